@@ -1,4 +1,4 @@
-//! Runs a pipeline from Rust and prints what each step came to:
+//! Runs a pipeline from Rust and prints the status of each step:
 //!
 //! ```sh
 //! cargo run --example embed -- pipelines/default.yaml "Create a User model with authentication"
@@ -12,7 +12,7 @@ use orch::session::{Environment, ExitStatus, RunRequest, Runner, SessionError};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    // orch starts this program again to watch over the processes of a run.
+    // orch starts this program a second time, as the guard of the processes of a run.
     if let Some(code) = orch::session::guard_main() {
         return code;
     }
@@ -31,10 +31,10 @@ async fn run() -> Result<ExitStatus, SessionError> {
     let mut arguments = std::env::args().skip(1);
     let pipeline = arguments.next().unwrap_or_else(|| "pipelines/default.yaml".to_owned());
     let inputs = arguments.next().map_or_else(|| json!({}), |task| json!({ "task": task }));
-    let runner = Runner::new(Environment::of_process()?);
+    let runner = Runner::new(Environment::from_process()?);
     let result = runner.start(&RunRequest::new(pipeline, inputs.as_object().cloned().unwrap_or_default())).await?;
     for step in &result.state.steps {
-        println!("{}: {}", step.step, step.status.as_str());
+        println!("{}: {}", step.key, step.status.as_str());
     }
     Ok(result.exit_status())
 }

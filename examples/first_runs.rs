@@ -1,18 +1,19 @@
-//! Runs the default pipeline on the embedded model as a new user would, task by task, and measures what comes of it.
+//! Runs the default pipeline on the embedded model like a new user, with thirty tasks, and measures the results.
 //!
 //! ```sh
-//! cargo run --release --example first_runs                 # the runs that are still missing, 30 in all
+//! cargo run --release --example first_runs                 # the runs that are missing, 30 in all
 //! cargo run --release --example first_runs -- --runs 3     # three of them
-//! cargo run --release --example first_runs -- --table      # what is on record so far
+//! cargo run --release --example first_runs -- --table      # a table of the recorded runs
 //! ```
 //!
-//! Each run has an empty project from `orch init`, an empty home and its own cache, which holds only a link to the
-//! weights. Every other run has one processor. Results are appended to `examples/first_runs.jsonl`, one line a run, so that
-//! the whole can be done in parts; a task that is on record for the model is not run again. Each file that a run wrote
-//! is parsed by the parser of its language: Python's `ast` and `json`, `node --check`, `rustfmt` and `bash -n`. A run counts
-//! as one whose files parse only when it ended well, wrote code, and each file but Markdown and plain text was parsed.
+//! Each run has an empty project from `orch init`, an empty home and its own cache, which contains only a link to the
+//! weights. Every second run has only one processor. The program appends one line for each run to
+//! `examples/first_runs.jsonl`, so that you can run the tasks in several sessions: it does not repeat a recorded task
+//! of the model. It parses each file that a run wrote with a parser for its language: Python's `ast` and `json`, `node
+//! --check`, `rustfmt` and `bash -n`. A run counts as parsed only if it completed and wrote code, and if every file,
+//! except Markdown and plain text, was parsed without an error.
 
-#![allow(clippy::disallowed_methods, reason = "no run of this process waits meanwhile")]
+#![allow(clippy::disallowed_methods, reason = "this process may wait: it runs nothing else")]
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-type Done<T> = Result<T, Box<dyn Error>>;
+type ExampleResult<T> = Result<T, Box<dyn Error>>;
 
 const TASKS: [&str; 30] = [
     "Create a User model with authentication",
@@ -60,19 +61,19 @@ const TASKS: [&str; 30] = [
 
 struct Options {
     model: String,
-    runs: usize,
-    tasks: usize,
-    into: PathBuf,
-    table: bool,
+    max_runs: usize,
+    max_tasks: usize,
+    results_file: PathBuf,
+    table_only: bool,
 }
 
 fn main() -> ExitCode {
-    // The program under test is this one, as `orch`: so it is built by the same command.
-    let first = std::env::args().nth(1).unwrap_or_default();
-    if !first.is_empty() && !first.starts_with("--") || first.starts_with("__") {
+    // This program also acts as `orch`, so that one cargo command builds both.
+    let first_arg = std::env::args().nth(1).unwrap_or_default();
+    if !first_arg.is_empty() && !first_arg.starts_with("--") || first_arg.starts_with("__") {
         return orch::cli::main();
     }
-    match options().and_then(|options| measure(&options)) {
+    match parse_options().and_then(|options| measure(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -82,66 +83,67 @@ fn main() -> ExitCode {
     }
 }
 
-fn options() -> Done<Options> {
+fn parse_options() -> ExampleResult<Options> {
     let mut options = Options {
         model: "qwen2.5-coder-1.5b".to_owned(),
-        runs: usize::MAX,
-        tasks: TASKS.len(),
-        into: Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/first_runs.jsonl"),
-        table: false,
+        max_runs: usize::MAX,
+        max_tasks: TASKS.len(),
+        results_file: Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/first_runs.jsonl"),
+        table_only: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} has no value"));
         match arg.as_str() {
             "--model" => options.model = value()?,
-            "--runs" => options.runs = value()?.parse()?,
-            "--tasks" => options.tasks = value()?.parse()?,
-            "--into" => options.into = value()?.into(),
-            "--table" => options.table = true,
+            "--runs" => options.max_runs = value()?.parse()?,
+            "--tasks" => options.max_tasks = value()?.parse()?,
+            "--into" => options.results_file = value()?.into(),
+            "--table" => options.table_only = true,
             _ => return Err(format!("unknown option {arg}: use --model, --runs, --tasks, --into or --table").into()),
         }
     }
     Ok(options)
 }
 
-/// Makes the runs that are missing and prints the table; whether there are runs on record and all ended well.
-fn measure(options: &Options) -> Done<bool> {
-    let mut known = on_record(options)?;
-    if !options.table {
-        let weights = weights(&options.model)?;
-        let missing: Vec<usize> = (0..options.tasks.min(TASKS.len()))
-            .filter(|task| !known.iter().any(|run| run["task"] == TASKS[*task]))
+/// Executes the missing runs and prints the table; returns whether there is a recorded run, and all recorded runs
+/// completed.
+fn measure(options: &Options) -> ExampleResult<bool> {
+    let mut runs = recorded_runs(options)?;
+    if !options.table_only {
+        let weights = weights_dir(&options.model)?;
+        let missing: Vec<usize> = (0..options.max_tasks.min(TASKS.len()))
+            .filter(|task| !runs.iter().any(|run| run["task"] == TASKS[*task]))
             .collect();
-        for task in missing.into_iter().take(options.runs) {
-            say(&format!("{} of {}: {}", task + 1, TASKS.len(), TASKS[task]));
-            let run = one(&options.model, task, &weights)?;
-            let mut file = OpenOptions::new().create(true).append(true).open(&options.into)?;
+        for task in missing.into_iter().take(options.max_runs) {
+            print_progress(&format!("{} of {}: {}", task + 1, TASKS.len(), TASKS[task]));
+            let run = run_task(&options.model, task, &weights)?;
+            let mut file = OpenOptions::new().create(true).append(true).open(&options.results_file)?;
             writeln!(file, "{run}")?;
-            known.push(run);
+            runs.push(run);
         }
     }
-    table(&known)?;
-    Ok(!known.is_empty() && known.iter().all(|run| run["exit"] == 0))
+    print_table(&runs)?;
+    Ok(!runs.is_empty() && runs.iter().all(|run| run["exit"] == 0))
 }
 
-fn say(text: &str) {
-    // Progress alone: the results are in the file.
+fn print_progress(text: &str) {
+    // A failure to print progress is harmless: the results are in the file.
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-fn on_record(options: &Options) -> Done<Vec<Value>> {
-    let text = match fs::read_to_string(&options.into) {
+fn recorded_runs(options: &Options) -> ExampleResult<Vec<Value>> {
+    let text = match fs::read_to_string(&options.results_file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(format!("{}: {error}", options.into.display()).into()),
+        Err(error) => return Err(format!("{}: {error}", options.results_file.display()).into()),
     };
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     Ok(lines.into_iter().filter(|run| run["model"] == options.model.as_str()).collect())
 }
 
-/// This program as `orch`, in a folder with a home of its own.
-fn orch(place: &Path, one_processor: bool) -> Done<Command> {
+/// Creates a command that runs this program as `orch`, with its own project, home and cache below `folder`.
+fn orch_command(folder: &Path, one_processor: bool) -> ExampleResult<Command> {
     let exe = std::env::current_exe()?;
     let mut command = if one_processor {
         let mut command = Command::new("taskset");
@@ -150,129 +152,131 @@ fn orch(place: &Path, one_processor: bool) -> Done<Command> {
     } else {
         Command::new(exe)
     };
-    command.current_dir(place.join("project")).env_clear();
-    command.env("HOME", place.join("home")).env("XDG_CACHE_HOME", place.join("cache"));
+    command.current_dir(folder.join("project")).env_clear();
+    command.env("HOME", folder.join("home")).env("XDG_CACHE_HOME", folder.join("cache"));
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     Ok(command)
 }
 
-/// Where the weights of the model lie in the user's own cache; fetches them if need be.
-fn weights(model: &str) -> Done<PathBuf> {
-    let fetched = Command::new(std::env::current_exe()?).args(["models", "pull", model]).status()?;
-    if !fetched.success() {
-        return Err("the weights are not here, and can't be fetched".into());
+/// The directory of the weights in the user's cache; fetches the weights if they are missing.
+fn weights_dir(model: &str) -> ExampleResult<PathBuf> {
+    let status = Command::new(std::env::current_exe()?).args(["models", "pull", model]).status()?;
+    if !status.success() {
+        return Err("can't fetch the weights".into());
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     Ok(cache.ok_or("neither HOME nor XDG_CACHE_HOME is set")?.join("orch/models"))
 }
 
-/// One run: what is put on record of it.
-fn one(model: &str, task: usize, weights: &Path) -> Done<Value> {
-    let place = tempfile::tempdir()?;
-    let place = place.path();
-    for folder in ["project", "home", "cache/orch/models"] {
-        fs::create_dir_all(place.join(folder))?;
+/// Runs one task and returns its record.
+fn run_task(model: &str, task: usize, weights: &Path) -> ExampleResult<Value> {
+    let temp_dir = tempfile::tempdir()?;
+    let folder = temp_dir.path();
+    for name in ["project", "home", "cache/orch/models"] {
+        fs::create_dir_all(folder.join(name))?;
     }
     for file in fs::read_dir(weights)? {
         let file = file?;
-        let link = place.join("cache/orch/models").join(file.file_name());
+        let link = folder.join("cache/orch/models").join(file.file_name());
         std::os::unix::fs::symlink(file.path(), link)?;
     }
-    checked(&orch(place, false)?.arg("init").output()?)?;
+    check_status(&orch_command(folder, false)?.arg("init").output()?)?;
     let one_processor = task % 2 == 1;
-    let began = Instant::now();
-    let ran = orch(place, one_processor)?
+    let started_at = Instant::now();
+    let output = orch_command(folder, one_processor)?
         .args(["pipeline", "run", "pipelines/default.yaml", "--output", "json", "--model"])
         .arg(format!("local/{model}"))
         .args(["--task", TASKS[task]])
         .output()?;
-    let seconds = began.elapsed().as_secs();
-    let report: Value = serde_json::from_slice(&ran.stdout)
-        .map_err(|error| format!("the report can't be read: {error}\n{}", String::from_utf8_lossy(&ran.stderr)))?;
-    let events = orch(place, false)?.args(["runs", "events", "--output", "json"]).output()?;
-    checked(&events)?;
+    let seconds = started_at.elapsed().as_secs();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("can't parse the report: {error}\n{}", String::from_utf8_lossy(&output.stderr)))?;
+    let events = orch_command(folder, false)?.args(["runs", "events", "--output", "json"]).output()?;
+    check_status(&events)?;
     Ok(json!({
         "model": model,
         "task": TASKS[task],
         "processors": if one_processor { 1 } else { std::thread::available_parallelism()?.get() },
-        "exit": ran.status.code(),
+        "exit": output.status.code(),
         "seconds": seconds,
         "tokens": report["usage"]["output"],
-        "asked_again": asked_again(&events.stdout)?,
+        "asked_again": re_ask_classes(&events.stdout)?,
         "failure": report["steps"].as_array().into_iter().flatten().find_map(|step| step["error"]["class"].as_str()),
-        "plan": shape(&report),
-        "files": parsed(&place.join("project/workspace"), &report)?,
+        "plan": plan_size(&report),
+        "files": parse_files(&folder.join("project/workspace"), &report)?,
     }))
 }
 
-fn checked(output: &Output) -> Done<()> {
+fn check_status(output: &Output) -> ExampleResult<()> {
     if output.status.success() {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
 }
 
-/// Why replies were sent back, by class.
-fn asked_again(events: &[u8]) -> Done<Vec<String>> {
+/// The failure classes for which orch re-asked the model.
+fn re_ask_classes(events: &[u8]) -> ExampleResult<Vec<String>> {
     let lines = std::str::from_utf8(events)?.lines();
     let events = lines
-        .map(|line| serde_json::from_str(line).map_err(|error| format!("an event can't be read: {error}\n{line}")))
+        .map(|line| serde_json::from_str(line).map_err(|error| format!("can't parse an event: {error}\n{line}")))
         .collect::<Result<Vec<Value>, _>>()?;
     Ok(events
         .iter()
-        .filter(|event| found(event, "asks_again").is_some_and(|again| again == true))
-        .map(|event| found(event, "class").and_then(Value::as_str).unwrap_or("unknown").to_owned())
+        .filter(|event| find_member(event, "re_asks").is_some_and(|value| value == true))
+        .map(|event| find_member(event, "class").and_then(Value::as_str).unwrap_or("unknown").to_owned())
         .collect())
 }
 
-/// The first member of this name, at any depth.
-fn found<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+/// Finds the first member with this name, at any depth.
+fn find_member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     match value {
-        Value::Object(object) => object.get(name).or_else(|| object.values().find_map(|inner| found(inner, name))),
-        Value::Array(list) => list.iter().find_map(|inner| found(inner, name)),
+        Value::Object(object) => {
+            object.get(name).or_else(|| object.values().find_map(|inner| find_member(inner, name)))
+        }
+        Value::Array(list) => list.iter().find_map(|inner| find_member(inner, name)),
         _ => None,
     }
 }
 
-/// How many steps and files the plan has.
-fn shape(report: &Value) -> Value {
+/// The number of steps and files in the plan.
+fn plan_size(report: &Value) -> Value {
     let steps = report["steps"].as_array().into_iter().flatten();
     let plan = steps.filter(|step| step["name"] == "plan").map(|step| &step["output"]).next();
     let count = |name: &str| plan.and_then(|plan| plan[name].as_array()).map_or(0, Vec::len);
     json!({ "steps": count("steps"), "files": count("files") })
 }
 
-/// Each file that the run wrote, with what its language's parser says: null where there is no parser for it, and "text"
-/// where none is needed.
-fn parsed(workspace: &Path, report: &Value) -> Done<Vec<Value>> {
+/// Each file that the run listed, with the result of the parser for its language: null without a parser, and "text" for
+/// a file that needs none.
+fn parse_files(workspace: &Path, report: &Value) -> ExampleResult<Vec<Value>> {
     let steps = report["steps"].as_array().into_iter().flatten();
     let code = steps.filter(|step| step["name"] == "code").map(|step| &step["output"]).next();
-    let listed = code.and_then(|code| code["files"].as_array()).into_iter().flatten();
+    let entries = code.and_then(|code| code["files"].as_array()).into_iter().flatten();
     let mut files = Vec::new();
-    for file in listed.filter_map(|file| file["path"].as_str()) {
+    for file in entries.filter_map(|file| file["path"].as_str()) {
         let path = workspace.join(file);
         let written = path.is_file();
-        let (parses, error) = if written { parses(&path)? } else { (Value::Null, None) };
-        // The end of a file that does not parse says whether the model or the writer of its reply is at fault.
-        let end = error.is_some().then(|| end_of(&path)).transpose()?;
+        let (parses, error) = if written { parse_file(&path)? } else { (Value::Null, None) };
+        // The end of an invalid file shows whether the model or the reply writer caused the error.
+        let end = error.is_some().then(|| last_characters(&path)).transpose()?;
         files.push(json!({ "path": file, "written": written, "parses": parses, "error": error, "end": end }));
     }
     Ok(files)
 }
 
 /// The last characters of a file.
-fn end_of(path: &Path) -> Done<String> {
+fn last_characters(path: &Path) -> ExampleResult<String> {
     let text = fs::read_to_string(path)?;
-    let from = text.char_indices().rev().nth(200).map_or(0, |(at, _)| at);
-    Ok(text.get(from..).unwrap_or_default().to_owned())
+    let start = text.char_indices().rev().nth(200).map_or(0, |(index, _)| index);
+    Ok(text.get(start..).unwrap_or_default().to_owned())
 }
 
-/// Whether a file parses, and the words of the parser if it does not.
-fn parses(path: &Path) -> Done<(Value, Option<String>)> {
+/// Parses a file; returns whether it is valid, and the parser's message if not.
+fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
     let parsers: &[&[&str]] = match path.extension().and_then(|extension| extension.to_str()) {
         Some("py") => &[&["python3", "-c", "import ast, sys; ast.parse(sys.stdin.buffer.read())"]],
-        // A script or a module: the file does not say which.
+        // The file can be a script or a module.
         Some("js") => &[&["node", "--check", "-"], &["node", "--check", "--input-type=module", "-"]],
         Some("mjs") => &[&["node", "--check", "--input-type=module", "-"]],
         Some("cjs") => &[&["node", "--check", "-"]],
@@ -282,37 +286,41 @@ fn parses(path: &Path) -> Done<(Value, Option<String>)> {
         Some("md" | "txt") => return Ok((json!("text"), None)),
         _ => return Ok((Value::Null, None)),
     };
-    let mut words = String::new();
+    let mut message = String::new();
     for parser in parsers {
         let Some((program, args)) = parser.split_first() else { continue };
-        // On standard input, so that modules in other files are not looked for.
+        // The parser reads standard input, so that it does not search for modules in other files.
         let output = Command::new(program).args(args).stdin(fs::File::open(path)?).output();
         let output = output.map_err(|error| format!("{program}: {error}"))?;
         if output.status.success() {
             return Ok((json!(true), None));
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        words = said.trim_end().lines().last().unwrap_or_default().to_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        message = stderr.trim_end().lines().last().unwrap_or_default().to_owned();
     }
-    Ok((json!(false), Some(words)))
+    Ok((json!(false), Some(message)))
 }
 
-/// The paths of a run's files of which the parser says this: true, false or null.
-fn files_that<'r>(run: &'r Value, parse: &Value) -> Vec<&'r str> {
+/// The paths of a run's files with this parser result: true, false or null.
+fn files_with_result<'r>(run: &'r Value, result: &Value) -> Vec<&'r str> {
     let files = run["files"].as_array().into_iter().flatten();
-    files.filter(|file| file["parses"] == *parse).filter_map(|file| file["path"].as_str()).collect()
+    files.filter(|file| file["parses"] == *result).filter_map(|file| file["path"].as_str()).collect()
 }
 
-fn table(runs: &[Value]) -> Done<()> {
+fn print_table(runs: &[Value]) -> ExampleResult<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "| task | processors | exit | seconds | plan | asked again | does not parse | not checked |")?;
+    writeln!(out, "| task | processors | exit | seconds | plan | re-asked | does not parse | not checked |")?;
     writeln!(out, "|---|---|---|---|---|---|---|---|")?;
-    let mut parse = 0;
+    let mut parsed_runs = 0;
     for run in runs {
-        let (fine, broken, unknown) =
-            (files_that(run, &json!(true)), files_that(run, &json!(false)), files_that(run, &Value::Null));
-        parse += usize::from(run["exit"] == 0 && !fine.is_empty() && broken.is_empty() && unknown.is_empty());
-        let again: Vec<&str> = run["asked_again"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let (valid, invalid, unchecked) = (
+            files_with_result(run, &json!(true)),
+            files_with_result(run, &json!(false)),
+            files_with_result(run, &Value::Null),
+        );
+        parsed_runs += usize::from(run["exit"] == 0 && !valid.is_empty() && invalid.is_empty() && unchecked.is_empty());
+        let re_asks: Vec<&str> =
+            run["asked_again"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         writeln!(
             out,
             "| {} | {} | {} | {} | {} steps, {} files | {} | {} | {} |",
@@ -322,12 +330,16 @@ fn table(runs: &[Value]) -> Done<()> {
             run["seconds"],
             run["plan"]["steps"],
             run["plan"]["files"],
-            again.join(", "),
-            broken.join(", "),
-            unknown.join(", ")
+            re_asks.join(", "),
+            invalid.join(", "),
+            unchecked.join(", ")
         )?;
     }
-    let well = runs.iter().filter(|run| run["exit"] == 0).count();
-    writeln!(out, "\n{well} of {} ended well; in {parse} every file was parsed without an error.", runs.len())?;
+    let completed = runs.iter().filter(|run| run["exit"] == 0).count();
+    writeln!(
+        out,
+        "\n{completed} of {} completed; in {parsed_runs} of them, every file was parsed without an error.",
+        runs.len()
+    )?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! `FAILPOINTS="journal::committed=2*off->return"` ends the process at the third commit.
 
-/// Marks a place where a test can end the process.
+/// Marks a point in the code at which a test can end the process.
 macro_rules! crash_point {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -13,13 +13,13 @@ macro_rules! crash_point {
 
 pub(crate) use crash_point;
 
-/// Reads from the environment which crash points are active; they stay active while the returned value lives.
+/// Activates the crash points that the environment names, until the returned value is dropped.
 #[cfg(feature = "failpoints")]
-pub fn chosen() -> fail::FailScenario<'static> {
+pub fn activate_from_env() -> fail::FailScenario<'static> {
     fail::FailScenario::setup()
 }
 
-/// Every crash point that a run reaches; a test crashes a run at each of them.
+/// Every crash point of a run; a test crashes a run at each of them.
 pub const POINTS: &[&str] = &[
     "journal::queued",
     "journal::begin",
@@ -51,7 +51,7 @@ pub const POINTS: &[&str] = &[
 ];
 
 /// The crash points of commands that maintain runs (delete, import, clean); another test covers them.
-pub const UPKEEP: &[&str] = &[
+pub const MAINTENANCE_POINTS: &[&str] = &[
     "delete::commit",
     "delete::committed",
     "delete::homes",

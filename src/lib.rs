@@ -1,7 +1,7 @@
 //! Declarative agent pipelines: a YAML file lists steps, prompts and JSON Schemas are files beside it, and one runner
 //! executes the steps against a workspace.
 //!
-//! [`session`] is the front door: it runs pipelines from a program as the command line does.
+//! [`session`] is the entry point of the library: it runs pipelines as the command line does.
 //!
 //! ```
 //! use orch::session::{Environment, RunRequest, Runner};
@@ -12,18 +12,19 @@
 //! let pipeline = project.path().join("pipelines/check.yaml");
 //! std::fs::write(&pipeline, "name: check\nsteps:\n  - { id: sure, approve: \"Deploy?\" }\n")?;
 //!
-//! let runner = Runner::new(Environment::of_process()?.with_current_dir(project.path()));
+//! let runner = Runner::new(Environment::from_process()?.with_current_dir(project.path()));
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! let result = runtime.block_on(runner.start(&RunRequest::new(pipeline, serde_json::Map::new())))?;
-//! // The step asks a person, and nobody can be asked here: the run waits for `Runner::answer`.
+//! // The step needs an approval, and this program has no terminal prompt: the run waits for `Runner::answer`.
 //! assert_eq!(result.state.status.as_str(), "waiting");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Below it, [`config`] loads a project, [`check`] finds its mistakes, [`engine`] plans and interprets it, [`durable`] is
-//! the seam to durability that [`store`] implements on one machine, and [`extract`] takes the JSON out of replies.
-//! [`cli`] is the command line. How the parts work together is in `ARCHITECTURE.md`.
+//! It uses the other modules: [`config`] loads a project, [`check`] reports its errors, [`engine`] plans and interprets
+//! a pipeline, [`durable`] is the interface for durable execution that [`store`] implements on one machine, and
+//! [`extract`] extracts the JSON from replies. [`cli`] is the command line. `ARCHITECTURE.md` describes how the modules
+//! work together.
 
 pub mod agent;
 pub mod catalog;

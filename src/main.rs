@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! The entry point of the `orch` executable.
 
 use std::process::ExitCode;
 

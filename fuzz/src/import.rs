@@ -5,7 +5,7 @@ use std::path::Path;
 use orch::model::RunState;
 use orch::report::PrintedCommands;
 use orch::report::TerminalStyle;
-use orch::report::summary::summary;
+use orch::report::summary::render_summary;
 use orch::store::{ExportedRun, Journal};
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ thread_local! {
 /// A file is refused in a short message, or is a run that can be shown and that an export gives back.
 pub fn import(input: &[u8]) {
     let input = input.get(..super::MAX_INPUT).unwrap_or(input);
-    let run = match ExportedRun::read(input.to_vec()) {
+    let run = match ExportedRun::parse(input.to_vec()) {
         Ok(run) => run,
         Err(error) => {
             let length = error.to_string().len();
@@ -30,14 +30,14 @@ pub fn import(input: &[u8]) {
         }
     };
     let text = run.to_text().expect("a run that was read can be written");
-    assert_eq!(ExportedRun::read(text.into_bytes()).expect("an export can be read"), run);
+    assert_eq!(ExportedRun::parse(text.into_bytes()).expect("an export can be read"), run);
     JOURNAL.with(|(folder, journal)| record(folder.path(), journal, &run));
 }
 
 fn record(folder: &Path, journal: &Journal, run: &ExportedRun) {
     let imported = journal.import(run.run, &run.events);
     let state = RunState::fold(run.run, &run.events);
-    summary(&state, TerminalStyle::default(), None, Path::new("/"), &PrintedCommands::default());
+    render_summary(&state, TerminalStyle::default(), None, Path::new("/"), &PrintedCommands::default());
     if let Err(error) = imported {
         assert!(!error.to_string().is_empty());
         assert!(journal.events(run.run).expect("the journal is read").is_empty(), "a refused run left events");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use orch::config::{Sources, load_case_from, load_from, parse};
-use orch::diagnostic::{Diagnostic, RenderStyle, SourceFile, github, json_report, render_all, sarif};
+use orch::diagnostic::{Diagnostic, RenderStyle, SourceFile, json_report, render_all, render_github, render_sarif};
 use orch::{check, graph};
 
 use super::{assert_place, parts};
@@ -41,15 +41,20 @@ fn findings(sources: &Sources) -> Vec<Diagnostic> {
     };
     found.iter().for_each(assert_finding);
     render_all(&found, RenderStyle::default());
-    github(&found);
-    sarif(&found);
+    render_github(&found);
+    render_sarif(&found);
     json_report(&["pipelines/p.yaml".to_owned()], &found);
     found
 }
 
 fn draw(project: &orch::config::Project) {
-    let graph = graph::Graph::of(project);
-    for text in [graph::text(&graph), graph::dot(&graph), graph::mermaid(&graph), graph::svg(&graph)] {
+    let graph = graph::Graph::from_project(project);
+    for text in [
+        graph::render_text(&graph),
+        graph::render_dot(&graph),
+        graph::render_mermaid(&graph),
+        graph::render_svg(&graph),
+    ] {
         assert!(text.len() < 64 << 20, "a drawing of {} bytes", text.len());
     }
 }
@@ -60,7 +65,7 @@ fn assert_finding(finding: &Diagnostic) {
     for range in finding.span.iter().chain(finding.fix.as_ref().map(|fix| &fix.span)) {
         assert_place(text, range, finding);
     }
-    for label in &finding.labels {
+    for label in &finding.related {
         assert_place(&label.file.text, &label.span, finding);
     }
 }

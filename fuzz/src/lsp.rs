@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use orch::lsp::serve_one_by_one;
+use orch::lsp::serve_synchronously;
 use serde_json::{Value, json};
 
 use super::SEPARATOR;
@@ -15,7 +15,7 @@ pub fn lsp(input: &[u8]) {
     let input = input.get(..super::MAX_INPUT).unwrap_or(input);
     if let Some(raw) = input.strip_prefix(b"!") {
         let mut output = Vec::new();
-        serve_one_by_one(raw, &mut output).expect("a vector can be written");
+        serve_synchronously(raw, &mut output).expect("a vector can be written");
         messages(&output);
         return;
     }
@@ -36,7 +36,7 @@ pub fn lsp(input: &[u8]) {
         say(&mut stream, body);
     }
     let mut output = Vec::new();
-    serve_one_by_one(stream.as_slice(), &mut output).expect("a vector can be written");
+    serve_synchronously(stream.as_slice(), &mut output).expect("a vector can be written");
     let answers: Vec<String> = messages(&output).iter().filter_map(answer).collect();
     // What is no message is answered too, with its id where it has one.
     for (id, count) in &asked {

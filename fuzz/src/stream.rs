@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use orch::clock::Clock;
 use orch::model::{ChatReply, Failure};
-use orch::provider::{Dialect, Endpoint, RequestLimits, ServerAnswer, StreamEvent, read_answer};
+use orch::provider::{Dialect, Endpoint, RequestLimits, ServerResponse, StreamEvent, read_response};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
 const KINDS: [&str; 4] = ["text/event-stream", "application/json", "", "text/html"];
@@ -21,10 +21,10 @@ pub fn stream(input: &[u8]) {
     let pick = |at: usize| usize::from(choice[at].wrapping_sub(b'0'));
     let dialect = DIALECTS[pick(0) % DIALECTS.len()];
     let size = if body.len() <= 4096 { pick(3).max(1) } else { pick(3).max(64) };
-    let answer = |pieces: Vec<Bytes>| ServerAnswer {
+    let answer = |pieces: Vec<Bytes>| ServerResponse {
         status: STATUSES[pick(2) % STATUSES.len()],
         content_type: KINDS[pick(1) % KINDS.len()].to_owned(),
-        pieces,
+        chunks: pieces,
     };
     let whole = read(dialect, answer(vec![Bytes::copy_from_slice(body)]));
     let split = read(dialect, answer(body.chunks(size).map(Bytes::copy_from_slice).collect()));
@@ -43,7 +43,7 @@ pub fn stream(input: &[u8]) {
 }
 
 /// The result, and the text that was heard.
-fn read(dialect: Dialect, answer: ServerAnswer) -> (Result<ChatReply, Failure>, String) {
+fn read(dialect: Dialect, answer: ServerResponse) -> (Result<ChatReply, Failure>, String) {
     let endpoint = Endpoint {
         name: "lab".into(),
         dialect,
@@ -51,7 +51,7 @@ fn read(dialect: Dialect, answer: ServerAnswer) -> (Result<ChatReply, Failure>, 
         api_key: None,
         key_variable: None,
         headers: Vec::new(),
-        structured: false,
+        structured_output: false,
         key_header: None,
         query: Vec::new(),
         network: Arc::default(),
@@ -64,7 +64,7 @@ fn read(dialect: Dialect, answer: ServerAnswer) -> (Result<ChatReply, Failure>, 
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let result = runtime.block_on(read_answer(&endpoint, answer, &limits, &sink));
+    let result = runtime.block_on(read_response(&endpoint, answer, &limits, &sink));
     (result, heard.into_inner().expect("not poisoned"))
 }
 

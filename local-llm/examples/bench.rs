@@ -47,13 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, messages, schema) in runs {
         let request = Request { messages, schema, max_tokens: 192, ..Request::default() };
         let reply = model.generate(&request, &mut |event| {
-            if let GenerateEvent::Prompt { .. } = event {}
+            if let GenerateEvent::PromptProgress { .. } = event {}
             ControlFlow::Continue(())
         })?;
         println!("--- {name}\n{}", reply.text);
         println!(
             "{:?}: prompt {} ({} cached) in {:.2?}, output {} in {:.2?} = {:.1} tok/s",
-            reply.stop,
+            reply.finish_reason,
             reply.prompt_tokens,
             reply.cached_tokens,
             reply.prompt_time,

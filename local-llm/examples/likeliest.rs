@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = args.next().ok_or("usage: likeliest FILE TEXT…")?;
     let model = Model::load(Path::new(&file), &LoadOptions::default())?;
     for text in args {
-        for (token, text, log) in model.likeliest(&[PromptMessage::new("user", text)], 8)? {
+        for (token, text, log) in model.likeliest_tokens(&[PromptMessage::new("user", text)], 8)? {
             println!("{token:>6} {log:>8.3} {text:?}");
         }
         println!();

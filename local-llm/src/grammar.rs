@@ -1,4 +1,4 @@
-//! What the grammar of a schema allows next, and how to end a reply in the fewest tokens.
+//! The grammar of a schema: the tokens that it allows next, and a short sequence of tokens that completes a reply.
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
@@ -8,213 +8,213 @@ use toktrie::{SimpleVob, TokenId};
 use crate::vocab::Vocab;
 use crate::{Error, schema};
 
-/// Builds grammars from schemas; costly to set up, so each model has one.
+/// Builds grammars from schemas. Its creation is expensive, so each model has one.
 pub(crate) struct Grammars {
     factory: ParserFactory,
-    closers: ClosingTokens,
+    closing_tokens: ClosingTokens,
 }
 
-/// Tokens that bring a document closer to its end.
+/// The tokens for completing a document quickly.
 #[derive(Debug, Clone)]
 struct ClosingTokens {
     end: TokenId,
     quote: Option<TokenId>,
-    outside: Vec<TokenId>,
+    outside_strings: Vec<TokenId>,
 }
 
-/// Whether the text ends inside a JSON string, and whether it ends in a backslash that escapes what follows.
+/// Whether the text ends inside a JSON string, and whether it ends with a backslash that escapes the next character.
 #[derive(Debug, Clone, Copy, Default)]
-struct JsonPlace {
+struct JsonState {
     in_string: bool,
-    escaped: bool,
+    is_escaped: bool,
 }
 
-impl JsonPlace {
-    fn read(&mut self, bytes: &[u8]) {
+impl JsonState {
+    fn advance(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if self.escaped {
-                self.escaped = false;
+            if self.is_escaped {
+                self.is_escaped = false;
             } else if *byte == b'"' {
                 self.in_string = !self.in_string;
             } else if *byte == b'\\' && self.in_string {
-                self.escaped = true;
+                self.is_escaped = true;
             }
         }
     }
 }
 
-/// How far a reply has followed a schema.
+/// The grammar of a schema with the state of a reply.
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Matcher,
-    closers: ClosingTokens,
-    place: JsonPlace,
+    closing_tokens: ClosingTokens,
+    json_state: JsonState,
 }
 
-fn fail(error: impl std::fmt::Display) -> Error {
-    Error::Schema(error.to_string())
+fn schema_error(error: impl std::fmt::Display) -> Error {
+    Error::UnsupportedSchema(error.to_string())
 }
 
 impl Grammars {
-    /// Prepares the vocabulary for grammars.
+    /// Prepares grammars for a vocabulary.
     pub(crate) fn new(vocab: &Vocab) -> Result<Self, Error> {
-        let mut factory = ParserFactory::new_simple(vocab.env()).map_err(fail)?;
+        let mut factory = ParserFactory::new_simple(vocab.env()).map_err(schema_error)?;
         factory.quiet();
         let limits = factory.limits_mut();
         limits.verbose_errors = false;
         limits.step_max_items = 500_000;
         limits.step_lexer_fuel = 2_000_000;
-        let closers = ClosingTokens {
+        let closing_tokens = ClosingTokens {
             end: vocab.env().tok_trie().eos_token(),
-            quote: vocab.token(b"\""),
-            outside: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
+            quote: vocab.token_for_bytes(b"\""),
+            outside_strings: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
                 .into_iter()
-                .filter_map(|bytes| vocab.token(bytes))
+                .filter_map(|bytes| vocab.token_for_bytes(bytes))
                 .collect(),
         };
-        Ok(Self { factory, closers })
+        Ok(Self { factory, closing_tokens })
     }
 
-    /// The grammar of a schema, loosened as far as necessary.
-    pub(crate) fn of(&self, schema: &Value) -> Result<Grammar, Error> {
-        let mut first = None;
-        for form in schema::forms(schema) {
+    /// Builds the grammar of a schema, in the strictest form that the grammar library supports.
+    pub(crate) fn build(&self, schema: &Value) -> Result<Grammar, Error> {
+        let mut first_error = None;
+        for form in schema::loosened_forms(schema) {
             let grammar = TopLevelGrammar::from_json_schema(form);
             let mut matcher = Matcher::new(self.factory.create_parser(grammar));
-            let usable =
+            let result =
                 matcher.get_error().map_or_else(|| matcher.compute_mask().map_err(|error| error.to_string()), Err);
-            match usable {
+            match result {
                 Ok(_) => {
-                    let closers = self.closers.clone();
-                    return Ok(Grammar { matcher, closers, place: JsonPlace::default() });
+                    let closing_tokens = self.closing_tokens.clone();
+                    return Ok(Grammar { matcher, closing_tokens, json_state: JsonState::default() });
                 }
-                Err(error) => first = first.or(Some(error)),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(fail(first.unwrap_or_default()))
+        Err(schema_error(first_error.unwrap_or_default()))
     }
 }
 
 impl Grammar {
-    /// Whether the document is complete and nothing can follow.
-    pub(crate) fn finished(&self) -> bool {
+    /// Whether the document is complete, so that no token can follow.
+    pub(crate) fn is_finished(&self) -> bool {
         self.matcher.is_stopped()
     }
 
     /// Whether the text ends inside a string.
     pub(crate) fn in_string(&self) -> bool {
-        self.place.in_string
+        self.json_state.in_string
     }
 
-    /// Tokens allowed next.
+    /// Computes the tokens that the grammar allows next.
     pub(crate) fn mask(&mut self) -> Result<SimpleVob, Error> {
-        self.matcher.compute_mask_or_eos().map_err(fail)
+        self.matcher.compute_mask_or_eos().map_err(schema_error)
     }
 
     /// Adds a token to the document.
-    pub(crate) fn take(&mut self, token: TokenId, vocab: &Vocab) -> Result<(), Error> {
-        self.matcher.consume_token(token).map_err(fail)?;
-        self.place.read(vocab.bytes(token));
+    pub(crate) fn consume(&mut self, token: TokenId, vocab: &Vocab) -> Result<(), Error> {
+        self.matcher.consume_token(token).map_err(schema_error)?;
+        self.json_state.advance(vocab.token_bytes(token));
         Ok(())
     }
 
-    /// Adds tokens if the schema allows them; returns whether it does.
-    pub(crate) fn takes(&mut self, tokens: &[TokenId], vocab: &Vocab) -> bool {
+    /// Adds all tokens and returns true if the schema allows them; otherwise adds none.
+    pub(crate) fn try_consume(&mut self, tokens: &[TokenId], vocab: &Vocab) -> bool {
         if self.matcher.validate_tokens(tokens).is_ok_and(|valid| valid == tokens.len())
             && self.matcher.consume_tokens(tokens).is_ok()
         {
-            tokens.iter().for_each(|token| self.place.read(vocab.bytes(*token)));
+            tokens.iter().for_each(|token| self.json_state.advance(vocab.token_bytes(*token)));
             return true;
         }
         false
     }
 
     /// Whether the open string may end here.
-    pub(crate) fn string_may_end(&mut self) -> bool {
-        let quote = self.closers.quote;
+    pub(crate) fn can_end_string(&mut self) -> bool {
+        let quote = self.closing_tokens.quote;
         quote.is_some_and(|quote| self.matcher.validate_tokens(&[quote]).is_ok_and(|valid| valid == 1))
     }
 
-    /// Adds the tokens that are the only ones possible, and returns them.
-    pub(crate) fn forced(&mut self, vocab: &Vocab) -> Vec<TokenId> {
-        if self.finished() {
+    /// Adds the next tokens while the schema allows only one sequence, and returns them.
+    pub(crate) fn consume_forced(&mut self, vocab: &Vocab) -> Vec<TokenId> {
+        if self.is_finished() {
             return Vec::new();
         }
         let tokens = self.matcher.consume_ff_tokens();
-        tokens.iter().for_each(|token| self.place.read(vocab.bytes(*token)));
+        tokens.iter().for_each(|token| self.json_state.advance(vocab.token_bytes(*token)));
         tokens
     }
 
-    /// The same document without its last `dropped` tokens, followed by `bytes`; returns its grammar and the tokens for
-    /// `bytes`. `None` when the schema does not allow the bytes there.
-    pub(crate) fn back(
+    /// Creates the grammar state for the document without its last `removed` tokens, followed by `bytes`. Returns it
+    /// with the tokens for `bytes`, or `None` if the schema does not allow `bytes` there.
+    pub(crate) fn rewind(
         &self,
-        kept: &[TokenId],
-        dropped: usize,
+        remaining: &[TokenId],
+        removed: usize,
         bytes: &[u8],
         vocab: &Vocab,
     ) -> Option<(Self, Vec<TokenId>)> {
-        let mut back = self.clone();
-        // A plain clone would share the state of the parser.
-        back.matcher = self.matcher.deep_clone();
-        back.matcher.rollback(dropped).ok()?;
-        back.place = JsonPlace::default();
-        kept.iter().for_each(|token| back.place.read(vocab.bytes(*token)));
+        let mut grammar = self.clone();
+        // A shallow clone would share the state of the parser.
+        grammar.matcher = self.matcher.deep_clone();
+        grammar.matcher.rollback(removed).ok()?;
+        grammar.json_state = JsonState::default();
+        remaining.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
         let mut tokens = Vec::new();
         for byte in bytes {
-            let token = vocab.token(&[*byte])?;
-            if !back.mask().ok()?.is_allowed(token) {
+            let token = vocab.token_for_bytes(&[*byte])?;
+            if !grammar.mask().ok()?.is_allowed(token) {
                 return None;
             }
-            back.take(token, vocab).ok()?;
+            grammar.consume(token, vocab).ok()?;
             tokens.push(token);
         }
-        tokens.extend(back.forced(vocab));
-        Some((back, tokens))
+        tokens.extend(grammar.consume_forced(vocab));
+        Some((grammar, tokens))
     }
 
-    /// A token that ends the string or the innermost list or object, if allowed.
-    pub(crate) fn closer(&self, mask: &SimpleVob) -> Option<TokenId> {
+    /// A token that ends the open string, or the innermost array or object, if the grammar allows it.
+    pub(crate) fn closing_token(&self, mask: &SimpleVob) -> Option<TokenId> {
         let allowed = |token: &TokenId| mask.is_allowed(*token);
-        if self.place.in_string {
-            return self.closers.quote.filter(allowed);
+        if self.json_state.in_string {
+            return self.closing_tokens.quote.filter(allowed);
         }
-        if mask.is_allowed(self.closers.end) {
-            return Some(self.closers.end);
+        if mask.is_allowed(self.closing_tokens.end) {
+            return Some(self.closing_tokens.end);
         }
-        self.closers.outside.iter().copied().take(2).find(allowed)
+        self.closing_tokens.outside_strings.iter().copied().take(2).find(allowed)
     }
 
-    /// A short way to the end of the document that does not ask the model; `None` when it takes more than `limit`
-    /// tokens.
-    pub(crate) fn way_out(&self, vocab: &Vocab, limit: usize) -> Option<Vec<TokenId>> {
-        let mut ahead = self.clone();
-        // A plain clone would share the state of the parser.
-        ahead.matcher = self.matcher.deep_clone();
-        let mut way = Vec::new();
-        while !ahead.finished() {
-            if way.len() >= limit {
+    /// A short sequence of tokens that completes the document, chosen without the model; `None` if it has more than
+    /// `limit` tokens.
+    pub(crate) fn closing_sequence(&self, vocab: &Vocab, limit: usize) -> Option<Vec<TokenId>> {
+        let mut grammar = self.clone();
+        // A shallow clone would share the state of the parser.
+        grammar.matcher = self.matcher.deep_clone();
+        let mut tokens = Vec::new();
+        while !grammar.is_finished() {
+            if tokens.len() >= limit {
                 return None;
             }
-            let mask = ahead.mask().ok()?;
-            let token = ahead
-                .closer(&mask)
-                .or_else(|| ahead.plainest(&mask))
+            let mask = grammar.mask().ok()?;
+            let token = grammar
+                .closing_token(&mask)
+                .or_else(|| grammar.simplest_token(&mask))
                 .or_else(|| mask.first_bit_set().and_then(|bit| TokenId::try_from(bit).ok()))?;
-            ahead.take(token, vocab).ok()?;
-            if token == ahead.closers.end {
+            grammar.consume(token, vocab).ok()?;
+            if token == grammar.closing_tokens.end {
                 break;
             }
-            way.push(token);
-            way.extend(ahead.forced(vocab));
+            tokens.push(token);
+            tokens.extend(grammar.consume_forced(vocab));
         }
-        (way.len() <= limit).then_some(way)
+        (tokens.len() <= limit).then_some(tokens)
     }
 
-    fn plainest(&self, mask: &SimpleVob) -> Option<TokenId> {
-        if self.place.in_string {
+    fn simplest_token(&self, mask: &SimpleVob) -> Option<TokenId> {
+        if self.json_state.in_string {
             return None;
         }
-        self.closers.outside.iter().copied().find(|token| mask.is_allowed(*token))
+        self.closing_tokens.outside_strings.iter().copied().find(|token| mask.is_allowed(*token))
     }
 }

@@ -1,8 +1,8 @@
-//! Small language models, run in process on the CPU alone.
+//! Runs small language models in this process, on the CPU.
 //!
-//! A model is one GGUF file. [`catalog`] lists the models that this crate can fetch, [`weights`] fetches and checks
-//! them, and [`Model`] loads one and generates replies. A JSON Schema can constrain a reply: every token is then chosen
-//! among those that the schema allows, and the reply is closed before it reaches the token limit, so that it is a
+//! A model is one GGUF file. [`catalog`] lists the models that this crate can fetch, [`weights`] fetches and verifies
+//! them, and [`Model`] loads one and generates replies. A JSON Schema can constrain a reply: the model then chooses
+//! only among the tokens that the schema allows, and closes the reply before the token limit, so that the reply is a
 //! complete JSON document.
 
 #![forbid(unsafe_code)]
@@ -11,25 +11,25 @@ pub mod catalog;
 mod error;
 pub mod gguf;
 mod grammar;
-mod items;
+mod incremental_json;
 pub mod memory;
 mod model;
 mod network;
-mod reader;
+mod pre_tokenizer;
 mod repack;
 mod sampler;
 mod schema;
 mod spm;
 #[cfg(test)]
 #[path = "../tests/support/gguf.rs"]
-#[allow(dead_code, reason = "tests of the whole crate use the rest")]
+#[allow(dead_code, reason = "the integration tests use the other functions")]
 mod support;
 mod template;
+mod tensor_reader;
 mod threads;
 mod vocab;
 pub mod weights;
-mod words;
 mod writer;
 
 pub use error::Error;
-pub use model::{GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, ReplyEnd, Request};
+pub use model::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, Request};

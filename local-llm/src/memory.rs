@@ -1,46 +1,50 @@
-//! How much memory a model needs, and how much is available.
+//! The memory that a model needs and the memory that is available.
 
 use std::fs;
 
 use crate::gguf::Header;
 
-/// How much memory a model needs, in bytes.
+/// The memory that a model needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// The weights alone, each held once: the minimum for running the model.
-    pub least: u64,
-    /// The same, plus the second form of some weights that kernels keep, and the keys and values of the longest
-    /// conversation.
-    pub most: u64,
+pub struct MemoryEstimate {
+    /// The minimum for running the model: one copy of the weights.
+    pub min_bytes: u64,
+    /// The maximum: the weights, the repacked copies that kernels keep of some weights, and the keys and values of the
+    /// longest conversation.
+    pub max_bytes: u64,
 }
 
 impl Header {
     /// The memory that the model needs once it is loaded.
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        let held = self.tensors.iter().map(crate::gguf::Tensor::held);
-        let (least, most) = held.fold((0u64, 0u64), |(least, most), (once, all)| (least + once, most + all));
-        let own = |part| self.own(part).unwrap_or(0);
-        let heads = own("attention.head_count").max(1);
-        let head = self.own("attention.key_length").unwrap_or(own("embedding_length") / heads);
-        let groups = self.own("attention.head_count_kv").unwrap_or(heads);
-        // Keys and values, four bytes per number.
-        let each = own("block_count").saturating_mul(groups).saturating_mul(head).saturating_mul(8);
-        Memory { least, most: most.saturating_add(each.saturating_mul(self.context())) }
+    pub fn memory_estimate(&self) -> MemoryEstimate {
+        let sizes = self.tensors.iter().map(crate::gguf::TensorInfo::memory_bytes);
+        let (min, max) =
+            sizes.fold((0u64, 0u64), |(min, max), (tensor_min, tensor_max)| (min + tensor_min, max + tensor_max));
+        let count = |key| self.architecture_u64(key).unwrap_or(0);
+        let heads = count("attention.head_count").max(1);
+        let head_size = self.architecture_u64("attention.key_length").unwrap_or(count("embedding_length") / heads);
+        let key_heads = self.architecture_u64("attention.head_count_kv").unwrap_or(heads);
+        // A key and a value of four bytes each.
+        let position_bytes = count("block_count").saturating_mul(key_heads).saturating_mul(head_size).saturating_mul(8);
+        MemoryEstimate {
+            min_bytes: min,
+            max_bytes: max.saturating_add(position_bytes.saturating_mul(self.context_length())),
+        }
     }
 }
 
-/// Memory that this process can still allocate, in bytes; `None` where the system does not report it.
+/// The memory that this process can still allocate, in bytes; `None` if the system does not report it.
 #[must_use]
-pub fn available() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
-    let machine = of_machine(&read("/proc/meminfo")?)?;
-    let group = read("/proc/self/cgroup").and_then(|groups| of_group(&groups, read));
-    Some(group.map_or(machine, |group| group.min(machine)))
+    let machine = machine_memory(&read("/proc/meminfo")?)?;
+    let cgroup = read("/proc/self/cgroup").and_then(|cgroups| cgroup_memory(&cgroups, read));
+    Some(cgroup.map_or(machine, |cgroup| cgroup.min(machine)))
 }
 
-/// Memory according to `/proc/meminfo`, in bytes: what is free or can be freed, and free swap space.
-fn of_machine(text: &str) -> Option<u64> {
+/// The available memory and the free swap space in bytes, according to `/proc/meminfo`.
+fn machine_memory(text: &str) -> Option<u64> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
@@ -49,27 +53,27 @@ fn of_machine(text: &str) -> Option<u64> {
     Some(kilobytes.saturating_mul(1024))
 }
 
-/// Memory that the control groups (version 2) around the process still allow, in bytes; the tightest one counts. Cached
-/// pages of files can be freed, so they do not count as used.
-fn of_group(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut left: Option<u64> = None;
+/// The memory that the control groups (version 2) of the process still allow, in bytes: the minimum over all levels.
+/// The kernel can free cached pages of files, so they do not count as used.
+fn cgroup_memory(cgroups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut available: Option<u64> = None;
     let mut path = path.trim_end_matches('/');
     loop {
         let file = |name: &str| read(&format!("/sys/fs/cgroup{path}/{name}"));
         let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
-        if let (Some(most), Some(used)) = (number("memory.max"), number("memory.current")) {
+        if let (Some(max), Some(used)) = (number("memory.max"), number("memory.current")) {
             let stat = file("memory.stat").unwrap_or_default();
             let cached = stat.lines().filter_map(|line| {
                 let (name, count) = line.split_once(' ')?;
                 matches!(name, "active_file" | "inactive_file").then(|| count.parse::<u64>().ok())?
             });
-            let free = most.saturating_sub(used.saturating_sub(cached.sum()));
-            left = Some(left.map_or(free, |left| left.min(free)));
+            let free = max.saturating_sub(used.saturating_sub(cached.sum()));
+            available = Some(available.map_or(free, |available| available.min(free)));
         }
         match path.rsplit_once('/') {
-            Some((above, _)) => path = above,
-            None => return left,
+            Some((parent, _)) => path = parent,
+            None => return available,
         }
     }
 }
@@ -79,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_is_read() {
+    fn the_memory_of_the_machine_is_parsed() {
         let text = "MemTotal: 100 kB\nMemFree: 10 kB\nMemAvailable:    50 kB\nSwapFree:  7 kB\n";
-        assert_eq!(of_machine(text), Some(57 * 1024));
-        assert_eq!(of_machine("nonsense"), None);
+        assert_eq!(machine_memory(text), Some(57 * 1024));
+        assert_eq!(machine_memory("nonsense"), None);
     }
 
     #[test]
-    fn the_tightest_group_counts_and_cached_files_do_not() {
+    fn the_smallest_limit_applies_and_cached_files_are_not_counted() {
         let read = |path: &str| {
             let text = match path {
                 "/sys/fs/cgroup/a/b/memory.max" => "max\n",
@@ -97,8 +101,8 @@ mod tests {
             };
             Some(text.to_owned())
         };
-        assert_eq!(of_group("0::/a/b\n", read), Some(600));
-        assert_eq!(of_group("0::/\n", read), None);
-        assert_eq!(of_group("4:memory:/x\n", read), None);
+        assert_eq!(cgroup_memory("0::/a/b\n", read), Some(600));
+        assert_eq!(cgroup_memory("0::/\n", read), None);
+        assert_eq!(cgroup_memory("4:memory:/x\n", read), None);
     }
 }

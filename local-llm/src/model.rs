@@ -16,21 +16,21 @@ use crate::Error;
 use crate::gguf;
 use crate::grammar::Grammars;
 use crate::memory;
-use crate::network::{Cache, Transformer};
+use crate::network::{KvCache, Transformer};
 use crate::sampler::TokenSampler;
 use crate::template::Template;
-use crate::threads::{self, Load};
+use crate::threads::{self, SystemLoad};
 use crate::vocab::Vocab;
 use crate::writer::{ReplyWriter, WriterStep};
 
-/// How many tokens of the prompt are read at once.
-const CHUNK: usize = 256;
+/// The number of prompt tokens that the model reads in one batch.
+const PROMPT_BATCH_TOKENS: usize = 256;
 
-/// How to load a model.
+/// Options for loading a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// `Some(1)` computes on one thread, a larger number on every processor; `None` checks before every step how busy
-    /// the machine is.
+    /// `Some(1)` computes on one thread, a larger number on every processor; with `None`, the model chooses before
+    /// every step, depending on the load of the machine.
     pub threads: Option<usize>,
 }
 
@@ -44,7 +44,7 @@ pub struct PromptMessage {
 }
 
 impl PromptMessage {
-    /// A message with this role.
+    /// Creates a message with this role.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
@@ -58,11 +58,11 @@ pub struct Request {
     pub messages: Vec<PromptMessage>,
     /// The JSON Schema that the reply must satisfy; `None` for free text.
     pub schema: Option<Value>,
-    /// How many tokens the reply may have at most.
+    /// The maximum number of tokens of the reply.
     pub max_tokens: u32,
-    /// The sampling temperature; zero always takes the likeliest token.
+    /// The sampling temperature; at zero, the model always chooses the likeliest token.
     pub temperature: f32,
-    /// Nucleus sampling: draws only among the likeliest tokens that together have this probability.
+    /// Nucleus sampling: the model samples only from the likeliest tokens that together have this probability.
     pub top_p: f32,
     /// The seed of the sampler; the same seed gives the same reply.
     pub seed: u64,
@@ -74,29 +74,29 @@ impl Default for Request {
     }
 }
 
-/// What happens while a reply is generated.
+/// An event during the generation of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GenerateEvent<'a> {
     /// The model is reading the prompt.
-    Prompt {
-        /// Tokens that are read or cached already.
+    PromptProgress {
+        /// The number of prompt tokens read so far, including cached ones.
         done: usize,
-        /// Tokens of the prompt.
+        /// The number of tokens of the prompt.
         total: usize,
     },
-    /// More text of the reply; the text of a file arrives line by line. When items of a list repeat, the reply goes
-    /// back to where they began, and what was reported of them is not part of it.
-    Token(&'a str),
+    /// More text of the reply; the text of a file arrives line by line. If the items of a list repeat, the model
+    /// removes the repeated items from the reply, although it may have reported their text already.
+    Text(&'a str),
 }
 
-/// Why a reply ended.
+/// The reason why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyEnd {
-    /// It is complete.
-    End,
-    /// It was cut off: it reached the limit, or free text began to repeat itself.
+pub enum FinishReason {
+    /// The reply is complete.
+    Complete,
+    /// The reply is incomplete: it reached the token limit, or free text began to repeat itself.
     Length,
-    /// The caller asked to stop.
+    /// The caller stopped the generation.
     Cancelled,
 }
 
@@ -105,91 +105,92 @@ pub enum ReplyEnd {
 pub struct GeneratedReply {
     /// The text.
     pub text: String,
-    /// Why it ended.
-    pub stop: ReplyEnd,
-    /// Tokens of the prompt.
+    /// The reason why the reply ended.
+    pub finish_reason: FinishReason,
+    /// The number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// How many of those were cached from the previous request.
+    /// The number of prompt tokens cached from the previous request.
     pub cached_tokens: usize,
-    /// Tokens of the reply, including those that were taken back.
+    /// The number of generated tokens, including those that the model removed from the reply again.
     pub output_tokens: usize,
-    /// Time until the prompt was read.
+    /// The time for reading the prompt.
     pub prompt_time: Duration,
-    /// Time spent generating after that.
+    /// The time for generating the reply after that.
     pub output_time: Duration,
 }
 
-/// What is kept from one request to the next: the tokens that were read, and their keys and values.
-struct KeptTokens {
-    cache: Cache,
+/// The tokens that the model has read, with their keys and values, so that the next request can reuse a common prefix.
+struct PrefixCache {
+    kv_cache: KvCache,
     tokens: Vec<u32>,
-    load: Load,
+    load: SystemLoad,
 }
 
-impl KeptTokens {
-    /// Forgets all but the first `tokens` tokens.
-    fn cut(&mut self, tokens: usize) {
-        self.tokens.truncate(tokens);
-        self.cache.truncate(self.tokens.len());
+impl PrefixCache {
+    /// Removes all but the first `token_count` tokens.
+    fn truncate(&mut self, token_count: usize) {
+        self.tokens.truncate(token_count);
+        self.kv_cache.truncate(self.tokens.len());
     }
 }
 
-/// A loaded model. It serves one request at a time; others wait.
+/// A loaded model. It serves one request at a time; other requests wait.
 pub struct Model {
     network: Transformer,
     vocab: Vocab,
     template: Template,
     grammars: Grammars,
     threads: Option<usize>,
-    kept: Mutex<KeptTokens>,
+    prefix_cache: Mutex<PrefixCache>,
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("positions", &self.context()).finish_non_exhaustive()
+        f.debug_struct("Model").field("positions", &self.context_length()).finish_non_exhaustive()
     }
 }
 
-/// Refuses processors on which every step would take seconds.
+/// Returns an error if the processor lacks instructions without which every step would take seconds.
 fn check_processor() -> Result<(), Error> {
     #[cfg(target_arch = "x86_64")]
     if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
-        return Err(Error::Processor("the AVX2 and FMA instructions"));
+        return Err(Error::UnsupportedProcessor("the AVX2 and FMA instructions"));
     }
     Ok(())
 }
 
-/// The text of a reply, and how much of it was reported to the caller.
+/// The reply so far, and the length of its prefix that the caller has already received.
 #[derive(Default)]
-struct ToldText {
-    told: Vec<u8>,
-    whole: usize,
+struct ReplyStream {
+    reply: Vec<u8>,
+    reported_len: usize,
 }
 
-impl ToldText {
-    /// The characters of `reply` that were not reported yet, except an incomplete one at its end. If the reply went
-    /// back, they begin where it changed.
-    fn news(&mut self, reply: Vec<u8>) -> String {
-        let same = self.told.iter().zip(&reply).take_while(|(a, b)| a == b).count();
-        let from = self.whole.min(same);
-        let from = (0..=from).rev().find(|at| reply.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80)).unwrap_or(0);
-        let mut news = String::new();
-        for chunk in reply.get(from..).unwrap_or_default().utf8_chunks() {
-            news.push_str(chunk.valid());
-            let open = chunk.invalid();
-            let begins = std::str::from_utf8(open).is_err_and(|error| error.error_len().is_none());
-            if begins {
-                self.whole = reply.len() - open.len();
-                self.told = reply;
-                return news;
+impl ReplyStream {
+    /// Returns the characters of `reply` that the caller has not received yet, except an incomplete one at its end. If
+    /// the reply differs from the previous one, the text starts at the first difference.
+    fn take_unreported(&mut self, reply: Vec<u8>) -> String {
+        let common_len = self.reply.iter().zip(&reply).take_while(|(a, b)| a == b).count();
+        let max_start = self.reported_len.min(common_len);
+        let is_boundary = |index: usize| reply.get(index).is_none_or(|byte| byte & 0xc0 != 0x80);
+        let start = (0..=max_start).rev().find(|index| is_boundary(*index)).unwrap_or(0);
+        let mut text = String::new();
+        for chunk in reply.get(start..).unwrap_or_default().utf8_chunks() {
+            text.push_str(chunk.valid());
+            let invalid = chunk.invalid();
+            let is_incomplete = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            if is_incomplete {
+                self.reported_len = reply.len() - invalid.len();
+                self.reply = reply;
+                return text;
             }
-            if !open.is_empty() {
-                news.push(char::REPLACEMENT_CHARACTER);
+            if !invalid.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
             }
         }
-        self.whole = reply.len();
-        self.told = reply;
-        news
+        self.reported_len = reply.len();
+        self.reply = reply;
+        text
     }
 }
 
@@ -198,103 +199,104 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is not a model of a known family, when too little memory is free, or when the
+    /// When this process cannot read the file, the file is not a supported model, too little memory is free, or the
     /// processor lacks instructions that this crate needs.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         check_processor()?;
-        let unreadable = |source| Error::File { path: path.to_owned(), source };
-        let header = gguf::read(path)?;
+        let read_error = |source| Error::File { path: path.to_owned(), source };
+        let header = gguf::read_header(path)?;
         header.check()?;
-        let needed = header.memory().least;
-        if let Some(free) = memory::available().filter(|free| *free < needed) {
-            return Err(Error::Memory { needed, free });
+        let needed = header.memory_estimate().min_bytes;
+        if let Some(free) = memory::available_bytes().filter(|free| *free < needed) {
+            return Err(Error::InsufficientMemory { needed, free });
         }
-        let mut source = BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?);
+        let mut source = BufReader::with_capacity(1 << 20, File::open(path).map_err(read_error)?);
         let content =
             Content::read(&mut source).map_err(|error| Error::Format(format!("it is not a GGUF file: {error}")))?;
-        let vocab = Vocab::read(&content)?;
-        let chat = content.metadata.get("tokenizer.chat_template");
-        let chat = chat.map(|text| text.to_string()).transpose()?;
-        let template = Template::new(chat.map(String::as_str), vocab.bos(), vocab.eos(), vocab.chatml())?;
-        let network = Transformer::read(&content, &mut source)?;
+        let vocab = Vocab::from_gguf(&content)?;
+        let chat_template = content.metadata.get("tokenizer.chat_template");
+        let chat_template = chat_template.map(|text| text.to_string()).transpose()?;
+        let template =
+            Template::new(chat_template.map(String::as_str), vocab.bos_text(), vocab.eos_text(), vocab.has_chatml())?;
+        let network = Transformer::from_gguf(&content, &mut source)?;
         let grammars = Grammars::new(&vocab)?;
-        let kept = KeptTokens { cache: network.cache()?, tokens: Vec::new(), load: Load::default() };
-        let (threads, kept) = (options.threads, Mutex::new(kept));
-        Ok(Self { network, vocab, template, grammars, threads, kept })
+        let prefix_cache =
+            PrefixCache { kv_cache: network.new_cache()?, tokens: Vec::new(), load: SystemLoad::default() };
+        let (threads, kept) = (options.threads, Mutex::new(prefix_cache));
+        Ok(Self { network, vocab, template, grammars, threads, prefix_cache: kept })
     }
 
-    /// How many tokens prompt and reply may have together.
+    /// The maximum number of tokens of prompt and reply together.
     #[must_use]
-    pub fn context(&self) -> usize {
-        self.network.positions()
+    pub fn context_length(&self) -> usize {
+        self.network.max_positions()
     }
 
-    /// Size of the weights as read, in bytes; kernels may keep a second, repacked form of some.
+    /// The size of the weights in the model file, in bytes; kernels may keep a second, repacked copy of some.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        self.network.bytes()
+        self.network.weight_bytes()
     }
 
-    /// How many tokens the prompt for these messages has.
+    /// Counts the tokens of the prompt for these messages.
     ///
     /// # Errors
     ///
-    /// When the chat template of the model refuses the messages.
-    pub fn count(&self, messages: &[PromptMessage]) -> Result<usize, Error> {
-        Ok(self.prompt(messages)?.len())
+    /// When the chat template of the model rejects the messages.
+    pub fn count_tokens(&self, messages: &[PromptMessage]) -> Result<usize, Error> {
+        Ok(self.encode_prompt(messages)?.len())
     }
 
-    fn prompt(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
-        let disarmed: Vec<PromptMessage> = messages
+    fn encode_prompt(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
+        let escaped_messages: Vec<PromptMessage> = messages
             .iter()
-            .map(|message| PromptMessage::new(&*message.role, self.vocab.disarm(&message.content)))
+            .map(|message| PromptMessage::new(&*message.role, self.vocab.escape_special_tokens(&message.content)))
             .collect();
-        self.vocab.encode(&self.template.render(&disarmed)?)
+        self.vocab.encode(&self.template.render(&escaped_messages)?)
     }
 
-    /// Reads `tokens`, on one thread or on all, depending on how busy the machine is; returns the scores of the next
-    /// token.
-    fn read(&self, tokens: &[u32], kept: &mut KeptTokens, scores: bool) -> Result<Vec<f32>, Error> {
-        let all = kept.load.all_threads(self.threads);
-        let cache = &mut kept.cache;
-        let read = threads::run(all, || self.network.forward(tokens, cache, scores));
-        let read = read.ok_or_else(|| Error::Request("the computation stopped".to_owned()))??;
-        kept.tokens.extend_from_slice(tokens);
-        Ok(read.unwrap_or_default())
+    /// Computes the keys and values of `tokens`, and if `with_logits` is set, the logits of the token after them. Uses
+    /// one thread or all, depending on the load of the machine.
+    fn forward(&self, tokens: &[u32], prefix_cache: &mut PrefixCache, with_logits: bool) -> Result<Vec<f32>, Error> {
+        let use_all_threads = prefix_cache.load.should_use_all_threads(self.threads);
+        let cache = &mut prefix_cache.kv_cache;
+        let result = threads::run(use_all_threads, || self.network.forward(tokens, cache, with_logits));
+        let logits = result.ok_or_else(|| Error::InvalidRequest("the computation stopped".to_owned()))??;
+        prefix_cache.tokens.extend_from_slice(tokens);
+        Ok(logits.unwrap_or_default())
     }
 
-    /// Generates a reply. Calls `event` with the progress, and stops when it returns `Break`.
+    /// Generates a reply. Calls `on_event` with the progress, and stops when it returns `Break`.
     ///
     /// # Errors
     ///
-    /// When the prompt does not fit the model, the template refuses the
-    /// messages, or the computation fails.
+    /// When the prompt is too long for the model, the template rejects the messages, or the computation fails.
     pub fn generate(
         &self,
         request: &Request,
-        event: &mut dyn FnMut(GenerateEvent<'_>) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(GenerateEvent<'_>) -> ControlFlow<()>,
     ) -> Result<GeneratedReply, Error> {
-        let begun = Instant::now();
-        let mut prompt = self.prompt(&request.messages)?;
+        let started_at = Instant::now();
+        let mut prompt = self.encode_prompt(&request.messages)?;
         let prompt_tokens = prompt.len();
-        let room = self.context().checked_sub(prompt_tokens).filter(|room| *room > 1);
-        let Some(room) = room.filter(|_| prompt_tokens > 0) else {
-            return Err(Error::TooLong { prompt: prompt_tokens, limit: self.context() });
+        let max_output = self.context_length().checked_sub(prompt_tokens).filter(|max_output| *max_output > 1);
+        let Some(max_output) = max_output.filter(|_| prompt_tokens > 0) else {
+            return Err(Error::PromptTooLong { prompt: prompt_tokens, limit: self.context_length() });
         };
-        let limit = room.min(usize::try_from(request.max_tokens).unwrap_or(room));
-        let grammar = request.schema.as_ref().map(|schema| self.grammars.of(schema)).transpose()?;
+        let limit = max_output.min(usize::try_from(request.max_tokens).unwrap_or(max_output));
+        let grammar = request.schema.as_ref().map(|schema| self.grammars.build(schema)).transpose()?;
         let sampler = TokenSampler::new(request.temperature, request.top_p, request.seed);
         let mut writer = ReplyWriter::new(&self.vocab, grammar, sampler, limit);
-        let opening = writer.opening();
-        prompt.extend_from_slice(&opening);
+        let forced_prefix = writer.forced_prefix();
+        prompt.extend_from_slice(&forced_prefix);
 
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = kept.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        let cached = same.min(prompt.len() - 1).min(kept.cache.len());
-        kept.cut(cached);
+        let mut prefix_cache = self.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let common_len = prefix_cache.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        let cached = common_len.min(prompt.len() - 1).min(prefix_cache.kv_cache.len());
+        prefix_cache.truncate(cached);
         let mut reply = GeneratedReply {
             text: String::new(),
-            stop: ReplyEnd::Cancelled,
+            finish_reason: FinishReason::Cancelled,
             prompt_tokens,
             cached_tokens: cached.min(prompt_tokens),
             output_tokens: 0,
@@ -303,58 +305,58 @@ impl Model {
         };
 
         let total = prompt_tokens;
-        if event(GenerateEvent::Prompt { done: reply.cached_tokens, total }).is_break() {
+        if on_event(GenerateEvent::PromptProgress { done: reply.cached_tokens, total }).is_break() {
             return Ok(reply);
         }
-        let mut scores = Vec::new();
-        let mut done = cached;
-        while done < prompt.len() {
-            let end = prompt.len().min(done + CHUNK);
-            scores = self.read(&prompt[done..end], &mut kept, end == prompt.len())?;
-            done = end;
-            if event(GenerateEvent::Prompt { done: done.min(total), total }).is_break() {
-                reply.prompt_time = begun.elapsed();
+        let mut logits = Vec::new();
+        let mut read_count = cached;
+        while read_count < prompt.len() {
+            let end = prompt.len().min(read_count + PROMPT_BATCH_TOKENS);
+            logits = self.forward(&prompt[read_count..end], &mut prefix_cache, end == prompt.len())?;
+            read_count = end;
+            if on_event(GenerateEvent::PromptProgress { done: read_count.min(total), total }).is_break() {
+                reply.prompt_time = started_at.elapsed();
                 return Ok(reply);
             }
         }
-        reply.prompt_time = begun.elapsed();
+        reply.prompt_time = started_at.elapsed();
 
-        let mut text = ToldText::default();
-        let mut tell = |writer: &ReplyWriter<'_>| match text.news(writer.document()) {
-            more if more.is_empty() => ControlFlow::Continue(()),
-            more => event(GenerateEvent::Token(&more)),
+        let mut stream = ReplyStream::default();
+        let mut report_text = |writer: &ReplyWriter<'_>| match stream.take_unreported(writer.document()) {
+            text if text.is_empty() => ControlFlow::Continue(()),
+            text => on_event(GenerateEvent::Text(&text)),
         };
-        let mut flow = tell(&writer);
+        let mut flow = report_text(&writer);
         while flow.is_continue() {
-            match writer.step(&scores)? {
-                WriterStep::Go(tokens) => {
-                    flow = tell(&writer);
+            match writer.step(&logits)? {
+                WriterStep::Continue(tokens) => {
+                    flow = report_text(&writer);
                     if flow.is_continue() && writer.has_room() {
-                        scores = self.read(&tokens, &mut kept, true)?;
+                        logits = self.forward(&tokens, &mut prefix_cache, true)?;
                     }
                 }
-                WriterStep::Back(to, tokens) => {
-                    kept.cut(prompt_tokens + to);
-                    flow = tell(&writer);
+                WriterStep::Rewind(kept_len, tokens) => {
+                    prefix_cache.truncate(prompt_tokens + kept_len);
+                    flow = report_text(&writer);
                     if flow.is_continue() && writer.has_room() {
-                        scores = self.read(&tokens, &mut kept, true)?;
+                        logits = self.forward(&tokens, &mut prefix_cache, true)?;
                     }
                 }
-                WriterStep::Last(_) => {
-                    let _ = tell(&writer);
-                    reply.stop = ReplyEnd::End;
+                WriterStep::Finish(_) => {
+                    let _ = report_text(&writer);
+                    reply.finish_reason = FinishReason::Complete;
                     break;
                 }
-                WriterStep::Cut => {
-                    reply.stop = ReplyEnd::Length;
+                WriterStep::Truncated => {
+                    reply.finish_reason = FinishReason::Length;
                     break;
                 }
             }
         }
-        // An incomplete character at the end of a reply that was cut is not part of its text.
-        reply.text = ToldText::default().news(writer.document());
-        reply.output_tokens = writer.produced();
-        reply.output_time = begun.elapsed().saturating_sub(reply.prompt_time);
+        // The text of a reply omits an incomplete character at its end.
+        reply.text = ReplyStream::default().take_unreported(writer.document());
+        reply.output_tokens = writer.generated_count();
+        reply.output_time = started_at.elapsed().saturating_sub(reply.prompt_time);
         Ok(reply)
     }
 }
@@ -364,13 +366,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_are_told_whole() {
-        let mut text = ToldText::default();
-        assert_eq!(text.news(b"a\xc3".into()), "a");
-        assert_eq!(text.news(b"a\xc3\xa4b".into()), "äb");
-        assert_eq!(text.news("aäb".into()), "");
-        assert_eq!(text.news(b"a\xc3\xa4b\xff!".into()), "\u{fffd}!");
-        assert_eq!(text.news("aäc".into()), "c");
-        assert_eq!(text.news("aöc".into()), "öc");
+    fn only_complete_characters_are_reported() {
+        let mut stream = ReplyStream::default();
+        assert_eq!(stream.take_unreported(b"a\xc3".into()), "a");
+        assert_eq!(stream.take_unreported(b"a\xc3\xa4b".into()), "äb");
+        assert_eq!(stream.take_unreported("aäb".into()), "");
+        assert_eq!(stream.take_unreported(b"a\xc3\xa4b\xff!".into()), "\u{fffd}!");
+        assert_eq!(stream.take_unreported("aäc".into()), "c");
+        assert_eq!(stream.take_unreported("aöc".into()), "öc");
     }
 }

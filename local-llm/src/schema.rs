@@ -1,10 +1,10 @@
-//! Adapts schemas to the grammar: tightens them where a model would ramble, and loosens them where the grammar does not
-//! support a keyword.
+//! Adapts schemas to the grammar: forbids properties that a schema does not name, so that a model does not invent any,
+//! and removes keywords that the grammar does not support.
 
 use serde_json::{Map, Value, json};
 
-/// Keywords that the first loosening keeps: structure and sizes, no patterns.
-const STRUCTURE: &[&str] = &[
+/// The keywords of the first looser form: structure and sizes, without patterns.
+const STRUCTURE_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -25,11 +25,11 @@ const STRUCTURE: &[&str] = &[
     "prefixItems",
 ];
 
-/// Keywords that the second loosening keeps: structure alone.
-const SHAPE: &[&str] = &["type", "properties", "required", "items", "enum", "const", "anyOf"];
+/// The keywords of the second looser form: only structure.
+const SHAPE_KEYWORDS: &[&str] = &["type", "properties", "required", "items", "enum", "const", "anyOf"];
 
-/// Keywords that combine a schema with others, so that forbidding other properties is unsafe.
-const COMBINING: &[&str] = &[
+/// Keywords that combine a schema with other schemas or rules, so that forbidding other properties is unsafe.
+const COMBINING_KEYWORDS: &[&str] = &[
     "allOf",
     "anyOf",
     "oneOf",
@@ -48,7 +48,7 @@ const COMBINING: &[&str] = &[
 ];
 
 /// Applies `change` to the schemas directly below this one.
-fn below(schema: &mut Map<String, Value>, change: &mut dyn FnMut(&str, &mut Value)) {
+fn for_each_subschema(schema: &mut Map<String, Value>, change: &mut dyn FnMut(&str, &mut Value)) {
     for (key, value) in schema.iter_mut() {
         match (key.as_str(), value) {
             ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(map)) => {
@@ -65,22 +65,22 @@ fn below(schema: &mut Map<String, Value>, change: &mut dyn FnMut(&str, &mut Valu
     }
 }
 
-/// Forbids properties that a schema does not name, where that cannot contradict another part of it. Every reply that
-/// the result allows satisfies the original too.
+/// Forbids properties that a schema does not name, unless that may contradict another keyword. Every reply that the
+/// result allows also satisfies the original schema.
 fn tighten(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    if map.contains_key("properties") && !COMBINING.iter().any(|key| map.contains_key(*key)) {
+    if map.contains_key("properties") && !COMBINING_KEYWORDS.iter().any(|key| map.contains_key(*key)) {
         map.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
-    below(map, &mut |key, value| {
+    for_each_subschema(map, &mut |key, value| {
         if matches!(key, "properties" | "items" | "prefixItems") {
             tighten(value);
         }
     });
 }
 
-/// Keeps only the given keywords, in every schema inside this one.
-fn keep(schema: &mut Value, keywords: &[&str]) {
+/// Removes all keywords except these, in this schema and in every schema inside it.
+fn retain_keywords(schema: &mut Value, keywords: &[&str]) {
     let Value::Object(map) = schema else { return };
     if !map.contains_key("anyOf")
         && let Some(choices) = map.remove("oneOf")
@@ -88,32 +88,32 @@ fn keep(schema: &mut Value, keywords: &[&str]) {
         map.insert("anyOf".to_owned(), choices);
     }
     map.retain(|key, _| keywords.contains(&key.as_str()));
-    below(map, &mut |_, value| keep(value, keywords));
+    for_each_subschema(map, &mut |_, value| retain_keywords(value, keywords));
 }
 
-/// Replaces sizes such as `3.0` by whole numbers: in this workspace, JSON numbers keep their text, and the grammar
-/// reads sizes only as integers.
-fn whole_sizes(schema: &mut Value) {
+/// Replaces sizes such as `3.0` with integers: in this workspace, JSON numbers preserve their text, and the grammar
+/// parses only integers as sizes.
+fn convert_sizes_to_integers(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     for (key, value) in map.iter_mut() {
-        let size = matches!(
+        let is_size = matches!(
             key.as_str(),
             "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties"
         );
-        if let (true, None, Some(number)) = (size, value.as_u64(), value.as_f64())
+        if let (true, None, Some(number)) = (is_size, value.as_u64(), value.as_f64())
             && number.fract() == 0.0
             && (0.0..1e9).contains(&number)
         {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let whole = number as u64;
-            *value = Value::from(whole);
+            let integer = number as u64;
+            *value = Value::from(integer);
         }
     }
-    below(map, &mut |_, value| whole_sizes(value));
+    for_each_subschema(map, &mut |_, value| convert_sizes_to_integers(value));
 }
 
-/// Adds options for the grammar: replies have no optional white space, and unknown keywords are ignored.
-fn compact(mut schema: Value) -> Value {
+/// Adds options for the grammar: it allows no optional white space, and ignores unknown keywords.
+fn with_options(mut schema: Value) -> Value {
     if let Value::Object(map) = &mut schema {
         let options = json!({
             "item_separator": ",",
@@ -127,24 +127,24 @@ fn compact(mut schema: Value) -> Value {
     schema
 }
 
-/// The schema in ever looser forms; the first one that the grammar accepts is the one to use.
-pub(crate) fn forms(schema: &Value) -> Vec<Value> {
-    let mut whole = match schema {
+/// The schema in increasingly loose forms; the caller uses the first one that the grammar accepts.
+pub(crate) fn loosened_forms(schema: &Value) -> Vec<Value> {
+    let mut full = match schema {
         Value::Bool(_) => json!({}),
         schema => schema.clone(),
     };
-    whole_sizes(&mut whole);
-    let mut tight = whole.clone();
+    convert_sizes_to_integers(&mut full);
+    let mut tight = full.clone();
     tighten(&mut tight);
     let mut structure = tight.clone();
-    keep(&mut structure, STRUCTURE);
+    retain_keywords(&mut structure, STRUCTURE_KEYWORDS);
     let mut shape = tight.clone();
-    keep(&mut shape, SHAPE);
-    let last = match whole.get("type").and_then(Value::as_str) {
+    retain_keywords(&mut shape, SHAPE_KEYWORDS);
+    let type_only = match full.get("type").and_then(Value::as_str) {
         Some(kind) => json!({ "type": kind }),
         None => json!({}),
     };
-    [tight, whole, structure, shape, last].into_iter().map(compact).collect()
+    [tight, full, structure, shape, type_only].into_iter().map(with_options).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_are_closed_only_where_that_is_safe() {
+    fn other_properties_are_forbidden_only_where_that_is_safe() {
         let mut schema = json!({
             "properties": {
                 "a": {"properties": {"b": {}}},
@@ -167,20 +167,20 @@ mod tests {
     }
 
     #[test]
-    fn sizes_become_whole() {
+    fn sizes_become_integers() {
         let mut schema: Value = serde_json::from_str(r#"{"properties": {"a": {"minLength": 2.0}}}"#).unwrap();
-        whole_sizes(&mut schema);
+        convert_sizes_to_integers(&mut schema);
         assert_eq!(schema["properties"]["a"]["minLength"], json!(2));
     }
 
     #[test]
-    fn loosening_keeps_names_of_properties() {
+    fn looser_forms_preserve_property_names() {
         let mut schema = json!({
             "type": "object",
             "properties": {"pattern": {"type": "string", "pattern": "(?=x)"}},
             "oneOf": [{"not": {}}],
         });
-        keep(&mut schema, STRUCTURE);
+        retain_keywords(&mut schema, STRUCTURE_KEYWORDS);
         let expected = json!({
             "type": "object",
             "properties": {"pattern": {"type": "string"}},

@@ -1,35 +1,35 @@
-//! Tokenizes with a SentencePiece vocabulary (`llama` in GGUF files): merges pairs of pieces, the best score first.
+//! Tokenizes with a SentencePiece vocabulary (`llama` in GGUF files): merges pairs of pieces, the highest score first.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
 
 use toktrie::TokenId;
 
-/// The character that stands for a space in the texts of such a vocabulary.
-pub(crate) const SPACE: char = '\u{2581}';
+/// The character that represents a space in the pieces of a SentencePiece vocabulary.
+pub(crate) const SPACE_MARK: char = '\u{2581}';
 
-/// A vocabulary of scored pieces.
+/// A SentencePiece vocabulary.
 pub(crate) struct PieceVocab {
-    /// Token and score of each piece.
+    /// The token and score of each piece.
     pieces: HashMap<String, (TokenId, f32)>,
     /// The token of each byte, for text that no piece covers.
     bytes: Vec<Option<TokenId>>,
     unknown: Option<TokenId>,
-    /// Special tokens by their texts, the longest first.
-    signs: Vec<(String, TokenId)>,
-    /// Whether a space is inserted before text at the beginning and after a special token.
+    /// The special tokens with their texts, the longest first.
+    special_tokens: Vec<(String, TokenId)>,
+    /// Whether the tokenizer inserts a space at the beginning of a text and after a special token.
     leading_space: bool,
 }
 
-/// A part of the text while parts are merged; a length of zero means that it was merged into its left neighbour.
+/// A part of the text during merging; if its length is zero, it was merged into its left neighbour.
 struct TextPart {
     start: usize,
     length: usize,
-    before: Option<usize>,
-    after: Option<usize>,
+    previous: Option<usize>,
+    next: Option<usize>,
 }
 
-/// Two neighbours that could be merged into one piece.
+/// Two adjacent parts that could be merged into one piece.
 struct MergePair {
     score: f32,
     left: usize,
@@ -38,15 +38,15 @@ struct MergePair {
 }
 
 impl MergePair {
-    /// The best score ranks first; among equal scores, the leftmost pair.
-    fn rank(&self, other: &Self) -> Ordering {
+    /// Orders pairs by score; of pairs with equal scores, the leftmost one is the greatest.
+    fn compare(&self, other: &Self) -> Ordering {
         self.score.total_cmp(&other.score).then_with(|| Reverse(self.left).cmp(&Reverse(other.left)))
     }
 }
 
 impl PartialEq for MergePair {
     fn eq(&self, other: &Self) -> bool {
-        self.rank(other) == Ordering::Equal
+        self.compare(other) == Ordering::Equal
     }
 }
 
@@ -60,7 +60,7 @@ impl PartialOrd for MergePair {
 
 impl Ord for MergePair {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank(other)
+        self.compare(other)
     }
 }
 
@@ -69,81 +69,81 @@ impl PieceVocab {
         pieces: HashMap<String, (TokenId, f32)>,
         bytes: Vec<Option<TokenId>>,
         unknown: Option<TokenId>,
-        mut signs: Vec<(String, TokenId)>,
+        mut special_tokens: Vec<(String, TokenId)>,
         leading_space: bool,
     ) -> Self {
-        signs.retain(|(text, _)| !text.is_empty());
-        signs.sort_by_key(|(text, _)| Reverse(text.len()));
-        Self { pieces, bytes, unknown, signs, leading_space }
+        special_tokens.retain(|(text, _)| !text.is_empty());
+        special_tokens.sort_by_key(|(text, _)| Reverse(text.len()));
+        Self { pieces, bytes, unknown, special_tokens, leading_space }
     }
 
-    /// Tokens of a prompt, with special tokens recognized.
+    /// Encodes a prompt, and recognizes special tokens.
     pub(crate) fn encode(&self, text: &str) -> Vec<TokenId> {
-        let mut spans = if text.is_empty() { Vec::new() } else { vec![(text, None)] };
-        for (sign, token) in &self.signs {
-            if !text.contains(sign.as_str()) {
+        let mut segments = if text.is_empty() { Vec::new() } else { vec![(text, None)] };
+        for (special_text, token) in &self.special_tokens {
+            if !text.contains(special_text.as_str()) {
                 continue;
             }
-            spans = spans.into_iter().flat_map(|span| split(span, sign, *token)).collect();
+            segments = segments.into_iter().flat_map(|segment| split_at_token(segment, special_text, *token)).collect();
         }
-        let (mut tokens, mut after_sign) = (Vec::new(), true);
-        for (span, token) in spans {
+        let (mut tokens, mut after_special) = (Vec::new(), true);
+        for (segment, token) in segments {
             match token {
                 Some(token) => tokens.push(token),
-                None if after_sign && self.leading_space => self.join(&format!(" {span}"), &mut tokens),
-                None => self.join(span, &mut tokens),
+                None if after_special && self.leading_space => self.encode_segment(&format!(" {segment}"), &mut tokens),
+                None => self.encode_segment(segment, &mut tokens),
             }
-            after_sign = token.is_some();
+            after_special = token.is_some();
         }
         tokens
     }
 
-    /// Tokens of a text inside another one: inserts no space and recognizes no special tokens.
-    pub(crate) fn inside(&self, text: &str) -> Vec<TokenId> {
+    /// Encodes a part of a text: inserts no space and recognizes no special tokens.
+    pub(crate) fn encode_part(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::new();
-        self.join(text, &mut tokens);
+        self.encode_segment(text, &mut tokens);
         tokens
     }
 
-    fn join(&self, text: &str, tokens: &mut Vec<TokenId>) {
-        let text = text.replace(' ', SPACE.encode_utf8(&mut [0; 4]));
+    fn encode_segment(&self, text: &str, tokens: &mut Vec<TokenId>) {
+        let text = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
         let mut parts: Vec<TextPart> = Vec::with_capacity(text.len());
-        for (start, letter) in text.char_indices() {
-            let (index, length) = (parts.len(), letter.len_utf8());
-            let after = (start + length < text.len()).then_some(index + 1);
-            parts.push(TextPart { start, length, before: index.checked_sub(1), after });
+        for (start, c) in text.char_indices() {
+            let (index, length) = (parts.len(), c.len_utf8());
+            let next = (start + length < text.len()).then_some(index + 1);
+            parts.push(TextPart { start, length, previous: index.checked_sub(1), next });
         }
         let mut queue = BinaryHeap::new();
         for right in 1..parts.len() {
-            self.offer(&text, &parts, Some(right - 1), Some(right), &mut queue);
+            self.queue_pair(&text, &parts, Some(right - 1), Some(right), &mut queue);
         }
         while let Some(pair) = queue.pop() {
             let (Some(left), Some(right)) = (parts.get(pair.left), parts.get(pair.right)) else { continue };
-            // One of them was merged with another part meanwhile.
+            // One of the two parts was merged with another part in the meantime.
             if left.length == 0 || right.length == 0 || left.length + right.length != pair.length {
                 continue;
             }
-            let (before, after) = (left.before, right.after);
+            let (previous, next) = (left.previous, right.next);
             if let Some(right) = parts.get_mut(pair.right) {
                 right.length = 0;
             }
             if let Some(left) = parts.get_mut(pair.left) {
                 left.length = pair.length;
-                left.after = after;
+                left.next = next;
             }
-            if let Some(next) = after.and_then(|after| parts.get_mut(after)) {
-                next.before = Some(pair.left);
+            if let Some(next_part) = next.and_then(|next| parts.get_mut(next)) {
+                next_part.previous = Some(pair.left);
             }
-            self.offer(&text, &parts, before, Some(pair.left), &mut queue);
-            self.offer(&text, &parts, Some(pair.left), after, &mut queue);
+            self.queue_pair(&text, &parts, previous, Some(pair.left), &mut queue);
+            self.queue_pair(&text, &parts, Some(pair.left), next, &mut queue);
         }
         for part in parts.iter().filter(|part| part.length > 0) {
-            self.push(text.get(part.start..part.start + part.length).unwrap_or_default(), tokens);
+            self.push_piece(text.get(part.start..part.start + part.length).unwrap_or_default(), tokens);
         }
     }
 
-    /// Puts two neighbours into the queue if together they are a piece.
-    fn offer(
+    /// Adds two adjacent parts to the queue if they form a piece.
+    fn queue_pair(
         &self,
         text: &str,
         parts: &[TextPart],
@@ -160,7 +160,7 @@ impl PieceVocab {
         }
     }
 
-    fn push(&self, piece: &str, tokens: &mut Vec<TokenId>) {
+    fn push_piece(&self, piece: &str, tokens: &mut Vec<TokenId>) {
         if let Some((token, _)) = self.pieces.get(piece) {
             tokens.push(*token);
             return;
@@ -170,28 +170,32 @@ impl PieceVocab {
     }
 }
 
-/// Splits a span of text at every place where a special token occurs.
-fn split<'a>((text, token): (&'a str, Option<TokenId>), sign: &str, its: TokenId) -> Vec<(&'a str, Option<TokenId>)> {
+/// Splits a segment of text at every occurrence of a special token.
+fn split_at_token<'a>(
+    (text, token): (&'a str, Option<TokenId>),
+    special_text: &str,
+    special_token: TokenId,
+) -> Vec<(&'a str, Option<TokenId>)> {
     if token.is_some() {
         return vec![(text, token)];
     }
-    let mut spans = Vec::new();
-    for (number, between) in text.split(sign).enumerate() {
-        if number > 0 {
-            spans.push(("", Some(its)));
+    let mut segments = Vec::new();
+    for (index, segment) in text.split(special_text).enumerate() {
+        if index > 0 {
+            segments.push(("", Some(special_token)));
         }
-        if !between.is_empty() {
-            spans.push((between, None));
+        if !segment.is_empty() {
+            segments.push((segment, None));
         }
     }
-    spans
+    segments
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pieces() -> PieceVocab {
+    fn vocab() -> PieceVocab {
         let list = [("▁", -9.0), ("a", -5.0), ("b", -5.0), ("ab", -2.0), ("▁a", -1.0), ("ba", -3.0)];
         let pieces = (10..).zip(list).map(|(token, (text, score))| (text.to_owned(), (token, score))).collect();
         let bytes = (0..=255).map(|byte| Some(100 + byte)).collect();
@@ -199,16 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn the_best_pair_is_joined_first() {
-        assert_eq!(pieces().inside(" ab"), [14, 12]);
-        assert_eq!(pieces().inside("bab"), [12, 13]);
-        assert_eq!(pieces().inside("c"), [100 + u32::from(b'c')]);
+    fn the_pair_with_the_highest_score_is_merged_first() {
+        assert_eq!(vocab().encode_part(" ab"), [14, 12]);
+        assert_eq!(vocab().encode_part("bab"), [12, 13]);
+        assert_eq!(vocab().encode_part("c"), [100 + u32::from(b'c')]);
     }
 
     #[test]
-    fn signs_cut_the_text_and_a_space_follows_them() {
-        assert_eq!(pieces().encode("a</s>a"), [14, 2, 14]);
-        assert_eq!(pieces().encode("</s></s>"), [2, 2]);
-        assert_eq!(pieces().encode(""), Vec::<u32>::new());
+    fn special_tokens_split_the_text_and_a_space_follows_them() {
+        assert_eq!(vocab().encode("a</s>a"), [14, 2, 14]);
+        assert_eq!(vocab().encode("</s></s>"), [2, 2]);
+        assert_eq!(vocab().encode(""), Vec::<u32>::new());
     }
 }

@@ -1,9 +1,9 @@
-//! Chooses how many threads to compute with.
+//! Chooses the number of threads for a computation.
 //!
-//! The arithmetic library has one thread pool for the whole process, with one thread for every processor, and each step
-//! waits for all of them. On a machine that is busy otherwise, a step lasts as long as the slowest thread takes to be
-//! scheduled, so one thread alone is faster. Work can therefore also run inside a thread of the pool, where nested work
-//! stays on that thread.
+//! candle has one thread pool for the process, with one thread for every processor, and each operation waits for all
+//! threads. If other processes use the processors too, each operation waits for the thread that the kernel schedules
+//! last, so one thread is faster. A computation can therefore also run inside a thread of the pool, where nested
+//! operations stay on that thread.
 
 use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
@@ -12,37 +12,39 @@ use std::time::{Duration, Instant};
 
 use candle_core::utils::barrier_pool;
 
-/// How long the machine is watched before its load is computed: the kernel counts in hundredths of a second.
-const WINDOW: Duration = Duration::from_millis(200);
+/// The minimum time between two measurements of the load: the kernel counts in hundredths of a second.
+const MEASUREMENT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// If other processes keep more processors than this busy, one thread is as fast as all.
-const SPARE: f32 = 0.6;
+/// If other processes keep this many processors busy, one thread is as fast as all.
+const MAX_OTHER_LOAD: f32 = 0.6;
 
-/// How much processor time other processes use.
+/// The load of the machine: how much processor time other processes use.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
-    since: Option<(Instant, Ticks)>,
-    /// How many processors other processes kept busy in the last window.
-    others: f32,
+pub(crate) struct SystemLoad {
+    last_measurement: Option<(Instant, Ticks)>,
+    /// The number of processors that other processes kept busy between the last two measurements.
+    busy_processors: f32,
 }
 
-/// Processor time since the machine started, in hundredths of a second.
+/// The processor time since the machine started, in hundredths of a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ticks {
-    all: u64,
-    own: u64,
+    /// The time of all processes.
+    total: u64,
+    /// The time of this process.
+    process: u64,
 }
 
 impl Ticks {
-    /// Parses `/proc/stat` and `/proc/self/stat`; see proc(5). Time that the host took away counts as busy.
+    /// Parses `/proc/stat` and `/proc/self/stat`; see proc(5). Time stolen by a hypervisor counts as busy.
     fn parse(machine: &str, process: &str) -> Option<Self> {
         let mut fields = machine.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
         let counts: Vec<u64> = fields.by_ref().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
         let [user, nice, system, _idle, _wait, irq, softirq, steal] = counts.try_into().ok()?;
-        // The program's name is in brackets and may hold spaces; the user time is the 12th field after it.
+        // The program's name is in parentheses and may contain spaces; the user time is the 12th field after it.
         let mut fields = process.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let mut field = || fields.next()?.parse::<u64>().ok();
-        Some(Self { all: user + nice + system + irq + softirq + steal, own: field()? + field()? })
+        Some(Self { total: user + nice + system + irq + softirq + steal, process: field()? + field()? })
     }
 
     fn now() -> Option<Self> {
@@ -51,72 +53,72 @@ impl Ticks {
     }
 }
 
-impl Load {
-    /// Measures the load, and returns whether it is worth using every processor.
-    pub(crate) fn all_threads(&mut self, chosen: Option<usize>) -> bool {
-        if let Some(threads) = chosen {
+impl SystemLoad {
+    /// Measures the load, and returns whether a computation should use every processor.
+    pub(crate) fn should_use_all_threads(&mut self, configured: Option<usize>) -> bool {
+        if let Some(threads) = configured {
             return threads > 1;
         }
-        if !enough_processors(usable(), barrier_pool().n_workers()) {
+        if !has_enough_processors(usable_processors(), barrier_pool().n_workers()) {
             return false;
         }
         let now = Instant::now();
-        match self.since {
-            Some((since, _)) if now.duration_since(since) < WINDOW => {}
-            Some((since, before)) => {
+        match self.last_measurement {
+            Some((time, _)) if now.duration_since(time) < MEASUREMENT_INTERVAL => {}
+            Some((time, last_ticks)) => {
                 if let Some(ticks) = Ticks::now() {
-                    self.others = busy(before, ticks, now.duration_since(since));
-                    self.since = Some((now, ticks));
+                    self.busy_processors = busy_processors(last_ticks, ticks, now.duration_since(time));
+                    self.last_measurement = Some((now, ticks));
                 }
             }
-            None => self.since = Ticks::now().map(|ticks| (now, ticks)),
+            None => self.last_measurement = Ticks::now().map(|ticks| (now, ticks)),
         }
-        self.others < SPARE
+        self.busy_processors < MAX_OTHER_LOAD
     }
 }
 
-/// How many processors this process may use: fewer than the machine has under an affinity mask or a quota.
-fn usable() -> usize {
-    static USABLE: OnceLock<usize> = OnceLock::new();
-    *USABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
+/// The number of processors that this process may use; an affinity mask or a quota can reduce it.
+fn usable_processors() -> usize {
+    static USABLE_PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *USABLE_PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
-/// Whether every thread of the pool (its workers and the caller) has a processor of its own. The threads spin while
-/// they wait for one another, so with fewer processors they would keep each other from working.
-fn enough_processors(usable: usize, workers: usize) -> bool {
+/// Whether every thread of the pool (its workers and the caller) has its own processor. Waiting threads spin, so with
+/// fewer processors they would block the threads that compute.
+fn has_enough_processors(usable: usize, workers: usize) -> bool {
     usable > workers
 }
 
-/// How many processors other processes kept busy between two measurements.
-fn busy(before: Ticks, after: Ticks, time: Duration) -> f32 {
-    let all = after.all.saturating_sub(before.all);
-    let others = all.saturating_sub(after.own.saturating_sub(before.own));
+/// The number of processors that other processes kept busy between two measurements.
+fn busy_processors(before: Ticks, after: Ticks, time: Duration) -> f32 {
+    let total = after.total.saturating_sub(before.total);
+    let others = total.saturating_sub(after.process.saturating_sub(before.process));
     #[allow(clippy::cast_precision_loss)]
     let seconds = others as f32 / 100.0;
     seconds / time.as_secs_f32()
 }
 
-/// Runs `work` on one thread, or lets it use the whole pool.
-pub(crate) fn run<T: Send>(all: bool, work: impl FnOnce() -> T + Send) -> Option<T> {
+/// Runs `work` on one thread, or lets it use all threads of the pool.
+pub(crate) fn run<T: Send>(use_all_threads: bool, work: impl FnOnce() -> T + Send) -> Option<T> {
     let pool = barrier_pool();
     let workers = pool.n_workers();
-    if all || workers == 0 {
+    if use_all_threads || workers == 0 {
         return Some(work());
     }
-    let (done, wait) = sync_channel::<()>(1);
-    let (task, result) = (Mutex::new(Some((work, done))), Mutex::new(None));
-    let wait = Mutex::new(wait);
+    let (done_sender, done_receiver) = sync_channel::<()>(1);
+    let (task, result) = (Mutex::new(Some((work, done_sender))), Mutex::new(None));
+    let done_receiver = Mutex::new(done_receiver);
     pool.execute(|thread| {
         if thread == 0 {
-            let taken = task.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((work, done)) = taken {
+            let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((work, done_sender)) = task {
                 let value = work();
                 *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-                drop(done);
+                drop(done_sender);
             }
         } else if thread == workers {
-            // The caller's thread sleeps until the work is done, instead of spinning.
-            let _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // The caller's thread sleeps until the work is complete, instead of spinning.
+            let _ = done_receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         }
     });
     result.into_inner().unwrap_or_else(PoisonError::into_inner)
@@ -129,37 +131,37 @@ mod tests {
     const STAT: &str = "cpu  10 20 30 4000 50 6 7 8 9 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
 
     #[test]
-    fn the_time_of_the_machine_and_of_this_process_is_read() {
-        let own = "70 (a name) with) S 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0";
-        assert_eq!(Ticks::parse(STAT, own), Some(Ticks { all: 81, own: 42 }));
-        assert_eq!(Ticks::parse("nonsense", own), None);
+    fn the_time_of_the_machine_and_of_this_process_is_parsed() {
+        let process = "70 (a name) with) S 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0";
+        assert_eq!(Ticks::parse(STAT, process), Some(Ticks { total: 81, process: 42 }));
+        assert_eq!(Ticks::parse("nonsense", process), None);
         assert_eq!(Ticks::parse(STAT, "1 (x) S"), None);
     }
 
     #[test]
-    fn what_this_process_does_itself_is_no_load() {
-        let before = Ticks { all: 1000, own: 500 };
+    fn the_time_of_this_process_does_not_count_as_load() {
+        let before = Ticks { total: 1000, process: 500 };
         let second = Duration::from_secs(1);
-        assert!(busy(before, Ticks { all: 1200, own: 700 }, second) < 0.01);
-        assert!((busy(before, Ticks { all: 1200, own: 600 }, second) - 1.0).abs() < 0.01);
+        assert!(busy_processors(before, Ticks { total: 1200, process: 700 }, second) < 0.01);
+        assert!((busy_processors(before, Ticks { total: 1200, process: 600 }, second) - 1.0).abs() < 0.01);
     }
 
     #[test]
-    fn work_runs_either_way() {
+    fn work_runs_on_one_thread_and_on_all() {
         assert_eq!(run(true, || 1), Some(1));
         assert_eq!(run(false, || 2), Some(2));
     }
 
     #[test]
-    fn a_chosen_count_wins() {
-        assert!(!Load::default().all_threads(Some(1)));
-        assert!(Load::default().all_threads(Some(2)));
+    fn a_configured_number_of_threads_is_used() {
+        assert!(!SystemLoad::default().should_use_all_threads(Some(1)));
+        assert!(SystemLoad::default().should_use_all_threads(Some(2)));
     }
 
     #[test]
-    fn a_process_that_may_use_fewer_processors_than_the_pool_has_threads_computes_on_one() {
-        for (usable, workers, enough) in [(1, 0, true), (1, 1, false), (2, 1, true), (2, 7, false), (8, 7, true)] {
-            assert_eq!(enough_processors(usable, workers), enough, "{usable} of {workers} and the caller");
+    fn a_process_with_fewer_processors_than_pool_threads_uses_one_thread() {
+        for (usable, workers, expected) in [(1, 0, true), (1, 1, false), (2, 1, true), (2, 7, false), (8, 7, true)] {
+            assert_eq!(has_enough_processors(usable, workers), expected, "{usable} of {workers} and the caller");
         }
     }
 }

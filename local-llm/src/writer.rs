@@ -1,4 +1,4 @@
-//! Writes a reply token by token: follows the schema, stops repetition, and ends the reply before its limit.
+//! Writes a reply token by token: follows the schema, ends repetition, and completes the reply before its limit.
 
 mod fenced;
 
@@ -6,30 +6,31 @@ use toktrie::TokenId;
 
 use crate::Error;
 use crate::grammar::Grammar;
-use crate::items::{Items, ReplyPosition};
-use crate::sampler::{TokenSampler, repeats};
+use crate::incremental_json::{IncrementalJson, ReplyPosition};
+use crate::sampler::{TokenSampler, ends_in_repetition};
 use crate::vocab::Vocab;
 
-use fenced::{Fenced, Stretch};
+use fenced::{FencedRange, FencedText};
 
-/// A string that has this many tokens is ended once the reply nears its limit.
-const LATE_STRING: usize = 24;
+/// When a reply nears its limit, the writer ends a string with at least this many tokens.
+const LATE_STRING_TOKENS: usize = 24;
 
-/// Each step watches the way out of the document once the remaining tokens are at most twice that way plus this.
-const MARGIN: usize = 48;
+/// A reply nears its limit when the remaining tokens are at most twice the tokens that close the document, plus this
+/// number.
+const CLOSING_MARGIN: usize = 48;
 
-/// The next step of a reply.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WriterStep {
-    /// These tokens follow; the model must read them before the next step.
-    Go(Vec<TokenId>),
-    /// These tokens follow, and the reply is complete.
-    Last(Vec<TokenId>),
-    /// What the model read of the reply is taken back except for the first so many tokens, and these tokens follow; the
-    /// model must read them before the next step.
-    Back(usize, Vec<TokenId>),
-    /// The reply is cut off: it reached its limit, or it repeats itself.
-    Cut,
+    /// The reply continues with these tokens; the model must read them before the next step.
+    Continue(Vec<TokenId>),
+    /// The reply ends with these tokens and is complete.
+    Finish(Vec<TokenId>),
+    /// The reply drops all but the first so many tokens and continues with these tokens; the model must read them
+    /// before the next step.
+    Rewind(usize, Vec<TokenId>),
+    /// The reply is incomplete: it reached its limit, or it repeats itself.
+    Truncated,
 }
 
 /// Writes one reply.
@@ -40,195 +41,195 @@ pub(crate) struct ReplyWriter<'a> {
     banned: Vec<bool>,
     limit: usize,
     /// The tokens of the document.
-    written: Vec<TokenId>,
-    /// The tokens as the model reads them, with texts of files between fences.
-    read: Vec<TokenId>,
-    /// How many of `read` the model has read.
-    known: usize,
-    stretches: Vec<Stretch>,
-    file: Option<Fenced>,
-    /// Whether texts of files are written as JSON strings, because the schema restricts them further.
-    as_json: bool,
-    string_from: Option<usize>,
-    way: Option<Vec<TokenId>>,
-    items: Items,
-    taken_back: usize,
+    document_tokens: Vec<TokenId>,
+    /// The tokens that the model reads, with the texts of files between fences.
+    model_tokens: Vec<TokenId>,
+    /// The number of these tokens that the model has already read.
+    processed_len: usize,
+    fenced_ranges: Vec<FencedRange>,
+    fenced_text: Option<FencedText>,
+    /// Whether the model writes the texts of files as JSON strings, because the schema restricts them further.
+    files_as_strings: bool,
+    string_start: Option<usize>,
+    closing_tokens: Option<Vec<TokenId>>,
+    json: IncrementalJson,
+    removed_count: usize,
 }
 
 impl<'a> ReplyWriter<'a> {
     /// Starts a reply of at most `limit` tokens.
     pub(crate) fn new(vocab: &'a Vocab, grammar: Option<Grammar>, sampler: TokenSampler, limit: usize) -> Self {
         let mut banned = vec![false; vocab.len()];
-        for token in vocab.reserved() {
+        for token in vocab.reserved_tokens() {
             if let Some(entry) = banned.get_mut(*token as usize) {
-                *entry = !vocab.ends().contains(token);
+                *entry = !vocab.end_tokens().contains(token);
             }
         }
-        let way = grammar.as_ref().and_then(|grammar| grammar.way_out(vocab, limit));
+        let closing_tokens = grammar.as_ref().and_then(|grammar| grammar.closing_sequence(vocab, limit));
         Self {
             vocab,
             grammar,
             sampler,
             banned,
             limit,
-            written: Vec::new(),
-            read: Vec::new(),
-            known: 0,
-            stretches: Vec::new(),
-            file: None,
-            as_json: false,
-            string_from: None,
-            way,
-            items: Items::default(),
-            taken_back: 0,
+            document_tokens: Vec::new(),
+            model_tokens: Vec::new(),
+            processed_len: 0,
+            fenced_ranges: Vec::new(),
+            fenced_text: None,
+            files_as_strings: false,
+            string_start: None,
+            closing_tokens,
+            json: IncrementalJson::default(),
+            removed_count: 0,
         }
     }
 
     /// The reply so far.
     pub(crate) fn document(&self) -> Vec<u8> {
-        self.written.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect()
+        self.document_tokens.iter().flat_map(|token| self.vocab.token_bytes(*token)).copied().collect()
     }
 
-    /// Tokens that every reply begins with; they are known before the model has read anything.
-    pub(crate) fn opening(&mut self) -> Vec<TokenId> {
+    /// Adds and returns the tokens with which every reply begins, because the schema allows nothing else.
+    pub(crate) fn forced_prefix(&mut self) -> Vec<TokenId> {
         let mut tokens = match &mut self.grammar {
-            Some(grammar) => grammar.forced(self.vocab),
+            Some(grammar) => grammar.consume_forced(self.vocab),
             None => Vec::new(),
         };
         tokens.truncate(self.limit);
-        self.keep(&tokens);
+        self.append(&tokens);
         tokens
     }
 
-    /// How many tokens were generated, including those that were taken back.
-    pub(crate) fn produced(&self) -> usize {
-        self.read.len() + self.taken_back
+    /// The number of generated tokens, including the removed ones.
+    pub(crate) fn generated_count(&self) -> usize {
+        self.model_tokens.len() + self.removed_count
     }
 
     /// Whether the reply may get more tokens.
     pub(crate) fn has_room(&self) -> bool {
-        self.read.len() < self.limit
+        self.model_tokens.len() < self.limit
     }
 
-    /// Adds tokens to the reply; if they show that items of a list repeat, returns the position to go back to.
-    fn keep(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
-        self.read.extend_from_slice(tokens);
+    /// Adds tokens to the reply. If items of a list repeat, returns the end of the last item before the repetition.
+    fn append(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
+        self.model_tokens.extend_from_slice(tokens);
         self.add_to_document(tokens)
     }
 
     fn add_to_document(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
-        self.written.extend_from_slice(tokens);
-        let mut mark = None;
+        self.document_tokens.extend_from_slice(tokens);
+        let mut repetition = None;
         if self.grammar.is_some() {
             for token in tokens {
-                mark = mark.or(self.items.read(self.vocab.bytes(*token)));
+                repetition = repetition.or(self.json.push_token(self.vocab.token_bytes(*token)));
             }
         }
-        let inside = self.grammar.as_ref().is_some_and(Grammar::in_string);
-        self.string_from = match (inside, self.string_from) {
+        let in_string = self.grammar.as_ref().is_some_and(Grammar::in_string);
+        self.string_start = match (in_string, self.string_start) {
             (false, _) => None,
-            (true, None) => Some(self.written.len()),
-            (true, from) => from,
+            (true, None) => Some(self.document_tokens.len()),
+            (true, start) => start,
         };
-        mark
+        repetition
     }
 
-    /// Takes back what comes after a position, and ends the list or string that is open there if the schema allows it.
-    fn back(&mut self, mark: ReplyPosition, end: u8) -> Option<WriterStep> {
-        let (grammar, tokens) = self.up_to(mark, &[end])?;
-        let to = self.place_read(mark.tokens)?;
-        let room = self.limit.checked_sub(to + tokens.len())?;
-        let way = grammar.way_out(self.vocab, room)?;
-        self.replace_document(mark.tokens, &tokens, grammar);
-        self.way = Some(way);
-        Some(self.replace_read(to, &tokens))
+    /// Removes everything after a position, and closes the array or string that is open there, if the schema allows it.
+    fn rewind_and_close(&mut self, position: ReplyPosition, closing_byte: u8) -> Option<WriterStep> {
+        let (grammar, tokens) = self.rewind_grammar(position, &[closing_byte])?;
+        let read_len = self.model_index(position.tokens)?;
+        let remaining = self.limit.checked_sub(read_len + tokens.len())?;
+        let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
+        self.replace_document(position.tokens, &tokens, grammar);
+        self.closing_tokens = Some(closing_tokens);
+        Some(self.replace_model_tokens(read_len, &tokens))
     }
 
-    /// Whether the reply is so close to its limit that it must reserve tokens for the way out of the document.
-    fn is_narrow(&self, left: usize) -> bool {
-        self.way.as_ref().is_none_or(|way| left <= way.len() * 2 + MARGIN)
+    /// Whether the reply is so close to its limit that it must reserve tokens for the end of the document.
+    fn is_near_limit(&self, remaining: usize) -> bool {
+        self.closing_tokens.as_ref().is_none_or(|tokens| remaining <= tokens.len() * 2 + CLOSING_MARGIN)
     }
 
-    /// Chooses the next tokens from the scores that the model gives to every token.
-    pub(crate) fn step(&mut self, scores: &[f32]) -> Result<WriterStep, Error> {
-        let Some(left) = self.limit.checked_sub(self.read.len()).filter(|left| *left > 0) else {
-            let complete = self.grammar.as_ref().is_some_and(Grammar::finished);
-            return Ok(if complete { WriterStep::Last(Vec::new()) } else { WriterStep::Cut });
+    /// Chooses the next tokens from the logits of the model.
+    pub(crate) fn step(&mut self, logits: &[f32]) -> Result<WriterStep, Error> {
+        let Some(remaining) = self.limit.checked_sub(self.model_tokens.len()).filter(|remaining| *remaining > 0) else {
+            let is_complete = self.grammar.as_ref().is_some_and(Grammar::is_finished);
+            return Ok(if is_complete { WriterStep::Finish(Vec::new()) } else { WriterStep::Truncated });
         };
-        self.known = self.read.len();
-        if let Some(file) = self.file.take() {
-            return self.file_step(file, scores, left);
+        self.processed_len = self.model_tokens.len();
+        if let Some(file) = self.fenced_text.take() {
+            return self.fenced_step(file, logits, remaining);
         }
-        let narrow = self.is_narrow(left);
+        let is_narrow = self.is_near_limit(remaining);
         let vocab = self.vocab;
-        let circling = repeats(&self.read);
+        let is_repeating = ends_in_repetition(&self.model_tokens);
         let Some(grammar) = &mut self.grammar else {
-            if circling {
-                return Ok(WriterStep::Cut);
+            if is_repeating {
+                return Ok(WriterStep::Truncated);
             }
-            let token = self.sampler.pick(scores, None, among(&self.banned));
+            let token = self.sampler.sample(logits, None, is_banned_in(&self.banned));
             return Ok(match token {
-                Some(token) if vocab.ends().contains(&token) => WriterStep::Last(Vec::new()),
+                Some(token) if vocab.end_tokens().contains(&token) => WriterStep::Finish(Vec::new()),
                 Some(token) => {
-                    self.keep(&[token]);
-                    WriterStep::Go(vec![token])
+                    self.append(&[token]);
+                    WriterStep::Continue(vec![token])
                 }
-                None => WriterStep::Cut,
+                None => WriterStep::Truncated,
             });
         };
-        if grammar.finished() {
-            return Ok(WriterStep::Last(Vec::new()));
+        if grammar.is_finished() {
+            return Ok(WriterStep::Finish(Vec::new()));
         }
 
-        let late = self.read.len() * 4 >= self.limit * 3;
-        let closing = match self.string_from {
-            Some(from) => circling || (late && self.written.len() - from >= LATE_STRING),
-            None => circling || late,
+        let is_late = self.model_tokens.len() * 4 >= self.limit * 3;
+        let should_close = match self.string_start {
+            Some(start) => is_repeating || (is_late && self.document_tokens.len() - start >= LATE_STRING_TOKENS),
+            None => is_repeating || is_late,
         };
         let mask = grammar.mask()?;
-        let closer = if closing { grammar.closer(&mask) } else { None };
-        // Half a line of code does not parse, so end the string after its last complete line, if it has one.
-        if closer.is_some()
-            && let Some(mark) = self.items.line_end()
-            && let Some(step) = self.back(mark, b'"')
+        let closing_token = if should_close { grammar.closing_token(&mask) } else { None };
+        // An incomplete line of code does not parse, so end the string after its last complete line, if it has one.
+        if closing_token.is_some()
+            && let Some(position) = self.json.last_line_end()
+            && let Some(step) = self.rewind_and_close(position, b'"')
         {
             return Ok(step);
         }
-        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Cut) };
-        let token = closer
-            .or_else(|| self.sampler.pick(scores, Some(&mask), among(&self.banned)))
-            .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
-        if vocab.ends().contains(&token) {
-            return Ok(WriterStep::Last(Vec::new()));
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
+        let token = closing_token
+            .or_else(|| self.sampler.sample(logits, Some(&mask), is_banned_in(&self.banned)))
+            .ok_or_else(|| Error::UnsupportedSchema("no token can follow".to_owned()))?;
+        if vocab.end_tokens().contains(&token) {
+            return Ok(WriterStep::Finish(Vec::new()));
         }
 
-        let watch = narrow || (self.string_from.is_none() && self.read.len() * 2 >= self.limit);
-        let before = if watch { grammar.way_out(vocab, left) } else { None };
-        grammar.take(token, vocab)?;
+        let must_check_end = is_narrow || (self.string_start.is_none() && self.model_tokens.len() * 2 >= self.limit);
+        let closing_before = if must_check_end { grammar.closing_sequence(vocab, remaining) } else { None };
+        grammar.consume(token, vocab)?;
         let mut tokens = vec![token];
-        tokens.extend(grammar.forced(vocab));
-        if watch {
-            let room = left.saturating_sub(tokens.len());
-            let after = grammar.way_out(vocab, room).filter(|_| tokens.len() <= left);
-            match (after, before) {
-                (Some(after), _) => self.way = Some(after),
+        tokens.extend(grammar.consume_forced(vocab));
+        if must_check_end {
+            let remaining_after = remaining.saturating_sub(tokens.len());
+            let closing_after = grammar.closing_sequence(vocab, remaining_after).filter(|_| tokens.len() <= remaining);
+            match (closing_after, closing_before) {
+                (Some(closing_after), _) => self.closing_tokens = Some(closing_after),
                 // The token would leave too little room, so end the document instead.
-                (None, Some(before)) => {
-                    self.keep(&before);
-                    return Ok(WriterStep::Last(before));
+                (None, Some(closing_before)) => {
+                    self.append(&closing_before);
+                    return Ok(WriterStep::Finish(closing_before));
                 }
                 (None, None) => {}
             }
         }
-        tokens.truncate(left);
-        let again = self.keep(&tokens);
-        let step = again.and_then(|mark| self.back(mark, b']')).or_else(|| self.open_file());
-        Ok(step.unwrap_or(WriterStep::Go(tokens)))
+        tokens.truncate(remaining);
+        let repetition = self.append(&tokens);
+        let step = repetition.and_then(|position| self.rewind_and_close(position, b']')).or_else(|| self.open_fence());
+        Ok(step.unwrap_or(WriterStep::Continue(tokens)))
     }
 }
 
-/// Whether a token is one of the banned ones.
-fn among(banned: &[bool]) -> impl Fn(TokenId) -> bool {
+/// A predicate that is true for banned tokens and for tokens outside the vocabulary.
+fn is_banned_in(banned: &[bool]) -> impl Fn(TokenId) -> bool {
     move |token| banned.get(token as usize).copied().unwrap_or(true)
 }
 
@@ -241,86 +242,86 @@ mod tests {
 
     use super::*;
     use crate::grammar::Grammars;
-    use crate::support::{Gguf, Kind, SMALL};
+    use crate::support::{Gguf, SMALL, TensorType};
 
-    /// The document, and what the model reads of it, for a schema and a model that wants these texts in turn, the last
-    /// one forever.
-    fn written(schema: &Value, limit: usize, wanted: &[&str]) -> (String, String) {
-        let file = Gguf::model("qwen2", SMALL, Kind::Q8, 1).bytes();
-        let vocab = Vocab::read(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
-        let grammar = Grammars::new(&vocab).unwrap().of(schema).unwrap();
+    /// Writes a reply with a fake model that prefers these texts in sequence, and repeats the last one without an end.
+    /// Returns the document, and the text that the model read.
+    fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
+        let file = Gguf::model("qwen2", SMALL, TensorType::Q8, 1).bytes();
+        let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
+        let grammar = Grammars::new(&vocab).unwrap().build(schema).unwrap();
         let mut writer = ReplyWriter::new(&vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
-        let (last, first) = wanted.split_last().unwrap();
-        let mut wishes = first.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
-        let mut read = writer.opening();
+        let (last, other_texts) = texts.split_last().unwrap();
+        let mut preferences = other_texts.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
+        let mut read = writer.forced_prefix();
         loop {
-            let wish = match wishes.next().unwrap() {
-                b'$' => vocab.ends()[0],
-                b'%' => vocab.token(b"```\n").unwrap(),
-                byte => vocab.token(&[byte]).unwrap(),
+            let preference = match preferences.next().unwrap() {
+                b'$' => vocab.end_tokens()[0],
+                b'%' => vocab.token_for_bytes(b"```\n").unwrap(),
+                byte => vocab.token_for_bytes(&[byte]).unwrap(),
             };
-            let mut scores = vec![0.0; vocab.len()];
-            // This is written where the schema does not allow the wanted token.
-            scores[vocab.token(b"~").unwrap() as usize] = 0.5;
-            scores[wish as usize] = 1.0;
-            match writer.step(&scores).unwrap() {
-                WriterStep::Go(tokens) => read.extend(tokens),
-                WriterStep::Back(to, tokens) => {
-                    read.truncate(to);
+            let mut logits = vec![0.0; vocab.len()];
+            // The writer chooses this token where the schema forbids the preferred one.
+            logits[vocab.token_for_bytes(b"~").unwrap() as usize] = 0.5;
+            logits[preference as usize] = 1.0;
+            match writer.step(&logits).unwrap() {
+                WriterStep::Continue(tokens) => read.extend(tokens),
+                WriterStep::Rewind(kept_len, tokens) => {
+                    read.truncate(kept_len);
                     read.extend(tokens);
                 }
-                WriterStep::Last(tokens) => {
+                WriterStep::Finish(tokens) => {
                     read.extend(tokens);
                     break;
                 }
-                WriterStep::Cut => break,
+                WriterStep::Truncated => break,
             }
-            assert_eq!(read, writer.read);
+            assert_eq!(read, writer.model_tokens);
             assert!(read.len() <= limit);
         }
-        assert!(writer.produced() >= read.len());
-        let read: Vec<u8> = read.iter().flat_map(|token| vocab.bytes(*token)).copied().collect();
-        (String::from_utf8(writer.document()).unwrap(), String::from_utf8(read).unwrap())
+        assert!(writer.generated_count() >= read.len());
+        let read_text: Vec<u8> = read.iter().flat_map(|token| vocab.token_bytes(*token)).copied().collect();
+        (String::from_utf8(writer.document()).unwrap(), String::from_utf8(read_text).unwrap())
     }
 
-    fn object(properties: &Value) -> Value {
+    fn object_schema(properties: &Value) -> Value {
         let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
         json!({ "type": "object", "properties": properties, "required": names, "additionalProperties": false })
     }
 
-    fn words() -> Value {
-        object(&json!({ "words": { "type": "string" } }))
+    fn words_schema() -> Value {
+        object_schema(&json!({ "words": { "type": "string" } }))
     }
 
-    /// A list of files, each with a path and a content of this schema.
-    fn files(content: &Value) -> Value {
-        let file = object(&json!({ "path": { "type": "string" }, "content": content }));
-        object(&json!({ "files": { "type": "array", "items": file } }))
+    /// The schema of a list of files; `content` is the schema of their contents.
+    fn files_schema(content: &Value) -> Value {
+        let file = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
+        object_schema(&json!({ "files": { "type": "array", "items": file } }))
     }
 
     #[test]
-    fn a_string_in_circles_ends_with_a_whole_line() {
-        let (text, _) = written(&words(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
+    fn a_repetitive_string_ends_after_a_complete_line() {
+        let (text, _) = write(&words_schema(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
         assert_eq!(text, r#"{"words":"x = 1\ny(1, 1);\n"}"#);
     }
 
     #[test]
-    fn a_string_near_the_limit_ends_with_a_whole_line() {
-        let (text, _) = written(&words(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
+    fn a_string_near_the_limit_ends_after_a_complete_line() {
+        let (text, _) = write(&words_schema(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
         assert_eq!(text, r#"{"words":"one\ntwo\n"}"#);
     }
 
     #[test]
-    fn a_string_of_one_line_ends_where_it_stands() {
-        let (text, _) = written(&words(), 500, &["go ", "on "]);
+    fn a_repetitive_string_of_one_line_ends_within_the_line() {
+        let (text, _) = write(&words_schema(), 500, &["go ", "on "]);
         assert!(text.starts_with(r#"{"words":"go on on"#) && text.ends_with(r#""}"#), "{text}");
     }
 
     #[test]
-    fn text_of_files_is_written_between_fences() {
-        let any = json!({ "type": "string", "minLength": 3 });
-        let (text, read) = written(
-            &files(&any),
+    fn the_model_writes_files_between_fences() {
+        let any_text = json!({ "type": "string", "minLength": 3 });
+        let (text, read) = write(
+            &files_schema(&any_text),
             900,
             &[
                 r#"{a.py""#,
@@ -351,38 +352,38 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_circles_ends_with_a_whole_line() {
-        let any = files(&json!({ "type": "string" }));
-        let (text, _) = written(&any, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+    fn a_repetitive_file_ends_after_a_complete_line() {
+        let schema = files_schema(&json!({ "type": "string" }));
+        let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
-        // It stays as it is when it has no complete line and the schema requires at least one character.
-        let some = files(&json!({ "type": "string", "minLength": 1 }));
-        let (text, _) = written(&some, 900, &[r#"{a""#, "x = [", "1, "]);
+        // A file without a complete line remains unchanged if the schema requires at least one character.
+        let schema = files_schema(&json!({ "type": "string", "minLength": 1 }));
+        let (text, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
     }
 
     #[test]
-    fn files_that_are_written_again_end_the_list_before_them() {
-        let again = [r#"{a""#, "x\n```", r#",b""#, "y\n%", r#",./A""#, "]"];
-        let (text, read) = written(&files(&json!({ "type": "string" })), 900, &again);
+    fn a_list_ends_before_a_repeated_file() {
+        let texts = [r#"{a""#, "x\n```", r#",b""#, "y\n%", r#",./A""#, "]"];
+        let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
         assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
         assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
     }
 
     #[test]
-    fn a_content_of_another_form_is_written_as_json() {
+    fn a_content_with_further_constraints_is_written_as_json() {
         let number = json!({ "type": "string", "pattern": "^[0-9]{2,4}$" });
-        let (text, read) = written(&files(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
+        let (text, read) = write(&files_schema(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{text}");
         assert_eq!(text, read);
-        let (text, _) = written(
-            &files(&json!({ "type": "string", "maxLength": 12 })),
+        let (text, _) = write(
+            &files_schema(&json!({ "type": "string", "maxLength": 12 })),
             900,
             &[r#"{a""#, "one\ntwo\nthree\nfour\n", "]"],
         );
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"one\ntwo\n"}"#), "{text}");
-        let chosen = json!({ "type": "string", "enum": ["a\n", "b\n"] });
-        let (text, _) = written(&files(&chosen), 900, &[r#"{a""#, "b\n", "]"]);
+        let choices = json!({ "type": "string", "enum": ["a\n", "b\n"] });
+        let (text, _) = write(&files_schema(&choices), 900, &[r#"{a""#, "b\n", "]"]);
         assert_eq!(text, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
     }
 
@@ -390,7 +391,7 @@ mod tests {
     fn a_long_file_leaves_room_for_the_end_of_the_document() {
         for limit in (60..400).step_by(11) {
             let lines = "abcdefgh\nijklmnopqrst\nuvwxyz0123456789\n";
-            let (text, _) = written(&files(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
+            let (text, _) = write(&files_schema(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
             assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
         }
     }

@@ -1,49 +1,51 @@
-//! Files that are not in the catalogue: what of them is run, and what is said of the others.
+//! Model files outside the catalog: loads supported ones, and checks the errors for the others.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use local_llm::{LoadOptions, Model, PromptMessage, ReplyEnd, Request, gguf};
+use local_llm::{FinishReason, LoadOptions, Model, PromptMessage, Request, gguf};
 use serde_json::json;
 
 #[path = "support/gguf.rs"]
 #[allow(dead_code)]
 mod support;
 
-use support::{Gguf, Kind, SMALL, Sizes, Value};
+use support::{Gguf, SMALL, Sizes, TensorType, Value};
 
-struct Written {
+struct TempFile {
     _folder: tempfile::TempDir,
     path: PathBuf,
 }
 
-fn written(bytes: &[u8]) -> Written {
+fn write_temp_file(bytes: &[u8]) -> TempFile {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, bytes).unwrap();
-    Written { _folder: folder, path }
+    TempFile { _folder: folder, path }
 }
 
-/// What is said of a file that can't be run.
-fn refused(bytes: &[u8]) -> String {
-    let file = written(bytes);
-    let checked = gguf::read(&file.path).and_then(|header| header.check()).unwrap_err().to_string();
-    let loaded = Model::load(&file.path, &LoadOptions::default()).unwrap_err().to_string();
-    assert_eq!(checked, loaded, "what is checked beforehand is what loading says");
-    checked
+/// The error message for an invalid file; asserts that the check and loading return the same one.
+fn error_message(bytes: &[u8]) -> String {
+    let file = write_temp_file(bytes);
+    let check_error = gguf::read_header(&file.path).and_then(|header| header.check()).unwrap_err().to_string();
+    let load_error = Model::load(&file.path, &LoadOptions::default()).unwrap_err().to_string();
+    assert_eq!(check_error, load_error);
+    check_error
 }
 
-fn qwen3() -> Gguf {
-    Gguf::model("qwen3", SMALL, Kind::Q8, 1)
+fn qwen3_model() -> Gguf {
+    Gguf::model("qwen3", SMALL, TensorType::Q8, 1)
 }
 
 #[test]
-fn a_file_of_each_architecture_writes_what_a_schema_asks_for() {
-    let wide = Sizes { head: 32, ..SMALL };
-    for (architecture, sizes, kind) in
-        [("llama", SMALL, Kind::F16), ("qwen2", SMALL, Kind::F32), ("qwen3", wide, Kind::Q8)]
-    {
-        let file = written(&Gguf::model(architecture, sizes, kind, 2).bytes());
+fn a_model_of_each_architecture_follows_a_schema() {
+    let with_head_size = Sizes { head_size: 32, ..SMALL };
+    for (architecture, sizes, matrix_type) in [
+        ("llama", SMALL, TensorType::F16),
+        ("qwen2", SMALL, TensorType::F32),
+        ("qwen3", with_head_size, TensorType::Q8),
+    ] {
+        let file = write_temp_file(&Gguf::model(architecture, sizes, matrix_type, 2).bytes());
         let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
         let schema = json!({ "type": "object", "properties": { "sure": { "type": "boolean" } }, "required": ["sure"],
             "additionalProperties": false });
@@ -54,14 +56,18 @@ fn a_file_of_each_architecture_writes_what_a_schema_asks_for() {
         };
         let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
         let value: serde_json::Value = serde_json::from_str(&reply.text).unwrap();
-        assert!(value["sure"].is_boolean() && reply.stop == ReplyEnd::End, "{architecture}: {}", reply.text);
+        assert!(
+            value["sure"].is_boolean() && reply.finish_reason == FinishReason::Complete,
+            "{architecture}: {}",
+            reply.text
+        );
     }
 }
 
 #[test]
-fn a_vocabulary_of_pieces_writes_what_a_schema_asks_for() {
-    let file = Gguf::new("llama", 3).pieces().with("tokenizer.chat_template", support::CHATML.into());
-    let file = written(&file.weights(SMALL, Kind::Q8).bytes());
+fn a_model_with_a_sentencepiece_vocabulary_follows_a_schema() {
+    let file = Gguf::new("llama", 3).with_sentencepiece_vocab().with("tokenizer.chat_template", support::CHATML.into());
+    let file = write_temp_file(&file.with_weights(SMALL, TensorType::Q8).bytes());
     let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
     let schema = json!({ "type": "object", "properties": { "words": { "type": "string", "maxLength": 8 } },
         "required": ["words"], "additionalProperties": false });
@@ -73,76 +79,91 @@ fn a_vocabulary_of_pieces_writes_what_a_schema_asks_for() {
 }
 
 #[test]
-fn a_header_tells_what_the_model_is_and_takes() {
-    let file = written(&qwen3().bytes());
-    let header = gguf::read(&file.path).unwrap();
+fn a_header_has_the_name_and_the_memory_of_the_model() {
+    let file = write_temp_file(&qwen3_model().bytes());
+    let header = gguf::read_header(&file.path).unwrap();
     assert_eq!((header.architecture(), header.name()), ("qwen3", Some("Random qwen3")));
-    assert_eq!(header.context(), 2048);
-    let memory = header.memory();
-    let loaded = Model::load(&file.path, &LoadOptions::default()).unwrap();
-    assert!(memory.least as usize >= loaded.weight_bytes(), "{memory:?} {}", loaded.weight_bytes());
-    // Keys and values of two layers, two groups of sixteen numbers, four bytes each.
-    assert!(memory.most >= memory.least + 2 * 2 * 2 * 16 * 4 * 2048, "{memory:?}");
+    assert_eq!(header.context_length(), 2048);
+    let memory = header.memory_estimate();
+    let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
+    assert!(memory.min_bytes as usize >= model.weight_bytes(), "{memory:?} {}", model.weight_bytes());
+    // Keys and values of two layers, for two key heads with sixteen numbers of four bytes each.
+    assert!(memory.max_bytes >= memory.min_bytes + 2 * 2 * 2 * 16 * 4 * 2048, "{memory:?}");
 }
 
 #[test]
-fn what_is_no_whole_gguf_file_is_told() {
-    let bytes = qwen3().bytes();
-    assert!(refused(b"").contains("is not a GGUF file"));
-    assert!(refused(b"# a text\n").contains("does not begin with the letters GGUF"));
+fn an_invalid_or_incomplete_gguf_file_is_an_error() {
+    let bytes = qwen3_model().bytes();
+    assert!(error_message(b"").contains("is not a GGUF file"));
+    assert!(error_message(b"# a text\n").contains("does not begin with the letters GGUF"));
     for end in [20, 200, 5000] {
-        assert!(refused(&bytes[..end]).contains("ends in the middle of its header"), "{end}");
+        assert!(error_message(&bytes[..end]).contains("ends in the middle of its header"), "{end}");
     }
-    let cut = refused(&bytes[..bytes.len() - 1]);
-    assert!(cut.contains(&format!("has {} of its {} bytes", bytes.len() - 1, bytes.len())), "{cut}");
-    let mut other = bytes.clone();
-    other[4..8].copy_from_slice(&3u32.to_be_bytes());
-    assert!(refused(&other).contains("it is big-endian"));
-    let mut many = bytes;
-    many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(refused(&many).contains("its header is damaged"));
+    let message = error_message(&bytes[..bytes.len() - 1]);
+    assert!(message.contains(&format!("has {} of its {} bytes", bytes.len() - 1, bytes.len())), "{message}");
+    let mut big_endian = bytes.clone();
+    big_endian[4..8].copy_from_slice(&3u32.to_be_bytes());
+    assert!(error_message(&big_endian).contains("it is big-endian (version field: 50331648)"));
+    for version in [0u32, 1, 4] {
+        let mut unsupported = bytes.clone();
+        unsupported[4..8].copy_from_slice(&version.to_le_bytes());
+        let message = error_message(&unsupported);
+        assert!(message.contains(&format!("an unsupported version (version field: {version})")), "{message}");
+    }
+    let mut long_string = bytes.clone();
+    long_string[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(error_message(&long_string).contains(&format!("a string with a stated length of {} bytes", u64::MAX)));
+    let mut too_many_tensors = bytes;
+    too_many_tensors[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(error_message(&too_many_tensors).contains("its header is damaged"));
 }
 
 #[test]
-fn what_is_not_run_is_named_beside_what_is() {
-    let said = refused(&Gguf::model("phi3", SMALL, Kind::F32, 1).bytes());
-    assert!(said.contains("`phi3`") && said.contains("`llama`, `qwen2`, `qwen3`"), "{said}");
-    let said = refused(&Gguf::model("qwen3", SMALL, Kind::Unknown, 1).bytes());
-    assert!(said.contains("has the type IQ4_NL") && said.contains("Q4_K"), "{said}");
-    let said = refused(&qwen3().with("tokenizer.ggml.pre", "poro-chat".into()).bytes());
-    assert!(said.contains("`poro-chat`") && said.contains("qwen2, "), "{said}");
-    let said = refused(&qwen3().without("tokenizer.ggml.pre").bytes());
-    assert!(said.contains("take a newer file"), "{said}");
-    let said = refused(&qwen3().with("tokenizer.ggml.model", "rwkv".into()).bytes());
-    assert!(said.contains("`rwkv`") && said.contains("`gpt2` and `llama`"), "{said}");
-    let said = refused(&qwen3().with("split.count", Value::U32(2)).with("split.no", Value::U32(1)).bytes());
-    assert!(said.contains("part 2 of 2") && said.contains("--merge"), "{said}");
-    let said = refused(&Gguf::model("llama", SMALL, Kind::Q8, 1).with("llama.expert_count", Value::U32(8)).bytes());
-    assert!(said.contains("mixture of experts"), "{said}");
-    let said = refused(&Gguf::new("qwen3", 1).merges("qwen2").bytes());
-    assert!(said.contains("has no weights"), "{said}");
+fn the_error_for_an_unsupported_model_names_the_supported_alternatives() {
+    let message = error_message(&Gguf::model("phi3", SMALL, TensorType::F32, 1).bytes());
+    assert!(message.contains("`phi3`") && message.contains("`llama`, `qwen2`, `qwen3`"), "{message}");
+    let message = error_message(&Gguf::model("qwen3", SMALL, TensorType::Unsupported, 1).bytes());
+    assert!(message.contains("has the type IQ4_NL") && message.contains("Q4_K"), "{message}");
+    let message = error_message(&qwen3_model().with("tokenizer.ggml.pre", "poro-chat".into()).bytes());
+    assert!(message.contains("`poro-chat`") && message.contains("qwen2, "), "{message}");
+    let message = error_message(&qwen3_model().without("tokenizer.ggml.pre").bytes());
+    assert!(message.contains("use a newer file"), "{message}");
+    let message = error_message(&qwen3_model().with("tokenizer.ggml.model", "rwkv".into()).bytes());
+    assert!(message.contains("`rwkv`") && message.contains("`gpt2` and `llama`"), "{message}");
+    let message =
+        error_message(&qwen3_model().with("split.count", Value::U32(2)).with("split.no", Value::U32(1)).bytes());
+    assert!(message.contains("part 2 of 2") && message.contains("--merge"), "{message}");
+    let message = error_message(
+        &Gguf::model("llama", SMALL, TensorType::Q8, 1).with("llama.expert_count", Value::U32(8)).bytes(),
+    );
+    assert!(message.contains("mixture of experts"), "{message}");
+    let message = error_message(&Gguf::new("qwen3", 1).with_bpe_vocab("qwen2").bytes());
+    assert!(message.contains("has no weights"), "{message}");
 }
 
 #[test]
-fn what_only_loading_finds_is_told_too() {
-    let loading = |gguf: &Gguf| {
-        let file = written(&gguf.bytes());
+fn some_errors_occur_only_during_loading() {
+    let load_error = |gguf: &Gguf| {
+        let file = write_temp_file(&gguf.bytes());
         Model::load(&file.path, &LoadOptions::default()).unwrap_err().to_string()
     };
-    let yarn = loading(&qwen3().with("qwen3.rope.scaling.type", "yarn".into()));
+    let yarn = load_error(&qwen3_model().with("qwen3.rope.scaling.type", "yarn".into()));
     assert!(yarn.contains("`yarn`"), "{yarn}");
-    let heads = loading(&qwen3().with("qwen3.attention.head_count_kv", Value::U32(3)));
-    assert!(heads.contains("share 3"), "{heads}");
-    let partly = loading(&qwen3().with("qwen3.rope.dimension_count", Value::U32(8)));
-    assert!(partly.contains("8 that are rotated"), "{partly}");
+    let heads = load_error(&qwen3_model().with("qwen3.attention.head_count_kv", Value::U32(3)));
+    assert!(heads.contains("its 3 key heads"), "{heads}");
+    let rotation = load_error(&qwen3_model().with("qwen3.rope.dimension_count", Value::U32(8)));
+    assert!(rotation.contains("8 for rotation"), "{rotation}");
 }
 
 #[test]
-fn without_a_template_the_usual_form_is_taken_if_the_model_knows_its_signs() {
-    let file = written(&qwen3().without("tokenizer.chat_template").bytes());
-    let bare = Model::load(&file.path, &LoadOptions::default()).unwrap();
-    let file = written(&qwen3().bytes());
-    let full = Model::load(&file.path, &LoadOptions::default()).unwrap();
+fn a_model_without_a_template_uses_chatml_if_its_vocabulary_has_the_tokens() {
+    let file = write_temp_file(&qwen3_model().without("tokenizer.chat_template").bytes());
+    let without_template = Model::load(&file.path, &LoadOptions::default()).unwrap();
+    let file = write_temp_file(&qwen3_model().bytes());
+    let with_template = Model::load(&file.path, &LoadOptions::default()).unwrap();
     let messages = [PromptMessage::new("user", "Hello")];
-    assert_eq!(bare.tokens(&messages).unwrap(), full.tokens(&messages).unwrap());
+    assert_eq!(
+        without_template.tokenize_messages(&messages).unwrap(),
+        with_template.tokenize_messages(&messages).unwrap()
+    );
 }

@@ -1,7 +1,7 @@
 //! `acp:` agents: any program that speaks the Agent Client Protocol, version 1.
 //!
 //! This is the only file that uses the protocol's crate. orch is a client without file access and without a terminal.
-//! It grants a permission that the agent requests when `tools` lists the tool, and rejects it otherwise.
+//! When the agent requests a permission, orch grants it if `tools` lists the tool, and rejects it otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,20 +23,20 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
-use crate::model::cost::believable_cost;
-use crate::model::failure::RAISE_TIMEOUT;
-use crate::model::usage::token_count;
-use crate::model::{AgentActivity, ChatReply, Class, Failure, ReportedUsage, StopReason};
-use crate::process::{self, Captured, Pipes};
+use crate::model::cost::plausible_cost;
+use crate::model::failure::RAISE_TIMEOUT_HINT;
+use crate::model::usage::parse_token_count;
+use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
+use crate::process::{self, CapturedOutput, Pipes};
 
 use super::capped::CappedReader;
-use super::exit::{ended_badly, no_credit, too_large, unknown_stop};
-use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain, streams};
+use super::exit::{exit_failure, line_too_long, no_credit_failure, unknown_stop_failure};
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain_reply, set_event_limits};
 
-/// How long an agent has to stop after orch cancelled its turn.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long an agent may take to stop after orch has cancelled its turn.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A CLI agent that speaks the protocol.
+/// A CLI agent that uses the protocol.
 pub(super) struct AcpAgent;
 
 /// What the agent reported in a session so far.
@@ -44,24 +44,24 @@ pub(super) struct AcpAgent;
 struct AcpTranscript {
     /// The text since the agent last used a tool.
     text: String,
-    /// Whether the next text continues `text`; otherwise it replaces it.
-    more: bool,
+    /// Whether the next text continues `text` instead of replacing it.
+    continues: bool,
     denied: Vec<String>,
     cost: Option<f64>,
-    /// What the session had cost when it was loaded, if the agent reports costs over the whole session.
+    /// The cost of the session before this turn, if the agent reports the cost of the whole session.
     cost_before: Option<f64>,
 }
 
 impl AcpTranscript {
-    /// What the turn cost in US dollars: the session's cost without what earlier turns cost.
-    fn cost_of_turn(&self) -> Option<f64> {
-        let before = self.cost_before.filter(|before| self.cost.is_some_and(|cost| cost >= *before));
-        self.cost.map(|cost| cost - before.unwrap_or(0.0))
+    /// The cost of the turn in US dollars: the session's cost without the cost of earlier turns.
+    fn turn_cost(&self) -> Option<f64> {
+        let cost_before = self.cost_before.filter(|before| self.cost.is_some_and(|cost| cost >= *before));
+        self.cost.map(|cost| cost - cost_before.unwrap_or(0.0))
     }
 }
 
 impl AgentProgram for AcpAgent {
-    fn turn<'a>(
+    fn run_turn<'a>(
         &'a self,
         job: &'a TurnJob<'a>,
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
@@ -69,29 +69,30 @@ impl AgentProgram for AcpAgent {
         async move {
             let program = &job.turn.program;
             let name = program.argv.first().map_or("", String::as_str);
-            let mut spec = job.spec(program.argv.clone(), job.environment(&["HOME"], Vec::new()), None);
-            streams(&mut spec);
-            // `session` applies the turn's limit itself and cancels the turn first; this limit only catches an agent
-            // that hangs.
-            spec.timeout = Some(job.limit + FAREWELL * 2);
-            let flooded = Arc::new(AtomicBool::new(false));
-            let talked = process::talk(&spec, |pipes| session(job, pipes, flooded.clone(), sink)).await;
-            let talked = talked.map_err(|error| job.failed(&error))?;
-            match talked.result {
-                Ok(answer) => Ok(answer),
-                Err(_) if flooded.load(Ordering::Relaxed) => Err(too_large(name)),
-                Err(AcpFailure::Late) => {
-                    let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
-                    Err(Failure::new(Class::Timeout, why).with_hint(RAISE_TIMEOUT))
+            let mut spec = job.program_spec(program.argv.clone(), job.environment(&["HOME"], Vec::new()), None);
+            set_event_limits(&mut spec);
+            // `run_session` applies the turn's limit itself and cancels the turn first. This limit is for an agent that
+            // does not respond.
+            spec.timeout = Some(job.timeout + CANCEL_TIMEOUT * 2);
+            let is_line_too_long = Arc::new(AtomicBool::new(false));
+            let output =
+                process::run_interactive(&spec, |pipes| run_session(job, pipes, is_line_too_long.clone(), sink)).await;
+            let output = output.map_err(|error| job.process_failure(&error))?;
+            match output.result {
+                Ok(result) => Ok(result),
+                Err(_) if is_line_too_long.load(Ordering::Relaxed) => Err(line_too_long(name)),
+                Err(AcpFailure::Timeout) => {
+                    let message = format!("`{name}` took longer than {:?}, and orch cancelled its turn", job.timeout);
+                    Err(Failure::new(FailureClass::Timeout, message).with_hint(RAISE_TIMEOUT_HINT))
                 }
-                // The agent's own error explains more than the exit code that followed it.
-                Err(AcpFailure::Said(error)) => Err(match talked.code {
-                    Some(code) if code != 0 => broke_off(name, code, &error, &talked.stderr),
-                    Some(_) | None => failed(name, &error),
+                // The agent's error explains more than the exit code that followed it.
+                Err(AcpFailure::Agent(error)) => Err(match output.code {
+                    Some(code) if code != 0 => session_exit_failure(name, code, &error, &output.stderr),
+                    Some(_) | None => error_failure(name, &error),
                 }),
-                Err(AcpFailure::Cut(error)) => Err(match talked.code {
-                    Some(code) => ended_badly(name, Some(code), &[&talked.stderr]),
-                    None => failed(name, &error),
+                Err(AcpFailure::Connection(error)) => Err(match output.code {
+                    Some(code) => exit_failure(name, Some(code), &[&output.stderr]),
+                    None => error_failure(name, &error),
                 }),
             }
         }
@@ -99,194 +100,202 @@ impl AgentProgram for AcpAgent {
     }
 }
 
-/// Why a session gave no result.
+/// The reason why a session returned no result.
 enum AcpFailure {
-    /// The turn's time was up.
-    Late,
-    /// The agent answered a request with an error.
-    Said(Error),
+    /// The turn reached its time limit.
+    Timeout,
+    /// The agent replied to a request with an error.
+    Agent(Error),
     /// The connection failed.
-    Cut(Error),
+    Connection(Error),
 }
 
-async fn session(
+/// Runs a turn over the pipes of the agent.
+async fn run_session(
     job: &TurnJob<'_>,
     pipes: Pipes,
-    flooded: Arc<AtomicBool>,
+    is_line_too_long: Arc<AtomicBool>,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<TurnResult, AcpFailure> {
-    let heard = Arc::new(Mutex::new(AcpTranscript::default()));
-    let (signs, mut listened) = unbounded_channel();
-    let transport = ByteStreams::new(pipes.stdin.compat_write(), CappedReader::new(pipes.stdout, flooded).compat());
-    let (told, asked, granted) = (heard.clone(), heard.clone(), job.turn.program.tools.clone());
-    // Whether the error is the agent's answer to a request, and not a failure of the connection.
-    let (late, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-    let done = Client
+    let transcript = Arc::new(Mutex::new(AcpTranscript::default()));
+    let (event_sender, mut events) = unbounded_channel();
+    let stdout = CappedReader::new(pipes.stdout, is_line_too_long);
+    let transport = ByteStreams::new(pipes.stdin.compat_write(), stdout.compat());
+    let (update_transcript, permission_transcript) = (transcript.clone(), transcript.clone());
+    let granted_tools = job.turn.program.tools.clone();
+    let has_timed_out = AtomicBool::new(false);
+    // Whether the error is the result of a request, and not a failure of the connection.
+    let is_request_error = AtomicBool::new(false);
+    let outcome = Client
         .v1()
         .name("orch")
         .on_receive_notification(
             async move |update: SessionNotification, _cx| {
-                note(&told, &signs, update.update);
+                read_update(&update_transcript, &event_sender, update.update);
                 Ok(())
             },
             agent_client_protocol::on_receive_notification!(),
         )
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _cx| {
-                responder.respond(decide(&asked, &granted, &request))
+                responder.respond(decide_permission(&permission_transcript, &granted_tools, &request))
             },
             agent_client_protocol::on_receive_request!(),
         )
         .connect_with(transport, async |connection: ConnectionTo<Agent>| {
-            let opened = open(job, &connection, &heard, sink);
-            let prompted = async {
-                let (id, words) = opened.await?;
+            let open = open_session(job, &connection, &transcript, sink);
+            let run_turn = async {
+                let (id, text) = open.await?;
                 // Drops the events that the agent replayed while it loaded the session.
-                while listened.try_recv().is_ok() {}
-                let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(words))]);
-                let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
-                if let Ok(reply) = tokio::time::timeout(job.limit, reply).await {
-                    let ended = TurnEnd::of(reply)?;
-                    sink(AgentEvent::Over);
-                    return Ok((id, ended));
+                while events.try_recv().is_ok() {}
+                let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(text))]);
+                let response = forward_events(connection.send_request(prompt).block_task(), &mut events, sink);
+                if let Ok(response) = tokio::time::timeout(job.timeout, response).await {
+                    let end = TurnEnd::from_response(response)?;
+                    sink(AgentEvent::TurnOver);
+                    return Ok((id, end));
                 }
-                late.store(true, Ordering::Relaxed);
+                has_timed_out.store(true, Ordering::Relaxed);
                 connection.send_notification(CancelNotification::new(id))?;
                 // Gives the agent time to clean up before orch ends it.
-                tokio::time::sleep(FAREWELL).await;
+                tokio::time::sleep(CANCEL_TIMEOUT).await;
                 Err(Error::internal_error())
             };
-            let ended = prompted.await;
-            answered.store(ended.is_err(), Ordering::Relaxed);
-            ended
+            let end = run_turn.await;
+            is_request_error.store(end.is_err(), Ordering::Relaxed);
+            end
         })
         .await;
-    match done {
-        Ok((id, ended)) => Ok(answer(job, &id, &ended, &heard)),
-        Err(_) if late.load(Ordering::Relaxed) => Err(AcpFailure::Late),
-        Err(error) if answered.load(Ordering::Relaxed) && !is_transport(&error) => Err(AcpFailure::Said(error)),
-        Err(error) => Err(AcpFailure::Cut(error)),
+    match outcome {
+        Ok((id, end)) => Ok(turn_result(job, &id, &end, &transcript)),
+        Err(_) if has_timed_out.load(Ordering::Relaxed) => Err(AcpFailure::Timeout),
+        Err(error) if is_request_error.load(Ordering::Relaxed) && !is_transport_error(&error) => {
+            Err(AcpFailure::Agent(error))
+        }
+        Err(error) => Err(AcpFailure::Connection(error)),
     }
 }
 
 /// The response that ended a turn.
 struct TurnEnd {
     response: PromptResponse,
-    /// The stop reason when the protocol's crate does not know it; then `response.stop_reason` is a placeholder.
-    unknown: Option<String>,
+    /// The stop reason, if the protocol's crate does not know it. `response.stop_reason` is a placeholder then.
+    unknown_stop_reason: Option<String>,
 }
 
 impl TurnEnd {
-    /// Reads a response. The protocol's crate rejects a response with an unknown stop reason, but puts the whole
-    /// response into the error, so the token counts can still be read.
-    fn of(reply: Result<PromptResponse, Error>) -> Result<Self, Error> {
-        let error = match reply {
-            Ok(response) => return Ok(Self { response, unknown: None }),
+    /// Reads a response. The protocol's crate rejects a response with an unknown stop reason, but its error contains
+    /// the whole response, so orch can still read the token counts.
+    fn from_response(response: Result<PromptResponse, Error>) -> Result<Self, Error> {
+        let error = match response {
+            Ok(response) => return Ok(Self { response, unknown_stop_reason: None }),
             Err(error) => error,
         };
         let mut json = error.data.as_ref().map(|data| data["json"].clone()).unwrap_or_default();
         let Some(reason) = json["stopReason"].as_str().map(str::to_owned) else { return Err(error) };
         json["stopReason"] = "end_turn".into();
         match serde_json::from_value(json) {
-            Ok(response) => Ok(Self { response, unknown: Some(reason) }),
+            Ok(response) => Ok(Self { response, unknown_stop_reason: Some(reason) }),
             Err(_) => Err(error),
         }
     }
 }
 
 /// Waits for the end of a turn and meanwhile passes the agent's events to `sink`.
-async fn converse(
-    reply: impl Future<Output = Result<PromptResponse, Error>>,
-    listened: &mut UnboundedReceiver<AgentEvent>,
+async fn forward_events(
+    response: impl Future<Output = Result<PromptResponse, Error>>,
+    events: &mut UnboundedReceiver<AgentEvent>,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<PromptResponse, Error> {
-    tokio::pin!(reply);
+    tokio::pin!(response);
     loop {
         tokio::select! {
-            Some(sign) = listened.recv() => sink(sign),
-            done = &mut reply => return done,
+            Some(event) = events.recv() => sink(event),
+            response = &mut response => return response,
         }
     }
 }
 
-/// Loads the session in which the agent answered before, or opens a new one. Returns the session's id and the text to
-/// send.
-async fn open(
+/// Loads the session of the earlier turns, or creates a new one. Returns the session's id and the text to send.
+async fn open_session(
     job: &TurnJob<'_>,
     connection: &ConnectionTo<Agent>,
-    heard: &Mutex<AcpTranscript>,
+    transcript: &Mutex<AcpTranscript>,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<(SessionId, String), Error> {
     let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
-    let cwd = job.place.workspace.clone();
-    let loads = initialized.agent_capabilities.load_session;
-    if let Some(session) = job.turn.session.as_ref().filter(|_| loads) {
+    let cwd = job.agent_env.workspace.clone();
+    let can_load = initialized.agent_capabilities.load_session;
+    if let Some(session) = job.turn.session.as_ref().filter(|_| can_load) {
         let id = SessionId::new(session.clone());
         let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
         if loaded.is_ok() {
-            // The agent has replayed the whole session, with its cost so far if it reports costs over the session.
-            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            *heard = AcpTranscript { cost_before: heard.cost, ..AcpTranscript::default() };
-            drop(heard);
+            // The agent has replayed the whole session, including the cost so far if it reports the session's cost.
+            let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
+            *transcript = AcpTranscript { cost_before: transcript.cost, ..AcpTranscript::default() };
+            drop(transcript);
             sink(AgentEvent::Session(session.clone()));
-            return Ok((id, job.words()));
+            return Ok((id, job.prompt_text()));
         }
         // If the session no longer exists, orch sends the full conversation to a new one.
     }
-    let opened = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
-    if loads {
-        sink(AgentEvent::Session(opened.session_id.to_string()));
+    let created = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    if can_load {
+        sink(AgentEvent::Session(created.session_id.to_string()));
     }
-    Ok((opened.session_id, job.whole_talk()))
+    Ok((created.session_id, job.conversation_text()))
 }
 
-fn note(heard: &Mutex<AcpTranscript>, signs: &UnboundedSender<AgentEvent>, update: SessionUpdate) {
-    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let sign = match update {
+/// Adds an update to the transcript, and sends it as an event if it is one.
+fn read_update(transcript: &Mutex<AcpTranscript>, events: &UnboundedSender<AgentEvent>, update: SessionUpdate) {
+    let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
+    let event = match update {
         SessionUpdate::AgentMessageChunk(chunk) => {
             let ContentBlock::Text(text) = chunk.content else { return };
-            if !heard.more {
-                heard.text.clear();
-                heard.more = true;
+            if !transcript.continues {
+                transcript.text.clear();
+                transcript.continues = true;
             }
-            heard.text.push_str(&text.text);
+            transcript.text.push_str(&text.text);
             AgentEvent::Text(text.text)
         }
         SessionUpdate::ToolCall(call) => {
-            heard.more = false;
+            transcript.continues = false;
             AgentEvent::Tool(call.title)
         }
         SessionUpdate::UsageUpdate(update) => {
             if let Some(cost) = update.cost.filter(|cost| cost.currency == "USD") {
-                // A cost that is not believable replaces an earlier one too: the earlier sum is out of date.
-                heard.cost = believable_cost(cost.amount);
+                // An implausible cost also replaces the earlier one, which is out of date.
+                transcript.cost = plausible_cost(cost.amount);
             }
             return;
         }
         _ => return,
     };
-    // The receiver is dropped when the turn is over.
-    drop(signs.send(sign));
+    // If the turn is over, the event has no receiver.
+    drop(events.send(event));
 }
 
-/// Answers a permission request: allows the tools that `tools` lists, preferably for this one call, and rejects others.
-fn decide(
-    heard: &Mutex<AcpTranscript>,
-    granted: &[String],
+/// Decides about a permission request: allows the tools that `tools` lists, preferably for this call only, and rejects
+/// others.
+fn decide_permission(
+    transcript: &Mutex<AcpTranscript>,
+    granted_tools: &[String],
     request: &RequestPermissionRequest,
 ) -> RequestPermissionResponse {
     let fields = &request.tool_call.fields;
-    let is_granted = names(fields).iter().any(|name| granted.iter().any(|known| known.eq_ignore_ascii_case(name)));
-    let wanted = if is_granted {
+    let is_granted =
+        tool_names(fields).iter().any(|name| granted_tools.iter().any(|granted| granted.eq_ignore_ascii_case(name)));
+    let option_kinds = if is_granted {
         [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways]
     } else {
         [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways]
     };
     if !is_granted {
-        let about = fields.title.clone().unwrap_or_else(|| names(fields).join(" "));
-        heard.lock().unwrap_or_else(PoisonError::into_inner).denied.push(about);
+        let title = fields.title.clone().unwrap_or_else(|| tool_names(fields).join(" "));
+        transcript.lock().unwrap_or_else(PoisonError::into_inner).denied.push(title);
     }
-    let option = wanted.iter().find_map(|kind| request.options.iter().find(|option| option.kind == *kind));
+    let option = option_kinds.iter().find_map(|kind| request.options.iter().find(|option| option.kind == *kind));
     RequestPermissionResponse::new(match option {
         Some(option) => RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone())),
         None => RequestPermissionOutcome::Cancelled,
@@ -294,36 +303,36 @@ fn decide(
 }
 
 /// The names under which `tools` may list a tool: its own name and its kind.
-fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
+fn tool_names(fields: &ToolCallUpdateFields) -> Vec<String> {
     let kind = fields.kind.and_then(|kind| serde_json::to_value(kind).ok());
     let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned));
     fields.name.clone().into_iter().chain(kind).collect()
 }
 
-fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpTranscript>) -> TurnResult {
-    let TurnEnd { response, unknown } = ended;
-    let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+fn turn_result(job: &TurnJob<'_>, id: &SessionId, end: &TurnEnd, transcript: &Mutex<AcpTranscript>) -> TurnResult {
+    let TurnEnd { response, unknown_stop_reason } = end;
+    let transcript = std::mem::take(&mut *transcript.lock().unwrap_or_else(PoisonError::into_inner));
     let usage = response.usage.as_ref().map(|usage| {
-        let count = |tokens: u64| token_count(&tokens.into());
-        let part = |tokens: Option<u64>| tokens.map_or(Some(0), count);
-        let (read, write) = (part(usage.cached_read_tokens), part(usage.cached_write_tokens));
+        let count = |tokens: u64| parse_token_count(&tokens.into());
+        let count_or_zero = |tokens: Option<u64>| tokens.map_or(Some(0), count);
+        let (read, write) = (count_or_zero(usage.cached_read_tokens), count_or_zero(usage.cached_write_tokens));
         let input = count(usage.input_tokens).zip(read).zip(write);
         ReportedUsage {
             input: input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write)),
             cache_read: read.unwrap_or(0),
             cache_write: write.unwrap_or(0),
             output: count(usage.output_tokens),
-            reasoning: part(usage.thought_tokens).unwrap_or(0),
+            reasoning: count_or_zero(usage.thought_tokens).unwrap_or(0),
         }
     });
-    // A failed turn uses tokens as well.
-    let failed = |failure| TurnResult {
+    // A failed turn also has usage and cost.
+    let failed_turn = |failure| TurnResult {
         reply: Err(failure),
-        cost: heard.cost_of_turn(),
-        work: AgentActivity { usage, ..AgentActivity::default() },
+        cost: transcript.turn_cost(),
+        activity: AgentActivity { usage, ..AgentActivity::default() },
     };
-    if let Some(reason) = unknown {
-        return failed(unknown_stop("the agent", reason, &heard.text));
+    if let Some(reason) = unknown_stop_reason {
+        return failed_turn(unknown_stop_failure("the agent", reason, &transcript.text));
     }
     let stop = match response.stop_reason {
         Stop::EndTurn => StopReason::End,
@@ -331,50 +340,60 @@ fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpT
         Stop::Refusal => StopReason::Refusal,
         Stop::MaxTurnRequests => {
             let failure =
-                Failure::new(Class::MaxTurnsReached, "the agent used up the requests that it may make in a turn");
-            return failed(failure);
+                Failure::new(FailureClass::MaxTurnsReached, "the agent reached its limit of requests in a turn");
+            return failed_turn(failure);
         }
-        // Some agents end the turn when orch rejects a permission. The denied tools are then recorded, and the step
-        // fails for them.
-        Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
+        // Some agents end the turn when orch rejects a permission. orch then records the denied tools, and the step
+        // fails because of them.
+        Stop::Cancelled if !transcript.denied.is_empty() => StopReason::Unknown,
         Stop::Cancelled => {
-            let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
-            return failed(failure);
+            let failure = Failure::new(FailureClass::AgentError, "the agent reports that the turn was cancelled");
+            return failed_turn(failure);
         }
         // The protocol's crate knows this stop reason, but this table does not.
-        other => return failed(unknown_stop("the agent", &format!("{other:?}"), &heard.text)),
+        other => return failed_turn(unknown_stop_failure("the agent", &format!("{other:?}"), &transcript.text)),
     };
-    let cost = heard.cost_of_turn();
-    let work = Some(Box::new(AgentActivity { denied: heard.denied, ..AgentActivity::default() }));
+    let cost = transcript.turn_cost();
+    let activity = Some(Box::new(AgentActivity { denied: transcript.denied, ..AgentActivity::default() }));
     let usage = usage.unwrap_or_default();
-    let reply =
-        ChatReply { stop, usage, id: Some(id.to_string()), agent_activity: work, ..plain(heard.text, job.turn) };
-    TurnResult { reply: Ok(reply), cost, work: AgentActivity::default() }
+    let reply = ChatReply {
+        stop,
+        usage,
+        id: Some(id.to_string()),
+        agent_activity: activity,
+        ..plain_reply(transcript.text, job.turn)
+    };
+    TurnResult { reply: Ok(reply), cost, activity: AgentActivity::default() }
 }
 
-/// Whether the connection ended, so that the error is not an answer from the agent.
-fn is_transport(error: &Error) -> bool {
+/// Whether the error means that the connection ended, so that it is not a response of the agent.
+fn is_transport_error(error: &Error) -> bool {
     is_incoming_transport_closed(error) || is_connection_terminated(error)
 }
 
 /// The failure of an agent that exited with an error code during the session, after it reported an error or while orch
 /// was sending.
-fn broke_off(name: &str, code: i32, error: &Error, stderr: &Captured) -> Failure {
-    let (ended, said) = (ended_badly(name, Some(code), &[stderr]), failed(name, error));
-    let message = format!("{}\n{}", ended.message, said.message);
-    // An agent without a login or without credit reports that before it exits, so the class of its error is kept.
-    if said.class == Class::AgentError { Failure { message, ..ended } } else { Failure { message, ..said } }
+fn session_exit_failure(name: &str, code: i32, error: &Error, stderr: &CapturedOutput) -> Failure {
+    let (by_exit, by_error) = (exit_failure(name, Some(code), &[stderr]), error_failure(name, error));
+    let message = format!("{}\n{}", by_exit.message, by_error.message);
+    // An agent without a login or without credit reports this before it exits, so the class of its error takes
+    // precedence.
+    if by_error.class == FailureClass::AgentError {
+        Failure { message, ..by_exit }
+    } else {
+        Failure { message, ..by_error }
+    }
 }
 
-fn failed(name: &str, error: &Error) -> Failure {
+fn error_failure(name: &str, error: &Error) -> Failure {
     let data = error.data.as_ref().map(|data| match data.as_str() {
         Some(text) => format!(": {text}"),
         None => format!(": {data}"),
     });
-    let words = format!("`{name}` failed: {}{}", error.message, data.unwrap_or_default());
+    let message = format!("`{name}` failed: {}{}", error.message, data.unwrap_or_default());
     if error.code == ErrorCode::AuthRequired {
-        return Failure::new(Class::Auth, words)
-            .with_hint("log in to the agent, or list the variable with its key under `env:`");
+        return Failure::new(FailureClass::Auth, message)
+            .with_hint("log in to the agent, or list the variable of its key under `env:`");
     }
-    no_credit(&words, &words).unwrap_or_else(|| Failure::new(Class::AgentError, words))
+    no_credit_failure(&message, &message).unwrap_or_else(|| Failure::new(FailureClass::AgentError, message))
 }

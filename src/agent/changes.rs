@@ -1,7 +1,7 @@
-//! What a CLI agent changed in the workspace: the difference between two snapshots of its files.
+//! The changes of a CLI agent in the workspace: the difference between two snapshots of its files.
 //!
-//! The difference is a [`ChangeSet`], as for steps that write files, so that it can be shown and reverted in the same
-//! way. Snapshots do not use version control; they leave out its folder and the files of orch.
+//! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
+//! Snapshots do not use version control, and they exclude its folder and the files of orch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -15,23 +15,23 @@ use crate::files::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use crate::folder::open_file;
 use crate::model::AgentActivity;
 
-/// How many files a snapshot has at most.
-const MOST_FILES: usize = 50_000;
-/// How many changed files are reported at most.
-const MOST_TOLD: usize = 1000;
-/// The largest file whose contents a snapshot has, in bytes.
-const LARGEST: u64 = 1 << 20;
-/// How much content a snapshot has at most, in bytes.
-const MOST_BYTES: u64 = 64 << 20;
-/// Folders that snapshots leave out: version control, dependencies and build output.
-const LEFT_OUT: &[&str] = &[".git", "node_modules", "target"];
-/// The prefix of names that belong to orch.
-const OURS: &str = ".orch";
+/// The maximum number of files in a snapshot.
+const MAX_FILES: usize = 50_000;
+/// The maximum number of changed files that orch reports.
+const MAX_CHANGES: usize = 1000;
+/// The size of the largest file whose content a snapshot includes, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The maximum size of all file contents in a snapshot, in bytes.
+const MAX_TOTAL_BYTES: u64 = 64 << 20;
+/// Folders that snapshots exclude: version control, dependencies and build output.
+const EXCLUDED_FOLDERS: &[&str] = &[".git", "node_modules", "target"];
+/// The prefix of the names of orch's own files.
+const ORCH_PREFIX: &str = ".orch";
 
 /// A snapshot of the files in a folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct FileSnapshot {
-    files: BTreeMap<String, File>,
+    files: BTreeMap<String, SnapshotFile>,
     folders: BTreeSet<String>,
     bytes: u64,
     partial: bool,
@@ -40,119 +40,130 @@ pub(super) struct FileSnapshot {
 /// One file: its size, its modification time in nanoseconds since 1970 (negative before that), and its contents unless
 /// it is too large or not a regular file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct File {
+struct SnapshotFile {
     stamp: (u64, Option<i128>),
     state: Option<FileState>,
 }
 
 impl FileSnapshot {
-    /// Takes a snapshot of a folder, leaving out the files in `without`. Files that can't be read make the snapshot
-    /// partial.
-    pub(super) fn of(folder: &Path, without: &[String]) -> Self {
-        let mut listing = Self::default();
-        listing.walk(folder, folder);
-        listing.files.retain(|path, _| !without.contains(path));
-        listing
+    /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a file can't be read.
+    pub(super) fn from_folder(folder: &Path, excluded: &[String]) -> Self {
+        let mut snapshot = Self::default();
+        snapshot.walk(folder, folder);
+        snapshot.files.retain(|path, _| !excluded.contains(path));
+        snapshot
     }
 
+    /// Adds the contents of a folder and its subfolders.
     fn walk(&mut self, folder: &Path, root: &Path) {
         let Ok(entries) = std::fs::read_dir(folder) else {
             self.partial = true;
             return;
         };
         for entry in entries {
-            let Ok((path, data)) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) else {
+            let Ok((path, metadata)) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) else {
                 self.partial = true;
                 continue;
             };
-            if self.files.len() >= MOST_FILES {
+            if self.files.len() >= MAX_FILES {
                 self.partial = true;
                 return;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Ok(relative) = path.strip_prefix(root) else { continue };
-            let relative = relative.components().map(|part| part.as_os_str().to_string_lossy());
+            let relative = relative.components().map(|component| component.as_os_str().to_string_lossy());
             let relative = relative.collect::<Vec<_>>().join("/");
-            if name.starts_with(OURS) {
+            if name.starts_with(ORCH_PREFIX) {
                 continue;
             }
-            if !data.is_dir() {
-                let state = self.state(&path, &data);
-                self.files.insert(relative, File { stamp: (data.len(), data.modified().ok().map(nanoseconds)), state });
-            } else if !LEFT_OUT.contains(&name.as_str()) {
+            if !metadata.is_dir() {
+                let state = self.read_state(&path, &metadata);
+                let modified = metadata.modified().ok().map(unix_nanoseconds);
+                self.files.insert(relative, SnapshotFile { stamp: (metadata.len(), modified), state });
+            } else if !EXCLUDED_FOLDERS.contains(&name.as_str()) {
                 self.folders.insert(relative);
                 self.walk(&path, root);
             }
         }
     }
 
-    fn state(&mut self, path: &Path, data: &Metadata) -> Option<FileState> {
-        if !data.is_file() || data.len() > LARGEST || self.bytes + data.len() > MOST_BYTES {
+    /// Reads a file's content and mode; `None` if it is too large, not a regular file or can't be read.
+    fn read_state(&mut self, path: &Path, metadata: &Metadata) -> Option<FileState> {
+        let size = metadata.len();
+        if !metadata.is_file() || size > MAX_FILE_BYTES || self.bytes + size > MAX_TOTAL_BYTES {
             return None;
         }
         let mut content = Vec::new();
-        // The file may have been replaced by a link since it was listed.
+        // A process may have replaced the file with a link after orch listed it.
         open_file(path).and_then(|mut file| file.read_to_end(&mut content)).ok()?;
         self.bytes += content.len() as u64;
-        Some(FileState { content: Content::from(content), mode: mode(data) })
+        Some(FileState { content: Content::from(content), mode: permission_bits(metadata) })
     }
 
     /// The files that are new, removed or different in `after`.
     pub(super) fn difference(&self, after: &Self) -> AgentActivity {
-        self.difference_without(after, &|_| false)
+        self.difference_with_foreign(after, &|_| false)
     }
 
-    /// The same; files for which `is_foreign` is true are only named, since another process may have changed them.
-    pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
+    /// Like [`FileSnapshot::difference`], but includes only the names of files for which `is_foreign` is true, since
+    /// another process may have changed them.
+    pub(super) fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
-        let mut work = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
-        let mut look = ChangeSet::default();
+        let mut activity = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
+        let mut change_set = ChangeSet::default();
         for path in paths {
-            let (was, is) = (self.files.get(path), after.files.get(path));
-            if was == is {
+            let (old, new) = (self.files.get(path), after.files.get(path));
+            if old == new {
                 continue;
             }
-            // A file that a partial snapshot lacks may have existed all the same, so it must not be reverted.
-            let known = |file: Option<&File>, list: &Self| file.map_or(!list.partial, |file| file.state.is_some());
-            let state = |file: Option<&File>| file.and_then(|file| file.state.clone());
-            let change = FileChange { path: path.clone(), before: state(was), after: state(is) };
-            let whole = known(was, self) && known(is, after);
-            if whole && change.kind() == ChangeKind::Unchanged {
+            // A file may exist although a partial snapshot does not list it, so orch must not revert it.
+            let is_known = |file: Option<&SnapshotFile>, snapshot: &Self| {
+                file.map_or(!snapshot.partial, |file| file.state.is_some())
+            };
+            let state = |file: Option<&SnapshotFile>| file.and_then(|file| file.state.clone());
+            let change = FileChange { path: path.clone(), before: state(old), after: state(new) };
+            let is_complete = is_known(old, self) && is_known(new, after);
+            if is_complete && change.kind() == ChangeKind::Unchanged {
                 continue;
             }
-            if work.changed.len() >= MOST_TOLD {
-                work.partial = true;
+            if activity.changed.len() >= MAX_CHANGES {
+                activity.partial = true;
                 break;
             }
-            work.changed.push(path.clone());
-            if whole && !is_foreign(path) { look.files.push(change) } else { work.left_out.push(path.clone()) }
+            activity.changed.push(path.clone());
+            if is_complete && !is_foreign(path) {
+                change_set.files.push(change);
+            } else {
+                activity.left_out.push(path.clone());
+            }
         }
         let is_new = |folder: &&String| {
-            let within = |path: &str| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
-            !self.folders.contains(*folder) && look.files.iter().any(|change| within(&change.path))
+            let contains = |path: &str| path.strip_prefix(folder.as_str()).is_some_and(|name| name.starts_with('/'));
+            !self.folders.contains(*folder) && change_set.files.iter().any(|change| contains(&change.path))
         };
-        look.new_folders = after.folders.iter().filter(is_new).cloned().collect();
-        if !look.files.is_empty() {
+        change_set.new_folders = after.folders.iter().filter(is_new).cloned().collect();
+        if !change_set.files.is_empty() {
             // A change set is plain data, so this conversion can't fail.
-            work.files = serde_json::to_value(look).ok();
+            activity.files = serde_json::to_value(change_set).ok();
         }
-        work
+        activity
     }
 }
 
-fn nanoseconds(time: SystemTime) -> i128 {
-    let count = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|error| -count(error.duration()), count)
+/// The nanoseconds since 1970; negative for an earlier time.
+fn unix_nanoseconds(time: SystemTime) -> i128 {
+    let nanoseconds = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|error| -nanoseconds(error.duration()), nanoseconds)
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
-fn mode(data: &Metadata) -> Option<u32> {
-    Some(std::os::unix::fs::PermissionsExt::mode(&data.permissions()) & 0o7777)
+#[expect(clippy::unnecessary_wraps, reason = "other systems have no permission bits")]
+fn permission_bits(metadata: &Metadata) -> Option<u32> {
+    Some(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777)
 }
 
 #[cfg(not(unix))]
-fn mode(_: &Metadata) -> Option<u32> {
+fn permission_bits(_: &Metadata) -> Option<u32> {
     None
 }
 
@@ -161,38 +172,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_changed_and_removed_files_are_told_and_nothing_else() {
+    fn the_difference_contains_exactly_the_new_changed_and_removed_files() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        for name in ["same", "sub/changed", "gone", ".git/index"] {
+        for name in ["same", "sub/changed", "removed", ".git/index"] {
             write(name, "1");
         }
-        let before = FileSnapshot::of(folder.path(), &["plan.json".to_owned()]);
+        let before = FileSnapshot::from_folder(folder.path(), &["plan.json".to_owned()]);
         write("sub/changed", "22");
         write("new", "1");
         write("plan.json", "{}");
         write(".git/index", "22");
-        std::fs::remove_file(folder.path().join("gone")).unwrap();
-        let work = before.difference(&FileSnapshot::of(folder.path(), &["plan.json".to_owned()]));
-        assert_eq!(work.changed, ["gone", "new", "sub/changed"]);
-        assert!(!work.partial);
-        let look: ChangeSet = serde_json::from_value(work.files.unwrap()).unwrap();
-        let diff = crate::files::diff(&look);
-        for part in ["--- a/gone\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
-            assert!(diff.contains(part), "{part}: {diff}");
+        std::fs::remove_file(folder.path().join("removed")).unwrap();
+        let activity = before.difference(&FileSnapshot::from_folder(folder.path(), &["plan.json".to_owned()]));
+        assert_eq!(activity.changed, ["new", "removed", "sub/changed"]);
+        assert!(!activity.partial);
+        let change_set: ChangeSet = serde_json::from_value(activity.files.unwrap()).unwrap();
+        let diff = crate::files::diff(&change_set);
+        for line in ["--- a/removed\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
+            assert!(diff.contains(line), "{line}: {diff}");
         }
     }
 
     #[test]
-    fn what_a_partial_list_lacks_is_named_and_never_taken_back() {
+    fn a_file_that_a_partial_snapshot_lacks_is_named_and_never_reverted() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("theirs"), "1").unwrap();
+        std::fs::write(folder.path().join("new"), "1").unwrap();
         let before = FileSnapshot { partial: true, ..FileSnapshot::default() };
-        let work = before.difference(&FileSnapshot::of(folder.path(), &[]));
-        assert_eq!((work.left_out, work.files, work.partial), (vec!["theirs".to_owned()], None, true));
+        let activity = before.difference(&FileSnapshot::from_folder(folder.path(), &[]));
+        assert_eq!((activity.left_out, activity.files, activity.partial), (vec!["new".to_owned()], None, true));
     }
 }

@@ -1,32 +1,32 @@
 //! `cli: claude`: Claude Code in its print mode.
 //!
-//! Claude Code sees only the settings that orch passes: its home and configuration are folders of the run, and it reads
-//! neither the user's nor the project's settings. Its session is stored in that home, so that a re-ask continues it,
-//! even after a crash.
+//! Claude Code reads only the settings that orch passes: its home and configuration are folders of the run, and it
+//! reads neither the user's nor the project's settings. It stores its session in that home, so a re-ask can continue
+//! the session even after a crash.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::model::cost::dollar_amount;
+use crate::model::cost::parse_dollar_amount;
 use crate::model::step::Access;
-use crate::model::usage::token_count;
-use crate::model::{AgentActivity, ChatReply, Class, Failure, ReportedUsage, StopReason};
+use crate::model::usage::parse_token_count;
+use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
 use crate::process;
 
-use super::exit::{ended_badly, login, no_credit, of_status, too_large, unknown_stop};
+use super::exit::{exit_failure, line_too_long, login_hint, no_credit_failure, status_failure, unknown_stop_failure};
 use super::lines::{LineReader, LineSplitter};
-use super::models::moved_address;
-use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, file, streams};
+use super::models::env_base_url_for_agent;
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 
-/// Variables that Claude Code needs to reach its models.
-const VARIABLES: &[&str] =
+/// Variables that Claude Code needs for requests to its models.
+const MODEL_VARIABLES: &[&str] =
     &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-/// Those among them that hold a key.
-const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// The variables that may hold a key.
+const KEY_VARIABLES: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 /// Settings for reproducible runs: no network requests other than to the model, fewer retries (the default of ten can
 /// take minutes), and no memory that one step could pass on to the next.
-const QUIET: &[(&str, &str)] = &[
+const SETTINGS: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_TELEMETRY", "1"),
     ("DISABLE_ERROR_REPORTING", "1"),
@@ -36,46 +36,50 @@ const QUIET: &[(&str, &str)] = &[
 ];
 /// Tools that change files. The permission mode allows them inside the workspace; `--allowedTools` would allow them
 /// everywhere.
-const EDITS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
+const EDIT_TOOLS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
 
 /// The error text that Claude Code sends its model for an unknown tool, up to the tool's name.
-const NO_TOOL: &str = "No such tool available: ";
+const UNKNOWN_TOOL: &str = "No such tool available: ";
 /// Prefixes that the error text may have.
-const ERROR_MARKS: [&str; 2] = ["<tool_use_error>", "Error: "];
+const ERROR_PREFIXES: [&str; 2] = ["<tool_use_error>", "Error: "];
 
 /// Claude Code.
 pub(super) struct ClaudeAgent;
 
 impl AgentProgram for ClaudeAgent {
-    fn turn<'a>(
+    fn run_turn<'a>(
         &'a self,
         job: &'a TurnJob<'a>,
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             // Claude Code would report an invalid address as a server that can't be reached.
-            moved_address("anthropic", KEYS, job.place)?;
+            env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
             let home = job.home()?;
-            let prompt = file(&home, "system.md", &job.turn.request.system)?;
+            let system_file = create_turn_file(&home, "system.md", &job.turn.request.system)?;
             let mut argv = vec!["claude".to_owned()];
             argv.extend(arguments(job));
-            argv.extend(["--append-system-prompt-file".to_owned(), prompt.path().display().to_string()]);
-            let text = |path: &std::path::Path| path.display().to_string();
-            let mut own = vec![
-                ("HOME".to_owned(), text(home.path())),
-                ("CLAUDE_CONFIG_DIR".to_owned(), text(&home.path().join(".claude"))),
+            argv.extend(["--append-system-prompt-file".to_owned(), system_file.path().display().to_string()]);
+            let path_text = |path: &std::path::Path| path.display().to_string();
+            let mut overrides = vec![
+                ("HOME".to_owned(), path_text(home.path())),
+                ("CLAUDE_CONFIG_DIR".to_owned(), path_text(&home.path().join(".claude"))),
             ];
-            own.extend(QUIET.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-            let mut spec = job.spec(argv, job.environment(VARIABLES, own), Some(job.next_words()));
-            streams(&mut spec);
-            let lines = LineSplitter::new(ClaudeTranscript { sink, result: None, error: None, missing: Vec::new() });
-            let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
-            let (heard, too_long) = lines.end();
-            let ended = ended.map_err(|error| job.failed(&error))?;
-            match heard.result {
-                Some(result) => Ok(answer(job, &result, heard.error.as_deref(), heard.missing)),
-                None if too_long => Err(too_large("claude")),
-                None => Err(ended_badly("claude", ended.code, &[&ended.stderr, &ended.stdout])),
+            overrides.extend(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            let mut spec =
+                job.program_spec(argv, job.environment(MODEL_VARIABLES, overrides), Some(job.next_messages_text()));
+            set_event_limits(&mut spec);
+            let transcript = ClaudeTranscript { sink, result: None, error_code: None, unknown_tools: Vec::new() };
+            let lines = LineSplitter::new(transcript);
+            let exit = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.turn_end()).await;
+            let (transcript, too_long) = lines.finish();
+            let exit = exit.map_err(|error| job.process_failure(&error))?;
+            match transcript.result {
+                Some(result) => {
+                    Ok(turn_result(job, &result, transcript.error_code.as_deref(), transcript.unknown_tools))
+                }
+                None if too_long => Err(line_too_long("claude")),
+                None => Err(exit_failure("claude", exit.code, &[&exit.stderr, &exit.stdout])),
             }
         }
         .boxed()
@@ -88,8 +92,8 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     let mut argv: Vec<String> = flags.map(str::to_owned).to_vec();
     let mut add = |name: &str, value: &str| argv.extend([name.to_owned(), value.to_owned()]);
     // A rule such as `Bash(git diff:*)` belongs to the tool `Bash`.
-    let bare = |name: &str| name.split('(').next().unwrap_or(name).trim().to_owned();
-    let mut tools: Vec<String> = program.tools.iter().map(|name| bare(name)).collect();
+    let tool_of_rule = |rule: &str| rule.split('(').next().unwrap_or(rule).trim().to_owned();
+    let mut tools: Vec<String> = program.tools.iter().map(|rule| tool_of_rule(rule)).collect();
     tools.dedup();
     add("--tools", &tools.join(","));
     add("--permission-mode", if program.access == Access::Write { "acceptEdits" } else { "dontAsk" });
@@ -99,12 +103,12 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     if let Some(turns) = program.max_turns {
         add("--max-turns", &turns.to_string());
     }
-    if let Some(usd) = job.bounds.usd {
+    if let Some(usd) = job.context.usd {
         // Claude Code rejects a budget of zero.
         add("--max-budget-usd", &format!("{:.6}", usd.max(1e-6)));
     }
     // Claude Code returns structured output as the input of a tool call, which must be an object.
-    let is_object = |schema: &&Value| schema.get("type").is_some_and(|kind| kind == "object");
+    let is_object = |schema: &&Value| schema.get("type").is_some_and(|schema_type| schema_type == "object");
     if let Some(schema) = job.turn.request.schema.as_deref().filter(is_object) {
         add("--json-schema", &without_dialect(schema).to_string());
     }
@@ -113,12 +117,12 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     }
     // Without this flag, Claude Code would run a prompt that begins with a slash as a command.
     argv.push("--disable-slash-commands".to_owned());
-    let allowed = program.tools.iter().filter(|name| !EDITS.contains(&bare(name).as_str()));
-    for (number, name) in allowed.enumerate() {
-        if number == 0 {
+    let allowed = program.tools.iter().filter(|rule| !EDIT_TOOLS.contains(&tool_of_rule(rule).as_str()));
+    for (index, rule) in allowed.enumerate() {
+        if index == 0 {
             argv.push("--allowedTools".to_owned());
         }
-        argv.push(name.clone());
+        argv.push(rule.clone());
     }
     argv
 }
@@ -127,9 +131,9 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
 fn without_dialect(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
-            let named = |(key, value): &(&String, &Value)| *key == "$schema" && value.is_string();
-            let kept = map.iter().filter(|entry| !named(entry));
-            Value::Object(kept.map(|(key, value)| (key.clone(), without_dialect(value))).collect())
+            let is_dialect = |(key, value): &(&String, &Value)| *key == "$schema" && value.is_string();
+            let entries = map.iter().filter(|entry| !is_dialect(entry));
+            Value::Object(entries.map(|(key, value)| (key.clone(), without_dialect(value))).collect())
         }
         Value::Array(list) => Value::Array(list.iter().map(without_dialect).collect()),
         other => other.clone(),
@@ -141,9 +145,9 @@ struct ClaudeTranscript<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     result: Option<Value>,
     /// The error code of the last failed request to its model.
-    error: Option<String>,
-    /// Tools that its model called and that it does not have, since `tools` does not list them.
-    missing: Vec<String>,
+    error_code: Option<String>,
+    /// Tools that its model called although `tools` does not list them.
+    unknown_tools: Vec<String>,
 }
 
 impl LineReader for ClaudeTranscript<'_> {
@@ -155,7 +159,7 @@ impl LineReader for ClaudeTranscript<'_> {
         value["type"] == "result"
     }
 
-    fn value(&mut self, value: &Value) {
+    fn read_value(&mut self, value: &Value) {
         match value["type"].as_str() {
             Some("system") if value["subtype"] == "init" => {
                 if let Some(session) = value["session_id"].as_str() {
@@ -164,29 +168,30 @@ impl LineReader for ClaudeTranscript<'_> {
             }
             Some("result") => {
                 self.result = Some(value.clone());
-                (self.sink)(AgentEvent::Over);
+                (self.sink)(AgentEvent::TurnOver);
             }
             Some("assistant") => {
-                self.error = value["error"].as_str().map(str::to_owned);
+                self.error_code = value["error"].as_str().map(str::to_owned);
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
                     match block["type"].as_str() {
                         Some("text") => {
                             (self.sink)(AgentEvent::Text(block["text"].as_str().unwrap_or_default().to_owned()));
                         }
-                        Some("tool_use") => (self.sink)(AgentEvent::Tool(tool(block))),
+                        Some("tool_use") => (self.sink)(AgentEvent::Tool(tool_line(block))),
                         _ => {}
                     }
                 }
             }
-            // `permission_denials` lists only tools that need permission; calls of unknown tools appear only as errors
-            // here.
+            // `permission_denials` lists only tools that need permission. Calls of unknown tools appear only here, as
+            // errors.
             Some("user") => {
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
-                    let said = block["content"].as_str().or(block["content"][0]["text"].as_str()).unwrap_or_default();
+                    let content = &block["content"];
+                    let text = content.as_str().or(content[0]["text"].as_str()).unwrap_or_default();
                     if block["is_error"] == true
-                        && let Some(name) = missing_tool(said)
+                        && let Some(name) = unknown_tool(text)
                     {
-                        self.missing.push(format!("{name} (it was not granted)"));
+                        self.unknown_tools.push(format!("{name} (it was not granted)"));
                     }
                 }
             }
@@ -197,109 +202,115 @@ impl LineReader for ClaudeTranscript<'_> {
 
 /// The name of the unknown tool, if an error text reports one. Only the start of the text counts, since the output of a
 /// failed command may quote these words.
-fn missing_tool(said: &str) -> Option<&str> {
-    let words = ERROR_MARKS.iter().fold(said.trim_start(), |words, mark| words.strip_prefix(mark).unwrap_or(words));
-    let name = words.strip_prefix(NO_TOOL)?;
+fn unknown_tool(text: &str) -> Option<&str> {
+    let text = ERROR_PREFIXES.iter().fold(text.trim_start(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+    let name = text.strip_prefix(UNKNOWN_TOOL)?;
     let end = name.find(|c: char| c.is_whitespace() || c == '<' || c == '.').unwrap_or(name.len());
     name.get(..end)
 }
 
-/// A tool use in one line: the tool's name and what it acts on.
-fn tool(block: &Value) -> String {
+/// A tool use in one line: the tool's name and target.
+fn tool_line(block: &Value) -> String {
     let name = block["name"].as_str().or(block["tool_name"].as_str()).unwrap_or("a tool");
     let input = if block["input"].is_null() { &block["tool_input"] } else { &block["input"] };
-    let about = ["file_path", "path", "command", "pattern", "url"].iter().find_map(|key| input[*key].as_str());
-    about.map_or_else(|| name.to_owned(), |about| format!("{name} {}", about.lines().next().unwrap_or_default()))
+    let target = ["file_path", "path", "command", "pattern", "url"].iter().find_map(|key| input[*key].as_str());
+    target.map_or_else(|| name.to_owned(), |target| format!("{name} {}", target.lines().next().unwrap_or_default()))
 }
 
 /// The result of a turn. The cost counts even when the turn failed.
-fn answer(job: &TurnJob<'_>, result: &Value, error: Option<&str>, missing: Vec<String>) -> TurnResult {
-    let mut reply = reply(job, result, error);
-    if let Some(work) = reply.as_mut().ok().and_then(|reply| reply.agent_activity.as_mut()) {
-        work.denied.extend(missing);
+fn turn_result(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>, unknown_tools: Vec<String>) -> TurnResult {
+    let mut reply = chat_reply(job, result, error_code);
+    if let Some(activity) = reply.as_mut().ok().and_then(|reply| reply.agent_activity.as_mut()) {
+        activity.denied.extend(unknown_tools);
     }
-    let work = AgentActivity { usage: reply.is_err().then(|| usage(&result["usage"])), ..AgentActivity::default() };
-    TurnResult { reply, cost: dollar_amount(&result["total_cost_usd"]), work }
+    let usage = reply.is_err().then(|| reported_usage(&result["usage"]));
+    let activity = AgentActivity { usage, ..AgentActivity::default() };
+    TurnResult { reply, cost: parse_dollar_amount(&result["total_cost_usd"]), activity }
 }
 
-fn reply(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
-    let said = result["result"].as_str().unwrap_or_default();
-    // A failed request is reported as a `success` with `is_error`.
+fn chat_reply(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) -> Result<ChatReply, Failure> {
+    let text = result["result"].as_str().unwrap_or_default();
+    // Claude Code reports a failed request as a `success` with `is_error`.
     if result["is_error"] == true || result["subtype"] != "success" {
-        return Err(failed(job, result, error));
+        return Err(error_failure(job, result, error_code));
     }
-    let denied = result["permission_denials"].as_array().into_iter().flatten().map(tool).collect();
-    let value = result.get("structured_output").filter(|value| !value.is_null());
+    let denied = result["permission_denials"].as_array().into_iter().flatten().map(tool_line).collect();
+    let structured = result.get("structured_output").filter(|value| !value.is_null());
     Ok(ChatReply {
-        text: value.map_or_else(|| said.to_owned(), Value::to_string),
-        stop: stop(&result["stop_reason"], said)?,
-        usage: usage(&result["usage"]),
+        text: structured.map_or_else(|| text.to_owned(), Value::to_string),
+        stop: stop_reason(&result["stop_reason"], text)?,
+        usage: reported_usage(&result["usage"]),
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
-        constrained: value.is_some(),
+        constrained: structured.is_some(),
         agent_activity: Some(Box::new(AgentActivity { denied, ..AgentActivity::default() })),
         remarks: Box::default(),
     })
 }
 
-/// Why the model stopped last. The reasons are those of Anthropic's Messages API. After structured output the reason is
-/// `tool_use`, and texts that Claude Code writes itself have none.
-fn stop(reason: &Value, said: &str) -> Result<StopReason, Failure> {
+/// The stop reason of the last reply, in the terms of Anthropic's Messages API. After structured output it is
+/// `tool_use`; texts that Claude Code writes itself have none.
+fn stop_reason(reason: &Value, text: &str) -> Result<StopReason, Failure> {
     if reason.is_null() {
         return Ok(StopReason::End);
     }
-    let word = reason.as_str().map_or_else(|| reason.to_string(), str::to_lowercase);
-    match word.as_str() {
+    let reason = reason.as_str().map_or_else(|| reason.to_string(), str::to_lowercase);
+    match reason.as_str() {
         "end_turn" | "stop_sequence" | "tool_use" => Ok(StopReason::End),
         "max_tokens" | "model_context_window_exceeded" => Ok(StopReason::Length),
         "refusal" => Ok(StopReason::Refusal),
-        _ => Err(unknown_stop("`claude`", &word, said)),
+        _ => Err(unknown_stop_failure("`claude`", &reason, text)),
     }
 }
 
 /// The token usage. Anthropic counts uncached, cache-read and cache-write input separately, so the input is their sum.
-fn usage(counted: &Value) -> ReportedUsage {
-    let count = |name: &str| token_count(&counted[name]);
-    let cached = |name: &str| if counted[name].is_null() { Some(0) } else { count(name) };
-    let (read, write) = (cached("cache_read_input_tokens"), cached("cache_creation_input_tokens"));
+fn reported_usage(usage: &Value) -> ReportedUsage {
+    let count = |name: &str| parse_token_count(&usage[name]);
+    let count_or_zero = |name: &str| if usage[name].is_null() { Some(0) } else { count(name) };
+    let (read, write) = (count_or_zero("cache_read_input_tokens"), count_or_zero("cache_creation_input_tokens"));
     let input = count("input_tokens").zip(read).zip(write);
     let input = input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write));
     let (cache_read, cache_write) = (read.unwrap_or(0), write.unwrap_or(0));
     ReportedUsage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
 }
 
-fn failed(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Failure {
+fn error_failure(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) -> Failure {
     let subtype = result["subtype"].as_str().unwrap_or("no result");
-    let first = result["errors"][0].as_str();
-    let words = result["result"].as_str().filter(|text| !text.is_empty()).or(first).unwrap_or(subtype);
+    let first_error = result["errors"][0].as_str();
+    let text = result["result"].as_str().filter(|text| !text.is_empty()).or(first_error).unwrap_or(subtype);
     if subtype == "error_max_turns" {
         let turns = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
-        return Failure::new(Class::MaxTurnsReached, format!("`claude` used up its turns{turns}"))
-            .with_hint("raise `max_turns` of the agent, or give it less to do");
+        return Failure::new(FailureClass::MaxTurnsReached, format!("`claude` used up its turns{turns}"))
+            .with_hint("raise `max_turns` of the agent, or make its task smaller");
     }
     if subtype == "error_max_budget_usd" {
-        let usd = job.bounds.usd.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
-        let why = format!("`claude` used up what was left{usd} of the budget in this turn");
-        return Failure::new(Class::BudgetExceeded, why).with_hint("raise `usd` of the budget and resume the run");
+        let usd = job.context.usd.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
+        let message = format!("`claude` used up the remaining budget{usd} in this turn");
+        return Failure::new(FailureClass::BudgetExceeded, message)
+            .with_hint("raise `usd` of the budget and resume the run");
     }
     if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
-        return of_status(job, "claude", status, words, KEYS);
+        return status_failure(job, "claude", status, text, KEY_VARIABLES);
     }
-    let message = format!("`claude` failed: {words}");
-    // The sign of an account without credit may be in the text or in the error code.
-    if let Some(failure) = [words, error.unwrap_or_default()].iter().find_map(|words| no_credit(&message, words)) {
+    let message = format!("`claude` failed: {text}");
+    // The text or the error code may report an account without credit.
+    if let Some(failure) =
+        [text, error_code.unwrap_or_default()].iter().find_map(|text| no_credit_failure(&message, text))
+    {
         return failure;
     }
-    let class = match error {
-        Some("authentication_failed" | "oauth_org_not_allowed") => Class::Auth,
-        Some("rate_limit") => Class::RateLimited,
-        Some("server_error" | "overloaded") => Class::ProviderUnavailable,
-        Some("invalid_request" | "model_not_found") => Class::BadRequest,
-        Some("max_output_tokens") => Class::MaxTokensReached,
+    let class = match error_code {
+        Some("authentication_failed" | "oauth_org_not_allowed") => FailureClass::Auth,
+        Some("rate_limit") => FailureClass::RateLimited,
+        Some("server_error" | "overloaded") => FailureClass::ProviderUnavailable,
+        Some("invalid_request" | "model_not_found") => FailureClass::BadRequest,
+        Some("max_output_tokens") => FailureClass::MaxTokensReached,
         // A failed connection has no HTTP status, so only the text identifies it.
-        _ if words.contains("Unable to connect") || words.contains("Connection error") => Class::ProviderUnavailable,
-        _ => Class::AgentError,
+        _ if text.contains("Unable to connect") || text.contains("Connection error") => {
+            FailureClass::ProviderUnavailable
+        }
+        _ => FailureClass::AgentError,
     };
     let failure = Failure::new(class, message);
-    if class == Class::Auth { failure.with_hint(login(job, KEYS)) } else { failure }
+    if class == FailureClass::Auth { failure.with_hint(login_hint(job, KEY_VARIABLES)) } else { failure }
 }

@@ -1,8 +1,8 @@
-//! Turns the exit of a CLI agent into a failure: of its process, of the program itself, or of its requests to a model.
+//! Failures of CLI agents: of the process, of the program itself, or of its requests to a model.
 
-use crate::model::failure::RAISE_TIMEOUT;
-use crate::model::{Class, Failure, ProgramKind};
-use crate::process::{Captured, ProcessError};
+use crate::model::failure::RAISE_TIMEOUT_HINT;
+use crate::model::{CliAgentKind, Failure, FailureClass};
+use crate::process::{CapturedOutput, ProcessError};
 
 use super::program::TurnJob;
 
@@ -12,57 +12,56 @@ const PACKAGES: [(&str, &str); 3] = [
     ("codex-acp", "@agentclientprotocol/codex-acp"),
     ("gemini", "@google/gemini-cli"),
 ];
-/// How much of an agent's last text a message shows, in characters.
-const WORDS: usize = 300;
+/// The maximum length of an agent's last text in a message, in characters.
+const MAX_LAST_TEXT_CHARS: usize = 300;
 
 impl TurnJob<'_> {
-    /// A failure of the process itself.
-    pub(super) fn failed(&self, error: &ProcessError) -> Failure {
+    /// The failure for an error of the process itself.
+    pub(super) fn process_failure(&self, error: &ProcessError) -> Failure {
         match error {
-            ProcessError::NotFound(program) => {
-                Failure::new(Class::NotInstalled, error.to_string()).with_hint(missing(self.turn.program.kind, program))
-            }
-            // `take_turn` adds the agent's last text.
+            ProcessError::NotFound(program) => Failure::new(FailureClass::NotInstalled, error.to_string())
+                .with_hint(install_hint(self.turn.program.kind, program)),
+            // The caller of the turn adds the agent's last text.
             ProcessError::Timeout { stderr, .. } => {
-                let last =
+                let stderr =
                     if stderr.is_empty() { String::new() } else { format!("\nthe end of standard error:\n{stderr}") };
-                Failure::new(Class::Timeout, format!("{error}{last}")).with_hint(RAISE_TIMEOUT)
+                Failure::new(FailureClass::Timeout, format!("{error}{stderr}")).with_hint(RAISE_TIMEOUT_HINT)
             }
-            ProcessError::TooMuch { .. } => Failure::new(Class::OutputTooLarge, error.to_string())
-                .with_hint("a program writes its answer to standard output, and nothing else that is large"),
+            ProcessError::TooMuchOutput { .. } => Failure::new(FailureClass::OutputTooLarge, error.to_string())
+                .with_hint("the program must write only its reply to standard output"),
             ProcessError::Spawn { .. } | ProcessError::Guard { .. } | ProcessError::Io { .. } => {
-                Failure::new(Class::AgentError, error.to_string())
+                Failure::new(FailureClass::AgentError, error.to_string())
             }
         }
     }
 }
 
 /// A hint on how to install a missing program.
-pub fn missing(kind: ProgramKind, program: &str) -> String {
+pub fn install_hint(kind: CliAgentKind, program: &str) -> String {
     match kind {
-        ProgramKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
-        ProgramKind::Codex => "install it: `npm install -g @openai/codex`".to_owned(),
-        ProgramKind::Acp | ProgramKind::Command if program.contains('/') => {
-            "give its whole path: a program runs in the workspace, and a relative path begins there".to_owned()
+        CliAgentKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
+        CliAgentKind::Codex => "install it: `npm install -g @openai/codex`".to_owned(),
+        CliAgentKind::Acp | CliAgentKind::Command if program.contains('/') => {
+            "give its absolute path: orch resolves a relative path in the workspace".to_owned()
         }
-        ProgramKind::Acp | ProgramKind::Command => {
+        CliAgentKind::Acp | CliAgentKind::Command => {
             let package = PACKAGES.iter().find(|(name, _)| *name == program);
-            let how = package.map(|(_, package)| format!(": `npm install -g {package}`")).unwrap_or_default();
-            format!("install `{program}`, or give its whole path{how}")
+            let command = package.map(|(_, package)| format!(": `npm install -g {package}`")).unwrap_or_default();
+            format!("install `{program}`, or give its absolute path{command}")
         }
     }
 }
 
 /// The failure of a program that exited with an error code, with the last lines of its output.
-pub(super) fn ended_badly(program: &str, code: Option<i32>, last: &[&Captured]) -> Failure {
-    let words = last.iter().map(|output| output.last_lines()).find(|words| !words.is_empty());
-    let words = words.map(|words| format!(":\n{words}")).unwrap_or_default();
-    Failure::new(Class::AgentError, format!("`{program}` ended {}{words}", with_code(code)))
-        .with_hint("correct the cause and go on with `orch pipeline resume`; it ran in the workspace, which may hold what it did so far")
+pub(super) fn exit_failure(program: &str, code: Option<i32>, outputs: &[&CapturedOutput]) -> Failure {
+    let lines = outputs.iter().map(|output| output.last_lines()).find(|lines| !lines.is_empty());
+    let lines = lines.map(|lines| format!(":\n{lines}")).unwrap_or_default();
+    Failure::new(FailureClass::AgentError, format!("`{program}` ended {}{lines}", describe_exit_code(code)))
+        .with_hint("fix the cause and continue with `orch pipeline resume`; the agent may have changed the workspace")
 }
 
-/// How a program exited, for messages. There is no code when orch ended it after its answer was complete.
-pub(super) fn with_code(code: Option<i32>) -> String {
+/// Describes a program's exit code for a message. There is none if orch ended the program after a complete reply.
+pub(super) fn describe_exit_code(code: Option<i32>) -> String {
     match code {
         None => "without an exit code".to_owned(),
         Some(code) if code > 128 => format!("with exit code {code} (signal {})", code - 128),
@@ -70,14 +69,14 @@ pub(super) fn with_code(code: Option<i32>) -> String {
     }
 }
 
-/// The failure of a program that wrote a line which is too long to read.
-pub(super) fn too_large(program: &str) -> Failure {
-    Failure::new(Class::OutputTooLarge, format!("`{program}` wrote a line that is too long to be its answer"))
+/// The failure of a program that wrote a line beyond the limit.
+pub(super) fn line_too_long(program: &str) -> Failure {
+    Failure::new(FailureClass::OutputTooLarge, format!("`{program}` wrote a line that is too long for a reply"))
 }
 
-/// Phrases, in lower case, with which providers report an account without credit. Sources: the lists of API errors of
-/// Anthropic and OpenAI, and what Claude Code and Codex make of them.
-const NO_CREDIT: [&str; 7] = [
+/// Phrases, in lower case, with which providers report an account without credit. Sources: the API error lists of
+/// Anthropic and OpenAI, and the error messages of Claude Code and Codex.
+const NO_CREDIT_PHRASES: [&str; 7] = [
     "credit balance is too low",
     "credit balance too low",
     "billing_error",
@@ -87,58 +86,65 @@ const NO_CREDIT: [&str; 7] = [
     "out of credits",
 ];
 
-/// The failure for an account without credit, if `words` contain such a phrase. The key is valid then, so neither a
+/// The failure for an account without credit, if `text` contains such a phrase. The key is valid then, so neither a
 /// retry nor a login would help.
-pub(super) fn no_credit(message: &str, words: &str) -> Option<Failure> {
-    let lower = words.to_lowercase();
-    NO_CREDIT.iter().any(|sign| lower.contains(sign)).then(|| without_credit(message))
+pub(super) fn no_credit_failure(message: &str, text: &str) -> Option<Failure> {
+    let lower = text.to_lowercase();
+    NO_CREDIT_PHRASES.iter().any(|phrase| lower.contains(phrase)).then(|| credit_failure(message))
 }
 
-fn without_credit(message: &str) -> Failure {
-    Failure::new(Class::BadRequest, message)
-        .with_hint("the account behind the key has no credit left: add credit to it, or use the key of another")
+fn credit_failure(message: &str) -> Failure {
+    Failure::new(FailureClass::BadRequest, message)
+        .with_hint("the account of the key has no credit left: add credit, or use the key of another account")
 }
 
 /// A hint for a failed login, which depends on whether a variable with a key is set.
-pub(super) fn login(job: &TurnJob<'_>, names: &[&str]) -> String {
-    match names.iter().find(|name| (job.place.variables)(name).is_some_and(|value| !value.is_empty())) {
-        Some(name) => format!("check the key in {name}: it is set, and was refused"),
-        None => format!("set {}; a login of yours is not used, since no settings of yours are", names.join(" or ")),
+pub(super) fn login_hint(job: &TurnJob<'_>, key_variables: &[&str]) -> String {
+    match key_variables.iter().find(|name| (job.agent_env.variables)(name).is_some_and(|value| !value.is_empty())) {
+        Some(name) => format!("check the key in {name}: the provider rejected it"),
+        None => format!("set {}; orch does not use your login or settings", key_variables.join(" or ")),
     }
 }
 
-/// The failure for an HTTP status that a program got from its model's provider; `keys` are the variables that may hold
-/// its key.
-pub(super) fn of_status(job: &TurnJob<'_>, program: &str, status: u16, words: &str, keys: &[&str]) -> Failure {
+/// The failure for an HTTP status that a program got from its model's provider; `key_variables` may hold its key.
+pub(super) fn status_failure(
+    job: &TurnJob<'_>,
+    program: &str,
+    status: u16,
+    message: &str,
+    key_variables: &[&str],
+) -> Failure {
     let class = match status {
-        401 | 403 => Class::Auth,
-        408 => Class::Timeout,
-        429 => Class::RateLimited,
-        500.. => Class::ProviderUnavailable,
-        _ => Class::BadRequest,
+        401 | 403 => FailureClass::Auth,
+        408 => FailureClass::Timeout,
+        429 => FailureClass::RateLimited,
+        500.. => FailureClass::ProviderUnavailable,
+        _ => FailureClass::BadRequest,
     };
-    let failure = Failure::new(class, format!("`{program}` failed with status {status}: {words}"));
+    let failure = Failure::new(class, format!("`{program}` failed with status {status}: {message}"));
     let failure = match (class, status) {
-        (Class::Auth, _) => failure.with_hint(login(job, keys)),
-        // 402 is "payment required".
-        (_, 402) => without_credit(&failure.message),
+        (FailureClass::Auth, _) => failure.with_hint(login_hint(job, key_variables)),
+        // 402 is "Payment Required".
+        (_, 402) => credit_failure(&failure.message),
         _ => failure,
     };
-    Failure { status: Some(status), ..no_credit(&failure.message, words).unwrap_or(failure) }
+    Failure { status: Some(status), ..no_credit_failure(&failure.message, message).unwrap_or(failure) }
 }
 
 /// The failure for an unknown stop reason: orch can't know whether the reply is complete.
-pub(super) fn unknown_stop(program: &str, reason: &str, said: &str) -> Failure {
-    let why = format!("{program} ended its turn with the stop reason `{reason}`, which is not known{}", it_said(said));
-    Failure::new(Class::UnknownStop, why).with_hint("a reply that may not be whole is not used; run the step again")
+pub(super) fn unknown_stop_failure(program: &str, reason: &str, last_text: &str) -> Failure {
+    let suffix = last_text_suffix(last_text);
+    let message = format!("{program} ended its turn with the stop reason `{reason}`, which orch does not know{suffix}");
+    Failure::new(FailureClass::UnknownStop, message)
+        .with_hint("orch does not use a reply that may be incomplete; run the step again")
 }
 
-/// The end of a program's last text, for a message.
-pub(super) fn it_said(said: &str) -> String {
-    let said = said.trim();
-    let (words, more) = match said.char_indices().nth_back(WORDS) {
-        Some((at, _)) => (said.get(at..).unwrap_or_default(), "…"),
-        None => (said, ""),
+/// The end of a program's last text, as a suffix for a message; empty without a text.
+pub(super) fn last_text_suffix(last_text: &str) -> String {
+    let text = last_text.trim();
+    let (end, ellipsis) = match text.char_indices().nth_back(MAX_LAST_TEXT_CHARS) {
+        Some((start, _)) => (text.get(start..).unwrap_or_default(), "…"),
+        None => (text, ""),
     };
-    if words.is_empty() { String::new() } else { format!("; it said last: {more}{words}") }
+    if end.is_empty() { String::new() } else { format!("; its last text: {ellipsis}{end}") }
 }

@@ -6,119 +6,120 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::model::text::json_bytes;
-use crate::process::Stream;
+use crate::model::text::strip_bom_bytes;
+use crate::process::OutputStream;
 
-/// The longest line, in bytes; no answer is longer.
-const LONGEST: usize = 32 << 20;
-/// How long the output must pause before an unfinished line is parsed.
-const SILENCE: Duration = Duration::from_millis(100);
+/// The length of the longest line that orch reads, in bytes; no reply is longer.
+const MAX_LINE_BYTES: usize = 32 << 20;
+/// How long the output must pause before orch parses an unfinished line.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Collects bytes and passes the JSON value of each line to a reader. It skips lines that are not JSON, and everything
 /// after the end of the turn.
 pub(super) struct LineSplitter<R> {
     inner: Mutex<LinesState<R>>,
-    /// Notified when the reader has seen the end of the turn.
-    said: Notify,
-    /// Notified when a line has begun and its end is missing.
+    /// Notified when the reader has read the end of the turn.
+    turn_over: Notify,
+    /// Notified when the output ends in the middle of a line.
     unfinished: Notify,
 }
 
 struct LinesState<R> {
-    rest: Vec<u8>,
+    /// The bytes of the current line.
+    line: Vec<u8>,
     too_long: bool,
     reader: R,
 }
 
 /// Reads the JSON values of a stream.
 pub(super) trait LineReader: Send {
-    /// Takes one value. After the value that ends the turn, it gets no more.
-    fn value(&mut self, value: &Value);
+    /// Reads one value. The value that ends the turn is the last one.
+    fn read_value(&mut self, value: &Value);
 
     /// Whether a value ends the turn.
     fn ends_turn(&self, value: &Value) -> bool;
 
-    /// Whether it has seen the end of the turn.
+    /// Whether the reader has read the end of the turn.
     fn is_over(&self) -> bool;
 }
 
 impl<R: LineReader> LineSplitter<R> {
     /// Creates a splitter that passes values to `reader`.
     pub(super) fn new(reader: R) -> Self {
-        let inner = Mutex::new(LinesState { rest: Vec::new(), too_long: false, reader });
-        Self { inner, said: Notify::new(), unfinished: Notify::new() }
+        let inner = Mutex::new(LinesState { line: Vec::new(), too_long: false, reader });
+        Self { inner, turn_over: Notify::new(), unfinished: Notify::new() }
     }
 
-    fn inner(&self) -> MutexGuard<'_, LinesState<R>> {
+    fn lock(&self) -> MutexGuard<'_, LinesState<R>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes bytes of standard output; other streams are ignored.
-    pub(super) fn push(&self, stream: Stream, bytes: &[u8]) {
-        if stream != Stream::Out {
+    /// Splits bytes of standard output; ignores other streams.
+    pub(super) fn push(&self, stream: OutputStream, bytes: &[u8]) {
+        if stream != OutputStream::Stdout {
             return;
         }
-        let mut inner = self.inner();
+        let mut inner = self.lock();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if inner.rest.len() + part.len() > LONGEST {
+            if inner.line.len() + part.len() > MAX_LINE_BYTES {
                 inner.too_long = true;
-                inner.rest.clear();
+                inner.line.clear();
                 continue;
             }
-            inner.rest.extend_from_slice(part);
+            inner.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                inner.line();
+                inner.read_line();
             }
         }
         if inner.reader.is_over() {
-            self.said.notify_one();
-        } else if !inner.rest.is_empty() && !bytes.trim_ascii().is_empty() {
+            self.turn_over.notify_one();
+        } else if !inner.line.is_empty() && !bytes.trim_ascii().is_empty() {
             self.unfinished.notify_one();
         }
     }
 
-    /// Resolves when the end of the turn was read, even when the program did not end that line.
-    pub(super) async fn said(&self) {
-        let mut open = false;
+    /// Resolves when the reader has read the end of the turn, even without the end of that line.
+    pub(super) async fn turn_end(&self) {
+        let mut is_unfinished = false;
         loop {
             tokio::select! {
                 biased;
-                () = self.said.notified() => return,
-                () = self.unfinished.notified() => open = true,
-                () = tokio::time::sleep(SILENCE), if open => {
-                    if self.inner().open_line() {
+                () = self.turn_over.notified() => return,
+                () = self.unfinished.notified() => is_unfinished = true,
+                () = tokio::time::sleep(IDLE_TIMEOUT), if is_unfinished => {
+                    if self.lock().read_unfinished_line() {
                         return;
                     }
-                    open = false;
+                    is_unfinished = false;
                 }
             }
         }
     }
 
     /// Returns the reader after the last line, and whether a line was too long to read.
-    pub(super) fn end(self) -> (R, bool) {
+    pub(super) fn finish(self) -> (R, bool) {
         let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
-        inner.line();
+        inner.read_line();
         (inner.reader, inner.too_long)
     }
 }
 
 impl<R: LineReader> LinesState<R> {
-    fn line(&mut self) {
+    fn read_line(&mut self) {
         if !self.reader.is_over()
-            && let Ok(value) = serde_json::from_slice(json_bytes(&self.rest))
+            && let Ok(value) = serde_json::from_slice(strip_bom_bytes(&self.line))
         {
-            self.reader.value(&value);
+            self.reader.read_value(&value);
         }
-        self.rest.clear();
+        self.line.clear();
     }
 
-    /// Parses a line without its end, if it is a complete value that ends the turn. Returns whether the turn is over.
-    fn open_line(&mut self) -> bool {
-        // A complete object can't be the beginning of a longer one, so nothing is cut off.
-        let value = serde_json::from_slice::<Value>(json_bytes(&self.rest)).ok().filter(Value::is_object);
+    /// Reads an unfinished line if it is a complete value that ends the turn. Returns whether the turn is over.
+    fn read_unfinished_line(&mut self) -> bool {
+        // A complete object can't be the beginning of a longer one.
+        let value = serde_json::from_slice::<Value>(strip_bom_bytes(&self.line)).ok().filter(Value::is_object);
         if value.is_some_and(|value| self.reader.ends_turn(&value)) {
-            self.line();
+            self.read_line();
         }
         self.reader.is_over()
     }
@@ -127,13 +128,14 @@ impl<R: LineReader> LinesState<R> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::time::timeout;
 
     use super::*;
 
-    struct All(Vec<Value>);
+    struct ValueCollector(Vec<Value>);
 
-    impl LineReader for All {
-        fn value(&mut self, value: &Value) {
+    impl LineReader for ValueCollector {
+        fn read_value(&mut self, value: &Value) {
             self.0.push(value.clone());
         }
 
@@ -147,31 +149,32 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_however_they_are_cut_and_noise_is_left_out() {
-        let text = b"noise\n\xef\xbb\xbf{\"a\": 1}\n\n{\"b\": \"x\"}";
+    fn chunks_of_any_size_give_the_same_lines_and_other_text_is_skipped() {
+        let text = b"other\n\xef\xbb\xbf{\"a\": 1}\n\n{\"b\": \"x\"}";
         for size in 1..text.len() {
-            let lines = LineSplitter::new(All(Vec::new()));
-            text.chunks(size).for_each(|part| lines.push(Stream::Out, part));
-            lines.push(Stream::Err, b"{\"c\": 1}\n");
-            let (all, too_long) = lines.end();
-            assert_eq!((all.0.len(), too_long), (2, false), "{size}");
+            let lines = LineSplitter::new(ValueCollector(Vec::new()));
+            text.chunks(size).for_each(|chunk| lines.push(OutputStream::Stdout, chunk));
+            lines.push(OutputStream::Stderr, b"{\"c\": 1}\n");
+            let (collector, too_long) = lines.finish();
+            assert_eq!((collector.0.len(), too_long), (2, false), "{size}");
         }
     }
 
     #[test]
-    fn what_comes_after_the_end_of_the_turn_is_not_read() {
+    fn lines_after_the_end_of_the_turn_are_skipped() {
         let text = b"{\"a\": 1}\n{\"end\": true}\n{\"end\": true, \"b\": 2}\n{\"c\": 3}";
         for size in 1..text.len() {
-            let lines = LineSplitter::new(All(Vec::new()));
-            text.chunks(size).for_each(|part| lines.push(Stream::Out, part));
-            assert_eq!(lines.end().0.0, [json!({ "a": 1 }), json!({ "end": true })], "{size}");
+            let lines = LineSplitter::new(ValueCollector(Vec::new()));
+            text.chunks(size).for_each(|chunk| lines.push(OutputStream::Stdout, chunk));
+            assert_eq!(lines.finish().0.0, [json!({ "a": 1 }), json!({ "end": true })], "{size}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_turn_counts_on_a_line_that_is_left_open_and_no_other_value_does() {
-        let is_over = async |lines: &LineSplitter<All>| tokio::time::timeout(SILENCE * 5, lines.said()).await.is_ok();
-        for (text, over) in [
+    async fn only_the_end_of_a_turn_is_read_from_an_unfinished_line() {
+        let is_over =
+            async |lines: &LineSplitter<ValueCollector>| timeout(IDLE_TIMEOUT * 5, lines.turn_end()).await.is_ok();
+        for (text, expected) in [
             ("{\"a\": 1}\n{\"end\": true}", true),
             ("{\"a\": 1}\n{\"end\": true}  ", true),
             ("{\"a\": 1}\n{\"end\": true", false),
@@ -179,24 +182,24 @@ mod tests {
             ("{\"a\": 1}\n{\"end\": true} x", false),
             ("{\"a\": 1}", false),
         ] {
-            let lines = LineSplitter::new(All(Vec::new()));
-            lines.push(Stream::Out, text.as_bytes());
-            assert_eq!(is_over(&lines).await, over, "{text}");
+            let lines = LineSplitter::new(ValueCollector(Vec::new()));
+            lines.push(OutputStream::Stdout, text.as_bytes());
+            assert_eq!(is_over(&lines).await, expected, "{text}");
         }
-        // The value may arrive in parts, and white space may follow it.
-        let lines = LineSplitter::new(All(Vec::new()));
-        lines.push(Stream::Out, b"{\"end\":");
+        // The value may arrive in parts, and white space may follow.
+        let lines = LineSplitter::new(ValueCollector(Vec::new()));
+        lines.push(OutputStream::Stdout, b"{\"end\":");
         assert!(!is_over(&lines).await);
-        lines.push(Stream::Out, b" true}");
-        let blanks = async {
+        lines.push(OutputStream::Stdout, b" true}");
+        let push_spaces = async {
             loop {
-                lines.push(Stream::Out, b" ");
-                tokio::time::sleep(SILENCE / 2).await;
+                lines.push(OutputStream::Stdout, b" ");
+                tokio::time::sleep(IDLE_TIMEOUT / 2).await;
             }
         };
         tokio::select! {
-            over = is_over(&lines) => assert!(over),
-            () = blanks => {}
+            is_over = is_over(&lines) => assert!(is_over),
+            () = push_spaces => {}
         }
     }
 }

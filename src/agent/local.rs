@@ -7,45 +7,45 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use local_llm::{GenerateEvent, GeneratedReply, LoadOptions, Model, ReplyEnd, Request, catalog, weights};
+use local_llm::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, Request, catalog, weights};
 use tokio::sync::mpsc;
 
-use super::shelf::Shelf;
-use crate::model::name::longest_reply;
-use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
+use super::local_models::LocalModels;
+use crate::model::name::max_reply_tokens;
+use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Role, StopReason, Usage};
 use crate::provider::{Provider, RequestLimits, StreamEvent};
 
-/// The sampling temperature of agents that give none: small models need a low one.
-const TEMPERATURE: f32 = 0.2;
+/// The default sampling temperature: small models need a low one.
+const DEFAULT_TEMPERATURE: f32 = 0.2;
 /// The time limit for one reply: a busy machine generates only a few tokens per second.
-const PATIENCE: Duration = Duration::from_hours(1);
+const REPLY_TIMEOUT: Duration = Duration::from_hours(1);
 /// The seed for a step's first reply, so that equal requests get equal replies. Re-asks and retries use other seeds.
 const SEED: u64 = 7;
 
-/// The embedded models. Loads a model when it is used, and keeps the last one in memory.
-pub struct Local {
-    shelf: Shelf,
+/// The embedded models. Loads a model before its first request, and keeps the last model in memory.
+pub struct LocalProvider {
+    shelf: LocalModels,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
 }
 
-impl Local {
-    /// A provider for the models of a shelf; loads nothing yet.
-    pub fn new(shelf: &Shelf) -> Self {
+impl LocalProvider {
+    /// Creates a provider for the embedded models; loads nothing yet.
+    pub fn new(shelf: &LocalModels) -> Self {
         Self { shelf: shelf.clone(), loaded: Arc::default() }
     }
 }
 
-impl Provider for Local {
+impl Provider for LocalProvider {
     fn dialect(&self) -> &'static str {
         "local"
     }
 
-    fn constrains(&self) -> bool {
+    fn enforces_schema(&self) -> bool {
         true
     }
 
     fn limits(&self) -> RequestLimits {
-        RequestLimits { total: PATIENCE, ..RequestLimits::default() }
+        RequestLimits { total_timeout: REPLY_TIMEOUT, ..RequestLimits::default() }
     }
 
     fn chat<'a>(
@@ -55,23 +55,25 @@ impl Provider for Local {
         sink: &'a (dyn Fn(StreamEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let (signals, mut heard) = mpsc::unbounded_channel();
-            let abandoned = Abandon::default();
+            let (event_sender, mut events) = mpsc::unbounded_channel();
+            let cancel_guard = CancelOnDrop::default();
             let job = ModelJob {
                 shelf: self.shelf.clone(),
                 loaded: self.loaded.clone(),
                 name: request.model.model.clone(),
-                request: asked(request, limits.draw),
-                abandoned: abandoned.0.clone(),
-                until: Instant::now() + limits.total,
-                signals,
+                request: to_local_request(request, limits.sample_index),
+                is_cancelled: cancel_guard.0.clone(),
+                deadline: Instant::now() + limits.total_timeout,
+                event_sender,
             };
             let worker = tokio::task::spawn_blocking(move || job.run());
-            while let Some(signal) = heard.recv().await {
-                sink(signal);
+            while let Some(event) = events.recv().await {
+                sink(event);
             }
-            let reply = worker.await.map_err(|error| failure(format!("the embedded model broke off: {error}")))??;
-            Ok(answer(&reply, request))
+            let reply = worker.await;
+            let reply =
+                reply.map_err(|error| failure(format!("the embedded model stopped unexpectedly: {error}")))??;
+            Ok(to_chat_reply(&reply, request))
         }
         .boxed()
     }
@@ -79,22 +81,23 @@ impl Provider for Local {
 
 /// Makes the worker thread stop generating when the caller drops its future.
 #[derive(Default)]
-struct Abandon(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Abandon {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
+/// A request and the state that the worker thread needs to generate its reply.
 struct ModelJob {
-    shelf: Shelf,
+    shelf: LocalModels,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
     name: String,
     request: Request,
-    abandoned: Arc<AtomicBool>,
-    until: Instant,
-    signals: mpsc::UnboundedSender<StreamEvent>,
+    is_cancelled: Arc<AtomicBool>,
+    deadline: Instant,
+    event_sender: mpsc::UnboundedSender<StreamEvent>,
 }
 
 impl ModelJob {
@@ -112,24 +115,24 @@ impl ModelJob {
         let Some((_, model)) = loaded.as_mut() else {
             return Err(failure("the embedded model is not loaded"));
         };
-        let mut listen = |event: GenerateEvent<'_>| {
-            if self.abandoned.load(Ordering::Relaxed) || Instant::now() > self.until {
+        let mut on_event = |event: GenerateEvent<'_>| {
+            if self.is_cancelled.load(Ordering::Relaxed) || Instant::now() > self.deadline {
                 return ControlFlow::Break(());
             }
-            let signal = match event {
-                GenerateEvent::Prompt { done, total } => {
-                    StreamEvent::Reading { done: tokens(done), total: tokens(total) }
+            let stream_event = match event {
+                GenerateEvent::PromptProgress { done, total } => {
+                    StreamEvent::PromptProgress { tokens_read: token_count(done), tokens_total: token_count(total) }
                 }
-                GenerateEvent::Token(text) => StreamEvent::Text(text.to_owned()),
+                GenerateEvent::Text(text) => StreamEvent::Text(text.to_owned()),
             };
-            // Sending fails only when the caller dropped the receiver; then `abandoned` is set too.
-            drop(self.signals.send(signal));
+            // Sending fails only if the caller dropped the receiver; then `is_cancelled` is set too.
+            drop(self.event_sender.send(stream_event));
             ControlFlow::Continue(())
         };
-        let reply = model.generate(&self.request, &mut listen).map_err(|error| failure(error.to_string()))?;
-        if reply.stop == ReplyEnd::Cancelled {
-            let words = "the embedded model took longer than the request may take";
-            let failure = Failure::new(Class::Timeout, words);
+        let reply = model.generate(&self.request, &mut on_event).map_err(|error| failure(error.to_string()))?;
+        if reply.finish_reason == FinishReason::Cancelled {
+            let failure =
+                Failure::new(FailureClass::Timeout, "the embedded model took longer than the request's time limit");
             let failure = failure.with_hint("raise `timeout:` of the step, or use a faster model");
             return Err(Failure { interrupted: true, ..failure });
         }
@@ -138,33 +141,33 @@ impl ModelJob {
 
     fn load(&self) -> Result<Model, Failure> {
         let path = match catalog::find(&self.name) {
-            Some(spec) => weights::installed(&self.shelf.cache, spec).ok_or_else(|| {
-                Failure::new(Class::NotInstalled, format!("the embedded model `{}` is not here", self.name))
-                    .with_hint(format!("fetch it: `orch models pull {}`", self.name))
+            Some(spec) => weights::installed_path(&self.shelf.cache, spec).ok_or_else(|| {
+                Failure::new(FailureClass::NotInstalled, format!("the embedded model `{}` is not installed", self.name))
+                    .with_hint(format!("download it: `orch models pull {}`", self.name))
             })?,
-            None => match self.shelf.problem(&self.name) {
+            None => match self.shelf.file_problem(&self.name) {
                 Some(problem) => return Err(problem),
-                None => self.shelf.own_file(&self.name),
+                None => self.shelf.own_model_path(&self.name),
             },
         };
-        if self.shelf.changed(&path) {
-            let words = format!("the model file {} changed while the run went on", path.display());
-            return Err(failure(words).with_hint("`orch pipeline resume` asks the file that is there now"));
+        if self.shelf.has_changed(&path) {
+            let message = format!("the model file {} changed during the run", path.display());
+            return Err(failure(message).with_hint("`orch pipeline resume` uses the new file"));
         }
-        let unusable = |error| failure(format!("{} can't be used: {error}", path.display()));
-        Model::load(&path, &LoadOptions { threads: None }).map_err(unusable)
+        let load_failure = |error| failure(format!("{} can't be used: {error}", path.display()));
+        Model::load(&path, &LoadOptions { threads: None }).map_err(load_failure)
     }
 }
 
-fn tokens(count: usize) -> u32 {
+fn token_count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn failure(message: impl Into<String>) -> Failure {
-    Failure::new(Class::AgentError, message)
+    Failure::new(FailureClass::AgentError, message)
 }
 
-fn asked(request: &ChatRequest, draw: u32) -> Request {
+fn to_local_request(request: &ChatRequest, draw: u32) -> Request {
     let system = local_llm::PromptMessage { role: "system".to_owned(), content: request.system.clone() };
     let messages = request.messages.iter().map(|message| local_llm::PromptMessage {
         role: match message.role {
@@ -174,23 +177,23 @@ fn asked(request: &ChatRequest, draw: u32) -> Request {
         content: message.content.clone(),
     });
     #[expect(clippy::cast_possible_truncation, reason = "a temperature has few digits")]
-    let temperature = request.temperature.map_or(TEMPERATURE, |temperature| temperature as f32);
+    let temperature = request.temperature.map_or(DEFAULT_TEMPERATURE, |temperature| temperature as f32);
     Request {
         messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
         schema: request.schema.as_deref().cloned(),
-        max_tokens: longest_reply(&request.model, request.max_output_tokens),
+        max_tokens: max_reply_tokens(&request.model, request.max_output_tokens),
         temperature,
         top_p: 0.95,
         seed: SEED + u64::from(draw),
     }
 }
 
-fn answer(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
+fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
     ChatReply {
         text: reply.text.clone(),
-        stop: match reply.stop {
-            ReplyEnd::End => StopReason::End,
-            ReplyEnd::Length | ReplyEnd::Cancelled => StopReason::Length,
+        stop: match reply.finish_reason {
+            FinishReason::Complete => StopReason::End,
+            FinishReason::Length | FinishReason::Cancelled => StopReason::Length,
         },
         usage: Usage {
             input: reply.prompt_tokens as u64,

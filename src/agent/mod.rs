@@ -1,7 +1,7 @@
-//! Agents that answer steps: models by name, the choice behind `auto`, and CLI agents.
+//! The agents of steps: models by name, the choice of a model for `auto`, and CLI agents.
 //!
-//! This module turns a model's name in a file into the provider to ask. It does not read the environment; the caller
-//! passes in variables.
+//! This module resolves a model's name in a file to a provider. It does not read the environment; the caller passes the
+//! variables.
 
 mod acp;
 mod auto;
@@ -10,25 +10,25 @@ mod changes;
 mod claude;
 mod codex;
 mod command;
+mod digest_cache;
 mod exit;
-mod identity;
 mod lines;
 #[cfg(feature = "local")]
 pub mod local;
+mod local_models;
 mod models;
 mod program;
 mod recording;
 mod refusals;
 mod session_file;
-mod shelf;
 mod turn;
 mod turn_start;
 
-pub use auto::{AutoCandidate, AutoChoice, AutoError, CANDIDATES, choose};
-pub use exit::missing;
-pub use models::{ModelRegistry, Variables};
-pub use program::{AgentEnv, AgentEvent, TurnLimits, TurnResult};
-pub use recording::{REPLAY, Recorder, Replay};
-pub use shelf::{Shelf, is_own};
-pub use turn::{PATIENCE, take_turn};
-pub use turn_start::{InterruptedTurn, InterruptedWorkspace, interrupted_turns, turn_recorded};
+pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};
+pub use exit::install_hint;
+pub use local_models::{LocalModels, is_valid_own_name};
+pub use models::{EnvLookup, ModelRegistry};
+pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
+pub use recording::{REPLAY_PROVIDER, Recorder, Replay};
+pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
+pub use turn_start::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};

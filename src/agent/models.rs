@@ -1,4 +1,4 @@
-//! The models that a project can use: those of built-in providers, those of `orch.yaml`, and the embedded ones.
+//! The models that a project can use: of built-in providers, of providers in `orch.yaml`, and embedded ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,49 +8,49 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog;
 use crate::config::{self, ModelSettings, Settings, StructuredOutput};
-use crate::model::address::why_no_base_address;
-use crate::model::name::{LOCAL, NameError, resolve_name};
-use crate::model::{Class, Failure, ModelRef, Usage};
+use crate::model::address::base_url_error;
+use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
+use crate::model::{Failure, FailureClass, ModelRef, Usage};
 use crate::network::Network;
-use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
-use crate::secret::{Redactor, SHORTEST};
+use crate::provider::{self, BUILTIN_PROVIDERS, Dialect, Endpoint, Provider};
+use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
+use super::local_models::LocalModels;
 use super::program::AgentEnv;
-use super::shelf::Shelf;
 
 /// Looks up an environment variable; empty values count as unset.
-pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+pub type EnvLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Every model that can be used, by provider.
+/// The models that a project can use, by provider.
 pub struct ModelRegistry {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
     settings: Settings,
-    shelf: Shelf,
+    shelf: LocalModels,
     secrets: Vec<(String, SecretString)>,
-    /// Providers to which orch refuses to connect, since the user did not agree to what they would be sent.
-    withheld: BTreeSet<String>,
-    /// Addresses of built-in providers that the environment sets.
-    moved: BTreeMap<String, String>,
+    /// Providers to which orch refuses to connect, since the user did not agree to their disclosures.
+    untrusted: BTreeSet<String>,
+    /// The base URLs of built-in providers from the environment.
+    env_base_urls: BTreeMap<String, String>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
 impl ModelRegistry {
-    /// A registry for these settings; `cache` is the folder of embedded models.
-    pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
-        let named = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
-        let secrets = settings.secrets.iter().filter_map(named).collect();
+    /// Creates a registry for these settings; `cache` is the folder of embedded models.
+    pub fn new(settings: &Settings, variables: &EnvLookup, cache: PathBuf) -> Self {
+        let secret = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
+        let secrets = settings.secrets.iter().filter_map(secret).collect();
         let network = Arc::new(Network::from_variables(|name| variables(name)));
         let mut endpoints = BTreeMap::new();
-        for builtin in BUILTIN {
+        for builtin in BUILTIN_PROVIDERS {
             let endpoint = Endpoint {
                 name: builtin.name.to_owned(),
                 dialect: builtin.dialect,
-                base_url: moved(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned()),
+                base_url: env_base_url(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned()),
                 api_key: builtin.key_variable.and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: builtin.key_variable.map(ToOwned::to_owned),
                 headers: Vec::new(),
-                structured: true,
+                structured_output: true,
                 key_header: None,
                 query: Vec::new(),
                 network: network.clone(),
@@ -58,25 +58,26 @@ impl ModelRegistry {
             endpoints.insert(builtin.name.to_owned(), endpoint);
         }
         for (name, entry) in &settings.providers {
-            let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
-            let of_builtin = builtin.map(|builtin| builtin.base_url.to_owned());
-            let own = entry.api_key.as_ref().map(|key| key.env.clone());
-            let variable = own.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
+            let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
+            let builtin_url = builtin.map(|builtin| builtin.base_url.to_owned());
+            let file_variable = entry.api_key.as_ref().map(|key| key.env.clone());
+            let variable =
+                file_variable.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
             let endpoint = Endpoint {
                 name: name.clone(),
                 dialect: dialect(entry.dialect),
-                // An address from the environment is only for the provider's own key, not for another key that the file
-                // names.
-                base_url: moved(name, variables)
+                // orch sends only the provider's own key to an address from the environment, not another key from the
+                // file.
+                base_url: env_base_url(name, variables)
                     .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
                     .or_else(|| entry.base_url.clone())
-                    .or(of_builtin)
+                    .or(builtin_url)
                     .unwrap_or_default(),
-                // A server of the user's own needs no key unless the file names one.
+                // The user's own server needs no key unless the file names one.
                 api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-                structured: entry.structured_output != Some(StructuredOutput::Off),
+                structured_output: entry.structured_output != Some(StructuredOutput::Off),
                 key_header: entry.key_header.clone(),
                 query: entry.query.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
                 network: network.clone(),
@@ -84,43 +85,51 @@ impl ModelRegistry {
             endpoints.insert(name.clone(), endpoint);
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-        let (withheld, connected) = (BTreeSet::new(), Mutex::default());
-        let places =
-            BUILTIN.iter().filter_map(|builtin| Some((builtin.name.to_owned(), moved(builtin.name, variables)?)));
-        let moved = places.collect();
-        let shelf = Shelf::new(cache);
-        Self { endpoints, aliases, settings: settings.clone(), shelf, secrets, withheld, moved, connected }
+        let env_base_urls = BUILTIN_PROVIDERS
+            .iter()
+            .filter_map(|builtin| Some((builtin.name.to_owned(), env_base_url(builtin.name, variables)?)))
+            .collect();
+        Self {
+            endpoints,
+            aliases,
+            settings: settings.clone(),
+            shelf: LocalModels::new(cache),
+            secrets,
+            untrusted: BTreeSet::new(),
+            env_base_urls,
+            connected: Mutex::default(),
+        }
     }
 
-    /// The same for a project with this root, to which the paths of model files are relative.
+    /// Sets the root of the project, to which the paths of model files are relative.
     #[must_use]
-    pub fn at(mut self, root: &Path) -> Self {
+    pub fn with_root(mut self, root: &Path) -> Self {
         self.shelf.root = root.to_owned();
         self
     }
 
-    /// The same, but it refuses to connect to these providers.
+    /// Makes the registry refuse to connect to these providers.
     #[must_use]
-    pub fn withholding(mut self, providers: BTreeSet<String>) -> Self {
-        self.withheld = providers;
+    pub fn with_untrusted(mut self, providers: BTreeSet<String>) -> Self {
+        self.untrusted = providers;
         self
     }
 
-    /// The same, but it also redacts these values.
+    /// Adds secrets to redact.
     #[must_use]
     pub fn with_secrets(mut self, secrets: impl IntoIterator<Item = (String, SecretString)>) -> Self {
         self.secrets.extend(secrets);
         self
     }
 
-    /// The model that a name other than `auto` stands for.
+    /// Resolves a model's name other than `auto`.
     pub fn resolve(&self, name: &str) -> Result<ModelRef, NameError> {
-        let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL.to_owned()]).collect();
+        let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL_PROVIDER.to_owned()]).collect();
         resolve_name(name, &self.aliases, &providers, default_local())
     }
 
-    /// Where the files of embedded models are.
-    pub fn shelf(&self) -> &Shelf {
+    /// The files of embedded models.
+    pub fn local_models(&self) -> &LocalModels {
         &self.shelf
     }
 
@@ -129,15 +138,15 @@ impl ModelRegistry {
     ///
     /// # Errors
     /// Its file can't be read.
-    pub fn weights(&self, model: &ModelRef) -> Result<Option<String>, Failure> {
-        if model.provider != LOCAL {
+    pub fn weights_digest(&self, model: &ModelRef) -> Result<Option<String>, Failure> {
+        if model.provider != LOCAL_PROVIDER {
             return Ok(None);
         }
-        let unread = |error| {
-            let words = format!("the file of {model} can't be read: {error}");
-            self.shelf.problem(&model.model).unwrap_or_else(|| Failure::new(Class::NotInstalled, words))
+        let read_failure = |error| {
+            let message = format!("the file of {model} can't be read: {error}");
+            self.shelf.file_problem(&model.model).unwrap_or_else(|| Failure::new(FailureClass::NotInstalled, message))
         };
-        self.shelf.identity(&model.model).map_err(unread)
+        self.shelf.weights_digest(&model.model).map_err(read_failure)
     }
 
     /// The endpoint of a provider, for `auto` and `doctor`.
@@ -145,18 +154,18 @@ impl ModelRegistry {
         self.endpoints.get(name)
     }
 
-    /// The names of the providers over HTTP, sorted.
+    /// The names of the HTTP providers, sorted.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         self.endpoints.keys().map(String::as_str)
     }
 
-    /// The environment variable with a provider's key, if it is needed and not set.
+    /// The environment variable for a provider's key, if the provider needs a key and the variable is not set.
     pub fn missing_key(&self, provider: &str) -> Option<&str> {
         let endpoint = self.endpoints.get(provider)?;
         if endpoint.api_key.is_some() { None } else { endpoint.key_variable.as_deref() }
     }
 
-    /// The name of a provider's dialect; does not connect.
+    /// The name of a provider's dialect, without connecting.
     pub fn dialect(&self, name: &str) -> Result<&'static str, Failure> {
         match self.endpoints.get(name) {
             Some(endpoint) => Ok(endpoint.dialect.as_str()),
@@ -164,94 +173,97 @@ impl ModelRegistry {
         }
     }
 
-    /// The provider with this name; connects once.
+    /// The provider with this name. Connects on the first call.
     pub fn provider(&self, name: &str) -> Result<Arc<dyn Provider>, Failure> {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(provider) = connected.get(name) {
             return Ok(provider.clone());
         }
-        if let Some(failure) = self.bad_address(name) {
+        if let Some(failure) = self.invalid_address(name) {
             return Err(failure);
         }
         let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
-            Some(endpoint) if self.withheld.contains(name) => return Err(untrusted(endpoint)),
+            Some(endpoint) if self.untrusted.contains(name) => return Err(trust_failure(endpoint)),
             Some(endpoint) if self.exposes_key(endpoint) => {
-                return Err(unencrypted(name, endpoint.key_variable.as_deref(), "use https://"));
+                return Err(unencrypted_failure(name, endpoint.key_variable.as_deref(), "use https://"));
             }
-            Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
-            None if name == LOCAL => local(&self.shelf)?,
+            Some(endpoint) => Arc::from(provider::create_provider(endpoint.clone())),
+            None if name == LOCAL_PROVIDER => local_provider(&self.shelf)?,
             None => {
-                return Err(Failure::new(Class::BadRequest, format!("there is no provider `{name}`")));
+                return Err(Failure::new(FailureClass::BadRequest, format!("there is no provider `{name}`")));
             }
         };
         connected.insert(name.to_owned(), provider.clone());
         Ok(provider)
     }
 
-    /// Why a provider can't be used, when the environment sets its address to an invalid one.
-    pub fn bad_address(&self, name: &str) -> Option<Failure> {
-        let variable = BUILTIN.iter().find(|builtin| builtin.name == name)?.url_variable?;
-        let why = why_no_base_address(self.moved.get(name)?)?;
-        Some(bad_address(variable, &why))
+    /// The failure for an invalid address of a provider in the environment.
+    pub fn invalid_address(&self, name: &str) -> Option<Failure> {
+        let variable = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?.url_variable?;
+        let reason = base_url_error(self.env_base_urls.get(name)?)?;
+        Some(address_failure(variable, &reason))
     }
 
     /// The providers to which the settings allow sending a key over plain HTTP.
-    pub fn unencrypted(&self) -> Vec<String> {
+    pub fn insecure_providers(&self) -> Vec<String> {
         let providers = self.settings.providers.iter().filter(|(_, entry)| entry.insecure);
         providers.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a key would be sent over plain HTTP and the settings do not allow that.
+    /// Whether orch would send a key over plain HTTP although the settings do not allow that.
     fn exposes_key(&self, endpoint: &Endpoint) -> bool {
         let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
         endpoint.api_key.is_some() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
     }
 
-    /// What a call cost in US dollars, when the price is known.
+    /// The cost of a call in US dollars, if the price is known.
     ///
     /// Prices in `orch.yaml` take precedence over the built-in table.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
-        match self.settings.prices(model) {
-            Some(entry) => own_cost(entry, usage),
+        match self.settings.entry_with_prices(model) {
+            Some(entry) => settings_cost(entry, usage),
             None => catalog::cost(model, usage),
         }
     }
 
-    /// A model's context window for a request and its reply together, in tokens; `None` when it is unknown.
+    /// The maximum size of a request and its reply together, in tokens; `None` when it is unknown.
     ///
     /// `orch.yaml` takes precedence over the built-in table.
-    pub fn window(&self, model: &ModelRef) -> Option<u64> {
-        self.settings.window(model).or_else(|| catalog::window(model)).or_else(|| local_window(&self.shelf, model))
+    pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
+        self.settings
+            .context_window(model)
+            .or_else(|| catalog::context_window(model))
+            .or_else(|| local_window(&self.shelf, model))
     }
 
-    /// The names of keys and secrets that are too short to be redacted.
-    pub fn too_short(&self) -> Vec<&str> {
-        let short = |secret: &SecretString| secret.expose_secret().trim().len() < SHORTEST;
-        let keys = self.endpoints.values().filter(|endpoint| endpoint.api_key.as_ref().is_some_and(short));
+    /// The names of keys and secrets that are too short to redact.
+    pub fn unredactable_names(&self) -> Vec<&str> {
+        let is_short = |secret: &SecretString| secret.expose_secret().trim().len() < MIN_NEEDLE_BYTES;
+        let keys = self.endpoints.values().filter(|endpoint| endpoint.api_key.as_ref().is_some_and(is_short));
         let keys = keys.map(|endpoint| endpoint.key_variable.as_deref().unwrap_or(&endpoint.name));
-        let secrets = self.secrets.iter().filter(|(_, secret)| short(secret)).map(|(name, _)| name.as_str());
+        let secrets = self.secrets.iter().filter(|(_, secret)| is_short(secret)).map(|(name, _)| name.as_str());
         keys.chain(secrets).collect()
     }
 
-    /// A redactor for every known key and secret.
+    /// A redactor for all known keys and secrets.
     pub fn redactor(&self) -> Redactor {
         self.redactor_with(&[])
     }
 
-    /// The same, for these secrets too.
-    pub fn redactor_with(&self, more: &[(String, SecretString)]) -> Redactor {
+    /// A redactor for all known keys and secrets and these additional ones.
+    pub fn redactor_with(&self, additional: &[(String, SecretString)]) -> Redactor {
         let keys = self.endpoints.values().filter_map(|endpoint| {
             let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
             Some((name, endpoint.api_key.as_ref()?))
         });
-        let secrets = self.secrets.iter().chain(more).map(|(name, secret)| (name.as_str(), secret));
+        let secrets = self.secrets.iter().chain(additional).map(|(name, secret)| (name.as_str(), secret));
         Redactor::new(keys.chain(secrets))
     }
 }
 
-/// The failure for a variable that sets a provider's address to an invalid one.
-fn bad_address(variable: &str, why: &str) -> Failure {
-    Failure::new(Class::BadRequest, format!("the value of {variable} is not the address of an API: {why}"))
+/// The failure for a variable whose value is not a valid address of a provider.
+fn address_failure(variable: &str, reason: &str) -> Failure {
+    Failure::new(FailureClass::BadRequest, format!("the value of {variable} is not the address of an API: {reason}"))
         .with_hint(format!("set {variable} to an address such as `http://127.0.0.1:8000/v1`, or unset it"))
 }
 
@@ -259,57 +271,63 @@ fn bad_address(variable: &str, why: &str) -> Failure {
 /// these keys there.
 ///
 /// # Errors
-/// The address is invalid, or a key would be sent over plain HTTP and the settings do not allow that.
-pub(super) fn moved_address(name: &str, keys: &[&str], place: &AgentEnv) -> Result<Option<String>, Failure> {
-    let Some(url) = moved(name, &place.variables) else { return Ok(None) };
-    let variable = BUILTIN.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
+/// The address is invalid, or the agent would send a key over plain HTTP although the settings do not allow that.
+pub(super) fn env_base_url_for_agent(
+    name: &str,
+    key_variables: &[&str],
+    agent_env: &AgentEnv,
+) -> Result<Option<String>, Failure> {
+    let Some(url) = env_base_url(name, &agent_env.variables) else { return Ok(None) };
+    let variable =
+        BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
     let variable = variable.unwrap_or(name);
-    if let Some(why) = why_no_base_address(&url) {
-        return Err(bad_address(variable, &why));
+    if let Some(reason) = base_url_error(&url) {
+        return Err(address_failure(variable, &reason));
     }
-    let key = keys.iter().find(|key| (place.variables)(key).is_some());
-    let allowed = place.unencrypted.iter().any(|provider| provider == name);
+    let key = key_variables.iter().find(|key| (agent_env.variables)(key).is_some());
+    let allowed = agent_env.insecure_providers.iter().any(|provider| provider == name);
     match key {
         Some(key) if !allowed && provider::is_unencrypted_address(&url) => {
-            Err(unencrypted(name, Some(key), &format!("use https:// in {variable}")))
+            Err(unencrypted_failure(name, Some(key), &format!("use https:// in {variable}")))
         }
         _ => Ok(Some(url)),
     }
 }
 
-fn untrusted(endpoint: &Endpoint) -> Failure {
+fn trust_failure(endpoint: &Endpoint) -> Failure {
     let name = &endpoint.name;
-    Failure::new(Class::Auth, format!("this project is not trusted to send a key to {name}"))
-        .with_hint("`orch trust` shows what orch.yaml sends where, and records that you agree")
+    Failure::new(FailureClass::Auth, format!("this project is not trusted to send a key to {name}"))
+        .with_hint("`orch trust` shows what orch.yaml sends to which address, and records your agreement")
 }
 
-fn unencrypted(name: &str, key_variable: Option<&str>, repair: &str) -> Failure {
+fn unencrypted_failure(name: &str, key_variable: Option<&str>, fix: &str) -> Failure {
     let key = key_variable.map_or_else(|| "its key".to_owned(), |name| format!("the key in {name}"));
-    Failure::new(Class::BadRequest, format!("the address of {name} is plain http, so {key} could be read on its way"))
-        .with_hint(format!("{repair}, or set `insecure: true` under `providers.{name}` of orch.yaml"))
+    let message = format!("the address of {name} is plain http, so others could read {key} in transit");
+    Failure::new(FailureClass::BadRequest, message)
+        .with_hint(format!("{fix}, or set `insecure: true` under `providers.{name}` of orch.yaml"))
 }
 
-/// The cost in US dollars by the prices in `orch.yaml`, which are for a million tokens.
-fn own_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
+/// The cost in US dollars from the prices in `orch.yaml`, which are per million tokens.
+fn settings_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
     let (input, output) = (entry.input_price?, entry.output_price?);
     let cached = entry.cached_input_price.unwrap_or(input);
     #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-    let of = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
+    let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
     Some(
-        of(usage.input.saturating_sub(usage.cache_read), input)
-            + of(usage.cache_read, cached)
-            + of(usage.output, output),
+        cost(usage.input.saturating_sub(usage.cache_read), input)
+            + cost(usage.cache_read, cached)
+            + cost(usage.output, output),
     )
 }
 
 /// The address of a built-in provider from the environment, which takes precedence over `orch.yaml`.
-fn moved(name: &str, variables: &Variables) -> Option<String> {
-    let builtin = BUILTIN.iter().find(|builtin| builtin.name == name)?;
+fn env_base_url(name: &str, variables: &EnvLookup) -> Option<String> {
+    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?;
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
 }
 
-fn dialect(name: config::DialectSetting) -> Dialect {
-    match name {
+fn dialect(setting: config::DialectSetting) -> Dialect {
+    match setting {
         config::DialectSetting::Anthropic => Dialect::Anthropic,
         config::DialectSetting::Openai => Dialect::OpenAi,
         config::DialectSetting::Gemini => Dialect::Gemini,
@@ -318,25 +336,25 @@ fn dialect(name: config::DialectSetting) -> Dialect {
 
 #[cfg(feature = "local")]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as without the embedded model")]
-fn local(shelf: &Shelf) -> Result<Arc<dyn Provider>, Failure> {
-    Ok(Arc::new(super::local::Local::new(shelf)))
+fn local_provider(shelf: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
+    Ok(Arc::new(super::local::LocalProvider::new(shelf)))
 }
 
 #[cfg(not(feature = "local"))]
-fn local(_: &Shelf) -> Result<Arc<dyn Provider>, Failure> {
-    Err(Failure::new(Class::NotInstalled, "this orch was built without the embedded model")
+fn local_provider(_: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
+    Err(Failure::new(FailureClass::NotInstalled, "this orch was built without the embedded model")
         .with_hint("build it with the feature `local`, or name another model with --model"))
 }
 
 /// The context window of a model file in tokens: the one in its header, up to the engine's limit.
 #[cfg(feature = "local")]
-fn local_window(shelf: &Shelf, model: &ModelRef) -> Option<u64> {
-    let file = (model.provider == LOCAL).then(|| shelf.own_file(&model.model))?;
-    local_llm::gguf::read(&file).ok().map(|header| header.context())
+fn local_window(shelf: &LocalModels, model: &ModelRef) -> Option<u64> {
+    let file = (model.provider == LOCAL_PROVIDER).then(|| shelf.own_model_path(&model.model))?;
+    local_llm::gguf::read_header(&file).ok().map(|header| header.context_length())
 }
 
 #[cfg(not(feature = "local"))]
-fn local_window(_: &Shelf, _: &ModelRef) -> Option<u64> {
+fn local_window(_: &LocalModels, _: &ModelRef) -> Option<u64> {
     None
 }
 
@@ -355,21 +373,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checks_know_every_built_in_provider() {
-        let names: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
-        assert_eq!(names, crate::model::name::BUILT_IN);
+    fn the_names_for_checks_are_the_built_in_providers() {
+        let names: Vec<&str> = BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
+        assert_eq!(names, crate::model::name::BUILT_IN_PROVIDERS);
     }
 
     #[test]
-    fn the_environment_wins_over_the_file() {
-        let yaml = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
-        let settings: Settings = serde_json::from_str(yaml).unwrap();
-        let variables: Variables = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
+    fn the_environment_takes_precedence_over_the_file() {
+        let json = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
+        let settings: Settings = serde_json::from_str(json).unwrap();
+        let variables: EnvLookup = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
         let models = ModelRegistry::new(&settings, &variables, PathBuf::new());
         assert_eq!(models.endpoint("openai").unwrap().base_url, "http://env/v1");
-        let none: Variables = Arc::new(|_| None);
+        let no_variables: EnvLookup = Arc::new(|_| None);
         assert_eq!(
-            ModelRegistry::new(&settings, &none, PathBuf::new()).endpoint("openai").unwrap().base_url,
+            ModelRegistry::new(&settings, &no_variables, PathBuf::new()).endpoint("openai").unwrap().base_url,
             "http://file/v1"
         );
     }

@@ -1,7 +1,7 @@
-//! Recordings: requests and replies in files that people can read and tests can replay.
+//! Recordings: requests and replies in files that users can read and tests can replay.
 //!
-//! A recording is found by its request without the model, so that a pipeline can be recorded with a large model and
-//! replayed without any.
+//! The key of a recording is its request without the model. Users can therefore record a pipeline with a large model
+//! and replay it without a model.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,27 +11,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use crate::files::read_all;
+use crate::files::read_to_end_bounded;
 use crate::folder::{FolderAccess, OwnFolder, open_file};
-use crate::model::text::text_of;
+use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
+    ChatReply, ChatRequest, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
+    canonical_json,
 };
 use crate::secret::Redactor;
 
-/// The provider's name for models whose replies are replayed.
-pub const REPLAY: &str = "replay";
-/// How many lines of a diff a message shows.
-const SHOWN: usize = 24;
-/// The largest recording that is read.
+/// The provider name for replayed replies.
+pub const REPLAY_PROVIDER: &str = "replay";
+/// The maximum number of lines of a diff in a message.
+const MAX_DIFF_LINES: usize = 24;
+/// The size of the largest recording that orch reads, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// One exchange, as written to a file. Texts are lists of lines.
+/// A request and its reply, as stored in a file. Texts are lists of lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Recording {
-    /// The step that made the request, for people and to find the nearest recording.
+    /// The step that sent the request, for users and for finding the nearest recording.
     step: String,
-    /// The model that answered.
+    /// The model that replied.
     model: String,
     /// The digest that identifies the request.
     key: Digest,
@@ -49,82 +50,84 @@ struct Recording {
     /// The token usage that the provider reported.
     usage: ReportedUsage,
     /// Remarks about the reply that its text does not show.
-    #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
-    remarks: Box<ReplyRemarks>,
+    #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
+    remarks: Box<ReplyDetails>,
 }
 
-/// The key of a request: the digest of its system prompt, messages and schema, but not of its model and limits.
-fn key(request: &ChatRequest) -> Digest {
-    let what = json!({ "system": request.system, "messages": request.messages, "schema": request.schema });
-    Digest::of(canonical(&what).as_bytes())
+/// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
+fn request_key(request: &ChatRequest) -> Digest {
+    let content = json!({ "system": request.system, "messages": request.messages, "schema": request.schema });
+    Digest::compute(canonical_json(&content).as_bytes())
 }
 
-fn lines(text: &str) -> Vec<String> {
+fn split_lines(text: &str) -> Vec<String> {
     text.split('\n').map(str::to_owned).collect()
 }
 
 impl Recording {
-    fn asked(&self) -> String {
-        asked(&self.system.join("\n"), self.messages.iter().map(|(who, text)| (who.clone(), text.join("\n"))))
+    fn request_text(&self) -> String {
+        let messages = self.messages.iter().map(|(role, lines)| (role.clone(), lines.join("\n")));
+        request_text(&self.system.join("\n"), messages)
     }
 }
 
-/// The request as one text, to compare.
-fn asked(system: &str, messages: impl Iterator<Item = (String, String)>) -> String {
+/// A request as one text, for comparison. Each message is a role with a text.
+fn request_text(system: &str, messages: impl Iterator<Item = (String, String)>) -> String {
     let mut out = format!("system:\n{system}\n");
-    for (who, text) in messages {
-        out.push_str(&format!("{who}:\n{text}\n"));
+    for (role, text) in messages {
+        out.push_str(&format!("{role}:\n{text}\n"));
     }
     out
 }
 
-fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
+/// The role and the text of each message.
+fn messages(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
     request.messages.iter().map(|message| {
-        let who = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
-        (who.unwrap_or_default(), message.content.clone())
+        let role = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
+        (role.unwrap_or_default(), message.content.clone())
     })
 }
 
-/// Writes each exchange of a run into a folder that only the user can read, since prompts and replies may be private.
+/// Records the requests and replies of a run in a folder that only the user can read, since they may be private.
 #[derive(Debug)]
 pub struct Recorder {
     folder: OwnFolder,
-    /// How often each name was used: steps may send the same request and get different replies.
-    given: Mutex<HashMap<String, usize>>,
-    failed: Mutex<Option<Failure>>,
+    /// How often each file name was used: steps may send the same request and get different replies.
+    name_counts: Mutex<HashMap<String, usize>>,
+    first_failure: Mutex<Option<Failure>>,
 }
 
 impl Recorder {
-    /// Records into this folder; creates it if it does not exist.
+    /// Creates a recorder that writes to a folder, which it creates if necessary.
     ///
     /// # Errors
     /// The folder can't be created.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        OwnFolder::create(folder, FolderAccess::Private).map(Self::into)
+        OwnFolder::create(folder, FolderAccess::Private).map(Self::from_folder)
     }
 
-    /// Records into this folder.
-    pub fn into(folder: OwnFolder) -> Self {
-        Self { folder, given: Mutex::default(), failed: Mutex::default() }
+    /// Creates a recorder that writes to a folder.
+    pub fn from_folder(folder: OwnFolder) -> Self {
+        Self { folder, name_counts: Mutex::default(), first_failure: Mutex::default() }
     }
 
-    /// Records an exchange without its secrets. [`Recorder::failure`] returns the error if that fails, so that a reply
-    /// that was paid for is not lost for a recording.
-    pub fn keep(&self, step: &StepKey, request: &ChatRequest, reply: &ChatReply, redactor: &Redactor) {
+    /// Records a request and its reply without their secrets. [`Recorder::failure`] returns an error of this method, so
+    /// that the run does not lose a reply that the user paid for.
+    pub fn record(&self, step: &StepKey, request: &ChatRequest, reply: &ChatReply, redactor: &Redactor) {
         if let Err(failure) = self.write(step, request, reply, redactor) {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         }
     }
 
-    /// The first error of a recording.
+    /// The first error while recording.
     pub fn failure(&self) -> Option<Failure> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A file name that this run has not used yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
-    fn named(&self, name: String) -> String {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = given.entry(name.clone()).or_default();
+    /// Returns a file name that this run has not used yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
+    fn unused_file_name(&self, name: String) -> String {
+        let mut counts = self.name_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(name.clone()).or_default();
         *count += 1;
         if *count == 1 { format!("{name}.json") } else { format!("{name}.{count}.json") }
     }
@@ -136,143 +139,148 @@ impl Recorder {
         reply: &ChatReply,
         redactor: &Redactor,
     ) -> Result<(), Failure> {
-        let key = key(request);
-        let clean = |text: &str| lines(&redactor.text(text));
+        let key = request_key(request);
+        let redacted_lines = |text: &str| split_lines(&redactor.redact(text));
         let recording = Recording {
             step: step.to_string(),
             model: request.model.to_string(),
-            system: clean(&request.system),
-            messages: speakers(request).map(|(who, text)| (who, clean(&text))).collect(),
-            schema: request.schema.as_ref().map(|schema| Digest::of(canonical(schema).as_bytes())),
-            reply: clean(&reply.text),
+            system: redacted_lines(&request.system),
+            messages: messages(request).map(|(role, text)| (role, redacted_lines(&text))).collect(),
+            schema: request.schema.as_ref().map(|schema| Digest::compute(canonical_json(schema).as_bytes())),
+            reply: redacted_lines(&reply.text),
             stop: reply.stop,
             usage: reply.usage,
-            remarks: Box::new(redactor.remarks((*reply.remarks).clone())),
+            remarks: Box::new(redactor.redact_remarks((*reply.remarks).clone())),
             key: key.clone(),
         };
-        let name = format!("{}.{}", step.place().as_str().replace('/', "."), key.short());
-        let file = self.folder.file(self.named(name));
-        let failed = |why: String| {
-            Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", file.path().display()))
+        let name = format!("{}.{}", step.declared_key().as_str().replace('/', "."), key.short());
+        let file = self.folder.file(self.unused_file_name(name));
+        let write_failure = |reason: String| {
+            let path = file.path();
+            Failure::new(
+                FailureClass::Storage,
+                format!("the recording `{}` can't be written: {reason}", path.display()),
+            )
         };
-        let value: Value = serde_json::to_value(recording).map_err(|error| failed(error.to_string()))?;
-        file.replace(format!("{value:#}\n").as_bytes()).map_err(|error| failed(error.to_string()))
+        let value: Value = serde_json::to_value(recording).map_err(|error| write_failure(error.to_string()))?;
+        file.replace(format!("{value:#}\n").as_bytes()).map_err(|error| write_failure(error.to_string()))
     }
 }
 
-/// Answers requests from a folder of recordings only.
+/// Returns recorded replies from a folder, without calling a model.
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
     /// The recordings for each key, in the order of their file names.
     recordings: BTreeMap<String, Vec<Recording>>,
     /// How often each step has sent each request.
-    answered: Mutex<HashMap<(String, StepKey), usize>>,
+    request_counts: Mutex<HashMap<(String, StepKey), usize>>,
 }
 
 impl Replay {
     /// Opens a folder of recordings.
     ///
     /// # Errors
-    /// What can't be read, and why.
+    /// The folder or a recording can't be read, or the folder has no recordings.
     pub fn open(folder: &Path) -> Result<Self, String> {
         let mut recordings: BTreeMap<String, Vec<Recording>> = BTreeMap::new();
-        let failed = |path: &Path, why: String| format!("the recording `{}` can't be read: {why}", path.display());
-        let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
+        let read_error =
+            |path: &Path, reason: String| format!("the recording `{}` can't be read: {reason}", path.display());
+        let entries = std::fs::read_dir(folder).map_err(|error| read_error(folder, error.to_string()))?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let mut paths: Vec<PathBuf> =
-            paths.collect::<Result<_, _>>().map_err(|error| failed(folder, error.to_string()))?;
+            paths.collect::<Result<_, _>>().map_err(|error| read_error(folder, error.to_string()))?;
         paths.sort();
         for path in paths {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let bytes = open_file(&path)
-                .and_then(|file| read_all(file, MAX_BYTES))
-                .map_err(|error| failed(&path, error.to_string()))?;
-            let text = text_of(bytes).map_err(|why| failed(&path, format!("it {why}")))?;
-            let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
+                .and_then(|file| read_to_end_bounded(file, MAX_BYTES))
+                .map_err(|error| read_error(&path, error.to_string()))?;
+            let text = decode_text(bytes).map_err(|reason| read_error(&path, format!("it {reason}")))?;
+            let recording: Recording =
+                serde_json::from_str(&text).map_err(|error| read_error(&path, error.to_string()))?;
             recordings.entry(recording.key.to_string()).or_default().push(recording);
         }
         if recordings.is_empty() {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
-        Ok(Self { folder: folder.to_owned(), recordings, answered: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), recordings, request_counts: Mutex::default() })
     }
 
     /// The recorded reply to a request.
     ///
     /// # Errors
-    /// `no_recording`, with how the request differs from the nearest one.
-    pub fn answer(&self, step: &StepKey, request: &ChatRequest) -> Result<ChatReply, Failure> {
-        let key = key(request);
-        if let Some(found) = self.found(step, key.as_str()) {
-            let model = Some(found.model.clone());
-            let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
-            let remarks = found.remarks.clone();
+    /// `no_recording`, with the differences between the request and the nearest recorded one.
+    pub fn reply(&self, step: &StepKey, request: &ChatRequest) -> Result<ChatReply, Failure> {
+        let key = request_key(request);
+        if let Some(recording) = self.find(step, key.as_str()) {
             return Ok(ChatReply {
-                text,
-                stop,
-                usage,
-                model,
+                text: recording.reply.join("\n"),
+                stop: recording.stop,
+                usage: recording.usage,
+                model: Some(recording.model.clone()),
                 id: None,
                 constrained: false,
                 agent_activity: None,
-                remarks,
+                remarks: recording.remarks.clone(),
             });
         }
-        let why = format!("no recording in `{}` fits this request", self.folder.display());
-        let anew = format!("run the pipeline with `--record {}` to record it anew", self.folder.display());
-        let hint = match self.nearest(step, request) {
+        let message = format!("no recording in `{}` matches this request", self.folder.display());
+        let record_hint = format!("run the pipeline with `--record {}` to record it again", self.folder.display());
+        let hint = match self.find_nearest(step, request) {
             Some((recording, difference)) => format!(
-                "the nearest one is of step {}; it differs so (- recorded, + asked):\n{difference}\nif that is meant, {anew}",
+                "the nearest recording is from step {} and differs (- recorded, + requested):\n{difference}\n\
+                 if this change is intended, {record_hint}",
                 recording.step
             ),
-            None => anew,
+            None => record_hint,
         };
-        Err(Failure::new(Class::NoRecording, why).with_hint(hint))
+        Err(Failure::new(FailureClass::NoRecording, message).with_hint(hint))
     }
 
-    /// The recording for a request: the step's own recordings in the order of its requests, otherwise the first one of
-    /// any step.
-    fn found(&self, step: &StepKey, key: &str) -> Option<&Recording> {
+    /// Finds the recording for a request: the step's own recordings in the order of its requests, otherwise the first
+    /// one of any step.
+    fn find(&self, step: &StepKey, key: &str) -> Option<&Recording> {
         let all = self.recordings.get(key)?;
         let own: Vec<&Recording> = all.iter().filter(|recording| recording.step == step.as_str()).collect();
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = answered.entry((key.to_owned(), step.clone())).or_default();
-        let at = (*count).min(own.len().saturating_sub(1));
+        let mut counts = self.request_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry((key.to_owned(), step.clone())).or_default();
+        let index = (*count).min(own.len().saturating_sub(1));
         *count += 1;
-        own.get(at).copied().or_else(|| all.first())
+        own.get(index).copied().or_else(|| all.first())
     }
 
-    fn nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
-        let new = asked(&request.system, speakers(request));
-        let place = step.place();
-        let of_step: Vec<&Recording> = self
+    /// Finds the recording that is most similar to a request, and describes the difference.
+    fn find_nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
+        let new = request_text(&request.system, messages(request));
+        let step_place = step.declared_key();
+        let own: Vec<&Recording> = self
             .recordings
             .values()
             .flatten()
-            .filter(|recording| recording.step.split('[').next() == place.as_str().split('/').next())
+            .filter(|recording| recording.step.split('[').next() == step_place.as_str().split('/').next())
             .collect();
-        let all: Vec<&Recording> =
-            if of_step.is_empty() { self.recordings.values().flatten().collect() } else { of_step };
-        let (nearest, old) =
-            all.into_iter().map(|recording| (recording, recording.asked())).max_by_key(|(_, old)| alike(old, &new))?;
+        let candidates: Vec<&Recording> =
+            if own.is_empty() { self.recordings.values().flatten().collect() } else { own };
+        let candidates = candidates.into_iter().map(|recording| (recording, recording.request_text()));
+        let (nearest, old) = candidates.max_by_key(|(_, old)| count_common_lines(old, &new))?;
         if old == new {
-            return Some((nearest, "the schema of the answer".to_owned()));
+            return Some((nearest, "only the schema of the reply differs".to_owned()));
         }
         let diff = TextDiff::from_lines(&old, &new);
         let text = diff.unified_diff().context_radius(1).to_string();
-        let mut shown: Vec<&str> = text.lines().take(SHOWN).collect();
-        if text.lines().count() > SHOWN {
-            shown.push("…");
+        let mut lines: Vec<&str> = text.lines().take(MAX_DIFF_LINES).collect();
+        if text.lines().count() > MAX_DIFF_LINES {
+            lines.push("…");
         }
-        Some((nearest, shown.join("\n")))
+        Some((nearest, lines.join("\n")))
     }
 }
 
-/// How many lines two texts have in common.
-fn alike(old: &str, new: &str) -> usize {
+/// Counts the lines that two texts have in common.
+fn count_common_lines(old: &str, new: &str) -> usize {
     let lines: std::collections::HashSet<&str> = old.lines().collect();
     new.lines().filter(|line| lines.contains(line)).count()
 }

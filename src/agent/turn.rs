@@ -1,4 +1,4 @@
-//! One turn of a CLI agent: its time limit, its session, and what it changed in the workspace.
+//! Runs one turn of a CLI agent, with its time limit, its session and its changes in the workspace.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,258 +8,270 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::model::failure::RAISE_DEADLINE;
+use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
-use crate::model::{AgentActivity, AgentTurn, Class, Failure, ProgramKind};
+use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass};
 
 use super::acp::AcpAgent;
 use super::changes::FileSnapshot;
 use super::claude::ClaudeAgent;
 use super::codex::CodexAgent;
 use super::command::CommandAgent;
-use super::exit::it_said;
-use super::program::{AgentEnv, AgentEvent, AgentProgram, TurnJob, TurnLimits, TurnResult};
-use super::session_file::Bookmark;
+use super::exit::last_text_suffix;
+use super::program::{AgentEnv, AgentEvent, AgentProgram, CallContext, TurnJob, TurnResult};
+use super::session_file::SessionFile;
 use super::turn_start;
 
-/// How long a turn may take by default: some programs wait forever on a dead network.
-pub const PATIENCE: Duration = Duration::from_mins(10);
-/// How many tool uses are reported at most.
-const MOST_TOOLS: usize = 1000;
+/// The default time limit of a turn: some programs wait forever when the network fails.
+pub const DEFAULT_TURN_TIMEOUT: Duration = Duration::from_mins(10);
+/// The maximum number of tool uses that orch reports.
+const MAX_TOOL_USES: usize = 1000;
 
-/// How much of a program's last text is kept for messages, in bytes.
-const MOST_SAID: usize = 8 << 10;
+/// The maximum length of a program's last text that orch stores for messages, in bytes.
+const MAX_LAST_TEXT_BYTES: usize = 8 << 10;
 
-fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
+fn agent_program(kind: CliAgentKind) -> &'static dyn AgentProgram {
     match kind {
-        ProgramKind::Claude => &ClaudeAgent,
-        ProgramKind::Codex => &CodexAgent,
-        ProgramKind::Acp => &AcpAgent,
-        ProgramKind::Command => &CommandAgent,
+        CliAgentKind::Claude => &ClaudeAgent,
+        CliAgentKind::Codex => &CodexAgent,
+        CliAgentKind::Acp => &AcpAgent,
+        CliAgentKind::Command => &CommandAgent,
     }
 }
 
 /// Runs one turn of a CLI agent.
 ///
-/// If an earlier attempt at the turn was cut off, the program continues its own session, provided that it had reported
-/// one. If that session can't be used, the turn starts from the beginning.
+/// If an earlier attempt at the turn was interrupted, the program continues its own session, provided that it had
+/// reported one. If the program can't continue that session, the turn starts from the beginning.
 ///
-/// When `cut` resolves, orch ends the program; the result then has that failure and what the program did so far. A turn
-/// whose end the program has reported is not cut off any more.
-pub async fn take_turn(
+/// When `interrupt` resolves to a failure, orch ends the program and returns that failure with the activity so far.
+/// After the program has reported the end of its turn, `interrupt` has no effect.
+pub async fn run_turn(
     turn: &AgentTurn,
-    place: &AgentEnv,
-    bounds: &TurnLimits,
+    agent_env: &AgentEnv,
+    context: &CallContext,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
-    cut: impl Future<Output = Failure>,
+    interrupt: impl Future<Output = Failure>,
 ) -> TurnResult {
-    let (limit, by_deadline) = match limit(turn, bounds.now) {
-        Ok(limit) => limit,
+    let (timeout, is_deadline) = match turn_timeout(turn, context.start_time) {
+        Ok(timeout) => timeout,
         Err(failure) => return failure.into(),
     };
-    let job = TurnJob { turn, place, limit, bounds, interrupted: false };
-    let bookmark = Bookmark::of(&place.homes, &format!("{} {}", bounds.call, bounds.ask));
-    let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default(), another: Notify::new() };
-    let before = match job.before().await {
+    let job = TurnJob { turn, agent_env, timeout, context, is_resumed: false };
+    let session_file =
+        SessionFile::new(&agent_env.agents_folder, &format!("{} {}", context.call_key, context.request_digest));
+    let monitor =
+        TurnMonitor { sink, session_file: &session_file, state: Mutex::default(), attempt_started: Notify::new() };
+    let before = match job.record_snapshot().await {
         Ok(before) => before,
         Err(failure) => return failure.into(),
     };
-    // Once the program has reported the end of its turn, its answer is complete and paid for: then a cut takes effect
-    // only if another attempt starts.
-    let mut cut = pin!(async {
-        let failure = cut.await;
-        while watch.seen().over {
-            watch.another.notified().await;
+    // Once the program has reported the end of its turn, its reply is complete and paid for. An interrupt then takes
+    // effect only if another attempt starts.
+    let mut interrupt = pin!(async {
+        let failure = interrupt.await;
+        while monitor.state().is_turn_over {
+            monitor.attempt_started.notified().await;
         }
         failure
     });
-    if let Some(failure) = cut.as_mut().now_or_never() {
+    if let Some(failure) = interrupt.as_mut().now_or_never() {
         // The program never started.
-        return failure.of_step().into();
+        return failure.without_call_details().into();
     }
-    // A cut drops this future, which ends the program.
-    let (mut answer, ended) = tokio::select! {
+    // An interrupt drops the future of the turn, which ends the program.
+    let (mut result, has_ended) = tokio::select! {
         biased;
-        answer = job.resumed_or_taken(&bookmark, &watch) => (answer, true),
-        failure = cut => (failure.into(), false),
+        result = job.resume_or_run(&session_file, &monitor) => (result, true),
+        failure = interrupt => (failure.into(), false),
     };
     // Until its processes have ended, the program may still write files.
-    place.endings.settled().await;
-    let mut work = match (before, job.listing().await) {
+    agent_env.ending_process_groups.wait_all_ended().await;
+    let mut activity = match (before, job.take_snapshot().await) {
         (Some(before), Some(after)) => before.difference(&after),
-        // Without both snapshots the changes are unknown; `partial` reports that if the agent may write.
+        // Without both snapshots the changes are unknown. `partial` reports this if the agent may write.
         (None, _) | (_, None) => {
             AgentActivity { partial: turn.program.access == Access::Write, ..AgentActivity::default() }
         }
     };
-    // The caller records the result of a turn that ended. A turn that was cut off runs again and may continue its
-    // session.
-    if ended {
-        bookmark.remove();
+    // The caller records the result of a turn that ended. An interrupted turn runs again and may continue its session.
+    if has_ended {
+        session_file.remove();
     }
-    let seen = std::mem::take(&mut *watch.seen());
-    work.tools = seen.tools;
-    if let Err(failure) = &mut answer.reply
-        && failure.class == Class::Timeout
+    let state = std::mem::take(&mut *monitor.state());
+    activity.tools = state.tools;
+    if let Err(failure) = &mut result.reply
+        && failure.class == FailureClass::Timeout
     {
-        failure.message.push_str(&it_said(&seen.last));
-        if by_deadline {
-            *failure = failure.clone().of_deadline();
+        failure.message.push_str(&last_text_suffix(&state.last_text));
+        if is_deadline {
+            *failure = failure.clone().with_deadline_hint();
         }
     }
-    match &mut answer.reply {
+    match &mut result.reply {
         Ok(reply) => {
-            let told = reply.agent_activity.take().map(|work| *work).unwrap_or_default();
-            (work.denied, work.session_usage) = (told.denied, told.session_usage);
-            reply.agent_activity = Some(Box::new(work));
+            let reported = reply.agent_activity.take().map(|reported| *reported).unwrap_or_default();
+            (activity.denied, activity.session_usage) = (reported.denied, reported.session_usage);
+            reply.agent_activity = Some(Box::new(activity));
         }
         Err(failure) => {
-            let reported = answer.work.usage.is_some_and(|usage| usage.whole().is_some());
-            failure.interrupted |= !reported && may_have_asked(failure.class, seen.heard);
-            answer.work = AgentActivity { usage: answer.work.usage, session: seen.session, ..work };
+            let has_usage = result.activity.usage.is_some_and(|usage| usage.complete().is_some());
+            failure.interrupted |= !has_usage && may_have_used_tokens(failure.class, state.has_output);
+            result.activity = AgentActivity { usage: result.activity.usage, session: state.session, ..activity };
         }
     }
-    answer
+    result
 }
 
 /// Whether a program whose turn failed may have used tokens that it did not report.
-fn may_have_asked(class: Class, heard: bool) -> bool {
+fn may_have_used_tokens(class: FailureClass, has_output: bool) -> bool {
     match class {
         // The program never ran.
-        Class::NotInstalled | Class::Storage => false,
-        // The provider rejected the first request, unless the program did something before.
-        Class::Auth | Class::BadRequest | Class::RateLimited | Class::ProviderUnavailable => heard,
+        FailureClass::NotInstalled | FailureClass::Storage => false,
+        // The provider rejected the first request, unless the program wrote output before.
+        FailureClass::Auth
+        | FailureClass::BadRequest
+        | FailureClass::RateLimited
+        | FailureClass::ProviderUnavailable => has_output,
         _ => true,
     }
 }
 
 /// Receives the events of a turn.
-struct Watch<'a> {
+struct TurnMonitor<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
-    bookmark: &'a Bookmark,
-    seen: Mutex<WatchedTurn>,
+    session_file: &'a SessionFile,
+    state: Mutex<TurnState>,
     /// Notified when another attempt starts.
-    another: Notify,
+    attempt_started: Notify,
 }
 
+/// What the events of a turn reported so far.
 #[derive(Default)]
-struct WatchedTurn {
-    heard: bool,
-    over: bool,
-    /// The end of the text since the last tool use, or that tool use.
-    last: String,
+struct TurnState {
+    /// Whether the program wrote text or used a tool.
+    has_output: bool,
+    is_turn_over: bool,
+    /// The program's latest output, for messages: the end of its text since its last tool use, or a description of that
+    /// tool use if no text followed.
+    last_text: String,
     tools: Vec<String>,
     session: Option<String>,
 }
 
-impl WatchedTurn {
-    fn says(&mut self, text: &str) {
-        self.heard = true;
-        if self.last.starts_with("(it used a tool") {
-            self.last.clear();
+impl TurnState {
+    fn add_text(&mut self, text: &str) {
+        self.has_output = true;
+        if self.last_text.starts_with("(it used a tool") {
+            self.last_text.clear();
         }
-        self.last.push_str(text);
-        if self.last.len() > MOST_SAID {
-            let start = self.last.ceil_char_boundary(self.last.len() - MOST_SAID / 2);
-            self.last.drain(..start);
+        self.last_text.push_str(text);
+        if self.last_text.len() > MAX_LAST_TEXT_BYTES {
+            let start = self.last_text.ceil_char_boundary(self.last_text.len() - MAX_LAST_TEXT_BYTES / 2);
+            self.last_text.drain(..start);
         }
     }
 }
 
-impl Watch<'_> {
-    fn seen(&self) -> MutexGuard<'_, WatchedTurn> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+impl TurnMonitor<'_> {
+    fn state(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, sign: AgentEvent) {
-        let mut seen = self.seen();
-        match &sign {
+    fn handle(&self, event: AgentEvent) {
+        let mut state = self.state();
+        match &event {
             AgentEvent::Session(session) => {
-                self.bookmark.put(session);
-                seen.session = Some(session.clone());
+                self.session_file.write(session);
+                state.session = Some(session.clone());
             }
             AgentEvent::Tool(line) => {
-                seen.heard = true;
-                seen.last = format!("(it used a tool: {line})");
-                if seen.tools.len() < MOST_TOOLS {
-                    seen.tools.push(line.clone());
+                state.has_output = true;
+                state.last_text = format!("(it used a tool: {line})");
+                if state.tools.len() < MAX_TOOL_USES {
+                    state.tools.push(line.clone());
                 }
             }
-            AgentEvent::Text(text) => seen.says(text),
-            AgentEvent::Over => seen.over = true,
+            AgentEvent::Text(text) => state.add_text(text),
+            AgentEvent::TurnOver => state.is_turn_over = true,
         }
-        drop(seen);
-        (self.sink)(sign);
+        drop(state);
+        (self.sink)(event);
     }
 
-    /// Marks the start of another attempt, which may be cut off like the first.
-    fn begins_again(&self) {
-        self.seen().over = false;
-        self.another.notify_one();
+    /// Marks the start of another attempt, which can be interrupted like the first.
+    fn start_attempt(&self) {
+        self.state().is_turn_over = false;
+        self.attempt_started.notify_one();
     }
 
-    fn has_heard(&self) -> bool {
-        self.seen().heard
+    fn has_output(&self) -> bool {
+        self.state().has_output
     }
 }
 
-/// The time limit of a turn, and whether it comes from the step's deadline.
-fn limit(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> {
-    let limit = turn.timeout_ms.map_or(PATIENCE, Duration::from_millis);
-    let Some(until) = turn.until else { return Ok((limit, false)) };
-    let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-    if left.is_zero() {
-        return Err(Failure::new(Class::Timeout, "the step's deadline is over").with_hint(RAISE_DEADLINE));
+/// The time limit of a turn, and whether the step's deadline determines it.
+fn turn_timeout(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> {
+    let timeout = turn.timeout_ms.map_or(DEFAULT_TURN_TIMEOUT, Duration::from_millis);
+    let Some(deadline) = turn.until else { return Ok((timeout, false)) };
+    let remaining = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
+    if remaining.is_zero() {
+        return Err(
+            Failure::new(FailureClass::Timeout, "the step's deadline has passed").with_hint(RAISE_DEADLINE_HINT)
+        );
     }
-    Ok((limit.min(left), left < limit))
+    Ok((timeout.min(remaining), remaining < timeout))
 }
 
 impl TurnJob<'_> {
-    /// Takes the turn, in the session of an earlier attempt that was cut off if there is one.
-    async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> TurnResult {
-        if let Some(session) = bookmark.session().filter(|_| self.turn.session.is_none()) {
+    /// Runs the turn, in the session of an earlier attempt if that one was interrupted.
+    async fn resume_or_run(&self, session_file: &SessionFile, monitor: &TurnMonitor<'_>) -> TurnResult {
+        if let Some(session) = session_file.read().filter(|_| self.turn.session.is_none()) {
             let turn = AgentTurn { session: Some(session), ..self.turn.clone() };
-            let again = TurnJob { turn: &turn, interrupted: true, ..*self };
-            let answer = again.taken(watch).await;
-            // A session that was silent until the time-out has used up the turn's time.
-            let over = answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
-            let paid = answer.cost.is_some_and(|usd| usd > 0.0)
-                || answer.work.usage.is_some_and(|usage| usage.at_least().total() > 0);
-            if answer.reply.is_ok() || watch.has_heard() || over || paid {
-                return answer;
+            let resumed = TurnJob { turn: &turn, is_resumed: true, ..*self };
+            let result = resumed.run(monitor).await;
+            // If the resumed session timed out without output, no time is left for another attempt.
+            let is_timeout = result.reply.as_ref().is_err_and(|failure| failure.class == FailureClass::Timeout);
+            let has_cost = result.cost.is_some_and(|usd| usd > 0.0)
+                || result.activity.usage.is_some_and(|usage| usage.lower_bound().total() > 0);
+            if result.reply.is_ok() || monitor.has_output() || is_timeout || has_cost {
+                return result;
             }
-            bookmark.remove();
-            watch.begins_again();
+            session_file.remove();
+            monitor.start_attempt();
         }
-        self.taken(watch).await
+        self.run(monitor).await
     }
 
-    /// Takes the turn.
-    async fn taken(&self, watch: &Watch<'_>) -> TurnResult {
-        let taken = of(self.turn.program.kind).turn(self, &|sign| watch.take(sign)).await;
-        taken.unwrap_or_else(TurnResult::from)
+    async fn run(&self, monitor: &TurnMonitor<'_>) -> TurnResult {
+        let result = agent_program(self.turn.program.kind).run_turn(self, &|event| monitor.handle(event)).await;
+        result.unwrap_or_else(TurnResult::from)
     }
 
-    /// The files of the workspace before the turn. They are also written to disk, so that they are known even after a
-    /// kill.
-    async fn before(&self) -> Result<Option<FileSnapshot>, Failure> {
-        let Some(listing) = self.listing().await else { return Ok(None) };
-        let (place, bounds, model) = (self.place.clone(), self.bounds.clone(), self.turn.request.model.clone());
-        let noted =
-            tokio::task::spawn_blocking(move || turn_start::put(&place, &bounds, &model, &listing).map(|()| listing));
-        let noted = noted.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        noted.map(Some).map_err(|error| {
-            let folder = self.place.homes.path().display();
-            Failure::new(Class::Storage, format!("the files before the turn can't be recorded in `{folder}`: {error}"))
+    /// Takes a snapshot of the workspace before the turn and writes it to disk, so that it is known even after a kill.
+    async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
+        let Some(snapshot) = self.take_snapshot().await else { return Ok(None) };
+        let (agent_env, context) = (self.agent_env.clone(), self.context.clone());
+        let model = self.turn.request.model.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            turn_start::write_turn_start(&agent_env, &context, &model, &snapshot).map(|()| snapshot)
+        });
+        let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        written.map(Some).map_err(|error| {
+            let folder = self.agent_env.agents_folder.path().display();
+            Failure::new(
+                FailureClass::Storage,
+                format!("the list of files in the workspace before the turn can't be saved in `{folder}`: {error}"),
+            )
         })
     }
 
-    /// A snapshot of the workspace, if the program may change files.
-    async fn listing(&self) -> Option<FileSnapshot> {
+    /// Takes a snapshot of the workspace, if the program may change files.
+    async fn take_snapshot(&self) -> Option<FileSnapshot> {
         if self.turn.program.access != Access::Write {
             return None;
         }
-        let (folder, artifacts) = (self.place.workspace.clone(), self.place.artifacts.clone());
-        tokio::task::spawn_blocking(move || FileSnapshot::of(&folder, &artifacts)).await.ok()
+        let (folder, artifacts) = (self.agent_env.workspace.clone(), self.agent_env.artifacts.clone());
+        tokio::task::spawn_blocking(move || FileSnapshot::from_folder(&folder, &artifacts)).await.ok()
     }
 }

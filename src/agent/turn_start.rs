@@ -1,8 +1,8 @@
-//! The state of the workspace before a turn, on disk until the journal has what the turn changed.
+//! A snapshot of the workspace before a turn, on disk until the journal contains the changes of the turn.
 //!
 //! orch writes it before the program starts. If orch is killed during the turn, the process that resumes the run
-//! compares the workspace with it, so that the journal gets the turn's changes. It survives the end of the process, but
-//! not a power failure, since it is not synced.
+//! compares the workspace with it and records the turn's changes in the journal. The snapshot survives the end of the
+//! process, but not a power failure, since orch does not sync it.
 
 use std::fs;
 use std::io;
@@ -16,12 +16,12 @@ use crate::folder::{OwnFile, OwnFolder};
 use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
 
 use super::changes::FileSnapshot;
-use super::program::{AgentEnv, TurnLimits};
+use super::program::{AgentEnv, CallContext};
 
 /// The folder for these files, in the folder of the run's CLI agents.
 const FOLDER: &str = "turns";
 
-/// The start of a turn, as it is written.
+/// The start of a turn, for writing.
 #[derive(Debug, Serialize)]
 struct TurnStart<'a> {
     call: &'a CallKey,
@@ -32,7 +32,7 @@ struct TurnStart<'a> {
     before: &'a FileSnapshot,
 }
 
-/// The start of a turn, as it is read.
+/// The start of a turn, for reading.
 #[derive(Debug, Deserialize)]
 struct RecordedStart {
     call: CallKey,
@@ -42,110 +42,124 @@ struct RecordedStart {
     before: FileSnapshot,
 }
 
-/// A turn during which orch was killed, so that its changes are not in the journal.
+/// A turn during which orch was killed, so the journal does not contain its changes.
 #[derive(Debug)]
 pub struct InterruptedTurn {
     /// The call.
-    pub call: CallKey,
+    pub call_key: CallKey,
     /// The digest of the request.
-    pub ask: Digest,
+    pub request_digest: Digest,
     /// The model that the request names.
     pub model: ModelRef,
     /// When the turn started.
-    pub at: Timestamp,
-    /// What changed in the workspace since then.
-    pub work: AgentActivity,
+    pub start_time: Timestamp,
+    /// The changes in the workspace since then.
+    pub activity: AgentActivity,
 }
 
-fn name(call: &CallKey) -> String {
-    format!("{}.json", Digest::of(call.to_string().as_bytes()))
+fn file_name(call: &CallKey) -> String {
+    format!("{}.json", Digest::compute(call.to_string().as_bytes()))
 }
 
-/// Writes the state before a turn to disk. If this fails, the turn must not start: after a kill, its changes would be
-/// unknown.
-pub(super) fn put(place: &AgentEnv, bounds: &TurnLimits, model: &ModelRef, before: &FileSnapshot) -> io::Result<()> {
-    let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
+/// Writes the snapshot before a turn to disk. If this fails, the turn must not start: after a kill, its changes would
+/// be unknown.
+pub(super) fn write_turn_start(
+    agent_env: &AgentEnv,
+    context: &CallContext,
+    model: &ModelRef,
+    before: &FileSnapshot,
+) -> io::Result<()> {
+    let start =
+        TurnStart { call: &context.call_key, ask: &context.request_digest, model, at: context.start_time, before };
     let text = serde_json::to_vec(&start)?;
-    // `note` replaces the file as a whole, so a kill never leaves a part of it under this name.
-    place.homes.make(FOLDER)?.file(name(&bounds.call)).note(&text)
+    // This replaces the file by a rename, so a kill never leaves an incomplete file under this name.
+    agent_env.agents_folder.create_subfolder(FOLDER)?.file(file_name(&context.call_key)).replace_unsynced(&text)
 }
 
-/// Removes the state before a turn whose result is in the journal now.
-pub fn turn_recorded(homes: &OwnFolder, call: &CallKey) {
-    // The file may never have been written.
-    drop(homes.file(format!("{FOLDER}/{}", name(call))).remove());
+/// Removes the snapshot before a turn when the journal contains the result of the turn.
+pub fn remove_turn_start(agents_folder: &OwnFolder, call: &CallKey) {
+    // The file may not exist.
+    drop(agents_folder.file(format!("{FOLDER}/{}", file_name(call))).remove());
 }
 
-/// The workspace in which turns were cut off, in its current state.
+/// The workspace of interrupted turns, in its current state.
 #[derive(Clone, Copy)]
 pub struct InterruptedWorkspace<'a> {
     /// The folder.
     pub folder: &'a Path,
     /// The artifact files, which orch writes.
     pub artifacts: &'a [String],
-    /// When all processes of the turns had ended: later changes are not theirs.
-    pub until: Timestamp,
-    /// Whether another run wrote a file.
+    /// The time when all processes of the turns had ended; these processes did not make later changes.
+    pub processes_ended: Timestamp,
+    /// Returns whether another run wrote a file.
     pub is_foreign: &'a dyn Fn(&str) -> bool,
 }
 
 impl InterruptedWorkspace<'_> {
     /// Whether another process may have written a file. A removed file has no modification time, so only `is_foreign`
-    /// counts.
-    fn is_late(&self, path: &str) -> bool {
-        let changed = fs::symlink_metadata(self.folder.join(path)).ok().and_then(|data| changed(&data));
-        (self.is_foreign)(path) || changed.is_some_and(|time| time > SystemTime::from(self.until))
+    /// counts for it.
+    fn may_be_foreign(&self, path: &str) -> bool {
+        let metadata = fs::symlink_metadata(self.folder.join(path)).ok();
+        let last_change = metadata.and_then(|metadata| last_change(&metadata));
+        (self.is_foreign)(path) || last_change.is_some_and(|time| time > SystemTime::from(self.processes_ended))
     }
 }
 
-/// When a file last changed: its contents, or on Unix also its name and permissions.
-fn changed(data: &fs::Metadata) -> Option<SystemTime> {
-    let modified = data.modified().ok();
+/// The time of the last change of a file: of its content, or on Unix also of its name and permissions.
+fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
+    let modified = metadata.modified().ok();
     #[cfg(unix)]
     let modified = {
         use std::os::unix::fs::MetadataExt as _;
-        let nanoseconds = u32::try_from(data.ctime_nsec()).unwrap_or_default();
-        let seconds = u64::try_from(data.ctime()).unwrap_or_default();
+        let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or_default();
+        let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
         modified.max(Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)))
     };
     modified
 }
 
 /// The files in the folder; none if it does not exist.
-fn notes(homes: &OwnFolder) -> io::Result<Vec<OwnFile>> {
-    Ok(homes.list(FOLDER)?.into_iter().map(|(name, _)| homes.file(format!("{FOLDER}/{name}"))).collect())
+fn list_files(agents_folder: &OwnFolder) -> io::Result<Vec<OwnFile>> {
+    let entries = agents_folder.list(FOLDER)?.into_iter();
+    Ok(entries.map(|(name, _)| agents_folder.file(format!("{FOLDER}/{name}"))).collect())
 }
 
-/// The turns whose result is not in the journal, with the changes in the workspace since they started, and messages
-/// about files that can't be read.
-pub fn interrupted_turns(
-    homes: &OwnFolder,
+/// Returns the turns whose result is not in the journal, with the changes in the workspace since they started, and an
+/// error message for each file that can't be read.
+pub fn find_interrupted_turns(
+    agents_folder: &OwnFolder,
     workspace: InterruptedWorkspace<'_>,
 ) -> (Vec<InterruptedTurn>, Vec<String>) {
-    let (mut starts, mut unread) = (Vec::new(), Vec::new());
-    // Other names are temporary files of a process that was killed before its program started.
-    let noted = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
-    match notes(homes) {
+    let (mut starts, mut errors) = (Vec::new(), Vec::new());
+    // Other files are temporary files of a process that was killed before its program started.
+    let is_turn_start = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
+    match list_files(agents_folder) {
         Ok(files) => {
-            for file in files.into_iter().filter(|file| noted(file.last_name())) {
+            for file in files.into_iter().filter(|file| is_turn_start(file.file_name())) {
                 match file.read().and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
                     Ok(start) => starts.push(start),
-                    Err(error) => unread.push(format!("`{}` can't be read: {error}", file.path().display())),
+                    Err(error) => errors.push(format!("`{}` can't be read: {error}", file.path().display())),
                 }
             }
         }
-        Err(error) => unread.push(format!("`{}` can't be read: {error}", homes.path().join(FOLDER).display())),
+        Err(error) => errors.push(format!("`{}` can't be read: {error}", agents_folder.path().join(FOLDER).display())),
     }
     if starts.is_empty() {
-        return (Vec::new(), unread);
+        return (Vec::new(), errors);
     }
     starts.sort_by_key(|start| start.at);
-    let now = FileSnapshot::of(workspace.folder, workspace.artifacts);
-    let turn = |start: RecordedStart| {
-        let work = start.before.difference_without(&now, &|path| workspace.is_late(path));
-        InterruptedTurn { call: start.call, ask: start.ask, model: start.model, at: start.at, work }
+    let after = FileSnapshot::from_folder(workspace.folder, workspace.artifacts);
+    let interrupted_turn = |start: RecordedStart| {
+        let activity = start.before.difference_with_foreign(&after, &|path| workspace.may_be_foreign(path));
+        InterruptedTurn {
+            call_key: start.call,
+            request_digest: start.ask,
+            model: start.model,
+            start_time: start.at,
+            activity,
+        }
     };
-    (starts.into_iter().map(turn).collect(), unread)
+    (starts.into_iter().map(interrupted_turn).collect(), errors)
 }
 
 #[cfg(test)]
@@ -153,18 +167,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_that_is_damaged_is_named() {
-        let homes = tempfile::tempdir().unwrap();
-        fs::create_dir(homes.path().join(FOLDER)).unwrap();
-        fs::write(homes.path().join(FOLDER).join("a.json"), "{").unwrap();
+    fn a_damaged_file_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(FOLDER)).unwrap();
+        fs::write(folder.path().join(FOLDER).join("a.json"), "{").unwrap();
         let workspace = InterruptedWorkspace {
-            folder: homes.path(),
+            folder: folder.path(),
             artifacts: &[],
-            until: Timestamp::UNIX_EPOCH,
+            processes_ended: Timestamp::UNIX_EPOCH,
             is_foreign: &|_| false,
         };
-        let (turns, unread) =
-            interrupted_turns(&OwnFolder::open(homes.path(), crate::folder::FolderAccess::Private).unwrap(), workspace);
-        assert!(turns.is_empty() && unread.len() == 1 && unread[0].contains("a.json"), "{unread:?}");
+        let agents_folder = OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
+        let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
+        assert!(turns.is_empty() && errors.len() == 1 && errors[0].contains("a.json"), "{errors:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! What orch knows about models before it calls them: prices, context windows, and which refuse a temperature.
+//! Known facts about models: prices, context windows, and whether a model refuses a temperature.
 //!
 //! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider and
-//! model. About a model that it does not list, orch knows nothing and guesses nothing.
+//! model. For a model that it does not list, both are unknown; orch does not guess them.
 
 mod price;
 
@@ -13,107 +13,106 @@ use crate::model::{ModelRef, Usage};
 use price::Price;
 
 /// Providers that run on the user's own machine.
-const FREE: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
+const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
 
-/// Providers in the table; for others, orch need not parse it.
-const LISTED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
+/// The providers in the table. For other providers, orch does not parse it.
+const LISTED_PROVIDERS: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
 type CatalogTable = HashMap<String, HashMap<String, Price>>;
 
 fn table() -> &'static CatalogTable {
     static TABLE: OnceLock<CatalogTable> = OnceLock::new();
-    // A unit test parses the file, so the default is never used.
+    // A unit test parses the file, so this default is never necessary.
     TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
 }
 
 /// The catalog entry of a model.
 fn entry(model: &ModelRef) -> Option<Price> {
-    if !LISTED.contains(&model.provider.as_str()) {
+    if !LISTED_PROVIDERS.contains(&model.provider.as_str()) {
         return None;
     }
     let models = table().get(&model.provider)?;
     let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
-    // The longest name wins: `gpt-5-mini` before `gpt-5`.
-    let (_, entry) = models.iter().filter(|(known, _)| names(known, name)).max_by_key(|(known, _)| known.len())?;
+    // The longest name takes precedence: `gpt-5-mini` before `gpt-5`.
+    let matches = models.iter().filter(|(listed, _)| is_version_of(listed, name));
+    let (_, entry) = matches.max_by_key(|(listed, _)| listed.len())?;
     Some(*entry)
 }
 
-/// What the usage costs in US dollars; `None` when the model's price is unknown.
+/// The cost of the usage in US dollars; `None` when the model's price is unknown.
 ///
 /// Models that run on the user's own machine cost nothing.
 pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
-    if FREE.contains(&model.provider.as_str()) {
+    if FREE_PROVIDERS.contains(&model.provider.as_str()) {
         return Some(0.0);
     }
-    entry(model).map(|price| price.of(usage))
+    entry(model).map(|price| price.cost(usage))
 }
 
-/// How many tokens a request and its reply may have together; `None` when that is unknown.
-pub fn window(model: &ModelRef) -> Option<u64> {
+/// The maximum number of tokens in a request and its reply together; `None` when it is unknown.
+pub fn context_window(model: &ModelRef) -> Option<u64> {
     match (model.provider.as_str(), model.model.as_str()) {
-        // The embedded engine keeps at most this many positions for any model.
+        // The embedded engine supports at most this many positions for any model.
         ("local", "qwen2.5-coder-1.5b" | "smollm2-135m" | "qwen3-4b" | "qwen3-8b") => Some(8_192),
         ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
         (_, _) => entry(model)?.window,
     }
 }
 
-/// Whether a model of OpenAI is a reasoning model, which refuses any temperature except its own.
-pub fn reasons(name: &str) -> bool {
-    let number = |text: &str| {
+/// Whether an OpenAI model is a reasoning model, which refuses any temperature except its own.
+pub fn is_openai_reasoning_model(name: &str) -> bool {
+    let leading_number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         text[..end].parse::<u32>().ok()
     };
-    let o_series = name.strip_prefix('o').and_then(number).is_some();
-    o_series || name.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5)
+    let is_o_series = name.strip_prefix('o').and_then(leading_number).is_some();
+    is_o_series || name.strip_prefix("gpt-").and_then(leading_number).is_some_and(|number| number >= 5)
 }
 
 /// Whether a Claude model refuses requests with a temperature other than its own: Opus from 4.7 on, and every family
 /// from 5 on.
-pub fn claude_has_own_temperature(name: &str) -> bool {
+pub fn claude_has_fixed_temperature(name: &str) -> bool {
     let Some((_, name)) = name.rsplit_once("claude-") else { return false };
-    // `claude-3-5-sonnet`: names of the first generations begin with the number.
-    let Some((family, rest)) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))
-    else {
-        return false;
-    };
-    let version = version(rest);
+    // Names of the first generations begin with the number: `claude-3-5-sonnet`.
+    let parts = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic));
+    let Some((family, version_text)) = parts else { return false };
+    let version = parse_version(version_text);
     version >= (5, 0) || (family == "opus" && version >= (4, 7))
 }
 
 /// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore another
-/// one, and Google has announced that future models will refuse it.
-pub fn gemini_has_own_temperature(name: &str) -> bool {
-    let Some((_, rest)) = name.rsplit_once("gemini-") else { return false };
-    let version = version(rest);
-    version >= (3, 6) || (version == (3, 5) && rest.contains("lite"))
+/// temperature, and Google has announced that future models will refuse it.
+pub fn gemini_has_fixed_temperature(name: &str) -> bool {
+    let Some((_, name)) = name.rsplit_once("gemini-") else { return false };
+    let version = parse_version(name);
+    version >= (3, 6) || (version == (3, 5) && name.contains("lite"))
 }
 
-/// The version that a text begins with: `4-7`, `4.7` or `4`. A number of three or more digits, as in a date, does not
+/// The version at the start of a text: `4-7`, `4.7` or `4`. A number of three or more digits, as in a date, does not
 /// count.
-fn version(text: &str) -> (u32, u32) {
+fn parse_version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
     let major = numbers.next().flatten().unwrap_or(0);
     (major, numbers.next().flatten().unwrap_or(0))
 }
 
-/// Whether `name` is the known model, or a dated, numbered, `latest` or `preview` version of it.
-fn names(known: &str, name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(known) else {
+/// Whether `name` is the listed model, or a dated, numbered, `latest` or `preview` version of it.
+fn is_version_of(listed: &str, name: &str) -> bool {
+    let Some(suffix) = name.strip_prefix(listed) else {
         return false;
     };
-    let Some(version) = rest.strip_prefix(['-', '@']) else {
-        return rest.is_empty();
+    let Some(version) = suffix.strip_prefix(['-', '@']) else {
+        return suffix.is_empty();
     };
-    // `-5` after `claude-opus-5` is another model; `-20250929` is a version of the same.
+    // `-5` after `claude-opus-5` is another model; `-20250929` is a version of the same model.
     let digits = version.chars().filter(char::is_ascii_digit).count();
-    let dated = digits >= 6 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
-    let numbered = version.len() == 3 && digits == 3;
-    dated || numbered || version == "latest" || version == "preview"
+    let is_dated = digits >= 6 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
+    let is_numbered = version.len() == 3 && digits == 3;
+    is_dated || is_numbered || version == "latest" || version == "preview"
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
 
@@ -125,11 +124,11 @@ mod tests {
         Usage { input: 1_000_000, cache_read: 0, cache_write: 0, output: 1_000_000, reasoning: 500_000 };
 
     #[test]
-    fn the_table_is_readable_and_sane() {
+    fn the_table_can_be_parsed_and_has_plausible_prices() {
         let table: CatalogTable = serde_json::from_str(include_str!("models.json")).unwrap();
         let mut providers: Vec<&str> = table.keys().map(String::as_str).collect();
         providers.sort_unstable();
-        assert_eq!(providers, LISTED);
+        assert_eq!(providers, LISTED_PROVIDERS);
         for (provider, models) in &table {
             assert!(models.len() > 10, "{provider}");
             for (model, price) in models {
@@ -139,37 +138,37 @@ mod tests {
     }
 
     #[test]
-    fn context_windows_are_known_of_listed_models_and_of_the_embedded_ones() {
-        let of = |name: &str| window(&ModelRef::parse(name).unwrap());
-        assert_eq!(of("openai/gpt-4"), Some(8192));
-        assert_eq!(of("anthropic/claude-sonnet-4-5-20250929"), Some(200_000));
-        assert_eq!(of("local/smollm2-135m"), Some(8192));
-        assert_eq!((of("ollama/qwen3:8b"), of("openai/gpt-99")), (None, None));
+    fn context_windows_of_listed_and_embedded_models_are_known() {
+        let window_of = |name: &str| context_window(&ModelRef::parse(name).unwrap());
+        assert_eq!(window_of("openai/gpt-4"), Some(8192));
+        assert_eq!(window_of("anthropic/claude-sonnet-4-5-20250929"), Some(200_000));
+        assert_eq!(window_of("local/smollm2-135m"), Some(8192));
+        assert_eq!((window_of("ollama/qwen3:8b"), window_of("openai/gpt-99")), (None, None));
         assert!(
             table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000)
         );
     }
 
     #[test]
-    fn models_with_a_temperature_of_their_own_are_told_by_name() {
+    fn names_identify_models_with_a_fixed_temperature() {
         for name in
             ["claude-opus-4-7", "claude-opus-4.8", "claude-sonnet-5-5", "claude-haiku-5-5-20261001", "claude-fable-5"]
         {
             assert!(
-                claude_has_own_temperature(name) && claude_has_own_temperature(&format!("anthropic/{name}")),
+                claude_has_fixed_temperature(name) && claude_has_fixed_temperature(&format!("anthropic/{name}")),
                 "{name}"
             );
         }
         for name in
             ["claude-opus-4-6", "claude-opus-4-20250514", "claude-sonnet-4-6", "claude-3-5-sonnet", "other", "claude-"]
         {
-            assert!(!claude_has_own_temperature(name), "{name}");
+            assert!(!claude_has_fixed_temperature(name), "{name}");
         }
         for name in ["gemini-3.6-flash", "gemini-3.5-flash-lite", "models/gemini-4-argon", "gemini-10-x"] {
-            assert!(gemini_has_own_temperature(name), "{name}");
+            assert!(gemini_has_fixed_temperature(name), "{name}");
         }
         for name in ["gemini-2.5-pro", "gemini-3.5-flash", "gemini-3-pro-preview", "gemini-flash-latest", "gemma-3"] {
-            assert!(!gemini_has_own_temperature(name), "{name}");
+            assert!(!gemini_has_fixed_temperature(name), "{name}");
         }
     }
 
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn long_prompts_have_the_price_of_long_prompts() {
+    fn long_prompts_have_other_prices() {
         let short = Usage { input: 100_000, ..Usage::default() };
         let long = Usage { input: 300_000, ..Usage::default() };
         let price = |usage| dollars("gemini/gemini-2.5-pro", usage).unwrap();
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_have_the_price_of_their_model_and_others_none() {
+    fn versions_have_the_price_of_their_model_and_unlisted_models_have_none() {
         for version in ["claude-opus-4-5-20251101", "claude-opus-4-5@20251101", "claude-opus-4-5-latest"] {
             assert_eq!(
                 dollars(&format!("anthropic/{version}"), MILLION),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_machine_costs_nothing() {
+    fn models_on_the_users_machine_cost_nothing() {
         for model in ["local/smollm2-135m", "ollama/qwen3:8b", "lmstudio/x", "llamacpp/x", "vllm/org/x"] {
             assert_eq!(dollars(model, MILLION), Some(0.0), "{model}");
         }

@@ -1,170 +1,185 @@
-//! Checks agents and models: every model reference must resolve, and every agent must be used by a step.
+//! Checks agents and models: every model reference must resolve, and some step must use every agent.
 
-use crate::config::{Document, Project, child, item, model_file, places};
+use crate::config::{Document, Project, child_pointer, item_pointer, model_file_problem, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::name::{BUILT_IN, LOCAL};
-use crate::model::{ModelRef, Step};
+use crate::model::ModelRef;
+use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     let agents = &project.pipeline.agents;
-    // If a step names an unknown agent, the user probably misspelt one that then only seems unused.
-    let steps = places(&project.pipeline);
-    let named = |step: &Step| step.agent.clone();
-    let all_known = steps.iter().filter_map(|(_, step)| named(step)).all(|agent| agents.contains_key(&agent));
+    // If a step names an unknown agent, the user probably misspelt the name of an agent that then seems unused.
+    let steps = steps_with_pointers(&project.pipeline);
+    let all_known = steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|agent| agents.contains_key(agent));
     for (name, agent) in agents {
-        let pointer = child(&child("/agents", name), "model");
+        let pointer = child_pointer(&child_pointer("/agents", name), "model");
         // CLI agents use model names of their own, which orch does not check.
-        if agent.kind().is_none() {
-            found.extend(model(project, &agent.model, &pointer));
+        if agent.cli_kind().is_none() {
+            problems.extend(check_model(project, &agent.model, &pointer));
         }
         if all_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
-            let span = project.document.spans.key(&child("/agents", name));
-            let message = format!("the agent `{name}` has no step");
-            found.push(Diagnostic::warning(Code::UnusedAgent, message).at(&project.document.file, span));
+            let span = project.document.spans.key(&child_pointer("/agents", name));
+            let message = format!("no step uses the agent `{name}`");
+            problems.push(Diagnostic::warning(Code::UnusedAgent, message).with_span(&project.document.file, span));
         }
     }
-    for (at, step) in &steps {
+    for (pointer, step) in &steps {
         if let Some(agent) = step.agent.as_ref().filter(|agent| !agents.contains_key(*agent)) {
-            found.push(unknown_agent(project, agent, &child(at, "agent")));
+            problems.push(unknown_agent(project, agent, &child_pointer(pointer, "agent")));
         }
-        for (number, name) in step.fallback.iter().enumerate() {
-            found.extend(model(project, name, &item(&child(at, "fallback"), number)));
+        for (index, name) in step.fallback.iter().enumerate() {
+            problems.extend(check_model(project, name, &item_pointer(&child_pointer(pointer, "fallback"), index)));
         }
     }
-    found.extend(settings(project));
-    found
+    problems.extend(check_settings(project));
+    problems
 }
 
 fn unknown_agent(project: &Project, name: &str, pointer: &str) -> Diagnostic {
     let span = project.document.spans.value(pointer);
     let problem = Diagnostic::error(Code::UnknownAgent, format!("unknown agent `{name}`"));
-    let known = project.pipeline.agents.keys().map(String::as_str);
-    let problem = problem.at(&project.document.file, span).suggest(name, known);
-    if problem.help.is_empty() { problem.help("agents are declared under `agents:`") } else { problem }
+    let agent_names = project.pipeline.agents.keys().map(String::as_str);
+    let problem = problem.with_span(&project.document.file, span).with_suggestion(name, agent_names);
+    if problem.help.is_empty() { problem.with_help("agents are declared under `agents:`") } else { problem }
 }
 
 /// Checks a model reference in the pipeline file.
-fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
-    let Some(problem) = reference(project, name, true) else {
-        return file(project, name, &project.document, pointer);
+fn check_model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
+    let Some(problem) = check_reference(project, name, true) else {
+        return check_model_file(project, name, &project.document, pointer);
     };
-    let place = if project.document.spans.has(pointer) {
+    let span = if project.document.spans.contains(pointer) {
         project.document.spans.value(pointer)
     } else {
-        return None; // the default, `auto`
+        return None; // the file names no model, so `name` is the default, `auto`
     };
-    Some(problem.into_diagnostic(&project.document, place))
+    Some(problem.into_diagnostic(&project.document, span))
 }
 
-/// Checks a model that is a file: it must exist and be a model that orch can run. `None` for any other model.
-fn file(project: &Project, name: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
+/// Checks that a model file exists and that orch can run it. `None` for a model that is not a file.
+fn check_model_file(project: &Project, name: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
     let model = ModelRef::parse(name)?;
-    let problem = model_file(&project.root, model.path()?)?;
-    let new = if problem.absent { Diagnostic::warning } else { Diagnostic::error };
-    Some(new(Code::ModelFile, problem.message).at(&document.file, document.spans.value(pointer)).help(problem.help))
+    let problem = model_file_problem(&project.root, model.file_path()?)?;
+    let new_diagnostic = if problem.is_missing { Diagnostic::warning } else { Diagnostic::error };
+    Some(
+        new_diagnostic(Code::UnusableModelFile, problem.message)
+            .with_span(&document.file, document.spans.value(pointer))
+            .with_help(problem.help),
+    )
 }
 
-/// Checks the models that `orch.yaml` names: the entries of `models` and the default model. An alias may stand for
+/// Checks the models that `orch.yaml` names: the entries of `models` and the default model. An alias may refer to
 /// another alias, but no chain of aliases may lead back to itself.
-fn settings(project: &Project) -> Vec<Diagnostic> {
+fn check_settings(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     for (alias, settings) in &project.settings.models {
-        let pointer = child("/models", alias);
-        let inside = |key: &str| Some(child(&pointer, key)).filter(|inner| document.spans.has(inner));
-        let (named, gguf) = (inside("model"), inside("gguf"));
-        let is_mapping = named.is_some() || gguf.is_some();
-        if (named.is_some() && gguf.is_some()) || (!is_mapping && settings.model.is_empty()) {
-            found.push(neither_or_both(document, &pointer, alias, is_mapping));
+        let pointer = child_pointer("/models", alias);
+        let key_pointer =
+            |key: &str| Some(child_pointer(&pointer, key)).filter(|pointer| document.spans.contains(pointer));
+        let (model_pointer, gguf_pointer) = (key_pointer("model"), key_pointer("gguf"));
+        let is_mapping = model_pointer.is_some() || gguf_pointer.is_some();
+        if (model_pointer.is_some() && gguf_pointer.is_some()) || (!is_mapping && settings.model.is_empty()) {
+            problems.push(model_entry_problem(document, &pointer, alias, is_mapping));
             continue;
         }
-        let pointer = named.or(gguf).unwrap_or(pointer);
-        found.extend(match reference(project, &settings.model, false) {
+        let pointer = model_pointer.or(gguf_pointer).unwrap_or(pointer);
+        problems.extend(match check_reference(project, &settings.model, false) {
             Some(problem) => Some(problem.into_diagnostic(document, document.spans.value(&pointer))),
-            None => file(project, &settings.model, document, &pointer),
+            None => check_model_file(project, &settings.model, document, &pointer),
         });
     }
     if let Some(name) = &project.settings.defaults.model
         && name != "auto"
     {
-        let problem = reference(project, name, true);
+        let problem = check_reference(project, name, true);
         let span = document.spans.value("/defaults/model");
-        found.extend(problem.map(|problem| problem.into_diagnostic(document, span)));
+        problems.extend(problem.map(|problem| problem.into_diagnostic(document, span)));
     }
-    found
+    problems
 }
 
 /// The diagnostic for an entry of `models` that has neither `model` nor `gguf`, or both.
-fn neither_or_both(document: &Document, pointer: &str, alias: &str, both: bool) -> Diagnostic {
-    let (message, help) = if both {
+fn model_entry_problem(document: &Document, pointer: &str, alias: &str, has_both: bool) -> Diagnostic {
+    let (message, help) = if has_both {
         (format!("`{alias}` has both `model` and `gguf`"), "leave one of them out")
     } else {
         (format!("`{alias}` names no model"), "add `model: provider/model`, or `gguf: PATH` for a file")
     };
-    Diagnostic::error(Code::BadModel, message).at(&document.file, document.spans.value(pointer)).help(help)
+    Diagnostic::error(Code::InvalidModel, message)
+        .with_span(&document.file, document.spans.value(pointer))
+        .with_help(help)
 }
 
-/// What is wrong with a model reference, before its position in a file is known.
-struct Problem {
+/// A mistake in a model reference, without its position in a file.
+struct ReferenceProblem {
     code: Code,
     message: String,
-    got: String,
-    known: Vec<String>,
+    name: String,
+    known_names: Vec<String>,
     help: String,
 }
 
-impl Problem {
+impl ReferenceProblem {
     fn into_diagnostic(self, document: &crate::config::Document, span: std::ops::Range<usize>) -> Diagnostic {
-        let known = self.known.iter().map(String::as_str);
-        let problem = Diagnostic::error(self.code, self.message).at(&document.file, span).suggest(&self.got, known);
-        if problem.help.is_empty() { problem.help(self.help) } else { problem }
+        let known_names = self.known_names.iter().map(String::as_str);
+        let problem = Diagnostic::error(self.code, self.message)
+            .with_span(&document.file, span)
+            .with_suggestion(&self.name, known_names);
+        if problem.help.is_empty() { problem.with_help(self.help) } else { problem }
     }
 }
 
-fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
+/// Checks that a model reference resolves. With `allows_names`, it may be `auto`, `local` or an alias. Without, it is
+/// the model of an alias, which may be `local` or another alias, if the chain of aliases ends.
+fn check_reference(project: &Project, name: &str, allows_names: bool) -> Option<ReferenceProblem> {
     let known_aliases = || project.settings.models.keys().cloned();
     let models = &project.settings.models;
-    if aliases && (name == "auto" || name == "local" || models.contains_key(name)) {
+    if allows_names && (name == "auto" || name == "local" || models.contains_key(name)) {
         return None;
     }
-    // An alias may stand for another alias or for `local`, unless the chain of aliases never ends.
-    if !aliases && (name == "local" || models.contains_key(name)) {
+    // An alias may refer to another alias or to `local`, unless the chain of aliases never ends.
+    if !allows_names && (name == "local" || models.contains_key(name)) {
         let mut end = name;
         for _ in 0..=models.len() {
             match models.get(end) {
-                Some(next) => end = &next.model,
+                Some(entry) => end = &entry.model,
                 None => return None,
             }
         }
         let message = format!("the alias `{name}` leads back to itself");
-        let help = "let one of the aliases stand for `provider/model`".to_owned();
-        return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known: Vec::new(), help });
+        let help = "define one of the aliases as `provider/model`".to_owned();
+        let name = name.to_owned();
+        return Some(ReferenceProblem { code: Code::InvalidModel, message, name, known_names: Vec::new(), help });
     }
     let Some(model) = ModelRef::parse(name) else {
-        let (message, known) = if name.contains('/') {
+        let (message, known_names) = if name.contains('/') {
             (format!("`{name}` is not `provider/model`"), Vec::new())
-        } else if aliases {
-            let words = ["auto", "local"].map(str::to_owned);
-            (format!("unknown model `{name}`"), known_aliases().chain(words).collect())
+        } else if allows_names {
+            let special_names = ["auto", "local"].map(str::to_owned);
+            (format!("unknown model `{name}`"), known_aliases().chain(special_names).collect())
         } else {
-            (format!("an alias stands for `provider/model` or another alias, not `{name}`"), known_aliases().collect())
+            (
+                format!("an alias must be defined as `provider/model` or another alias, not `{name}`"),
+                known_aliases().collect(),
+            )
         };
         let help = "write `provider/model`, `local:PATH`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
-        return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known, help });
+        return Some(ReferenceProblem { code: Code::InvalidModel, message, name: name.to_owned(), known_names, help });
     };
-    if model.provider == LOCAL
-        || BUILT_IN.contains(&model.provider.as_str())
+    if model.provider == LOCAL_PROVIDER
+        || BUILT_IN_PROVIDERS.contains(&model.provider.as_str())
         || project.settings.providers.contains_key(&model.provider)
     {
         return None;
     }
     let message = format!("unknown provider `{}`", model.provider);
-    let known = BUILT_IN
+    let known_names = BUILT_IN_PROVIDERS
         .iter()
-        .chain([&LOCAL])
+        .chain([&LOCAL_PROVIDER])
         .map(|name| (*name).to_owned())
         .chain(project.settings.providers.keys().cloned());
     let help = "declare it under `providers:` in `orch.yaml`".to_owned();
-    Some(Problem { code: Code::UnknownProvider, message, got: model.provider, known: known.collect(), help })
+    let (name, known_names) = (model.provider, known_names.collect());
+    Some(ReferenceProblem { code: Code::UnknownProvider, message, name, known_names, help })
 }

@@ -1,82 +1,91 @@
-//! Checks the providers and trackers of `orch.yaml`: each needs a valid address, and headers that may be sent.
+//! Checks the providers and trackers of `orch.yaml`: each needs a valid address and may set only allowed headers.
 
-use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child};
+use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::address::{why_no_base_address, why_no_http_address};
-use crate::model::name::BUILT_IN;
+use crate::model::address::{base_url_error, http_url_error};
+use crate::model::name::BUILT_IN_PROVIDERS;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     for (name, provider) in &project.settings.providers {
-        let at = child("/providers", name);
-        found.extend(address(document, name, provider, &at));
-        found.extend(headers(document, provider, &child(&at, "headers")));
-        found.extend(key_header(document, provider, &child(&at, "key_header")));
+        let pointer = child_pointer("/providers", name);
+        problems.extend(check_address(document, name, provider, &pointer));
+        problems.extend(check_headers(document, provider, &child_pointer(&pointer, "headers")));
+        problems.extend(check_key_header(document, provider, &child_pointer(&pointer, "key_header")));
     }
-    found.extend(trackers(document, &project.settings.tracker));
-    found
+    problems.extend(check_trackers(document, &project.settings.tracker));
+    problems
 }
 
-fn address(document: &Document, name: &str, provider: &ProviderSettings, at: &str) -> Option<Diagnostic> {
+fn check_address(document: &Document, name: &str, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
     let Some(url) = &provider.base_url else {
-        if BUILT_IN.contains(&name) {
+        if BUILT_IN_PROVIDERS.contains(&name) {
             return None;
         }
-        let problem = Diagnostic::error(Code::NoAddress, format!("the provider `{name}` has no `base_url`"));
-        let problem = problem.at(&document.file, document.spans.key(at));
-        return Some(problem.help("say where it is, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
+        let problem = Diagnostic::error(Code::MissingBaseUrl, format!("the provider `{name}` has no `base_url`"));
+        let problem = problem.with_span(&document.file, document.spans.key(pointer));
+        return Some(problem.with_help("set it, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
     };
-    let why = why_no_base_address(url)?;
-    let problem = Diagnostic::error(Code::BadAddress, format!("`{url}` is no address of an API: {why}"));
-    let problem = problem.at(&document.file, document.spans.value(&child(at, "base_url")));
-    Some(problem.help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
+    let reason = base_url_error(url)?;
+    let problem = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of an API: {reason}"));
+    let problem = problem.with_span(&document.file, document.spans.value(&child_pointer(pointer, "base_url")));
+    Some(problem.with_help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
 }
 
-/// Checks the tracker addresses that are written in the file. An address from an environment variable is checked when a
-/// run starts.
-fn trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagnostic> {
+/// Checks the tracker addresses in the file. orch checks an address from an environment variable when a run starts.
+fn check_trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagnostic> {
     let convex = settings.convex.as_ref().map(|convex| ("convex", &convex.url));
     let webhook = settings.webhook.as_ref().map(|webhook| ("webhook", &webhook.url));
-    let plain = convex.into_iter().chain(webhook).filter_map(|(name, address)| match address {
+    let plain_addresses = convex.into_iter().chain(webhook).filter_map(|(name, address)| match address {
         Address::Plain(url) => Some((name, url)),
         Address::Env(_) => None,
     });
-    let problem = |(name, url): (&str, &String)| {
-        let why = why_no_http_address(url)?;
-        let problem = Diagnostic::error(Code::BadAddress, format!("`{url}` is not the address of a tracker: {why}"));
-        let at = document.spans.value(&format!("/tracker/{name}/url"));
-        Some(problem.at(&document.file, at).help("write it with its scheme, as in `https://example.com/hook`"))
+    let check_url = |(name, url): (&str, &String)| {
+        let reason = http_url_error(url)?;
+        let problem = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of a tracker: {reason}"));
+        let span = document.spans.value(&format!("/tracker/{name}/url"));
+        Some(
+            problem
+                .with_span(&document.file, span)
+                .with_help("write it with its scheme, as in `https://example.com/hook`"),
+        )
     };
-    plain.filter_map(problem).collect()
+    plain_addresses.filter_map(check_url).collect()
 }
 
-fn key_header(document: &Document, provider: &ProviderSettings, at: &str) -> Option<Diagnostic> {
+fn check_key_header(document: &Document, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
     let name = provider.key_header.as_ref()?;
-    let problem = Diagnostic::error(Code::BadHeader, wrong_name(name)?);
-    Some(problem.at(&document.file, document.spans.value(at)).help("letters, digits and `-`, as in `api-key`"))
+    let problem = Diagnostic::error(Code::InvalidHeader, header_name_error(name)?);
+    Some(
+        problem
+            .with_span(&document.file, document.spans.value(pointer))
+            .with_help("letters, digits and `-`, as in `api-key`"),
+    )
 }
 
-fn headers(document: &Document, provider: &ProviderSettings, at: &str) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
+fn check_headers(document: &Document, provider: &ProviderSettings, parent: &str) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
     for (name, value) in &provider.headers {
-        let pointer = child(at, name);
-        if let Some(wrong) = wrong_name(name) {
-            let problem = Diagnostic::error(Code::BadHeader, wrong);
-            let problem = problem.at(&document.file, document.spans.key(&pointer));
-            found.push(problem.help("letters, digits and `-`, as in `x-team`"));
+        let pointer = child_pointer(parent, name);
+        if let Some(error) = header_name_error(name) {
+            let problem = Diagnostic::error(Code::InvalidHeader, error);
+            let problem = problem.with_span(&document.file, document.spans.key(&pointer));
+            problems.push(problem.with_help("letters, digits and `-`, as in `x-team`"));
         } else if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
             let message = format!("the header `{name}` has a control character in its value");
-            let problem = Diagnostic::error(Code::BadHeader, message);
-            found.push(problem.at(&document.file, document.spans.value(&pointer)).help("write it on one line"));
+            let problem = Diagnostic::error(Code::InvalidHeader, message);
+            problems.push(
+                problem.with_span(&document.file, document.spans.value(&pointer)).with_help("write it on one line"),
+            );
         }
     }
-    found
+    problems
 }
 
-/// Headers that decide where a request goes or how it is transferred. orch sets them itself: otherwise a settings file
-/// could have an API key sent to another host.
-const CARRIED: &[&str] = &[
+/// Headers that control the destination or the transfer of a request. Only orch sets them: otherwise a settings file
+/// could redirect an API key to another host.
+const RESERVED_HEADERS: &[&str] = &[
     "connection",
     "content-length",
     "expect",
@@ -90,16 +99,17 @@ const CARRIED: &[&str] = &[
     "upgrade",
 ];
 
-/// Why a header's name is not allowed; `None` if it is.
-fn wrong_name(name: &str) -> Option<String> {
-    if name.is_empty() || !name.bytes().all(is_name) {
-        return Some(format!("`{name}` is no name of a header"));
+/// The reason why a header's name is not allowed; `None` if it is.
+fn header_name_error(name: &str) -> Option<String> {
+    if name.is_empty() || !name.bytes().all(is_name_byte) {
+        return Some(format!("`{name}` is not a valid header name"));
     }
-    let carried = CARRIED.contains(&name.to_ascii_lowercase().as_str());
-    carried.then(|| format!("the header `{name}` is set by orch: it says where a request goes or how it is carried"))
+    let is_reserved = RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str());
+    is_reserved
+        .then(|| format!("orch sets the header `{name}` itself: it controls the destination or transfer of requests"))
 }
 
 /// Whether a byte may be part of a header's name (RFC 9110, token).
-fn is_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

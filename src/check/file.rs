@@ -1,4 +1,4 @@
-//! Checks one file by its kind: a pipeline with everything that it names, or a test case against its pipeline.
+//! Checks one file: a pipeline with all files that it names, or a test case against its pipeline.
 
 use std::path::Path;
 
@@ -6,23 +6,23 @@ use super::{check, check_case};
 use crate::config::{self, Sources};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Every mistake of a pipeline or a test case.
+/// Checks a pipeline or a test case, and returns all findings.
 pub fn check_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     if config::is_case(path) {
-        return case(sources, path);
+        return check_case_file(sources, path);
     }
     match config::load_from(sources, path) {
         Ok(project) => check(&project),
-        Err(found) => found,
+        Err(problems) => problems,
     }
 }
 
-/// Checks a test case against its pipeline. Mistakes of the pipeline itself are left out: they are reported when the
-/// pipeline is checked.
-fn case(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
+/// Checks a test case against its pipeline. Omits mistakes of the pipeline itself, which the check of the pipeline
+/// reports.
+fn check_case_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     let (document, case) = match config::load_case_from(sources, path) {
         Ok(loaded) => loaded,
-        Err(found) => return found,
+        Err(problems) => return problems,
     };
     let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
     match config::load_from(sources, &pipeline) {
@@ -31,8 +31,8 @@ fn case(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
         Err(_) => {
             let message = format!("the pipeline `{}` does not exist", case.pipeline);
             let span = document.spans.value("/pipeline");
-            let problem = Diagnostic::error(Code::PipelineNotFound, message).at(&document.file, span);
-            vec![problem.help("the path is relative to the test case, as `../default.yaml`")]
+            let problem = Diagnostic::error(Code::PipelineNotFound, message).with_span(&document.file, span);
+            vec![problem.with_help("the path is relative to the test case, such as `../default.yaml`")]
         }
     }
 }

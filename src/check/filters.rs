@@ -1,74 +1,77 @@
-//! Infers the types of filters: which operands each accepts, what it returns, and which properties it reads.
+//! Infers the types of filters: the operands that each accepts, the type that it returns, and the properties that it
+//! reads.
 
 use std::ops::Range;
 
 use minijinja::machinery::ast::{CallArg, Expr, Filter};
 
-use super::facts::path;
+use super::facts::expression_path;
 use super::infer::Checker;
 use super::scope::{KnownValue, PathFact, TypeScope};
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
-use crate::template::extent;
-use crate::template::walk::arg;
+use crate::template::expr_range;
+use crate::template::walk::arg_expr;
 
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
     pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         for argument in &inner.args {
-            self.value(arg(argument), scope);
+            self.infer_defined(arg_expr(argument), scope);
         }
         let Some(operand) = &inner.expr else {
-            return KnownValue::is(Type::Text(None)); // a filter block
+            return KnownValue::defined(Type::Text(None)); // a filter block
         };
         if matches!(inner.name, "default" | "d") {
-            return self.default_filter(operand, inner, scope);
+            return self.infer_default(operand, inner, scope);
         }
-        let base = self.value(operand, scope).ty;
-        self.takes(inner.name, operand, &base);
-        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), &PathFact::True);
-        let attribute = self.attribute(inner, &base);
+        let base = self.infer_defined(operand, scope).ty;
+        self.check_operand(inner.name, operand, &base);
+        let is_not_empty = base.min_length() > 0 || scope.has_fact(expression_path(operand).as_ref(), &PathFact::True);
+        let attribute = self.infer_attribute(inner, &base);
         if inner.name == "sum" {
-            self.summed(operand, &base);
+            self.check_sum(operand, &base);
         }
         match inner.name {
-            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => KnownValue::is(Type::Number),
-            "bool" => KnownValue::is(Type::Bool),
+            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => KnownValue::defined(Type::Number),
+            "bool" => KnownValue::defined(Type::Bool),
             "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
-            | "string" => KnownValue::is(Type::Text(None)),
-            "lines" | "split" => KnownValue::is(Type::List(Type::Text(None).into(), 0)),
+            | "string" => KnownValue::defined(Type::Text(None)),
+            "lines" | "split" => KnownValue::defined(Type::List(Type::Text(None).into(), 0)),
             "first" | "last" | "min" | "max" if base.kinds().is_some() => {
-                KnownValue::maybe(self.elements(&base), !sure)
+                KnownValue::possibly_undefined(self.elements(&base), !is_not_empty)
             }
-            "batch" | "slice" => KnownValue::is(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
+            "batch" | "slice" => KnownValue::defined(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
             "groupby" => {
-                self.lacks(inner, operand, attribute);
-                KnownValue::is(Type::List(Type::Unknown.into(), 0))
+                self.report_missing_attribute(inner, operand, attribute);
+                KnownValue::defined(Type::List(Type::Unknown.into(), 0))
             }
-            "items" | "dictsort" | "zip" => KnownValue::is(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0)),
-            "map" => self.map(inner, operand, attribute),
-            "select" | "selectattr" | "reject" | "rejectattr" => KnownValue::is(self.list_of(&base, 0)),
-            "reverse" if base.kind() == Some(TypeKind::Text) => KnownValue::is(Type::Text(None)),
-            "sort" | "reverse" | "list" => KnownValue::is(self.list_of(&base, base.least_length())),
-            "unique" => KnownValue::is(self.list_of(&base, base.least_length().min(1))),
+            "items" | "dictsort" | "zip" => {
+                KnownValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
+            }
+            "map" => self.infer_map(inner, operand, attribute),
+            "select" | "selectattr" | "reject" | "rejectattr" => KnownValue::defined(self.list_of(&base, 0)),
+            "reverse" if base.kind() == Some(TypeKind::Text) => KnownValue::defined(Type::Text(None)),
+            "sort" | "reverse" | "list" => KnownValue::defined(self.list_of(&base, base.min_length())),
+            "unique" => KnownValue::defined(self.list_of(&base, base.min_length().min(1))),
             _ => KnownValue::unknown(),
         }
     }
 
     /// Reports a sum over items that are not numbers.
-    fn summed(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
+    fn check_sum(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
         let Some(kinds) = self.elements(base).kinds() else { return };
         if let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
-            let written = self.source(operand);
-            let word = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
-            let message = format!("an item of `{written}` {word} {}; `sum` adds numbers", wrong.words());
-            let problem = self.warning(Code::WrongOperand, extent(operand), message);
+            let source = self.source(operand);
+            let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
+            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", wrong.describe());
+            let problem = self.warning(Code::UnsupportedOperation, expr_range(operand), message);
             self.report(problem);
         }
     }
 
-    /// The type of what a loop over the value iterates over: items of a list, characters of a string, names of an
-    /// object's properties.
+    /// The type of the values in a loop over a value: items of a list, characters of a string, or names of an object's
+    /// properties.
     pub(super) fn elements(&self, ty: &Type<'a>) -> Type<'a> {
         union(ty.branches().iter().map(|branch| match branch.kind() {
             Some(TypeKind::Object | TypeKind::Text) => Type::Text(None),
@@ -78,82 +81,88 @@ impl<'a> Checker<'a> {
         }))
     }
 
-    fn list_of(&self, base: &Type<'a>, least: u64) -> Type<'a> {
-        Type::List(self.elements(base).into(), least)
+    fn list_of(&self, base: &Type<'a>, min_length: u64) -> Type<'a> {
+        Type::List(self.elements(base).into(), min_length)
     }
 
-    fn default_filter(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
-        self.asking = true;
-        let base = self.infer(operand, scope).ty;
-        let other = match inner.args.first() {
-            Some(argument) => self.infer(arg(argument), scope).ty,
+    fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
+        self.is_existence_test = true;
+        let operand_type = self.infer(operand, scope).ty;
+        let default_type = match inner.args.first() {
+            Some(argument) => self.infer(arg_expr(argument), scope).ty,
             None => Type::Text(None),
         };
-        KnownValue::is(union([base, other]))
+        KnownValue::defined(union([operand_type, default_type]))
     }
 
-    /// Reports an operand that the filter can't be used on.
-    fn takes(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
+    /// Reports an operand that the filter does not accept.
+    fn check_operand(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
         let Some(kinds) = ty.kinds() else { return };
-        let Some(kind) = kinds.iter().copied().find(|kind| !fits(name, *kind)) else { return };
-        let always = kinds.iter().all(|kind| !fits(name, *kind));
-        let word = if always { "is" } else { "may be" };
-        let message = format!("`{}` {word} {}; `{name}` cannot be used on it", self.source(operand), kind.words());
-        let problem = if always {
-            self.error(Code::WrongOperand, extent(operand), message)
+        let Some(kind) = kinds.iter().copied().find(|kind| !accepts(name, *kind)) else { return };
+        let is_always_wrong = kinds.iter().all(|kind| !accepts(name, *kind));
+        let verb = if is_always_wrong { "is" } else { "may be" };
+        let message =
+            format!("`{}` {verb} {}; the filter `{name}` does not accept it", self.source(operand), kind.describe());
+        let problem = if is_always_wrong {
+            self.error(Code::UnsupportedOperation, expr_range(operand), message)
         } else {
-            self.warning(Code::WrongOperand, extent(operand), message)
+            self.warning(Code::UnsupportedOperation, expr_range(operand), message)
         };
-        let hint = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
-        self.report(if hint { problem.help(format!("for each item: `map(\"{name}\")`")) } else { problem });
+        let can_map = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
+        self.report(if can_map { problem.with_help(format!("for each item: `map(\"{name}\")`")) } else { problem });
     }
 
-    /// What the items have under the property that a filter names, such as in `map(attribute="path")`; `None` if the
-    /// filter names none.
-    fn attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<KnownValue<'a>> {
-        let positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
+    /// The value of the property that a filter reads from each item, such as in `map(attribute="path")`; `None` if the
+    /// filter names no property.
+    fn infer_attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<KnownValue<'a>> {
+        let is_positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
         let expr = inner.args.iter().find_map(|argument| match argument {
             CallArg::Kwarg("attribute", expr) => Some(expr),
-            CallArg::Pos(expr) if positional => Some(expr),
+            CallArg::Pos(expr) if is_positional => Some(expr),
             _ => None,
         })?;
         let Expr::Const(constant) = expr else { return Some(KnownValue::unknown()) };
-        let names = constant.value.as_str()?.to_owned();
+        let property_path = constant.value.as_str()?.to_owned();
         if base.kind() != Some(TypeKind::List) {
             if let Some(operand) = &inner.expr {
-                let is = format!("and its parts have no `{names}`");
-                self.operand(operand, base, |kind| kind == TypeKind::List, &is, &is);
+                let explanation = format!("so its items have no `{property_path}`");
+                self.check_operand_kind(operand, base, |kind| kind == TypeKind::List, &explanation, &explanation);
             }
             return Some(KnownValue::unknown());
         }
         let items = self.schemas.items(base);
         let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
-        let known = self.follow(&format!("{operand}[…]"), items, &names, extent(expr));
+        let known = self.infer_path(&format!("{operand}[…]"), items, &property_path, expr_range(expr));
         Some(known)
     }
 
-    /// Follows a dotted path that is written as a quoted string at `range`.
-    fn follow(&mut self, base: &str, ty: Type<'a>, names: &str, range: Range<usize>) -> KnownValue<'a> {
-        let (mut known, mut at, mut written) = (KnownValue::is(ty), range.start + 1, base.to_owned());
-        for name in names.split('.') {
-            let exact = at..at + name.len();
-            let place = if self.text.get(exact.clone()) == Some(name) { exact } else { range.clone() };
-            let maybe = known.maybe;
+    /// Infers the value at a dotted path, which is a quoted string at `range`.
+    fn infer_path(&mut self, base: &str, ty: Type<'a>, property_path: &str, range: Range<usize>) -> KnownValue<'a> {
+        let (mut known, mut offset, mut source) = (KnownValue::defined(ty), range.start + 1, base.to_owned());
+        for name in property_path.split('.') {
+            let name_range = offset..offset + name.len();
+            let error_range = if self.text.get(name_range.clone()) == Some(name) { name_range } else { range.clone() };
+            let may_be_undefined = known.may_be_undefined;
             known = match name.parse::<usize>() {
-                Ok(_) => KnownValue::is(self.schemas.items(&known.ty)),
-                Err(_) => self.property_of(&written, &known.ty, name, place),
+                Ok(_) => KnownValue::defined(self.schemas.items(&known.ty)),
+                Err(_) => self.infer_property_of(&source, &known.ty, name, error_range),
             };
-            known.maybe |= maybe;
-            written = format!("{written}.{name}");
-            at += name.len() + 1;
+            known.may_be_undefined |= may_be_undefined;
+            source = format!("{source}.{name}");
+            offset += name.len() + 1;
         }
         known
     }
 
     /// `map(attribute=…)` returns a list of these properties, `map("filter")` a list of that filter's results.
-    fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> KnownValue<'a> {
-        let Some(found) = attribute else {
-            let each = match inner.args.first().map(arg) {
+    fn infer_map(
+        &mut self,
+        inner: &Filter<'a>,
+        operand: &Expr<'a>,
+        attribute: Option<KnownValue<'a>>,
+    ) -> KnownValue<'a> {
+        let Some(property) = attribute else {
+            let item_type = match inner.args.first().map(arg_expr) {
                 Some(Expr::Const(name)) => match name.value.as_str() {
                     Some("lower" | "upper" | "title" | "capitalize" | "trim" | "string" | "tojson" | "join") => {
                         Type::Text(None)
@@ -163,35 +172,44 @@ impl<'a> Checker<'a> {
                 },
                 Some(_) | None => Type::Unknown,
             };
-            return KnownValue::is(Type::List(each.into(), 0));
+            return KnownValue::defined(Type::List(item_type.into(), 0));
         };
-        let ty = if self.lacks(inner, operand, Some(found.clone())) { Type::Unknown } else { found.ty };
-        KnownValue::is(Type::List(ty.into(), 0))
+        let ty = if self.report_missing_attribute(inner, operand, Some(property.clone())) {
+            Type::Unknown
+        } else {
+            property.ty
+        };
+        KnownValue::defined(Type::List(ty.into(), 0))
     }
 
     /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a
-    /// default for such items.
-    fn lacks(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> bool {
+    /// default value for such items.
+    fn report_missing_attribute(
+        &mut self,
+        inner: &Filter<'a>,
+        operand: &Expr<'a>,
+        attribute: Option<KnownValue<'a>>,
+    ) -> bool {
         let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
-        if attribute.is_some_and(|found| found.maybe) && !has_default {
+        if attribute.is_some_and(|property| property.may_be_undefined) && !has_default {
             let name =
                 inner.args.iter().find(|argument| matches!(argument, CallArg::Kwarg("attribute", _) | CallArg::Pos(_)));
-            let name = name.map_or(operand, arg);
-            let written = self.source(name).trim_matches(['"', '\'']);
-            let message = format!("some items of `{}` may lack `{written}`", self.source(operand));
-            let problem = self.warning(Code::MaybeMissing, extent(name), message);
-            self.report(problem.help(format!("give it a value: `{}(attribute=…, default=…)`", inner.name)));
+            let name = name.map_or(operand, arg_expr);
+            let source = self.source(name).trim_matches(['"', '\'']);
+            let message = format!("some items of `{}` may lack `{source}`", self.source(operand));
+            let problem = self.warning(Code::PossiblyMissing, expr_range(name), message);
+            self.report(problem.with_help(format!("set a default: `{}(attribute=…, default=…)`", inner.name)));
         }
         has_default
     }
 }
 
-/// Whether a filter can be used on values of this kind.
-fn fits(name: &str, kind: TypeKind) -> bool {
-    let listed = matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object);
+/// Whether a filter accepts values of this kind.
+fn accepts(name: &str, kind: TypeKind) -> bool {
+    let is_iterable = matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object);
     match name {
         "batch" | "count" | "first" | "join" | "slice" | "last" | "length" | "list" | "map" | "max" | "min"
-        | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => listed,
+        | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => is_iterable,
         "sum" | "groupby" => kind == TypeKind::List,
         "indent" => kind == TypeKind::Text,
         "items" | "dictsort" => kind == TypeKind::Object,

@@ -1,195 +1,223 @@
-//! Checks the data flow: each artifact that a step reads must be in scope and already produced. Also checks that
-//! prompts exist, and that a step gives a called pipeline all required inputs and no unknown ones.
+//! Checks the data flow: each artifact that a step reads must be in scope, and an earlier step must produce it. Also
+//! checks that prompts exist, and that a step passes all required inputs to a called pipeline and no unknown ones.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
 use super::sites::{Site, Sites};
-use crate::config::{Project, child, item, places};
+use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::model::{Step, StepAction};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let writers = writers(project);
-    for site in &sites.list {
-        let mut seen: Vec<&str> = Vec::new();
-        for (number, written) in site.step.inputs.iter().enumerate() {
-            let pointer = item(&child(&site.pointer, "inputs"), number);
-            let (name, optional) = artifact(written);
-            if seen.contains(&name) {
+    let mut problems = Vec::new();
+    let producers = artifact_producers(project);
+    for site in &sites.steps {
+        let mut seen_names: Vec<&str> = Vec::new();
+        for (index, entry) in site.step.inputs.iter().enumerate() {
+            let pointer = item_pointer(&child_pointer(&site.pointer, "inputs"), index);
+            let (name, optional) = parse_input_entry(entry);
+            if seen_names.contains(&name) {
                 let span = project.document.spans.value(&pointer);
                 let message = format!("`{name}` is listed twice");
-                found.push(Diagnostic::error(Code::NameTaken, message).at(&project.document.file, span));
+                problems.push(Diagnostic::error(Code::DuplicateName, message).with_span(&project.document.file, span));
             } else {
-                found.extend(missing(project, site, name, optional, &pointer, &writers));
+                problems.extend(unreadable_artifact(project, site, name, optional, &pointer, &producers));
             }
-            seen.push(name);
+            seen_names.push(name);
         }
         if let Some(name) = &site.step.prompt {
-            found.extend(prompt(project, name, &child(&site.pointer, "prompt")));
+            problems.extend(check_prompt_file(project, name, &child_pointer(&site.pointer, "prompt")));
         }
-        found.extend(call(project, site));
+        problems.extend(check_call(project, site));
     }
-    found
+    problems
 }
 
 /// Splits an entry of `inputs` into the artifact's name and whether it is optional.
-pub(super) fn artifact(written: &str) -> (&str, bool) {
-    written.strip_suffix('?').map_or((written, false), |name| (name, true))
+pub(super) fn parse_input_entry(entry: &str) -> (&str, bool) {
+    entry.strip_suffix('?').map_or((entry, false), |name| (name, true))
 }
 
-/// A step that produces an artifact: the artifact's name, the step's pointer, and the pointer to the value that names
-/// the artifact.
+/// A step that produces an artifact.
 struct Producer<'a> {
+    /// The name of the artifact.
     name: &'a str,
+    /// The pointer of the step.
     pointer: String,
-    place: String,
+    /// The pointer of the value that names the artifact.
+    name_pointer: String,
 }
 
-fn writers(project: &Project) -> Vec<Producer<'_>> {
-    let mut found = Vec::new();
-    for (pointer, step) in places(&project.pipeline) {
+fn artifact_producers(project: &Project) -> Vec<Producer<'_>> {
+    let mut producers = Vec::new();
+    for (pointer, step) in steps_with_pointers(&project.pipeline) {
         if let Some(name) = &step.output {
-            found.push(Producer { name, place: child(&pointer, "output"), pointer });
-        } else if let Some(StepAction::Pipeline(file)) = step.kind() {
-            for name in project.called.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys()) {
-                found.push(Producer { name, place: child(&pointer, "pipeline"), pointer: pointer.clone() });
+            producers.push(Producer { name, name_pointer: child_pointer(&pointer, "output"), pointer });
+        } else if let Some(StepAction::Pipeline(file)) = step.action() {
+            for name in project.called_projects.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys())
+            {
+                producers.push(Producer {
+                    name,
+                    name_pointer: child_pointer(&pointer, "pipeline"),
+                    pointer: pointer.clone(),
+                });
             }
         }
     }
-    found
+    producers
 }
 
-/// The pointer to where the producing step names the artifact, if there is such a step.
-pub(super) fn producer(project: &Project, name: &str) -> Option<String> {
-    writers(project).into_iter().find(|writer| writer.name == name).map(|writer| writer.place)
+/// The pointer of the value with which a step names the artifact that it produces, if a step does.
+pub(super) fn producer_pointer(project: &Project, name: &str) -> Option<String> {
+    artifact_producers(project).into_iter().find(|producer| producer.name == name).map(|producer| producer.name_pointer)
 }
 
-/// Why a step can't read an artifact; `None` if it can.
-fn missing(
+/// Returns a diagnostic for an artifact that a step can't read; `None` if it can.
+fn unreadable_artifact(
     project: &Project,
     site: &Site<'_>,
     name: &str,
     optional: bool,
     pointer: &str,
-    writers: &[Producer<'_>],
+    producers: &[Producer<'_>],
 ) -> Option<Diagnostic> {
     let span = project.document.spans.value(pointer);
-    let at = |code: Code, message: String| Diagnostic::error(code, message).at(&project.document.file, span.clone());
-    match site.view.artifacts.get(name) {
-        Some(visible) if !visible.last_round || optional => return None,
+    let new_problem =
+        |code: Code, message: String| Diagnostic::error(code, message).with_span(&project.document.file, span.clone());
+    match site.scope.artifacts.get(name) {
+        Some(visible) if !visible.from_previous_round || optional => return None,
         Some(_) => {
-            let problem = at(Code::LaterArtifact, format!("the first round has no `{name}` yet"));
-            return Some(problem.help(format!("make it optional: `{name}?`")));
+            let problem = new_problem(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
+            return Some(problem.with_help(format!("make it optional: `{name}?`")));
         }
         None => {}
     }
-    let Some(writer) = writers.iter().find(|writer| writer.name == name) else {
-        return Some(unknown(project, site, name, at));
+    let Some(producer) = producers.iter().find(|producer| producer.name == name) else {
+        return Some(unknown_artifact(project, site, name, new_problem));
     };
-    if writer.pointer == site.pointer {
-        return Some(at(Code::LaterArtifact, format!("step `{}` cannot read its own output `{name}`", site.step.id)));
+    if producer.pointer == site.pointer {
+        return Some(new_problem(
+            Code::ArtifactUsedTooEarly,
+            format!("step `{}` cannot read its own output `{name}`", site.step.id),
+        ));
     }
-    let place = project.document.spans.value(&writer.place);
-    let earlier = place.start < project.document.spans.value(&site.pointer).start;
-    let around = site.pointer.starts_with(&format!("{}/", writer.pointer));
-    let problem = if around {
-        at(Code::LaterArtifact, format!("`{name}` is what all items give together; one of them cannot read it"))
-    } else if earlier {
-        at(Code::OutOfReach, format!("`{name}` is out of reach here"))
-            .help("steps beside one another do not see what each produces; an item of `for_each` keeps to itself what its steps produce")
+    let producer_span = project.document.spans.value(&producer.name_pointer);
+    let is_earlier = producer_span.start < project.document.spans.value(&site.pointer).start;
+    let is_enclosing = site.pointer.starts_with(&format!("{}/", producer.pointer));
+    let problem = if is_enclosing {
+        new_problem(
+            Code::ArtifactUsedTooEarly,
+            format!("`{name}` is the list of the results of all items; an item cannot read it"),
+        )
+    } else if is_earlier {
+        new_problem(Code::ArtifactNotInScope, format!("`{name}` is not in scope here")).with_help(
+            "parallel steps cannot read each other's artifacts; those of a `for_each` item are visible only inside it",
+        )
     } else {
-        at(Code::LaterArtifact, format!("`{name}` is produced only later")).help("steps run from top to bottom")
+        new_problem(Code::ArtifactUsedTooEarly, format!("a later step produces `{name}`"))
+            .with_help("steps run from top to bottom")
     };
-    Some(problem.also(&project.document.file, place, "produced here"))
+    Some(problem.with_secondary_label(&project.document.file, producer_span, "produced here"))
 }
 
-fn unknown(project: &Project, site: &Site<'_>, name: &str, at: impl Fn(Code, String) -> Diagnostic) -> Diagnostic {
+fn unknown_artifact(
+    project: &Project,
+    site: &Site<'_>,
+    name: &str,
+    new_problem: impl Fn(Code, String) -> Diagnostic,
+) -> Diagnostic {
     if project.pipeline.inputs.contains_key(name) {
-        let problem = at(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
-        return problem.help("every step can use it without listing it");
+        let problem = new_problem(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
+        return problem.with_help("every step can use an input of the run without listing it");
     }
-    let known = site.view.artifacts.keys().copied();
-    let problem = at(Code::UnknownArtifact, format!("no step produces `{name}`")).suggest(name, known);
-    let step = places(&project.pipeline).into_iter().find(|(_, step)| step.id == name);
+    let artifacts_in_scope = site.scope.artifacts.keys().copied();
+    let problem = new_problem(Code::UnknownArtifact, format!("no step produces `{name}`"))
+        .with_suggestion(name, artifacts_in_scope);
+    let step = steps_with_pointers(&project.pipeline).into_iter().find(|(_, step)| step.id == name);
     match step.and_then(|(_, step): (String, &Step)| step.output.clone()) {
-        Some(output) => problem.help(format!("step `{name}` produces `{output}`")),
+        Some(output) => problem.with_help(format!("step `{name}` produces `{output}`")),
         None => problem,
     }
 }
 
-/// Checks the inputs that a step gives to the pipeline that it calls: none may be unknown, and no required one missing.
-fn call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
-    let Some(StepAction::Pipeline(file)) = site.step.kind() else { return Vec::new() };
-    let Some(called) = project.called.get(file) else { return Vec::new() };
+/// Checks the inputs that a step passes to the pipeline that it calls: reports unknown and missing ones.
+fn check_call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
+    let Some(StepAction::Pipeline(file)) = site.step.action() else { return Vec::new() };
+    let Some(called) = project.called_projects.get(file) else { return Vec::new() };
     let (document, inputs) = (&project.document, &called.pipeline.inputs);
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     for name in site.step.with.keys().filter(|name| !inputs.contains_key(*name)) {
-        let span = document.spans.key(&child(&child(&site.pointer, "with"), name));
+        let span = document.spans.key(&child_pointer(&child_pointer(&site.pointer, "with"), name));
         let message = format!("pipeline `{}` has no input `{name}`", called.pipeline.name);
-        let problem = Diagnostic::error(Code::InputUnknown, message).at(&document.file, span);
-        found.push(problem.suggest(name, inputs.keys().map(String::as_str)));
+        let problem = Diagnostic::error(Code::UnknownPipelineInput, message).with_span(&document.file, span);
+        problems.push(problem.with_suggestion(name, inputs.keys().map(String::as_str)));
     }
     for (name, schema) in inputs {
         if !site.step.with.contains_key(name) && !schema.contains_key("default") {
-            let span = document.spans.value(&child(&site.pointer, "pipeline"));
+            let span = document.spans.value(&child_pointer(&site.pointer, "pipeline"));
             let message = format!("pipeline `{}` needs the input `{name}`", called.pipeline.name);
-            let problem = Diagnostic::error(Code::InputMissing, message).at(&document.file, span);
-            found.push(problem.help(format!("give it under `with:`: `{name}: …`")));
+            let problem = Diagnostic::error(Code::MissingPipelineInput, message).with_span(&document.file, span);
+            problems.push(problem.with_help(format!("set it under `with:`: `{name}: …`")));
         }
     }
-    found
+    problems
 }
 
-fn prompt(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
-    if project.prompts.contains_key(name) || unreadable(project, &format!("prompts/{name}")) {
+fn check_prompt_file(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
+    if project.prompts.contains_key(name) || has_load_problem(project, &format!("prompts/{name}")) {
         return None;
     }
     let problem = Diagnostic::error(Code::PromptNotFound, format!("there is no prompt `prompts/{name}`"));
-    let mut problem = problem.at(&project.document.file, project.document.spans.value(pointer));
+    let mut problem = problem.with_span(&project.document.file, project.document.spans.value(pointer));
     if is_prose(name) {
-        problem.message = "`prompt` is a text, not the name of a file in `prompts/`".to_owned();
-        return Some(problem.help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
+        problem.message = "`prompt` is a prompt's text, not the name of a file in `prompts/`".to_owned();
+        return Some(problem.with_help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
     }
-    Some(absent(problem, name, &project.prompt_names, "prompts"))
+    Some(add_missing_file_advice(problem, name, &project.prompt_names, "prompts"))
 }
 
 /// Whether the value is a prompt's text rather than the name of a file: it has several words or lines, or a tag.
 fn is_prose(name: &str) -> bool {
-    let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
-    let is_file = (1..=4).contains(&ending.len()) && ending.chars().all(|c| c.is_ascii_alphanumeric());
-    name.contains(['\n', '{']) || (!is_file && name.split_whitespace().count() > 1)
+    let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    let has_extension = (1..=4).contains(&extension.len()) && extension.chars().all(|c| c.is_ascii_alphanumeric());
+    name.contains(['\n', '{']) || (!has_extension && name.split_whitespace().count() > 1)
 }
 
-/// Whether the file exists and loading it has already been reported as a problem.
-pub(super) fn unreadable(project: &Project, path: &str) -> bool {
+/// Whether the file exists and orch has already reported a problem with loading it.
+pub(super) fn has_load_problem(project: &Project, path: &str) -> bool {
     project.problems.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
 }
 
-/// Completes a diagnostic about a file that the folder does not have, with advice.
-pub(super) fn absent(mut problem: Diagnostic, name: &str, names: &[String], folder: &str) -> Diagnostic {
-    let escapes = name.starts_with('/') || name.split(['/', '\\']).any(|part| part == "..") || name.contains('\\');
-    if escapes {
-        problem.code = Code::OutsideFolder;
+/// Adds advice to a diagnostic about a file that is missing in a folder.
+pub(super) fn add_missing_file_advice(
+    mut problem: Diagnostic,
+    name: &str,
+    names: &[String],
+    folder: &str,
+) -> Diagnostic {
+    let leads_outside =
+        name.starts_with('/') || name.split(['/', '\\']).any(|component| component == "..") || name.contains('\\');
+    if leads_outside {
+        problem.code = Code::PathOutsideFolder;
         problem.message = format!("`{name}` leads out of `{folder}/`");
-        return problem.help(format!("name a file in `{folder}/`"));
+        return problem.with_help(format!("name a file in `{folder}/`"));
     }
-    if names.iter().any(|known| known == name) {
-        problem.code = Code::OutsideFolder;
-        problem.message = format!("`{folder}/{name}` is a link that leads out of its folder, or to nothing");
+    if names.iter().any(|other| other == name) {
+        problem.code = Code::PathOutsideFolder;
+        problem.message = format!("`{folder}/{name}` is a link that leads out of its folder or is broken");
         return problem;
     }
     if did_you_mean(name, names.iter().map(String::as_str)).is_some() {
-        return problem.suggest(name, names.iter().map(String::as_str));
+        return problem.with_suggestion(name, names.iter().map(String::as_str));
     }
-    let with_extension = names.iter().find(|known| known.strip_suffix(".md") == Some(name));
+    let with_extension = names.iter().find(|other| other.strip_suffix(".md") == Some(name));
     match with_extension {
-        Some(known) => problem.help(format!("did you mean `{known}`?")),
-        None if names.is_empty() => problem.help(format!("the folder `{folder}/` is empty or missing")),
+        Some(other) => problem.with_help(format!("did you mean `{other}`?")),
+        None if names.is_empty() => problem.with_help(format!("the folder `{folder}/` is empty or missing")),
         None => {
-            let shown: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
-            problem.help(format!("files there: {}", shown.join(", ")))
+            let listed: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
+            problem.with_help(format!("files in the folder: {}", listed.join(", ")))
         }
     }
 }

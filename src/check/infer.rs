@@ -1,92 +1,93 @@
-//! Infers the types of expressions and reports what can go wrong when they are evaluated.
+//! Infers the types of expressions and reports mistakes that would make their evaluation fail.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
-use super::facts::{facts, index, path};
+use super::facts::{condition_facts, constant_index, expression_path};
 use super::scope::{KnownValue, TypeScope};
 use super::sites::Site;
 use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::walk::arg;
-use crate::template::{braces_as_text, extent, follows_dollar, name_at_end};
+use crate::template::walk::arg_expr;
+use crate::template::{expr_range, follows_dollar, literal_braces_advice, trailing_name_range};
 
-/// Where the checked text is written.
+/// The location of the checked text.
 #[derive(Clone, Debug)]
-pub(super) enum ExpressionPlace {
+pub(super) enum TextLocation {
     /// In a file of its own.
     File(Arc<SourceFile>),
     /// In the pipeline file, as the value at this pointer.
     Yaml(String),
 }
 
-/// Checks one text and collects what it finds.
+/// Checks one text and collects the diagnostics.
 pub(super) struct Checker<'a> {
     pub(super) project: &'a Project,
     pub(super) schemas: Schemas<'a>,
-    pub(super) found: Vec<Diagnostic>,
+    pub(super) problems: Vec<Diagnostic>,
     /// The inputs of the run that the text uses.
-    pub(super) used: Vec<String>,
-    /// The step that uses the text; without one, the text belongs to the whole pipeline. Decides the advice about an
-    /// unknown variable.
+    pub(super) used_inputs: Vec<String>,
+    /// The step that uses the text, for advice about an unknown variable; `None` for a text of the whole pipeline.
     pub(super) site: Option<&'a Site<'a>>,
-    pub(super) place: ExpressionPlace,
+    pub(super) location: TextLocation,
     pub(super) text: &'a str,
+    /// The prompt and the includes that the checker is inside of, outermost first.
     pub(super) includes: Vec<String>,
-    /// How many more includes may be followed. Bounded, because nested includes can multiply.
+    /// The remaining number of includes to follow. Bounded, because nested includes can multiply.
     pub(super) budget: usize,
-    /// Whether the next inferred value is only tested for existence, as in `x is defined`.
-    pub(super) asking: bool,
+    /// Whether the expression only tests the next inferred value for existence, as in `x is defined`.
+    pub(super) is_existence_test: bool,
     /// The scopes in which the text uses the name [`MARK`](super::probe::MARK).
-    pub(super) seen: Vec<TypeScope<'a>>,
+    pub(super) mark_scopes: Vec<TypeScope<'a>>,
 }
 
 /// Tests that fail on an undefined value. Others, such as `is string`, are false for it.
-const NEED_A_VALUE: &[&str] = &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
+const TESTS_OF_DEFINED_VALUES: &[&str] =
+    &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
 
 impl<'a> Checker<'a> {
     pub(super) fn new(project: &'a Project, site: Option<&'a Site<'a>>) -> Self {
-        let (schemas, place) = (Schemas(&project.schema_documents), ExpressionPlace::Yaml(String::new()));
+        let (schemas, location) = (Schemas(&project.schema_documents), TextLocation::Yaml(String::new()));
         Self {
             project,
             schemas,
-            found: Vec::new(),
-            used: Vec::new(),
+            problems: Vec::new(),
+            used_inputs: Vec::new(),
             site,
-            place,
+            location,
             text: "",
             includes: Vec::new(),
             budget: 500,
-            asking: false,
-            seen: Vec::new(),
+            is_existence_test: false,
+            mark_scopes: Vec::new(),
         }
     }
 
     pub(super) fn report(&mut self, problem: Diagnostic) {
-        self.found.push(problem);
+        self.problems.push(problem);
     }
 
     pub(super) fn error(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
-        self.located(Diagnostic::error(code, message), range)
+        self.at_location(Diagnostic::error(code, message), range)
     }
 
     pub(super) fn warning(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
-        self.located(Diagnostic::warning(code, message), range)
+        self.at_location(Diagnostic::warning(code, message), range)
     }
 
     /// Advice on how to write the braces around this position as plain text.
     pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
-        braces_as_text(self.template_text(), range.start)
+        literal_braces_advice(self.template_text(), range.start)
     }
 
     /// The whole template for a prompt file; otherwise the checked text, which has no tags if it is an expression.
     pub(super) fn template_text(&self) -> &str {
-        match &self.place {
-            ExpressionPlace::File(file) => &file.text,
-            ExpressionPlace::Yaml(_) => self.text,
+        match &self.location {
+            TextLocation::File(file) => &file.text,
+            TextLocation::Yaml(_) => self.text,
         }
     }
 
@@ -95,64 +96,69 @@ impl<'a> Checker<'a> {
         follows_dollar(self.template_text(), range.start)
     }
 
-    fn located(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
+    fn at_location(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
         let advice = self.follows_dollar(&range).then(|| self.braces_as_text(&range)).flatten();
-        let problem = match &self.place {
-            ExpressionPlace::File(file) => problem.at(file, range),
-            ExpressionPlace::Yaml(pointer) => {
+        let problem = match &self.location {
+            TextLocation::File(file) => problem.with_span(file, range),
+            TextLocation::Yaml(pointer) => {
                 let document = &self.project.document;
-                problem.at(&document.file, document.within(pointer, range))
+                problem.with_span(&document.file, document.span_in_value(pointer, range))
             }
         };
-        advice.into_iter().fold(problem, Diagnostic::help)
+        advice.into_iter().fold(problem, Diagnostic::with_help)
     }
 
     /// The source text of an expression.
     pub(super) fn source(&self, expr: &Expr<'_>) -> &'a str {
-        self.text.get(extent(expr)).unwrap_or_default()
+        self.text.get(expr_range(expr)).unwrap_or_default()
     }
 
-    /// Infers what an expression is, and reports it if it can be undefined.
-    pub(super) fn value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
+    /// Infers the value of an expression, and reports the expression if it can be undefined.
+    pub(super) fn infer_defined(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let known = self.infer(expr, scope);
-        if known.maybe {
-            let written = self.source(expr).to_owned();
-            let problem = self.warning(Code::MaybeMissing, extent(expr), format!("`{written}` may be missing"));
-            let test = match list_of(expr) {
+        if known.may_be_undefined {
+            let source = self.source(expr).to_owned();
+            let problem = self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
+            let test = match list_of_end_item(expr) {
                 Some(list) => self.source(list).to_owned(),
-                None => format!("{written} is defined"),
+                None => format!("{source} is defined"),
             };
-            let guard = match &self.place {
-                ExpressionPlace::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
+            let guard = match &self.location {
+                TextLocation::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
                 _ => format!("`{{% if {test} %}}…{{% endif %}}`"),
             };
-            self.report(problem.help(format!("guard it: {guard}, or give it a value: `{written} | default(…)`")));
+            self.report(problem.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
         }
-        KnownValue::is(known.ty)
+        KnownValue::defined(known.ty)
     }
 
-    /// Infers what an expression is, which may be undefined, as in a test.
+    /// Infers the value of an expression that may be undefined, as in a test.
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
-        let asking = std::mem::take(&mut self.asking);
+        let is_existence_test = std::mem::take(&mut self.is_existence_test);
         let known = match expr {
-            Expr::Var(var) => self.variable(var.id, extent(expr), scope),
-            Expr::Const(constant) => KnownValue::is(constant_type(&constant.value)),
+            Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
+            Expr::Const(constant) => KnownValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
-                let base = self.value(&inner.expr, scope);
-                let known = self.property(&inner.expr, &base.ty, inner.name, name_at_end(inner.span(), inner.name));
-                self.named(expr, known, asking, scope)
+                let base = self.infer_defined(&inner.expr, scope);
+                let known = self.infer_property(
+                    &inner.expr,
+                    &base.ty,
+                    inner.name,
+                    trailing_name_range(inner.span(), inner.name),
+                );
+                self.require_named_property(expr, known, is_existence_test, scope)
             }
             Expr::GetItem(inner) => {
-                let base = self.value(&inner.expr, scope);
-                let known = self.item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
-                self.named(expr, known, asking, scope)
+                let base = self.infer_defined(&inner.expr, scope);
+                let known = self.infer_item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
+                self.require_named_property(expr, known, is_existence_test, scope)
             }
             Expr::Slice(inner) => {
-                let base = self.value(&inner.expr, scope);
-                for part in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
-                    self.value(part, scope);
+                let base = self.infer_defined(&inner.expr, scope);
+                for bound in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
+                    self.infer_defined(bound, scope);
                 }
-                KnownValue::is(match base.ty.kind() {
+                KnownValue::defined(match base.ty.kind() {
                     Some(TypeKind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
                     Some(TypeKind::Text) => Type::Text(None),
                     _ => Type::Unknown,
@@ -161,94 +167,101 @@ impl<'a> Checker<'a> {
             Expr::UnaryOp(inner) => match inner.op {
                 UnaryOpKind::Not => {
                     self.infer(&inner.expr, scope);
-                    KnownValue::is(Type::Bool)
+                    KnownValue::defined(Type::Bool)
                 }
                 UnaryOpKind::Neg => {
-                    self.value(&inner.expr, scope);
-                    KnownValue::is(Type::Number)
+                    self.infer_defined(&inner.expr, scope);
+                    KnownValue::defined(Type::Number)
                 }
             },
             Expr::BinOp(inner) => match inner.op {
-                BinOpKind::ScAnd => self.both(&inner.left, &inner.right, true, scope),
-                BinOpKind::ScOr => self.both(&inner.left, &inner.right, false, scope),
-                op => self.operator(op, &inner.left, &inner.right, scope),
+                BinOpKind::ScAnd => self.infer_logical(&inner.left, &inner.right, true, scope),
+                BinOpKind::ScOr => self.infer_logical(&inner.left, &inner.right, false, scope),
+                op => self.infer_operator(op, &inner.left, &inner.right, scope),
             },
-            Expr::Compare(inner) => self.chain(&inner.expr, &inner.ops, scope),
+            Expr::Compare(inner) => self.infer_comparison_chain(&inner.expr, &inner.ops, scope),
             Expr::IfExpr(inner) => {
                 self.infer(&inner.test_expr, scope);
-                let (mut yes, mut no) = (scope.clone(), scope.clone());
-                yes.learn(facts(&inner.test_expr, true));
-                no.learn(facts(&inner.test_expr, false));
-                let first = self.infer(&inner.true_expr, &yes);
+                let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
+                true_scope.add_facts(condition_facts(&inner.test_expr, true));
+                false_scope.add_facts(condition_facts(&inner.test_expr, false));
+                let first = self.infer(&inner.true_expr, &true_scope);
                 match &inner.false_expr {
-                    Some(other) => either(first, self.infer(other, &no)),
+                    Some(false_expr) => either(first, self.infer(false_expr, &false_scope)),
                     None => KnownValue { ty: Type::Unknown, ..first },
                 }
             }
             Expr::Filter(inner) => self.filter(inner, scope),
             Expr::Test(inner) => {
-                self.asking = matches!(inner.name, "defined" | "undefined");
-                if NEED_A_VALUE.contains(&inner.name) {
-                    self.value(&inner.expr, scope);
+                self.is_existence_test = matches!(inner.name, "defined" | "undefined");
+                if TESTS_OF_DEFINED_VALUES.contains(&inner.name) {
+                    self.infer_defined(&inner.expr, scope);
                 } else {
                     self.infer(&inner.expr, scope);
                 }
                 for argument in &inner.args {
-                    self.value(arg(argument), scope);
+                    self.infer_defined(arg_expr(argument), scope);
                 }
-                KnownValue::is(Type::Bool)
+                KnownValue::defined(Type::Bool)
             }
             Expr::Call(inner) => {
                 for argument in &inner.args {
-                    self.value(arg(argument), scope);
+                    self.infer_defined(arg_expr(argument), scope);
                 }
                 let is_range = matches!(&inner.expr, Expr::Var(var) if var.id == "range");
-                KnownValue::is(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
+                KnownValue::defined(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
             }
-            Expr::List(inner) => self.list(&inner.items, scope),
-            Expr::Tuple(inner) => self.list(&inner.items, scope),
+            Expr::List(inner) => self.infer_list(&inner.items, scope),
+            Expr::Tuple(inner) => self.infer_list(&inner.items, scope),
             Expr::Map(inner) => {
                 let mut members = Some(ObjectMembers::new());
                 for (key, value) in inner.keys.iter().zip(&inner.values) {
-                    self.value(key, scope);
-                    let ty = self.value(value, scope).ty;
+                    self.infer_defined(key, scope);
+                    let ty = self.infer_defined(value, scope).ty;
                     let name = self.source(key).trim_matches(['"', '\'']);
-                    let plain = matches!(key, Expr::Const(constant) if constant.value.as_str() == Some(name));
-                    members = members.filter(|_| plain);
+                    let is_string_key = matches!(key, Expr::Const(constant) if constant.value.as_str() == Some(name));
+                    members = members.filter(|_| is_string_key);
                     if let Some(members) = &mut members {
                         members.insert(name, ty);
                     }
                 }
-                members.map_or_else(KnownValue::unknown, |members| KnownValue::is(Type::Fixed(members.into())))
+                members
+                    .map_or_else(KnownValue::unknown, |members| KnownValue::defined(Type::FixedObject(members.into())))
             }
         };
-        self.narrowed(known, path(expr).as_ref(), scope)
+        self.narrow(known, expression_path(expr).as_ref(), scope)
     }
 
-    fn list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
-        let types: Vec<Type<'a>> = items.iter().map(|item| self.value(item, scope).ty).collect();
+    fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
+        let types: Vec<Type<'a>> = items.iter().map(|item| self.infer_defined(item, scope).ty).collect();
         let length = types.len() as u64;
-        KnownValue::is(Type::List(union(types).into(), length))
+        KnownValue::defined(Type::List(union(types).into(), length))
     }
 
-    /// Infers `and` and `or`. The right side is evaluated only if the left side is true (`and`) or false (`or`), so the
-    /// facts that follow from that hold in it.
-    fn both(&mut self, left: &Expr<'a>, right: &Expr<'a>, and: bool, scope: &TypeScope<'a>) -> KnownValue<'a> {
+    /// Infers `and` and `or`. A template evaluates the right side only if the left side is true (`and`) or false
+    /// (`or`), so the facts that follow from that are true in the right side.
+    fn infer_logical(
+        &mut self,
+        left: &Expr<'a>,
+        right: &Expr<'a>,
+        is_and: bool,
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         let first = self.infer(left, scope);
-        let mut inside = scope.clone();
-        inside.learn(facts(left, and));
-        let second = self.infer(right, &inside);
+        let mut right_scope = scope.clone();
+        right_scope.add_facts(condition_facts(left, is_and));
+        let second = self.infer(right, &right_scope);
         // An `or` returns its left side only if that is true, and then it is defined.
-        let first = if and { first } else { KnownValue::is(first.ty) };
+        let first = if is_and { first } else { KnownValue::defined(first.ty) };
         either(first, second)
     }
 }
 
-/// The list that an expression takes the first or last item of; that item is missing only if the list is empty.
-fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
+/// The list whose first or last item an expression returns; that item is missing only if the list is empty.
+fn list_of_end_item<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     match expr {
         Expr::GetItem(inner) => match &inner.subscript_expr {
-            key if matches!(index(key), Some(0 | -1)) => Some(&inner.expr),
+            key if matches!(constant_index(key), Some(0 | -1)) => Some(&inner.expr),
             _ => None,
         },
         Expr::Filter(inner) if matches!(inner.name, "first" | "last" | "min" | "max") => inner.expr.as_ref(),
@@ -256,9 +269,9 @@ fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     }
 }
 
-/// A value that is one of the two.
+/// Merges two values of which an expression returns one.
 fn either<'a>(first: KnownValue<'a>, second: KnownValue<'a>) -> KnownValue<'a> {
-    KnownValue::maybe(union([first.ty, second.ty]), first.maybe || second.maybe)
+    KnownValue::possibly_undefined(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

@@ -1,20 +1,20 @@
-//! Checks the shape of steps: each has exactly one kind and only keys that apply to that kind, no two steps write the
-//! workspace in parallel, and nesting is bounded.
+//! Checks the shape of steps: each has exactly one kind and only keys that apply to that kind, no two steps write to
+//! the workspace at the same time, and the nesting is limited.
 
 use std::collections::HashMap;
 
-use crate::config::{Project, child, places};
+use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::step::{Access, KINDS};
+use crate::model::step::{Access, STEP_KINDS};
 use crate::model::{Step, StepAction};
 
-/// How many levels deep steps may be nested.
+/// The maximum nesting depth of steps.
 const MAX_DEPTH: usize = 32;
-/// How many steps a pipeline may have, including those of all pipelines that it calls; each call counts again.
+/// The maximum number of steps of a pipeline, including the steps of called pipelines, counted again for each call.
 const MAX_STEPS: usize = 100_000;
 
 /// Keys that apply only to some kinds of steps, with those kinds. Every other key applies to all kinds.
-const KEYS: &[(&str, &[&str])] = &[
+const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),
     ("re_ask", &["agent"]),
@@ -35,98 +35,102 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let mut known = HashMap::new();
-    if expanded(project, &mut known) > MAX_STEPS {
+    let mut problems = Vec::new();
+    let mut counts = HashMap::new();
+    if count_steps(project, &mut counts) > MAX_STEPS {
         let document = &project.document;
-        let message = format!("with all pipelines that it calls it has more than {MAX_STEPS} steps");
-        let problem = Diagnostic::error(Code::TooDeep, message).at(&document.file, document.spans.value("/name"));
-        found.push(problem.help("let pipelines call fewer others"));
+        let message = format!("the pipeline has more than {MAX_STEPS} steps, including the steps of called pipelines");
+        let problem =
+            Diagnostic::error(Code::StepsTooDeep, message).with_span(&document.file, document.spans.value("/name"));
+        problems.push(problem.with_help("reduce the number of called pipelines"));
     }
-    for (pointer, step) in places(&project.pipeline) {
-        let one = KindCheck { project, pointer: &pointer, step };
-        one.kind(&mut found);
-        one.writes(&mut found);
+    for (pointer, step) in steps_with_pointers(&project.pipeline) {
+        let step_check = StepCheck { project, pointer: &pointer, step };
+        step_check.check_kind(&mut problems);
+        step_check.check_parallel_writes(&mut problems);
     }
-    found
+    problems
 }
 
-/// How many steps a pipeline has, including those of the pipelines that it calls, added once for each call; saturates.
-/// `known` holds the counts of files that were counted already.
-fn expanded<'a>(project: &'a Project, known: &mut HashMap<&'a str, usize>) -> usize {
+/// Counts the steps of a pipeline and of the pipelines that it calls, once for each call; saturates. `counts` caches
+/// the result for each file.
+fn count_steps<'a>(project: &'a Project, counts: &mut HashMap<&'a str, usize>) -> usize {
     let file = project.document.file.path.as_str();
-    if let Some(count) = known.get(file) {
+    if let Some(count) = counts.get(file) {
         return *count;
     }
     let mut count = 0_usize;
     for step in project.pipeline.all_steps() {
         count = count.saturating_add(1);
-        if let Some(StepAction::Pipeline(name)) = step.kind()
-            && let Some(called) = project.called.get(name)
+        if let Some(StepAction::Pipeline(name)) = step.action()
+            && let Some(called) = project.called_projects.get(name)
         {
-            count = count.saturating_add(expanded(called, known));
+            count = count.saturating_add(count_steps(called, counts));
         }
     }
-    known.insert(file, count);
+    counts.insert(file, count);
     count
 }
 
-struct KindCheck<'a> {
+struct StepCheck<'a> {
     project: &'a Project,
     pointer: &'a str,
     step: &'a Step,
 }
 
-impl KindCheck<'_> {
+impl StepCheck<'_> {
     fn has(&self, key: &str) -> bool {
-        self.project.document.spans.has(&child(self.pointer, key))
+        self.project.document.spans.contains(&child_pointer(self.pointer, key))
     }
 
     fn at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
         let document = &self.project.document;
-        Diagnostic::error(code, message).at(&document.file, document.spans.key(&child(self.pointer, key)))
+        Diagnostic::error(code, message)
+            .with_span(&document.file, document.spans.key(&child_pointer(self.pointer, key)))
     }
 
     fn at_step(&self, code: Code, message: String) -> Diagnostic {
         let document = &self.project.document;
-        let id = child(self.pointer, "id");
-        Diagnostic::error(code, message).at(&document.file, document.spans.value(&id))
+        let id = child_pointer(self.pointer, "id");
+        Diagnostic::error(code, message).with_span(&document.file, document.spans.value(&id))
     }
 
-    fn kind(&self, found: &mut Vec<Diagnostic>) {
+    fn check_kind(&self, problems: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
-        let kinds: Vec<&str> = KINDS.iter().copied().filter(|key| self.has(key)).collect();
+        let kinds: Vec<&str> = STEP_KINDS.iter().copied().filter(|key| self.has(key)).collect();
         let [kind] = kinds.as_slice() else {
-            found.push(match kinds.as_slice() {
+            problems.push(match kinds.as_slice() {
                 [] => self
-                    .at_step(Code::WrongKind, format!("step `{id}` does not say what it does"))
-                    .help(format!("give it one of {}", list(KINDS))),
+                    .at_step(Code::WrongStepKind, format!("step `{id}` has no kind"))
+                    .with_help(format!("add one of {}", quoted_list(STEP_KINDS))),
                 [first, second, ..] => self
-                    .at_key(Code::WrongKind, format!("step `{id}` has both `{first}` and `{second}`"), second)
-                    .help("a step is one thing; make two steps of it"),
+                    .at_key(Code::WrongStepKind, format!("step `{id}` has both `{first}` and `{second}`"), second)
+                    .with_help("a step has exactly one kind; split it into two steps"),
                 [_] => return,
             });
             return;
         };
-        for (key, of) in KEYS {
-            if self.has(key) && !of.contains(kind) {
+        for (key, supported_kinds) in SUPPORTED_KINDS_BY_KEY {
+            if self.has(key) && !supported_kinds.contains(kind) {
                 let problem =
-                    self.at_key(Code::KeyOfOtherKind, format!("`{key}` means nothing to a `{kind}` step"), key);
-                found.push(problem.help(format!("it belongs to steps with {}", list(of))));
+                    self.at_key(Code::KeyNotApplicable, format!("`{key}` is not supported by `{kind}` steps"), key);
+                problems
+                    .push(problem.with_help(format!("only steps with {} support it", quoted_list(supported_kinds))));
             }
         }
-        self.needs(kind, found);
-        // Each nesting level adds one numeric part to the pointer; the empty part at its start counts as numeric too.
-        // `==` reports only the first level that is too deep.
-        let depth = self.pointer.split('/').filter(|part| part.bytes().all(|b| b.is_ascii_digit())).count();
-        if depth == MAX_DEPTH + 2 {
+        self.check_dependent_keys(kind, problems);
+        // Each nesting level adds one numeric segment to the pointer. Only steps exactly one level too deep are
+        // reported, not those inside them.
+        let is_index = |segment: &&str| !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
+        let depth = self.pointer.split('/').filter(is_index).count();
+        if depth == MAX_DEPTH + 1 {
             let message = format!("steps are nested deeper than {MAX_DEPTH} levels");
-            found.push(self.at_step(Code::TooDeep, message));
+            problems.push(self.at_step(Code::StepsTooDeep, message));
         }
     }
 
     /// Reports missing keys that the kind requires, and keys that require another one.
-    fn needs(&self, kind: &str, found: &mut Vec<Diagnostic>) {
+    fn check_dependent_keys(&self, kind: &str, problems: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if kind == "agent" {
             for key in ["prompt", "output"] {
@@ -135,83 +139,93 @@ impl KindCheck<'_> {
                     let document = &self.project.document;
                     let problem = Diagnostic::error(Code::MissingKey, message);
                     let help = if key == "prompt" {
-                        "`prompt`: the system prompt of an agent: a file in `prompts/`"
+                        "add `prompt`: the file in `prompts/` that contains the agent's system prompt"
                     } else {
-                        "`output`: the artifact that the step produces: `workspace/<output>.json`"
+                        "add `output`: the name of the artifact that the step produces, in `workspace/<output>.json`"
                     };
-                    found.push(problem.at(&document.file, document.spans.value(self.pointer)).help(help));
+                    problems
+                        .push(problem.with_span(&document.file, document.spans.value(self.pointer)).with_help(help));
                 }
             }
         }
-        let groups = matches!(kind, "parallel" | "repeat" | "steps");
-        if groups && self.has("output") && self.step.for_each.is_none() {
+        let is_group = matches!(kind, "parallel" | "repeat" | "steps");
+        if is_group && self.has("output") && self.step.for_each.is_none() {
             let problem =
-                self.at_key(Code::KeyOfOtherKind, format!("a `{kind}` step has no `output` of its own"), "output");
-            found
-                .push(problem.help("its steps' outputs can be read after it; with `for_each` it has the list of them"));
+                self.at_key(Code::KeyNotApplicable, format!("a `{kind}` step has no `output` of its own"), "output");
+            problems.push(problem.with_help(
+                "later steps can read the outputs of the steps inside it; only with `for_each` does it have an output: \
+                 the list of its items' results",
+            ));
         }
         if self.has("max_parallel") && self.step.for_each.is_none() && kind != "parallel" {
             let problem = self.at_key(
-                Code::KeyOfOtherKind,
-                "`max_parallel` means nothing without `for_each` or `parallel`".to_owned(),
+                Code::KeyNotApplicable,
+                "`max_parallel` has no effect without `for_each` or `parallel`".to_owned(),
                 "max_parallel",
             );
-            found.push(problem.help("give the step a list to run over: `for_each: …`"));
+            problems.push(problem.with_help("add a list to map over: `for_each: …`"));
         }
         if self.has("schema") && self.step.output.is_none() {
             let problem =
-                self.at_key(Code::KeyOfOtherKind, "`schema` means nothing without an `output`".to_owned(), "schema");
-            found.push(problem.help("name the artifact: `output: …`"));
+                self.at_key(Code::KeyNotApplicable, "`schema` has no effect without an `output`".to_owned(), "schema");
+            problems.push(problem.with_help("name the artifact: `output: …`"));
         }
     }
 
-    /// Reports steps that could write the workspace in parallel.
-    fn writes(&self, found: &mut Vec<Diagnostic>) {
+    /// Reports steps that could write to the workspace at the same time.
+    fn check_parallel_writes(&self, problems: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
-        if self.step.for_each.is_some() && self.step.max_parallel != Some(1) && self.writer(self.step).is_some() {
-            let message = format!("items of step `{id}` could write the workspace at once");
-            let problem = self.at_key(Code::WritesAtOnce, message, "for_each");
-            found.push(problem.help(
-                "let them run one after another: `max_parallel: 1`, or say `access: read` if nothing is written",
+        if self.step.for_each.is_some() && self.step.max_parallel != Some(1) && self.find_writer(self.step).is_some() {
+            let message = format!("items of step `{id}` could write to the workspace at the same time");
+            let problem = self.at_key(Code::ConcurrentWrites, message, "for_each");
+            problems.push(problem.with_help(
+                "run them one after another with `max_parallel: 1`, or set `access: read` if they write nothing",
             ));
         }
-        let Some(StepAction::Parallel(steps)) = self.step.kind() else { return };
+        let Some(StepAction::Parallel(steps)) = self.step.action() else { return };
         let writers: Vec<(usize, &Step)> =
-            steps.iter().enumerate().filter_map(|(index, step)| Some((index, self.writer(step)?))).collect();
-        if let [(_, first), (second, other), ..] = writers.as_slice() {
-            let message = format!("steps `{}` and `{}` could write the workspace at once", first.id, other.id);
+            steps.iter().enumerate().filter_map(|(index, step)| Some((index, self.find_writer(step)?))).collect();
+        if let [(_, first_step), (second_index, second_step), ..] = writers.as_slice() {
+            let message = format!(
+                "steps `{}` and `{}` could write to the workspace at the same time",
+                first_step.id, second_step.id
+            );
             let document = &self.project.document;
-            let place = child(&format!("{}/parallel/{second}", self.pointer), "id");
-            let problem =
-                Diagnostic::error(Code::WritesAtOnce, message).at(&document.file, document.spans.value(&place));
-            found.push(problem.help("let one run after the other, or say `access: read` if it writes nothing"));
+            let id_pointer = child_pointer(&format!("{}/parallel/{second_index}", self.pointer), "id");
+            let problem = Diagnostic::error(Code::ConcurrentWrites, message)
+                .with_span(&document.file, document.spans.value(&id_pointer));
+            problems.push(
+                problem.with_help("run one after the other, or set `access: read` for a step that writes nothing"),
+            );
         }
     }
 
-    /// The first step that writes the workspace: this one or one inside it.
-    fn writer<'s>(&self, step: &'s Step) -> Option<&'s Step> {
-        let mut found = None;
+    /// The first step that writes to the workspace: this one or one inside it.
+    fn find_writer<'s>(&self, step: &'s Step) -> Option<&'s Step> {
+        let mut first_writer = None;
         step.walk(&mut |inner| {
-            let called = match inner.kind() {
-                Some(StepAction::Pipeline(file)) => self.project.called.get(file).is_some_and(|called| writes(called)),
+            let is_writer = match inner.action() {
+                Some(StepAction::Pipeline(file)) => {
+                    self.project.called_projects.get(file).is_some_and(|called| writes_workspace(called))
+                }
                 _ => inner.effective_access(&self.project.pipeline.agents) == Access::Write,
             };
-            if called && found.is_none() {
-                found = Some(inner);
+            if is_writer && first_writer.is_none() {
+                first_writer = Some(inner);
             }
         });
-        found
+        first_writer
     }
 }
 
-/// Whether a pipeline writes the workspace, itself or through a pipeline that it calls.
-fn writes(project: &Project) -> bool {
-    project.with_called().iter().any(|project| {
+/// Whether a pipeline writes to the workspace, itself or through a pipeline that it calls.
+fn writes_workspace(project: &Project) -> bool {
+    project.with_called_projects().iter().any(|project| {
         let agents = &project.pipeline.agents;
         project.pipeline.all_steps().iter().any(|step| step.effective_access(agents) == Access::Write)
     })
 }
 
-fn list(names: &[&str]) -> String {
+fn quoted_list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -1,11 +1,14 @@
 //! Static checks of a loaded project: do its parts fit together?
 //!
-//! Each file checks one concern. All checks run, and everything that they find is reported. A project that passes does
-//! not fail at run time for a reason that its files could have shown. Checks read files only through `config`, and
-//! start no processes.
+//! Each file checks one concern. All checks run, and orch reports all their findings. A project that passes does not
+//! fail at run time for a reason that its files could have shown. Checks read files only through `config`, and start no
+//! processes.
 
 mod agents;
+mod all_of;
 mod case;
+mod cli_agent_usage;
+mod cli_agents;
 mod contradictions;
 mod endpoints;
 mod facts;
@@ -13,62 +16,61 @@ mod file;
 mod filters;
 mod flow;
 mod infer;
-mod joined;
 mod kinds;
-mod members;
 mod models;
 mod names;
 mod narrow;
 mod operators;
 mod placeholders;
 mod probe;
-mod program_usage;
-mod programs;
 mod properties;
 mod schemas;
 mod scope;
 mod sites;
 mod statements;
 mod texts;
+mod type_members;
 mod types;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
-pub use self::models::models;
-pub use self::probe::{MARK, NameOrigin, ProbedText, Sight, VisibleName, look, visible};
+pub use self::models::named_models;
+pub use self::probe::{
+    COMPLETION_MARK, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
+};
 use self::sites::Sites;
 pub use self::texts::check_prompt;
 use crate::config::Project;
-use crate::diagnostic::{Diagnostic, sort};
+use crate::diagnostic::{Diagnostic, sort_and_dedup};
 
-/// Everything in a project that is wrong or probably unintended, sorted by file and position.
+/// Checks a project and the pipelines that it calls. Returns all findings, sorted by file and position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for (place, project) in project.with_called().into_iter().enumerate() {
-        let new = one(project);
-        if place == 0 {
-            found = new;
+    let mut problems = Vec::new();
+    for (index, project) in project.with_called_projects().into_iter().enumerate() {
+        let findings = check_pipeline(project);
+        if index == 0 {
+            problems = findings;
         } else {
-            // Called pipelines share prompts, schemas and settings with their callers, which would be reported twice.
-            found.extend(new.into_iter().filter(|problem| !found.contains(problem)).collect::<Vec<_>>());
+            // Called pipelines share prompts, schemas and settings with their callers. Report each finding only once.
+            problems.extend(findings.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
         }
     }
-    sort(&mut found);
-    found
+    sort_and_dedup(&mut problems);
+    problems
 }
 
-/// The findings about one pipeline and the files that it names.
-fn one(project: &Project) -> Vec<Diagnostic> {
-    let sites = Sites::of(project);
-    let mut found = project.problems.clone();
-    found.extend(kinds::check(project));
-    found.extend(names::check(project));
-    found.extend(agents::check(project));
-    found.extend(models::check(project));
-    found.extend(programs::check(project));
-    found.extend(endpoints::check(project));
-    found.extend(flow::check(project, &sites));
-    found.extend(schemas::check(project));
-    found.extend(texts::check(project, &sites));
-    found
+/// Checks one pipeline and the files that it names.
+fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
+    let sites = Sites::from_project(project);
+    let mut problems = project.problems.clone();
+    problems.extend(kinds::check(project));
+    problems.extend(names::check(project));
+    problems.extend(agents::check(project));
+    problems.extend(models::check(project));
+    problems.extend(cli_agents::check(project));
+    problems.extend(endpoints::check(project));
+    problems.extend(flow::check(project, &sites));
+    problems.extend(schemas::check(project));
+    problems.extend(texts::check(project, &sites));
+    problems
 }

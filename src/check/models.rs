@@ -1,195 +1,207 @@
-//! Checks what is known about models before a run: whether a prompt fits the context window, whether a price is known,
-//! and whether a parameter has an effect.
+//! Checks the use of models: whether a prompt fits the context window, whether a price is known, and whether a
+//! parameter has an effect.
 //!
-//! Nothing is reported about a name that the files alone do not resolve, such as `auto` without a default model.
+//! Reports nothing about a name that the files alone do not resolve, such as `auto` without a default model.
 
 use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::parse;
 
-use super::program_usage;
+use super::cli_agent_usage;
 use crate::catalog;
-use crate::config::{DialectSetting, Project, child, item, places};
+use crate::config::{DialectSetting, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::agent::MAX_OUTPUT_TOKENS;
+use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::name::{BUILT_IN, LOCAL, longest_reply, resolve_name};
+use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
 use crate::model::{ModelRef, Step, Usage};
-use crate::template::syntax;
+use crate::template::template_syntax;
 
-/// A token has at most about this many bytes, which gives a lower bound of tokens. Prose has about four.
-const BYTES_PER_TOKEN: usize = 5;
+/// The maximum number of bytes of a token, for a lower bound of tokens. Prose has about four bytes per token.
+const MAX_BYTES_PER_TOKEN: usize = 5;
 
-/// How many includes of a prompt are followed, and how many levels deep.
-const INCLUDES: usize = 500;
-const DEPTH: usize = 16;
+/// The maximum number of includes of a prompt to follow.
+const MAX_INCLUDES: usize = 500;
+/// The maximum depth of includes to follow.
+const MAX_INCLUDE_DEPTH: usize = 16;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let steps = places(&project.pipeline);
-    let strict =
-        StrictLimits::of(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    found.extend(program_usage::check(project, &steps));
-    for (at, step) in &steps {
-        for (pointer, name) in asked(project, at, step) {
-            let Some(model) = resolved(project, &name) else { continue };
-            found.extend(window(project, at, step, &model));
-            found.extend(if strict.holds(at) { price(project, &pointer, &model) } else { None });
+    let mut problems = Vec::new();
+    let steps = steps_with_pointers(&project.pipeline);
+    let usd_limited_steps =
+        BudgetedSteps::new(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    problems.extend(cli_agent_usage::check(project, &steps));
+    for (pointer, step) in &steps {
+        for (model_pointer, name) in step_models(project, pointer, step) {
+            let Some(model) = resolve_model(project, &name) else { continue };
+            problems.extend(check_window(project, pointer, step, &model));
+            problems.extend(if usd_limited_steps.contains(pointer) {
+                check_price(project, &model_pointer, &model)
+            } else {
+                None
+            });
         }
     }
-    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.kind().is_none()) {
-        let model = resolved(project, &agent.model);
-        found.extend(model.and_then(|model| temperature(project, name, agent.temperature?, &model)));
+    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none()) {
+        let model = resolve_model(project, &agent.model);
+        problems.extend(model.and_then(|model| check_temperature(project, name, agent.temperature?, &model)));
     }
-    let mut told = BTreeSet::new();
-    found.retain(|problem| told.insert((problem.code.as_str(), problem.message.clone())));
-    found
+    let mut reported = BTreeSet::new();
+    problems.retain(|problem| reported.insert((problem.code.as_str(), problem.message.clone())));
+    problems
 }
 
-/// The models that a project's files name, including those of called pipelines. Leaves out `auto` without a default
-/// model, and `local`, which are resolved only when orch runs.
-pub fn models(project: &Project) -> BTreeSet<ModelRef> {
-    let mut found = BTreeSet::new();
-    for project in project.with_called() {
-        let steps = places(&project.pipeline).into_iter().flat_map(|(at, step)| asked(project, &at, step));
-        found.extend(steps.filter_map(|(_, name)| resolved(project, &name)));
+/// The models that a project's files name, including called pipelines. Omits `auto` without a default model, and
+/// `local`, which orch resolves only at run time.
+pub fn named_models(project: &Project) -> BTreeSet<ModelRef> {
+    let mut models = BTreeSet::new();
+    for project in project.with_called_projects() {
+        let names = steps_with_pointers(&project.pipeline)
+            .into_iter()
+            .flat_map(|(pointer, step)| step_models(project, &pointer, step));
+        models.extend(names.filter_map(|(_, name)| resolve_model(project, &name)));
     }
-    found
+    models
 }
 
-/// The models that a step may call: the pointer to each name, and the name.
-fn asked(project: &Project, at: &str, step: &Step) -> Vec<(String, String)> {
+/// The models that a step may call: the pointer of each name, and the name.
+fn step_models(project: &Project, step_pointer: &str, step: &Step) -> Vec<(String, String)> {
     let Some(name) = &step.agent else { return Vec::new() };
-    let agent = project.pipeline.agents.get(name).filter(|agent| agent.kind().is_none());
-    let first = agent.map(|agent| (child(&child("/agents", name), "model"), agent.model.clone()));
-    let others = step.fallback.iter().enumerate();
-    let others = others.map(|(number, name)| (item(&child(at, "fallback"), number), name.clone()));
-    first.into_iter().chain(others).collect()
+    let agent = project.pipeline.agents.get(name).filter(|agent| agent.cli_kind().is_none());
+    let agent_model = agent.map(|agent| (child_pointer(&child_pointer("/agents", name), "model"), agent.model.clone()));
+    let fallbacks = step.fallback.iter().enumerate();
+    let fallbacks =
+        fallbacks.map(|(index, name)| (item_pointer(&child_pointer(step_pointer, "fallback"), index), name.clone()));
+    agent_model.into_iter().chain(fallbacks).collect()
 }
 
-/// The model that a name stands for, if the files alone determine it.
-fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
+/// Resolves the name of a model, if the files alone determine it.
+fn resolve_model(project: &Project, name: &str) -> Option<ModelRef> {
     let settings = &project.settings;
     let name = match (name, &settings.defaults.model) {
         ("auto", Some(model)) => model.as_str(),
         (name, _) => name,
     };
     let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-    let providers: Vec<String> = BUILT_IN
+    let providers: Vec<String> = BUILT_IN_PROVIDERS
         .iter()
-        .chain([&LOCAL])
+        .chain([&LOCAL_PROVIDER])
         .map(|name| (*name).to_owned())
         .chain(settings.providers.keys().cloned())
         .collect();
-    // `local` without a model leaves the model empty here, because the choice is made when orch runs, not in the files.
+    // `local` without a model leaves the model empty here, because orch chooses it at run time.
     resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
 }
 
-pub(super) fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
+pub(super) fn value_span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
     project.document.spans.value(pointer)
 }
 
-/// Reports a prompt that exceeds the model's context window whatever values it is rendered with.
-fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
-    let window = project.settings.window(model).or_else(|| catalog::window(model))?;
+/// Warns about a prompt that exceeds the model's context window with any values.
+fn check_window(project: &Project, step_pointer: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
+    let window = project.settings.context_window(model).or_else(|| catalog::context_window(model))?;
     let prompt = step.prompt.as_ref()?;
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
     let defaults = &project.settings.defaults;
-    let reply = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(MAX_OUTPUT_TOKENS);
-    let reply = longest_reply(model, reply);
+    let reply_tokens = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
+    let reply_tokens = max_reply_tokens(model, reply_tokens);
     let text = project.prompts.get(prompt)?;
-    let mut includes = INCLUDES;
-    let mut size = |text: &str| always(project, text, &mut includes, 0);
-    let message = step.message.as_deref().map_or(0, &mut size);
-    let tokens = u64::try_from((size(&text.text) + message) / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
-    if tokens.saturating_add(u64::from(reply)) <= window {
+    let mut remaining_includes = MAX_INCLUDES;
+    let mut min_bytes = |text: &str| min_rendered_bytes(project, text, &mut remaining_includes, 0);
+    let message = step.message.as_deref().map_or(0, &mut min_bytes);
+    let tokens = u64::try_from((min_bytes(&text.text) + message) / MAX_BYTES_PER_TOKEN).unwrap_or(u64::MAX);
+    if tokens.saturating_add(u64::from(reply_tokens)) <= window {
         return None;
     }
     let message = format!(
-        "`{prompt}` has at least {tokens} tokens, and with a reply of up to {reply} that is more than the {window} of `{model}`"
+        "`{prompt}` has at least {tokens} tokens; with a reply of up to {reply_tokens}, \
+         that exceeds the context window of `{model}` ({window})"
     );
-    let problem = Diagnostic::warning(Code::TooLongForModel, message)
-        .at(&project.document.file, span(project, &child(at, "prompt")));
-    Some(problem.help("shorten the prompt, lower `max_output_tokens`, or take a model with a larger context"))
+    let problem = Diagnostic::warning(Code::ContextWindowExceeded, message)
+        .with_span(&project.document.file, value_span(project, &child_pointer(step_pointer, "prompt")));
+    Some(problem.with_help("shorten the prompt, lower `max_output_tokens`, or use a model with a larger context"))
 }
 
-/// How many bytes a template renders to at least, whatever its values are.
-fn always(project: &Project, text: &str, left: &mut usize, depth: usize) -> usize {
-    let Ok(Stmt::Template(template)) = parse(text, "", syntax()) else { return 0 };
-    let raw = template.children.iter().map(|statement| match statement {
+/// The minimum number of bytes to which a template renders with any values.
+fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut usize, depth: usize) -> usize {
+    let Ok(Stmt::Template(template)) = parse(text, "", template_syntax()) else { return 0 };
+    let sizes = template.children.iter().map(|statement| match statement {
         Stmt::EmitRaw(raw) => raw.raw.len(),
-        // Bounded, because includes can multiply and form cycles. An include that is not followed only lowers the
-        // minimum.
-        Stmt::Include(include) if *left > 0 && depth < DEPTH => {
-            *left -= 1;
+        // Bounded, because includes can multiply and form cycles. To skip an include only lowers the minimum.
+        Stmt::Include(include) if *remaining_includes > 0 && depth < MAX_INCLUDE_DEPTH => {
+            *remaining_includes -= 1;
             let name = match &include.name {
                 Expr::Const(name) => name.value.as_str(),
                 _ => None,
             };
             let file = name.and_then(|name| project.prompts.get(name));
-            file.map_or(0, |file| always(project, &file.text, &mut *left, depth + 1))
+            file.map_or(0, |file| min_rendered_bytes(project, &file.text, &mut *remaining_includes, depth + 1))
         }
         _ => 0,
     });
-    raw.sum()
+    sizes.sum()
 }
 
-/// Reports a model without a known price where a budget limits money: orch refuses to start such a run.
-fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
-    let one = Usage { input: 1, output: 1, ..Usage::default() };
-    if project.settings.prices(model).is_some() || catalog::cost(model, &one).is_some() {
+/// Warns about a model without a known price under a budget that limits money: orch refuses to start such a run.
+fn check_price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
+    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
+    if project.settings.entry_with_prices(model).is_some() || catalog::cost(model, &sample_usage).is_some() {
         return None;
     }
-    let message = format!("`{model}` has no known price, and there is a budget in dollars");
-    let problem = Diagnostic::warning(Code::NoPrice, message).at(&project.document.file, span(project, pointer));
-    Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
+    let message = format!("`{model}` has no known price, and a budget limits dollars");
+    let problem = Diagnostic::warning(Code::UnknownPrice, message)
+        .with_span(&project.document.file, value_span(project, pointer));
+    Some(problem.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
 }
 
-/// Where budgets apply that have a given property, such as a limit in dollars.
-pub(super) struct StrictLimits<'a> {
-    /// Whether the run's own budget has it, so that it applies to every step.
+/// The steps to which budgets with some property apply, such as a limit in dollars.
+pub(super) struct BudgetedSteps<'a> {
+    /// Whether the run's own budget has the property, so that it applies to every step.
     run: bool,
-    /// The pointers of the steps whose own budget has it.
+    /// The pointers of the steps whose own budget has the property.
     steps: Vec<&'a str>,
 }
 
-impl<'a> StrictLimits<'a> {
-    pub(super) fn of(project: &Project, steps: &'a [(String, &Step)], refuses: fn(&Budget) -> bool) -> Self {
-        let own = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(refuses));
-        let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
-        Self { run: run.is_some_and(refuses), steps: own.map(|(at, _)| at.as_str()).collect() }
+impl<'a> BudgetedSteps<'a> {
+    pub(super) fn new(project: &Project, steps: &'a [(String, &Step)], has_property: fn(&Budget) -> bool) -> Self {
+        let steps_with_budget = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(has_property));
+        let run_budget = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
+        let steps = steps_with_budget.map(|(pointer, _)| pointer.as_str()).collect();
+        Self { run: run_budget.is_some_and(has_property), steps }
     }
 
-    /// Whether such a budget applies to the step at this pointer: that of the run, of the step, or of a group around
-    /// it.
-    pub(super) fn holds(&self, at: &str) -> bool {
-        let around =
-            |outer: &&str| at.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.run || self.steps.iter().any(around)
+    /// Whether such a budget applies to the step at this pointer: the budget of the run, of the step, or of an
+    /// enclosing group.
+    pub(super) fn contains(&self, pointer: &str) -> bool {
+        let encloses = |ancestor: &&str| {
+            pointer.strip_prefix(*ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
+        };
+        self.run || self.steps.iter().any(encloses)
     }
 }
 
-/// Reports a temperature that the model refuses, or that orch never sends to it.
-fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
-    let declared = project.settings.providers.get(&model.provider);
-    let own_server = declared.is_some_and(|provider| provider.base_url.is_some());
-    let speaks = |name: &str, dialect| declared.map_or(model.provider == name, |provider| provider.dialect == dialect);
-    let is_anthropic = speaks("anthropic", DialectSetting::Anthropic);
-    let own = match model.provider.as_str() {
-        "openai" => !own_server && catalog::reasons(&model.model),
-        _ if is_anthropic => catalog::claude_has_own_temperature(&model.model),
-        _ => speaks("gemini", DialectSetting::Gemini) && catalog::gemini_has_own_temperature(&model.model),
+/// Reports a temperature that the model refuses, or that orch does not send to it.
+fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
+    let provider_settings = project.settings.providers.get(&model.provider);
+    let has_custom_server = provider_settings.is_some_and(|provider| provider.base_url.is_some());
+    let uses_dialect =
+        |name: &str, dialect| provider_settings.map_or(model.provider == name, |provider| provider.dialect == dialect);
+    let is_anthropic = uses_dialect("anthropic", DialectSetting::Anthropic);
+    let has_own_temperature = match model.provider.as_str() {
+        "openai" => !has_custom_server && catalog::is_openai_reasoning_model(&model.model),
+        _ if is_anthropic => catalog::claude_has_fixed_temperature(&model.model),
+        _ => uses_dialect("gemini", DialectSetting::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
     };
-    let pointer = child(&child("/agents", agent), "temperature");
-    let problem = if own {
-        let message = format!("`{model}` has a temperature of its own: this one is not sent");
-        Diagnostic::warning(Code::Parameter, message).help("leave `temperature` out")
+    let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
+    let problem = if has_own_temperature {
+        let message = format!("`{model}` has a fixed temperature: orch does not send this one");
+        Diagnostic::warning(Code::UnsupportedParameter, message).with_help("remove `temperature`")
     } else if is_anthropic && temperature > 1.0 {
-        let message = format!("`{model}` takes a temperature from 0 to 1, not {temperature}");
-        Diagnostic::error(Code::Parameter, message).help("write a number from 0 to 1")
+        let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
+        Diagnostic::error(Code::UnsupportedParameter, message).with_help("write a number from 0 to 1")
     } else {
         return None;
     };
-    Some(problem.at(&project.document.file, span(project, &pointer)))
+    Some(problem.with_span(&project.document.file, value_span(project, &pointer)))
 }

@@ -1,64 +1,61 @@
-//! Narrows types: what remains of a value's type after conditions have shown facts about it.
+//! Narrows the type of a value by the facts that conditions have shown about it.
 
 use super::infer::Checker;
 use super::scope::{KnownValue, PathFact, TypeScope};
 use super::types::{Property, Type, union};
 
 impl<'a> Checker<'a> {
-    /// A value, narrowed by what conditions have shown about its path.
-    pub(super) fn narrowed(
-        &self,
-        known: KnownValue<'a>,
-        path: Option<&String>,
-        scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    /// Narrows a value by the facts that conditions have shown about its path.
+    pub(super) fn narrow(&self, known: KnownValue<'a>, path: Option<&String>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let Some(path) = path else { return known };
-        let maybe = known.maybe && !scope.knows(Some(path), &PathFact::Defined);
-        let mut ty = if scope.knows(Some(path), &PathFact::NotNull) { known.ty.without_null() } else { known.ty };
-        for (name, fact) in scope.shown(path) {
-            ty = self.only(&ty, name, fact);
+        let may_be_undefined = known.may_be_undefined && !scope.has_fact(Some(path), &PathFact::Defined);
+        let mut ty = if scope.has_fact(Some(path), &PathFact::NotNull) { known.ty.without_null() } else { known.ty };
+        for (name, fact) in scope.type_facts(path) {
+            ty = self.narrow_union(&ty, name, fact);
         }
-        KnownValue { ty, maybe, unnamed: known.unnamed }
+        KnownValue { ty, may_be_undefined, schema_names: known.schema_names }
     }
 
-    /// The branches of a union that are compatible with a fact. All of them if none is, since then the condition is the
-    /// mistake, not the value.
-    fn only(&self, ty: &Type<'a>, name: &str, fact: &PathFact) -> Type<'a> {
-        let Type::Union(all) = ty else { return ty.clone() };
-        let kept: Vec<Type<'a>> = all.iter().filter(|branch| self.fits(branch, name, fact)).cloned().collect();
-        if kept.is_empty() { ty.clone() } else { union(kept) }
+    /// Keeps the branches of a union that are compatible with a fact. Keeps all of them if none is, since then the
+    /// condition is the mistake, not the value.
+    fn narrow_union(&self, ty: &Type<'a>, name: &str, fact: &PathFact) -> Type<'a> {
+        let Type::Union(branches) = ty else { return ty.clone() };
+        let compatible: Vec<Type<'a>> =
+            branches.iter().filter(|branch| self.is_compatible(branch, name, fact)).cloned().collect();
+        if compatible.is_empty() { ty.clone() } else { union(compatible) }
     }
 
-    fn fits(&self, branch: &Type<'a>, name: &str, fact: &PathFact) -> bool {
+    fn is_compatible(&self, branch: &Type<'a>, name: &str, fact: &PathFact) -> bool {
         match fact {
-            PathFact::Kinds(kinds, holds) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *holds),
-            PathFact::Among(texts, true) => {
-                self.texts(branch, name).is_none_or(|all| all.iter().any(|text| held(texts, text)))
-            }
-            PathFact::Among(texts, false) => {
-                self.texts(branch, name).is_none_or(|all| all.is_empty() || !all.iter().all(|text| held(texts, text)))
-            }
-            PathFact::Defined | PathFact::NotNull | PathFact::True | PathFact::AtLeast(_) => true,
+            PathFact::Kinds(kinds, expected) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *expected),
+            PathFact::OneOf(strings, true) => self
+                .possible_strings(branch, name)
+                .is_none_or(|possible| possible.iter().any(|string| contains(strings, string))),
+            PathFact::OneOf(strings, false) => self
+                .possible_strings(branch, name)
+                .is_none_or(|possible| possible.is_empty() || !possible.iter().all(|string| contains(strings, string))),
+            PathFact::Defined | PathFact::NotNull | PathFact::True | PathFact::MinItems(_) => true,
         }
     }
 
-    /// The strings that a value can have under a dotted name; empty if it never has anything there, `None` if they are
-    /// not known.
-    fn texts(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
-        let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
-        let inner = match self.schemas.property(ty, first)? {
+    /// The strings that a value can have under a dotted name; empty if it never has a value there, `None` if they are
+    /// unknown.
+    fn possible_strings(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
+        let (first, remaining) =
+            name.split_once('.').map_or((name, None), |(first, remaining)| (first, Some(remaining)));
+        let property = match self.schemas.property(ty, first)? {
             Property::Present(ty) => ty,
             Property::Optional(_) | Property::Open(_) => return None,
             Property::Absent(_) => return Some(Vec::new()),
         };
-        match (rest, inner) {
-            (Some(rest), inner) => self.texts(&inner, rest),
-            (None, Type::Text(Some(texts))) => Some(texts),
+        match (remaining, property) {
+            (Some(remaining), property) => self.possible_strings(&property, remaining),
+            (None, Type::Text(Some(strings))) => Some(strings),
             (None, _) => None,
         }
     }
 }
 
-fn held(texts: &[String], text: &str) -> bool {
-    texts.iter().any(|held| held == text)
+fn contains(strings: &[String], string: &str) -> bool {
+    strings.iter().any(|candidate| candidate == string)
 }

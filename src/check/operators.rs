@@ -6,9 +6,9 @@ use super::infer::Checker;
 use super::scope::{KnownValue, TypeScope};
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
-use crate::template::extent;
+use crate::template::expr_range;
 
-/// What a comparison checks.
+/// The kind of a comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Equal,
@@ -18,139 +18,183 @@ enum Comparison {
 
 impl<'a> Checker<'a> {
     /// Infers an operator other than `and` and `or`.
-    pub(super) fn operator(
+    pub(super) fn infer_operator(
         &mut self,
         op: BinOpKind,
         left: &Expr<'a>,
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
     ) -> KnownValue<'a> {
-        let (a, b) = (self.value(left, scope).ty, self.value(right, scope).ty);
-        let asks = match op {
+        let (a, b) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
+        let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
-            BinOpKind::Concat => return KnownValue::is(Type::Text(None)),
-            BinOpKind::Add => return self.sum(left, &a, right, &b),
-            BinOpKind::Mul => return KnownValue::is(product(&a, &b)),
+            BinOpKind::Concat => return KnownValue::defined(Type::Text(None)),
+            BinOpKind::Add => return self.infer_sum(left, &a, right, &b),
+            BinOpKind::Mul => return KnownValue::defined(infer_product(&a, &b)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
-                self.number(left, &a);
-                self.number(right, &b);
-                return KnownValue::is(Type::Number);
+                self.check_number(left, &a);
+                self.check_number(right, &b);
+                return KnownValue::defined(Type::Number);
             }
             BinOpKind::ScAnd | BinOpKind::ScOr => return KnownValue::unknown(),
         };
-        self.compare(asks, left, &a, right, &b);
-        KnownValue::is(Type::Bool)
+        self.check_comparison(comparison, left, &a, right, &b);
+        KnownValue::defined(Type::Bool)
     }
 
     /// Infers a chain of comparisons such as `1 < x < 3`.
-    pub(super) fn chain(&mut self, first: &Expr<'a>, ops: &[CompareOp<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
+    pub(super) fn infer_comparison_chain(
+        &mut self,
+        first: &Expr<'a>,
+        ops: &[CompareOp<'a>],
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         let mut left = first;
-        let mut a = self.value(left, scope).ty;
+        let mut a = self.infer_defined(left, scope).ty;
         for op in ops {
-            let b = self.value(&op.expr, scope).ty;
-            let asks = match op.op {
+            let b = self.infer_defined(&op.expr, scope).ty;
+            let comparison = match op.op {
                 CompareOpKind::Eq | CompareOpKind::Ne => Comparison::Equal,
                 CompareOpKind::Lt | CompareOpKind::Lte | CompareOpKind::Gt | CompareOpKind::Gte => Comparison::Order,
                 CompareOpKind::In | CompareOpKind::NotIn => Comparison::Contains,
             };
-            self.compare(asks, left, &a, &op.expr, &b);
+            self.check_comparison(comparison, left, &a, &op.expr, &b);
             (left, a) = (&op.expr, b);
         }
-        KnownValue::is(Type::Bool)
+        KnownValue::defined(Type::Bool)
     }
 
-    fn compare(&mut self, asks: Comparison, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
-        match asks {
-            Comparison::Contains => self.contains(left, a, right, b),
+    fn check_comparison(
+        &mut self,
+        comparison: Comparison,
+        left: &Expr<'a>,
+        a: &Type<'a>,
+        right: &Expr<'a>,
+        b: &Type<'a>,
+    ) {
+        match comparison {
+            Comparison::Contains => self.check_contains(left, a, right, b),
             Comparison::Equal => {
-                self.among(left, a, right);
-                self.among(right, b, left);
-                self.comparable(asks, left, a, right, b);
+                self.check_constant(left, a, right);
+                self.check_constant(right, b, left);
+                self.check_comparable(comparison, left, a, right, b);
             }
-            Comparison::Order => self.comparable(asks, left, a, right, b),
+            Comparison::Order => self.check_comparable(comparison, left, a, right, b),
         }
     }
 
-    /// Reports two values that can't be compared because they have no kind in common.
-    fn comparable(&mut self, asks: Comparison, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
+    /// Reports two values that can't be compared because they have no common kind.
+    fn check_comparable(
+        &mut self,
+        comparison: Comparison,
+        left: &Expr<'a>,
+        a: &Type<'a>,
+        right: &Expr<'a>,
+        b: &Type<'a>,
+    ) {
         let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return };
         if first.iter().any(|kind| second.contains(kind)) {
             return;
         }
-        let range = extent(left).start..extent(right).end;
-        let (x, y) = (self.source(left), self.source(right));
-        let is = |text: &str, ty: &Type<'a>| {
-            let words = ty.words();
-            if text.starts_with(['"', '\'']) || text == "none" { words } else { format!("`{text}`, {words},") }
+        let range = expr_range(left).start..expr_range(right).end;
+        let (left_source, right_source) = (self.source(left), self.source(right));
+        let describe = |text: &str, ty: &Type<'a>| {
+            let type_text = ty.describe();
+            if text.starts_with(['"', '\'']) || text == "none" { type_text } else { format!("`{text}`, {type_text},") }
         };
-        let null = first == [TypeKind::Null] || second == [TypeKind::Null];
-        let problem = if asks == Comparison::Equal && null {
-            let other = if first == [TypeKind::Null] { y } else { x };
-            self.warning(Code::NeverEqual, range, format!("`{other}` is never null"))
-        } else if asks == Comparison::Equal {
-            let message = format!("{} can never equal {}", is(x, a), is(y, b).trim_end_matches(','));
+        let has_null = first == [TypeKind::Null] || second == [TypeKind::Null];
+        let problem = if comparison == Comparison::Equal && has_null {
+            let compared = if first == [TypeKind::Null] { right_source } else { left_source };
+            self.warning(Code::NeverEqual, range, format!("`{compared}` is never null"))
+        } else if comparison == Comparison::Equal {
+            let message = format!(
+                "{} can never equal {}",
+                describe(left_source, a),
+                describe(right_source, b).trim_end_matches(',')
+            );
             self.error(Code::NeverEqual, range, message)
         } else {
-            let message = format!("{} cannot be ordered with {}", is(x, a), is(y, b).trim_end_matches(','));
-            self.error(Code::WrongOperand, range, message)
+            let message = format!(
+                "{} cannot be ordered with {}",
+                describe(left_source, a),
+                describe(right_source, b).trim_end_matches(',')
+            );
+            self.error(Code::UnsupportedOperation, range, message)
         };
         self.report(problem);
     }
 
-    /// Reports a comparison with a constant that is not among the few values that the other side can have.
-    fn among(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
+    /// Reports a comparison with a constant that is not one of the listed values of the other side.
+    fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
         let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
         let Some(text) = text.value.as_str() else { return };
         if allowed.contains(&text) {
             return;
         }
-        let shown: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
+        let listed: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
         let message = format!("`{}` is never `{text}`", self.source(value));
-        let problem = self.error(Code::NeverEqual, extent(constant), message);
-        let problem = problem.suggest(text, allowed.iter().copied());
-        self.report(problem.help(format!("it is one of {}", shown.join(", "))));
+        let problem = self.error(Code::NeverEqual, expr_range(constant), message);
+        let problem = problem.with_suggestion(text, allowed.iter().copied());
+        self.report(problem.with_help(format!("it is one of {}", listed.join(", "))));
     }
 
-    fn contains(&mut self, item: &Expr<'a>, ty: &Type<'a>, whole: &Expr<'a>, of: &Type<'a>) {
-        if let Expr::List(list) = whole {
-            list.items.iter().for_each(|constant| self.among(item, ty, constant));
+    fn check_contains(
+        &mut self,
+        item: &Expr<'a>,
+        item_type: &Type<'a>,
+        container: &Expr<'a>,
+        container_type: &Type<'a>,
+    ) {
+        if let Expr::List(list) = container {
+            list.items.iter().for_each(|constant| self.check_constant(item, item_type, constant));
         }
-        let element = self.schemas.items(of);
-        self.among(whole, &element, item);
-        let holds = |kind: TypeKind| matches!(kind, TypeKind::Text | TypeKind::List | TypeKind::Object);
-        self.operand(whole, of, holds, "and contains nothing", "and then contains nothing");
+        let element = self.schemas.items(container_type);
+        self.check_constant(container, &element, item);
+        let is_container = |kind: TypeKind| matches!(kind, TypeKind::Text | TypeKind::List | TypeKind::Object);
+        self.check_operand_kind(
+            container,
+            container_type,
+            is_container,
+            "so it contains nothing",
+            "so it may contain nothing",
+        );
     }
 
-    fn sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> KnownValue<'a> {
+    fn infer_sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> KnownValue<'a> {
         let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return KnownValue::unknown() };
-        let fits = |x: TypeKind, y: TypeKind| x == y && matches!(x, TypeKind::Number | TypeKind::Text | TypeKind::List);
+        let can_add =
+            |x: TypeKind, y: TypeKind| x == y && matches!(x, TypeKind::Number | TypeKind::Text | TypeKind::List);
         let pairs: Vec<(TypeKind, TypeKind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
-        if let Some((x, y)) = pairs.iter().find(|(x, y)| !fits(*x, *y)) {
-            let range = extent(left).start..extent(right).end;
-            let message = format!("`+` cannot join {} and {}", x.words(), y.words());
-            let problem = if pairs.iter().any(|(x, y)| fits(*x, *y)) {
-                self.warning(Code::WrongOperand, range, format!("{message}, as may happen here"))
+        if let Some((x, y)) = pairs.iter().find(|(x, y)| !can_add(*x, *y)) {
+            let range = expr_range(left).start..expr_range(right).end;
+            let message = format!("`+` cannot join {} and {}", x.describe(), y.describe());
+            let problem = if pairs.iter().any(|(x, y)| can_add(*x, *y)) {
+                self.warning(Code::UnsupportedOperation, range, format!("{message}, which may happen here"))
             } else {
-                self.error(Code::WrongOperand, range, message)
+                self.error(Code::UnsupportedOperation, range, message)
             };
-            let texts = *x == TypeKind::Text || *y == TypeKind::Text;
-            self.report(if texts { problem.help("`~` joins anything as text") } else { problem });
+            let has_string = *x == TypeKind::Text || *y == TypeKind::Text;
+            self.report(if has_string {
+                problem.with_help("`~` joins values of any type as strings")
+            } else {
+                problem
+            });
         }
-        KnownValue::is(match (a.kind(), b.kind()) {
+        KnownValue::defined(match (a.kind(), b.kind()) {
             (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
             (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
             (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
                 union([self.schemas.items(a), self.schemas.items(b)]).into(),
-                a.least_length() + b.least_length(),
+                a.min_length() + b.min_length(),
             ),
             (_, _) => Type::Unknown,
         })
     }
 
-    fn number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
-        self.operand(
+    fn check_number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
+        self.check_operand_kind(
             expr,
             ty,
             |kind| matches!(kind, TypeKind::Number | TypeKind::Bool),
@@ -159,29 +203,34 @@ impl<'a> Checker<'a> {
         );
     }
 
-    /// Reports an operand whose kind is never, or not always, suitable.
-    pub(super) fn operand(
+    /// Reports an operand whose kind is never, or not always, valid. The message ends with `if_certain` or
+    /// `if_possible`.
+    pub(super) fn check_operand_kind(
         &mut self,
         expr: &Expr<'a>,
         ty: &Type<'a>,
-        fits: impl Fn(TypeKind) -> bool,
-        is: &str,
-        may: &str,
+        is_valid: impl Fn(TypeKind) -> bool,
+        if_certain: &str,
+        if_possible: &str,
     ) {
         let Some(kinds) = ty.kinds() else { return };
-        let Some(wrong) = kinds.iter().find(|kind| !fits(**kind)) else { return };
-        let written = self.source(expr);
-        let (comma, at) = (if is.starts_with("and") { "" } else { "," }, extent(expr));
-        let problem = if kinds.iter().any(|kind| fits(*kind)) {
-            self.warning(Code::WrongOperand, at, format!("`{written}` may be {}{comma} {may}", wrong.words()))
+        let Some(wrong) = kinds.iter().find(|kind| !is_valid(**kind)) else { return };
+        let source = self.source(expr);
+        let range = expr_range(expr);
+        let problem = if kinds.iter().any(|kind| is_valid(*kind)) {
+            self.warning(
+                Code::UnsupportedOperation,
+                range,
+                format!("`{source}` may be {}, {if_possible}", wrong.describe()),
+            )
         } else {
-            self.error(Code::WrongOperand, at, format!("`{written}` is {}{comma} {is}", ty.words()))
+            self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_certain}", ty.describe()))
         };
         self.report(problem);
     }
 }
 
-fn product<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
+fn infer_product<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
     match (a.kind(), b.kind()) {
         (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
         (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),

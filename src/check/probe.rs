@@ -1,4 +1,4 @@
-//! Finds the names that can be written at a position of a template or expression, and what they mean there, for
+//! Lists the names that are valid at a position of a template or expression, with their types and origins, for
 //! completion and hover in editors.
 //!
 //! The caller puts the name [`MARK`] at the position, in a text that can be parsed. The checker then visits the text as
@@ -11,49 +11,49 @@ use minijinja::machinery::parse_expr;
 use serde_json::Value;
 
 use super::flow;
-use super::infer::{Checker, ExpressionPlace};
-use super::members::shown;
+use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
 use super::sites::Sites;
 use super::texts;
+use super::type_members::render_type;
 use super::types::{SchemaNode, Schemas, Type};
-use crate::config::{Document, OutputType, Project, child, output_type, places};
+use crate::config::{Document, OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::SourceFile;
 use crate::model::StepAction;
 use crate::template::inspect_expression;
 
 /// The name that marks the position.
-pub const MARK: &str = "orch_mark__";
+pub const COMPLETION_MARK: &str = "orch_mark__";
 
 /// The text that contains the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbedText<'s> {
-    /// A prompt that contains the mark. The names of every step that uses it count, also if it uses it through
+    /// A prompt that contains the mark. The result covers every step that uses the prompt, directly or through
     /// includes.
     Prompt,
     /// A text of a step.
     Step {
         /// The step's pointer, such as `/steps/0`.
         pointer: &'s str,
-        /// What is in scope in the text.
-        sight: Sight,
+        /// The scope of the text.
+        text_scope: TextScope,
     },
     /// An expression about the whole pipeline, such as `success` or one of `outputs`.
-    End,
+    Pipeline,
 }
 
-/// What is in scope in a text of a step.
+/// The scope of a text of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// What the step has in scope.
+pub enum TextScope {
+    /// The scope of the step.
     Step,
-    /// Also what a round of the loop produced, for the condition that ends the loop.
+    /// Also the artifacts of a round of the loop, for the condition that ends the loop.
     Round,
     /// Also the reply, under the name of the output, for a condition of `accept`.
     Reply,
 }
 
-/// Where a name comes from.
+/// The origin of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOrigin {
     /// An input of the run.
@@ -66,82 +66,92 @@ pub enum NameOrigin {
     Property,
 }
 
-/// A name that can be written at the position.
+/// A name that is valid at the position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisibleName {
     /// The name.
     pub name: String,
-    /// Where it comes from.
+    /// The origin of the name.
     pub origin: NameOrigin,
-    /// Its type in a few words: `string`, `list of object`.
+    /// Its type for the user, such as `string` or `list of object`.
     pub ty: String,
     /// Whether it may be absent.
-    pub maybe: bool,
+    pub may_be_absent: bool,
     /// The description from its schema.
-    pub about: Option<String>,
+    pub description: Option<String>,
     /// The file and byte range where it is declared or produced.
-    pub place: Option<(Arc<SourceFile>, Range<usize>)>,
+    pub declaration: Option<(Arc<SourceFile>, Range<usize>)>,
 }
 
-/// Every name that can be written at a position: the variables in scope, or the properties of the expression `base`.
+/// Every name that is valid at a position: the variables in scope, or the properties of the expression `base`.
 ///
 /// `text` is a template that contains the mark. For a prompt, the project must contain the marked text already.
-pub fn look(project: &Project, spot: ProbedText<'_>, text: &str, base: Option<&str>) -> Vec<VisibleName> {
-    let sites = Sites::of(project);
-    let scopes = scopes(project, &sites, spot, text);
-    let looker = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
-    let mut found: Vec<VisibleName> = Vec::new();
+pub fn visible_names(
+    project: &Project,
+    probed_text: ProbedText<'_>,
+    text: &str,
+    base: Option<&str>,
+) -> Vec<VisibleName> {
+    let sites = Sites::from_project(project);
+    let scopes = scopes_at_position(project, &sites, probed_text, text);
+    let probe = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
+    let mut names: Vec<VisibleName> = Vec::new();
     for scope in &scopes {
-        let new = match base {
-            Some(base) => looker.properties(base, scope),
-            None => looker.variables(scope),
+        let scope_names = match base {
+            Some(base) => probe.properties(base, scope),
+            None => probe.variables(scope),
         };
-        for one in new {
-            match found.iter_mut().find(|known| known.name == one.name) {
-                Some(known) if known.ty != one.ty => known.ty = joined(&known.ty, &one.ty),
+        for name in scope_names {
+            match names.iter_mut().find(|existing| existing.name == name.name) {
+                Some(existing) if existing.ty != name.ty => existing.ty = union_text(&existing.ty, &name.ty),
                 Some(_) => {}
-                None => found.push(one),
+                None => names.push(name),
             }
         }
     }
-    found
+    names
 }
 
 /// The artifacts that the step at this pointer can list in its `inputs`.
-pub fn visible(project: &Project, pointer: &str) -> Vec<VisibleName> {
-    let sites = Sites::of(project);
-    let looker = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
-    let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-    let each = site.view.artifacts.iter().map(|(name, visible)| VisibleName {
-        maybe: visible.conditional || visible.last_round,
-        ..looker.named(name, &visible.ty)
+pub fn visible_artifacts(project: &Project, pointer: &str) -> Vec<VisibleName> {
+    let sites = Sites::from_project(project);
+    let probe = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
+    let Some(site) = sites.steps.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
+    let names = site.scope.artifacts.iter().map(|(name, visible)| VisibleName {
+        may_be_absent: visible.conditional || visible.from_previous_round,
+        ..probe.describe_name(name, &visible.ty)
     });
-    each.collect()
+    names.collect()
 }
 
 /// Combines the types that a name has in different steps.
-fn joined(one: &str, other: &str) -> String {
-    if one.split(" | ").any(|part| part == other) { one.to_owned() } else { format!("{one} | {other}") }
+fn union_text(a: &str, b: &str) -> String {
+    if a.split(" | ").any(|branch| branch == b) { a.to_owned() } else { format!("{a} | {b}") }
 }
 
-fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: ProbedText<'_>, text: &'a str) -> Vec<TypeScope<'a>> {
-    let (site, mut scope) = match spot {
-        ProbedText::Prompt => return texts::marked(project, sites),
-        ProbedText::End => (None, sites.end.everything(project)),
-        ProbedText::Step { pointer, sight } => {
-            let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-            let scope = match (sight, site.step.kind()) {
-                (Sight::Step, Some(StepAction::Command(_))) => site.view.of_command(project, site.step),
-                (Sight::Step, _) => site.view.of_step(project, site.step),
-                (Sight::Round, _) => site.after_round(project),
-                (Sight::Reply, _) => site.with_reply(project),
+fn scopes_at_position<'a>(
+    project: &'a Project,
+    sites: &'a Sites<'a>,
+    probed_text: ProbedText<'_>,
+    text: &'a str,
+) -> Vec<TypeScope<'a>> {
+    let (site, mut scope) = match probed_text {
+        ProbedText::Prompt => return texts::scopes_at_mark(project, sites),
+        ProbedText::Pipeline => (None, sites.final_scope.for_pipeline(project)),
+        ProbedText::Step { pointer, text_scope: sight } => {
+            let Some(site) = sites.steps.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
+            let scope = match (sight, site.step.action()) {
+                (TextScope::Step, Some(StepAction::Command(_))) => site.scope.for_command(project, site.step),
+                (TextScope::Step, _) => site.scope.for_step(project, site.step),
+                (TextScope::Round, _) => site.round_end_scope(project),
+                (TextScope::Reply, _) => site.reply_scope(project),
             };
             (Some(site), scope)
         }
     };
     let mut checker = Checker::new(project, site);
-    checker.template(ExpressionPlace::Yaml(String::new()), text, &mut scope);
-    checker.seen
+    checker.check_template(TextLocation::Yaml(String::new()), text, &mut scope);
+    checker.mark_scopes
 }
 
 struct CompletionProbe<'a> {
@@ -153,42 +163,50 @@ impl<'a> CompletionProbe<'a> {
     fn variables(&self, scope: &TypeScope<'a>) -> Vec<VisibleName> {
         let mut names: Vec<&str> = scope.names().collect();
         names.sort_unstable();
-        let each = names.into_iter().filter_map(|name| {
+        let variables = names.into_iter().filter_map(|name| {
             let known = scope.get(name)?;
-            Some(VisibleName { maybe: known.maybe, ..self.named(name, &known.ty) })
+            Some(VisibleName { may_be_absent: known.may_be_undefined, ..self.describe_name(name, &known.ty) })
         });
-        each.collect()
+        variables.collect()
     }
 
     /// Describes a variable by its name. Inputs and artifacts share one namespace.
-    fn named(&self, name: &str, ty: &Type<'a>) -> VisibleName {
+    fn describe_name(&self, name: &str, ty: &Type<'a>) -> VisibleName {
         let document = &self.project.document;
-        let pointer = child("/inputs", name);
-        let ty = shown(self.schemas, ty);
-        let new = |origin, about: Option<&str>, place| {
-            let (name, ty, about) = (name.to_owned(), ty.clone(), about.map(str::to_owned));
-            VisibleName { name, origin, ty, maybe: false, about, place }
+        let pointer = child_pointer("/inputs", name);
+        let ty = render_type(self.schemas, ty);
+        let new_name = |origin, description: Option<&str>, declaration| {
+            let (name, ty, description) = (name.to_owned(), ty.clone(), description.map(str::to_owned));
+            VisibleName { name, origin, ty, may_be_absent: false, description, declaration }
         };
         if let Some(schema) = self.project.pipeline.inputs.get(name) {
-            let about = schema.get("description").and_then(Value::as_str);
-            return new(NameOrigin::Input, about, Some((Arc::clone(&document.file), document.spans.key(&pointer))));
+            let description = schema.get("description").and_then(Value::as_str);
+            return new_name(
+                NameOrigin::Input,
+                description,
+                Some((Arc::clone(&document.file), document.spans.key(&pointer))),
+            );
         }
-        match flow::producer(self.project, name) {
-            Some(place) => {
-                let span = document.spans.value(&place);
-                new(NameOrigin::Artifact, self.of_artifact(name), Some((Arc::clone(&document.file), span)))
+        match flow::producer_pointer(self.project, name) {
+            Some(name_pointer) => {
+                let span = document.spans.value(&name_pointer);
+                new_name(
+                    NameOrigin::Artifact,
+                    self.artifact_description(name),
+                    Some((Arc::clone(&document.file), span)),
+                )
             }
-            None => new(NameOrigin::Local, None, None),
+            None => new_name(NameOrigin::Local, None, None),
         }
     }
 
     /// The description from the schema of an artifact.
-    fn of_artifact(&self, name: &str) -> Option<&'a str> {
-        let steps = places(&self.project.pipeline);
+    fn artifact_description(&self, name: &str) -> Option<&'a str> {
+        let steps = steps_with_pointers(&self.project.pipeline);
         let (_, step) = steps.iter().find(|(_, step)| step.output.as_deref() == Some(name))?;
         let OutputType::File(file) = output_type(step)? else { return None };
         let schema = &self.project.schema_documents.get(&file)?.value;
-        self.schemas.about(SchemaNode { schema, root: schema })
+        self.schemas.description(SchemaNode { schema, root: schema })
     }
 
     fn properties(&self, base: &str, scope: &TypeScope<'a>) -> Vec<VisibleName> {
@@ -196,25 +214,25 @@ impl<'a> CompletionProbe<'a> {
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;
-        if let (Type::Unknown | Type::Fixed(_), Some((of, _))) = (&ty, base.rsplit_once('.'))
-            && of == "steps"
+        if let (Type::Unknown | Type::FixedObject(_), Some((object, _))) = (&ty, base.rsplit_once('.'))
+            && object == "steps"
         {
-            return ended();
+            return step_status_properties();
         }
-        let each = self.schemas.members(&ty).into_iter().map(|member| VisibleName {
+        let properties = self.schemas.members(&ty).into_iter().map(|member| VisibleName {
             name: member.name.to_owned(),
             origin: NameOrigin::Property,
-            ty: shown(self.schemas, &member.ty),
-            maybe: member.maybe,
-            about: member.schema.and_then(|node| self.schemas.about(node)).map(str::to_owned),
-            place: member.schema.and_then(|node| self.place(node.schema)),
+            ty: render_type(self.schemas, &member.ty),
+            may_be_absent: member.may_be_absent,
+            description: member.schema.and_then(|node| self.schemas.description(node)).map(str::to_owned),
+            declaration: member.schema.and_then(|node| self.schema_location(node.schema)),
         });
-        each.collect()
+        properties.collect()
     }
 
-    /// Where a schema is written. Found by the schema's identity in memory, because types hold schemas, not files.
-    fn place(&self, schema: &Value) -> Option<(Arc<SourceFile>, Range<usize>)> {
-        let projects = self.project.with_called();
+    /// Finds the file and range of a schema by its address in memory, because types contain schemas, not files.
+    fn schema_location(&self, schema: &Value) -> Option<(Arc<SourceFile>, Range<usize>)> {
+        let projects = self.project.with_called_projects();
         let documents = projects
             .iter()
             .flat_map(|project| project.schema_documents.values().chain(std::iter::once(&project.document)));
@@ -226,27 +244,34 @@ impl<'a> CompletionProbe<'a> {
 }
 
 /// The properties of a step that has ended.
-fn ended() -> Vec<VisibleName> {
-    let new = |name: &str, ty: &str, maybe, about: &str| {
-        let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(about.to_owned()));
-        VisibleName { name, origin: NameOrigin::Property, ty, maybe, about, place: None }
+fn step_status_properties() -> Vec<VisibleName> {
+    let new_property = |name: &str, ty: &str, may_be_absent, description: &str| {
+        let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(description.to_owned()));
+        VisibleName { name, origin: NameOrigin::Property, ty, may_be_absent, description: about, declaration: None }
     };
     vec![
-        new("status", "\"completed\" | \"failed\" | \"skipped\"", false, "How the step ended."),
-        new("error", "string", true, "Why it failed, or why it was skipped."),
+        new_property(
+            "status",
+            "\"completed\" | \"failed\" | \"skipped\"",
+            false,
+            "The status with which the step ended.",
+        ),
+        new_property("error", "string", true, "The reason why it failed or was skipped."),
     ]
 }
 
-/// The JSON pointer of a value inside another one, compared by identity.
-fn pointer_to(within: &Value, wanted: &Value, at: &str) -> Option<String> {
-    if std::ptr::eq(within, wanted) {
-        return Some(at.to_owned());
+/// The JSON pointer of a value inside another one, compared by address.
+fn pointer_to(root: &Value, target: &Value, pointer: &str) -> Option<String> {
+    if std::ptr::eq(root, target) {
+        return Some(pointer.to_owned());
     }
-    match within {
-        Value::Object(map) => map.iter().find_map(|(key, value)| pointer_to(value, wanted, &child(at, key))),
+    match root {
+        Value::Object(map) => {
+            map.iter().find_map(|(key, value)| pointer_to(value, target, &child_pointer(pointer, key)))
+        }
         Value::Array(list) => {
-            let mut each = list.iter().enumerate();
-            each.find_map(|(index, value)| pointer_to(value, wanted, &format!("{at}/{index}")))
+            let mut items = list.iter().enumerate();
+            items.find_map(|(index, value)| pointer_to(value, target, &format!("{pointer}/{index}")))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }

@@ -1,107 +1,113 @@
-//! Checks schemas: those of outputs must exist and be valid, and those of inputs must be valid and fit their defaults.
+//! Checks schemas: the schema of an output must exist and be valid; the schema of an input must be valid and fit its
+//! default.
 
 use serde_json::Value;
 
-use super::flow::{absent, unreadable};
-use crate::config::{Document, OutputType, Project, child, output_type, places};
+use super::flow::{add_missing_file_advice, has_load_problem};
+use crate::config::{Document, OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::schema::{Schema, SchemaError};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for (at, step) in places(&project.pipeline) {
+    let mut problems = Vec::new();
+    for (step_pointer, step) in steps_with_pointers(&project.pipeline) {
         let Some(OutputType::File(file)) = output_type(step) else { continue };
         let explicit = step.schema.is_some();
-        let pointer = child(&at, if explicit { "schema" } else { "output" });
-        found.extend(missing(project, &file, &pointer, explicit));
+        let pointer = child_pointer(&step_pointer, if explicit { "schema" } else { "output" });
+        problems.extend(check_exists(project, &file, &pointer, explicit));
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
-            Err(error) => found.extend(broken(project, document, &error)),
-            Ok(_) => found.extend(super::contradictions::check(document)),
+            Err(error) => problems.extend(compile_problem(project, document, &error)),
+            Ok(_) => problems.extend(super::contradictions::check(document)),
         }
     }
     for name in project.pipeline.inputs.keys() {
-        found.extend(input(project, name));
+        problems.extend(check_input(project, name));
     }
-    found
+    problems
 }
 
-fn missing(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
-    if project.schema_documents.contains_key(file) || unreadable(project, &format!("schemas/{file}")) {
+fn check_exists(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
+    if project.schema_documents.contains_key(file) || has_load_problem(project, &format!("schemas/{file}")) {
         return None;
     }
     let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
-    let problem = problem.at(&project.document.file, project.document.spans.value(pointer));
-    let stem = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
-    let stems: Vec<String> = project.schema_names.iter().map(|name| stem(name)).collect();
-    let problem = absent(problem, &stem(file), &stems, "schemas");
+    let problem = problem.with_span(&project.document.file, project.document.spans.value(pointer));
+    let stem_of = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
+    let stems: Vec<String> = project.schema_names.iter().map(|name| stem_of(name)).collect();
+    let problem = add_missing_file_advice(problem, &stem_of(file), &stems, "schemas");
     Some(if explicit {
         problem
     } else {
-        problem.help("write the schema, or say `schema: text` for a string or `schema: any` for any JSON")
+        problem.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
     })
 }
 
-fn broken(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
-    // A mistake in a file that this schema refers to is reported once, for that file.
-    let elsewhere = error.pointer.starts_with("/$defs/") && !document.spans.has(&error.pointer);
-    if elsewhere && project.schema_documents.len() > 1 {
+fn compile_problem(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
+    // The check of the file that this schema refers to reports a mistake in that file.
+    let is_in_other_file = error.pointer.starts_with("/$defs/") && !document.spans.contains(&error.pointer);
+    if is_in_other_file && project.schema_documents.len() > 1 {
         return None;
     }
     let document = project.schema_documents.get(&error.file).unwrap_or(document);
-    Some(invalid(document, "", error))
+    Some(invalid_schema(document, "", error))
 }
 
-/// Checks the schema of an input of the run, and its default.
-fn input(project: &Project, name: &str) -> Vec<Diagnostic> {
-    let pointer = child("/inputs", name);
+/// Checks the schema of an input of the run, and that the default fits it.
+fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
+    let pointer = child_pointer("/inputs", name);
     let document = &project.document;
     let Some(schema) = document.value.pointer(&pointer) else { return Vec::new() };
-    let at = |code: Code, pointer: &str, message: String| {
-        Diagnostic::error(code, message).at(&document.file, document.spans.value(pointer))
+    let error_at = |code: Code, pointer: &str, message: String| {
+        Diagnostic::error(code, message).with_span(&document.file, document.spans.value(pointer))
     };
     match Schema::compile(name, schema.clone()) {
-        Err(error) => vec![invalid(document, &pointer, &error)],
+        Err(error) => vec![invalid_schema(document, &pointer, &error)],
         Ok(compiled) => {
             let Some(default) = schema.get("default") else { return Vec::new() };
-            let errors = compiled.errors(default).into_iter().map(|wrong| {
-                let place = format!("{pointer}/default{}", wrong.pointer);
-                let message =
-                    format!("the default of `{name}` does not fit: expected {}, got {}", wrong.expected, wrong.got);
-                at(Code::DefaultMismatch, &place, message)
+            let problems = compiled.mismatches(default).into_iter().map(|mismatch| {
+                let value_pointer = format!("{pointer}/default{}", mismatch.pointer);
+                let message = format!(
+                    "the default of `{name}` does not fit: expected {}, got {}",
+                    mismatch.expected, mismatch.got
+                );
+                error_at(Code::DefaultMismatch, &value_pointer, message)
             });
-            errors.collect()
+            problems.collect()
         }
     }
 }
 
-const TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
+/// The types of JSON Schema.
+const JSON_SCHEMA_TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
 
-/// The diagnostic for a schema that can't be used, at the mistake's position in the document. `base` is the pointer of
-/// the whole schema.
-fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
+/// Returns the diagnostic for a schema that can't be used, at the mistake's position in the document. `base` is the
+/// pointer of the whole schema.
+fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
     let pointer = format!("{base}{}", error.pointer);
-    let place = document.spans.value(&pointer);
-    let written = document.value.pointer(&pointer).and_then(Value::as_str);
-    if let Some(name) = written.filter(|_| pointer.ends_with("/type")) {
+    let span = document.spans.value(&pointer);
+    let string = document.value.pointer(&pointer).and_then(Value::as_str);
+    if let Some(name) = string.filter(|_| pointer.ends_with("/type")) {
         // For this most common mistake, the validator's own message does not help the user.
         let problem = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
-            .at(&document.file, place);
-        return match equivalents::json_type(name).filter(|known| *known != name) {
-            Some(known) => problem.help(format!("write `{known}`")).replaced(name, Some(known)),
-            None => problem.suggest(name, TYPES.iter().copied()),
+            .with_span(&document.file, span);
+        return match equivalents::json_schema_type(name).filter(|type_name| *type_name != name) {
+            Some(type_name) => {
+                problem.with_help(format!("write `{type_name}`")).with_replacement(name, Some(type_name))
+            }
+            None => problem.with_suggestion(name, JSON_SCHEMA_TYPES.iter().copied()),
         };
     }
     let problem = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
-    let problem = problem.at(&document.file, place);
-    let is_flag = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
-    if is_flag && pointer.ends_with("/required") {
-        return problem.help(if base.starts_with("/inputs/") && error.pointer == "/required" {
-            "remove `required`: an input without a `default` must be given"
+    let problem = problem.with_span(&document.file, span);
+    let is_boolean = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
+    if is_boolean && pointer.ends_with("/required") {
+        return problem.with_help(if base.starts_with("/inputs/") && error.pointer == "/required" {
+            "remove `required`: an input without a `default` is required"
         } else {
             "name the required members beside `properties`: `required: [NAME]`"
         });
     }
-    error.help.iter().fold(problem, Diagnostic::help)
+    error.help.iter().fold(problem, Diagnostic::with_help)
 }

@@ -1,38 +1,38 @@
-//! The variables that a template can use, and what is known about them at one point of it.
+//! The variables that a template can use at one point, and the facts about them there.
 
 use std::collections::{HashMap, HashSet};
 
 use super::types::{Type, TypeKind};
 
-/// What is known about the value of an expression.
+/// The static knowledge about the value of an expression.
 #[derive(Clone, Debug)]
 pub(super) struct KnownValue<'a> {
     /// Its type, if it is defined.
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
-    pub(super) maybe: bool,
-    /// If the schema does not name it: the names that the schema has instead.
-    pub(super) unnamed: Vec<&'a str>,
+    pub(super) may_be_undefined: bool,
+    /// If the schema does not name the value: the names that the schema has instead.
+    pub(super) schema_names: Vec<&'a str>,
 }
 
 impl<'a> KnownValue<'a> {
     /// A value that is always defined.
-    pub(super) fn is(ty: Type<'a>) -> Self {
-        Self { ty, maybe: false, unnamed: Vec::new() }
+    pub(super) fn defined(ty: Type<'a>) -> Self {
+        Self { ty, may_be_undefined: false, schema_names: Vec::new() }
     }
 
-    /// A value that may be undefined if `maybe` is true.
-    pub(super) fn maybe(ty: Type<'a>, maybe: bool) -> Self {
-        Self { ty, maybe, unnamed: Vec::new() }
+    /// A value that may be undefined if `may_be_undefined` is true.
+    pub(super) fn possibly_undefined(ty: Type<'a>, may_be_undefined: bool) -> Self {
+        Self { ty, may_be_undefined, schema_names: Vec::new() }
     }
 
-    /// A value about which nothing is known, and nothing is reported.
+    /// A value of unknown type, about which the checks report nothing.
     pub(super) fn unknown() -> Self {
-        Self::is(Type::Unknown)
+        Self::defined(Type::Unknown)
     }
 }
 
-/// What a condition has shown about a path such as `plan.notes`.
+/// A fact that a condition has shown about a path such as `plan.notes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PathFact {
     /// It is defined.
@@ -42,11 +42,11 @@ pub(super) enum PathFact {
     /// It counts as true in a condition: it is not empty and not zero.
     True,
     /// It has at least this many items.
-    AtLeast(u64),
+    MinItems(u64),
     /// It is one of these kinds, or with `false` none of them.
     Kinds(Vec<TypeKind>, bool),
     /// It is one of these strings, or with `false` none of them.
-    Among(Vec<String>, bool),
+    OneOf(Vec<String>, bool),
 }
 
 /// The variables in scope and the facts about them.
@@ -57,9 +57,9 @@ pub(super) struct TypeScope<'a> {
 }
 
 impl<'a> TypeScope<'a> {
-    /// Gives a name a value, and forgets the facts about its earlier value.
+    /// Binds a name to a value, and removes the facts about its earlier value.
     pub(super) fn bind(&mut self, name: &str, value: KnownValue<'a>) {
-        self.facts.retain(|(path, _)| !begins_with(path, name));
+        self.facts.retain(|(path, _)| !is_at_or_below(path, name));
         self.vars.insert(name.to_owned(), value);
     }
 
@@ -74,12 +74,12 @@ impl<'a> TypeScope<'a> {
     }
 
     /// Adds facts that a condition has shown.
-    pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, PathFact)>) {
+    pub(super) fn add_facts(&mut self, facts: impl IntoIterator<Item = (String, PathFact)>) {
         for (path, fact) in facts {
-            if matches!(fact, PathFact::AtLeast(1..)) {
+            if matches!(fact, PathFact::MinItems(1..)) {
                 self.facts.insert((path.clone(), PathFact::True));
             }
-            if matches!(fact, PathFact::True | PathFact::AtLeast(1..)) {
+            if matches!(fact, PathFact::True | PathFact::MinItems(1..)) {
                 self.facts.insert((path.clone(), PathFact::NotNull));
                 self.facts.insert((path.clone(), PathFact::Defined));
             }
@@ -87,37 +87,37 @@ impl<'a> TypeScope<'a> {
         }
     }
 
-    /// Whether the fact has been shown about the path.
-    pub(super) fn knows(&self, path: Option<&String>, fact: &PathFact) -> bool {
+    /// Whether a condition has shown the fact about the path.
+    pub(super) fn has_fact(&self, path: Option<&String>, fact: &PathFact) -> bool {
         path.is_some_and(|path| self.facts.contains(&(path.clone(), fact.clone())))
     }
 
-    /// How many items conditions have shown a list to have at least.
-    pub(super) fn least(&self, path: Option<&String>) -> u64 {
-        let shown = self.facts.iter().filter(|(of, _)| Some(of) == path);
-        let least = shown.map(|(_, fact)| match fact {
-            PathFact::AtLeast(least) => *least,
+    /// The minimum number of items that conditions have shown for a list.
+    pub(super) fn min_items(&self, path: Option<&String>) -> u64 {
+        let path_facts = self.facts.iter().filter(|(fact_path, _)| Some(fact_path) == path);
+        let min_items = path_facts.map(|(_, fact)| match fact {
+            PathFact::MinItems(min_items) => *min_items,
             PathFact::True => 1,
-            PathFact::Defined | PathFact::NotNull | PathFact::Kinds(..) | PathFact::Among(..) => 0,
+            PathFact::Defined | PathFact::NotNull | PathFact::Kinds(..) | PathFact::OneOf(..) => 0,
         });
-        least.max().unwrap_or(0)
+        min_items.max().unwrap_or(0)
     }
 
-    /// What conditions have shown about the kinds of a path and about the strings below it: each fact with its name
-    /// relative to the path.
-    pub(super) fn shown<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b PathFact)> {
-        self.facts.iter().filter_map(move |(of, fact)| {
-            let rest = of.strip_prefix(path)?;
+    /// The facts about the kinds of the value at a path and about the strings below it, each with its name relative to
+    /// the path.
+    pub(super) fn type_facts<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b PathFact)> {
+        self.facts.iter().filter_map(move |(fact_path, fact)| {
+            let suffix = fact_path.strip_prefix(path)?;
             match fact {
-                PathFact::Kinds(..) if rest.is_empty() => Some(("", fact)),
-                PathFact::Among(..) => rest.strip_prefix('.').map(|name| (name, fact)),
+                PathFact::Kinds(..) if suffix.is_empty() => Some(("", fact)),
+                PathFact::OneOf(..) => suffix.strip_prefix('.').map(|name| (name, fact)),
                 _ => None,
             }
         })
     }
 
-    /// Takes over the names that a branch has set, as unknown values: the other branch may have set them differently or
-    /// not at all.
+    /// Adds the names that a branch has set, as unknown values: the other branch may have set them differently or not
+    /// at all.
     pub(super) fn merge(&mut self, branch: &TypeScope<'a>) {
         for name in branch.vars.keys() {
             if !self.vars.contains_key(name) {
@@ -127,6 +127,6 @@ impl<'a> TypeScope<'a> {
     }
 }
 
-fn begins_with(path: &str, name: &str) -> bool {
-    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+fn is_at_or_below(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
 }

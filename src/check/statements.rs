@@ -1,70 +1,70 @@
-//! Checks the statements of a template, with the names that are in scope in each part of it.
+//! Checks the statements of a template, with the names that are in scope at each statement.
 
 use std::sync::Arc;
 
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
 use minijinja::machinery::parse;
 
-use super::facts::facts;
-use super::infer::{Checker, ExpressionPlace};
+use super::facts::condition_facts;
+use super::infer::{Checker, TextLocation};
 use super::scope::{KnownValue, TypeScope};
 use super::types::{ObjectMembers, Type, TypeKind};
 use crate::diagnostic::Code;
-use crate::template::{bytes, extent, inspect_template, syntax};
+use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
 
-/// How many levels deep includes are followed.
-const MAX_INCLUDES: usize = 16;
+/// The maximum depth of includes to follow.
+const MAX_INCLUDE_DEPTH: usize = 16;
 
 impl<'a> Checker<'a> {
-    /// Checks a prompt or message. A text that can't be parsed is skipped, since that is reported elsewhere.
-    pub(super) fn template(&mut self, place: ExpressionPlace, text: &'a str, scope: &mut TypeScope<'a>) {
-        let (old_place, old_text) =
-            (std::mem::replace(&mut self.place, place), std::mem::replace(&mut self.text, text));
-        if let Ok(Stmt::Template(parsed)) = parse(text, "template", syntax()) {
-            self.stmts(&parsed.children, scope);
+    /// Checks a prompt or message. Skips a text that can't be parsed, because inspection reports it.
+    pub(super) fn check_template(&mut self, location: TextLocation, text: &'a str, scope: &mut TypeScope<'a>) {
+        let (outer_location, outer_text) =
+            (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
+        if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
+            self.statements(&parsed.children, scope);
         }
-        (self.place, self.text) = (old_place, old_text);
+        (self.location, self.text) = (outer_location, outer_text);
     }
 
-    fn stmts(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
-        for stmt in list {
-            self.stmt(stmt, scope);
+    fn statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
+        for statement in list {
+            self.statement(statement, scope);
         }
     }
 
-    fn stmt(&mut self, stmt: &Stmt<'a>, scope: &mut TypeScope<'a>) {
-        match stmt {
-            Stmt::Template(inner) => self.stmts(&inner.children, scope),
+    fn statement(&mut self, statement: &Stmt<'a>, scope: &mut TypeScope<'a>) {
+        match statement {
+            Stmt::Template(inner) => self.statements(&inner.children, scope),
             Stmt::EmitExpr(inner) => self.emit(&inner.expr, scope),
             Stmt::ForLoop(inner) => self.for_loop(inner, scope),
-            Stmt::IfCond(inner) => self.condition(inner, scope),
+            Stmt::IfCond(inner) => self.if_condition(inner, scope),
             Stmt::WithBlock(inner) => {
-                let mut inside = scope.clone();
+                let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
-                    let known = self.infer(value, &inside);
-                    bind(target, known, &mut inside);
+                    let known = self.infer(value, &block_scope);
+                    bind(target, known, &mut block_scope);
                 }
-                self.stmts(&inner.body, &mut inside);
+                self.statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
                 let known = self.infer(&inner.expr, scope);
                 bind(&inner.target, known, scope);
             }
             Stmt::SetBlock(inner) => {
-                self.stmts(&inner.body, &mut scope.clone());
+                self.statements(&inner.body, &mut scope.clone());
                 let known = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
-                    None => KnownValue::is(Type::Text(None)),
+                    None => KnownValue::defined(Type::Text(None)),
                 };
                 bind(&inner.target, known, scope);
             }
             Stmt::FilterBlock(inner) => {
                 self.infer(&inner.filter, scope);
-                self.stmts(&inner.body, &mut scope.clone());
+                self.statements(&inner.body, &mut scope.clone());
             }
             Stmt::Include(inner) => self.include(&inner.name, inner.ignore_missing, scope),
-            Stmt::EmitRaw(inner) => self.plain_text(bytes(inner.span()), scope),
-            // These either have no effect on types, or inspection has refused them already.
+            Stmt::EmitRaw(inner) => self.check_plain_text(byte_range(inner.span()), scope),
+            // These either do not affect types, or inspection has refused them already.
             Stmt::Continue(_)
             | Stmt::Break(_)
             | Stmt::AutoEscape(_)
@@ -79,100 +79,105 @@ impl<'a> Checker<'a> {
     }
 
     fn emit(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
-        let known = self.value(expr, scope);
-        let structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
+        let known = self.infer_defined(expr, scope);
+        let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = known.ty.kinds() else { return };
-        if let Some(kind) = kinds.into_iter().find(structure) {
-            let written = self.source(expr).to_owned();
-            let message = format!("`{written}` is {}, which does not print as JSON", kind.words());
-            let problem = self.warning(Code::PrintsStructure, extent(expr), message);
-            self.report(problem.help(format!("write `{{{{ {written} | tojson }}}}`, or loop over it")));
+        if let Some(kind) = kinds.into_iter().find(is_structure) {
+            let source = self.source(expr).to_owned();
+            let message = format!("`{source}` is {}, which does not print as JSON", kind.describe());
+            let problem = self.warning(Code::PrintsRawStructure, expr_range(expr), message);
+            self.report(problem.with_help(format!("write `{{{{ {source} | tojson }}}}`, or loop over it")));
         }
     }
 
     fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
-        let known = self.value(&inner.iter, scope);
-        let mut inside = scope.clone();
-        self.looped(&inner.iter, &known.ty);
-        bind(&inner.target, KnownValue::is(self.elements(&known.ty)), &mut inside);
+        let known = self.infer_defined(&inner.iter, scope);
+        let mut body_scope = scope.clone();
+        self.check_iterable(&inner.iter, &known.ty);
+        bind(&inner.target, KnownValue::defined(self.elements(&known.ty)), &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
-            self.infer(filter, &inside);
-            inside.learn(facts(filter, true));
+            self.infer(filter, &body_scope);
+            body_scope.add_facts(condition_facts(filter, true));
         }
-        inside.bind("loop", KnownValue::is(loop_type()));
-        self.stmts(&inner.body, &mut inside);
-        self.stmts(&inner.else_body, &mut scope.clone());
+        body_scope.bind("loop", KnownValue::defined(loop_type()));
+        self.statements(&inner.body, &mut body_scope);
+        self.statements(&inner.else_body, &mut scope.clone());
     }
 
-    /// Reports a value that can't be looped over, or not in every case, or only by its characters.
-    fn looped(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
-        let plain = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
+    /// Reports a value that a loop can't iterate over, at least in some cases, or only by its characters.
+    fn check_iterable(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
+        let is_not_iterable = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
         let Some(kinds) = ty.kinds() else { return };
-        let written = self.source(iter);
-        let Some(kind) = kinds.iter().copied().find(plain) else {
+        let source = self.source(iter);
+        let Some(kind) = kinds.iter().copied().find(is_not_iterable) else {
             if kinds.contains(&TypeKind::Text) {
-                let word = if kinds == [TypeKind::Text] { "is" } else { "may be" };
-                let message = format!("`{written}` {word} a string: the loop goes over its characters");
-                let problem = self.warning(Code::WrongOperand, extent(iter), message);
-                self.report(problem.help(format!("for its lines: `{written} | lines`")));
+                let verb = if kinds == [TypeKind::Text] { "is" } else { "may be" };
+                let message = format!("`{source}` {verb} a string: the loop iterates over its characters");
+                let problem = self.warning(Code::UnsupportedOperation, expr_range(iter), message);
+                self.report(problem.with_help(format!("for its lines: `{source} | lines`")));
             }
             return;
         };
-        let problem = if kinds.iter().all(plain) {
-            let message = format!("`{written}` is {}; it cannot be looped over", ty.words());
-            self.error(Code::WrongOperand, extent(iter), message)
+        let problem = if kinds.iter().all(is_not_iterable) {
+            let message = format!("`{source}` is {}; a loop cannot iterate over it", ty.describe());
+            self.error(Code::UnsupportedOperation, expr_range(iter), message)
         } else {
-            let message = format!("`{written}` may be {}; that cannot be looped over", kind.words());
-            self.warning(Code::WrongOperand, extent(iter), message)
+            let message = format!("`{source}` may be {}; a loop cannot iterate over that", kind.describe());
+            self.warning(Code::UnsupportedOperation, expr_range(iter), message)
         };
         self.report(problem);
     }
 
-    fn condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
+    fn if_condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
-        let (mut yes, mut no) = (scope.clone(), scope.clone());
-        yes.learn(facts(&inner.expr, true));
-        no.learn(facts(&inner.expr, false));
-        self.stmts(&inner.true_body, &mut yes);
-        self.stmts(&inner.false_body, &mut no);
-        scope.merge(&yes);
-        scope.merge(&no);
-        // If a branch leaves the iteration, the text after the `if` runs only in the other case.
-        let leaves = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
-        if leaves(&inner.true_body) {
-            scope.learn(facts(&inner.expr, false));
-        } else if leaves(&inner.false_body) {
-            scope.learn(facts(&inner.expr, true));
+        let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
+        true_scope.add_facts(condition_facts(&inner.expr, true));
+        false_scope.add_facts(condition_facts(&inner.expr, false));
+        self.statements(&inner.true_body, &mut true_scope);
+        self.statements(&inner.false_body, &mut false_scope);
+        scope.merge(&true_scope);
+        scope.merge(&false_scope);
+        // If a branch leaves the iteration, the template renders the text after the `if` only in the other case.
+        let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
+        if leaves_iteration(&inner.true_body) {
+            scope.add_facts(condition_facts(&inner.expr, false));
+        } else if leaves_iteration(&inner.false_body) {
+            scope.add_facts(condition_facts(&inner.expr, true));
         }
     }
 
     fn include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
         let Expr::Const(constant) = name else { return };
         let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
-        let range = extent(name);
+        let range = expr_range(name);
         let Some((_, source)) = self.project.prompts.get_key_value(&file) else {
-            if !ignore_missing && !super::flow::unreadable(self.project, &format!("prompts/{file}")) {
+            if !ignore_missing && !super::flow::has_load_problem(self.project, &format!("prompts/{file}")) {
                 let problem = self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
-                self.report(super::flow::absent(problem, &file, &self.project.prompt_names, "prompts"));
+                self.report(super::flow::add_missing_file_advice(
+                    problem,
+                    &file,
+                    &self.project.prompt_names,
+                    "prompts",
+                ));
             }
             return;
         };
-        if self.includes.contains(&file) || self.includes.len() > MAX_INCLUDES {
+        if self.includes.contains(&file) || self.includes.len() > MAX_INCLUDE_DEPTH {
             let problem = self.error(Code::IncludeCycle, range, format!("`{file}` includes itself"));
             self.report(problem);
             return;
         }
-        // Mistakes in the file itself are reported once, when the file is checked.
+        // The check of the file itself reports its mistakes once.
         if self.budget > 0 && inspect_template(&source.text).is_ok() {
             self.budget -= 1;
             self.includes.push(file);
-            self.template(ExpressionPlace::File(Arc::clone(source)), &source.text, &mut scope.clone());
+            self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &mut scope.clone());
             self.includes.pop();
         }
     }
 
-    /// Records the prompt that is being checked, so that an include of itself is found.
-    pub(super) fn enter(&mut self, prompt: &str) {
+    /// Sets the prompt that the checker checks, so that it detects an include of the prompt in itself.
+    pub(super) fn start_prompt(&mut self, prompt: &str) {
         self.includes = vec![prompt.to_owned()];
     }
 }
@@ -192,5 +197,5 @@ fn loop_type<'a>() -> Type<'a> {
     let mut members: ObjectMembers<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     members.extend(["previtem", "nextitem"].map(|name| (name, Type::Unknown)));
-    Type::Fixed(members.into())
+    Type::FixedObject(members.into())
 }

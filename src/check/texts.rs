@@ -1,4 +1,4 @@
-//! Checks every template and expression of a project: can it be evaluated, and does it fit the schemas?
+//! Checks every template and expression of a project: can orch evaluate it, and does it fit the schemas?
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -6,226 +6,246 @@ use std::sync::Arc;
 
 use minijinja::machinery::parse_expr;
 
-use super::infer::{Checker, ExpressionPlace};
-use super::programs::has_tags;
+use super::cli_agents::has_tags;
+use super::infer::{Checker, TextLocation};
 use super::scope::{KnownValue, TypeScope};
 use super::sites::{Site, Sites};
 use super::types::{Property, Schemas, Type, TypeKind};
-use crate::config::{Project, child, item};
+use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::step::{CommandLine, Expression};
-use crate::model::{Step, StepAction as Written};
-use crate::template::{TemplateError, TemplateErrorKind, extent, inspect_expression, inspect_template};
+use crate::model::{Step, StepAction};
+use crate::template::{TemplateError, TemplateErrorKind, expr_range, inspect_expression, inspect_template};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
-    let mut texts = Texts::new(project);
+    let mut texts = TextChecks::new(project);
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
-            texts.refused(&ExpressionPlace::File(Arc::clone(file)), errors);
+            texts.report_template_errors(&TextLocation::File(Arc::clone(file)), errors);
         }
     }
-    for site in &sites.list {
-        texts.step(site);
+    for site in &sites.steps {
+        texts.check_step(site);
     }
-    let end = sites.end.everything(project);
+    let final_scope = sites.final_scope.for_pipeline(project);
     if let Some(success) = &project.pipeline.success {
-        texts.condition(None, "/success", success, &end);
+        texts.check_condition(None, "/success", success, &final_scope);
     }
     for (name, expression) in &project.pipeline.outputs {
-        texts.expression(None, &child("/outputs", name), expression, &end);
+        texts.check_expression(None, &child_pointer("/outputs", name), expression, &final_scope);
     }
-    texts.unused();
-    texts.found
+    texts.report_unused_inputs();
+    texts.problems
 }
 
-/// The scopes at the mark, whichever text of the pipeline or prompt contains it.
-pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
-    let mut texts = Texts::new(project);
-    for site in &sites.list {
-        texts.step(site);
+/// The scopes at the mark, in all texts of the pipeline that contain or include it.
+pub(super) fn scopes_at_mark<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
+    let mut texts = TextChecks::new(project);
+    for site in &sites.steps {
+        texts.check_step(site);
     }
-    texts.seen
+    texts.mark_scopes
 }
 
-/// The syntax errors of a prompt and the features that it may not use. Types are checked only together with a pipeline
-/// that uses the prompt.
+/// Reports syntax errors and forbidden features of a prompt. Does not check types, which depend on the pipelines that
+/// use the prompt.
 pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
     let errors = inspect_template(&file.text).err().unwrap_or_default();
-    errors.into_iter().map(|error| refusal(error, |problem, range| problem.at(file, range))).collect()
+    errors
+        .into_iter()
+        .map(|error| template_diagnostic(error, |problem, range| problem.with_span(file, range)))
+        .collect()
 }
 
-struct Texts<'a> {
+struct TextChecks<'a> {
     project: &'a Project,
-    found: Vec<Diagnostic>,
-    used: BTreeSet<String>,
-    seen: Vec<TypeScope<'a>>,
+    problems: Vec<Diagnostic>,
+    /// The inputs of the run that the texts use.
+    used_inputs: BTreeSet<String>,
+    /// The scopes in which the texts use the name [`MARK`](super::probe::MARK).
+    mark_scopes: Vec<TypeScope<'a>>,
 }
 
-impl<'a> Texts<'a> {
+impl<'a> TextChecks<'a> {
     fn new(project: &'a Project) -> Self {
-        Self { project, found: Vec::new(), used: BTreeSet::new(), seen: Vec::new() }
+        Self { project, problems: Vec::new(), used_inputs: BTreeSet::new(), mark_scopes: Vec::new() }
     }
 
-    fn step(&mut self, site: &'a Site<'a>) {
-        let (step, at) = (site.step, &site.pointer);
-        let scope = site.view.of_step(self.project, step);
+    fn check_step(&mut self, site: &'a Site<'a>) {
+        let (step, pointer) = (site.step, &site.pointer);
+        let scope = site.scope.for_step(self.project, step);
         if let Some(name) = &step.prompt
             && let Some(file) = self.project.prompts.get(name)
             && inspect_template(&file.text).is_ok()
         {
             let mut checker = Checker::new(self.project, Some(site));
-            checker.enter(name);
-            checker.template(ExpressionPlace::File(Arc::clone(file)), &file.text, &mut scope.clone());
-            self.take(checker);
+            checker.start_prompt(name);
+            checker.check_template(TextLocation::File(Arc::clone(file)), &file.text, &mut scope.clone());
+            self.collect_results(checker);
         }
-        self.kind(site, &scope);
+        self.check_kind(site, &scope);
         if let Some(when) = &step.when {
-            self.condition(Some(site), &child(at, "when"), when, &scope);
+            self.check_condition(Some(site), &child_pointer(pointer, "when"), when, &scope);
         }
         if let Some(list) = &step.for_each {
-            let pointer = child(at, "for_each");
-            if let Some((known, range)) = self.expression(Some(site), &pointer, list, &scope)
+            let list_pointer = child_pointer(pointer, "for_each");
+            if let Some((known, range)) = self.check_expression(Some(site), &list_pointer, list, &scope)
                 && let Some(kinds) = known.ty.kinds()
-                && let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::List)
+                && let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List)
             {
                 let list = list.trim();
                 let problem = if kinds.contains(&TypeKind::List) {
-                    let message = format!("`{list}` may be {}, not a list", wrong.words());
-                    self.unsure(Code::NotList, &pointer, range, message)
+                    let message = format!("`{list}` may be {}, not a list", wrong_kind.describe());
+                    self.warning_at(Code::NotList, &list_pointer, range, message)
                 } else {
-                    self.at(Code::NotList, &pointer, range, format!("`{list}` is {}, not a list", known.ty.words()))
+                    self.error_at(
+                        Code::NotList,
+                        &list_pointer,
+                        range,
+                        format!("`{list}` is {}, not a list", known.ty.describe()),
+                    )
                 };
-                self.found.push(problem.help("`for_each` runs over a list, such as `plan.steps`"));
+                self.problems.push(problem.with_help("`for_each` maps over a list, such as `plan.steps`"));
             }
         }
     }
 
     /// Reports a message that is always empty.
-    fn silent(&mut self, pointer: &str, step: &Step) {
+    fn report_empty_message(&mut self, pointer: &str, step: &Step) {
         let span = self.project.document.spans.value(pointer);
         let message = format!("the message of step `{}` is empty", step.id);
-        let problem = Diagnostic::error(Code::NothingToSay, message).at(&self.project.document.file, span);
-        self.found.push(problem.help("write one, or leave `message` out: then it is made of the inputs"));
+        let problem = Diagnostic::error(Code::EmptyMessage, message).with_span(&self.project.document.file, span);
+        self.problems
+            .push(problem.with_help("write a message, or remove `message`: orch then builds it from the inputs"));
     }
 
     /// Checks the texts that are specific to the kind of a step.
-    fn kind(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
-        let (step, at) = (site.step, &site.pointer);
-        match step.kind() {
-            Some(Written::Agent { .. }) => self.agent(site, scope),
-            Some(Written::Command(line)) => {
-                let pointer = child(at, "run");
-                let scope = &site.view.of_command(self.project, step);
+    fn check_kind(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
+        let (step, step_pointer) = (site.step, &site.pointer);
+        match step.action() {
+            Some(StepAction::Agent { .. }) => self.check_agent(site, scope),
+            Some(StepAction::Command(line)) => {
+                let pointer = child_pointer(step_pointer, "run");
+                let scope = &site.scope.for_command(self.project, step);
                 match line {
-                    CommandLine::Shell(line) => self.template(site, &pointer, line, scope),
-                    CommandLine::Argv(parts) => {
-                        for (index, part) in parts.iter().enumerate() {
-                            self.template(site, &item(&pointer, index), part, scope);
+                    CommandLine::Shell(line) => self.check_template(site, &pointer, line, scope),
+                    CommandLine::Argv(argv) => {
+                        for (index, argument) in argv.iter().enumerate() {
+                            self.check_template(site, &item_pointer(&pointer, index), argument, scope);
                         }
                     }
                 }
                 if let Some(cwd) = &step.cwd {
-                    self.template(site, &child(at, "cwd"), cwd, scope);
+                    self.check_template(site, &child_pointer(step_pointer, "cwd"), cwd, scope);
                 }
                 if let Some(stdin) = &step.stdin {
-                    self.expression(Some(site), &child(at, "stdin"), stdin, scope);
+                    self.check_expression(Some(site), &child_pointer(step_pointer, "stdin"), stdin, scope);
                 }
             }
-            Some(Written::Write(files)) => self.files(site, files, scope),
-            Some(Written::Approve(message)) => self.template(site, &child(at, "approve"), message, scope),
-            Some(Written::Repeat(repeat)) => {
+            Some(StepAction::Write(files)) => self.check_files(site, files, scope),
+            Some(StepAction::Approve(message)) => {
+                self.check_template(site, &child_pointer(step_pointer, "approve"), message, scope);
+            }
+            Some(StepAction::Repeat(repeat)) => {
                 if let Some(until) = &repeat.until {
-                    let scope = site.after_round(self.project);
-                    self.condition(Some(site), &child(&child(at, "repeat"), "until"), until, &scope);
+                    let scope = site.round_end_scope(self.project);
+                    self.check_condition(
+                        Some(site),
+                        &child_pointer(&child_pointer(step_pointer, "repeat"), "until"),
+                        until,
+                        &scope,
+                    );
                 }
             }
-            Some(Written::Pipeline(file)) => {
-                let called = self.project.called.get(file).map(|called| &**called);
+            Some(StepAction::Pipeline(file)) => {
+                let called = self.project.called_projects.get(file).map(|called| &**called);
                 for (name, Expression(expression)) in &step.with {
-                    let pointer = child(&child(at, "with"), name);
-                    let known = self.expression(Some(site), &pointer, expression, scope);
+                    let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
+                    let known = self.check_expression(Some(site), &pointer, expression, scope);
                     if let (Some(called), Some((known, range))) = (called, known) {
-                        self.given(called, name, &pointer, expression, known, range);
+                        self.check_call_input(called, name, &pointer, expression, known, range);
                     }
                 }
             }
-            Some(Written::Parallel(_) | Written::Sequence(_)) | None => {}
+            Some(StepAction::Parallel(_) | StepAction::Sequence(_)) | None => {}
         }
     }
 
     /// Checks an agent's message and the conditions on its reply.
-    fn agent(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
-        let (step, at) = (site.step, &site.pointer);
+    fn check_agent(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
+        let (step, step_pointer) = (site.step, &site.pointer);
         match &step.message {
-            Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
-            Some(message) => self.template(site, &child(at, "message"), message, scope),
-            // The default message contains every input of the run.
-            None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
+            Some(message) if message.trim().is_empty() => {
+                self.report_empty_message(&child_pointer(step_pointer, "message"), step);
+            }
+            Some(message) => self.check_template(site, &child_pointer(step_pointer, "message"), message, scope),
+            // Without a `message`, the message contains every input of the run.
+            None => self.used_inputs.extend(self.project.pipeline.inputs.keys().cloned()),
         }
         if step.accept.is_empty() {
             return;
         }
-        let (pointer, scope) = (child(at, "accept"), site.with_reply(self.project));
-        for (index, accept) in step.accept.iter().enumerate() {
-            let pointer = item(&pointer, index);
-            self.condition(Some(site), &child(&pointer, "that"), &accept.that, &scope);
-            if has_tags(&accept.otherwise) {
+        let (accept_pointer, scope) = (child_pointer(step_pointer, "accept"), site.reply_scope(self.project));
+        for (index, condition) in step.accept.iter().enumerate() {
+            let condition_pointer = item_pointer(&accept_pointer, index);
+            self.check_condition(Some(site), &child_pointer(&condition_pointer, "that"), &condition.that, &scope);
+            if has_tags(&condition.otherwise) {
                 let document = &self.project.document;
-                let message = "the text of `else` is sent as it stands: it is no template";
-                let warning = Diagnostic::warning(Code::NotReplaced, message);
-                let place = document.spans.value(&child(&pointer, "else"));
-                let help = "say it without a value, which the model has in its prompt";
-                self.found.push(warning.at(&document.file, place).help(help));
+                let message = "orch sends the text of `else` unchanged: it is not a template";
+                let warning = Diagnostic::warning(Code::LiteralPlaceholder, message);
+                let span = document.spans.value(&child_pointer(&condition_pointer, "else"));
+                let help = "write it without values: the model has them in its prompt";
+                self.problems.push(warning.with_span(&document.file, span).with_help(help));
             }
         }
     }
 
-    fn template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
-        let place = ExpressionPlace::Yaml(pointer.to_owned());
+    fn check_template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
+        let location = TextLocation::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_template(text) {
-            self.refused(&place, errors);
+            self.report_template_errors(&location, errors);
             return;
         }
         let mut checker = Checker::new(self.project, Some(site));
-        checker.template(place, text, &mut scope.clone());
-        self.take(checker);
+        checker.check_template(location, text, &mut scope.clone());
+        self.collect_results(checker);
     }
 
     /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
-    fn expression(
+    fn check_expression(
         &mut self,
         site: Option<&'a Site<'a>>,
         pointer: &str,
         text: &'a str,
         scope: &TypeScope<'a>,
     ) -> Option<(KnownValue<'a>, Range<usize>)> {
-        let place = ExpressionPlace::Yaml(pointer.to_owned());
+        let location = TextLocation::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_expression(text) {
-            self.refused(&place, errors);
+            self.report_template_errors(&location, errors);
             return None;
         }
         let parsed = parse_expr(text).ok()?;
         let mut checker = Checker::new(self.project, site);
-        (checker.place, checker.text) = (place, text);
-        let known = checker.value(&parsed, scope);
-        self.take(checker);
-        Some((known, extent(&parsed)))
+        (checker.location, checker.text) = (location, text);
+        let known = checker.infer_defined(&parsed, scope);
+        self.collect_results(checker);
+        Some((known, expr_range(&parsed)))
     }
 
-    fn at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+    fn error_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
         let document = &self.project.document;
-        Diagnostic::error(code, message).at(&document.file, document.within(pointer, range))
+        Diagnostic::error(code, message).with_span(&document.file, document.span_in_value(pointer, range))
     }
 
-    fn unsure(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+    fn warning_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
         let document = &self.project.document;
-        Diagnostic::warning(code, message).at(&document.file, document.within(pointer, range))
+        Diagnostic::warning(code, message).with_span(&document.file, document.span_in_value(pointer, range))
     }
 
-    /// Checks that the value which a step writes is a list of files, or has one under `files`.
-    fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
-        let pointer = child(&site.pointer, "write");
-        let Some((known, range)) = self.expression(Some(site), &pointer, files, scope) else { return };
+    /// Checks that the value of `write` is a list of files, or has such a list under `files`.
+    fn check_files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
+        let pointer = child_pointer(&site.pointer, "write");
+        let Some((known, range)) = self.check_expression(Some(site), &pointer, files, scope) else { return };
         let schemas = Schemas(&self.project.schema_documents);
         let list = match schemas.property(&known.ty, "files") {
             Some(Property::Present(ty) | Property::Optional(ty)) => ty,
@@ -233,7 +253,7 @@ impl<'a> Texts<'a> {
             Some(Property::Absent(_)) | None => known.ty.clone(),
         };
         let entry = schemas.items(&list);
-        let fits = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
+        let allows_text = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
             Some(Property::Present(ty) | Property::Optional(ty)) => {
                 ty.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::Text))
             }
@@ -241,19 +261,20 @@ impl<'a> Texts<'a> {
             Some(Property::Absent(_)) => false,
             None => matches!(entry, Type::Unknown),
         };
-        let is_text = |name: &str| entry.branches().iter().any(|branch| fits(branch, name));
+        let has_text = |name: &str| entry.branches().iter().any(|branch| allows_text(branch, name));
         let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List));
-        if !is_list || !is_text("path") || !is_text("content") {
+        if !is_list || !has_text("path") || !has_text("content") {
             let message = format!("`{}` is not a list of files", files.trim());
-            let problem = self.at(Code::NotFiles, &pointer, range, message);
-            self.found.push(
-                problem.help("files are a list of `{path, content}`, or an artifact with such a list under `files`"),
+            let problem = self.error_at(Code::NotFileList, &pointer, range, message);
+            self.problems.push(
+                problem
+                    .with_help("files are a list of `{path, content}`, or an artifact with such a list under `files`"),
             );
         }
     }
 
-    /// Checks that a value given to a called pipeline has a kind that its input accepts.
-    fn given(
+    /// Checks that a value for an input of a called pipeline has a kind that the input accepts.
+    fn check_call_input(
         &mut self,
         called: &'a Project,
         name: &str,
@@ -262,82 +283,96 @@ impl<'a> Texts<'a> {
         known: KnownValue<'a>,
         range: Range<usize>,
     ) {
-        let place = child("/inputs", name);
-        let Some(schema) = called.document.value.pointer(&place) else { return };
-        let wanted = Schemas(&called.schema_documents).root(schema);
-        let (Some(given), Some(takes)) = (known.ty.kinds(), wanted.kinds()) else { return };
-        if given.iter().any(|kind| takes.contains(kind)) {
+        let input_pointer = child_pointer("/inputs", name);
+        let Some(schema) = called.document.value.pointer(&input_pointer) else { return };
+        let input_type = Schemas(&called.schema_documents).document_type(schema);
+        let (Some(value_kinds), Some(input_kinds)) = (known.ty.kinds(), input_type.kinds()) else { return };
+        if value_kinds.iter().any(|kind| input_kinds.contains(kind)) {
             return;
         }
-        let message = format!("`{}` is {}, and `{name}` takes {}", text.trim(), known.ty.words(), wanted.words());
-        let problem = self.at(Code::InputMismatch, pointer, range, message);
-        self.found.push(problem.also(&called.document.file, called.document.spans.value(&place), "declared here"));
+        let message = format!(
+            "`{}` is {}, but the input `{name}` accepts {}",
+            text.trim(),
+            known.ty.describe(),
+            input_type.describe()
+        );
+        let problem = self.error_at(Code::InputMismatch, pointer, range, message);
+        self.problems.push(problem.with_secondary_label(
+            &called.document.file,
+            called.document.spans.value(&input_pointer),
+            "declared here",
+        ));
     }
 
-    fn take(&mut self, checker: Checker<'a>) {
-        self.found.extend(checker.found);
-        self.used.extend(checker.used);
-        self.seen.extend(checker.seen);
+    fn collect_results(&mut self, checker: Checker<'a>) {
+        self.problems.extend(checker.problems);
+        self.used_inputs.extend(checker.used_inputs);
+        self.mark_scopes.extend(checker.mark_scopes);
     }
 
     /// Checks an expression whose result must be a boolean.
-    fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
-        let Some((known, range)) = self.expression(site, pointer, text, scope) else { return };
+    fn check_condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
+        let Some((known, range)) = self.check_expression(site, pointer, text, scope) else { return };
         let Some(kinds) = known.ty.kinds() else { return };
-        let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
+        let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
-            let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong.words());
-            let problem = self.unsure(Code::NotBoolean, pointer, range, message);
-            let joined = text.contains(" and ") || text.contains(" or ");
-            self.found.push(if joined {
-                problem.help("`and` and `or` give one of their values: compare each, as `x == true`")
+            let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong_kind.describe());
+            let problem = self.warning_at(Code::NotBoolean, pointer, range, message);
+            let is_combination = text.contains(" and ") || text.contains(" or ");
+            self.problems.push(if is_combination {
+                problem
+                    .with_help("`and` and `or` return one of their operands: compare each of them, as in `x == true`")
             } else {
-                problem.help(format!("compare it: `{} == true`", text.trim()))
+                problem.with_help(format!("compare it: `{} == true`", text.trim()))
             });
             return;
         }
-        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.words());
-        let problem = self.at(Code::NotBoolean, pointer, range, message);
+        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.describe());
+        let problem = self.error_at(Code::NotBoolean, pointer, range, message);
         let help = match known.ty.kind() {
             Some(TypeKind::Number) => format!("compare it: `{} > 0`", text.trim()),
             Some(TypeKind::List | TypeKind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
             _ => format!("test it: `{} is defined`", text.trim()),
         };
-        self.found.push(problem.help(help));
+        self.problems.push(problem.with_help(help));
     }
 
     /// Reports the errors that inspection found in a text.
-    fn refused(&mut self, place: &ExpressionPlace, errors: Vec<TemplateError>) {
+    fn report_template_errors(&mut self, location: &TextLocation, errors: Vec<TemplateError>) {
         let project = self.project;
-        self.found.extend(errors.into_iter().map(|error| {
-            refusal(error, |problem, range| match place {
-                ExpressionPlace::File(file) => problem.at(file, range),
-                ExpressionPlace::Yaml(pointer) => {
+        self.problems.extend(errors.into_iter().map(|error| {
+            template_diagnostic(error, |problem, range| match location {
+                TextLocation::File(file) => problem.with_span(file, range),
+                TextLocation::Yaml(pointer) => {
                     let document = &project.document;
-                    problem.at(&document.file, document.within(pointer, range))
+                    problem.with_span(&document.file, document.span_in_value(pointer, range))
                 }
             })
         }));
     }
 
-    fn unused(&mut self) {
-        // If a variable is misspelt, the input that the user means only seems unused.
-        if self.found.iter().any(Diagnostic::is_error) {
+    /// Reports inputs of the run that no text uses.
+    fn report_unused_inputs(&mut self) {
+        // If a variable is misspelt, the input that the user meant seems unused.
+        if self.problems.iter().any(Diagnostic::is_error) {
             return;
         }
-        for name in self.project.pipeline.inputs.keys().filter(|name| !self.used.contains(*name)) {
+        for name in self.project.pipeline.inputs.keys().filter(|name| !self.used_inputs.contains(*name)) {
             let document = &self.project.document;
-            let span = document.spans.key(&child("/inputs", name));
+            let span = document.spans.key(&child_pointer("/inputs", name));
             let message = format!("the input `{name}` is never used");
-            self.found.push(Diagnostic::warning(Code::UnusedInput, message).at(&document.file, span));
+            self.problems.push(Diagnostic::warning(Code::UnusedInput, message).with_span(&document.file, span));
         }
     }
 }
 
-/// Turns an error of a template or expression into a diagnostic; `at` gives it its position.
-pub(super) fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagnostic) -> Diagnostic {
+/// Converts an error of a template or expression to a diagnostic. `at` sets the position.
+pub(super) fn template_diagnostic(
+    error: TemplateError,
+    set_position: impl Fn(Diagnostic, Range<usize>) -> Diagnostic,
+) -> Diagnostic {
     let code = match error.kind {
-        TemplateErrorKind::Refused => Code::TemplateRefused,
+        TemplateErrorKind::Refused => Code::UnsupportedTemplate,
         TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
         TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
         TemplateErrorKind::Syntax
@@ -345,13 +380,13 @@ pub(super) fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>
         | TemplateErrorKind::Undefined
         | TemplateErrorKind::WrongType => Code::TemplateSyntax,
     };
-    let mut problem = at(Diagnostic::error(code, error.message), error.range);
+    let mut problem = set_position(Diagnostic::error(code, error.message), error.range);
     if let Some(replacement) = error.replacement {
-        let (written, right) = *replacement;
-        problem = problem.replaced(&written, Some(&right));
+        let (original, corrected) = *replacement;
+        problem = problem.with_replacement(&original, Some(&corrected));
     }
     match error.hint {
-        Some(hint) => problem.help(hint),
+        Some(hint) => problem.with_help(hint),
         None => problem,
     }
 }

@@ -2,16 +2,16 @@
 
 use crate::model::budget::{Budget, Unpriced, Unreported};
 
-/// Reads `--budget usd=2,tokens=500000,seconds=3600`.
+/// Parses `--budget usd=2,tokens=500000,seconds=3600`.
 pub(super) fn parse(text: &str) -> Result<Budget, String> {
     let mut budget = Budget::default();
     for part in text.split(',') {
         let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
-        let wrong = || format!("`{value}` is not a number for `{name}`");
+        let not_a_number = || format!("`{value}` is not a number for `{name}`");
         match name.trim() {
-            "usd" => budget.usd = Some(value.trim().parse().ok().filter(|usd| *usd >= 0.0).ok_or_else(wrong)?),
-            "tokens" => budget.tokens = Some(value.trim().parse().map_err(|_| wrong())?),
-            "seconds" => budget.seconds = Some(value.trim().parse().map_err(|_| wrong())?),
+            "usd" => budget.usd = Some(value.trim().parse().ok().filter(|usd| *usd >= 0.0).ok_or_else(not_a_number)?),
+            "tokens" => budget.tokens = Some(value.trim().parse().map_err(|_| not_a_number())?),
+            "seconds" => budget.seconds = Some(value.trim().parse().map_err(|_| not_a_number())?),
             "unpriced" if value.trim() == "allow" => budget.unpriced = Some(Unpriced::Allow),
             "unpriced" => return Err(format!("`unpriced={value}` is not `unpriced=allow`")),
             "unreported" => {

@@ -1,121 +1,125 @@
-//! What is seen of a download: a bar on a terminal, and now and then a line elsewhere.
+//! Shows a download: a progress bar on a terminal, and an occasional line elsewhere.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report::human::bytes;
+use crate::report::human::format_bytes;
 use crate::session::{DownloadProgress, DownloadReporter};
 
 use super::ui::Ui;
 
-/// Time between two lines where there is no bar, unless a tenth more has come; the first line comes sooner.
-const QUIET: Duration = Duration::from_secs(30);
-const FIRST: Duration = Duration::from_secs(3);
+/// The time between two lines if there is no bar; orch prints a line earlier when another tenth has arrived.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+/// The time before the first line.
+const FIRST_LINE_DELAY: Duration = Duration::from_secs(3);
 
-/// A download as people see it.
-pub(super) struct Download<'a> {
+/// Shows one download.
+pub(super) struct DownloadProgressView<'a> {
     ui: &'a Ui,
     title: String,
     bar: Option<ProgressBar>,
-    lines: Mutex<ShownProgress>,
+    last_line: Mutex<PrintedLine>,
 }
 
-/// What the last line said, and when.
-struct ShownProgress {
-    tenth: u64,
-    wait: Duration,
-    at: Instant,
+/// The last line of progress, and the time until the next one.
+struct PrintedLine {
+    /// The tenths of the file that had arrived.
+    tenths: u64,
+    printed_at: Instant,
+    interval: Duration,
 }
 
-impl<'a> Download<'a> {
-    /// Begins to show the download of something.
+impl<'a> DownloadProgressView<'a> {
+    /// Starts to show a download.
     pub(super) fn new(title: &str, ui: &'a Ui) -> Self {
-        let lines = Mutex::new(ShownProgress { tenth: 0, wait: FIRST, at: Instant::now() });
-        Self { ui, title: title.to_owned(), bar: Self::bar(title, ui), lines }
+        let last_line = PrintedLine { tenths: 0, printed_at: Instant::now(), interval: FIRST_LINE_DELAY };
+        Self { ui, title: title.to_owned(), bar: Self::create_bar(title, ui), last_line: Mutex::new(last_line) }
     }
 
-    fn bar(title: &str, ui: &Ui) -> Option<ProgressBar> {
-        if !ui.live || ui.quiet {
+    fn create_bar(title: &str, ui: &Ui) -> Option<ProgressBar> {
+        if !ui.can_redraw || ui.quiet {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        style(&bar, "{spinner} {msg}");
+        set_template(&bar, "{spinner} {msg}");
         bar.set_message(title.to_owned());
-        // Something moves while the first byte is waited for.
+        // The spinner moves while orch waits for the first byte.
         bar.enable_steady_tick(Duration::from_millis(120));
         Some(bar)
     }
 
-    /// A line that stays, also above a bar.
-    fn said(&self, text: &str) {
-        let text = format!("{}: {text}", self.ui.style.dim("note"));
+    /// Prints a permanent line, above the bar if there is one.
+    fn print_note(&self, text: &str) {
+        let text = format!("{}: {text}", self.ui.stderr_style.dim("note"));
         match &self.bar {
-            Some(bar) => bar.suspend(|| self.ui.say(text)),
-            None => self.ui.say(text),
+            Some(bar) => bar.suspend(|| self.ui.print_message(text)),
+            None => self.ui.print_message(text),
         }
     }
 
-    /// What happens now.
-    fn line(&self, text: &str) {
+    /// Prints the current activity, as the message of the bar if there is one.
+    fn print_activity(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => self.ui.say(text),
+            None => self.ui.print_message(text),
         }
     }
 
-    fn bytes(&self, done: u64, total: u64) {
+    fn print_bytes(&self, received: u64, total: u64) {
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) && total > 0 {
                 bar.set_length(total);
-                style(
+                set_template(
                     bar,
                     "{spinner} {msg}\n  {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
                 );
             }
-            bar.set_position(done);
+            bar.set_position(received);
             return;
         }
-        let mut told = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(0);
-        if done == 0 || (tenth == told.tenth && told.at.elapsed() < told.wait) {
+        let mut last_line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenths = received.saturating_mul(10).checked_div(total).unwrap_or(0);
+        if received == 0 || (tenths == last_line.tenths && last_line.printed_at.elapsed() < last_line.interval) {
             return;
         }
-        *told = ShownProgress { tenth, wait: QUIET, at: Instant::now() };
-        let whole = if total == 0 {
+        *last_line = PrintedLine { tenths, printed_at: Instant::now(), interval: LINE_INTERVAL };
+        let of_total = if total == 0 {
             String::new()
         } else {
-            format!(" of {} ({}%)", bytes(total), done.saturating_mul(100) / total)
+            format!(" of {} ({}%)", format_bytes(total), received.saturating_mul(100) / total)
         };
-        self.ui.say(format!("  {}{whole}", bytes(done)));
+        self.ui.print_message(format!("  {}{of_total}", format_bytes(received)));
     }
 }
 
-/// Gives a bar its form.
-fn style(bar: &ProgressBar, template: &str) {
+/// Sets the template of a bar.
+fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
 }
 
-impl DownloadReporter for Download<'_> {
+impl DownloadReporter for DownloadProgressView<'_> {
     fn progress(&self, progress: &DownloadProgress) {
         match progress {
-            DownloadProgress::Bytes { done, total } => self.bytes(*done, *total),
-            DownloadProgress::Waiting => self.line("another orch downloads it; waiting for that"),
-            DownloadProgress::Source { name, instead } => {
-                if let Some(why) = instead {
-                    self.said(&format!("{why}; trying {name}"));
-                }
-                self.line(&format!("downloading {} from {name}", self.title));
+            DownloadProgress::Bytes { downloaded: done, total } => self.print_bytes(*done, *total),
+            DownloadProgress::Waiting => {
+                self.print_activity("another orch process is downloading this file; waiting for it");
             }
-            DownloadProgress::Checking => self.line("checking its SHA-256"),
+            DownloadProgress::Source { name, previous_failure: instead } => {
+                if let Some(reason) = instead {
+                    self.print_note(&format!("{reason}; trying {name}"));
+                }
+                self.print_activity(&format!("downloading {} from {name}", self.title));
+            }
+            DownloadProgress::Verifying => self.print_activity("verifying the SHA-256 digest"),
         }
     }
 }
 
-impl Drop for Download<'_> {
+impl Drop for DownloadProgressView<'_> {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,47 +1,47 @@
 //! `orch explain`.
 
-use crate::diagnostic::{Code as FindingCode, did_you_mean, explain, explain_all};
+use crate::diagnostic::{Code as FindingCode, did_you_mean, render_all_explanations, render_explanation};
 
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
-/// Say what a code such as ORCH0305 means, with an example
+/// Explain a code such as ORCH0305, with an example
 ///
-/// Without a code, every code is listed with a few words.
+/// Without a code, orch lists all codes with their titles.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// The code; `305` is enough
+    /// The code to explain; `305` is short for `ORCH0305`
     #[arg(value_name = "CODE", conflicts_with = "all")]
     code: Option<String>,
 
-    /// Print the whole of docs/checks.md
+    /// Print docs/checks.md, which explains all codes
     #[arg(long)]
     all: bool,
 }
 
 pub(super) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let text = match &args.code {
-        _ if args.all => explain_all(),
-        Some(name) => explain(find(name)?),
+        _ if args.all => render_all_explanations(),
+        Some(name) => render_explanation(find_code(name)?),
         None => FindingCode::ALL.iter().map(|code| format!("{code}  {}\n", code.title())).collect(),
     };
-    ui.text(&text)?;
+    ui.write_text(&text)?;
     Ok(ExitStatus::Success)
 }
 
-fn find(name: &str) -> Result<FindingCode, SessionError> {
-    let upper = name.to_ascii_uppercase();
-    let whole = match upper.parse::<u16>() {
+fn find_code(name: &str) -> Result<FindingCode, SessionError> {
+    let uppercase = name.to_ascii_uppercase();
+    let full_name = match uppercase.parse::<u16>() {
         Ok(number) => format!("ORCH{number:04}"),
-        Err(_) => upper,
+        Err(_) => uppercase,
     };
-    let known = || FindingCode::ALL.iter().map(|code| code.as_str());
-    let found = FindingCode::ALL.iter().find(|code| code.as_str() == whole);
-    found.copied().ok_or_else(|| {
+    let code_names = || FindingCode::ALL.iter().map(|code| code.as_str());
+    let code = FindingCode::ALL.iter().find(|code| code.as_str() == full_name);
+    code.copied().ok_or_else(|| {
         let error = SessionError::usage(format!("there is no code `{name}`"));
-        match did_you_mean(&whole, known()) {
-            Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error.hint("`orch explain` lists all codes"),
+        match did_you_mean(&full_name, code_names()) {
+            Some(suggestion) => error.with_hint(format!("did you mean `{suggestion}`?")),
+            None => error.with_hint("`orch explain` lists all codes"),
         }
     })
 }

@@ -1,20 +1,20 @@
-//! How the commands that check show what they found: for people, or in a format of a machine.
+//! Prints findings, for people or in a machine-readable format.
 
 use std::path::PathBuf;
 
 use crate::diagnostic::{self, Diagnostic, Severity};
 
-use super::relative::Base;
+use super::path_base::PathBase;
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
-/// What goes to standard output.
+/// The format of findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum FindingsFormat {
-    /// Nothing; findings go to standard error, with their source and a caret.
+    /// Findings with their source, on standard error.
     #[default]
     Human,
-    /// One object with `checked`, `errors`, `warnings` and `findings`.
+    /// One JSON object with `checked`, `errors`, `warnings` and `findings`.
     Json,
     /// A SARIF 2.1.0 log, for code hosts and editors.
     Sarif,
@@ -24,87 +24,87 @@ pub(super) enum FindingsFormat {
     Junit,
 }
 
-/// What counts as an error although it is none.
+/// The findings to treat as errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Deny {
-    /// Findings that are likely not meant.
+    /// All warnings.
     Warnings,
 }
 
-/// The flags of the commands that check.
+/// The options of commands that print findings.
 #[derive(Debug, clap::Args)]
-pub(super) struct Flags {
-    /// How findings are told; all but `human` go to standard output
+pub(super) struct FindingsArgs {
+    /// The format of the findings; every format except `human` goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) format: FindingsFormat,
 
-    /// What counts as an error: `warnings`
-    #[arg(long, value_enum, value_name = "WHAT")]
+    /// The findings to treat as errors
+    #[arg(long, value_enum, value_name = "FINDINGS")]
     pub(super) deny: Vec<Deny>,
 
-    /// Show paths in `json`, `sarif`, `github` and `junit` relative to this folder [default: the root of the git
-    /// repository, where there is one; in `json` the current folder]
+    /// Print paths relative to this folder in the machine-readable formats [default: the root of the git repository, or
+    /// the current folder for `json` and outside of a repository]
     #[arg(long, value_name = "DIR")]
     relative_to: Option<PathBuf>,
 }
 
-impl Flags {
-    /// What paths are relative to in the chosen format; nothing for the current folder.
-    fn base(&self) -> Result<Option<Base>, SessionError> {
-        let here = super::here()?;
+impl FindingsArgs {
+    /// The base of paths in the selected format; `None` for the current folder.
+    fn path_base(&self) -> Result<Option<PathBase>, SessionError> {
+        let current_dir = super::current_dir()?;
         match (&self.relative_to, self.format) {
             (Some(_), FindingsFormat::Human) => {
-                let error = SessionError::usage("`--relative-to` is for the formats that machines read");
-                Err(error.hint("add `--format github`, or another of `json`, `sarif` and `junit`"))
+                let error = SessionError::usage("`--relative-to` requires a machine-readable format");
+                Err(error.with_hint("add `--format json`, `sarif`, `github` or `junit`"))
             }
-            (Some(folder), _) => Base::named(folder, &here).map(Some),
+            (Some(folder), _) => PathBase::from_folder(folder, &current_dir).map(Some),
             (None, FindingsFormat::Sarif | FindingsFormat::Github | FindingsFormat::Junit) => {
-                Ok(Base::repository(&here))
+                Ok(PathBase::from_repository(&current_dir))
             }
-            // Scripts that read these open the files from where they are.
+            // Scripts that read JSON open the files from the current folder.
             (None, FindingsFormat::Human | FindingsFormat::Json) => Ok(None),
         }
     }
 }
 
-/// Shows what a check found, and says with which exit code it ends.
-pub(super) fn tell(
-    flags: &Flags,
+/// Prints the findings of a check, and returns the exit code.
+pub(super) fn print_findings(
+    flags: &FindingsArgs,
     checked: &[String],
-    mut found: Vec<Diagnostic>,
-    what: &str,
+    mut findings: Vec<Diagnostic>,
+    noun: &str,
     ui: &Ui,
 ) -> Result<ExitStatus, SessionError> {
     if flags.deny.contains(&Deny::Warnings) {
-        for finding in &mut found {
+        for finding in &mut findings {
             finding.severity = Severity::Error;
         }
     }
-    let bad = found.iter().any(Diagnostic::is_error);
+    let has_errors = findings.iter().any(Diagnostic::is_error);
     let mut checked = checked.to_vec();
-    if let Some(base) = flags.base()? {
-        base.findings(&mut found);
+    if let Some(base) = flags.path_base()? {
+        base.rewrite_findings(&mut findings);
         for path in &mut checked {
-            *path = base.path(path);
+            *path = base.rewrite_path(path);
         }
     }
     match flags.format {
         FindingsFormat::Human => {
-            ui.findings(&found);
-            if !bad {
+            ui.print_findings(&findings);
+            if !has_errors {
                 let (count, plural) = (checked.len(), if checked.len() == 1 { "" } else { "s" });
-                ui.always(&format!("{} {count} {what}{plural} checked", ui.style.good("ok:")));
+                ui.print_always(&format!("{} {count} {noun}{plural} checked", ui.stderr_style.success("ok:")));
             }
         }
-        FindingsFormat::Json => ui.data(&format!("{:#}", diagnostic::json_report(&checked, &found)))?,
-        FindingsFormat::Sarif => ui.data(&format!("{:#}", diagnostic::sarif(&found)))?,
-        FindingsFormat::Github if found.is_empty() => {}
-        FindingsFormat::Github => ui.data(&diagnostic::github(&found))?,
+        FindingsFormat::Json => ui.write_data(&format!("{:#}", diagnostic::json_report(&checked, &findings)))?,
+        FindingsFormat::Sarif => ui.write_data(&format!("{:#}", diagnostic::render_sarif(&findings)))?,
+        FindingsFormat::Github if findings.is_empty() => {}
+        FindingsFormat::Github => ui.write_data(&diagnostic::render_github(&findings))?,
         FindingsFormat::Junit => {
-            let text = diagnostic::junit(&checked, &found)
+            let text = diagnostic::render_junit(&checked, &findings)
                 .map_err(|error| SessionError::internal(format!("the JUnit report can't be written: {error}")))?;
-            ui.data(&text)?;
+            ui.write_data(&text)?;
         }
     }
-    Ok(if bad { ExitStatus::Usage } else { ExitStatus::Success })
+    Ok(if has_errors { ExitStatus::Usage } else { ExitStatus::Success })
 }

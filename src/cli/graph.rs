@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use crate::config;
 use crate::graph::{self, Graph};
 
-use super::here;
+use super::current_dir;
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
 /// Draw a pipeline: its steps, groups and the artifacts between them
 ///
-/// Nothing is run. `text` is for a terminal, `mermaid` for Markdown, `dot` for Graphviz, and `svg` is
-/// a picture that is readable on light and dark pages.
+/// orch runs nothing. Use `text` for a terminal, `mermaid` for Markdown, `dot` for Graphviz, and
+/// `svg` for a picture that is readable on light and dark pages.
 #[derive(Debug, clap::Args)]
 pub(super) struct GraphArgs {
-    /// The pipeline: its file, or its name in `pipelines/`
+    /// The pipeline file, or the name of a pipeline in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
-    /// What is drawn: text, mermaid, dot or svg
+    /// The format of the drawing
     #[arg(long, value_enum, default_value_t = GraphFormat::Text, value_name = "FORMAT")]
     format: GraphFormat,
 }
@@ -31,26 +31,26 @@ enum GraphFormat {
     Text,
     /// A Mermaid flowchart
     Mermaid,
-    /// Graphviz
+    /// The language of Graphviz
     Dot,
-    /// A picture
+    /// An SVG picture
     Svg,
 }
 
 pub(super) fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let here = here()?;
-    let path = super::named::pipeline(&args.pipeline, &here)?;
-    let project = config::load(&short_path(&path, &here))?;
-    let graph = Graph::of(&project);
-    let drawn = match args.format {
+    let current_dir = current_dir()?;
+    let path = super::lookup::find_pipeline(&args.pipeline, &current_dir)?;
+    let project = config::load(&short_path(&path, &current_dir))?;
+    let graph = Graph::from_project(&project);
+    let drawing = match args.format {
         GraphFormat::Text => {
-            ui.drawn(&graph::text(&graph))?;
+            ui.write_preformatted(&graph::render_text(&graph))?;
             return Ok(ExitStatus::Success);
         }
-        GraphFormat::Mermaid => graph::mermaid(&graph),
-        GraphFormat::Dot => graph::dot(&graph),
-        GraphFormat::Svg => graph::svg(&graph),
+        GraphFormat::Mermaid => graph::render_mermaid(&graph),
+        GraphFormat::Dot => graph::render_dot(&graph),
+        GraphFormat::Svg => graph::render_svg(&graph),
     };
-    ui.drawn(&drawn)?;
+    ui.write_preformatted(&drawing)?;
     Ok(ExitStatus::Success)
 }

@@ -2,32 +2,31 @@
 
 use std::path::PathBuf;
 
-use super::here;
+use super::current_dir;
 use super::ui::Ui;
 use crate::folder::{FolderAccess, OwnFolder};
 use crate::session::{ExitStatus, SessionError};
 
-/// Make a new project: pipelines, prompts, schemas, orch.yaml
+/// Create a project: pipelines, prompts, schemas and orch.yaml
 ///
 /// Writes the pipelines default (plan, code, review), iterate, research and review-diff with their
-/// prompts and schemas.
-/// Files that are there already are left as they are.
+/// prompts and schemas, and an orch.yaml. orch does not overwrite existing files.
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArgs {
-    /// The folder of the project
+    /// The folder to create the project in
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
 }
 
-/// The files of this repository that a new project begins with.
-macro_rules! shipped {
+/// Embeds files of this repository: pairs of path and content.
+macro_rules! embed_files {
     ($($name:literal,)+) => {
         [$(($name, include_str!(concat!("../../", $name)))),+]
     };
 }
 
-/// What a new project is made of: path and content.
-const FILES: &[(&str, &str)] = &shipped![
+/// The files of a new project.
+const PROJECT_FILES: &[(&str, &str)] = &embed_files![
     "pipelines/default.yaml",
     "pipelines/iterate.yaml",
     "pipelines/research.yaml",
@@ -55,34 +54,37 @@ const FILES: &[(&str, &str)] = &shipped![
     "schemas/orch.schema.json",
 ];
 
-/// The settings of a new project.
-const SETTINGS: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
+/// The orch.yaml of a new project.
+const SETTINGS_FILE: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
 pub(super) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let folder = crate::session::project_state::without_link(here()?.join(&args.folder));
-    let made = OwnFolder::create(&folder, FolderAccess::Ordinary);
-    let made = made.map_err(|error| SessionError::usage(format!("`{}` can't be made: {error}", folder.display())))?;
-    let mut kept = 0;
-    for (name, text) in FILES.iter().chain([&SETTINGS]) {
+    let folder = crate::session::project_state::resolve_link(current_dir()?.join(&args.folder));
+    let project_folder = OwnFolder::create(&folder, FolderAccess::Ordinary);
+    let project_folder = project_folder
+        .map_err(|error| SessionError::usage(format!("`{}` can't be created: {error}", folder.display())))?;
+    let mut existing_count = 0;
+    for (name, text) in PROJECT_FILES.iter().chain([&SETTINGS_FILE]) {
         let path = folder.join(name);
-        let io = |error: std::io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
-        match made.file(*name).create_new() {
+        let write_error =
+            |error: std::io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
+        match project_folder.file(*name).create_new() {
             Ok(mut file) => {
-                std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io)?;
-                ui.say(format!("{} {name}", ui.style.good("made")));
+                std::io::Write::write_all(&mut file, text.as_bytes()).map_err(write_error)?;
+                ui.print_message(format!("{} {name}", ui.stderr_style.success("created")));
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                kept += 1;
-                ui.say(format!("{} {name} (it was there)", ui.style.dim("kept")));
+                existing_count += 1;
+                ui.print_message(format!("{} {name} (it already exists)", ui.stderr_style.dim("skipped")));
             }
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(write_error(error)),
         }
     }
-    let go = if args.folder.as_os_str() == "." { String::new() } else { format!("cd {} && ", args.folder.display()) };
-    if kept <= FILES.len() {
-        ui.say(format!(
-            "\n{} {go}orch pipeline run pipelines/default.yaml --task \"Create a User model with authentication\"",
-            ui.style.strong("next:")
+    let cd_command =
+        if args.folder.as_os_str() == "." { String::new() } else { format!("cd {} && ", args.folder.display()) };
+    if existing_count <= PROJECT_FILES.len() {
+        ui.print_message(format!(
+            "\n{} {cd_command}orch pipeline run pipelines/default.yaml --task \"Create a User model with authentication\"",
+            ui.stderr_style.bold("next:")
         ));
     }
     Ok(ExitStatus::Success)

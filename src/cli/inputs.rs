@@ -1,6 +1,6 @@
-//! The inputs of a run, as the command line gives them.
+//! The inputs of a run on the command line.
 
-mod given;
+mod cli_inputs;
 mod text;
 
-pub(super) use given::CliInputs;
+pub(super) use cli_inputs::CliInputs;

@@ -1,117 +1,116 @@
-//! Ctrl-C and SIGTERM: the first asks a run to stop, the second gives up what is in flight.
+//! Ctrl-C and SIGTERM: the first signal stops the run in order, the second cancels calls in flight.
 
 use std::io::Write as _;
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::folder::remove_temporary_folders;
-use crate::report::lines::stopping;
+use crate::report::lines::stop_message;
 
 use crate::session::{CancelHandle, ExitStatus};
 
-/// Signals closer together than this are one.
+/// Signals within this time count as one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
-/// How long the stop waits until the user was told of it.
-const LONGEST_WORDS: Duration = Duration::from_millis(100);
-/// How long a run has to end in order after the second signal.
-const LAST_GRACE: Duration = Duration::from_millis(1500);
+/// The maximum time for which the cancellation waits until its message is printed.
+const MESSAGE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The time for a run to end in order after the second signal.
+const EXIT_GRACE: Duration = Duration::from_millis(1500);
 
-/// Stops a run at a signal, until the process ends: from now on no signal ends the process by itself.
+/// Cancels a run when the process receives a signal. From now on no signal ends the process directly.
 ///
-/// Listening has a thread of its own, so that a signal is heard while the run's thread computes. A run that does not
-/// end in time after the second signal ends with the process: what is recorded is durable, and locks and child
-/// processes end with it.
-pub(super) fn listen(cancel: CancelHandle) {
-    let (ready, listens) = mpsc::channel();
+/// A separate thread listens, so that it receives signals while the run's thread computes. If the run does not end in
+/// time after the second signal, the process exits: its records are durable, and its locks and child processes end with
+/// it.
+pub(super) fn listen_for_signals(cancel: CancelHandle) {
+    let (ready_sender, ready_receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());
-    // Without it a signal ends the process by itself, and the run is resumed as after a kill.
+    // Without this thread, a signal ends the process directly, as a kill does.
     drop(thread.spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-            runtime.block_on(hear(&cancel, ready));
+            runtime.block_on(cancel_on_signals(&cancel, ready_sender));
         }
     }));
-    // Fails when the thread can't be started or can't listen: the sender is dropped then.
-    let _ = listens.recv();
+    // This fails if the thread can't start or listen, because the sender is dropped then.
+    let _ = ready_receiver.recv();
 }
 
-/// Resolves when a signal asks this process to stop; never where none can be heard. From now on none of them ends the
-/// process by itself.
-pub(super) async fn pressed() {
+/// Resolves when this process receives a signal to stop; never if it can't listen. From now on no signal ends the
+/// process directly.
+pub(super) async fn wait_for_signal() {
     let Some(mut signals) = Signals::new() else { return std::future::pending().await };
-    if !signals.came().await {
+    if !signals.recv().await {
         std::future::pending::<()>().await;
     }
 }
 
-async fn hear(cancel: &CancelHandle, ready: mpsc::Sender<()>) {
+async fn cancel_on_signals(cancel: &CancelHandle, ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());
-    let mut pressed = None;
-    while signals.came().await {
-        // Some senders signal both the process and its group: that is one wish, not two.
-        if pressed.is_some_and(|at: Instant| at.elapsed() < DEBOUNCE) {
+    let mut last_signal = None;
+    while signals.recv().await {
+        // Some senders signal both the process and its group.
+        if last_signal.is_some_and(|time: Instant| time.elapsed() < DEBOUNCE) {
             continue;
         }
-        let at_once = pressed.is_some();
-        pressed = Some(Instant::now());
-        if at_once {
-            end_soon();
+        let is_second = last_signal.is_some();
+        last_signal = Some(Instant::now());
+        if is_second {
+            exit_after_grace();
         }
-        // The run may end the process right after the switch is pressed, so its user is told first.
-        match cancel.announce(at_once) {
-            Some(is_done) => drop(is_done.recv_timeout(LONGEST_WORDS)),
-            // The run is over, and what comes after it is stopped.
-            None => print(at_once),
+        // The process may exit right after the cancellation, so print the message first.
+        match cancel.announce_stop(is_second) {
+            Some(is_printed) => drop(is_printed.recv_timeout(MESSAGE_TIMEOUT)),
+            // The run has already ended and has no observer any more.
+            None => print_stop_message(is_second),
         }
         cancel.cancel();
     }
 }
 
-/// Prints that the process stops, on a thread of its own: a pipe without a reader must not keep the next signal from
-/// being heard.
-fn print(at_once: bool) {
-    let thread = std::thread::Builder::new().name("words of a stop".to_owned());
-    // Standard error is closed if this fails.
-    drop(thread.spawn(move || drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once)))));
+/// Prints that the process stops, on a separate thread: a blocked pipe must not delay the next signal.
+fn print_stop_message(is_second: bool) {
+    let thread = std::thread::Builder::new().name("stop message".to_owned());
+    // Writing fails if standard error is closed.
+    drop(thread.spawn(move || drop(writeln!(std::io::stderr(), "\n{}", stop_message(is_second)))));
 }
 
-/// Ends the process when it has not ended by itself by then.
-#[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
-fn end_soon() {
-    drop(std::thread::Builder::new().name("last grace".to_owned()).spawn(|| {
-        std::thread::sleep(LAST_GRACE);
+/// Exits the process after [`EXIT_GRACE`], unless it has ended before.
+#[expect(clippy::disallowed_methods, reason = "on a separate thread")]
+fn exit_after_grace() {
+    drop(std::thread::Builder::new().name("exit grace".to_owned()).spawn(|| {
+        std::thread::sleep(EXIT_GRACE);
         remove_temporary_folders();
         std::process::exit(ExitStatus::Interrupted as i32);
     }));
 }
 
-/// Ends the process at the first signal from now on, without the copies of journals that it reads. A process that reads
-/// a copy runs no pipeline.
-pub(super) fn end_without_copies() {
+/// From now on, the first signal deletes this process's copies of journals and ends the process. A process that reads a
+/// copy runs no pipeline.
+pub(super) fn remove_copies_on_signal() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let (ready, listens) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("signals of a reader".to_owned());
-        // Without it a signal ends the process by itself and leaves the copy to whoever empties the temporary folder.
+        let (ready_sender, ready_receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        // Without this thread, a signal ends the process directly, and the copy stays in the temporary folder.
         drop(thread.spawn(move || {
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-                runtime.block_on(end_at_a_signal(ready));
+                runtime.block_on(exit_on_signal(ready_sender));
             }
         }));
-        let _ = listens.recv();
+        let _ = ready_receiver.recv();
     });
 }
 
-async fn end_at_a_signal(ready: mpsc::Sender<()>) {
+async fn exit_on_signal(ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());
-    if signals.came().await {
+    if signals.recv().await {
         remove_temporary_folders();
         std::process::exit(ExitStatus::Interrupted as i32);
     }
 }
 
-/// The signals that ask a run to stop.
+/// The signals that stop a run.
 #[cfg(unix)]
 struct Signals([tokio::signal::unix::Signal; 3]);
 
@@ -119,17 +118,17 @@ struct Signals([tokio::signal::unix::Signal; 3]);
 impl Signals {
     fn new() -> Option<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let of = |kind| signal(kind).ok();
-        Some(Self([of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?]))
+        let listen = |kind| signal(kind).ok();
+        Some(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
     }
 
-    /// Resolves when one came; false when none can come any more.
-    async fn came(&mut self) -> bool {
+    /// Waits for a signal; returns `false` if no more signals can arrive.
+    async fn recv(&mut self) -> bool {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            got = interrupt.recv() => got.is_some(),
-            got = terminate.recv() => got.is_some(),
-            got = hangup.recv() => got.is_some(),
+            received = interrupt.recv() => received.is_some(),
+            received = terminate.recv() => received.is_some(),
+            received = hangup.recv() => received.is_some(),
         }
     }
 }
@@ -144,7 +143,7 @@ impl Signals {
         Some(Self)
     }
 
-    async fn came(&mut self) -> bool {
+    async fn recv(&mut self) -> bool {
         tokio::signal::ctrl_c().await.is_ok()
     }
 }

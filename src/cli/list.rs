@@ -1,11 +1,11 @@
 //! `orch pipeline list`.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::visible::one_line;
+use crate::model::visible::escape_line_breaks;
 use crate::session::execute::short_path;
 use crate::{check, config};
 
-use super::here;
+use super::current_dir;
 use super::report::OutputFormat;
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
@@ -13,56 +13,58 @@ use crate::session::{ExitStatus, SessionError};
 /// List the pipelines of a project
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
-    /// What goes to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 }
 
 pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let here = here()?;
-    let root = super::runs::root(&here);
+    let current_dir = current_dir()?;
+    let root = super::runs::project_root(&current_dir);
     let mut rows = Vec::new();
-    let (paths, unread) = super::runs::pipelines(&root, &here);
+    let (paths, findings) = super::runs::pipeline_files(&root, &current_dir);
     for path in paths {
-        let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
-        rows.push(match config::load(&short_path(&path, &here)) {
+        let display_path = path.strip_prefix(&current_dir).unwrap_or(&path).display().to_string();
+        rows.push(match config::load(&short_path(&path, &current_dir)) {
             Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
-                shown,
+                display_path,
                 project.pipeline.name,
                 "has errors; see `orch pipeline validate`".to_owned(),
                 project.pipeline.steps.len(),
             ),
             Ok(project) => (
-                shown,
+                display_path,
                 project.pipeline.name,
                 project.pipeline.description.unwrap_or_default(),
                 project.pipeline.steps.len(),
             ),
-            Err(_) => (shown, "-".to_owned(), "can't be read; see `orch pipeline validate`".to_owned(), 0),
+            Err(_) => (display_path, "-".to_owned(), "can't be read; see `orch pipeline validate`".to_owned(), 0),
         });
     }
-    ui.findings(&unread);
-    let code = if unread.iter().any(Diagnostic::is_error) { ExitStatus::Usage } else { ExitStatus::Success };
+    ui.print_findings(&findings);
+    let code = if findings.iter().any(Diagnostic::is_error) { ExitStatus::Usage } else { ExitStatus::Success };
     if args.output == OutputFormat::Json {
-        let list: Vec<_> = rows
+        let entries: Vec<_> = rows
             .iter()
             .map(|(path, name, description, steps)| serde_json::json!({ "path": path, "name": name, "description": description, "steps": steps }))
             .collect();
-        ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
+        ui.write_data(&format!("{:#}", serde_json::Value::from(entries)))?;
         return Ok(code);
     }
-    if rows.is_empty() && unread.is_empty() {
-        ui.say(format!(
-            "no pipelines in `{}`\n\n{} `orch init` makes a first one",
+    if rows.is_empty() && findings.is_empty() {
+        ui.print_message(format!(
+            "there are no pipelines in `{}`\n\n{} `orch init` creates a project with one",
             root.join("pipelines").display(),
-            ui.style.strong("hint:")
+            ui.stderr_style.bold("hint:")
         ));
     }
-    let shown = rows.iter().map(|row| (one_line(&row.0), one_line(&row.1), one_line(row.2.trim_end())));
-    let shown: Vec<_> = shown.collect();
-    let width = shown.iter().map(|row| row.0.len()).max().unwrap_or(0);
-    for (path, name, description) in shown {
-        ui.text(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
+    let lines = rows
+        .iter()
+        .map(|row| (escape_line_breaks(&row.0), escape_line_breaks(&row.1), escape_line_breaks(row.2.trim_end())));
+    let lines: Vec<_> = lines.collect();
+    let width = lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
+    for (path, name, description) in lines {
+        ui.write_text(&format!("{path:<width$}  {}  {description}", ui.stdout_style.bold(name)))?;
     }
     Ok(code)
 }

@@ -1,29 +1,29 @@
 //! `orch lsp`.
 
-use crate::lsp::{self, End};
+use crate::lsp::{self, SessionEnd};
 
 use crate::session::{ExitStatus, SessionError};
 
-/// Serve an editor: findings, completion, hover and more as you type
+/// Start the language server for editors
 ///
-/// A language server (LSP 3.17) for pipelines, their test cases, prompts, schemas and orch.yaml, on
-/// standard input and output. You do not start it yourself: an editor does, with the command
-/// `orch lsp`, for YAML, Markdown and JSON files; docs/editors.md has the lines for VS Code,
-/// Neovim, Helix, Zed and JetBrains. It tells what `orch pipeline validate` tells, of the text that
-/// is open and not yet saved. Other files that the editor hands over are left alone.
+/// The server provides findings, completion, hover and more for pipelines, test cases, prompts,
+/// schemas and orch.yaml. It speaks LSP 3.17 on standard input and output. Configure your editor to
+/// start `orch lsp` for YAML, Markdown and JSON files; docs/editors.md shows how for VS Code, Neovim,
+/// Helix, Zed and JetBrains. The findings are those of `orch pipeline validate`, for the unsaved text
+/// in the editor. The server ignores files that are not part of a project.
 ///
-/// It runs nothing, writes no file and opens no connection. It ends with exit code 0 when the
-/// editor asks for it (`shutdown`, then `exit`), and 1 when the editor is gone without a word.
+/// The server runs nothing, writes no file and opens no connection. It ends with exit code 0 after
+/// the requests `shutdown` and `exit`, and 1 if the editor disconnects without them.
 #[derive(Debug, clap::Args)]
 pub(super) struct LspArgs {
-    /// Speak on standard input and output; it always does, and some editors say so
+    /// Use standard input and output, as the server always does; some editors pass this option
     #[arg(long, hide = true)]
     stdio: bool,
 }
 
 pub(super) fn run(_args: &LspArgs) -> Result<ExitStatus, SessionError> {
     match lsp::serve(std::io::stdin(), std::io::stdout())? {
-        End::Asked => Ok(ExitStatus::Success),
-        End::Abrupt => Ok(ExitStatus::Failed),
+        SessionEnd::Shutdown => Ok(ExitStatus::Success),
+        SessionEnd::Abrupt => Ok(ExitStatus::Failed),
     }
 }

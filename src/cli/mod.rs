@@ -1,6 +1,6 @@
-//! The command line: one file a command, its arguments beside its function.
+//! The command line: one file per command, with its arguments and its function.
 
-mod answer;
+mod approval;
 mod budget;
 mod completions;
 mod doctor;
@@ -14,13 +14,13 @@ mod init;
 mod inputs;
 mod interrupt;
 mod list;
+mod lookup;
 mod lsp;
-mod models;
-mod named;
 #[cfg(feature = "local")]
-mod own_models;
+mod model_files;
+mod models;
+mod path_base;
 mod plan;
-mod relative;
 mod report;
 mod resume;
 mod run;
@@ -46,24 +46,24 @@ use ui::Ui;
 
 /// Run declarative agent pipelines
 ///
-/// A pipeline is a YAML file that lists steps; each step asks an agent with a prompt from
-/// prompts/ and keeps the JSON that it answers, checked by a schema from schemas/, as a file in
-/// the workspace. Every reply is recorded before it is used, so a run that was stopped or
-/// failed goes on where it was.
+/// A pipeline is a YAML file that lists steps. Each agent step sends a prompt from prompts/ to a
+/// model, validates the reply against a schema from schemas/ and saves it as a JSON file in the
+/// workspace. orch records every reply before using it, so you can resume a run that failed or
+/// was stopped.
 ///
-/// Begin with `orch init`, then `orch run default --task "…"`.
+/// Start with `orch init`, then `orch run default --task "…"`.
 #[derive(Debug, Parser)]
 #[command(name = "orch", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
-    /// Colour the output: auto, always or never
-    #[arg(long, global = true, value_enum, default_value_t = ui::Colour::Auto, value_name = "WHEN", help_heading = "Global options")]
-    color: ui::Colour,
+    /// When to colour the output
+    #[arg(long, global = true, value_enum, default_value_t = ui::ColourChoice::Auto, value_name = "WHEN", help_heading = "Global options")]
+    color: ui::ColourChoice,
 
     #[command(subcommand)]
     command: TopCommand,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 it could not run as written · \
+const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 orch could not run it as written · \
 3 waiting for approval · 4 budget or limit · 5 internal error · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -71,19 +71,19 @@ enum TopCommand {
     /// Run, resume, check and list pipelines
     #[command(subcommand)]
     Pipeline(PipelineCommand),
-    /// List past runs and show what they did
+    /// Inspect, approve, revert, export and delete runs
     #[command(subcommand)]
-    Runs(runs::Runs),
+    Runs(runs::RunsCommand),
     #[command(about = "Run a pipeline; short for `orch pipeline run`")]
     Run(run::RunArgs),
-    #[command(about = "Go on with a run; short for `orch pipeline resume`")]
+    #[command(about = "Resume a run; short for `orch pipeline resume`")]
     Resume(resume::ResumeArgs),
     #[command(about = "Check pipelines; short for `orch pipeline validate`")]
     Validate(validate::ValidateArgs),
-    #[command(about = "Tell what a run would do; short for `orch pipeline plan`")]
+    #[command(about = "Preview a run; short for `orch pipeline plan`")]
     Plan(plan::PlanArgs),
     Extract(extract::ExtractArgs),
-    /// Check the project's schemas, or print those of orch's own files
+    /// Check the schemas of the project, or print the schemas of orch's own files
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
     Explain(explain::ExplainArgs),
@@ -107,39 +107,39 @@ enum PipelineCommand {
     Graph(graph::GraphArgs),
 }
 
-/// Where orch keeps its journal.
+/// The option that selects the journal.
 #[derive(Clone, Debug, Default, clap::Args)]
-struct State {
-    /// Keep the journal in this folder instead of `.orch` beside the pipelines
+struct StateArgs {
+    /// Store the journal in this folder instead of `.orch` beside the pipelines
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }
 
-impl State {
-    /// The folder, as a session takes it.
-    fn named(&self) -> StateFolder {
+impl StateArgs {
+    /// The state folder for a session.
+    fn state_folder(&self) -> StateFolder {
         StateFolder::new(self.state.clone())
     }
 
-    /// The folder of a project with this root.
+    /// The path of the state folder for the project at `root`.
     fn folder(&self, root: &std::path::Path) -> PathBuf {
-        self.named().folder(root)
+        self.state_folder().path_for(root)
     }
 }
 
-/// Runs the program on the process's arguments.
+/// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
-    // Before anything else: it is started for every command of a run.
+    // This comes first because orch starts itself as the guard of each child process.
     if let Some(code) = crate::session::guard_main() {
         return code;
     }
     #[cfg(feature = "failpoints")]
-    let _chosen = crate::crash::chosen();
-    if let Some(folder) = crate::session::configuration() {
-        crate::store::keep_key_in(folder);
+    let _failpoint = crate::crash::activate_from_env();
+    if let Some(folder) = crate::session::user_config_dir() {
+        crate::store::set_key_folder(folder);
     }
-    crate::store::before_copies(interrupt::end_without_copies);
-    match completions::answer() {
+    crate::store::set_copy_hook(interrupt::remove_copies_on_signal);
+    match completions::complete_if_requested() {
         Ok(true) => return ExitStatus::Success.into(),
         Ok(false) => {}
         Err(error) => {
@@ -148,12 +148,12 @@ pub fn main() -> ExitCode {
         }
     }
     let parsed = Cli::command().try_get_matches();
-    let (cli, commands) = match parsed.and_then(|found| Ok((Cli::from_arg_matches(&found)?, printed_commands(&found))))
-    {
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, printed_commands(&matches))));
+    let (cli, commands) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
             let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
-            // A closed pipe is the reader's choice.
+            // The reader may have closed the pipe.
             drop(error.print());
             return code.into();
         }
@@ -165,24 +165,26 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitStatus::Success,
         Err(error) => {
-            ui.error(&error);
+            ui.print_error(&error);
             error.status()
         }
     };
     code.into()
 }
 
-/// The commands that messages print, with the options that this command was given and that they need too.
-fn printed_commands(found: &ArgMatches) -> PrintedCommands {
-    let innermost = std::iter::successors(Some(found), |found| found.subcommand().map(|(_, inner)| inner)).last();
-    let written = |name: &str| {
-        innermost.filter(|found| {
-            let has_it = found.try_contains_id(name).is_ok_and(|is_given| is_given);
-            has_it && found.value_source(name) == Some(ValueSource::CommandLine)
+/// The commands that messages suggest, with the options of this command line that they need too.
+fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
+    let subcommand =
+        std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, inner)| inner)).last();
+    let matches_with = |id: &str| {
+        subcommand.filter(|matches| {
+            let is_present = matches.try_contains_id(id).is_ok_and(|is_present| is_present);
+            is_present && matches.value_source(id) == Some(ValueSource::CommandLine)
         })
     };
-    let state = written("state").and_then(|found| found.try_get_one::<PathBuf>("state").ok()?);
-    let trust = written(trust::DIGEST).and_then(|found| found.try_get_one::<String>(trust::DIGEST).ok()?);
+    let state = matches_with("state").and_then(|matches| matches.try_get_one::<PathBuf>("state").ok()?);
+    let trust = matches_with(trust::DIGEST_ARG_ID)
+        .and_then(|matches| matches.try_get_one::<String>(trust::DIGEST_ARG_ID).ok()?);
     PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
@@ -210,18 +212,18 @@ fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError
 }
 
 /// The current folder.
-fn here() -> Result<PathBuf, SessionError> {
+fn current_dir() -> Result<PathBuf, SessionError> {
     std::env::current_dir().map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))
 }
 
-/// What runs pipelines, with this terminal.
+/// A runner that reports to this terminal and asks on it.
 fn runner(ui: &Ui) -> Result<Runner, SessionError> {
-    let runner = Runner::new(Environment::of_process()?);
+    let runner = Runner::new(Environment::from_process()?);
     Ok(runner.with_reporter(Arc::new(ui.clone())).with_prompter(Arc::new(ui.clone())))
 }
 
-/// The async runtime: this thread is enough for a run, whose work is mostly waiting. Embedded models, and listings of
-/// many files while the run goes on, have threads of their own.
+/// The async runtime. One thread is enough because a run mostly waits; embedded models and listings of many files have
+/// threads of their own.
 fn runtime() -> Result<tokio::runtime::Runtime, SessionError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -7,11 +7,11 @@ use clap::{Args, Subcommand};
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
-/// List, fetch and add the embedded models
+/// List, download and add embedded models
 ///
-/// Embedded models run inside orch on the processor, with no key and no server. Their weights are
-/// fetched once into the user's cache folder and checked against a pinned digest. A GGUF file of
-/// yours is a model too: `local:PATH`, or `local/NAME` once it is added.
+/// Embedded models run inside orch on the processor, without a key and without a server. orch
+/// downloads their weights once into the user's cache folder and verifies them against a pinned
+/// digest. To use your own GGUF file, write `local:PATH`, or add it and write `local/NAME`.
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
     #[command(subcommand)]
@@ -20,48 +20,48 @@ pub(super) struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// List the embedded models, and which of them are here
+    /// List the embedded models and show which are downloaded
     List,
-    /// Fetch the weights of a model; goes on where it was broken off
-    Pull(Pull),
-    /// Add a model file that you have: one of the list, or another GGUF file under a name
-    Add(Add),
+    /// Download the weights of a model, or continue an interrupted download
+    Pull(PullArgs),
+    /// Add a model file: a model of the list, or another GGUF file under a name
+    Add(AddArgs),
 }
 
-/// What is fetched, and from where.
+/// The arguments of `orch models pull`.
 #[derive(Debug, Args)]
-pub(super) struct Pull {
-    /// The model's name, as `orch models list` shows it; with --from also another one
+pub(super) struct PullArgs {
+    /// The name of a model in `orch models list`; with --from, also another name
     #[arg(value_name = "NAME")]
     pub(super) name: String,
-    /// An address or a file to take the weights from
+    /// Read the weights from this address or file
     #[arg(long, value_name = "URL|FILE")]
     pub(super) from: Option<String>,
-    /// The SHA-256 that the file must have, for a model that is not in the list
+    /// The expected SHA-256 digest of the file, for a model that is not in the list
     #[arg(long, value_name = "HEX", requires = "from")]
     pub(super) sha256: Option<String>,
 }
 
-/// A file that is added.
+/// The arguments of `orch models add`.
 #[derive(Debug, Args)]
-pub(super) struct Add {
-    /// The GGUF file
+pub(super) struct AddArgs {
+    /// The GGUF file to add
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// The name of the model; the file's own without it
+    /// The name of the model [default: the name of the file]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
 }
 
 #[cfg(feature = "local")]
-pub(super) fn run(models: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    use super::own_models;
+pub(super) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    use super::model_files;
     let runner = super::runner(ui)?;
-    let shelf = crate::agent::Shelf::new(runner.environment.model_cache().to_owned());
-    match models.command.as_ref().unwrap_or(&ModelsCommand::List) {
-        ModelsCommand::List => own_models::list(&shelf, ui)?,
-        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, &runner, ui))?,
-        ModelsCommand::Add(asked) => super::runtime()?.block_on(own_models::add(&shelf, asked, ui))?,
+    let shelf = crate::agent::LocalModels::new(runner.environment.model_cache().to_owned());
+    match args.command.as_ref().unwrap_or(&ModelsCommand::List) {
+        ModelsCommand::List => model_files::list_models(&shelf, ui)?,
+        ModelsCommand::Pull(args) => super::runtime()?.block_on(model_files::pull_model(&shelf, args, &runner, ui))?,
+        ModelsCommand::Add(args) => super::runtime()?.block_on(model_files::add_model(&shelf, args, ui))?,
     }
     Ok(ExitStatus::Success)
 }
@@ -69,5 +69,5 @@ pub(super) fn run(models: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, SessionErr
 #[cfg(not(feature = "local"))]
 pub(super) fn run(_: &ModelsArgs, _: &Ui) -> Result<ExitStatus, SessionError> {
     Err(SessionError::usage("this orch was built without the embedded models")
-        .hint("build it with the feature `local`"))
+        .with_hint("build it with the feature `local`"))
 }

@@ -1,12 +1,12 @@
 //! `orch pipeline plan`.
 
 mod json;
-mod tell;
+mod text;
 
 use std::path::PathBuf;
 
 use crate::engine::Plan;
-use crate::engine::forecast::{Foreseen, LimitForecast, forecast};
+use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
 use crate::store::{Journal, ResultCache};
@@ -15,16 +15,16 @@ use crate::trust::Disclosures;
 use super::inputs::CliInputs;
 use super::report::OutputFormat;
 use super::ui::Ui;
-use super::{State, budget, named, runner, runtime};
+use super::{StateArgs, budget, lookup, runner, runtime};
 use crate::session::prepare::{self, PlanOptions};
-use crate::session::{ExitStatus, SessionError, execute, models, project_files, step_named};
+use crate::session::{ExitStatus, SessionError, execute, find_step, models, project_files};
 
-/// Tell what a run would do, without doing it
+/// Preview a run without running it
 ///
-/// Steps in order, with those inside groups; their models, requests, tokens and cost as ranges; what a
-/// budget allows, and what --reuse would keep. Nothing is asked, written or downloaded, and no key is
-/// needed. What a step will produce is not known yet, so its schema stands for it: `‹plan.summary:
-/// string›`. An input that is not given is left open in the same way.
+/// Shows the steps in order, including those inside groups, with their models and the ranges of their
+/// requests, tokens and cost; whether the budget is sufficient; and the results that --reuse would
+/// reuse. orch calls no model, writes and downloads nothing, and needs no key. For an input or output
+/// that is still unknown, prompts contain a placeholder with its type: `‹plan.summary: string›`.
 ///
 /// Examples:
 ///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
@@ -33,97 +33,102 @@ use crate::session::{ExitStatus, SessionError, execute, models, project_files, s
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct PlanArgs {
-    /// The pipeline: its file, or its name in `pipelines/`
+    /// The pipeline file, or the name of a pipeline in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
     #[command(flatten)]
-    given: CliInputs,
+    inputs: CliInputs,
 
-    /// The model of every agent: `provider/model`, an alias, `local` or `auto`
+    /// The model for every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
 
-    /// Show each step's prompt, command or question as far as it is known
+    /// Show the prompt, command or question of each step, as far as it is known
     #[arg(long)]
     prompts: bool,
 
-    /// Tell of this step alone, with its prompt
+    /// Show only this step, with its prompt
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
 
-    /// As for a run with --reuse: take over results of earlier runs that were asked exactly the same
+    /// Show which results of earlier runs a run with --reuse would reuse
     #[arg(long)]
     reuse: bool,
 
-    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// What goes to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
-/// What was found out, ready to be told.
+/// The forecast and the facts around it, ready for printing.
 struct PlanReport<'a> {
     plan: &'a Plan,
     description: Option<&'a str>,
-    /// Inputs that are not given.
-    open: Vec<&'a str>,
-    steps: Vec<Foreseen>,
-    allowances: Vec<LimitForecast>,
-    /// Keys that are not set, with a model that needs each.
-    missing: models::Missing,
-    /// What orch.yaml sends away, and whether the user agreed to it.
+    /// The inputs without a value.
+    missing_inputs: Vec<&'a str>,
+    steps: Vec<StepForecast>,
+    budget_forecasts: Vec<LimitForecast>,
+    /// The variables of missing keys, each with a model that needs it.
+    missing_keys: models::MissingKeys,
+    /// The data that orch.yaml sends to other machines, and whether the user agreed to it.
     disclosures: Disclosures,
     trusted: bool,
 }
 
 pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
-    let here = runner.current_dir();
-    let project = prepare::load(&named::pipeline(&args.pipeline, here)?, args.model.as_deref(), &runner)?;
-    let (inputs, open) = args.given.known(&project.pipeline)?;
-    let available = runner.models(&project.root, &project.settings, None);
-    let (names, _) = runtime()?.block_on(models::named_by(&project, &available, None, &runner))?;
+    let current_dir = runner.current_dir();
+    let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, args.model.as_deref(), &runner)?;
+    let (known_inputs, missing_inputs) = args.inputs.partial_inputs(&project.pipeline)?;
+    let available = runner.model_registry(&project.root, &project.settings, None);
+    let (names, _) = runtime()?.block_on(models::resolve_model_names(&project, &available, None, &runner))?;
     let options = PlanOptions { budget: args.budget.clone(), ..PlanOptions::default() };
-    let plan = prepare::plan(&project, inputs, &names, &available, &options, &runner)?;
-    let plan = project_files::beside(plan, &project, here);
+    let plan = prepare::plan(&project, known_inputs, &names, &available, &options, &runner)?;
+    let plan = project_files::protect_project_files(plan, &project, current_dir);
 
-    let (root, _) = execute::places(&project, here);
+    let (root, _) = execute::root_and_file(&project, current_dir);
     let state = args.state.folder(&root);
-    let earlier = if args.reuse { Journal::open_to_read(&state)?.map(ResultCache::of) } else { None };
-    let mut broken = None;
-    let mut reuse = |recipe: &Fingerprint| {
-        let found = earlier.as_ref()?.find(recipe);
-        found.unwrap_or_else(|error| {
-            broken = Some(error);
+    let cache = if args.reuse { Journal::open_read_only(&state)?.map(ResultCache::from_journal) } else { None };
+    let mut cache_error = None;
+    let mut find_result = |fingerprint: &Fingerprint| {
+        let result = cache.as_ref()?.next_result(fingerprint);
+        result.unwrap_or_else(|error| {
+            cache_error = Some(error);
             None
         })
     };
-    let steps = forecast(&plan, &open, &available, &mut |recipe| reuse(recipe).map(|(_, artifact)| artifact.value));
-    if let Some(error) = broken {
+    let steps = forecast(&plan, &missing_inputs, &available, &mut |fingerprint| {
+        find_result(fingerprint).map(|(_, artifact)| artifact.value)
+    });
+    if let Some(error) = cache_error {
         return Err(error.into());
     }
-    let disclosures = Disclosures::of(&project.settings);
-    let told = PlanReport {
-        allowances: LimitForecast::of(&plan, &steps),
+    let disclosures = Disclosures::from_settings(&project.settings);
+    let report = PlanReport {
+        budget_forecasts: LimitForecast::compare(&plan, &steps),
         description: project.pipeline.description.as_deref(),
-        open: open.iter().map(|(name, _)| name.as_str()).collect(),
+        missing_inputs: missing_inputs.iter().map(|(name, _)| name.as_str()).collect(),
         plan: &plan,
         steps,
-        missing: models::missing_keys(names.values(), &available),
+        missing_keys: models::missing_keys(names.values(), &available),
         trusted: runner.is_trusted(&root, &disclosures)?,
         disclosures,
     };
-    let only = args.step.as_deref().map(|name| step_named(&plan, name)).transpose()?;
+    let selected_step = args.step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
     match args.output {
-        OutputFormat::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
-        OutputFormat::Text => ui.text(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
+        OutputFormat::Json => ui.write_data(&format!("{:#}", json::plan_json(&report, selected_step.as_ref())))?,
+        OutputFormat::Text => {
+            ui.write_text(&text::render_plan(&report, args.prompts, selected_step.as_ref(), ui.stdout_style))?;
+        }
     }
     Ok(ExitStatus::Success)
 }

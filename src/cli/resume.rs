@@ -4,56 +4,57 @@ use std::path::PathBuf;
 
 use crate::model::RunId;
 use crate::model::budget::Budget;
-use crate::model::visible::one_line;
-use crate::session::{ChangedFiles, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner, SessionError};
+use crate::model::visible::escape_line_breaks;
+use crate::session::{ChangedFilesPolicy, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner, SessionError};
 
-use super::report::{OutputFormat, finish};
+use super::report::{OutputFormat, print_result};
 use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{State, budget, runner, runtime};
+use super::{StateArgs, budget, runner, runtime};
 
-/// Go on with a run that failed or was stopped
+/// Resume a run that failed or was stopped
 ///
-/// The files are read anew, so a prompt, a schema or the pipeline may have been mended. A step's
-/// recorded result stands while what it was asked and how its answer is read are the same; nothing
-/// that was answered is asked again.
+/// orch reads the project's files again, so you can fix a prompt, a schema or the pipeline first. It
+/// reuses the recorded result of each step whose request, schema and `accept` conditions have not
+/// changed, and runs the other steps.
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
-    /// The run, by its id or the start of it; the latest run that did not complete when left out
+    /// The ID of the run, or the start of it [default: the latest run that did not complete]
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// The workspace, for a run whose record came from elsewhere [default: the one on record]
+    /// The workspace; required if the run was imported or was started in another copy of the project [default: the
+    /// run's workspace]
     #[arg(long, short, value_name = "DIR")]
     workspace: Option<PathBuf>,
 
-    /// The model of every agent from now on
+    /// The model for every agent from now on
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
 
-    /// What goes to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
-    /// Go on after a failed step with every step that does not need it
+    /// After a failed step, continue with every step that does not depend on it
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Run this step again, whatever stands; what its new output changes runs too
+    /// Run this step again even if its result could be reused; later steps run again only if their inputs change
     #[arg(long, value_name = "STEP")]
     from: Option<String>,
 
-    /// Tell what would be kept and what would run, and why; do nothing
+    /// Show which steps orch would reuse and which it would run, and why, without doing it
     #[arg(long)]
     dry_run: bool,
 
-    /// Take artifact files that were edited since as what their steps produced, and go on without
-    /// files of `write` steps and agent programs that were taken away
+    /// Keep changed files as they are: record edited artifact files as outputs of their steps, and accept that files of
+    /// `write` steps and CLI agents were deleted or reverted
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
 
-    /// Put artifact files that were edited since back as they were recorded, and write files of `write`
-    /// steps and agent programs again that were taken away
+    /// Restore edited artifact files, and deleted or reverted files of `write` steps and CLI agents, to their recorded
+    /// content
     #[arg(long)]
     discard_changed: bool,
 
@@ -61,15 +62,16 @@ pub(super) struct ResumeArgs {
     #[arg(long, short)]
     yes: bool,
 
-    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// Write what is asked of models from now on into this folder, for `orch pipeline run --replay`
+    /// Write the exchanges of this resume with models to this folder, for `orch pipeline run --replay`
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
-    /// No progress, and no summary of a run that completed
+    /// Print no progress, and no summary of a completed run
     #[arg(long, short)]
     quiet: bool,
 
@@ -77,7 +79,7 @@ pub(super) struct ResumeArgs {
     trust: TrustArgs,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
 pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
@@ -86,32 +88,37 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus, SessionE
     let request = ResumeRequest {
         run: args.run.clone(),
         workspace: args.workspace.clone(),
-        state: args.state.named(),
+        state: args.state.state_folder(),
         model: args.model.clone(),
         continue_on_error: args.continue_on_error,
-        from: args.from.clone(),
+        from_step: args.from.clone(),
         changed_files: match (args.accept_changed, args.discard_changed) {
-            (true, _) => ChangedFiles::Accept,
-            (false, true) => ChangedFiles::Discard,
-            (false, false) => ChangedFiles::Refuse,
+            (true, _) => ChangedFilesPolicy::Accept,
+            (false, true) => ChangedFilesPolicy::Discard,
+            (false, false) => ChangedFilesPolicy::Refuse,
         },
         may_download: args.yes,
         budget: args.budget.clone(),
-        record: args.record.clone(),
+        recording_folder: args.record.clone(),
         trust: args.trust.digest(),
     };
     if args.dry_run {
         let dry_run = runtime()?.block_on(runner.dry_run(&request))?;
-        return show(&dry_run, args.output, ui);
+        return print_dry_run(&dry_run, args.output, ui);
     }
     resume(&runner, &request, args.output, ui)
 }
 
-/// Resumes a run that was answered just now.
-pub(super) fn answered(run: RunId, state: State, trust: &TrustArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+/// Resumes a run after its approval was answered.
+pub(super) fn resume_after_answer(
+    run: RunId,
+    state: StateArgs,
+    trust: &TrustArgs,
+    ui: &Ui,
+) -> Result<ExitStatus, SessionError> {
     let request = ResumeRequest {
         run: Some(run.to_string()),
-        state: state.named(),
+        state: state.state_folder(),
         trust: trust.digest(),
         ..ResumeRequest::default()
     };
@@ -120,12 +127,12 @@ pub(super) fn answered(run: RunId, state: State, trust: &TrustArgs, ui: &Ui) -> 
 
 fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let result = runtime()?.block_on(runner.resume(request))?;
-    finish(&result, output, runner.current_dir(), ui)
+    print_result(&result, output, runner.current_dir(), ui)
 }
 
-/// Prints what a resume would do.
-fn show(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let name = |action| match action {
+/// Prints which steps a resume would reuse and run.
+fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let action_name = |action| match action {
         DryRunAction::Reuse => "reuse",
         DryRunAction::Run => "run",
         DryRunAction::MaybeRun => "maybe_run",
@@ -134,15 +141,17 @@ fn show(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, S
     };
     if output == OutputFormat::Json {
         let steps = dry_run.steps.iter();
-        let list: Vec<serde_json::Value> = steps
-            .map(|step| serde_json::json!({ "step": step.step, "action": name(step.action), "why": step.why }))
+        let steps: Vec<serde_json::Value> = steps
+            .map(
+                |step| serde_json::json!({ "step": step.step, "action": action_name(step.action), "why": step.reason }),
+            )
             .collect();
-        ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
+        ui.write_data(&format!("{:#}", serde_json::Value::from(steps)))?;
         return Ok(ExitStatus::Success);
     }
     for step in &dry_run.steps {
-        let line = format!("{:<9} {:<14} {}", name(step.action), step.step, step.why);
-        ui.text(&one_line(line.trim_end()))?;
+        let line = format!("{:<9} {:<14} {}", action_name(step.action), step.step, step.reason);
+        ui.write_text(&escape_line_breaks(line.trim_end()))?;
     }
     Ok(ExitStatus::Success)
 }

@@ -6,16 +6,16 @@ use crate::model::budget::Budget;
 use crate::session::{ExitStatus, RunRequest, SessionError};
 
 use super::inputs::CliInputs;
-use super::report::{OutputFormat, finish};
+use super::report::{OutputFormat, print_result};
 use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{State, budget, named, runner, runtime};
+use super::{StateArgs, budget, lookup, runner, runtime};
 
 /// Run a pipeline
 ///
-/// The files are checked first: nothing is asked while anything is wrong. Then the steps run in
-/// order. Every reply is recorded before it is used; what a step produces lies in the workspace
-/// as NAME.json. A run that fails or is stopped goes on with `orch pipeline resume`.
+/// orch validates the project first, and calls no model if it finds errors. Then it runs the steps in
+/// order, and saves their outputs in the workspace as NAME.json. orch records every reply before using
+/// it, so you can resume a run that fails or is stopped with `orch pipeline resume`.
 ///
 /// Examples:
 ///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
@@ -24,35 +24,35 @@ use super::{State, budget, named, runner, runtime};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct RunArgs {
-    /// The pipeline: its file, or its name in `pipelines/`
+    /// The pipeline file, or the name of a pipeline in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
     #[command(flatten)]
-    given: CliInputs,
+    inputs: CliInputs,
 
-    /// Where the artifacts go [default: workspace]
+    /// The folder for artifacts [default: workspace]
     #[arg(long, short, value_name = "DIR")]
     workspace: Option<PathBuf>,
 
-    /// The model of every agent: `provider/model`, an alias, `local` or `auto`
+    /// The model for every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
 
-    /// What goes to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
-    /// The workflow of `tracker.convex` that the run belongs to, by its id; a new one when left out
+    /// Attach the run to this workflow in the Convex tracker (`tracker.convex`) [default: create a new workflow]
     #[arg(long, value_name = "ID")]
     workflow_id: Option<String>,
 
-    /// Go on after a failed step with every step that does not need it; the run fails all the same
+    /// After a failed step, continue with every step that does not depend on it; the run still fails
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Before the run, remove the files that earlier runs made in the workspace, artifacts and those of
-    /// `write` steps, as long as nobody changed them; nothing else
+    /// Before the run, remove the unchanged files that earlier runs created in the workspace (artifacts and files of
+    /// `write` steps), and nothing else
     #[arg(long)]
     clean: bool,
 
@@ -60,24 +60,25 @@ pub(super) struct RunArgs {
     #[arg(long, short)]
     yes: bool,
 
-    /// Take over results of earlier runs that were asked exactly the same; never those of commands,
-    /// of agents that see the workspace, or of people
+    /// Reuse results of earlier runs with identical requests, except those of commands, of agents with access to the
+    /// workspace, and of approvals
     #[arg(long)]
     reuse: bool,
 
-    /// Write each exchange with a model into a folder, without secrets; `--replay` reads it
+    /// Write each exchange with a model to this folder, without secrets, for `--replay`
     #[arg(long, value_name = "DIR", conflicts_with = "replay")]
     record: Option<PathBuf>,
 
-    /// Answer from a folder of recordings and ask no model; what is not recorded fails
+    /// Answer requests from this folder of recordings instead of calling a model; unrecorded requests fail
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "reuse"])]
     replay: Option<PathBuf>,
 
-    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// No progress, and no summary of a run that completed
+    /// Print no progress, and no summary of a completed run
     #[arg(long, short)]
     quiet: bool,
 
@@ -85,28 +86,28 @@ pub(super) struct RunArgs {
     trust: TrustArgs,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
 pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     ui.quiet = args.quiet;
     let runner = runner(ui)?;
     let request = RunRequest {
-        pipeline: named::pipeline(&args.pipeline, runner.current_dir())?,
-        inputs: Box::new(args.given),
+        pipeline: lookup::find_pipeline(&args.pipeline, runner.current_dir())?,
+        inputs: Box::new(args.inputs),
         workspace: args.workspace,
-        state: args.state.named(),
+        state: args.state.state_folder(),
         model: args.model,
         workflow_id: args.workflow_id,
         continue_on_error: args.continue_on_error,
         clean: args.clean,
         may_download: args.yes,
         reuse: args.reuse,
-        record: args.record,
+        recording_folder: args.record,
         replay: args.replay,
         budget: args.budget,
         trust: args.trust.digest(),
     };
     let result = runtime()?.block_on(runner.start(&request))?;
-    finish(&result, args.output, runner.current_dir(), ui)
+    print_result(&result, args.output, runner.current_dir(), ui)
 }

@@ -9,10 +9,10 @@ use crate::config;
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
-/// Check the project's schemas, or print those of orch's own files
+/// Check the schemas of the project, or print the schemas of orch's own files
 #[derive(Debug, Subcommand)]
 pub(super) enum SchemaCommand {
-    /// Check every schema of the project, or an artifact against one
+    /// Check every schema of the project, or validate an artifact
     Check(check::SchemaCheckArgs),
     /// Print the JSON Schema of pipeline files
     Pipeline,
@@ -20,6 +20,10 @@ pub(super) enum SchemaCommand {
     Orch,
     /// Print the JSON Schema of test cases
     Case,
+    /// Print the JSON Schema of a run's events, as in `orch runs events --output json`
+    Events,
+    /// Print the JSON Schema of a run's report, as in `orch run --output json`
+    Report,
 }
 
 pub(super) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus, SessionError> {
@@ -28,7 +32,9 @@ pub(super) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus, Sessio
         SchemaCommand::Pipeline => config::pipeline_schema(),
         SchemaCommand::Orch => config::settings_schema(),
         SchemaCommand::Case => config::case_schema(),
+        SchemaCommand::Events => config::event_schema(),
+        SchemaCommand::Report => config::report_schema(),
     };
-    ui.data(&format!("{schema:#}"))?;
+    ui.write_data(&format!("{schema:#}"))?;
     Ok(ExitStatus::Success)
 }

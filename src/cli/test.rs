@@ -1,6 +1,6 @@
 //! `orch pipeline test`: runs test cases offline, from recordings.
 
-mod fresh;
+mod new_recordings;
 mod stage;
 
 use crate::session::execute::short_path;
@@ -12,44 +12,44 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::agent::Recorder;
-use crate::config::{self, Document, Project, places};
+use crate::config::{self, Document, Project, steps_with_pointers};
 use crate::engine::perform::Exchange;
 use crate::folder::{FolderAccess, OwnFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::ApprovalDecision;
-use crate::model::visible::{one_line, shown_path};
+use crate::model::visible::{escape_line_breaks, path_for_display};
 use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
-use crate::report::junit::{CaseResult, junit};
+use crate::report::junit::{CaseResult, junit_report};
 use crate::store::{ApprovalPrompter, Journal, WorkspaceView};
 use crate::template::{TemplateContext, eval_bool};
 
-use fresh::Fresh;
+use new_recordings::NewRecordings;
 
 use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{here, runner, runtime};
+use super::{current_dir, runner, runtime};
 use crate::session::execute;
-use crate::session::project_state::without_link;
+use crate::session::project_state::resolve_link;
 use crate::session::trust::Trusted;
 use crate::session::{ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
 
 /// Run the test cases of a project, offline, from recordings
 ///
-/// A case names a pipeline, its inputs, a folder of recordings and what must come out. It runs in
-/// a workspace and with a journal of its own, which are thrown away. Cases are the YAML files in
-/// pipelines/tests/; `orch schema case` prints their format.
+/// A test case specifies a pipeline, its inputs, a folder of recordings and the expected result. orch
+/// runs each case with a temporary workspace and journal. Test cases are the YAML files in
+/// pipelines/tests/; `orch schema case` prints the schema of their format.
 #[derive(Debug, clap::Args)]
 pub(super) struct TestArgs {
-    /// Test cases by their files or names, or folders of them; those of pipelines/tests/ when left out
+    /// Test case files, their names, or folders of test cases [default: pipelines/tests/]
     #[arg(value_name = "CASE")]
     cases: Vec<PathBuf>,
 
-    /// Ask the models and record their answers anew
+    /// Call the models and record their replies again
     #[arg(long)]
     update: bool,
 
-    /// The model of every agent, with --update
+    /// The model for every agent, with --update
     #[arg(long, short, value_name = "MODEL", requires = "update")]
     model: Option<String>,
 
@@ -57,18 +57,18 @@ pub(super) struct TestArgs {
     #[arg(long, short, requires = "update")]
     yes: bool,
 
-    /// The form of the results
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The format of the results
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: TestFormat,
 
     #[command(flatten)]
     trust: TrustArgs,
 }
 
-/// The form of the results.
+/// The format of the results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum TestFormat {
-    /// A line for each case.
+    /// One line per case.
     #[default]
     Human,
     /// A JUnit report on standard output.
@@ -76,89 +76,90 @@ enum TestFormat {
 }
 
 pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
-    let here = here()?;
-    let files = cases(args, &here)?;
+    let current_dir = current_dir()?;
+    let files = case_files(args, &current_dir)?;
     let quiet = std::mem::replace(&mut ui.quiet, true);
     let mut results = Vec::new();
     for file in files {
-        let began = Instant::now();
-        let shown = shown_path(&short_path(&file, &here));
-        let wrong = match one(args, &file, &here, ui) {
-            Ok(wrong) => wrong,
+        let start = Instant::now();
+        let name = path_for_display(&short_path(&file, &current_dir));
+        let problems = match run_case(args, &file, &current_dir, ui) {
+            Ok(problems) => problems,
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error),
             Err(error) if error.findings().is_empty() => {
-                let said = std::iter::once(one_line(error.message()).into_owned());
-                let said = said.chain(error.details().iter().cloned());
-                let said = said.chain(error.hints().iter().map(|hint| format!("hint: {hint}")));
-                vec![said.collect::<Vec<_>>().join("\n")]
+                let lines = std::iter::once(escape_line_breaks(error.message()).into_owned());
+                let lines = lines.chain(error.details().iter().cloned());
+                let lines = lines.chain(error.hints().iter().map(|hint| format!("hint: {hint}")));
+                vec![lines.collect::<Vec<_>>().join("\n")]
             }
             Err(error) => {
-                ui.error(&error);
-                vec!["the files have mistakes".to_owned()]
+                ui.print_error(&error);
+                vec!["the files contain errors".to_owned()]
             }
         };
-        let result = CaseResult { name: shown, wrong, took: began.elapsed() };
+        let result = CaseResult { name, problems, duration: start.elapsed() };
         if args.format == TestFormat::Human && !quiet {
-            tell(&result, ui)?;
+            print_result(&result, ui)?;
         }
         results.push(result);
     }
     ui.quiet = quiet;
-    let failed = results.iter().filter(|result| !result.wrong.is_empty()).count();
+    let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
     match args.format {
-        TestFormat::Human => ui.text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
+        TestFormat::Human => ui.write_text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
         TestFormat::Junit => {
-            let report = junit(&results).map_err(|error| SessionError::internal(error.to_string()))?;
-            ui.data(&report)?;
+            let report = junit_report(&results).map_err(|error| SessionError::internal(error.to_string()))?;
+            ui.write_data(&report)?;
         }
     }
     Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn tell(result: &CaseResult, ui: &Ui) -> Result<(), SessionError> {
-    let took = human::duration(result.took);
-    if result.wrong.is_empty() {
-        return ui.text(&format!("{}   {} ({took})", ui.out_style.good("ok"), result.name));
+fn print_result(result: &CaseResult, ui: &Ui) -> Result<(), SessionError> {
+    let duration = human::format_duration(result.duration);
+    if result.problems.is_empty() {
+        return ui.write_text(&format!("{}   {} ({duration})", ui.stdout_style.success("ok"), result.name));
     }
-    ui.text(&format!("{} {} ({took})", ui.out_style.bad("FAIL"), result.name))?;
-    for line in result.wrong.iter().flat_map(|wrong| wrong.lines()) {
-        ui.text(&format!("     {line}"))?;
+    ui.write_text(&format!("{} {} ({duration})", ui.stdout_style.error("FAIL"), result.name))?;
+    for line in result.problems.iter().flat_map(|problem| problem.lines()) {
+        ui.write_text(&format!("     {line}"))?;
     }
     Ok(())
 }
 
-/// The case files that are meant.
-fn cases(args: &TestArgs, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
-    let given = if args.cases.is_empty() {
-        let root = super::runs::root(here);
+/// The files of the selected test cases.
+fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, SessionError> {
+    let paths = if args.cases.is_empty() {
+        let root = super::runs::project_root(current_dir);
         vec![root.join("pipelines").join("tests")]
     } else {
-        let named = |path: &PathBuf| Ok(here.join(super::named::case(path, here)?));
-        args.cases.iter().map(named).collect::<Result<Vec<_>, SessionError>>()?
+        let find_case = |path: &PathBuf| Ok(current_dir.join(super::lookup::find_case(path, current_dir)?));
+        args.cases.iter().map(find_case).collect::<Result<Vec<_>, SessionError>>()?
     };
-    let hint = "a case is a YAML file in pipelines/tests/; `orch schema case` prints its format";
+    let hint = "test cases are YAML files in pipelines/tests/; `orch schema case` prints the schema of their format";
     let mut files = Vec::new();
-    for path in given {
-        let shown = shown_path(&short_path(&path, here));
-        let failed =
-            |error: std::io::Error| SessionError::usage(format!("the test cases of `{shown}` can't be read: {error}"));
+    for path in paths {
+        let display_path = path_for_display(&short_path(&path, current_dir));
+        let read_error = |error: std::io::Error| {
+            SessionError::usage(format!("the test cases of `{display_path}` can't be read: {error}"))
+        };
         match std::fs::metadata(&path) {
-            Ok(about) if about.is_dir() => {}
+            Ok(metadata) if metadata.is_dir() => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
                 if args.cases.is_empty() {
                     continue;
                 }
-                return Err(SessionError::usage(format!("there is no test case `{shown}`")).hint(hint));
+                return Err(SessionError::usage(format!("there is no test case `{display_path}`")).with_hint(hint));
             }
-            Err(error) if args.cases.is_empty() => return Err(failed(error)),
-            // What can't be read says why when it is loaded.
+            Err(error) if args.cases.is_empty() => return Err(read_error(error)),
+            // If orch can't read the file, loading it reports the error.
             Ok(_) | Err(_) => {
                 files.push(path);
                 continue;
             }
         }
-        for entry in std::fs::read_dir(&path).map_err(failed)? {
-            let file = entry.map_err(failed)?.path();
+        for entry in std::fs::read_dir(&path).map_err(read_error)? {
+            let file = entry.map_err(read_error)?.path();
             if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
                 files.push(file);
             }
@@ -166,45 +167,53 @@ fn cases(args: &TestArgs, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
     }
     files.sort();
     if files.is_empty() {
-        return Err(SessionError::usage("there are no test cases").hint(hint));
+        return Err(SessionError::usage("there are no test cases").with_hint(hint));
     }
     Ok(files)
 }
 
-/// Runs one case; what was not as expected.
-fn one(args: &TestArgs, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
-    let (document, case) = config::load_case(&short_path(file, here))?;
-    let folder = file.parent().unwrap_or(here);
+/// Runs one case, and returns the differences from the expected result.
+fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
+    let (document, case) = config::load_case(&short_path(file, current_dir))?;
+    let folder = file.parent().unwrap_or(current_dir);
     let runner = runner(ui)?;
     let project = prepare::load(&folder.join(&case.pipeline), args.model.as_deref(), &runner)?;
-    let inputs = inputs::of(&project.pipeline, &case.inputs)?;
-    let (root, _) = execute::places(&project, here);
+    let inputs = inputs::complete_inputs(&project.pipeline, &case.inputs)?;
+    let (root, _) = execute::root_and_file(&project, current_dir);
     let runtime = runtime()?;
     let trusted = if args.update {
         runner.ensure_trusted(&root, &project.settings, args.trust.digest().as_deref())?
     } else {
         Trusted::not_needed()
     };
-    let available = runner.models(&project.root, &project.settings, Some(&trusted));
-    let recordings = recordings(&document, &case);
-    let cases = OwnFolder::open(&without_link(folder.to_owned()), FolderAccess::Private);
-    let cases = cases.map_err(|error| failed(folder, &error))?;
-    let swept = fresh::sweep(&cases, &recordings);
-    let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&cases, &recordings))?) } else { None };
-    let (exchange, names) = if let Some(fresh) = &fresh {
-        let names = runtime.block_on(models::resolve(&project, &available, None, args.yes, &runner))?;
-        let recorder = Recorder::new(&fresh.path()).map_err(|error| failed(&fresh.path(), &error))?;
+    let available = runner.model_registry(&project.root, &project.settings, Some(&trusted));
+    let recordings = recordings_folder(&document, &case);
+    let case_folder = OwnFolder::open(&resolve_link(folder.to_owned()), FolderAccess::Private);
+    let case_folder = case_folder.map_err(|error| path_error(folder, &error))?;
+    let sweep_result = new_recordings::remove_abandoned(&case_folder, &recordings);
+    let new_recordings = if args.update {
+        Some(sweep_result.and_then(|()| NewRecordings::create_beside(&case_folder, &recordings))?)
+    } else {
+        None
+    };
+    let (exchange, names) = if let Some(new_recordings) = &new_recordings {
+        let names = runtime.block_on(models::resolve_and_install(&project, &available, None, args.yes, &runner))?;
+        let recorder =
+            Recorder::new(&new_recordings.path()).map_err(|error| path_error(&new_recordings.path(), &error))?;
         (Exchange { recorder: Some(Arc::new(recorder)), replay: None }, names)
     } else {
-        let replay =
-            if asks(&project) { Some(models::replay(&inside(&project, folder.join(&recordings))?)?) } else { None };
-        (Exchange { replay, recorder: None }, models::replayed(&project))
+        let replay = if has_agents(&project) {
+            Some(models::open_recordings(&check_inside(&project, folder.join(&recordings))?)?)
+        } else {
+            None
+        };
+        (Exchange { replay, recorder: None }, models::replayed_models(&project))
     };
-    let place =
-        TemporaryFolder::make().map_err(|error| SessionError::usage(format!("no temporary folder: {error}")))?;
-    let journal = Journal::open(&place.path().join("state"))?;
-    let view = WorkspaceView::open(&place.path().join("workspace"))?;
-    runtime.block_on(stage::set(&case, &root, folder, &runner, view.folder()))?;
+    let temporary_folder = TemporaryFolder::new()
+        .map_err(|error| SessionError::usage(format!("can't create a temporary folder: {error}")))?;
+    let journal = Journal::open(&temporary_folder.path().join("state"))?;
+    let view = WorkspaceView::open(&temporary_folder.path().join("workspace"))?;
+    runtime.block_on(stage::prepare_workspace(&case, &root, folder, &runner, view.folder()))?;
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
@@ -214,106 +223,110 @@ fn one(args: &TestArgs, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>
         exchange: exchange.clone(),
         journal: &journal,
         view: view.clone(),
-        asker: Arc::new(Canned(case.answers.clone().into_iter().collect())),
+        approver: Arc::new(CannedApprovals(case.answers.clone().into_iter().collect())),
     }))?;
     if execute::exit_status(&state) == ExitStatus::Interrupted {
-        return Err(SessionError::usage("stopped before the cases were over").with_status(ExitStatus::Interrupted));
+        return Err(
+            SessionError::usage("interrupted before all test cases had run").with_status(ExitStatus::Interrupted)
+        );
     }
-    let mut wrong = compare(&case, &state, &view);
-    wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
-    match fresh {
-        Some(fresh) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
-            fresh.take(&recordings, case.recordings.is_none())?;
+    let mut problems = compare(&case, &state, &view);
+    problems.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    match new_recordings {
+        Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
+            new_recordings.replace_old(&recordings, case.recordings.is_none())?;
         }
-        Some(_) => wrong.push("the recordings are as they were".to_owned()),
+        Some(_) => problems.push("the recordings are unchanged".to_owned()),
         None => {}
     }
-    Ok(wrong)
+    Ok(problems)
 }
 
-/// Whether any step asks an agent; a pipeline of commands alone needs no recordings.
-fn asks(project: &Project) -> bool {
-    let steps = |project: &Project| places(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
-    project.with_called().into_iter().any(steps)
+/// Whether any step has an agent; other pipelines need no recordings.
+fn has_agents(project: &Project) -> bool {
+    let has_agent_step =
+        |project: &Project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
+    project.with_called_projects().into_iter().any(has_agent_step)
 }
 
-/// The folder of a case's recordings: as it says, else named like the case.
-fn recordings(document: &Document, case: &Case) -> String {
-    let own = Path::new(&document.file.path).file_stem().unwrap_or_default();
-    case.recordings.clone().unwrap_or_else(|| own.to_string_lossy().into_owned())
+/// The folder of a case's recordings: the configured one, or by default the name of the case.
+fn recordings_folder(document: &Document, case: &Case) -> String {
+    let default_name = Path::new(&document.file.path).file_stem().unwrap_or_default();
+    case.recordings.clone().unwrap_or_else(|| default_name.to_string_lossy().into_owned())
 }
 
-/// A path that a link must not lead out of its project.
-fn inside(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
-    if config::escapes(&project.root, &path) {
-        let error = format!("`{}` is a link that leads out of the project", path.display());
-        return Err(SessionError::usage(error).hint("copy what it leads to into the project"));
+/// Refuses a path that leads out of the project through a link.
+fn check_inside(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
+    if config::is_outside_folder(&project.root, &path) {
+        let message = format!("`{}` is a link that leads out of the project", path.display());
+        return Err(SessionError::usage(message).with_hint("copy its target into the project"));
     }
     Ok(path)
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> SessionError {
+fn path_error(path: &Path, error: &std::io::Error) -> SessionError {
     SessionError::usage(format!("`{}`: {error}", path.display()))
 }
 
-/// What was not as the case expects.
+/// The differences between the result of a run and the expectations of the case.
 fn compare(case: &Case, state: &RunState, view: &WorkspaceView) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {
-        wrong.push(format!("the run {}, and {} was expected", state.status.as_str(), expected.as_str()));
-        let failures = state.in_order().into_iter().filter_map(|step| Some((&step.step, step.failure.as_ref()?)));
+        problems.push(format!("the run {}, expected {}", state.status.as_str(), expected.as_str()));
+        let failures =
+            state.steps_in_file_order().into_iter().filter_map(|step| Some((&step.key, step.failure.as_ref()?)));
         for (step, failure) in failures {
-            wrong.push(format!("step {step}: {failure}"));
-            wrong.extend(failure.hint.clone());
+            problems.push(format!("step {step}: {failure}"));
+            problems.extend(failure.hint.clone());
         }
-        wrong.extend(state.failure.as_ref().map(ToString::to_string));
+        problems.extend(state.failure.as_ref().map(ToString::to_string));
     }
     for (key, status) in &case.expect.steps {
-        match state.steps.iter().find(|step| step.step.as_str() == key) {
+        match state.steps.iter().find(|step| step.key.as_str() == key) {
             Some(step) if step.status == *status => {}
-            Some(step) => wrong.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
-            None => wrong.push(format!("there is no step {key}")),
+            Some(step) => problems.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
+            None => problems.push(format!("there is no step {key}")),
         }
     }
     let mut context = TemplateContext::new();
     for (name, value) in &state.inputs {
         context.insert(name, value);
     }
-    // What an item or a called pipeline gives is local to it, and has no file.
-    let shown = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
-    for artifact in state.in_order().into_iter().filter(shown).filter_map(|step| step.artifact.as_ref()) {
+    // Artifacts of items and of called pipelines are local to them and have no file.
+    let has_file = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
+    for artifact in state.steps_in_file_order().into_iter().filter(has_file).filter_map(|step| step.artifact.as_ref()) {
         context.insert(&artifact.name, &artifact.value);
     }
     for expression in &case.expect.assert {
         match eval_bool(expression, &context) {
             Ok(true) => {}
-            Ok(false) => wrong.push(format!("`{expression}` is false")),
-            Err(error) => wrong.push(format!("`{expression}`: {error}")),
+            Ok(false) => problems.push(format!("`{expression}` is false")),
+            Err(error) => problems.push(format!("`{expression}`: {error}")),
         }
     }
     for file in &case.expect.files {
-        // A link that the run made must not tell what there is elsewhere.
+        // A link that the run created must not reveal files outside of the workspace.
         let path = view.folder().join(file);
-        if config::escapes(view.folder(), &path) || !path.is_file() {
-            wrong.push(format!("the workspace has no file `{file}`"));
+        if config::is_outside_folder(view.folder(), &path) || !path.is_file() {
+            problems.push(format!("the workspace has no file `{file}`"));
         }
     }
-    wrong
+    problems
 }
 
-/// Answers approvals as the case says.
-struct Canned(std::collections::HashMap<String, CannedAnswer>);
+/// Answers approvals with the answers of the case.
+struct CannedApprovals(std::collections::HashMap<String, CannedAnswer>);
 
-impl ApprovalPrompter for Canned {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let answer = self.0.get(step.last()).or_else(|| self.0.get(step.as_str()));
-        let verdict = answer.map(|answer| ApprovalDecision {
+impl ApprovalPrompter for CannedApprovals {
+    fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+        let answer = self.0.get(step.last_segment()).or_else(|| self.0.get(step.as_str()));
+        let decision = answer.map(|answer| ApprovalDecision {
             approved: answer.approved,
             note: answer.note.clone(),
             by: "test".to_owned(),
             at: jiff::Timestamp::now(),
         });
-        async move { verdict }.boxed()
+        async move { decision }.boxed()
     }
 }

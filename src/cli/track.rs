@@ -1,4 +1,4 @@
-//! `orch runs track`: brings to the trackers what they have not got.
+//! `orch runs track`: delivers outstanding events to the trackers.
 
 use crate::config;
 use crate::model::RunId;
@@ -8,25 +8,25 @@ use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
 
 use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{State, runner, runs, runtime};
-use crate::session::trackers::{Trackers, events, missing};
+use super::{StateArgs, runner, runs, runtime};
+use crate::session::trackers::{Trackers, delivery_message, event_count};
 use crate::session::{ExitStatus, SessionError};
 
 /// Deliver runs to the trackers of orch.yaml
 ///
-/// Brings what a tracker has not got yet, because it was away or refused it, in order. What it
-/// has already is not sent again. Exit code 1 when something is left over.
+/// orch sends each tracker, in order, the events that it has not received yet because it was
+/// unreachable or rejected them. Exit code 1 if some events are still undelivered.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrackArgs {
-    /// The run, by its id or the start of it; the latest one when left out
+    /// The ID of the run, or the start of it [default: the latest run]
     #[arg(value_name = "RUN", conflicts_with = "all")]
     run: Option<String>,
 
-    /// Every run that some tracker follows
+    /// Deliver every tracked run
     #[arg(long)]
     all: bool,
 
-    /// Begin with the first event, for a tracker that has lost what it had
+    /// Start with the first event, for a tracker that has lost its data
     #[arg(long)]
     again: bool,
 
@@ -34,65 +34,69 @@ pub(super) struct TrackArgs {
     trust: TrustArgs,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
 pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
-    let here = runner.current_dir();
-    let root = runs::root(here);
-    let settings = config::load_settings(&short_path(&root, here))?;
+    let current_dir = runner.current_dir();
+    let root = runs::project_root(current_dir);
+    let settings = config::load_settings(&short_path(&root, current_dir))?;
     if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
         return Err(
-            SessionError::usage("orch.yaml has no tracker").hint("add one under `tracker:`; see docs/tracking.md")
+            SessionError::usage("orch.yaml has no tracker").with_hint("add one under `tracker:`; see docs/tracking.md")
         );
     }
     let trusted = runner.ensure_trusted(&root, &settings, args.trust.digest().as_deref())?;
-    let trackers = Trackers::new(&settings.tracker, &runner.environment.variables(), &trusted);
-    let journal = runs::journal(&args.state, &root)?;
-    let list = which(args, &journal)?;
-    crate::network::prepare_tls();
+    let trackers = Trackers::new(&settings.tracker, &runner.environment.variable_lookup(), &trusted);
+    let journal = runs::open_journal(&args.state, &root)?;
+    let run_ids = select_runs(args, &journal)?;
+    crate::network::install_tls_provider();
     let runtime = runtime()?;
-    let begin = if args.again { DeliveryStart::Anew } else { DeliveryStart::Refused };
-    let not = |run, name, why: &str| ui.text(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));
-    let (mut complete, mut away) = (true, Vec::new());
-    for run in list {
+    let start = if args.again { DeliveryStart::FirstEvent } else { DeliveryStart::FirstRefused };
+    let print_failure = |run, name, reason: &str| {
+        ui.write_text(&format!("{run}  {name:<8} {}: {reason}", ui.stdout_style.error("not delivered")))
+    };
+    let (mut is_complete, mut unreachable) = (true, Vec::new());
+    for run in run_ids {
         for target in &trackers.targets {
-            // Who did not take one run is not waited for with every other.
-            if away.contains(&target.name()) {
-                not(run, target.name(), "it is away")?;
+            // orch tries an unreachable tracker only once.
+            if unreachable.contains(&target.name()) {
+                print_failure(run, target.name(), "it is unreachable")?;
                 continue;
             }
-            let report = runtime.block_on(deliver(journal.state(), run, target, begin, jiff::Timestamp::now));
-            complete &= tell(run, target, &report, ui)?;
-            away.extend(report.away.then_some(target.name()));
+            let report = runtime.block_on(deliver(journal.state_folder(), run, target, start, jiff::Timestamp::now));
+            is_complete &= print_report(run, target, &report, ui)?;
+            unreachable.extend(report.gave_up.then_some(target.name()));
         }
-        for (name, why) in &trackers.off {
-            not(run, name, why)?;
-            complete = false;
+        for (name, reason) in &trackers.unusable {
+            print_failure(run, name, reason)?;
+            is_complete = false;
         }
     }
-    Ok(if complete { ExitStatus::Success } else { ExitStatus::Failed })
+    Ok(if is_complete { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn which(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
+fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
     if args.all {
-        return Ok(Outbox::open(journal.state())?.runs()?);
+        return Ok(Outbox::open(journal.state_folder())?.runs()?);
     }
     let row = match &args.run {
-        Some(name) => runs::find(journal, name)?,
+        Some(id) => runs::find_run(journal, id)?,
         None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet"))?,
     };
     Ok(vec![row.run])
 }
 
-/// Says what was done; whether nothing is left over.
-fn tell(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool, SessionError> {
-    let words = match (report.is_complete(), report.delivered) {
+/// Prints the result of a delivery, and returns whether it is complete.
+fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool, SessionError> {
+    let status = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
-        (true, count) => format!("{} delivered", events(count)),
-        (false, count) => format!("{} delivered; {}", events(count), ui.out_style.bad(missing(report))),
+        (true, count) => format!("{} delivered", event_count(count)),
+        (false, count) => {
+            format!("{} delivered; {}", event_count(count), ui.stdout_style.error(delivery_message(report)))
+        }
     };
-    ui.text(&format!("{run}  {:<8} {words}", target.name()))?;
+    ui.write_text(&format!("{run}  {:<8} {status}", target.name()))?;
     Ok(report.is_complete())
 }

@@ -1,4 +1,4 @@
-//! The terminal: what is data goes to standard output, what is for people to standard error.
+//! The terminal: data goes to standard output, messages for people go to standard error.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write};
@@ -11,12 +11,12 @@ use terminal_size::{Height, Width, terminal_size_of};
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::{CallProgress, Observer};
 use crate::model::event::ApprovalDecision;
-use crate::model::visible::{one_line, visible};
+use crate::model::visible::{escape_line_breaks, escape_unsafe};
 use crate::model::{Event, RunId, StepKey};
-use crate::report::lines::stopping;
+use crate::report::lines::stop_message;
 use crate::report::screen::{ScreenTerminal as Screen, Size};
-use crate::report::width::wrapped;
-use crate::report::{LineReport, Live, PrintedCommands, TerminalStyle, printable};
+use crate::report::width::wrap_lines;
+use crate::report::{LineReporter, LiveReporter, PrintedCommands, TerminalStyle, to_printable};
 use crate::store::ApprovalPrompter;
 
 #[cfg(feature = "local")]
@@ -24,204 +24,217 @@ use crate::session::DownloadReporter;
 use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
 
 #[cfg(feature = "local")]
-use super::download::Download;
+use super::download::DownloadProgressView;
 use super::interrupt;
 
-/// When to colour.
+/// When to colour the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Colour {
-    /// On terminals, unless NO_COLOR is set.
+pub(super) enum ColourChoice {
+    /// On terminals, unless NO_COLOR is set
     Auto,
-    /// Always.
+    /// Always
     Always,
-    /// Never.
+    /// Never
     Never,
 }
 
-/// The two streams of the program.
+/// Writes to the standard streams.
 #[derive(Clone)]
 pub(super) struct Ui {
     /// Colours for standard error.
-    pub(super) style: TerminalStyle,
+    pub(super) stderr_style: TerminalStyle,
     /// Colours for standard output.
-    pub(super) out_style: TerminalStyle,
-    /// Whether standard error is a terminal that can draw.
-    pub(super) live: bool,
+    pub(super) stdout_style: TerminalStyle,
+    /// Whether standard error is a terminal that can redraw lines.
+    pub(super) can_redraw: bool,
     /// Whether standard error is a terminal.
-    err_terminal: bool,
+    stderr_is_terminal: bool,
     /// Whether standard output is a terminal.
-    pub(super) out_terminal: bool,
-    /// Whether progress and the summary are left out.
+    pub(super) stdout_is_terminal: bool,
+    /// Whether to suppress progress and the summary.
     pub(super) quiet: bool,
-    /// The options that the commands in messages need.
+    /// The options that suggested commands need.
     pub(super) commands: PrintedCommands,
 }
 
 impl Ui {
-    pub(super) fn new(colour: Colour) -> Self {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let auto = |terminal: bool| terminal && !set("NO_COLOR") && !dumb;
-        let on = |terminal: bool| match colour {
-            Colour::Auto => auto(terminal),
-            Colour::Always => true,
-            Colour::Never => false,
+    pub(super) fn new(colour: ColourChoice) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let auto = |is_terminal: bool| is_terminal && !is_set("NO_COLOR") && !is_dumb;
+        let use_colour = |is_terminal: bool| match colour {
+            ColourChoice::Auto => auto(is_terminal),
+            ColourChoice::Always => true,
+            ColourChoice::Never => false,
         };
-        let err_terminal = std::io::stderr().is_terminal();
+        let stderr_is_terminal = std::io::stderr().is_terminal();
         Self {
-            style: TerminalStyle { colour: on(err_terminal) },
-            out_style: TerminalStyle { colour: on(std::io::stdout().is_terminal()) },
-            live: err_terminal && !dumb,
-            err_terminal,
-            out_terminal: std::io::stdout().is_terminal(),
+            stderr_style: TerminalStyle { colour: use_colour(stderr_is_terminal) },
+            stdout_style: TerminalStyle { colour: use_colour(std::io::stdout().is_terminal()) },
+            can_redraw: stderr_is_terminal && !is_dumb,
+            stderr_is_terminal,
+            stdout_is_terminal: std::io::stdout().is_terminal(),
             quiet: false,
             commands: PrintedCommands::default(),
         }
     }
 
-    /// Writes data, such as JSON or a diff: into a pipe as it is, on a terminal so that nothing of it steers that.
-    pub(super) fn data(&self, text: &str) -> Result<(), SessionError> {
-        if self.out_terminal { self.drawn(text) } else { write_out(text.as_bytes()) }
+    /// Writes data, such as JSON or a diff: unchanged into a pipe, with escaped control characters on a terminal.
+    pub(super) fn write_data(&self, text: &str) -> Result<(), SessionError> {
+        if self.stdout_is_terminal { self.write_preformatted(text) } else { write_out(text.as_bytes()) }
     }
 
-    /// Writes text for people to standard output: what others wrote is made visible, also in a pipe. On a terminal its
-    /// lines break between words.
-    pub(super) fn text(&self, text: &str) -> Result<(), SessionError> {
-        let text = printable(text);
-        match self.out_width() {
-            Some(width) => write_out(wrapped(&text, width).as_bytes()),
+    /// Writes text for people to standard output, with escaped control characters. On a terminal, this wraps lines
+    /// between words.
+    pub(super) fn write_text(&self, text: &str) -> Result<(), SessionError> {
+        let text = to_printable(text);
+        match self.stdout_width() {
+            Some(width) => write_out(wrap_lines(&text, width).as_bytes()),
             None => write_out(text.as_bytes()),
         }
     }
 
-    /// The same of what has its lines for a reason, such as a picture.
-    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
-    pub(super) fn drawn(&self, text: &str) -> Result<(), SessionError> {
-        write_out(printable(text).as_bytes())
+    /// Writes text for people without wrapping its lines, such as a drawing.
+    #[expect(clippy::unused_self, reason = "only a `Ui` writes to the standard streams")]
+    pub(super) fn write_preformatted(&self, text: &str) -> Result<(), SessionError> {
+        write_out(to_printable(text).as_bytes())
     }
 
     /// The columns of standard output, if it is a terminal.
-    pub(super) fn out_width(&self) -> Option<usize> {
-        self.out_terminal.then(|| size_of(std::io::stdout()).columns)
+    pub(super) fn stdout_width(&self) -> Option<usize> {
+        self.stdout_is_terminal.then(|| size_of(std::io::stdout()).columns)
     }
 
     /// The columns of standard error, if it is a terminal.
-    pub(super) fn err_width(&self) -> Option<usize> {
-        self.err_terminal.then(|| stderr_size().columns)
+    pub(super) fn stderr_width(&self) -> Option<usize> {
+        self.stderr_is_terminal.then(|| stderr_size().columns)
     }
 
-    /// Says something to the person.
-    pub(super) fn say(&self, text: impl AsRef<str>) {
+    /// Prints a message, unless `--quiet` is set.
+    pub(super) fn print_message(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            self.always(text.as_ref());
+            self.print_always(text.as_ref());
         }
     }
 
-    /// Says something to the person even under `--quiet`.
-    pub(super) fn always(&self, text: &str) {
-        // Nobody to tell that nobody listens.
-        drop(writeln!(std::io::stderr().lock(), "{}", self.broken(&printable(text))));
+    /// Prints a message even if `--quiet` is set.
+    pub(super) fn print_always(&self, text: &str) {
+        // An error means that standard error is closed.
+        drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(&to_printable(text))));
     }
 
-    /// A text for standard error, in lines that fit if it is a terminal.
-    fn broken<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.err_width().map_or(Cow::Borrowed(text), |width| wrapped(text, width))
+    /// Wraps a text if standard error is a terminal.
+    fn wrap_for_stderr<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.stderr_width().map_or(Cow::Borrowed(text), |width| wrap_lines(text, width))
     }
 
-    /// Shows a failed command.
-    pub(super) fn error(&self, error: &SessionError) {
-        self.findings(error.findings());
+    /// Prints the error of a failed command.
+    pub(super) fn print_error(&self, error: &SessionError) {
+        self.print_findings(error.findings());
         if !error.message().is_empty() {
-            self.always(&format!("{} {}", self.style.bad("error:"), one_line(error.message())));
-            error.details().iter().for_each(|line| self.always(&one_line(line)));
+            self.print_always(&format!(
+                "{} {}",
+                self.stderr_style.error("error:"),
+                escape_line_breaks(error.message())
+            ));
+            error.details().iter().for_each(|line| self.print_always(&escape_line_breaks(line)));
         }
         for hint in error.hints() {
-            self.always(&format!("\n{} {}", self.style.strong("hint:"), one_line(&self.commands.complete(hint))));
+            self.print_always(&format!(
+                "\n{} {}",
+                self.stderr_style.bold("hint:"),
+                escape_line_breaks(&self.commands.complete_commands(hint))
+            ));
         }
     }
 
-    /// Shows findings with carets, and how many there were.
-    pub(super) fn findings(&self, findings: &[Diagnostic]) {
+    /// Prints findings with their source, and their number.
+    pub(super) fn print_findings(&self, findings: &[Diagnostic]) {
         if findings.is_empty() {
             return;
         }
-        let mut style = diagnostic::RenderStyle { colour: self.style.colour, ..diagnostic::RenderStyle::default() };
-        style.width = self.err_width().unwrap_or(style.width);
-        // Its colours are ours; what it shows of files and messages is made visible by the renderer.
+        let mut style =
+            diagnostic::RenderStyle { colour: self.stderr_style.colour, ..diagnostic::RenderStyle::default() };
+        style.width = self.stderr_width().unwrap_or(style.width);
+        // The renderer escapes control characters itself, so only its own colours are left.
         let text = diagnostic::render_all(findings, style);
-        drop(writeln!(std::io::stderr().lock(), "{}", self.broken(text.trim_end())));
-        self.always(&format!("\n{}", diagnostic::summary(findings)));
+        drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));
+        self.print_always(&format!("\n{}", diagnostic::render_counts(findings)));
     }
 }
 
 impl Reporter for Ui {
     fn info(&self, text: &str) {
-        self.say(text);
+        self.print_message(text);
     }
 
     fn note(&self, text: &str) {
-        self.say(format!("{} {text}", self.style.warn("note:")));
+        self.print_message(format!("{} {text}", self.stderr_style.warning("note:")));
     }
 
     fn warning(&self, text: &str) {
-        self.say(format!("{} {text}", self.style.warn("warning:")));
+        self.print_message(format!("{} {text}", self.stderr_style.warning("warning:")));
     }
 
     fn problem(&self, text: &str) {
-        self.always(&format!("{} {text}", self.style.warn("note:")));
+        self.print_always(&format!("{} {text}", self.stderr_style.warning("note:")));
     }
 
     fn findings(&self, findings: &[Diagnostic]) {
         if !self.quiet {
-            Self::findings(self, findings);
+            Self::print_findings(self, findings);
         }
     }
 
-    /// Lines, or something livelier on a terminal.
+    /// Plain lines, or redrawn lines on a terminal.
     fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
         if self.quiet {
-            return Arc::new(Quiet);
+            return Arc::new(QuietObserver);
         }
-        if self.live {
+        if self.can_redraw {
             let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
-            return Arc::new(Live::new(run, events, self.style, terminal));
+            return Arc::new(LiveReporter::new(run, events, self.stderr_style, terminal));
         }
-        Arc::new(LineReport::new(run, events, Box::new(std::io::stderr())))
+        Arc::new(LineReporter::new(run, events, Box::new(std::io::stderr())))
     }
 
     fn run_started(&self, _: RunId, cancel: &CancelHandle) {
-        interrupt::listen(cancel.clone());
+        interrupt::listen_for_signals(cancel.clone());
     }
 
     #[cfg(feature = "local")]
     fn download(&self, title: &str) -> Box<dyn DownloadReporter + '_> {
-        Box::new(Download::new(title, self))
+        Box::new(DownloadProgressView::new(title, self))
     }
 
-    fn commands(&self) -> PrintedCommands {
+    fn command_options(&self) -> PrintedCommands {
         self.commands.clone()
     }
 }
 
 impl Prompter for Ui {
     fn confirm(&self, question: &str) -> Option<bool> {
-        if !self.live || !std::io::stdin().is_terminal() {
+        if !self.can_redraw || !std::io::stdin().is_terminal() {
             return None;
         }
-        drop(write!(std::io::stderr().lock(), "{}", self.broken(&format!("{} [y/N] ", printable(question)))));
+        drop(write!(
+            std::io::stderr().lock(),
+            "{}",
+            self.wrap_for_stderr(&format!("{} [y/N] ", to_printable(question)))
+        ));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// The person in front of the terminal.
+    /// Asks the user on the terminal.
     fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
-        (self.live && !self.quiet && std::io::stdin().is_terminal())
+        (self.can_redraw && !self.quiet && std::io::stdin().is_terminal())
             .then(|| Arc::new(TerminalPrompter::default()) as Arc<dyn ApprovalPrompter>)
     }
 }
 
-/// Writes bytes, which end with a line end after this.
+/// Writes bytes to standard output, and adds a final line break if there is none.
 fn write_out(text: &[u8]) -> Result<(), SessionError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text)?;
@@ -232,29 +245,29 @@ fn write_out(text: &[u8]) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Asks on the terminal: yes, no with a note, or later.
+/// Asks the user on the terminal: yes, no, or later.
 #[derive(Default)]
 struct TerminalPrompter {
-    /// One question at a time.
-    turn: Arc<Mutex<()>>,
+    /// Held while a question is open, so that there is only one at a time.
+    question_lock: Arc<Mutex<()>>,
 }
 
 impl ApprovalPrompter for TerminalPrompter {
-    fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let (send, asked) = tokio::sync::oneshot::channel();
-        // A thread of its own: the runtime would wait at its end for one that waits for a person.
-        let turn = self.turn.clone();
+    fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // This is not a thread of the runtime, because the runtime would wait for it before shutting down.
+        let question_lock = self.question_lock.clone();
         std::thread::spawn(move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody waits for the answer any more after Ctrl-C.
-            drop(send.send(ask_on_terminal(&step, &shown)));
+            let _guard = question_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            // Sending fails after Ctrl-C, when the receiver is gone.
+            drop(sender.send(ask_on_terminal(&step, &question)));
         });
-        async move { asked.await.ok().flatten() }.boxed()
+        async move { receiver.await.ok().flatten() }.boxed()
     }
 }
 
-/// The size of a terminal that does not tell its own.
-const SIZE: Size = Size { columns: 80, lines: 24 };
+/// The size of a terminal that does not report its size.
+const DEFAULT_SIZE: Size = Size { columns: 80, lines: 24 };
 
 /// The size of the terminal of standard error.
 fn stderr_size() -> Size {
@@ -263,63 +276,63 @@ fn stderr_size() -> Size {
 
 #[cfg(unix)]
 fn size_of(terminal: impl std::os::fd::AsFd) -> Size {
-    size(terminal_size_of(terminal))
+    size_or_default(terminal_size_of(terminal))
 }
 
 #[cfg(windows)]
 fn size_of(terminal: impl std::os::windows::io::AsHandle) -> Size {
-    size(terminal_size_of(terminal))
+    size_or_default(terminal_size_of(terminal))
 }
 
-fn size(told: Option<(Width, Height)>) -> Size {
-    match told {
+fn size_or_default(reported: Option<(Width, Height)>) -> Size {
+    match reported {
         Some((Width(columns @ 1..), Height(lines @ 1..))) => Size { columns: columns.into(), lines: lines.into() },
-        Some(_) | None => SIZE,
+        Some(_) | None => DEFAULT_SIZE,
     }
 }
 
-/// Asks and waits for a line; `None` for later.
-fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<ApprovalDecision> {
-    let shown = visible(shown);
-    let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
-    // Nobody to tell that nobody listens.
-    drop(std::io::stderr().lock().write_all(wrapped(&question, stderr_size().columns).as_bytes()));
-    let approved = match line()?.to_ascii_lowercase().as_str() {
+/// Prints a question and reads the answer; `None` means later.
+fn ask_on_terminal(step: &StepKey, question: &str) -> Option<ApprovalDecision> {
+    let question = escape_unsafe(question);
+    let prompt = format!("\n{step} asks:\n\n{question}\n\napprove? [y]es, [n]o, anything else for later: ");
+    // An error means that standard error is closed.
+    drop(std::io::stderr().lock().write_all(wrap_lines(&prompt, stderr_size().columns).as_bytes()));
+    let approved = match read_line()?.to_ascii_lowercase().as_str() {
         "y" | "yes" => true,
         "n" | "no" => false,
         _ => return None,
     };
     drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
-    let (note, by) = (line()?, user());
+    let (note, by) = (read_line()?, user_name());
     Some(ApprovalDecision { approved, note, by, at: jiff::Timestamp::now() })
 }
 
-/// A line of what the person types; `None` at the end of input.
-fn line() -> Option<String> {
+/// Reads a line from standard input; `None` at the end of input.
+fn read_line() -> Option<String> {
     let mut text = String::new();
     let count = std::io::stdin().read_line(&mut text).ok()?;
     (count > 0).then(|| text.trim().to_owned())
 }
 
-/// The person's name, as the system knows it.
-pub(super) fn user() -> String {
+/// The name of the current user.
+pub(super) fn user_name() -> String {
     let names = ["USER", "LOGNAME", "USERNAME"].iter();
     names
         .filter_map(|name| std::env::var(name).ok())
         .find(|name| !name.is_empty())
-        .unwrap_or_else(|| "somebody".to_owned())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Shows nothing of a run but that it stops.
-struct Quiet;
+/// Reports only that a run stops.
+struct QuietObserver;
 
-impl Observer for Quiet {
-    fn event(&self, _: &Event) {}
+impl Observer for QuietObserver {
+    fn on_event(&self, _: &Event) {}
 
-    fn signal(&self, signal: &CallProgress) {
-        if let CallProgress::Stopping { at_once } = signal {
-            // Nobody to tell that nobody listens.
-            drop(writeln!(std::io::stderr(), "\n{}", stopping(*at_once)));
+    fn on_progress(&self, signal: &CallProgress) {
+        if let CallProgress::Stopping { immediately: at_once } = signal {
+            // An error means that standard error is closed.
+            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*at_once)));
         }
     }
 }

@@ -11,38 +11,37 @@ use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
-use crate::model::visible::one_line;
+use crate::model::visible::escape_line_breaks;
 use crate::trust::Disclosures;
 
-use super::findings::{FindingsFormat, Flags, tell};
+use super::findings::{FindingsArgs, FindingsFormat, print_findings};
 use super::runner;
 use super::ui::Ui;
-use crate::session::models::{self, Missing};
+use crate::session::models::{self, MissingKeys};
 use crate::session::{ExitStatus, Runner, SessionError};
 
 /// Check pipelines, prompts and schemas without running anything
 ///
-/// Reports everything that is wrong in one go, each finding with its file, line, column and what
-/// to do. Without a path, every pipeline and test case of the project is checked. Exit code 0, or 2
-/// with errors.
+/// Reports all findings at once, each with its file, line, column and advice. Without a path, orch
+/// checks every pipeline and test case of the project. Exit code 0, or 2 if there are errors.
 #[derive(Debug, clap::Args)]
 pub(super) struct ValidateArgs {
-    /// Pipelines by their files or names, test cases, or folders of them; all of `pipelines/` when left out
+    /// Pipeline files, names of pipelines, test case files, or folders of these [default: pipelines/]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     #[command(flatten)]
-    flags: Flags,
+    flags: FindingsArgs,
 
-    /// Mend what can only be meant in one way, then check again
+    /// Apply unambiguous fixes and list them, then check again
     #[arg(long)]
     fix: bool,
 
-    /// With `--fix`, print what it would change first as a diff, and change nothing
+    /// Print the first changes that `--fix` would make as a diff, and change nothing
     #[arg(long, requires = "fix", conflicts_with = "format")]
     dry_run: bool,
 
-    /// Go on, and check again whenever a file changes, until Ctrl-C
+    /// Check again whenever a file of the project changes, until Ctrl-C
     #[arg(long, conflicts_with = "fix")]
     watch: bool,
 }
@@ -52,147 +51,147 @@ pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus, SessionErr
     if args.watch {
         return watch::run(args, &runner, ui);
     }
-    once(args, &runner, ui)
+    validate_once(args, &runner, ui)
 }
 
-fn once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let here = runner.current_dir();
-    let (paths, unread) = pipelines(&args.paths, here)?;
-    let (mut found, missing) = match (args.fix, args.dry_run) {
+fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = runner.current_dir();
+    let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
+    let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
         (true, true) => {
-            let (found, missing) = check_all(&paths, runner);
-            ui.data(&fix::diff(&found))?;
-            (found, missing)
+            let (findings, missing_keys) = check_all(&paths, runner);
+            ui.write_data(&fix::first_round_diff(&findings))?;
+            (findings, missing_keys)
         }
-        (true, false) => (fix::apply(&|| check_all(&paths, runner).0, ui)?, Missing::new()),
+        (true, false) => (fix::apply_fixes(&|| check_all(&paths, runner).0, ui)?, MissingKeys::new()),
         (false, _) => check_all(&paths, runner),
     };
-    found.extend(unread);
-    diagnostic::sort(&mut found);
-    let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
-    let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
-    let code = tell(&args.flags, &checked, found, what, ui)?;
+    findings.extend(load_findings);
+    diagnostic::sort_and_dedup(&mut findings);
+    let checked: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
+    let noun = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
+    let code = print_findings(&args.flags, &checked, findings, noun, ui)?;
     if args.flags.format == FindingsFormat::Human {
-        for note in disclosed(&paths, runner)? {
-            ui.always(&one_line(&format!("{} {note}", ui.style.warn("note:"))));
+        for note in disclosure_notes(&paths, runner)? {
+            ui.print_always(&escape_line_breaks(&format!("{} {note}", ui.stderr_style.warning("note:"))));
         }
-        for (variable, model) in missing {
-            let note = format!("{} {variable} is not set; {model} needs it to run", ui.style.warn("note:"));
-            ui.always(&one_line(&note));
+        for (variable, model) in missing_keys {
+            let note = format!("{} {variable} is not set; {model} needs it to run", ui.stderr_style.warning("note:"));
+            ui.print_always(&escape_line_breaks(&note));
         }
     }
     Ok(code)
 }
 
-/// The pipeline files that the arguments name, as short as they can be written, and what of folders was not looked at.
-fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
-    let mut unread = Vec::new();
-    if given.is_empty() {
-        let root = super::runs::root(here);
-        let (mut all, unread) = super::runs::pipelines(&root, here);
+/// The shortest paths of the selected files, and the findings for files and folders that orch can't read.
+fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
+    let mut findings = Vec::new();
+    if paths.is_empty() {
+        let root = super::runs::project_root(current_dir);
+        let (mut files, findings) = super::runs::pipeline_files(&root, current_dir);
         let cases = config::list_cases(&root);
-        if !all.is_empty() {
-            all.extend(cases.iter().map(|name| root.join(name)));
+        if !files.is_empty() {
+            files.extend(cases.iter().map(|name| root.join(name)));
         }
-        if all.is_empty() && !unread.iter().any(Diagnostic::is_error) {
-            let error = SessionError::usage("there is no pipeline here");
-            return Err(error.hint("`orch init` makes a project with a first pipeline"));
+        if files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
+            let error = SessionError::usage("the project has no pipelines");
+            return Err(error.with_hint("`orch init` creates a project with one"));
         }
-        return Ok((all.iter().map(|path| short_path(path, here)).collect(), unread));
+        return Ok((files.iter().map(|path| short_path(path, current_dir)).collect(), findings));
     }
-    let mut out: Vec<PathBuf> = Vec::new();
-    for path in given {
+    let mut unique_files: Vec<PathBuf> = Vec::new();
+    for path in paths {
         let files = if path.is_dir() {
-            let (below, problems) = config::pipelines_below(path);
-            unread.extend(problems);
-            if below.is_empty() && !unread.iter().any(Diagnostic::is_error) {
-                let error = SessionError::usage(format!("there is no pipeline in `{}`", shown(path)));
-                return Err(error.hint("pipelines are `.yaml` files, by custom in a folder `pipelines/`"));
+            let (contained_files, problems) = config::pipelines_below(path);
+            findings.extend(problems);
+            if contained_files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
+                let error = SessionError::usage(format!("there is no pipeline in `{}`", display_path(path)));
+                return Err(error.with_hint("pipelines are `.yaml` files, usually in a folder `pipelines/`"));
             }
-            below
+            contained_files
         } else {
-            vec![super::named::pipeline(path, here)?]
+            vec![super::lookup::find_pipeline(path, current_dir)?]
         };
         for file in files {
-            let file = short_path(file.strip_prefix(".").unwrap_or(&file), here);
-            if !out.contains(&file) {
-                out.push(file);
+            let file = short_path(file.strip_prefix(".").unwrap_or(&file), current_dir);
+            if !unique_files.contains(&file) {
+                unique_files.push(file);
             }
         }
     }
-    Ok((out, unread))
+    Ok((unique_files, findings))
 }
 
-/// The stack of a thread that checks: as large as that of a process.
-const STACK: usize = 8 << 20;
+/// The stack size of a thread that checks, equal to that of a process.
+const CHECK_STACK_BYTES: usize = 8 << 20;
 
-/// What is wrong with any of the pipelines; a schema that two share is told of once. Keys that are not set are of the
-/// machine and no finding: files that are fine stay so where nobody has a key.
-fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, Missing) {
+/// Checks all files. Findings in a schema that several pipelines use occur only once. A missing key is not a finding,
+/// because it depends on the machine.
+fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = paths.len().div_ceil(threads).max(1);
-    let parts: Vec<(Vec<Diagnostic>, Missing)> = std::thread::scope(|scope| {
-        let start = |part| {
-            let thread = std::thread::Builder::new().stack_size(STACK);
-            (part, thread.spawn_scoped(scope, move || check_each(part, runner)))
+    let chunk_size = paths.len().div_ceil(threads).max(1);
+    let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
+        let start = |chunk| {
+            let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
+            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
         };
-        let started: Vec<_> = paths.chunks(share).map(start).collect();
-        let ended = started.into_iter().map(|(part, thread)| match thread {
+        let threads: Vec<_> = paths.chunks(chunk_size).map(start).collect();
+        let results = threads.into_iter().map(|(chunk, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // A system without a thread to spare has this one.
-            Err(_) => check_each(part, runner),
+            // If the system can't start another thread, this thread checks the chunk.
+            Err(_) => check_files(chunk, runner),
         });
-        ended.collect()
+        results.collect()
     });
-    let (found, missing): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let mut found = found.into_iter().flatten().collect();
-    diagnostic::sort(&mut found);
-    (found, missing.into_iter().flatten().collect())
+    let (findings, missing_keys): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let mut findings = findings.into_iter().flatten().collect();
+    diagnostic::sort_and_dedup(&mut findings);
+    (findings, missing_keys.into_iter().flatten().collect())
 }
 
-fn check_each(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, Missing) {
-    let (mut found, mut missing) = (Vec::new(), Missing::new());
+fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+    let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
     for path in paths {
         if config::is_case(path) {
-            found.extend(check::check_file(&Sources::default(), path));
+            findings.extend(check::check_file(&Sources::default(), path));
             continue;
         }
         match config::load(path) {
             Ok(project) => {
-                found.extend(check::check(&project));
+                findings.extend(check::check(&project));
                 missing.extend(missing_keys(&project, runner));
             }
-            Err(problems) => found.extend(problems),
+            Err(problems) => findings.extend(problems),
         }
     }
-    (found, missing)
+    (findings, missing)
 }
 
-fn missing_keys(project: &config::Project, runner: &Runner) -> Missing {
-    let named = check::models(project);
-    if named.is_empty() {
-        return Missing::new();
+fn missing_keys(project: &config::Project, runner: &Runner) -> MissingKeys {
+    let model_refs = check::named_models(project);
+    if model_refs.is_empty() {
+        return MissingKeys::new();
     }
-    let available = ModelRegistry::new(&project.settings, &runner.environment.variables(), PathBuf::new());
-    models::missing_keys(&named, &available)
+    let available = ModelRegistry::new(&project.settings, &runner.environment.variable_lookup(), PathBuf::new());
+    models::missing_keys(&model_refs, &available)
 }
 
-/// What the settings of the projects of some pipelines send away, a line each; those with mistakes are findings.
-fn disclosed(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>, SessionError> {
+/// One line for each setting that sends data to another machine. Invalid settings have findings instead.
+fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>, SessionError> {
     let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
     let mut lines = Vec::new();
     for root in roots {
         let Ok(settings) = config::load_settings(&root) else { continue };
-        let disclosures = Disclosures::of(&settings);
+        let disclosures = Disclosures::from_settings(&settings);
         let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures)?;
-        for disclosure in disclosures.untrusted() {
-            let way_out = if trusted { "" } else { "; a run needs `orch trust` first" };
-            lines.push(format!("{disclosure}{way_out}"));
+        for disclosure in disclosures.needing_agreement() {
+            let advice = if trusted { "" } else { "; a run needs `orch trust` first" };
+            lines.push(format!("{disclosure}{advice}"));
         }
     }
     Ok(lines)
 }
 
-fn shown(path: &Path) -> String {
+fn display_path(path: &Path) -> String {
     path.to_string_lossy().replace('\\', "/")
 }

@@ -4,40 +4,44 @@ use serde_json::Value;
 
 use super::form::SchemaForm;
 use super::generate;
-use super::shape::is_a;
+use super::shape::has_json_type;
 use crate::diagnostic::equivalents::{self, YamlShape};
 use crate::diagnostic::{Diagnostic, did_you_mean};
-use crate::model::Span;
+use crate::model::HumanDuration;
 
-/// Adds advice about an unknown key. Tries in this order: what orch calls a key of another tool, the nearest known key,
-/// where else the key belongs, and the list of known keys.
+/// Adds advice about an unknown key. Tries in this order: orch's name for a key of another tool, the nearest known key,
+/// another type that has the key, and the list of known keys.
 pub(super) fn unknown_key(
     mut problem: Diagnostic,
     key: &str,
     value: &Value,
-    place: &str,
-    known: &[&str],
+    type_name: &str,
+    known_keys: &[&str],
 ) -> Diagnostic {
-    if let Some(found) = equivalents::key(place, key) {
+    if let Some(equivalent) = equivalents::key_advice(type_name, key) {
         // Only a simple value is sure to fit the other key; a list or mapping may need another structure.
-        let rename = found.rename.filter(|_| !value.is_array() && !value.is_object());
-        return problem.help(found.help).replaced(key, rename);
+        let rename = equivalent.rename.filter(|_| !value.is_array() && !value.is_object());
+        return problem.with_help(equivalent.help).with_replacement(key, rename);
     }
-    let near = did_you_mean(key, known.iter().copied());
-    match near.is_none().then(|| elsewhere(place, key)).flatten() {
-        Some(place) => return problem.help(format!("`{key}` belongs {place}")),
-        None => problem = problem.suggest(key, known.iter().copied()),
+    let similar_key = did_you_mean(key, known_keys.iter().copied());
+    match similar_key.is_none().then(|| describe_destination(type_name, key)).flatten() {
+        Some(destination) => return problem.with_help(format!("`{key}` belongs {destination}")),
+        None => problem = problem.with_suggestion(key, known_keys.iter().copied()),
     }
-    if problem.help.is_empty() { problem.help(format!("known keys here: {}", quoted(known, ", "))) } else { problem }
+    if problem.help.is_empty() {
+        problem.with_help(format!("known keys here: {}", quoted(known_keys, ", ")))
+    } else {
+        problem
+    }
 }
 
-/// Where a key belongs that is known in another place.
-fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
+/// Describes where a key belongs, if another type has it.
+fn describe_destination(type_name: &str, key: &str) -> Option<&'static str> {
     let (pipeline, settings) = (generate::pipeline_form(), generate::settings_form());
-    let in_file = [("Pipeline", pipeline), ("Settings", settings)];
-    let tops = in_file.into_iter().filter(|(_, form)| form.properties.get(key).is_some()).map(|(name, _)| name);
-    let mut owners = pipeline.owners(key).chain(tops).filter(|owner| *owner != place);
-    let described = |owner: &str| match owner {
+    let roots = [("Pipeline", pipeline), ("Settings", settings)];
+    let root_names = roots.into_iter().filter(|(_, form)| form.properties.get(key).is_some()).map(|(name, _)| name);
+    let mut owners = pipeline.owners(key).chain(root_names).filter(|owner| *owner != type_name);
+    let describe = |owner: &str| match owner {
         "Step" => Some("to a step: write it under `steps:`"),
         "Agent" => Some("to an agent: write it under `agents:`"),
         "Repeat" => Some("to a loop: write it under `repeat:`"),
@@ -48,27 +52,27 @@ fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
         "Settings" => Some("into orch.yaml"),
         _ => None,
     };
-    let place_of_file = |owner: &&str| match *owner {
-        // Steps, agents and loops exist only in pipeline files, so advice for a test case never names them.
-        "Settings" => place != "Settings",
-        _ => !matches!(place, "Case" | "Expected"),
+    let is_relevant = |owner: &&str| match *owner {
+        // Only pipeline files have steps, agents and loops, so advice for a test case never names them.
+        "Settings" => type_name != "Settings",
+        _ => !matches!(type_name, "Case" | "Expected"),
     };
-    owners.find(place_of_file).and_then(described)
+    owners.find(is_relevant).and_then(describe)
 }
 
-/// Adds advice about a value that has none of the allowed types. `place` and `key` say where it is.
+/// Adds advice about the value of `key` in the type `type_name`, which has none of the allowed types.
 pub(super) fn wrong_type(
     problem: Diagnostic,
     value: &Value,
-    place: &str,
+    type_name: &str,
     key: &str,
     form: &SchemaForm<'_>,
     allowed: &[&str],
 ) -> Diagnostic {
     let shape = match value {
-        Value::Null => return problem.help("leave the key out if it has no value"),
-        Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => {
-            return problem.help("remove the quotes");
+        Value::Null => return problem.with_help("leave the key out if it has no value"),
+        Value::String(text) if allowed.iter().any(|name| contains_scalar(text, name)) => {
+            return problem.with_help("remove the quotes");
         }
         Value::String(_) => YamlShape::Text,
         Value::Number(_) => YamlShape::Number,
@@ -77,47 +81,55 @@ pub(super) fn wrong_type(
         Value::Object(_) => YamlShape::Mapping,
     };
     // A mapping with `id` is a single step without its dash, not a mapping of steps by name.
-    let one_step = value.get("id").is_some() && allowed == ["array"];
-    if !one_step && let Some(help) = equivalents::value(place, key, shape, &shown(value)) {
-        return problem.help(help);
+    let is_single_step = value.get("id").is_some() && allowed == ["array"];
+    if !is_single_step && let Some(help) = equivalents::value_advice(type_name, key, shape, &render_inline(value)) {
+        return problem.with_help(help);
     }
     match value {
-        Value::Number(number) if form.pattern.as_deref() == Some(Span::PATTERN) => {
-            problem.help(format!("give it a unit, as in `{number}s` or `{number}m`"))
+        Value::Number(number) if form.pattern.as_deref() == Some(HumanDuration::PATTERN) => {
+            problem.with_help(format!("give it a unit, as in `{number}s` or `{number}m`"))
         }
-        Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
-        Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
-        Value::Object(_) if allowed.contains(&"array") => problem.help("begin each item with `- `"),
+        Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.with_help("put quotes around it"),
+        Value::String(_) if allowed.contains(&"array") => problem.with_help("write it as a list: `[…]`"),
+        Value::Object(_) if allowed.contains(&"array") => problem.with_help("begin each item with `- `"),
         _ => problem,
     }
 }
 
-/// Adds advice about a pipeline input that is not a schema.
-pub(super) fn no_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
+/// Adds advice about a pipeline input whose value is not a schema.
+pub(super) fn not_a_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
     let schema = match value {
-        Value::String(text) => equivalents::json_type(text).map(|name| format!("{{ type: {name} }}")),
+        Value::String(text) => equivalents::json_schema_type(text).map(|name| format!("{{ type: {name} }}")),
         Value::Number(number) if number.is_f64() => Some(format!("{{ type: number, default: {number} }}")),
         Value::Number(number) => Some(format!("{{ type: integer, default: {number} }}")),
-        Value::Bool(is) => Some(format!("{{ type: boolean, default: {is} }}")),
+        Value::Bool(boolean) => Some(format!("{{ type: boolean, default: {boolean} }}")),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     };
     match schema {
-        Some(schema) => problem.help(format!("an input is a JSON Schema: write `{schema}`")),
-        None => problem
-            .help("an input is a JSON Schema, such as `{ type: string }`; its value is given when the pipeline is run"),
+        Some(schema) => problem.with_help(format!("an input is a JSON Schema: write `{schema}`")),
+        None => problem.with_help(
+            "an input is a JSON Schema, such as `{ type: string }`; pass its value when you run the pipeline",
+        ),
     }
 }
 
-/// Adds advice about a name that `fits` rejects: the nearest valid name. It depends on the rejected name alone, so that
-/// the fixes for a declaration and for its uses agree.
-pub(super) fn bad_name(problem: Diagnostic, text: &str, fits: &dyn Fn(&str) -> bool, words: &str) -> Diagnostic {
-    match as_name(text).filter(|name| fits(name)) {
-        Some(name) => problem.help(format!("write `{name}`; allowed: {words}")).replaced(text, Some(&name)),
-        None => problem.help(format!("allowed: {words}")),
+/// Adds advice about a name that `is_valid` rejects: the nearest valid name. It depends only on the rejected name, so
+/// that the fixes for a declaration and for its uses agree. `allowed` describes the valid names.
+pub(super) fn invalid_name(
+    problem: Diagnostic,
+    text: &str,
+    is_valid: &dyn Fn(&str) -> bool,
+    allowed: &str,
+) -> Diagnostic {
+    match to_snake_case(text).filter(|name| is_valid(name)) {
+        Some(name) => {
+            problem.with_help(format!("write `{name}`; allowed: {allowed}")).with_replacement(text, Some(&name))
+        }
+        None => problem.with_help(format!("allowed: {allowed}")),
     }
 }
 
-/// The units of durations, each with the words that users write for it.
+/// The units of durations, each with other spellings that users write.
 const UNITS: &[(&str, &str)] = &[
     ("ms", "milliseconds millisecond millis msec"),
     ("s", "seconds second secs sec"),
@@ -126,63 +138,66 @@ const UNITS: &[(&str, &str)] = &[
 ];
 
 /// Adds advice about an invalid duration.
-pub(super) fn bad_span(problem: Diagnostic, text: &str) -> Diagnostic {
+pub(super) fn invalid_duration(problem: Diagnostic, text: &str) -> Diagnostic {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
         return problem;
     }
     let unit = text.get(number.len()..).unwrap_or_default().trim().to_lowercase();
-    let known = UNITS.iter().find(|(short, words)| *short == unit || words.split(' ').any(|word| word == unit));
-    match known {
+    let matching_unit =
+        UNITS.iter().find(|(short, spellings)| *short == unit || spellings.split(' ').any(|spelling| spelling == unit));
+    match matching_unit {
         Some((short, _)) => {
-            let right = format!("{number}{short}");
-            problem.help(format!("write `{right}`")).replaced(text, Some(&right))
+            let corrected = format!("{number}{short}");
+            problem.with_help(format!("write `{corrected}`")).with_replacement(text, Some(&corrected))
         }
-        None if unit.is_empty() => problem.help(format!("give it a unit, as in `{number}s` or `{number}m`")),
+        None if unit.is_empty() => problem.with_help(format!("give it a unit, as in `{number}s` or `{number}m`")),
         None => problem,
     }
 }
 
-/// The name in snake case: lower case, with `_` between words. `None` if it has other characters.
-fn as_name(text: &str) -> Option<String> {
-    let (body, mark) = text.strip_suffix('?').map_or((text, ""), |body| (body, "?"));
-    if !body.chars().all(|c| c.is_ascii_alphanumeric() || "_-. /".contains(c)) {
+/// Converts a name to snake case; `None` if it has characters other than letters, digits and separators.
+fn to_snake_case(text: &str) -> Option<String> {
+    let (base, optional_mark) = text.strip_suffix('?').map_or((text, ""), |base| (base, "?"));
+    if !base.chars().all(|c| c.is_ascii_alphanumeric() || "_-. /".contains(c)) {
         return None;
     }
     let mut name = String::new();
-    let mut small = false;
-    for char in body.chars() {
+    let mut after_lower_case = false;
+    for char in base.chars() {
         match char {
-            'A'..='Z' if small => name.extend(['_', char.to_ascii_lowercase()]),
+            'A'..='Z' if after_lower_case => name.extend(['_', char.to_ascii_lowercase()]),
             '-' | '.' | ' ' | '/' => name.push('_'),
             char => name.push(char.to_ascii_lowercase()),
         }
-        small = char.is_ascii_lowercase() || char.is_ascii_digit();
+        after_lower_case = char.is_ascii_lowercase() || char.is_ascii_digit();
     }
-    Some(format!("{name}{mark}"))
+    Some(format!("{name}{optional_mark}"))
 }
 
-/// The length in bytes up to which advice repeats a value.
-const LONGEST: usize = 80;
+/// The maximum length in bytes of a value that advice repeats.
+const MAX_VALUE_LENGTH: usize = 80;
 
 /// Renders a value as YAML on one line.
-fn shown(value: &Value) -> String {
-    let plain = |text: &str| {
-        let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        first && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
+fn render_inline(value: &Value) -> String {
+    let needs_no_quotes = |text: &str| {
+        let valid_start = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        valid_start && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
     };
     let text = match value {
-        Value::String(text) if plain(text) => text.clone(),
+        Value::String(text) if needs_no_quotes(text) => text.clone(),
         value => value.to_string(),
     };
-    if text.len() > LONGEST { "…".to_owned() } else { text }
+    if text.len() > MAX_VALUE_LENGTH { "…".to_owned() } else { text }
 }
 
-fn could_be(text: &str, name: &str) -> bool {
+/// Whether a string contains a number or boolean of the type.
+fn contains_scalar(text: &str, type_name: &str) -> bool {
     serde_json::from_str::<Value>(text)
-        .is_ok_and(|value| (value.is_number() || value.is_boolean()) && is_a(&value, name))
+        .is_ok_and(|value| (value.is_number() || value.is_boolean()) && has_json_type(&value, type_name))
 }
 
+/// The names in backticks, with a separator between them.
 pub(super) fn quoted(names: &[&str], separator: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use super::spans::{Document, item};
+use super::spans::{Document, item_pointer};
 use super::{files, generate, load, root, sources::Sources};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::case::Case;
@@ -20,53 +20,70 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 /// # Errors
 /// Every mistake of the file.
 pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
-    let shown = path.to_string_lossy().replace('\\', "/");
-    if let Some(problem) = files::link_outside(&root::find_root_from(sources, path), path, &shown) {
+    let display_path = path.to_string_lossy().replace('\\', "/");
+    if let Some(problem) = files::check_link_target(&root::find_root_from(sources, path), path, &display_path) {
         return Err(vec![*problem]);
     }
-    let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
-    let (document, case) = load::parse(&file, generate::case_form(), "Case")?;
-    let found = outside(sources, path, &document, &case);
-    if found.is_empty() { Ok((document, case)) } else { Err(found) }
+    let file = sources.read(path, &display_path).map_err(|problem| vec![*problem])?;
+    let (document, case) = load::parse_with_form(&file, generate::case_form(), "Case")?;
+    let problems = path_problems(sources, path, &document, &case);
+    if problems.is_empty() { Ok((document, case)) } else { Err(problems) }
 }
 
-/// The diagnostics for each path in a test case at `path` that leads out of its project, its folder or the workspace.
-fn outside(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
-    let refuse = |code: Code, message: String, pointer: &str, help: &str| {
+/// Returns a diagnostic for each path in the test case at `path` that leads out of its project, folder or workspace.
+fn path_problems(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
+    let new_problem = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
-        Diagnostic::error(code, message).at(&document.file, span).help(help)
+        Diagnostic::error(code, message).with_span(&document.file, span).with_help(help)
     };
-    let home = root::find_root_from(sources, path);
+    let project_root = root::find_root_from(sources, path);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     for (key, name) in [("pipeline", Some(&case.pipeline)), ("workspace", case.workspace.as_ref())] {
         let Some(name) = name else { continue };
-        let (place, pointer) = (folder.join(name), format!("/{key}"));
-        if Path::new(name).is_absolute() || !root::absolute(&place).starts_with(root::absolute(&home)) {
+        let (target, pointer) = (folder.join(name), format!("/{key}"));
+        if Path::new(name).is_absolute() || !root::absolute(&target).starts_with(root::absolute(&project_root)) {
             let message = format!("`{key}: {name}` leads out of the project of the test case");
-            let help = "the project is the folder with `orch.yaml`, else the one that holds `pipelines`";
-            found.push(refuse(Code::OutsideFolder, message, &pointer, help));
-        } else if files::escapes(&home, &place) {
+            let help = "the project is the folder with `orch.yaml`, else the folder that contains `pipelines`";
+            problems.push(new_problem(Code::PathOutsideFolder, message, &pointer, help));
+        } else if files::is_outside_folder(&project_root, &target) {
             let message = format!("`{key}: {name}` is reached by a link that leads out of the project");
-            found.push(refuse(Code::LinkOutside, message, &pointer, "copy what it leads to into the project"));
-        } else if key == "pipeline" && root::absolute(&root::find_root_from(sources, &place)) != root::absolute(&home) {
+            problems.push(new_problem(
+                Code::LinkOutsideProject,
+                message,
+                &pointer,
+                "copy the link's target into the project",
+            ));
+        } else if key == "pipeline"
+            && root::absolute(&root::find_root_from(sources, &target)) != root::absolute(&project_root)
+        {
             let message = format!("`pipeline: {name}` belongs to another project, which has an orch.yaml of its own");
-            found.push(refuse(Code::OutsideFolder, message, &pointer, "put the test case into that project"));
+            problems.push(new_problem(
+                Code::PathOutsideFolder,
+                message,
+                &pointer,
+                "put the test case into that project",
+            ));
         }
     }
     if let Some(name) = case.recordings.as_ref().filter(|name| !is_below(name)) {
         let message = format!("`recordings: {name}` leads out of the folder of the test case");
-        found.push(refuse(Code::OutsideFolder, message, "/recordings", "name a folder beside the case, or below"));
+        problems.push(new_problem(
+            Code::PathOutsideFolder,
+            message,
+            "/recordings",
+            "name a folder beside or below the test case",
+        ));
     }
     for (index, name) in case.expect.files.iter().enumerate().filter(|(_, name)| !is_below(name)) {
         let message = format!("`{name}` leads out of the workspace");
         let help = "name a file by its path from the workspace";
-        found.push(refuse(Code::OutsideFolder, message, &item("/expect/files", index), help));
+        problems.push(new_problem(Code::PathOutsideFolder, message, &item_pointer("/expect/files", index), help));
     }
-    found
+    problems
 }
 
-/// Whether a name stays in its folder, judged by the name alone.
+/// Whether a name stays in its folder. Does not resolve links.
 fn is_below(name: &str) -> bool {
-    Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+    Path::new(name).components().all(|component| matches!(component, Component::Normal(_)))
 }

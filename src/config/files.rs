@@ -6,111 +6,129 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::model::text::text_of;
+use crate::model::text::decode_text;
 
 /// The largest file that orch reads, in bytes.
-const MAX_FILE: u64 = 4 << 20;
-/// How many levels deep a folder is listed, and how many files at most.
-const MAX_LISTED: (usize, usize) = (8, 10_000);
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// The maximum depth of folders to list.
+const MAX_LIST_DEPTH: usize = 8;
+/// The maximum number of files to list in a folder.
+const MAX_LISTED_FILES: usize = 10_000;
 
-/// Reads a text file. Messages call it `shown`.
+/// Reads a text file. Messages name it by `display_path`.
 ///
 /// # Errors
 /// One diagnostic about the file as a whole.
-pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
-    let fail =
-        |code: Code, message: String| Box::new(Diagnostic::error(code, message).in_file(&SourceFile::new(shown, "")));
+pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+    let new_problem = |code: Code, message: String| {
+        Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
+    };
     let unreadable = |error: &std::io::Error| match error.kind() {
-        ErrorKind::NotFound if shown.contains(char::REPLACEMENT_CHARACTER) => {
-            fail(Code::NotText, format!("the name of `{shown}` is not UTF-8 text"))
+        ErrorKind::NotFound if display_path.contains(char::REPLACEMENT_CHARACTER) => {
+            new_problem(Code::NotUtf8, format!("the name of `{display_path}` is not UTF-8 text"))
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory => match fs::read_link(path) {
-            Ok(target) => fail(Code::FileUnreadable, format!("`{shown}` is a link to {}", nowhere(&target))),
-            Err(_) => fail(Code::FileNotFound, format!("there is no file `{shown}`")),
+            Ok(target) => new_problem(
+                Code::FileUnreadable,
+                format!("`{display_path}` is a link to {}", describe_missing_target(&target)),
+            ),
+            Err(_) => new_problem(Code::FileNotFound, format!("there is no file `{display_path}`")),
         },
-        ErrorKind::PermissionDenied => fail(Code::FileUnreadable, format!("no permission to read `{shown}`")),
-        _ => fail(Code::FileUnreadable, format!("`{shown}` cannot be read: {}", reason(error))),
+        ErrorKind::PermissionDenied => {
+            new_problem(Code::FileUnreadable, format!("no permission to read `{display_path}`"))
+        }
+        _ => {
+            new_problem(Code::FileUnreadable, format!("`{display_path}` cannot be read: {}", describe_io_error(error)))
+        }
     };
-    let about = fs::metadata(path).map_err(|error| unreadable(&error))?;
-    if about.is_dir() {
-        return Err(fail(Code::FileUnreadable, format!("`{shown}` is a folder, not a file")));
+    let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
+    if metadata.is_dir() {
+        return Err(new_problem(Code::FileUnreadable, format!("`{display_path}` is a folder, not a file")));
     }
-    if !about.is_file() {
-        return Err(fail(Code::FileUnreadable, format!("`{shown}` is not a regular file")));
+    if !metadata.is_file() {
+        return Err(new_problem(Code::FileUnreadable, format!("`{display_path}` is not a regular file")));
     }
-    // Reserves the file's size, so that one read is usually enough; a buffer that grows from nothing needs eight.
-    let size = usize::try_from(about.len().min(MAX_FILE)).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(size + 1);
+    // Reserves the file's size, so that one read is usually enough. A buffer that starts empty needs about eight.
+    let size_hint = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size_hint + 1);
     let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    of_bytes(bytes, shown)
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    source_file_from_bytes(bytes, display_path)
 }
 
-/// Makes a text file from its bytes.
+/// Converts the bytes of a file to text, if they are UTF-8 text of allowed size.
 ///
 /// # Errors
 /// One diagnostic about the file as a whole.
-pub(super) fn of_bytes(bytes: Vec<u8>, shown: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
-    let fail =
-        |code: Code, message: String| Box::new(Diagnostic::error(code, message).in_file(&SourceFile::new(shown, "")));
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(fail(Code::TooLarge, format!("`{shown}` is larger than {} MiB", MAX_FILE >> 20)));
+pub(super) fn source_file_from_bytes(bytes: Vec<u8>, display_path: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+    let new_problem = |code: Code, message: String| {
+        Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
+    };
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(new_problem(
+            Code::FileTooLarge,
+            format!("`{display_path}` is larger than {} MiB", MAX_FILE_BYTES >> 20),
+        ));
     }
-    text_of(bytes)
-        .map(|text| SourceFile::new(shown, text))
-        .map_err(|why| fail(Code::NotText, format!("`{shown}` {why}")))
+    decode_text(bytes)
+        .map(|text| SourceFile::new(display_path, text))
+        .map_err(|reason| new_problem(Code::NotUtf8, format!("`{display_path}` {reason}")))
 }
 
 /// Describes the missing target of a link.
-fn nowhere(target: &Path) -> String {
-    format!("`{}`, which is not there", target.to_string_lossy().replace('\\', "/"))
+fn describe_missing_target(target: &Path) -> String {
+    format!("`{}`, which does not exist", target.to_string_lossy().replace('\\', "/"))
 }
 
-/// The reason from the operating system, without its error number.
-fn reason(error: &std::io::Error) -> String {
+/// The error text of the operating system, without its error number.
+fn describe_io_error(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Whether a path lies outside of a folder after links are resolved; false if one of them does not exist.
-pub fn escapes(folder: &Path, path: &Path) -> bool {
+/// Whether a path, with its links resolved, lies outside of a folder; false if the path or the folder does not exist.
+pub fn is_outside_folder(folder: &Path, path: &Path) -> bool {
     // A relative path in the current folder has an empty parent.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let (real, real_folder) = (path.canonicalize(), folder.canonicalize());
-    matches!((real, real_folder), (Ok(real), Ok(real_folder)) if !real.starts_with(&real_folder))
+    let (real_path, real_folder) = (path.canonicalize(), folder.canonicalize());
+    matches!((real_path, real_folder), (Ok(real_path), Ok(real_folder)) if !real_path.starts_with(&real_folder))
 }
 
-/// The diagnostic for a path whose links lead out of the root; `None` if they do not. A path that does not exist is
-/// left alone, because reading it gives the better message.
-pub(super) fn link_outside(root: &Path, path: &Path, shown: &str) -> Option<Box<Diagnostic>> {
-    if !escapes(root, path) {
+/// Returns a diagnostic for a path whose links lead out of the root; `None` if they do not, or if the path does not
+/// exist, because reading it gives the better message.
+pub(super) fn check_link_target(root: &Path, path: &Path, display_path: &str) -> Option<Box<Diagnostic>> {
+    if !is_outside_folder(root, path) {
         return None;
     }
-    let message = format!("`{shown}` is reached by a link that leads out of the project");
-    let problem = Diagnostic::error(Code::LinkOutside, message).in_file(&SourceFile::new(shown, ""));
-    Some(Box::new(problem.help("copy what it leads to into the project")))
+    let message = format!("`{display_path}` is reached by a link that leads out of the project");
+    let problem = Diagnostic::error(Code::LinkOutsideProject, message).with_file(&SourceFile::new(display_path, ""));
+    Some(Box::new(problem.with_help("copy the link's target into the project")))
 }
 
 /// The path of a file in a folder of the project, by its name, such as `sub/plan.md`.
 ///
 /// # Errors
-/// Why the name can't be used: it is absolute, has `..`, or is a link that leads outside.
-pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
-    let path = named(folder, name)?;
+/// The reason why the name can't be used: it is absolute, has `..`, or is a link that leads outside.
+pub(super) fn resolve_in_folder(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let path = join_in_folder(folder, name)?;
     // A path that does not exist passes, because reading it gives the better message.
-    if escapes(folder, &path) { Err(format!("`{name}` is a link that leads out of its folder")) } else { Ok(path) }
+    if is_outside_folder(folder, &path) {
+        Err(format!("`{name}` is a link that leads out of its folder"))
+    } else {
+        Ok(path)
+    }
 }
 
-/// Like [`confined`], judged by the name alone.
+/// Like [`confined`], but checks only the name and resolves no links.
 ///
 /// # Errors
-/// Why the name can't be used: it is absolute, or has `..`.
-pub(super) fn named(folder: &Path, name: &str) -> Result<PathBuf, String> {
+/// The reason why the name can't be used: it is absolute, or has `..`.
+pub(super) fn join_in_folder(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let relative = Path::new(name);
     if name.is_empty() || name.contains(['\\', '\0']) || name.ends_with('/') {
         return Err(format!("`{name}` is not a file name"));
     }
-    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+    if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
         let folder = folder.file_name().unwrap_or_default().to_string_lossy();
         return Err(format!("`{name}` leads out of `{folder}/`"));
     }
@@ -126,13 +144,12 @@ pub(super) fn exists(path: &Path) -> bool {
     }
 }
 
-/// The files below a folder, and the problems with those that were skipped.
+/// The files below a folder, and the problems with skipped entries.
 #[derive(Debug, Default)]
 pub struct FolderListing {
     /// Names relative to the folder, with `/`, sorted.
     pub names: Vec<String>,
-    /// Problems with folders and links that could not be read or were skipped, each with its name relative to the
-    /// folder.
+    /// Problems with unreadable or skipped folders and links, each with its name relative to the folder.
     pub problems: Vec<(String, Diagnostic)>,
 }
 
@@ -145,102 +162,107 @@ impl FolderListing {
 
 /// The names of the files below a folder, with `/`, sorted; empty if the folder does not exist.
 ///
-/// Does not follow links to folders, so that a cycle of links ends.
-pub(super) fn list(folder: &Path) -> Vec<String> {
-    look(folder, "", &|_| true).names
+/// Does not follow links to folders, which could form a cycle.
+pub(super) fn list_file_names(folder: &Path) -> Vec<String> {
+    list_folder(folder, "", &|_| true).names
 }
 
-/// Lists the files below a folder whose names `wanted` accepts, and what was skipped. Messages call the folder `shown`.
-///
-/// A folder that does not exist has no files.
-pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> FolderListing {
-    let mut walk = FolderWalk { shown, wanted, found: FolderListing::default() };
+/// Lists the files below a folder whose names `accepts` allows, and the problems with skipped entries; empty if the
+/// folder does not exist. Messages name the folder by `display_path`.
+pub(super) fn list_folder(folder: &Path, display_path: &str, accepts: &dyn Fn(&str) -> bool) -> FolderListing {
+    let mut walk = FolderWalk { display_path, accepts, listing: FolderListing::default() };
     if exists(folder) {
-        walk.folder(folder, "", 0);
+        walk.visit_folder(folder, "", 0);
     }
-    let mut found = walk.found;
-    found.names.sort();
-    found.problems.sort_by(|(one, _), (other, _)| one.cmp(other));
-    found
+    let mut listing = walk.listing;
+    listing.names.sort();
+    listing.problems.sort_by(|(a, _), (b, _)| a.cmp(b));
+    listing
 }
 
 struct FolderWalk<'a> {
-    shown: &'a str,
-    wanted: &'a dyn Fn(&str) -> bool,
-    found: FolderListing,
+    display_path: &'a str,
+    accepts: &'a dyn Fn(&str) -> bool,
+    listing: FolderListing,
 }
 
 impl FolderWalk<'_> {
-    /// Lists one folder; `prefix` is its name followed by `/`, or empty for the first.
-    fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
+    /// Lists one folder. `prefix` is its name followed by `/`, or empty for the root of the walk.
+    fn visit_folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
         let name = prefix.trim_end_matches('/');
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            Err(error) => return self.unread(name, &why(folder, &error)),
+            Err(error) => return self.add_error(name, &describe_unreadable(folder, &error)),
         };
         for entry in entries {
             match entry {
-                Ok(entry) => self.entry(&entry, prefix, depth),
-                Err(error) => self.unread(name, &format!("can be read in part only: {}", reason(&error))),
+                Ok(entry) => self.visit_entry(&entry, prefix, depth),
+                Err(error) => {
+                    self.add_error(name, &format!("cannot be read completely: {}", describe_io_error(&error)));
+                }
             }
         }
     }
 
-    fn entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
-        // A name that is not UTF-8 is listed too: reading the file then reports it.
+    fn visit_entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
+        // Lists names that are not UTF-8 too: reading such a file reports the name.
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             return;
         }
-        let full = format!("{prefix}{name}");
-        let kind = match entry.file_type() {
-            Ok(kind) => kind,
-            Err(error) => return self.unread(&full, &format!("cannot be read: {}", reason(&error))),
+        let full_name = format!("{prefix}{name}");
+        let file_type = match entry.file_type() {
+            Ok(file_type) => file_type,
+            Err(error) => return self.add_error(&full_name, &format!("cannot be read: {}", describe_io_error(&error))),
         };
-        if kind.is_dir() {
-            if depth < MAX_LISTED.0 {
-                return self.folder(&entry.path(), &format!("{full}/"), depth + 1);
+        if file_type.is_dir() {
+            if depth < MAX_LIST_DEPTH {
+                return self.visit_folder(&entry.path(), &format!("{full_name}/"), depth + 1);
             }
-            return self.passed(&full, &format!("lies more than {} folders deep and is not looked into", MAX_LISTED.0));
+            return self
+                .add_warning(&full_name, &format!("lies more than {MAX_LIST_DEPTH} folders deep and is not searched"));
         }
-        if (self.wanted)(&full) && !(kind.is_symlink() && entry.path().is_dir()) {
-            match self.found.names.len() {
-                count if count < MAX_LISTED.1 => self.found.names.push(full),
-                _ if self.found.problems.iter().any(|(name, _)| name.is_empty()) => {}
-                _ => self.unread("", &format!("holds more than {} files; the others are not looked at", MAX_LISTED.1)),
+        if (self.accepts)(&full_name) && !(file_type.is_symlink() && entry.path().is_dir()) {
+            match self.listing.names.len() {
+                count if count < MAX_LISTED_FILES => self.listing.names.push(full_name),
+                _ if self.listing.problems.iter().any(|(name, _)| name.is_empty()) => {}
+                _ => self.add_error("", &format!("holds more than {MAX_LISTED_FILES} files; the others are ignored")),
             }
-        } else if kind.is_symlink() {
+        } else if file_type.is_symlink() {
             match fs::metadata(entry.path()) {
-                Ok(about) if about.is_dir() => self.passed(&full, "is a link to a folder, and those are not followed"),
+                Ok(metadata) if metadata.is_dir() => {
+                    self.add_warning(&full_name, "is a link to a folder, which orch does not follow");
+                }
                 Ok(_) => {}
-                Err(error) => self.passed(&full, &why(&entry.path(), &error)),
+                Err(error) => self.add_warning(&full_name, &describe_unreadable(&entry.path(), &error)),
             }
         }
     }
 
-    fn unread(&mut self, name: &str, why: &str) {
-        self.tell(name, why, Diagnostic::error);
+    fn add_error(&mut self, name: &str, reason: &str) {
+        self.add_problem(name, reason, Diagnostic::error);
     }
 
-    fn passed(&mut self, name: &str, why: &str) {
-        self.tell(name, why, Diagnostic::warning);
+    fn add_warning(&mut self, name: &str, reason: &str) {
+        self.add_problem(name, reason, Diagnostic::warning);
     }
 
-    fn tell(&mut self, name: &str, why: &str, make: impl Fn(Code, String) -> Diagnostic) {
-        let parts: Vec<&str> = [self.shown, name].into_iter().filter(|part| !part.is_empty()).collect();
-        let shown = if parts.is_empty() { ".".to_owned() } else { parts.join("/") };
-        let problem = make(Code::FileUnreadable, format!("`{shown}` {why}")).in_file(&SourceFile::new(&shown, ""));
-        self.found.problems.push((name.to_owned(), problem));
+    fn add_problem(&mut self, name: &str, reason: &str, new_diagnostic: impl Fn(Code, String) -> Diagnostic) {
+        let segments: Vec<&str> = [self.display_path, name].into_iter().filter(|segment| !segment.is_empty()).collect();
+        let display_path = if segments.is_empty() { ".".to_owned() } else { segments.join("/") };
+        let problem = new_diagnostic(Code::FileUnreadable, format!("`{display_path}` {reason}"))
+            .with_file(&SourceFile::new(&display_path, ""));
+        self.listing.problems.push((name.to_owned(), problem));
     }
 }
 
-/// Why a folder was not read, as the rest of a sentence about it.
-fn why(folder: &Path, error: &std::io::Error) -> String {
+/// Describes why a folder cannot be read. The text continues a sentence that begins with the folder's name.
+fn describe_unreadable(folder: &Path, error: &std::io::Error) -> String {
     match (error.kind(), fs::read_link(folder)) {
-        (ErrorKind::PermissionDenied, _) => "may not be read: no permission".to_owned(),
-        (ErrorKind::NotADirectory, _) => "is no folder".to_owned(),
-        (ErrorKind::NotFound, Ok(target)) => format!("is a link to {}", nowhere(&target)),
-        (_, _) => format!("cannot be read: {}", reason(error)),
+        (ErrorKind::PermissionDenied, _) => "cannot be read: no permission".to_owned(),
+        (ErrorKind::NotADirectory, _) => "is not a folder".to_owned(),
+        (ErrorKind::NotFound, Ok(target)) => format!("is a link to {}", describe_missing_target(&target)),
+        (_, _) => format!("cannot be read: {}", describe_io_error(error)),
     }
 }
 
@@ -255,45 +277,45 @@ mod tests {
         fs::create_dir(&prompts).unwrap();
         fs::write(folder.path().join("secret"), "x").unwrap();
         for name in ["../secret", "/etc/passwd", "a/../../secret", "", "a\\b", ".", "x/"] {
-            assert!(confined(&prompts, name).is_err(), "{name}");
+            assert!(resolve_in_folder(&prompts, name).is_err(), "{name}");
         }
-        assert!(confined(&prompts, "sub/new.md").is_ok());
+        assert!(resolve_in_folder(&prompts, "sub/new.md").is_ok());
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(folder.path().join("secret"), prompts.join("link.md")).unwrap();
-            assert!(confined(&prompts, "link.md").unwrap_err().contains("link"));
+            assert!(resolve_in_folder(&prompts, "link.md").unwrap_err().contains("link"));
         }
     }
 
     #[test]
-    fn a_folder_with_too_many_files_says_so_once() {
+    fn too_many_files_are_reported_once() {
         let folder = tempfile::tempdir().unwrap();
-        for number in 0..MAX_LISTED.1 + 2 {
+        for number in 0..MAX_LISTED_FILES + 2 {
             fs::write(folder.path().join(format!("{number}.yaml")), "").unwrap();
         }
         fs::write(folder.path().join("other.md"), "").unwrap();
-        let found = look(folder.path(), "pipelines", &|name| name.ends_with(".yaml"));
-        assert_eq!(found.names.len(), MAX_LISTED.1);
-        let said: Vec<_> =
-            found.into_problems().into_iter().map(|problem| (problem.is_error(), problem.message)).collect();
-        assert_eq!(said, [(true, "`pipelines` holds more than 10000 files; the others are not looked at".to_owned())]);
+        let listing = list_folder(folder.path(), "pipelines", &|name| name.ends_with(".yaml"));
+        assert_eq!(listing.names.len(), MAX_LISTED_FILES);
+        let problems: Vec<_> =
+            listing.into_problems().into_iter().map(|problem| (problem.is_error(), problem.message)).collect();
+        assert_eq!(problems, [(true, "`pipelines` holds more than 10000 files; the others are ignored".to_owned())]);
     }
 
     #[test]
-    fn unreadable_files_say_why() {
+    fn messages_name_the_reason_that_a_file_is_unreadable() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::write(at("latin"), b"caf\xe9").unwrap();
-        fs::write(at("nul"), b"a\0b").unwrap();
-        fs::write(at("big"), vec![b'x'; (4 << 20) + 1]).unwrap();
-        fs::write(at("bom"), "\u{feff}x").unwrap();
-        let message = |name: &str| read(&at(name), name).unwrap_err().message;
+        let path_of = |name: &str| folder.path().join(name);
+        fs::write(path_of("latin"), b"caf\xe9").unwrap();
+        fs::write(path_of("nul"), b"a\0b").unwrap();
+        fs::write(path_of("big"), vec![b'x'; (4 << 20) + 1]).unwrap();
+        fs::write(path_of("bom"), "\u{feff}x").unwrap();
+        let message = |name: &str| read_file(&path_of(name), name).unwrap_err().message;
         assert_eq!(message("latin"), "`latin` is not UTF-8 text: see byte 3");
         assert_eq!(message("nul"), "`nul` is not a text file: it holds a NUL at byte 1");
         assert_eq!(message("big"), "`big` is larger than 4 MiB");
         assert_eq!(message("none"), "there is no file `none`");
         assert_eq!(message("latin/x"), "there is no file `latin/x`");
-        assert_eq!(read(folder.path(), "dir").unwrap_err().message, "`dir` is a folder, not a file");
-        assert_eq!(read(&at("bom"), "bom").unwrap().text, "x");
+        assert_eq!(read_file(folder.path(), "dir").unwrap_err().message, "`dir` is a folder, not a file");
+        assert_eq!(read_file(&path_of("bom"), "bom").unwrap().text, "x");
     }
 }

@@ -1,7 +1,7 @@
-//! The form that a file must have: a generated JSON Schema, parsed only as far as the walker in `shape` needs it.
+//! The form that a file must have: the part of a generated JSON Schema that the walker in `shape` needs.
 //!
-//! It borrows from the text or value that it is parsed from. Parsing the schema into a JSON value first would take
-//! longer than checking a file of usual size.
+//! A form borrows from the schema's text or value. To parse the schema into a JSON value first would take longer than
+//! to check a file of usual size.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,20 +11,20 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::Number;
 
-/// What a schema says about one value.
+/// The schema of one value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchemaForm<'a> {
     /// The form that replaces this one. Keywords beside it only describe the value and never restrict it.
     #[serde(rename = "$ref", borrow, default)]
     reference: Option<FormText<'a>>,
-    /// The named forms that others refer to; only the root has them.
+    /// The named forms that other forms refer to; only the root has them.
     #[serde(rename = "$defs", borrow, default)]
-    named: FormMembers<'a>,
+    definitions: FormMembers<'a>,
     /// The types that the value may have; `None` if it may have any.
     #[serde(rename = "type", borrow, default)]
-    pub(super) types: Option<Types<'a>>,
-    /// What the key is for.
+    pub(super) types: Option<TypeNames<'a>>,
+    /// The purpose of the value.
     #[serde(borrow, default)]
     pub(super) description: Option<FormText<'a>>,
     /// The members of a mapping, in the order in which messages list them.
@@ -33,9 +33,9 @@ pub(super) struct SchemaForm<'a> {
     /// The members that must exist.
     #[serde(borrow, default)]
     pub(super) required: Vec<FormText<'a>>,
-    /// What members are allowed that `properties` does not name.
+    /// Whether other members than those of `properties` are allowed.
     #[serde(borrow, default)]
-    pub(super) additional_properties: Option<Rest<'a>>,
+    pub(super) additional_properties: Option<AdditionalMembers<'a>>,
     /// The form of the members' names.
     #[serde(borrow, default)]
     pub(super) property_names: Option<Box<SchemaForm<'a>>>,
@@ -47,7 +47,7 @@ pub(super) struct SchemaForm<'a> {
     pub(super) min_items: u64,
     /// The strings that are allowed.
     #[serde(rename = "enum", borrow, default)]
-    pub(super) names: Option<Vec<FormText<'a>>>,
+    pub(super) enum_values: Option<Vec<FormText<'a>>>,
     /// The pattern of a string: one of the known patterns.
     #[serde(borrow, default)]
     pub(super) pattern: Option<FormText<'a>>,
@@ -63,39 +63,39 @@ pub(super) struct SchemaForm<'a> {
     /// The largest number that is allowed.
     #[serde(default)]
     pub(super) maximum: Option<Number>,
-    /// Whether the value names where a secret is stored.
+    /// Whether the value is a reference to a secret.
     #[serde(rename = "writeOnly", default)]
-    pub(super) secret: bool,
+    pub(super) is_secret: bool,
 }
 
 impl<'a> SchemaForm<'a> {
     /// The form itself, or the form of `root` that it refers to.
     pub(super) fn resolve<'f>(&'f self, root: &'f SchemaForm<'a>) -> Option<&'f SchemaForm<'a>> {
         match &self.reference {
-            Some(target) => root.named.get(target.strip_prefix("#/$defs/")?),
+            Some(target) => root.definitions.get(target.strip_prefix("#/$defs/")?),
             None => Some(self),
         }
     }
 
     /// The name of the form that this one refers to, which is the name of its type.
-    pub(super) fn name(&self) -> Option<&str> {
+    pub(super) fn type_name(&self) -> Option<&str> {
         self.reference.as_ref()?.strip_prefix("#/$defs/")
     }
 
-    /// The names of the named forms that have this member.
+    /// The names of the forms in `$defs` that have a member of this name.
     pub(super) fn owners<'f>(&'f self, member: &'f str) -> impl Iterator<Item = &'f str> {
-        let owns = move |(_, form): &&(FormText<'a>, SchemaForm<'a>)| form.properties.get(member).is_some();
-        self.named.0.iter().filter(owns).map(|(name, _)| &**name)
+        let has_member = move |(_, form): &&(FormText<'a>, SchemaForm<'a>)| form.properties.get(member).is_some();
+        self.definitions.0.iter().filter(has_member).map(|(name, _)| &**name)
     }
 
-    /// The named form with this name.
+    /// The form in `$defs` with this name.
     #[cfg(test)]
-    pub(super) fn named(&self, name: &str) -> Option<&SchemaForm<'a>> {
-        self.named.get(name)
+    pub(super) fn definition(&self, name: &str) -> Option<&SchemaForm<'a>> {
+        self.definitions.get(name)
     }
 }
 
-/// A string, borrowed if it is written without escapes.
+/// A string of the schema, borrowed if it contains no escapes.
 #[derive(Debug)]
 pub(super) struct FormText<'a>(Cow<'a, str>);
 
@@ -109,7 +109,7 @@ impl Deref for FormText<'_> {
 
 /// The names of JSON types, from one name or a list of them.
 #[derive(Debug)]
-pub(super) struct Types<'a>(pub(super) Vec<FormText<'a>>);
+pub(super) struct TypeNames<'a>(pub(super) Vec<FormText<'a>>);
 
 /// Members in the order of the schema.
 #[derive(Debug, Default)]
@@ -118,34 +118,34 @@ pub(super) struct FormMembers<'a>(Vec<(FormText<'a>, SchemaForm<'a>)>);
 impl<'a> FormMembers<'a> {
     /// The member with this name.
     pub(super) fn get(&self, name: &str) -> Option<&SchemaForm<'a>> {
-        self.0.iter().find_map(|(known, form)| (**known == *name).then_some(form))
+        self.0.iter().find_map(|(member, form)| (**member == *name).then_some(form))
     }
 
-    /// Every name.
+    /// The names of all members.
     pub(super) fn names(&self) -> Vec<&str> {
         self.0.iter().map(|(name, _)| &**name).collect()
     }
 }
 
-/// What is allowed for members that are not named.
+/// Which members are allowed in addition to the named ones.
 #[derive(Debug)]
-pub(super) enum Rest<'a> {
+pub(super) enum AdditionalMembers<'a> {
     /// Anything.
     Any,
     /// No other members.
-    Nothing,
+    Forbidden,
     /// Members of this form.
-    Each(Box<SchemaForm<'a>>),
+    Matching(Box<SchemaForm<'a>>),
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for FormText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
             type Value = FormText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
+                f.write_str("a string")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
@@ -156,22 +156,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for FormText<'a> {
                 Ok(FormText(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(Read)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Types<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for TypeNames<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Types<'de>;
+        struct TypeNamesVisitor;
+        impl<'de> Visitor<'de> for TypeNamesVisitor {
+            type Value = TypeNames<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a type, or a list of types")
             }
 
             fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Types(vec![FormText(Cow::Borrowed(name))]))
+                Ok(TypeNames(vec![FormText(Cow::Borrowed(name))]))
             }
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
@@ -179,17 +179,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Types<'a> {
                 while let Some(name) = list.next_element()? {
                     names.push(name);
                 }
-                Ok(Types(names))
+                Ok(TypeNames(names))
             }
         }
-        deserializer.deserialize_any(Read)
+        deserializer.deserialize_any(TypeNamesVisitor)
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for FormMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = FormMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,28 +204,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for FormMembers<'a> {
                 Ok(FormMembers(members))
             }
         }
-        deserializer.deserialize_map(Read)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Rest<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for AdditionalMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Rest<'de>;
+        struct AdditionalVisitor;
+        impl<'de> Visitor<'de> for AdditionalVisitor {
+            type Value = AdditionalMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a schema")
             }
 
-            fn visit_bool<E>(self, any: bool) -> Result<Self::Value, E> {
-                Ok(if any { Rest::Any } else { Rest::Nothing })
+            fn visit_bool<E>(self, allowed: bool) -> Result<Self::Value, E> {
+                Ok(if allowed { AdditionalMembers::Any } else { AdditionalMembers::Forbidden })
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Self::Value, M::Error> {
-                SchemaForm::deserialize(MapAccessDeserializer::new(map)).map(|form| Rest::Each(Box::new(form)))
+                SchemaForm::deserialize(MapAccessDeserializer::new(map))
+                    .map(|form| AdditionalMembers::Matching(Box::new(form)))
             }
         }
-        deserializer.deserialize_any(Read)
+        deserializer.deserialize_any(AdditionalVisitor)
     }
 }

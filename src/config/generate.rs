@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::form::SchemaForm;
 use super::settings::Settings;
-use crate::model::{Case, Pipeline};
+use crate::model::{Case, Event, Pipeline, RunReport};
 
 /// The JSON Schema of a pipeline file, as written to `schemas/pipeline.schema.json`.
 pub fn pipeline_schema() -> &'static Value {
@@ -21,30 +21,31 @@ pub fn pipeline_schema() -> &'static Value {
     SCHEMA.get_or_init(|| generate::<Pipeline>("orch pipeline"))
 }
 
-/// The schemas of orch's own files as they are shipped. A test checks that they equal the generated ones.
+/// The shipped schemas of orch's own files. A test checks that they equal the generated ones.
 const SHIPPED_PIPELINE: &str = include_str!("../../schemas/pipeline.schema.json");
 const SHIPPED_SETTINGS: &str = include_str!("../../schemas/orch.schema.json");
 
 /// The form of pipeline files. Parsed from the shipped schema, which is faster than generating it.
 pub(super) fn pipeline_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
-    FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_PIPELINE)))
+    FORM.get_or_init(|| expect_form(serde_json::from_str(SHIPPED_PIPELINE)))
 }
 
 /// The form of `orch.yaml`.
 pub(super) fn settings_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
-    FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_SETTINGS)))
+    FORM.get_or_init(|| expect_form(serde_json::from_str(SHIPPED_SETTINGS)))
 }
 
 /// The form of a test case, whose schema is generated because it is not shipped as a file.
 pub(super) fn case_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
-    FORM.get_or_init(|| form(SchemaForm::deserialize(case_schema())))
+    FORM.get_or_init(|| expect_form(SchemaForm::deserialize(case_schema())))
 }
 
-fn form(read: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
-    match read {
+/// Unwraps the form of a generated schema.
+fn expect_form(parsed: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
+    match parsed {
         Ok(form) => form,
         // Tests parse all three, and their content does not depend on the machine.
         Err(error) => unreachable!("a generated schema can't be read: {error}"),
@@ -63,18 +64,37 @@ pub fn case_schema() -> &'static Value {
     SCHEMA.get_or_init(|| generate::<Case>("orch test case"))
 }
 
+/// The JSON Schema of an event of a run, as `orch runs events --output json` and webhooks send it.
+pub fn event_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| generate_output::<Event>("orch event"))
+}
+
+/// The JSON Schema of a run's report, as `--output json` prints it.
+pub fn report_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| generate_output::<RunReport>("orch run report"))
+}
+
+/// The schema of what orch prints. Unlike files that people write, it may contain null, and later versions may add keys.
+fn generate_output<T: JsonSchema>(title: &str) -> Value {
+    let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), Value::from(title));
+    schema.to_value()
+}
+
 fn generate<T: JsonSchema>(title: &str) -> Value {
-    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(Plain);
+    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(PlainDialect);
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     schema.insert("title".to_owned(), Value::from(title));
     schema.to_value()
 }
 
-/// Brings derived schemas into the plain dialect: rewrites what they contain for `Option` and for documented enums.
+/// Converts derived schemas to the plain dialect: rewrites their constructs for `Option` and for documented enums.
 #[derive(Clone)]
-struct Plain;
+struct PlainDialect;
 
-impl Transform for Plain {
+impl Transform for PlainDialect {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
         if let Some(map) = schema.as_object_mut() {
@@ -85,22 +105,22 @@ impl Transform for Plain {
     }
 }
 
-/// Removes the null type or branch, because an optional key is absent and never null.
+/// Removes the null type or branch, because an optional key may be absent, but never null.
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|name| name != "null");
-        if let [only] = types.as_slice() {
-            let only = only.clone();
-            map.insert("type".to_owned(), only);
+        if let [single] = types.as_slice() {
+            let single = single.clone();
+            map.insert("type".to_owned(), single);
         }
     }
     let is_null = |branch: &Value| branch.get("type").is_some_and(|name| name == "null");
     if let Some(Value::Array(branches)) = map.get_mut("anyOf") {
         branches.retain(|branch| !is_null(branch));
-        if let [Value::Object(only)] = branches.as_slice() {
-            let only = only.clone();
+        if let [Value::Object(single)] = branches.as_slice() {
+            let single = single.clone();
             map.remove("anyOf");
-            for (key, value) in only {
+            for (key, value) in single {
                 map.entry(key).or_insert(value);
             }
         }
@@ -115,12 +135,12 @@ fn join_constants(map: &mut Map<String, Value>) {
     if constants.len() != branches.len() {
         return;
     }
-    let described: Vec<Value> =
+    let descriptions: Vec<Value> =
         branches.iter().map(|branch| branch.get("description").cloned().unwrap_or_default()).collect();
     map.remove("oneOf");
     map.insert("type".to_owned(), Value::from("string"));
     map.insert("enum".to_owned(), Value::Array(constants));
-    map.insert("enumDescriptions".to_owned(), Value::Array(described));
+    map.insert("enumDescriptions".to_owned(), Value::Array(descriptions));
 }
 
 #[cfg(test)]
@@ -129,86 +149,107 @@ mod tests {
     use crate::config::shape::KNOWN_PATTERNS;
     use crate::diagnostic::equivalents;
 
-    /// The keywords that the walker follows, and those that only describe.
+    /// The keywords that the walker follows, and keywords that only describe.
     #[rustfmt::skip]
-    const KNOWN: &[&str] = &[
+    const KNOWN_KEYWORDS: &[&str] = &[
         "$ref", "$defs", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "minItems",
         "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "writeOnly",
         "$schema", "title", "description", "examples", "enumDescriptions",
     ];
 
     /// Calls `visit` with the pointer and map of every schema object below `schema`.
-    fn each(schema: &Value, at: &str, visit: &mut impl FnMut(&str, &Map<String, Value>)) {
+    fn for_each_schema(schema: &Value, pointer: &str, visit: &mut impl FnMut(&str, &Map<String, Value>)) {
         let Value::Object(map) = schema else { return };
-        visit(at, map);
-        for group in ["properties", "$defs"] {
-            for (key, value) in map.get(group).and_then(Value::as_object).into_iter().flatten() {
-                each(value, &format!("{at}/{key}"), visit);
+        visit(pointer, map);
+        for keyword in ["properties", "$defs"] {
+            for (key, value) in map.get(keyword).and_then(Value::as_object).into_iter().flatten() {
+                for_each_schema(value, &format!("{pointer}/{key}"), visit);
             }
         }
         for key in ["items", "additionalProperties", "propertyNames"] {
             if let Some(value) = map.get(key) {
-                each(value, &format!("{at}/{key}"), visit);
+                for_each_schema(value, &format!("{pointer}/{key}"), visit);
             }
         }
     }
 
     #[test]
     fn generated_schemas_are_plain() {
-        let read = |text| serde_json::from_str::<Value>(text);
-        let (pipeline, settings) = (read(SHIPPED_PIPELINE), read(SHIPPED_SETTINGS));
+        let parse = |text| serde_json::from_str::<Value>(text);
+        let (pipeline, settings) = (parse(SHIPPED_PIPELINE), parse(SHIPPED_SETTINGS));
         let shipped = [(pipeline_schema(), pipeline.ok()), (settings_schema(), settings.ok())];
         for (schema, shipped) in shipped.into_iter().chain([(case_schema(), None)]) {
             if let Some(shipped) = shipped {
                 assert_eq!(*schema, shipped, "run `orch schema` again: CONTRIBUTING.md");
             }
             SchemaForm::deserialize(schema).unwrap();
-            each(schema, "", &mut |at, map| {
+            for_each_schema(schema, "", &mut |pointer, map| {
                 for key in map.keys() {
-                    assert!(KNOWN.contains(&key.as_str()), "{at}: nobody checks `{key}`");
+                    assert!(KNOWN_KEYWORDS.contains(&key.as_str()), "{pointer}: the walker does not check `{key}`");
                 }
                 if let Some(target) = map.get("$ref").and_then(Value::as_str) {
                     let target = target.strip_prefix("#/$defs/").unwrap();
-                    assert!(schema["$defs"].get(target).is_some(), "{at}: {target} is not there");
+                    assert!(schema["$defs"].get(target).is_some(), "{pointer}: {target} is not defined");
                 }
-                let nullable = map.get("type").is_some_and(|t| t.to_string().contains("null"));
-                assert!(!nullable, "{at} allows null");
+                let nullable = map.get("type").is_some_and(|types| types.to_string().contains("null"));
+                assert!(!nullable, "{pointer} allows null");
                 if map.contains_key("properties") {
-                    assert_eq!(map.get("additionalProperties"), Some(&Value::Bool(false)), "{at} is open");
+                    assert_eq!(map.get("additionalProperties"), Some(&Value::Bool(false)), "{pointer} is open");
                 }
                 if let Some(pattern) = map.get("pattern").and_then(Value::as_str) {
-                    assert!(KNOWN_PATTERNS.iter().any(|known| known.0 == pattern), "{at}: {pattern} is not checked");
+                    assert!(
+                        KNOWN_PATTERNS.iter().any(|entry| entry.0 == pattern),
+                        "{pointer}: {pattern} is not checked"
+                    );
                 }
             });
+        }
+    }
+
+    /// The shipped schemas are the contract with programs that read events and reports, so that a change of it shows.
+    #[test]
+    fn output_schemas_equal_the_shipped_ones() {
+        let shipped = [
+            ("events", event_schema(), include_str!("../../schemas/events.schema.json")),
+            ("report", report_schema(), include_str!("../../schemas/report.schema.json")),
+        ];
+        for (name, schema, text) in shipped {
+            let shipped: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(*schema, shipped, "run `orch schema {name}` again, and describe the change in the changelog");
         }
     }
 
     #[test]
     fn every_key_has_a_description_and_an_example() {
         for schema in [pipeline_schema(), settings_schema()] {
-            each(schema, "", &mut |at, map| {
+            for_each_schema(schema, "", &mut |pointer, map| {
                 for (key, value) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                    assert!(value.get("description").is_some(), "{at}/{key} has no description");
-                    assert!(value.get("examples").is_some(), "{at}/{key} has no example");
+                    assert!(value.get("description").is_some(), "{pointer}/{key} has no description");
+                    assert!(value.get("examples").is_some(), "{pointer}/{key} has no example");
                 }
             });
         }
     }
 
     #[test]
-    fn words_of_other_tools_are_told_at_places_that_there_are() {
+    fn equivalents_name_existing_types_and_keys() {
         let roots = [("Pipeline", pipeline_form()), ("Settings", settings_form()), ("Case", case_form())];
-        let form = |place: &str| {
-            let top = roots.iter().find(|(name, _)| *name == place).map(|(_, form)| *form);
-            top.or_else(|| roots.iter().find_map(|(_, form)| form.named(place))).unwrap_or_else(|| panic!("{place}"))
+        let form_of = |type_name: &str| {
+            let root_form = roots.iter().find(|(name, _)| *name == type_name).map(|(_, form)| *form);
+            root_form
+                .or_else(|| roots.iter().find_map(|(_, form)| form.definition(type_name)))
+                .unwrap_or_else(|| panic!("{type_name}"))
         };
-        for (place, word) in equivalents::known_keys() {
-            assert!(form(place).properties.get(word).is_none(), "{place} has `{word}`");
-            let found = equivalents::key(place, word).unwrap();
-            assert!(found.rename.is_none_or(|key| form(place).properties.get(key).is_some()), "{place}: {found:?}");
+        for (type_name, key) in equivalents::known_keys() {
+            assert!(form_of(type_name).properties.get(key).is_none(), "{type_name} has `{key}`");
+            let advice = equivalents::key_advice(type_name, key).unwrap();
+            assert!(
+                advice.rename.is_none_or(|key| form_of(type_name).properties.get(key).is_some()),
+                "{type_name}: {advice:?}"
+            );
         }
-        for (place, key, _) in equivalents::known_values() {
-            assert!(key.is_empty() || form(place).properties.get(key).is_some(), "{place} has no `{key}`");
+        for (type_name, key, _) in equivalents::known_values() {
+            assert!(key.is_empty() || form_of(type_name).properties.get(key).is_some(), "{type_name} has no `{key}`");
         }
     }
 }

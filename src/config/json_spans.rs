@@ -1,7 +1,7 @@
-//! The byte ranges of the parts of a JSON text, found in one pass over a text that a JSON parser has accepted already.
+//! Indexes the byte ranges of the parts of a JSON text, in one pass over a text that a JSON parser has accepted.
 //!
-//! The YAML parser finds ranges too and could read most JSON, but it takes ten times as long, and schemas make up most
-//! of a project's files.
+//! The YAML parser finds ranges too and could read most JSON, but it takes ten times as long, and most files of a
+//! project are schemas.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,101 +10,105 @@ use super::spans::{SpanIndex, push_child, push_item};
 use super::yaml::MAX_NODES;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
-/// Why the pass gave no index.
-pub(super) enum Refused {
-    /// Keys that are written twice, as one diagnostic each.
-    Twice(Vec<Diagnostic>),
+/// The reason why the pass returned no index.
+pub(super) enum IndexError {
+    /// The text has duplicate keys; one diagnostic for each.
+    DuplicateKeys(Vec<Diagnostic>),
     /// The text has more values than the index may hold.
-    Large(Box<Diagnostic>),
+    TooManyValues(Box<Diagnostic>),
 }
 
 /// Indexes the byte ranges of a valid JSON text, of any depth that its parser accepts.
-pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
+pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, IndexError> {
     let mut pass = JsonPass {
         file,
         bytes: file.text.as_bytes(),
-        at: 0,
+        offset: 0,
         pointer: String::new(),
         spans: SpanIndex::default(),
-        nodes: 0,
-        hidden: 0,
-        twice: Vec::new(),
+        node_count: 0,
+        duplicate_depth: 0,
+        duplicates: Vec::new(),
     };
-    if pass.value(None).is_none() {
+    if pass.visit_value(None).is_none() {
         let message = format!("the file holds more than {MAX_NODES} values");
-        let problem = Diagnostic::error(Code::YamlBounds, message).in_file(file);
-        let problem = problem.help("divide the schema into files that refer to one another by `$ref`");
-        return Err(Refused::Large(Box::new(problem)));
+        let problem = Diagnostic::error(Code::YamlTooComplex, message).with_file(file);
+        let problem = problem.with_help("divide the schema into files that refer to one another by `$ref`");
+        return Err(IndexError::TooManyValues(Box::new(problem)));
     }
-    if pass.twice.is_empty() { Ok(pass.spans) } else { Err(Refused::Twice(pass.twice)) }
+    if pass.duplicates.is_empty() { Ok(pass.spans) } else { Err(IndexError::DuplicateKeys(pass.duplicates)) }
 }
 
 struct JsonPass<'a> {
     file: &'a Arc<SourceFile>,
     bytes: &'a [u8],
-    at: usize,
+    offset: usize,
     pointer: String,
     spans: SpanIndex,
-    nodes: usize,
-    /// How many enclosing values belong to a key that is written a second time. Values inside of one are not indexed.
-    hidden: usize,
-    twice: Vec<Diagnostic>,
+    node_count: usize,
+    /// How many enclosing values belong to a duplicate key. The pass does not index values inside of one.
+    duplicate_depth: usize,
+    duplicates: Vec<Diagnostic>,
 }
 
 impl JsonPass<'_> {
-    /// Passes over a value and records its range; `None` if there are too many values.
-    fn value(&mut self, key: Option<Range<usize>>) -> Option<()> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
+    /// Passes over a value and records its range; `None` if the text has too many values.
+    fn visit_value(&mut self, key: Option<Range<usize>>) -> Option<()> {
+        self.node_count += 1;
+        if self.node_count > MAX_NODES {
             return None;
         }
-        self.blank();
-        let start = self.at;
-        match self.bytes.get(self.at) {
-            Some(b'{') => self.object()?,
-            Some(b'[') => self.list()?,
-            Some(b'"') => self.string(),
-            _ => self.skip(|byte| !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n')),
+        self.skip_whitespace();
+        let start = self.offset;
+        match self.bytes.get(self.offset) {
+            Some(b'{') => self.visit_object()?,
+            Some(b'[') => self.visit_list()?,
+            Some(b'"') => self.skip_string(),
+            _ => self.skip_while(|byte| !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n')),
         }
-        if self.hidden == 0 {
-            self.spans.insert(self.pointer.clone(), key, start..self.at);
+        if self.duplicate_depth == 0 {
+            self.spans.insert(self.pointer.clone(), key, start..self.offset);
         }
         Some(())
     }
 
-    fn list(&mut self) -> Option<()> {
-        let depth = self.pointer.len();
+    fn visit_list(&mut self) -> Option<()> {
+        let parent_length = self.pointer.len();
         let mut index = 0;
         while self.next_member() {
             push_item(&mut self.pointer, index);
-            self.value(None)?;
-            self.pointer.truncate(depth);
+            self.visit_value(None)?;
+            self.pointer.truncate(parent_length);
             index += 1;
         }
         Some(())
     }
 
-    fn object(&mut self) -> Option<()> {
-        let depth = self.pointer.len();
+    fn visit_object(&mut self) -> Option<()> {
+        let parent_length = self.pointer.len();
         while self.next_member() {
-            let start = self.at;
-            self.string();
-            let key = start..self.at;
-            let name = self.name(&key);
+            let start = self.offset;
+            self.skip_string();
+            let key = start..self.offset;
+            let name = self.key_name(&key);
             push_child(&mut self.pointer, &name);
-            let again = self.hidden == 0 && self.spans.has(&self.pointer);
-            if again {
+            let is_duplicate = self.duplicate_depth == 0 && self.spans.contains(&self.pointer);
+            if is_duplicate {
                 let first = self.spans.key(&self.pointer);
                 let problem = Diagnostic::error(Code::DuplicateKey, format!("the key `{name}` is written twice"));
-                self.twice.push(problem.at(self.file, key.clone()).also(self.file, first, "first written here"));
+                self.duplicates.push(problem.with_span(self.file, key.clone()).with_secondary_label(
+                    self.file,
+                    first,
+                    "first written here",
+                ));
             }
-            self.hidden += usize::from(again);
-            self.blank();
+            self.duplicate_depth += usize::from(is_duplicate);
+            self.skip_whitespace();
             // Skips the colon.
-            self.at += 1;
-            self.value(Some(key))?;
-            self.hidden -= usize::from(again);
-            self.pointer.truncate(depth);
+            self.offset += 1;
+            self.visit_value(Some(key))?;
+            self.duplicate_depth -= usize::from(is_duplicate);
+            self.pointer.truncate(parent_length);
         }
         Some(())
     }
@@ -112,44 +116,44 @@ impl JsonPass<'_> {
     /// Skips the bracket or comma before the next member and stops at that member's start. Returns false after the last
     /// member, with the closing bracket skipped.
     fn next_member(&mut self) -> bool {
-        if matches!(self.bytes.get(self.at), Some(b'{' | b'[')) {
-            self.at += 1;
+        if matches!(self.bytes.get(self.offset), Some(b'{' | b'[')) {
+            self.offset += 1;
         }
-        self.blank();
-        if self.bytes.get(self.at) == Some(&b',') {
-            self.at += 1;
-            self.blank();
+        self.skip_whitespace();
+        if self.bytes.get(self.offset) == Some(&b',') {
+            self.offset += 1;
+            self.skip_whitespace();
         }
-        let ends = matches!(self.bytes.get(self.at), None | Some(b'}' | b']'));
-        self.at += usize::from(ends);
-        !ends
+        let is_end = matches!(self.bytes.get(self.offset), None | Some(b'}' | b']'));
+        self.offset += usize::from(is_end);
+        !is_end
     }
 
-    fn name(&self, key: &Range<usize>) -> String {
-        let written = self.file.text.get(key.clone()).unwrap_or_default();
-        let plain = written.trim_matches('"');
-        if plain.contains('\\') { serde_json::from_str(written).unwrap_or_default() } else { plain.to_owned() }
+    fn key_name(&self, key: &Range<usize>) -> String {
+        let source = self.file.text.get(key.clone()).unwrap_or_default();
+        let unquoted = source.trim_matches('"');
+        if unquoted.contains('\\') { serde_json::from_str(source).unwrap_or_default() } else { unquoted.to_owned() }
     }
 
-    fn string(&mut self) {
-        self.at += 1;
-        while let Some(byte) = self.bytes.get(self.at) {
-            self.at += match byte {
+    fn skip_string(&mut self) {
+        self.offset += 1;
+        while let Some(byte) = self.bytes.get(self.offset) {
+            self.offset += match byte {
                 b'"' => break,
                 b'\\' => 2,
                 _ => 1,
             };
         }
-        self.at += 1;
+        self.offset += 1;
     }
 
-    fn blank(&mut self) {
-        self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    fn skip_whitespace(&mut self) {
+        self.skip_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
     }
 
-    fn skip(&mut self, while_it_is: impl Fn(u8) -> bool) {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at += rest.iter().take_while(|byte| while_it_is(**byte)).count();
+    fn skip_while(&mut self, accepts: impl Fn(u8) -> bool) {
+        let remaining = self.bytes.get(self.offset..).unwrap_or_default();
+        self.offset += remaining.iter().take_while(|byte| accepts(**byte)).count();
     }
 }
 
@@ -179,38 +183,40 @@ mod tests {
     }
 
     /// Checks that the YAML parser finds the same ranges in a text.
-    fn same_as_yaml(text: &str) {
+    fn assert_same_as_yaml(text: &str) {
         let file = SourceFile::new("a.json", text);
-        let found = index(&file).unwrap_or_else(|_| panic!("{text}"));
-        let wanted = yaml::index(&file).unwrap();
-        let all: std::collections::BTreeSet<_> = wanted.pointers().chain(found.pointers()).collect();
-        for pointer in all {
-            assert_eq!(found.has(pointer), wanted.has(pointer), "{pointer:?} in {text}");
-            assert_eq!(found.value(pointer), wanted.value(pointer), "{pointer:?} in {text}");
-            assert_eq!(found.key(pointer), wanted.key(pointer), "{pointer:?} in {text}");
+        let actual = index(&file).unwrap_or_else(|_| panic!("{text}"));
+        let expected = yaml::index(&file).unwrap();
+        let pointers: std::collections::BTreeSet<_> = expected.pointers().chain(actual.pointers()).collect();
+        for pointer in pointers {
+            assert_eq!(actual.contains(pointer), expected.contains(pointer), "{pointer:?} in {text}");
+            assert_eq!(actual.value(pointer), expected.value(pointer), "{pointer:?} in {text}");
+            assert_eq!(actual.key(pointer), expected.key(pointer), "{pointer:?} in {text}");
         }
     }
 
     proptest! {
         #[test]
-        fn places_are_those_of_the_yaml_reader(value in values()) {
-            same_as_yaml(&serde_json::to_string(&value).unwrap());
-            same_as_yaml(&serde_json::to_string_pretty(&value).unwrap());
+        fn ranges_equal_those_of_the_yaml_parser(value in values()) {
+            assert_same_as_yaml(&serde_json::to_string(&value).unwrap());
+            assert_same_as_yaml(&serde_json::to_string_pretty(&value).unwrap());
         }
     }
 
     #[test]
-    fn a_key_that_is_written_twice_is_told_with_both_places() {
+    fn a_duplicate_key_is_reported_with_both_ranges() {
         let text = r#"{ "a": { "b": 1, "c": [1] }, "\u0061": { "b": 2, "b": 3 }, "a": 0 }"#;
-        let Err(Refused::Twice(found)) = index(&SourceFile::new("a.json", text)) else { panic!("not refused") };
-        let told: Vec<_> = found.iter().map(|problem| problem.message.as_str()).collect();
-        assert_eq!(told, ["the key `a` is written twice"; 2]);
-        assert_eq!(found[0].span.clone().map(|span| &text[span]), Some("\"\\u0061\""));
+        let Err(IndexError::DuplicateKeys(problems)) = index(&SourceFile::new("a.json", text)) else {
+            panic!("not refused")
+        };
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages, ["the key `a` is written twice"; 2]);
+        assert_eq!(problems[0].span.clone().map(|span| &text[span]), Some("\"\\u0061\""));
     }
 
     #[test]
-    fn a_text_with_too_many_values_has_no_places() {
+    fn a_text_with_too_many_values_has_no_index() {
         let text = format!("[{}0]", "0,".repeat(MAX_NODES));
-        assert!(matches!(index(&SourceFile::new("a.json", text)), Err(Refused::Large(_))));
+        assert!(matches!(index(&SourceFile::new("a.json", text)), Err(IndexError::TooManyValues(_))));
     }
 }

@@ -1,10 +1,8 @@
 //! Loads a project from its files.
 //!
-//! Owns how pipeline files, `orch.yaml`, prompts and schemas are found, read and parsed. Reports every mistake at once,
-//! each with its location, and does bounded work on any input. Does not check whether the parts fit together; `check`
-//! does.
+//! Finds, reads and parses pipeline files, `orch.yaml`, prompts and schemas. Reports every mistake at once, each with
+//! its location, and does bounded work on any input. Does not check whether the parts fit together; `check` does.
 
-mod absent;
 mod advice;
 mod case;
 mod files;
@@ -13,6 +11,7 @@ mod generate;
 mod json;
 mod json_spans;
 mod load;
+mod missing_pipeline;
 mod model_file;
 mod project;
 mod root;
@@ -24,18 +23,18 @@ mod tracking;
 mod yaml;
 
 pub use case::{load_case, load_case_from};
-pub use files::{FolderListing, escapes};
-pub use generate::{case_schema, pipeline_schema, settings_schema};
+pub use files::{FolderListing, is_outside_folder};
+pub use generate::{case_schema, event_schema, pipeline_schema, report_schema, settings_schema};
 pub use json::{json_document, load_json};
 pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
-pub use model_file::{ModelFileProblem, model_file, model_path};
-pub use project::{OutputType, Project, named_type, output_type, output_type_so_far, places};
+pub use model_file::{ModelFileProblem, model_file_problem, model_path};
+pub use project::{OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_with_pointers};
 pub use root::{
-    SETTINGS_FILE, absolute, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines,
-    marked_root, member_path, pipelines_below,
+    SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, is_case, list_cases, list_pipelines,
+    path_in_folder, pipeline_listing, pipelines_below,
 };
 pub use settings::{Defaults, DialectSetting, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use sources::Sources;
-pub use spans::{Document, SpanIndex, child, item};
+pub use spans::{Document, SpanIndex, child_pointer, item_pointer};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};
 pub use yaml::parse;

@@ -10,7 +10,7 @@ use super::root::{SETTINGS_FILE, absolute};
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
-use crate::model::step::KINDS;
+use crate::model::step::STEP_KINDS;
 use crate::model::{Pipeline, Step, StepAction};
 use crate::schema::SchemaSet;
 use crate::template;
@@ -26,46 +26,46 @@ pub struct Project {
     pub document: Document,
     /// The settings; defaults when there is no `orch.yaml`.
     pub settings: Settings,
-    /// The settings' file, with the byte range of each value, if there is one.
+    /// The settings' file, with the byte range of each value, if it exists.
     pub settings_document: Option<Document>,
-    /// The prompts that steps name, and those that they include, by name.
+    /// The prompts that steps name or that these prompts include, by name.
     pub prompts: BTreeMap<String, Arc<SourceFile>>,
     /// The names of all files in `prompts/`; listed only if a file that the pipeline names is missing.
     pub prompt_names: Vec<String>,
-    /// The schemas that steps name, and those that they refer to, by file name.
+    /// The schemas that steps name or that these schemas refer to, by file name.
     pub schemas: SchemaSet,
     /// The files of these schemas, with the byte range of each value, by file name.
     pub schema_documents: BTreeMap<String, Document>,
-    /// The names of all files in `schemas/`, listed in the same case.
+    /// The names of all files in `schemas/`; listed only if a file that the pipeline names is missing.
     pub schema_names: Vec<String>,
     /// The pipelines that steps call, by the value of `pipeline:`.
-    pub called: BTreeMap<String, Arc<Project>>,
+    pub called_projects: BTreeMap<String, Arc<Project>>,
     /// The problems of all files other than the pipeline itself.
     pub problems: Vec<Diagnostic>,
 }
 
-/// What a step's output must be.
+/// The type that a step's output must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputType {
-    /// A string, used as it is.
+    /// A plain string.
     Text,
     /// Any JSON.
     Any,
     /// The schema of a file in `schemas/`.
     File(String),
-    /// The schema of what this kind of step produces.
-    Built(&'static Value),
+    /// The built-in schema of the results of this kind of step.
+    BuiltIn(&'static Value),
 }
 
-/// What a step's output must be: its `schema`, else what its kind produces, else the schema with the output's name.
-/// With `for_each`, it describes the output of one item. `None` for a step without an output.
+/// The type of a step's output: its `schema`, else the built-in schema of its kind, else the schema with the output's
+/// name. With `for_each`, the type of the output of one item. `None` for a step without an output.
 pub fn output_type(step: &Step) -> Option<OutputType> {
     let output = step.output.as_ref()?;
-    Some(match (step.schema.as_deref(), step.kind()) {
-        (Some(name), _) => named_type(name),
-        (None, Some(StepAction::Command(_))) => OutputType::Built(&COMMAND),
-        (None, Some(StepAction::Write(_))) => OutputType::Built(&WRITTEN),
-        (None, Some(StepAction::Approve(_))) => OutputType::Built(&APPROVAL),
+    Some(match (step.schema.as_deref(), step.action()) {
+        (Some(name), _) => output_type_from_name(name),
+        (None, Some(StepAction::Command(_))) => OutputType::BuiltIn(&COMMAND_RESULT_SCHEMA),
+        (None, Some(StepAction::Write(_))) => OutputType::BuiltIn(&WRITE_RESULT_SCHEMA),
+        (None, Some(StepAction::Approve(_))) => OutputType::BuiltIn(&APPROVAL_SCHEMA),
         (
             None,
             Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)),
@@ -74,8 +74,8 @@ pub fn output_type(step: &Step) -> Option<OutputType> {
     })
 }
 
-/// What the value of `schema:` stands for.
-pub fn named_type(name: &str) -> OutputType {
+/// The output type that a value of `schema:` names.
+pub fn output_type_from_name(name: &str) -> OutputType {
     match name {
         "text" => OutputType::Text,
         "any" => OutputType::Any,
@@ -85,21 +85,21 @@ pub fn named_type(name: &str) -> OutputType {
 
 /// The file name of a schema: `plan` and `plan.schema.json` name the same file.
 fn schema_file(name: &str) -> String {
-    let whole = Path::new(name).extension().is_some_and(|extension| extension == "json");
-    if whole { name.to_owned() } else { format!("{name}.schema.json") }
+    let has_extension = Path::new(name).extension().is_some_and(|extension| extension == "json");
+    if has_extension { name.to_owned() } else { format!("{name}.schema.json") }
 }
 
-/// What an output must be in a file that the user is still writing, judged by the keys that its step has so far.
-pub fn output_type_so_far(output: &str, schema: Option<&str>, has: impl Fn(&str) -> bool) -> Option<OutputType> {
+/// The output type in a file that the user is still writing, derived from the keys that its step has so far.
+pub fn draft_output_type(output: &str, schema: Option<&str>, has_key: impl Fn(&str) -> bool) -> Option<OutputType> {
     match schema {
-        Some(name) => Some(named_type(name)),
-        None if KINDS.iter().any(|kind| *kind != "agent" && has(kind)) => None,
+        Some(name) => Some(output_type_from_name(name)),
+        None if STEP_KINDS.iter().any(|kind| *kind != "agent" && has_key(kind)) => None,
         None => Some(OutputType::File(schema_file(output))),
     }
 }
 
 /// The schema of the artifact of a command that has no `schema`.
-static COMMAND: LazyLock<Value> = LazyLock::new(|| {
+static COMMAND_RESULT_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "additionalProperties": false, "required": ["exit_code", "stdout", "stderr"],
         "properties": {
@@ -110,7 +110,7 @@ static COMMAND: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The schema of the artifact of a step that writes files.
-static WRITTEN: LazyLock<Value> = LazyLock::new(|| {
+static WRITE_RESULT_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "required": ["files"],
         "properties": { "files": { "type": "array", "items": {
@@ -121,7 +121,7 @@ static WRITTEN: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The schema of the artifact of an approval.
-static APPROVAL: LazyLock<Value> = LazyLock::new(|| {
+static APPROVAL_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "additionalProperties": false, "required": ["approved", "note", "by"],
         "properties": { "approved": { "type": "boolean" }, "note": { "type": "string" }, "by": { "type": "string" } }
@@ -133,66 +133,67 @@ impl Project {
     pub fn schema_file(step: &Step) -> Option<String> {
         match output_type(step)? {
             OutputType::File(name) => Some(name),
-            OutputType::Text | OutputType::Any | OutputType::Built(_) => None,
+            OutputType::Text | OutputType::Any | OutputType::BuiltIn(_) => None,
         }
     }
 
     /// The prompts by name, including those of called pipelines, for the template engine.
     pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
-        let mut all: BTreeMap<&str, &str> = self.called.values().flat_map(|project| project.prompt_sources()).collect();
-        all.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
-        all
+        let mut sources: BTreeMap<&str, &str> =
+            self.called_projects.values().flat_map(|project| project.prompt_sources()).collect();
+        sources.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
+        sources
     }
 
-    /// The files that the project was loaded from, including called pipelines, and those that the next load would read
-    /// if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and included prompts that may be
-    /// missing.
-    pub fn files(&self) -> BTreeSet<PathBuf> {
-        let one = |project: &Project| {
-            let within = |folder: &str, name: &str| project.root.join(folder).join(name);
+    /// The files that the project was loaded from, including called pipelines, and missing files that the next load
+    /// would read if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and included prompts.
+    pub fn source_paths(&self) -> BTreeSet<PathBuf> {
+        let project_files = |project: &Project| {
+            let path_in = |folder: &str, name: &str| project.root.join(folder).join(name);
             let steps = project.pipeline.all_steps();
             let inline = steps.iter().flat_map(|step| step.message.iter().chain(&step.approve));
-            let texts = project.prompts.values().map(|file| file.text.as_str()).chain(inline.map(String::as_str));
-            let included: Vec<String> = texts.flat_map(template::includes).collect();
-            let prompts = project.prompts.keys().chain(&included).map(|name| within("prompts", name));
-            let schemas = project.schema_documents.keys().map(|name| within("schemas", name));
+            let sources = project.prompts.values().map(|file| file.text.as_str()).chain(inline.map(String::as_str));
+            let included: Vec<String> = sources.flat_map(template::includes).collect();
+            let prompts = project.prompts.keys().chain(&included).map(|name| path_in("prompts", name));
+            let schemas = project.schema_documents.keys().map(|name| path_in("schemas", name));
             let file = PathBuf::from(&project.document.file.path);
-            let (whole, root) = (absolute(&file), absolute(&project.root));
-            let folders = whole.ancestors().skip(1).take_while(|folder| *folder != root).chain([root.as_path()]);
+            let (absolute_file, root) = (absolute(&file), absolute(&project.root));
+            let folders =
+                absolute_file.ancestors().skip(1).take_while(|folder| *folder != root).chain([root.as_path()]);
             let settings: Vec<PathBuf> = folders.map(|folder| folder.join(SETTINGS_FILE)).collect();
             settings.into_iter().chain(prompts).chain(schemas).chain([file]).collect::<Vec<_>>()
         };
-        self.with_called().into_iter().flat_map(one).collect()
+        self.with_called_projects().into_iter().flat_map(project_files).collect()
     }
 
-    /// This project and those of the pipelines that it calls, at any depth, each file once.
-    pub fn with_called(&self) -> Vec<&Project> {
-        let mut found: Vec<&Project> = vec![self];
+    /// This project and the projects of all pipelines that it calls, directly or indirectly, each file once.
+    pub fn with_called_projects(&self) -> Vec<&Project> {
+        let mut projects: Vec<&Project> = vec![self];
         let mut next = 0;
-        while let Some(project) = found.get(next).copied() {
-            for called in project.called.values() {
-                if !found.iter().any(|known| known.document.file.path == called.document.file.path) {
-                    found.push(called);
+        while let Some(project) = projects.get(next).copied() {
+            for called in project.called_projects.values() {
+                if !projects.iter().any(|other| other.document.file.path == called.document.file.path) {
+                    projects.push(called);
                 }
             }
             next += 1;
         }
-        found
+        projects
     }
 }
 
-/// Every step with its pointer in the file, such as `/steps/0/parallel/1`, from top to bottom.
-pub fn places(pipeline: &Pipeline) -> Vec<(String, &Step)> {
-    fn add<'a>(base: &str, steps: &'a [Step], found: &mut Vec<(String, &'a Step)>) {
+/// Every step of a pipeline from top to bottom, each with its pointer in the file, such as `/steps/0/parallel/1`.
+pub fn steps_with_pointers(pipeline: &Pipeline) -> Vec<(String, &Step)> {
+    fn collect_steps<'a>(base: &str, steps: &'a [Step], collected: &mut Vec<(String, &'a Step)>) {
         for (index, step) in steps.iter().enumerate() {
-            let at = format!("{base}/{index}");
-            found.push((at.clone(), step));
+            let pointer = format!("{base}/{index}");
+            collected.push((pointer.clone(), step));
             let (key, children) = step.children();
-            add(&format!("{at}/{key}"), children, found);
+            collect_steps(&format!("{pointer}/{key}"), children, collected);
         }
     }
-    let mut found = Vec::new();
-    add("/steps", &pipeline.steps, &mut found);
-    add("/finally", &pipeline.finally, &mut found);
-    found
+    let mut collected = Vec::new();
+    collect_steps("/steps", &pipeline.steps, &mut collected);
+    collect_steps("/finally", &pipeline.finally, &mut collected);
+    collected
 }

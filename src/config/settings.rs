@@ -1,7 +1,7 @@
 //! `orch.yaml`: providers, models and defaults of a project.
 //!
-//! Plain data, checked by the same generated-schema route as a pipeline file. Holds the
-//! *name* of the variable with a key, never the key.
+//! Plain data, checked against a generated schema like a pipeline file. Contains the *names* of variables with keys,
+//! never the keys.
 
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,86 +11,88 @@ use serde_json::{Value, json};
 
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
-use crate::model::name::FILE;
-use crate::model::{ModelRef, Span};
+use crate::model::name::LOCAL_FILE_PREFIX;
+use crate::model::{HumanDuration, ModelRef};
 
-/// The pattern of a provider's name: it stands before the slash of `provider/model`.
+/// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
 
 /// The pattern of the name of an environment variable.
 pub(super) const ENV_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
-/// The settings of a project; every part is optional.
+/// The settings of a project; every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Model APIs beside the built-in ones, by name.
+    /// Model APIs in addition to the built-in ones, by name.
     #[schemars(example = json!({"lab": {"dialect": "openai", "base_url": "http://127.0.0.1:8000/v1"}}))]
     #[schemars(extend("propertyNames" = {"pattern": PROVIDER_PATTERN}))]
     pub providers: IndexMap<String, ProviderSettings>,
-    /// Other names for models, and what they cost.
+    /// Aliases of models, and the prices of models.
     #[schemars(example = json!({"fast": "lab/qwen3-coder"}))]
     pub models: IndexMap<String, ModelSettings>,
-    /// What holds where an agent or a step says nothing.
+    /// The values to use where an agent or a step sets none.
     #[schemars(example = json!({"model": "fast", "timeout": "5m"}))]
     pub defaults: Defaults,
-    /// How much a run may do at once.
+    /// Limits on the parallel work of a run.
     #[schemars(example = json!({"max_concurrency": 16}))]
     pub limits: Limits,
-    /// What a run may spend, when its pipeline says nothing.
+    /// The budget of a run whose pipeline sets none.
     #[schemars(example = json!({"usd": 2.0}))]
     pub budget: Option<Budget>,
-    /// Names of environment variables whose values are never recorded or shown, beside the keys of
-    /// providers and variables that are called like a secret.
+    /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers
+    /// and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]
     pub secrets: Vec<String>,
-    /// Who follows runs from outside.
+    /// External services to which orch sends the events of runs.
     #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
     pub tracker: TrackerSettings,
 }
 
-/// How much a run may do at once.
+/// Limits on the parallel work of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Requests and commands of a run at once, in all branches together (64).
+    /// The maximum number of parallel requests and commands of a run, in all branches together. Default: 64.
     #[schemars(example = 16, range(min = 1, max = 10_000))]
     pub max_concurrency: Option<u32>,
 }
 
-/// A model API that speaks one of the known dialects.
+/// A model API that uses one of the known dialects.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
-    /// How requests and replies are written.
+    /// The format of requests and replies.
     #[schemars(example = &"openai")]
     pub dialect: DialectSetting,
-    /// Where the API is, up to and without the path of a method; `{model}` stands for the model's name.
+    /// The URL of the API, without the path of a method; orch replaces `{model}` with the model's name.
     #[schemars(example = &"http://127.0.0.1:8000/v1", length(min = 1))]
     pub base_url: Option<String>,
-    /// Where the key is; a provider without one is asked without a key.
+    /// The variable that holds the API key; without it, orch sends no key.
     #[schemars(example = json!({"env": "LAB_KEY"}))]
     pub api_key: Option<SecretRef>,
-    /// Whether the key may be sent over plain HTTP to another machine, where it can be read on its way.
+    /// Whether orch may send the key over plain HTTP to another machine, so that others on the network can read it.
     #[serde(default)]
     #[schemars(example = true)]
     pub insecure: bool,
-    /// Whether schemas are sent for the API to constrain replies (`auto`).
+    /// Whether orch sends schemas to the API, which then constrains its replies. Default:
+    /// `auto`.
     #[schemars(example = &"off")]
     pub structured_output: Option<StructuredOutput>,
-    /// Requests at once.
+    /// The maximum number of parallel requests. Default: no limit.
     #[schemars(example = 8, range(min = 1, max = 10_000))]
     pub max_concurrency: Option<u32>,
-    /// Requests a minute.
+    /// The maximum number of requests per minute. Default: no limit.
     #[schemars(example = 60, range(min = 1, max = 1_000_000))]
     pub requests_per_minute: Option<u32>,
-    /// Tokens a minute, input and output together, by an upper estimate.
+    /// The maximum number of tokens per minute, input and output together. Before each call, orch counts an upper bound
+    /// of its tokens. Default: no limit.
     #[schemars(example = 100_000, range(min = 1))]
     pub tokens_per_minute: Option<u64>,
-    /// The header that carries the key, for servers that want it in another than the dialect's own.
+    /// The header that carries the key, for servers that expect another one than the dialect's default.
     #[schemars(example = &"api-key", length(min = 1))]
     pub key_header: Option<String>,
-    /// What is put behind the path of each request; never put a secret here.
+    /// Query parameters to add to each request; never put a secret here.
     #[serde(default)]
     #[schemars(example = json!({"api-version": "2024-10-21"}))]
     pub query: IndexMap<String, String>,
@@ -100,30 +102,30 @@ pub struct ProviderSettings {
     pub headers: IndexMap<String, String>,
 }
 
-/// How requests and replies are written.
+/// The format of requests and replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DialectSetting {
     /// The Messages API.
     Anthropic,
-    /// The Chat Completions API, which many servers speak.
+    /// The Chat Completions API, which many servers support.
     Openai,
     /// The `generateContent` API.
     Gemini,
 }
 
-/// Whether schemas are sent for the API to constrain replies.
+/// Whether orch sends schemas to the API, which then constrains its replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StructuredOutput {
-    /// Sent where the model is known to support the schema.
+    /// orch sends a schema if the model is known to support it.
     #[default]
     Auto,
-    /// Never sent; the prompt asks for JSON, and the reply is extracted.
+    /// orch sends no schema; the prompt asks for JSON, and orch extracts it from the reply.
     Off,
 }
 
-/// Where a secret is.
+/// A reference to a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("writeOnly" = true))]
@@ -134,33 +136,33 @@ pub struct SecretRef {
 }
 
 impl Settings {
-    /// The entry with prices of a model's own, if the file has one.
-    pub fn prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
-        self.entries(model).find(|entry| entry.input_price.is_some())
+    /// The entry that sets prices for a model, if the file has one.
+    pub fn entry_with_prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
+        self.model_entries(model).find(|entry| entry.input_price.is_some())
     }
 
-    /// The context window of a model, if the file says it.
-    pub fn window(&self, model: &ModelRef) -> Option<u64> {
-        self.entries(model).find_map(|entry| entry.context_window)
+    /// The context window of a model, if the file sets it.
+    pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
+        self.model_entries(model).find_map(|entry| entry.context_window)
     }
 
-    fn entries(&self, model: &ModelRef) -> impl Iterator<Item = &ModelSettings> {
+    fn model_entries(&self, model: &ModelRef) -> impl Iterator<Item = &ModelSettings> {
         self.models.values().filter(move |entry| ModelRef::parse(&entry.model).as_ref() == Some(model))
     }
 }
 
-/// A model under another name; written as `provider/model`, or as a mapping with prices.
+/// An alias of a model: `provider/model`, or a mapping with prices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
-    /// The model, as `provider/model`, or as `local:PATH` for a file. Empty when the entry names none.
+    /// The model, as `provider/model`, or as `local:PATH` for a file; empty if the entry names none.
     pub model: String,
-    /// US dollars for a million input tokens.
+    /// US dollars per million input tokens.
     pub input_price: Option<f64>,
-    /// US dollars for a million output tokens.
+    /// US dollars per million output tokens.
     pub output_price: Option<f64>,
-    /// US dollars for a million input tokens that the provider had cached.
+    /// US dollars per million cached input tokens.
     pub cached_input_price: Option<f64>,
-    /// How many tokens the model takes in one request, with its reply.
+    /// The maximum number of tokens of a request together with its reply.
     pub context_window: Option<u64>,
 }
 
@@ -171,19 +173,20 @@ struct ModelMapping {
     /// The model, as `provider/model`.
     #[schemars(example = &"lab/qwen3-coder", length(min = 1))]
     model: Option<String>,
-    /// In place of `model`: the path of a GGUF file that orch runs itself; a relative one is from the project's root.
+    /// In place of `model`: the path of a GGUF file that orch runs itself. A relative path starts at the project's
+    /// root.
     #[schemars(example = &"models/qwen3-8b.gguf", length(min = 1))]
     gguf: Option<String>,
-    /// US dollars for a million input tokens.
+    /// US dollars per million input tokens.
     #[schemars(example = 0.15, range(min = 0))]
     input_price: Option<f64>,
-    /// US dollars for a million output tokens.
+    /// US dollars per million output tokens.
     #[schemars(example = 0.6, range(min = 0))]
     output_price: Option<f64>,
-    /// US dollars for a million input tokens that the provider had cached.
+    /// US dollars per million cached input tokens.
     #[schemars(example = 0.05, range(min = 0))]
     cached_input_price: Option<f64>,
-    /// How many tokens the model takes in one request together with its reply; wins over the table that ships.
+    /// The maximum number of tokens of a request together with its reply; overrides orch's built-in table.
     #[schemars(example = 32768, range(min = 1))]
     context_window: Option<u64>,
 }
@@ -196,7 +199,7 @@ impl<'de> Deserialize<'de> for ModelSettings {
         }
         let ModelMapping { model, gguf, input_price, output_price, cached_input_price, context_window } =
             serde_json::from_value(value).map_err(D::Error::custom)?;
-        let model = gguf.map(|path| format!("{FILE}{path}")).or(model).unwrap_or_default();
+        let model = gguf.map(|path| format!("{LOCAL_FILE_PREFIX}{path}")).or(model).unwrap_or_default();
         Ok(Self { model, input_price, output_price, cached_input_price, context_window })
     }
 }
@@ -206,8 +209,7 @@ impl JsonSchema for ModelSettings {
         "ModelSettings".into()
     }
 
-    /// A string or a mapping, said without `anyOf`: keys only matter to a mapping, and
-    /// the length only to a string.
+    /// A string or a mapping, expressed without `anyOf`: keys restrict only a mapping, and the length only a string.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = ModelMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));
@@ -220,20 +222,21 @@ impl JsonSchema for ModelSettings {
     }
 }
 
-/// What holds where an agent or a step says nothing.
+/// The values to use where an agent or a step sets none.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
-    /// What `auto` stands for: `provider/model`, an alias, or `local`.
+    /// The model that `auto` selects: `provider/model`, an alias, or `local`.
     #[schemars(example = &"fast", length(min = 1))]
     pub model: Option<String>,
-    /// How long one request may take.
+    /// The time limit for one request or command. Default: 10 minutes for a request, no limit for a command.
     #[schemars(example = &"5m")]
-    pub timeout: Option<Span>,
-    /// How often a reply that does not validate is sent back with its errors (2).
+    pub timeout: Option<HumanDuration>,
+    /// The maximum number of re-asks: how often orch sends an invalid reply back to the agent with its errors.
+    /// Default: 2.
     #[schemars(example = 2, range(min = 0, max = 10))]
     pub re_ask: Option<u32>,
-    /// Upper bound of a reply in tokens (4096).
+    /// The maximum length of a reply in tokens. Default: 4096.
     #[schemars(example = 8192, range(min = 1, max = 1_000_000))]
     pub max_output_tokens: Option<u32>,
 }

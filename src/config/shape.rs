@@ -6,15 +6,15 @@
 use serde_json::{Map, Value};
 
 use super::advice::{self, quoted};
-use super::form::{FormMembers, Rest, SchemaForm};
+use super::form::{AdditionalMembers, FormMembers, SchemaForm};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
-use super::spans::{Document, child, item};
+use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::Span;
+use crate::model::HumanDuration;
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
 
-/// A pattern, the function that checks a string against it, and a description of the strings that it allows.
+/// A pattern, the function that checks a string against it, and a description of the allowed strings.
 type Pattern = (&'static str, fn(&str) -> bool, &'static str);
 
 /// The patterns that generated schemas may use.
@@ -26,7 +26,7 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
         "the name of an artifact, with `?` at the end if it is optional",
     ),
     (TOOLS_PATTERN, |text| text == "none", "`none`, or a list of names"),
-    (Span::PATTERN, |text| Span::parse(text).is_some(), "a time such as `90s`, `5m` or `1h30m`"),
+    (HumanDuration::PATTERN, |text| HumanDuration::parse(text).is_some(), "a duration such as `90s`, `5m` or `1h30m`"),
     (
         PROVIDER_PATTERN,
         |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)),
@@ -35,102 +35,123 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
     (
         ENV_PATTERN,
         |text| {
-            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(word)
+            let is_word_char = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_word_char)
         },
         "the name of an environment variable",
     ),
 ];
 
-/// Every difference between the document and the schema, whose type is called `place`.
-pub(super) fn check(document: &Document, form: &SchemaForm<'_>, place: &str) -> Vec<Diagnostic> {
-    let mut walker = ShapeWalker { document, root: form, found: Vec::new() };
-    walker.value(&document.value, form, At { place, key: "" }, "");
-    walker.found
+/// Returns a diagnostic for every difference between the document and the schema. `type_name` is the name of the
+/// schema's type.
+pub(super) fn check(document: &Document, form: &SchemaForm<'_>, type_name: &str) -> Vec<Diagnostic> {
+    let mut walker = ShapeWalker { document, root: form, problems: Vec::new() };
+    walker.check_value(&document.value, form, FormLocation { type_name, key: "" }, "");
+    walker.problems
 }
 
-/// Where a value is: the name of the type that contains it and its key there. The root, list items and entries of
-/// mappings with free keys have the name of their own type and an empty key.
+/// The location of a value: the name of the type that contains it, and its key there. The root, list items and entries
+/// of mappings with arbitrary keys have the name of their own type and an empty key.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    place: &'a str,
+struct FormLocation<'a> {
+    type_name: &'a str,
     key: &'a str,
 }
 
 struct ShapeWalker<'a> {
     document: &'a Document,
     root: &'a SchemaForm<'a>,
-    found: Vec<Diagnostic>,
+    problems: Vec<Diagnostic>,
 }
 
 impl<'a> ShapeWalker<'a> {
-    fn value(&mut self, value: &Value, form: &'a SchemaForm<'a>, at: At<'_>, pointer: &str) {
-        let place = form.name().unwrap_or(at.place);
+    fn check_value(&mut self, value: &Value, form: &'a SchemaForm<'a>, location: FormLocation<'_>, pointer: &str) {
+        let type_name = form.type_name().unwrap_or(location.type_name);
         let Some(form) = form.resolve(self.root) else { return };
-        if let Some(problem) = self.wrong_type(value, form, at, pointer) {
-            self.found.push(problem);
+        if let Some(problem) = self.wrong_type(value, form, location, pointer) {
+            self.problems.push(problem);
             return;
         }
         match value {
-            Value::Object(map) => self.object(map, form, place, pointer),
-            Value::Array(list) => self.list(list, form, pointer),
-            Value::String(text) => self.text(text, form, pointer),
-            Value::Number(_) => self.number(value, form, pointer),
+            Value::Object(map) => self.check_object(map, form, type_name, pointer),
+            Value::Array(list) => self.check_list(list, form, pointer),
+            Value::String(text) => self.check_text(text, form, pointer),
+            Value::Number(_) => self.check_number(value, form, pointer),
             Value::Bool(_) | Value::Null => {}
         }
     }
 
-    fn wrong_type(&self, value: &Value, form: &SchemaForm<'_>, at: At<'_>, pointer: &str) -> Option<Diagnostic> {
+    fn wrong_type(
+        &self,
+        value: &Value,
+        form: &SchemaForm<'_>,
+        location: FormLocation<'_>,
+        pointer: &str,
+    ) -> Option<Diagnostic> {
         let allowed: Vec<&str> = form.types.as_ref()?.0.iter().map(|name| &**name).collect();
-        if allowed.iter().any(|name| is_a(value, name)) {
+        if allowed.iter().any(|name| has_json_type(value, name)) {
             return None;
         }
-        if form.secret && value.is_string() {
-            return Some(self.secret(pointer));
+        if form.is_secret && value.is_string() {
+            return Some(self.secret_in_file(pointer));
         }
-        let wanted: Vec<_> = allowed.iter().map(|name| described(name)).collect();
-        let message = format!("{} must be {}, not {}", subject(pointer), wanted.join(" or "), kind(value));
-        let problem = self.at_value(Code::WrongType, message, pointer);
+        let expected: Vec<_> = allowed.iter().map(|name| describe_type(name)).collect();
+        let message = format!("{} must be {}, not {}", subject(pointer), expected.join(" or "), describe_value(value));
+        let problem = self.error_at(Code::WrongType, message, pointer);
         if is_input(pointer) && !value.is_null() {
-            return Some(advice::no_schema(problem, value));
+            return Some(advice::not_a_schema(problem, value));
         }
-        Some(advice::wrong_type(problem, value, at.place, at.key, form, &allowed))
+        Some(advice::wrong_type(problem, value, location.type_name, location.key, form, &allowed))
     }
 
-    /// For a secret that is written in the file: neither the message nor a source line may show it.
-    fn secret(&self, pointer: &str) -> Diagnostic {
+    /// Reports a secret in the file itself. Neither the message nor a source line may contain it.
+    fn secret_in_file(&self, pointer: &str) -> Diagnostic {
         let (line, _) = self.document.file.line_column(self.document.spans.value(pointer).start);
         let message = format!("{} in line {line} must be a mapping, not the secret itself", subject(pointer));
         Diagnostic::error(Code::WrongType, message)
-            .in_file(&self.document.file)
-            .help("name the environment variable that holds it: `{ env: NAME }`")
+            .with_file(&self.document.file)
+            .with_help("name the environment variable that holds it: `{ env: NAME }`")
     }
 
-    fn object(&mut self, map: &Map<String, Value>, form: &'a SchemaForm<'a>, place: &str, pointer: &str) {
+    fn check_object(&mut self, map: &Map<String, Value>, form: &'a SchemaForm<'a>, type_name: &str, pointer: &str) {
         for (key, value) in map {
-            let below = child(pointer, key);
+            let member_pointer = child_pointer(pointer, key);
             if let Some(pattern) = form.property_names.as_ref().and_then(|names| names.pattern.as_deref()) {
-                self.pattern(key, pattern, &below, true);
+                self.check_pattern(key, pattern, &member_pointer, true);
             }
             match (form.properties.get(key), &form.additional_properties) {
-                (Some(property), _) => self.value(value, property, At { place, key }, &below),
-                (None, Some(Rest::Nothing)) => self.unknown_key(key, value, &form.properties, place, &below),
-                (None, Some(Rest::Each(rest))) => self.value(value, rest, entry(rest), &below),
-                (None, Some(Rest::Any) | None) => {}
+                (Some(property), _) => {
+                    self.check_value(value, property, FormLocation { type_name, key }, &member_pointer);
+                }
+                (None, Some(AdditionalMembers::Forbidden)) => {
+                    self.report_unknown_key(key, value, &form.properties, type_name, &member_pointer);
+                }
+                (None, Some(AdditionalMembers::Matching(member_form))) => {
+                    self.check_value(value, member_form, entry_location(member_form), &member_pointer);
+                }
+                (None, Some(AdditionalMembers::Any) | None) => {}
             }
         }
         for key in form.required.iter().filter(|key| !map.contains_key(&***key)) {
-            self.missing_key(key, map, &form.properties, pointer);
+            self.report_missing_key(key, map, &form.properties, pointer);
         }
     }
 
-    fn unknown_key(&mut self, key: &str, value: &Value, known: &FormMembers<'_>, place: &str, pointer: &str) {
+    fn report_unknown_key(
+        &mut self,
+        key: &str,
+        value: &Value,
+        properties: &FormMembers<'_>,
+        type_name: &str,
+        pointer: &str,
+    ) {
         let span = self.document.spans.key(pointer);
-        let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
-        self.found.push(advice::unknown_key(problem, key, value, place, &known.names()));
+        let problem =
+            Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).with_span(&self.document.file, span);
+        self.problems.push(advice::unknown_key(problem, key, value, type_name, &properties.names()));
     }
 
-    fn missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &FormMembers<'_>, pointer: &str) {
+    fn report_missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &FormMembers<'_>, pointer: &str) {
         let owner = match map.get("id").and_then(Value::as_str) {
             Some(id) => format!("step `{id}`"),
             None if pointer.is_empty() => "the file".to_owned(),
@@ -138,96 +159,100 @@ impl<'a> ShapeWalker<'a> {
         };
         let message = format!("{owner} has no `{key}`");
         let span = if pointer.is_empty() { 0..0 } else { self.document.spans.value(pointer) };
-        let mut problem = Diagnostic::error(Code::MissingKey, message).at(&self.document.file, span);
-        if let Some(about) = properties.get(key).and_then(|property| property.description.as_deref()) {
-            problem = problem.help(format!("`{key}`: {}", first_sentence(about)));
+        let mut problem = Diagnostic::error(Code::MissingKey, message).with_span(&self.document.file, span);
+        if let Some(description) = properties.get(key).and_then(|property| property.description.as_deref()) {
+            problem = problem.with_help(format!("`{key}`: {}", first_sentence(description)));
         }
-        self.found.push(problem);
+        self.problems.push(problem);
     }
 
-    fn list(&mut self, list: &[Value], form: &'a SchemaForm<'a>, pointer: &str) {
+    fn check_list(&mut self, list: &[Value], form: &'a SchemaForm<'a>, pointer: &str) {
         if list.is_empty() && form.min_items > 0 {
             let message = format!("{} must not be empty", subject(pointer));
-            self.found.push(self.at_value(Code::WrongValue, message, pointer));
+            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
         }
         if let Some(items) = &form.items {
             for (index, value) in list.iter().enumerate() {
-                self.value(value, items, entry(items), &item(pointer, index));
+                self.check_value(value, items, entry_location(items), &item_pointer(pointer, index));
             }
         }
     }
 
-    fn text(&mut self, text: &str, form: &SchemaForm<'_>, pointer: &str) {
-        if let Some(names) = &form.names {
-            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-            if !names.contains(&text) {
-                let few = names.len() <= 6;
-                let message = if few {
-                    format!("{} must be {}, not `{text}`", subject(pointer), quoted(&names, " or "))
+    fn check_text(&mut self, text: &str, form: &SchemaForm<'_>, pointer: &str) {
+        if let Some(allowed) = &form.enum_values {
+            let allowed: Vec<&str> = allowed.iter().map(|name| &**name).collect();
+            if !allowed.contains(&text) {
+                let is_short = allowed.len() <= 6;
+                let message = if is_short {
+                    format!("{} must be {}, not `{text}`", subject(pointer), quoted(&allowed, " or "))
                 } else {
                     format!("{} cannot be `{text}`", subject(pointer))
                 };
-                let problem = self.at_value(Code::WrongValue, message, pointer).suggest(text, names.iter().copied());
-                let listed = few || !problem.help.is_empty();
-                self.found.push(if listed {
+                let problem =
+                    self.error_at(Code::WrongValue, message, pointer).with_suggestion(text, allowed.iter().copied());
+                let is_complete = is_short || !problem.help.is_empty();
+                self.problems.push(if is_complete {
                     problem
                 } else {
-                    problem.help(format!("one of {}", quoted(&names, ", ")))
+                    problem.with_help(format!("one of {}", quoted(&allowed, ", ")))
                 });
             }
         }
-        let (least, most) = (form.min_length, form.max_length.unwrap_or(u64::MAX));
+        let (min, max) = (form.min_length, form.max_length.unwrap_or(u64::MAX));
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
-        if length < least {
+        if length < min {
             let message = format!("{} must not be empty", subject(pointer));
-            self.found.push(self.at_value(Code::WrongValue, message, pointer));
-        } else if length > most {
-            let message = format!("{} must have at most {most} characters, not {length}", subject(pointer));
-            self.found.push(self.at_value(Code::WrongValue, message, pointer));
+            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
+        } else if length > max {
+            let message = format!("{} must have at most {max} characters, not {length}", subject(pointer));
+            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
         } else if let Some(pattern) = form.pattern.as_deref() {
-            self.pattern(text, pattern, pointer, false);
+            self.check_pattern(text, pattern, pointer, false);
         }
     }
 
     /// Checks a string or a key against one of the known patterns.
-    fn pattern(&mut self, text: &str, pattern: &str, pointer: &str, is_key: bool) {
-        let Some((source, fits, words)) = KNOWN_PATTERNS.iter().find(|known| pattern == known.0) else { return };
-        if fits(text) {
+    fn check_pattern(&mut self, text: &str, pattern: &str, pointer: &str, is_key: bool) {
+        let Some((known_pattern, is_match, description)) = KNOWN_PATTERNS.iter().find(|entry| pattern == entry.0)
+        else {
+            return;
+        };
+        if is_match(text) {
             return;
         }
-        let is_name = *source != Span::PATTERN;
-        let code = if is_name { Code::BadName } else { Code::WrongValue };
+        let is_name = *known_pattern != HumanDuration::PATTERN;
+        let code = if is_name { Code::InvalidName } else { Code::WrongValue };
         let message = if is_name {
             format!("`{text}` is not a valid name")
         } else {
-            format!("{} must be {words}, not `{text}`", subject(pointer))
+            format!("{} must be {description}, not `{text}`", subject(pointer))
         };
         let spans = &self.document.spans;
         let span = if is_key { spans.key(pointer) } else { spans.value(pointer) };
-        let problem = Diagnostic::error(code, message).at(&self.document.file, span);
-        self.found.push(match *source {
-            NAME_PATTERN | INPUT_PATTERN => advice::bad_name(problem, text, fits, words),
-            TOOLS_PATTERN => problem.help(format!("write it as a list: `[{text}]`")),
-            Span::PATTERN => advice::bad_span(problem, text),
-            _ if is_name => problem.help(format!("allowed: {words}")),
+        let problem = Diagnostic::error(code, message).with_span(&self.document.file, span);
+        self.problems.push(match *known_pattern {
+            NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(problem, text, is_match, description),
+            TOOLS_PATTERN => problem.with_help(format!("write it as a list: `[{text}]`")),
+            HumanDuration::PATTERN => advice::invalid_duration(problem, text),
+            _ if is_name => problem.with_help(format!("allowed: {description}")),
             _ => problem,
         });
     }
 
-    fn number(&mut self, value: &Value, form: &SchemaForm<'_>, pointer: &str) {
+    fn check_number(&mut self, value: &Value, form: &SchemaForm<'_>, pointer: &str) {
         let Some(number) = value.as_f64() else { return };
-        let below = form.minimum.as_ref().filter(|least| least.as_f64().is_some_and(|least| number < least));
-        let above = form.maximum.as_ref().filter(|most| most.as_f64().is_some_and(|most| number > most));
-        for (bound, word) in [(below, "least"), (above, "most")] {
-            if let Some(bound) = bound {
+        let minimum = form.minimum.as_ref().filter(|min| min.as_f64().is_some_and(|min| number < min));
+        let maximum = form.maximum.as_ref().filter(|max| max.as_f64().is_some_and(|max| number > max));
+        for (violated, word) in [(minimum, "least"), (maximum, "most")] {
+            if let Some(bound) = violated {
                 let message = format!("{} must be at {word} {bound}, not {value}", subject(pointer));
-                self.found.push(self.at_value(Code::WrongValue, message, pointer));
+                self.problems.push(self.error_at(Code::WrongValue, message, pointer));
             }
         }
     }
 
-    fn at_value(&self, code: Code, message: String, pointer: &str) -> Diagnostic {
-        Diagnostic::error(code, message).at(&self.document.file, self.document.spans.value(pointer))
+    fn error_at(&self, code: Code, message: String, pointer: &str) -> Diagnostic {
+        Diagnostic::error(code, message).with_span(&self.document.file, self.document.spans.value(pointer))
     }
 }
 
@@ -236,14 +261,15 @@ fn is_input(pointer: &str) -> bool {
     pointer.strip_prefix("/inputs/").is_some_and(|name| !name.contains('/'))
 }
 
-/// Where an entry of a list or of a mapping with free keys is: it has the name of its form.
-fn entry<'f>(form: &'f SchemaForm<'_>) -> At<'f> {
-    At { place: form.name().unwrap_or_default(), key: "" }
+/// The location of an entry of a list or of a mapping with arbitrary keys.
+fn entry_location<'f>(form: &'f SchemaForm<'_>) -> FormLocation<'f> {
+    FormLocation { type_name: form.type_name().unwrap_or_default(), key: "" }
 }
 
-/// What a message calls the value at a pointer: its key, or its position in a list.
+/// Names the value at a pointer for a message: by its key, or by its position in a list.
 fn subject(pointer: &str) -> String {
-    let tokens: Vec<String> = pointer.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
+    let tokens: Vec<String> =
+        pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
     match tokens.as_slice() {
         [] => "the file".to_owned(),
         [.., list, index] if index.bytes().all(|b| b.is_ascii_digit()) => {
@@ -254,7 +280,7 @@ fn subject(pointer: &str) -> String {
     }
 }
 
-pub(super) fn is_a(value: &Value, name: &str) -> bool {
+pub(super) fn has_json_type(value: &Value, name: &str) -> bool {
     match name {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -266,7 +292,7 @@ pub(super) fn is_a(value: &Value, name: &str) -> bool {
     }
 }
 
-fn described(name: &str) -> &'static str {
+fn describe_type(name: &str) -> &'static str {
     match name {
         "object" => "a mapping",
         "array" => "a list",
@@ -277,8 +303,8 @@ fn described(name: &str) -> &'static str {
     }
 }
 
-/// What a message calls a value of the wrong type.
-fn kind(value: &Value) -> String {
+/// Describes a value of the wrong type for a message.
+fn describe_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) | Value::Number(_) => format!("`{value}`"),

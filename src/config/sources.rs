@@ -11,88 +11,89 @@ use crate::diagnostic::{Diagnostic, SourceFile};
 
 /// The files on the disk, some of them replaced by texts that an editor holds.
 ///
-/// Records every path that is asked for: as long as none of these files changes, neither do results that were computed
-/// from them.
+/// Records every path that is accessed: as long as none of these files changes, results that were computed from them
+/// stay valid.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    open: BTreeMap<PathBuf, Arc<str>>,
-    asked: RefCell<BTreeSet<PathBuf>>,
+    open_texts: BTreeMap<PathBuf, Arc<str>>,
+    accessed_paths: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Sources {
-    /// Replaces a file by a text, also one that does not exist on the disk.
+    /// Replaces a file by a text. The file need not exist on the disk.
     pub fn put(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
-        self.open.insert(path.into(), text.into());
+        self.open_texts.insert(path.into(), text.into());
     }
 
     /// Uses the file on the disk again.
-    pub fn drop_text(&mut self, path: &Path) {
-        self.open.remove(path);
+    pub fn remove_text(&mut self, path: &Path) {
+        self.open_texts.remove(path);
     }
 
-    /// Reads a text file. Messages call it `shown`.
+    /// Reads a text file. Messages name it by `display_path`.
     ///
     /// # Errors
     /// One diagnostic about the file as a whole.
-    pub fn read(&self, path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
-        self.ask(path);
-        match self.text(path) {
-            Some(text) => files::of_bytes(text.as_bytes().to_vec(), shown),
-            None => files::read(path, shown),
+    pub fn read(&self, path: &Path, display_path: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+        self.record_access(path);
+        match self.open_text(path) {
+            Some(text) => files::source_file_from_bytes(text.as_bytes().to_vec(), display_path),
+            None => files::read_file(path, display_path),
         }
     }
 
     /// Whether something exists at a path, even if it can't be read.
     pub fn exists(&self, path: &Path) -> bool {
-        self.ask(path);
-        self.text(path).is_some() || files::exists(path)
+        self.record_access(path);
+        self.open_text(path).is_some() || files::exists(path)
     }
 
-    /// Whether there is a file at a path.
+    /// Whether a file exists at a path.
     pub fn is_file(&self, path: &Path) -> bool {
-        self.ask(path);
-        self.text(path).is_some() || path.is_file()
+        self.record_access(path);
+        self.open_text(path).is_some() || path.is_file()
     }
 
     /// The names of the files below a folder, with `/`, sorted.
-    pub fn list(&self, folder: &Path) -> Vec<String> {
-        self.look(folder, "").names
+    pub fn list_files(&self, folder: &Path) -> Vec<String> {
+        self.list_folder(folder, "").names
     }
 
-    /// Like [`list`](Self::list), with the problems of what was skipped. Messages call the folder `shown`.
-    pub fn look(&self, folder: &Path, shown: &str) -> FolderListing {
-        let mut found = files::look(folder, shown, &|_| true);
-        let names = &mut found.names;
-        let open = self.open.keys().filter_map(|path| path.strip_prefix(folder).ok());
-        names.extend(open.map(|name| name.to_string_lossy().replace('\\', "/")));
+    /// Like [`list`](Self::list), with the problems of skipped entries. Messages name the folder by
+    /// `display_path`.
+    pub fn list_folder(&self, folder: &Path, display_path: &str) -> FolderListing {
+        let mut listing = files::list_folder(folder, display_path, &|_| true);
+        let names = &mut listing.names;
+        let open_names = self.open_texts.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        names.extend(open_names.map(|name| name.to_string_lossy().replace('\\', "/")));
         names.sort();
         names.dedup();
-        found
+        listing
     }
 
-    /// Every path that was asked for, whether or not a file exists there.
-    pub fn asked(&self) -> BTreeSet<PathBuf> {
-        self.asked.borrow().clone()
+    /// Every path that was accessed, whether or not a file exists there.
+    pub fn accessed_paths(&self) -> BTreeSet<PathBuf> {
+        self.accessed_paths.borrow().clone()
     }
 
-    fn ask(&self, path: &Path) {
-        self.asked.borrow_mut().insert(direct(path).into_owned());
+    fn record_access(&self, path: &Path) {
+        self.accessed_paths.borrow_mut().insert(without_parent_dirs(path).into_owned());
     }
 
-    fn text(&self, path: &Path) -> Option<&Arc<str>> {
-        if self.open.is_empty() { None } else { self.open.get(direct(path).as_ref()) }
+    fn open_text(&self, path: &Path) -> Option<&Arc<str>> {
+        if self.open_texts.is_empty() { None } else { self.open_texts.get(without_parent_dirs(path).as_ref()) }
     }
 }
 
-/// The path without `..`: `pipelines/tests/../default.yaml` becomes `pipelines/default.yaml`.
-fn direct(path: &Path) -> Cow<'_, Path> {
-    if !path.components().any(|part| matches!(part, Component::ParentDir)) {
+/// Returns the path without `..`: `pipelines/tests/../default.yaml` becomes `pipelines/default.yaml`.
+fn without_parent_dirs(path: &Path) -> Cow<'_, Path> {
+    if !path.components().any(|component| matches!(component, Component::ParentDir)) {
         return Cow::Borrowed(path);
     }
     let mut out = PathBuf::new();
-    for part in path.components() {
-        if !(matches!(part, Component::ParentDir) && out.file_name().is_some() && out.pop()) {
-            out.push(part);
+    for component in path.components() {
+        if !(matches!(component, Component::ParentDir) && out.file_name().is_some() && out.pop()) {
+            out.push(component);
         }
     }
     Cow::Owned(out)
@@ -103,23 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_stands_for_a_file() {
+    fn an_open_text_replaces_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("a"), "disk").unwrap();
-        std::fs::write(at("b"), "disk").unwrap();
+        let path_of = |name: &str| folder.path().join(name);
+        std::fs::write(path_of("a"), "disk").unwrap();
+        std::fs::write(path_of("b"), "disk").unwrap();
         let mut sources = Sources::default();
-        sources.put(at("a"), "\u{feff}open");
-        sources.put(at("new/c"), "open");
-        assert_eq!(sources.read(&at("a"), "a").unwrap().text, "open");
-        assert_eq!(sources.read(&at("b"), "b").unwrap().text, "disk");
-        assert_eq!(sources.read(&at("x/../a"), "a").unwrap().text, "open");
-        assert!(sources.is_file(&at("new/c")) && !sources.exists(&at("d")));
-        assert_eq!(sources.list(folder.path()), ["a", "b", "new/c"]);
-        assert_eq!(sources.asked().len(), 4);
-        sources.drop_text(&at("a"));
-        assert_eq!(sources.read(&at("a"), "a").unwrap().text, "disk");
-        sources.put(at("a"), "x".repeat((4 << 20) + 1));
-        assert!(sources.read(&at("a"), "a").is_err(), "an open text has the bounds of a file");
+        sources.put(path_of("a"), "\u{feff}open");
+        sources.put(path_of("new/c"), "open");
+        assert_eq!(sources.read(&path_of("a"), "a").unwrap().text, "open");
+        assert_eq!(sources.read(&path_of("b"), "b").unwrap().text, "disk");
+        assert_eq!(sources.read(&path_of("x/../a"), "a").unwrap().text, "open");
+        assert!(sources.is_file(&path_of("new/c")) && !sources.exists(&path_of("d")));
+        assert_eq!(sources.list_files(folder.path()), ["a", "b", "new/c"]);
+        assert_eq!(sources.accessed_paths().len(), 4);
+        sources.remove_text(&path_of("a"));
+        assert_eq!(sources.read(&path_of("a"), "a").unwrap().text, "disk");
+        sources.put(path_of("a"), "x".repeat((4 << 20) + 1));
+        assert!(sources.read(&path_of("a"), "a").is_err(), "the size limit applies to open texts too");
     }
 }

@@ -38,18 +38,18 @@ impl SpanIndex {
         self.entries.insert(pointer, SpanEntry { key, value });
     }
 
-    /// The byte range of a value, or of its nearest known ancestor if the value itself is unknown.
+    /// The byte range of a value, or of its nearest indexed ancestor if the index does not contain the value.
     pub fn value(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |entry| entry.value.clone())
+        self.nearest_entry(pointer).map_or(0..0, |entry| entry.value.clone())
     }
 
     /// The byte range of a value's key, or of the value if it has no key.
     pub fn key(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |entry| entry.key.clone().unwrap_or_else(|| entry.value.clone()))
+        self.nearest_entry(pointer).map_or(0..0, |entry| entry.key.clone().unwrap_or_else(|| entry.value.clone()))
     }
 
-    /// Whether the value itself is known, and not only an ancestor.
-    pub fn has(&self, pointer: &str) -> bool {
+    /// Whether the index contains the value itself, and not only an ancestor.
+    pub fn contains(&self, pointer: &str) -> bool {
         self.entries.contains_key(pointer)
     }
 
@@ -58,7 +58,8 @@ impl SpanIndex {
         self.entries.keys().map(String::as_str)
     }
 
-    fn nearest(&self, pointer: &str) -> Option<&SpanEntry> {
+    /// The entry of the value, or of its nearest indexed ancestor.
+    fn nearest_entry(&self, pointer: &str) -> Option<&SpanEntry> {
         let mut pointer = pointer;
         loop {
             if let Some(entry) = self.entries.get(pointer) {
@@ -70,7 +71,7 @@ impl SpanIndex {
 }
 
 /// The pointer of a member or item below `parent`.
-pub fn child(parent: &str, token: &str) -> String {
+pub fn child_pointer(parent: &str, token: &str) -> String {
     let mut out = String::with_capacity(parent.len() + token.len() + 1);
     out.push_str(parent);
     push_child(&mut out, token);
@@ -78,7 +79,7 @@ pub fn child(parent: &str, token: &str) -> String {
 }
 
 /// The pointer of an item below `parent`, counted from 0.
-pub fn item(parent: &str, index: usize) -> String {
+pub fn item_pointer(parent: &str, index: usize) -> String {
     let mut out = parent.to_owned();
     push_item(&mut out, index);
     out
@@ -103,58 +104,58 @@ pub(super) fn push_item(pointer: &mut String, index: usize) {
 }
 
 impl Document {
-    /// The range in the file for a range of a string value, such as an expression within a template that is written in
-    /// the YAML file. Returns the range of the whole value if the two texts differ too much, as with escapes.
-    pub fn within(&self, pointer: &str, range: Range<usize>) -> Range<usize> {
-        let whole = self.spans.value(pointer);
-        let written = self.file.text.get(whole.clone()).unwrap_or_default();
-        let Some(value) = self.value.pointer(pointer).and_then(Value::as_str) else { return whole };
+    /// Maps a range of a string value to a range of the file, such as that of an expression within a template in the
+    /// YAML file. Returns the range of the full value if the two texts differ too much, as with escapes.
+    pub fn span_in_value(&self, pointer: &str, range: Range<usize>) -> Range<usize> {
+        let full_span = self.spans.value(pointer);
+        let source = self.file.text.get(full_span.clone()).unwrap_or_default();
+        let Some(value) = self.value.pointer(pointer).and_then(Value::as_str) else { return full_span };
         let (start, end) = (range.start.min(value.len()), range.end.min(value.len()));
-        match align(value, written, start, end) {
-            Some(found) => whole.start + found.start..whole.start + found.end,
-            None => whole,
+        match find_in_source(value, source, start, end) {
+            Some(aligned) => full_span.start + aligned.start..full_span.start + aligned.end,
+            None => full_span,
         }
     }
 }
 
-/// Finds where `start..end` of `value` is in the text that it was parsed from. Both must have the same characters in
-/// the same order; the text may have more white space, quotes around it, or a block header before it.
-fn align(value: &str, written: &str, start: usize, end: usize) -> Option<Range<usize>> {
+/// Maps `start..end` of `value` to a range of `source`, the YAML text of that value. Both must have the same
+/// characters in the same order; the source may have more white space, quotes around it, or a block header before it.
+fn find_in_source(value: &str, source: &str, start: usize, end: usize) -> Option<Range<usize>> {
     if start == value.len() && start > 0 {
-        let last = value.char_indices().next_back().map_or(0, |(at, _)| at);
-        let found = align(value, written, last, start)?;
-        return Some(found.end..found.end);
+        let last_char = value.char_indices().next_back().map_or(0, |(offset, _)| offset);
+        let range = find_in_source(value, source, last_char, start)?;
+        return Some(range.end..range.end);
     }
-    let header = match written.chars().next()? {
-        mark if value.starts_with(mark) => 0,
-        '|' | '>' => written.find('\n')? + 1,
+    let header = match source.chars().next()? {
+        first if value.starts_with(first) => 0,
+        '|' | '>' => source.find('\n')? + 1,
         '"' | '\'' => 1,
         _ => 0,
     };
-    let (mut at, mut from) = (header, None);
-    let last = value.get(start..end)?.char_indices().next_back().map_or(start, |(i, _)| start + i);
-    for (offset, wanted) in value.char_indices() {
+    let (mut position, mut range_start) = (header, None);
+    let last_offset = value.get(start..end)?.char_indices().next_back().map_or(start, |(i, _)| start + i);
+    for (offset, expected) in value.char_indices() {
         loop {
-            let found = written.get(at..)?.chars().next()?;
-            if found == wanted {
+            let actual = source.get(position..)?.chars().next()?;
+            if actual == expected {
                 break;
             }
-            if wanted.is_whitespace() && !found.is_whitespace() {
-                break; // a folded break that the text has consumed already
+            if expected.is_whitespace() && !actual.is_whitespace() {
+                break; // a folded line break, which the source has already passed
             }
-            if !found.is_whitespace() {
+            if !actual.is_whitespace() {
                 return None;
             }
-            at += found.len_utf8();
+            position += actual.len_utf8();
         }
-        if offset >= start && from.is_none() {
-            from = Some(at);
+        if offset >= start && range_start.is_none() {
+            range_start = Some(position);
         }
-        let width = if written.get(at..)?.starts_with(wanted) { wanted.len_utf8() } else { 0 };
-        at += width;
-        if offset >= last {
-            let from = from?;
-            return Some(from..if start == end { from } else { at });
+        let step = if source.get(position..)?.starts_with(expected) { expected.len_utf8() } else { 0 };
+        position += step;
+        if offset >= last_offset {
+            let range_start = range_start?;
+            return Some(range_start..if start == end { range_start } else { position });
         }
     }
     None
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn ranges_are_found_in_plain_quoted_and_block_text() {
-        for (value, written) in [
+        for (value, source) in [
             ("a.b == c", "a.b == c"),
             ("a.b == c", "\"a.b == c\""),
             ("x\n  a.b\ny\n", "|\n    x\n      a.b\n    y\n"),
@@ -185,10 +186,10 @@ mod tests {
             ("é a.b", "'é a.b'"),
         ] {
             let start = value.find("a.b").unwrap();
-            let found = align(value, written, start, start + 3).expect(written);
-            assert_eq!(&written[found], "a.b", "{written}");
+            let range = find_in_source(value, source, start, start + 3).expect(source);
+            assert_eq!(&source[range], "a.b", "{source}");
         }
-        assert_eq!(align("a ==", "'a =='", 4, 4), Some(5..5));
-        assert_eq!(align("a\"b", "\"a\\\"b\"", 2, 3), None);
+        assert_eq!(find_in_source("a ==", "'a =='", 4, 4), Some(5..5));
+        assert_eq!(find_in_source("a\"b", "\"a\\\"b\"", 2, 3), None);
     }
 }

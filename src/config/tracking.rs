@@ -1,6 +1,6 @@
-//! The part of `orch.yaml` that says who follows runs from outside.
+//! The `tracker` key of `orch.yaml`: the external services to which orch sends the events of runs.
 //!
-//! Like every setting it holds the *names* of variables with secrets, never the secrets.
+//! Like all settings, it contains the *names* of variables with secrets, never the secrets.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
@@ -8,34 +8,35 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::settings::SecretRef;
-use crate::model::Span;
+use crate::model::HumanDuration;
 
-/// Who follows runs from outside.
+/// External services to which orch sends the events of runs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrackerSettings {
     /// A Convex deployment with the functions of `convex/`.
     #[schemars(example = json!({"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}))]
     pub convex: Option<ConvexSettings>,
-    /// An address to which every event is posted.
+    /// An address to which orch posts every event.
     #[schemars(example = json!({"url": "https://example.com/orch", "secret": {"env": "ORCH_WEBHOOK_SECRET"}}))]
     pub webhook: Option<WebhookSettings>,
-    /// How long the end of a run waits for what is not delivered yet (5s).
+    /// How long orch waits at the end of a run for undelivered events. Default: `5s`.
     #[schemars(example = &"10s")]
-    pub flush: Option<Span>,
+    pub flush: Option<HumanDuration>,
 }
 
 /// A Convex deployment.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConvexSettings {
-    /// Where the deployment is.
+    /// The URL of the deployment.
     #[schemars(example = json!({"env": "CONVEX_URL"}))]
     pub url: Address,
-    /// Where the deploy key is; without one, functions are called as anybody may call them.
+    /// The variable that holds the deploy key; without one, orch calls the functions without authentication.
     #[schemars(example = json!({"env": "CONVEX_DEPLOY_KEY"}))]
     pub auth: Option<SecretRef>,
-    /// Whether the deploy key may be sent over plain HTTP to another machine, where it can be read on its way.
+    /// Whether orch may send the deploy key over plain HTTP to another machine, so that others on the network can read
+    /// it.
     #[serde(default)]
     #[schemars(example = true)]
     pub insecure: bool,
@@ -45,10 +46,10 @@ pub struct ConvexSettings {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// Where events are posted to.
+    /// The address to which orch posts events.
     #[schemars(example = &"https://example.com/orch")]
     pub url: Address,
-    /// Where the secret is with which every request is signed.
+    /// The variable that holds the secret with which orch signs every request.
     #[schemars(example = json!({"env": "ORCH_WEBHOOK_SECRET"}))]
     pub secret: SecretRef,
 }
@@ -87,7 +88,7 @@ impl JsonSchema for Address {
         "Address".into()
     }
 
-    /// A string or a mapping, said without `anyOf`, as with models.
+    /// A string or a mapping, expressed without `anyOf`, as for `ModelSettings`.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = AddressMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));
@@ -102,9 +103,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_stands_in_the_file_or_in_the_environment() {
-        let text = json!({"url": "http://127.0.0.1:9", "secret": {"env": "S"}});
-        let webhook: WebhookSettings = serde_json::from_value(text).unwrap();
+    fn an_address_is_a_string_or_names_a_variable() {
+        let value = json!({"url": "http://127.0.0.1:9", "secret": {"env": "S"}});
+        let webhook: WebhookSettings = serde_json::from_value(value).unwrap();
         assert_eq!(webhook.url, Address::Plain("http://127.0.0.1:9".into()));
         let convex: ConvexSettings = serde_json::from_value(json!({"url": {"env": "U"}})).unwrap();
         assert_eq!(convex.url, Address::Env("U".into()));

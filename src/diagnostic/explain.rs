@@ -1,4 +1,4 @@
-//! Explains each code, with a wrong and a right example; the source of `docs/checks.md`.
+//! Explains each code with a wrong and a right example. `docs/checks.md` is generated from these explanations.
 //!
 //! The entries are in `explain/`, one file per group of codes. Every example is a small project that a test checks.
 
@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use super::Code;
 
-/// The beginning of the page, with the project that the examples belong to.
-const BASE: &str = include_str!("explain/base.md");
+/// The introduction of the page, with the project that the examples belong to.
+const INTRODUCTION: &str = include_str!("explain/base.md");
 
 /// The entries, one text per group of codes.
 const GROUPS: &[&str] = &[
@@ -24,7 +24,7 @@ const GROUPS: &[&str] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExampleFile {
     /// Whether the file belongs to the wrong example; otherwise it belongs to the right one.
-    pub wrong: bool,
+    pub is_wrong: bool,
     /// The path relative to the project.
     pub path: &'static str,
     /// The content of the file.
@@ -34,68 +34,68 @@ pub struct ExampleFile {
 /// The explanation of a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// A few sentences in Markdown.
+    /// The explanation in Markdown, without the examples.
     pub text: &'static str,
     /// The files of the wrong and of the right example; empty if text can't show the mistake.
     pub files: Vec<ExampleFile>,
 }
 
-/// The explanation of a code; `None` for a code without an entry, which a test rules out.
+/// Returns the explanation of a code, or `None` for a code without an entry. A test checks that each code has one.
 pub fn explanation(code: Code) -> Option<Explanation> {
-    let mark = format!("\n# {code}\n");
-    let entry = GROUPS.iter().find_map(|group| group.split_once(mark.as_str()))?.1;
+    let heading = format!("\n# {code}\n");
+    let entry = GROUPS.iter().find_map(|group| group.split_once(heading.as_str()))?.1;
     let entry = entry.split("\n# ORCH").next().unwrap_or(entry);
-    Some(Explanation { text: entry.split("\n```").next().unwrap_or(entry).trim(), files: files(entry) })
+    Some(Explanation { text: entry.split("\n```").next().unwrap_or(entry).trim(), files: example_files(entry) })
 }
 
-/// The files of the project that the examples belong to.
-pub fn example_base() -> Vec<ExampleFile> {
-    files(BASE)
+/// Returns the files of the project that the examples belong to.
+pub fn example_project() -> Vec<ExampleFile> {
+    example_files(INTRODUCTION)
 }
 
-/// The entry of a code as Markdown: its title, its meaning, its examples.
-pub fn explain(code: Code) -> String {
+/// Renders the entry of a code as Markdown: its title, its explanation and its examples.
+pub fn render_explanation(code: Code) -> String {
     let mut out = format!("{code}: {}\n", code.title());
     let Some(entry) = explanation(code) else { return out };
     let _ = write!(out, "\n{}\n", entry.text);
     for (wrong, title) in [(true, "Wrong"), (false, "Right")] {
-        for (i, file) in entry.files.iter().filter(|file| file.wrong == wrong).enumerate() {
+        for (i, file) in entry.files.iter().filter(|file| file.is_wrong == wrong).enumerate() {
             let title = if i == 0 { format!("{title}, ") } else { "with ".to_owned() };
-            let _ = write!(out, "\n{title}`{}`:\n\n{}", file.path, fenced(file));
+            let _ = write!(out, "\n{title}`{}`:\n\n{}", file.path, fenced_block(file));
         }
     }
     out
 }
 
-/// The page of all codes, as Markdown.
-pub fn explain_all() -> String {
-    let mut out = format!("# Checks\n\n{}\n", BASE.split("\n```").next().unwrap_or(BASE).trim());
-    for file in example_base() {
-        let _ = write!(out, "\n`{}`:\n\n{}", file.path, fenced(&file));
+/// Renders the page of all codes as Markdown.
+pub fn render_all_explanations() -> String {
+    let mut out = format!("# Checks\n\n{}\n", INTRODUCTION.split("\n```").next().unwrap_or(INTRODUCTION).trim());
+    for file in example_project() {
+        let _ = write!(out, "\n`{}`:\n\n{}", file.path, fenced_block(&file));
     }
     for group in GROUPS {
         let title = group.lines().next().unwrap_or_default().trim_start_matches("= ");
         let _ = write!(out, "\n## {title}\n");
         for code in Code::ALL.iter().filter(|code| group.contains(&format!("\n# {code}\n"))) {
-            let _ = write!(out, "\n### {}", explain(*code));
+            let _ = write!(out, "\n### {}", render_explanation(*code));
         }
     }
     out
 }
 
-/// The fenced blocks of an entry, whose first line is ```` ```LANGUAGE wrong|right PATH ````.
-fn files(entry: &'static str) -> Vec<ExampleFile> {
+/// Parses the fenced blocks of an entry. The first line of a block is ```` ```LANGUAGE wrong|right PATH ````.
+fn example_files(entry: &'static str) -> Vec<ExampleFile> {
     let blocks = entry.split("\n```").skip(1).step_by(2);
-    let file = |block: &'static str| {
+    let parse_block = |block: &'static str| {
         let (info, text) = block.split_once('\n')?;
-        let mut words = info.split(' ').skip(1);
-        // The split took the line break before the closing fence.
-        Some(ExampleFile { wrong: words.next()? == "wrong", path: words.next()?, text })
+        let mut attributes = info.split(' ').skip(1);
+        // The split removed the line break before the closing fence.
+        Some(ExampleFile { is_wrong: attributes.next()? == "wrong", path: attributes.next()?, text })
     };
-    blocks.filter_map(file).collect()
+    blocks.filter_map(parse_block).collect()
 }
 
-fn fenced(file: &ExampleFile) -> String {
+fn fenced_block(file: &ExampleFile) -> String {
     let language = match file.path.rsplit('.').next() {
         Some("yaml") => "yaml",
         Some("json") => "json",
@@ -113,20 +113,20 @@ mod tests {
         for code in Code::ALL {
             let entry = explanation(*code).unwrap_or_else(|| panic!("{code} has no entry in src/diagnostic/explain/"));
             assert!(entry.text.ends_with('.') && !entry.text.contains("# ORCH"), "{code}: {}", entry.text);
-            let shown = [true, false].map(|wrong| entry.files.iter().any(|file| file.wrong == wrong));
+            let has_examples = [true, false].map(|wrong| entry.files.iter().any(|file| file.is_wrong == wrong));
             // The examples are short UTF-8 texts without links, so they can't show these mistakes.
-            let unshown = matches!(code, Code::NotText | Code::TooLarge | Code::LinkOutside);
-            assert_eq!(shown, [!unshown, !unshown], "{code}");
+            let cannot_be_shown = matches!(code, Code::NotUtf8 | Code::FileTooLarge | Code::LinkOutsideProject);
+            assert_eq!(has_examples, [!cannot_be_shown, !cannot_be_shown], "{code}");
         }
     }
 
     #[test]
     fn each_entry_has_a_code() {
-        let known = |line: &str| Code::ALL.iter().any(|code| line == format!("# {code}"));
+        let is_heading_of_code = |line: &str| Code::ALL.iter().any(|code| line == format!("# {code}"));
         let lines = GROUPS.iter().flat_map(|group| group.lines()).filter(|line| line.starts_with("# ORCH"));
         for line in lines {
-            assert!(known(line), "{line} is the entry of no code");
+            assert!(is_heading_of_code(line), "{line} belongs to no code");
         }
-        assert_eq!(explain_all().matches("\n### ORCH").count(), Code::ALL.len());
+        assert_eq!(render_all_explanations().matches("\n### ORCH").count(), Code::ALL.len());
     }
 }

@@ -1,22 +1,22 @@
 //! Renders findings as workflow commands of GitHub Actions, which appear as annotations on the changed lines.
 
-use crate::model::visible::visible;
+use crate::model::visible::escape_unsafe;
 
 use super::{Diagnostic, Severity};
 
-/// Renders each finding as one command on its own line; empty without findings.
-pub fn github(list: &[Diagnostic]) -> String {
-    list.iter().map(command).collect()
+/// Renders each finding as one command on its own line. Without findings, the result is empty.
+pub fn render_github(findings: &[Diagnostic]) -> String {
+    findings.iter().map(workflow_command).collect()
 }
 
-fn command(d: &Diagnostic) -> String {
+fn workflow_command(d: &Diagnostic) -> String {
     let name = match d.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
     let mut properties = Vec::new();
     if let Some(file) = &d.file {
-        properties.push(format!("file={}", property(&file.path)));
+        properties.push(format!("file={}", escape_property(&file.path)));
         if let Some(span) = &d.span {
             let (line, column) = file.line_column(span.start);
             let (end_line, end_column) = file.line_column(span.end.max(span.start));
@@ -27,17 +27,17 @@ fn command(d: &Diagnostic) -> String {
             }
         }
     }
-    properties.push(format!("title={}", property(d.code.as_str())));
+    properties.push(format!("title={}", escape_property(d.code.as_str())));
     let text: Vec<&str> = std::iter::once(&d.message).chain(&d.help).map(String::as_str).collect();
-    format!("::{name} {}::{}\n", properties.join(","), data(&text.join("\n")))
+    format!("::{name} {}::{}\n", properties.join(","), escape_data(&text.join("\n")))
 }
 
-fn data(text: &str) -> String {
-    visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+fn escape_data(text: &str) -> String {
+    escape_unsafe(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+fn escape_property(text: &str) -> String {
+    escape_data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 #[cfg(test)]
@@ -46,20 +46,21 @@ mod tests {
     use crate::diagnostic::{Code, SourceFile};
 
     #[test]
-    fn a_command_is_one_line_whatever_the_texts_hold() {
+    fn a_command_is_one_line_for_any_text() {
         let file = SourceFile::new("a,b:c.yaml", "x: 100%\ny");
-        let d = Diagnostic::error(Code::UnknownArtifact, "`100%` is\nwrong: no").at(&file, 3..7).help("mend it");
+        let d =
+            Diagnostic::error(Code::UnknownArtifact, "`100%` is\nwrong: no").with_span(&file, 3..7).with_help("fix it");
         assert_eq!(
-            github(&[d]),
+            render_github(&[d]),
             "::error file=a%2Cb%3Ac.yaml,line=1,col=4,endLine=1,endColumn=8,title=ORCH0305::`100%25` is%0Awrong: \
-             no%0Amend it\n"
+             no%0Afix it\n"
         );
     }
 
     #[test]
-    fn a_finding_without_a_place_has_only_a_title() {
+    fn a_finding_without_a_location_has_only_a_title() {
         let d = Diagnostic::warning(Code::UnusedInput, "unused");
-        assert_eq!(github(&[d]), "::warning title=ORCH0310::unused\n");
-        assert_eq!(github(&[]), "");
+        assert_eq!(render_github(&[d]), "::warning title=ORCH0310::unused\n");
+        assert_eq!(render_github(&[]), "");
     }
 }

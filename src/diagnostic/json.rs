@@ -1,4 +1,4 @@
-//! Renders findings as JSON: a single one, or all of them with their counts.
+//! Renders findings as JSON: one finding, or all findings with their counts.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Diagnostic, SourceFile};
 
-/// One finding as JSON. A place is `{path, start, end, line, column}`; `start` and `end` are byte offsets.
+/// Renders one finding as JSON. A location is `{path, start, end, line, column}`; `start` and `end` are byte offsets.
 pub fn to_json(d: &Diagnostic) -> Value {
     let mut out = json!({
         "code": d.code.as_str(),
@@ -14,42 +14,45 @@ pub fn to_json(d: &Diagnostic) -> Value {
         "severity": d.severity.as_str(),
         "message": d.message,
     });
-    let mut put = |key: &str, value: Value| {
+    let mut insert = |key: &str, value: Value| {
         if let Some(map) = out.as_object_mut() {
             map.insert(key.to_owned(), value);
         }
     };
     if let Some(file) = &d.file {
-        put("location", place(file, d.span.as_ref()));
+        insert("location", location_json(file, d.span.as_ref()));
     }
     if let Some(label) = &d.label {
-        put("label", json!(label));
+        insert("label", json!(label));
     }
-    if !d.labels.is_empty() {
-        let related = d.labels.iter().map(|l| json!({"text": l.text, "location": place(&l.file, Some(&l.span))}));
-        put("related", related.collect());
+    if !d.related.is_empty() {
+        let related = d
+            .related
+            .iter()
+            .map(|label| json!({"text": label.text, "location": location_json(&label.file, Some(&label.span))}));
+        insert("related", related.collect());
     }
     if !d.help.is_empty() {
-        put("help", json!(d.help));
+        insert("help", json!(d.help));
     }
     if let Some(fix) = &d.fix {
-        put("fix", json!({"start": fix.span.start, "end": fix.span.end, "replacement": fix.replacement}));
+        insert("fix", json!({"start": fix.span.start, "end": fix.span.end, "replacement": fix.replacement}));
     }
     out
 }
 
-/// A whole check as JSON: the files that were checked, the counts, and all findings.
-pub fn json_report(checked: &[String], list: &[Diagnostic]) -> Value {
-    let errors = list.iter().filter(|d| d.is_error()).count();
+/// Renders a complete check as JSON: the checked files, the counts, and all findings.
+pub fn json_report(checked: &[String], findings: &[Diagnostic]) -> Value {
+    let errors = findings.iter().filter(|d| d.is_error()).count();
     json!({
         "checked": checked,
         "errors": errors,
-        "warnings": list.len() - errors,
-        "findings": list.iter().map(to_json).collect::<Vec<_>>(),
+        "warnings": findings.len() - errors,
+        "findings": findings.iter().map(to_json).collect::<Vec<_>>(),
     })
 }
 
-fn place(file: &SourceFile, span: Option<&Range<usize>>) -> Value {
+fn location_json(file: &SourceFile, span: Option<&Range<usize>>) -> Value {
     match span {
         None => json!({"path": file.path}),
         Some(span) => {

@@ -4,56 +4,56 @@ use std::collections::BTreeMap;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use crate::model::visible::{one_line, visible};
+use crate::model::visible::{escape_line_breaks, escape_unsafe};
 
-use super::render::to_line;
+use super::render::render_line;
 use super::{Diagnostic, RenderStyle, render};
 
-/// The report of a check: a failed case for each error, a passed case with its text for each warning, and one passed
-/// case for each checked file without a finding.
+/// Renders the report of a check: a failed case for each error, a passed case with its text for each warning, and one
+/// passed case for each checked file without a finding.
 ///
 /// # Errors
-/// When the texts can't be written as XML. Characters that XML forbids are escaped first.
-pub fn junit(checked: &[String], list: &[Diagnostic]) -> Result<String, SerializeError> {
+/// The texts can't be written as XML. This function first escapes the characters that XML forbids.
+pub fn render_junit(checked: &[String], findings: &[Diagnostic]) -> Result<String, SerializeError> {
     let mut files: BTreeMap<&str, Vec<&Diagnostic>> = checked.iter().map(|path| (path.as_str(), Vec::new())).collect();
-    let shown = |path: &str| visible(&one_line(path)).into_owned();
-    for d in list {
+    let sanitize = |path: &str| escape_unsafe(&escape_line_breaks(path)).into_owned();
+    for d in findings {
         let path = d.file.as_ref().map_or("project", |file| file.path.as_str());
         files.entry(path).or_default().push(d);
     }
     let mut report = Report::new("orch");
-    for (path, found) in files {
-        let path = shown(path);
+    for (path, findings) in files {
+        let path = sanitize(path);
         let path = path.as_str();
         let mut suite = TestSuite::new(path);
-        if found.is_empty() {
-            suite.add_test_case(case(path, "no findings".to_owned(), TestCaseStatus::success()));
+        if findings.is_empty() {
+            suite.add_test_case(test_case(path, "no findings".to_owned(), TestCaseStatus::success()));
         }
-        for d in found {
-            suite.add_test_case(finding(path, d));
+        for d in findings {
+            suite.add_test_case(finding_case(path, d));
         }
         report.add_test_suite(suite);
     }
     report.to_string()
 }
 
-fn finding(path: &str, d: &Diagnostic) -> TestCase {
-    let place = d.line_column().map_or_else(String::new, |(line, column)| format!(" at {line}:{column}"));
-    let name = format!("{}{place}", d.code);
+fn finding_case(path: &str, d: &Diagnostic) -> TestCase {
+    let position = d.line_column().map_or_else(String::new, |(line, column)| format!(" at {line}:{column}"));
+    let name = format!("{}{position}", d.code);
     if !d.is_error() {
-        let mut passed = case(path, name, TestCaseStatus::success());
-        passed.set_system_out(to_line(d));
+        let mut passed = test_case(path, name, TestCaseStatus::success());
+        passed.set_system_out(render_line(d));
         return passed;
     }
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
     status
-        .set_message(visible(&one_line(&d.message)))
+        .set_message(escape_unsafe(&escape_line_breaks(&d.message)))
         .set_type(d.code.as_str())
         .set_description(render(d, RenderStyle::default()));
-    case(path, name, status)
+    test_case(path, name, status)
 }
 
-fn case(path: &str, name: String, status: TestCaseStatus) -> TestCase {
+fn test_case(path: &str, name: String, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(name, status);
     case.set_classname(path);
     case.extra.insert("file".into(), path.into());
@@ -69,10 +69,10 @@ mod tests {
     fn errors_fail_and_warnings_and_clean_files_pass() {
         let file = SourceFile::new("a.yaml", "x: <y>\u{1}");
         let list = [
-            Diagnostic::error(Code::UnknownArtifact, "no step produces `<y>\u{1}`").at(&file, 3..6),
-            Diagnostic::warning(Code::UnusedInput, "unused").at(&file, 0..1),
+            Diagnostic::error(Code::UnknownArtifact, "no step produces `<y>\u{1}`").with_span(&file, 3..6),
+            Diagnostic::warning(Code::UnusedInput, "unused").with_span(&file, 0..1),
         ];
-        let text = junit(&["a.yaml".to_owned(), "b.yaml".to_owned()], &list).unwrap();
+        let text = render_junit(&["a.yaml".to_owned(), "b.yaml".to_owned()], &list).unwrap();
         assert!(text.contains("name=\"orch\" tests=\"3\"") && text.contains("failures=\"1\" errors=\"0\""), "{text}");
         assert!(text.contains("name=\"ORCH0305 at 1:4\"") && text.contains(r"`&lt;y&gt;\u{1}`"), "{text}");
         assert!(text.contains("name=\"b.yaml\"") && text.contains("no findings"), "{text}");

@@ -1,8 +1,8 @@
 //! Findings about a user's files, and all ways to render them.
 //!
 //! Contains [`Diagnostic`], the table of codes, and the renderings: with source and caret for people, on one line, and
-//! in the formats of other programs. Codes are stable, and no span can make a rendering panic. This module does not
-//! know where files come from or who prints the result.
+//! in the formats of other programs. Codes are stable, and no span makes a rendering panic. This module does not know
+//! where files come from, and it prints nothing.
 
 mod code;
 pub mod equivalents;
@@ -19,41 +19,43 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use code::Code;
-pub use explain::{ExampleFile, Explanation, example_base, explain, explain_all, explanation};
-pub use github::github;
+pub use explain::{
+    ExampleFile, Explanation, example_project, explanation, render_all_explanations, render_explanation,
+};
+pub use github::render_github;
 pub use json::{json_report, to_json};
-pub use junit::junit;
-pub use render::{RenderStyle, render, render_all, summary, to_line};
-pub use sarif::sarif;
+pub use junit::render_junit;
+pub use render::{RenderStyle, render, render_all, render_counts, render_line};
+pub use sarif::render_sarif;
 pub use suggest::did_you_mean;
 
-/// A file that was read: its path in messages, and its text.
+/// A source file: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// The path as shown to people, with `/` on every system.
+    /// The path that messages show, with `/` on every system.
     pub path: String,
-    /// The text; empty when the file could not be read.
+    /// The text; empty if orch could not read the file.
     pub text: String,
 }
 
 impl SourceFile {
-    /// Creates a file from the path to show and its text.
+    /// Creates a file from the path that messages show and its text.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { path: path.into(), text: text.into() })
     }
 
-    /// Line and column of a byte offset, both from 1, the column in characters.
+    /// Returns the line and the column of a byte offset. Both begin at 1; columns count characters.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
-        let end = floor_boundary(&self.text, offset);
+        let end = floor_char_boundary(&self.text, offset);
         let before = self.text.get(..end).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count();
         (before.matches('\n').count() + 1, column + 1)
     }
 }
 
-/// The largest character boundary of `text` that is not after `offset`.
-fn floor_boundary(text: &str, offset: usize) -> usize {
+/// Returns the largest character boundary of `text` that is not after `offset`.
+fn floor_char_boundary(text: &str, offset: usize) -> usize {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -71,7 +73,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word that orch prints, also in JSON.
+    /// Returns the word that orch prints, also in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -80,14 +82,14 @@ impl Severity {
     }
 }
 
-/// A second place that explains the finding.
+/// A second location that explains the finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// The file of the place.
+    /// The file that contains the location.
     pub file: Arc<SourceFile>,
-    /// The bytes of the place.
+    /// The bytes of the location.
     pub span: Range<usize>,
-    /// A few words about the place, such as "first written here".
+    /// A short description of the location, such as "first written here".
     pub text: String,
 }
 
@@ -107,41 +109,41 @@ pub struct Diagnostic {
     pub code: Code,
     /// How serious it is.
     pub severity: Severity,
-    /// One sentence, lower case, literals in backticks, without a full stop.
+    /// One sentence in lower case without a full stop; literals are in backticks.
     pub message: String,
     /// The file with the mistake, if there is one.
     pub file: Option<Arc<SourceFile>>,
     /// The bytes of the mistake; `None` if it concerns the whole file.
     pub span: Option<Range<usize>>,
-    /// A few words to show beside the caret.
+    /// A short text to show beside the caret.
     pub label: Option<String>,
-    /// Other places that explain the mistake.
-    pub labels: Vec<Label>,
-    /// What the user can do about it; each item is one sentence.
+    /// Other locations that explain the mistake.
+    pub related: Vec<Label>,
+    /// Advice on how to fix the mistake; each item is one sentence.
     pub help: Vec<String>,
     /// An edit that fixes it.
     pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
-    /// Creates an error without a place.
+    /// Creates an error without a location.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Error, message.into())
     }
 
-    /// Creates a warning without a place.
+    /// Creates a warning without a location.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Warning, message.into())
     }
 
     fn new(code: Code, severity: Severity, message: String) -> Self {
         let (file, span, label, labels, help, fix) = (None, None, None, Vec::new(), Vec::new(), None);
-        Self { code, severity, message, file, span, label, labels, help, fix }
+        Self { code, severity, message, file, span, label, related: labels, help, fix }
     }
 
-    /// Sets the place in a file.
+    /// Sets the location in a file.
     #[must_use]
-    pub fn at(mut self, file: &Arc<SourceFile>, span: Range<usize>) -> Self {
+    pub fn with_span(mut self, file: &Arc<SourceFile>, span: Range<usize>) -> Self {
         self.file = Some(Arc::clone(file));
         self.span = Some(span);
         self
@@ -149,114 +151,114 @@ impl Diagnostic {
 
     /// Sets the file, for a finding about the whole file.
     #[must_use]
-    pub fn in_file(mut self, file: &Arc<SourceFile>) -> Self {
+    pub fn with_file(mut self, file: &Arc<SourceFile>) -> Self {
         self.file = Some(Arc::clone(file));
         self
     }
 
-    /// Sets the words beside the caret.
+    /// Sets the text beside the caret.
     #[must_use]
-    pub fn label(mut self, text: impl Into<String>) -> Self {
+    pub fn with_label(mut self, text: impl Into<String>) -> Self {
         self.label = Some(text.into());
         self
     }
 
-    /// Adds a second place.
+    /// Adds a second location.
     #[must_use]
-    pub fn also(mut self, file: &Arc<SourceFile>, span: Range<usize>, text: impl Into<String>) -> Self {
-        self.labels.push(Label { file: Arc::clone(file), span, text: text.into() });
+    pub fn with_secondary_label(mut self, file: &Arc<SourceFile>, span: Range<usize>, text: impl Into<String>) -> Self {
+        self.related.push(Label { file: Arc::clone(file), span, text: text.into() });
         self
     }
 
     /// Adds advice.
     #[must_use]
-    pub fn help(mut self, text: impl Into<String>) -> Self {
+    pub fn with_help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
         self
     }
 
-    /// Adds the advice to write the known name that is most similar to `got`, if one is similar enough. Adds the fix
-    /// too if no other name is similar.
+    /// Adds the advice to write the candidate that is most similar to `unknown_name`, if one is similar enough. Also
+    /// adds the fix if no other candidate is similar.
     #[must_use]
-    pub fn suggest<'a>(mut self, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some((name, only)) = suggest::near(got, known) {
+    pub fn with_suggestion<'a>(mut self, unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        if let Some((name, is_unique)) = suggest::closest_candidate(unknown_name, candidates) {
             self.help.push(format!("did you mean `{name}`?"));
-            self.fix = self.span.clone().filter(|_| only).and_then(|span| self.fix_within(&span, got, name));
+            self.fix = self.span.clone().filter(|_| is_unique).and_then(|span| self.fix_in(&span, unknown_name, name));
         }
         self
     }
 
-    /// Sets the fix that replaces `got` by `name`, if there is such a name.
+    /// Sets the fix that replaces `old` by `new`, unless `new` is `None`.
     #[must_use]
-    pub fn replaced(mut self, got: &str, name: Option<&str>) -> Self {
-        if let (Some(span), Some(name)) = (self.span.clone(), name) {
-            self.fix = self.fix_within(&span, got, name);
+    pub fn with_replacement(mut self, old: &str, new: Option<&str>) -> Self {
+        if let (Some(span), Some(new)) = (self.span.clone(), new) {
+            self.fix = self.fix_in(&span, old, new);
         }
         self
     }
 
-    /// Replaces `got` inside `span` if the text contains it there exactly once.
-    fn fix_within(&self, span: &Range<usize>, got: &str, name: &str) -> Option<Fix> {
+    /// Returns the fix that replaces `old` by `new` inside `span`, if `old` occurs there exactly once.
+    fn fix_in(&self, span: &Range<usize>, old: &str, new: &str) -> Option<Fix> {
         let text = self.file.as_ref()?.text.get(span.clone())?;
-        let at = text.find(got)?;
-        (text.matches(got).count() == 1).then(|| {
-            let start = span.start + at;
-            Fix { span: start..start + got.len(), replacement: name.to_owned() }
+        let offset = text.find(old)?;
+        (text.matches(old).count() == 1).then(|| {
+            let start = span.start + offset;
+            Fix { span: start..start + old.len(), replacement: new.to_owned() }
         })
     }
 
-    /// Whether the finding prevents the pipeline from running.
+    /// Returns whether the finding prevents the pipeline from running.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// Line and column of the place, both from 1.
+    /// Returns the line and the column of the location; both begin at 1.
     pub fn line_column(&self) -> Option<(usize, usize)> {
         let (file, span) = (self.file.as_ref()?, self.span.as_ref()?);
         Some(file.line_column(span.start))
     }
 
-    /// The order in reports: by file, then by place, then by code, then by message.
-    pub fn order(&self, other: &Self) -> Ordering {
-        let key = |d: &Self| {
-            let place = d.span.as_ref().map_or(0, |span| span.start);
-            (d.file.as_ref().map(|file| file.path.clone()), place, d.code.as_str())
+    /// Compares findings for reports: by file, then by offset, then by code, then by message.
+    pub fn report_order(&self, other: &Self) -> Ordering {
+        let sort_key = |d: &Self| {
+            let offset = d.span.as_ref().map_or(0, |span| span.start);
+            (d.file.as_ref().map(|file| file.path.clone()), offset, d.code.as_str())
         };
-        key(self).cmp(&key(other)).then_with(|| self.message.cmp(&other.message))
+        sort_key(self).cmp(&sort_key(other)).then_with(|| self.message.cmp(&other.message))
     }
 }
 
-/// Whether orch may apply a finding's fix without asking. Not for a missing schema: the name may be right as the name
-/// of the artifact, and orch must not rename the user's artifact.
-pub fn is_certain(finding: &Diagnostic) -> bool {
+/// Returns whether orch may apply a finding's fix without confirmation. It may not for a missing schema: the name may
+/// be the intended name of the artifact, and orch must not rename the user's artifact.
+pub fn is_fix_safe(finding: &Diagnostic) -> bool {
     finding.code != Code::SchemaNotFound
 }
 
-/// The certain fixes of one file with their findings, in order. Fixes that overlap or touch an earlier one are left
-/// out, so that all the returned ones can be applied.
-pub fn apart<'a>(found: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
+/// Returns the safe fixes of one file with their findings, in order of position. Skips a fix that overlaps or touches
+/// an earlier one, so that all returned fixes can be applied together.
+pub fn non_overlapping_fixes<'a>(findings: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
     let mut edits: Vec<(&Diagnostic, &Fix)> = Vec::new();
-    for d in found {
-        if let Some(fix) = d.fix.as_ref().filter(|_| is_certain(d)) {
+    for d in findings {
+        if let Some(fix) = d.fix.as_ref().filter(|_| is_fix_safe(d)) {
             edits.push((d, fix));
         }
     }
     edits.sort_by_key(|(_, fix)| (fix.span.start, fix.span.end));
-    let mut end = None;
+    let mut previous_end = None;
     edits.retain(|(_, fix)| {
-        let apart = end.is_none_or(|end| fix.span.start > end);
-        if apart {
-            end = Some(fix.span.end);
+        let is_separate = previous_end.is_none_or(|end| fix.span.start > end);
+        if is_separate {
+            previous_end = Some(fix.span.end);
         }
-        apart
+        is_separate
     });
     edits
 }
 
-/// Sorts by file and place, and removes duplicates.
-pub fn sort(list: &mut Vec<Diagnostic>) {
-    list.sort_by(Diagnostic::order);
-    list.dedup();
+/// Sorts findings by file and offset, and removes duplicates.
+pub fn sort_and_dedup(findings: &mut Vec<Diagnostic>) {
+    findings.sort_by(Diagnostic::report_order);
+    findings.dedup();
 }
 
 #[cfg(test)]
@@ -274,13 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn a_suggestion_carries_its_edit() {
+    fn a_suggestion_contains_its_edit() {
         let file = SourceFile::new("a", "agent: codr");
-        let d =
-            Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`").at(&file, 7..11).suggest("codr", ["coder"]);
+        let d = Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
+            .with_span(&file, 7..11)
+            .with_suggestion("codr", ["coder"]);
         assert_eq!(d.help, ["did you mean `coder`?"]);
         assert_eq!(d.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
-        let d = Diagnostic::error(Code::UnknownAgent, "x").at(&file, 7..11).suggest("codr", ["coder", "code"]);
-        assert_eq!((d.help.len(), d.fix), (1, None), "what may mean two names is for a person to mend");
+        let d = Diagnostic::error(Code::UnknownAgent, "x")
+            .with_span(&file, 7..11)
+            .with_suggestion("codr", ["coder", "code"]);
+        assert_eq!((d.help.len(), d.fix), (1, None), "two similar names leave the choice to the user");
     }
 }

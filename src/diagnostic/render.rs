@@ -1,4 +1,4 @@
-//! Renders a finding for people: with its source, and on one line.
+//! Renders a finding for people: with its source code, or on one line.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use annotate_snippets::{
 
 use crate::model::visible;
 
-use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
+use super::{Diagnostic, Label, Severity, SourceFile, floor_char_boundary};
 
-/// How a rendering for people looks.
+/// The style of a rendering for people.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
     /// Whether to use ANSI colours.
@@ -32,38 +32,42 @@ impl Default for RenderStyle {
 
 /// Renders one finding with its source, a caret and its advice. Ends with a line break.
 pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
-    let mut group = level(d.severity).primary_title(clean_line(&d.message)).id(d.code.as_str()).elements(snippets(d));
+    let title = level(d.severity).primary_title(sanitize_line(&d.message));
+    let mut group = title.id(d.code.as_str()).elements(snippets(d));
     for help in &d.help {
-        group = group.element(Level::HELP.message(clean_line(help)));
+        group = group.element(Level::HELP.message(sanitize_line(help)));
     }
     let mut groups = vec![group];
     groups.extend(fix_group(d));
     let decor = if style.unicode { DecorStyle::Unicode } else { DecorStyle::Ascii };
     let renderer = if style.colour { Renderer::styled() } else { Renderer::plain() };
     let text = renderer.decor_style(decor).term_width(style.width).render(&groups);
-    format!("{}\n", visible::visible_except(&text, |rest| if style.colour { colour_length(rest) } else { 0 }))
+    format!(
+        "{}\n",
+        visible::escape_unsafe_except(&text, |remaining| if style.colour { colour_code_length(remaining) } else { 0 })
+    )
 }
 
 /// Renders all findings, separated by empty lines.
-pub fn render_all(list: &[Diagnostic], style: RenderStyle) -> String {
-    let parts: Vec<_> = list.iter().map(|d| render(d, style)).collect();
-    parts.join("\n")
+pub fn render_all(findings: &[Diagnostic], style: RenderStyle) -> String {
+    let rendered: Vec<_> = findings.iter().map(|d| render(d, style)).collect();
+    rendered.join("\n")
 }
 
-/// The number of errors and warnings, such as `2 errors, 1 warning`; empty without findings.
-pub fn summary(list: &[Diagnostic]) -> String {
-    let errors = list.iter().filter(|d| d.is_error()).count();
-    let plural = |count: usize, word: &str| match count {
+/// Renders the number of errors and warnings, such as `2 errors, 1 warning`. Without findings, the result is empty.
+pub fn render_counts(findings: &[Diagnostic]) -> String {
+    let errors = findings.iter().filter(|d| d.is_error()).count();
+    let pluralize = |count: usize, noun: &str| match count {
         0 => None,
-        1 => Some(format!("1 {word}")),
-        _ => Some(format!("{count} {word}s")),
+        1 => Some(format!("1 {noun}")),
+        _ => Some(format!("{count} {noun}s")),
     };
-    let parts = [plural(errors, "error"), plural(list.len() - errors, "warning")];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let counts = [pluralize(errors, "error"), pluralize(findings.len() - errors, "warning")];
+    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Renders one finding on one line: `path:line:column: error[CODE]: message (advice)`.
-pub fn to_line(d: &Diagnostic) -> String {
+pub fn render_line(d: &Diagnostic) -> String {
     let mut line = String::new();
     if let Some(file) = &d.file {
         line.push_str(&file.path);
@@ -77,7 +81,7 @@ pub fn to_line(d: &Diagnostic) -> String {
     if let Some(help) = d.help.first() {
         let _ = write!(line, " ({help})");
     }
-    clean_line(&line)
+    sanitize_line(&line)
 }
 
 fn level(severity: Severity) -> Level<'static> {
@@ -87,17 +91,17 @@ fn level(severity: Severity) -> Level<'static> {
     }
 }
 
-/// The source snippets: first the file with the mistake, then the other files in order.
+/// Returns the source snippets: first the file with the mistake, then the other files in order.
 fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
     let Some(file) = &d.file else { return Vec::new() };
     let Some(span) = &d.span else {
-        return vec![Origin::path(clean_line(&file.path)).into()];
+        return vec![Origin::path(sanitize_line(&file.path)).into()];
     };
     let primary = annotation(AnnotationKind::Primary, file, span, d.label.as_deref());
-    let (same, other): (Vec<_>, Vec<_>) = d.labels.iter().partition(|label| label.file == *file);
+    let (same, other): (Vec<_>, Vec<_>) = d.related.iter().partition(|label| label.file == *file);
     let context = |label: &&Label| {
-        let (text, span) = (label.text.clone(), drawn(&label.file, &label.span));
-        AnnotationKind::Context.span(span).label(clean_line(&text))
+        let (text, span) = (label.text.clone(), caret_range(&label.file, &label.span));
+        AnnotationKind::Context.span(span).label(sanitize_line(&text))
     };
     let mut out = vec![snippet(file).annotation(primary).annotations(same.iter().map(context)).into()];
     out.extend(other.iter().map(|label| snippet(&label.file).annotation(context(label)).into()));
@@ -105,18 +109,18 @@ fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
 }
 
 fn snippet(file: &SourceFile) -> Snippet<'_, Annotation<'_>> {
-    Snippet::source(file.text.as_str()).path(clean_line(&file.path)).fold(true)
+    Snippet::source(file.text.as_str()).path(sanitize_line(&file.path)).fold(true)
 }
 
 fn annotation<'a>(kind: AnnotationKind, file: &SourceFile, span: &Range<usize>, label: Option<&str>) -> Annotation<'a> {
-    kind.span(drawn(file, span)).label(label.map(clean_line))
+    kind.span(caret_range(file, span)).label(label.map(sanitize_line))
 }
 
-/// The part of a span to draw: on character boundaries and on the first line only, because a caret under a whole block
-/// is not helpful.
-fn drawn(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
-    let start = floor_boundary(&file.text, span.start);
-    let end = floor_boundary(&file.text, span.end.max(start));
+/// Returns the part of a span to underline: on character boundaries and on the first line only, because a caret under a
+/// whole block is not helpful.
+fn caret_range(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
+    let start = floor_char_boundary(&file.text, span.start);
+    let end = floor_char_boundary(&file.text, span.end.max(start));
     let text = file.text.get(start..end).unwrap_or_default();
     let line = text.split('\n').next().unwrap_or_default().trim_end();
     start..start + line.len()
@@ -124,34 +128,34 @@ fn drawn(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
 
 fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
     let (fix, file) = (d.fix.as_ref()?, d.file.as_ref()?);
-    // The advice names a replaced word already; only an addition needs a diff.
+    // The help already names the replacement of a word; only an insertion needs a diff.
     if !fix.span.is_empty() {
         return None;
     }
-    let at = floor_boundary(&file.text, fix.span.start);
+    let start = floor_char_boundary(&file.text, fix.span.start);
     let patch = Snippet::source(file.text.as_str())
-        .path(clean_line(&file.path))
+        .path(sanitize_line(&file.path))
         .fold(true)
-        .patch(Patch::new(at..at, fix.replacement.as_str()));
+        .patch(Patch::new(start..start, fix.replacement.as_str()));
     Some(Level::HELP.secondary_title("write").element(patch))
 }
 
-/// The text on one line: a line break in a name must not begin a new line of the message.
-fn clean_line(text: &str) -> String {
-    clean(&visible::one_line(text))
+/// Puts the text on one line: a line break in a name must not begin a new line of the message.
+fn sanitize_line(text: &str) -> String {
+    sanitize(&visible::escape_line_breaks(text))
 }
 
-/// The text without control characters, which could disturb the terminal.
-fn clean(text: &str) -> String {
-    normalize_untrusted_str(&visible::visible(text))
+/// Replaces control characters, which could disturb the terminal.
+fn sanitize(text: &str) -> String {
+    normalize_untrusted_str(&visible::escape_unsafe(text))
 }
 
-/// The length of a colour code at the start of the text, or 0. Only the renderer's own codes can occur, because it
-/// escapes the escape characters in the source lines that it shows.
-fn colour_length(text: &str) -> usize {
-    let Some(inside) = text.strip_prefix("\u{1b}[") else { return 0 };
-    let digits = inside.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
-    if inside.as_bytes().get(digits) == Some(&b'm') { digits + 3 } else { 0 }
+/// Returns the length of a colour code at the start of the text, or 0. Only the renderer's own codes can occur, because
+/// it escapes the escape characters in the source lines that it shows.
+fn colour_code_length(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
+    let length = parameters.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+    if parameters.as_bytes().get(length) == Some(&b'm') { length + 3 } else { 0 }
 }
 
 #[cfg(test)]
@@ -163,7 +167,9 @@ mod tests {
 
     fn example() -> Diagnostic {
         let file = SourceFile::new("p.yaml", "steps:\n  - id: a\n    agent: codr\n");
-        Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`").at(&file, 28..32).suggest("codr", ["coder"])
+        Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
+            .with_span(&file, 28..32)
+            .with_suggestion("codr", ["coder"])
     }
 
     #[test]
@@ -177,25 +183,29 @@ mod tests {
     }
 
     #[test]
-    fn a_line_and_json_say_the_same() {
-        assert_eq!(to_line(&example()), "p.yaml:3:12: error[ORCH0304]: unknown agent `codr` (did you mean `coder`?)");
+    fn a_line_and_json_contain_the_same_facts() {
+        assert_eq!(
+            render_line(&example()),
+            "p.yaml:3:12: error[ORCH0304]: unknown agent `codr` (did you mean `coder`?)"
+        );
         let data = to_json(&example());
         assert_eq!(data["location"]["line"], json!(3));
         assert_eq!(data["fix"]["replacement"], "coder");
     }
 
     #[test]
-    fn no_span_can_make_a_rendering_panic() {
+    fn no_span_makes_a_rendering_panic() {
         let file = SourceFile::new("é", "é\r\nü\u{1b}[0m\t\n");
         for start in 0..14 {
             for end in 0..14 {
                 #[allow(clippy::reversed_empty_ranges)]
-                let d =
-                    Diagnostic::error(Code::WrongType, "x\u{1b}").at(&file, start..end).also(&file, end..start, "y");
+                let d = Diagnostic::error(Code::WrongType, "x\u{1b}")
+                    .with_span(&file, start..end)
+                    .with_secondary_label(&file, end..start, "y");
                 for unicode in [false, true] {
                     render(&d, RenderStyle { unicode, colour: unicode, width: 10 });
                 }
-                to_line(&d);
+                render_line(&d);
                 to_json(&d);
             }
         }

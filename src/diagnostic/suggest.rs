@@ -1,45 +1,48 @@
 //! "Did you mean": finds the known name that is most similar to an unknown one.
 
-/// The name in `known` that the user most likely meant by `got`, if one is similar enough.
+/// Returns the candidate that the user most likely meant by `unknown_name`, if one is similar enough.
 ///
-/// A name is similar enough if its edit distance to `got` is at most a third of the letters of `got`; a distance of 1
-/// is always accepted. Case, `-` instead of `_`, and a plural `s` do not count. Of equally similar names, the first
-/// wins.
-pub fn did_you_mean<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    near(got, known).map(|(name, _)| name)
+/// A candidate is similar enough if its edit distance to `unknown_name` is at most a third of the letters of
+/// `unknown_name`; a distance of 1 is always accepted. Case, `-` instead of `_`, and a plural `s` do not count. Of
+/// equally similar candidates, the first one is returned.
+pub fn did_you_mean<'a>(unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    closest_candidate(unknown_name, candidates).map(|(name, _)| name)
 }
 
-/// The same, and whether no other name is similar enough.
-pub(super) fn near<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, bool)> {
-    let wanted = fold(got);
-    let limit = (wanted.chars().count() / 3).max(1);
+/// Like [`did_you_mean`]; also returns whether no other candidate is similar enough.
+pub(super) fn closest_candidate<'a>(
+    unknown_name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<(&'a str, bool)> {
+    let normalized = normalize(unknown_name);
+    let max_distance = (normalized.chars().count() / 3).max(1);
     let mut best: Option<(usize, &'a str)> = None;
-    let mut only = true;
-    for name in known {
-        if name == got {
+    let mut is_unique = true;
+    for name in candidates {
+        if name == unknown_name {
             continue;
         }
-        let distance = distance(&wanted, &fold(name));
-        if distance > limit {
+        let distance = edit_distance(&normalized, &normalize(name));
+        if distance > max_distance {
             continue;
         }
-        only &= best.is_none_or(|(_, first)| first == name);
-        if best.is_none_or(|(least, _)| distance < least) {
+        is_unique &= best.is_none_or(|(_, first)| first == name);
+        if best.is_none_or(|(shortest, _)| distance < shortest) {
             best = Some((distance, name));
         }
     }
-    best.map(|(_, name)| (name, only))
+    best.map(|(_, name)| (name, is_unique))
 }
 
-fn distance(a: &str, b: &str) -> usize {
-    // Long strings are not typos of each other, and the comparison takes quadratic time.
+fn edit_distance(a: &str, b: &str) -> usize {
+    // Long strings are not typos of each other, and comparing them takes quadratic time.
     if a.len() > 200 || b.len() > 200 {
         return usize::MAX;
     }
     strsim::osa_distance(a, b)
 }
 
-fn fold(name: &str) -> String {
+fn normalize(name: &str) -> String {
     let lower = name.to_lowercase().replace(['-', ' '], "_");
     match lower.strip_suffix('s') {
         Some(stem) if stem.len() > 2 => stem.to_owned(),
@@ -49,12 +52,12 @@ fn fold(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{did_you_mean, near};
+    use super::{closest_candidate, did_you_mean};
 
     #[test]
     fn close_names_are_suggested_and_far_ones_are_not() {
         let known = ["timeout", "inputs", "on_error", "id"];
-        for (got, want) in [
+        for (unknown_name, expected) in [
             ("timout", Some("timeout")),
             ("input", Some("inputs")),
             ("onError", Some("on_error")),
@@ -62,15 +65,15 @@ mod tests {
             ("name", None),
             ("", None),
         ] {
-            assert_eq!(did_you_mean(got, known), want, "{got}");
+            assert_eq!(did_you_mean(unknown_name, known), expected, "{unknown_name}");
         }
     }
 
     #[test]
-    fn a_name_with_a_rival_is_not_the_only_one() {
-        assert_eq!(near("codr", ["coder", "planner"]), Some(("coder", true)));
-        assert_eq!(near("codr", ["coder", "coder"]), Some(("coder", true)));
-        assert_eq!(near("codr", ["coder", "code"]), Some(("coder", false)));
-        assert_eq!(near("codr", ["planner"]), None);
+    fn a_name_with_a_similar_rival_is_not_unique() {
+        assert_eq!(closest_candidate("codr", ["coder", "planner"]), Some(("coder", true)));
+        assert_eq!(closest_candidate("codr", ["coder", "coder"]), Some(("coder", true)));
+        assert_eq!(closest_candidate("codr", ["coder", "code"]), Some(("coder", false)));
+        assert_eq!(closest_candidate("codr", ["planner"]), None);
     }
 }

@@ -5,141 +5,157 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::durable::{CallReply, Interrupt};
-use crate::model::event::FingerprintPart;
-use crate::model::name::LOCAL;
+use crate::model::event::{FingerprintPart, PartKind};
+use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{ChatRequest, Digest, Failure, Fingerprint, ModelRef, StepKey};
 use crate::template::Templates;
 
 use super::compute::takes_long;
 use super::conversation::Conversation;
-use super::interpret::{Run, StepResult};
-use super::leaf::{Leaf, OpenedStep, common_parts, digest, part, recipe, tree_of};
+use super::interpret::{RunContext, StepResult};
 use super::message::RenderedPrompt;
 use super::node::{AgentNode, PlanNode, PlannedModel};
-use super::reading::{ReplyReader, Rules};
+use super::reply_reader::{ReplyReader, ReplyRules};
 use super::scope::ValueScope;
+use super::step_execution::{
+    StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
+    workspace_version,
+};
 
 pub(super) async fn run(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let PreparedStep { asked, recipe, also, parts } = match prepared(run, key, node, agent, scope).await? {
-        Ok(prepared) => prepared,
-        Err(failure) => {
-            run.fail(key, node, scope, 0, &failure).await?;
-            return Ok(Err(failure));
-        }
-    };
+    let PreparedStep { prompt, fingerprint, prefix_fingerprints, parts } =
+        match prepare(run, key, node, agent, scope).await? {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                run.fail(key, node, scope, 0, &failure).await?;
+                return Ok(Err(failure));
+            }
+        };
     let reader = ReplyReader::new(run, key, node, agent, scope);
-    let mut leaf = Leaf::new(run, key, node, recipe, parts).or(also);
+    let mut leaf = StepExecution::new(run, key, node, fingerprint, parts).with_alternatives(prefix_fingerprints);
     let (replies, attempt) = match leaf.begin(scope).await? {
-        OpenedStep::Stands(value) => return Ok(Ok(value)),
-        OpenedStep::Run(replies, attempt) => (replies, attempt),
+        StepStart::Reusable(value) => return Ok(Ok(value)),
+        StepStart::Run(replies, attempt) => (replies, attempt),
     };
     let recorded = replies.iter().filter_map(|reply| match reply {
         CallReply::Chat(reply) => Some(reply),
         CallReply::Output(_) => None,
     });
     for reply in recorded {
-        if let Ok(found) = reader.read(reply).await? {
-            return leaf.end(scope, attempt, Ok(Some(found.value))).await;
+        if let Ok(extracted) = reader.read(reply).await? {
+            return leaf.finish(scope, attempt, Ok(Some(extracted.value))).await;
         }
     }
-    let mut conversation = Conversation::new(&leaf, agent, &asked, &reader, attempt);
+    let mut conversation = Conversation::new(&leaf, agent, &prompt, &reader, attempt);
     let result = conversation.run().await?;
-    let (attempt, place) = (conversation.attempt(), conversation.place());
-    leaf.answered(place);
-    leaf.end(scope, attempt, result.map(Some)).await
+    let (attempt, model_index) = (conversation.attempt(), conversation.model_index());
+    leaf.note_answering_model(model_index);
+    leaf.finish(scope, attempt, result.map(Some)).await
 }
 
-/// A step ready to be opened: the rendered prompt, and the fingerprint that determines its result.
+/// A step before it is opened: its rendered prompt, its fingerprint, and the fingerprints that are equally valid.
 struct PreparedStep {
-    asked: RenderedPrompt,
-    recipe: Fingerprint,
-    also: Vec<Fingerprint>,
+    prompt: RenderedPrompt,
+    fingerprint: Fingerprint,
+    prefix_fingerprints: Vec<Fingerprint>,
     parts: Vec<FingerprintPart>,
 }
 
 impl PreparedStep {
-    fn new(templates: &Templates, rules: &Rules<'_>) -> Result<Self, Failure> {
-        let asked = RenderedPrompt::render(templates, rules.node, rules.agent, rules.scope)?;
-        let (recipe, also) = recipes_of(rules, &asked);
-        Ok(Self { asked, recipe, also, parts: parts(templates, rules) })
+    fn new(templates: &Templates, rules: &ReplyRules<'_>) -> Result<Self, Failure> {
+        let prompt = RenderedPrompt::render(templates, rules.node, rules.agent, rules.scope)?;
+        let (fingerprint, prefix_fingerprints) = step_fingerprints(rules, &prompt);
+        Ok(Self { prompt, fingerprint, prefix_fingerprints, parts: fingerprint_parts(templates, rules) })
     }
 }
 
-async fn prepared(
-    run: Run<'_>,
+async fn prepare(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,
     scope: &ValueScope,
 ) -> Result<Result<PreparedStep, Failure>, Interrupt> {
     let templates = &run.plan.templates;
-    let prompt = templates.text(&agent.prompt);
+    let prompt = templates.source_text(&agent.prompt);
     let texts = std::iter::once(prompt.as_str()).chain(agent.message.as_deref());
-    let kept = run.plan.kept();
+    let reserved_names = run.plan.reserved_names();
     if !takes_long(scope, texts) {
-        return Ok(PreparedStep::new(templates, &Rules { node, agent, scope, kept }));
+        return Ok(PreparedStep::new(templates, &ReplyRules { node, agent, scope, reserved_names }));
     }
     let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.clone());
-    let kept = Arc::clone(kept);
-    let work = move || PreparedStep::new(&templates, &Rules { node: &node, agent: &agent, scope: &scope, kept: &kept });
-    run.compute(key, work).await
+    let reserved_names = Arc::clone(reserved_names);
+    let compute = move || {
+        PreparedStep::new(
+            &templates,
+            &ReplyRules { node: &node, agent: &agent, scope: &scope, reserved_names: &reserved_names },
+        )
+    };
+    run.compute(key, compute).await
 }
 
 /// The named parts of the step's fingerprint, which show the user what changed.
-fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<FingerprintPart> {
-    let Rules { node, agent, scope, .. } = *rules;
-    let shown = |model: &PlannedModel| match &model.weights {
+fn fingerprint_parts(templates: &Templates, rules: &ReplyRules<'_>) -> Vec<FingerprintPart> {
+    let ReplyRules { node, agent, scope, .. } = *rules;
+    let describe_model = |model: &PlannedModel| match &model.weights {
         Some(weights) => format!("{} ({weights})", model.reference),
         None => model.reference.to_string(),
     };
-    let models: Vec<String> = agent.models.iter().map(shown).collect();
+    let models: Vec<String> = agent.models.iter().map(describe_model).collect();
     let mut parts = vec![
-        part("model", &json!(models)),
-        part(format!("prompt {}", agent.prompt), &json!(templates.text(&agent.prompt))),
-        part("message", &json!(agent.message)),
-        part("parameters", &json!([agent.temperature, agent.max_output_tokens, agent.strict])),
+        fingerprint_part(PartKind::Model, &json!(models)),
+        fingerprint_part(PartKind::Prompt(agent.prompt.clone()), &json!(templates.source_text(&agent.prompt))),
+        fingerprint_part(PartKind::Message, &json!(agent.message)),
+        fingerprint_part(PartKind::Parameters, &json!([agent.temperature, agent.max_output_tokens, agent.strict])),
     ];
-    parts.extend(scope.inputs().map(|(name, value)| part(format!("input {name}"), value)));
-    parts.extend(common_parts(node, scope));
-    parts.extend(rules.parts());
+    parts.extend(scope.inputs().map(|(name, value)| fingerprint_part(PartKind::Input(name.clone()), value)));
+    parts.extend(common_fingerprint_parts(node, scope));
+    parts.extend(rules.fingerprint_parts());
     parts
 }
 
-/// Returns the step's fingerprint, and those with fewer models: only the first, the first two, and so on.
-pub(super) fn recipes_of(rules: &Rules<'_>, asked: &RenderedPrompt) -> (Fingerprint, Vec<Fingerprint>) {
-    let Rules { node, agent, scope, .. } = *rules;
+/// Returns the fingerprint of the step, and one for each shorter list of models: the first model, the first two, and so
+/// on.
+pub(super) fn step_fingerprints(rules: &ReplyRules<'_>, prompt: &RenderedPrompt) -> (Fingerprint, Vec<Fingerprint>) {
+    let ReplyRules { node, agent, scope, .. } = *rules;
     // The schema belongs to the decode digest, not to the request: if only the schema changes, orch parses the recorded
     // replies again.
-    let request = |model| {
-        let request = asked.request(node, agent, model);
-        ask_value(model, &ChatRequest { schema: None, schema_name: None, ..request })
+    let request_for_model = |model| {
+        let request = prompt.first_request(node, agent, model);
+        request_value(model, &ChatRequest { schema: None, schema_name: None, ..request })
     };
-    let requests: Vec<Value> = agent.models.iter().map(request).collect();
-    let (tree, take) = (tree_of(node, scope), rules.value());
-    let of = |requests: Vec<Value>| recipe(&asked_value(requests, tree.clone()), &take);
-    let fewer = (1..requests.len()).filter_map(|count| requests.get(..count)).map(|some| of(some.to_vec())).collect();
-    (of(requests), fewer)
+    let requests: Vec<Value> = agent.models.iter().map(request_for_model).collect();
+    let (workspace_version, decode_rules) = (workspace_version(node, scope), rules.to_json());
+    let fingerprint_for =
+        |requests: Vec<Value>| compute_fingerprint(&requests_value(requests, workspace_version.clone()), &decode_rules);
+    let prefixes = (1..requests.len())
+        .filter_map(|count| requests.get(..count))
+        .map(|prefix| fingerprint_for(prefix.to_vec()))
+        .collect();
+    (fingerprint_for(requests), prefixes)
 }
 
 /// The value behind the request digest: the requests to each model in order, and the state of the workspace.
-fn asked_value(requests: Vec<Value>, tree: Value) -> Value {
-    Value::Object([("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), tree)].into_iter().collect())
+fn requests_value(requests: Vec<Value>, workspace_version: Value) -> Value {
+    Value::Object(
+        [("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), workspace_version)].into_iter().collect(),
+    )
 }
 
 /// The value behind the digest of a single request.
-fn ask_value(model: &PlannedModel, request: &ChatRequest) -> Value {
+fn request_value(model: &PlannedModel, request: &ChatRequest) -> Value {
     match (&model.program, &model.weights) {
         (None, None) => json!({ "dialect": model.dialect, "request": request }),
         // Weights are identified by their content: another file at the same path is another model, and a moved file is
         // the same model.
         (None, Some(weights)) => {
-            let request = ChatRequest { model: ModelRef::new(LOCAL, weights), ..request.clone() };
+            let request = ChatRequest { model: ModelRef::new(LOCAL_PROVIDER, weights), ..request.clone() };
             json!({ "dialect": model.dialect, "request": request })
         }
         (Some(program), _) => json!({ "program": program, "request": request }),
@@ -147,6 +163,6 @@ fn ask_value(model: &PlannedModel, request: &ChatRequest) -> Value {
 }
 
 /// The digest of one request.
-pub(super) fn ask_digest(model: &PlannedModel, request: &ChatRequest) -> Digest {
-    digest(&ask_value(model, request))
+pub(super) fn request_digest(model: &PlannedModel, request: &ChatRequest) -> Digest {
+    digest(&request_value(model, request))
 }

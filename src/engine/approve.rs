@@ -2,86 +2,87 @@
 
 use serde_json::json;
 
-use crate::durable::{Approval, Interrupt, Wait, WaitOutcome};
+use crate::durable::{ApprovalRequest, Interrupt, Wait, WaitOutcome};
+use crate::model::event::PartKind;
 use crate::model::step::Outcome;
-use crate::model::{Class, Failure, Fingerprint, StepKey};
+use crate::model::{Failure, FailureClass, Fingerprint, StepKey};
 use crate::template::TemplateError;
 
 use super::compute::takes_long;
 use super::conversation::millis;
-use super::interpret::{Run, StepResult};
-use super::leaf::{Leaf, OpenedStep, part, recipe};
+use super::interpret::{RunContext, StepResult};
 use super::node::{ApproveNode, PlanNode};
 use super::scope::ValueScope;
+use super::step_execution::{StepExecution, StepStart, compute_fingerprint, fingerprint_part};
 
 pub(super) async fn run(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &ApproveNode,
+    approve_node: &ApproveNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let rendered = rendered(run, key, node, kind, scope).await?;
-    let shown = match rendered {
-        Ok(shown) => shown.trim().to_owned(),
+    let rendered = render_message(run, key, node, approve_node, scope).await?;
+    let question = match rendered {
+        Ok(question) => question.trim().to_owned(),
         Err(error) => {
-            let failure = Failure::new(Class::TemplateError, error.to_string());
+            let failure = Failure::new(FailureClass::TemplateError, error.to_string());
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     // An approval is valid only for exactly this text.
-    let parts = vec![part("question", &json!(shown))];
-    let mut leaf = Leaf::new(run, key, node, recipe_of(&shown, kind, scope), parts);
+    let parts = vec![fingerprint_part(PartKind::Question, &json!(question))];
+    let mut leaf = StepExecution::new(run, key, node, approval_fingerprint(&question, approve_node, scope), parts);
     let attempt = match leaf.begin(scope).await? {
-        OpenedStep::Stands(value) => return Ok(Ok(value)),
-        OpenedStep::Run(_, attempt) => attempt,
+        StepStart::Reusable(value) => return Ok(Ok(value)),
+        StepStart::Run(_, attempt) => attempt,
     };
-    leaf.start(attempt).await?;
-    let wait = Wait::Approval(Approval { shown, timeout_ms: kind.timeout.map(millis) });
-    let result = match run.durable.wait(leaf.call(attempt, 1), wait).await? {
-        WaitOutcome::Elapsed => Err(Failure::new(Class::ApprovalTimeout, "nobody answered in time")
+    leaf.record_start(attempt).await?;
+    let wait = Wait::Approval(ApprovalRequest { text: question, timeout_ms: approve_node.timeout.map(millis) });
+    let result = match run.durable.wait(leaf.call_key(attempt, 1), wait).await? {
+        WaitOutcome::Elapsed => Err(Failure::new(FailureClass::ApprovalTimeout, "no answer arrived in time")
             .with_hint("raise `timeout:` of the step, and resume the run to ask again")),
-        WaitOutcome::Answered(said) if said.approved || kind.on_reject == Outcome::Continue => {
-            Ok(Some(json!({ "approved": said.approved, "note": said.note, "by": said.by })))
+        WaitOutcome::Answered(answer) if answer.approved || approve_node.on_reject == Outcome::Continue => {
+            Ok(Some(json!({ "approved": answer.approved, "note": answer.note, "by": answer.by })))
         }
-        WaitOutcome::Answered(said) => {
-            let who =
-                if said.by.is_empty() { "it was rejected".to_owned() } else { format!("{} rejected it", said.by) };
-            let note = said.note.trim();
-            let why = if note.is_empty() { who } else { format!("{who}: {note}") };
-            Err(Failure::new(Class::Rejected, why))
+        WaitOutcome::Answered(answer) => {
+            let rejection =
+                if answer.by.is_empty() { "it was rejected".to_owned() } else { format!("{} rejected it", answer.by) };
+            let note = answer.note.trim();
+            let message = if note.is_empty() { rejection } else { format!("{rejection}: {note}") };
+            Err(Failure::new(FailureClass::Rejected, message))
         }
     };
-    leaf.end(scope, attempt, result).await
+    leaf.finish(scope, attempt, result).await
 }
 
-async fn rendered(
-    run: Run<'_>,
+async fn render_message(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &ApproveNode,
+    approve_node: &ApproveNode,
     scope: &ValueScope,
 ) -> Result<Result<String, TemplateError>, Interrupt> {
     let templates = &run.plan.templates;
-    if !takes_long(scope, [kind.message.as_str()]) {
-        return Ok(templates.render_inline(&kind.message, &scope.context(node)));
+    if !takes_long(scope, [approve_node.message.as_str()]) {
+        return Ok(templates.render_inline(&approve_node.message, &scope.context(node)));
     }
-    let (templates, message, inputs) = (templates.clone(), kind.message.clone(), node.inputs.clone());
+    let (templates, message, inputs) = (templates.clone(), approve_node.message.clone(), node.inputs.clone());
     let scope = scope.clone();
-    run.compute(key, move || templates.render_inline(&message, &scope.context_of(&inputs))).await
+    run.compute(key, move || templates.render_inline(&message, &scope.context_for_inputs(&inputs))).await
 }
 
-/// The fingerprint of an approval. The request covers the shown text and the item; decode covers what a rejection
-/// means.
-fn recipe_of(shown: &str, kind: &ApproveNode, scope: &ValueScope) -> Fingerprint {
-    let mut ask = json!({ "shown": shown });
-    if let (Some(ask), Some(item)) = (ask.as_object_mut(), scope.item()) {
-        ask.insert("item".to_owned(), item.clone());
+/// The fingerprint of an approval. The request covers the shown text and the item; decode covers the effect
+/// of a rejection.
+fn approval_fingerprint(question: &str, approve_node: &ApproveNode, scope: &ValueScope) -> Fingerprint {
+    let mut request = json!({ "shown": question });
+    if let (Some(request), Some(item)) = (request.as_object_mut(), scope.item()) {
+        request.insert("item".to_owned(), item.clone());
     }
-    let take = match kind.on_reject {
+    let decode = match approve_node.on_reject {
         Outcome::Fail => json!("approve"),
         Outcome::Continue => json!(["approve", "continue"]),
     };
-    recipe(&ask, &take)
+    compute_fingerprint(&request, &decode)
 }

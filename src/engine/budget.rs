@@ -1,6 +1,6 @@
-//! Budgets: what is spent, what is reserved, and whether a call still fits.
+//! Budgets: the spent and the reserved amounts, and whether a call still fits.
 //!
-//! A call reserves an upper estimate before it is made, and settles for its actual usage afterwards. A call that does
+//! A call reserves an upper estimate before it starts, and settles for its actual usage afterwards. A call that does
 //! not fit waits while other calls hold reservations, since they may release some. Once orch refuses a call because
 //! nothing can make room for it, the run is over: no other call begins, except those of `finally`.
 
@@ -12,18 +12,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::agent::ModelRegistry;
-use crate::durable::{Ask, Call, CallOutcome, Effect};
+use crate::durable::{Call, CallOutcome, Effect, ModelRequest};
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::event::Event;
-use crate::model::{AgentTurn, Class, Failure, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
+use crate::model::{AgentTurn, Failure, FailureClass, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
 
-use super::account::{Amount, AmountEstimate, BudgetLedger, Reserve};
+use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, Reserve};
+use super::call_spend::{CallSpend, StepModels};
 use super::node::PlannedModel;
 use super::plan::Plan;
-use super::spend_history::Past;
-use super::spent::{Spent, StepModels};
+use super::spend_history::SpendHistory;
 
-/// What a limit applies to.
+/// The scope of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BudgetScope {
     /// The whole run.
@@ -49,27 +49,27 @@ pub type Limit = (BudgetScope, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
-    accounts: Mutex<Vec<BudgetLedger>>,
-    /// Why the run is over, set once a call did not fit.
-    over: OnceLock<Failure>,
+    ledgers: Mutex<Vec<BudgetLedger>>,
+    /// The failure that ended the run; set once a call did not fit.
+    end_reason: OnceLock<Failure>,
     models: Arc<ModelRegistry>,
-    askers: StepModels,
+    step_models: StepModels,
     /// Notified when a reservation is released, a call starts or the run ends; waiters then check again whether they
     /// fit.
     changed: Arc<Notify>,
     /// How long the processes of earlier sessions owned the run.
-    before: Duration,
-    since: Instant,
+    owned_before: Duration,
+    started: Instant,
 }
 
 impl BudgetScope {
     /// Whether the usage of a step counts against this scope.
-    pub(super) fn holds(&self, step: &StepKey) -> bool {
-        let step = step.place();
+    pub(super) fn covers(&self, step: &StepKey) -> bool {
+        let step = step.declared_key();
         match self {
             Self::Run => true,
-            Self::Step(place) => step == *place || step.is_within(place),
-            Self::Agent(_, places) => places.contains(&step),
+            Self::Step(scope_step) => step == *scope_step || step.is_within(scope_step),
+            Self::Agent(_, agent_steps) => agent_steps.contains(&step),
         }
     }
 }
@@ -77,20 +77,20 @@ impl BudgetScope {
 /// The reservation of a call in flight; released when dropped.
 pub struct Reservation {
     budgets: Arc<Budgets>,
-    accounts: Vec<usize>,
+    ledgers: Vec<usize>,
     amount: Amount,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut accounts = self.budgets.lock();
-        for index in &self.accounts {
-            if let Some(account) = accounts.get_mut(*index) {
-                account.reserved.give_back(self.amount);
-                account.open = account.open.saturating_sub(1);
+        let mut ledgers = self.budgets.lock();
+        for index in &self.ledgers {
+            if let Some(ledger) = ledgers.get_mut(*index) {
+                ledger.reserved.subtract(self.amount);
+                ledger.reservation_count = ledger.reservation_count.saturating_sub(1);
             }
         }
-        drop(accounts);
+        drop(ledgers);
         self.budgets.changed.notify_waiters();
     }
 }
@@ -99,53 +99,53 @@ impl Drop for Reservation {
 pub struct InFlight {
     budgets: Arc<Budgets>,
     step: StepKey,
-    since: Instant,
+    started: Instant,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        for account in self.budgets.lock().iter_mut().filter(|account| account.holds(&self.step)) {
-            if let Some(at) = account.running.iter().position(|since| *since == self.since) {
-                account.running.swap_remove(at);
+        for ledger in self.budgets.lock().iter_mut().filter(|ledger| ledger.covers(&self.step)) {
+            if let Some(index) = ledger.call_starts.iter().position(|started| *started == self.started) {
+                ledger.call_starts.swap_remove(index);
             }
         }
     }
 }
 
 impl Budgets {
-    /// Creates the budgets of a plan, with what the run spent so far according to its events. `died` is when the
+    /// Creates the budgets of a plan, with the usage so far according to the run's events. `died_at` is when the
     /// process of the last session was last alive; `None` if it ended in order.
-    pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<ModelRegistry>) -> Arc<Self> {
-        let account = |(holder, limit)| BudgetLedger {
-            holder,
+    pub fn new(plan: &Plan, events: &[Event], died_at: Option<Timestamp>, models: Arc<ModelRegistry>) -> Arc<Self> {
+        let new_ledger = |(scope, limit)| BudgetLedger {
+            scope,
             limit,
             spent: Amount::default(),
             reserved: Amount::default(),
-            open: 0,
-            running: Vec::new(),
+            reservation_count: 0,
+            call_starts: Vec::new(),
         };
-        let past = Past::of(events, died);
+        let history = SpendHistory::from_events(events, died_at);
         let budgets = Self {
-            accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
-            over: OnceLock::new(),
+            ledgers: Mutex::new(plan.budgets().into_iter().map(new_ledger).collect()),
+            end_reason: OnceLock::new(),
             models,
-            askers: StepModels::of(plan),
+            step_models: StepModels::from_plan(plan),
             changed: Arc::default(),
-            before: past.owned,
-            since: Instant::now(),
+            owned_before: history.owned_duration,
+            started: Instant::now(),
         };
-        past.spent.iter().for_each(|spent| budgets.count(spent));
+        history.calls.iter().for_each(|call| budgets.count_usage(call));
         Arc::new(budgets)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<BudgetLedger>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the usage of a call: what was reported, and an estimate of the rest. If a limit applies to a unit in
-    /// which the usage is unknown, the run is over.
+    /// Counts the usage of a call: the reported part, and an estimate of the rest. Ends the run if a limit applies to a
+    /// unit in which the usage is unknown.
     pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &CallOutcome) {
-        self.count(&Spent {
+        self.count_usage(&CallSpend {
             step: step.clone(),
             model: model.cloned(),
             usage: model.map_or_else(UsageTotal::default, |_| outcome.usage()),
@@ -156,208 +156,213 @@ impl Budgets {
         });
     }
 
-    fn count(&self, spent: &Spent) {
-        let counted = self.askers.count(spent, &self.models);
+    fn count_usage(&self, call: &CallSpend) {
+        let counted = self.step_models.count_usage(call, &self.models);
         let mut unknown = None;
-        for account in self.lock().iter_mut().filter(|account| account.holds(&spent.step)) {
-            account.spent.add(counted.amount);
-            let unit = account.unknown(&counted, spent.replied);
-            unknown = unknown.or_else(|| unit.map(|unit| ((account.holder.clone(), account.limit.clone()), unit)));
+        for ledger in self.lock().iter_mut().filter(|ledger| ledger.covers(&call.step)) {
+            ledger.spent.add(counted.amount);
+            let unit = ledger.unknown_unit(&counted, call.replied);
+            unknown = unknown.or_else(|| unit.map(|unit| ((ledger.scope.clone(), ledger.limit.clone()), unit)));
         }
         if let Some((limit, unit)) = unknown {
-            self.end(&self.askers.unknown(spent, &limit, unit, &counted));
+            self.end_run(&self.step_models.unknown_usage_failure(call, &limit, unit, &counted));
         }
     }
 
-    /// Returns why the run is over, if that is because a call's usage of a limited unit is unknown.
+    /// Returns the failure that ended the run, if the usage of a call in a limited unit is unknown.
     pub fn usage_unknown(&self) -> Option<Failure> {
-        self.over.get().filter(|failure| failure.class == Class::UsageUnknown).cloned()
+        self.end_reason.get().filter(|failure| failure.class == FailureClass::UsageUnknown).cloned()
     }
 
-    /// Reserves the upper estimate of a call. Steps of `finally` (`closing`) may clean up even after the time is used
-    /// up.
+    /// Reserves the upper estimate of a call. Steps of `finally` may clean up even after the time is used up.
     ///
     /// # Errors
     /// `budget_exceeded` when it does not fit and no other reservation could make room.
-    pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
-        let known = |amount| Reserve { amount, tokens: AmountEstimate::Known, usd: AmountEstimate::Known };
+    pub async fn reserve(self: &Arc<Self>, call: &Call, in_finally: bool) -> Result<Reservation, Failure> {
+        let upper_estimate =
+            |amount| Reserve { amount, tokens_estimate: AmountEstimate::Upper, usd_estimate: AmountEstimate::Upper };
         let reserve = match &call.effect {
-            Effect::Ask(ask) => known(self.estimate(ask)),
-            Effect::Turn(turn) => self.reserve_of_turn(turn),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => known(Amount::default()),
+            Effect::ModelRequest(model_request) => upper_estimate(self.request_amount(model_request)),
+            Effect::Turn(turn) => self.turn_reserve(turn),
+            Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => upper_estimate(Amount::default()),
         };
         loop {
             // Subscribe before checking, so that no release in between is missed.
             let changed = self.changed.notified();
-            match self.try_reserve(&call.key.step, closing, reserve) {
-                Ok(accounts) => {
-                    return Ok(Reservation { budgets: self.clone(), accounts, amount: reserve.amount });
+            match self.try_reserve(&call.key.step, in_finally, reserve) {
+                Ok(ledgers) => {
+                    return Ok(Reservation { budgets: self.clone(), ledgers, amount: reserve.amount });
                 }
                 Err((_, true)) => changed.await,
                 Err((failure, false)) => {
-                    self.end(&failure);
+                    self.end_run(&failure);
                     return Err(failure);
                 }
             }
         }
     }
 
-    /// Ends the run, because a call did not fit or was cut off by a budget.
-    pub fn end(&self, failure: &Failure) {
-        // Only the first failure is kept: it is the reason that the run reports.
-        drop(self.over.set(failure.clone()));
+    /// Ends the run, because a call did not fit or a budget cut it off.
+    pub fn end_run(&self, failure: &Failure) {
+        // This stores only the first failure, which the run reports.
+        drop(self.end_reason.set(failure.clone()));
         self.changed.notify_waiters();
     }
 
     /// Checks whether a call may still begin: a parallel call may have used up a budget while this one waited.
     ///
     /// # Errors
-    /// Why the run is over.
-    pub fn goes_on(&self, closing: bool) -> Result<(), Failure> {
-        self.over.get().filter(|_| !closing).map_or(Ok(()), |failure| Err(failure.clone()))
+    /// The failure that ended the run.
+    pub fn check_not_ended(&self, in_finally: bool) -> Result<(), Failure> {
+        self.end_reason.get().filter(|_| !in_finally).map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
     /// Marks a call of a step as in flight.
-    pub fn run(self: &Arc<Self>, step: &StepKey) -> InFlight {
-        let since = Instant::now();
-        self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
+    pub fn track_call(self: &Arc<Self>, step: &StepKey) -> InFlight {
+        let started = Instant::now();
+        self.lock().iter_mut().filter(|ledger| ledger.covers(step)).for_each(|ledger| ledger.call_starts.push(started));
         // Parallel calls share the same time, so each has less left from now on.
         self.changed.notify_waiters();
-        InFlight { budgets: self.clone(), step: step.clone(), since }
+        InFlight { budgets: self.clone(), step: step.clone(), started }
     }
 
     /// Resolves when the time limit of a call in flight is reached, with the failure to report.
-    pub async fn time_over(&self, step: &StepKey) -> Failure {
+    pub async fn time_limit_reached(&self, step: &StepKey) -> Failure {
         loop {
             let changed = self.changed.notified();
-            let Some((left, failure)) = self.time_left(step) else { return std::future::pending().await };
-            if left.is_zero() {
-                self.end(&failure);
+            let Some((remaining, failure)) = self.remaining_time(step) else { return std::future::pending().await };
+            if remaining.is_zero() {
+                self.end_run(&failure);
                 return Failure { interrupted: true, ..failure };
             }
             tokio::select! {
-                () = tokio::time::sleep(left) => {}
+                () = tokio::time::sleep(remaining) => {}
                 () = changed => {}
             }
         }
     }
 
     /// Returns how long a call in flight may continue, and the failure to report after that; `None` when nothing limits
-    /// it. Parallel calls use up the same time, so a later answer may be shorter.
-    fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
-        let owned = self.owned();
-        let accounts = self.lock();
-        let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
-            let most = Duration::from_secs(account.limit.seconds?);
+    /// it. Parallel calls use up the same time, so a later call may return less.
+    fn remaining_time(&self, step: &StepKey) -> Option<(Duration, Failure)> {
+        let owned_duration = self.owned_duration();
+        let ledgers = self.lock();
+        let remaining = ledgers.iter().filter(|ledger| ledger.covers(step)).filter_map(|ledger| {
+            let limit = Duration::from_secs(ledger.limit.seconds?);
             Some((
-                account.left(most, owned),
-                account.failure(&format!("{} s, and they are over", most.as_secs()), "seconds"),
+                ledger.remaining_time(limit, owned_duration),
+                ledger.exceeded_failure(&format!("{} s, and that time is used up", limit.as_secs()), "seconds"),
             ))
         });
-        left.min_by_key(|(left, _)| *left)
+        remaining.min_by_key(|(duration, _)| *duration)
     }
 
     /// How long processes owned the run until now, in all sessions.
-    fn owned(&self) -> Duration {
-        self.before + self.since.elapsed()
+    fn owned_duration(&self) -> Duration {
+        self.owned_before + self.started.elapsed()
     }
 
     /// Tries to reserve without waiting. On failure, the boolean says whether waiting may help.
-    fn try_reserve(&self, step: &StepKey, closing: bool, reserve: Reserve) -> Result<Vec<usize>, (Failure, bool)> {
-        self.goes_on(closing).map_err(|failure| (failure, false))?;
-        let owned = (!closing).then(|| self.owned());
-        let mut accounts = self.lock();
-        for account in accounts.iter().filter(|account| account.holds(step)) {
-            if let Some(failure) = account.exceeded(reserve, owned) {
-                return Err((failure, account.open > 0));
+    fn try_reserve(&self, step: &StepKey, in_finally: bool, reserve: Reserve) -> Result<Vec<usize>, (Failure, bool)> {
+        self.check_not_ended(in_finally).map_err(|failure| (failure, false))?;
+        let owned_duration = (!in_finally).then(|| self.owned_duration());
+        let mut ledgers = self.lock();
+        for ledger in ledgers.iter().filter(|ledger| ledger.covers(step)) {
+            if let Some(failure) = ledger.exceeded(reserve, owned_duration) {
+                return Err((failure, ledger.reservation_count > 0));
             }
         }
-        let mut held = Vec::new();
-        for (index, account) in accounts.iter_mut().enumerate().filter(|(_, account)| account.holds(step)) {
-            account.reserved.add(Amount { time: Duration::ZERO, ..reserve.amount });
-            account.open += 1;
-            held.push(index);
+        let mut indices = Vec::new();
+        for (index, ledger) in ledgers.iter_mut().enumerate().filter(|(_, ledger)| ledger.covers(step)) {
+            ledger.reserved.add(Amount { time: Duration::ZERO, ..reserve.amount });
+            ledger.reservation_count += 1;
+            indices.push(index);
         }
-        Ok(held)
+        Ok(indices)
     }
 
     /// Returns how many US dollars a CLI agent may spend in a turn of this step; `None` when nothing limits it.
-    pub fn usd_left(&self, step: &StepKey) -> Option<f64> {
-        let accounts = self.lock();
-        let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
-            let most = account.limit.usd?;
-            Some((most - account.spent.usd).max(0.0))
+    pub fn remaining_usd(&self, step: &StepKey) -> Option<f64> {
+        let ledgers = self.lock();
+        let remaining = ledgers.iter().filter(|ledger| ledger.covers(step)).filter_map(|ledger| {
+            let limit = ledger.limit.usd?;
+            Some((limit - ledger.spent.usd).max(0.0))
         });
-        left.min_by(f64::total_cmp)
+        remaining.min_by(f64::total_cmp)
     }
 
-    fn estimate(&self, ask: &Ask) -> Amount {
+    fn request_amount(&self, model_request: &ModelRequest) -> Amount {
         Amount {
-            tokens: ask.max_usage.total(),
-            usd: self.usd(&ask.request.model, &ask.max_usage),
+            tokens: model_request.max_usage.total(),
+            usd: self.cost_in_usd(&model_request.request.model, &model_request.max_usage),
             time: Duration::ZERO,
         }
     }
 
-    /// What a turn reserves: the agent's `estimate:` as an upper bound, or else the size of the prompt as a lower
-    /// bound, since orch can't know what a CLI agent sends to its model.
-    fn reserve_of_turn(&self, turn: &AgentTurn) -> Reserve {
-        let usage = Usage { output: 0, ..super::gate::most(&turn.request) };
-        let usd = turn.program.priced_as().map_or(0.0, |model| self.usd(&model, &usage));
-        let takes = |estimated: bool| if estimated { AmountEstimate::Known } else { AmountEstimate::More };
-        let most = turn.estimate;
-        let (tokens, usd) = (most.tokens.unwrap_or(usage.input), most.usd.unwrap_or(usd));
+    /// Returns the amount that a turn reserves: the agent's `estimate:` as an upper bound, or else the size of the
+    /// prompt as a lower bound, since orch can't know what a CLI agent sends to its model.
+    fn turn_reserve(&self, turn: &AgentTurn) -> Reserve {
+        let usage = Usage { output: 0, ..super::rate_limit::max_request_usage(&turn.request) };
+        let usd = turn.program.price_model().map_or(0.0, |model| self.cost_in_usd(&model, &usage));
+        let bound_kind = |is_estimated: bool| if is_estimated { AmountEstimate::Upper } else { AmountEstimate::Lower };
+        let estimate = turn.estimate;
+        let (tokens, usd) = (estimate.tokens.unwrap_or(usage.input), estimate.usd.unwrap_or(usd));
         let amount = Amount { tokens, usd, time: Duration::ZERO };
-        Reserve { amount, tokens: takes(most.tokens.is_some()), usd: takes(most.usd.is_some()) }
+        Reserve {
+            amount,
+            tokens_estimate: bound_kind(estimate.tokens.is_some()),
+            usd_estimate: bound_kind(estimate.usd.is_some()),
+        }
     }
 
-    fn usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
-        let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
-        if counts { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
+    fn cost_in_usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
+        let has_usd_limit = self.lock().iter().any(|ledger| ledger.limit.usd.is_some());
+        if has_usd_limit { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
 /// Finds the first CLI agent that never reports a usage that a limit counts. Returns the agent, the unit, and whether
-/// the limit refuses estimates. `tokens` matter if the agent has no estimate or the limit refuses it; `usd` only if the
-/// limit refuses the agent's estimate.
-pub fn uncounted<'a>(
+/// the limit refuses estimates. Tokens matter if the agent has no estimate or the limit refuses it; dollars matter only
+/// if the limit refuses the agent's estimate.
+pub fn find_uncounted_agent<'a>(
     limits: &[Limit],
-    asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
+    models: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
 ) -> Option<(ModelRef, &'static str, bool)> {
-    let unknown = |budget: &Budget, estimate: TurnEstimate| {
-        let refuses = budget.unreported == Some(Unreported::Refuse);
-        let tokens = budget.tokens.is_some() && (refuses || estimate.tokens.is_none());
-        // Without an estimate, the agent counts as a model without a price; see `unpriced`.
-        let usd = budget.usd.is_some() && refuses && estimate.usd.is_some();
-        tokens.then_some("tokens").or_else(|| usd.then_some("usd")).map(|unit| (unit, refuses))
+    let uncounted_unit = |budget: &Budget, estimate: TurnEstimate| {
+        let refuses_estimates = budget.unreported == Some(Unreported::Refuse);
+        let tokens = budget.tokens.is_some() && (refuses_estimates || estimate.tokens.is_none());
+        // Without an estimate, the agent counts as a model without a price; see `find_unpriced_model`.
+        let usd = budget.usd.is_some() && refuses_estimates && estimate.usd.is_some();
+        tokens.then_some("tokens").or_else(|| usd.then_some("usd")).map(|unit| (unit, refuses_estimates))
     };
-    let is_silent =
-        |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.abilities().usage);
-    asked.into_iter().filter(|(_, model)| is_silent(model)).find_map(|(step, model)| {
-        let mut holding = limits.iter().filter(|(holder, _)| holder.holds(&step));
-        let (unit, refuses) = holding.find_map(|(_, budget)| unknown(budget, model.estimate))?;
-        Some((model.reference.clone(), unit, refuses))
+    let never_reports_usage =
+        |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.capabilities().usage);
+    models.into_iter().filter(|(_, model)| never_reports_usage(model)).find_map(|(step, model)| {
+        let mut applicable = limits.iter().filter(|(scope, _)| scope.covers(&step));
+        let (unit, refuses_estimates) = applicable.find_map(|(_, budget)| uncounted_unit(budget, model.estimate))?;
+        Some((model.reference.clone(), unit, refuses_estimates))
     })
 }
 
 /// Finds the first model without a known price under a limit of `usd` that refuses such models.
-pub fn unpriced<'a>(
+pub fn find_unpriced_model<'a>(
     limits: &[Limit],
-    asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
+    step_models: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
     models: &ModelRegistry,
 ) -> Option<&'a PlannedModel> {
-    let strict = |step: &StepKey| {
-        let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
-        limits.iter().any(|(holder, budget)| holder.holds(step) && refuses(budget))
+    let refuses_unpriced = |step: &StepKey| {
+        let is_strict = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
+        limits.iter().any(|(scope, budget)| scope.covers(step) && is_strict(budget))
     };
-    let some = Usage { input: 1, output: 1, ..Usage::default() };
+    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| match &model.program {
         _ if model.estimate.usd.is_some() => true,
-        None => models.cost(&model.reference, &some).is_some(),
+        None => models.cost(&model.reference, &sample_usage).is_some(),
         Some(program) => {
-            program.tells_cost() || program.priced_as().is_some_and(|model| models.cost(&model, &some).is_some())
+            program.always_reports_cost()
+                || program.price_model().is_some_and(|model| models.cost(&model, &sample_usage).is_some())
         }
     };
-    let mut asked = asked.into_iter();
-    asked.find(|(step, model)| strict(step) && !is_priced(model)).map(|(_, model)| model)
+    let mut step_models = step_models.into_iter();
+    step_models.find(|(step, model)| refuses_unpriced(step) && !is_priced(model)).map(|(_, model)| model)
 }

@@ -1,80 +1,87 @@
-//! Command steps: run a program in the workspace and turn its output into the artifact.
+//! Command steps run a program in the workspace and turn its output into the artifact.
 
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
-use crate::model::event::{CallOutput, CommandOutput};
+use crate::model::event::{CallOutput, CommandOutput, PartKind};
 use crate::model::step::CommandLine;
-use crate::model::{Class, Failure, StepKey};
-use crate::offload::LARGE_TEXT;
-use crate::process::{beginning_and_end, last_lines};
+use crate::model::{Failure, FailureClass, StepKey};
+use crate::offload::LARGE_TEXT_BYTES;
+use crate::process::{last_lines, shorten_middle};
 use crate::template::{TemplateContext, Templates, eval};
 
 use super::compute::takes_long;
 use super::conversation::millis;
-use super::interpret::{Run, StepResult};
-use super::leaf::{Leaf, OpenedStep, common_parts, digest, mixed_up, part, recipe, tree_of};
+use super::interpret::{RunContext, StepResult};
 use super::node::{CommandNode, Contract, PlanNode};
 use super::scope::ValueScope;
+use super::step_execution::{
+    StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
+    unexpected_record, workspace_version,
+};
 
-/// How many bytes of each output the artifact contains; of a longer output, half of that from its beginning and half
-/// from its end.
-const SHOWN: usize = 4 << 20;
+/// How many bytes of each output stream the artifact contains. Of a longer stream it contains the first and the last
+/// half of that.
+const MAX_ARTIFACT_OUTPUT: usize = 4 << 20;
 
 pub(super) async fn run(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &CommandNode,
+    command_node: &CommandNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let (command, what) = match rendered(run, key, node, kind, scope).await? {
-        Ok(both) => both,
+    let (command, fingerprinted) = match prepare_command(run, key, node, command_node, scope).await? {
+        Ok(specs) => specs,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     // The time limit is not part of the fingerprint.
-    let what = json!(CommandSpec { timeout_ms: None, ..what });
+    let fingerprinted = json!(CommandSpec { timeout_ms: None, ..fingerprinted });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
-    let recipe = recipe(
-        &json!({ "command": what, "tree": tree_of(node, scope) }),
-        &json!({ "contract": contract, "success": kind.success, "stdout": kind.takes_stdout }),
+    let fingerprint = compute_fingerprint(
+        &json!({ "command": fingerprinted, "tree": workspace_version(node, scope) }),
+        &json!({ "contract": contract, "success": command_node.success_codes, "stdout": command_node.parses_stdout }),
     );
-    let mut parts = common_parts(node, scope);
-    parts.push(part("command", &json!(kind.line)));
-    let mut leaf = Leaf::new(run, key, node, recipe, parts);
+    let mut parts = common_fingerprint_parts(node, scope);
+    parts.push(fingerprint_part(PartKind::Command, &json!(command_node.line)));
+    let mut leaf = StepExecution::new(run, key, node, fingerprint, parts);
     let (replies, mut attempt) = match leaf.begin(scope).await? {
-        OpenedStep::Stands(value) => return Ok(Ok(value)),
-        OpenedStep::Run(replies, attempt) => (replies, attempt),
+        StepStart::Reusable(value) => return Ok(Ok(value)),
+        StepStart::Run(replies, attempt) => (replies, attempt),
     };
     for reply in &replies {
-        if let CallReply::Output(CallOutput::Command(done)) = reply
-            && let Ok(value) = read_output(run, key, node, kind, done).await?
+        if let CallReply::Output(CallOutput::Command(output)) = reply
+            && let Ok(value) = read_artifact(run, key, node, command_node, output).await?
         {
-            return leaf.end(scope, attempt, Ok(Some(value))).await;
+            return leaf.finish(scope, attempt, Ok(Some(value))).await;
         }
     }
     let mut tries = 1;
     loop {
-        leaf.start(attempt).await?;
+        leaf.record_start(attempt).await?;
         let effect = Effect::Command(command.clone());
-        let outcome =
-            run.durable.call(Call { key: leaf.call(attempt, 1), request_digest: digest(&what), effect }).await?;
+        let outcome = run
+            .durable
+            .call(Call { key: leaf.call_key(attempt, 1), request_digest: digest(&fingerprinted), effect })
+            .await?;
         let result = match outcome.result {
-            Ok(CallReply::Output(CallOutput::Command(done))) => read_output(run, key, node, kind, &done).await?,
-            Ok(_) => Err(mixed_up()),
-            Err(failure) if kind.limits.deadline_is_less() => Err(failure.of_deadline()),
+            Ok(CallReply::Output(CallOutput::Command(output))) => {
+                read_artifact(run, key, node, command_node, &output).await?
+            }
+            Ok(_) => Err(unexpected_record()),
+            Err(failure) if command_node.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
             Err(failure) => Err(failure),
         };
         match result {
-            Ok(value) => return leaf.end(scope, attempt, Ok(Some(value))).await,
+            Ok(value) => return leaf.finish(scope, attempt, Ok(Some(value))).await,
             Err(failure) => {
-                if !leaf.try_again(&kind.limits, &failure, tries, attempt).await? {
-                    return leaf.end(scope, attempt, Err(failure)).await;
+                if !leaf.wait_for_retry(&command_node.limits, &failure, tries, attempt).await? {
+                    return leaf.finish(scope, attempt, Err(failure)).await;
                 }
             }
         }
@@ -83,145 +90,148 @@ pub(super) async fn run(
     }
 }
 
-/// Returns the command as it will run, and in the form that the fingerprint covers.
-async fn rendered(
-    run: Run<'_>,
+/// Returns the command as it will run, and as the fingerprint covers it.
+async fn prepare_command(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &CommandNode,
+    command_node: &CommandNode,
     scope: &ValueScope,
 ) -> Result<Result<(CommandSpec, CommandSpec), Failure>, Interrupt> {
     let templates = &run.plan.templates;
-    if !takes_long(scope, texts(kind)) {
-        return Ok(twice(templates, node, kind, scope));
+    if !takes_long(scope, template_texts(command_node)) {
+        return Ok(render_pair(templates, node, command_node, scope));
     }
-    let (templates, node, kind, scope) = (templates.clone(), node.clone(), kind.clone(), scope.clone());
-    run.compute(key, move || twice(&templates, &node, &kind, &scope)).await
+    let (templates, node) = (templates.clone(), node.clone());
+    let (command_node, scope) = (command_node.clone(), scope.clone());
+    run.compute(key, move || render_pair(&templates, &node, &command_node, &scope)).await
 }
 
 /// Returns every text of a command that may contain templates.
-fn texts(kind: &CommandNode) -> impl Iterator<Item = &str> {
-    let parts = match &kind.line {
+fn template_texts(command_node: &CommandNode) -> impl Iterator<Item = &str> {
+    let parts = match &command_node.line {
         CommandLine::Argv(parts) => parts.as_slice(),
         CommandLine::Shell(line) => std::slice::from_ref(line),
     };
-    parts.iter().chain(&kind.stdin).chain(&kind.cwd).map(String::as_str)
+    parts.iter().chain(&command_node.stdin).chain(&command_node.cwd).map(String::as_str)
 }
 
-/// Replaces the project's folder in the fingerprint, so that a project that was moved reuses its results.
-const ANY_FOLDER: &str = "‹project›";
+/// Replaces the project's folder in the fingerprint, so that a moved project reuses its results.
+const FOLDER_PLACEHOLDER: &str = "‹project›";
 
-/// Renders the command twice: with the real folder of the project, and with [`ANY_FOLDER`].
-fn twice(
+/// Renders the command twice: with the real folder of the project, and with [`FOLDER_PLACEHOLDER`].
+fn render_pair(
     templates: &Templates,
     node: &PlanNode,
-    kind: &CommandNode,
+    command_node: &CommandNode,
     scope: &ValueScope,
 ) -> Result<(CommandSpec, CommandSpec), Failure> {
-    let command = render(templates, node, kind, scope)?;
-    if !texts(kind).any(|text| text.contains(PROJECT)) {
+    let command = render_command(templates, node, command_node, scope)?;
+    if !template_texts(command_node).any(|text| text.contains(PROJECT_VARIABLE)) {
         return Ok((command.clone(), command));
     }
-    let anywhere = CommandNode { project: ANY_FOLDER.into(), ..kind.clone() };
+    let placeholder_node = CommandNode { project_root: FOLDER_PLACEHOLDER.into(), ..command_node.clone() };
     // A template that computes with the path may fail with the placeholder; then the fingerprint covers the real path.
-    let what = render(templates, node, &anywhere, scope).unwrap_or_else(|_| command.clone());
-    Ok((command, what))
+    let fingerprinted = render_command(templates, node, &placeholder_node, scope).unwrap_or_else(|_| command.clone());
+    Ok((command, fingerprinted))
 }
 
 /// The template variable with the project's folder.
-const PROJECT: &str = "project";
+const PROJECT_VARIABLE: &str = "project";
 
 /// Returns the artifact of a command that ended. Work that may take long runs on a separate thread.
-async fn read_output(
-    run: Run<'_>,
+async fn read_artifact(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &CommandNode,
-    done: &CommandOutput,
+    command_node: &CommandNode,
+    output: &CommandOutput,
 ) -> Result<Result<Value, Failure>, Interrupt> {
     let contract = node.output.as_ref().map(|output| &output.contract);
-    let takes_long = kind.takes_stdout && contract.is_some_and(Contract::takes_long);
-    if done.stdout.len().max(done.stderr.len()) < LARGE_TEXT && !takes_long {
-        return Ok(read(node, kind, done));
+    let takes_long = command_node.parses_stdout && contract.is_some_and(Contract::takes_long);
+    if output.stdout.len().max(output.stderr.len()) < LARGE_TEXT_BYTES && !takes_long {
+        return Ok(artifact_from_output(node, command_node, output));
     }
-    let (node, kind, done) = (node.clone(), kind.clone(), done.clone());
-    run.compute(key, move || read(&node, &kind, &done)).await
+    let (node, command_node, output) = (node.clone(), command_node.clone(), output.clone());
+    run.compute(key, move || artifact_from_output(&node, &command_node, &output)).await
 }
 
 /// Renders the command with the values in scope.
-pub(super) fn render(
+pub(super) fn render_command(
     templates: &Templates,
     node: &PlanNode,
-    kind: &CommandNode,
+    command_node: &CommandNode,
     scope: &ValueScope,
 ) -> Result<CommandSpec, Failure> {
     let mut context = scope.context(node);
-    context.insert(PROJECT, &json!({ "root": &*kind.project }));
-    let (argv, values) = match &kind.line {
+    context.insert(PROJECT_VARIABLE, &json!({ "root": &*command_node.project_root }));
+    let (argv, values) = match &command_node.line {
         CommandLine::Argv(parts) => {
             let parts: Result<Vec<String>, Failure> =
-                parts.iter().map(|part| text(templates, part, &context)).collect();
+                parts.iter().map(|part| render_text(templates, part, &context)).collect();
             (parts?, Vec::new())
         }
         CommandLine::Shell(line) => {
             let shell = templates.render_shell(line, &context);
-            let shell = shell.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))?;
+            let shell = shell.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))?;
             (vec!["sh".to_owned(), "-c".to_owned(), shell.script], shell.values)
         }
     };
-    let stdin = match &kind.stdin {
+    let stdin = match &command_node.stdin {
         None => None,
         Some(expression) => match eval(expression, &context) {
             Ok(Value::String(text)) => Some(text),
             Ok(value) => Some(format!("{value:#}\n")),
-            Err(error) => return Err(Failure::new(Class::ExpressionError, error.to_string())),
+            Err(error) => return Err(Failure::new(FailureClass::ExpressionError, error.to_string())),
         },
     };
-    let nul = |text: &str| text.contains('\0');
-    if argv.iter().any(|part| nul(part)) || values.iter().any(|(_, value)| nul(value)) {
-        let why = format!("the command of step `{}` would hold a NUL character", node.id);
-        return Err(Failure::new(Class::TemplateError, why).with_hint("give such data on `stdin:`"));
+    let has_nul = |text: &str| text.contains('\0');
+    if argv.iter().any(|part| has_nul(part)) || values.iter().any(|(_, value)| has_nul(value)) {
+        let message = format!("the command of step `{}` would contain a NUL character", node.id);
+        return Err(Failure::new(FailureClass::TemplateError, message).with_hint("pass such data through `stdin:`"));
     }
-    let limit = [kind.limits.timeout, kind.limits.deadline].into_iter().flatten().min();
+    let timeout = [command_node.limits.timeout, command_node.limits.deadline].into_iter().flatten().min();
     Ok(CommandSpec {
         argv,
         values,
-        env: kind.env.clone(),
-        cwd: match &kind.cwd {
-            Some(cwd) => text(templates, cwd, &context)?,
+        env: command_node.env.clone(),
+        cwd: match &command_node.cwd {
+            Some(cwd) => render_text(templates, cwd, &context)?,
             None => String::new(),
         },
         stdin,
-        timeout_ms: limit.map(millis),
+        timeout_ms: timeout.map(millis),
     })
 }
 
-fn text(templates: &Templates, template: &str, context: &TemplateContext) -> Result<String, Failure> {
+fn render_text(templates: &Templates, template: &str, context: &TemplateContext) -> Result<String, Failure> {
     let rendered = templates.render_inline(template, context);
-    rendered.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
+    rendered.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))
 }
 
-/// Returns the artifact of a command that ended, or why it failed.
-fn read(node: &PlanNode, kind: &CommandNode, done: &CommandOutput) -> Result<Value, Failure> {
-    let ended_well = kind.success.is_empty() || kind.success.iter().any(|code| i32::from(*code) == done.exit_code);
-    if !ended_well {
-        let words = tail(if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr });
-        let why = format!("the command ended with exit code {}{words}", done.exit_code);
-        let all = if done.cut { "the beginning and the end of what it wrote" } else { "all that it wrote" };
+/// Returns the artifact of a command that ended, or its failure.
+fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &CommandOutput) -> Result<Value, Failure> {
+    let succeeded = command_node.success_codes.is_empty()
+        || command_node.success_codes.iter().any(|code| i32::from(*code) == output.exit_code);
+    if !succeeded {
+        let last_output = tail(if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr });
+        let message = format!("the command ended with exit code {}{last_output}", output.exit_code);
+        let extent = if output.cut { "the beginning and the end of its output" } else { "its full output" };
         let hint = format!(
-            "see {all} with `orch runs show --replies`{}{}",
-            accept(&kind.success, done.exit_code),
-            ran_in(done)
+            "see {extent} with `orch runs show --replies`{}{}",
+            exit_code_hint(&command_node.success_codes, output.exit_code),
+            folder_hint(output)
         );
-        return Err(Failure::new(Class::CommandFailed, why).with_hint(hint));
+        return Err(Failure::new(FailureClass::CommandFailed, message).with_hint(hint));
     }
     let contract = node.output.as_ref().map(|output| &output.contract);
     match contract {
-        Some(contract) if kind.takes_stdout => take(contract, done),
+        Some(contract) if command_node.parses_stdout => artifact_from_stdout(contract, output),
         Some(_) | None => {
-            let (stdout, stderr) = (beginning_and_end(&done.stdout, SHOWN), beginning_and_end(&done.stderr, SHOWN));
-            let truncated = done.cut || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
-            let mut value = json!({ "exit_code": done.exit_code, "stdout": stdout, "stderr": stderr });
+            let stdout = shorten_middle(&output.stdout, MAX_ARTIFACT_OUTPUT);
+            let stderr = shorten_middle(&output.stderr, MAX_ARTIFACT_OUTPUT);
+            let truncated = output.cut || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
+            let mut value = json!({ "exit_code": output.exit_code, "stdout": stdout, "stderr": stderr });
             if truncated {
                 value["truncated"] = json!(true);
             }
@@ -231,7 +241,7 @@ fn read(node: &PlanNode, kind: &CommandNode, done: &CommandOutput) -> Result<Val
 }
 
 /// Returns the hint on how to make this exit code count as success.
-fn accept(success: &[u8], code: i32) -> String {
+fn exit_code_hint(success: &[u8], code: i32) -> String {
     let Ok(code) = u8::try_from(code) else { return String::new() };
     let mut codes = [success, &[code]].concat();
     codes.sort_unstable();
@@ -239,8 +249,8 @@ fn accept(success: &[u8], code: i32) -> String {
     format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
 }
 
-/// What programs print in English about a missing file; a shell's exit code 127 means the same in every language.
-const NOT_THERE: &[&str] = &[
+/// English messages of programs about a missing file; a shell's exit code 127 means the same in every language.
+const MISSING_FILE_PHRASES: &[&str] = &[
     "no such file",
     "not found",
     "cannot find",
@@ -251,39 +261,43 @@ const NOT_THERE: &[&str] = &[
     "enoent",
 ];
 
-/// Names the folder in which the command ran, if the command may have looked for a file elsewhere.
-fn ran_in(done: &CommandOutput) -> String {
-    let said = last_lines(&done.stderr).to_lowercase();
-    let missed = done.exit_code == 127 || NOT_THERE.iter().any(|words| said.contains(words));
-    if !missed || done.folder.is_empty() {
+/// Names the folder in which the command ran, if the command may have searched for a file elsewhere.
+fn folder_hint(output: &CommandOutput) -> String {
+    let stderr = last_lines(&output.stderr).to_lowercase();
+    let is_file_missing = output.exit_code == 127 || MISSING_FILE_PHRASES.iter().any(|phrase| stderr.contains(phrase));
+    if !is_file_missing || output.folder.is_empty() {
         return String::new();
     }
-    format!("\nit ran in `{}`, {OF_PROJECT}", done.folder)
+    format!("\nit ran in `{}`, {PROJECT_FILE_HINT}", output.folder)
 }
 
 /// A hint on where commands run, and how to refer to files of the project.
-pub(super) const OF_PROJECT: &str = "in the workspace; a file of the project is `{{ project.root }}/NAME` in `run:`";
+pub(super) const PROJECT_FILE_HINT: &str =
+    "in the workspace; refer to a project file as `{{ project.root }}/NAME` in `run:`";
 
 /// Turns standard output into the artifact: text, or exactly one JSON value that fits the schema.
-fn take(contract: &Contract, done: &CommandOutput) -> Result<Value, Failure> {
-    if done.stdout.len() > SHOWN {
-        let why =
-            format!("the command wrote more to standard output than the {} MiB that an artifact may have", SHOWN >> 20);
-        let hint = "write less to standard output, and the rest to a file of the workspace";
-        return Err(Failure::new(Class::OutputTooLarge, why).with_hint(hint));
+fn artifact_from_stdout(contract: &Contract, output: &CommandOutput) -> Result<Value, Failure> {
+    if output.stdout.len() > MAX_ARTIFACT_OUTPUT {
+        let max_mib = MAX_ARTIFACT_OUTPUT >> 20;
+        let message = format!("the command wrote more than {max_mib} MiB to standard output, the limit of an artifact");
+        let hint = "write less to standard output, and the rest to a file in the workspace";
+        return Err(Failure::new(FailureClass::OutputTooLarge, message).with_hint(hint));
     }
     let schema = match contract {
-        Contract::Text => return Ok(Value::String(done.stdout.clone())),
+        Contract::Text => return Ok(Value::String(output.stdout.clone())),
         Contract::Json(schema) => schema,
     };
-    let value: Value = serde_json::from_str(&done.stdout).map_err(|error| {
-        let why = format!("standard output is not JSON: {error}{}", tail(&done.stdout));
-        Failure::new(Class::NoJson, why).with_hint("print the JSON value and nothing else to standard output")
+    let value: Value = serde_json::from_str(&output.stdout).map_err(|error| {
+        let message = format!("standard output is not JSON: {error}{}", tail(&output.stdout));
+        Failure::new(FailureClass::NoJson, message)
+            .with_hint("print the JSON value and nothing else to standard output")
     })?;
-    let errors = schema.errors(&value);
+    let errors = schema.mismatches(&value);
     match errors.first() {
         None => Ok(value),
-        Some(first) => Err(Failure::new(Class::SchemaMismatch, format!("standard output does not fit: {first}"))),
+        Some(first) => {
+            Err(Failure::new(FailureClass::SchemaMismatch, format!("standard output does not fit: {first}")))
+        }
     }
 }
 

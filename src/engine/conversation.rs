@@ -1,45 +1,45 @@
-//! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new one, `fallback` moves on to
-//! the next model.
+//! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new one, and `fallback` switches
+//! to the next model.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::durable::{Ask, Call, CallReply, Effect, Interrupt, StepFact};
+use crate::durable::{Call, CallReply, Effect, Interrupt, ModelRequest, StepFact};
 use crate::extract;
 use crate::model::event::ReplyParsed;
-use crate::model::{AgentTurn, CallKey, ChatReply, ChatRequest, Class, Failure, Usage};
+use crate::model::{AgentTurn, CallKey, ChatReply, ChatRequest, Failure, FailureClass, Usage};
 
-use super::agent::ask_digest;
-use super::gate::most;
-use super::leaf::{Leaf, mixed_up};
+use super::agent::request_digest;
 use super::message::{RenderedPrompt, re_ask};
 use super::node::{AgentNode, PlannedModel};
-use super::reading::{ReplyReader, Unread};
-use super::retry::impatient;
+use super::rate_limit::max_request_usage;
+use super::reply_reader::{RejectedReply, ReplyReader};
+use super::retry::note_retry_after;
+use super::step_execution::{StepExecution, unexpected_record};
 
-/// All requests that one opening of a step makes.
+/// The requests of one execution of a step.
 pub(super) struct Conversation<'a> {
-    leaf: &'a Leaf<'a>,
+    leaf: &'a StepExecution<'a>,
     agent: &'a AgentNode,
-    asked: &'a RenderedPrompt,
+    prompt: &'a RenderedPrompt,
     reader: &'a ReplyReader<'a>,
     attempt: u32,
-    place: usize,
-    began: Option<Timestamp>,
-    ended: Option<Timestamp>,
+    model_index: usize,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(
-        leaf: &'a Leaf<'a>,
+        leaf: &'a StepExecution<'a>,
         agent: &'a AgentNode,
-        asked: &'a RenderedPrompt,
+        prompt: &'a RenderedPrompt,
         reader: &'a ReplyReader<'a>,
         attempt: u32,
     ) -> Self {
-        Self { leaf, agent, asked, reader, attempt, place: 0, began: None, ended: None }
+        Self { leaf, agent, prompt, reader, attempt, model_index: 0, started_at: None, ended_at: None }
     }
 
     /// The current attempt, or the last one.
@@ -47,81 +47,81 @@ impl<'a> Conversation<'a> {
         self.attempt
     }
 
-    /// The position of the model that was asked last in the step's list of models.
-    pub(super) fn place(&self) -> usize {
-        self.place
+    /// The index of the model that received the last request, in the step's list of models.
+    pub(super) fn model_index(&self) -> usize {
+        self.model_index
     }
 
-    /// Asks until a reply is accepted, or all tries, re-asks and fallbacks are used up.
+    /// Sends requests until a reply is accepted, or until all tries, re-asks and fallbacks are used up.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Interrupt> {
-        let mut last = Failure::new(Class::NotInstalled, "the step has no model");
-        let mut first = true;
-        for (place, model) in self.agent.models.iter().enumerate() {
-            self.place = place;
+        let mut last_failure = Failure::new(FailureClass::NotInstalled, "the step has no model");
+        let mut is_first = true;
+        for (model_index, model) in self.agent.models.iter().enumerate() {
+            self.model_index = model_index;
             let mut tries = 0;
             loop {
-                if !first {
+                if !is_first {
                     self.attempt += 1;
                 }
-                first = false;
+                is_first = false;
                 tries += 1;
-                let request = self.asked.request(self.leaf.node, self.agent, model);
-                let most = most(&request);
-                let (name, told) = (Some(model.reference.clone()), model.program.is_none().then_some(most));
-                self.leaf.start_with(self.attempt, &self.agent.agent, name, told).await?;
-                match self.talk(model, request, most).await? {
+                let request = self.prompt.first_request(self.leaf.node, self.agent, model);
+                let max_usage = max_request_usage(&request);
+                let reference = Some(model.reference.clone());
+                self.leaf.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
+                match self.chat_loop(model, request, max_usage).await? {
                     Ok(value) => return Ok(Ok(value)),
-                    Err(failure) => last = failure,
+                    Err(failure) => last_failure = failure,
                 }
-                if self.is_over() {
-                    return Ok(Err(last.of_step()));
+                if self.is_past_deadline() {
+                    return Ok(Err(last_failure.without_call_details()));
                 }
-                if !self.leaf.try_again(&self.agent.limits, &last, tries, self.attempt).await? {
-                    last = impatient(last);
+                if !self.leaf.wait_for_retry(&self.agent.limits, &last_failure, tries, self.attempt).await? {
+                    last_failure = note_retry_after(last_failure);
                     break;
                 }
             }
         }
-        Ok(Err(last.of_step()))
+        Ok(Err(last_failure.without_call_details()))
     }
 
-    /// Whether the step's deadline has passed, judged by the times of recorded outcomes.
-    fn is_over(&self) -> bool {
-        match (self.agent.limits.deadline, self.began, self.ended) {
-            (Some(deadline), Some(began), Some(ended)) => {
-                Duration::try_from(ended.duration_since(began)).is_ok_and(|spent| spent >= deadline)
+    /// Whether the step's deadline has passed, according to the times of recorded outcomes.
+    fn is_past_deadline(&self) -> bool {
+        match (self.agent.limits.deadline, self.started_at, self.ended_at) {
+            (Some(deadline), Some(started_at), Some(ended_at)) => {
+                Duration::try_from(ended_at.duration_since(started_at)).is_ok_and(|elapsed| elapsed >= deadline)
             }
             _ => false,
         }
     }
 
     /// Runs one conversation: a request, then re-asks while replies do not validate.
-    async fn talk(
+    async fn chat_loop(
         &mut self,
         model: &PlannedModel,
         mut request: ChatRequest,
-        mut bound: Usage,
+        mut max_usage: Usage,
     ) -> Result<Result<Value, Failure>, Interrupt> {
         let mut session = None;
         for ordinal in 1.. {
-            let key = self.leaf.call(self.attempt, ordinal);
-            let reply = match self.ask(key.clone(), model, &request, bound, session.take()).await? {
+            let key = self.leaf.call_key(self.attempt, ordinal);
+            let reply = match self.send(key.clone(), model, &request, max_usage, session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
-            let Unread { failure, words } = match self.reader.read(&reply).await? {
-                Ok(found) => {
-                    self.leaf.run.durable.record(StepFact::Parsed(found.fact(key))).await?;
-                    return Ok(Ok(found.value));
+            let RejectedReply { failure, problems } = match self.reader.read(&reply).await? {
+                Ok(extracted) => {
+                    self.leaf.run.durable.record(StepFact::Parsed(extracted.parsed_fact(key))).await?;
+                    return Ok(Ok(extracted.value));
                 }
-                Err(unread) => *unread,
+                Err(rejected) => *rejected,
             };
-            let again = ordinal <= self.agent.re_asks;
+            let may_re_ask = ordinal <= self.agent.re_asks;
             // The re-ask contains the model's previous answer, without reasoning and without turns that the model
             // invented.
-            let said = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
-            let next = again.then(|| re_ask(&request, said, &failure, &words)).flatten();
-            let next = next.map(|next| (most(&next), next));
+            let answer = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
+            let next = may_re_ask.then(|| re_ask(&request, answer, &failure, &problems)).flatten();
+            let next = next.map(|request| (max_request_usage(&request), request));
             let fact = ReplyParsed {
                 call: key,
                 source: None,
@@ -129,41 +129,42 @@ impl<'a> Conversation<'a> {
                 other_matches: 0,
                 left_out: Vec::new(),
                 failure: Some(failure.clone()),
-                asks_again: next.is_some(),
-                max_usage: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
+                re_asks: next.is_some(),
             };
             self.leaf.run.durable.record(StepFact::Parsed(fact)).await?;
-            let counted = reply.agent_activity.as_ref().and_then(|work| work.session_usage);
-            session = reply.id.clone().map(|id| (id, counted));
+            let session_usage = reply.agent_activity.as_ref().and_then(|activity| activity.session_usage);
+            session = reply.id.clone().map(|id| (id, session_usage));
             match next {
-                Some(next) => (bound, request) = next,
+                Some(next) => (max_usage, request) = next,
                 None => return Ok(Err(failure)),
             }
         }
-        Ok(Err(Failure::new(Class::Internal, "the conversation never ended")))
+        Ok(Err(Failure::new(FailureClass::Internal, "the conversation never ended")))
     }
 
-    async fn ask(
+    async fn send(
         &mut self,
         key: CallKey,
         model: &PlannedModel,
         request: &ChatRequest,
-        most: Usage,
+        max_usage: Usage,
         session: Option<(String, Option<Usage>)>,
     ) -> Result<Result<ChatReply, Failure>, Interrupt> {
-        let until = match (self.agent.limits.deadline, self.began) {
-            (Some(deadline), Some(began)) => {
-                Some(began + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
+        let ends_at = match (self.agent.limits.deadline, self.started_at) {
+            (Some(deadline), Some(started_at)) => {
+                Some(started_at + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
             }
             _ => None,
         };
-        let limit = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
-        let (request_of, timeout_ms) = (request.clone(), limit.map(millis));
+        let timeout = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
+        let (own_request, timeout_ms) = (request.clone(), timeout.map(millis));
         let effect = match &model.program {
-            None => Effect::Ask(Ask { request: request_of, max_usage: most, timeout_ms, until }),
+            None => {
+                Effect::ModelRequest(ModelRequest { request: own_request, max_usage, timeout_ms, deadline: ends_at })
+            }
             Some(program) => {
                 let program = program.clone();
-                let (request, estimate) = (request_of, model.estimate);
+                let (request, estimate) = (own_request, model.estimate);
                 let (session, session_usage) = session.unzip();
                 let session_usage = session_usage.flatten();
                 Effect::Turn(Box::new(AgentTurn {
@@ -173,19 +174,19 @@ impl<'a> Conversation<'a> {
                     session,
                     session_usage,
                     timeout_ms,
-                    until,
+                    until: ends_at,
                 }))
             }
         };
         let outcome =
-            self.leaf.run.durable.call(Call { key, request_digest: ask_digest(model, request), effect }).await?;
-        // Taken from the recorded outcome, so that a resumed step keeps its deadline.
-        self.began.get_or_insert(outcome.started);
-        self.ended = Some(outcome.ended);
+            self.leaf.run.durable.call(Call { key, request_digest: request_digest(model, request), effect }).await?;
+        // These times come from the recorded outcome, so that a resumed step keeps its deadline.
+        self.started_at.get_or_insert(outcome.started);
+        self.ended_at = Some(outcome.ended);
         Ok(match outcome.result {
             Ok(CallReply::Chat(reply)) => Ok(reply),
-            Ok(CallReply::Output(_)) => Err(mixed_up()),
-            Err(failure) if self.agent.limits.deadline_is_less() => Err(failure.of_deadline()),
+            Ok(CallReply::Output(_)) => Err(unexpected_record()),
+            Err(failure) if self.agent.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
             Err(failure) => Err(failure),
         })
     }

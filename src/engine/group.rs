@@ -7,32 +7,33 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
+use crate::model::event::SkipKind;
 use crate::model::step::Outcome;
-use crate::model::{Class, Failure, StepKey};
+use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::eval;
 
 use super::compute::takes_long;
-use super::interpret::{PipelineEnd, Run, StepResult};
-use super::leaf::{Leaf, OpenedStep, recipe};
+use super::interpret::{PipelineEnd, RunContext, StepResult};
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
 use super::scope::ValueScope;
+use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 
 /// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let mut inner = scope.inner();
-    let flow = run.sequence(nodes, Some(key), &mut inner).await?;
-    close(run, key, node, inner.into_gained(), flow, scope).await
+    let mut inner = scope.child_scope();
+    let flow = run.run_sequence(nodes, Some(key), &mut inner).await?;
+    finish_group(run, key, node, inner.into_delta(), flow, scope).await
 }
 
-/// Runs steps in parallel; none of them sees what another one produces.
+/// Runs steps in parallel; no step sees the artifacts of another one.
 pub(super) async fn parallel(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
@@ -41,228 +42,239 @@ pub(super) async fn parallel(
 ) -> Result<StepResult, Interrupt> {
     let mut branches: Vec<Branch<'_>> = Vec::with_capacity(nodes.len());
     for child in nodes {
-        let (key, mut inner) = (key.child(&child.id), scope.inner());
+        let (key, mut inner) = (key.child(&child.id), scope.child_scope());
         let branch = async move {
-            let flow = run.step(&key, child, &mut inner).await?;
-            Ok(BranchOutcome::Ended(Box::new(inner.into_gained()), flow))
+            let flow = run.run_step(&key, child, &mut inner).await?;
+            Ok(BranchOutcome::Ended(Box::new(inner.into_delta()), flow))
         };
         branches.push(branch.boxed());
     }
-    let ends = run.durable.branches(key.clone(), branches, limit).await?;
-    let mut inner = scope.inner();
-    let failed = ends.iter().zip(nodes).find_map(|(end, child)| match end {
+    let outcomes = run.durable.run_branches(key.clone(), branches, limit).await?;
+    let mut inner = scope.child_scope();
+    let failed = outcomes.iter().zip(nodes).find_map(|(outcome, child)| match outcome {
         BranchOutcome::Ended(_, RunFlow::Halt) => Some(child.id.clone()),
-        BranchOutcome::Ended(_, RunFlow::Go) | BranchOutcome::Dropped | BranchOutcome::NotBegun => None,
+        BranchOutcome::Ended(_, RunFlow::Continue) | BranchOutcome::Cancelled | BranchOutcome::NotStarted => None,
     });
     // At most one of the parallel steps may write. The steps after the group see the workspace version of that step.
-    let before = scope.tree().clone();
-    let mut tree = before.clone();
-    for (end, child) in ends.into_iter().zip(nodes) {
-        match end {
-            BranchOutcome::Ended(gained, _) => {
-                inner.merge(&gained);
-                inner.stopped(gained.stopped);
-                tree = gained.workspace_version.filter(|own| *own != before).unwrap_or(tree);
+    let initial_version = scope.workspace_version().clone();
+    let mut workspace_version = initial_version.clone();
+    for (outcome, child) in outcomes.into_iter().zip(nodes) {
+        match outcome {
+            BranchOutcome::Ended(delta, _) => {
+                inner.merge(&delta);
+                inner.note_halting_step(delta.halted_by);
+                workspace_version =
+                    delta.workspace_version.filter(|version| *version != initial_version).unwrap_or(workspace_version);
             }
-            BranchOutcome::Dropped => inner.cancelled(child),
-            BranchOutcome::NotBegun => {
-                let reason = format!("step {} failed", failed.as_deref().unwrap_or("beside it"));
+            BranchOutcome::Cancelled => inner.note_cancelled_step(child),
+            BranchOutcome::NotStarted => {
+                let step = failed.clone().unwrap_or_else(|| node.id.clone());
+                let reason = SkipKind::StepFailed { step };
                 run.skip(&key.child(&child.id), child, &mut inner, reason).await?;
             }
         }
     }
-    inner.set_tree(tree);
-    let flow = if failed.is_some() { RunFlow::Halt } else { RunFlow::Go };
-    close(run, key, node, inner.into_gained(), flow, scope).await
+    inner.set_workspace_version(workspace_version);
+    let flow = if failed.is_some() { RunFlow::Halt } else { RunFlow::Continue };
+    finish_group(run, key, node, inner.into_delta(), flow, scope).await
 }
 
 /// Runs steps repeatedly until a condition holds.
 pub(super) async fn repeat(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &RepeatNode,
+    repeat_node: &RepeatNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
     let mut last = ScopeDelta::default();
     let mut failed = None;
-    for round in 0..kind.max {
-        let place = json!({ "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == kind.max, "max": kind.max });
-        let mut inner = scope.with([("loop", place)]);
-        inner.recall(&last);
-        if let Some(tree) = &last.workspace_version {
-            inner.set_tree(tree.clone());
+    for round in 0..repeat_node.max {
+        let max = repeat_node.max;
+        let loop_value = json!({
+            "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == max, "max": max
+        });
+        let mut inner = scope.with_locals([("loop", loop_value)]);
+        inner.load_previous_round(&last);
+        if let Some(workspace_version) = &last.workspace_version {
+            inner.set_workspace_version(workspace_version.clone());
         }
         let index = usize::try_from(round).unwrap_or(usize::MAX);
-        let flow = run.sequence(&kind.nodes, Some(&key.item(index)), &mut inner).await?;
-        let seen = inner.clone();
-        last = inner.into_gained();
-        failed = failed.or_else(|| last.failed.clone());
-        last.failed.clone_from(&failed);
+        let flow = run.run_sequence(&repeat_node.nodes, Some(&key.item(index)), &mut inner).await?;
+        let round_scope = inner.clone();
+        last = inner.into_delta();
+        failed = failed.or_else(|| last.first_failure.clone());
+        last.first_failure.clone_from(&failed);
         if flow == RunFlow::Halt {
-            return close(run, key, node, last, flow, scope).await;
+            return finish_group(run, key, node, last, flow, scope).await;
         }
-        let held = match &kind.until {
-            Some(until) => Some(run.holds(key, node, until, &seen, &last).await?),
+        let until_result = match &repeat_node.until {
+            Some(until) => Some(run.eval_condition(key, node, until, &round_scope, &last).await?),
             None => None,
         };
-        match held {
-            Some(Ok(true)) => return close(run, key, node, last, RunFlow::Go, scope).await,
+        match until_result {
+            Some(Ok(true)) => return finish_group(run, key, node, last, RunFlow::Continue, scope).await,
             Some(Ok(false)) | None => {}
-            Some(Err(failure)) => return fail(run, key, node, last, failure, scope).await,
+            Some(Err(failure)) => return fail_group(run, key, node, last, failure, scope).await,
         }
     }
-    match (&kind.until, kind.on_max_iterations) {
+    match (&repeat_node.until, repeat_node.on_max_iterations) {
         (Some(until), Outcome::Fail) => {
-            let rounds = if kind.max == 1 { "round" } else { "rounds" };
-            let why = format!("`{until}` was not true after {} {rounds}", kind.max);
-            let failure = Failure::new(Class::MaxIterationsReached, why)
+            let rounds = if repeat_node.max == 1 { "round" } else { "rounds" };
+            let message = format!("`{until}` was not true after {} {rounds}", repeat_node.max);
+            let failure = Failure::new(FailureClass::MaxIterationsReached, message)
                 .with_hint(format!(
-                    "raise `max:`, or say `on_max_iterations: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` starts the rounds again"
+                    "raise `max:`, or set `on_max_iterations: continue` to continue with the last round, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"
                 ));
-            fail(run, key, node, last, failure, scope).await
+            fail_group(run, key, node, last, failure, scope).await
         }
-        (Some(_), Outcome::Continue) | (None, _) => close(run, key, node, last, RunFlow::Go, scope).await,
+        (Some(_), Outcome::Continue) | (None, _) => finish_group(run, key, node, last, RunFlow::Continue, scope).await,
     }
 }
 
 /// Runs a sub-pipeline with its own inputs; the caller sees its outputs.
 pub(super) async fn pipeline(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let inputs = match inputs(run, key, node, call, scope).await? {
+    let inputs = match call_inputs(run, key, node, call, scope).await? {
         Ok(inputs) => inputs,
-        Err(failure) => return fail(run, key, node, ScopeDelta::default(), failure, scope).await,
+        Err(failure) => return fail_group(run, key, node, ScopeDelta::default(), failure, scope).await,
     };
-    let mut inner = ValueScope::new(inputs, scope.tree().clone());
-    let verdict = run.body(&call.body, Some(key), &mut inner).await?;
-    let mut gained = ScopeDelta {
-        failed: inner.failure().cloned(),
-        workspace_version: Some(inner.tree().clone()),
+    let mut inner = ValueScope::new(inputs, scope.workspace_version().clone());
+    let outcome = run.run_pipeline(&call.body, Some(key), &mut inner).await?;
+    let mut delta = ScopeDelta {
+        first_failure: inner.first_failure().cloned(),
+        workspace_version: Some(inner.workspace_version().clone()),
         ..ScopeDelta::default()
     };
-    match verdict {
+    match outcome {
         PipelineEnd::Completed(outputs) => {
             // Once the called pipeline reports success, failures inside it do not count for the caller.
-            gained.failed = None;
-            gained.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
-            close(run, key, node, gained, RunFlow::Go, scope).await
+            delta.first_failure = None;
+            delta.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
+            finish_group(run, key, node, delta, RunFlow::Continue, scope).await
         }
         PipelineEnd::Failed(failure) => {
-            let inside = failure.or_else(|| inner.stop().cloned()).or_else(|| gained.failed.clone());
-            let failure = inside.map_or_else(
-                || Failure::new(Class::Internal, format!("pipeline {} failed", call.body.name)),
-                |inside| Failure { message: format!("pipeline {}: {}", call.body.name, inside.message), ..inside },
+            let cause = failure.or_else(|| inner.halt_failure().cloned()).or_else(|| delta.first_failure.clone());
+            let failure = cause.map_or_else(
+                || Failure::new(FailureClass::Internal, format!("pipeline {} failed", call.body.name)),
+                |cause| Failure { message: format!("pipeline {}: {}", call.body.name, cause.message), ..cause },
             );
-            fail(run, key, node, gained, failure, scope).await
+            fail_group(run, key, node, delta, failure, scope).await
         }
     }
 }
 
-async fn inputs(
-    run: Run<'_>,
+async fn call_inputs(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
     scope: &ValueScope,
 ) -> Result<Result<Map<String, Value>, Failure>, Interrupt> {
-    let slow = call.inputs.values().any(|input| input.schema.takes_long());
-    if !slow && !takes_long(scope, call.with.values().map(String::as_str)) {
-        return Ok(call_inputs(node, call, scope));
+    let schemas_take_long = call.inputs.values().any(|input| input.schema.may_take_long());
+    if !schemas_take_long && !takes_long(scope, call.with.values().map(String::as_str)) {
+        return Ok(evaluate_inputs(node, call, scope));
     }
-    // Evaluating the inputs does not need the steps of the pipeline, so they are not cloned.
+    // Evaluating the inputs does not need the steps of the pipeline, so this clone omits them.
     let body = PlanBody { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
     let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
     let node = PlanNode { kind: NodeKind::Sequence(Vec::new()), ..node.clone() };
     let scope = scope.clone();
-    run.compute(key, move || call_inputs(&node, &call, &scope)).await
+    run.compute(key, move || evaluate_inputs(&node, &call, &scope)).await
 }
 
-fn call_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Result<Map<String, Value>, Failure> {
+fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Result<Map<String, Value>, Failure> {
     let context = scope.context(node);
     let mut inputs = Map::new();
     for (name, contract) in &call.inputs {
         let value = match call.with.get(name) {
-            Some(expression) => {
-                eval(expression, &context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))?
-            }
+            Some(expression) => eval(expression, &context)
+                .map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))?,
             None => contract.default.clone().ok_or_else(|| {
-                Failure::new(Class::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
+                Failure::new(FailureClass::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
                     .with_hint(format!("give it under `with:` of step `{}`", node.id))
             })?,
         };
-        if let Some(first) = contract.schema.errors(&value).first() {
-            let why = format!("`with: {name}` does not fit pipeline {}: {first}", call.body.name);
-            return Err(Failure::new(Class::SchemaMismatch, why));
+        if let Some(first) = contract.schema.mismatches(&value).first() {
+            let message = format!("`with: {name}` does not fit pipeline {}: {first}", call.body.name);
+            return Err(Failure::new(FailureClass::SchemaMismatch, message));
         }
         inputs.insert(name.clone(), value);
     }
     Ok(inputs)
 }
 
-/// Records the end of a group. Later steps see what its steps produced, unless the group is an item or has an output.
-async fn close(
-    run: Run<'_>,
+/// Records the end of a group. Later steps see the artifacts of its steps, unless the group is an item or has an
+/// output.
+async fn finish_group(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    gained: ScopeDelta,
+    delta: ScopeDelta,
     flow: RunFlow,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
     if flow == RunFlow::Halt {
-        let failure = stopped(&gained);
-        return fail(run, key, node, gained, failure, scope).await;
+        let failure = halt_failure(&delta);
+        return fail_group(run, key, node, delta, failure, scope).await;
     }
     let object: Map<String, Value> =
-        gained.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
+        delta.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
     let value = Value::Object(object);
-    merge(key, node, &gained, scope);
-    let mut leaf = Leaf::new(run, key, node, recipe(&json!({ "group": value }), &json!("group")), Vec::new());
+    merge_delta(key, node, &delta, scope);
+    let mut leaf = StepExecution::new(
+        run,
+        key,
+        node,
+        compute_fingerprint(&json!({ "group": value }), &json!("group")),
+        Vec::new(),
+    );
     match leaf.begin(scope).await? {
-        OpenedStep::Stands(_) => {}
-        OpenedStep::Run(_, attempt) => {
-            drop(leaf.end(scope, attempt, Ok(Some(value.clone()))).await?);
+        StepStart::Reusable(_) => {}
+        StepStart::Run(_, attempt) => {
+            drop(leaf.finish(scope, attempt, Ok(Some(value.clone()))).await?);
         }
     }
     Ok(Ok(Some(Arc::new(value))))
 }
 
-async fn fail(
-    run: Run<'_>,
+async fn fail_group(
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    gained: ScopeDelta,
+    delta: ScopeDelta,
     failure: Failure,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    merge(key, node, &gained, scope);
+    merge_delta(key, node, &delta, scope);
     run.fail(key, node, scope, 0, &failure).await?;
     Ok(Err(failure))
 }
 
-fn merge(key: &StepKey, node: &PlanNode, gained: &ScopeDelta, scope: &mut ValueScope) {
+fn merge_delta(key: &StepKey, node: &PlanNode, delta: &ScopeDelta, scope: &mut ValueScope) {
     let is_item = key.is_item();
     if is_item || node.output.is_some() {
-        scope.note_failure(gained.failed.clone());
-        if let Some(tree) = &gained.workspace_version {
-            scope.set_tree(tree.clone());
+        scope.note_failure(delta.first_failure.clone());
+        if let Some(workspace_version) = &delta.workspace_version {
+            scope.set_workspace_version(workspace_version.clone());
         }
     } else {
-        scope.merge(gained);
+        scope.merge(delta);
     }
 }
 
 /// Returns why a group stopped: the failure of the step that halted it.
-fn stopped(gained: &ScopeDelta) -> Failure {
-    match (&gained.stopped, &gained.failed) {
+fn halt_failure(delta: &ScopeDelta) -> Failure {
+    match (&delta.halted_by, &delta.first_failure) {
         (Some((id, failure)), _) => {
             Failure { message: format!("step {id} failed: {}", failure.message), ..failure.clone() }
         }
         (None, Some(failure)) => failure.clone(),
-        (None, None) => Failure::new(Class::Cancelled, "a step failed"),
+        (None, None) => Failure::new(FailureClass::Cancelled, "a step failed"),
     }
 }

@@ -11,27 +11,27 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::durable::{Durable, Interrupt, RunFlow, ScopeDelta, StepFact};
-use crate::model::event::{RunEnded, StepFailed, StepSkipped};
+use crate::model::event::{RunEnded, SkipKind, SkipReason, StepFailed, StepSkipped};
 use crate::model::step::Access;
-use crate::model::{Class, Failure, RunStatus, StepKey};
+use crate::model::{Failure, FailureClass, RunStatus, StepKey};
 use crate::template::eval;
 
 use super::compute::takes_long;
-use super::message::holds;
+use super::message::eval_condition;
 use super::node::{NodeKind, PlanBody, PlanNode};
 use super::plan::Plan;
 use super::scope::ValueScope;
-use super::{agent, approve, command, each, group, ways, write};
+use super::{agent, approve, command, for_each, group, hints, write};
 
 /// The result of a step: its value, if it has one, or why it failed.
 pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and returns how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
-    let run = Run { durable, plan };
-    let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::untouched());
-    let verdict = run.body(&plan.body, None, &mut scope).await?;
-    Ok(match verdict {
+    let run = RunContext { durable, plan };
+    let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::initial_workspace_version());
+    let outcome = run.run_pipeline(&plan.body, None, &mut scope).await?;
+    Ok(match outcome {
         PipelineEnd::Completed(outputs) => {
             let result = (!plan.body.outputs.is_empty()).then(|| Value::Object(outputs));
             RunEnded { status: RunStatus::Completed, failure: None, result }
@@ -44,77 +44,78 @@ pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, I
 pub(super) enum PipelineEnd {
     /// It succeeded, with these outputs.
     Completed(Map<String, Value>),
-    /// It failed; the failure, if it is not that of a step.
+    /// It failed. There is no failure here if a step failed, since the failure of the step is on record.
     Failed(Option<Failure>),
 }
 
-/// A run, as its steps see it.
+/// The context of a run that its steps use.
 #[derive(Clone, Copy)]
-pub(super) struct Run<'a> {
+pub(super) struct RunContext<'a> {
     /// Performs calls and records facts.
     pub(super) durable: &'a dyn Durable,
-    /// The plan that is run.
+    /// The plan of the run.
     pub(super) plan: &'a Plan,
 }
 
-impl<'a> Run<'a> {
+impl<'a> RunContext<'a> {
     /// Runs a pipeline's steps, then `finally`, and decides whether the pipeline succeeded.
-    pub(super) async fn body(
+    pub(super) async fn run_pipeline(
         self,
         body: &'a PlanBody,
         parent: Option<&StepKey>,
         scope: &mut ValueScope,
     ) -> Result<PipelineEnd, Interrupt> {
-        let flow = match self.sequence(&body.nodes, parent, scope).await {
+        let main_flow = match self.run_sequence(&body.nodes, parent, scope).await {
             Err(stop @ (Interrupt::Cancelled | Interrupt::OverBudget(_) | Interrupt::Dropped))
                 if !body.finally.is_empty() =>
             {
-                self.closing(body, parent).await?;
-                self.sequence(&body.finally, parent, scope).await?;
+                self.record_finally(body, parent).await?;
+                self.run_sequence(&body.finally, parent, scope).await?;
                 return Err(stop);
             }
             other => other?,
         };
-        let before = scope.take_failure();
-        let failed = before.is_some();
-        self.closing(body, parent).await?;
-        self.sequence(&body.finally, parent, scope).await?;
-        let closed = scope.take_failure();
-        let untidy = closed.is_some();
-        scope.note_failure(before.or(closed));
-        if flow == RunFlow::Halt || untidy {
+        let earlier_failure = scope.take_failure();
+        let failed = earlier_failure.is_some();
+        self.record_finally(body, parent).await?;
+        self.run_sequence(&body.finally, parent, scope).await?;
+        let finally_failure = scope.take_failure();
+        let finally_failed = finally_failure.is_some();
+        scope.note_failure(earlier_failure.or(finally_failure));
+        if main_flow == RunFlow::Halt || finally_failed {
             return Ok(PipelineEnd::Failed(None));
         }
         let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
         if !takes_long(scope, texts) {
-            return Ok(self.told(body, verdict(body.success.as_deref(), &body.outputs, scope, failed)));
+            return Ok(self.with_hint(body, evaluate_outcome(body.success.as_deref(), &body.outputs, scope, failed)));
         }
         let (success, outputs, scope) = (body.success.clone(), body.outputs.clone(), scope.clone());
         let key = parent.cloned().unwrap_or_default();
-        let verdict = self.compute(&key, move || verdict(success.as_deref(), &outputs, &scope, failed)).await?;
-        Ok(self.told(body, verdict))
+        let outcome =
+            self.compute(&key, move || evaluate_outcome(success.as_deref(), &outputs, &scope, failed)).await?;
+        Ok(self.with_hint(body, outcome))
     }
 
-    /// Adds a hint on how to continue to a failed verdict.
-    fn told(self, body: &PlanBody, verdict: PipelineEnd) -> PipelineEnd {
-        let PipelineEnd::Failed(Some(failure)) = verdict else { return verdict };
+    /// Adds a hint on how to continue to a failed outcome.
+    fn with_hint(self, body: &PlanBody, outcome: PipelineEnd) -> PipelineEnd {
+        let PipelineEnd::Failed(Some(failure)) = outcome else { return outcome };
         let class = failure.class;
-        let outputs = body.outputs.values().filter(|_| class != Class::SuccessConditionFalse);
+        let outputs = body.outputs.values().filter(|_| class != FailureClass::SuccessConditionFalse);
         let texts = body.success.iter().chain(outputs).map(String::as_str);
-        PipelineEnd::Failed(Some(ways::out_of_run(self.plan, failure, texts)))
+        PipelineEnd::Failed(Some(hints::with_run_hint(self.plan, failure, texts)))
     }
 
-    /// Announces that only the steps of `finally` remain.
-    async fn closing(self, body: &PlanBody, parent: Option<&StepKey>) -> Result<(), Interrupt> {
+    /// Records that only the steps of `finally` remain.
+    async fn record_finally(self, body: &PlanBody, parent: Option<&StepKey>) -> Result<(), Interrupt> {
         if body.finally.is_empty() {
             return Ok(());
         }
-        let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
+        let keys = body.finally.iter().map(|node| StepKey::child_of(parent, &node.id)).collect();
         self.durable.record(StepFact::Finally(keys)).await.map(drop)
     }
 
     /// Runs steps in order.
-    pub(super) fn sequence<'b>(
+    pub(super) fn run_sequence<'b>(
         self,
         nodes: &'a [PlanNode],
         parent: Option<&'b StepKey>,
@@ -126,47 +127,51 @@ impl<'a> Run<'a> {
         async move {
             let mut halted: Option<&str> = None;
             for node in nodes {
-                let key = StepKey::below(parent, &node.id);
+                let key = StepKey::child_of(parent, &node.id);
                 if let Some(failed) = halted {
-                    self.skip(&key, node, scope, format!("step {failed} failed")).await?;
-                } else if self.step(&key, node, scope).await? == RunFlow::Halt {
+                    let reason = SkipKind::StepFailed { step: failed.to_owned() };
+                    self.skip(&key, node, scope, reason).await?;
+                } else if self.run_step(&key, node, scope).await? == RunFlow::Halt {
                     halted = Some(&node.id);
                 }
             }
-            Ok(if halted.is_some() { RunFlow::Halt } else { RunFlow::Go })
+            Ok(if halted.is_some() { RunFlow::Halt } else { RunFlow::Continue })
         }
         .boxed()
     }
 
     /// Runs a step, unless an input is missing or its condition is false.
-    pub(super) async fn step(
+    pub(super) async fn run_step(
         self,
         key: &StepKey,
         node: &'a PlanNode,
         scope: &mut ValueScope,
     ) -> Result<RunFlow, Interrupt> {
-        if let Some(reason) = scope.missing(node) {
+        if let Some(reason) = scope.missing_input(node) {
             return self.skip(key, node, scope, reason).await;
         }
         if let Some(expression) = &node.when {
-            match self.holds(key, node, expression, scope, &ScopeDelta::default()).await? {
+            match self.eval_condition(key, node, expression, scope, &ScopeDelta::default()).await? {
                 Ok(true) => {}
-                Ok(false) => return self.skip(key, node, scope, format!("when: {expression} is false")).await,
+                Ok(false) => {
+                    let reason = SkipKind::ConditionFalse { expression: expression.clone() };
+                    return self.skip(key, node, scope, reason).await;
+                }
                 Err(failure) => {
                     self.fail(key, node, scope, 0, &failure).await?;
-                    return Ok(ended(node, scope, Err(failure)));
+                    return Ok(note_result(node, scope, Err(failure)));
                 }
             }
         }
-        let given = match &node.each {
-            Some(list) => each::run(self, key, node, list, scope).await?,
-            None => self.once(key, node, scope).await?,
+        let result = match &node.for_each {
+            Some(for_each) => for_each::run(self, key, node, for_each, scope).await?,
+            None => self.run_step_body(key, node, scope).await?,
         };
-        Ok(ended(node, scope, given))
+        Ok(note_result(node, scope, result))
     }
 
     /// Runs a step once: the whole step, or one item.
-    pub(super) fn once<'b>(
+    pub(super) fn run_step_body<'b>(
         self,
         key: &'b StepKey,
         node: &'a PlanNode,
@@ -192,11 +197,12 @@ impl<'a> Run<'a> {
         key: &StepKey,
         node: &PlanNode,
         scope: &mut ValueScope,
-        reason: String,
+        reason: SkipKind,
     ) -> Result<RunFlow, Interrupt> {
-        scope.skipped(node, &reason);
+        let reason = SkipReason::new(reason);
+        scope.note_skipped_step(node, &reason.message);
         self.durable.record(StepFact::Skipped(StepSkipped { step: key.clone(), reason })).await?;
-        Ok(RunFlow::Go)
+        Ok(RunFlow::Continue)
     }
 
     /// Records that a step failed, after any retries.
@@ -208,27 +214,32 @@ impl<'a> Run<'a> {
         attempt: u32,
         failure: &Failure,
     ) -> Result<(), Interrupt> {
-        let failure = ways::out_of_step(self.plan, node, failure);
-        let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops };
-        let mark = self.durable.record(StepFact::Failed(fact)).await?;
+        let failure = hints::with_step_hint(self.plan, node, failure);
+        let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops_on_failure };
+        let execution_id = self.durable.record(StepFact::Failed(fact)).await?;
         // An attempt that started may have changed the workspace before it failed, so the workspace version changes.
-        if attempt > 0 && node.access == Access::Write && !node.kind.name().is_group() {
-            scope.touched(mark);
+        if attempt > 0 && node.access == Access::Write && !node.kind.kind().is_group() {
+            scope.bump_workspace_version(execution_id);
         }
         Ok(())
     }
 }
 
-/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs; `failed` says whether a step
+/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs. `failed`: whether a step
 /// failed.
-fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &ValueScope, failed: bool) -> PipelineEnd {
-    let context = scope.everything();
+fn evaluate_outcome(
+    success: Option<&str>,
+    output_expressions: &IndexMap<String, String>,
+    scope: &ValueScope,
+    failed: bool,
+) -> PipelineEnd {
+    let context = scope.full_context();
     let succeeded = match success {
-        Some(expression) => match holds(expression, &context) {
+        Some(expression) => match eval_condition(expression, &context) {
             Ok(true) => true,
             Ok(false) => {
-                let why = format!("`success: {expression}` is false");
-                return PipelineEnd::Failed(Some(Failure::new(Class::SuccessConditionFalse, why)));
+                let message = format!("`success: {expression}` is false");
+                return PipelineEnd::Failed(Some(Failure::new(FailureClass::SuccessConditionFalse, message)));
             }
             Err(failure) => return PipelineEnd::Failed(Some(failure)),
         },
@@ -238,29 +249,29 @@ fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &Valu
         return PipelineEnd::Failed(None);
     }
     let mut outputs = Map::new();
-    for (name, expression) in given {
+    for (name, expression) in output_expressions {
         match eval(expression, &context) {
             Ok(value) => outputs.insert(name.clone(), value),
             Err(error) => {
-                let why = format!("output `{name}`: {error}");
-                return PipelineEnd::Failed(Some(Failure::new(Class::ExpressionError, why)));
+                let message = format!("output `{name}`: {error}");
+                return PipelineEnd::Failed(Some(Failure::new(FailureClass::ExpressionError, message)));
             }
         };
     }
     PipelineEnd::Completed(outputs)
 }
 
-/// Notes in the scope how a step ended. Its failure is recorded already.
-fn ended(node: &PlanNode, scope: &mut ValueScope, given: StepResult) -> RunFlow {
-    match given {
-        Ok(value) => scope.completed(node, value),
+/// Notes the result of a step in the scope. Its failure is on record already.
+fn note_result(node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
+    match result {
+        Ok(value) => scope.note_completed_step(node, value),
         Err(failure) => {
-            scope.failed(node, &failure);
-            if node.stops {
-                scope.stopped(Some((node.id.clone(), failure)));
+            scope.note_failed_step(node, &failure);
+            if node.stops_on_failure {
+                scope.note_halting_step(Some((node.id.clone(), failure)));
                 return RunFlow::Halt;
             }
         }
     }
-    RunFlow::Go
+    RunFlow::Continue
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::durable::ScopeDelta;
-use crate::model::{ChatRequest, Class, Failure, Message};
+use crate::model::{ChatRequest, Failure, FailureClass, Message};
 use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
 use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
@@ -24,19 +24,22 @@ impl RenderedPrompt {
         scope: &ValueScope,
     ) -> Result<Self, Failure> {
         let context = scope.context(node);
-        let system = rendered(templates.render(&agent.prompt, &context))?;
+        let system = map_template_error(templates.render(&agent.prompt, &context))?;
         let message = match &agent.message {
-            Some(template) => rendered(templates.render_inline(template, &context))?,
+            Some(template) => map_template_error(templates.render_inline(template, &context))?,
             None => default_message(node, scope),
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
-        // Without any message, the prompt itself is sent as the user message.
+        // Without any message, orch sends the prompt itself as the user message.
         if message.is_empty() && agent.message.is_none() && !system.is_empty() {
             return Ok(Self { system: message, message: system });
         }
         if message.is_empty() {
-            return Err(Failure::new(Class::TemplateError, format!("the message of step `{}` is empty", node.id))
-                .with_hint("give the run an input such as --task, or the step a `message:`"));
+            return Err(Failure::new(
+                FailureClass::TemplateError,
+                format!("the message of step `{}` is empty", node.id),
+            )
+            .with_hint("give the run an input such as --task, or the step a `message:`"));
         }
         Ok(Self { system, message })
     }
@@ -52,10 +55,10 @@ impl RenderedPrompt {
     }
 
     /// The first request of a conversation with a model.
-    pub(super) fn request(&self, node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
+    pub(super) fn first_request(&self, node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
         let schema = match node.output.as_ref().map(|output| &output.contract) {
             Some(Contract::Text) | None => None,
-            Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.closure()),
+            Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.bundle()),
         };
         ChatRequest {
             model: model.reference.clone(),
@@ -69,72 +72,76 @@ impl RenderedPrompt {
     }
 }
 
-fn rendered(result: Result<String, crate::template::TemplateError>) -> Result<String, Failure> {
-    result.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
+fn map_template_error(result: Result<String, crate::template::TemplateError>) -> Result<String, Failure> {
+    result.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))
 }
 
 /// The run's inputs as text, the item, then each artifact as fenced JSON.
 fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
-    let part = |name: &str, value: &Value| match value {
+    let section = |name: &str, value: &Value| match value {
         Value::String(text) => format!("# {name}\n\n{}", text.trim()),
         value => format!("# {name}\n\n{}", fence(value)),
     };
-    let mut parts: Vec<String> = scope.inputs().map(|(name, value)| part(name, value)).collect();
-    parts.extend(scope.item().map(|item| part("item", item)));
+    let mut sections: Vec<String> = scope.inputs().map(|(name, value)| section(name, value)).collect();
+    sections.extend(scope.item().map(|item| section("item", item)));
     for input in &node.inputs {
-        parts.extend(scope.artifact(&input.name).map(|value| part(&input.name, value)));
+        sections.extend(scope.artifact(&input.name).map(|value| section(&input.name, value)));
     }
-    parts.join("\n\n")
+    sections.join("\n\n")
 }
 
 /// Appends the schema to the first message, for a provider that can't enforce a schema on its replies.
-pub(super) fn with_contract(mut request: ChatRequest) -> ChatRequest {
+pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
-        let words = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
-        first.content = format!("{}\n\n{words}\n\n{}", first.content, fence(schema));
+        let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
+        first.content = format!("{}\n\n{instruction}\n\n{}", first.content, fence(schema));
     }
     request
 }
 
-/// Returns the request that asks again after a rejected reply; `None` when asking again can't help.
+/// Returns the request that re-asks after a rejected reply; `None` when a re-ask can't help.
 pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mismatches: &str) -> Option<ChatRequest> {
     let mismatches = if mismatches.is_empty() { failure.message.as_str() } else { mismatches };
-    let words = match failure.class {
-        Class::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
-        Class::NoJson | Class::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),
-        Class::OutputRejected => {
-            let whole = if request.schema.is_some() { "the whole corrected JSON value" } else { "the whole corrected answer" };
-            format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {whole} and nothing else.")
+    let instruction = match failure.class {
+        FailureClass::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
+        FailureClass::NoJson | FailureClass::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),
+        FailureClass::OutputRejected => {
+            let corrected = if request.schema.is_some() { "the whole corrected JSON value" } else { "the whole corrected answer" };
+            format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {corrected} and nothing else.")
         }
-        Class::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
-        Class::MaxTokensReached => format!(
+        FailureClass::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
+        FailureClass::MaxTokensReached => format!(
             "Your answer was cut off: it may be at most {} tokens long. Answer again, complete and shorter.",
             request.max_output_tokens
         ),
         _ => return None,
     };
-    let mut next = request.clone();
-    // A truncated or empty reply does not help the model and may fill its context, so only the instruction is sent.
-    if matches!(failure.class, Class::MaxTokensReached | Class::EmptyReply) || reply.trim().is_empty() {
-        if let Some(last) = next.messages.last_mut() {
-            last.content = format!("{}\n\n{words}", last.content);
+    let mut next_request = request.clone();
+    // A truncated or empty reply does not help the model and may fill its context, so orch sends only the instruction.
+    if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply) || reply.trim().is_empty() {
+        if let Some(last_message) = next_request.messages.last_mut() {
+            last_message.content = format!("{}\n\n{instruction}", last_message.content);
         }
     } else {
-        next.messages.push(Message::assistant(reply));
-        next.messages.push(Message::user(words));
+        next_request.messages.push(Message::assistant(reply));
+        next_request.messages.push(Message::user(instruction));
     }
-    Some(next)
+    Some(next_request)
 }
 
 /// Evaluates a condition.
-pub(super) fn holds(expression: &str, context: &TemplateContext) -> Result<bool, Failure> {
-    eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
+pub(super) fn eval_condition(expression: &str, context: &TemplateContext) -> Result<bool, Failure> {
+    eval_bool(expression, context).map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))
 }
 
-/// Evaluates a condition over a step's values and what the steps inside it produced.
-pub(super) fn holds_in(expression: &str, mut context: TemplateContext, gained: &ScopeDelta) -> Result<bool, Failure> {
-    for (name, value) in &gained.artifacts {
+/// Evaluates a condition over a step's values and the artifacts of the steps inside it.
+pub(super) fn eval_condition_with_delta(
+    expression: &str,
+    mut context: TemplateContext,
+    delta: &ScopeDelta,
+) -> Result<bool, Failure> {
+    for (name, value) in &delta.artifacts {
         context.insert(name, value);
     }
-    holds(expression, &context)
+    eval_condition(expression, &context)
 }

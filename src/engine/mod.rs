@@ -3,37 +3,37 @@
 //! [`interpret`](interpret::interpret) walks the steps and makes all decisions; [`perform`] carries out the effects
 //! that it requests. The interface between them is [`crate::durable`].
 
-mod account;
 mod agent;
 mod approve;
-mod bound;
+mod artifact_flow;
 pub mod budget;
+mod budget_ledger;
+mod call_spend;
 mod command;
 mod compute;
 mod conversation;
-mod each;
 mod effects;
+mod for_each;
 pub mod forecast;
-pub mod gate;
 mod group;
+mod hints;
 pub mod interpret;
-mod leaf;
 mod message;
 mod model_call;
 pub mod node;
 pub mod perform;
 pub mod plan;
 mod planner;
-mod reading;
+pub mod rate_limit;
+mod reply_reader;
 mod retry;
 mod scope;
 mod spend_history;
-mod spent;
-mod ways;
+mod step_execution;
+mod usage_bound;
 mod write;
-mod written;
 
-pub use effects::environment;
+pub use effects::command_environment;
 pub use interpret::interpret;
 pub use node::{Contract, PlannedModel};
 pub use plan::{Plan, Resolve, StepDefaults};

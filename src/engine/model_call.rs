@@ -6,118 +6,129 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{AgentEnv, AgentEvent, TurnLimits, TurnResult, take_turn};
-use crate::durable::{Ask, CallProgress};
-use crate::model::failure::RAISE_DEADLINE;
-use crate::model::{AgentTurn, CallKey, ChatReply, Class, Failure};
-use crate::provider::{RequestLimits, StreamEvent as Heard};
+use crate::agent::{AgentEnv, AgentEvent, CallContext, TurnResult, run_turn};
+use crate::durable::{CallProgress, ModelRequest};
+use crate::model::failure::RAISE_DEADLINE_HINT;
+use crate::model::{AgentTurn, CallKey, ChatReply, Failure, FailureClass};
+use crate::provider::{RequestLimits, StreamEvent};
 use crate::secret::StreamRedactor;
 
-use super::message::with_contract;
+use super::message::with_schema_instruction;
 use super::perform::Performer;
 
 /// Shows a text as it arrives, redacted. A secret may begin in one chunk and end in the next.
 struct RedactedStream<'a> {
-    own: &'a Performer,
+    performer: &'a Performer,
     key: &'a CallKey,
-    pieces: Mutex<StreamRedactor<'a>>,
+    redactor: Mutex<StreamRedactor<'a>>,
 }
 
 impl<'a> RedactedStream<'a> {
-    fn new(own: &'a Performer, key: &'a CallKey) -> Self {
-        Self { own, key, pieces: Mutex::new(StreamRedactor::new(&own.redactor)) }
+    fn new(performer: &'a Performer, key: &'a CallKey) -> Self {
+        Self { performer, key, redactor: Mutex::new(StreamRedactor::new(&performer.redactor)) }
     }
 
     fn push(&self, text: &str) {
-        self.tell(self.pieces.lock().unwrap_or_else(PoisonError::into_inner).push(text));
+        self.emit_text(self.redactor.lock().unwrap_or_else(PoisonError::into_inner).push(text));
     }
 
     fn end(self) {
-        let (own, key) = (self.own, self.key);
-        let rest = self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner).end();
-        RedactedStream::new(own, key).tell(rest);
+        let (performer, key) = (self.performer, self.key);
+        let remaining_text = self.redactor.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+        RedactedStream::new(performer, key).emit_text(remaining_text);
     }
 
-    fn tell(&self, text: String) {
+    fn emit_text(&self, text: String) {
         if !text.is_empty() {
-            self.own.observer.signal(&CallProgress::Text(self.key.clone(), text));
+            self.performer.observer.on_progress(&CallProgress::Text(self.key.clone(), text));
         }
     }
 }
 
-/// Lets a CLI agent take a turn.
-pub(super) async fn program(
-    own: &Performer,
+/// Runs a turn of a CLI agent.
+pub(super) async fn run_agent_turn(
+    performer: &Performer,
     key: &CallKey,
     turn: &AgentTurn,
-    bounds: &TurnLimits,
-    cut: impl Future<Output = Failure>,
+    context: &CallContext,
+    cut_failure: impl Future<Output = Failure>,
 ) -> TurnResult {
-    let place = AgentEnv {
-        workspace: own.workspace.clone(),
-        homes: own.homes.clone(),
-        artifacts: own.artifacts.clone(),
-        variables: own.variables.clone(),
-        unencrypted: own.models.unencrypted(),
-        guard: own.guard.clone(),
-        endings: own.endings.of(key, &own.clock),
+    let agent_env = AgentEnv {
+        workspace: performer.workspace.clone(),
+        agents_folder: performer.agent_dirs.clone(),
+        artifacts: performer.artifact_files.clone(),
+        variables: performer.env_vars.clone(),
+        insecure_providers: performer.models.insecure_providers(),
+        guard: performer.guard.clone(),
+        ending_process_groups: performer.endings.get_or_create(key, &performer.clock),
     };
-    own.observer.signal(&CallProgress::Sent(key.clone()));
-    let shown = RedactedStream::new(own, key);
-    let sink = |sign: AgentEvent| match sign {
-        AgentEvent::Text(text) => shown.push(&text),
-        AgentEvent::Tool(line) => own.observer.signal(&CallProgress::Output(key.clone(), own.redactor.text(&line))),
-        AgentEvent::Session(_) | AgentEvent::Over => {}
+    performer.observer.on_progress(&CallProgress::Sent(key.clone()));
+    let stream = RedactedStream::new(performer, key);
+    let sink = |event: AgentEvent| match event {
+        AgentEvent::Text(text) => stream.push(&text),
+        AgentEvent::Tool(line) => {
+            performer.observer.on_progress(&CallProgress::Output(key.clone(), performer.redactor.redact(&line)));
+        }
+        AgentEvent::Session(_) | AgentEvent::TurnOver => {}
     };
-    let answer = take_turn(turn, &place, bounds, &sink, cut).await;
-    shown.end();
-    answer
+    let result = run_turn(turn, &agent_env, context, &sink, cut_failure).await;
+    stream.end();
+    result
 }
 
 /// Returns a number that differs between the calls of a step. The embedded model adds it to its seed, so that it does
-/// not repeat a rejected answer.
-fn draw(key: &CallKey) -> u32 {
+/// not repeat a rejected reply.
+fn seed_offset(key: &CallKey) -> u32 {
     key.attempt.saturating_sub(1).saturating_mul(100).saturating_add(key.ordinal.saturating_sub(1))
 }
 
 /// Sends a request to a model.
-pub(super) async fn answer(
-    own: &Performer,
+pub(super) async fn send_request(
+    performer: &Performer,
     key: &CallKey,
-    ask: &Ask,
+    model_request: &ModelRequest,
     now: Timestamp,
-    cut: &CancellationToken,
+    cut_token: &CancellationToken,
 ) -> Result<ChatReply, Failure> {
-    let observer = own.observer.as_ref();
-    let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = RequestLimits { clock: own.clock.clone(), cut: cut.clone(), draw: draw(key), ..provider.limits() };
-    if let Some(millis) = ask.timeout_ms {
-        limits.total = Duration::from_millis(millis);
+    let observer = performer.observer.as_ref();
+    let provider = performer.models.provider(&model_request.request.model.provider)?;
+    let mut limits = RequestLimits {
+        clock: performer.clock.clone(),
+        cancellation: cut_token.clone(),
+        sample_index: seed_offset(key),
+        ..provider.limits()
+    };
+    if let Some(millis) = model_request.timeout_ms {
+        limits.total_timeout = Duration::from_millis(millis);
         // A user who allows a request more time has a slow server, whose first byte is late too.
-        limits.first_byte = limits.total;
+        limits.first_byte_timeout = limits.total_timeout;
     }
     let mut by_deadline = false;
-    if let Some(until) = ask.until {
-        let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-        if left.is_zero() {
-            return Err(Failure::new(Class::Timeout, "the step's deadline is over").with_hint(RAISE_DEADLINE));
+    if let Some(ends_at) = model_request.deadline {
+        let remaining = Duration::try_from(ends_at.duration_since(now)).unwrap_or_default();
+        if remaining.is_zero() {
+            return Err(
+                Failure::new(FailureClass::Timeout, "the step's deadline has passed").with_hint(RAISE_DEADLINE_HINT)
+            );
         }
-        by_deadline = left < limits.total;
-        limits.total = limits.total.min(left);
+        by_deadline = remaining < limits.total_timeout;
+        limits.total_timeout = limits.total_timeout.min(remaining);
     }
-    limits.first_byte = limits.first_byte.min(limits.total);
-    observer.signal(&CallProgress::Sent(key.clone()));
-    let shown = RedactedStream::new(own, key);
-    let sink = |heard: Heard| match heard {
-        Heard::Reading { done, total } => observer.signal(&CallProgress::Reading(key.clone(), done, total)),
-        Heard::Text(text) => shown.push(&text),
-        Heard::Reasoning(text) => observer.signal(&CallProgress::Reasoning(key.clone(), text.len())),
+    limits.first_byte_timeout = limits.first_byte_timeout.min(limits.total_timeout);
+    observer.on_progress(&CallProgress::Sent(key.clone()));
+    let stream = RedactedStream::new(performer, key);
+    let sink = |event: StreamEvent| match event {
+        StreamEvent::PromptProgress { tokens_read: done, tokens_total: total } => {
+            observer.on_progress(&CallProgress::ReadingPrompt(key.clone(), done, total));
+        }
+        StreamEvent::Text(text) => stream.push(&text),
+        StreamEvent::Reasoning(text) => observer.on_progress(&CallProgress::Reasoning(key.clone(), text.len())),
     };
-    let reply = if provider.constrains() {
-        provider.chat(&ask.request, &limits, &sink).await
+    let reply = if provider.enforces_schema() {
+        provider.chat(&model_request.request, &limits, &sink).await
     } else {
-        provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
+        provider.chat(&with_schema_instruction(model_request.request.clone()), &limits, &sink).await
     };
-    shown.end();
-    reply.map_err(|failure| if by_deadline { failure.of_deadline() } else { failure })
+    stream.end();
+    reply.map_err(|failure| if by_deadline { failure.with_deadline_hint() } else { failure })
 }

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef, Program, StepKey, TurnEstimate};
+use crate::model::{CliAgent, Digest, FailureClass, ModelRef, StepKey, TurnEstimate};
 use crate::schema::Schema;
 
-/// The steps of a pipeline file and what happens after them, ready to run.
+/// A pipeline file, ready to run.
 #[derive(Clone)]
 pub struct PlanBody {
     /// The pipeline's name.
@@ -37,32 +37,32 @@ pub struct PlanNode {
     /// The condition under which the step runs.
     pub when: Option<String>,
     /// The list that it runs over (`for_each`).
-    pub each: Option<Each>,
+    pub for_each: Option<ForEach>,
     /// The artifacts that it reads.
     pub inputs: Vec<InputRef>,
     /// The artifact that it produces.
     pub output: Option<ArtifactOutput>,
-    /// Whether a workspace file shows its artifact; not so inside an item or a called pipeline.
-    pub shown: bool,
+    /// Whether its artifact has a file in the workspace; false inside an item or a called pipeline.
+    pub has_file: bool,
     /// How it uses the workspace.
     pub access: Access,
     /// The budget of the step.
     pub budget: Option<Budget>,
     /// Whether its failure stops the following steps.
-    pub stops: bool,
+    pub stops_on_failure: bool,
     /// The kind, with the data of that kind.
     pub kind: NodeKind,
 }
 
 /// The list that a step runs over.
 #[derive(Clone)]
-pub struct Each {
-    /// The expression that gives the list.
+pub struct ForEach {
+    /// The expression that evaluates to the list.
     pub list: String,
     /// How many items run in parallel.
-    pub limit: usize,
+    pub max_parallel: usize,
     /// Whether the output records the status of each item, failed ones included (`on_error: continue`).
-    pub records: bool,
+    pub records_status: bool,
 }
 
 /// The artifact that a step produces.
@@ -70,14 +70,14 @@ pub struct Each {
 pub struct ArtifactOutput {
     /// The artifact's name.
     pub name: String,
-    /// What the artifact must fit; with `for_each`, what each item must fit.
+    /// The contract of the artifact; with `for_each`, the contract of each item.
     pub contract: Contract,
 }
 
 /// The kind of a step.
 #[derive(Clone)]
 pub enum NodeKind {
-    /// Asks a model or a CLI agent.
+    /// Calls a model or a CLI agent.
     Agent(Box<AgentNode>),
     /// Runs a command.
     Command(Box<CommandNode>),
@@ -100,7 +100,7 @@ pub enum NodeKind {
 pub struct AgentNode {
     /// The agent's name.
     pub agent: String,
-    /// The models to ask in order: the agent's own, then the fallbacks.
+    /// The models to call in order: the agent's own, then the fallbacks.
     pub models: Vec<PlannedModel>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
@@ -114,26 +114,26 @@ pub struct AgentNode {
     pub message: Option<String>,
     /// Time limits and retries.
     pub limits: StepLimits,
-    /// How often the step asks again when a reply does not validate.
+    /// The maximal number of re-asks when a reply does not validate.
     pub re_asks: u32,
     /// Whether a reply must be exact JSON (`extract: strict`).
     pub strict: bool,
     /// Conditions that a reply must meet beyond its schema.
     pub accept: Vec<Accept>,
-    /// The later steps that write files of its artifact.
-    pub written: Vec<WrittenBy>,
+    /// The later steps that write the files that its artifact lists.
+    pub writers: Vec<FileWriter>,
 }
 
 /// A step that writes the files of an agent's artifact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WrittenBy {
+pub struct FileWriter {
     /// The step.
     pub step: StepKey,
-    /// The members that lead from the artifact to its list of files.
+    /// The path of members from the artifact to its list of files.
     pub members: Vec<String>,
 }
 
-/// The time limits of a step, and how often it is retried.
+/// The time limits and retries of a step.
 #[derive(Clone, Debug)]
 pub struct StepLimits {
     /// The time limit of one request or command.
@@ -144,16 +144,16 @@ pub struct StepLimits {
     pub tries: u32,
     /// The first pause between two tries.
     pub backoff: Option<Duration>,
-    /// The classes of failure that are retried.
-    pub retry_on: Vec<Class>,
-    /// Whether the step waits longer for an unavailable provider than `tries` and `backoff` say. True if it asks a
+    /// The failure classes that orch retries.
+    pub retry_on: Vec<FailureClass>,
+    /// Whether the step waits for an unavailable provider longer than `tries` and `backoff` allow. True if it calls a
     /// model and the pipeline sets neither.
-    pub patient: bool,
+    pub waits_for_provider: bool,
 }
 
 impl StepLimits {
     /// Whether the deadline is shorter than the time-out, so that it ends the first try.
-    pub(super) fn deadline_is_less(&self) -> bool {
+    pub(super) fn deadline_is_shorter(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
     }
 }
@@ -161,7 +161,7 @@ impl StepLimits {
 /// The data of a command step.
 #[derive(Clone)]
 pub struct CommandNode {
-    /// The command as the pipeline file has it, with templates.
+    /// The command in the pipeline file, with templates.
     pub line: CommandLine,
     /// Names of environment variables that the command may see.
     pub env: Vec<String>,
@@ -170,11 +170,11 @@ pub struct CommandNode {
     /// The expression for its standard input.
     pub stdin: Option<String>,
     /// The project's folder, which templates see as `project.root`.
-    pub project: Arc<str>,
+    pub project_root: Arc<str>,
     /// The exit codes that count as success; all of them if empty.
-    pub success: Vec<u8>,
+    pub success_codes: Vec<u8>,
     /// Whether its standard output is the artifact.
-    pub takes_stdout: bool,
+    pub parses_stdout: bool,
     /// Time limits and retries.
     pub limits: StepLimits,
 }
@@ -184,8 +184,8 @@ pub struct CommandNode {
 pub struct WriteNode {
     /// The expression for the list of files.
     pub files: String,
-    /// The agent steps whose artifacts contain the files, as far as the text of the pipeline shows.
-    pub from: Vec<StepKey>,
+    /// The agent steps whose artifacts list the files, as far as orch can derive them from the pipeline file.
+    pub source_steps: Vec<StepKey>,
 }
 
 /// The data of an approval step.
@@ -193,7 +193,7 @@ pub struct WriteNode {
 pub struct ApproveNode {
     /// The template of the text that the user sees.
     pub message: String,
-    /// What happens after a rejection.
+    /// The outcome after a rejection.
     pub on_reject: Outcome,
     /// How long the step waits for an answer.
     pub timeout: Option<Duration>,
@@ -206,7 +206,7 @@ pub struct RepeatNode {
     pub until: Option<String>,
     /// The maximal number of rounds.
     pub max: u32,
-    /// What happens if the condition is still false after the last round.
+    /// The outcome if the condition is still false after the last round.
     pub on_max_iterations: Outcome,
     /// The steps of a round.
     pub nodes: Vec<PlanNode>,
@@ -219,20 +219,20 @@ pub struct PipelineNode {
     pub body: PlanBody,
     /// Its inputs: names with expressions over the caller's values.
     pub with: IndexMap<String, String>,
-    /// What its inputs must fit.
+    /// The contracts of its inputs.
     pub inputs: IndexMap<String, InputContract>,
 }
 
-/// What an input of a called pipeline must fit.
+/// The contract of an input of a called pipeline.
 #[derive(Clone)]
 pub struct InputContract {
     /// Its schema.
     pub schema: Schema,
-    /// Its value when the caller gives none.
+    /// Its value if the caller passes none.
     pub default: Option<Value>,
 }
 
-/// A model or a CLI agent, with what the engine has to know about it.
+/// A model or a CLI agent, with the properties that the engine needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedModel {
     /// The model.
@@ -242,22 +242,22 @@ pub struct PlannedModel {
     /// The digest of a weights file, which identifies its content.
     pub weights: Option<String>,
     /// The CLI agent, if it is one.
-    pub program: Option<Program>,
-    /// The upper bound of one turn of the CLI agent, by its `estimate:`. Not part of the fingerprint.
+    pub program: Option<CliAgent>,
+    /// The upper bound of one turn of the CLI agent, from its `estimate:`. Not part of the fingerprint.
     pub estimate: TurnEstimate,
 }
 
 impl PlannedModel {
-    /// A model that is asked in the given dialect.
-    pub fn of(reference: ModelRef, dialect: &str) -> Self {
+    /// Creates a model with the API dialect of its requests.
+    pub fn new(reference: ModelRef, dialect: &str) -> Self {
         Self { reference, dialect: dialect.to_owned(), weights: None, program: None, estimate: TurnEstimate::default() }
     }
 }
 
-impl From<Program> for PlannedModel {
-    fn from(program: Program) -> Self {
+impl From<CliAgent> for PlannedModel {
+    fn from(program: CliAgent) -> Self {
         // orch can't know how a CLI agent treats a schema, so its requests always contain the schema as text.
-        let (reference, dialect) = (program.reference(), program.kind.as_str().to_owned());
+        let (reference, dialect) = (program.model_ref(), program.kind.as_str().to_owned());
         Self { reference, dialect, weights: None, program: Some(program), estimate: TurnEstimate::default() }
     }
 }
@@ -281,7 +281,7 @@ impl InputRef {
     }
 }
 
-/// What a step's artifact must fit.
+/// The contract of a step's artifact.
 #[derive(Clone)]
 pub enum Contract {
     /// A string, without conversion.
@@ -300,14 +300,14 @@ impl Contract {
     pub fn takes_long(&self) -> bool {
         match self {
             Self::Text => false,
-            Self::Json(schema) => schema.takes_long(),
+            Self::Json(schema) => schema.may_take_long(),
         }
     }
 
-    /// The digest of the contract: the schema with everything it refers to.
+    /// The digest of the contract: the schema with all schemas that it refers to.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Text => Digest::of(b"text"),
+            Self::Text => Digest::compute(b"text"),
             Self::Json(schema) => schema.digest(),
         }
     }
@@ -315,7 +315,7 @@ impl Contract {
 
 impl NodeKind {
     /// The kind as the journal stores it.
-    pub fn name(&self) -> StepKind {
+    pub fn kind(&self) -> StepKind {
         match self {
             Self::Agent(_) => StepKind::Agent,
             Self::Command(_) => StepKind::Command,
@@ -354,13 +354,13 @@ impl PlanNode {
         }
     }
 
-    /// The artifacts that exist once the step has completed: its own, or those of a group's steps, or the outputs of a
-    /// called pipeline.
-    pub fn names(&self) -> Vec<String> {
+    /// The names of the artifacts that exist once the step has completed: its own, those of a group's steps, or the
+    /// outputs of a called pipeline.
+    pub fn artifact_names(&self) -> Vec<String> {
         if let Some(output) = &self.output {
             return vec![output.name.clone()];
         }
-        if self.each.is_some() {
+        if self.for_each.is_some() {
             return Vec::new();
         }
         match &self.kind {
@@ -371,14 +371,14 @@ impl PlanNode {
             | NodeKind::Agent(_)
             | NodeKind::Command(_)
             | NodeKind::Write(_)
-            | NodeKind::Approve(_) => self.children().flat_map(PlanNode::names).collect(),
+            | NodeKind::Approve(_) => self.children().flat_map(PlanNode::artifact_names).collect(),
         }
     }
 
-    /// The workspace file that shows its artifact, as a relative path.
-    pub fn path(&self) -> Option<String> {
-        let output = self.output.as_ref().filter(|_| self.shown)?;
-        let as_text = self.each.is_none() && output.contract.is_text();
-        Some(crate::model::Artifact::path_of(&output.name, as_text))
+    /// The workspace file of its artifact, as a relative path.
+    pub fn artifact_path(&self) -> Option<String> {
+        let output = self.output.as_ref().filter(|_| self.has_file)?;
+        let as_text = self.for_each.is_none() && output.contract.is_text();
+        Some(crate::model::Artifact::file_path(&output.name, as_text))
     }
 }

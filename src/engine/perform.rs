@@ -1,5 +1,4 @@
-//! Performs calls: asks the model, runs the command, writes the files. Everything that comes back is redacted before it
-//! is recorded.
+//! Performs calls: sends requests to models, runs commands, writes files. Redacts every result before orch records it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,51 +9,51 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{ModelRegistry, Recorder, Replay, TurnLimits, TurnResult, Variables, turn_recorded};
+use crate::agent::{CallContext, EnvLookup, ModelRegistry, Recorder, Replay, TurnResult, remove_turn_start};
 use crate::clock::Clock;
-use crate::durable::{Ask, Call, CallOutcome, CallReply, Effect, Interrupt, Observer, Perform, Permit};
+use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
 use crate::folder::OwnFolder;
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Class, Failure, ModelRef, StepKey};
-use crate::offload::{LARGE_TEXT, off_thread};
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey};
+use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::{EndingGroups, GuardProgram};
 use crate::secret::Redactor;
 
-use super::bound::{Bound, believable, believable_failure};
 use super::budget::Budgets;
 use super::effects;
-use super::gate::RateLimiters;
-use super::message::with_contract;
-use super::model_call::{answer, program};
+use super::message::with_schema_instruction;
+use super::model_call::{run_agent_turn, send_request};
+use super::rate_limit::RateLimiters;
+use super::usage_bound::{UsageBound, failure_with_plausible_usage, with_plausible_usage};
 
 /// Performs the calls of a run.
 #[derive(Clone)]
 pub struct Performer {
-    /// The models that are available.
+    /// The available models.
     pub models: Arc<ModelRegistry>,
     /// Receives progress.
     pub observer: Arc<dyn Observer>,
-    /// Removes secrets from everything that is recorded.
+    /// Removes secrets from everything that orch records.
     pub redactor: Arc<Redactor>,
     /// The absolute path of the workspace.
     pub workspace: PathBuf,
-    /// The folder in which CLI agents keep their own files during this run.
-    pub homes: OwnFolder,
-    /// The workspace files that show artifacts.
-    pub artifacts: Vec<String>,
+    /// The folder in which CLI agents store their own files during this run.
+    pub agent_dirs: OwnFolder,
+    /// The workspace files of artifacts.
+    pub artifact_files: Vec<String>,
     /// The project files that lie inside the workspace, including those that do not exist yet.
-    pub project: Vec<String>,
+    pub project_files: Vec<String>,
     /// The environment of this process.
-    pub variables: Variables,
+    pub env_vars: EnvLookup,
     /// The limits of concurrent calls and of request rates.
-    pub gates: Arc<RateLimiters>,
+    pub rate_limiters: Arc<RateLimiters>,
     /// The budgets of the run.
     pub budgets: Arc<Budgets>,
     /// Records exchanges with models, or replays them.
     pub exchange: Exchange,
     /// The files that steps wrote into the workspace.
-    pub laid: Arc<Mutex<FileLedger>>,
+    pub file_ledger: Arc<Mutex<FileLedger>>,
     /// The clock for the start and end of calls.
     pub clock: Arc<dyn Clock>,
     /// The guard for child processes: the executable of orch itself.
@@ -68,7 +67,7 @@ pub struct Performer {
 pub struct CallEndings(Mutex<HashMap<CallKey, EndingGroups>>);
 
 impl CallEndings {
-    pub(super) fn of(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> EndingGroups {
+    pub(super) fn get_or_create(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> EndingGroups {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(key.clone()).or_insert_with(|| EndingGroups::new(clock.clone())).clone()
     }
@@ -83,81 +82,85 @@ impl CallEndings {
 pub struct Exchange {
     /// Records each exchange, if set.
     pub recorder: Option<Arc<Recorder>>,
-    /// Answers instead of the models, if set.
+    /// Replies instead of the models, if set.
     pub replay: Option<Arc<Replay>>,
 }
 
 impl Perform for Performer {
-    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
+    fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async move {
-            let reserved = self.budgets.reserve(call, closing).await.map_err(Interrupt::OverBudget)?;
-            let place = tokio::select! {
+            let reservation = self.budgets.reserve(call, in_finally).await.map_err(Interrupt::OverBudget)?;
+            let permit = tokio::select! {
                 biased;
                 // The time budget also runs out while a call waits for its permit; such a call does not start.
-                failure = self.time_over(&call.key.step, closing) => return Err(Interrupt::OverBudget(failure.of_step())),
-                place = self.gates.admit(call) => place,
+                failure = self.time_limit_reached(&call.key.step, in_finally) => {
+                    return Err(Interrupt::OverBudget(failure.without_call_details()));
+                }
+                permit = self.rate_limiters.acquire(call) => permit,
             };
-            self.budgets.goes_on(closing).map_err(Interrupt::OverBudget)?;
-            Ok(Box::new((reserved, place)) as Permit)
+            self.budgets.check_not_ended(in_finally).map_err(Interrupt::OverBudget)?;
+            Ok(Box::new((reservation, permit)) as Permit)
         }
         .boxed()
     }
 
-    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
-        let own = self.clone();
+    fn perform(&self, call: Call, in_finally: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
+        let performer = self.clone();
         async move {
-            let started = own.clock.now();
+            let started = performer.clock.now();
             let (key, step) = (call.key.clone(), call.key.step.clone());
-            let (model, bound) = (call.effect.model().cloned(), Bound::of(&call.effect));
+            let (model, bound) = (call.effect.model().cloned(), UsageBound::from_effect(&call.effect));
             let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
-            let running = own.budgets.run(&step);
-            let Performed { result, cost, work } = own.effect(call, started, closing, stop).await;
-            let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
-            let undone = if is_program { own.undone(&result, work.as_deref()).await } else { Vec::new() };
+            let in_flight = performer.budgets.track_call(&step);
+            let EffectResult { result, cost, activity } =
+                performer.perform_effect(call, started, in_finally, stop).await;
+            let activity = (!activity.is_empty()).then(|| Box::new(performer.redactor.redact_activity(activity)));
+            let reverted_files =
+                if is_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
             // Stop tracking these files only now: if this future were dropped during the scan, the removals would not
             // be on record.
-            effects::forget(&own, &undone);
-            let result = own.redacted(result).await;
+            effects::stop_tracking(&performer, &reverted_files);
+            let result = performer.redact_result(result).await;
             let (estimated, estimated_cost) = (None, None);
             let outcome = CallOutcome {
                 started,
-                ended: own.clock.now(),
+                ended: performer.clock.now(),
                 result,
-                agent_activity: work,
+                agent_activity: activity,
                 cost,
                 estimated,
                 estimated_cost,
-                reverted_files: undone,
+                reverted_files,
             };
-            let outcome = own.priced(outcome, model.as_ref(), bound);
-            drop(running);
-            own.endings.forget(&key);
-            own.budgets.settle(&step, model.as_ref(), &outcome);
+            let outcome = performer.with_cost(outcome, model.as_ref(), bound);
+            drop(in_flight);
+            performer.endings.forget(&key);
+            performer.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
         .boxed()
     }
 
-    fn recorded(&self, call: &Call) {
+    fn on_recorded(&self, call: &Call) {
         if matches!(call.effect, Effect::Turn(_)) {
-            let (homes, key) = (self.homes.clone(), call.key.clone());
+            let (agent_dirs, key) = (self.agent_dirs.clone(), call.key.clone());
             // The call does not wait for this; if the note remains, a resume removes it, since the outcome is on
             // record.
-            drop(tokio::task::spawn_blocking(move || turn_recorded(&homes, &key)));
+            drop(tokio::task::spawn_blocking(move || remove_turn_start(&agent_dirs, &key)));
         }
     }
 
-    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
+    fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
-            let failure = given_up();
+            let failure = cancelled_failure();
             // The processes may still change files while they are being ended, so wait until they have ended.
-            self.endings.of(&call.key, &self.clock).settled().await;
+            self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
             self.endings.forget(&call.key);
-            let undone = match call.effect {
-                Effect::Command(_) | Effect::Turn(_) => self.undone(&Err(failure.clone()), None).await,
-                Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
+            let reverted_files = match call.effect {
+                Effect::Command(_) | Effect::Turn(_) => self.reverted_files(&Err(failure.clone()), None).await,
+                Effect::ModelRequest(_) | Effect::Snapshot(_) | Effect::Write(_) => Vec::new(),
             };
-            effects::forget(self, &undone);
+            effects::stop_tracking(self, &reverted_files);
             let ended = self.clock.now();
             let (result, estimated, estimated_cost) = (Err(failure), None, None);
             let outcome = CallOutcome {
@@ -168,9 +171,9 @@ impl Perform for Performer {
                 cost: None,
                 estimated,
                 estimated_cost,
-                reverted_files: undone,
+                reverted_files,
             };
-            let outcome = self.priced(outcome, call.effect.model(), Bound::of(&call.effect));
+            let outcome = self.with_cost(outcome, call.effect.model(), UsageBound::from_effect(&call.effect));
             self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
             outcome
         }
@@ -178,76 +181,81 @@ impl Perform for Performer {
     }
 }
 
-/// Performs a request until the time is over. If the reply is complete by then and only the connection is still open,
-/// the reply counts.
-async fn cut_off(
-    over: impl Future<Output = Failure>,
-    cut: &CancellationToken,
-    asking: impl Future<Output = Performed>,
-) -> Performed {
-    tokio::pin!(asking);
+/// Performs a request until the time limit. If the reply is complete by then and only the connection is still open, the
+/// reply counts.
+async fn run_until_cut_off(
+    time_limit: impl Future<Output = Failure>,
+    token: &CancellationToken,
+    request: impl Future<Output = EffectResult>,
+) -> EffectResult {
+    tokio::pin!(request);
     let failure = tokio::select! {
         biased;
-        ended = &mut asking => return ended,
-        failure = over => failure,
+        result = &mut request => return result,
+        failure = time_limit => failure,
     };
-    cut.cancel();
-    match asking.now_or_never() {
-        Some(ended) if ended.result.is_ok() => ended,
-        Some(ended) => Performed { cost: ended.cost, ..Err(with_usage(failure, ended.result.err())).into() },
+    token.cancel();
+    match request.now_or_never() {
+        Some(result) if result.result.is_ok() => result,
+        Some(result) => EffectResult { cost: result.cost, ..Err(with_usage(failure, result.result.err())).into() },
         None => Err(failure).into(),
     }
 }
 
 /// Adds to a failure the usage that the provider had reported until then.
-fn with_usage(failure: Failure, of: Option<Failure>) -> Failure {
-    Failure { usage: of.and_then(|of| of.usage), ..failure }
+fn with_usage(failure: Failure, source: Option<Failure>) -> Failure {
+    Failure { usage: source.and_then(|source| source.usage), ..failure }
 }
 
-/// Resolves when a call must end: when its time is over or the run is stopped.
-async fn cut(over: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
+/// Resolves when a call must end: when its time is used up or the run stops.
+async fn cut_failure(time_limit: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
     tokio::select! {
         biased;
-        failure = over => failure,
-        () = stop => given_up(),
+        failure = time_limit => failure,
+        () = stop => cancelled_failure(),
     }
 }
 
 /// The failure of a call that a stop cut off.
-fn given_up() -> Failure {
-    Failure { interrupted: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
+fn cancelled_failure() -> Failure {
+    Failure { interrupted: true, ..Failure::new(FailureClass::Cancelled, "the run was stopped") }
 }
 
 /// The result of an effect.
-struct Performed {
+struct EffectResult {
     result: Result<CallReply, Failure>,
     cost: Option<f64>,
-    work: AgentActivity,
+    activity: AgentActivity,
 }
 
-impl From<Result<CallReply, Failure>> for Performed {
+impl From<Result<CallReply, Failure>> for EffectResult {
     fn from(result: Result<CallReply, Failure>) -> Self {
-        Self { result, cost: None, work: AgentActivity::default() }
+        Self { result, cost: None, activity: AgentActivity::default() }
     }
 }
 
 impl Performer {
-    /// Resolves when the time of a step is over; never for steps of `finally` (`closing`), which may clean up even
-    /// then.
-    async fn time_over(&self, step: &StepKey, closing: bool) -> Failure {
-        if closing { std::future::pending().await } else { self.budgets.time_over(step).await }
+    /// Resolves when the time of a step is used up; never for steps of `finally` (`in_finally`), which may clean up
+    /// even then.
+    async fn time_limit_reached(&self, step: &StepKey, in_finally: bool) -> Failure {
+        if in_finally { std::future::pending().await } else { self.budgets.time_limit_reached(step).await }
     }
 
     /// Returns the files of earlier steps that a command or a turn deleted or reverted. Runs on another thread, because
     /// it may have to read many files.
-    async fn undone(&self, result: &Result<CallReply, Failure>, work: Option<&AgentActivity>) -> Vec<String> {
-        let answered = match result {
+    async fn reverted_files(
+        &self,
+        result: &Result<CallReply, Failure>,
+        activity: Option<&AgentActivity>,
+    ) -> Vec<String> {
+        let reply_activity = match result {
             Ok(CallReply::Chat(reply)) => reply.agent_activity.as_deref(),
             Ok(CallReply::Output(_)) | Err(_) => None,
         };
-        let (own, files) = (self.clone(), answered.or(work).and_then(|work| work.files.clone()));
-        match tokio::task::spawn_blocking(move || effects::undone(&own, files)).await {
-            Ok(undone) => undone,
+        let (performer, files) =
+            (self.clone(), reply_activity.or(activity).and_then(|activity| activity.files.clone()));
+        match tokio::task::spawn_blocking(move || effects::find_reverted_files(&performer, files)).await {
+            Ok(reverted_files) => reverted_files,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is shutting down, and nothing more is recorded.
             Err(_) => Vec::new(),
@@ -255,90 +263,117 @@ impl Performer {
     }
 
     /// Returns the result of a call without secrets.
-    async fn redacted(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
+    async fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         let size = match &result {
             Ok(CallReply::Chat(reply)) => reply.text.len(),
-            Ok(CallReply::Output(CallOutput::Command(done))) => done.stdout.len().saturating_add(done.stderr.len()),
+            Ok(CallReply::Output(CallOutput::Command(output))) => {
+                output.stdout.len().saturating_add(output.stderr.len())
+            }
             Ok(CallReply::Output(CallOutput::Snapshot(_) | CallOutput::Applied(_))) | Err(_) => 0,
         };
-        if size < LARGE_TEXT {
-            return self.redactor.result(result);
+        if size < LARGE_TEXT_BYTES {
+            return self.redactor.redact_result(result);
         }
         let redactor = self.redactor.clone();
-        off_thread(self.clock.hold(), move || redactor.result(result)).await
+        run_on_thread(self.clock.hold_virtual_time(), move || redactor.redact_result(result)).await
     }
 
-    /// Performs an effect until its time is over, or until `stop`; file operations ignore both.
-    async fn effect(&self, call: Call, started: Timestamp, closing: bool, stop: BoxFuture<'static, ()>) -> Performed {
+    /// Performs an effect until its time is used up, or until `stop`; file operations ignore both.
+    async fn perform_effect(
+        &self,
+        call: Call,
+        started: Timestamp,
+        in_finally: bool,
+        stop: BoxFuture<'static, ()>,
+    ) -> EffectResult {
         let key = &call.key;
-        let over = self.time_over(&key.step, closing);
+        let time_limit = self.time_limit_reached(&key.step, in_finally);
         match call.effect {
-            Effect::Ask(ask) => {
-                let token = CancellationToken::new();
-                cut_off(cut(over, stop), &token, self.ask(key, &ask, started, &token)).await
+            Effect::ModelRequest(model_request) => {
+                let cut_token = CancellationToken::new();
+                run_until_cut_off(
+                    cut_failure(time_limit, stop),
+                    &cut_token,
+                    self.ask_model(key, &model_request, started, &cut_token),
+                )
+                .await
             }
             Effect::Turn(turn) => {
-                let bounds = TurnLimits {
-                    now: started,
-                    usd: self.budgets.usd_left(&key.step),
-                    call: key.clone(),
-                    ask: call.request_digest.clone(),
+                let context = CallContext {
+                    start_time: started,
+                    usd: self.budgets.remaining_usd(&key.step),
+                    call_key: key.clone(),
+                    request_digest: call.request_digest.clone(),
                 };
-                let answer = self.turn(key, &turn, &bounds, cut(over, stop)).await;
-                let result = answer.reply.map(believable).map_err(believable_failure).map(CallReply::Chat);
-                Performed { result, cost: answer.cost, work: answer.work }
+                let turn_result = self.run_turn(key, &turn, &context, cut_failure(time_limit, stop)).await;
+                let result = turn_result
+                    .reply
+                    .map(with_plausible_usage)
+                    .map_err(failure_with_plausible_usage)
+                    .map(CallReply::Chat);
+                EffectResult { result, cost: turn_result.cost, activity: turn_result.activity }
             }
-            Effect::Command(command) => {
-                effects::command(self, key, &command, cut(over, stop)).await.map(CallReply::Output).into()
-            }
+            Effect::Command(command) => effects::run_command(self, key, &command, cut_failure(time_limit, stop))
+                .await
+                .map(CallReply::Output)
+                .into(),
             // File operations take hardly any time and must not stop half-way.
-            Effect::Look(files) => effects::look(self, files).await.map(CallReply::Output).into(),
-            Effect::Write(record) => effects::write(self, record).await.map(CallReply::Output).into(),
+            Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
+            Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
         }
     }
 
     /// Sends a request to a model.
-    async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp, cut: &CancellationToken) -> Performed {
-        let provider = &ask.request.model.provider;
-        let answer = self.exchange(key, ask, started, cut).await;
-        let answer = answer.map_err(|failure| believable_failure(self.gates.judged(provider, failure)));
-        self.gates.heard(&ask.request.model.provider, &answer);
-        answer.map(believable).map(CallReply::Chat).into()
+    async fn ask_model(
+        &self,
+        key: &CallKey,
+        model_request: &ModelRequest,
+        started: Timestamp,
+        cut_token: &CancellationToken,
+    ) -> EffectResult {
+        let provider = &model_request.request.model.provider;
+        let reply = self.exchange_reply(key, model_request, started, cut_token).await;
+        let reply = reply
+            .map_err(|failure| failure_with_plausible_usage(self.rate_limiters.refine_unreached(provider, failure)));
+        self.rate_limiters.observe_reply(&model_request.request.model.provider, &reply);
+        reply.map(with_plausible_usage).map(CallReply::Chat).into()
     }
 
-    /// Adds the estimated usage and the cost to an outcome; an upper bound of the cost where that is unknown.
-    fn priced(&self, outcome: CallOutcome, model: Option<&ModelRef>, bound: Bound) -> CallOutcome {
-        let estimated = bound.estimated(&outcome);
+    /// Adds the estimated usage and the cost to an outcome, or an upper bound if the cost is unknown.
+    fn with_cost(&self, outcome: CallOutcome, model: Option<&ModelRef>, bound: UsageBound) -> CallOutcome {
+        let estimated = bound.unreported_usage(&outcome);
         let outcome = CallOutcome { estimated, ..outcome };
         let usage = outcome.usage();
-        let (priced_as, most) = match &bound {
-            Bound::Request(_) => (model, None),
-            Bound::Turn(most, priced_as) => (priced_as.as_ref(), most.usd.filter(|_| outcome.at_work())),
-            Bound::Nothing => (None, None),
+        let (priced_as, max_cost) = match &bound {
+            UsageBound::Request(_) => (model, None),
+            UsageBound::Turn(estimate, priced_as) => {
+                (priced_as.as_ref(), estimate.usd.filter(|_| outcome.may_have_generated()))
+            }
+            UsageBound::Nothing => (None, None),
         };
-        let bounded = usage.unknown_calls == 0 && estimated.is_none_or(|estimated| estimated.undivided == 0);
-        let price = priced_as.filter(|_| bounded && !usage.is_nothing());
-        let price = price.and_then(|model| self.models.cost(model, &usage.divided()));
+        let is_counted = usage.unknown_calls == 0 && estimated.is_none_or(|estimated| estimated.undivided == 0);
+        let price = priced_as.filter(|_| is_counted && !usage.is_empty());
+        let price = price.and_then(|model| self.models.cost(model, &usage.priced_tokens()));
         // If even the upper bound is zero, the cost is known to be zero.
-        let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_reported() || *usd == 0.0));
-        let estimated_cost = if cost.is_some() { None } else { price.or(most) };
+        let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_fully_reported() || *usd == 0.0));
+        let estimated_cost = if cost.is_some() { None } else { price.or(max_cost) };
         CallOutcome { cost, estimated_cost, ..outcome }
     }
 
-    /// Returns the model's reply, or the recorded one in a replay; records it if exchanges are recorded.
-    async fn exchange(
+    /// Returns the model's reply, or the recorded one in a replay. Records the reply if there is a recorder.
+    async fn exchange_reply(
         &self,
         key: &CallKey,
-        ask: &Ask,
+        model_request: &ModelRequest,
         now: Timestamp,
-        cut: &CancellationToken,
+        cut_token: &CancellationToken,
     ) -> Result<ChatReply, Failure> {
         if let Some(replay) = &self.exchange.replay {
-            return replay.answer(&key.step, &ask.request);
+            return replay.reply(&key.step, &model_request.request);
         }
-        let reply = answer(self, key, ask, now, cut).await?;
+        let reply = send_request(self, key, model_request, now, cut_token).await?;
         if let Some(recorder) = &self.exchange.recorder {
-            recorder.keep(&key.step, &ask.request, &reply, &self.redactor);
+            recorder.record(&key.step, &model_request.request, &reply, &self.redactor);
         }
         Ok(reply)
     }
@@ -346,25 +381,25 @@ impl Performer {
 
 impl Performer {
     /// Returns the CLI agent's reply, or the recorded one in a replay, which does not repeat changes to the workspace.
-    async fn turn(
+    async fn run_turn(
         &self,
         key: &CallKey,
         turn: &AgentTurn,
-        bounds: &TurnLimits,
-        cut: impl Future<Output = Failure>,
+        context: &CallContext,
+        cut_failure: impl Future<Output = Failure>,
     ) -> TurnResult {
         if let Some(replay) = &self.exchange.replay {
-            return match replay.answer(&key.step, &turn.request) {
+            return match replay.reply(&key.step, &turn.request) {
                 // A replayed turn costs nothing.
-                Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), work: AgentActivity::default() },
+                Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), activity: AgentActivity::default() },
                 Err(failure) => failure.into(),
             };
         }
-        let words = AgentTurn { request: with_contract(turn.request.clone()), ..turn.clone() };
-        let answer = program(self, key, &words, bounds, cut).await;
-        if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
-            recorder.keep(&key.step, &turn.request, reply, &self.redactor);
+        let turn_with_schema = AgentTurn { request: with_schema_instruction(turn.request.clone()), ..turn.clone() };
+        let result = run_agent_turn(self, key, &turn_with_schema, context, cut_failure).await;
+        if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &result.reply) {
+            recorder.record(&key.step, &turn.request, reply, &self.redactor);
         }
-        answer
+        result
     }
 }

@@ -15,10 +15,10 @@ use crate::model::{Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
+use super::artifact_flow;
 use super::budget::{BudgetScope, Limit};
 use super::node::{AgentNode, Contract, NodeKind, PlanBody, PlanNode, PlannedModel};
 use super::planner::Planner;
-use super::written;
 
 /// A pipeline ready to run.
 pub struct Plan {
@@ -28,10 +28,10 @@ pub struct Plan {
     pub budget: Option<Budget>,
     /// The templates of every prompt that its steps use.
     pub templates: Arc<Templates>,
-    /// The values given to the run.
+    /// The input values of the run.
     pub inputs: Map<String, Value>,
     /// The workspace files that no step may write.
-    kept: Arc<ReservedNames>,
+    reserved_names: Arc<ReservedNames>,
 }
 
 /// Settings from the command line and `orch.yaml` for steps that do not set them.
@@ -48,12 +48,12 @@ pub struct StepDefaults {
     /// `budget` of `orch.yaml`, used if the pipeline has none.
     pub budget: Option<Budget>,
     /// `--budget`, which replaces the run's budget.
-    pub given: Option<Budget>,
+    pub budget_override: Option<Budget>,
     /// The project's folder, for commands.
-    pub project: Arc<str>,
+    pub project_root: Arc<str>,
 }
 
-/// Resolves names in a pipeline file that refer to something outside of it.
+/// Resolves names in a pipeline file that refer to definitions outside it.
 pub trait Resolve<E> {
     /// Resolves the name of a model: `auto`, an alias, or `provider/model`.
     fn model(&self, name: &str) -> Result<PlannedModel, E>;
@@ -61,10 +61,10 @@ pub trait Resolve<E> {
     fn contract(&self, step: &Step) -> Result<Contract, E>;
     /// Returns the compiled schema of a pipeline's input.
     fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
-    /// Returns a pipeline that another one calls, and what resolves its names.
+    /// Returns a pipeline that another one calls, and the resolver of its names.
     fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<E> + '_>), E>;
-    /// The error for a step that can't be planned. `check` reports such steps earlier.
-    fn refuse(&self, why: String) -> E;
+    /// Returns the error for a step that can't be planned. `check` reports such steps earlier.
+    fn planning_error(&self, message: String) -> E;
 }
 
 impl Plan {
@@ -77,46 +77,48 @@ impl Plan {
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
         let mut body = Planner::new(pipeline, defaults, resolve).body()?;
-        written::note(&mut body);
-        let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
-        let mut plan = Self { body, budget, templates: Arc::new(templates), inputs, kept: Arc::default() };
-        plan.kept = Arc::new(ReservedNames { artifacts: plan.paths(), project: Vec::new() });
+        artifact_flow::annotate_writes(&mut body);
+        let budget =
+            defaults.budget_override.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
+        let mut plan = Self { body, budget, templates: Arc::new(templates), inputs, reserved_names: Arc::default() };
+        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths(), project: Vec::new() });
         Ok(plan)
     }
 
-    /// Returns the plan for a workspace that contains these project files, which no agent may list for writing.
+    /// Returns the plan for a workspace that contains these project files, which no step may write.
     #[must_use]
-    pub fn beside(self, own: Vec<String>) -> Self {
-        let artifacts = self.kept.artifacts.clone();
-        Self { kept: Arc::new(ReservedNames { artifacts, project: own }), ..self }
+    pub fn with_project_files(self, project_files: Vec<String>) -> Self {
+        let artifacts = self.reserved_names.artifacts.clone();
+        Self { reserved_names: Arc::new(ReservedNames { artifacts, project: project_files }), ..self }
     }
 
-    /// The workspace files that no step may write: those that show artifacts, and those of the project.
-    pub(super) fn kept(&self) -> &Arc<ReservedNames> {
-        &self.kept
+    /// The workspace files that no step may write: those of artifacts, and those of the project.
+    pub(super) fn reserved_names(&self) -> &Arc<ReservedNames> {
+        &self.reserved_names
     }
 
     /// Visits every step with its key, in the order of the file. The boolean is true inside a loop or `for_each`, where
     /// a step may run any number of times.
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool)) {
-        fn go<'a>(
+        fn visit_node<'a>(
             node: &'a PlanNode,
             parent: Option<&StepKey>,
-            many: bool,
+            runs_repeatedly: bool,
             visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool),
         ) {
-            let step = StepKey::below(parent, &node.id);
-            visit(step.clone(), node, many);
-            let many = many || node.each.is_some() || matches!(node.kind, NodeKind::Repeat(_));
-            node.children().for_each(|child| go(child, Some(&step), many, visit));
+            let step = StepKey::child_of(parent, &node.id);
+            visit(step.clone(), node, runs_repeatedly);
+            let runs_repeatedly =
+                runs_repeatedly || node.for_each.is_some() || matches!(node.kind, NodeKind::Repeat(_));
+            node.children().for_each(|child| visit_node(child, Some(&step), runs_repeatedly, visit));
         }
-        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| go(node, None, false, visit));
+        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| visit_node(node, None, false, visit));
     }
 
-    /// The steps as the journal announces them, including those inside groups.
-    pub fn announced(&self) -> Vec<PlannedStep> {
-        let mut found = Vec::new();
-        self.visit(&mut |step, node, many| {
+    /// The steps as the journal lists them at the start of a run, including those inside groups.
+    pub fn planned_steps(&self) -> Vec<PlannedStep> {
+        let mut steps = Vec::new();
+        self.visit(&mut |step, node, runs_repeatedly| {
             let (agent, model) = match &node.kind {
                 NodeKind::Agent(agent) => {
                     (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone()))
@@ -130,81 +132,81 @@ impl Plan {
                 | NodeKind::Pipeline(_) => (String::new(), None),
             };
             let output = node.output.as_ref().map(|output| output.name.clone());
-            found.push(PlannedStep { step, kind: node.kind.name(), agent, model, output, many });
+            steps.push(PlannedStep { step, kind: node.kind.kind(), agent, model, output, many: runs_repeatedly });
         });
-        found
+        steps
     }
 
-    /// The workspace file that shows an artifact.
-    pub(super) fn shown(&self, name: &str) -> Option<String> {
-        let mut found = None;
+    /// The workspace file of an artifact.
+    pub(super) fn artifact_path(&self, name: &str) -> Option<String> {
+        let mut file = None;
         self.visit(&mut |_, node, _| {
-            let path = node.path().filter(|_| node.output.as_ref().is_some_and(|output| output.name == name));
-            found = found.take().or(path);
+            let path = node.artifact_path().filter(|_| node.output.as_ref().is_some_and(|output| output.name == name));
+            file = file.take().or(path);
         });
-        found
+        file
     }
 
     /// The step that produces an artifact, or the loop around that step.
-    pub(super) fn giver(&self, name: &str) -> Option<StepKey> {
-        let mut found = None;
+    pub(super) fn producer(&self, name: &str) -> Option<StepKey> {
+        let mut producer = None;
         self.visit(&mut |step, node, _| {
             if node.output.as_ref().is_some_and(|output| output.name == name) {
-                found.get_or_insert(step);
+                producer.get_or_insert(step);
             }
         });
-        found.map(|step| self.runs_once(&step))
+        producer.map(|step| self.restart_point(&step))
     }
 
-    /// The step itself, or the loop around it: `--from` with a step of a loop starts the whole loop again.
-    pub(super) fn runs_once(&self, wanted: &StepKey) -> StepKey {
-        let (mut once, mut found) = (None, None);
-        self.visit(&mut |step, _, many| {
+    /// The step itself, or the outermost loop around it: `--from` with a step of a loop starts the whole loop again.
+    pub(super) fn restart_point(&self, wanted: &StepKey) -> StepKey {
+        let (mut outermost, mut result) = (None, None);
+        self.visit(&mut |step, _, runs_repeatedly| {
             let is_wanted = step == *wanted;
             // A loop is visited before the steps inside it.
-            if !many {
-                once = Some(step);
+            if !runs_repeatedly {
+                outermost = Some(step);
             }
-            if is_wanted && found.is_none() {
-                found.clone_from(&once);
+            if is_wanted && result.is_none() {
+                result.clone_from(&outermost);
             }
         });
-        found.unwrap_or_else(|| wanted.clone())
+        result.unwrap_or_else(|| wanted.clone())
     }
 
     /// Every budget of the plan: those of the run, of steps, of agents, and of called pipelines.
     pub fn budgets(&self) -> Vec<Limit> {
-        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
-        budgets(&self.body, None, &mut found);
-        found
+        let mut limits: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
+        collect_budgets(&self.body, None, &mut limits);
+        limits
     }
 
     /// Every agent step, with its agent.
     pub(super) fn agents(&self) -> Vec<(StepKey, &AgentNode)> {
-        let mut found = Vec::new();
+        let mut agents = Vec::new();
         self.visit(&mut |step, node, _| {
             if let NodeKind::Agent(agent) = &node.kind {
-                found.push((step, &**agent));
+                agents.push((step, &**agent));
             }
         });
-        found
+        agents
     }
 
-    /// Every model that a step may ask, with the step.
-    pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
+    /// Every model that a step may call, with the step.
+    pub fn models(&self) -> Vec<(StepKey, &PlannedModel)> {
         let agents = self.agents().into_iter();
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
     /// The names of the environment variables that commands and CLI agents receive.
     pub fn variables(&self) -> Vec<&str> {
-        let mut found: Vec<&str> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         self.visit(&mut |_, node, _| match &node.kind {
             NodeKind::Agent(agent) => {
                 let programs = agent.models.iter().filter_map(|model| model.program.as_ref());
-                found.extend(programs.flat_map(|program| &program.env).map(String::as_str));
+                names.extend(programs.flat_map(|program| &program.env).map(String::as_str));
             }
-            NodeKind::Command(command) => found.extend(command.env.iter().map(String::as_str)),
+            NodeKind::Command(command) => names.extend(command.env.iter().map(String::as_str)),
             NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)
@@ -212,33 +214,38 @@ impl Plan {
             | NodeKind::Sequence(_)
             | NodeKind::Pipeline(_) => {}
         });
-        found.sort_unstable();
-        found.dedup();
-        found
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
-    /// The workspace files that show the plan's artifacts, as relative paths.
-    pub fn paths(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        self.visit(&mut |_, node, _| found.extend(node.path()));
-        found
+    /// The workspace files of the plan's artifacts, as relative paths.
+    pub fn artifact_paths(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        self.visit(&mut |_, node, _| files.extend(node.artifact_path()));
+        files
     }
 }
 
 /// Workspace files that `write` may not touch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedNames {
-    /// Files that show artifacts of the run.
+    /// The files of the run's artifacts.
     pub(super) artifacts: Vec<String>,
-    /// Files of the run's own project.
+    /// The files of the run's own project.
     pub(super) project: Vec<String>,
 }
 
 /// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all its steps in the same file.
-fn budgets(body: &PlanBody, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
-    fn add<'a>(node: &'a PlanNode, parent: Option<&StepKey>, agents: &mut PlanAgents<'a>, found: &mut Vec<Limit>) {
-        let step = StepKey::below(parent, &node.id);
-        found.extend(node.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
+fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<Limit>) {
+    fn collect_node<'a>(
+        node: &'a PlanNode,
+        parent: Option<&StepKey>,
+        agents: &mut AgentBudgets<'a>,
+        limits: &mut Vec<Limit>,
+    ) {
+        let step = StepKey::child_of(parent, &node.id);
+        limits.extend(node.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
         match &node.kind {
             NodeKind::Agent(agent) => {
                 if let Some(budget) = &agent.budget {
@@ -246,22 +253,24 @@ fn budgets(body: &PlanBody, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
                 }
             }
             NodeKind::Pipeline(call) => {
-                found.extend(call.body.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
-                budgets(&call.body, Some(&step), found);
+                limits.extend(call.body.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
+                collect_budgets(&call.body, Some(&step), limits);
             }
             NodeKind::Command(_)
             | NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)
             | NodeKind::Repeat(_)
-            | NodeKind::Sequence(_) => node.children().for_each(|child| add(child, Some(&step), agents, found)),
+            | NodeKind::Sequence(_) => {
+                node.children().for_each(|child| collect_node(child, Some(&step), agents, limits));
+            }
         }
     }
-    let mut agents = PlanAgents::new();
-    body.nodes.iter().chain(&body.finally).for_each(|node| add(node, parent, &mut agents, found));
-    found.extend(
+    let mut agents = AgentBudgets::new();
+    body.nodes.iter().chain(&body.finally).for_each(|node| collect_node(node, parent, &mut agents, limits));
+    limits.extend(
         agents.into_iter().map(|(name, (budget, steps))| (BudgetScope::Agent(name.to_owned(), steps), budget.clone())),
     );
 }
 
-type PlanAgents<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;
+type AgentBudgets<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;

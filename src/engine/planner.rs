@@ -1,13 +1,13 @@
-//! Turns a pipeline as written into the tree of nodes that runs, with names resolved and defaults filled in.
+//! Turns a pipeline from its file into the tree of nodes that runs, with names resolved and defaults filled in.
 
 use indexmap::IndexMap;
 
-use crate::model::agent::MAX_OUTPUT_TOKENS;
-use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction as Written};
-use crate::model::{Class, Pipeline};
+use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
+use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
+use crate::model::{FailureClass, Pipeline};
 
 use super::node::{
-    AgentNode, ApproveNode, ArtifactOutput, CommandNode, Each, InputContract, InputRef, NodeKind, PipelineNode,
+    AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
     PlanBody, PlanNode, PlannedModel, RepeatNode, StepLimits, WriteNode,
 };
 use super::plan::{Resolve, StepDefaults};
@@ -24,8 +24,8 @@ pub(super) struct Planner<'a, E> {
     pipeline: &'a Pipeline,
     defaults: &'a StepDefaults,
     resolve: &'a dyn Resolve<E>,
-    /// Whether workspace files show the artifacts of this pipeline.
-    shown: bool,
+    /// Whether the artifacts of this pipeline have files in the workspace.
+    has_artifact_files: bool,
     depth: usize,
 }
 
@@ -35,115 +35,118 @@ const MAX_CALLS: usize = 32;
 impl<'a, E> Planner<'a, E> {
     /// Creates the planner for the pipeline of a run.
     pub(super) fn new(pipeline: &'a Pipeline, defaults: &'a StepDefaults, resolve: &'a dyn Resolve<E>) -> Self {
-        Self { pipeline, defaults, resolve, shown: true, depth: 0 }
+        Self { pipeline, defaults, resolve, has_artifact_files: true, depth: 0 }
     }
 
     /// Plans everything in the file.
     pub(super) fn body(&self) -> Result<PlanBody, E> {
         Ok(PlanBody {
             name: self.pipeline.name.clone(),
-            nodes: self.nodes(&self.pipeline.steps, self.shown)?,
-            finally: self.nodes(&self.pipeline.finally, self.shown)?,
+            nodes: self.nodes(&self.pipeline.steps, self.has_artifact_files)?,
+            finally: self.nodes(&self.pipeline.finally, self.has_artifact_files)?,
             budget: self.pipeline.budget.clone(),
             success: self.pipeline.success.clone(),
             outputs: self.pipeline.outputs.clone(),
         })
     }
 
-    fn nodes(&self, steps: &[Step], shown: bool) -> Result<Vec<PlanNode>, E> {
-        steps.iter().map(|step| self.node(step, shown)).collect()
+    fn nodes(&self, steps: &[Step], has_file: bool) -> Result<Vec<PlanNode>, E> {
+        steps.iter().map(|step| self.node(step, has_file)).collect()
     }
 
-    fn node(&self, step: &Step, shown: bool) -> Result<PlanNode, E> {
+    fn node(&self, step: &Step, has_file: bool) -> Result<PlanNode, E> {
         let output = match &step.output {
             Some(name) => Some(ArtifactOutput { name: name.clone(), contract: self.resolve.contract(step)? }),
             None => None,
         };
-        let each = step.for_each.as_ref().map(|list| Each {
+        let each = step.for_each.as_ref().map(|list| ForEach {
             list: list.clone(),
-            limit: step.max_parallel.map_or(MAX_PARALLEL, count),
+            max_parallel: step.max_parallel.map_or(MAX_PARALLEL, at_least_one),
             // Only the file decides this: a flag must not change the shape of the artifact.
-            records: step.on_error == Some(OnError::Continue),
+            records_status: step.on_error == Some(OnError::Continue),
         });
-        let inside = shown && each.is_none();
+        let children_have_files = has_file && each.is_none();
         let mut node = PlanNode {
             id: step.id.clone(),
             when: step.when.clone(),
-            each,
+            for_each: each,
             inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
             output,
-            shown,
+            has_file,
             budget: step.budget.clone(),
             access: step.effective_access(&self.pipeline.agents),
-            stops: match step.on_error {
+            stops_on_failure: match step.on_error {
                 Some(OnError::Stop) => true,
                 Some(OnError::Continue) => false,
                 None => !self.defaults.continue_on_error,
             },
-            kind: self.kind(step, inside)?,
+            kind: self.kind(step, children_have_files)?,
         };
         node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
         Ok(node)
     }
 
-    fn kind(&self, step: &Step, shown: bool) -> Result<NodeKind, E> {
-        let Some(kind) = step.kind() else {
-            return Err(self.resolve.refuse(format!("step `{}` has no kind", step.id)));
+    fn kind(&self, step: &Step, has_file: bool) -> Result<NodeKind, E> {
+        let Some(kind) = step.action() else {
+            return Err(self.resolve.planning_error(format!("step `{}` has no kind", step.id)));
         };
         Ok(match kind {
-            Written::Agent { agent, prompt } => NodeKind::Agent(Box::new(self.agent(step, agent, prompt)?)),
-            Written::Command(line) => NodeKind::Command(Box::new(CommandNode {
+            StepAction::Agent { agent, prompt } => NodeKind::Agent(Box::new(self.agent(step, agent, prompt)?)),
+            StepAction::Command(line) => NodeKind::Command(Box::new(CommandNode {
                 line: line.clone(),
                 env: step.env.clone(),
                 cwd: step.cwd.clone(),
                 stdin: step.stdin.clone(),
-                project: self.defaults.project.clone(),
-                success: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
-                takes_stdout: step.schema.is_some(),
-                limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),
+                project_root: self.defaults.project_root.clone(),
+                success_codes: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
+                parses_stdout: step.schema.is_some(),
+                limits: self.limits(step, 1, &[FailureClass::CommandFailed, FailureClass::Timeout]),
             })),
-            Written::Write(files) => NodeKind::Write(WriteNode { files: files.to_owned(), from: Vec::new() }),
-            Written::Approve(message) => NodeKind::Approve(ApproveNode {
+            StepAction::Write(files) => {
+                NodeKind::Write(WriteNode { files: files.to_owned(), source_steps: Vec::new() })
+            }
+            StepAction::Approve(message) => NodeKind::Approve(ApproveNode {
                 message: message.to_owned(),
                 on_reject: step.on_reject.unwrap_or(Outcome::Fail),
-                timeout: step.timeout.map(|span| span.0),
+                timeout: step.timeout.map(|duration| duration.0),
             }),
-            Written::Parallel(steps) => {
-                NodeKind::Parallel(self.nodes(steps, shown)?, step.max_parallel.map_or(steps.len(), count))
+            StepAction::Parallel(steps) => {
+                NodeKind::Parallel(self.nodes(steps, has_file)?, step.max_parallel.map_or(steps.len(), at_least_one))
             }
-            Written::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, shown)?),
-            Written::Repeat(repeat) => NodeKind::Repeat(RepeatNode {
+            StepAction::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, has_file)?),
+            StepAction::Repeat(repeat) => NodeKind::Repeat(RepeatNode {
                 until: repeat.until.clone(),
                 max: repeat.max,
                 on_max_iterations: repeat.on_max_iterations.unwrap_or(Outcome::Fail),
-                nodes: self.nodes(&repeat.steps, shown)?,
+                nodes: self.nodes(&repeat.steps, has_file)?,
             }),
-            Written::Pipeline(file) => NodeKind::Pipeline(Box::new(self.call(step, file)?)),
+            StepAction::Pipeline(file) => NodeKind::Pipeline(Box::new(self.call(step, file)?)),
         })
     }
 
     fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
         let agent = self.pipeline.agents.get(name);
         let access = step.effective_access(&self.pipeline.agents);
-        let first = match agent.and_then(|agent| agent.program(access)) {
+        let primary_model = match agent.and_then(|agent| agent.cli_agent(access)) {
             Some(program) => PlannedModel {
                 estimate: agent.and_then(|agent| agent.estimate).unwrap_or_default(),
                 ..PlannedModel::from(program)
             },
             None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
         };
-        // A CLI agent with tools may have changed something before it failed, so it is not retried by default.
-        let tries = if first.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
-        let is_model = first.program.is_none();
-        let others = step.fallback.iter().map(|name| self.resolve.model(name));
+        // A CLI agent with tools may have changed something before it failed, so orch does not retry it by default.
+        let tries =
+            if primary_model.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
+        let is_model = primary_model.program.is_none();
+        let fallbacks = step.fallback.iter().map(|name| self.resolve.model(name));
         Ok(AgentNode {
             agent: name.to_owned(),
-            models: std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?,
+            models: std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<_, _>>()?,
             temperature: agent.and_then(|agent| agent.temperature),
             max_output_tokens: agent
                 .and_then(|agent| agent.max_output_tokens)
                 .or(self.defaults.max_output_tokens)
-                .unwrap_or(MAX_OUTPUT_TOKENS),
+                .unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
             budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),
@@ -151,36 +154,46 @@ impl<'a, E> Planner<'a, E> {
             re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
             strict: step.extract == Some(Extract::Strict),
             accept: step.accept.clone(),
-            written: Vec::new(),
+            writers: Vec::new(),
         })
     }
 
     fn agent_limits(&self, step: &Step, tries: u32, is_model: bool) -> StepLimits {
-        let on = [Class::RateLimited, Class::ProviderUnavailable, Class::Timeout, Class::UnknownStop];
+        let default_classes = [
+            FailureClass::RateLimited,
+            FailureClass::ProviderUnavailable,
+            FailureClass::Timeout,
+            FailureClass::UnknownStop,
+        ];
         let retry = step.retry.as_ref();
-        let says = retry.is_some_and(|retry| retry.max.is_some() || retry.backoff.is_some());
-        StepLimits { patient: is_model && !says, ..self.limits(step, tries, &on) }
+        let sets_retry = retry.is_some_and(|retry| retry.max.is_some() || retry.backoff.is_some());
+        StepLimits { waits_for_provider: is_model && !sets_retry, ..self.limits(step, tries, &default_classes) }
     }
 
-    fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> StepLimits {
+    fn limits(&self, step: &Step, tries: u32, default_classes: &[FailureClass]) -> StepLimits {
         let retry = step.retry.clone().unwrap_or_default();
         StepLimits {
-            timeout: step.timeout.map(|span| span.0).or(self.defaults.timeout),
-            deadline: step.deadline.map(|span| span.0),
+            timeout: step.timeout.map(|duration| duration.0).or(self.defaults.timeout),
+            deadline: step.deadline.map(|duration| duration.0),
             tries: retry.max.unwrap_or(tries).max(1),
-            backoff: retry.backoff.map(|span| span.0),
-            retry_on: retry.on.unwrap_or_else(|| on.to_vec()),
-            patient: false,
+            backoff: retry.backoff.map(|duration| duration.0),
+            retry_on: retry.on.unwrap_or_else(|| default_classes.to_vec()),
+            waits_for_provider: false,
         }
     }
 
     fn call(&self, step: &Step, file: &str) -> Result<PipelineNode, E> {
         if self.depth >= MAX_CALLS {
-            return Err(self.resolve.refuse(format!("step `{}` calls pipelines too deeply", step.id)));
+            return Err(self.resolve.planning_error(format!("step `{}` calls pipelines too deeply", step.id)));
         }
         let (pipeline, resolve) = self.resolve.pipeline(file)?;
-        let planner =
-            Planner { pipeline, defaults: self.defaults, resolve: &*resolve, shown: false, depth: self.depth + 1 };
+        let planner = Planner {
+            pipeline,
+            defaults: self.defaults,
+            resolve: &*resolve,
+            has_artifact_files: false,
+            depth: self.depth + 1,
+        };
         let mut inputs = IndexMap::new();
         for (name, schema) in &pipeline.inputs {
             let contract =
@@ -192,6 +205,6 @@ impl<'a, E> Planner<'a, E> {
     }
 }
 
-fn count(number: u32) -> usize {
+fn at_least_one(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX).max(1)
 }

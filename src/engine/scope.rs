@@ -1,4 +1,4 @@
-//! The values that a step sees: the inputs, the artifacts so far, how steps ended, the item or round.
+//! The values that a step sees: the inputs, the artifacts so far, the outcomes of steps, the item or round.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
+use crate::model::event::{MissingProducer, SkipKind};
 use crate::model::{Digest, Failure, StepStatus};
-use crate::offload::LARGE_TEXT;
+use crate::offload::LARGE_TEXT_BYTES;
 use crate::template::TemplateContext;
 
 use super::node::{InputRef, PlanNode};
@@ -20,76 +21,76 @@ pub(super) struct ValueScope {
     artifacts: Arc<IndexMap<String, Arc<Value>>>,
     steps: Arc<IndexMap<String, StepOutcome>>,
     /// Artifacts of the previous round that this round has not produced yet. Steps see them only as optional inputs.
-    recalled: Arc<Vec<String>>,
+    previous_round_artifacts: Arc<Vec<String>>,
     /// The workspace version: a digest that changes with each step that writes.
-    tree: Digest,
-    /// What was added since this scope was opened.
-    gained: ScopeDelta,
+    workspace_version: Digest,
+    /// The additions since this scope was opened.
+    delta: ScopeDelta,
 }
 
 impl ValueScope {
     /// The scope at the start of a pipeline.
-    pub(super) fn new(inputs: Map<String, Value>, tree: Digest) -> Self {
+    pub(super) fn new(inputs: Map<String, Value>, workspace_version: Digest) -> Self {
         Self {
             inputs: Arc::new(inputs),
             locals: Arc::default(),
             artifacts: Arc::default(),
             steps: Arc::default(),
-            recalled: Arc::default(),
-            tree,
-            gained: ScopeDelta::default(),
+            previous_round_artifacts: Arc::default(),
+            workspace_version,
+            delta: ScopeDelta::default(),
         }
     }
 
     /// The workspace version of a run before its first step.
-    pub(super) fn untouched() -> Digest {
-        Digest::of(b"workspace")
+    pub(super) fn initial_workspace_version() -> Digest {
+        Digest::compute(b"workspace")
     }
 
-    /// An inner scope: it sees everything, and collects separately what is added to it.
-    pub(super) fn inner(&self) -> Self {
-        Self { gained: ScopeDelta::default(), ..self.clone() }
+    /// An inner scope: it sees everything, and collects its additions separately.
+    pub(super) fn child_scope(&self) -> Self {
+        Self { delta: ScopeDelta::default(), ..self.clone() }
     }
 
     /// An inner scope with an item or a round.
-    pub(super) fn with(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
-        let mut inner = self.inner();
-        let mut all = (*self.locals).clone();
+    pub(super) fn with_locals(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let mut inner = self.child_scope();
+        let mut combined = (*self.locals).clone();
         for (name, value) in locals {
-            all.retain(|(old, _)| *old != name);
-            all.push((name, value));
+            combined.retain(|(existing, _)| *existing != name);
+            combined.push((name, value));
         }
-        inner.locals = Arc::new(all);
+        inner.locals = Arc::new(combined);
         inner
     }
 
-    /// What was added to this scope.
-    pub(super) fn into_gained(self) -> ScopeDelta {
-        ScopeDelta { workspace_version: Some(self.tree), ..self.gained }
+    /// The additions to this scope.
+    pub(super) fn into_delta(self) -> ScopeDelta {
+        ScopeDelta { workspace_version: Some(self.workspace_version), ..self.delta }
     }
 
-    /// Adds what an inner scope collected, after a group.
-    pub(super) fn merge(&mut self, gained: &ScopeDelta) {
-        for (name, value) in &gained.artifacts {
-            self.add(name, value.clone());
+    /// Adds everything that an inner scope added, once its group of steps has ended.
+    pub(super) fn merge(&mut self, delta: &ScopeDelta) {
+        for (name, value) in &delta.artifacts {
+            self.add_artifact(name, value.clone());
         }
-        for (id, end) in &gained.steps {
-            self.note(id, end.clone());
+        for (id, outcome) in &delta.steps {
+            self.insert_outcome(id, outcome.clone());
         }
-        self.note_failure(gained.failed.clone());
-        if let Some(tree) = &gained.workspace_version {
-            self.tree = tree.clone();
+        self.note_failure(delta.first_failure.clone());
+        if let Some(workspace_version) = &delta.workspace_version {
+            self.workspace_version = workspace_version.clone();
         }
     }
 
-    /// Shows the results of the previous round, without counting them as results of this round.
-    pub(super) fn recall(&mut self, gained: &ScopeDelta) {
-        let old = Arc::make_mut(&mut self.recalled);
-        old.extend(gained.artifacts.keys().cloned());
+    /// Loads the results of the previous round, without counting them as results of this round.
+    pub(super) fn load_previous_round(&mut self, delta: &ScopeDelta) {
+        let previous_round_artifacts = Arc::make_mut(&mut self.previous_round_artifacts);
+        previous_round_artifacts.extend(delta.artifacts.keys().cloned());
         let artifacts = Arc::make_mut(&mut self.artifacts);
-        artifacts.extend(gained.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
+        artifacts.extend(delta.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
         let steps = Arc::make_mut(&mut self.steps);
-        steps.extend(gained.steps.iter().map(|(id, end)| (id.clone(), end.clone())));
+        steps.extend(delta.steps.iter().map(|(id, outcome)| (id.clone(), outcome.clone())));
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -105,114 +106,115 @@ impl ValueScope {
         self.artifacts.get(name)
     }
 
-    pub(super) fn tree(&self) -> &Digest {
-        &self.tree
+    pub(super) fn workspace_version(&self) -> &Digest {
+        &self.workspace_version
     }
 
     /// Changes the workspace version after a step that may write, whether it ran or its recorded result was reused.
-    pub(super) fn touched(&mut self, mark: ExecutionId) {
-        self.tree = Digest::of(format!("{} {mark}", self.tree).as_bytes());
+    pub(super) fn bump_workspace_version(&mut self, execution_id: ExecutionId) {
+        self.workspace_version = Digest::compute(format!("{} {execution_id}", self.workspace_version).as_bytes());
     }
 
-    /// Sets the workspace version that other steps left.
-    pub(super) fn set_tree(&mut self, tree: Digest) {
-        self.tree = tree;
+    /// Sets the workspace version to one computed elsewhere: after a group, or in the previous round.
+    pub(super) fn set_workspace_version(&mut self, workspace_version: Digest) {
+        self.workspace_version = workspace_version;
     }
 
-    pub(super) fn add(&mut self, name: &str, value: Arc<Value>) {
-        if self.recalled.iter().any(|old| old == name) {
-            Arc::make_mut(&mut self.recalled).retain(|old| old != name);
+    pub(super) fn add_artifact(&mut self, name: &str, value: Arc<Value>) {
+        if self.previous_round_artifacts.iter().any(|previous| previous == name) {
+            Arc::make_mut(&mut self.previous_round_artifacts).retain(|previous| previous != name);
         }
         Arc::make_mut(&mut self.artifacts).insert(name.to_owned(), value.clone());
-        self.gained.artifacts.insert(name.to_owned(), value);
+        self.delta.artifacts.insert(name.to_owned(), value);
     }
 
-    pub(super) fn completed(&mut self, node: &PlanNode, value: Option<Arc<Value>>) {
+    pub(super) fn note_completed_step(&mut self, node: &PlanNode, value: Option<Arc<Value>>) {
         if let (Some(output), Some(value)) = (&node.output, value) {
-            self.add(&output.name, value);
+            self.add_artifact(&output.name, value);
         }
-        self.end(node, StepStatus::Completed, None);
+        self.note_outcome(node, StepStatus::Completed, None);
     }
 
-    pub(super) fn failed(&mut self, node: &PlanNode, failure: &Failure) {
+    pub(super) fn note_failed_step(&mut self, node: &PlanNode, failure: &Failure) {
         self.note_failure(Some(failure.clone()));
-        self.end(node, StepStatus::Failed, Some(failure.to_string()));
+        self.note_outcome(node, StepStatus::Failed, Some(failure.to_string()));
     }
 
-    /// Notes the step that halted this scope's sequence, and why it failed; only the first one counts.
-    pub(super) fn stopped(&mut self, by: Option<(String, Failure)>) {
-        if self.gained.stopped.is_none() {
-            self.gained.stopped = by;
+    /// Records the step whose failure stopped the remaining steps of this scope, and that failure. Later calls have no
+    /// effect.
+    pub(super) fn note_halting_step(&mut self, halt: Option<(String, Failure)>) {
+        if self.delta.halted_by.is_none() {
+            self.delta.halted_by = halt;
         }
     }
 
-    pub(super) fn skipped(&mut self, node: &PlanNode, reason: &str) {
-        self.end(node, StepStatus::Skipped, Some(reason.to_owned()));
+    pub(super) fn note_skipped_step(&mut self, node: &PlanNode, reason: &str) {
+        self.note_outcome(node, StepStatus::Skipped, Some(reason.to_owned()));
     }
 
-    fn end(&mut self, node: &PlanNode, status: StepStatus, error: Option<String>) {
-        self.note(&node.id, StepOutcome { status, error, outputs: node.names().into() });
+    fn note_outcome(&mut self, node: &PlanNode, status: StepStatus, error: Option<String>) {
+        self.insert_outcome(&node.id, StepOutcome { status, error, outputs: node.artifact_names().into() });
     }
 
-    fn note(&mut self, id: &str, end: StepOutcome) {
-        Arc::make_mut(&mut self.steps).insert(id.to_owned(), end.clone());
-        self.gained.steps.insert(id.to_owned(), end);
+    fn insert_outcome(&mut self, id: &str, outcome: StepOutcome) {
+        Arc::make_mut(&mut self.steps).insert(id.to_owned(), outcome.clone());
+        self.delta.steps.insert(id.to_owned(), outcome);
     }
 
-    /// Notes a step that was dropped because a parallel step failed.
-    pub(super) fn cancelled(&mut self, node: &PlanNode) {
-        self.end(node, StepStatus::Cancelled, None);
+    /// Notes a step that orch dropped because a parallel step failed.
+    pub(super) fn note_cancelled_step(&mut self, node: &PlanNode) {
+        self.note_outcome(node, StepStatus::Cancelled, None);
     }
 
     /// The first failure of a step, here or in an inner scope.
-    pub(super) fn failure(&self) -> Option<&Failure> {
-        self.gained.failed.as_ref()
+    pub(super) fn first_failure(&self) -> Option<&Failure> {
+        self.delta.first_failure.as_ref()
     }
 
     /// Removes and returns the failure so far, so that later failures can be distinguished from it.
     pub(super) fn take_failure(&mut self) -> Option<Failure> {
-        self.gained.failed.take()
+        self.delta.first_failure.take()
     }
 
-    /// Why this scope's sequence was halted, if it was.
-    pub(super) fn stop(&self) -> Option<&Failure> {
-        self.gained.stopped.as_ref().map(|(_, failure)| failure)
+    /// The failure that stopped the remaining steps of this scope, if any.
+    pub(super) fn halt_failure(&self) -> Option<&Failure> {
+        self.delta.halted_by.as_ref().map(|(_, failure)| failure)
     }
 
-    /// Notes a failure in an inner scope, unless one is noted already.
+    /// Records a failure in this scope or an inner one. Only the first is kept.
     pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
-        if self.gained.failed.is_none() {
-            self.gained.failed = failure;
+        if self.delta.first_failure.is_none() {
+            self.delta.first_failure = failure;
         }
     }
 
-    /// Why a required input of a step is missing, in words; `None` when all of them exist.
-    pub(super) fn missing(&self, node: &PlanNode) -> Option<String> {
-        let there = |name: &String| self.artifacts.contains_key(name) && !self.recalled.contains(name);
-        let input = node.inputs.iter().find(|input| !input.optional && !there(&input.name))?;
-        let ends = |end: &StepOutcome| end.status != StepStatus::Completed && end.outputs.contains(&input.name);
-        let writer = self.steps.iter().rev().find(|(_, end)| ends(end));
-        Some(match writer {
-            Some((id, end)) => format!("input {} missing: step {id} {}", input.name, end.status.as_str()),
-            None => format!("input {} missing", input.name),
-        })
+    /// Describes why a required input of a step is missing; `None` when all of them exist.
+    pub(super) fn missing_input(&self, node: &PlanNode) -> Option<SkipKind> {
+        let is_available =
+            |name: &String| self.artifacts.contains_key(name) && !self.previous_round_artifacts.contains(name);
+        let input = node.inputs.iter().find(|input| !input.optional && !is_available(&input.name))?;
+        let failed_to_produce =
+            |outcome: &StepOutcome| outcome.status != StepStatus::Completed && outcome.outputs.contains(&input.name);
+        let producer = self.steps.iter().rev().find(|(_, outcome)| failed_to_produce(outcome));
+        let producer = producer.map(|(id, outcome)| MissingProducer { step: id.clone(), status: outcome.status });
+        Some(SkipKind::MissingInput { input: input.name.clone(), producer })
     }
 
     /// Whether the values in scope are so large that evaluating templates over all of them may take long.
     pub(super) fn is_large(&self) -> bool {
-        let mut left = LARGE_TEXT;
+        let mut remaining = LARGE_TEXT_BYTES;
         let values = self.inputs.values().chain(self.locals.iter().map(|(_, value)| value));
-        values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds(value, &mut left))
+        values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds_size(value, &mut remaining))
     }
 
-    /// The variables of a step's templates; of the artifacts only the step's inputs.
+    /// The variables of a step's templates, which include only those artifacts that are inputs of the step.
     pub(super) fn context(&self, node: &PlanNode) -> TemplateContext {
-        self.context_of(&node.inputs)
+        self.context_for_inputs(&node.inputs)
     }
 
-    /// The same for a step with these inputs.
-    pub(super) fn context_of(&self, inputs: &[InputRef]) -> TemplateContext {
-        let mut context = self.base();
+    /// The variables of the templates of a step with these inputs.
+    pub(super) fn context_for_inputs(&self, inputs: &[InputRef]) -> TemplateContext {
+        let mut context = self.base_context();
         for input in inputs {
             if let Some(value) = self.artifacts.get(&input.name) {
                 context.insert(&input.name, value);
@@ -221,10 +223,10 @@ impl ValueScope {
         context
     }
 
-    /// The value of a name in expressions; for `steps`, how each step ended.
-    pub(super) fn value_named(&self, name: &str) -> Option<Value> {
+    /// The value of a name in expressions; for `steps`, the outcome of each step.
+    pub(super) fn lookup_value(&self, name: &str) -> Option<Value> {
         if name == "steps" {
-            return Some(self.steps.iter().map(|(id, end)| (id.clone(), value_of(end))).collect());
+            return Some(self.steps.iter().map(|(id, outcome)| (id.clone(), outcome_value(outcome))).collect());
         }
         let local = self.locals.iter().find(|(local, _)| *local == name).map(|(_, value)| value);
         let artifact = || self.artifacts.get(name).map(|value| &**value);
@@ -232,15 +234,15 @@ impl ValueScope {
     }
 
     /// The variables of an expression that sees everything in scope.
-    pub(super) fn everything(&self) -> TemplateContext {
-        let mut context = self.base();
+    pub(super) fn full_context(&self) -> TemplateContext {
+        let mut context = self.base_context();
         for (name, value) in self.artifacts.iter() {
             context.insert(name, value);
         }
         context
     }
 
-    fn base(&self) -> TemplateContext {
+    fn base_context(&self) -> TemplateContext {
         let mut context = TemplateContext::default();
         for (name, value) in self.inputs.iter() {
             context.insert(name, value);
@@ -250,29 +252,59 @@ impl ValueScope {
         }
         let steps = self.steps.clone();
         let names = self.steps.clone();
-        context.insert_lookup("steps", move |id| steps.get(id).map(value_of), move || names.keys().cloned().collect());
+        context.insert_lookup(
+            "steps",
+            move |id| steps.get(id).map(outcome_value),
+            move || names.keys().cloned().collect(),
+        );
         context
     }
 }
 
-/// Whether the value's size as JSON, roughly, exceeds `left`; otherwise subtracts the size from `left`.
-fn exceeds(value: &Value, left: &mut usize) -> bool {
-    let own = match value {
+/// Whether the value's size as JSON, roughly, exceeds `remaining`; otherwise subtracts the size from `remaining`.
+fn exceeds_size(value: &Value, remaining: &mut usize) -> bool {
+    let text_size = match value {
         Value::String(text) => text.len(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => 0,
     };
-    let Some(rest) = left.checked_sub(own + 4) else { return true };
-    *left = rest;
+    if !subtract(text_size + 4, remaining) {
+        return true;
+    }
     match value {
-        Value::Array(items) => items.iter().any(|item| exceeds(item, left)),
-        Value::Object(members) => members.iter().any(|(name, member)| name.len() > *left || exceeds(member, left)),
+        Value::Array(items) => items.iter().any(|item| exceeds_size(item, remaining)),
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| !subtract(name.len(), remaining) || exceeds_size(member, remaining))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
-fn value_of(end: &StepOutcome) -> Value {
-    match &end.error {
-        Some(error) => json!({ "status": end.status.as_str(), "error": error }),
-        None => json!({ "status": end.status.as_str() }),
+/// Subtracts a size from `remaining`; returns false if it exceeds `remaining`.
+fn subtract(size: usize, remaining: &mut usize) -> bool {
+    remaining.checked_sub(size).is_some_and(|difference| {
+        *remaining = difference;
+        true
+    })
+}
+
+fn outcome_value(outcome: &StepOutcome) -> Value {
+    match &outcome.error {
+        Some(error) => json!({ "status": outcome.status.as_str(), "error": error }),
+        None => json!({ "status": outcome.status.as_str() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_members_count_toward_the_size() {
+        let value = json!({ "aaaaaaaa": 1, "bbbbbbbb": { "cccccccc": "dddd" } });
+        // 4 bytes for each of the four values, 8 for each name, and 4 for the text.
+        for (limit, exceeds) in [(44, false), (43, true)] {
+            let mut remaining = limit;
+            assert_eq!(exceeds_size(&value, &mut remaining), exceeds, "{limit}");
+        }
     }
 }

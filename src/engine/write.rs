@@ -1,63 +1,73 @@
-//! Steps that write files. A snapshot of the current files is recorded first; then either all files are written or
-//! none.
+//! Steps that write files. orch first records a snapshot of the current files; then it writes either all files or none.
 
 use serde_json::{Value, json};
 
-use crate::durable::{Call, CallReply, Effect, Files, Interrupt};
-use crate::model::event::CallOutput;
-use crate::model::{Class, Failure, StepKey};
+use crate::durable::{Call, CallReply, Effect, FilesToWrite, Interrupt};
+use crate::model::event::{CallOutput, PartKind};
+use crate::model::{Failure, FailureClass, StepKey};
 
-use super::interpret::{Run, StepResult};
-use super::leaf::{Leaf, OpenedStep, common_parts, digest, mixed_up, part, recipe, tree_of};
+use super::interpret::{RunContext, StepResult};
 use super::node::{PlanNode, WriteNode};
 use super::scope::ValueScope;
+use super::step_execution::{
+    StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
+    unexpected_record, workspace_version,
+};
 
 pub(super) async fn run(
-    run: Run<'_>,
+    run: RunContext<'_>,
     key: &StepKey,
     node: &PlanNode,
-    kind: &WriteNode,
+    write_node: &WriteNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let files = match run.eval(key, node, &kind.files, scope).await? {
+    let files = match run.eval(key, node, &write_node.files, scope).await? {
         Ok(files) => files,
         Err(error) => {
-            let failure = Failure::new(Class::ExpressionError, error.to_string());
+            let failure = Failure::new(FailureClass::ExpressionError, error.to_string());
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
-    let ask = json!({ "files": files, "tree": tree_of(node, scope) });
-    let mut parts = common_parts(node, scope);
-    parts.push(part("files", &files));
-    let mut leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")), parts);
+    let request = json!({ "files": files, "tree": workspace_version(node, scope) });
+    let mut parts = common_fingerprint_parts(node, scope);
+    parts.push(fingerprint_part(PartKind::Files, &files));
+    let mut leaf = StepExecution::new(run, key, node, compute_fingerprint(&request, &json!("write")), parts);
     let attempt = match leaf.begin(scope).await? {
-        OpenedStep::Stands(value) => return Ok(Ok(value)),
-        OpenedStep::Run(_, attempt) => attempt,
+        StepStart::Reusable(value) => return Ok(Ok(value)),
+        StepStart::Run(_, attempt) => attempt,
     };
-    leaf.start(attempt).await?;
-    let result = write(&leaf, attempt, files).await?;
-    leaf.end(scope, attempt, result.map(Some)).await
+    leaf.record_start(attempt).await?;
+    let result = write_files(&leaf, attempt, files).await?;
+    leaf.finish(scope, attempt, result.map(Some)).await
 }
 
-/// Takes a snapshot, then writes. Each outcome is on record before the next call, so that after a crash the same calls
-/// can be repeated, and the previous contents can be restored.
-async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Interrupt> {
-    let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.kept().artifacts.clone() });
-    let ask = digest(&json!({ "look": files }));
-    let looked = leaf.run.durable.call(Call { key: leaf.call(attempt, 1), request_digest: ask, effect }).await?;
-    let record = match looked.result {
+/// Takes a snapshot, then writes. Each outcome is on record before the next call, so that orch can repeat the calls
+/// after a crash, and can restore the previous contents.
+async fn write_files(
+    leaf: &StepExecution<'_>,
+    attempt: u32,
+    files: Value,
+) -> Result<Result<Value, Failure>, Interrupt> {
+    let effect = Effect::Snapshot(FilesToWrite {
+        files: files.clone(),
+        reserved: leaf.run.plan.reserved_names().artifacts.clone(),
+    });
+    let request_digest = digest(&json!({ "look": files }));
+    let snapshot_outcome =
+        leaf.run.durable.call(Call { key: leaf.call_key(attempt, 1), request_digest, effect }).await?;
+    let record = match snapshot_outcome.result {
         Ok(CallReply::Output(CallOutput::Snapshot(record))) => record,
-        Ok(_) => return Ok(Err(mixed_up())),
+        Ok(_) => return Ok(Err(unexpected_record())),
         Err(failure) => return Ok(Err(failure)),
     };
-    let ask = digest(&json!({ "write": record }));
-    let call = Call { key: leaf.call(attempt, 2), request_digest: ask, effect: Effect::Write(record) };
+    let request_digest = digest(&json!({ "write": record }));
+    let call = Call { key: leaf.call_key(attempt, 2), request_digest, effect: Effect::Write(record) };
     Ok(match leaf.run.durable.call(call).await?.result {
-        // The number of files that this call changed differs when it is repeated after a crash. The list of files does
-        // not, so the artifact contains only the list.
+        // A call that orch repeats after a crash reports another number of changed files, but the same list of files.
+        // So the artifact contains only the list.
         Ok(CallReply::Output(CallOutput::Applied(record))) => Ok(json!({ "files": record.get("files") })),
-        Ok(_) => Err(mixed_up()),
+        Ok(_) => Err(unexpected_record()),
         Err(failure) => Err(failure),
     })
 }

@@ -2,114 +2,116 @@
 //! after the end of the model's turn.
 //!
 //! Steps with a schema and steps with plain text share this module. In plain text only complete markup counts, and only
-//! markup that a model family writes itself: a text keeps a tag that it mentions in a code span, in a fenced block or
-//! in the middle of a sentence.
+//! markup that a model family writes itself. A tag that the text mentions in a code span, in a fenced block or in the
+//! middle of a sentence stays in the text.
 
 use super::fences;
-use super::marks::{self, MarkKind};
-use super::markup::{self, MarkupToken, TokenKind};
-use crate::model::text::without_mark;
+use super::special_tokens::{self, SpecialToken, TokenKind};
+use super::tags::{self, TagKind};
+use crate::model::text::strip_bom;
 
-/// The answer in a plain-text reply, and what was removed around it.
+/// The answer in a plain-text reply, and what orch removed around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerText<'a> {
     /// The answer; `None` when the reply holds nothing but reasoning.
     pub text: Option<&'a str>,
-    /// What was removed, in order: `reasoning in <think>`, `what follows <|im_end|>`.
+    /// What orch removed, in order: `reasoning in <think>`, `what follows <|im_end|>`.
     pub left_out: Vec<String>,
 }
 
-/// Returns the answer that a reply in plain text gives.
+/// Returns the answer in a plain-text reply.
 pub fn answer_text(reply: &str) -> AnswerText<'_> {
-    let reply = without_mark(reply);
-    let mut lead = leading(reply, Markup::Native);
-    let reasoned = lead.left_out.iter().any(|what| what.starts_with("reasoning"));
-    if let Some(after) = (lead.answered && !reasoned).then(|| lone_end(reply, lead.start)).flatten() {
-        lead.left_out.push(format!("reasoning before {}", after.1));
-        let more = leading(reply.get(after.0..).unwrap_or_default(), Markup::Native);
-        lead.start = after.0 + more.start;
-        lead.answered = more.answered;
-        lead.left_out.extend(more.left_out);
+    let reply = strip_bom(reply);
+    let mut preamble = skip_preamble(reply, ReasoningTags::Native);
+    let has_reasoning = preamble.left_out.iter().any(|label| label.starts_with("reasoning"));
+    let closing_tag =
+        (preamble.has_answer && !has_reasoning).then(|| unopened_closing_tag(reply, preamble.start)).flatten();
+    if let Some((end, tag)) = closing_tag {
+        preamble.left_out.push(format!("reasoning before {tag}"));
+        let second_preamble = skip_preamble(reply.get(end..).unwrap_or_default(), ReasoningTags::Native);
+        preamble.start = end + second_preamble.start;
+        preamble.has_answer = second_preamble.has_answer;
+        preamble.left_out.extend(second_preamble.left_out);
     }
-    if lead.left_out.is_empty() {
-        lead.start = 0;
+    if preamble.left_out.is_empty() {
+        preamble.start = 0;
     }
-    let mut left_out = lead.left_out;
-    if !lead.answered {
+    let mut left_out = preamble.left_out;
+    if !preamble.has_answer {
         return AnswerText { text: None, left_out };
     }
-    let mut text = reply.get(lead.start..).unwrap_or_default();
-    if let Some((at, token)) = turn_end(text) {
+    let mut text = reply.get(preamble.start..).unwrap_or_default();
+    if let Some((end, token)) = turn_end(text) {
         left_out.push(format!("what follows {token}"));
-        text = text.get(..at).unwrap_or_default().trim_end();
+        text = text.get(..end).unwrap_or_default().trim_end();
     }
     let text = if left_out.is_empty() { text } else { text.trim_start_matches(['\n', '\r', ' ', '\t']) };
-    let only_reasoning = text.trim().is_empty() && !left_out.is_empty();
-    AnswerText { text: (!only_reasoning).then_some(text), left_out }
+    let has_only_reasoning = text.trim().is_empty() && !left_out.is_empty();
+    AnswerText { text: (!has_only_reasoning).then_some(text), left_out }
 }
 
-/// Which tags count as reasoning.
+/// The tags that count as reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Markup {
+pub(super) enum ReasoningTags {
     /// Tags that model families write themselves.
     Native,
-    /// All reasoning tags that [`marks`] knows.
+    /// All reasoning tags that orch recognizes.
     Any,
 }
 
 /// The markup at the start of a reply, before its answer.
-pub(super) struct Lead {
+pub(super) struct Preamble {
     /// The byte at which the answer may start.
     pub(super) start: usize,
     /// Whether anything follows the reasoning.
-    pub(super) answered: bool,
+    pub(super) has_answer: bool,
     pub(super) left_out: Vec<String>,
 }
 
 /// Skips headers of the model's turn, and reasoning, at the start of a reply.
-pub(super) fn leading(text: &str, markup: Markup) -> Lead {
-    let mut lead = Lead { start: 0, answered: true, left_out: Vec::new() };
+pub(super) fn skip_preamble(text: &str, markup: ReasoningTags) -> Preamble {
+    let mut preamble = Preamble { start: 0, has_answer: true, left_out: Vec::new() };
     loop {
-        let rest = text.get(lead.start..).unwrap_or_default();
-        let at = text.len() - rest.trim_start().len();
-        let end = match (markup::token(text, at), marks::tag(text, at)) {
+        let tail = text.get(preamble.start..).unwrap_or_default();
+        let pos = text.len() - tail.trim_start().len();
+        let end = match (special_tokens::token_at(text, pos), tags::tag_at(text, pos)) {
             (Some(token), _) => match token.kind {
                 TokenKind::Reasoning => {
-                    lead.left_out.push(format!("reasoning in {}", token.text));
-                    markup::reasoning_end(text, &token)
+                    preamble.left_out.push(format!("reasoning in {}", token.text));
+                    special_tokens::reasoning_end(text, &token)
                 }
                 TokenKind::ModelTurn | TokenKind::EndOfTurn | TokenKind::Answer | TokenKind::ReasoningEnd => {
-                    lead.left_out.push(token.text.to_owned());
+                    preamble.left_out.push(token.text.to_owned());
                     Some(token.end)
                 }
                 TokenKind::OtherTurn | TokenKind::Unknown => break,
             },
-            (None, Some(tag)) if !tag.closing && !tag.empty && is_reasoning(tag.name, markup) => {
-                lead.left_out.push(format!("reasoning in {}", text.get(at..tag.end).unwrap_or_default()));
-                marks::close(text, &tag)
+            (None, Some(tag)) if !tag.is_closing && !tag.is_self_closing && is_reasoning(tag.name, markup) => {
+                preamble.left_out.push(format!("reasoning in {}", text.get(pos..tag.end).unwrap_or_default()));
+                tags::enclosed_end(text, &tag)
             }
             _ => break,
         };
-        lead.start = end.unwrap_or(text.len());
+        preamble.start = end.unwrap_or(text.len());
     }
-    let blank = text.get(lead.start..).is_none_or(|rest| rest.trim().is_empty());
-    lead.answered = !blank || lead.left_out.is_empty();
-    lead
+    let is_blank = text.get(preamble.start..).is_none_or(|tail| tail.trim().is_empty());
+    preamble.has_answer = !is_blank || preamble.left_out.is_empty();
+    preamble
 }
 
-fn is_reasoning(name: &str, markup: Markup) -> bool {
-    marks::kind(name) == MarkKind::Reasoning && (markup == Markup::Any || marks::is_native(name))
+fn is_reasoning(name: &str, markup: ReasoningTags) -> bool {
+    tags::tag_kind(name) == TagKind::Reasoning && (markup == ReasoningTags::Any || tags::is_native_reasoning(name))
 }
 
 /// Finds a closing reasoning tag whose opening tag was part of the prompt. The tag must begin or end its line. Returns
 /// the byte after the tag, and the tag.
-fn lone_end(text: &str, from: usize) -> Option<(usize, &str)> {
-    let mut found = None;
-    prose(text, from, |at| {
-        let end = match (markup::token(text, at), marks::tag(text, at)) {
+fn unopened_closing_tag(text: &str, start: usize) -> Option<(usize, &str)> {
+    let mut closing_tag = None;
+    visit_markup(text, start, |pos| {
+        let end = match (special_tokens::token_at(text, pos), tags::tag_at(text, pos)) {
             (Some(token), _) if token.kind == TokenKind::ReasoningEnd => token.end,
-            (None, Some(tag)) if is_reasoning(tag.name, Markup::Native) => {
-                if !tag.closing {
+            (None, Some(tag)) if is_reasoning(tag.name, ReasoningTags::Native) => {
+                if !tag.is_closing {
                     // The text itself has the opening tag, so the reasoning did not begin in the prompt.
                     return true;
                 }
@@ -117,67 +119,71 @@ fn lone_end(text: &str, from: usize) -> Option<(usize, &str)> {
             }
             _ => return false,
         };
-        let starts = text.get(..at).is_some_and(|before| before.is_empty() || before.ends_with('\n'));
-        if starts || line_after(text, end).is_empty() {
-            found = text.get(at..end).map(|tag| (end, tag));
+        let starts_line = text.get(..pos).is_some_and(|before| before.is_empty() || before.ends_with('\n'));
+        if starts_line || line_after(text, end).is_empty() {
+            closing_tag = text.get(pos..end).map(|tag| (end, tag));
             return true;
         }
         false
     });
-    found
+    closing_tag
 }
 
 /// Returns where the model's turn ends within a text, and the token that ends it.
 fn turn_end(text: &str) -> Option<(usize, &str)> {
-    let mut found = None;
-    prose(text, 0, |at| {
-        let token = markup::token(text, at).filter(|token| ends_turn(text, at, token));
-        found = token.map(|token| (at, token.text));
-        found.is_some()
+    let mut end = None;
+    visit_markup(text, 0, |pos| {
+        let token = special_tokens::token_at(text, pos).filter(|token| ends_turn(text, pos, token));
+        end = token.map(|token| (pos, token.text));
+        end.is_some()
     });
-    found
+    end
 }
 
-/// Whether a token takes effect here, as opposed to a text that mentions it.
-fn ends_turn(text: &str, at: usize, token: &MarkupToken<'_>) -> bool {
+/// Whether a token ends the turn at `pos`; false when the text only mentions the token.
+fn ends_turn(text: &str, pos: usize, token: &SpecialToken<'_>) -> bool {
     if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
     }
-    let before = text.get(..at).unwrap_or_default();
-    let last = before.chars().next_back();
-    if last.is_some_and(|c| matches!(c, '"' | '\'' | '`' | '‘' | '“' | '(')) {
+    let before = text.get(..pos).unwrap_or_default();
+    let previous = before.chars().next_back();
+    if previous.is_some_and(|c| matches!(c, '"' | '\'' | '`' | '‘' | '“' | '(')) {
         return false;
     }
     let after = line_after(text, token.end);
-    let closed = after.is_empty() || markup::token(after, 0).is_some() || is_role(after);
-    let starts = last.is_none_or(|c| c == '\n');
-    let glued = last.is_some_and(|c| !c.is_whitespace());
+    let token_follows = special_tokens::token_at(after, 0).is_some();
+    let ends_line = after.is_empty() || token_follows || is_role(after);
+    let starts_line = previous.is_none_or(|c| c == '\n');
+    let is_attached = previous.is_some_and(|c| !c.is_whitespace());
     match token.text {
         // `<s>struck</s>` of HTML.
-        "</s>" => (glued || starts) && closed && !window(text, at.saturating_sub(WINDOW), at).contains("<s>"),
-        _ if token.kind == TokenKind::EndOfTurn => glued || starts && closed || markup::token(after, 0).is_some(),
-        _ => glued || starts,
+        "</s>" => {
+            let has_opening_tag = window(text, pos.saturating_sub(WINDOW), pos).contains("<s>");
+            (is_attached || starts_line) && ends_line && !has_opening_tag
+        }
+        _ if token.kind == TokenKind::EndOfTurn => is_attached || starts_line && ends_line || token_follows,
+        _ => is_attached || starts_line,
     }
 }
 
-/// How many bytes around a token are inspected; the limit keeps the search linear.
+/// How many bytes before and after a token are inspected; the limit keeps the search linear.
 const WINDOW: usize = 256;
 
-/// The rest of the line after `at`, trimmed.
-fn line_after(text: &str, at: usize) -> &str {
-    window(text, at, at + WINDOW).split('\n').next().unwrap_or_default().trim()
+/// The text from `pos` to the end of its line, trimmed.
+fn line_after(text: &str, pos: usize) -> &str {
+    window(text, pos, pos + WINDOW).split('\n').next().unwrap_or_default().trim()
 }
 
 /// The text between two positions, widened to the next character boundaries.
-fn window(text: &str, mut from: usize, to: usize) -> &str {
-    let mut to = to.min(text.len());
-    while !text.is_char_boundary(from) {
-        from -= 1;
+fn window(text: &str, mut start: usize, end: usize) -> &str {
+    let mut end = end.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
     }
-    while !text.is_char_boundary(to) {
-        to += 1;
+    while !text.is_char_boundary(end) {
+        end += 1;
     }
-    text.get(from..to).unwrap_or_default()
+    text.get(start..end).unwrap_or_default()
 }
 
 fn is_role(line: &str) -> bool {
@@ -187,55 +193,55 @@ fn is_role(line: &str) -> bool {
     )
 }
 
-/// Calls `see` with each place outside code where markup may start, until `see` returns true.
-fn prose(text: &str, from: usize, mut see: impl FnMut(usize) -> bool) {
+/// Calls `visit` with each position outside code where markup may start, until `visit` returns true.
+fn visit_markup(text: &str, start: usize, mut visit: impl FnMut(usize) -> bool) {
     let bytes = text.as_bytes();
-    let mut at = from;
-    let mut starts = from == 0 || bytes.get(from - 1) == Some(&b'\n');
-    while at < text.len() {
-        if starts && let Some(open) = fences::fence(text, at) {
-            let line = fences::line_end(text, at) + 1;
+    let mut pos = start;
+    let mut is_line_start = start == 0 || bytes.get(start - 1) == Some(&b'\n');
+    while pos < text.len() {
+        if is_line_start && let Some(fence) = fences::fence_at(text, pos) {
+            let next_line = fences::line_end(text, pos) + 1;
             // A fence that is never closed counts as code up to the end of the text.
-            let Some(close) = fences::closing(text, line, &open) else { return };
-            at = fences::line_end(text, close);
+            let Some(closing_fence) = fences::closing_line(text, next_line, &fence) else { return };
+            pos = fences::line_end(text, closing_fence);
         }
-        starts = false;
-        match bytes.get(at) {
-            Some(b'\n') => starts = true,
-            Some(b'`') => at = code_span(text, at),
-            Some(b'<' | b'[' | b']') if see(at) => return,
+        is_line_start = false;
+        match bytes.get(pos) {
+            Some(b'\n') => is_line_start = true,
+            Some(b'`') => pos = code_span_end(text, pos),
+            Some(b'<' | b'[' | b']') if visit(pos) => return,
             // The first byte of `◁`.
-            Some(0xe2) if text.is_char_boundary(at) && see(at) => return,
+            Some(0xe2) if text.is_char_boundary(pos) && visit(pos) => return,
             _ => {}
         }
-        at += 1;
+        pos += 1;
     }
 }
 
-/// The longest code span, in bytes; a longer one is read as plain text.
-const LONGEST_SPAN: usize = 2000;
+/// The longest code span, in bytes; a longer one counts as plain text.
+const MAX_CODE_SPAN: usize = 2000;
 
-/// The last byte of the code span that starts here, or of its backticks when nothing closes it.
-fn code_span(text: &str, at: usize) -> usize {
+/// The last byte of the code span that starts at `start`, or of its opening backticks when nothing closes it.
+fn code_span_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
-    let run = |at: usize| bytes.iter().skip(at).take_while(|b| **b == b'`').count();
-    let length = run(at);
-    let mut to = at + length;
-    while let Some(byte) = bytes.get(to).filter(|_| to < at + LONGEST_SPAN) {
+    let backticks_at = |pos: usize| bytes.iter().skip(pos).take_while(|b| **b == b'`').count();
+    let opening = backticks_at(start);
+    let mut pos = start + opening;
+    while let Some(byte) = bytes.get(pos).filter(|_| pos < start + MAX_CODE_SPAN) {
         match byte {
             b'`' => {
-                let here = run(to);
-                if here == length {
-                    return to + here - 1;
+                let length = backticks_at(pos);
+                if length == opening {
+                    return pos + length - 1;
                 }
-                to += here;
+                pos += length;
             }
             // A code span can't cross a paragraph break.
-            b'\n' if bytes.get(to + 1) == Some(&b'\n') => break,
-            _ => to += 1,
+            b'\n' if bytes.get(pos + 1) == Some(&b'\n') => break,
+            _ => pos += 1,
         }
     }
-    at + length - 1
+    start + opening - 1
 }
 
 #[cfg(test)]
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_before_an_answer_is_left_out() {
+    fn reasoning_before_an_answer_is_removed() {
         for (open, close) in [
             ("<think>", "</think>"),
             ("<thinking>", "</thinking>"),
@@ -262,22 +268,22 @@ mod tests {
             ("<|inner_prefix|>", "<|inner_suffix|>"),
         ] {
             let reply = format!("{open}\nMaybe 7?\n{close}\n\nIt is 5.\n");
-            let found = answer_text(&reply);
-            assert_eq!(found.text, Some("It is 5.\n"), "{open}");
-            assert!(found.left_out[0].contains(open.trim()), "{:?}", found.left_out);
+            let result = answer_text(&reply);
+            assert_eq!(result.text, Some("It is 5.\n"), "{open}");
+            assert!(result.left_out[0].contains(open.trim()), "{:?}", result.left_out);
             assert_eq!(answer(&format!("{open}\nMaybe 7?")), None, "{open} that is never closed");
             assert_eq!(answer(&format!("{open}\nMaybe 7?\n{close}\n")), None, "{open} and nothing else");
         }
     }
 
     #[test]
-    fn reasoning_that_began_in_the_prompt_is_left_out() {
+    fn reasoning_that_began_in_the_prompt_is_removed() {
         assert_eq!(answer("Maybe 7?\n</think>\n\nIt is 5."), Some("It is 5."));
         assert_eq!(answer("Maybe 7?◁/think▷\nIt is 5."), Some("It is 5."));
     }
 
     #[test]
-    fn only_the_first_reasoning_is_left_out() {
+    fn only_the_first_reasoning_is_removed() {
         let reply = "<think>a</think>\nFirst.\n</think>\nSecond.";
         assert_eq!(answer(reply), Some("First.\n</think>\nSecond."));
         let reply = "Before.\n<think>\na\n</think>\nAfter.";
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_end_of_the_turn_is_left_out() {
+    fn text_after_the_end_of_the_turn_is_removed() {
         for reply in [
             "It is 5.<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>",
             "It is 5.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAnd now?",
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_mentions_markup_is_kept_as_it_is() {
+    fn a_text_that_mentions_markup_is_unchanged() {
         for reply in [
             "Put it into `<think>` and `</think>`.\n",
             "The tag <think> opens it and </think> closes it.",
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_read_in_one_pass() {
+    fn long_texts_take_linear_time() {
         for unit in ["`", "<", "<think>", "```\n", "◁", "<|im_end|> x ", "``x ", "<|x|>"] {
             let _ = answer_text(&unit.repeat(200_000 / unit.len()));
         }

@@ -1,21 +1,21 @@
-//! Decodes a reply to text, and removes terminal colour codes and the space around it.
+//! Decodes a reply to text, removes terminal colour codes, and trims it.
 
 use std::borrow::Cow;
 
 use super::cursor::is_space;
 use super::report::Repair;
 
-/// Decodes the reply and removes terminal codes; returns the text and the repairs that this took.
-pub(super) fn clean(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
+/// Decodes the reply and removes terminal codes; returns the text and the repairs.
+pub(super) fn decode_reply(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
     let mut repairs = Vec::new();
     let text = String::from_utf8_lossy(reply);
     if matches!(text, Cow::Owned(_)) {
         repairs.push(Repair::InvalidUtf8);
     }
-    let text = match plain(&text) {
-        Some(plain) => {
+    let text = match strip_terminal_codes(&text) {
+        Some(stripped) => {
             repairs.push(Repair::AnsiCodes);
-            Cow::Owned(plain)
+            Cow::Owned(stripped)
         }
         None => text,
     };
@@ -28,16 +28,16 @@ pub(super) fn trim(text: &str) -> &str {
 }
 
 /// The text without its terminal codes; `None` when it has none.
-fn plain(text: &str) -> Option<String> {
+fn strip_terminal_codes(text: &str) -> Option<String> {
     let first = text.find('\u{1b}')?;
     let mut out = String::with_capacity(text.len());
     out.push_str(text.get(..first)?);
-    let mut rest = text.get(first..)?;
-    while let Some(code) = rest.strip_prefix('\u{1b}') {
-        rest = code.get(code_length(code)..)?;
-        let next = rest.find('\u{1b}').unwrap_or(rest.len());
-        out.push_str(rest.get(..next)?);
-        rest = rest.get(next..)?;
+    let mut tail = text.get(first..)?;
+    while let Some(code) = tail.strip_prefix('\u{1b}') {
+        tail = code.get(code_length(code)..)?;
+        let next = tail.find('\u{1b}').unwrap_or(tail.len());
+        out.push_str(tail.get(..next)?);
+        tail = tail.get(next..)?;
     }
     Some(out)
 }
@@ -50,7 +50,7 @@ fn code_length(code: &str) -> usize {
             let body = bytes.iter().skip(1).take(64).take_while(|b| matches!(b, 0x20..=0x3f)).count();
             1 + body + usize::from(bytes.get(1 + body).is_some_and(|b| matches!(b, 0x40..=0x7e)))
         }
-        Some(b']') => bytes.iter().take(2048).position(|b| *b == 7).map_or(1, |at| at + 1),
+        Some(b']') => bytes.iter().take(2048).position(|b| *b == 7).map_or(1, |pos| pos + 1),
         _ => 0,
     }
 }
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_go_and_text_stays() {
-        assert_eq!(plain("a\u{1b}[1;32mb\u{1b}[0m\u{1b}]0;t\u{7}c").as_deref(), Some("abc"));
-        assert_eq!(plain("abc"), None);
-        assert_eq!(clean(b"\xffa").1, [Repair::InvalidUtf8]);
+    fn only_terminal_codes_are_removed() {
+        assert_eq!(strip_terminal_codes("a\u{1b}[1;32mb\u{1b}[0m\u{1b}]0;t\u{7}c").as_deref(), Some("abc"));
+        assert_eq!(strip_terminal_codes("abc"), None);
+        assert_eq!(decode_reply(b"\xffa").1, [Repair::InvalidUtf8]);
     }
 }

@@ -1,31 +1,35 @@
-//! Makes a value fit that does not fit as it is: removes its wrappings and converts its scalars to the schema's types.
-//! No content is lost and none is added.
+//! Coerces a value to a schema: removes wrappers and converts scalars to the schema's types, without losing or adding
+//! content.
 
 use serde_json::{Map, Value};
 
-use super::cursor::Mode;
+use super::cursor::ParseMode;
 use super::parser;
 use super::report::Repair;
-use super::words;
-use crate::schema::{Schema, type_of};
+use super::scalars;
+use crate::schema::{Schema, json_type_name};
 
-/// The most wrappings that are removed from one value.
-const MOST_WRAPPINGS: usize = 3;
+/// The most wrappers (one-element arrays, one-key objects, JSON strings) that are removed from one value.
+const MAX_WRAPPERS: usize = 3;
 
-/// How many levels deep the schema is followed.
-const DEEPEST: usize = 64;
+/// The deepest level of the schema that is applied.
+const MAX_DEPTH: usize = 64;
 
-/// The most schema steps for one value; a limit is necessary because nested unions multiply the steps.
-const MOST_STEPS: usize = 200_000;
+/// The most steps for one value; a limit is necessary because nested unions multiply the steps.
+const MAX_STEPS: usize = 200_000;
 
-/// Returns the value in a form that fits, and the repairs that this took. `read_with` lists the parser's repairs.
-pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Option<(Value, Vec<Repair>)> {
+/// Returns the coerced value if it fits the schema, and the repairs. `parser_repairs` lists the repairs of the parser.
+pub(super) fn coerce_to_schema(
+    value: &Value,
+    schema: &Schema,
+    parser_repairs: &[Repair],
+) -> Option<(Value, Vec<Repair>)> {
     let mut value = value.clone();
     let mut repairs = Vec::new();
-    let respelled = read_with.contains(&Repair::NumberSpelling);
-    for wrapping in 0..=MOST_WRAPPINGS {
-        if wrapping > 0 {
-            let (inner, repair) = unwrap(value)?;
+    let has_respelled_number = parser_repairs.contains(&Repair::NumberSpelling);
+    for wrapper_count in 0..=MAX_WRAPPERS {
+        if wrapper_count > 0 {
+            let (inner, repair) = remove_wrapper(value)?;
             value = inner;
             if !repairs.contains(&repair) {
                 repairs.push(repair);
@@ -34,8 +38,8 @@ pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Optio
                 return Some((value, repairs));
             }
         }
-        let mut coercer = Coercer { root: schema.document(), respelled, repairs: repairs.clone(), steps: 0 };
-        if let Some(coerced) = coercer.value(&value, schema.document(), 0)
+        let mut coercer = Coercer { root: schema.as_value(), has_respelled_number, repairs: repairs.clone(), steps: 0 };
+        if let Some(coerced) = coercer.coerce_value(&value, schema.as_value(), 0)
             && schema.is_valid(&coerced)
         {
             return Some((coerced, coercer.repairs));
@@ -44,202 +48,207 @@ pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Optio
     None
 }
 
-/// Removes one wrapping.
-fn unwrap(value: Value) -> Option<(Value, Repair)> {
+/// Removes one wrapper.
+fn remove_wrapper(value: Value) -> Option<(Value, Repair)> {
     match value {
         Value::Array(mut items) if items.len() == 1 => Some((items.pop()?, Repair::OneElementArray)),
         Value::Object(members) if members.len() == 1 => Some((members.into_iter().next()?.1, Repair::OneKeyEnvelope)),
-        Value::String(text) => Some((decode(&text)?, Repair::DoublyEncoded)),
+        Value::String(text) => Some((parse_nested_json(&text)?, Repair::DoublyEncoded)),
         _ => None,
     }
 }
 
 /// The object or array that a string contains as JSON.
-fn decode(text: &str) -> Option<Value> {
+fn parse_nested_json(text: &str) -> Option<Value> {
     let text = text.trim();
-    let parsed = text.starts_with(['{', '[']).then(|| parser::read_as(text, 0, Mode::Exact).ok()).flatten()?;
+    let parsed =
+        text.starts_with(['{', '[']).then(|| parser::parse_in_mode(text, 0, ParseMode::Exact).ok()).flatten()?;
     (parsed.end == text.len()).then_some(parsed.value)
 }
 
 struct Coercer<'a> {
     root: &'a Value,
     /// Whether the parser changed how a number is spelled.
-    respelled: bool,
+    has_respelled_number: bool,
     repairs: Vec<Repair>,
     steps: usize,
 }
 
 impl<'a> Coercer<'a> {
     /// The value converted to this part of the schema; `None` when nothing changes.
-    fn value(&mut self, value: &Value, schema: &'a Value, depth: usize) -> Option<Value> {
+    fn coerce_value(&mut self, value: &Value, schema: &'a Value, depth: usize) -> Option<Value> {
         self.steps += 1;
-        if depth > DEEPEST || self.steps > MOST_STEPS {
+        if depth > MAX_DEPTH || self.steps > MAX_STEPS {
             return None;
         }
         if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
-            return self.value(value, self.root.pointer(target.strip_prefix('#')?)?, depth + 1);
+            return self.coerce_value(value, self.root.pointer(target.strip_prefix('#')?)?, depth + 1);
         }
-        let mut changed = self.scalar(value, schema);
-        for all in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            changed = self.value(changed.as_ref().unwrap_or(value), all, depth + 1).or(changed);
+        let mut new_value = self.coerce_scalar(value, schema);
+        for subschema in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+            new_value = self.coerce_value(new_value.as_ref().unwrap_or(value), subschema, depth + 1).or(new_value);
         }
-        if changed.is_none() {
-            changed =
-                ["anyOf", "oneOf"].iter().find_map(|union| self.union(value, schema.get(union)?.as_array()?, depth));
+        if new_value.is_none() {
+            new_value = ["anyOf", "oneOf"]
+                .iter()
+                .find_map(|keyword| self.coerce_union(value, schema.get(keyword)?.as_array()?, depth));
         }
-        let current = changed.as_ref().unwrap_or(value);
-        let inside = match current {
-            Value::Object(members) => self.members(members, schema, depth),
-            Value::Array(items) => self.items(items, schema, depth),
+        let container = match new_value.as_ref().unwrap_or(value) {
+            Value::Object(members) => self.coerce_members(members, schema, depth),
+            Value::Array(items) => self.coerce_items(items, schema, depth),
             _ => None,
         };
-        inside.or(changed)
+        container.or(new_value)
     }
 
     /// Applies the first branch that changes something, unless a branch accepts the value's type as it is.
-    fn union(&mut self, value: &Value, branches: &'a [Value], depth: usize) -> Option<Value> {
-        let fits = |branch: &Value| {
-            branch.get("type").is_some_and(|wanted| {
+    fn coerce_union(&mut self, value: &Value, branches: &'a [Value], depth: usize) -> Option<Value> {
+        let accepts_type = |branch: &Value| {
+            branch.get("type").is_some_and(|expected_type| {
                 !value.is_object()
                     && !value.is_array()
-                    && has_type(wanted, type_of(value))
-                    && !branch.as_object().is_some_and(|b| b.contains_key("enum"))
+                    && has_type(expected_type, json_type_name(value))
+                    && !branch.as_object().is_some_and(|branch| branch.contains_key("enum"))
             })
         };
-        if branches.iter().any(fits) {
+        if branches.iter().any(accepts_type) {
             return None;
         }
         branches.iter().find_map(|branch| {
-            let before = self.repairs.clone();
-            let changed = self.value(value, branch, depth + 1);
-            if changed.is_none() {
-                self.repairs = before;
+            let previous_repairs = self.repairs.clone();
+            let new_value = self.coerce_value(value, branch, depth + 1);
+            if new_value.is_none() {
+                self.repairs = previous_repairs;
             }
-            changed
+            new_value
         })
     }
 
-    fn members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
+    fn coerce_members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
         // Every member is copied, also those that the schema does not mention.
         self.steps = self.steps.saturating_add(members.len());
         let properties = schema.get("properties").and_then(Value::as_object);
-        let rest = schema.get("additionalProperties");
+        let default_schema = schema.get("additionalProperties");
         let mut out = Map::new();
-        let mut changed = false;
+        let mut is_changed = false;
         for (key, value) in members {
             let trimmed = key.trim();
-            let known = properties.is_some_and(|p| p.contains_key(key));
-            let name =
-                if !known && properties.is_some_and(|p| p.contains_key(trimmed)) && !members.contains_key(trimmed) {
-                    self.note(Repair::KeySpaces);
-                    changed = true;
-                    trimmed
-                } else {
-                    key
-                };
-            let wanted = properties.and_then(|p| p.get(name)).or(rest);
-            let new = wanted.and_then(|wanted| self.value(value, wanted, depth + 1));
-            changed |= new.is_some();
-            out.insert(name.to_owned(), new.unwrap_or_else(|| value.clone()));
+            let is_property = properties.is_some_and(|p| p.contains_key(key));
+            let name = if !is_property
+                && properties.is_some_and(|p| p.contains_key(trimmed))
+                && !members.contains_key(trimmed)
+            {
+                self.add_repair(Repair::KeySpaces);
+                is_changed = true;
+                trimmed
+            } else {
+                key
+            };
+            let value_schema = properties.and_then(|p| p.get(name)).or(default_schema);
+            let new_value = value_schema.and_then(|value_schema| self.coerce_value(value, value_schema, depth + 1));
+            is_changed |= new_value.is_some();
+            out.insert(name.to_owned(), new_value.unwrap_or_else(|| value.clone()));
         }
-        changed.then_some(Value::Object(out))
+        is_changed.then_some(Value::Object(out))
     }
 
-    fn items(&mut self, items: &[Value], schema: &'a Value, depth: usize) -> Option<Value> {
+    fn coerce_items(&mut self, items: &[Value], schema: &'a Value, depth: usize) -> Option<Value> {
         let prefix = schema.get("prefixItems").and_then(Value::as_array);
-        let rest = schema.get("items");
-        if prefix.is_none() && rest.is_none() {
+        let default_schema = schema.get("items");
+        if prefix.is_none() && default_schema.is_none() {
             return None;
         }
         // Every item is copied, also those that the schema does not mention.
         self.steps = self.steps.saturating_add(items.len());
-        let mut changed = false;
+        let mut is_changed = false;
         let mut out = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
-            let wanted = prefix.and_then(|prefix| prefix.get(i)).or(rest);
-            let new = wanted.and_then(|wanted| self.value(item, wanted, depth + 1));
-            changed |= new.is_some();
-            out.push(new.unwrap_or_else(|| item.clone()));
+            let value_schema = prefix.and_then(|prefix| prefix.get(i)).or(default_schema);
+            let new_value = value_schema.and_then(|value_schema| self.coerce_value(item, value_schema, depth + 1));
+            is_changed |= new_value.is_some();
+            out.push(new_value.unwrap_or_else(|| item.clone()));
         }
-        changed.then_some(Value::Array(out))
+        is_changed.then_some(Value::Array(out))
     }
 
-    fn scalar(&mut self, value: &Value, schema: &Value) -> Option<Value> {
-        if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-            return self.word(value, words);
+    fn coerce_scalar(&mut self, value: &Value, schema: &Value) -> Option<Value> {
+        if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
+            return self.coerce_to_enum(value, choices);
         }
-        let wanted = schema.get("type")?;
-        if has_type(wanted, type_of(value)) {
+        let expected_type = schema.get("type")?;
+        if has_type(expected_type, json_type_name(value)) {
             return None;
         }
-        let (new, repair) = match value {
-            Value::String(text) => from_text(text, wanted)?,
+        let (new_value, repair) = match value {
+            Value::String(text) => parse_typed(text, expected_type)?,
             // A number that the parser respelled would become a different text.
-            Value::Number(number) if has_type(wanted, "string") && !self.respelled => {
+            Value::Number(number) if has_type(expected_type, "string") && !self.has_respelled_number => {
                 (Value::String(number.to_string()), Repair::Coerced)
             }
             _ => return None,
         };
-        self.note(repair);
-        Some(new)
+        self.add_repair(repair);
+        Some(new_value)
     }
 
-    /// The only word of an enumeration that differs from the value in letter case alone, or the number of the
+    /// The only choice of an enumeration that differs from the value in letter case alone, or the number of the
     /// enumeration that a string spells.
-    fn word(&mut self, value: &Value, words: &[Value]) -> Option<Value> {
-        if words.contains(value) {
+    fn coerce_to_enum(&mut self, value: &Value, choices: &[Value]) -> Option<Value> {
+        if choices.contains(value) {
             return None;
         }
         let text = value.as_str()?.trim();
-        let mut same =
-            words.iter().filter(|word| word.as_str().is_some_and(|word| word.to_lowercase() == text.to_lowercase()));
-        let only = same.next().filter(|_| same.next().is_none()).cloned();
-        if let Some(word) = only {
-            self.note(Repair::EnumCase);
-            return Some(word);
+        let mut matches = choices
+            .iter()
+            .filter(|choice| choice.as_str().is_some_and(|word| word.to_lowercase() == text.to_lowercase()));
+        let only_match = matches.next().filter(|_| matches.next().is_none()).cloned();
+        if let Some(choice) = only_match {
+            self.add_repair(Repair::EnumCase);
+            return Some(choice);
         }
-        let number = words::is_number(text.as_bytes()).then(|| serde_json::from_str::<Value>(text).ok()).flatten()?;
-        let found = words.contains(&number).then_some(number);
-        if found.is_some() {
-            self.note(Repair::Coerced);
+        let number =
+            scalars::is_json_number(text.as_bytes()).then(|| serde_json::from_str::<Value>(text).ok()).flatten()?;
+        let choice = choices.contains(&number).then_some(number);
+        if choice.is_some() {
+            self.add_repair(Repair::Coerced);
         }
-        found
+        choice
     }
 
-    fn note(&mut self, repair: Repair) {
+    fn add_repair(&mut self, repair: Repair) {
         if !self.repairs.contains(&repair) {
             self.repairs.push(repair);
         }
     }
 }
 
-/// Converts a text to one of the wanted types, when the text contains that value and nothing else.
-fn from_text(text: &str, wanted: &Value) -> Option<(Value, Repair)> {
+/// Parses a text as a value of one of the expected types, if the text contains that value and nothing else.
+fn parse_typed(text: &str, expected_type: &Value) -> Option<(Value, Repair)> {
     let trimmed = text.trim();
-    let number = has_type(wanted, "number") || has_type(wanted, "integer");
-    if number {
-        let plain = words::ungrouped(trimmed);
-        let digits = plain.as_deref().unwrap_or(trimmed);
-        if words::is_number(digits.as_bytes()) {
+    if has_type(expected_type, "number") || has_type(expected_type, "integer") {
+        let ungrouped = scalars::remove_digit_groups(trimmed);
+        let digits = ungrouped.as_deref().unwrap_or(trimmed);
+        if scalars::is_json_number(digits.as_bytes()) {
             return Some((serde_json::from_str(digits).ok()?, Repair::Coerced));
         }
     }
-    if has_type(wanted, "boolean")
+    if has_type(expected_type, "boolean")
         && let Some(flag) = ["false", "true"].iter().position(|word| trimmed.eq_ignore_ascii_case(word))
     {
         return Some((Value::Bool(flag == 1), Repair::Coerced));
     }
-    if has_type(wanted, "object") || has_type(wanted, "array") {
-        return decode(trimmed).map(|value| (value, Repair::DoublyEncoded));
+    if has_type(expected_type, "object") || has_type(expected_type, "array") {
+        return parse_nested_json(trimmed).map(|value| (value, Repair::DoublyEncoded));
     }
     None
 }
 
-/// Whether a `type` keyword names this type.
-fn has_type(wanted: &Value, kind: &str) -> bool {
-    let is = |word: &Value| word.as_str().is_some_and(|word| word == kind || word == "integer" && kind == "number");
-    match wanted {
-        Value::Array(words) => words.iter().any(is),
-        word => is(word),
+/// Whether a `type` keyword names a type.
+fn has_type(keyword: &Value, name: &str) -> bool {
+    let names_type =
+        |word: &Value| word.as_str().is_some_and(|word| word == name || word == "integer" && name == "number");
+    match keyword {
+        Value::Array(words) => words.iter().any(names_type),
+        word => names_type(word),
     }
 }

@@ -1,68 +1,68 @@
-//! A position in a text, with the repairs and doubts of the reading so far.
+//! A position in a text, with the repairs and ambiguities that the parser recorded before it.
 
-use super::doubts::Doubts;
+use super::ambiguity::QuoteAmbiguity;
 use super::report::Repair;
 
-/// The fault for an ellipsis or a comment that replaces values which the model left out.
-pub(super) const LEFT_OUT: &str = "something is left out";
+/// The fault for an ellipsis or a comment that replaces values which the model omitted.
+pub(super) const VALUES_OMITTED: &str = "something is left out";
 
 /// The fault for a number that JSON can't express.
-pub(super) const NO_NUMBER: &str = "JSON has no NaN, Infinity or undefined";
+pub(super) const NOT_A_JSON_NUMBER: &str = "JSON has no NaN, Infinity or undefined";
 
 /// Why the parser stopped without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The text ended inside the value.
-    Cut,
-    /// The text is not JSON, or can't be repaired safely; holds the reason.
-    Bad(&'static str),
+    UnexpectedEnd,
+    /// The text is not JSON, or can't be repaired safely; contains the reason.
+    Invalid(&'static str),
 }
 
-/// How far the parser accepts departures from JSON.
+/// How tolerant the parser is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum ParseMode {
     /// Accepts strict JSON only (RFC 8259).
     Exact,
-    /// Accepts JSON that needs repairs. `bare` also accepts strings without quotes, which prose is full of.
-    Tolerant { bare: bool },
+    /// Accepts JSON that needs repairs, and optionally strings without quotes.
+    Tolerant { allow_unquoted: bool },
 }
 
-/// A position in a text, and what the parser noted on the way there.
+/// A position in a text, with the repairs and ambiguities that the parser recorded before it.
 pub(super) struct TextCursor<'a> {
     pub(super) text: &'a str,
     pub(super) pos: usize,
-    pub(super) mode: Mode,
+    pub(super) mode: ParseMode,
     pub(super) repairs: Vec<Repair>,
-    pub(super) doubts: Doubts,
+    pub(super) ambiguity: QuoteAmbiguity,
 }
 
 impl<'a> TextCursor<'a> {
-    pub(super) fn new(text: &'a str, pos: usize, mode: Mode) -> Self {
-        Self { text, pos, mode, repairs: Vec::new(), doubts: Doubts::default() }
+    pub(super) fn new(text: &'a str, pos: usize, mode: ParseMode) -> Self {
+        Self { text, pos, mode, repairs: Vec::new(), ambiguity: QuoteAmbiguity::default() }
     }
 
-    /// The byte here.
-    pub(super) fn byte(&self) -> Option<u8> {
+    /// The byte at the cursor.
+    pub(super) fn peek_byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.pos).copied()
     }
 
-    /// The character here.
-    pub(super) fn char(&self) -> Option<char> {
-        self.rest().chars().next()
+    /// The character at the cursor.
+    pub(super) fn peek_char(&self) -> Option<char> {
+        self.remaining().chars().next()
     }
 
-    /// The text from here on.
-    pub(super) fn rest(&self) -> &'a str {
+    /// The text from the cursor to its end.
+    pub(super) fn remaining(&self) -> &'a str {
         self.text.get(self.pos..).unwrap_or_default()
     }
 
     /// Records a repair.
     ///
     /// # Errors
-    /// In exact mode, which allows no repairs.
-    pub(super) fn note(&mut self, repair: Repair) -> Result<(), Fault> {
-        if self.mode == Mode::Exact {
-            return Err(Fault::Bad("it is no strict JSON"));
+    /// The mode is exact, which allows no repairs.
+    pub(super) fn add_repair(&mut self, repair: Repair) -> Result<(), Fault> {
+        if self.mode == ParseMode::Exact {
+            return Err(Fault::Invalid("it is no strict JSON"));
         }
         if !self.repairs.contains(&repair) {
             self.repairs.push(repair);
@@ -71,19 +71,19 @@ impl<'a> TextCursor<'a> {
     }
 
     /// Skips white space and comments.
-    pub(super) fn space(&mut self) -> Result<(), Fault> {
+    pub(super) fn skip_space(&mut self) -> Result<(), Fault> {
         loop {
-            match self.byte() {
+            match self.peek_byte() {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.pos += 1,
-                Some(b'/' | b'#') if self.mode != Mode::Exact => {
-                    if !self.comment()? {
+                Some(b'/' | b'#') if self.mode != ParseMode::Exact => {
+                    if !self.skip_comment()? {
                         return Ok(());
                     }
                 }
-                Some(b'\\') if self.mode != Mode::Exact && self.written_break() => self.pos += 2,
-                Some(0x0b | 0x0c | 0x80..) => match self.char() {
+                Some(b'\\') if self.mode != ParseMode::Exact && self.is_escaped_line_break() => self.pos += 2,
+                Some(0x0b | 0x0c | 0x80..) => match self.peek_char() {
                     Some(c) if is_space(c) => {
-                        self.note(Repair::UnicodeSpace)?;
+                        self.add_repair(Repair::UnicodeSpace)?;
                         self.pos += c.len_utf8();
                     }
                     _ => return Ok(()),
@@ -93,47 +93,47 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// Whether a line break or tab is written here as two characters, as in text that was escaped once too often.
-    fn written_break(&self) -> bool {
+    /// Whether the cursor is at a line break or tab written as two characters, as in text that was escaped twice.
+    fn is_escaped_line_break(&self) -> bool {
         let next = self.text.as_bytes().get(self.pos + 1);
-        let after = self.text.as_bytes().get(self.pos + 2);
-        matches!(next, Some(b'n' | b'r' | b't')) && !after.is_some_and(u8::is_ascii_alphanumeric)
+        let second = self.text.as_bytes().get(self.pos + 2);
+        matches!(next, Some(b'n' | b'r' | b't')) && !second.is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    fn comment(&mut self) -> Result<bool, Fault> {
-        let rest = self.rest();
-        let (skip, body) = if rest.starts_with("//") || rest.starts_with('#') {
-            let length = rest.find('\n').unwrap_or(rest.len());
-            (length, rest.get(..length).unwrap_or_default())
-        } else if rest.starts_with("/*") {
-            let length = rest.find("*/").ok_or(Fault::Cut)? + 2;
-            (length, rest.get(..length).unwrap_or_default())
+    /// Skips the comment at the cursor. Returns whether there was one.
+    fn skip_comment(&mut self) -> Result<bool, Fault> {
+        let tail = self.remaining();
+        let length = if tail.starts_with("//") || tail.starts_with('#') {
+            tail.find('\n').unwrap_or(tail.len())
+        } else if tail.starts_with("/*") {
+            tail.find("*/").ok_or(Fault::UnexpectedEnd)? + 2
         } else {
             return Ok(false);
         };
-        if stands_for_more(body) {
-            return Err(Fault::Bad(LEFT_OUT));
+        let comment = tail.get(..length).unwrap_or_default();
+        if marks_omission(comment) {
+            return Err(Fault::Invalid(VALUES_OMITTED));
         }
-        self.note(Repair::Comment)?;
-        self.doubts.comment(self.text, self.pos, body);
-        self.pos += skip;
+        self.add_repair(Repair::Comment)?;
+        self.ambiguity.record_comment(self.text, self.pos, comment);
+        self.pos += length;
         Ok(true)
     }
 }
 
 /// Whether a comment replaces omitted content, such as `// ... the rest as before`.
-fn stands_for_more(comment: &str) -> bool {
+fn marks_omission(comment: &str) -> bool {
     let body = comment.trim_start_matches(['/', '#', '*', ' ', '\t']);
     if body.starts_with("...") || body.starts_with('…') {
         return true;
     }
-    let head: String = body.chars().take(200).flat_map(char::to_lowercase).collect();
-    let trails = head.trim_end_matches(['/', '*', ' ', '\r']);
-    let open = trails.ends_with("...") || trails.ends_with('…');
-    let left_out =
+    let start: String = body.chars().take(200).flat_map(char::to_lowercase).collect();
+    let trimmed = start.trim_end_matches(['/', '*', ' ', '\r']);
+    let ends_with_ellipsis = trimmed.ends_with("...") || trimmed.ends_with('…');
+    let omission_phrases =
         ["rest of", "remaining", "omitted", "unchanged", "truncated", "elided", "and so on", "same as before"];
-    left_out.iter().any(|words| head.contains(words))
-        || open && ["more", "other", "etc", "rest", "continue"].iter().any(|w| head.contains(w))
+    omission_phrases.iter().any(|phrase| start.contains(phrase))
+        || ends_with_ellipsis && ["more", "other", "etc", "rest", "continue"].iter().any(|word| start.contains(word))
 }
 
 /// Whether a character is white space between tokens, including characters that JSON does not allow there.

@@ -1,81 +1,85 @@
-//! Reads escape sequences in strings.
+//! Parses escape sequences in strings.
 
 use super::cursor::{Fault, TextCursor};
 use super::report::Repair;
 
-/// Reads the escape sequence here into `out`. A backslash that escapes nothing stays in the text.
-pub(super) fn read(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
-    let next = cursor.rest().chars().nth(1).ok_or(Fault::Cut)?;
-    let plain = match next {
+/// Appends the character of the escape sequence at the cursor to `out`. A backslash that escapes nothing stays in the
+/// text.
+pub(super) fn parse_escape(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
+    let next = cursor.remaining().chars().nth(1).ok_or(Fault::UnexpectedEnd)?;
+    let unescaped = match next {
         '"' | '\\' | '/' => Some(next),
         'b' => Some('\u{8}'),
         'f' => Some('\u{c}'),
         'n' => Some('\n'),
         'r' => Some('\r'),
         't' => Some('\t'),
-        'u' => return unicode(cursor, out),
+        'u' => return parse_unicode_escape(cursor, out),
         _ => None,
     };
-    match plain {
-        Some(_) if next.is_ascii_alphabetic() && in_path(cursor) => literally(cursor, out),
+    match unescaped {
+        Some(_) if next.is_ascii_alphabetic() && is_in_windows_path(cursor) => keep_backslash(cursor, out),
         Some(c) => {
             out.push(c);
             cursor.pos += 2;
             Ok(())
         }
         None if next == '\'' || quotes.contains(&next) => {
-            cursor.note(Repair::InvalidEscape)?;
+            cursor.add_repair(Repair::InvalidEscape)?;
             out.push(next);
             cursor.pos += 1 + next.len_utf8();
             Ok(())
         }
-        None => literally(cursor, out),
+        None => keep_backslash(cursor, out),
     }
 }
 
-fn literally(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
-    cursor.note(Repair::InvalidEscape)?;
+fn keep_backslash(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
+    cursor.add_repair(Repair::InvalidEscape)?;
     out.push('\\');
     cursor.pos += 1;
     Ok(())
 }
 
-/// Whether this backslash is part of a path such as `C:\Work\new`. Always false in exact mode.
-fn in_path(cursor: &TextCursor<'_>) -> bool {
-    if cursor.mode == super::cursor::Mode::Exact {
+/// Whether the backslash at the cursor is part of a path such as `C:\Work\new`. Always false in exact mode.
+fn is_in_windows_path(cursor: &TextCursor<'_>) -> bool {
+    if cursor.mode == super::cursor::ParseMode::Exact {
         return false;
     }
-    let from = cursor.pos.saturating_sub(260);
-    let before = cursor.text.as_bytes().get(from..cursor.pos).unwrap_or_default();
-    let word =
+    let window_start = cursor.pos.saturating_sub(260);
+    let before = cursor.text.as_bytes().get(window_start..cursor.pos).unwrap_or_default();
+    let word_start =
         before.iter().rposition(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'(')).map_or(0, |i| i + 1);
-    matches!(before.get(word..), Some([drive, b':', rest @ ..]) if drive.is_ascii_alphabetic() && !rest.windows(2).any(|w| w == b"\\\\"))
-        && cursor.text.get(from + word + 2..).is_some_and(|path| path.starts_with('\\'))
+    let Some([drive, b':', path_start @ ..]) = before.get(word_start..) else { return false };
+    drive.is_ascii_alphabetic()
+        && !path_start.windows(2).any(|pair| pair == b"\\\\")
+        && cursor.text.get(window_start + word_start + 2..).is_some_and(|path| path.starts_with('\\'))
 }
 
-fn unicode(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
-    let Some(first) = unit(cursor.rest())? else { return literally(cursor, out) };
+fn parse_unicode_escape(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
+    let Some(first) = parse_code_unit(cursor.remaining())? else { return keep_backslash(cursor, out) };
     let c = match first {
         0xd800..=0xdbff => {
-            let low = unit(cursor.rest().get(6..).unwrap_or_default())?.filter(|low| (0xdc00..=0xdfff).contains(low));
-            let low = low.ok_or(Fault::Bad("half of a surrogate pair is missing"))?;
+            let low_surrogate = parse_code_unit(cursor.remaining().get(6..).unwrap_or_default())?
+                .filter(|low_surrogate| (0xdc00..=0xdfff).contains(low_surrogate));
+            let low_surrogate = low_surrogate.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?;
             cursor.pos += 6;
-            char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00))
+            char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low_surrogate - 0xdc00))
         }
         _ => char::from_u32(first),
     };
-    out.push(c.ok_or(Fault::Bad("half of a surrogate pair is missing"))?);
+    out.push(c.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?);
     cursor.pos += 6;
     Ok(())
 }
 
 /// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; `None` when the text starts
 /// with something else.
-fn unit(text: &str) -> Result<Option<u32>, Fault> {
+fn parse_code_unit(text: &str) -> Result<Option<u32>, Fault> {
     let Some(digits) = text.strip_prefix("\\u") else { return Ok(None) };
     let mut value = 0;
     for i in 0..4 {
-        let Some(digit) = digits.as_bytes().get(i) else { return Err(Fault::Cut) };
+        let Some(digit) = digits.as_bytes().get(i) else { return Err(Fault::UnexpectedEnd) };
         let Some(digit) = char::from(*digit).to_digit(16) else { return Ok(None) };
         value = value * 16 + digit;
     }

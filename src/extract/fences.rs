@@ -1,45 +1,45 @@
 //! Finds fenced blocks by the rules of `CommonMark`, but with any indentation.
 
-/// A line that opens or closes a block.
+/// A fence: a line that opens or closes a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fence<'a> {
-    pub(super) mark: u8,
+    pub(super) marker: u8,
     pub(super) length: usize,
-    /// The rest of the line after the marks.
+    /// The info string: the text after the marker.
     pub(super) info: &'a str,
-    /// The byte after the marks.
-    pub(super) end: usize,
+    /// The byte after the marker.
+    pub(super) info_start: usize,
 }
 
-/// The end of the line that starts at `at`, without its line break.
-pub(super) fn line_end(text: &str, at: usize) -> usize {
-    text.as_bytes().get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')).map_or(text.len(), |i| at + i)
+/// The end of the line that contains `pos`, without its line break.
+pub(super) fn line_end(text: &str, pos: usize) -> usize {
+    text.as_bytes().get(pos..).and_then(|tail| tail.iter().position(|b| *b == b'\n')).map_or(text.len(), |i| pos + i)
 }
 
-/// The fence on the line that starts at `at`.
-pub(super) fn fence(text: &str, at: usize) -> Option<Fence<'_>> {
+/// The fence on the line that starts at `line_start`.
+pub(super) fn fence_at(text: &str, line_start: usize) -> Option<Fence<'_>> {
     let bytes = text.as_bytes();
-    let indent = bytes.get(at..)?.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    let start = at + indent;
-    let mark = *bytes.get(start).filter(|b| matches!(b, b'`' | b'~'))?;
-    let length = bytes.get(start..)?.iter().take_while(|b| **b == mark).count();
+    let indent = bytes.get(line_start..)?.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let start = line_start + indent;
+    let marker = *bytes.get(start).filter(|b| matches!(b, b'`' | b'~'))?;
+    let length = bytes.get(start..)?.iter().take_while(|b| **b == marker).count();
     if length < 3 {
         return None;
     }
-    let end = start + length;
-    let info = text.get(end..line_end(text, end))?;
-    Some(Fence { mark, length, info, end })
+    let info_start = start + length;
+    let info = text.get(info_start..line_end(text, info_start))?;
+    Some(Fence { marker, length, info, info_start })
 }
 
-/// Where the line that closes a block starts, searched from the line at `at`; `None` when no line closes it.
-pub(super) fn closing(text: &str, mut at: usize, open: &Fence<'_>) -> Option<usize> {
-    while at < text.len() {
-        if fence(text, at)
-            .is_some_and(|found| found.mark == open.mark && found.length >= open.length && found.info.trim().is_empty())
-        {
-            return Some(at);
+/// Where the line that closes a block starts, searched from `line_start` on; `None` when no line closes it.
+pub(super) fn closing_line(text: &str, mut line_start: usize, open: &Fence<'_>) -> Option<usize> {
+    let is_closing =
+        |fence: Fence<'_>| fence.marker == open.marker && fence.length >= open.length && fence.info.trim().is_empty();
+    while line_start < text.len() {
+        if fence_at(text, line_start).is_some_and(is_closing) {
+            return Some(line_start);
         }
-        at = line_end(text, at) + 1;
+        line_start = line_end(text, line_start) + 1;
     }
     None
 }
@@ -49,11 +49,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_ends_at_its_own_kind_of_fence() {
+    fn a_block_ends_at_a_fence_of_its_own_marker() {
         let text = "````json\n```\n~~~~\n  `````  \nx";
-        let open = fence(text, 0).unwrap();
+        let open = fence_at(text, 0).unwrap();
         assert_eq!((open.length, open.info), (4, "json"));
-        assert_eq!(closing(text, 9, &open), Some(18));
-        assert!(fence("``x", 0).is_none());
+        assert_eq!(closing_line(text, 9, &open), Some(18));
+        assert!(fence_at("``x", 0).is_none());
     }
 }

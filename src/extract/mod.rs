@@ -1,40 +1,40 @@
 //! Extracts the JSON value that a model's reply contains, or rejects the reply with a reason.
 //!
-//! One pass finds the candidates: the whole text, fenced blocks, tags, and balanced values in prose. The parser reads
-//! each one exactly or else with repairs, and the schema chooses. orch never completes a value that was cut off, never
-//! invents one, and never changes the content of a string or number, except for the letter case of an enum value. It
-//! skips markup that is not the answer: reasoning, quotations, quoted documents, code in another language.
+//! One pass finds the candidates: the whole text, fenced blocks, tags, and balanced values in prose. The parser parses
+//! each candidate strictly or else with repairs, and the schema selects one. orch never completes a truncated value,
+//! never invents one, and never changes the content of a string or number, except for the letter case of an enum value.
+//! It skips text that is not the answer: reasoning, quotations, quoted documents, code in another language.
 
+mod alternatives;
+mod ambiguity;
 mod answer;
-mod choose;
+mod bracket_end;
+mod chooser;
 mod clean;
 mod coerce;
 mod cursor;
-mod doubts;
 mod escape;
-mod extent;
 mod fences;
 mod guard;
-mod marks;
-mod markup;
 mod parser;
 mod report;
-mod rivals;
+mod scalars;
 mod scan;
+mod special_tokens;
 mod strings;
-mod words;
+mod tags;
 
 pub use answer::{AnswerText, answer_text};
 pub use report::{Extraction, Rejection, RejectionReason, Repair, ValueSource};
 
 use crate::schema::Schema;
 
-/// How strictly orch reads a reply, and what the provider reported about its end.
+/// How strictly orch parses a reply, and why the model stopped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Whether a reply with more than one distinct value, or with any repair, is rejected.
+    /// Whether orch rejects a reply that has more than one matching value or needs a repair.
     pub strict: bool,
-    /// Why the model stopped.
+    /// Why the model stopped, as reported by the provider.
     pub stop: StopHint,
 }
 
@@ -47,7 +47,7 @@ pub enum StopHint {
     Length,
     /// The model refused to answer.
     Refusal,
-    /// The reason is not known.
+    /// The reason is unknown.
     #[default]
     Unknown,
 }
@@ -55,31 +55,31 @@ pub enum StopHint {
 /// Extracts the value that fits the schema from a reply.
 ///
 /// # Errors
-/// A [`Rejection`] with the reason, when the reply holds no such value or more than one reading is possible.
+/// A [`Rejection`] with the reason, when the reply contains no such value or can be parsed in more than one way.
 pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extraction, Box<Rejection>> {
     match options.stop {
-        StopHint::Refusal => return report::no(RejectionReason::Refusal, "the model refused to answer"),
+        StopHint::Refusal => return report::reject(RejectionReason::Refusal, "the model refused to answer"),
         StopHint::Length => {
-            return report::no(RejectionReason::MaxTokensReached, "the reply was cut off at the token limit");
+            return report::reject(RejectionReason::MaxTokensReached, "the reply was cut off at the token limit");
         }
         StopHint::Complete | StopHint::Unknown => {}
     }
-    let (text, before) = clean::clean(reply);
+    let (text, text_repairs) = clean::decode_reply(reply);
     let text = clean::trim(&text);
     if text.is_empty() {
-        return report::no(RejectionReason::EmptyReply, "the reply is empty");
+        return report::reject(RejectionReason::EmptyReply, "the reply is empty");
     }
-    let lead = answer::leading(text, answer::Markup::Any);
-    if !lead.answered {
-        return report::no(
+    let preamble = answer::skip_preamble(text, answer::ReasoningTags::Any);
+    if !preamble.has_answer {
+        return report::reject(
             RejectionReason::EmptyReply,
-            format!("the reply has no answer, only {}", lead.left_out.join(", ")),
+            format!("the reply has no answer, only {}", preamble.left_out.join(", ")),
         );
     }
-    let mut chooser = choose::Chooser::new(schema);
-    scan::scan(clean::trim(text.get(lead.start..).unwrap_or_default()), &mut chooser);
-    let found = chooser.finish(*options, &before)?;
-    Ok(Extraction { left_out: lead.left_out, ..found })
+    let mut chooser = chooser::Chooser::new(schema);
+    scan::scan(clean::trim(text.get(preamble.start..).unwrap_or_default()), &mut chooser);
+    let extraction = chooser.finish(*options, &text_repairs)?;
+    Ok(Extraction { left_out: preamble.left_out, ..extraction })
 }
 
 #[cfg(test)]
@@ -95,26 +95,31 @@ mod tests {
         .unwrap()
     }
 
-    fn read(reply: &str) -> Result<(Value, &'static str), &'static str> {
-        let found = extract(reply.as_bytes(), &schema(), &Options::default());
-        found.map(|e| (e.value, e.source.as_str())).map_err(|r| r.reason.as_str())
+    fn extract_value(reply: &str) -> Result<(Value, &'static str), &'static str> {
+        let result = extract(reply.as_bytes(), &schema(), &Options::default());
+        result
+            .map(|extraction| (extraction.value, extraction.source.as_str()))
+            .map_err(|rejection| rejection.reason.as_str())
     }
 
     #[test]
-    fn the_schema_chooses_among_what_is_there() {
-        assert_eq!(read(r#"{"ok": true}"#), Ok((json!({ "ok": true }), "whole")));
-        assert_eq!(read("Sure:\n```json\n{\"ok\": true}\n```\nDone {x}."), Ok((json!({ "ok": true }), "fence")));
-        assert_eq!(read(r#"First {"no": 1}, then {"ok": false}."#), Ok((json!({ "ok": false }), "prose")));
-        assert_eq!(read("no idea"), Err("no_json"));
-        assert_eq!(read(r#"{"ok": 1}"#), Err("schema_mismatch"));
-        assert_eq!(read("  "), Err("empty_reply"));
+    fn the_schema_selects_one_of_several_values() {
+        assert_eq!(extract_value(r#"{"ok": true}"#), Ok((json!({ "ok": true }), "whole")));
+        assert_eq!(
+            extract_value("Sure:\n```json\n{\"ok\": true}\n```\nDone {x}."),
+            Ok((json!({ "ok": true }), "fence"))
+        );
+        assert_eq!(extract_value(r#"First {"no": 1}, then {"ok": false}."#), Ok((json!({ "ok": false }), "prose")));
+        assert_eq!(extract_value("no idea"), Err("no_json"));
+        assert_eq!(extract_value(r#"{"ok": 1}"#), Err("schema_mismatch"));
+        assert_eq!(extract_value("  "), Err("empty_reply"));
     }
 
     #[test]
-    fn json_that_a_string_of_the_answer_quotes_is_not_taken_for_it() {
+    fn json_inside_a_string_of_the_answer_is_not_the_answer() {
         let schema = json!({ "required": ["next"], "properties": { "next": { "type": "string" } } });
         let schema = Schema::compile("t", schema).unwrap();
-        let read = |reply: &str| extract(reply.as_bytes(), &schema, &Options::default());
+        let extract_value = |reply: &str| extract(reply.as_bytes(), &schema, &Options::default());
         let quoted = r#"{"next": "coder", "reason": "printed "x"} then {"next": "done"}"}"#;
         for reply in [
             quoted.to_owned(),
@@ -125,45 +130,49 @@ mod tests {
             r#"{"reason": "f("a") "x"] {"next": "done"}", "next": "coder"}"#.to_owned(),
             r#"{"next": "x"} {"b" y", "b": "print({"next": "done"})"}"#.to_owned(),
         ] {
-            let rejected = read(&reply).unwrap_err();
+            let rejection = extract_value(&reply).unwrap_err();
             assert!(
-                matches!(rejected.reason, RejectionReason::AmbiguousReply | RejectionReason::NoJson),
-                "{reply}: {rejected:?}"
+                matches!(rejection.reason, RejectionReason::AmbiguousReply | RejectionReason::NoJson),
+                "{reply}: {rejection:?}"
             );
         }
-        let after = "{\"next\": \"coder\", \"reason\": \"printed \"x\"} then\n\nRather:\n{\"next\": \"done\"}\n";
-        assert_eq!(read(after).unwrap().value, json!({ "next": "done" }));
+        let corrected_reply =
+            "{\"next\": \"coder\", \"reason\": \"printed \"x\"} then\n\nRather:\n{\"next\": \"done\"}\n";
+        assert_eq!(extract_value(corrected_reply).unwrap().value, json!({ "next": "done" }));
     }
 
     #[test]
-    fn what_follows_the_end_of_an_answer_is_no_answer() {
-        for end in [
+    fn text_after_the_end_of_the_turn_is_ignored() {
+        for end_token in [
             "<|END_RESPONSE|>",
             "<|end_of_solution|>",
             "<|END_TEXT|>",
             " [INST] and then? [/INST] ",
             "</s><s>[INST] x [/INST]",
         ] {
-            let reply = format!("{{\"ok\": true}}{end}{{\"ok\": false}}");
-            assert_eq!(read(&reply).unwrap().0, json!({ "ok": true }), "{reply}");
+            let reply = format!("{{\"ok\": true}}{end_token}{{\"ok\": false}}");
+            assert_eq!(extract_value(&reply).unwrap().0, json!({ "ok": true }), "{reply}");
         }
-        let constrained = "<|channel|>final <|constrain|>json<|message|>{\"ok\": true}";
-        assert_eq!(read(constrained).unwrap().0, json!({ "ok": true }));
-        let analysis = "<|channel|>analysis<|message|>{\"ok\": false}<|end|><|start|>assistant";
-        assert_eq!(read(&format!("{analysis}{constrained}")).unwrap().0, json!({ "ok": true }));
-        assert_eq!(read("[INST] say it [/INST] {\"ok\": true}").unwrap().0, json!({ "ok": true }));
-        assert_eq!(read("Use the [INST] token: {\"ok\": true}").unwrap().0, json!({ "ok": true }));
+        let constrained_answer = "<|channel|>final <|constrain|>json<|message|>{\"ok\": true}";
+        assert_eq!(extract_value(constrained_answer).unwrap().0, json!({ "ok": true }));
+        let analysis_channel = "<|channel|>analysis<|message|>{\"ok\": false}<|end|><|start|>assistant";
+        assert_eq!(extract_value(&format!("{analysis_channel}{constrained_answer}")).unwrap().0, json!({ "ok": true }));
+        assert_eq!(extract_value("[INST] say it [/INST] {\"ok\": true}").unwrap().0, json!({ "ok": true }));
+        assert_eq!(extract_value("Use the [INST] token: {\"ok\": true}").unwrap().0, json!({ "ok": true }));
     }
 
     #[test]
-    fn a_cut_value_is_never_read_in_part() {
-        assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("max_tokens_reached"));
-        let cut = Options { stop: StopHint::Length, strict: false };
-        assert_eq!(extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason, RejectionReason::MaxTokensReached);
+    fn a_truncated_value_is_rejected() {
+        assert_eq!(extract_value(r#"{"steps": [{"ok": true}, {"ok""#), Err("max_tokens_reached"));
+        let options = Options { stop: StopHint::Length, strict: false };
+        assert_eq!(
+            extract(br#"{"ok": true}"#, &schema(), &options).unwrap_err().reason,
+            RejectionReason::MaxTokensReached
+        );
     }
 
     #[test]
-    fn hostile_replies_end_quickly() {
+    fn hostile_replies_are_rejected_quickly() {
         for reply in ["[".repeat(200_000), "`".repeat(200_000), "{\"a\":".repeat(100_000), "\u{0}\u{fffd}".repeat(1000)]
         {
             assert!(extract(reply.as_bytes(), &schema(), &Options::default()).is_err());

@@ -1,36 +1,36 @@
-//! Parses one value, exactly or with repairs. An explicit stack replaces recursion, so that deep nesting can't overflow
-//! the call stack.
+//! Parses one value, strictly or with repairs. An explicit stack replaces recursion, so that deep nesting can't
+//! overflow the call stack.
 
 use serde_json::{Map, Value};
 
-use super::cursor::{Fault, LEFT_OUT, Mode, TextCursor, is_space};
-use super::doubts::{Decision, Doubts};
+use super::ambiguity::{QuoteAmbiguity, QuoteDecision};
+use super::cursor::{Fault, ParseMode, TextCursor, VALUES_OMITTED, is_space};
 use super::report::Repair;
+use super::scalars;
 use super::strings::{self, StringRole};
-use super::words;
 
 /// The deepest nesting. A limit is necessary because values are dropped and validated recursively.
-pub(super) const DEEPEST: usize = 512;
+pub(super) const MAX_DEPTH: usize = 512;
 
 /// A parsed value.
 #[derive(Debug)]
-pub(super) struct Parsed {
+pub(super) struct ParsedValue {
     pub(super) value: Value,
     /// The byte after it.
     pub(super) end: usize,
     pub(super) repairs: Vec<Repair>,
-    /// Where the parser could have read the text in another way.
-    pub(super) doubts: Doubts,
+    /// Where the parser could have parsed the text in another way.
+    pub(super) ambiguity: QuoteAmbiguity,
 }
 
-/// Why there is no value here.
+/// Why the parser found no value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParseFailure {
     pub(super) fault: Fault,
     /// The byte at which the parser stopped.
-    pub(super) at: usize,
-    /// Whether the parser had read enough to tell JSON from a bracket in prose.
-    pub(super) meant: bool,
+    pub(super) pos: usize,
+    /// Whether the parser read enough to distinguish JSON from a bracket in prose.
+    pub(super) is_likely_json: bool,
 }
 
 enum ParserFrame {
@@ -41,86 +41,96 @@ enum ParserFrame {
 struct Parser<'a> {
     cursor: TextCursor<'a>,
     stack: Vec<ParserFrame>,
-    meant: bool,
+    is_likely_json: bool,
 }
 
-/// Reads the value at `start`, exactly or else with repairs.
-pub(super) fn read(text: &str, start: usize, bare: bool) -> Result<Parsed, ParseFailure> {
-    match read_as(text, start, Mode::Exact) {
+/// Parses the value at `start`, strictly or else with repairs.
+pub(super) fn parse(text: &str, start: usize, allow_unquoted: bool) -> Result<ParsedValue, ParseFailure> {
+    match parse_in_mode(text, start, ParseMode::Exact) {
         Ok(parsed) => Ok(parsed),
         // Strict JSON up to the end of the text was cut off; repairs can't help.
-        Err(exact) if exact.fault == Fault::Cut => Err(exact),
-        Err(exact) => read_as(text, start, Mode::Tolerant { bare })
-            .map_err(|failure| ParseFailure { meant: failure.meant || exact.meant, ..failure }),
+        Err(exact_failure) if exact_failure.fault == Fault::UnexpectedEnd => Err(exact_failure),
+        Err(exact_failure) => parse_in_mode(text, start, ParseMode::Tolerant { allow_unquoted }).map_err(|failure| {
+            ParseFailure { is_likely_json: failure.is_likely_json || exact_failure.is_likely_json, ..failure }
+        }),
     }
 }
 
-/// Reads the value at `start` in one mode.
-pub(super) fn read_as(text: &str, start: usize, mode: Mode) -> Result<Parsed, ParseFailure> {
-    run(TextCursor::new(text, start, mode))
+/// Parses the value at `start` in one mode.
+pub(super) fn parse_in_mode(text: &str, start: usize, mode: ParseMode) -> Result<ParsedValue, ParseFailure> {
+    run_parser(TextCursor::new(text, start, mode))
 }
 
-/// Reads the value at `start` with repairs, where `given` decides the role of some quotes.
-pub(super) fn read_given(text: &str, start: usize, bare: bool, given: Vec<Decision>) -> Result<Parsed, ParseFailure> {
-    let mut cursor = TextCursor::new(text, start, Mode::Tolerant { bare });
-    cursor.doubts.given = given;
-    run(cursor)
+/// Parses the value at `start` with repairs; `decisions` fixes the roles of some quotes.
+pub(super) fn parse_with_decisions(
+    text: &str,
+    start: usize,
+    allow_unquoted: bool,
+    decisions: Vec<QuoteDecision>,
+) -> Result<ParsedValue, ParseFailure> {
+    let mut cursor = TextCursor::new(text, start, ParseMode::Tolerant { allow_unquoted });
+    cursor.ambiguity.fixed_roles = decisions;
+    run_parser(cursor)
 }
 
-fn run(cursor: TextCursor<'_>) -> Result<Parsed, ParseFailure> {
-    let mut parser = Parser { cursor, stack: Vec::new(), meant: false };
-    match parser.value() {
+fn run_parser(cursor: TextCursor<'_>) -> Result<ParsedValue, ParseFailure> {
+    let mut parser = Parser { cursor, stack: Vec::new(), is_likely_json: false };
+    match parser.parse_value() {
         Ok(value) => {
-            let TextCursor { pos, repairs, doubts, .. } = parser.cursor;
-            Ok(Parsed { value, end: pos, repairs, doubts })
+            let TextCursor { pos, repairs, ambiguity, .. } = parser.cursor;
+            Ok(ParsedValue { value, end: pos, repairs, ambiguity })
         }
-        Err(fault) => Err(ParseFailure { fault, at: parser.cursor.pos, meant: parser.meant }),
+        Err(fault) => Err(ParseFailure { fault, pos: parser.cursor.pos, is_likely_json: parser.is_likely_json }),
     }
 }
 
 impl Parser<'_> {
-    /// Reads one value, with all nested values.
-    fn value(&mut self) -> Result<Value, Fault> {
+    /// Parses one value, with all nested values.
+    fn parse_value(&mut self) -> Result<Value, Fault> {
         loop {
-            let Some(mut done) = self.open_or_scalar()? else { continue };
+            let Some(mut completed) = self.open_container_or_parse_scalar()? else { continue };
             loop {
-                let Some(frame) = self.stack.pop() else { return Ok(done) };
-                match self.attach(frame, done)? {
-                    // The container stays open, so read its next value.
+                let Some(frame) = self.stack.pop() else { return Ok(completed) };
+                match self.add_to_container(frame, completed)? {
+                    // The container stays open, so parse its next value.
                     None => break,
-                    Some(closed) => done = closed,
+                    Some(closed) => completed = closed,
                 }
             }
         }
     }
 
-    /// Opens a container or reads a scalar. Returns `None` for a container that stays open.
-    fn open_or_scalar(&mut self) -> Result<Option<Value>, Fault> {
-        self.cursor.space()?;
+    /// Opens a container or parses a scalar. Returns `None` for a container that stays open.
+    fn open_container_or_parse_scalar(&mut self) -> Result<Option<Value>, Fault> {
+        self.cursor.skip_space()?;
         let role = match self.stack.last() {
-            None => StringRole::Alone,
+            None => StringRole::TopLevel,
             Some(ParserFrame::Array(_)) => StringRole::Item,
-            Some(ParserFrame::Object(..)) => StringRole::Member,
+            Some(ParserFrame::Object(..)) => StringRole::MemberValue,
         };
-        match self.cursor.byte() {
-            None => Err(Fault::Cut),
+        match self.cursor.peek_byte() {
+            None => Err(Fault::UnexpectedEnd),
             Some(b'{') => self.open_object(),
             Some(b'[') => self.open_array(),
-            Some(_) if self.cursor.char().is_some_and(strings::opens) => {
-                strings::read(&mut self.cursor, role).map(|text| Some(Value::String(text)))
+            Some(_) if self.cursor.peek_char().is_some_and(strings::is_opening_quote) => {
+                strings::parse_string(&mut self.cursor, role).map(|text| Some(Value::String(text)))
             }
-            Some(_) => words::read(&mut self.cursor, role == StringRole::Member).map(Some),
+            Some(_) => scalars::parse_scalar(&mut self.cursor, role == StringRole::MemberValue).map(Some),
         }
     }
 
-    fn deeper(&mut self) -> Result<(), Fault> {
+    fn enter_container(&mut self) -> Result<(), Fault> {
         self.cursor.pos += 1;
-        if self.stack.len() >= DEEPEST { Err(Fault::Bad("it is nested too deeply")) } else { self.cursor.space() }
+        if self.stack.len() >= MAX_DEPTH {
+            Err(Fault::Invalid("it is nested too deeply"))
+        } else {
+            self.cursor.skip_space()
+        }
     }
 
     fn open_array(&mut self) -> Result<Option<Value>, Fault> {
-        self.deeper()?;
-        if self.cursor.byte() == Some(b']') {
+        self.enter_container()?;
+        if self.cursor.peek_byte() == Some(b']') {
             self.cursor.pos += 1;
             return Ok(Some(Value::Array(Vec::new())));
         }
@@ -129,128 +139,132 @@ impl Parser<'_> {
     }
 
     fn open_object(&mut self) -> Result<Option<Value>, Fault> {
-        self.deeper()?;
-        if self.cursor.byte() == Some(b'}') {
+        self.enter_container()?;
+        if self.cursor.peek_byte() == Some(b'}') {
             self.cursor.pos += 1;
             return Ok(Some(Value::Object(Map::new())));
         }
-        let key = self.key()?;
-        self.meant = true;
+        let key = self.parse_key()?;
+        self.is_likely_json = true;
         self.stack.push(ParserFrame::Object(Map::new(), key));
         Ok(None)
     }
 
-    /// Reads a key and its colon.
-    fn key(&mut self) -> Result<String, Fault> {
-        let first = self.cursor.char().ok_or(Fault::Cut)?;
-        let key =
-            if strings::opens(first) { strings::read(&mut self.cursor, StringRole::Key)? } else { self.bare_key()? };
-        self.cursor.space()?;
-        match self.cursor.char() {
-            None => return Err(Fault::Cut),
+    /// Parses a key and its colon.
+    fn parse_key(&mut self) -> Result<String, Fault> {
+        let first_char = self.cursor.peek_char().ok_or(Fault::UnexpectedEnd)?;
+        let key = if strings::is_opening_quote(first_char) {
+            strings::parse_string(&mut self.cursor, StringRole::Key)?
+        } else {
+            self.parse_bare_key()?
+        };
+        self.cursor.skip_space()?;
+        match self.cursor.peek_char() {
+            None => return Err(Fault::UnexpectedEnd),
             Some(':') => self.cursor.pos += 1,
             Some('：') => {
-                self.cursor.note(Repair::WidePunctuation)?;
+                self.cursor.add_repair(Repair::WidePunctuation)?;
                 self.cursor.pos += '：'.len_utf8();
             }
-            Some(_) => return Err(Fault::Bad("a key has no colon")),
+            Some(_) => return Err(Fault::Invalid("a key has no colon")),
         }
         Ok(key)
     }
 
-    fn bare_key(&mut self) -> Result<String, Fault> {
-        let rest = self.cursor.rest();
-        if rest.starts_with("...") || rest.starts_with('…') {
-            return Err(Fault::Bad(LEFT_OUT));
+    fn parse_bare_key(&mut self) -> Result<String, Fault> {
+        let tail = self.cursor.remaining();
+        if tail.starts_with("...") || tail.starts_with('…') {
+            return Err(Fault::Invalid(VALUES_OMITTED));
         }
-        let spaced = self.cursor.mode == Mode::Tolerant { bare: true };
-        let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.' | '@') || spaced && c == ' ';
-        let length = rest.char_indices().take(120).find(|(_, c)| !inside(*c)).map(|(i, _)| i);
+        let allows_spaces = self.cursor.mode == ParseMode::Tolerant { allow_unquoted: true };
+        let is_key_char =
+            |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.' | '@') || allows_spaces && c == ' ';
+        let length = tail.char_indices().take(120).find(|(_, c)| !is_key_char(*c)).map(|(i, _)| i);
         let Some(length) = length else {
-            return Err(if rest.len() < 120 { Fault::Cut } else { Fault::Bad("a key does not end") });
+            return Err(if tail.len() < 120 { Fault::UnexpectedEnd } else { Fault::Invalid("a key does not end") });
         };
-        let key = rest.get(..length).unwrap_or_default().trim_end();
+        let key = tail.get(..length).unwrap_or_default().trim_end();
         if key.is_empty() || key.contains("..") {
-            return Err(Fault::Bad("a key is missing"));
+            return Err(Fault::Invalid("a key is missing"));
         }
-        self.cursor.note(Repair::UnquotedKey)?;
+        self.cursor.add_repair(Repair::UnquotedKey)?;
         self.cursor.pos += length;
         Ok(key.to_owned())
     }
 
-    /// Adds a value to its container. Returns the container when it closes, and `None` while it stays open.
-    fn attach(&mut self, frame: ParserFrame, value: Value) -> Result<Option<Value>, Fault> {
+    /// Adds a value to its container. Returns the container if it is closed after this value, and `None` otherwise.
+    fn add_to_container(&mut self, frame: ParserFrame, value: Value) -> Result<Option<Value>, Fault> {
         match frame {
             ParserFrame::Array(mut items) => {
                 items.push(value);
-                let ends = self.separator(b']')?;
-                self.meant |= items.len() > 1 || ends;
-                if ends {
+                let is_closed = self.skip_separator(b']')?;
+                self.is_likely_json |= items.len() > 1 || is_closed;
+                if is_closed {
                     return Ok(Some(Value::Array(items)));
                 }
                 self.stack.push(ParserFrame::Array(items));
             }
             ParserFrame::Object(mut members, key) => {
-                self.member(&mut members, key, value)?;
-                if self.separator(b'}')? {
+                self.insert_member(&mut members, key, value)?;
+                if self.skip_separator(b'}')? {
                     return Ok(Some(Value::Object(members)));
                 }
-                let key = self.key()?;
+                let key = self.parse_key()?;
                 self.stack.push(ParserFrame::Object(members, key));
             }
         }
         Ok(None)
     }
 
-    fn member(&mut self, members: &mut Map<String, Value>, key: String, value: Value) -> Result<(), Fault> {
+    fn insert_member(&mut self, members: &mut Map<String, Value>, key: String, value: Value) -> Result<(), Fault> {
         match members.get(&key) {
             None => drop(members.insert(key, value)),
-            Some(before) if *before == value => self.cursor.note(Repair::DuplicateKey)?,
-            Some(_) => return Err(Fault::Bad("a key is given twice with different values")),
+            Some(existing) if *existing == value => self.cursor.add_repair(Repair::DuplicateKey)?,
+            Some(_) => return Err(Fault::Invalid("a key is given twice with different values")),
         }
         Ok(())
     }
 
-    /// Skips the comma or the closing bracket. Returns whether the container is closed.
-    fn separator(&mut self, close: u8) -> Result<bool, Fault> {
-        let before = self.cursor.pos;
-        self.cursor.space()?;
-        match self.cursor.char() {
-            None => Err(Fault::Cut),
+    /// Skips a comma or the closing bracket. Returns whether the container is closed.
+    fn skip_separator(&mut self, close: u8) -> Result<bool, Fault> {
+        let gap_start = self.cursor.pos;
+        self.cursor.skip_space()?;
+        match self.cursor.peek_char() {
+            None => Err(Fault::UnexpectedEnd),
             Some(c) if c == char::from(close) => {
                 self.cursor.pos += 1;
                 Ok(true)
             }
             Some(c @ (',' | '，')) => {
                 if c != ',' {
-                    self.cursor.note(Repair::WidePunctuation)?;
+                    self.cursor.add_repair(Repair::WidePunctuation)?;
                 }
                 self.cursor.pos += c.len_utf8();
-                self.cursor.space()?;
-                let ends = self.cursor.byte() == Some(close);
-                if ends {
-                    self.cursor.note(Repair::TrailingComma)?;
+                self.cursor.skip_space()?;
+                let is_closed = self.cursor.peek_byte() == Some(close);
+                if is_closed {
+                    self.cursor.add_repair(Repair::TrailingComma)?;
                     self.cursor.pos += 1;
                 }
-                Ok(ends)
+                Ok(is_closed)
             }
-            Some(next) => self.missing_comma(before, close, next),
+            Some(next) => self.accept_missing_comma(gap_start, close, next),
         }
     }
 
     /// Accepts a missing comma between two neighbours only where white space or an opening bracket separates them and
     /// the next one clearly begins a value or key.
-    fn missing_comma(&mut self, before: usize, close: u8, next: char) -> Result<bool, Fault> {
-        let gap = self.cursor.text.get(before..self.cursor.pos).unwrap_or_default();
-        let line = gap.contains('\n');
-        let starts = strings::opens(next)
+    fn accept_missing_comma(&mut self, gap_start: usize, close: u8, next: char) -> Result<bool, Fault> {
+        let gap = self.cursor.text.get(gap_start..self.cursor.pos).unwrap_or_default();
+        let has_line_break = gap.contains('\n');
+        let starts_value = strings::is_opening_quote(next)
             || matches!(next, '{' | '[') && close == b']'
-            || line && (next.is_alphanumeric() || next == '_');
-        let apart = gap.contains(is_space) || matches!(next, '{' | '[');
-        if !starts || !apart {
-            return Err(Fault::Bad("a comma or a bracket is missing"));
+            || has_line_break && (next.is_alphanumeric() || next == '_');
+        let is_separated = gap.contains(is_space) || matches!(next, '{' | '[');
+        if !starts_value || !is_separated {
+            return Err(Fault::Invalid("a comma or a bracket is missing"));
         }
-        self.cursor.note(Repair::MissingComma)?;
+        self.cursor.add_repair(Repair::MissingComma)?;
         Ok(false)
     }
 }

@@ -11,11 +11,11 @@ use crate::schema::Mismatch;
 pub enum ValueSource {
     /// The value is the whole reply.
     Whole,
-    /// In a fenced block.
+    /// The value is in a fenced block.
     Fence,
-    /// Between tags, such as `<answer>` and `</answer>`.
+    /// The value is between tags, such as `<answer>` and `</answer>`.
     Tag,
-    /// In prose.
+    /// The value is in prose.
     Prose,
 }
 
@@ -40,7 +40,7 @@ pub struct Extraction {
     pub source: ValueSource,
     /// The repairs, in order.
     pub repairs: Vec<Repair>,
-    /// How many other distinct values would have fitted.
+    /// How many other distinct values fit the schema.
     pub others: usize,
     /// What orch skipped before the answer, such as reasoning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -101,13 +101,13 @@ repairs! {
     RawControl = "raw_control",
     /// A string contained its own quote without a backslash.
     UnescapedQuote = "unescaped_quote",
-    /// A backslash that starts no JSON escape was kept, or a backslash before an apostrophe was removed.
+    /// A backslash that starts no JSON escape was escaped, or a backslash before an apostrophe was removed.
     InvalidEscape = "invalid_escape",
-    /// A white-space character that JSON does not allow was between tokens.
+    /// White space that JSON does not allow was between tokens.
     UnicodeSpace = "unicode_space",
     /// A full-width comma or colon replaced the plain one.
     WidePunctuation = "wide_punctuation",
-    /// A key was given twice with the same value.
+    /// An object had a key twice with the same value.
     DuplicateKey = "duplicate_key",
     /// A scalar was converted to the schema's type without loss.
     Coerced = "coerced",
@@ -123,17 +123,17 @@ repairs! {
     DoublyEncoded = "doubly_encoded",
 }
 
-/// Why there is no value.
+/// Why a reply was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
     /// The reply has no JSON.
     NoJson,
-    /// The reply has JSON, and none of it fits.
+    /// The reply has JSON, but no value fits the schema.
     SchemaMismatch,
-    /// Several values fit in a strict extraction, or a value can be read in more than one way.
+    /// Several values fit in a strict extraction, or a value can be parsed in more than one way.
     AmbiguousReply,
-    /// The reply was cut off.
+    /// The reply was cut off at the token limit, or inside a value.
     MaxTokensReached,
     /// The model refused.
     Refusal,
@@ -167,6 +167,6 @@ pub struct Rejection {
 }
 
 /// Returns a rejection without mismatches.
-pub(super) fn no<T>(reason: RejectionReason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
+pub(super) fn reject<T>(reason: RejectionReason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
     Err(Box::new(Rejection { reason, message: message.into(), mismatches: Vec::new() }))
 }

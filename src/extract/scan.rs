@@ -1,90 +1,92 @@
-//! Finds the places in a reply where a value may be. One pass; the scanner never looks inside a value that it has read.
+//! Scans a reply for values, in one pass; the scanner does not search for further values inside a parsed value.
 
-mod places;
+mod blocks;
 mod tokens;
 
 use serde_json::Value;
 
-use super::cursor::{Fault, LEFT_OUT, Mode, NO_NUMBER};
+use super::alternatives::{self, ParseResolution};
+use super::cursor::{Fault, NOT_A_JSON_NUMBER, ParseMode, VALUES_OMITTED};
 use super::fences::{self, Fence};
-use super::marks;
-use super::parser::{self, ParseFailure, Parsed};
+use super::parser::{self, ParseFailure, ParsedValue};
 use super::report::{Repair, ValueSource};
-use super::rivals::{self, Settled};
-use super::{extent, guard};
+use super::tags;
+use super::{bracket_end, guard};
 
 /// A value that the scanner found in a reply.
 pub(super) struct ScannedValue {
-    pub(super) parsed: Parsed,
+    pub(super) parsed: ParsedValue,
     pub(super) source: ValueSource,
     pub(super) start: usize,
     /// Whether the value can't be part of a string that began before it: it starts a line, block or tag or follows a
     /// colon, and nothing after it looks like the end of such a string.
-    pub(super) apart: bool,
+    pub(super) is_outside_strings: bool,
 }
 
-/// Receives what the scanner finds.
+/// Receives the findings of the scanner.
 pub(super) trait ScanSink {
-    /// A value.
-    fn offer(&mut self, candidate: ScannedValue);
-    /// A value that is the only content of a block in another language: an answer if the reply has no other JSON.
-    fn offer_last(&mut self, candidate: ScannedValue);
-    /// Text that was meant as JSON, and why it can't be read.
-    fn broken(&mut self, why: &'static str, start: usize, text: &str);
-    /// A value that can be read in more than one way.
-    fn ambiguous(&mut self, start: usize);
-    /// Text that begins like JSON and can't be read as JSON.
-    fn failed(&mut self, start: usize);
+    /// Receives a value.
+    fn add_candidate(&mut self, candidate: ScannedValue);
+    /// Receives the only value of a block in another language. It is the answer if the reply has no other JSON.
+    fn add_fallback(&mut self, candidate: ScannedValue);
+    /// Receives text that was meant as JSON, and the reason why it can't be parsed.
+    fn report_unreadable(&mut self, reason: &'static str, start: usize, text: &str);
+    /// Receives the start of a value that can be parsed in more than one way.
+    fn report_ambiguous(&mut self, start: usize);
+    /// Receives the start of text that looks like JSON and can't be parsed as JSON.
+    fn report_failed_parse(&mut self, start: usize);
     /// Whether a value fits the schema, as it is or after conversion to the schema's types.
-    fn fits(&self, value: &Value) -> bool;
-    /// The reply ends inside a value.
-    fn cut(&mut self, start: usize);
-    /// Discards everything so far: markup after it shows that it was not the answer.
-    fn forget(&mut self);
-    /// The scanner skipped text that markup excludes from the answer.
-    fn marked(&mut self);
+    fn fits_schema(&self, value: &Value) -> bool;
+    /// Records that the reply ends inside the value at `start`.
+    fn report_cut_off(&mut self, start: usize);
+    /// Discards all findings so far, because markup shows that they are not the answer.
+    fn discard_findings(&mut self);
+    /// Records that the scanner skipped text which markup excludes from the answer.
+    fn report_skipped_markup(&mut self);
 }
 
 struct Scanner<'a, S> {
     text: &'a str,
     pos: usize,
-    /// The open block, and where its closing line starts.
-    block: Option<(Fence<'a>, Option<usize>)>,
-    /// The byte after the last opening tag; `block_start` is the byte after the last opening fence line.
+    /// The opening fence of the open block, and where its closing line starts.
+    open_block: Option<(Fence<'a>, Option<usize>)>,
+    /// The byte after the last opening tag.
     tag_end: usize,
+    /// The byte after the last opening fence line.
     block_start: usize,
     /// The names of the tags so far that mark reasoning or documents.
-    opened: Vec<&'a str>,
+    opened_tags: Vec<&'a str>,
     /// Whether a tag attached to a word, as in `Vec<file>`, had no closing tag; the search for one is not repeated.
-    generic: bool,
-    /// Whether the answer has begun before `words_from`; the text from there on is not yet checked.
-    worded: bool,
-    words_from: usize,
+    has_unclosed_generic: bool,
+    /// Whether the text that is checked so far contains more than special tokens and white space.
+    has_answer_text: bool,
+    /// The byte at which the unchecked text starts.
+    unchecked_start: usize,
     /// How many times the scanner has searched for the counterpart of an unknown token.
-    searches: usize,
-    /// How many more bytes failed readings may cost, which keeps the scan linear.
-    budget: usize,
+    search_count: usize,
+    /// How many more bytes failed parses may cost; the limit keeps the scan linear.
+    remaining_budget: usize,
     sink: &'a mut S,
 }
 
 /// How many quotes after a value are inspected.
-const MOST_QUOTES: usize = 64;
+const MAX_QUOTES: usize = 64;
 
 /// Finds all values of a reply.
 pub(super) fn scan<S: ScanSink>(text: &str, sink: &mut S) {
-    let budget = text.len().saturating_mul(3) + 4096;
+    let remaining_budget = text.len().saturating_mul(3) + 4096;
     Scanner {
         text,
         pos: 0,
-        block: None,
+        open_block: None,
         tag_end: usize::MAX,
         block_start: usize::MAX,
-        opened: Vec::new(),
-        generic: false,
-        worded: false,
-        words_from: 0,
-        searches: 0,
-        budget,
+        opened_tags: Vec::new(),
+        has_unclosed_generic: false,
+        has_answer_text: false,
+        unchecked_start: 0,
+        search_count: 0,
+        remaining_budget,
         sink,
     }
     .run();
@@ -92,132 +94,137 @@ pub(super) fn scan<S: ScanSink>(text: &str, sink: &mut S) {
 
 impl<S: ScanSink> Scanner<'_, S> {
     fn run(&mut self) {
-        self.scalar(self.text.len(), ValueSource::Whole);
+        self.offer_scalar(self.text.len(), ValueSource::Whole);
         if self.pos == 0 {
-            self.scalar(self.first_token(), ValueSource::Whole);
+            self.offer_scalar(self.first_token(), ValueSource::Whole);
         }
-        self.line();
-        while let Some(byte) = self.next_mark() {
+        self.start_line();
+        while let Some(byte) = self.move_to_next_marker() {
             match byte {
                 b'\n' => {
                     self.pos += 1;
-                    self.line();
+                    self.start_line();
                 }
-                b'<' | b'[' | 0xe2 if self.token() => {}
-                b'<' | 0xe2 => self.tag(),
-                b'[' if marks::tag(self.text, self.pos).is_some() => self.tag(),
-                _ => self.value(),
+                b'<' | b'[' | 0xe2 if self.handle_token() => {}
+                b'<' | 0xe2 => self.handle_tag(),
+                b'[' if tags::tag_at(self.text, self.pos).is_some() => self.handle_tag(),
+                _ => self.parse_value(),
             }
         }
     }
 
     /// Moves to the next byte that may begin a line, tag, token or value, and returns it.
-    fn next_mark(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.pos..)?;
-        // `◁` is the only such character outside ASCII.
-        let wide = |at: usize| rest.get(at..at + 3).is_some_and(|bytes| bytes == "◁".as_bytes());
-        let mark = |(at, byte): (usize, &u8)| matches!(byte, b'\n' | b'<' | b'{' | b'[') || *byte == 0xe2 && wide(at);
-        let skip = rest.iter().enumerate().position(mark);
-        self.pos = skip.map_or(self.text.len(), |skip| self.pos + skip);
+    fn move_to_next_marker(&mut self) -> Option<u8> {
+        let tail = self.text.as_bytes().get(self.pos..)?;
+        // `◁` is the only marker outside ASCII.
+        let is_triangle = |pos: usize| tail.get(pos..pos + 3).is_some_and(|bytes| bytes == "◁".as_bytes());
+        let is_marker =
+            |(pos, byte): (usize, &u8)| matches!(byte, b'\n' | b'<' | b'{' | b'[') || *byte == 0xe2 && is_triangle(pos);
+        let offset = tail.iter().enumerate().position(is_marker);
+        self.pos = offset.map_or(self.text.len(), |offset| self.pos + offset);
         self.text.as_bytes().get(self.pos).copied()
     }
 
     /// Handles the start of a line: skips a quotation, opens or closes a block at a fence.
-    fn line(&mut self) {
-        let rest = self.text.get(self.pos..).unwrap_or_default();
-        if rest.trim_start_matches([' ', '\t']).starts_with('>') {
-            self.sink.marked();
+    fn start_line(&mut self) {
+        let tail = self.text.get(self.pos..).unwrap_or_default();
+        if tail.trim_start_matches([' ', '\t']).starts_with('>') {
+            self.sink.report_skipped_markup();
             self.pos = fences::line_end(self.text, self.pos);
             return;
         }
-        let Some(found) = fences::fence(self.text, self.pos) else { return };
-        match self.block {
-            Some((_, Some(closing))) if self.pos >= closing => {
-                self.block = None;
+        let Some(fence) = fences::fence_at(self.text, self.pos) else { return };
+        match self.open_block {
+            Some((_, Some(closing_line))) if self.pos >= closing_line => {
+                self.open_block = None;
                 self.pos = fences::line_end(self.text, self.pos);
             }
             // The fence of another block, or a fence after a value whose string ran past the end of its block.
-            Some((open, _)) => {
-                if found.mark == open.mark && found.length >= open.length && found.info.trim().is_empty() {
-                    self.block = None;
+            Some((opening, _)) => {
+                if fence.marker == opening.marker && fence.length >= opening.length && fence.info.trim().is_empty() {
+                    self.open_block = None;
                     self.pos = fences::line_end(self.text, self.pos);
                 }
             }
-            None => self.open(found),
+            None => self.enter_block(fence),
         }
     }
 
-    /// Tries to read a value at the bracket here.
-    fn value(&mut self) {
+    /// Tries to parse a value at the current bracket.
+    fn parse_value(&mut self) {
         let start = self.pos;
-        let limit = match self.block {
-            Some((_, Some(closing))) if closing > start => closing,
+        let limit = match self.open_block {
+            Some((_, Some(closing_line))) if closing_line > start => closing_line,
             _ => self.text.len(),
         };
-        let place = self.place();
+        let bracket = self.bracket_context();
         (self.tag_end, self.block_start) = (usize::MAX, usize::MAX);
-        if self.budget == 0 {
-            return self.give_up(start);
+        if self.remaining_budget == 0 {
+            return self.end_cut_off(start);
         }
-        let part = self.text.get(..limit).unwrap_or_default();
-        let bare = place.leads
-            && (place.source != ValueSource::Prose || start == 0 || part.as_bytes().get(start) == Some(&b'{'));
-        if !bare && !guard::is_plausible(part, start) {
+        let text = self.text.get(..limit).unwrap_or_default();
+        let allow_unquoted = bracket.is_leading
+            && (bracket.source != ValueSource::Prose || start == 0 || text.as_bytes().get(start) == Some(&b'{'));
+        if !allow_unquoted && !guard::may_start_json(text, start) {
             self.pos = start + 1;
             return;
         }
-        match parser::read(part, start, bare) {
-            Ok(parsed) => self.settle(parsed, limit, bare, place),
-            Err(failure) if failure.fault == Fault::Cut && limit < self.text.len() => self.beyond(start, limit, place),
-            Err(failure) => self.fail(start, limit, place, failure),
+        match parser::parse(text, start, allow_unquoted) {
+            Ok(parsed) => self.resolve(parsed, limit, allow_unquoted, bracket),
+            Err(failure) if failure.fault == Fault::UnexpectedEnd && limit < self.text.len() => {
+                self.parse_beyond_block(start, limit, bracket);
+            }
+            Err(failure) => self.handle_failure(start, limit, bracket, failure),
         }
     }
 
-    /// Describes where the bracket here is.
-    fn place(&self) -> guard::BracketPlace {
-        let before =
-            |from: usize| from <= self.pos && self.text.get(from..self.pos).is_some_and(|gap| gap.trim().is_empty());
-        let fenced = self.block.is_some() || before(self.block_start);
-        let tagged = before(self.tag_end);
-        let source = if fenced {
+    /// The position of the current bracket, and the text around it.
+    fn bracket_context(&self) -> guard::BracketContext {
+        let directly_after =
+            |start: usize| start <= self.pos && self.text.get(start..self.pos).is_some_and(|gap| gap.trim().is_empty());
+        let starts_block = directly_after(self.block_start);
+        let starts_tag = directly_after(self.tag_end);
+        let source = if self.open_block.is_some() || starts_block {
             ValueSource::Fence
-        } else if tagged {
+        } else if starts_tag {
             ValueSource::Tag
         } else {
             ValueSource::Prose
         };
-        let leads = tagged || before(self.block_start) || guard::leads_line(self.text, self.pos);
-        guard::BracketPlace { source, leads, start: self.pos }
+        let is_leading = starts_tag || starts_block || guard::is_leading(self.text, self.pos);
+        guard::BracketContext { source, is_leading, start: self.pos }
     }
 
-    /// Accepts a value when its bytes have only one reading.
-    fn settle(&mut self, parsed: Parsed, limit: usize, bare: bool, place: guard::BracketPlace) {
-        let part = self.text.get(..limit).unwrap_or_default();
+    /// Accepts a value if its text can be parsed in only one way.
+    fn resolve(&mut self, parsed: ParsedValue, limit: usize, allow_unquoted: bool, bracket: guard::BracketContext) {
+        let text = self.text.get(..limit).unwrap_or_default();
         let sink = &*self.sink;
-        let (settled, work) = rivals::settle(part, place.start, bare, parsed, &|value| sink.fits(value));
-        self.pay(work);
-        match settled {
-            Settled::One(parsed) => self.take(parsed, place),
-            Settled::Ambiguous(end) => {
-                self.sink.ambiguous(place.start);
+        let (resolution, cost) =
+            alternatives::resolve(text, bracket.start, allow_unquoted, parsed, &|value| sink.fits_schema(value));
+        self.spend(cost);
+        match resolution {
+            ParseResolution::Unambiguous(parsed) => self.accept(parsed, bracket),
+            ParseResolution::Ambiguous(end) => {
+                self.sink.report_ambiguous(bracket.start);
                 // Values inside an ambiguous one do not count.
-                self.pos = extent::latest(part, place.start).unwrap_or(limit).max(end);
+                self.pos = bracket_end::estimate_end(text, bracket.start).unwrap_or(limit).max(end);
             }
         }
     }
 
-    fn take(&mut self, parsed: Parsed, place: guard::BracketPlace) {
-        let start = place.start;
+    /// Offers a parsed value, unless the text around it shows that it is not a value of the reply.
+    fn accept(&mut self, parsed: ParsedValue, bracket: guard::BracketContext) {
+        let start = bracket.start;
         self.pos = parsed.end;
-        match guard::check(self.text, &parsed, &place) {
+        match guard::classify(self.text, &parsed, &bracket) {
             guard::GuardVerdict::Value => {
-                let whole = start == 0 && parsed.end == self.text.len();
-                let source = if whole { ValueSource::Whole } else { place.source };
-                let apart = place.leads && self.closes_nothing(parsed.end);
-                self.sink.offer(ScannedValue { parsed, source, start, apart });
+                let is_whole_reply = start == 0 && parsed.end == self.text.len();
+                let source = if is_whole_reply { ValueSource::Whole } else { bracket.source };
+                let is_outside_strings = bracket.is_leading && self.closes_no_string(parsed.end);
+                self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
             }
             guard::GuardVerdict::Prose => {}
-            guard::GuardVerdict::Fragment => self.sink.broken(
+            guard::GuardVerdict::Fragment => self.sink.report_unreadable(
                 "it is a part of something larger that is no JSON",
                 start,
                 self.text.get(start..parsed.end).unwrap_or_default(),
@@ -227,109 +234,124 @@ impl<S: ScanSink> Scanner<'_, S> {
 
     /// Handles a value that the closing fence of its block cuts off: the fence may be a line inside one of the value's
     /// strings.
-    fn beyond(&mut self, start: usize, limit: usize, place: guard::BracketPlace) {
-        self.pay(self.text.len() - start);
-        if self.budget > 0
-            && let Ok(parsed) = parser::read(self.text, start, true)
+    fn parse_beyond_block(&mut self, start: usize, limit: usize, bracket: guard::BracketContext) {
+        self.spend(self.text.len() - start);
+        if self.remaining_budget > 0
+            && let Ok(parsed) = parser::parse(self.text, start, true)
         {
-            let line = fences::line_end(self.text, parsed.end);
-            let rest_blank = self.text.get(parsed.end..line).is_some_and(|rest| rest.trim().is_empty());
-            let open = self.block.map(|(open, _)| open);
-            let closed = line >= self.text.len()
-                || open.is_some_and(|open| fences::closing(self.text, line + 1, &open) == Some(line + 1));
-            if rest_blank && closed {
-                if let Some((_, closing)) = &mut self.block {
-                    *closing = None;
+            let line_end = fences::line_end(self.text, parsed.end);
+            let ends_line = self.text.get(parsed.end..line_end).is_some_and(|tail| tail.trim().is_empty());
+            let opening = self.open_block.map(|(opening, _)| opening);
+            let next_line = line_end + 1;
+            let ends_block = line_end >= self.text.len()
+                || opening
+                    .is_some_and(|opening| fences::closing_line(self.text, next_line, &opening) == Some(next_line));
+            if ends_line && ends_block {
+                if let Some((_, closing_line)) = &mut self.open_block {
+                    *closing_line = None;
                 }
-                return self.settle(parsed, self.text.len(), true, place);
+                return self.resolve(parsed, self.text.len(), true, bracket);
             }
         }
-        self.sink.broken("it does not end within its block", start, self.text.get(start..limit).unwrap_or_default());
+        self.sink.report_unreadable(
+            "it does not end within its block",
+            start,
+            self.text.get(start..limit).unwrap_or_default(),
+        );
         self.pos = limit;
-        self.line();
+        self.start_line();
     }
 
-    fn fail(&mut self, start: usize, limit: usize, place: guard::BracketPlace, failure: ParseFailure) {
-        let cost = failure.at.saturating_sub(start) + 1;
-        self.pay(cost);
+    /// Skips text that can't be parsed, and reports it if it was meant as JSON.
+    fn handle_failure(&mut self, start: usize, limit: usize, bracket: guard::BracketContext, failure: ParseFailure) {
+        let cost = failure.pos.saturating_sub(start) + 1;
+        self.spend(cost);
         if self.text.get(start + 1..).is_some_and(|inner| inner.trim_start().starts_with(['"', '\''])) {
-            self.sink.failed(start);
+            self.sink.report_failed_parse(start);
         }
-        if place.leads && self.escaped(start, limit, place.source) {
+        if bracket.is_leading && self.offer_unescaped(start, limit, bracket.source) {
             return;
         }
-        let prose = !failure.meant && !place.leads && place.source == ValueSource::Prose;
-        let why = match failure.fault {
-            Fault::Cut if prose && self.text.get(start..).is_some_and(|rest| rest.contains('\n')) => {
+        let is_prose = !failure.is_likely_json && !bracket.is_leading && bracket.source == ValueSource::Prose;
+        let reason = match failure.fault {
+            Fault::UnexpectedEnd if is_prose && self.text.get(start..).is_some_and(|tail| tail.contains('\n')) => {
                 self.pos = start + 1;
                 return;
             }
-            Fault::Cut => return self.give_up(start),
-            Fault::Bad(why) if !failure.meant && cost <= 256 && why != LEFT_OUT && why != NO_NUMBER => {
+            Fault::UnexpectedEnd => return self.end_cut_off(start),
+            Fault::Invalid(reason)
+                if !failure.is_likely_json
+                    && cost <= 256
+                    && reason != VALUES_OMITTED
+                    && reason != NOT_A_JSON_NUMBER =>
+            {
                 self.pos = start + 1;
                 return;
             }
-            Fault::Bad(why) => why,
+            Fault::Invalid(reason) => reason,
         };
-        let part = self.text.get(..limit).unwrap_or_default();
-        match extent::latest(part, start) {
-            None if limit == self.text.len() => self.give_up(start),
+        let text = self.text.get(..limit).unwrap_or_default();
+        match bracket_end::estimate_end(text, start) {
+            None if limit == self.text.len() => self.end_cut_off(start),
             end => {
                 let end = end.unwrap_or(limit);
-                if place.leads {
-                    self.sink.broken(why, start, self.text.get(start..end).unwrap_or_default());
+                if bracket.is_leading {
+                    self.sink.report_unreadable(reason, start, self.text.get(start..end).unwrap_or_default());
                 }
                 self.pos = end;
-                if end == limit && self.block.is_some() {
-                    self.line();
+                if end == limit && self.open_block.is_some() {
+                    self.start_line();
                 }
             }
         }
     }
 
-    /// Reads JSON that was escaped once too often, such as `{\"a\": 1}`, up to the end of its block.
-    fn escaped(&mut self, start: usize, limit: usize, source: ValueSource) -> bool {
-        let raw = self.text.get(start..limit).unwrap_or_default().trim_end();
-        if !raw.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
+    /// Offers JSON that was escaped twice, such as `{\"a\": 1}`, if it is all the text up to `limit`. Returns whether
+    /// the scanner found such JSON.
+    fn offer_unescaped(&mut self, start: usize, limit: usize, source: ValueSource) -> bool {
+        let escaped = self.text.get(start..limit).unwrap_or_default().trim_end();
+        if !escaped.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
             return false;
         }
-        self.pay(raw.len());
-        let quoted = format!("\"{raw}\"");
-        let Ok(Parsed { value: Value::String(text), end, .. }) = parser::read_as(&quoted, 0, Mode::Exact) else {
+        self.spend(escaped.len());
+        let string = format!("\"{escaped}\"");
+        let Ok(ParsedValue { value: Value::String(unescaped), end, .. }) =
+            parser::parse_in_mode(&string, 0, ParseMode::Exact)
+        else {
             return false;
         };
-        let Ok(mut parsed) = parser::read_as(&text, 0, Mode::Exact) else { return false };
-        if end != quoted.len() || parsed.end != text.len() {
+        let Ok(mut parsed) = parser::parse_in_mode(&unescaped, 0, ParseMode::Exact) else { return false };
+        if end != string.len() || parsed.end != unescaped.len() {
             return false;
         }
-        parsed.end = start + raw.len();
+        parsed.end = start + escaped.len();
         parsed.repairs.push(Repair::DoublyEncoded);
         self.pos = parsed.end;
-        let apart = self.closes_nothing(parsed.end);
-        self.sink.offer(ScannedValue { parsed, source, start, apart });
+        let is_outside_strings = self.closes_no_string(parsed.end);
+        self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
         true
     }
 
-    /// Whether the text after `end` can't be the rest of a string that began earlier: the line has no further quote,
-    /// and no later quote is followed by a closing bracket or comma.
-    fn closes_nothing(&self, end: usize) -> bool {
-        let rest = self.text.get(end..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default();
-        let closes =
-            |at: usize| rest.get(at + 1..).is_some_and(|after| after.trim_start().starts_with(['}', ']', ',']));
-        !line.contains('"') && !rest.match_indices('"').take(MOST_QUOTES).any(|(at, _)| closes(at))
+    /// Whether the text after `end` can't be the end of a string that began earlier: the line has no further quote, and
+    /// no later quote is followed by a closing bracket or comma.
+    fn closes_no_string(&self, end: usize) -> bool {
+        let tail = self.text.get(end..).unwrap_or_default();
+        let line = tail.split('\n').next().unwrap_or_default();
+        let may_close =
+            |pos: usize| tail.get(pos + 1..).is_some_and(|after| after.trim_start().starts_with(['}', ']', ',']));
+        !line.contains('"') && !tail.match_indices('"').take(MAX_QUOTES).any(|(pos, _)| may_close(pos))
     }
 
-    fn pay(&mut self, cost: usize) {
-        self.budget = self.budget.saturating_sub(cost);
+    fn spend(&mut self, cost: usize) {
+        self.remaining_budget = self.remaining_budget.saturating_sub(cost);
     }
 
     /// Ends the scan because the reply ends inside a value.
     ///
     /// Any JSON after that point may be part of one of the value's strings, for example a file's text with a closing
     /// tag and an approval.
-    fn give_up(&mut self, start: usize) {
-        self.sink.cut(start);
+    fn end_cut_off(&mut self, start: usize) {
+        self.sink.report_cut_off(start);
         self.pos = self.text.len();
     }
 }

@@ -1,72 +1,76 @@
 //! Applies a [`ChangeSet`]: writes its files into the workspace.
 
-use crate::model::{Class, Failure};
+use crate::model::{Failure, FailureClass};
 
-use super::commit::{Between, Move, commit, state, sweep};
-use super::diff::counts;
-use super::path::refused;
+use super::commit::{FileMove, SwapHook, commit, read_state, remove_leftovers};
+use super::diff::count_changed_lines;
+use super::path::refusal_reason;
 use super::problem::Problems;
-use super::record::{Applied, AppliedFile, ChangeSet, FileChange, FileState, shown_difference, shows};
+use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, describe_difference, states_match};
 use super::tree::Tree;
 
 impl Tree {
-    /// Makes every file of the change set as it should be, or none. A file that is so already is not touched. If a file
-    /// has neither its state before nor its state after, it was edited since, and nothing is written at all.
-    pub fn apply(&self, look: &ChangeSet) -> Result<Applied, Failure> {
-        self.apply_between(look, &mut |_| {})
+    /// Writes every file of the change set, or none. Does not touch a file that already has its state after. If a file
+    /// has neither its state before nor its state after, it was edited since, and orch writes nothing at all.
+    pub fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, Failure> {
+        self.apply_with_hook(change_set, &mut |_| {})
     }
 
-    fn apply_between(&self, look: &ChangeSet, between: Between<'_>) -> Result<Applied, Failure> {
-        acceptable(look)?;
-        let moves = self.due(look)?;
-        commit(self, &moves, between)?;
-        Ok(Applied { files: look.files.iter().map(summary).collect(), touched: moves.len() })
+    fn apply_with_hook(&self, change_set: &ChangeSet, before_swap: SwapHook<'_>) -> Result<ApplyReport, Failure> {
+        check_record_paths(change_set)?;
+        let moves = self.pending_moves(change_set)?;
+        commit(self, &moves, before_swap)?;
+        Ok(ApplyReport { files: change_set.files.iter().map(summarize).collect(), touched: moves.len() })
     }
 
-    /// The moves that the disk still needs.
-    fn due<'a>(&self, look: &'a ChangeSet) -> Result<Vec<Move<'a>>, Failure> {
+    /// The moves that are still to be made.
+    fn pending_moves<'a>(&self, change_set: &'a ChangeSet) -> Result<Vec<FileMove<'a>>, Failure> {
         let mut problems = Problems::default();
         let mut moves = Vec::new();
-        for change in &look.files {
-            let found = state(self, &change.path);
-            match sweep(self, &change.path).and(found) {
-                Ok(found) if shows(found.as_ref(), change.after.as_ref()) => {}
-                Ok(found) if shows(found.as_ref(), change.before.as_ref()) => {
-                    moves.push(Move { path: &change.path, from: found, to: change.after.as_ref() });
+        for change in &change_set.files {
+            let current = read_state(self, &change.path);
+            match remove_leftovers(self, &change.path).and(current) {
+                Ok(current) if states_match(current.as_ref(), change.after.as_ref()) => {}
+                Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {
+                    moves.push(FileMove { path: &change.path, from: current, to: change.after.as_ref() });
                 }
-                Ok(found) => {
-                    let how = shown_difference(found.as_ref(), change.before.as_ref());
-                    problems.add(&change.path, format!("{how} since orch looked at it"));
+                Ok(current) => {
+                    let difference = describe_difference(current.as_ref(), change.before.as_ref());
+                    problems.add_for_path(&change.path, format!("{difference} since orch checked it"));
                 }
-                Err(why) => problems.add(&change.path, why),
+                Err(problem) => problems.add_for_path(&change.path, problem),
             }
         }
         let hint = "nothing was written; `orch pipeline resume` checks the files again";
-        problems.end(Class::PathRefused, "the files can't be written", hint)?;
+        problems.into_result(FailureClass::PathRefused, "the files can't be written", hint)?;
         Ok(moves)
     }
 }
 
 /// Checks the paths again: a record may have been edited, or come from elsewhere.
-pub(super) fn acceptable(look: &ChangeSet) -> Result<(), Failure> {
+pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
     let mut problems = Problems::default();
-    let files = look.files.iter().map(|change| change.path.as_str());
-    for path in files.chain(look.new_folders.iter().map(String::as_str)) {
-        if let Some(why) = refused(path) {
-            problems.add(path, why);
+    let files = change_set.files.iter().map(|change| change.path.as_str());
+    for path in files.chain(change_set.new_folders.iter().map(String::as_str)) {
+        if let Some(problem) = refusal_reason(path) {
+            problems.add_for_path(path, problem);
         }
     }
-    problems.end(Class::PathRefused, "the record of the files can't be used", "nothing was written; run the step anew")
+    problems.into_result(
+        FailureClass::PathRefused,
+        "the record of the files can't be used",
+        "nothing was written; run the step again",
+    )
 }
 
-fn summary(change: &FileChange) -> AppliedFile {
+fn summarize(change: &FileChange) -> AppliedFile {
     let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
     let text = |state: &Option<FileState>| match state {
         Some(state) => state.content.text().map(str::to_owned),
         None => Some(String::new()),
     };
     let (added, removed) = match (text(&change.before), text(&change.after)) {
-        (Some(before), Some(after)) => counts(&before, &after),
+        (Some(before), Some(after)) => count_changed_lines(&before, &after),
         _ => (0, 0),
     };
     AppliedFile {
@@ -84,22 +88,22 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::{FileEntry, Reserved};
+    use crate::files::{FileEntry, ReservedFiles};
 
     fn entry(path: &str, content: Option<&str>) -> FileEntry {
         FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
     }
 
-    /// A changed, a created, a deleted and another changed file.
-    fn four(folder: &Path) -> (Tree, ChangeSet) {
+    /// A change set with a changed, a created, a deleted and another changed file.
+    fn four_changes(folder: &Path) -> (Tree, ChangeSet) {
         for path in ["a", "c", "d"] {
             std::fs::write(folder.join(path), path).unwrap();
         }
         let tree = Tree::open(folder).unwrap();
         let entries =
             [entry("a", Some("new")), entry("sub/deep/b", Some("new")), entry("c", None), entry("d", Some("new"))];
-        let look = tree.look(&entries, Reserved::default()).unwrap();
-        (tree, look)
+        let change_set = tree.prepare(&entries, ReservedFiles::default()).unwrap();
+        (tree, change_set)
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -110,32 +114,32 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_put_in_the_place_of_a_file_meanwhile_rolls_everything_back() {
+    fn a_folder_created_at_a_target_path_rolls_everything_back() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, look) = four(folder.path());
-        let place = folder.path().join("sub/deep/b");
+        let (tree, change_set) = four_changes(folder.path());
+        let blocking_folder = folder.path().join("sub/deep/b");
         let failure = tree
-            .apply_between(&look, &mut |index| {
+            .apply_with_hook(&change_set, &mut |index| {
                 if index == 1 {
                     assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"new");
-                    std::fs::create_dir(&place).unwrap();
+                    std::fs::create_dir(&blocking_folder).unwrap();
                 }
             })
             .unwrap_err();
-        assert_eq!(failure.class, Class::PathRefused);
+        assert_eq!(failure.class, FailureClass::PathRefused);
         assert!(failure.message.contains("`sub/deep/b` is a folder"), "{failure}");
         assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"a");
-        assert!(place.is_dir(), "what somebody else made is left");
+        assert!(blocking_folder.is_dir(), "orch leaves the new folder");
         assert_eq!(names(folder.path()), ["a", "c", "d", "sub"]);
         assert_eq!(names(&folder.path().join("sub/deep")), ["b"]);
     }
 
     #[test]
-    fn an_edit_before_the_last_swap_takes_back_writes_folders_and_deletes() {
+    fn an_edit_before_the_last_swap_rolls_back_writes_folders_and_deletions() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, look) = four(folder.path());
+        let (tree, change_set) = four_changes(folder.path());
         let failure = tree
-            .apply_between(&look, &mut |index| {
+            .apply_with_hook(&change_set, &mut |index| {
                 if index == 3 {
                     assert_eq!(names(folder.path()).iter().filter(|name| name.as_str() == "c").count(), 0);
                     std::fs::write(folder.path().join("d"), "edited").unwrap();
@@ -150,31 +154,31 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_of_a_file_already_swapped_is_left_and_told() {
+    fn an_edit_of_a_swapped_file_is_left_and_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, look) = four(folder.path());
+        let (tree, change_set) = four_changes(folder.path());
         let failure = tree
-            .apply_between(&look, &mut |index| {
+            .apply_with_hook(&change_set, &mut |index| {
                 if index == 3 {
                     std::fs::write(folder.path().join("a"), "mine").unwrap();
                     std::fs::remove_file(folder.path().join("d")).unwrap();
                 }
             })
             .unwrap_err();
-        assert!(failure.message.contains("not put back: `a`"), "{failure}");
+        assert!(failure.message.contains("not restored: `a`"), "{failure}");
         assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"mine");
         assert_eq!(names(folder.path()), ["a", "c"]);
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_swapped_for_a_link_meanwhile_leads_nowhere() {
+    fn a_folder_replaced_by_a_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         std::fs::create_dir(outside.path().join("deep")).unwrap();
-        let (tree, look) = four(folder.path());
+        let (tree, change_set) = four_changes(folder.path());
         let failure = tree
-            .apply_between(&look, &mut |index| {
+            .apply_with_hook(&change_set, &mut |index| {
                 if index == 1 {
                     std::fs::rename(folder.path().join("sub"), folder.path().join("moved")).unwrap();
                     std::os::unix::fs::symlink(outside.path(), folder.path().join("sub")).unwrap();
@@ -187,29 +191,29 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_died_between_two_swaps_goes_on_by_applying_again() {
+    fn applying_again_completes_a_run_that_died_between_two_swaps() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, look) = four(folder.path());
-        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            tree.apply_between(&look, &mut |index| assert!(index < 2, "died")).ok();
+        let (tree, change_set) = four_changes(folder.path());
+        let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            tree.apply_with_hook(&change_set, &mut |index| assert!(index < 2, "died")).ok();
         }));
-        assert!(died.is_err());
+        assert!(crash.is_err());
         assert!(names(folder.path()).iter().any(|name| name.starts_with(".orch-tmp-")), "a crash leaves files");
-        let applied = tree.apply(&look).unwrap();
+        let applied = tree.apply(&change_set).unwrap();
         assert_eq!(applied.touched, 2);
         assert_eq!(names(folder.path()), ["a", "d", "sub"]);
         assert_eq!(std::fs::read(folder.path().join("sub/deep/b")).unwrap(), b"new");
     }
 
     #[test]
-    fn a_record_with_a_path_that_leaves_is_refused() {
+    fn a_record_with_a_path_outside_the_workspace_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
-        let look: ChangeSet =
+        let change_set: ChangeSet =
             serde_json::from_str(r#"{"files":[{"path":"../x","after":{"content":{"text":"x"}}}]}"#).unwrap();
-        assert_eq!(tree.apply(&look).unwrap_err().class, Class::PathRefused);
-        assert_eq!(tree.revert(&look, true).unwrap_err().class, Class::PathRefused);
-        let look: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
-        assert_eq!(tree.revert(&look, true).unwrap_err().class, Class::PathRefused);
+        assert_eq!(tree.apply(&change_set).unwrap_err().class, FailureClass::PathRefused);
+        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
+        let change_set: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
+        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
     }
 }

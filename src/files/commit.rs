@@ -1,194 +1,195 @@
 //! Moves files from one state to another: all of them or none.
 //!
-//! Every new file is first written durably beside its target. Then the names are swapped one by one, and each old file
-//! is kept under a second name until the end. After an error renames restore everything, which needs no disk space. The
-//! temporary names are derived from the paths, so the next move of the same files removes what a crash left.
+//! orch first writes every new file durably beside its target. Then it swaps the names one by one; each old file has a
+//! second name until the end. After an error orch restores everything by renames, which need no disk space. The
+//! temporary names are derived from the paths, so the next move of the same files removes the files that a crash left.
 
 use std::collections::BTreeSet;
 
 use crate::crash::crash_point;
-use crate::model::{Class, Digest, Failure};
+use crate::model::{Digest, Failure, FailureClass};
 
-use super::look::MAX_BYTES;
-use super::path::TEMPORARY;
-use super::problem::shown;
-use super::record::{FileState, shows};
-use super::tree::{Blocked, DiskEntry, Tree, folder_of, folders_of, name_of};
+use super::path::TEMPORARY_PREFIX;
+use super::prepare::MAX_BYTES;
+use super::problem::escaped_path;
+use super::record::{FileState, states_match};
+use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, name_of};
 
-/// One file to move: the state that was found on disk, and the state wanted.
+/// One file to move: its current state on disk, and its target state.
 #[derive(Clone, Debug)]
-pub(super) struct Move<'a> {
+pub(super) struct FileMove<'a> {
     pub(super) path: &'a str,
     pub(super) from: Option<FileState>,
     pub(super) to: Option<&'a FileState>,
 }
 
-/// Called before each swap with its index; tests inject faults here.
-pub(super) type Between<'a> = &'a mut dyn FnMut(usize);
+/// A hook that is called before each swap with its index; tests use it to inject faults.
+pub(super) type SwapHook<'a> = &'a mut dyn FnMut(usize);
 
 /// The path of a failed move, and the reason.
-type FailedMove = (String, Blocked);
+type FailedMove = (String, AccessError);
 
 /// Makes all moves, or none.
-pub(super) fn commit(tree: &Tree, moves: &[Move<'_>], between: Between<'_>) -> Result<(), Failure> {
-    let mut commit = Commit { tree, moves, made: Vec::new(), swapped: 0 };
-    match commit.run(between) {
+pub(super) fn commit(tree: &Tree, moves: &[FileMove<'_>], before_swap: SwapHook<'_>) -> Result<(), Failure> {
+    let mut commit = Commit { tree, moves, new_folders: Vec::new(), swap_count: 0 };
+    match commit.run(before_swap) {
         Ok(()) => Ok(()),
-        Err((path, why)) => {
-            let lost = commit.roll_back();
-            Err(failure(&path, &why, &lost))
+        Err((path, error)) => {
+            let unrestored = commit.roll_back();
+            Err(failure(&path, &error, &unrestored))
         }
     }
 }
 
 /// Removes the temporary files that an earlier process left when it moved this file.
-pub(super) fn sweep(tree: &Tree, path: &str) -> Result<(), Blocked> {
-    tree.remove_beside(path, &temporary(path, "new"))?;
-    tree.remove_beside(path, &temporary(path, "old"))
+pub(super) fn remove_leftovers(tree: &Tree, path: &str) -> Result<(), AccessError> {
+    tree.remove_beside(path, &temporary_name(path, "new"))?;
+    tree.remove_beside(path, &temporary_name(path, "old"))
 }
 
 /// The state of a file; `None` if there is none.
-pub(super) fn state(tree: &Tree, path: &str) -> Result<Option<FileState>, Blocked> {
-    match tree.find(path, MAX_BYTES)? {
-        DiskEntry::Nothing => Ok(None),
+pub(super) fn read_state(tree: &Tree, path: &str) -> Result<Option<FileState>, AccessError> {
+    match tree.read_entry(path, MAX_BYTES)? {
+        DiskEntry::Absent => Ok(None),
         DiskEntry::File(state) => Ok(Some(state)),
     }
 }
 
 /// The temporary name of a file; short, since the file's own name may be as long as the system allows.
-fn temporary(path: &str, role: &str) -> String {
-    format!("{TEMPORARY}{}-{role}", Digest::of(path.as_bytes()).short())
+fn temporary_name(path: &str, role: &str) -> String {
+    format!("{TEMPORARY_PREFIX}{}-{role}", Digest::compute(path.as_bytes()).short())
 }
 
-fn failure(path: &str, why: &Blocked, lost: &[String]) -> Failure {
-    let class = match why {
-        Blocked::Kind(_) => Class::PathRefused,
-        Blocked::Io(..) => Class::Storage,
+fn failure(path: &str, error: &AccessError, unrestored: &[String]) -> Failure {
+    let class = match error {
+        AccessError::Refused(_) => FailureClass::PathRefused,
+        AccessError::Io(..) => FailureClass::Storage,
     };
-    let message = format!("`{}` {why}", shown(path));
-    if lost.is_empty() {
+    let message = format!("`{}` {error}", escaped_path(path));
+    if unrestored.is_empty() {
         return Failure::new(class, format!("{message}; all files are as they were"))
             .with_hint("remove the cause, then try again");
     }
-    Failure::new(class, format!("{message}; not put back: {}", lost.join("; ")))
-        .with_hint("look after these files by hand; their contents before are in the run's journal")
+    Failure::new(class, format!("{message}; not restored: {}", unrestored.join("; ")))
+        .with_hint("restore these files by hand; the run's journal contains their earlier contents")
 }
 
 struct Commit<'a> {
     tree: &'a Tree,
-    moves: &'a [Move<'a>],
-    /// The folders that were created, parents first.
-    made: Vec<String>,
+    moves: &'a [FileMove<'a>],
+    /// The folders that this commit created, parents first.
+    new_folders: Vec<String>,
     /// How many moves were made.
-    swapped: usize,
+    swap_count: usize,
 }
 
 impl Commit<'_> {
-    fn run(&mut self, between: Between<'_>) -> Result<(), FailedMove> {
+    fn run(&mut self, before_swap: SwapHook<'_>) -> Result<(), FailedMove> {
         crash_point!("files::apply");
-        for step in self.moves {
-            self.stage(step).map_err(|why| (step.path.to_owned(), why))?;
+        for file_move in self.moves {
+            self.stage(file_move).map_err(|error| (file_move.path.to_owned(), error))?;
             crash_point!("files::written");
         }
         crash_point!("files::staged");
-        for (index, step) in self.moves.iter().enumerate() {
-            between(index);
-            self.swap(step).map_err(|why| (step.path.to_owned(), why))?;
-            self.swapped = index + 1;
+        for (index, file_move) in self.moves.iter().enumerate() {
+            before_swap(index);
+            self.swap(file_move).map_err(|error| (file_move.path.to_owned(), error))?;
+            self.swap_count = index + 1;
             crash_point!("files::swapped");
         }
         self.sync()?;
         crash_point!("files::applied");
-        self.moves.iter().try_for_each(|step| {
-            let removed = self.tree.remove_beside(step.path, &temporary(step.path, "old"));
-            removed.map_err(|why| (step.path.to_owned(), why))?;
+        self.moves.iter().try_for_each(|file_move| {
+            let removed = self.tree.remove_beside(file_move.path, &temporary_name(file_move.path, "old"));
+            removed.map_err(|error| (file_move.path.to_owned(), error))?;
             crash_point!("files::tidied");
             Ok(())
         })
     }
 
     /// Writes the new file beside its target.
-    fn stage(&mut self, step: &Move<'_>) -> Result<(), Blocked> {
-        let Some(to) = step.to else { return Ok(()) };
-        for folder in folders_of(step.path) {
-            if self.tree.folder_at(folder)?.is_none() {
+    fn stage(&mut self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
+        let Some(new_state) = file_move.to else { return Ok(()) };
+        for folder in ancestors_of(file_move.path) {
+            if self.tree.open_folder(folder)?.is_none() {
                 self.tree.make_folder(folder)?;
-                self.made.push(folder.to_owned());
+                self.new_folders.push(folder.to_owned());
             }
         }
-        self.tree.write_beside(step.path, &temporary(step.path, "new"), to)
+        self.tree.write_beside(file_move.path, &temporary_name(file_move.path, "new"), new_state)
     }
 
-    /// Renames the new file into place, and keeps the old one under its temporary name.
-    fn swap(&self, step: &Move<'_>) -> Result<(), Blocked> {
-        if !same(state(self.tree, step.path)?.as_ref(), step.from.as_ref()) {
-            return Err(Blocked::Kind("was changed by somebody else just now".to_owned()));
+    /// Renames the new file to its path, and the old file to its temporary name.
+    fn swap(&self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
+        // The file must have exactly the state from before, including its mode.
+        if read_state(self.tree, file_move.path)? != file_move.from {
+            return Err(AccessError::Refused("was changed by the user or another process just now".to_owned()));
         }
-        let (name, old) = (name_of(step.path), temporary(step.path, "old"));
-        if step.to.is_none() {
-            return match step.from {
-                Some(_) => self.tree.rename_beside(step.path, name, &old),
+        let (name, old_name) = (name_of(file_move.path), temporary_name(file_move.path, "old"));
+        if file_move.to.is_none() {
+            return match file_move.from {
+                Some(_) => self.tree.rename_beside(file_move.path, name, &old_name),
                 None => Ok(()),
             };
         }
-        if let Some(from) = &step.from {
+        if let Some(old_state) = &file_move.from {
             // Not every file system supports hard links; a copy serves as well.
-            if self.tree.link_beside(step.path, &old).is_err() {
-                self.tree.write_beside(step.path, &old, from)?;
+            if self.tree.link_beside(file_move.path, &old_name).is_err() {
+                self.tree.write_beside(file_move.path, &old_name, old_state)?;
             }
         }
         crash_point!("files::aside");
-        self.tree.rename_beside(step.path, &temporary(step.path, "new"), name)
+        self.tree.rename_beside(file_move.path, &temporary_name(file_move.path, "new"), name)
     }
 
-    /// Makes the names durable: those of the files, and those of the folders that were created.
+    /// Makes the names of the files and of the new folders durable.
     fn sync(&self) -> Result<(), FailedMove> {
-        let made = self.made.iter().map(|folder| folder_of(folder));
-        let folders: BTreeSet<&str> = self.moves.iter().map(|step| folder_of(step.path)).chain(made).collect();
+        let parents = self.new_folders.iter().map(|folder| folder_of(folder));
+        let folders: BTreeSet<&str> =
+            self.moves.iter().map(|file_move| folder_of(file_move.path)).chain(parents).collect();
         folders
             .into_iter()
-            .try_for_each(|folder| self.tree.sync_folder(folder).map_err(|why| (format!("{folder}/"), why)))
+            .try_for_each(|folder| self.tree.sync_folder(folder).map_err(|error| (format!("{folder}/"), error)))
     }
 
-    /// Restores everything; returns what could not be restored.
+    /// Restores all files; returns a message for each file or folder that it could not restore.
     fn roll_back(&self) -> Vec<String> {
-        let mut lost = Vec::new();
-        let mut note = |path: &str, result: Result<(), Blocked>| {
-            if let Err(why) = result {
-                lost.push(format!("`{}` {why}", shown(path)));
+        let mut unrestored = Vec::new();
+        let mut note_error = |path: &str, result: Result<(), AccessError>| {
+            if let Err(error) = result {
+                unrestored.push(format!("`{}` {error}", escaped_path(path)));
             }
         };
-        for step in self.moves[..self.swapped].iter().rev() {
-            note(step.path, self.restore(step));
+        for file_move in self.moves[..self.swap_count].iter().rev() {
+            note_error(file_move.path, self.restore(file_move));
         }
-        for step in self.moves {
-            note(step.path, sweep(self.tree, step.path));
+        for file_move in self.moves {
+            note_error(file_move.path, remove_leftovers(self.tree, file_move.path));
         }
-        for folder in self.made.iter().rev() {
-            note(folder, self.tree.remove_folder(folder).map(|_| ()));
+        for folder in self.new_folders.iter().rev() {
+            note_error(folder, self.tree.remove_folder(folder).map(|_| ()));
         }
-        if let Err((folder, why)) = self.sync() {
-            note(&folder, Err(why));
+        if let Err((folder, error)) = self.sync() {
+            note_error(&folder, Err(error));
         }
-        lost
+        unrestored
     }
 
-    fn restore(&self, step: &Move<'_>) -> Result<(), Blocked> {
-        if !shows(state(self.tree, step.path)?.as_ref(), step.to.map(FileState::writable).as_ref()) {
-            return Err(Blocked::Kind("was changed by somebody else meanwhile and is left so".to_owned()));
+    fn restore(&self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
+        let written_state = file_move.to.map(FileState::writable);
+        if !states_match(read_state(self.tree, file_move.path)?.as_ref(), written_state.as_ref()) {
+            return Err(AccessError::Refused(
+                "was changed by the user or another process meanwhile, and orch did not restore it".to_owned(),
+            ));
         }
-        let (name, old, new) = (name_of(step.path), temporary(step.path, "old"), temporary(step.path, "new"));
-        let Some(from) = &step.from else { return self.tree.remove_beside(step.path, name) };
-        if self.tree.rename_beside(step.path, &old, name).is_ok() {
+        let (name, old_name) = (name_of(file_move.path), temporary_name(file_move.path, "old"));
+        let Some(old_state) = &file_move.from else { return self.tree.remove_beside(file_move.path, name) };
+        if self.tree.rename_beside(file_move.path, &old_name, name).is_ok() {
             return Ok(());
         }
-        // The old file is not there under its temporary name, so its bytes are written again.
-        self.tree.write_beside(step.path, &new, from)?;
-        self.tree.rename_beside(step.path, &new, name)
+        // The old file no longer has its temporary name, so orch writes its bytes again.
+        let new_name = temporary_name(file_move.path, "new");
+        self.tree.write_beside(file_move.path, &new_name, old_state)?;
+        self.tree.rename_beside(file_move.path, &new_name, name)
     }
-}
-
-/// Whether the disk still shows exactly the state that was found before.
-fn same(found: Option<&FileState>, seen: Option<&FileState>) -> bool {
-    found == seen
 }

@@ -2,60 +2,66 @@
 
 use indexmap::IndexMap;
 
-use crate::model::{Class, Digest, Failure};
+use crate::model::{Digest, Failure, FailureClass};
 
-use super::commit::state;
+use super::commit::read_state;
 use super::problem::Problems;
-use super::record::{Applied, ChangeSet, FileChange, FileState};
+use super::record::{ApplyReport, ChangeSet, FileChange, FileState};
 use super::tree::Tree;
 
 /// The files that change sets wrote, with the digests of their contents.
 #[derive(Clone, Debug, Default)]
 pub struct FileLedger {
-    files: IndexMap<String, PathTraces>,
-    looks: usize,
+    files: IndexMap<String, PathHistory>,
+    change_set_count: usize,
 }
 
 /// The known contents of a path.
 #[derive(Clone, Debug)]
-struct PathTraces {
+struct PathHistory {
     /// The index of the last change set with this path.
-    look: usize,
-    after: Option<Digest>,
-    /// The contents before that change set, and those of all times before; `None` if the file was absent.
-    earlier: Vec<Option<Digest>>,
-    /// Whether programs that may change files have run since.
-    stirred: bool,
+    change_set_index: usize,
+    /// The content after that change set; `None` if the file was absent.
+    last_digest: Option<Digest>,
+    /// All contents before that; `None` if the file was absent.
+    earlier_digests: Vec<Option<Digest>>,
+    /// Whether a program that may change files has run since.
+    may_be_external: bool,
 }
 
-/// A file that is no longer as orch wrote it: it is deleted, or as it was before.
+/// A file that was deleted or reverted after orch wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UndoneFile {
+pub struct ExternalReversion {
     /// The path relative to the workspace.
     pub path: String,
-    /// Whether it is deleted; otherwise it has the content of some time before.
-    pub gone: bool,
+    /// Whether it is deleted; otherwise it has an earlier content.
+    pub is_deleted: bool,
     /// The index of the change set that wrote it, from 0.
-    pub look: usize,
+    pub change_set_index: usize,
 }
 
 impl FileLedger {
     /// Records the files of a change set that was applied.
-    pub fn lay(&mut self, look: &ChangeSet) {
+    pub fn record(&mut self, change_set: &ChangeSet) {
         let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
-        for change in &look.files {
+        for change in &change_set.files {
             let (before, after) = (digest(&change.before), digest(&change.after));
-            let new = PathTraces { look: self.looks, after: None, earlier: Vec::new(), stirred: false };
-            let traces = self.files.entry(change.path.clone()).or_insert(new);
-            (traces.look, traces.stirred) = (self.looks, false);
-            let last = std::mem::replace(&mut traces.after, after);
-            for old in [last, before] {
-                if !traces.earlier.contains(&old) {
-                    traces.earlier.push(old);
+            let empty_history = PathHistory {
+                change_set_index: self.change_set_count,
+                last_digest: None,
+                earlier_digests: Vec::new(),
+                may_be_external: false,
+            };
+            let history = self.files.entry(change.path.clone()).or_insert(empty_history);
+            (history.change_set_index, history.may_be_external) = (self.change_set_count, false);
+            let previous = std::mem::replace(&mut history.last_digest, after);
+            for digest in [previous, before] {
+                if !history.earlier_digests.contains(&digest) {
+                    history.earlier_digests.push(digest);
                 }
             }
         }
-        self.looks += 1;
+        self.change_set_count += 1;
     }
 
     /// Stops tracking a file until a step writes it again.
@@ -63,100 +69,112 @@ impl FileLedger {
         self.files.shift_remove(path);
     }
 
-    /// Records that a program ran that may change files: from now on, the program may have made a change instead of the
+    /// Records that a program ran that may change files: from now on, a change may come from the program instead of the
     /// user.
-    pub fn stir(&mut self) {
-        self.files.values_mut().for_each(|traces| traces.stirred = true);
+    pub fn mark_external(&mut self) {
+        self.files.values_mut().for_each(|history| history.may_be_external = true);
     }
 
     /// The files that the user edited, each with the index of the change set that wrote it. Leaves out files that a
     /// program may have changed instead.
-    pub fn edited(&self, tree: &Tree) -> Vec<(String, usize)> {
-        let judge = |(path, traces): (&String, &PathTraces)| {
-            let found = Some(state(tree, path).ok()??.content.digest());
-            let edited = found != traces.after && !traces.earlier.contains(&found) && !traces.stirred;
-            edited.then(|| (path.clone(), traces.look))
+    pub fn user_edits(&self, tree: &Tree) -> Vec<(String, usize)> {
+        let find_edit = |(path, history): (&String, &PathHistory)| {
+            let current = Some(read_state(tree, path).ok()??.content.digest());
+            let is_edited = current != history.last_digest
+                && !history.earlier_digests.contains(&current)
+                && !history.may_be_external;
+            is_edited.then(|| (path.clone(), history.change_set_index))
         };
-        self.files.iter().filter_map(judge).collect()
+        self.files.iter().filter_map(find_edit).collect()
     }
 
-    /// The files that are deleted or as they were before, in the order in which orch first wrote them. Without a
-    /// workspace all of them count as deleted. A file that can't be read counts as changed, and is left out.
-    pub fn undone(&self, tree: Option<&Tree>) -> Vec<UndoneFile> {
-        let judge = |(path, traces): (&String, &PathTraces)| {
-            let found = match tree {
-                Some(tree) => state(tree, path).ok()?.map(|state| state.content.digest()),
+    /// The files that are deleted or have an earlier content, in the order in which orch first wrote them. Without a
+    /// workspace all files count as deleted. A file that can't be read counts as changed, and is left out.
+    pub fn reverted_files(&self, tree: Option<&Tree>) -> Vec<ExternalReversion> {
+        let find_reversion = |(path, history): (&String, &PathHistory)| {
+            let current = match tree {
+                Some(tree) => read_state(tree, path).ok()?.map(|state| state.content.digest()),
                 None => None,
             };
-            // An absent file counts as well, even if it existed before the first change set: it may have been absent at
-            // some time since.
-            let undone = found != traces.after && (found.is_none() || traces.earlier.contains(&found));
-            undone.then(|| UndoneFile { path: path.clone(), gone: found.is_none(), look: traces.look })
+            // An absent file counts too, even if it existed before the first change set: it may have been absent in
+            // between.
+            let is_reverted =
+                current != history.last_digest && (current.is_none() || history.earlier_digests.contains(&current));
+            is_reverted.then(|| ExternalReversion {
+                path: path.clone(),
+                is_deleted: current.is_none(),
+                change_set_index: history.change_set_index,
+            })
         };
-        self.files.iter().filter_map(judge).collect()
+        self.files.iter().filter_map(find_reversion).collect()
     }
 }
 
 impl Tree {
-    /// Gives files the wanted states, all or none, whatever is there now; `None` is an absent file.
-    pub fn restore(&self, wanted: impl Iterator<Item = (String, Option<FileState>)>) -> Result<Applied, Failure> {
-        let (mut look, mut problems) = (ChangeSet::default(), Problems::default());
-        for (path, after) in wanted {
-            match state(self, &path) {
-                Ok(before) => look.files.push(FileChange { path, before, after }),
-                Err(why) => problems.add(&path, why),
+    /// Writes the target states of files, all or none, whatever the files contain now; `None` deletes the file.
+    pub fn restore(&self, targets: impl Iterator<Item = (String, Option<FileState>)>) -> Result<ApplyReport, Failure> {
+        let (mut change_set, mut problems) = (ChangeSet::default(), Problems::default());
+        for (path, after) in targets {
+            match read_state(self, &path) {
+                Ok(before) => change_set.files.push(FileChange { path, before, after }),
+                Err(error) => problems.add_for_path(&path, error),
             }
         }
-        problems.end(Class::PathRefused, "the files can't be written", "nothing was written; remove what is there")?;
-        self.apply(&look)
+        let hint = "nothing was written; remove the conflicting files";
+        problems.into_result(FailureClass::PathRefused, "the files can't be written", hint)?;
+        self.apply(&change_set)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{FileEntry, Reserved};
+    use crate::files::{FileEntry, ReservedFiles};
 
-    fn put(tree: &Tree, laid: &mut FileLedger, path: &str, content: Option<&str>) {
+    fn write_file(tree: &Tree, ledger: &mut FileLedger, path: &str, content: Option<&str>) {
         let entry = FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
-        let look = tree.look(&[entry], Reserved::default()).unwrap();
-        tree.apply(&look).unwrap();
-        laid.lay(&look);
+        let change_set = tree.prepare(&[entry], ReservedFiles::default()).unwrap();
+        tree.apply(&change_set).unwrap();
+        ledger.record(&change_set);
     }
 
     #[test]
-    fn what_is_gone_or_as_it_was_before_is_undone_and_what_was_edited_is_not() {
+    fn deleted_and_reverted_files_are_listed_apart_from_edited_files() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("old"), "0").unwrap();
-        std::fs::write(at("doomed"), "0").unwrap();
-        let (tree, mut laid) = (Tree::open(folder.path()).unwrap(), FileLedger::default());
-        put(&tree, &mut laid, "old", Some("1"));
-        put(&tree, &mut laid, "new", Some("1"));
-        put(&tree, &mut laid, "old", Some("2"));
-        put(&tree, &mut laid, "doomed", None);
-        let undone = |laid: &FileLedger| -> Vec<(String, bool, usize)> {
-            laid.undone(Some(&tree)).into_iter().map(|file| (file.path, file.gone, file.look)).collect()
+        let path_of = |name: &str| folder.path().join(name);
+        std::fs::write(path_of("old"), "0").unwrap();
+        std::fs::write(path_of("doomed"), "0").unwrap();
+        let (tree, mut ledger) = (Tree::open(folder.path()).unwrap(), FileLedger::default());
+        write_file(&tree, &mut ledger, "old", Some("1"));
+        write_file(&tree, &mut ledger, "new", Some("1"));
+        write_file(&tree, &mut ledger, "old", Some("2"));
+        write_file(&tree, &mut ledger, "doomed", None);
+        let reverted_files = |ledger: &FileLedger| -> Vec<(String, bool, usize)> {
+            ledger
+                .reverted_files(Some(&tree))
+                .into_iter()
+                .map(|file| (file.path, file.is_deleted, file.change_set_index))
+                .collect()
         };
-        assert_eq!(undone(&laid), []);
-        for earlier in ["0", "1"] {
-            std::fs::write(at("old"), earlier).unwrap();
-            assert_eq!(undone(&laid), [("old".to_owned(), false, 2)]);
+        assert_eq!(reverted_files(&ledger), []);
+        for earlier_content in ["0", "1"] {
+            std::fs::write(path_of("old"), earlier_content).unwrap();
+            assert_eq!(reverted_files(&ledger), [("old".to_owned(), false, 2)]);
         }
-        std::fs::write(at("old"), "3").unwrap();
-        std::fs::write(at("new"), "3").unwrap();
-        assert_eq!(undone(&laid), [], "that is a person's work");
-        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
-        std::fs::remove_file(at("new")).unwrap();
-        std::fs::write(at("doomed"), "0").unwrap();
-        assert_eq!(undone(&laid), [("new".to_owned(), true, 1), ("doomed".to_owned(), false, 3)]);
-        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2)]);
-        laid.stir();
-        assert_eq!(laid.edited(&tree), [], "it may have been a program");
-        laid.forget("new");
-        laid.forget("doomed");
-        assert_eq!(undone(&laid), []);
-        let all: Vec<String> = laid.undone(None).into_iter().map(|file| file.path).collect();
-        assert_eq!(all, ["old"]);
+        std::fs::write(path_of("old"), "3").unwrap();
+        std::fs::write(path_of("new"), "3").unwrap();
+        assert_eq!(reverted_files(&ledger), [], "the user edited both");
+        assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
+        std::fs::remove_file(path_of("new")).unwrap();
+        std::fs::write(path_of("doomed"), "0").unwrap();
+        assert_eq!(reverted_files(&ledger), [("new".to_owned(), true, 1), ("doomed".to_owned(), false, 3)]);
+        assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2)]);
+        ledger.mark_external();
+        assert_eq!(ledger.user_edits(&tree), [], "a program may have made the edits");
+        ledger.forget("new");
+        ledger.forget("doomed");
+        assert_eq!(reverted_files(&ledger), []);
+        let deleted_paths: Vec<String> = ledger.reverted_files(None).into_iter().map(|file| file.path).collect();
+        assert_eq!(deleted_paths, ["old"]);
     }
 }

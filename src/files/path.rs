@@ -1,49 +1,48 @@
-//! Which paths may be written, judged by their text alone.
+//! Decides by the text of a path alone whether `write` may write it.
 //!
-//! The rules are the same on every system, so that a path accepted on one machine works on another. A path is refused
-//! if it leaves the workspace, names orch's or git's own files, or means something else on another file system.
+//! The rules are the same on every system, so that a path accepted on one machine works on another. orch refuses a path
+//! that leaves the workspace, names files of orch or git, or means something else on another file system.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
-use super::problem::shown;
+use super::problem::escaped_path;
 
 /// The longest path in bytes: the smallest limit of all supported systems.
-const PATH_BYTES: usize = 1024;
+const MAX_PATH_BYTES: usize = 1024;
 
 /// The longest name in a path, in bytes.
-const NAME_BYTES: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
 /// The most names in a path.
-const DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// The prefix of the names of orch's temporary files.
-pub(super) const TEMPORARY: &str = ".orch-tmp-";
+pub(super) const TEMPORARY_PREFIX: &str = ".orch-tmp-";
 
 /// The names that Windows reserves for devices, with any extension.
-const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+const DEVICE_NAMES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// The path without parts that change nothing: `./src//a.py` becomes `src/a.py`. An absolute path stays absolute, and a
-/// `/` at the end stays.
-pub(super) fn normal(path: &str) -> String {
-    let (start, rest) = if path.starts_with('/') { ("/", path.trim_start_matches('/')) } else { ("", path) };
-    let end = if rest.ends_with('/') { "/" } else { "" };
-    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    // Nothing would be left of `.`, which is not a file: it stays as it is, and is refused.
-    if parts.is_empty() { path.to_owned() } else { format!("{start}{}{end}", parts.join("/")) }
+/// The path without redundant parts: `./src//a.py` becomes `src/a.py`. A `/` at the start and at the end stays.
+pub(super) fn normalize(path: &str) -> String {
+    let (prefix, relative) = if path.starts_with('/') { ("/", path.trim_start_matches('/')) } else { ("", path) };
+    let suffix = if relative.ends_with('/') { "/" } else { "" };
+    let parts: Vec<&str> = relative.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    // `.` has no other parts and is not a file: it stays unchanged, and orch refuses it later.
+    if parts.is_empty() { path.to_owned() } else { format!("{prefix}{}{suffix}", parts.join("/")) }
 }
 
-/// Why a path may not be written; `None` if it may.
-pub(super) fn refused(path: &str) -> Option<String> {
+/// Why `write` may not write a path; `None` if it may.
+pub(super) fn refusal_reason(path: &str) -> Option<String> {
     if path.is_empty() {
         return Some("is empty".to_owned());
     }
-    if path.len() > PATH_BYTES {
-        return Some(format!("is longer than {PATH_BYTES} bytes"));
+    if path.len() > MAX_PATH_BYTES {
+        return Some(format!("is longer than {MAX_PATH_BYTES} bytes"));
     }
-    if let Some(char) = path.chars().find(|char| char.is_control() || hides(*char)) {
+    if let Some(char) = path.chars().find(|char| char.is_control() || is_misleading(*char)) {
         return Some(format!("holds the invisible character `{}`", char.escape_unicode()));
     }
     if path.contains('\\') {
@@ -58,88 +57,89 @@ pub(super) fn refused(path: &str) -> Option<String> {
     if path.ends_with('/') {
         return Some("ends with `/` and so names a folder".to_owned());
     }
-    if path.split('/').count() > DEPTH {
-        return Some(format!("lies more than {DEPTH} folders deep"));
+    if path.split('/').count() > MAX_DEPTH {
+        return Some(format!("lies more than {MAX_DEPTH} folders deep"));
     }
-    path.split('/').find_map(refused_name)
+    path.split('/').find_map(name_refusal_reason)
 }
 
-/// Why one name of a path is refused; `None` if it is not.
-fn refused_name(name: &str) -> Option<String> {
+/// Why orch refuses one name of a path; `None` if it accepts the name.
+fn name_refusal_reason(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("has an empty part (`//`)".to_owned());
     }
-    if name.len() > NAME_BYTES {
-        return Some(format!("has a name of more than {NAME_BYTES} bytes"));
+    if name.len() > MAX_NAME_BYTES {
+        return Some(format!("has a name of more than {MAX_NAME_BYTES} bytes"));
     }
-    let plain = plain(name);
-    if name == "." || name == ".." || plain == "." || plain == ".." {
-        return Some(format!("has the part `{}`, and paths are written without `.` and `..`", shown(name)));
+    let canonical = canonical_name(name);
+    if name == "." || name == ".." || canonical == "." || canonical == ".." {
+        return Some(format!("has the part `{}`, and paths are written without `.` and `..`", escaped_path(name)));
     }
     if name.ends_with(['.', ' ']) {
         return Some("has a name that ends with a dot or a space, which Windows drops".to_owned());
     }
-    if plain.trim().is_empty() {
+    if canonical.trim().is_empty() {
         return Some("has a name of invisible characters".to_owned());
     }
-    let bare = plain.trim_end_matches(['.', ' ']);
-    if bare == ".git" || short_name(bare, "git") {
+    let trimmed = canonical.trim_end_matches(['.', ' ']);
+    if trimmed == ".git" || is_short_name(trimmed, "git") {
         return Some("lies in git's own folder `.git`".to_owned());
     }
-    if bare == ".orch"
-        || bare == ".orch.lock"
-        || bare == ".orch.programs.lock"
-        || bare.starts_with(TEMPORARY)
-        || short_name(bare, "orch")
+    if trimmed == ".orch"
+        || trimmed == ".orch.lock"
+        || trimmed == ".orch.programs.lock"
+        || trimmed.starts_with(TEMPORARY_PREFIX)
+        || is_short_name(trimmed, "orch")
     {
         return Some("is kept for orch's own files (`.orch`)".to_owned());
     }
-    device(&plain).then(|| format!("has the name `{}`, which Windows keeps for a device", shown(name)))
+    is_device_name(&canonical)
+        .then(|| format!("has the name `{}`, which Windows keeps for a device", escaped_path(name)))
 }
 
 /// Whether a name is the short form that Windows gives a folder whose name starts with a dot: `git~1`.
-fn short_name(name: &str, stem: &str) -> bool {
+fn is_short_name(name: &str, stem: &str) -> bool {
     name.strip_prefix(stem)
-        .and_then(|rest| rest.strip_prefix('~'))
+        .and_then(|suffix| suffix.strip_prefix('~'))
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether Windows opens a device for this plain name, instead of a file.
-fn device(name: &str) -> bool {
+/// Whether Windows opens a device instead of a file for this canonical name.
+fn is_device_name(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end();
-    let numbered = |port: &str| {
-        let rest = stem.strip_prefix(port);
-        rest.is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    let is_numbered_port = |port: &str| {
+        let number = stem.strip_prefix(port);
+        number.is_some_and(|number| number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    DEVICES.contains(&stem) || numbered("com") || numbered("lpt")
+    DEVICE_NAMES.contains(&stem) || is_numbered_port("com") || is_numbered_port("lpt")
 }
 
-/// Whether a character reorders or breaks the text around it, so that people read another path.
-pub(super) fn hides(char: char) -> bool {
+/// Whether a character reorders or breaks the text around it, so that the path looks like another one.
+pub(super) fn is_misleading(char: char) -> bool {
     matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Whether a character is invisible, such as a joiner or a filler.
-pub(super) fn ignorable(char: char) -> bool {
+pub(super) fn is_invisible(char: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
 }
 
-/// The loosest reading of a name, to recognise reserved ones: ignores compatibility forms, case and invisible
+/// The canonical form of a name, to recognize reserved names: ignores compatibility forms, case and invisible
 /// characters.
-fn plain(name: &str) -> String {
-    let folded = fold(name);
+fn canonical_name(name: &str) -> String {
+    let folded = fold_path(name);
     // Compatibility forms may contain capitals (`ＧＩＴ`), hence the second fold.
-    fold(&ComposingNormalizer::new_nfkc().normalize(&folded))
+    fold_path(&ComposingNormalizer::new_nfkc().normalize(&folded))
 }
 
-/// A path as file systems compare it that ignore case, normal form or invisible characters.
-pub(super) fn fold(path: &str) -> String {
+/// A key for comparing paths as file systems do that ignore case, normal form or invisible characters.
+pub(super) fn fold_path(path: &str) -> String {
     if path.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return path.to_ascii_lowercase();
     }
-    let visible: String = path.chars().filter(|char| !ignorable(*char)).collect();
-    let apart = DecomposingNormalizer::new_nfd().normalize(&visible);
-    let folded = CaseMapper::new().fold_string(&apart);
+    let visible: String = path.chars().filter(|char| !is_invisible(*char)).collect();
+    let decomposed = DecomposingNormalizer::new_nfd().normalize(&visible);
+    let folded = CaseMapper::new().fold_string(&decomposed);
     ComposingNormalizer::new_nfc().normalize(&folded).into_owned()
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn ordinary_paths_are_accepted() {
-        let good = [
+        let accepted = [
             "a",
             "src/main.rs",
             ".gitignore",
@@ -180,15 +180,15 @@ mod tests {
             "*",
             "e\u{301}",
         ];
-        for path in good {
-            assert_eq!(refused(path), None, "{path}");
+        for path in accepted {
+            assert_eq!(refusal_reason(path), None, "{path}");
         }
-        assert_eq!(refused(&"x".repeat(255)), None);
+        assert_eq!(refusal_reason(&"x".repeat(255)), None);
     }
 
     #[test]
-    fn parts_that_change_nothing_are_left_out() {
-        for (written, normal_form) in [
+    fn redundant_parts_are_removed() {
+        for (path, normalized) in [
             ("./src/a.py", "src/a.py"),
             ("src/./a.py", "src/a.py"),
             ("src//a.py", "src/a.py"),
@@ -207,14 +207,14 @@ mod tests {
             (".a/.b", ".a/.b"),
             ("...", "..."),
         ] {
-            assert_eq!(normal(written), normal_form, "{written}");
-            assert_eq!(normal(normal_form), normal_form, "{written}");
+            assert_eq!(normalize(path), normalized, "{path}");
+            assert_eq!(normalize(normalized), normalized, "{path}");
         }
     }
 
     #[test]
-    fn disguises_of_reserved_names_are_seen_through() {
-        let bad = [
+    fn disguised_reserved_names_are_refused() {
+        let disguised = [
             ".GIT/config",
             "a/.Git",
             "git~1",
@@ -241,16 +241,17 @@ mod tests {
             ".git\u{200b}",
             "\u{ad}..",
         ];
-        for path in bad {
-            assert!(refused(path).is_some(), "{path:?}");
+        for path in disguised {
+            assert!(refusal_reason(path).is_some(), "{path:?}");
         }
     }
 
     #[test]
-    fn names_that_differ_in_case_or_normal_form_fold_to_one() {
-        for (one, other) in [("README", "readme"), ("é.TXT", "e\u{301}.txt"), ("STRASSE", "straße"), ("Σ", "ς")] {
-            assert_eq!(fold(one), fold(other));
+    fn names_that_differ_in_case_or_normal_form_have_the_same_fold() {
+        for (first, second) in [("README", "readme"), ("é.TXT", "e\u{301}.txt"), ("STRASSE", "straße"), ("Σ", "ς")]
+        {
+            assert_eq!(fold_path(first), fold_path(second));
         }
-        assert_ne!(fold("a"), fold("ä"));
+        assert_ne!(fold_path("a"), fold_path("ä"));
     }
 }

@@ -1,7 +1,7 @@
-//! What orch records of a change to files: plain data that stays in journals for years.
+//! The records of changes to files: plain data that stays in journals for years.
 //!
-//! A [`ChangeSet`] has everything that is needed to apply, show and revert it, so that none of these depends on the
-//! artifact or on the disk at that time. New fields come with defaults.
+//! A [`ChangeSet`] contains all data to apply, show and revert it, so that none of these depends on the artifact or on
+//! the state of the disk at that time. New fields have defaults.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
 
-use super::entry::MOST_MODE;
+use super::entry::MAX_MODE;
 
 /// The bytes of a file; in JSON a string if they are UTF-8, else Base64.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Content {
 
     /// The digest of the bytes.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.0)
+        Digest::compute(&self.0)
     }
 }
 
@@ -60,8 +60,8 @@ impl From<Content> for ContentForm {
 impl TryFrom<ContentForm> for Content {
     type Error = base64::DecodeError;
 
-    fn try_from(written: ContentForm) -> Result<Self, Self::Error> {
-        Ok(Self(match written {
+    fn try_from(form: ContentForm) -> Result<Self, Self::Error> {
+        Ok(Self(match form {
             ContentForm::Text(text) => text.into_bytes(),
             ContentForm::Base64(text) => STANDARD.decode(text)?,
         }))
@@ -87,43 +87,43 @@ pub struct FileState {
 impl FileState {
     /// The state that orch can write: the same without mode bits that lend privileges.
     pub(super) fn writable(&self) -> FileState {
-        FileState { content: self.content.clone(), mode: self.mode.map(|mode| mode & MOST_MODE) }
+        FileState { content: self.content.clone(), mode: self.mode.map(|mode| mode & MAX_MODE) }
     }
 
     /// Whether the mode has bits that lend privileges, such as setuid.
-    pub(crate) fn lends_rights(&self) -> bool {
-        self.mode.is_some_and(|mode| mode & !MOST_MODE != 0)
+    pub(crate) fn has_privilege_bits(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & !MAX_MODE != 0)
     }
 
-    /// Whether a file on disk is in this state; a mode that is absent matches any mode.
-    pub(super) fn shown_by(&self, found: &FileState) -> bool {
-        self.content == found.content && (self.mode.is_none() || found.mode.is_none() || self.mode == found.mode)
+    /// Whether a file on disk has this state; an absent mode matches any mode.
+    pub(super) fn matches(&self, current: &FileState) -> bool {
+        self.content == current.content && (self.mode.is_none() || current.mode.is_none() || self.mode == current.mode)
     }
 }
 
-/// Whether the disk has the wanted state; `None` is an absent file.
-pub(super) fn shows(found: Option<&FileState>, wanted: Option<&FileState>) -> bool {
-    match (found, wanted) {
+/// Whether a file on disk has the expected state; `None` is an absent file.
+pub(super) fn states_match(current: Option<&FileState>, expected: Option<&FileState>) -> bool {
+    match (current, expected) {
         (None, None) => true,
-        (Some(found), Some(wanted)) => wanted.shown_by(found),
+        (Some(current), Some(expected)) => expected.matches(current),
         _ => false,
     }
 }
 
-/// How a file on disk differs from the wanted state, in words: `was deleted`.
-pub(super) fn shown_difference(found: Option<&FileState>, wanted: Option<&FileState>) -> String {
-    match (found, wanted) {
+/// Describes how a file on disk differs from the expected state: `was deleted`.
+pub(super) fn describe_difference(current: Option<&FileState>, expected: Option<&FileState>) -> String {
+    match (current, expected) {
         (None, _) => "was deleted".to_owned(),
-        (Some(_), None) => "was created by somebody else".to_owned(),
-        (Some(found), Some(wanted)) if found.content != wanted.content => "was edited".to_owned(),
-        (Some(found), Some(_)) => match found.mode {
-            Some(mode) => format!("got the mode {}", super::shown_mode(mode)),
+        (Some(_), None) => "was created by the user or another process".to_owned(),
+        (Some(current), Some(expected)) if current.content != expected.content => "was edited".to_owned(),
+        (Some(current), Some(_)) => match current.mode {
+            Some(mode) => format!("got the mode {}", super::format_mode(mode)),
             None => "got another mode".to_owned(),
         },
     }
 }
 
-/// One file: how it was and how it should be.
+/// The change of one file: its states before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// The path relative to the workspace, with `/`.
@@ -137,10 +137,10 @@ pub struct FileChange {
 }
 
 impl FileChange {
-    /// What the change does to the file.
+    /// The kind of the change.
     pub fn kind(&self) -> ChangeKind {
         match (&self.before, &self.after) {
-            (before, after) if shows(before.as_ref(), after.as_ref()) => ChangeKind::Unchanged,
+            (before, after) if states_match(before.as_ref(), after.as_ref()) => ChangeKind::Unchanged,
             (None, _) => ChangeKind::Created,
             (Some(_), None) => ChangeKind::Deleted,
             (Some(_), Some(_)) => ChangeKind::Changed,
@@ -148,7 +148,7 @@ impl FileChange {
     }
 }
 
-/// What a change does to a file.
+/// The kind of a change to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
@@ -162,7 +162,7 @@ pub enum ChangeKind {
     Unchanged,
 }
 
-/// A set of file changes: the files as they were read, and as they should be. Applying it again does nothing.
+/// A set of file changes: the states on disk, and the states to write. Applying it again does nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSet {
     /// The files, in the order of the artifact.
@@ -174,38 +174,38 @@ pub struct ChangeSet {
 }
 
 /// Merges change sets that were applied one after another: every file before the first and after the last.
-pub fn together(looks: &[ChangeSet]) -> ChangeSet {
+pub fn merge_change_sets(change_sets: &[ChangeSet]) -> ChangeSet {
     let mut files: IndexMap<&str, FileChange> = IndexMap::new();
     let mut new_folders: Vec<String> = Vec::new();
-    for look in looks {
-        for change in &look.files {
+    for change_set in change_sets {
+        for change in &change_set.files {
             match files.get_mut(change.path.as_str()) {
                 Some(first) => first.after.clone_from(&change.after),
                 None => drop(files.insert(&change.path, change.clone())),
             }
         }
-        new_folders.extend(look.new_folders.iter().cloned());
+        new_folders.extend(change_set.new_folders.iter().cloned());
     }
     ChangeSet { files: files.into_values().collect(), new_folders }
 }
 
-/// What applying a [`ChangeSet`] did, without the contents.
+/// The result of applying a [`ChangeSet`], without the contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The files, in the order of the artifact; the same however often the change set is applied.
+pub struct ApplyReport {
+    /// The files, in the order of the artifact. Applying the change set again returns the same list.
     #[serde(default)]
     pub files: Vec<AppliedFile>,
-    /// How many files this application wrote or deleted; the others were as wanted already.
+    /// How many files were written or deleted; the others already had the new state.
     #[serde(default)]
     pub touched: usize,
 }
 
-/// What happened to one file.
+/// The applied change of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedFile {
     /// The path relative to the workspace.
     pub path: String,
-    /// What the change did.
+    /// The kind of the change.
     pub change: ChangeKind,
     /// The digest of the bytes before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,35 +221,35 @@ pub struct AppliedFile {
     pub removed: usize,
 }
 
-/// What reverting a [`ChangeSet`] did.
+/// The result of reverting a [`ChangeSet`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
+pub struct RevertReport {
     /// The files, in the order of the artifact.
     #[serde(default)]
     pub files: Vec<RevertedFile>,
 }
 
-/// What happened to one file.
+/// The outcome for one file of a reverted change set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevertedFile {
     /// The path relative to the workspace.
     pub path: String,
-    /// How it ended.
+    /// The outcome.
     pub ending: RevertOutcome,
-    /// Why it was left as it is.
+    /// Why orch left the file unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How reverting a file ended.
+/// The outcome of reverting a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevertOutcome {
-    /// It is as it was before the change.
+    /// orch restored the state before the change.
     Restored,
-    /// It already was as before the change.
+    /// The file already had the state before the change.
     Unchanged,
-    /// It was left as it is, for example because it was changed since.
+    /// orch left the file unchanged, for example because it was edited since.
     Left,
 }
 
@@ -257,10 +257,10 @@ pub enum RevertOutcome {
 mod octal {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
     pub(super) fn serialize<S: Serializer>(mode: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
         match mode {
-            Some(mode) => serializer.serialize_str(&crate::files::shown_mode(*mode)),
+            Some(mode) => serializer.serialize_str(&crate::files::format_mode(*mode)),
             None => serializer.serialize_none(),
         }
     }
@@ -287,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn records_of_an_older_program_are_read() {
-        let look: ChangeSet =
+    fn records_without_optional_fields_are_parsed() {
+        let change_set: ChangeSet =
             serde_json::from_str(r#"{"files":[{"path":"a","after":{"content":{"text":"x"}}}]}"#).unwrap();
-        assert_eq!(look.files[0].kind(), ChangeKind::Created);
-        assert_eq!(look.new_folders, Vec::<String>::new());
+        assert_eq!(change_set.files[0].kind(), ChangeKind::Created);
+        assert_eq!(change_set.new_folders, Vec::<String>::new());
         let applied: AppliedFile = serde_json::from_str(r#"{"path":"a","change":"created"}"#).unwrap();
         assert_eq!((applied.added, applied.before), (0, None));
     }

@@ -2,127 +2,135 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Class, Failure};
+use crate::model::{Failure, FailureClass};
 
-use super::apply::acceptable;
-use super::commit::{Move, commit, state, sweep};
+use super::apply::check_record_paths;
+use super::commit::{FileMove, commit, read_state, remove_leftovers};
+use super::merge_change_sets;
 use super::problem::Problems;
 use super::record::{
-    ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, Reverted, RevertedFile, shown_difference, shows,
+    ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, RevertReport, RevertedFile, describe_difference,
+    states_match,
 };
-use super::together;
-use super::tree::{Blocked, Tree};
+use super::tree::{AccessError, Tree};
 
 /// What to do with one file.
 enum RevertPlan<'a> {
-    Move(Move<'a>),
-    End(RevertOutcome, Option<String>),
+    Move(FileMove<'a>),
+    Skip(RevertOutcome, Option<String>),
 }
 
 impl Tree {
     /// Restores every file of the change set to its state before, if the disk still shows its state after. Leaves and
-    /// reports a file that was changed since, unless `force` is given, and always one that is no longer a regular file.
+    /// reports a file that was changed since, unless `force` is set, and always one that is no longer a regular file.
     /// Removes the folders that the change set created if they are empty.
-    pub fn revert(&self, look: &ChangeSet, force: bool) -> Result<Reverted, Failure> {
-        acceptable(look)?;
+    pub fn revert(&self, change_set: &ChangeSet, force: bool) -> Result<RevertReport, Failure> {
+        check_record_paths(change_set)?;
         let mut moves = Vec::new();
-        let mut reverted = Reverted::default();
-        for change in look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged) {
-            let (ending, reason) = match self.verdict(change, force) {
-                RevertPlan::End(ending, reason) => (ending, reason),
-                RevertPlan::Move(step) => {
-                    moves.push(step);
+        let mut report = RevertReport::default();
+        for change in change_set.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged) {
+            let (outcome, reason) = match self.plan_revert(change, force) {
+                RevertPlan::Skip(outcome, reason) => (outcome, reason),
+                RevertPlan::Move(file_move) => {
+                    moves.push(file_move);
                     (RevertOutcome::Restored, None)
                 }
             };
-            reverted.files.push(RevertedFile { path: change.path.clone(), ending, reason });
+            report.files.push(RevertedFile { path: change.path.clone(), ending: outcome, reason });
         }
         commit(self, &moves, &mut |_| {})?;
-        self.remove_folders(look)?;
-        Ok(reverted)
+        self.remove_new_folders(change_set)?;
+        Ok(report)
     }
 
-    /// Reverts change sets that were applied one after another, all or none, as [`Tree::revert`] does: if a file shows
-    /// the state after any of them, it gets its state before the first.
-    pub fn revert_all(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
-        for look in looks {
-            acceptable(look)?;
+    /// Reverts change sets that were applied one after another, all or none, as [`Tree::revert`] does. If a file has
+    /// its state after any of them, orch restores its state before the first.
+    pub fn revert_all(&self, change_sets: &[ChangeSet], force: bool) -> Result<RevertReport, Failure> {
+        for change_set in change_sets {
+            check_record_paths(change_set)?;
         }
-        self.revert(&self.seen(looks), force)
+        self.revert(&self.merge_with_disk(change_sets), force)
     }
 
-    /// What [`Tree::revert_all`] would do to each file. Writes nothing.
-    pub fn would_revert(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
-        for look in looks {
-            acceptable(look)?;
+    /// The outcome that [`Tree::revert_all`] would have for each file. Writes nothing.
+    pub fn preview_revert(&self, change_sets: &[ChangeSet], force: bool) -> Result<RevertReport, Failure> {
+        for change_set in change_sets {
+            check_record_paths(change_set)?;
         }
-        let look = self.seen(looks);
-        let changed = look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged);
-        let files = changed.map(|change| {
-            let (ending, reason) = match state(self, &change.path) {
-                Ok(found) => judge(change, found.as_ref(), force),
-                Err(why) => (RevertOutcome::Left, Some(why.to_string())),
+        let merged = self.merge_with_disk(change_sets);
+        let changes = merged.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged);
+        let files = changes.map(|change| {
+            let (outcome, reason) = match read_state(self, &change.path) {
+                Ok(current) => revert_outcome(change, current.as_ref(), force),
+                Err(error) => (RevertOutcome::Left, Some(error.to_string())),
             };
-            RevertedFile { path: change.path.clone(), ending, reason }
+            RevertedFile { path: change.path.clone(), ending: outcome, reason }
         });
-        Ok(Reverted { files: files.collect() })
+        Ok(RevertReport { files: files.collect() })
     }
 
-    /// The change sets merged into one. The `after` of each file is the state that the disk shows, if one of them wrote
-    /// that state.
-    fn seen(&self, looks: &[ChangeSet]) -> ChangeSet {
-        let mut all = together(looks);
-        let mut states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
-        for change in looks.iter().flat_map(|look| &look.files) {
-            states.entry(&change.path).or_default().push(&change.after);
+    /// Merges the change sets into one. The `after` of each file is the state on disk, if one of them wrote that state.
+    fn merge_with_disk(&self, change_sets: &[ChangeSet]) -> ChangeSet {
+        let mut merged = merge_change_sets(change_sets);
+        let mut written_states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
+        for change in change_sets.iter().flat_map(|change_set| &change_set.files) {
+            written_states.entry(&change.path).or_default().push(&change.after);
         }
-        for change in &mut all.files {
+        for change in &mut merged.files {
             // A file that can't be read is reported when it should be restored.
-            let Ok(found) = state(self, &change.path) else { continue };
-            let known = states.get(change.path.as_str()).into_iter().flatten();
-            if let Some(shown) = known.copied().find(|after| shows(found.as_ref(), after.as_ref())) {
-                change.after.clone_from(shown);
+            let Ok(current) = read_state(self, &change.path) else { continue };
+            let mut candidates = written_states.get(change.path.as_str()).into_iter().flatten().copied();
+            if let Some(after) = candidates.find(|after| states_match(current.as_ref(), after.as_ref())) {
+                change.after.clone_from(after);
             }
         }
-        all
+        merged
     }
 
-    /// Removes the folders that the change set created; leaves those that are not empty or were replaced.
-    fn remove_folders(&self, look: &ChangeSet) -> Result<(), Failure> {
+    /// Removes the folders that the change set created; leaves a folder that is not empty or was replaced.
+    fn remove_new_folders(&self, change_set: &ChangeSet) -> Result<(), Failure> {
         let mut problems = Problems::default();
-        for folder in look.new_folders.iter().rev() {
+        for folder in change_set.new_folders.iter().rev() {
             match self.remove_folder(folder) {
-                Ok(_) | Err(Blocked::Kind(_)) => {}
-                Err(why) => problems.add(folder, why),
+                Ok(_) | Err(AccessError::Refused(_)) => {}
+                Err(error) => problems.add_for_path(folder, error),
             }
         }
         let hint = "remove these folders by hand if nothing needs them";
-        problems.end(Class::Storage, "the files are back, but not their empty folders", hint)
+        problems.into_result(
+            FailureClass::Storage,
+            "the files were restored, but these empty folders could not be removed",
+            hint,
+        )
     }
 
-    fn verdict<'a>(&self, change: &'a FileChange, force: bool) -> RevertPlan<'a> {
-        let found = match state(self, &change.path).and_then(|found| sweep(self, &change.path).map(|()| found)) {
-            Ok(found) => found,
-            Err(why) => return RevertPlan::End(RevertOutcome::Left, Some(why.to_string())),
+    fn plan_revert<'a>(&self, change: &'a FileChange, force: bool) -> RevertPlan<'a> {
+        let current =
+            read_state(self, &change.path).and_then(|state| remove_leftovers(self, &change.path).map(|()| state));
+        let current = match current {
+            Ok(current) => current,
+            Err(error) => return RevertPlan::Skip(RevertOutcome::Left, Some(error.to_string())),
         };
-        match judge(change, found.as_ref(), force) {
+        match revert_outcome(change, current.as_ref(), force) {
             (RevertOutcome::Restored, _) => {
-                RevertPlan::Move(Move { path: &change.path, from: found, to: change.before.as_ref() })
+                RevertPlan::Move(FileMove { path: &change.path, from: current, to: change.before.as_ref() })
             }
-            (ending, reason) => RevertPlan::End(ending, reason),
+            (outcome, reason) => RevertPlan::Skip(outcome, reason),
         }
     }
 }
 
-/// How reverting a file ends that has the state `found`, and why it is left.
-fn judge(change: &FileChange, found: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
-    let restored = change.before.as_ref().filter(|before| before.lends_rights()).map(FileState::writable);
-    if shows(found, change.before.as_ref()) || (restored.is_some() && shows(found, restored.as_ref())) {
+/// The outcome of reverting a file whose state on disk is `current`, and the reason if the file is left.
+fn revert_outcome(change: &FileChange, current: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
+    let writable_before = change.before.as_ref().filter(|before| before.has_privilege_bits()).map(FileState::writable);
+    if states_match(current, change.before.as_ref())
+        || (writable_before.is_some() && states_match(current, writable_before.as_ref()))
+    {
         return (RevertOutcome::Unchanged, None);
     }
-    if force || shows(found, change.after.as_ref()) {
+    if force || states_match(current, change.after.as_ref()) {
         return (RevertOutcome::Restored, None);
     }
-    let how = shown_difference(found, change.after.as_ref());
-    (RevertOutcome::Left, Some(format!("{how} since orch wrote it")))
+    let difference = describe_difference(current, change.after.as_ref());
+    (RevertOutcome::Left, Some(format!("{difference} since orch wrote it")))
 }

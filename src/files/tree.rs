@@ -1,4 +1,4 @@
-//! An open workspace folder: every access starts there, goes name by name and follows no link.
+//! An open workspace folder. Every access starts there, resolves a path name by name and follows no link.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -7,9 +7,9 @@ use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, OpenOpt
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 
 use crate::folder::open_dir;
-use crate::model::{Class, Failure};
+use crate::model::{Failure, FailureClass};
 
-use super::entry::MOST_MODE;
+use super::entry::MAX_MODE;
 use super::record::FileState;
 
 /// A workspace folder.
@@ -18,49 +18,50 @@ pub struct Tree {
     root: Dir,
 }
 
-/// What is at a path.
+/// The entry at a path.
 #[derive(Debug)]
 pub(super) enum DiskEntry {
-    /// Nothing; its folder may be missing too.
-    Nothing,
-    /// A file.
+    /// There is no entry; its folder may be missing too.
+    Absent,
+    /// A regular file.
     File(FileState),
 }
 
-/// Why orch can't use what is at a path.
+/// Why orch can't use the entry at a path.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Blocked {
-    /// Something on the way, or at the path itself, is of the wrong kind.
+pub(super) enum AccessError {
+    /// An entry on the path, or at its end, has the wrong kind or state.
     #[error("{0}")]
-    Kind(String),
+    Refused(String),
     /// The operating system returned an error.
     #[error("can't be {0}: {1}")]
     Io(&'static str, io::Error),
 }
 
-/// Wraps an error of the system with the action that failed.
-pub(super) fn io(done: &'static str) -> impl Fn(io::Error) -> Blocked {
-    move |error| Blocked::Io(done, error)
+/// Wraps an error of the system with the action that failed, such as `written`.
+pub(super) fn io_error(action: &'static str) -> impl Fn(io::Error) -> AccessError {
+    move |error| AccessError::Io(action, error)
 }
 
 impl Tree {
-    /// Opens the folder, which must exist and must not be a link. Links above it are followed once, now.
+    /// Opens the folder, which must exist and must not be a link. Links above it are followed once, in this call.
     pub fn open(workspace: &Path) -> Result<Self, Failure> {
         match open_dir(workspace) {
             Ok(root) => Ok(Self { root }),
             Err(error) => {
                 let message = format!("can't open the workspace `{}`: {error}", workspace.display());
-                Err(Failure::new(Class::Storage, message).with_hint("make the folder, or check who may read it"))
+                Err(Failure::new(FailureClass::Storage, message)
+                    .with_hint("create the folder, or check its permissions"))
             }
         }
     }
 
     /// Opens the folder that contains `path`; `None` if it does not exist.
-    pub(super) fn folder(&self, path: &str) -> Result<Option<Dir>, Blocked> {
-        let mut dir = self.root.try_clone().map_err(io("opened"))?;
+    pub(super) fn open_parent(&self, path: &str) -> Result<Option<Dir>, AccessError> {
+        let mut dir = self.root.try_clone().map_err(io_error("opened"))?;
         for (end, _) in path.match_indices('/') {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
-            match step(&dir, name, &path[..end])? {
+            match open_subfolder(&dir, name, &path[..end])? {
                 Some(next) => dir = next,
                 None => return Ok(None),
             }
@@ -69,88 +70,88 @@ impl Tree {
     }
 
     /// Opens the folder at a path, or the workspace for an empty path; `None` if it does not exist.
-    pub(super) fn folder_at(&self, folder: &str) -> Result<Option<Dir>, Blocked> {
+    pub(super) fn open_folder(&self, folder: &str) -> Result<Option<Dir>, AccessError> {
         if folder.is_empty() {
-            return self.root.try_clone().map(Some).map_err(io("opened"));
+            return self.root.try_clone().map(Some).map_err(io_error("opened"));
         }
-        match self.folder(folder)? {
-            Some(parent) => step(&parent, name_of(folder), folder),
+        match self.open_parent(folder)? {
+            Some(parent) => open_subfolder(&parent, name_of(folder), folder),
             None => Ok(None),
         }
     }
 
-    /// What is at a path; a file of more than `limit` bytes is refused.
-    pub(super) fn find(&self, path: &str, limit: u64) -> Result<DiskEntry, Blocked> {
-        match self.folder(path)? {
-            Some(dir) => find_in(&dir, name_of(path), limit),
-            None => Ok(DiskEntry::Nothing),
+    /// Reads the entry at a path; refuses a file of more than `limit` bytes.
+    pub(super) fn read_entry(&self, path: &str, limit: u64) -> Result<DiskEntry, AccessError> {
+        match self.open_parent(path)? {
+            Some(dir) => read_entry_in(&dir, name_of(path), limit),
+            None => Ok(DiskEntry::Absent),
         }
     }
 
     /// Creates one folder, whose parent must exist.
-    pub(super) fn make_folder(&self, folder: &str) -> Result<(), Blocked> {
-        self.here(folder)?.create_dir(name_of(folder)).map_err(io("made"))
+    pub(super) fn make_folder(&self, folder: &str) -> Result<(), AccessError> {
+        self.open_existing_parent(folder)?.create_dir(name_of(folder)).map_err(io_error("created"))
     }
 
-    /// Removes a folder if it is empty and not a link; returns whether the folder is gone.
-    pub(super) fn remove_folder(&self, folder: &str) -> Result<bool, Blocked> {
-        let Some(dir) = self.folder(folder)? else { return Ok(true) };
+    /// Removes a folder if it is empty and not a link; returns whether the folder no longer exists.
+    pub(super) fn remove_folder(&self, folder: &str) -> Result<bool, AccessError> {
+        let Some(dir) = self.open_parent(folder)? else { return Ok(true) };
         match dir.remove_dir(name_of(folder)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {
                 Ok(false)
             }
-            Err(error) => Err(io("removed")(error)),
+            Err(error) => Err(io_error("removed")(error)),
         }
     }
 
-    /// Writes a new file durably in the folder of `path`, under the name `name`.
-    pub(super) fn write_beside(&self, path: &str, name: &str, state: &FileState) -> Result<(), Blocked> {
+    /// Writes a new file durably in the folder of `path`, with the name `name`.
+    pub(super) fn write_beside(&self, path: &str, name: &str, state: &FileState) -> Result<(), AccessError> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).follow(FollowSymlinks::No);
-        narrow(&mut options, state.mode);
-        let mut file = self.here(path)?.open_with(name, &options).map_err(io("written"))?;
-        file.write_all(state.content.bytes()).map_err(io("written"))?;
+        restrict_mode(&mut options, state.mode);
+        let mut file = self.open_existing_parent(path)?.open_with(name, &options).map_err(io_error("written"))?;
+        file.write_all(state.content.bytes()).map_err(io_error("written"))?;
         if let Some(mode) = state.mode {
-            // Whatever the record says, orch writes no file with mode bits that lend privileges.
-            set_mode(&file, mode & MOST_MODE).map_err(io("given its mode"))?;
+            // orch never writes mode bits that grant privileges, even if the record contains them.
+            set_mode(&file, mode & MAX_MODE).map_err(io_error("given its mode"))?;
         }
-        file.sync_all().map_err(io("written"))
+        file.sync_all().map_err(io_error("written"))
     }
 
     /// Renames `from` to `to`, both names in the folder of `path`.
-    pub(super) fn rename_beside(&self, path: &str, from: &str, to: &str) -> Result<(), Blocked> {
-        let dir = self.here(path)?;
-        dir.rename(from, &dir, to).map_err(io("replaced"))
+    pub(super) fn rename_beside(&self, path: &str, from: &str, to: &str) -> Result<(), AccessError> {
+        let dir = self.open_existing_parent(path)?;
+        dir.rename(from, &dir, to).map_err(io_error("replaced"))
     }
 
     /// Creates a hard link `name` to a file, in the same folder.
-    pub(super) fn link_beside(&self, path: &str, name: &str) -> Result<(), Blocked> {
-        let dir = self.here(path)?;
-        dir.hard_link(name_of(path), &dir, name).map_err(io("kept"))
+    pub(super) fn link_beside(&self, path: &str, name: &str) -> Result<(), AccessError> {
+        let dir = self.open_existing_parent(path)?;
+        dir.hard_link(name_of(path), &dir, name).map_err(io_error("linked"))
     }
 
     /// Removes a name in the folder of `path`; does nothing if it is not there.
-    pub(super) fn remove_beside(&self, path: &str, name: &str) -> Result<(), Blocked> {
-        let Some(dir) = self.folder(path)? else { return Ok(()) };
+    pub(super) fn remove_beside(&self, path: &str, name: &str) -> Result<(), AccessError> {
+        let Some(dir) = self.open_parent(path)? else { return Ok(()) };
         match dir.remove_file(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io("removed")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("removed")(error)),
             _ => Ok(()),
         }
     }
 
     /// Makes the names in a folder durable; an empty path is the workspace itself.
-    pub(super) fn sync_folder(&self, folder: &str) -> Result<(), Blocked> {
-        match self.folder_at(folder)? {
-            Some(dir) => sync(&dir).map_err(io("made durable")),
+    pub(super) fn sync_folder(&self, folder: &str) -> Result<(), AccessError> {
+        match self.open_folder(folder)? {
+            Some(dir) => sync(&dir).map_err(io_error("made durable")),
             None => Ok(()),
         }
     }
 
     /// Opens the folder that contains `path`, which must exist.
-    fn here(&self, path: &str) -> Result<Dir, Blocked> {
-        self.folder(path)?.ok_or_else(|| Blocked::Kind("lies in a folder that is gone".to_owned()))
+    fn open_existing_parent(&self, path: &str) -> Result<Dir, AccessError> {
+        self.open_parent(path)?.ok_or_else(|| AccessError::Refused("lies in a folder that no longer exists".to_owned()))
     }
 }
 
@@ -165,64 +166,64 @@ pub(super) fn folder_of(path: &str) -> &str {
 }
 
 /// The folders on the way to a path, outermost first.
-pub(super) fn folders_of(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn ancestors_of(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(end, _)| &path[..end])
 }
 
 /// Opens a subfolder without following a link; `None` if it does not exist.
-fn step(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Blocked> {
-    let Some(meta) = meta(dir, name)? else { return Ok(None) };
-    if meta.is_symlink() {
-        return Err(Blocked::Kind(format!("leads through `{path}`, which is a symbolic link")));
+fn open_subfolder(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, AccessError> {
+    let Some(metadata) = metadata(dir, name)? else { return Ok(None) };
+    if metadata.is_symlink() {
+        return Err(AccessError::Refused(format!("leads through `{path}`, which is a symbolic link")));
     }
-    if !meta.is_dir() {
-        return Err(Blocked::Kind(format!("needs the folder `{path}`, which is a file")));
+    if !metadata.is_dir() {
+        return Err(AccessError::Refused(format!("needs the folder `{path}`, which is a file")));
     }
-    // Opened without following links: if a link has replaced the folder since the check, this fails.
-    dir.open_dir_nofollow(name).map(Some).map_err(io("reached"))
+    // This does not follow links, so it fails if a link has replaced the folder since the check.
+    dir.open_dir_nofollow(name).map(Some).map_err(io_error("opened"))
 }
 
-fn meta(dir: &Dir, name: &str) -> Result<Option<Metadata>, Blocked> {
+fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, AccessError> {
     match dir.symlink_metadata(name) {
-        Ok(meta) => Ok(Some(meta)),
+        Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io("read")(error)),
+        Err(error) => Err(io_error("read")(error)),
     }
 }
 
-/// What a folder has under a name.
-fn find_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, Blocked> {
-    let Some(meta) = meta(dir, name)? else { return Ok(DiskEntry::Nothing) };
-    refuse_kind(&meta)?;
+/// Reads the entry with a name in a folder.
+fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessError> {
+    let Some(metadata) = metadata(dir, name)? else { return Ok(DiskEntry::Absent) };
+    require_regular_file(&metadata)?;
     let mut options = OpenOptions::new();
     // If a pipe has replaced the file since the check, opening it must not wait for a writer.
     options.read(true).follow(FollowSymlinks::No).nonblock(true);
-    let file = dir.open_with(name, &options).map_err(io("read"))?;
-    let meta = file.metadata().map_err(io("read"))?;
-    refuse_kind(&meta)?;
+    let file = dir.open_with(name, &options).map_err(io_error("read"))?;
+    let metadata = file.metadata().map_err(io_error("read"))?;
+    require_regular_file(&metadata)?;
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io("read"))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io_error("read"))?;
     if bytes.len() as u64 > limit {
-        return Err(Blocked::Kind("is too large to be kept for taking back".to_owned()));
+        return Err(AccessError::Refused("is too large for orch to restore it later".to_owned()));
     }
-    Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&meta) }))
+    Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&metadata) }))
 }
 
-fn refuse_kind(meta: &Metadata) -> Result<(), Blocked> {
-    let what = match meta.file_type() {
+fn require_regular_file(metadata: &Metadata) -> Result<(), AccessError> {
+    let problem = match metadata.file_type() {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_symlink() => "is a symbolic link",
-        kind if kind.is_dir() => "is a folder, and a file is wanted",
+        kind if kind.is_dir() => "is a folder, not a file",
         _ => "is neither a file nor a folder",
     };
-    Err(Blocked::Kind(what.to_owned()))
+    Err(AccessError::Refused(problem.to_owned()))
 }
 
 #[cfg(unix)]
 #[allow(clippy::unnecessary_wraps, reason = "other systems have no modes")]
-fn mode_of(meta: &Metadata) -> Option<u32> {
+fn mode_of(metadata: &Metadata) -> Option<u32> {
     use cap_std::fs::PermissionsExt as _;
-    Some(meta.permissions().mode() & 0o7777)
+    Some(metadata.permissions().mode() & 0o7777)
 }
 
 #[cfg(not(unix))]
@@ -232,13 +233,13 @@ fn mode_of(_: &Metadata) -> Option<u32> {
 
 /// Restricts the mode of a new file before it has any content.
 #[cfg(unix)]
-fn narrow(options: &mut OpenOptions, mode: Option<u32>) {
+fn restrict_mode(options: &mut OpenOptions, mode: Option<u32>) {
     use cap_std::fs::OpenOptionsExt as _;
-    options.mode(mode.map_or(0o666, |mode| mode & MOST_MODE));
+    options.mode(mode.map_or(0o666, |mode| mode & MAX_MODE));
 }
 
 #[cfg(not(unix))]
-fn narrow(_: &mut OpenOptions, _: Option<u32>) {}
+fn restrict_mode(_: &mut OpenOptions, _: Option<u32>) {}
 
 #[cfg(unix)]
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
@@ -253,7 +254,7 @@ fn set_mode(_: &File, _: u32) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync(dir: &Dir) -> io::Result<()> {
-    // The open handle of a folder may be for paths only; syncing needs one for reading.
+    // The handle may be open for paths only; syncing needs a handle for reading.
     let mut options = OpenOptions::new();
     options.read(true);
     dir.open_with(".", &options)?.sync_all()

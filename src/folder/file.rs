@@ -10,7 +10,7 @@ use cap_std::fs::{Metadata, OpenOptions};
 
 use super::{OwnFolder, nofollow};
 
-/// A file, by its folder and its name below that. It is opened only when it is used.
+/// A file, by its folder and its name below that folder. Each method opens it again.
 #[derive(Clone, Debug)]
 pub struct OwnFile {
     folder: OwnFolder,
@@ -27,44 +27,44 @@ impl OwnFile {
         self.folder.path().join(&self.name)
     }
 
-    /// Its last name, without folders.
-    pub fn last_name(&self) -> &str {
+    /// The file's name without folders.
+    pub fn file_name(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// When it was last changed.
+    /// The time of the last change.
     ///
     /// # Errors
-    /// Nothing is there, or its metadata can't be read.
+    /// The file does not exist, or its metadata can't be read.
     pub fn modified(&self) -> io::Result<SystemTime> {
-        self.about()?.modified().map(cap_std::time::SystemTime::into_std)
+        self.metadata()?.modified().map(cap_std::time::SystemTime::into_std)
     }
 
-    /// The metadata of what is there; for a link, that of the link itself.
+    /// The metadata of the file or folder with this name; for a link, of the link itself.
     ///
     /// # Errors
-    /// Fails with [`super::LinkRefused`] for a link on the way.
-    pub fn about(&self) -> io::Result<Metadata> {
-        let (dir, name) = self.folder.parent_of(&self.name, false)?;
+    /// Fails with [`super::LinkRefused`] for a link in place of a parent folder.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        let (dir, name) = self.folder.open_parent(&self.name, false)?;
         dir.symlink_metadata(name)
     }
 
     /// The identity of the file: its device and its inode number.
     ///
     /// # Errors
-    /// Nothing is there, or its metadata can't be read.
+    /// The file does not exist, or its metadata can't be read.
     #[cfg(unix)]
     pub fn identity(&self) -> io::Result<(u64, u64)> {
         use cap_std::fs::MetadataExt as _;
-        self.about().map(|meta| (meta.dev(), meta.ino()))
+        self.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
     }
 
-    /// Whether something is there whose metadata can be read.
+    /// Whether the file exists and its metadata can be read.
     pub fn exists(&self) -> bool {
-        self.about().is_ok()
+        self.metadata().is_ok()
     }
 
-    /// Opens it for reading.
+    /// Opens the file for reading.
     ///
     /// # Errors
     /// Fails with [`super::LinkRefused`] for a link.
@@ -72,7 +72,7 @@ impl OwnFile {
         self.open_with(OpenOptions::new().read(true), false)
     }
 
-    /// Opens it for reading and writing. Creates it, and the folders on the way, if needed.
+    /// Opens the file for reading and writing. Creates it and its parent folders if necessary.
     ///
     /// # Errors
     /// Fails with [`super::LinkRefused`] for a link.
@@ -80,20 +80,20 @@ impl OwnFile {
         self.open_with(OpenOptions::new().read(true).write(true).create(true).truncate(false), true)
     }
 
-    /// Creates it, empty.
+    /// Creates the file, empty.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] if something is there.
+    /// [`io::ErrorKind::AlreadyExists`] if the name exists.
     pub fn create_new(&self) -> io::Result<File> {
         self.open_with(OpenOptions::new().write(true).create_new(true), true)
     }
 
-    fn open_with(&self, options: &mut OpenOptions, make: bool) -> io::Result<File> {
-        let (dir, name) = self.folder.parent_of(&self.name, make)?;
-        nofollow::open(&dir, &name, options, self.folder.access()).map(cap_std::fs::File::into_std)
+    fn open_with(&self, options: &mut OpenOptions, create_parents: bool) -> io::Result<File> {
+        let (dir, name) = self.folder.open_parent(&self.name, create_parents)?;
+        nofollow::open_regular_file(&dir, &name, options, self.folder.access()).map(cap_std::fs::File::into_std)
     }
 
-    /// Reads its bytes.
+    /// Reads the file.
     ///
     /// # Errors
     /// Fails with [`super::LinkRefused`] for a link.
@@ -103,39 +103,39 @@ impl OwnFile {
         Ok(bytes)
     }
 
-    /// Replaces or creates it by a rename, so that a reader sees all of it or nothing. Its bytes are durable; its name
-    /// is durable once the folder is synced.
+    /// Replaces or creates the file by a rename, so that a reader sees either all of it or nothing. Its bytes are
+    /// durable; its name is durable after [`OwnFolder::sync`].
     ///
     /// # Errors
-    /// Fails with [`super::LinkRefused`] for a link on the way; replaces a link in its place.
+    /// Fails with [`super::LinkRefused`] for a link in place of a parent folder; replaces a link in place of the file.
     pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         self.folder.replace(&self.name, bytes, true)
     }
 
-    /// Like [`OwnFile::replace`], but for a note that may be lost in a power failure.
+    /// Like [`OwnFile::replace`], but a power failure may lose the bytes.
     ///
     /// # Errors
-    /// As for [`OwnFile::replace`].
-    pub fn note(&self, bytes: &[u8]) -> io::Result<()> {
+    /// The same as [`OwnFile::replace`].
+    pub fn replace_unsynced(&self, bytes: &[u8]) -> io::Result<()> {
         self.folder.replace(&self.name, bytes, false)
     }
 
-    /// Renames it to `to`, replacing what is there.
+    /// Renames the file to `target`, and replaces a file or link with that name.
     ///
     /// # Errors
-    /// Fails with [`super::LinkRefused`] for a link on the way; replaces a link in the place of `to`.
-    pub fn rename(&self, to: &Self) -> io::Result<()> {
-        let (from_dir, from) = self.folder.parent_of(&self.name, false)?;
-        let (to_dir, to) = to.folder.parent_of(&to.name, true)?;
-        from_dir.rename(from, &to_dir, to)
+    /// Fails with [`super::LinkRefused`] for a link in place of a parent folder.
+    pub fn rename(&self, target: &Self) -> io::Result<()> {
+        let (source_dir, source_name) = self.folder.open_parent(&self.name, false)?;
+        let (target_dir, target_name) = target.folder.open_parent(&target.name, true)?;
+        source_dir.rename(source_name, &target_dir, target_name)
     }
 
-    /// Removes it; for a link, removes the link itself.
+    /// Removes the file; for a link, removes the link itself.
     ///
     /// # Errors
-    /// Fails with [`super::LinkRefused`] for a link on the way.
+    /// Fails with [`super::LinkRefused`] for a link in place of a parent folder.
     pub fn remove(&self) -> io::Result<()> {
-        let (dir, name) = self.folder.parent_of(&self.name, false)?;
+        let (dir, name) = self.folder.open_parent(&self.name, false)?;
         dir.remove_file_or_symlink(name)
     }
 }

@@ -1,8 +1,8 @@
-//! Folders that orch keeps files in: the state folder, the workspace, folders of recordings.
+//! Folders in which orch stores files: the state folder, the workspace, and folders of recordings.
 //!
-//! A project may come from a stranger, with symbolic links in place of these folders and of their files. [`OwnFolder`]
-//! opens the folder itself without following a link, and everything below it name by name from there, so that orch
-//! never reads, writes, locks or removes a file elsewhere. A link is an error that names it ([`LinkRefused`]).
+//! A project may come from an untrusted author, with symbolic links in place of these folders and their files.
+//! [`OwnFolder`] opens the folder itself without following a link, and opens everything below it name by name from
+//! there. orch therefore never reads, writes, locks or removes a file elsewhere. A link is an error ([`LinkRefused`]).
 
 mod file;
 mod nofollow;
@@ -20,15 +20,15 @@ use cap_std::fs::{Dir, Metadata};
 
 use crate::crash::crash_point;
 
-/// The prefix of the names of files that are not complete yet.
-pub const TEMPORARY: &str = ".orch-tmp-";
+/// The prefix of the names of incomplete files.
+pub const TEMPORARY_PREFIX: &str = ".orch-tmp-";
 
-/// Who may access what orch creates in a folder.
+/// The permissions of the files and folders that orch creates in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderAccess {
-    /// Only the user, whatever the umask: folders are 0700, files 0600.
+    /// Access for the user only, independent of the umask: folders are 0700, files 0600.
     Private,
-    /// Everyone whom the umask allows.
+    /// Access according to the umask.
     Ordinary,
 }
 
@@ -47,29 +47,29 @@ impl FolderAccess {
 /// A folder, by a path without links. Names below it are relative, with `/`, and never contain `..`.
 #[derive(Clone, Debug)]
 pub struct OwnFolder {
-    /// The folder that was opened by its path; links above it were resolved once.
+    /// The path of the folder that orch opened first. Links above it were resolved once.
     base: PathBuf,
     /// The names from there to this folder; none of them may be a link.
-    below: String,
-    /// `base` and `below` joined.
+    relative: String,
+    /// `base` and `relative` joined.
     path: PathBuf,
     access: FolderAccess,
 }
 
 impl OwnFolder {
-    /// Opens the folder at a path, which must exist and must not be a link. Links above it are resolved once, now.
+    /// Opens the folder at a path, which must exist and must not be a link. Resolves links above it once.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link.
     pub fn open(path: &Path, access: FolderAccess) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let path = path.canonicalize()?;
-        let folder = Self { base: path.clone(), below: String::new(), path, access };
-        folder.dir()?;
+        let folder = Self { base: path.clone(), relative: String::new(), path, access };
+        folder.open_dir()?;
         Ok(folder)
     }
 
-    /// Like [`OwnFolder::open`], but creates the folder and its parents if needed.
+    /// Like [`OwnFolder::open`], but creates the folder and its parents if necessary.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link.
@@ -93,12 +93,12 @@ impl OwnFolder {
         OwnFile::new(self.clone(), name.into())
     }
 
-    /// Removes the permissions of everyone but the owner. Does nothing where that fails, as on a read-only medium: the
+    /// Removes the permissions of everyone but the owner. Ignores errors, such as that of a read-only medium, since the
     /// files that orch creates are private anyway.
-    pub fn close_to_others(&self) {
+    pub fn restrict_to_owner(&self) {
         #[cfg(unix)]
-        if let Ok(dir) = self.dir()
-            && dir.dir_metadata().is_ok_and(|meta| nofollow::mode(&meta) & 0o077 != 0)
+        if let Ok(dir) = self.open_dir()
+            && dir.dir_metadata().is_ok_and(|metadata| nofollow::mode(&metadata) & 0o077 != 0)
         {
             use cap_std::fs::{Permissions, PermissionsExt as _};
             drop(dir.set_permissions(".", Permissions::from_mode(0o700)));
@@ -107,64 +107,64 @@ impl OwnFolder {
 
     /// A folder below this one; it need not exist.
     #[must_use]
-    pub fn folder(&self, name: &str) -> Self {
-        let below = if self.below.is_empty() { name.to_owned() } else { format!("{}/{name}", self.below) };
-        Self { base: self.base.clone(), below, path: self.path.join(name), access: self.access }
+    pub fn subfolder(&self, name: &str) -> Self {
+        let relative = if self.relative.is_empty() { name.to_owned() } else { format!("{}/{name}", self.relative) };
+        Self { base: self.base.clone(), relative, path: self.path.join(name), access: self.access }
     }
 
-    /// Creates a folder below this one if needed, with the folders on the way and this one.
+    /// Creates a folder below this one if necessary, including this folder and those between.
     ///
     /// # Errors
-    /// Fails with [`LinkRefused`] for a link on the way.
-    pub fn make(&self, name: &str) -> io::Result<Self> {
-        let made = self.folder(name);
+    /// Fails with [`LinkRefused`] for a link in place of a parent folder.
+    pub fn create_subfolder(&self, name: &str) -> io::Result<Self> {
+        let folder = self.subfolder(name);
         let mut dir = open_dir(&self.base)?;
-        for part in nofollow::parts(&made.below)? {
-            dir = self.step_or_make(&dir, part)?;
+        for part in nofollow::split_name(&folder.relative)? {
+            dir = self.open_or_create(&dir, part)?;
         }
-        Ok(made)
+        Ok(folder)
     }
 
-    /// The contents of a folder below this one (of this one for an empty name), by name; empty if it does not exist.
+    /// The entries of a folder below this one (of this one for an empty name), by name; empty if it does not exist.
     ///
     /// # Errors
-    /// Fails with [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link in place of a parent folder.
     pub fn list(&self, name: &str) -> io::Result<Vec<(String, Metadata)>> {
-        let dir = match self.descend(name) {
+        let dir = match self.open_subfolder(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             dir => dir?,
         };
         let entries = dir.entries()?.map(|entry| {
             let entry = entry?;
-            let meta = dir.symlink_metadata(entry.file_name())?;
-            Ok((entry.file_name().to_string_lossy().into_owned(), meta))
+            let metadata = dir.symlink_metadata(entry.file_name())?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), metadata))
         });
-        // Leaves out a file that another process removed meanwhile.
-        entries.filter(|entry| !is_absent(entry)).collect()
+        // Omits a file that another process removed meanwhile.
+        entries.filter(|entry| !is_not_found(entry)).collect()
     }
 
     /// Removes a folder below this one with its contents; for a link, removes the link itself.
     ///
     /// # Errors
-    /// Fails with [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link in place of a parent folder.
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
-        let removed = self.parent_of(name, false).and_then(|(dir, name)| match dir.symlink_metadata(&name) {
-            Ok(meta) if meta.is_dir() => dir.remove_dir_all(&name),
+        let result = self.open_parent(name, false).and_then(|(dir, name)| match dir.symlink_metadata(&name) {
+            Ok(metadata) if metadata.is_dir() => dir.remove_dir_all(&name),
             Ok(_) => dir.remove_file_or_symlink(&name),
             Err(error) => Err(error),
         });
-        match removed {
+        match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
+            result => result,
         }
     }
 
     /// Makes the names in a folder below this one durable (in this one for an empty name).
     ///
     /// # Errors
-    /// Fails with [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link in place of a parent folder.
     pub fn sync(&self, name: &str) -> io::Result<()> {
-        let dir = self.descend(name)?;
+        let dir = self.open_subfolder(name)?;
         #[cfg(unix)]
         dir.open_with(".", cap_std::fs::OpenOptions::new().read(true))?.sync_all()?;
         #[cfg(not(unix))]
@@ -172,14 +172,14 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// Waits for an exclusive lock on the folder, which ends when the returned file is dropped.
+    /// Waits for an exclusive lock on the folder. Dropping the returned file releases it.
     ///
     /// # Errors
-    /// The folder can't be opened or can't be locked, as on systems that lock only files.
+    /// The folder can't be opened, or can't be locked because the system locks only files.
     pub fn lock(&self) -> io::Result<std::fs::File> {
         #[cfg(unix)]
         {
-            let file = self.dir()?.open_with(".", cap_std::fs::OpenOptions::new().read(true))?.into_std();
+            let file = self.open_dir()?.open_with(".", cap_std::fs::OpenOptions::new().read(true))?.into_std();
             file.lock()?;
             Ok(file)
         }
@@ -187,26 +187,25 @@ impl OwnFolder {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Replaces a file by a rename. Its bytes are synced before if `durable` is set; the folder is not synced.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
-        let (dir, name) = self.parent_of(name, true)?;
-        let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
-        let written =
-            self.write_new(&dir, &temporary, bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
-        if written.is_err() {
-            // The error is returned. If the temporary file stays, a later run removes it.
+    /// Replaces a file by a rename. Syncs its bytes before if `sync` is set, but never the folder.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+        let (dir, name) = self.open_parent(name, true)?;
+        let temporary = format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::now_v7().simple());
+        let result = self.write_new(&dir, &temporary, bytes, sync).and_then(|()| dir.rename(&temporary, &dir, &name));
+        if result.is_err() {
+            // If the temporary file can't be removed, a later run removes it.
             drop(dir.remove_file(&temporary));
         }
         crash_point!("file::renamed");
-        written
+        result
     }
 
-    fn write_new(&self, dir: &Dir, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+    fn write_new(&self, dir: &Dir, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let mut file = nofollow::create_new(dir, name, self.access)?;
         crash_point!("file::created");
         io::Write::write_all(&mut file, bytes)?;
         crash_point!("file::written");
-        if durable {
+        if sync {
             file.sync_all()?;
         }
         crash_point!("file::synced");
@@ -214,38 +213,41 @@ impl OwnFolder {
     }
 
     /// Opens the folder that contains a file, and returns it with the file's name in it.
-    pub(crate) fn parent_of(&self, name: &str, make: bool) -> io::Result<(Dir, String)> {
-        let mut parts = nofollow::parts(name)?;
-        let last = parts.pop().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let mut dir = self.dir()?;
+    pub(crate) fn open_parent(&self, name: &str, create: bool) -> io::Result<(Dir, String)> {
+        let mut parts = nofollow::split_name(name)?;
+        let file_name = parts.pop().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut dir = self.open_dir()?;
         for part in parts {
-            dir = if make { self.step_or_make(&dir, part)? } else { nofollow::step(&dir, part)? };
+            dir = if create { self.open_or_create(&dir, part)? } else { nofollow::open_subfolder(&dir, part)? };
         }
-        Ok((dir, last.to_owned()))
+        Ok((dir, file_name.to_owned()))
     }
 
-    fn step_or_make(&self, dir: &Dir, name: &str) -> io::Result<Dir> {
-        match nofollow::step(dir, name) {
+    /// Opens a subfolder, and creates it if necessary.
+    fn open_or_create(&self, dir: &Dir, name: &str) -> io::Result<Dir> {
+        match nofollow::open_subfolder(dir, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match nofollow::make_dir(dir, name, self.access.folder_mode()) {
+                match nofollow::create_dir(dir, name, self.access.folder_mode()) {
                     // Another process created it first.
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                     _ => {}
                 }
-                nofollow::step(dir, name)
+                nofollow::open_subfolder(dir, name)
             }
-            found => found,
+            result => result,
         }
     }
 
-    fn descend(&self, name: &str) -> io::Result<Dir> {
-        nofollow::parts(name)?.into_iter().try_fold(self.dir()?, |dir, part| nofollow::step(&dir, part))
+    fn open_subfolder(&self, name: &str) -> io::Result<Dir> {
+        nofollow::split_name(name)?
+            .into_iter()
+            .try_fold(self.open_dir()?, |dir, part| nofollow::open_subfolder(&dir, part))
     }
 
     /// Opens the folder itself.
-    pub(crate) fn dir(&self) -> io::Result<Dir> {
-        let mut parts = nofollow::parts(&self.below)?.into_iter();
-        parts.try_fold(open_dir(&self.base)?, |dir, part| nofollow::step(&dir, part))
+    pub(crate) fn open_dir(&self) -> io::Result<Dir> {
+        let mut parts = nofollow::split_name(&self.relative)?.into_iter();
+        parts.try_fold(open_dir(&self.base)?, |dir, part| nofollow::open_subfolder(&dir, part))
     }
 
     pub(crate) fn access(&self) -> FolderAccess {
@@ -253,8 +255,8 @@ impl OwnFolder {
     }
 }
 
-fn is_absent<T>(entry: &io::Result<T>) -> bool {
-    entry.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+fn is_not_found<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -270,11 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_anything_is_refused_and_its_target_is_left() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn links_are_refused_and_their_targets_stay_unchanged() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str| parent.path().join(name);
         fs::create_dir_all(at("victim/sub")).unwrap();
-        fs::write(at("victim/file"), "kept").unwrap();
+        fs::write(at("victim/file"), "original").unwrap();
         symlink(at("victim"), at("linked")).unwrap();
         assert!(is_link_refused(&OwnFolder::open(&at("linked"), FolderAccess::Private).unwrap_err()));
         assert!(is_link_refused(&OwnFolder::create(&at("linked"), FolderAccess::Private).unwrap_err()));
@@ -282,9 +284,9 @@ mod tests {
         symlink(at("victim"), at("own/sub")).unwrap();
         symlink(at("victim/file"), at("own/file")).unwrap();
         for error in [
-            own.folder("sub").file("file").read().unwrap_err(),
-            own.folder("sub").make("more").unwrap_err(),
-            own.folder("sub").list("").unwrap_err(),
+            own.subfolder("sub").file("file").read().unwrap_err(),
+            own.subfolder("sub").create_subfolder("more").unwrap_err(),
+            own.subfolder("sub").list("").unwrap_err(),
             own.file("sub/file").read().unwrap_err(),
             own.file("file").read().unwrap_err(),
             own.file("file").open_or_create().unwrap_err(),
@@ -292,7 +294,7 @@ mod tests {
             own.file("sub/new").replace(b"x").unwrap_err(),
             own.file("sub/file").remove().unwrap_err(),
             own.remove_tree("sub/sub").unwrap_err(),
-            own.make("sub/more").unwrap_err(),
+            own.create_subfolder("sub/more").unwrap_err(),
             own.list("sub").unwrap_err(),
             own.sync("sub").unwrap_err(),
         ] {
@@ -301,39 +303,39 @@ mod tests {
         for name in ["../victim/file", "/etc/passwd", "a/../../victim/file", ""] {
             assert!(own.file(name).replace(b"x").is_err(), "{name:?}");
         }
-        // The link itself is replaced or removed, never what it leads to.
-        own.file("file").replace(b"mine").unwrap();
+        // `replace` and `remove_tree` affect the link itself, never its target.
+        own.file("file").replace(b"new").unwrap();
         own.remove_tree("sub").unwrap();
-        assert_eq!(fs::read_to_string(at("own/file")).unwrap(), "mine");
-        assert_eq!(fs::read_to_string(at("victim/file")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(at("own/file")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(at("victim/file")).unwrap(), "original");
         assert!(at("victim/sub").is_dir() && !at("victim/new").exists() && !at("own/sub").exists());
     }
 
     #[test]
-    fn a_folder_that_becomes_a_link_after_it_was_made_is_not_followed() {
-        let place = tempfile::tempdir().unwrap();
-        fs::create_dir_all(place.path().join("victim/run/home")).unwrap();
-        let own = OwnFolder::create(&place.path().join("own"), FolderAccess::Private).unwrap();
-        let home = own.folder("agents/run").make("home").unwrap();
-        home.file("kept").note(b"x").unwrap();
-        fs::rename(place.path().join("own/agents"), place.path().join("own/moved")).unwrap();
-        symlink(place.path().join("victim"), place.path().join("own/agents")).unwrap();
-        assert!(is_link_refused(&home.file("note").note(b"x").unwrap_err()));
-        assert!(is_link_refused(&home.file("note").create_new().unwrap_err()));
-        assert!(is_link_refused(&own.folder("agents/run").make("home").unwrap_err()));
-        assert_eq!(fs::read_dir(place.path().join("victim/run/home")).unwrap().count(), 0);
+    fn a_folder_that_a_link_replaced_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::create_dir_all(parent.path().join("victim/run/home")).unwrap();
+        let own = OwnFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
+        let home = own.subfolder("agents/run").create_subfolder("home").unwrap();
+        home.file("before").replace_unsynced(b"x").unwrap();
+        fs::rename(parent.path().join("own/agents"), parent.path().join("own/moved")).unwrap();
+        symlink(parent.path().join("victim"), parent.path().join("own/agents")).unwrap();
+        assert!(is_link_refused(&home.file("after").replace_unsynced(b"x").unwrap_err()));
+        assert!(is_link_refused(&home.file("after").create_new().unwrap_err()));
+        assert!(is_link_refused(&own.subfolder("agents/run").create_subfolder("home").unwrap_err()));
+        assert_eq!(fs::read_dir(parent.path().join("victim/run/home")).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_private_folder_and_what_is_in_it_are_for_the_user_alone() {
-        let place = tempfile::tempdir().unwrap();
-        let own = OwnFolder::create(&place.path().join("own"), FolderAccess::Private).unwrap();
+    fn only_the_user_can_access_a_private_folder_and_its_contents() {
+        let parent = tempfile::tempdir().unwrap();
+        let own = OwnFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
         own.file("a/b").replace(b"x").unwrap();
         own.file("lock").open_or_create().unwrap();
         let modes = ["", "a", "a/b", "lock"].map(|name| mode(&own.path().join(name)));
         assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
         fs::set_permissions(own.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        own.close_to_others();
+        own.restrict_to_owner();
         assert_eq!(mode(own.path()), 0o700);
     }
 }

@@ -1,4 +1,4 @@
-//! Opens files and folders without following links, and reports a link as such.
+//! Opens files and folders without following links; a link is an error of its own type.
 
 use std::io;
 use std::path::{Component, Path};
@@ -19,16 +19,17 @@ pub fn is_link_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<LinkRefused>)
 }
 
-fn refused(name: &Path) -> io::Error {
+fn link_error(name: &Path) -> io::Error {
     io::Error::other(LinkRefused(name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned()))
 }
 
 /// Fails if the path itself is a link.
 pub(super) fn refuse_link(path: &Path) -> io::Result<()> {
-    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) { Err(refused(path)) } else { Ok(()) }
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    if is_link { Err(link_error(path)) } else { Ok(()) }
 }
 
-/// Opens a folder by its path; the last name must not be a link.
+/// Opens a folder by its path, whose last name must not be a link.
 ///
 /// # Errors
 /// Fails with [`LinkRefused`] for a link.
@@ -36,13 +37,13 @@ pub fn open_dir(path: &Path) -> io::Result<Dir> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            step(&Dir::open_ambient_dir(parent, ambient_authority())?, Path::new(name))
+            open_subfolder(&Dir::open_ambient_dir(parent, ambient_authority())?, Path::new(name))
         }
         _ => Dir::open_ambient_dir(path, ambient_authority()),
     }
 }
 
-/// Opens a file for reading by its path; the last name must not be a link.
+/// Opens a file for reading by its path, whose last name must not be a link.
 ///
 /// # Errors
 /// Fails with [`LinkRefused`] for a link.
@@ -50,27 +51,27 @@ pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
-    open(&dir, name, OpenOptions::new().read(true), FolderAccess::Ordinary).map(File::into_std)
+    open_regular_file(&dir, name, OpenOptions::new().read(true), FolderAccess::Ordinary).map(File::into_std)
 }
 
 /// The parts of a relative name; fails if the name leads out of its folder.
-pub(super) fn parts(name: &str) -> io::Result<Vec<&str>> {
-    let part = |part: Component<'_>| match part {
+pub(super) fn split_name(name: &str) -> io::Result<Vec<&str>> {
+    let check = |component: Component<'_>| match component {
         Component::Normal(_) => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` leads out of its folder"))),
     };
-    Path::new(name).components().try_for_each(part)?;
+    Path::new(name).components().try_for_each(check)?;
     Ok(name.split('/').filter(|part| !part.is_empty()).collect())
 }
 
 /// Opens a subfolder.
-pub(super) fn step(dir: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
-    dir.open_dir_nofollow(&name).map_err(|error| told(dir, name.as_ref(), error))
+pub(super) fn open_subfolder(dir: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
+    dir.open_dir_nofollow(&name).map_err(|error| link_or_system_error(dir, name.as_ref(), error))
 }
 
 /// Creates a subfolder.
-pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
-    #[cfg_attr(not(unix), allow(unused_mut, reason = "there are no modes"))]
+pub(super) fn create_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "other systems have no modes"))]
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     cap_std::fs::DirBuilderExt::mode(&mut builder, mode);
@@ -79,35 +80,40 @@ pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
     dir.create_dir_with(name, &builder)
 }
 
-/// Creates a file that must not exist yet.
+/// Creates a file, which must not exist yet.
 pub(super) fn create_new(dir: &Dir, name: &str, access: FolderAccess) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    open(dir, name, &mut options, access)
+    open_regular_file(dir, name, &mut options, access)
 }
 
-/// Opens a file, which must be a regular one.
-pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: FolderAccess) -> io::Result<File> {
-    // Opening a pipe must not wait until another process opens its other end.
+/// Opens a file, which must be a regular file.
+pub(super) fn open_regular_file(
+    dir: &Dir,
+    name: &str,
+    options: &mut OpenOptions,
+    access: FolderAccess,
+) -> io::Result<File> {
+    // `nonblock` prevents waiting for the other end of a named pipe.
     options.follow(FollowSymlinks::No).nonblock(true);
     #[cfg(unix)]
     cap_std::fs::OpenOptionsExt::mode(options, access.file_mode());
     #[cfg(not(unix))]
     let _ = access;
-    let file = dir.open_with(name, options).map_err(|error| told(dir, Path::new(name), error))?;
+    let file = dir.open_with(name, options).map_err(|error| link_or_system_error(dir, Path::new(name), error))?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("`{name}` is not a regular file"))) }
 }
 
-/// The error of the system, or [`LinkRefused`] if a link is the reason.
-fn told(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
+/// The system's error, or [`LinkRefused`] if a link is the cause.
+fn link_or_system_error(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return error;
     }
-    if dir.symlink_metadata(name).is_ok_and(|meta| meta.is_symlink()) { refused(name) } else { error }
+    if dir.symlink_metadata(name).is_ok_and(|metadata| metadata.is_symlink()) { link_error(name) } else { error }
 }
 
 /// The permission bits of a file or folder.
 #[cfg(unix)]
-pub(super) fn mode(meta: &cap_std::fs::Metadata) -> u32 {
-    cap_std::fs::PermissionsExt::mode(&meta.permissions())
+pub(super) fn mode(metadata: &cap_std::fs::Metadata) -> u32 {
+    cap_std::fs::PermissionsExt::mode(&metadata.permissions())
 }

@@ -1,4 +1,4 @@
-//! Temporary folders that are removed even if the process ends early.
+//! Temporary folders that orch removes even if the process ends early.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use tempfile::TempDir;
 /// The temporary folders that exist now.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A private temporary folder, removed when it is dropped.
+/// A private temporary folder. Dropping it removes the folder.
 #[derive(Debug)]
 pub struct TemporaryFolder(TempDir);
 
 impl TemporaryFolder {
-    /// Creates an empty one.
+    /// Creates an empty temporary folder.
     ///
     /// # Errors
     /// The system's temporary folder can't be written.
-    pub fn make() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // `remove_temporary_folders` waits for this lock, so that it misses no folder.
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir()?;
@@ -26,7 +26,7 @@ impl TemporaryFolder {
         Ok(Self(folder))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -39,20 +39,20 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// How many times to try to remove a folder while another thread still writes to it.
-const TRIES: usize = 100;
+/// How often orch tries to remove a folder to which another thread still writes.
+const MAX_TRIES: usize = 100;
 
 /// Removes every [`TemporaryFolder`], for a process that is about to end without dropping them.
 pub fn remove_temporary_folders() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // Another thread may add a file between the listing and the removal, but it can't create the folder again. A
-        // folder that can't be removed at all is left to the system.
-        let is_removed = || match std::fs::remove_dir_all(&folder) {
+        // Another thread may add a file between the listing and the removal, but it can't create the folder again. If
+        // all tries fail, the folder stays in the system's temporary folder.
+        let try_remove = || match std::fs::remove_dir_all(&folder) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        for _ in 0..TRIES {
-            if is_removed() {
+        for _ in 0..MAX_TRIES {
+            if try_remove() {
                 break;
             }
         }

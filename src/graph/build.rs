@@ -1,122 +1,123 @@
-//! Builds the graph of a project: finds which step produces what another one reads.
+//! Builds the graph of a project: finds the step that produces each artifact that another step reads.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::words::{lines, one_line, what};
+use super::labels::{detail_lines, kind_label, one_line};
 use super::{ConsumedArtifact, Edge, EdgeKind, Graph, GraphNode, NodeShape, ProducedArtifact};
 use crate::config::{OutputType, Project, output_type};
 use crate::model::{Step, StepAction};
 
 impl Graph {
-    /// The graph of a loaded project, including the pipelines that it calls.
-    pub fn of(project: &Project) -> Self {
+    /// Builds the graph of a loaded project, including the pipelines that it calls.
+    pub fn from_project(project: &Project) -> Self {
         let pipeline = &project.pipeline;
-        let mut builder = Builder { next: 0 };
-        let mut nodes = builder.body(project);
-        let mut edges = Edges::default();
+        let mut node_builder = NodeBuilder { next_number: 0 };
+        let mut nodes = node_builder.pipeline_nodes(project);
+        let mut edge_builder = EdgeBuilder::default();
         let mut scope = ProducerScope::new();
-        edges.sequence(&nodes, &mut scope);
-        edges.list.sort_by(|a, b| (a.from, a.to, &a.flow).cmp(&(b.from, b.to, &b.flow)));
-        edges.list.dedup();
+        edge_builder.add_sequence(&nodes, &mut scope);
+        edge_builder.edges.sort_by(|a, b| (a.from, a.to, &a.kind).cmp(&(b.from, b.to, &b.kind)));
+        edge_builder.edges.dedup();
         nodes.shrink_to_fit();
         Self {
             name: one_line(&pipeline.name),
             description: pipeline.description.clone(),
-            inputs: pipeline.inputs.iter().map(|(name, schema)| one_line(&input(name, schema))).collect(),
+            inputs: pipeline.inputs.iter().map(|(name, schema)| one_line(&input_label(name, schema))).collect(),
             nodes,
-            edges: edges.list,
-            outputs: pipeline.outputs.iter().map(|(name, from)| (name.clone(), from.clone())).collect(),
+            edges: edge_builder.edges,
+            outputs: pipeline.outputs.iter().map(|(name, expression)| (name.clone(), expression.clone())).collect(),
         }
     }
 }
 
-fn input(name: &str, schema: &serde_json::Map<String, Value>) -> String {
+fn input_label(name: &str, schema: &serde_json::Map<String, Value>) -> String {
     let optional = if schema.contains_key("default") { "?" } else { "" };
     match schema.get("type").and_then(Value::as_str) {
-        Some(ty) => format!("{name}{optional}: {ty}"),
+        Some(type_name) => format!("{name}{optional}: {type_name}"),
         None => format!("{name}{optional}"),
     }
 }
 
-/// Once a graph has this many steps, pipelines that are called are drawn without their steps: nested calls grow
-/// exponentially, and no reader can use a picture of ten thousand boxes.
+/// Once a graph has this many steps, it shows called pipelines without their steps: nested calls grow exponentially,
+/// and a picture of ten thousand boxes is useless.
 const MAX_STEPS: usize = 2_000;
 
-struct Builder {
-    next: usize,
+struct NodeBuilder {
+    next_number: usize,
 }
 
-impl Builder {
-    fn number(&mut self) -> usize {
-        self.next += 1;
-        self.next - 1
+impl NodeBuilder {
+    fn take_number(&mut self) -> usize {
+        self.next_number += 1;
+        self.next_number - 1
     }
 
-    /// The steps of a pipeline, with those in `finally` as a last group.
-    fn body(&mut self, project: &Project) -> Vec<GraphNode> {
-        let mut nodes = self.nodes(&project.pipeline.steps, project);
+    /// Returns the nodes of a pipeline; the steps in `finally` are a last group.
+    fn pipeline_nodes(&mut self, project: &Project) -> Vec<GraphNode> {
+        let mut nodes = self.step_nodes(&project.pipeline.steps, project);
         if !project.pipeline.finally.is_empty() {
-            let at = self.number();
-            let inside = self.nodes(&project.pipeline.finally, project);
+            let number = self.take_number();
+            let children = self.step_nodes(&project.pipeline.finally, project);
             nodes.push(GraphNode {
-                at,
-                last: self.next - 1,
+                number,
+                last_number: self.next_number - 1,
                 id: "finally".to_owned(),
                 shape: NodeShape::Finally,
-                what: "at the end, whatever happened".to_owned(),
-                lines: Vec::new(),
-                reads: Vec::new(),
-                gives: Vec::new(),
-                each: false,
-                inside,
+                kind_label: "always, at the end".to_owned(),
+                details: Vec::new(),
+                consumed: Vec::new(),
+                produced: Vec::new(),
+                is_for_each: false,
+                children,
             });
         }
         nodes
     }
 
-    fn nodes(&mut self, steps: &[Step], project: &Project) -> Vec<GraphNode> {
-        steps.iter().map(|step| self.node(step, project)).collect()
+    fn step_nodes(&mut self, steps: &[Step], project: &Project) -> Vec<GraphNode> {
+        steps.iter().map(|step| self.step_node(step, project)).collect()
     }
 
-    fn node(&mut self, step: &Step, project: &Project) -> GraphNode {
-        let at = self.number();
-        let called = match step.kind() {
-            Some(StepAction::Pipeline(file)) => project.called.get(file),
+    fn step_node(&mut self, step: &Step, project: &Project) -> GraphNode {
+        let number = self.take_number();
+        let called = match step.action() {
+            Some(StepAction::Pipeline(file)) => project.called_projects.get(file),
             _ => None,
         };
-        let inside = match called {
-            Some(called) if self.next < MAX_STEPS => self.body(called),
+        let children = match called {
+            Some(called) if self.next_number < MAX_STEPS => self.pipeline_nodes(called),
             Some(_) => Vec::new(),
-            None => self.nodes(step.children().1, project),
+            None => self.step_nodes(step.children().1, project),
         };
-        let mut gives: Vec<ProducedArtifact> = step.output.iter().map(|name| given(name, step)).collect();
-        if let (true, Some(called), None) = (gives.is_empty(), called, &step.for_each) {
+        let mut produced: Vec<ProducedArtifact> =
+            step.output.iter().map(|name| produced_artifact(name, step)).collect();
+        if let (true, Some(called), None) = (produced.is_empty(), called, &step.for_each) {
             let outputs = called.pipeline.outputs.keys();
-            gives.extend(outputs.map(|name| ProducedArtifact { name: name.clone(), contract: String::new() }));
+            produced.extend(outputs.map(|name| ProducedArtifact { name: name.clone(), type_label: String::new() }));
         }
         GraphNode {
-            at,
-            last: self.next - 1,
+            number,
+            last_number: self.next_number - 1,
             id: step.id.clone(),
-            shape: shape(step),
-            what: if called.is_some() && inside.is_empty() {
-                format!("{}, not drawn here", what(step, &project.pipeline))
+            shape: node_shape(step),
+            kind_label: if called.is_some() && children.is_empty() {
+                format!("{}, steps not shown", kind_label(step, &project.pipeline))
             } else {
-                what(step, &project.pipeline)
+                kind_label(step, &project.pipeline)
             },
-            lines: lines(step),
-            reads: step.inputs.iter().map(|text| read(text)).collect(),
-            gives,
-            each: step.for_each.is_some(),
-            inside,
+            details: detail_lines(step),
+            consumed: step.inputs.iter().map(|input| consumed_artifact(input)).collect(),
+            produced,
+            is_for_each: step.for_each.is_some(),
+            children,
         }
     }
 }
 
-fn shape(step: &Step) -> NodeShape {
-    match step.kind() {
+fn node_shape(step: &Step) -> NodeShape {
+    match step.action() {
         Some(StepAction::Agent { .. }) => NodeShape::Agent,
         Some(StepAction::Command(_)) => NodeShape::Command,
         Some(StepAction::Write(_)) => NodeShape::Write,
@@ -128,80 +129,82 @@ fn shape(step: &Step) -> NodeShape {
     }
 }
 
-fn read(written: &str) -> ConsumedArtifact {
-    let name = written.strip_suffix('?');
-    ConsumedArtifact { name: name.unwrap_or(written).to_owned(), optional: name.is_some() }
+fn consumed_artifact(input: &str) -> ConsumedArtifact {
+    let optional_name = input.strip_suffix('?');
+    ConsumedArtifact { name: optional_name.unwrap_or(input).to_owned(), optional: optional_name.is_some() }
 }
 
-fn given(name: &str, step: &Step) -> ProducedArtifact {
-    let one = match output_type(step) {
+fn produced_artifact(name: &str, step: &Step) -> ProducedArtifact {
+    let item_type = match output_type(step) {
         Some(OutputType::Text) => "text".to_owned(),
         Some(OutputType::File(file)) => format!("schemas/{file}"),
-        Some(OutputType::Any | OutputType::Built(_)) | None => String::new(),
+        Some(OutputType::Any | OutputType::BuiltIn(_)) | None => String::new(),
     };
-    let contract = match (step.for_each.is_some(), one.is_empty()) {
+    let contract = match (step.for_each.is_some(), item_type.is_empty()) {
         (true, true) => "a list".to_owned(),
-        (true, false) => format!("a list of {one}"),
-        (false, _) => one,
+        (true, false) => format!("a list of {item_type}"),
+        (false, _) => item_type,
     };
-    ProducedArtifact { name: name.to_owned(), contract }
+    ProducedArtifact { name: name.to_owned(), type_label: contract }
 }
 
-/// The step that produces each visible artifact, and whether it does so in the previous iteration of a loop.
+/// The number of the step that produces each visible artifact, and whether the artifact is from the previous iteration
+/// of a loop.
 type ProducerScope = BTreeMap<String, (usize, bool)>;
 
 #[derive(Default)]
-struct Edges {
-    list: Vec<Edge>,
+struct EdgeBuilder {
+    edges: Vec<Edge>,
 }
 
-impl Edges {
-    /// Adds the edges of steps that run one after another: each sees what those before it produced.
-    fn sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
+impl EdgeBuilder {
+    /// Adds the edges of steps that run in sequence: each step sees the artifacts of the steps before it.
+    fn add_sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
         for (index, node) in nodes.iter().enumerate() {
-            self.node(node, scope);
-            let before = index.checked_sub(1).and_then(|before| nodes.get(before));
-            if let Some(before) = before
-                && !self.list.iter().any(|edge| before.holds(edge.from) && node.holds(edge.to))
+            self.add_node(node, scope);
+            let previous = index.checked_sub(1).and_then(|previous| nodes.get(previous));
+            if let Some(previous) = previous
+                && !self.edges.iter().any(|edge| previous.contains(edge.from) && node.contains(edge.to))
             {
-                self.list.push(Edge { from: before.at, to: node.at, flow: EdgeKind::Order });
+                self.edges.push(Edge { from: previous.number, to: node.number, kind: EdgeKind::Order });
             }
-            scope.extend(left(node).into_iter().map(|(name, at)| (name, (at, false))));
+            scope.extend(exported_artifacts(node).into_iter().map(|(name, number)| (name, (number, false))));
         }
     }
 
-    fn node(&mut self, node: &GraphNode, scope: &ProducerScope) {
-        for read in &node.reads {
-            let Some((from, last_round)) = scope.get(&read.name) else { continue };
-            let name = read.name.clone();
-            let flow = match (last_round, read.optional) {
-                (true, _) => EdgeKind::LastRound(name),
+    fn add_node(&mut self, node: &GraphNode, scope: &ProducerScope) {
+        for artifact in &node.consumed {
+            let Some((from, is_from_previous_iteration)) = scope.get(&artifact.name) else { continue };
+            let name = artifact.name.clone();
+            let kind = match (is_from_previous_iteration, artifact.optional) {
+                (true, _) => EdgeKind::PreviousIteration(name),
                 (false, true) => EdgeKind::Optional(name),
-                (false, false) => EdgeKind::Needed(name),
+                (false, false) => EdgeKind::Required(name),
             };
-            self.list.push(Edge { from: *from, to: node.at, flow });
+            self.edges.push(Edge { from: *from, to: node.number, kind });
         }
-        let mut inner = scope.clone();
+        let mut inner_scope = scope.clone();
         match node.shape {
-            NodeShape::Parallel => node.inside.iter().for_each(|child| self.node(child, &inner)),
-            NodeShape::Pipeline => self.sequence(&node.inside, &mut ProducerScope::new()),
+            NodeShape::Parallel => node.children.iter().for_each(|child| self.add_node(child, &inner_scope)),
+            NodeShape::Pipeline => self.add_sequence(&node.children, &mut ProducerScope::new()),
             NodeShape::Repeat => {
-                inner.extend(node.inside.iter().flat_map(left).map(|(name, at)| (name, (at, true))));
-                self.sequence(&node.inside, &mut inner);
+                let artifacts = node.children.iter().flat_map(exported_artifacts);
+                inner_scope.extend(artifacts.map(|(name, number)| (name, (number, true))));
+                self.add_sequence(&node.children, &mut inner_scope);
             }
-            NodeShape::Sequence | NodeShape::Finally => self.sequence(&node.inside, &mut inner),
+            NodeShape::Sequence | NodeShape::Finally => self.add_sequence(&node.children, &mut inner_scope),
             NodeShape::Agent | NodeShape::Command | NodeShape::Write | NodeShape::Approve => {}
         }
     }
 }
 
-/// The artifacts that later steps see, each with the step that produces it.
-fn left(node: &GraphNode) -> Vec<(String, usize)> {
-    if !node.gives.is_empty() {
-        return node.gives.iter().map(|given| (given.name.clone(), node.at)).collect();
+/// Returns the artifacts that later steps see, each with the number of the step that produces it.
+fn exported_artifacts(node: &GraphNode) -> Vec<(String, usize)> {
+    if !node.produced.is_empty() {
+        return node.produced.iter().map(|artifact| (artifact.name.clone(), node.number)).collect();
     }
-    if node.each || node.shape == NodeShape::Pipeline {
+    if node.is_for_each || node.shape == NodeShape::Pipeline {
         return Vec::new();
     }
-    node.inside.iter().flat_map(left).collect()
+    node.children.iter().flat_map(exported_artifacts).collect()
 }

@@ -1,56 +1,62 @@
-//! The graph in DOT, the language of Graphviz.
+//! Renders the graph in DOT, the language of Graphviz.
 
-use super::words::fit;
+use super::labels::truncate_to_width;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
 /// The longest line of a node, in columns.
-const LINE: usize = 48;
+const MAX_COLUMNS: usize = 48;
 
-/// The graph in DOT.
-pub fn dot(graph: &Graph) -> String {
-    let mut out = format!("digraph {} {{\n", quoted(&graph.name));
+/// Renders the graph in DOT.
+pub fn render_dot(graph: &Graph) -> String {
+    let mut out = format!("digraph {} {{\n", quote(&graph.name));
     out.push_str("  compound=true; rankdir=TB; fontname=\"sans-serif\"; fontsize=11;\n");
     out.push_str("  node [shape=box, style=rounded, fontname=\"sans-serif\", fontsize=11];\n");
     out.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
     if let Some(first) = graph.nodes.first()
         && !graph.inputs.is_empty()
     {
-        out.push_str(&format!("  inputs [shape=plaintext, label={}];\n", quoted(&graph.inputs.join(", "))));
-        out.push_str(&arrow("inputs", None, &format!("n{}", leaf(first)), group(first), ""));
+        out.push_str(&format!("  inputs [shape=plaintext, label={}];\n", quote(&graph.inputs.join(", "))));
+        out.push_str(&render_edge("inputs", None, &format!("n{}", first_leaf(first)), cluster(first), ""));
     }
-    graph.nodes.iter().for_each(|node| add(node, 1, &mut out));
+    graph.nodes.iter().for_each(|node| write_node(node, 1, &mut out));
     for edge in &graph.edges {
-        let (Some(from), Some(to)) = (find(&graph.nodes, edge.from), find(&graph.nodes, edge.to)) else { continue };
-        let style = match &edge.flow {
-            EdgeKind::Needed(name) => format!("label={}", quoted(name)),
-            EdgeKind::Optional(_) | EdgeKind::LastRound(_) => {
-                format!("style=dashed, label={}", quoted(&edge.flow.label()))
+        let (Some(from), Some(to)) = (find_node(&graph.nodes, edge.from), find_node(&graph.nodes, edge.to)) else {
+            continue;
+        };
+        let style = match &edge.kind {
+            EdgeKind::Required(name) => format!("label={}", quote(name)),
+            EdgeKind::Optional(_) | EdgeKind::PreviousIteration(_) => {
+                format!("style=dashed, label={}", quote(&edge.kind.label()))
             }
             EdgeKind::Order => "style=dotted, arrowhead=none".to_owned(),
         };
-        let (tail, head) = (format!("n{}", leaf(from)), format!("n{}", leaf(to)));
-        out.push_str(&arrow(&tail, group(from), &head, group(to), &style));
+        let (tail, head) = (format!("n{}", first_leaf(from)), format!("n{}", first_leaf(to)));
+        out.push_str(&render_edge(&tail, cluster(from), &head, cluster(to), &style));
     }
     out.push_str("}\n");
     out
 }
 
-/// An edge; one from or to a group ends at the frame of the group.
-fn arrow(from: &str, tail: Option<usize>, to: &str, head: Option<usize>, style: &str) -> String {
-    let ends = tail.map(|at| format!("ltail=cluster_{at}")).into_iter();
-    let ends = ends.chain(head.map(|at| format!("lhead=cluster_{at}")));
-    let all: Vec<String> = std::iter::once(style.to_owned()).filter(|style| !style.is_empty()).chain(ends).collect();
-    if all.is_empty() { format!("  {from} -> {to};\n") } else { format!("  {from} -> {to} [{}];\n", all.join(", ")) }
+/// Renders an edge. An edge from or to a group ends at the frame of the group.
+fn render_edge(from: &str, tail: Option<usize>, to: &str, head: Option<usize>, style: &str) -> String {
+    let clusters = tail.map(|number| format!("ltail=cluster_{number}")).into_iter();
+    let clusters = clusters.chain(head.map(|number| format!("lhead=cluster_{number}")));
+    let style = std::iter::once(style.to_owned()).filter(|style| !style.is_empty());
+    let attributes: Vec<String> = style.chain(clusters).collect();
+    if attributes.is_empty() {
+        return format!("  {from} -> {to};\n");
+    }
+    format!("  {from} -> {to} [{}];\n", attributes.join(", "))
 }
 
-fn add(node: &GraphNode, depth: usize, out: &mut String) {
+fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
-    let words = [node.id.as_str(), node.what.as_str()].into_iter().chain(node.lines.iter().map(String::as_str));
-    let words: Vec<String> = words.map(|line| fit(line, LINE)).collect();
+    let lines = [node.id.as_str(), node.kind_label.as_str()].into_iter().chain(node.details.iter().map(String::as_str));
+    let lines: Vec<String> = lines.map(|line| truncate_to_width(line, MAX_COLUMNS)).collect();
     if node.is_group() {
-        out.push_str(&format!("{indent}subgraph cluster_{} {{\n", node.at));
-        out.push_str(&format!("{indent}  style=rounded; label={};\n", quoted(&words.join("\n"))));
-        node.inside.iter().for_each(|child| add(child, depth + 1, out));
+        out.push_str(&format!("{indent}subgraph cluster_{} {{\n", node.number));
+        out.push_str(&format!("{indent}  style=rounded; label={};\n", quote(&lines.join("\n"))));
+        node.children.iter().for_each(|child| write_node(child, depth + 1, out));
         out.push_str(&format!("{indent}}}\n"));
         return;
     }
@@ -61,24 +67,25 @@ fn add(node: &GraphNode, depth: usize, out: &mut String) {
         NodeShape::Pipeline => "folder",
         NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => "box",
     };
-    out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.at, quoted(&words.join("\n"))));
+    out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.number, quote(&lines.join("\n"))));
 }
 
-/// The number of the first step inside a group that is not a group itself: in DOT, an edge can't end at a frame alone.
-fn leaf(node: &GraphNode) -> usize {
-    node.inside.first().map_or(node.at, leaf)
+/// Returns the number of the first step inside a group that is not a group itself: in DOT, an edge can't end at a frame
+/// alone.
+fn first_leaf(node: &GraphNode) -> usize {
+    node.children.first().map_or(node.number, first_leaf)
 }
 
-fn group(node: &GraphNode) -> Option<usize> {
-    node.is_group().then_some(node.at)
+fn cluster(node: &GraphNode) -> Option<usize> {
+    node.is_group().then_some(node.number)
 }
 
-fn find(nodes: &[GraphNode], at: usize) -> Option<&GraphNode> {
-    let node = nodes.iter().find(|node| node.holds(at))?;
-    if node.at == at { Some(node) } else { find(&node.inside, at) }
+fn find_node(nodes: &[GraphNode], number: usize) -> Option<&GraphNode> {
+    let node = nodes.iter().find(|node| node.contains(number))?;
+    if node.number == number { Some(node) } else { find_node(&node.children, number) }
 }
 
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

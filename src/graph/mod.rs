@@ -2,36 +2,36 @@
 //!
 //! Builds the graph and renders it: as text for a terminal, Mermaid for READMEs, DOT for Graphviz, SVG for everything
 //! else. The same files always give the same bytes, every name is escaped for its format, and text has at most 80
-//! columns. This module knows nothing of runs and does not check the pipeline: a name that nothing produces has no
+//! columns. This module does not depend on runs and does not check the pipeline: a name that no step produces has no
 //! edge.
 
 mod build;
 mod dot;
+mod labels;
 mod layout;
 mod mermaid;
 mod svg;
 mod text;
-mod words;
 
-pub use dot::dot;
-pub use mermaid::mermaid;
-pub use svg::svg;
-pub use text::text;
+pub use dot::render_dot;
+pub use mermaid::render_mermaid;
+pub use svg::render_svg;
+pub use text::render_text;
 
-/// A pipeline's steps, and what flows between them.
+/// A pipeline's steps, and the artifacts that flow between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
     /// The pipeline's name.
     pub name: String,
     /// The pipeline's description.
     pub description: Option<String>,
-    /// The inputs of a run, as `task: string`.
+    /// The inputs of a run, such as `task: string`.
     pub inputs: Vec<String>,
     /// The steps from top to bottom; the steps in `finally` are a last group.
     pub nodes: Vec<GraphNode>,
-    /// What flows from one step to another.
+    /// The edges from one step to another.
     pub edges: Vec<Edge>,
-    /// The outputs of the pipeline: names with expressions.
+    /// The outputs of the pipeline: their names and expressions.
     pub outputs: Vec<(String, String)>,
 }
 
@@ -39,28 +39,28 @@ pub struct Graph {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphNode {
     /// Its number, counted from top to bottom.
-    pub at: usize,
-    /// The number of the last step inside it; its own number if it has none inside.
-    pub last: usize,
+    pub number: usize,
+    /// The number of the last step inside it, or its own number if it has no steps inside.
+    pub last_number: usize,
     /// The step's id.
     pub id: String,
-    /// What kind of step it is.
+    /// The kind of the step.
     pub shape: NodeShape,
-    /// The kind as text: `agent coder · auto`.
-    pub what: String,
+    /// The kind as text, such as `agent coder · auto`.
+    pub kind_label: String,
     /// Details, one per line: the prompt, the command, conditions.
-    pub lines: Vec<String>,
+    pub details: Vec<String>,
     /// The artifacts that it reads.
-    pub reads: Vec<ConsumedArtifact>,
-    /// What it produces: its artifact, or the outputs of the pipeline that it calls.
-    pub gives: Vec<ProducedArtifact>,
-    /// Whether it runs once for each item of a list; then other steps do not see the artifacts of the steps inside.
-    pub each: bool,
+    pub consumed: Vec<ConsumedArtifact>,
+    /// The artifacts that it produces: its own, or the outputs of the pipeline that it calls.
+    pub produced: Vec<ProducedArtifact>,
+    /// Whether it runs once for each item of a list. If so, other steps do not see the artifacts of the steps inside.
+    pub is_for_each: bool,
     /// The steps inside.
-    pub inside: Vec<GraphNode>,
+    pub children: Vec<GraphNode>,
 }
 
-/// What kind of step a node is.
+/// The kind of step that a node represents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeShape {
     /// Calls a model or a CLI agent.
@@ -97,8 +97,8 @@ pub struct ConsumedArtifact {
 pub struct ProducedArtifact {
     /// Its name.
     pub name: String,
-    /// Its type, as `text` or `schemas/plan.schema.json`; empty when the pipeline declares none.
-    pub contract: String,
+    /// Its type, such as `text` or `schemas/plan.schema.json`; empty if the pipeline declares none.
+    pub type_label: String,
 }
 
 /// A connection from one step to another.
@@ -108,66 +108,66 @@ pub struct Edge {
     pub from: usize,
     /// The number of the later step.
     pub to: usize,
-    /// What flows.
-    pub flow: EdgeKind,
+    /// The kind of connection.
+    pub kind: EdgeKind,
 }
 
-/// What flows along an edge.
+/// The kind of an edge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EdgeKind {
     /// An artifact that the step needs.
-    Needed(String),
+    Required(String),
     /// An artifact that the step can run without.
     Optional(String),
     /// An artifact of the previous iteration of a loop.
-    LastRound(String),
-    /// Nothing: the later step only runs after the earlier one.
+    PreviousIteration(String),
+    /// No artifact: the later step only runs after the earlier one.
     Order,
 }
 
 impl GraphNode {
-    /// Whether this is a group, drawn around its steps.
+    /// Returns whether this is a group, drawn around its steps.
     pub fn is_group(&self) -> bool {
-        !self.inside.is_empty()
+        !self.children.is_empty()
     }
 
-    /// Whether the step with this number is this one or inside it.
-    fn holds(&self, at: usize) -> bool {
-        (self.at..=self.last).contains(&at)
+    /// Returns whether the step with this number is this step or inside it.
+    fn contains(&self, number: usize) -> bool {
+        (self.number..=self.last_number).contains(&number)
     }
 }
 
 impl EdgeKind {
-    /// The label of the edge; empty for mere order.
+    /// Returns the label of the edge, which is empty for [`Order`](Self::Order).
     pub fn label(&self) -> String {
         match self {
-            Self::Needed(name) => name.clone(),
+            Self::Required(name) => name.clone(),
             Self::Optional(name) => format!("{name}?"),
-            Self::LastRound(name) => format!("{name} of the round before"),
+            Self::PreviousIteration(name) => format!("{name} (previous iteration)"),
             Self::Order => String::new(),
         }
     }
 }
 
-/// What flows between these nodes, including everything inside them: pairs of positions in the list with the labels of
-/// their edges, each pair once.
-fn between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
-    let mut found: Vec<(usize, usize, Vec<String>)> = Vec::new();
-    for edge in edges.iter().filter(|edge| !matches!(edge.flow, EdgeKind::LastRound(_))) {
-        let place = |at| nodes.iter().position(|node| node.holds(at));
-        let (Some(from), Some(to)) = (place(edge.from), place(edge.to)) else { continue };
+/// Returns the connections between these nodes, including everything inside them: pairs of positions in the list with
+/// the labels of their edges, each pair once.
+fn connections_between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
+    let mut connections: Vec<(usize, usize, Vec<String>)> = Vec::new();
+    for edge in edges.iter().filter(|edge| !matches!(edge.kind, EdgeKind::PreviousIteration(_))) {
+        let position = |number| nodes.iter().position(|node| node.contains(number));
+        let (Some(from), Some(to)) = (position(edge.from), position(edge.to)) else { continue };
         if from == to {
             continue;
         }
-        let label = edge.flow.label();
-        let place = found.iter().position(|known| (known.0, known.1) == (from, to)).unwrap_or_else(|| {
-            found.push((from, to, Vec::new()));
-            found.len() - 1
+        let label = edge.kind.label();
+        let index = connections.iter().position(|pair| (pair.0, pair.1) == (from, to)).unwrap_or_else(|| {
+            connections.push((from, to, Vec::new()));
+            connections.len() - 1
         });
-        let Some((_, _, known)) = found.get_mut(place) else { continue };
-        if !label.is_empty() && !known.contains(&label) {
-            known.push(label);
+        let Some((_, _, labels)) = connections.get_mut(index) else { continue };
+        if !label.is_empty() && !labels.contains(&label) {
+            labels.push(label);
         }
     }
-    found
+    connections
 }

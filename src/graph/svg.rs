@@ -1,9 +1,9 @@
-//! The graph as a self-contained SVG picture that is readable on light and dark pages.
+//! Renders the graph as a self-contained SVG picture that is readable on light and dark pages.
 
 use std::fmt::Write as _;
 
-use super::layout::{Arrow, LINE, LayoutBlock, PAD, Placed, TITLE, stack};
-use super::words::{one_line, width, wrap};
+use super::labels::{display_width, one_line, wrap};
+use super::layout::{Arrow, LINE_HEIGHT, LayoutBlock, PADDING, PlacedNode, TITLE_HEIGHT, lay_out_column};
 use super::{Graph, NodeShape};
 
 const STYLE: &str = "\
@@ -20,35 +20,35 @@ rect.write{fill:#4b2900;stroke:#bb8009}rect.approve{fill:#3c1e70;stroke:#a371f7}
 path{stroke:#9198a1}marker path{fill:#9198a1}.label{fill:#79c0ff;stroke:#0d1117}}";
 
 /// The longest line of the text above the picture, in columns.
-const WORDS: usize = 80;
+const MAX_COLUMNS: usize = 80;
 
-/// The graph in SVG.
-pub fn svg(graph: &Graph) -> String {
+/// Renders the graph in SVG.
+pub fn render_svg(graph: &Graph) -> String {
     let mut body = String::new();
     let mut y = 24;
-    for line in wrap(&one_line(&graph.name), WORDS / 2) {
-        text(&mut body, "name", PAD, y, &line);
+    for line in wrap(&one_line(&graph.name), MAX_COLUMNS / 2) {
+        draw_text(&mut body, "name", PADDING, y, &line);
         y += 20;
     }
-    let mut small = Vec::new();
-    small.extend(graph.description.iter().map(|text| one_line(text)));
+    let mut details = Vec::new();
+    details.extend(graph.description.iter().map(|text| one_line(text)));
     if !graph.inputs.is_empty() {
-        small.push(format!("inputs  {}", graph.inputs.join(", ")));
+        details.push(format!("inputs  {}", graph.inputs.join(", ")));
     }
-    small.extend(graph.outputs.iter().map(|(name, from)| one_line(&format!("output  {name}: {from}"))));
-    let small: Vec<String> = small.iter().flat_map(|line| wrap(line, WORDS)).collect();
-    for line in &small {
-        text(&mut body, "", PAD, y, line);
-        y += LINE;
+    details.extend(graph.outputs.iter().map(|(name, value)| one_line(&format!("output  {name}: {value}"))));
+    let details: Vec<String> = details.iter().flat_map(|line| wrap(line, MAX_COLUMNS)).collect();
+    for line in &details {
+        draw_text(&mut body, "", PADDING, y, line);
+        y += LINE_HEIGHT;
     }
-    let block = stack(&graph.nodes, &graph.edges);
+    let block = lay_out_column(&graph.nodes, &graph.edges);
     // Writing to a string can't fail.
-    let _ = writeln!(body, "<g transform=\"translate({PAD},{y})\">");
-    draw(&mut body, &block);
+    let _ = writeln!(body, "<g transform=\"translate({PADDING},{y})\">");
+    draw_block(&mut body, &block);
     body.push_str("</g>\n");
-    let head =
-        small.iter().map(|line| width(line) * 7).chain([width(&graph.name).min(WORDS / 2) * 10]).max().unwrap_or(0);
-    let (w, h) = (block.w.max(head) + 2 * PAD, y + block.h + PAD);
+    let line_widths = details.iter().map(|line| display_width(line) * 7);
+    let text_width = line_widths.chain([display_width(&graph.name).min(MAX_COLUMNS / 2) * 10]).max().unwrap_or(0);
+    let (w, h) = (block.width.max(text_width) + 2 * PADDING, y + block.height + PADDING);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" role=\"img\">\n\
          <title>{}</title>\n<style>{STYLE}</style>\n<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
@@ -57,20 +57,20 @@ pub fn svg(graph: &Graph) -> String {
     )
 }
 
-fn draw(out: &mut String, block: &LayoutBlock<'_>) {
-    for placed in &block.placed {
-        boxed(out, placed);
+fn draw_block(out: &mut String, block: &LayoutBlock<'_>) {
+    for node in &block.nodes {
+        draw_node(out, node);
     }
-    block.arrows.iter().for_each(|arrow| line(out, arrow));
-    // Labels come after the lines, so that their outlines cover them.
+    block.arrows.iter().for_each(|arrow| draw_arrow(out, arrow));
+    // Labels are drawn after the lines, so that their outlines cover the lines.
     for arrow in block.arrows.iter().filter(|arrow| !arrow.label.is_empty()) {
-        text(out, "label", arrow.at.0, arrow.at.1, &arrow.label);
+        draw_text(out, "label", arrow.label_position.0, arrow.label_position.1, &arrow.label);
     }
 }
 
-fn boxed(out: &mut String, placed: &Placed<'_>) {
-    let class = match placed.node.shape {
-        _ if placed.node.is_group() => "group",
+fn draw_node(out: &mut String, node: &PlacedNode<'_>) {
+    let class = match node.node.shape {
+        _ if node.node.is_group() => "group",
         NodeShape::Agent => "agent",
         NodeShape::Command => "command",
         NodeShape::Write => "write",
@@ -79,31 +79,31 @@ fn boxed(out: &mut String, placed: &Placed<'_>) {
             "step"
         }
     };
-    let Placed { x, y, w, h, .. } = placed;
+    let PlacedNode { x, y, width: w, height: h, .. } = node;
     // Writing to a string can't fail.
     let _ = writeln!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"7\"/>");
-    let mut below = y + TITLE;
-    text(out, "id", x + PAD, below, &placed.title);
-    for words in &placed.words {
-        below += LINE;
-        text(out, "", x + PAD, below, words);
+    let mut baseline = y + TITLE_HEIGHT;
+    draw_text(out, "id", x + PADDING, baseline, &node.title);
+    for line in &node.lines {
+        baseline += LINE_HEIGHT;
+        draw_text(out, "", x + PADDING, baseline, line);
     }
-    draw(out, &placed.inside);
+    draw_block(out, &node.children);
 }
 
-fn line(out: &mut String, arrow: &Arrow) {
+fn draw_arrow(out: &mut String, arrow: &Arrow) {
     let points = arrow.points.iter().enumerate();
     let path: String = points.map(|(index, (x, y))| format!("{}{x} {y}", if index == 0 { 'M' } else { 'L' })).collect();
     let _ = writeln!(out, "<path d=\"{path}\" stroke-linejoin=\"round\" marker-end=\"url(#tip)\"/>");
 }
 
-fn text(out: &mut String, class: &str, x: usize, y: usize, words: &str) {
+fn draw_text(out: &mut String, class: &str, x: usize, y: usize, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let _ = writeln!(out, "<text{class} x=\"{x}\" y=\"{y}\">{}</text>", escape(words));
+    let _ = writeln!(out, "<text{class} x=\"{x}\" y=\"{y}\">{}</text>", escape(text));
 }
 
-/// Escapes text for XML: markup characters become entities; characters that XML can't hold become spaces or are left
-/// out.
+/// Escapes text for XML: markup characters become entities, control characters become spaces, and other characters that
+/// XML can't contain are dropped.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -1,99 +1,102 @@
-//! The graph as text for a terminal: nested boxes, at most 80 columns wide.
+//! Renders the graph as text for a terminal: nested boxes, at most 80 columns wide.
 
-use super::words::{fit, flow, width, wrap};
-use super::{Edge, Graph, GraphNode, NodeShape, between};
+use super::labels::{data_flow_label, display_width, truncate_to_width, wrap};
+use super::{Edge, Graph, GraphNode, NodeShape, connections_between};
 
 /// The total width, in columns.
 const COLUMNS: usize = 80;
-/// A group with less room than this shows its steps as an indented list instead of nested boxes.
-const NARROWEST: usize = 36;
+/// The minimum width of nested boxes, in columns; a narrower group shows its steps as an indented list.
+const MIN_BOX_COLUMNS: usize = 36;
 
-/// The graph as text.
-pub fn text(graph: &Graph) -> String {
+/// Renders the graph as text.
+pub fn render_text(graph: &Graph) -> String {
     let mut out = wrap(&graph.name, COLUMNS);
     if let Some(description) = &graph.description {
-        out.extend(wrap(&super::words::one_line(description), COLUMNS));
+        out.extend(wrap(&super::labels::one_line(description), COLUMNS));
     }
     out.push(String::new());
     if !graph.inputs.is_empty() {
         out.extend(wrap(&graph.inputs.join(", "), COLUMNS - 2).into_iter().map(|line| format!("  {line}")));
         out.extend(["    │".to_owned(), "    ▼".to_owned()]);
     }
-    out.extend(sequence(&graph.nodes, &graph.edges, COLUMNS));
+    out.extend(render_sequence(&graph.nodes, &graph.edges, COLUMNS));
     if !graph.outputs.is_empty() {
         out.extend(["    │".to_owned(), "    ▼".to_owned()]);
-        for (name, from) in &graph.outputs {
-            let line = if name == from { name.clone() } else { format!("{name}: {from}") };
-            out.extend(wrap(&super::words::one_line(&line), COLUMNS - 2).into_iter().map(|line| format!("  {line}")));
+        for (name, expression) in &graph.outputs {
+            let line = if name == expression { name.clone() } else { format!("{name}: {expression}") };
+            out.extend(wrap(&super::labels::one_line(&line), COLUMNS - 2).into_iter().map(|line| format!("  {line}")));
         }
     }
     out.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// Boxes below one another, with what flows from each to the next.
-fn sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<String> {
-    let between = between(nodes, edges);
+/// Renders boxes below one another, with the artifacts that flow from each box to the next one.
+fn render_sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<String> {
+    let connections = connections_between(nodes, edges);
     let mut out = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        out.extend(boxed(node, edges, columns));
+        out.extend(render_box(node, edges, columns));
         if index + 1 < nodes.len() {
-            let pair = between.iter().find(|(from, to, _)| (*from, *to) == (index, index + 1));
-            let label = pair.map_or_else(String::new, |(_, _, labels)| labels.join(", "));
-            out.push(format!("    │ {}", fit(&label, columns.saturating_sub(6))));
+            let connection = connections.iter().find(|(from, to, _)| (*from, *to) == (index, index + 1));
+            let label = connection.map_or_else(String::new, |(_, _, labels)| labels.join(", "));
+            out.push(format!("    │ {}", truncate_to_width(&label, columns.saturating_sub(6))));
             out.push("    ▼".to_owned());
         }
     }
     out
 }
 
-/// A step as a box: its id and kind in the upper edge, its details inside.
-fn boxed(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
-    let inner = columns.saturating_sub(4);
-    let lines = node.lines.iter().map(String::clone).chain(flow(node, edges));
-    let mut content: Vec<String> = lines.flat_map(|line| wrap(&line, inner)).collect();
+/// Renders a step as a box: its id and kind in the upper edge, its details inside.
+fn render_box(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
+    let inner_columns = columns.saturating_sub(4);
+    let lines = node.details.iter().map(String::clone).chain(data_flow_label(node, edges));
+    let mut content: Vec<String> = lines.flat_map(|line| wrap(&line, inner_columns)).collect();
     if node.is_group() {
-        content.extend(group(node, edges, inner));
+        content.extend(render_children(node, edges, inner_columns));
     }
-    let mut out = top(node, columns);
+    let mut out = top_edge(node, columns);
     out.extend(content.into_iter().map(|line| {
-        let pad = inner.saturating_sub(width(&line));
-        format!("│ {line}{} │", " ".repeat(pad))
+        let padding = inner_columns.saturating_sub(display_width(&line));
+        format!("│ {line}{} │", " ".repeat(padding))
     }));
     let corner = if node.shape == NodeShape::Repeat { '◀' } else { '╰' };
-    let again = if node.shape == NodeShape::Repeat { "─ again " } else { "" };
-    let rest = columns.saturating_sub(2 + again.chars().count());
-    out.push(format!("{corner}{again}{}╯", "─".repeat(rest)));
+    let loop_label = if node.shape == NodeShape::Repeat { "─ repeat " } else { "" };
+    let edge_columns = columns.saturating_sub(2 + loop_label.chars().count());
+    out.push(format!("{corner}{loop_label}{}╯", "─".repeat(edge_columns)));
     out
 }
 
-fn group(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
-    // In very deep groups, frames would leave no room for text.
-    if columns < NARROWEST {
-        return flat(&node.inside, 0, columns);
+fn render_children(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
+    // In a deeply nested group, frames would leave no room for text.
+    if columns < MIN_BOX_COLUMNS {
+        return render_list(&node.children, 0, columns);
     }
     match node.shape {
-        NodeShape::Parallel => node.inside.iter().flat_map(|child| boxed(child, edges, columns)).collect(),
-        _ => sequence(&node.inside, edges, columns),
+        NodeShape::Parallel => node.children.iter().flat_map(|child| render_box(child, edges, columns)).collect(),
+        _ => render_sequence(&node.children, edges, columns),
     }
 }
 
-/// Steps as an indented list.
-fn flat(nodes: &[GraphNode], depth: usize, columns: usize) -> Vec<String> {
+/// Renders steps as an indented list.
+fn render_list(nodes: &[GraphNode], depth: usize, columns: usize) -> Vec<String> {
     let indent = "  ".repeat(depth.min(4));
     let mut out = Vec::new();
     for node in nodes {
-        let line = fit(&format!("{indent}- {} ({})", node.id, node.what), columns);
+        let line = truncate_to_width(&format!("{indent}- {} ({})", node.id, node.kind_label), columns);
         out.push(line);
-        out.extend(flat(&node.inside, depth + 1, columns));
+        out.extend(render_list(&node.children, depth + 1, columns));
     }
     out
 }
 
-/// The upper edge of a box; an id or a kind that is too long for it is cut off.
-fn top(node: &GraphNode, columns: usize) -> Vec<String> {
-    let room = columns.saturating_sub(8);
-    let id = fit(&node.id, room.saturating_sub(width(&node.what).min(room / 2) + 1));
-    let what = fit(&node.what, room.saturating_sub(width(&id) + 1));
-    let rest = room.saturating_sub(width(&id) + width(&what));
-    vec![format!("╭─ {id} {} {what} ─╮", "─".repeat(rest))]
+/// Renders the upper edge of a box, and truncates an id or a kind that is too long for it.
+fn top_edge(node: &GraphNode, columns: usize) -> Vec<String> {
+    let text_columns = columns.saturating_sub(8);
+    let id = truncate_to_width(
+        &node.id,
+        text_columns.saturating_sub(display_width(&node.kind_label).min(text_columns / 2) + 1),
+    );
+    let kind = truncate_to_width(&node.kind_label, text_columns.saturating_sub(display_width(&id) + 1));
+    let edge_columns = text_columns.saturating_sub(display_width(&id) + display_width(&kind));
+    vec![format!("╭─ {id} {} {kind} ─╮", "─".repeat(edge_columns))]
 }

@@ -1,25 +1,25 @@
-//! Completion: what the user can write at a position.
+//! Completion: the keys, values and names that are valid at a position.
 
 use std::ops::Range;
 use std::path::Path;
 
-use super::case;
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Field, Focus, YamlRole, step_of};
+use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole, step_path};
 use super::documents::Documents;
-use super::facts;
 use super::keys::{self, KeyNode};
-use super::outline::{Outline, Seg};
+use super::lookups;
+use super::outline::{Outline, PathSegment};
 use super::projects::FileRole;
-use super::template_cursor::{ExpectedSyntax, TemplateSpot};
+use super::template_cursor::{ExpectedSyntax, TemplatePosition};
+use super::test_case;
 use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
-/// The most agents that completion offers. Each one costs a search through all values of the text for its model.
-const MAX_NAMES: usize = 1_000;
+/// The maximum number of agents that completion offers. Each agent costs a search for its model through the text.
+const MAX_AGENTS: usize = 1_000;
 
-/// The kind of a choice, which determines its icon.
+/// The kind of a completion, which determines its icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CompletionKind {
     Key,
@@ -34,20 +34,20 @@ pub(super) enum CompletionKind {
 
 /// A completion that the user can choose.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
+pub(super) struct Completion {
     pub(super) label: String,
-    pub(super) sort: CompletionKind,
+    pub(super) kind: CompletionKind,
     /// A short note that the editor shows beside the label.
     pub(super) detail: String,
     /// A description in sentences.
-    pub(super) about: Option<String>,
+    pub(super) documentation: Option<String>,
     /// The text to insert; it replaces the range `replace`.
-    pub(super) insert: String,
-    pub(super) replace: Range<usize>,
+    pub(super) insert_text: String,
+    pub(super) replace_range: Range<usize>,
 }
 
 /// The first words of template tags.
-const STATEMENTS: &[&str] = &[
+const TAG_KEYWORDS: &[&str] = &[
     "if",
     "elif",
     "else",
@@ -68,206 +68,251 @@ const STATEMENTS: &[&str] = &[
 ];
 
 /// The keywords of JSON Schema that completion offers in the schema of an input.
-const OF_INPUTS: &[(&str, &str)] = &[
-    ("type", "What the value is: `string`, `integer`, `number`, `boolean`, `array` or `object`."),
-    ("description", "What the value is for."),
-    ("default", "The value when none is given; it makes the input optional."),
-    ("enum", "The values that are allowed."),
-    ("items", "What each item of a list is."),
-    ("properties", "What an object has."),
-    ("required", "The properties that an object must have."),
+const INPUT_SCHEMA_KEYWORDS: &[(&str, &str)] = &[
+    ("type", "The type of the value: `string`, `integer`, `number`, `boolean`, `array` or `object`."),
+    ("description", "The purpose of the value."),
+    ("default", "The value if a run provides none; it makes the input optional."),
+    ("enum", "The allowed values."),
+    ("items", "The schema of the items of a list."),
+    ("properties", "The properties of an object."),
+    ("required", "The required properties of an object."),
 ];
 
 /// Returns all completions for a position.
-pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Choice> {
-    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
+pub(super) fn completions_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Completion> {
+    let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
     match &cursor.focus {
-        Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
-        Focus::Field(field) => match &field.spot {
-            Some(spot) => in_tag(&cursor, spot, documents, checks),
-            None => in_field(&cursor, field, documents),
+        Focus::Prompt(template) => completions_in_template(&cursor, template, documents, checks),
+        Focus::Yaml(field) => match &field.template {
+            Some(template) => completions_in_template(&cursor, template, documents, checks),
+            None => completions_in_field(&cursor, field, documents),
         },
-        Focus::Schema => super::schemas::choices(&cursor, documents),
+        Focus::Schema => super::schema_refs::ref_completions(&cursor, documents),
     }
 }
 
-fn in_tag(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Vec<Choice> {
-    let plain = |names: &[&str], sort, detail: &str| {
-        let words = names.iter().filter(|name| name.starts_with(char::is_alphabetic));
-        words.map(|name| choice(name, sort, detail, None, &spot.name_at)).collect::<Vec<_>>()
+fn completions_in_template(
+    cursor: &EditorCursor,
+    template: &TemplatePosition,
+    documents: &Documents,
+    checks: &Checks,
+) -> Vec<Completion> {
+    let fixed_completions = |names: &[&str], kind, detail: &str| {
+        let identifiers = names.iter().filter(|name| name.starts_with(char::is_alphabetic));
+        identifiers.map(|name| new_completion(name, kind, detail, None, &template.name_range)).collect::<Vec<_>>()
     };
-    match spot.wanted {
+    match template.expected {
         ExpectedSyntax::Variable | ExpectedSyntax::Property => {
-            let found = facts::names(cursor, documents, checks);
-            let mut list: Vec<Choice> = found.iter().map(|found| of_found(found, &spot.name_at)).collect();
-            if spot.wanted == ExpectedSyntax::Variable {
-                list.extend(plain(FUNCTIONS, CompletionKind::Function, "function"));
+            let names = lookups::visible_names(cursor, documents, checks);
+            let mut completions: Vec<Completion> =
+                names.iter().map(|name| name_completion(name, &template.name_range)).collect();
+            if template.expected == ExpectedSyntax::Variable {
+                completions.extend(fixed_completions(FUNCTIONS, CompletionKind::Function, "function"));
             }
-            list
+            completions
         }
-        ExpectedSyntax::Filter => plain(FILTERS, CompletionKind::Function, "filter"),
-        ExpectedSyntax::Test => plain(TESTS, CompletionKind::Function, "test"),
-        ExpectedSyntax::Statement => plain(STATEMENTS, CompletionKind::Keyword, ""),
-        ExpectedSyntax::Include => files(cursor, "prompts", documents)
+        ExpectedSyntax::Filter => fixed_completions(FILTERS, CompletionKind::Function, "filter"),
+        ExpectedSyntax::Test => fixed_completions(TESTS, CompletionKind::Function, "test"),
+        ExpectedSyntax::Statement => fixed_completions(TAG_KEYWORDS, CompletionKind::Keyword, ""),
+        ExpectedSyntax::Include => folder_files(cursor, "prompts", documents)
             .iter()
-            .map(|name| choice(name, CompletionKind::File, "prompt", None, &spot.name_at))
+            .map(|name| new_completion(name, CompletionKind::File, "prompt", None, &template.name_range))
             .collect(),
         ExpectedSyntax::Nothing => Vec::new(),
     }
 }
 
-fn choice(label: &str, sort: CompletionKind, detail: &str, about: Option<&str>, replace: &Range<usize>) -> Choice {
-    let (label, detail, about) = (label.to_owned(), detail.to_owned(), about.map(str::to_owned));
-    Choice { insert: label.clone(), label, sort, detail, about, replace: replace.clone() }
+fn new_completion(
+    label: &str,
+    kind: CompletionKind,
+    detail: &str,
+    description: Option<&str>,
+    replaced_range: &Range<usize>,
+) -> Completion {
+    let (label, detail, about) = (label.to_owned(), detail.to_owned(), description.map(str::to_owned));
+    Completion {
+        insert_text: label.clone(),
+        label,
+        kind,
+        detail,
+        documentation: about,
+        replace_range: replaced_range.clone(),
+    }
 }
 
-fn of_found(found: &VisibleName, replace: &Range<usize>) -> Choice {
-    let origin = match found.origin {
+fn name_completion(name: &VisibleName, replaced_range: &Range<usize>) -> Completion {
+    let origin = match name.origin {
         NameOrigin::Input => ", input",
         NameOrigin::Artifact => ", artifact",
         NameOrigin::Local | NameOrigin::Property => "",
     };
-    let maybe = if found.maybe { ", may be missing" } else { "" };
-    let sort = if found.origin == NameOrigin::Property { CompletionKind::Property } else { CompletionKind::Variable };
-    choice(&found.name, sort, &format!("{}{origin}{maybe}", found.ty), found.about.as_deref(), replace)
+    let optional = if name.may_be_absent { ", may be missing" } else { "" };
+    let kind = if name.origin == NameOrigin::Property { CompletionKind::Property } else { CompletionKind::Variable };
+    let detail = format!("{}{origin}{optional}", name.ty);
+    new_completion(&name.name, kind, &detail, name.description.as_deref(), replaced_range)
 }
 
-/// The names of the files in a folder of the project.
-pub(super) fn files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
-    documents.sources().list(&cursor.member.root.join(folder))
+/// Returns the names of the files in a folder of the project.
+pub(super) fn folder_files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
+    documents.sources().list_files(&cursor.project_file.root.join(folder))
 }
 
-fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
-    let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
-    let (parent, at) = match field.path.split_last() {
-        Some((Seg::Key(_), parent)) if field.is_key => (parent, None),
-        _ => (field.path.as_slice(), KeyNode::at(root, &field.path)),
+fn completions_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
+    let Some(root) = keys::format_schema(&cursor.project_file.role) else { return Vec::new() };
+    let mapping_path = match field.path.split_last() {
+        Some((PathSegment::Key(_), parent)) if field.is_key => parent,
+        _ => field.path.as_slice(),
     };
-    let node = if field.is_key { KeyNode::at(root, parent) } else { at };
-    if field.is_key || (!field.inline && node.is_some_and(KeyNode::is_mapping)) {
-        return in_mapping(cursor, field, parent, documents);
+    let node = KeyNode::find(root, mapping_path);
+    if field.is_key || (!field.is_inline && node.is_some_and(KeyNode::is_mapping)) {
+        return key_completions(cursor, field, mapping_path, documents);
     }
-    let named = named(cursor, field, documents);
     let values = node.map(KeyNode::values).unwrap_or_default();
-    let values = values.iter().map(|(name, about)| choice(name, CompletionKind::Value, "", *about, &field.word));
-    let mut list: Vec<Choice> = named.into_iter().chain(values).collect();
+    let values = values
+        .iter()
+        .map(|(name, description)| new_completion(name, CompletionKind::Value, "", *description, &field.word_range));
+    let mut completions: Vec<Completion> =
+        project_completions(cursor, field, documents).into_iter().chain(values).collect();
     // `agent:` needs a space before its value.
-    if cursor.text.get(..field.word.start).is_some_and(|before| before.ends_with(':')) {
-        for choice in &mut list {
-            choice.insert.insert(0, ' ');
+    if cursor.text.get(..field.word_range.start).is_some_and(|before| before.ends_with(':')) {
+        for completion in &mut completions {
+            completion.insert_text.insert(0, ' ');
         }
     }
-    list
+    completions
 }
 
-/// The keys that a mapping may have and does not have yet.
-fn in_mapping(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Choice> {
-    let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
-    let here = |word: &Range<usize>| *word == field.word;
-    let written: Vec<&str> = field
+/// Returns the keys that a mapping may have and does not have yet.
+fn key_completions(
+    cursor: &EditorCursor,
+    field: &YamlPosition,
+    parent: &[PathSegment],
+    documents: &Documents,
+) -> Vec<Completion> {
+    let Some(root) = keys::format_schema(&cursor.project_file.role) else { return Vec::new() };
+    let is_at_position = |word: &Range<usize>| *word == field.word_range;
+    let present: Vec<&str> = field
         .outline
-        .keys(parent)
-        .filter(|(_, entry)| !entry.key.as_ref().is_some_and(here))
+        .mapping_entries(parent)
+        .filter(|(_, entry)| !entry.key_range.as_ref().is_some_and(is_at_position))
         .map(|(name, _)| name)
         .collect();
-    let free = |name: &str| !written.contains(&name);
-    let colon = |node: Option<KeyNode>| if field.is_key { "" } else { node.map_or(": ", KeyNode::after_colon) };
-    let mut list: Vec<Choice> = Vec::new();
-    for (name, node, needed) in KeyNode::at(root, parent).map(|node| node.keys(root)).unwrap_or_default() {
-        if free(name) {
-            let detail = format!("{}{}", node.words(), if needed { ", required" } else { "" });
-            let choice = choice(name, CompletionKind::Key, &detail, node.about(), &field.word);
-            list.push(Choice { insert: format!("{name}{}", colon(Some(node))), ..choice });
+    let is_missing = |name: &str| !present.contains(&name);
+    let colon = |node: Option<KeyNode>| if field.is_key { "" } else { node.map_or(": ", KeyNode::key_suffix) };
+    let mut completions: Vec<Completion> = Vec::new();
+    for (name, node, is_required) in KeyNode::find(root, parent).map(|node| node.child_keys(root)).unwrap_or_default() {
+        if is_missing(name) {
+            let detail = format!("{}{}", node.type_label(), if is_required { ", required" } else { "" });
+            let completion = new_completion(name, CompletionKind::Key, &detail, node.description(), &field.word_range);
+            completions.push(Completion { insert_text: format!("{name}{}", colon(Some(node))), ..completion });
         }
     }
-    list.sort_by_key(|choice| !choice.detail.ends_with("required"));
-    if matches!((&cursor.member.kind, parent), (FileRole::Pipeline, [Seg::Key(first), Seg::Key(_)]) if first == "inputs")
+    completions.sort_by_key(|completion| !completion.detail.ends_with("required"));
+    if matches!((&cursor.project_file.role, parent), (FileRole::Pipeline, [PathSegment::Key(first), PathSegment::Key(_)]) if first == "inputs")
     {
-        for (name, about) in OF_INPUTS.iter().filter(|(name, _)| free(name)) {
-            let choice = choice(name, CompletionKind::Key, "JSON Schema", Some(about), &field.word);
-            list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
+        for (name, description) in INPUT_SCHEMA_KEYWORDS.iter().filter(|(name, _)| is_missing(name)) {
+            let completion =
+                new_completion(name, CompletionKind::Key, "JSON Schema", Some(description), &field.word_range);
+            completions.push(Completion { insert_text: format!("{name}{}", colon(None)), ..completion });
         }
     }
-    for (name, detail, about) in of_pipeline(cursor, field, parent, documents) {
-        if free(&name) {
-            let choice = choice(&name, CompletionKind::Key, detail, about.as_deref(), &field.word);
-            list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
+    for (name, detail, description) in other_pipeline_keys(cursor, field, parent, documents) {
+        if is_missing(&name) {
+            let completion =
+                new_completion(&name, CompletionKind::Key, detail, description.as_deref(), &field.word_range);
+            completions.push(Completion { insert_text: format!("{name}{}", colon(None)), ..completion });
         }
     }
-    list
+    completions
 }
 
-/// The keys that depend on another pipeline: the inputs of a pipeline that a step calls, and the names that a test case
-/// uses.
-fn of_pipeline(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
-    if cursor.member.kind == FileRole::Case {
-        return case::keys(cursor, field, parent, documents);
+/// Returns the keys that depend on another pipeline: the inputs of a pipeline that a step calls, and the names that a
+/// test case uses.
+fn other_pipeline_keys(
+    cursor: &EditorCursor,
+    field: &YamlPosition,
+    parent: &[PathSegment],
+    documents: &Documents,
+) -> Vec<test_case::NamedItem> {
+    if cursor.project_file.role == FileRole::TestCase {
+        return test_case::mapping_keys(cursor, field, parent, documents);
     }
-    let Some(step) = step_of(parent) else { return Vec::new() };
-    if parent != [step, &[Seg::Key("with".to_owned())]].concat() {
+    let Some(step) = step_path(parent) else { return Vec::new() };
+    if parent != [step, &[PathSegment::Key("with".to_owned())]].concat() {
         return Vec::new();
     }
-    let file = field.outline.find(&[step, &[Seg::Key("pipeline".to_owned())]].concat());
-    let file = file.and_then(|entry| cursor.text.get(entry.value.clone()));
-    file.map(|file| case::called(cursor, file, documents)).unwrap_or_default()
+    let file = field.outline.find(&[step, &[PathSegment::Key("pipeline".to_owned())]].concat());
+    let file = file.and_then(|entry| cursor.text.get(entry.value_range.clone()));
+    file.map(|file| test_case::called_inputs(cursor, file, documents)).unwrap_or_default()
 }
 
-/// The names from the project that a value can have.
-fn named(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
-    let new = |name: &str, sort, detail: &str| choice(name, sort, detail, None, &field.word);
+/// Returns the names from the project that are valid as the value.
+fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
+    let new = |name: &str, kind, detail: &str| new_completion(name, kind, detail, None, &field.word_range);
     match field.role {
         YamlRole::Agent => {
-            let agents = [Seg::Key("agents".to_owned())];
-            let names = field.outline.keys(&agents).take(MAX_NAMES).map(|(name, entry)| {
-                let model = field.outline.find(&[entry.path.as_slice(), &[Seg::Key("model".to_owned())]].concat());
-                let model = model.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or_default();
+            let agents = [PathSegment::Key("agents".to_owned())];
+            let completions = field.outline.mapping_entries(&agents).take(MAX_AGENTS).map(|(name, entry)| {
+                let model =
+                    field.outline.find(&[entry.path.as_slice(), &[PathSegment::Key("model".to_owned())]].concat());
+                let model = model.and_then(|entry| cursor.text.get(entry.value_range.clone())).unwrap_or_default();
                 new(name, CompletionKind::Agent, model)
             });
-            names.collect()
+            completions.collect()
         }
-        YamlRole::Artifact => artifacts(cursor, field, documents),
-        YamlRole::Prompt => {
-            files(cursor, "prompts", documents).iter().map(|name| new(name, CompletionKind::File, "prompt")).collect()
-        }
+        YamlRole::Artifact => artifact_completions(cursor, field, documents),
+        YamlRole::Prompt => folder_files(cursor, "prompts", documents)
+            .iter()
+            .map(|name| new(name, CompletionKind::File, "prompt"))
+            .collect(),
         YamlRole::Schema | YamlRole::Output => {
-            let names = files(cursor, "schemas", documents);
+            let names = folder_files(cursor, "schemas", documents);
             let names = names.iter().filter_map(|name| name.strip_suffix(".schema.json"));
-            let mut list: Vec<Choice> = names.map(|name| new(name, CompletionKind::File, "schema")).collect();
+            let mut completions: Vec<Completion> =
+                names.map(|name| new(name, CompletionKind::File, "schema")).collect();
             if field.role == YamlRole::Schema {
-                list.push(new("text", CompletionKind::Value, "a string as it is"));
-                list.push(new("any", CompletionKind::Value, "any JSON"));
+                completions.push(new("text", CompletionKind::Value, "a plain string"));
+                completions.push(new("any", CompletionKind::Value, "any JSON value"));
             }
-            list
+            completions
         }
-        YamlRole::Pipeline => pipelines(cursor, field, documents),
-        YamlRole::Model => models(cursor, field, documents),
+        YamlRole::Pipeline => pipeline_completions(cursor, field, documents),
+        YamlRole::Model => model_completions(cursor, field, documents),
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => Vec::new(),
     }
 }
 
-fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
-    let list = field.path.split_last().map(|(_, list)| list).unwrap_or_default();
-    let listed = field.outline.entries.iter().filter(|entry| {
-        entry.path.len() == list.len() + 1 && entry.path.starts_with(list) && entry.value != field.word
+fn artifact_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
+    let list_path = field.path.split_last().map(|(_, list_path)| list_path).unwrap_or_default();
+    let other_items = field.outline.entries.iter().filter(|entry| {
+        entry.path.len() == list_path.len() + 1
+            && entry.path.starts_with(list_path)
+            && entry.value_range != field.word_range
     });
-    let listed: Vec<&str> = listed
-        .filter_map(|entry| cursor.text.get(entry.value.clone()))
+    let listed_names: Vec<&str> = other_items
+        .filter_map(|entry| cursor.text.get(entry.value_range.clone()))
         .map(|name| name.trim_end_matches('?'))
         .collect();
-    let found = facts::artifacts(cursor, field, documents);
-    let free = found.iter().filter(|found| !listed.contains(&found.name.as_str()));
-    let each = free.map(|found| {
-        let name = if found.maybe { format!("{}?", found.name) } else { found.name.clone() };
-        choice(&name, CompletionKind::Variable, &found.ty, found.about.as_deref(), &field.word)
+    let artifacts = lookups::readable_artifacts(cursor, field, documents);
+    let unlisted = artifacts.iter().filter(|artifact| !listed_names.contains(&artifact.name.as_str()));
+    let completions = unlisted.map(|artifact| {
+        let name = if artifact.may_be_absent { format!("{}?", artifact.name) } else { artifact.name.clone() };
+        new_completion(
+            &name,
+            CompletionKind::Variable,
+            &artifact.ty,
+            artifact.description.as_deref(),
+            &field.word_range,
+        )
     });
-    each.collect()
+    completions.collect()
 }
 
-/// The other pipelines, each with the path that this file would use for it.
-fn pipelines(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+/// Returns the other pipelines, each by its path as seen from this file.
+fn pipeline_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
     let folder = cursor.path.parent().unwrap_or(Path::new(""));
-    let is_case = cursor.member.kind == FileRole::Case;
-    let files = facts::pipelines(cursor, documents).into_iter().filter(|file| *file != cursor.path);
+    let is_case = cursor.project_file.role == FileRole::TestCase;
+    let files = lookups::project_pipelines(cursor, documents).into_iter().filter(|file| *file != cursor.path);
     let names = files.filter_map(|file| match file.strip_prefix(folder) {
         Ok(name) => Some(name.to_string_lossy().replace('\\', "/")),
         Err(_) if is_case => {
@@ -276,22 +321,23 @@ fn pipelines(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec
         }
         Err(_) => None,
     });
-    names.map(|name| choice(&name, CompletionKind::File, "pipeline", None, &field.word)).collect()
+    names.map(|name| new_completion(&name, CompletionKind::File, "pipeline", None, &field.word_range)).collect()
 }
 
-fn models(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
-    let new = |name: &str, detail: &str| choice(name, CompletionKind::Value, detail, None, &field.word);
-    let settings = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents);
+fn model_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
+    let new = |name: &str, detail: &str| new_completion(name, CompletionKind::Value, detail, None, &field.word_range);
+    let settings = lookups::current_file(&cursor.project_file.root.join(SETTINGS_FILE), documents);
     let text = settings.as_ref().map(|file| file.text.as_str()).unwrap_or_default();
-    let outline = Outline::of(text, None);
-    let [aliases, providers] = ["models", "providers"].map(|key| vec![Seg::Key(key.to_owned())]);
-    let mut list: Vec<Choice> = Vec::new();
+    let outline = Outline::parse(text, None);
+    let [aliases, providers] = ["models", "providers"].map(|key| vec![PathSegment::Key(key.to_owned())]);
+    let mut completions: Vec<Completion> = Vec::new();
     // Completion offers no aliases in the definition of an alias, which must not refer to itself.
     if field.path.first() != aliases.first() {
-        list.extend(outline.keys(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
+        completions.extend(outline.mapping_entries(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
     }
-    list.push(new("auto", "what is set up: a key, a server, or the embedded model"));
-    list.push(new("local", "the embedded model"));
-    list.extend(outline.keys(&providers).map(|(name, _)| new(&format!("{name}/"), "provider of orch.yaml")));
-    list
+    completions.push(new("auto", "the first available model: with a key, on a server, or embedded"));
+    completions.push(new("local", "the embedded model"));
+    completions
+        .extend(outline.mapping_entries(&providers).map(|(name, _)| new(&format!("{name}/"), "provider of orch.yaml")));
+    completions
 }

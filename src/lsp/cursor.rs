@@ -1,14 +1,14 @@
-//! Finds out what a position in a file is about. Completion, hover, definitions and references start from here.
+//! Determines the meaning of a position in a file. Completion, hover, definitions and references depend on it.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::documents::Documents;
-use super::outline::{Outline, OutlineEntry, Seg, ValueStyle};
-use super::projects::{FileRole, ProjectFile, member};
-use super::template_cursor::{self, TemplateSpot};
-use crate::check::Sight;
+use super::outline::{Outline, OutlineEntry, PathSegment, ValueStyle};
+use super::projects::{FileRole, ProjectFile, classify_file};
+use super::template_cursor::{self, TemplatePosition};
+use crate::check::TextScope;
 
 /// The meaning of a value in a YAML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) enum YamlRole {
     Pipeline,
     /// A model.
     Model,
-    /// An expression, with what it can see beyond what its step sees.
-    Expression(Sight),
+    /// An expression, with the names that it can see in addition to those of its step.
+    Expression(TextScope),
     /// A template.
     Template,
     /// Anything else.
@@ -36,28 +36,29 @@ pub(super) enum YamlRole {
 }
 
 /// A position in a YAML file.
-pub(super) struct Field {
+pub(super) struct YamlPosition {
     /// The path to the value or key at the position.
-    pub(super) path: Vec<Seg>,
+    pub(super) path: Vec<PathSegment>,
     /// Whether the position is on a key. The path then ends with that key.
     pub(super) is_key: bool,
     /// The bytes of the key or value at the position.
-    pub(super) word: Range<usize>,
-    /// Whether the value is on the line of its key, where no nested key can follow.
-    pub(super) inline: bool,
+    pub(super) word_range: Range<usize>,
+    /// Whether the value is on the line of its key, so that no nested key can follow.
+    pub(super) is_inline: bool,
     /// The meaning of the value.
     pub(super) role: YamlRole,
     /// The position inside the template or expression, if the value is one.
-    pub(super) spot: Option<TemplateSpot>,
+    pub(super) template: Option<TemplatePosition>,
     /// The last byte at which the position still belongs to the value.
-    pub(super) reach: usize,
+    pub(super) editable_end: usize,
+    /// The outline of the text.
     pub(super) outline: Outline,
 }
 
 /// A position in a file of a project.
 pub(super) struct EditorCursor {
     pub(super) path: PathBuf,
-    pub(super) member: ProjectFile,
+    pub(super) project_file: ProjectFile,
     pub(super) text: Arc<str>,
     pub(super) offset: usize,
     pub(super) focus: Focus,
@@ -66,85 +67,102 @@ pub(super) struct EditorCursor {
 /// The kind of position, which depends on the file.
 pub(super) enum Focus {
     /// A position in a prompt file.
-    Prompt(TemplateSpot),
+    Prompt(TemplatePosition),
     /// A position in a YAML file.
-    Field(Field),
+    Yaml(YamlPosition),
     /// A position in a schema.
     Schema,
 }
 
 impl EditorCursor {
-    /// Describes a position; returns `None` if nothing is known about it.
-    pub(super) fn at(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
+    /// Determines the meaning of a position; returns `None` if the position has no meaning.
+    pub(super) fn from_position(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
         let text = Arc::clone(&documents.get(path)?.text);
-        let member = member(path, &documents.sources())?;
-        let focus = match &member.kind {
-            FileRole::Prompt(_) => Focus::Prompt(template_cursor::at(&text, 0..text.len(), offset, false)?),
+        let member = classify_file(path, &documents.sources())?;
+        let focus = match &member.role {
+            FileRole::Prompt(_) => {
+                Focus::Prompt(template_cursor::template_position(&text, 0..text.len(), offset, false)?)
+            }
             FileRole::Schema(_) => Focus::Schema,
-            FileRole::Pipeline | FileRole::Case | FileRole::Settings => {
-                Focus::Field(field(&text, offset, &member.kind)?)
+            FileRole::Pipeline | FileRole::TestCase | FileRole::Settings => {
+                Focus::Yaml(field_at(&text, offset, &member.role)?)
             }
         };
-        Some(Self { path: path.to_owned(), member, text, offset, focus })
+        Some(Self { path: path.to_owned(), project_file: member, text, offset, focus })
     }
 }
 
-fn field(text: &str, offset: usize, kind: &FileRole) -> Option<Field> {
-    let outline = Outline::of(text, Some(offset));
-    let on_key = |entry: &&OutlineEntry| entry.key.as_ref().is_some_and(|key| key.start <= offset && offset <= key.end);
-    if let Some(entry) = outline.entries.iter().find(on_key) {
-        let (path, word, reach) = (entry.path.clone(), entry.key.clone()?, entry.reach);
-        return Some(Field {
+fn field_at(text: &str, offset: usize, kind: &FileRole) -> Option<YamlPosition> {
+    let outline = Outline::parse(text, Some(offset));
+    let is_on_key =
+        |entry: &&OutlineEntry| entry.key_range.as_ref().is_some_and(|key| key.start <= offset && offset <= key.end);
+    if let Some(entry) = outline.entries.iter().find(is_on_key) {
+        let (path, word, reach) = (entry.path.clone(), entry.key_range.clone()?, entry.editable_end);
+        return Some(YamlPosition {
             path,
             is_key: true,
-            word,
-            inline: false,
+            word_range: word,
+            is_inline: false,
             role: YamlRole::Plain,
-            spot: None,
-            reach,
+            template: None,
+            editable_end: reach,
             outline,
         });
     }
-    let on_value = |entry: &&OutlineEntry| {
-        let block = entry.form == ValueStyle::Block && entry.value.is_empty();
-        entry.form != ValueStyle::Flow && !block && entry.value.start <= offset && offset <= entry.reach
+    let is_on_value = |entry: &&OutlineEntry| {
+        let is_empty_block = entry.style == ValueStyle::Block && entry.value_range.is_empty();
+        entry.style != ValueStyle::Flow
+            && !is_empty_block
+            && entry.value_range.start <= offset
+            && offset <= entry.editable_end
     };
     // An empty value extends to the start of the word after it. At that byte, the word takes precedence.
-    let found = outline
+    let entry = outline
         .entries
         .iter()
-        .filter(on_value)
-        .max_by_key(|entry| (entry.form != ValueStyle::Empty, entry.value.start))?;
-    let role = role(kind, &found.path);
-    let region = found.value.start..found.reach.max(found.value.end);
-    let spot = match role {
-        YamlRole::Expression(_) => template_cursor::at(text, region, offset, true),
-        YamlRole::Template => template_cursor::at(text, region, offset, false),
+        .filter(is_on_value)
+        .max_by_key(|entry| (entry.style != ValueStyle::Empty, entry.value_range.start))?;
+    let role = yaml_role(kind, &entry.path);
+    let region = entry.value_range.start..entry.editable_end.max(entry.value_range.end);
+    let template = match role {
+        YamlRole::Expression(_) => template_cursor::template_position(text, region, offset, true),
+        YamlRole::Template => template_cursor::template_position(text, region, offset, false),
         _ => None,
     };
-    let word = match found.form {
+    let word = match entry.style {
         ValueStyle::Empty => offset..offset,
         // The protocol requires that a completion's edit is on one line.
-        _ if text.get(found.value.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
-        ValueStyle::Scalar | ValueStyle::Block | ValueStyle::Flow => found.value.clone(),
+        _ if text.get(entry.value_range.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
+        ValueStyle::Scalar | ValueStyle::Block | ValueStyle::Flow => entry.value_range.clone(),
     };
-    let (path, inline, reach) = (found.path.clone(), found.key.is_some(), found.reach);
-    Some(Field { path, is_key: false, word, inline, role, spot, reach, outline })
+    let (path, inline, reach) = (entry.path.clone(), entry.key_range.is_some(), entry.editable_end);
+    Some(YamlPosition {
+        path,
+        is_key: false,
+        word_range: word,
+        is_inline: inline,
+        role,
+        template,
+        editable_end: reach,
+        outline,
+    })
 }
 
-/// The number of segments of a path that lead to its step, as in `/steps/0/parallel/1`; 0 outside of steps.
-fn step_length(path: &[Seg]) -> usize {
-    let key =
-        |at: usize, names: &[&str]| matches!(path.get(at), Some(Seg::Key(name)) if names.contains(&name.as_str()));
-    let item = |at: usize| matches!(path.get(at), Some(Seg::Item(_)));
-    if !(key(0, &["steps", "finally"]) && item(1)) {
+/// Returns the number of segments of a path that lead to its step, as in `/steps/0/parallel/1`; 0 outside of steps.
+fn step_path_length(path: &[PathSegment]) -> usize {
+    let is_key = |index: usize, names: &[&str]| match path.get(index) {
+        Some(PathSegment::Key(name)) => names.contains(&name.as_str()),
+        Some(PathSegment::Item(_)) | None => false,
+    };
+    let is_item = |index: usize| matches!(path.get(index), Some(PathSegment::Item(_)));
+    if !(is_key(0, &["steps", "finally"]) && is_item(1)) {
         return 0;
     }
     let mut length = 2;
     loop {
-        if key(length, &["parallel", "steps"]) && item(length + 1) {
+        if is_key(length, &["parallel", "steps"]) && is_item(length + 1) {
             length += 2;
-        } else if key(length, &["repeat"]) && key(length + 1, &["steps"]) && item(length + 2) {
+        } else if is_key(length, &["repeat"]) && is_key(length + 1, &["steps"]) && is_item(length + 2) {
             length += 3;
         } else {
             return length;
@@ -152,46 +170,46 @@ fn step_length(path: &[Seg]) -> usize {
     }
 }
 
-/// The path of the step that contains a path; `None` outside of steps.
-pub(super) fn step_of(path: &[Seg]) -> Option<&[Seg]> {
-    path.get(..step_length(path)).filter(|step| !step.is_empty())
+/// Returns the path of the step that contains a path; `None` outside of steps.
+pub(super) fn step_path(path: &[PathSegment]) -> Option<&[PathSegment]> {
+    path.get(..step_path_length(path)).filter(|step| !step.is_empty())
 }
 
-/// A path as a JSON pointer.
-pub(super) fn pointer(path: &[Seg]) -> String {
-    path.iter().fold(String::new(), |at, seg| match seg {
-        Seg::Key(name) => crate::config::child(&at, name),
-        Seg::Item(index) => crate::config::item(&at, *index),
+/// Converts a path to a JSON pointer.
+pub(super) fn json_pointer(path: &[PathSegment]) -> String {
+    path.iter().fold(String::new(), |pointer, segment| match segment {
+        PathSegment::Key(name) => crate::config::child_pointer(&pointer, name),
+        PathSegment::Item(index) => crate::config::item_pointer(&pointer, *index),
     })
 }
 
-/// The meaning of a value, which its path determines.
-pub(super) fn role(kind: &FileRole, path: &[Seg]) -> YamlRole {
-    let inside = path.get(step_length(path)..).unwrap_or_default();
-    let words: Vec<&str> = inside
+/// Returns the meaning of a value, which its path determines.
+pub(super) fn yaml_role(kind: &FileRole, path: &[PathSegment]) -> YamlRole {
+    let path_in_step = path.get(step_path_length(path)..).unwrap_or_default();
+    let segments: Vec<&str> = path_in_step
         .iter()
-        .map(|seg| match seg {
-            Seg::Key(name) => name.as_str(),
-            Seg::Item(_) => "-",
+        .map(|segment| match segment {
+            PathSegment::Key(name) => name.as_str(),
+            PathSegment::Item(_) => "-",
         })
         .collect();
-    match (kind, step_of(path).is_some(), words.as_slice()) {
+    match (kind, step_path(path).is_some(), segments.as_slice()) {
         (FileRole::Pipeline, true, ["agent"]) => YamlRole::Agent,
         (FileRole::Pipeline, true, ["inputs", "-"]) => YamlRole::Artifact,
         (FileRole::Pipeline, true, ["output"]) => YamlRole::Output,
         (FileRole::Pipeline, true, ["prompt"]) => YamlRole::Prompt,
         (FileRole::Pipeline, true, ["schema"]) => YamlRole::Schema,
-        (FileRole::Pipeline, true, ["pipeline"]) | (FileRole::Case, _, ["pipeline"]) => YamlRole::Pipeline,
+        (FileRole::Pipeline, true, ["pipeline"]) | (FileRole::TestCase, _, ["pipeline"]) => YamlRole::Pipeline,
         (FileRole::Pipeline, true, ["fallback", "-"]) | (FileRole::Pipeline, false, ["agents", _, "model"]) => {
             YamlRole::Model
         }
         (FileRole::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => YamlRole::Model,
         (FileRole::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => {
-            YamlRole::Expression(Sight::Step)
+            YamlRole::Expression(TextScope::Step)
         }
-        (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(Sight::Reply),
-        (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(Sight::Step),
-        (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(Sight::Round),
+        (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(TextScope::Reply),
+        (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(TextScope::Step),
+        (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(TextScope::Round),
         (FileRole::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"]) => YamlRole::Template,
         _ => YamlRole::Plain,
     }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Field, Focus, YamlRole, step_of};
+use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole, step_path};
 use super::documents::Documents;
-use super::facts;
-use super::outline::{Outline, Seg};
+use super::lookups;
+use super::outline::{Outline, PathSegment};
 use super::projects::FileRole;
-use super::schemas;
-use super::template_cursor::{ExpectedSyntax, TemplateSpot};
+use super::schema_refs;
+use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use crate::config::{self, OutputType, SETTINGS_FILE};
 use crate::diagnostic::SourceFile;
 
-/// A range in a file.
+/// A definition: a range in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DefinitionTarget {
     pub(super) file: Arc<SourceFile>,
@@ -23,87 +23,99 @@ pub(super) struct DefinitionTarget {
 }
 
 /// Returns where the name at a position is declared or produced.
-pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<DefinitionTarget> {
-    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
-    let found = match &cursor.focus {
-        Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
-        Focus::Field(field) => match &field.spot {
-            Some(spot) => in_tag(&cursor, spot, documents, checks),
-            None => in_field(&cursor, field, documents),
+pub(super) fn find_definitions(
+    path: &Path,
+    offset: usize,
+    documents: &Documents,
+    checks: &Checks,
+) -> Vec<DefinitionTarget> {
+    let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
+    let target = match &cursor.focus {
+        Focus::Prompt(template) => definition_in_template(&cursor, template, documents, checks),
+        Focus::Yaml(field) => match &field.template {
+            Some(template) => definition_in_template(&cursor, template, documents, checks),
+            None => definition_in_field(&cursor, field, documents),
         },
-        Focus::Schema => schemas::target(&cursor, documents).map(|(target, ..)| target),
+        Focus::Schema => schema_refs::resolve_ref(&cursor, documents).map(|(target, ..)| target),
     };
-    found.into_iter().collect()
+    target.into_iter().collect()
 }
 
-fn in_tag(
+fn definition_in_template(
     cursor: &EditorCursor,
-    spot: &TemplateSpot,
+    template: &TemplatePosition,
     documents: &Documents,
     checks: &Checks,
 ) -> Option<DefinitionTarget> {
-    if spot.wanted == ExpectedSyntax::Include {
-        return whole(&config::member_path(&cursor.member.root, "prompts", &spot.name)?, documents);
+    if template.expected == ExpectedSyntax::Include {
+        return start_of_file(
+            &config::path_in_folder(&cursor.project_file.root, "prompts", &template.name)?,
+            documents,
+        );
     }
-    if let Some(span) = &spot.bound {
-        return Some(DefinitionTarget { file: facts::file(&cursor.path, documents)?, span: span.clone() });
+    if let Some(span) = &template.binding {
+        return Some(DefinitionTarget { file: lookups::current_file(&cursor.path, documents)?, span: span.clone() });
     }
-    let found = facts::names(cursor, documents, checks);
-    let (file, span) = found.into_iter().find(|found| found.name == spot.name)?.place?;
+    let names = lookups::visible_names(cursor, documents, checks);
+    let (file, span) = names.into_iter().find(|visible| visible.name == template.name)?.declaration?;
     Some(DefinitionTarget { file, span })
 }
 
-fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Option<DefinitionTarget> {
-    let name = cursor.text.get(field.word.clone())?;
-    let here = |span: Range<usize>| Some(DefinitionTarget { file: facts::file(&cursor.path, documents)?, span });
+fn definition_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Option<DefinitionTarget> {
+    let name = cursor.text.get(field.word_range.clone())?;
+    let target_in_file =
+        |span: Range<usize>| Some(DefinitionTarget { file: lookups::current_file(&cursor.path, documents)?, span });
     match field.role {
         YamlRole::Agent => {
-            let agent = [Seg::Key("agents".to_owned()), Seg::Key(name.to_owned())];
-            here(field.outline.find(&agent)?.key.clone()?)
+            let agent = [PathSegment::Key("agents".to_owned()), PathSegment::Key(name.to_owned())];
+            target_in_file(field.outline.find(&agent)?.key_range.clone()?)
         }
         YamlRole::Artifact => {
             let name = name.trim_end_matches('?');
-            let found = facts::artifacts(cursor, field, documents).into_iter().find(|found| found.name == name)?;
-            let (file, span) = found.place?;
+            let artifacts = lookups::readable_artifacts(cursor, field, documents);
+            let (file, span) = artifacts.into_iter().find(|artifact| artifact.name == name)?.declaration?;
             Some(DefinitionTarget { file, span })
         }
         YamlRole::Output => {
-            whole(&file_of(cursor, &output_type(&cursor.text, &field.outline, &field.path)?)?, documents)
+            let output = expected_output_type(&cursor.text, &field.outline, &field.path)?;
+            start_of_file(&schema_file(cursor, &output)?, documents)
         }
         YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline => {
-            whole(&named_file(cursor, field.role, name)?, documents)
+            start_of_file(&resolve_file_name(cursor, field.role, name)?, documents)
         }
-        YamlRole::Model => alias(cursor, name, documents),
+        YamlRole::Model => find_model_alias(cursor, name, documents),
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     }
 }
 
-/// The type that the output at a path of a pipeline must have, determined by the keys of its step.
-pub(super) fn output_type(text: &str, outline: &Outline, path: &[Seg]) -> Option<OutputType> {
-    let step = step_of(path)?;
-    let key = |name: &str| outline.find(&[step, &[Seg::Key(name.to_owned())]].concat());
-    let word = |name: &str| text.get(key(name)?.value.clone());
-    config::output_type_so_far(word("output")?, word("schema"), |name| key(name).is_some())
+/// Returns the type that the output at a path of a pipeline must have, determined by the keys of its step.
+pub(super) fn expected_output_type(text: &str, outline: &Outline, path: &[PathSegment]) -> Option<OutputType> {
+    let step = step_path(path)?;
+    let entry = |name: &str| outline.find(&[step, &[PathSegment::Key(name.to_owned())]].concat());
+    let value = |name: &str| text.get(entry(name)?.value_range.clone());
+    config::draft_output_type(value("output")?, value("schema"), |name| entry(name).is_some())
 }
 
-/// The file of an output type; `None` for a type without a schema file.
-pub(super) fn file_of(cursor: &EditorCursor, output: &OutputType) -> Option<PathBuf> {
+/// Returns the schema file of an output type, or `None` for a type without a schema file.
+pub(super) fn schema_file(cursor: &EditorCursor, output: &OutputType) -> Option<PathBuf> {
     match output {
-        OutputType::File(name) => config::member_path(&cursor.member.root, "schemas", name),
-        OutputType::Text | OutputType::Any | OutputType::Built(_) => None,
+        OutputType::File(name) => config::path_in_folder(&cursor.project_file.root, "schemas", name),
+        OutputType::Text | OutputType::Any | OutputType::BuiltIn(_) => None,
     }
 }
 
-/// The path of the file that a value names.
-pub(super) fn named_file(cursor: &EditorCursor, role: YamlRole, name: &str) -> Option<PathBuf> {
-    let root = &cursor.member.root;
+/// Returns the path of the file that a value names.
+pub(super) fn resolve_file_name(cursor: &EditorCursor, role: YamlRole, name: &str) -> Option<PathBuf> {
+    let root = &cursor.project_file.root;
     match role {
-        YamlRole::Prompt => config::member_path(root, "prompts", name),
-        YamlRole::Schema => file_of(cursor, &config::named_type(name)),
+        YamlRole::Prompt => config::path_in_folder(root, "prompts", name),
+        YamlRole::Schema => schema_file(cursor, &config::output_type_from_name(name)),
         YamlRole::Pipeline => {
             let folder = cursor.path.parent()?;
             match name.strip_prefix("../") {
-                Some(rest) if cursor.member.kind == FileRole::Case => Some(folder.parent()?.join(rest)),
+                Some(remaining) if cursor.project_file.role == FileRole::TestCase => {
+                    Some(folder.parent()?.join(remaining))
+                }
                 _ => Some(folder.join(name)),
             }
         }
@@ -117,14 +129,15 @@ pub(super) fn named_file(cursor: &EditorCursor, role: YamlRole, name: &str) -> O
     }
 }
 
-fn whole(path: &Path, documents: &Documents) -> Option<DefinitionTarget> {
-    Some(DefinitionTarget { file: facts::file(path, documents)?, span: 0..0 })
+fn start_of_file(path: &Path, documents: &Documents) -> Option<DefinitionTarget> {
+    Some(DefinitionTarget { file: lookups::current_file(path, documents)?, span: 0..0 })
 }
 
 /// Finds the alias of a model in `orch.yaml`.
-pub(super) fn alias(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<DefinitionTarget> {
-    let file = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents)?;
-    let outline = Outline::of(&file.text, None);
-    let span = outline.find(&[Seg::Key("models".to_owned()), Seg::Key(name.to_owned())])?.key.clone()?;
+pub(super) fn find_model_alias(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<DefinitionTarget> {
+    let file = lookups::current_file(&cursor.project_file.root.join(SETTINGS_FILE), documents)?;
+    let outline = Outline::parse(&file.text, None);
+    let span =
+        outline.find(&[PathSegment::Key("models".to_owned()), PathSegment::Key(name.to_owned())])?.key_range.clone()?;
     Some(DefinitionTarget { file, span })
 }

@@ -1,4 +1,4 @@
-//! Hover: describes the word at a position.
+//! Hover: describes the name or value at a position.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,126 +6,131 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Field, Focus, YamlRole};
-use super::definition::{alias, named_file, output_type};
+use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole};
+use super::definition::{expected_output_type, find_model_alias, resolve_file_name};
 use super::documents::Documents;
-use super::facts;
 use super::keys::{self, KeyNode};
-use super::outline::{Outline, Seg};
+use super::lookups;
+use super::outline::{Outline, PathSegment};
 use super::projects::FileRole;
-use super::schemas;
-use super::template_cursor::{ExpectedSyntax, TemplateSpot};
+use super::schema_refs;
+use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use crate::check::{NameOrigin, VisibleName};
 use crate::config::{self, OutputType};
 
-/// A description of a word.
+/// The text to show for a range of a file.
 #[derive(Debug)]
 pub(super) struct Hover {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
 
-/// The most characters that are shown of a text from the user's files.
-const MAX_SHOWN: usize = 2_000;
+/// The maximum length, in characters, of a text from the user's files.
+const MAX_TEXT_CHARS: usize = 2_000;
 
-/// Describes the word at a position.
-pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
-    let cursor = EditorCursor::at(path, offset, documents)?;
+/// Describes the name or value at a position.
+pub(super) fn hover_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
+    let cursor = EditorCursor::from_position(path, offset, documents)?;
     match &cursor.focus {
-        Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
-        Focus::Field(field) => match &field.spot {
-            Some(spot) => in_tag(&cursor, spot, documents, checks),
-            None => in_field(&cursor, field, documents),
+        Focus::Prompt(template) => hover_in_template(&cursor, template, documents, checks),
+        Focus::Yaml(field) => match &field.template {
+            Some(template) => hover_in_template(&cursor, template, documents, checks),
+            None => hover_in_field(&cursor, field, documents),
         },
         Focus::Schema => {
-            let (target, schema, span) = schemas::target(&cursor, documents)?;
-            Some(Hover { text: about_schema(&target.file.path, &schema), span })
+            let (target, schema, span) = schema_refs::resolve_ref(&cursor, documents)?;
+            Some(Hover { text: describe_schema(&target.file.path, &schema), span })
         }
     }
 }
 
-fn in_tag(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Option<Hover> {
-    let text = match spot.wanted {
-        ExpectedSyntax::Filter if !spot.name.is_empty() => format!("filter `{}`", spot.name),
-        ExpectedSyntax::Test if !spot.name.is_empty() => format!("test `{}`", spot.name),
-        ExpectedSyntax::Include => prompt(cursor, &spot.name, documents)?,
+fn hover_in_template(
+    cursor: &EditorCursor,
+    template: &TemplatePosition,
+    documents: &Documents,
+    checks: &Checks,
+) -> Option<Hover> {
+    let text = match template.expected {
+        ExpectedSyntax::Filter if !template.name.is_empty() => format!("filter `{}`", template.name),
+        ExpectedSyntax::Test if !template.name.is_empty() => format!("test `{}`", template.name),
+        ExpectedSyntax::Include => describe_prompt(cursor, &template.name, documents)?,
         ExpectedSyntax::Variable | ExpectedSyntax::Property => {
-            let all = facts::names(cursor, documents, checks);
-            told(all.iter().find(|found| found.name == spot.name)?, spot.base.as_deref())
+            let names = lookups::visible_names(cursor, documents, checks);
+            describe_name(names.iter().find(|visible| visible.name == template.name)?, template.base.as_deref())
         }
         ExpectedSyntax::Filter | ExpectedSyntax::Test | ExpectedSyntax::Statement | ExpectedSyntax::Nothing => {
             return None;
         }
     };
-    Some(Hover { text, span: spot.name_at.clone() })
+    Some(Hover { text, span: template.name_range.clone() })
 }
 
 /// Describes a name: its type, its origin, and the description in its schema.
-fn told(found: &VisibleName, base: Option<&str>) -> String {
-    let whole = base.map_or_else(|| found.name.clone(), |base| format!("{base}.{}", found.name));
-    let origin = match found.origin {
+fn describe_name(visible: &VisibleName, base: Option<&str>) -> String {
+    let path = base.map_or_else(|| visible.name.clone(), |base| format!("{base}.{}", visible.name));
+    let origin = match visible.origin {
         NameOrigin::Input => "input of the run",
         NameOrigin::Artifact => "artifact",
         NameOrigin::Local => "variable",
         NameOrigin::Property => "property",
     };
-    let maybe = if found.maybe { ", may be missing" } else { "" };
-    with_text(format!("`{whole}`: {} ({origin}{maybe})", found.ty), found.about.as_deref())
+    let optional = if visible.may_be_absent { ", may be missing" } else { "" };
+    with_description(format!("`{path}`: {} ({origin}{optional})", visible.ty), visible.description.as_deref())
 }
 
-fn with_text(head: String, text: Option<&str>) -> String {
-    match text.map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => format!("{head}\n\n{}", text.chars().take(MAX_SHOWN).collect::<String>()),
+fn with_description(head: String, description: Option<&str>) -> String {
+    match description.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => format!("{head}\n\n{}", text.chars().take(MAX_TEXT_CHARS).collect::<String>()),
         None => head,
     }
 }
 
-fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Option<Hover> {
-    let root = keys::schema(&cursor.member.kind)?;
-    let name = cursor.text.get(field.word.clone())?;
+fn hover_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Option<Hover> {
+    let root = keys::format_schema(&cursor.project_file.role)?;
+    let name = cursor.text.get(field.word_range.clone())?;
     let text = match field.role {
-        YamlRole::Agent => agent(cursor, field, name),
+        YamlRole::Agent => describe_agent(cursor, field, name),
         YamlRole::Artifact => {
-            let all = facts::artifacts(cursor, field, documents);
-            let found = all.iter().find(|found| found.name == name.trim_end_matches('?'));
-            found.map(|found| told(found, None))
+            let artifacts = lookups::readable_artifacts(cursor, field, documents);
+            let artifact = artifacts.iter().find(|artifact| artifact.name == name.trim_end_matches('?'));
+            artifact.map(|artifact| describe_name(artifact, None))
         }
-        YamlRole::Prompt => prompt(cursor, name, documents),
-        YamlRole::Schema => schema(cursor, name, documents),
-        YamlRole::Output => match output_type(&cursor.text, &field.outline, &field.path)? {
-            OutputType::Text => schema(cursor, "text", documents),
-            OutputType::Any => schema(cursor, "any", documents),
-            OutputType::File(file) => schema(cursor, &file, documents),
-            OutputType::Built(_) => None,
+        YamlRole::Prompt => describe_prompt(cursor, name, documents),
+        YamlRole::Schema => describe_named_schema(cursor, name, documents),
+        YamlRole::Output => match expected_output_type(&cursor.text, &field.outline, &field.path)? {
+            OutputType::Text => describe_named_schema(cursor, "text", documents),
+            OutputType::Any => describe_named_schema(cursor, "any", documents),
+            OutputType::File(file) => describe_named_schema(cursor, &file, documents),
+            OutputType::BuiltIn(_) => None,
         },
-        YamlRole::Pipeline => pipeline(cursor, name, documents),
-        YamlRole::Model => alias(cursor, name, documents).and_then(|target| {
-            let outline = Outline::of(&target.file.text, None);
-            let entry = outline.find(&[Seg::Key("models".to_owned()), Seg::Key(name.to_owned())])?;
-            Some(format!("model `{name}`, an alias: `{}`", target.file.text.get(entry.value.clone())?))
+        YamlRole::Pipeline => describe_pipeline(cursor, name, documents),
+        YamlRole::Model => find_model_alias(cursor, name, documents).and_then(|target| {
+            let outline = Outline::parse(&target.file.text, None);
+            let entry = outline.find(&[PathSegment::Key("models".to_owned()), PathSegment::Key(name.to_owned())])?;
+            Some(format!("model `{name}`, an alias: `{}`", target.file.text.get(entry.value_range.clone())?))
         }),
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     };
-    let is_agent = matches!(field.path.as_slice(), [Seg::Key(first), Seg::Key(_)] if first == "agents");
-    let own = || {
-        if field.is_key && is_agent && cursor.member.kind == FileRole::Pipeline {
-            return agent(cursor, field, name);
+    let is_agent = matches!(field.path.as_slice(), [PathSegment::Key(first), PathSegment::Key(_)] if first == "agents");
+    let describe_word = || {
+        if field.is_key && is_agent && cursor.project_file.role == FileRole::Pipeline {
+            return describe_agent(cursor, field, name);
         }
-        key(KeyNode::at(root, &field.path)?, field, name)
+        describe_key(KeyNode::find(root, &field.path)?, field, name)
     };
-    Some(Hover { text: text.or_else(own)?, span: field.word.clone() })
+    Some(Hover { text: text.or_else(describe_word)?, span: field.word_range.clone() })
 }
 
 /// Describes a key of the file format and, if it is one of a fixed set, the value at the position.
-fn key(node: KeyNode, field: &Field, value: &str) -> Option<String> {
+fn describe_key(node: KeyNode, field: &YamlPosition, value: &str) -> Option<String> {
     let name = field.path.iter().rev().find_map(|seg| match seg {
-        Seg::Key(name) => Some(name.as_str()),
-        Seg::Item(_) => None,
+        PathSegment::Key(name) => Some(name.as_str()),
+        PathSegment::Item(_) => None,
     })?;
-    let mut text = with_text(format!("`{name}`: {}", node.words()), node.about());
-    let of_value = node.values().into_iter().find(|(known, _)| !field.is_key && known == value);
-    if let Some((value, Some(about))) = of_value {
-        text = format!("{text}\n\n`{value}`: {about}");
+    let mut text = with_description(format!("`{name}`: {}", node.type_label()), node.description());
+    let described_value = node.values().into_iter().find(|(known, _)| !field.is_key && known == value);
+    if let Some((value, Some(description))) = described_value {
+        text = format!("{text}\n\n`{value}`: {description}");
     }
     Some(match node.example() {
         Some(example) => format!("{text}\n\nexample: `{}`", example.replace('\n', " ")),
@@ -133,51 +138,52 @@ fn key(node: KeyNode, field: &Field, value: &str) -> Option<String> {
     })
 }
 
-fn agent(cursor: &EditorCursor, field: &Field, name: &str) -> Option<String> {
-    let entry = field.outline.find(&[Seg::Key("agents".to_owned()), Seg::Key(name.to_owned())])?;
-    let settings = field.outline.keys(&entry.path).map(|(key, entry)| {
-        let value = cursor.text.get(entry.value.clone()).unwrap_or_default();
+fn describe_agent(cursor: &EditorCursor, field: &YamlPosition, name: &str) -> Option<String> {
+    let entry = field.outline.find(&[PathSegment::Key("agents".to_owned()), PathSegment::Key(name.to_owned())])?;
+    let settings = field.outline.mapping_entries(&entry.path).map(|(key, entry)| {
+        let value = cursor.text.get(entry.value_range.clone()).unwrap_or_default();
         format!("- `{key}`: `{value}`")
     });
     let settings: Vec<String> = settings.collect();
-    Some(with_text(format!("agent `{name}`"), Some(&settings.join("\n"))))
+    Some(with_description(format!("agent `{name}`"), Some(&settings.join("\n"))))
 }
 
-fn prompt(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
-    let file = facts::file(&config::member_path(&cursor.member.root, "prompts", name)?, documents)?;
-    let first = file.text.trim().lines().next().map(str::to_owned);
-    Some(with_text(format!("prompt `prompts/{name}`"), first.as_deref()))
+fn describe_prompt(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
+    let file = lookups::current_file(&config::path_in_folder(&cursor.project_file.root, "prompts", name)?, documents)?;
+    let first_line = file.text.trim().lines().next().map(str::to_owned);
+    Some(with_description(format!("prompt `prompts/{name}`"), first_line.as_deref()))
 }
 
-fn schema(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
+fn describe_named_schema(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
     match name {
-        "text" => return Some("`text`: a string, taken as it is".to_owned()),
-        "any" => return Some("`any`: any JSON".to_owned()),
+        "text" => return Some("`text`: a plain string".to_owned()),
+        "any" => return Some("`any`: any JSON value".to_owned()),
         _ => {}
     }
-    let file = facts::file(&named_file(cursor, YamlRole::Schema, name)?, documents)?;
-    let document = schemas::document(&file)?;
-    Some(about_schema(&file.path, &document.value))
+    let file = lookups::current_file(&resolve_file_name(cursor, YamlRole::Schema, name)?, documents)?;
+    let document = schema_refs::parse_schema_file(&file)?;
+    Some(describe_schema(&file.path, &document.value))
 }
 
 /// Describes a schema with its description and its properties.
-fn about_schema(path: &str, schema: &Value) -> String {
+fn describe_schema(path: &str, schema: &Value) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let about = schema.get("description").and_then(Value::as_str);
-    let text = with_text(format!("schema `{name}`"), about);
+    let description = schema.get("description").and_then(Value::as_str);
+    let text = with_description(format!("schema `{name}`"), description);
     let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten().take(30);
     let lines = properties.map(|(name, property)| {
-        let about = property.get("description").and_then(Value::as_str).unwrap_or_default();
-        format!("- `{name}`{}{about}", if about.is_empty() { "" } else { ": " })
+        let description = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        format!("- `{name}`{}{description}", if description.is_empty() { "" } else { ": " })
     });
-    with_text(text, Some(&lines.collect::<Vec<_>>().join("\n")))
+    with_description(text, Some(&lines.collect::<Vec<_>>().join("\n")))
 }
 
-fn pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
-    let project = facts::named_pipeline(cursor, name, documents)?;
-    let head = with_text(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
-    let inputs = facts::inputs(&project).map(|(name, about)| match about {
-        Some(about) => format!("- `{name}`: {about}"),
+fn describe_pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
+    let project = lookups::load_named_pipeline(cursor, name, documents)?;
+    let head =
+        with_description(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
+    let inputs = lookups::pipeline_inputs(&project).map(|(name, description)| match description {
+        Some(description) => format!("- `{name}`: {description}"),
         None => format!("- `{name}`"),
     });
     let inputs: Vec<String> = inputs.collect();

@@ -2,76 +2,81 @@
 
 use serde_json::{Map, Value};
 
-use super::outline::Seg;
+use super::outline::PathSegment;
 use super::projects::FileRole;
 use crate::config;
 
-/// The schema of a kind of file.
-pub(super) fn schema(kind: &FileRole) -> Option<&'static Value> {
+/// Returns the schema of a kind of file.
+pub(super) fn format_schema(kind: &FileRole) -> Option<&'static Value> {
     match kind {
         FileRole::Pipeline => Some(config::pipeline_schema()),
-        FileRole::Case => Some(config::case_schema()),
+        FileRole::TestCase => Some(config::case_schema()),
         FileRole::Settings => Some(config::settings_schema()),
         FileRole::Prompt(_) | FileRole::Schema(_) => None,
     }
 }
 
-/// A value of the format: the schema at its key (`own`), and the schema that this one refers to (`target`).
+/// A value in the file format: the schema at its key, and the schema that this one refers to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyNode {
-    own: &'static Value,
-    target: &'static Value,
+    key_schema: &'static Value,
+    resolved_schema: &'static Value,
 }
 
 impl KeyNode {
-    fn new(root: &'static Value, own: &'static Value) -> Self {
-        let target = own.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.strip_prefix('#')?));
-        Self { own, target: target.unwrap_or(own) }
+    fn new(root: &'static Value, key_schema: &'static Value) -> Self {
+        let reference = key_schema.get("$ref").and_then(Value::as_str);
+        let resolved_schema = reference.and_then(|reference| root.pointer(reference.strip_prefix('#')?));
+        Self { key_schema, resolved_schema: resolved_schema.unwrap_or(key_schema) }
     }
 
-    /// The value at a path.
-    pub(super) fn at(root: &'static Value, path: &[Seg]) -> Option<Self> {
+    /// Returns the value at a path.
+    pub(super) fn find(root: &'static Value, path: &[PathSegment]) -> Option<Self> {
         let mut node = Self::new(root, root);
-        for seg in path {
-            let below = match seg {
-                Seg::Key(name) => {
-                    let known = node.target.get("properties").and_then(|all| all.get(name));
-                    known.or_else(|| node.target.get("additionalProperties").filter(|rest| rest.is_object()))?
+        for segment in path {
+            let child = match segment {
+                PathSegment::Key(name) => {
+                    let property = node.resolved_schema.get("properties").and_then(|properties| properties.get(name));
+                    property.or_else(|| {
+                        node.resolved_schema.get("additionalProperties").filter(|schema| schema.is_object())
+                    })?
                 }
-                Seg::Item(_) => node.target.get("items")?,
+                PathSegment::Item(_) => node.resolved_schema.get("items")?,
             };
-            node = Self::new(root, below);
+            node = Self::new(root, child);
         }
         Some(node)
     }
 
-    /// What the key is for.
-    pub(super) fn about(self) -> Option<&'static str> {
-        [self.own, self.target].iter().find_map(|schema| schema.get("description").and_then(Value::as_str))
+    /// Returns the description of the key.
+    pub(super) fn description(self) -> Option<&'static str> {
+        [self.key_schema, self.resolved_schema]
+            .iter()
+            .find_map(|schema| schema.get("description").and_then(Value::as_str))
     }
 
-    /// An example, as written on one line.
+    /// Returns an example on one line.
     pub(super) fn example(self) -> Option<String> {
-        let example = self.own.get("examples").or_else(|| self.target.get("examples"))?.get(0)?;
+        let example = self.key_schema.get("examples").or_else(|| self.resolved_schema.get("examples"))?.get(0)?;
         Some(example.as_str().map_or_else(|| example.to_string(), str::to_owned))
     }
 
-    /// Whether the value can have keys.
+    /// Returns whether the value can have keys.
     pub(super) fn is_mapping(self) -> bool {
-        self.is("object")
+        self.has_type("object")
     }
 
-    fn is(self, name: &str) -> bool {
-        match self.target.get("type") {
-            Some(Value::String(only)) => only == name,
-            Some(Value::Array(names)) => names.iter().any(|one| one == name),
+    fn has_type(self, name: &str) -> bool {
+        match self.resolved_schema.get("type") {
+            Some(Value::String(type_name)) => type_name == name,
+            Some(Value::Array(type_names)) => type_names.iter().any(|type_name| type_name == name),
             _ => false,
         }
     }
 
-    /// The type in a few words.
-    pub(super) fn words(self) -> String {
-        let named = |name: &str| {
+    /// Returns the type as text, such as `list or mapping`.
+    pub(super) fn type_label(self) -> String {
+        let display_name = |name: &str| {
             match name {
                 "object" => "mapping",
                 "array" => "list",
@@ -80,35 +85,39 @@ impl KeyNode {
             }
             .to_owned()
         };
-        match self.target.get("type") {
-            Some(Value::String(name)) => named(name),
+        match self.resolved_schema.get("type") {
+            Some(Value::String(name)) => display_name(name),
             Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).map(named).collect::<Vec<_>>().join(" or ")
+                names.iter().filter_map(Value::as_str).map(display_name).collect::<Vec<_>>().join(" or ")
             }
             _ => "any".to_owned(),
         }
     }
 
-    /// The keys that the value can have, in the order of the format, and whether each is required.
-    pub(super) fn keys(self, root: &'static Value) -> Vec<(&'static str, KeyNode, bool)> {
-        let required = self.target.get("required").and_then(Value::as_array);
-        let needed = |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
-        let all = self.target.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter);
-        all.map(|(name, own)| (name.as_str(), KeyNode::new(root, own), needed(name))).collect()
+    /// Returns the keys that the value can have, in the order of the format, and whether each is required.
+    pub(super) fn child_keys(self, root: &'static Value) -> Vec<(&'static str, KeyNode, bool)> {
+        let required = self.resolved_schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|required| required == name));
+        let properties =
+            self.resolved_schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter);
+        properties
+            .map(|(name, key_schema)| (name.as_str(), KeyNode::new(root, key_schema), is_required(name)))
+            .collect()
     }
 
-    /// The fixed set of values, each with its description; empty if the format does not list them.
+    /// Returns the allowed values, each with its description; empty if the format does not list them.
     pub(super) fn values(self) -> Vec<(String, Option<&'static str>)> {
-        if self.is("boolean") {
+        if self.has_type("boolean") {
             return vec![("true".to_owned(), None), ("false".to_owned(), None)];
         }
-        let names = self.target.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let about = |index: usize| self.target.get("enumDescriptions")?.get(index)?.as_str();
-        names.enumerate().map(|(index, name)| (name.to_owned(), about(index))).collect()
+        let names =
+            self.resolved_schema.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let description = |index: usize| self.resolved_schema.get("enumDescriptions")?.get(index)?.as_str();
+        names.enumerate().map(|(index, name)| (name.to_owned(), description(index))).collect()
     }
 
-    /// What completion inserts after a key: the colon, with a space unless only a mapping can follow.
-    pub(super) fn after_colon(self) -> &'static str {
-        if self.is_mapping() && !self.is("string") { ":" } else { ": " }
+    /// Returns the text that completion inserts after a key: a colon, and a space unless only a mapping can follow.
+    pub(super) fn key_suffix(self) -> &'static str {
+        if self.is_mapping() && !self.has_type("string") { ":" } else { ": " }
     }
 }

@@ -1,8 +1,8 @@
-//! Splits a template tag or an expression into words, even if it is incomplete.
+//! Splits a template tag or an expression into tokens, even if it is incomplete.
 
 use std::ops::Range;
 
-/// The kind of a word.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LexemeKind {
     /// A name or keyword.
@@ -10,121 +10,123 @@ pub(super) enum LexemeKind {
     /// A number.
     Number,
     /// A string in quotes.
-    Text,
+    String,
     /// An operator or bracket.
-    Mark,
+    Punctuation,
 }
 
-/// A word and its bytes; for a string, `at` is the range inside the quotes.
+/// A token and its bytes; for a string, `at` is the range inside the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lexeme {
-    pub(super) sort: LexemeKind,
-    pub(super) at: Range<usize>,
-    /// The byte after the word, including its closing quote.
+    pub(super) kind: LexemeKind,
+    pub(super) range: Range<usize>,
+    /// The byte after the token, including its closing quote.
     pub(super) end: usize,
 }
 
 impl Lexeme {
-    /// The word as written.
+    /// Returns the token's text.
     pub(super) fn text<'t>(&self, text: &'t str) -> &'t str {
-        text.get(self.at.clone()).unwrap_or_default()
+        text.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// Whether the word is this mark or name.
-    pub(super) fn is(&self, text: &str, word: &str) -> bool {
-        matches!(self.sort, LexemeKind::Mark | LexemeKind::Name) && self.text(text) == word
+    /// Returns whether the token is this name, operator or bracket.
+    pub(super) fn is_token(&self, text: &str, expected: &str) -> bool {
+        matches!(self.kind, LexemeKind::Punctuation | LexemeKind::Name) && self.text(text) == expected
     }
 }
 
-fn is_name(c: char) -> bool {
+fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Returns the words in a range of a text.
+/// Returns the tokens in a range of a text.
 pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
-    let mut found = Vec::new();
-    let mut at = range.start;
-    while let Some(c) = text.get(at..range.end).and_then(|rest| rest.chars().next()) {
-        let rest = text.get(at..range.end).unwrap_or_default();
-        let while_ = |keep: fn(char) -> bool| rest.find(|c: char| !keep(c)).unwrap_or(rest.len());
-        let (sort, inner, length) = match c {
+    let mut tokens = Vec::new();
+    let mut start = range.start;
+    while let Some(c) = text.get(start..range.end).and_then(|remaining| remaining.chars().next()) {
+        let remaining = text.get(start..range.end).unwrap_or_default();
+        let length_while = |matches: fn(char) -> bool| remaining.find(|c: char| !matches(c)).unwrap_or(remaining.len());
+        let (kind, content, length) = match c {
             c if c.is_whitespace() => {
-                at += c.len_utf8();
+                start += c.len_utf8();
                 continue;
             }
             '"' | '\'' => {
-                let inner = text_length(rest, c);
-                let closed = rest.get(1 + inner..).is_some_and(|rest| rest.starts_with(c));
-                (LexemeKind::Text, at + 1..at + 1 + inner, 1 + inner + usize::from(closed))
+                let length = string_length(remaining, c);
+                let is_closed = remaining.get(1 + length..).is_some_and(|remaining| remaining.starts_with(c));
+                (LexemeKind::String, start + 1..start + 1 + length, 1 + length + usize::from(is_closed))
             }
             c if c.is_ascii_digit() => {
-                let length = while_(|c| c.is_ascii_alphanumeric() || c == '_');
-                (LexemeKind::Number, at..at + length, length)
+                let length = length_while(|c| c.is_ascii_alphanumeric() || c == '_');
+                (LexemeKind::Number, start..start + length, length)
             }
-            c if is_name(c) => {
-                let length = while_(is_name);
-                (LexemeKind::Name, at..at + length, length)
+            c if is_name_char(c) => {
+                let length = length_while(is_name_char);
+                (LexemeKind::Name, start..start + length, length)
             }
-            c => (LexemeKind::Mark, at..at + c.len_utf8(), c.len_utf8()),
+            c => (LexemeKind::Punctuation, start..start + c.len_utf8(), c.len_utf8()),
         };
-        found.push(Lexeme { sort, at: inner, end: at + length });
-        at += length;
+        tokens.push(Lexeme { kind, range: content, end: start + length });
+        start += length;
     }
-    found
+    tokens
 }
 
-/// The number of bytes between the opening quote of a string and its closing quote.
-fn text_length(rest: &str, quote: char) -> usize {
-    let inner = rest.get(1..).unwrap_or_default();
+/// Returns the number of bytes between the opening quote of a string and its closing quote.
+fn string_length(remaining: &str, quote: char) -> usize {
+    let content = remaining.get(1..).unwrap_or_default();
     let mut escaped = false;
-    for (at, c) in inner.char_indices() {
+    for (index, c) in content.char_indices() {
         if c == quote && !escaped {
-            return at;
+            return index;
         }
         escaped = c == '\\' && !escaped;
     }
-    inner.len()
+    content.len()
 }
 
 /// Names that can't be variables.
 pub(super) const KEYWORDS: &[&str] =
     &["and", "or", "not", "in", "is", "if", "else", "elif", "for", "set", "with", "include", "filter"];
 
-/// The index of the first word of a value such as `plan.steps[0]` or `(a | first)`, where the value's last word is the
-/// one before the index `end`.
-pub(super) fn chain(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
-    let mut at = end;
+/// Returns the index of the first token of a value such as `plan.steps[0]` or `(a | first)`. The value's last token is
+/// the one before the index `end`.
+pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
+    let mut index = end;
     loop {
-        at = at.checked_sub(1)?;
-        let token = tokens.get(at)?;
-        match token.sort {
+        index = index.checked_sub(1)?;
+        let token = tokens.get(index)?;
+        match token.kind {
             LexemeKind::Name if !KEYWORDS.contains(&token.text(text)) => {}
-            LexemeKind::Text | LexemeKind::Number => {}
-            LexemeKind::Mark if token.is(text, "]") => {
-                at = opening(text, tokens, at)?;
+            LexemeKind::String | LexemeKind::Number => {}
+            LexemeKind::Punctuation if token.is_token(text, "]") => {
+                index = opening_bracket(text, tokens, index)?;
                 continue;
             }
-            LexemeKind::Mark if token.is(text, ")") => {
-                at = opening(text, tokens, at)?;
-                let call = at.checked_sub(1).and_then(|before| tokens.get(before));
-                if call.is_some_and(|call| call.sort == LexemeKind::Name && !KEYWORDS.contains(&call.text(text))) {
-                    at -= 1;
+            LexemeKind::Punctuation if token.is_token(text, ")") => {
+                index = opening_bracket(text, tokens, index)?;
+                let callee = index.checked_sub(1).and_then(|previous| tokens.get(previous));
+                let is_callee =
+                    |callee: &Lexeme| callee.kind == LexemeKind::Name && !KEYWORDS.contains(&callee.text(text));
+                if callee.is_some_and(is_callee) {
+                    index -= 1;
                 }
             }
-            LexemeKind::Name | LexemeKind::Mark => return None,
+            LexemeKind::Name | LexemeKind::Punctuation => return None,
         }
-        match at.checked_sub(1).and_then(|before| tokens.get(before)) {
-            Some(before) if before.is(text, ".") => at -= 1,
-            _ => return Some(at),
+        match index.checked_sub(1).and_then(|previous| tokens.get(previous)) {
+            Some(previous) if previous.is_token(text, ".") => index -= 1,
+            _ => return Some(index),
         }
     }
 }
 
-/// The index of the bracket that the one at `close` closes.
-fn opening(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
+/// Returns the index of the opening bracket that matches the closing bracket at `close`.
+fn opening_bracket(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
     let mut depth = 0usize;
-    for (at, token) in tokens.iter().enumerate().take(close + 1).rev() {
-        if token.sort == LexemeKind::Mark {
+    for (index, token) in tokens.iter().enumerate().take(close + 1).rev() {
+        if token.kind == LexemeKind::Punctuation {
             match token.text(text) {
                 ")" | "]" | "}" => depth += 1,
                 "(" | "[" | "{" => depth = depth.checked_sub(1)?,
@@ -132,7 +134,7 @@ fn opening(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
             }
         }
         if depth == 0 {
-            return Some(at);
+            return Some(index);
         }
     }
     None
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_begins_where_its_chain_does() {
+    fn a_value_begins_at_the_start_of_its_chain() {
         for (text, base) in [
             ("a and plan.steps[0].", "plan.steps[0]"),
             ("plan.steps[plan.n].x.", "plan.steps[plan.n].x"),
@@ -152,10 +154,10 @@ mod tests {
             ("not ü.", "ü"),
         ] {
             let tokens = lex(text, 0..text.len());
-            let start = chain(text, &tokens, tokens.len() - 1).unwrap();
-            assert_eq!(&text[tokens[start].at.start..text.len() - 1], base);
+            let start = value_start(text, &tokens, tokens.len() - 1).unwrap();
+            assert_eq!(&text[tokens[start].range.start..text.len() - 1], base);
         }
         let text = "not .";
-        assert_eq!(chain(text, &lex(text, 0..text.len()), 1), None);
+        assert_eq!(value_start(text, &lex(text, 0..text.len()), 1), None);
     }
 }

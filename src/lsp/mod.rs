@@ -1,31 +1,31 @@
 //! A language server for pipelines, prompts, schemas and `orch.yaml`.
 //!
-//! Implements the protocol and what an editor requests: findings, completion, hover, definitions, references. The facts
-//! about files come from `config`, `check` and `template`; this module has no rules of its own. No message ends the
-//! server except `exit`. The server never runs a pipeline and never writes a file.
+//! Implements the protocol and the features of an editor: findings, completion, hover, definitions, references. The
+//! rules for files are in `config`, `check` and `template`; this module adds none. Only the message `exit` ends the
+//! server. The server never runs a pipeline and never writes a file.
 
 mod actions;
-mod case;
 mod checks;
 mod complete;
 mod cursor;
 mod definition;
 mod documents;
-mod facts;
 mod hover;
 mod incoming;
 mod keys;
 mod lex;
+mod lookups;
 mod outgoing;
 mod outline;
 mod positions;
 mod projects;
 mod references;
-mod schemas;
+mod schema_refs;
 mod server;
 mod skeleton;
 mod symbols;
 mod template_cursor;
+mod test_case;
 mod wire;
 mod yaml_flow;
 
@@ -34,59 +34,60 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use server::Server;
-use wire::{Incoming, IncomingMessage, MessageOutput};
+use wire::{Incoming, IncomingCall, MessageOutput};
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     /// The client ended it properly: `shutdown`, then `exit`.
-    Asked,
+    Shutdown,
     /// The client sent `exit` without `shutdown`, or the stream ended.
     Abrupt,
 }
 
 /// The capacity of the message queue. When it is full, the server stops reading, which slows the client down.
-const WAITING: usize = 256;
-/// The stack size of the serving thread, in bytes: as large as that of a main thread.
-const STACK: usize = 8 << 20;
+const QUEUE_CAPACITY: usize = 256;
+/// The stack size of the server thread, in bytes; the same as that of a main thread.
+const STACK_SIZE: usize = 8 << 20;
 
 /// Serves one client until it sends `exit` or its stream ends.
 ///
 /// # Errors
-/// When the answers can't be written.
-pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -> io::Result<End> {
-    let (sender, messages) = sync_channel(WAITING);
-    // This thread is never joined, because it may be blocked on a client that sends nothing more.
+/// The responses can't be written.
+pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -> io::Result<SessionEnd> {
+    let (sender, messages) = sync_channel(QUEUE_CAPACITY);
+    // Nothing joins this thread, because it may be blocked on a client that sends no more messages.
     thread::Builder::new().spawn(move || {
         let mut input = BufReader::new(input);
-        while let Ok(Some(message)) = wire::read(&mut input) {
-            let last = matches!(&message, Incoming::Asked(IncomingMessage { method, .. }) if method == "exit");
-            if sender.send(message).is_err() || last {
+        while let Ok(Some(message)) = wire::read_message(&mut input) {
+            let is_last = matches!(&message, Incoming::Call(IncomingCall { method, .. }) if method == "exit");
+            if sender.send(message).is_err() || is_last {
                 break;
             }
         }
     })?;
     thread::scope(|scope| {
-        let serving = thread::Builder::new().stack_size(STACK);
-        let serving = serving.spawn_scoped(scope, move || Server::new(MessageOutput(&mut output)).run(&messages))?;
-        serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let builder = thread::Builder::new().stack_size(STACK_SIZE);
+        let server_thread =
+            builder.spawn_scoped(scope, move || Server::new(MessageOutput(&mut output)).run(&messages))?;
+        server_thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// Serves a client and finishes all checks before it reads the next message. For programs that supply all messages at
-/// once, such as tests.
+/// Serves a client, and runs all checks after each message before it reads the next one. For programs that supply all
+/// messages at once, such as tests.
 ///
 /// # Errors
-/// When the answers can't be written.
-pub fn serve_one_by_one(mut input: impl BufRead, output: &mut impl Write) -> io::Result<End> {
+/// The responses can't be written.
+pub fn serve_synchronously(mut input: impl BufRead, output: &mut impl Write) -> io::Result<SessionEnd> {
     let mut server = Server::new(MessageOutput(output));
-    while let Some(message) = wire::read(&mut input)? {
-        if let Some(end) = server.take(message)? {
+    while let Some(message) = wire::read_message(&mut input)? {
+        if let Some(end) = server.handle_message(message)? {
             return Ok(end);
         }
-        server.settle()?;
+        server.run_all_checks()?;
     }
-    Ok(End::Abrupt)
+    Ok(SessionEnd::Abrupt)
 }
 
 #[cfg(test)]
@@ -97,23 +98,22 @@ mod tests {
     use super::documents::Documents;
     use super::{complete, definition, hover, symbols};
 
-    /// A request at any position in any prefix of a text gets an answer.
+    /// A request at any position in any prefix of a text has a result.
     #[test]
-    fn every_beginning_of_a_text_has_answers() {
+    fn no_request_in_a_prefix_of_a_text_panics() {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("pipelines/p.yaml");
         let text = "name: p\nagents: { a: {model: auto} }\nsteps:\n  - id: ü\n    repeat:\n      until: \"o.x[0] | \"\n      steps:\n      - {id: b, run: [a, '{{ o. }}'], inputs: [c?]}\n    message: |\n      {% for s in o.p if s. %}{{ s['a\n\n\tx: y\n";
-        let places = text.char_indices().map(|(at, _)| at).collect::<Vec<_>>();
-        for end in places.iter().copied() {
+        for end in text.char_indices().map(|(index, _)| index) {
             let mut documents = Documents::default();
-            let begun = text.get(..end).unwrap();
-            documents.open(path.clone(), "file:///p".into(), 1, begun.into());
-            symbols::of(begun);
-            for offset in [end, end / 2].into_iter().filter(|offset| begun.is_char_boundary(*offset)) {
+            let prefix = text.get(..end).unwrap();
+            documents.open(path.clone(), "file:///p".into(), 1, prefix.into());
+            symbols::document_symbols(prefix);
+            for offset in [end, end / 2].into_iter().filter(|offset| prefix.is_char_boundary(*offset)) {
                 let checks = Checks::default();
-                complete::at(&path, offset, &documents, &checks);
-                hover::at(&path, offset, &documents, &checks);
-                definition::at(&path, offset, &documents, &checks);
+                complete::completions_at(&path, offset, &documents, &checks);
+                hover::hover_at(&path, offset, &documents, &checks);
+                definition::find_definitions(&path, offset, &documents, &checks);
             }
         }
     }

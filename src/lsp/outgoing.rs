@@ -9,18 +9,18 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::actions::CodeAction;
-use super::complete::{Choice, CompletionKind};
+use super::complete::{Completion, CompletionKind};
 use super::definition::DefinitionTarget;
 use super::documents::Documents;
 use super::hover::Hover;
-use super::incoming::Client;
+use super::incoming::ClientCapabilities;
 use super::positions::{Encoding, LineIndex, Position};
 use super::symbols::Symbol;
-use crate::diagnostic::{Code, Diagnostic, Severity, is_certain};
-use crate::model::visible::{one_line, visible};
+use crate::diagnostic::{Code, Diagnostic, Severity, is_fix_safe};
+use crate::model::visible::{escape_line_breaks, escape_unsafe};
 
-/// The server's capabilities, as the answer to `initialize`.
-pub(super) fn capabilities(client: &Client) -> Value {
+/// Encodes the server's capabilities, as the result of `initialize`.
+pub(super) fn encode_capabilities(client: &ClientCapabilities) -> Value {
     let encoding = match client.encoding {
         Encoding::Utf8 => "utf-8",
         Encoding::Utf16 => "utf-16",
@@ -41,78 +41,84 @@ pub(super) fn capabilities(client: &Client) -> Value {
     })
 }
 
-/// The request that the client report file changes on the disk.
-pub(super) fn watch() -> Value {
+/// Encodes the parameters that register the server for file changes on the disk.
+pub(super) fn encode_watch_registration() -> Value {
     let globs = ["**/*.{yaml,yml}", "**/prompts/**", "**/schemas/**"];
     let watchers: Vec<Value> = globs.iter().map(|glob| json!({ "globPattern": glob })).collect();
     let method = "workspace/didChangeWatchedFiles";
     json!({ "registrations": [{ "id": "files", "method": method, "registerOptions": { "watchers": watchers } }] })
 }
 
-fn plain(value: impl Serialize) -> Value {
+fn to_value(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-fn point(position: Position) -> lsp::Position {
+fn lsp_position(position: Position) -> lsp::Position {
     lsp::Position { line: position.line, character: position.character }
 }
 
-fn range(lines: &LineIndex<'_>, range: &Range<usize>) -> lsp::Range {
+fn lsp_range(lines: &LineIndex<'_>, range: &Range<usize>) -> lsp::Range {
     let (start, end) = lines.range(range);
-    lsp::Range { start: point(start), end: point(end) }
+    lsp::Range { start: lsp_position(start), end: lsp_position(end) }
 }
 
-/// The findings for a file, as the parameters of `textDocument/publishDiagnostics`.
-pub(super) fn findings(
+/// Encodes the findings for a file, as the parameters of `textDocument/publishDiagnostics`.
+pub(super) fn encode_findings(
     uri: &str,
     version: Option<i32>,
-    found: &[Diagnostic],
-    client: &Client,
+    findings: &[Diagnostic],
+    client: &ClientCapabilities,
     documents: &Documents,
 ) -> Value {
-    let text = found.iter().find_map(|d| d.file.clone());
-    let lines = text.as_ref().map(|file| LineIndex::new(&file.text, client.encoding));
-    let each: Vec<Value> = found.iter().map(|d| finding(d, lines.as_ref(), client, documents)).collect();
-    let mut params = json!({ "uri": uri, "diagnostics": each });
+    let source_file = findings.iter().find_map(|d| d.file.clone());
+    let lines = source_file.as_ref().map(|file| LineIndex::new(&file.text, client.encoding));
+    let diagnostics: Vec<Value> =
+        findings.iter().map(|d| encode_finding(d, lines.as_ref(), client, documents)).collect();
+    let mut params = json!({ "uri": uri, "diagnostics": diagnostics });
     if let (Some(version), Some(map)) = (version, params.as_object_mut()) {
         map.insert("version".to_owned(), version.into());
     }
     params
 }
 
-/// Escapes a line of a message, because editors show it without escaping.
-fn shown(line: &str) -> String {
-    visible(&one_line(line)).into_owned()
+/// Escapes the special characters of a line, because editors show them as they are.
+fn sanitize_line(line: &str) -> String {
+    escape_unsafe(&escape_line_breaks(line)).into_owned()
 }
 
-/// One finding. Its message contains the help too, because editors do not show help in any other field.
-fn finding(d: &Diagnostic, lines: Option<&LineIndex<'_>>, client: &Client, documents: &Documents) -> Value {
-    let place = match (lines, &d.span) {
-        (Some(lines), Some(span)) => range(lines, span),
+/// Encodes one finding. Its message contains the help too, because editors do not show help in any other field.
+fn encode_finding(
+    d: &Diagnostic,
+    lines: Option<&LineIndex<'_>>,
+    client: &ClientCapabilities,
+    documents: &Documents,
+) -> Value {
+    let range = match (lines, &d.span) {
+        (Some(lines), Some(span)) => lsp_range(lines, span),
         _ => lsp::Range::default(),
     };
     let severity = match d.severity {
         Severity::Error => lsp::DiagnosticSeverity::ERROR,
         Severity::Warning => lsp::DiagnosticSeverity::WARNING,
     };
-    let words = std::iter::once(d.message.clone()).chain(d.label.clone());
-    let words = words.chain(d.help.iter().map(|help| format!("help: {help}")));
-    let message = words.map(|line| shown(&line)).collect::<Vec<_>>().join("\n");
-    let labels = d.labels.iter().filter(|_| client.related).filter_map(|label| {
+    let message_lines = std::iter::once(d.message.clone()).chain(d.label.clone());
+    let message_lines = message_lines.chain(d.help.iter().map(|help| format!("help: {help}")));
+    let message = message_lines.map(|line| sanitize_line(&line)).collect::<Vec<_>>().join("\n");
+    let labels = d.related.iter().filter(|_| client.supports_related_information).filter_map(|label| {
         let lines = LineIndex::new(&label.file.text, client.encoding);
-        let location = location(Path::new(&label.file.path), range(&lines, &label.span), documents)?;
-        Some(lsp::DiagnosticRelatedInformation { location, message: shown(&label.text) })
+        let location = location(Path::new(&label.file.path), lsp_range(&lines, &label.span), documents)?;
+        Some(lsp::DiagnosticRelatedInformation { location, message: sanitize_line(&label.text) })
     });
     let labels: Vec<_> = labels.collect();
-    let unused = matches!(d.code, Code::UnusedInput | Code::UnusedAgent);
-    plain(lsp::Diagnostic {
-        range: place,
+    let is_unused = matches!(d.code, Code::UnusedInput | Code::UnusedAgent);
+    to_value(lsp::Diagnostic {
+        range,
         severity: Some(severity),
         code: Some(lsp::NumberOrString::String(d.code.as_str().to_owned())),
         source: Some("orch".to_owned()),
         message,
         related_information: (!labels.is_empty()).then_some(labels),
-        tags: unused.then(|| vec![lsp::DiagnosticTag::UNNECESSARY]),
+        tags: is_unused.then(|| vec![lsp::DiagnosticTag::UNNECESSARY]),
         ..lsp::Diagnostic::default()
     })
 }
@@ -122,10 +128,14 @@ fn location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp
     Some(lsp::Location { uri, range })
 }
 
-/// The completions for a position.
-pub(super) fn choices(list: &[Choice], lines: &LineIndex<'_>, client: &Client) -> Value {
-    let items = list.iter().enumerate().map(|(index, choice)| {
-        let kind = match choice.sort {
+/// Encodes the completions for a position.
+pub(super) fn encode_completions(
+    completions: &[Completion],
+    lines: &LineIndex<'_>,
+    client: &ClientCapabilities,
+) -> Value {
+    let items = completions.iter().enumerate().map(|(index, completion)| {
+        let kind = match completion.kind {
             CompletionKind::Key => lsp::CompletionItemKind::FIELD,
             CompletionKind::Value => lsp::CompletionItemKind::ENUM_MEMBER,
             CompletionKind::Variable => lsp::CompletionItemKind::VARIABLE,
@@ -135,82 +145,94 @@ pub(super) fn choices(list: &[Choice], lines: &LineIndex<'_>, client: &Client) -
             CompletionKind::Function => lsp::CompletionItemKind::FUNCTION,
             CompletionKind::Keyword => lsp::CompletionItemKind::KEYWORD,
         };
-        let edit = lsp::TextEdit { range: range(lines, &choice.replace), new_text: choice.insert.clone() };
+        let edit = lsp::TextEdit {
+            range: lsp_range(lines, &completion.replace_range),
+            new_text: completion.insert_text.clone(),
+        };
         lsp::CompletionItem {
-            label: choice.label.clone(),
+            label: completion.label.clone(),
             kind: Some(kind),
-            detail: Some(shown(&choice.detail)).filter(|detail| !detail.is_empty()),
-            documentation: choice.about.clone().map(|about| documentation(about, client)),
-            // Editors sort by this text. It preserves orch's order, in which required keys come first.
+            detail: Some(sanitize_line(&completion.detail)).filter(|detail| !detail.is_empty()),
+            documentation: completion.documentation.clone().map(|text| documentation(text, client)),
+            // Editors sort by this text. It preserves orch's order, in which required keys are first.
             sort_text: Some(format!("{index:04}")),
-            filter_text: Some(choice.label.clone()),
+            filter_text: Some(completion.label.clone()),
             text_edit: Some(lsp::CompletionTextEdit::Edit(edit)),
             ..lsp::CompletionItem::default()
         }
     });
-    plain(lsp::CompletionList { is_incomplete: false, items: items.collect() })
+    to_value(lsp::CompletionList { is_incomplete: false, items: items.collect() })
 }
 
-fn documentation(about: String, client: &Client) -> lsp::Documentation {
-    lsp::Documentation::MarkupContent(markup(about, client))
+fn documentation(text: String, client: &ClientCapabilities) -> lsp::Documentation {
+    lsp::Documentation::MarkupContent(markup(text, client))
 }
 
-fn markup(value: String, client: &Client) -> lsp::MarkupContent {
-    let kind = if client.markdown { lsp::MarkupKind::Markdown } else { lsp::MarkupKind::PlainText };
-    lsp::MarkupContent { kind, value: visible(&value).into_owned() }
+fn markup(value: String, client: &ClientCapabilities) -> lsp::MarkupContent {
+    let kind = if client.supports_markdown { lsp::MarkupKind::Markdown } else { lsp::MarkupKind::PlainText };
+    lsp::MarkupContent { kind, value: escape_unsafe(&value).into_owned() }
 }
 
-/// The answer to a hover request.
-pub(super) fn hover(found: Option<Hover>, lines: &LineIndex<'_>, client: &Client) -> Value {
-    let each = found.map(|hover| lsp::Hover {
+/// Encodes the result of a hover request.
+pub(super) fn encode_hover(hover: Option<Hover>, lines: &LineIndex<'_>, client: &ClientCapabilities) -> Value {
+    let result = hover.map(|hover| lsp::Hover {
         contents: lsp::HoverContents::Markup(markup(hover.text, client)),
-        range: Some(range(lines, &hover.span)),
+        range: Some(lsp_range(lines, &hover.span)),
     });
-    plain(each)
+    to_value(result)
 }
 
-/// Ranges in files.
-pub(super) fn places(list: &[DefinitionTarget], client: &Client, documents: &Documents) -> Value {
-    let each = list.iter().filter_map(|target| {
+/// Encodes locations in files.
+pub(super) fn encode_locations(
+    targets: &[DefinitionTarget],
+    client: &ClientCapabilities,
+    documents: &Documents,
+) -> Value {
+    let locations = targets.iter().filter_map(|target| {
         let lines = LineIndex::new(&target.file.text, client.encoding);
-        location(Path::new(&target.file.path), range(&lines, &target.span), documents)
+        location(Path::new(&target.file.path), lsp_range(&lines, &target.span), documents)
     });
-    plain(each.collect::<Vec<_>>())
+    to_value(locations.collect::<Vec<_>>())
 }
 
-/// The outline of a file.
-pub(super) fn symbols(list: &[Symbol], lines: &LineIndex<'_>) -> Value {
-    let each = list.iter().map(|symbol| {
+/// Encodes the document symbols of a file.
+pub(super) fn encode_symbols(list: &[Symbol], lines: &LineIndex<'_>) -> Value {
+    let encoded = list.iter().map(|symbol| {
         json!({
-            "name": shown(&symbol.name),
-            "detail": shown(&symbol.detail),
-            "kind": if symbol.group { lsp::SymbolKind::NAMESPACE } else { lsp::SymbolKind::FUNCTION },
-            "range": range(lines, &symbol.whole),
-            "selectionRange": range(lines, &symbol.name_at),
-            "children": symbols(&symbol.children, lines),
+            "name": sanitize_line(&symbol.name),
+            "detail": sanitize_line(&symbol.detail),
+            "kind": if symbol.is_group { lsp::SymbolKind::NAMESPACE } else { lsp::SymbolKind::FUNCTION },
+            "range": lsp_range(lines, &symbol.range),
+            "selectionRange": lsp_range(lines, &symbol.name_range),
+            "children": encode_symbols(&symbol.children, lines),
         })
     });
-    each.collect()
+    encoded.collect()
 }
 
-/// Code actions that fix findings.
-pub(super) fn actions(list: &[CodeAction], uri: &str, client: &Client, documents: &Documents) -> Value {
-    let each = list.iter().map(|action| {
+/// Encodes code actions that fix findings.
+pub(super) fn encode_code_actions(
+    actions: &[CodeAction],
+    uri: &str,
+    client: &ClientCapabilities,
+    documents: &Documents,
+) -> Value {
+    let encoded = actions.iter().map(|action| {
         let lines = LineIndex::new(&action.file.text, client.encoding);
         let edits: Vec<Value> = action
             .edits
             .iter()
-            .map(|fix| json!({ "range": range(&lines, &fix.span), "newText": fix.replacement }))
+            .map(|fix| json!({ "range": lsp_range(&lines, &fix.span), "newText": fix.replacement }))
             .collect();
         let diagnostics: Vec<Value> =
-            action.fixes.iter().map(|d| finding(d, Some(&lines), client, documents)).collect();
+            action.fixed_findings.iter().map(|d| encode_finding(d, Some(&lines), client, documents)).collect();
         json!({
             "title": action.title,
             "kind": action.kind,
-            "isPreferred": action.kind == "quickfix" && action.fixes.iter().all(is_certain),
+            "isPreferred": action.kind == "quickfix" && action.fixed_findings.iter().all(is_fix_safe),
             "diagnostics": diagnostics,
             "edit": { "changes": { uri: edits } },
         })
     });
-    each.collect()
+    encoded.collect()
 }

@@ -1,26 +1,26 @@
-//! Reads the structure of a YAML text by lines and indentation, so that a text that the user is editing has an outline
+//! Parses the structure of a YAML text by lines and indentation, so that a text that the user is editing has an outline
 //! even while it is invalid. Text that is not valid YAML yet becomes a value at its position.
 
 use std::ops::Range;
 
-/// How many levels of lists and mappings are followed by indentation; the same limit as for the nesting of a file.
-const MAX_LEVELS: usize = 128;
-/// How many values of a text are stored; the same limit as for the values of a file.
+/// The maximum nesting depth of lists and mappings in block style; the same as the limit for files.
+const MAX_DEPTH: usize = 128;
+/// The maximum number of values in an outline; the same as the limit for files.
 pub(super) const MAX_ENTRIES: usize = 100_000;
 
 /// A segment of the path to a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Seg {
+pub(super) enum PathSegment {
     /// The name of a key.
     Key(String),
     /// The index of a list item, from 0.
     Item(usize),
 }
 
-/// How a value is written.
+/// The YAML style of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueStyle {
-    /// Empty so far, or with its content on the lines below.
+    /// Empty, or with its content on the lines below.
     Empty,
     /// A word or a line, with or without quotes.
     Scalar,
@@ -33,22 +33,23 @@ pub(super) enum ValueStyle {
 /// A value, with its key if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct OutlineEntry {
-    /// The path to the value. A word without a colon may become a key; its path is that of the value that contains it.
-    pub(super) path: Vec<Seg>,
+    /// The path to the value. A word without a colon may become a key; it has the path of the value that contains it.
+    pub(super) path: Vec<PathSegment>,
     /// The bytes of the key.
-    pub(super) key: Option<Range<usize>>,
+    pub(super) key_range: Option<Range<usize>>,
     /// The bytes of the value, without quotes.
-    pub(super) value: Range<usize>,
+    pub(super) value_range: Range<usize>,
     /// The last byte at which the user can continue the value, for example after a trailing space.
-    pub(super) reach: usize,
-    /// How it is written.
-    pub(super) form: ValueStyle,
+    pub(super) editable_end: usize,
+    /// The style of the value.
+    pub(super) style: ValueStyle,
 }
 
 struct OutlineLevel {
     indent: usize,
-    seg: Seg,
-    entry: usize,
+    segment: PathSegment,
+    /// The index of the level's entry.
+    entry_index: usize,
 }
 
 /// The values of a text, from top to bottom.
@@ -58,55 +59,60 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Reads a text. If the cursor is on an empty line, that line becomes an entry.
-    pub(super) fn of(text: &str, cursor: Option<usize>) -> Self {
-        let mut scan = Scan { text, cursor, stack: Vec::new(), entries: Vec::new(), block: None };
-        scan.run();
-        Self { entries: scan.entries }
+    /// Parses a text. If the cursor is on an empty line, that line becomes an entry.
+    pub(super) fn parse(text: &str, cursor: Option<usize>) -> Self {
+        let mut parser = OutlineParser { text, cursor, stack: Vec::new(), entries: Vec::new(), block_indent: None };
+        parser.parse();
+        Self { entries: parser.entries }
     }
 
-    /// The entry at a path.
-    pub(super) fn find(&self, path: &[Seg]) -> Option<&OutlineEntry> {
-        self.entries
-            .iter()
-            .find(|entry| entry.path == path && (entry.key.is_some() || matches!(path.last(), Some(Seg::Item(_)))))
+    /// Returns the entry at a path.
+    pub(super) fn find(&self, path: &[PathSegment]) -> Option<&OutlineEntry> {
+        self.entries.iter().find(|entry| {
+            entry.path == path && (entry.key_range.is_some() || matches!(path.last(), Some(PathSegment::Item(_))))
+        })
     }
 
-    /// The keys of the mapping at a path, with their entries.
-    pub(super) fn keys<'o>(&'o self, path: &'o [Seg]) -> impl Iterator<Item = (&'o str, &'o OutlineEntry)> {
+    /// Returns the keys of the mapping at a path, with their entries.
+    pub(super) fn mapping_entries<'o>(
+        &'o self,
+        path: &'o [PathSegment],
+    ) -> impl Iterator<Item = (&'o str, &'o OutlineEntry)> {
         self.entries.iter().filter_map(move |entry| match entry.path.split_last() {
-            Some((Seg::Key(name), parent)) if parent == path && entry.key.is_some() => Some((name.as_str(), entry)),
+            Some((PathSegment::Key(name), parent)) if parent == path && entry.key_range.is_some() => {
+                Some((name.as_str(), entry))
+            }
             _ => None,
         })
     }
 }
 
-struct Scan<'t> {
+struct OutlineParser<'t> {
     text: &'t str,
     cursor: Option<usize>,
     stack: Vec<OutlineLevel>,
     entries: Vec<OutlineEntry>,
-    /// The indentation of the key whose block of text is still open.
-    block: Option<usize>,
+    /// The indentation of the key whose block scalar is still open.
+    block_indent: Option<usize>,
 }
 
-impl Scan<'_> {
-    fn run(&mut self) {
-        let (text, mut at) = (self.text, 0);
+impl OutlineParser<'_> {
+    fn parse(&mut self) {
+        let (text, mut line_start) = (self.text, 0);
         while self.entries.len() < MAX_ENTRIES {
-            let end = self.line_end(at);
-            let indent = self.slice(at, end).bytes().take_while(|byte| *byte == b' ').count();
-            let content = text.get(at + indent..end).unwrap_or_default().trim_end();
-            let next = if self.in_block(at, indent, content, end) || content.starts_with("---") {
+            let end = self.line_end(line_start);
+            let indent = self.slice(line_start, end).bytes().take_while(|byte| *byte == b' ').count();
+            let content = text.get(line_start + indent..end).unwrap_or_default().trim_end();
+            let next = if self.extend_block(line_start, indent, content, end) || content.starts_with("---") {
                 end
             } else if content.is_empty() || content.starts_with('#') {
-                self.blank(at, end);
+                self.add_blank_line(line_start, end);
                 end
             } else {
-                self.line(at + indent, indent, end)
+                self.parse_line(line_start + indent, indent, end)
             };
-            match self.text.get(next..).and_then(|rest| rest.find('\n')) {
-                Some(found) => at = next + found + 1,
+            match self.text.get(next..).and_then(|remaining| remaining.find('\n')) {
+                Some(newline) => line_start = next + newline + 1,
                 None => return,
             }
         }
@@ -116,104 +122,113 @@ impl Scan<'_> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// The end of the line that contains `at`, without its line break.
-    fn line_end(&self, at: usize) -> usize {
-        let rest = self.slice(at, self.text.len());
-        let end = rest.find('\n').unwrap_or(rest.len());
-        at + rest.get(..end).unwrap_or_default().trim_end_matches('\r').len()
+    /// Returns the end of the line that contains `offset`, without its line break.
+    fn line_end(&self, offset: usize) -> usize {
+        let remaining = self.slice(offset, self.text.len());
+        let end = remaining.find('\n').unwrap_or(remaining.len());
+        offset + remaining.get(..end).unwrap_or_default().trim_end_matches('\r').len()
     }
 
-    /// Whether a line belongs to the open block of text. If it does, it extends the block's entry.
-    fn in_block(&mut self, at: usize, indent: usize, content: &str, end: usize) -> bool {
-        let Some(outer) = self.block else { return false };
-        let here = self.cursor.is_some_and(|cursor| at + outer < cursor && cursor <= end);
-        if content.is_empty() && !here {
+    /// Returns whether a line belongs to the open block scalar, and if so, extends the entry of the block scalar.
+    fn extend_block(&mut self, line_start: usize, indent: usize, content: &str, end: usize) -> bool {
+        let Some(block_indent) = self.block_indent else { return false };
+        let has_cursor = self.cursor.is_some_and(|cursor| line_start + block_indent < cursor && cursor <= end);
+        if content.is_empty() && !has_cursor {
             return true;
         }
-        if !content.is_empty() && indent <= outer {
-            self.block = None;
+        if !content.is_empty() && indent <= block_indent {
+            self.block_indent = None;
             return false;
         }
         if let Some(entry) = self.entries.last_mut() {
-            (entry.value.end, entry.reach) = (end, end);
+            (entry.value_range.end, entry.editable_end) = (end, end);
         }
         true
     }
 
     /// Adds an entry for an empty line if the cursor is on it.
-    fn blank(&mut self, at: usize, end: usize) {
-        let Some(cursor) = self.cursor.filter(|cursor| (at..=end).contains(cursor)) else { return };
-        if !self.slice(at, cursor).trim().is_empty() {
+    fn add_blank_line(&mut self, line_start: usize, end: usize) {
+        let Some(cursor) = self.cursor.filter(|cursor| (line_start..=end).contains(cursor)) else { return };
+        if !self.slice(line_start, cursor).trim().is_empty() {
             return;
         }
-        let column = cursor - at;
-        let outer = self.stack.iter().take_while(|level| level.indent < column).map(|level| level.seg.clone());
-        let path = outer.collect();
+        let column = cursor - line_start;
+        let outer_levels = self.stack.iter().take_while(|level| level.indent < column);
         self.entries.push(OutlineEntry {
-            path,
-            key: None,
-            value: cursor..cursor,
-            reach: cursor,
-            form: ValueStyle::Empty,
+            path: outer_levels.map(|level| level.segment.clone()).collect(),
+            key_range: None,
+            value_range: cursor..cursor,
+            editable_end: cursor,
+            style: ValueStyle::Empty,
         });
     }
 
-    fn path(&self) -> Vec<Seg> {
-        self.stack.iter().map(|level| level.seg.clone()).collect()
+    fn path(&self) -> Vec<PathSegment> {
+        self.stack.iter().map(|level| level.segment.clone()).collect()
     }
 
-    /// Reads a line and any value that begins on it. Returns where the value ends.
-    fn line(&mut self, mut at: usize, mut indent: usize, end: usize) -> usize {
-        let is_item = |rest: &str| rest.starts_with("- ") || rest.trim_end() == "-";
-        while self.stack.len() < MAX_LEVELS && is_item(self.slice(at, end)) {
+    /// Parses a line and any value that begins on it. Returns the end of the value.
+    fn parse_line(&mut self, mut start: usize, mut indent: usize, end: usize) -> usize {
+        let is_item = |remaining: &str| remaining.starts_with("- ") || remaining.trim_end() == "-";
+        while self.stack.len() < MAX_DEPTH && is_item(self.slice(start, end)) {
             while self.stack.last().is_some_and(|level| level.indent > indent) {
                 self.stack.pop();
             }
             match self.stack.last_mut() {
-                Some(OutlineLevel { indent: own, seg: Seg::Item(index), .. }) if *own == indent => *index += 1,
-                _ => self.stack.push(OutlineLevel { indent, seg: Seg::Item(0), entry: usize::MAX }),
+                Some(OutlineLevel { indent: outer, segment: PathSegment::Item(index), .. }) if *outer == indent => {
+                    *index += 1;
+                }
+                _ => self.stack.push(OutlineLevel { indent, segment: PathSegment::Item(0), entry_index: usize::MAX }),
             }
-            let gap = self.slice(at + 1, end).len() - self.slice(at + 1, end).trim_start().len();
-            at += 1 + gap;
+            let gap = self.slice(start + 1, end).len() - self.slice(start + 1, end).trim_start().len();
+            start += 1 + gap;
             indent += 1 + gap;
-            if at >= end || self.slice(at, end).starts_with('#') {
-                let (path, form) = (self.path(), ValueStyle::Empty);
-                self.entries.push(OutlineEntry { path, key: None, value: at.min(end)..at.min(end), reach: end, form });
+            if start >= end || self.slice(start, end).starts_with('#') {
+                let (path, value) = (self.path(), start.min(end)..start.min(end));
+                self.entries.push(OutlineEntry {
+                    path,
+                    key_range: None,
+                    value_range: value,
+                    editable_end: end,
+                    style: ValueStyle::Empty,
+                });
                 return end;
             }
         }
         while self.stack.last().is_some_and(|level| level.indent >= indent) {
             self.stack.pop();
         }
-        if let Some((key, name, after)) = self.key(at, end).filter(|_| self.stack.len() < MAX_LEVELS) {
-            self.stack.push(OutlineLevel { indent, seg: Seg::Key(name), entry: self.entries.len() });
-            return self.value(Some(key), after, end, indent);
+        if let Some((key, name, value_start)) = self.parse_key(start, end).filter(|_| self.stack.len() < MAX_DEPTH) {
+            self.stack.push(OutlineLevel { indent, segment: PathSegment::Key(name), entry_index: self.entries.len() });
+            return self.parse_value(Some(key), value_start, end, indent);
         }
         // A continuation line of a plain value.
-        let above = self.stack.last().map(|level| level.entry);
+        let parent_index = self.stack.last().map(|level| level.entry_index);
         if let Some(entry) =
-            above.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.form == ValueStyle::Scalar)
+            parent_index.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.style == ValueStyle::Scalar)
         {
-            (entry.value.end, entry.reach) = (end, end);
+            (entry.value_range.end, entry.editable_end) = (end, end);
             return end;
         }
-        self.value(None, at, end, indent)
+        self.parse_value(None, start, end, indent)
     }
 
-    /// Reads a key and its colon: the bytes of the key, its name, and where its value may begin.
-    fn key(&self, at: usize, end: usize) -> Option<(Range<usize>, String, usize)> {
-        let line = self.slice(at, end);
+    /// Parses a key and its colon. Returns the bytes of the key, its name, and the offset at which its value may begin.
+    fn parse_key(&self, start: usize, end: usize) -> Option<(Range<usize>, String, usize)> {
+        let line = self.slice(start, end);
         let (name, length) = match line.chars().next()? {
             quote @ ('"' | '\'') => {
-                let close = line.get(1..)?.find(quote)?;
-                (line.get(1..=close)?, close + 2)
+                let closing_quote = line.get(1..)?.find(quote)?;
+                (line.get(1..=closing_quote)?, closing_quote + 2)
             }
             '{' | '[' | '|' | '>' => return None,
             _ => {
-                let mut colons = line.match_indices(':').map(|(at, _)| at);
-                let ends =
-                    |at: &usize| line.get(at + 1..).is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
-                let colon = colons.find(ends)?;
+                let mut colons = line.match_indices(':').map(|(index, _)| index);
+                let ends_key = |colon: &usize| {
+                    line.get(colon + 1..)
+                        .is_none_or(|remaining| remaining.is_empty() || remaining.starts_with([' ', '\t']))
+                };
+                let colon = colons.find(ends_key)?;
                 let name = line.get(..colon)?;
                 if name.contains(" #") {
                     return None;
@@ -221,80 +236,89 @@ impl Scan<'_> {
                 (name.trim_end(), name.trim_end().len())
             }
         };
-        let rest = line.get(length..)?;
-        let colon = length + rest.find(|c: char| c != ' ')?;
-        (line.get(colon..)?.starts_with(':')).then(|| (at..at + length, name.to_owned(), at + colon + 1))
+        let remaining = line.get(length..)?;
+        let colon = length + remaining.find(|c: char| c != ' ')?;
+        (line.get(colon..)?.starts_with(':')).then(|| (start..start + length, name.to_owned(), start + colon + 1))
     }
 
-    /// Reads the value that begins on this line. Returns where it ends.
-    fn value(&mut self, key: Option<Range<usize>>, after: usize, end: usize, indent: usize) -> usize {
-        let rest = self.slice(after, end);
-        let start = after + rest.len() - rest.trim_start().len();
-        let (path, rest) = (self.path(), self.slice(start, end));
-        let mut entry = OutlineEntry { path, key, value: start..start, reach: end, form: ValueStyle::Empty };
-        match rest.chars().next() {
+    /// Parses the value that begins on this line, at or after `offset`. Returns the end of the value.
+    fn parse_value(&mut self, key: Option<Range<usize>>, offset: usize, end: usize, indent: usize) -> usize {
+        let remaining = self.slice(offset, end);
+        let start = offset + remaining.len() - remaining.trim_start().len();
+        let (path, remaining) = (self.path(), self.slice(start, end));
+        let mut entry = OutlineEntry {
+            path,
+            key_range: key,
+            value_range: start..start,
+            editable_end: end,
+            style: ValueStyle::Empty,
+        };
+        match remaining.chars().next() {
             None => {
-                entry.value = after..after;
+                entry.value_range = offset..offset;
                 self.entries.push(entry);
                 end
             }
             Some('#') => {
-                (entry.value, entry.reach) = (after..after, start);
+                (entry.value_range, entry.editable_end) = (offset..offset, start);
                 self.entries.push(entry);
                 end
             }
             Some('|' | '>') => {
-                let below = (end + 1).min(self.text.len());
-                (entry.value, entry.reach, entry.form) = (below..below, below, ValueStyle::Block);
+                let next_line = (end + 1).min(self.text.len());
+                (entry.value_range, entry.editable_end, entry.style) =
+                    (next_line..next_line, next_line, ValueStyle::Block);
                 self.entries.push(entry);
-                self.block = Some(indent);
+                self.block_indent = Some(indent);
                 end
             }
             Some('{' | '[') => {
                 let index = self.entries.len();
                 let path = entry.path.clone();
-                entry.form = ValueStyle::Flow;
+                entry.style = ValueStyle::Flow;
                 self.entries.push(entry);
-                let close = super::yaml_flow::read(self.text, start, indent, &path, &mut self.entries);
+                let flow_end = super::yaml_flow::parse_flow(self.text, start, indent, &path, &mut self.entries);
                 if let Some(entry) = self.entries.get_mut(index) {
-                    (entry.value.end, entry.reach) = (close, close);
+                    (entry.value_range.end, entry.editable_end) = (flow_end, flow_end);
                 }
-                close
+                flow_end
             }
             Some(quote @ ('"' | '\'')) => {
-                let close = self.closing(quote, start, end, indent);
-                (entry.value, entry.reach, entry.form) = (start + 1..close, close, ValueStyle::Scalar);
+                let closing_quote = self.closing_quote(quote, start, end, indent);
+                (entry.value_range, entry.editable_end, entry.style) =
+                    (start + 1..closing_quote, closing_quote, ValueStyle::Scalar);
                 self.entries.push(entry);
-                close.max(end)
+                closing_quote.max(end)
             }
             Some(_) => {
-                let length = rest.find(" #").unwrap_or(rest.len());
-                let written = rest.get(..length).unwrap_or_default().trim_end().len();
-                (entry.value, entry.reach, entry.form) = (start..start + written, start + length, ValueStyle::Scalar);
+                let length = remaining.find(" #").unwrap_or(remaining.len());
+                let value_length = remaining.get(..length).unwrap_or_default().trim_end().len();
+                (entry.value_range, entry.editable_end) = (start..start + value_length, start + length);
+                entry.style = ValueStyle::Scalar;
                 self.entries.push(entry);
                 end
             }
         }
     }
 
-    /// The position of the closing quote; the end of the line if the quote is missing.
-    fn closing(&self, quote: char, start: usize, end: usize, indent: usize) -> usize {
-        let (mut at, mut line_end) = (start + 1, end);
+    /// Returns the position of the closing quote, or the end of the line if the quote is missing.
+    fn closing_quote(&self, quote: char, start: usize, end: usize, indent: usize) -> usize {
+        let (mut offset, mut line_end) = (start + 1, end);
         let mut escaped = false;
         for c in self.slice(start + 1, self.text.len()).chars() {
             if c == quote && !escaped {
-                return at;
+                return offset;
             }
             if c == '\n' {
-                let line = self.slice(at + 1, self.text.len());
-                let inner = line.len() - line.trim_start_matches(' ').len();
-                if inner <= indent && !line.trim_start_matches(' ').starts_with(['\r', '\n']) {
+                let line = self.slice(offset + 1, self.text.len());
+                let line_indent = line.len() - line.trim_start_matches(' ').len();
+                if line_indent <= indent && !line.trim_start_matches(' ').starts_with(['\r', '\n']) {
                     return end;
                 }
-                line_end = self.line_end(at + 1);
+                line_end = self.line_end(offset + 1);
             }
             escaped = quote == '"' && c == '\\' && !escaped;
-            at += c.len_utf8();
+            offset += c.len_utf8();
         }
         line_end.min(end)
     }
@@ -304,24 +328,29 @@ impl Scan<'_> {
 mod tests {
     use super::*;
 
-    fn shown(path: &[Seg]) -> String {
-        let each = path.iter().map(|seg| match seg {
-            Seg::Key(name) => format!("/{name}"),
-            Seg::Item(index) => format!("/{index}"),
+    fn pointer(path: &[PathSegment]) -> String {
+        let segments = path.iter().map(|segment| match segment {
+            PathSegment::Key(name) => format!("/{name}"),
+            PathSegment::Item(index) => format!("/{index}"),
         });
-        each.collect()
+        segments.collect()
     }
 
     fn outline(text: &str) -> Vec<(String, String)> {
-        let outline = Outline::of(text, None);
-        outline.entries.iter().map(|e| (shown(&e.path), text.get(e.value.clone()).unwrap().to_owned())).collect()
+        let outline = Outline::parse(text, None);
+        outline
+            .entries
+            .iter()
+            .map(|e| (pointer(&e.path), text.get(e.value_range.clone()).unwrap().to_owned()))
+            .collect()
     }
 
     #[test]
-    fn lines_and_flows_are_read() {
+    fn block_style_and_flow_style_are_parsed() {
         let text = "name: x # c\nagents:\n  a: { model: auto, env: [A, \"B\"] }\nsteps:\n- id: p\n  message: |\n    one\n\n    two: 2\n  when: a ==\n    b\n- id: 'q r'\n  inputs:\n    - plan\n    - co\nsuccess:\n";
-        let found = outline(text);
-        let has = |path: &str, value: &str| assert!(found.contains(&(path.into(), value.into())), "{path}: {found:#?}");
+        let entries = outline(text);
+        let has =
+            |path: &str, value: &str| assert!(entries.contains(&(path.into(), value.into())), "{path}: {entries:#?}");
         has("/name", "x");
         has("/agents/a/model", "auto");
         has("/agents/a/env/1", "B");
@@ -334,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_written_has_a_place() {
+    fn unfinished_text_has_a_path() {
         for (text, path) in [
             ("agents:\n  a: {}\n  co@\n", "/agents"),
             ("steps:\n  - id: a\n    @\n  - id: b\n", "/steps/0"),
@@ -354,10 +383,12 @@ mod tests {
         ] {
             let cursor = text.find('@').unwrap();
             let text = text.replace('@', "");
-            let outline = Outline::of(&text, Some(cursor));
-            let holds = |e: &&OutlineEntry| e.form != ValueStyle::Flow && e.value.start <= cursor && cursor <= e.reach;
-            let found: Vec<_> = outline.entries.iter().filter(holds).map(|e| shown(&e.path)).collect();
-            assert_eq!(found, [path], "{text}");
+            let outline = Outline::parse(&text, Some(cursor));
+            let has_cursor = |e: &&OutlineEntry| {
+                e.style != ValueStyle::Flow && e.value_range.start <= cursor && cursor <= e.editable_end
+            };
+            let paths: Vec<_> = outline.entries.iter().filter(has_cursor).map(|e| pointer(&e.path)).collect();
+            assert_eq!(paths, [path], "{text}");
         }
     }
 }

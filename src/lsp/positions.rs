@@ -22,58 +22,58 @@ pub(super) struct Position {
 /// The lines of a text.
 pub(super) struct LineIndex<'t> {
     text: &'t str,
-    starts: Vec<usize>,
+    line_starts: Vec<usize>,
     encoding: Encoding,
 }
 
 impl<'t> LineIndex<'t> {
-    /// Finds the lines of a text; a line ends with `\n`, `\r\n` or `\r`.
+    /// Indexes the lines of a text; a line ends with `\n`, `\r\n` or `\r`.
     pub(super) fn new(text: &'t str, encoding: Encoding) -> Self {
         let bytes = text.as_bytes();
-        let ends = bytes.iter().enumerate().filter(|(at, byte)| match byte {
+        let line_ends = bytes.iter().enumerate().filter(|(index, byte)| match byte {
             b'\n' => true,
-            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+            b'\r' => bytes.get(index + 1) != Some(&b'\n'),
             _ => false,
         });
-        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Self { text, starts, encoding }
+        let line_starts = std::iter::once(0).chain(line_ends.map(|(index, _)| index + 1)).collect();
+        Self { text, line_starts, encoding }
     }
 
-    /// The position of a byte. A byte inside a character has the position of that character.
+    /// Returns the position of a byte. A byte inside a character has the position of that character.
     pub(super) fn position(&self, offset: usize) -> Position {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let line = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
-        let start = self.starts.get(line).copied().unwrap_or_default();
+        let line = self.line_starts.partition_point(|start| *start <= offset).saturating_sub(1);
+        let start = self.line_starts.get(line).copied().unwrap_or_default();
         let before = self.text.get(start..offset).unwrap_or_default();
         let character = match self.encoding {
             Encoding::Utf8 => before.len(),
             Encoding::Utf16 => before.encode_utf16().count(),
         };
-        Position { line: number(line), character: number(character) }
+        Position { line: to_u32(line), character: to_u32(character) }
     }
 
-    /// The positions of both ends of a byte range.
+    /// Returns the positions of both ends of a byte range.
     pub(super) fn range(&self, range: &Range<usize>) -> (Position, Position) {
         (self.position(range.start), self.position(range.end))
     }
 
-    /// The byte at a position. A position beyond the end of a line is at the end of that line.
+    /// Returns the byte at a position. A position beyond the end of a line counts as the end of that line.
     pub(super) fn offset(&self, position: Position) -> usize {
         let line = position.line as usize;
-        let Some(start) = self.starts.get(line).copied() else { return self.text.len() };
-        let end = self.starts.get(line + 1).copied().unwrap_or(self.text.len());
+        let Some(start) = self.line_starts.get(line).copied() else { return self.text.len() };
+        let end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
         let content = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
-        let (mut units, wanted) = (0, position.character as usize);
-        for (at, c) in content.char_indices() {
+        let (mut units, target) = (0, position.character as usize);
+        for (index, c) in content.char_indices() {
             let width = match self.encoding {
                 Encoding::Utf8 => c.len_utf8(),
                 Encoding::Utf16 => c.len_utf16(),
             };
-            if units + width > wanted {
-                return start + at;
+            if units + width > target {
+                return start + index;
             }
             units += width;
         }
@@ -81,7 +81,7 @@ impl<'t> LineIndex<'t> {
     }
 }
 
-fn number(value: usize) -> u32 {
+fn to_u32(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
@@ -89,31 +89,31 @@ fn number(value: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn at(line: u32, character: u32) -> Position {
+    fn position(line: u32, character: u32) -> Position {
         Position { line, character }
     }
 
     #[test]
     fn characters_are_counted_in_units_of_the_encoding() {
         let text = "aé🦀b\r\nü: x\rlast";
-        let (wide, narrow) = (LineIndex::new(text, Encoding::Utf16), LineIndex::new(text, Encoding::Utf8));
+        let (utf16, utf8) = (LineIndex::new(text, Encoding::Utf16), LineIndex::new(text, Encoding::Utf8));
         let b = text.find('b').unwrap();
-        assert_eq!((wide.position(b), narrow.position(b)), (at(0, 4), at(0, 7)));
-        for lines in [&wide, &narrow] {
+        assert_eq!((utf16.position(b), utf8.position(b)), (position(0, 4), position(0, 7)));
+        for lines in [&utf16, &utf8] {
             for (offset, _) in text.char_indices().filter(|(_, c)| !"\r\n".contains(*c)) {
                 assert_eq!(lines.offset(lines.position(offset)), offset, "{offset}");
             }
         }
-        assert_eq!(wide.position(text.find("last").unwrap()), at(2, 0), "a lone CR ends a line too");
+        assert_eq!(utf16.position(text.find("last").unwrap()), position(2, 0), "a lone CR ends a line too");
     }
 
     #[test]
-    fn what_is_out_of_a_text_is_at_an_end() {
+    fn a_position_outside_the_text_is_moved_to_its_end() {
         let lines = LineIndex::new("ab\r\n🦀", Encoding::Utf16);
-        assert_eq!(lines.offset(at(0, 99)), 2, "before the line break");
-        assert_eq!(lines.offset(at(9, 0)), 8);
-        assert_eq!(lines.offset(at(1, 1)), 4, "inside a surrogate pair");
-        assert_eq!(lines.position(99), at(1, 2));
-        assert_eq!(lines.position(6), at(1, 0), "inside a character");
+        assert_eq!(lines.offset(position(0, 99)), 2, "before the line break");
+        assert_eq!(lines.offset(position(9, 0)), 8);
+        assert_eq!(lines.offset(position(1, 1)), 4, "inside a surrogate pair");
+        assert_eq!(lines.position(99), position(1, 2));
+        assert_eq!(lines.position(6), position(1, 0), "inside a character");
     }
 }

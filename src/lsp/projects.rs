@@ -1,6 +1,6 @@
-//! Decides which files belong to an orch project, to which one, and in which role.
+//! Determines the orch project that a file belongs to, if any, and the role of the file in the project.
 //!
-//! Editors send every YAML file that they open, and most of them are not orch files.
+//! Editors send every YAML file that they open, and most of these files do not belong to orch.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub(super) enum FileRole {
     /// A pipeline.
     Pipeline,
     /// A test case of a pipeline.
-    Case,
+    TestCase,
     /// `orch.yaml`.
     Settings,
     /// A prompt, by its name in `prompts/`.
@@ -26,83 +26,94 @@ pub(super) enum FileRole {
 pub(super) struct ProjectFile {
     /// The project's root.
     pub(super) root: PathBuf,
-    /// What the file is.
-    pub(super) kind: FileRole,
+    /// The role of the file.
+    pub(super) role: FileRole,
 }
 
-/// Whether a file is a pipeline of an orch project.
-pub(super) fn is_pipeline_of_ours(path: &Path, sources: &Sources) -> bool {
-    member(path, sources).is_some_and(|member| matches!(member.kind, FileRole::Pipeline))
+/// Returns whether a file is a pipeline of an orch project.
+pub(super) fn is_project_pipeline(path: &Path, sources: &Sources) -> bool {
+    classify_file(path, sources).is_some_and(|file| matches!(file.role, FileRole::Pipeline))
 }
 
 /// Finds the project and the role of a file; returns `None` if the file does not belong to a project.
-pub(super) fn member(path: &Path, sources: &Sources) -> Option<ProjectFile> {
-    let root = match config::marked_root(sources, path.ancestors().skip(1)) {
+pub(super) fn classify_file(path: &Path, sources: &Sources) -> Option<ProjectFile> {
+    let root = match config::find_root_with_settings(sources, path.ancestors().skip(1)) {
         Some(folder) => folder.to_owned(),
-        None => unmarked(path, sources)?,
+        None => root_without_settings(path, sources)?,
     };
     let name = path.strip_prefix(&root).ok()?.to_string_lossy().replace('\\', "/");
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
-    let kind = match name.split_once('/') {
+    let role = match name.split_once('/') {
         None if name == SETTINGS_FILE => FileRole::Settings,
         Some(("prompts", prompt)) => FileRole::Prompt(prompt.to_owned()),
         Some(("schemas", schema)) if name.ends_with(".json") => FileRole::Schema(schema.to_owned()),
-        Some(("pipelines", _)) if is_yaml && config::is_case(path) => FileRole::Case,
+        Some(("pipelines", _)) if is_yaml && config::is_case(path) => FileRole::TestCase,
         Some(("pipelines", rest)) if is_yaml && rest.starts_with("tests/") => return None,
         Some(("pipelines", _)) if is_yaml => FileRole::Pipeline,
         _ if is_yaml && is_pipeline(path, sources) => FileRole::Pipeline,
         _ => return None,
     };
-    Some(ProjectFile { root, kind })
+    Some(ProjectFile { root, role })
 }
 
-/// The root for a file with no `orch.yaml` in a folder above it: the folder that contains `pipelines/`, or the file's
-/// own folder.
-fn unmarked(path: &Path, sources: &Sources) -> Option<PathBuf> {
-    let named = |folder: &&Path, name: &str| folder.file_name().is_some_and(|own| own == name);
-    if path.ancestors().skip(1).any(|folder| named(&folder, "pipelines")) {
+/// Returns the root for a file with no `orch.yaml` in a folder above it: the folder that contains `pipelines/`, or the
+/// file's own folder.
+fn root_without_settings(path: &Path, sources: &Sources) -> Option<PathBuf> {
+    let has_name = |folder: &&Path, name: &str| folder.file_name().is_some_and(|folder_name| folder_name == name);
+    if path.ancestors().skip(1).any(|folder| has_name(&folder, "pipelines")) {
         return Some(find_root_from(sources, path));
     }
-    let of_project = path.ancestors().skip(1).find(|folder| named(folder, "prompts") || named(folder, "schemas"));
-    match of_project.and_then(Path::parent) {
-        Some(root) if root.join("pipelines").is_dir() || !beside(root, sources).is_empty() => Some(root.to_owned()),
+    let mut folders = path.ancestors().skip(1);
+    let content_folder = folders.find(|folder| has_name(folder, "prompts") || has_name(folder, "schemas"));
+    match content_folder.and_then(Path::parent) {
+        Some(root) if root.join("pipelines").is_dir() || !pipelines_in(root, sources).is_empty() => {
+            Some(root.to_owned())
+        }
         _ => path.parent().map(Path::to_owned),
     }
 }
 
-/// Whether a YAML file outside `pipelines/` is a pipeline: it names the schema of pipelines, or has a pipeline's keys.
+/// Returns whether a YAML file outside `pipelines/` is a pipeline: it names the schema of pipelines, or has the keys of
+/// a pipeline.
 fn is_pipeline(path: &Path, sources: &Sources) -> bool {
     let Ok(file) = sources.read(path, "") else { return false };
     let mut lines = file.text.lines();
-    let named = lines.clone().take(5).any(|line| line.contains("$schema=") && line.contains("pipeline.schema.json"));
-    let top = |key: &str| file.text.lines().any(|line| line.starts_with(key));
-    named
-        || (top("name:")
-            && top("steps:")
+    let names_schema =
+        lines.clone().take(5).any(|line| line.contains("$schema=") && line.contains("pipeline.schema.json"));
+    let has_top_level_key = |key: &str| file.text.lines().any(|line| line.starts_with(key));
+    names_schema
+        || (has_top_level_key("name:")
+            && has_top_level_key("steps:")
             && lines.any(|line| line.trim_start_matches([' ', '-', '{']).starts_with("id:")))
 }
 
-/// The pipelines directly in a folder.
-fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
-    let names = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let yaml = names.filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml")).take(200);
-    yaml.filter(|path| path.file_name().is_some_and(|name| name != SETTINGS_FILE) && is_pipeline(path, sources))
+/// Returns the pipelines directly in a folder.
+fn pipelines_in(root: &Path, sources: &Sources) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let yaml_files = paths.filter(is_yaml).take(200);
+    yaml_files
+        .filter(|path| path.file_name().is_some_and(|name| name != SETTINGS_FILE) && is_pipeline(path, sources))
         .collect()
 }
 
-/// The pipelines and test cases of a root, including those that are open and not yet on the disk.
-pub(super) fn files<'a>(root: &Path, open: impl Iterator<Item = &'a Path>, sources: &Sources) -> Vec<PathBuf> {
-    let ours = |path: &&Path| {
-        let member = member(path, sources).filter(|member| member.root == root);
-        member.is_some_and(|member| matches!(member.kind, FileRole::Pipeline | FileRole::Case))
+/// Returns the pipelines and test cases of a root, including files that are open and not yet on the disk.
+pub(super) fn pipelines_and_test_cases<'a>(
+    root: &Path,
+    open_paths: impl Iterator<Item = &'a Path>,
+    sources: &Sources,
+) -> Vec<PathBuf> {
+    let is_in_project = |path: &&Path| {
+        let file = classify_file(path, sources).filter(|file| file.root == root);
+        file.is_some_and(|file| matches!(file.role, FileRole::Pipeline | FileRole::TestCase))
     };
-    let listed = config::list_pipelines(root).into_iter().chain(config::list_cases(root));
-    let mut all: Vec<PathBuf> = listed.map(|name| root.join(name)).collect();
-    all.extend(beside(root, sources));
-    all.extend(open.filter(ours).map(Path::to_owned));
-    all.sort();
-    all.dedup();
-    all
+    let names = config::list_pipelines(root).into_iter().chain(config::list_cases(root));
+    let mut files: Vec<PathBuf> = names.map(|name| root.join(name)).collect();
+    files.extend(pipelines_in(root, sources));
+    files.extend(open_paths.filter(is_in_project).map(Path::to_owned));
+    files.sort();
+    files.dedup();
+    files
 }
 
 #[cfg(test)]
@@ -110,22 +121,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_apart() {
+    fn files_have_a_role_by_their_path_and_content() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let at = |name: &str| root.join(name);
-        std::fs::create_dir_all(at("pipelines/tests/default")).unwrap();
+        let path = |name: &str| root.join(name);
+        std::fs::create_dir_all(path("pipelines/tests/default")).unwrap();
         let mut sources = Sources::default();
-        sources.put(at("ci.yaml"), "name: ci\nsteps:\n  - script: x\n");
-        sources.put(at("p.yaml"), "name: p\nsteps:\n  - id: x\n");
-        let kind = |name: &str| member(&at(name), &sources).map(|member| (member.root == root, member.kind));
-        assert_eq!(kind("pipelines/a/b.yaml"), Some((true, FileRole::Pipeline)));
-        assert_eq!(kind("pipelines/tests/default.yaml"), Some((true, FileRole::Case)));
-        assert_eq!(kind("pipelines/tests/default/x.yaml"), None);
-        assert_eq!(kind("prompts/a/b.md"), Some((true, FileRole::Prompt("a/b.md".into()))));
-        assert_eq!(kind("schemas/a.json"), Some((true, FileRole::Schema("a.json".into()))));
-        assert_eq!(kind("orch.yaml"), Some((true, FileRole::Settings)));
-        assert_eq!(kind("p.yaml"), Some((true, FileRole::Pipeline)));
-        assert_eq!((kind("ci.yaml"), kind("notes.md"), kind("x/prompts/a.md")), (None, None, None));
+        sources.put(path("ci.yaml"), "name: ci\nsteps:\n  - script: x\n");
+        sources.put(path("p.yaml"), "name: p\nsteps:\n  - id: x\n");
+        let role = |name: &str| classify_file(&path(name), &sources).map(|file| (file.root == root, file.role));
+        assert_eq!(role("pipelines/a/b.yaml"), Some((true, FileRole::Pipeline)));
+        assert_eq!(role("pipelines/tests/default.yaml"), Some((true, FileRole::TestCase)));
+        assert_eq!(role("pipelines/tests/default/x.yaml"), None);
+        assert_eq!(role("prompts/a/b.md"), Some((true, FileRole::Prompt("a/b.md".into()))));
+        assert_eq!(role("schemas/a.json"), Some((true, FileRole::Schema("a.json".into()))));
+        assert_eq!(role("orch.yaml"), Some((true, FileRole::Settings)));
+        assert_eq!(role("p.yaml"), Some((true, FileRole::Pipeline)));
+        assert_eq!((role("ci.yaml"), role("notes.md"), role("x/prompts/a.md")), (None, None, None));
     }
 }

@@ -1,176 +1,185 @@
-//! Finds all uses of a name: of an agent, an artifact, a prompt, a schema or a pipeline.
+//! Finds all uses of an agent, an artifact, a prompt, a schema or a pipeline.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlRole, role, step_of};
-use super::definition::{self, DefinitionTarget, file_of, named_file, output_type};
+use super::cursor::{EditorCursor, Focus, YamlRole, step_path, yaml_role};
+use super::definition::{self, DefinitionTarget, expected_output_type, resolve_file_name, schema_file};
 use super::documents::Documents;
-use super::facts;
 use super::lex::{LexemeKind, lex};
-use super::outline::{Outline, Seg};
+use super::lookups;
+use super::outline::{Outline, PathSegment};
 use super::projects::{FileRole, ProjectFile};
-use super::template_cursor::{ExpectedSyntax, tags};
+use super::template_cursor::{ExpectedSyntax, TemplatePosition, find_tags};
 use crate::diagnostic::SourceFile;
 
-/// The thing whose uses are searched for.
+/// The agent, artifact or file to find the uses of.
 enum ReferenceQuery {
     Agent(String),
     Artifact(String),
     File(std::path::PathBuf),
 }
 
-/// Returns all uses of the name at a position, and its declaration if that is requested.
-pub(super) fn of(
+/// Returns all uses of the name at a position, and its declaration if `include_declaration` is set.
+pub(super) fn find_references(
     path: &Path,
     offset: usize,
-    declaration: bool,
+    include_declaration: bool,
     documents: &Documents,
     checks: &Checks,
 ) -> Vec<DefinitionTarget> {
-    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
-    let Some(sought) = sought(&cursor) else { return Vec::new() };
-    let mut found = Vec::new();
-    match &sought {
+    let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
+    let Some(query) = reference_query(&cursor) else { return Vec::new() };
+    let mut targets = Vec::new();
+    match &query {
         // Agents and artifacts belong to one pipeline; several pipelines may use the same prompt.
         ReferenceQuery::Agent(_) | ReferenceQuery::Artifact(_) => {
-            let owners = match cursor.member.kind {
-                FileRole::Prompt(_) => checks.users(&cursor.path),
-                FileRole::Pipeline | FileRole::Case | FileRole::Settings | FileRole::Schema(_) => {
+            let owners = match cursor.project_file.role {
+                FileRole::Prompt(_) => checks.pipelines_that_read(&cursor.path),
+                FileRole::Pipeline | FileRole::TestCase | FileRole::Settings | FileRole::Schema(_) => {
                     vec![cursor.path.clone()]
                 }
             };
             for owner in owners {
-                in_pipeline(&cursor, &owner, &sought, documents, &mut found);
+                add_uses_in_pipeline(&cursor, &owner, &query, documents, &mut targets);
             }
         }
         ReferenceQuery::File(_) => {
-            for owner in facts::pipelines(&cursor, documents) {
-                in_pipeline(&cursor, &owner, &sought, documents, &mut found);
+            for owner in lookups::project_pipelines(&cursor, documents) {
+                add_uses_in_pipeline(&cursor, &owner, &query, documents, &mut targets);
             }
         }
     }
-    if declaration {
-        found.extend(definition::at(path, offset, documents, checks));
+    if include_declaration {
+        targets.extend(definition::find_definitions(path, offset, documents, checks));
     }
-    let mut once: Vec<DefinitionTarget> = Vec::new();
-    for target in found {
-        if !once.contains(&target) {
-            once.push(target);
+    let mut unique: Vec<DefinitionTarget> = Vec::new();
+    for target in targets {
+        if !unique.contains(&target) {
+            unique.push(target);
         }
     }
-    once
+    unique
 }
 
-fn sought(cursor: &EditorCursor) -> Option<ReferenceQuery> {
+fn reference_query(cursor: &EditorCursor) -> Option<ReferenceQuery> {
     let field = match &cursor.focus {
-        Focus::Prompt(spot) => {
-            let plain = spot.wanted == ExpectedSyntax::Variable && spot.bound.is_none() && !spot.name.is_empty();
-            return plain.then(|| ReferenceQuery::Artifact(spot.name.clone()));
-        }
+        Focus::Prompt(template) => return artifact_query(template),
         Focus::Schema => return None,
-        Focus::Field(field) => field,
+        Focus::Yaml(field) => field,
     };
-    if let Some(spot) = &field.spot {
-        let plain = spot.wanted == ExpectedSyntax::Variable && spot.bound.is_none() && !spot.name.is_empty();
-        return plain.then(|| ReferenceQuery::Artifact(spot.name.clone()));
+    if let Some(template) = &field.template {
+        return artifact_query(template);
     }
-    let name = cursor.text.get(field.word.clone())?.to_owned();
+    let name = cursor.text.get(field.word_range.clone())?.to_owned();
     match field.role {
         YamlRole::Agent => Some(ReferenceQuery::Agent(name)),
         YamlRole::Artifact | YamlRole::Output => Some(ReferenceQuery::Artifact(name.trim_end_matches('?').to_owned())),
         YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline => {
-            named_file(cursor, field.role, &name).map(ReferenceQuery::File)
+            resolve_file_name(cursor, field.role, &name).map(ReferenceQuery::File)
         }
         YamlRole::Plain if field.is_key => match field.path.as_slice() {
-            [Seg::Key(group), Seg::Key(_)] if group == "agents" => Some(ReferenceQuery::Agent(name)),
-            [Seg::Key(group), Seg::Key(_)] if group == "inputs" => Some(ReferenceQuery::Artifact(name)),
+            [PathSegment::Key(group), PathSegment::Key(_)] if group == "agents" => Some(ReferenceQuery::Agent(name)),
+            [PathSegment::Key(group), PathSegment::Key(_)] if group == "inputs" => Some(ReferenceQuery::Artifact(name)),
             _ => None,
         },
         YamlRole::Model | YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     }
 }
 
-fn in_pipeline(
+/// Returns the query for a variable in a template that no tag of the template sets.
+fn artifact_query(template: &TemplatePosition) -> Option<ReferenceQuery> {
+    let is_artifact =
+        template.expected == ExpectedSyntax::Variable && template.binding.is_none() && !template.name.is_empty();
+    is_artifact.then(|| ReferenceQuery::Artifact(template.name.clone()))
+}
+
+fn add_uses_in_pipeline(
     cursor: &EditorCursor,
     path: &Path,
-    sought: &ReferenceQuery,
+    query: &ReferenceQuery,
     documents: &Documents,
-    found: &mut Vec<DefinitionTarget>,
+    targets: &mut Vec<DefinitionTarget>,
 ) {
-    let Some(file) = facts::file(path, documents) else { return };
+    let Some(file) = lookups::current_file(path, documents) else { return };
     let owner = EditorCursor {
         path: path.to_owned(),
-        member: ProjectFile { root: cursor.member.root.clone(), kind: FileRole::Pipeline },
+        project_file: ProjectFile { root: cursor.project_file.root.clone(), role: FileRole::Pipeline },
         text: Arc::from(file.text.as_str()),
         offset: 0,
         focus: Focus::Schema,
     };
-    let outline = Outline::of(&file.text, None);
-    let mut prompts: Vec<(String, Vec<Seg>)> = Vec::new();
+    let outline = Outline::parse(&file.text, None);
+    let mut prompts: Vec<(String, Vec<PathSegment>)> = Vec::new();
     for entry in &outline.entries {
-        let role = role(&FileRole::Pipeline, &entry.path);
-        let value = file.text.get(entry.value.clone()).unwrap_or_default();
-        let hit = match (sought, role) {
+        let role = yaml_role(&FileRole::Pipeline, &entry.path);
+        let value = file.text.get(entry.value_range.clone()).unwrap_or_default();
+        let is_use = match (query, role) {
             (ReferenceQuery::Agent(name), YamlRole::Agent) => value == name,
             (ReferenceQuery::Artifact(name), YamlRole::Artifact | YamlRole::Output) => {
                 value.trim_end_matches('?') == name
             }
             (ReferenceQuery::File(path), YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline) => {
-                named_file(&owner, role, value).as_ref() == Some(path)
+                resolve_file_name(&owner, role, value).as_ref() == Some(path)
             }
             // If the step has `schema:` too, that key names the file.
             (ReferenceQuery::File(path), YamlRole::Output) => {
-                let step = step_of(&entry.path).unwrap_or_default();
-                let alone = outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat()).is_none();
-                let output = output_type(&file.text, &outline, &entry.path).filter(|_| alone);
-                output.and_then(|output| file_of(&owner, &output)).as_ref() == Some(path)
+                let step = step_path(&entry.path).unwrap_or_default();
+                let has_no_schema = outline.find(&[step, &[PathSegment::Key("schema".to_owned())]].concat()).is_none();
+                let output = expected_output_type(&file.text, &outline, &entry.path).filter(|_| has_no_schema);
+                output.and_then(|output| schema_file(&owner, &output)).as_ref() == Some(path)
             }
             _ => false,
         };
-        if hit {
-            found.push(DefinitionTarget { file: Arc::clone(&file), span: entry.value.clone() });
+        if is_use {
+            targets.push(DefinitionTarget { file: Arc::clone(&file), span: entry.value_range.clone() });
         }
-        if let ReferenceQuery::Artifact(name) = sought {
+        if let ReferenceQuery::Artifact(name) = query {
             match role {
-                YamlRole::Expression(_) => in_words(&file, entry.value.clone(), name, found),
+                YamlRole::Expression(_) => add_occurrences(&file, entry.value_range.clone(), name, targets),
                 YamlRole::Template => {
-                    for tag in tags(&file.text, entry.value.clone()) {
-                        in_words(&file, tag.inner, name, found);
+                    for tag in find_tags(&file.text, entry.value_range.clone()) {
+                        add_occurrences(&file, tag.content_range, name, targets);
                     }
                 }
-                YamlRole::Prompt => prompts.extend(step_of(&entry.path).map(|step| (value.to_owned(), step.to_vec()))),
+                YamlRole::Prompt => {
+                    prompts.extend(step_path(&entry.path).map(|step| (value.to_owned(), step.to_vec())));
+                }
                 _ => {}
             }
         }
     }
-    let ReferenceQuery::Artifact(name) = sought else { return };
+    let ReferenceQuery::Artifact(name) = query else { return };
     for (prompt, step) in prompts {
         // In a prompt, a name means the artifact only if the step lists it in `inputs` or if it is an input of the run.
-        let is_input = outline.find(&[Seg::Key("inputs".to_owned()), Seg::Key(name.clone())]).is_some();
-        let inputs = [step.as_slice(), &[Seg::Key("inputs".to_owned())]].concat();
-        let listed =
-            outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
-                file.text.get(entry.value.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
-            });
-        let prompt = named_file(&owner, YamlRole::Prompt, &prompt).filter(|_| listed || is_input);
-        if let Some(file) = prompt.and_then(|path| facts::file(&path, documents)) {
-            for tag in tags(&file.text, 0..file.text.len()) {
-                in_words(&file, tag.inner, name, found);
+        let is_input = outline.find(&[PathSegment::Key("inputs".to_owned()), PathSegment::Key(name.clone())]).is_some();
+        let inputs = [step.as_slice(), &[PathSegment::Key("inputs".to_owned())]].concat();
+        let is_listed = outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
+            file.text.get(entry.value_range.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
+        });
+        let prompt = resolve_file_name(&owner, YamlRole::Prompt, &prompt).filter(|_| is_listed || is_input);
+        if let Some(file) = prompt.and_then(|path| lookups::current_file(&path, documents)) {
+            for tag in find_tags(&file.text, 0..file.text.len()) {
+                add_occurrences(&file, tag.content_range, name, targets);
             }
         }
     }
 }
 
 /// Adds every occurrence of a name in a range, except as a property.
-fn in_words(file: &Arc<SourceFile>, range: std::ops::Range<usize>, name: &str, found: &mut Vec<DefinitionTarget>) {
+fn add_occurrences(
+    file: &Arc<SourceFile>,
+    range: std::ops::Range<usize>,
+    name: &str,
+    targets: &mut Vec<DefinitionTarget>,
+) {
     let tokens = lex(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {
-        let property =
-            index.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|t| t.is(&file.text, "."));
-        if token.sort == LexemeKind::Name && token.text(&file.text) == name && !property {
-            found.push(DefinitionTarget { file: Arc::clone(file), span: token.at.clone() });
+        let previous = index.checked_sub(1).and_then(|previous| tokens.get(previous));
+        let is_property = previous.is_some_and(|token| token.is_token(&file.text, "."));
+        if token.kind == LexemeKind::Name && token.text(&file.text) == name && !is_property {
+            targets.push(DefinitionTarget { file: Arc::clone(file), span: token.range.clone() });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server's loop: handles waiting messages first, then runs one unit of checks and publishes the findings.
+//! The server's loop: handles queued messages first, then runs one unit of checks and publishes the findings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,99 +11,104 @@ use serde_json::Value;
 
 use super::checks::{Checks, FileEvent};
 use super::documents::Documents;
-use super::incoming::{self, Client};
+use super::incoming::{self, ClientCapabilities};
 use super::positions::{LineIndex, Position};
-use super::wire::{Incoming, IncomingMessage, MessageOutput, Refusal};
-use super::{End, actions, complete, definition, hover, outgoing, references, symbols};
+use super::wire::{Incoming, IncomingCall, MessageOutput, ResponseError};
+use super::{SessionEnd, actions, complete, definition, hover, outgoing, references, symbols};
 
-/// How long the client must be silent after an edit before the checks start. Too short for a user to notice.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause after an edit before the checks start: too short for a user to notice.
+const DEBOUNCE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    New,
-    Serving,
-    Ending,
+    Uninitialized,
+    Running,
+    ShuttingDown,
 }
 
 /// The state of the server.
 pub(super) struct Server<'a> {
     out: MessageOutput<'a>,
     phase: Phase,
-    client: Client,
+    client: ClientCapabilities,
     documents: Documents,
     checks: Checks,
     /// The last published findings for each file.
-    told: BTreeMap<PathBuf, Value>,
-    /// Files that the client closed. Their findings are published again once the checks have read them from the disk.
+    published: BTreeMap<PathBuf, Value>,
+    /// Files that the client closed. After it has checked the files on the disk, the server publishes their findings
+    /// again.
     closed: BTreeSet<PathBuf>,
     /// Whether the user may still be typing.
-    typing: bool,
+    is_typing: bool,
 }
 
 impl<'a> Server<'a> {
     pub(super) fn new(out: MessageOutput<'a>) -> Self {
-        let (client, documents, checks) = (Client::default(), Documents::default(), Checks::default());
+        let (client, documents, checks) = (ClientCapabilities::default(), Documents::default(), Checks::default());
         Self {
             out,
-            phase: Phase::New,
+            phase: Phase::Uninitialized,
             client,
             documents,
             checks,
-            told: BTreeMap::new(),
+            published: BTreeMap::new(),
             closed: BTreeSet::new(),
-            typing: false,
+            is_typing: false,
         }
     }
 
     /// Serves until the client ends the session or disconnects.
-    pub(super) fn run(&mut self, messages: &Receiver<Incoming>) -> io::Result<End> {
+    pub(super) fn run(&mut self, messages: &Receiver<Incoming>) -> io::Result<SessionEnd> {
         loop {
-            let next = if self.checks.is_idle() {
+            let received = if self.checks.is_idle() {
                 messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                messages.recv_timeout(if self.typing { PAUSE } else { Duration::ZERO })
+                messages.recv_timeout(if self.is_typing { DEBOUNCE } else { Duration::ZERO })
             };
-            match next {
+            match received {
                 Ok(message) => {
-                    if let Some(end) = self.take(message)? {
+                    if let Some(end) = self.handle_message(message)? {
                         return Ok(end);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.typing = false;
-                    self.work()?;
+                    self.is_typing = false;
+                    self.run_check()?;
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(End::Abrupt),
+                Err(RecvTimeoutError::Disconnected) => return Ok(SessionEnd::Abrupt),
             }
         }
     }
 
     /// Handles a message; returns how the session ended if this message ends it.
-    pub(super) fn take(&mut self, message: Incoming) -> io::Result<Option<End>> {
+    pub(super) fn handle_message(&mut self, message: Incoming) -> io::Result<Option<SessionEnd>> {
         match message {
-            Incoming::Asked(asked) if asked.method == "exit" => {
-                return Ok(Some(if self.phase == Phase::Ending { End::Asked } else { End::Abrupt }));
+            Incoming::Call(message) if message.method == "exit" => {
+                return Ok(Some(if self.phase == Phase::ShuttingDown {
+                    SessionEnd::Shutdown
+                } else {
+                    SessionEnd::Abrupt
+                }));
             }
-            Incoming::Asked(asked) => self.handle(asked)?,
-            Incoming::Answer => {}
-            Incoming::Malformed(answer) => self.out.refuse(&answer)?,
+            Incoming::Call(message) => self.handle_call(message)?,
+            Incoming::Response => {}
+            Incoming::Malformed(response) => self.out.send_error(&response)?,
         }
         Ok(None)
     }
 
     /// Runs all queued checks.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
+    pub(super) fn run_all_checks(&mut self) -> io::Result<()> {
         while !self.checks.is_idle() {
-            self.work()?;
+            self.run_check()?;
         }
         Ok(())
     }
 
     /// Runs one unit of checks. A panic in it loses that unit's findings, but not the server.
-    fn work(&mut self) -> io::Result<()> {
+    fn run_check(&mut self) -> io::Result<()> {
         let (checks, documents) = (&mut self.checks, &mut self.documents);
-        let mut files = catch_unwind(AssertUnwindSafe(|| checks.step(documents))).unwrap_or_default();
+        let mut files = catch_unwind(AssertUnwindSafe(|| checks.run_next(documents))).unwrap_or_default();
         if self.checks.is_idle() {
             files.append(&mut self.closed);
         }
@@ -113,173 +118,180 @@ impl<'a> Server<'a> {
     fn publish(&mut self, files: &BTreeSet<PathBuf>) -> io::Result<()> {
         for path in files {
             let Some(uri) = self.documents.uri(path) else { continue };
-            let found = self.checks.of(path);
+            let findings = self.checks.findings_in(path);
             let version = self.documents.version(path);
-            let params = outgoing::findings(&uri, version, &found, &self.client, &self.documents);
-            // Skip a file that is not open and has no findings, before and now. Never publish the same findings twice.
-            let silent = found.is_empty() && version.is_none() && !self.told.contains_key(path);
-            if silent || self.told.get(path) == Some(&params) {
+            let params = outgoing::encode_findings(&uri, version, &findings, &self.client, &self.documents);
+            // Skip a closed file that has neither old nor new findings, and a file whose findings are unchanged.
+            let is_irrelevant = findings.is_empty() && version.is_none() && !self.published.contains_key(path);
+            if is_irrelevant || self.published.get(path) == Some(&params) {
                 continue;
             }
-            if found.is_empty() && version.is_none() {
-                self.told.remove(path);
+            if findings.is_empty() && version.is_none() {
+                self.published.remove(path);
             } else {
-                self.told.insert(path.clone(), params.clone());
+                self.published.insert(path.clone(), params.clone());
             }
             self.out.notify("textDocument/publishDiagnostics", params)?;
         }
         Ok(())
     }
 
-    fn handle(&mut self, asked: IncomingMessage) -> io::Result<()> {
-        let IncomingMessage { id, method, params } = asked;
-        let Some(id) = id else { return self.told_of(&method, params) };
-        let answer = match (self.phase, method.as_str()) {
-            (Phase::New, "initialize") => incoming::client(params).map(|client| {
+    fn handle_call(&mut self, message: IncomingCall) -> io::Result<()> {
+        let IncomingCall { id, method, params } = message;
+        let Some(id) = id else { return self.on_notification(&method, params) };
+        let result = match (self.phase, method.as_str()) {
+            (Phase::Uninitialized, "initialize") => incoming::decode_initialize(params).map(|client| {
                 self.client = client;
-                self.phase = Phase::Serving;
-                outgoing::capabilities(&self.client)
+                self.phase = Phase::Running;
+                outgoing::encode_capabilities(&self.client)
             }),
-            (Phase::New, _) => Err(Refusal::early()),
-            (Phase::Ending, _) => Err(Refusal::late("the server is shutting down")),
-            (Phase::Serving, "initialize") => Err(Refusal::late("the server is initialized already")),
-            (Phase::Serving, "shutdown") => {
-                self.phase = Phase::Ending;
+            (Phase::Uninitialized, _) => Err(ResponseError::not_initialized()),
+            (Phase::ShuttingDown, _) => Err(ResponseError::invalid_request("the server is shutting down")),
+            (Phase::Running, "initialize") => Err(ResponseError::invalid_request("the server is initialized already")),
+            (Phase::Running, "shutdown") => {
+                self.phase = Phase::ShuttingDown;
                 Ok(Value::Null)
             }
-            (Phase::Serving, method) => catch_unwind(AssertUnwindSafe(|| self.answer(method, params)))
-                .unwrap_or_else(|_| Err(Refusal::defect())),
+            (Phase::Running, method) => catch_unwind(AssertUnwindSafe(|| self.handle_request(method, params)))
+                .unwrap_or_else(|_| Err(ResponseError::internal_error())),
         };
-        self.out.answer(id, answer)
+        self.out.respond(id, result)
     }
 
-    fn answer(&self, method: &str, params: Value) -> Result<Value, Refusal> {
+    fn handle_request(&self, method: &str, params: Value) -> Result<Value, ResponseError> {
         let (client, documents) = (&self.client, &self.documents);
-        let at = |place: (Option<PathBuf>, Position)| {
-            let path = place.0?;
+        let resolve = |(path, position): (Option<PathBuf>, Position)| {
+            let path = path?;
             let lines = LineIndex::new(&documents.get(&path)?.text, client.encoding);
-            Some((lines.offset(place.1), path))
+            Some((lines.offset(position), path))
         };
         let text = |path: &Path| documents.get(path).map(|open| &*open.text).unwrap_or_default();
         let lines = |path: &Path| LineIndex::new(text(path), client.encoding);
         Ok(match method {
-            "textDocument/completion" => match at(incoming::place(params)?) {
+            "textDocument/completion" => match resolve(incoming::decode_position(params)?) {
                 Some((offset, path)) => {
-                    let list = complete::at(&path, offset, documents, &self.checks);
-                    outgoing::choices(&list, &lines(&path), client)
+                    let completions = complete::completions_at(&path, offset, documents, &self.checks);
+                    outgoing::encode_completions(&completions, &lines(&path), client)
                 }
                 None => Value::Null,
             },
-            "textDocument/hover" => match at(incoming::place(params)?) {
-                Some((offset, path)) => {
-                    outgoing::hover(hover::at(&path, offset, documents, &self.checks), &lines(&path), client)
-                }
+            "textDocument/hover" => match resolve(incoming::decode_position(params)?) {
+                Some((offset, path)) => outgoing::encode_hover(
+                    hover::hover_at(&path, offset, documents, &self.checks),
+                    &lines(&path),
+                    client,
+                ),
                 None => Value::Null,
             },
-            "textDocument/definition" => match at(incoming::place(params)?) {
-                Some((offset, path)) => {
-                    outgoing::places(&definition::at(&path, offset, documents, &self.checks), client, documents)
-                }
+            "textDocument/definition" => match resolve(incoming::decode_position(params)?) {
+                Some((offset, path)) => outgoing::encode_locations(
+                    &definition::find_definitions(&path, offset, documents, &self.checks),
+                    client,
+                    documents,
+                ),
                 None => Value::Null,
             },
             "textDocument/references" => {
-                let (path, position, declaration) = incoming::references(params)?;
-                match at((path, position)) {
+                let (path, position, include_declaration) = incoming::decode_references(params)?;
+                match resolve((path, position)) {
                     Some((offset, path)) => {
-                        let list = references::of(&path, offset, declaration, documents, &self.checks);
-                        outgoing::places(&list, client, documents)
+                        let targets =
+                            references::find_references(&path, offset, include_declaration, documents, &self.checks);
+                        outgoing::encode_locations(&targets, client, documents)
                     }
                     None => Value::Null,
                 }
             }
-            "textDocument/documentSymbol" => match incoming::document(params)? {
-                Some(path) if super::projects::is_pipeline_of_ours(&path, &documents.sources()) => {
-                    outgoing::symbols(&symbols::of(text(&path)), &lines(&path))
+            "textDocument/documentSymbol" => match incoming::decode_document(params)? {
+                Some(path) if super::projects::is_project_pipeline(&path, &documents.sources()) => {
+                    outgoing::encode_symbols(&symbols::document_symbols(text(&path)), &lines(&path))
                 }
                 Some(_) | None => Value::Null,
             },
-            "textDocument/codeAction" => self.actions(params)?,
-            method => return Err(Refusal::unknown(method)),
+            "textDocument/codeAction" => self.code_actions(params)?,
+            method => return Err(ResponseError::method_not_found(method)),
         })
     }
 
-    fn actions(&self, params: Value) -> Result<Value, Refusal> {
-        let asked = incoming::actions(params)?;
-        let Some(path) = asked.path.as_ref().filter(|_| self.client.literals) else { return Ok(Value::Null) };
+    fn code_actions(&self, params: Value) -> Result<Value, ResponseError> {
+        let request = incoming::decode_code_action(params)?;
+        let Some(path) = request.path.as_ref().filter(|_| self.client.supports_code_action_literals) else {
+            return Ok(Value::Null);
+        };
         let (Some(open), Some(uri)) = (self.documents.get(path), self.documents.uri(path)) else {
             return Ok(Value::Null);
         };
         let lines = LineIndex::new(&open.text, self.client.encoding);
-        let range = lines.offset(asked.range.0)..lines.offset(asked.range.1);
-        let mut list = actions::of(&self.checks.of(path), &open.text, &range);
-        list.retain(|action| asked.wants(action.kind));
-        Ok(outgoing::actions(&list, &uri, &self.client, &self.documents))
+        let range = lines.offset(request.range.0)..lines.offset(request.range.1);
+        let mut actions = actions::code_actions(&self.checks.findings_in(path), &open.text, &range);
+        actions.retain(|action| request.includes_kind(action.kind));
+        Ok(outgoing::encode_code_actions(&actions, &uri, &self.client, &self.documents))
     }
 
-    /// Handles a notification, which gets no answer.
-    fn told_of(&mut self, method: &str, params: Value) -> io::Result<()> {
-        if self.phase != Phase::Serving {
+    /// Handles a notification, which has no response.
+    fn on_notification(&mut self, method: &str, params: Value) -> io::Result<()> {
+        if self.phase != Phase::Running {
             return Ok(());
         }
-        match self.note(method, params) {
-            Ok(Some(gone)) => self.publish(&gone),
-            Ok(None) if method == "initialized" && self.client.watches => {
-                self.out.ask("watch", "client/registerCapability", outgoing::watch())
+        match self.apply_notification(method, params) {
+            Ok(Some(files)) => self.publish(&files),
+            Ok(None) if method == "initialized" && self.client.can_watch_files => {
+                self.out.request("watch", "client/registerCapability", outgoing::encode_watch_registration())
             }
             Ok(None) => Ok(()),
-            Err(refusal) => self.out.notify("window/logMessage", refusal.logged(method)),
+            Err(error) => self.out.notify("window/logMessage", error.to_log_message(method)),
         }
     }
 
-    fn note(&mut self, method: &str, params: Value) -> Result<Option<BTreeSet<PathBuf>>, Refusal> {
+    /// Updates the state for a notification. Returns the files whose findings it removed.
+    fn apply_notification(&mut self, method: &str, params: Value) -> Result<Option<BTreeSet<PathBuf>>, ResponseError> {
         Ok(match method {
-            "textDocument/didOpen" => incoming::opened(params)?.map(|opened| {
+            "textDocument/didOpen" => incoming::decode_did_open(params)?.map(|opened| {
                 let path = opened.path.clone();
                 self.documents.open(opened.path, opened.uri, opened.version, opened.text);
-                self.typing = false;
-                let event = if path.is_file() { FileEvent::Changed } else { FileEvent::Listed };
-                self.checks.touch(&path, event, &self.documents)
+                self.is_typing = false;
+                let event = if path.is_file() { FileEvent::ContentChanged } else { FileEvent::ExistenceChanged };
+                self.checks.file_changed(&path, event, &self.documents)
             }),
-            "textDocument/didChange" => match incoming::changed(params)? {
+            "textDocument/didChange" => match incoming::decode_did_change(params)? {
                 (Some(path), version, changes) => {
-                    self.documents.change(&path, version, changes, self.client.encoding);
-                    self.typing = true;
-                    Some(self.checks.touch(&path, FileEvent::Changed, &self.documents))
+                    self.documents.apply_changes(&path, version, changes, self.client.encoding);
+                    self.is_typing = true;
+                    Some(self.checks.file_changed(&path, FileEvent::ContentChanged, &self.documents))
                 }
                 (None, ..) => None,
             },
-            "textDocument/didClose" => incoming::document(params)?.map(|path| {
+            "textDocument/didClose" => incoming::decode_document(params)?.map(|path| {
                 self.documents.close(&path);
-                let files = self.checks.touch(&path, FileEvent::Listed, &self.documents);
+                let files = self.checks.file_changed(&path, FileEvent::ExistenceChanged, &self.documents);
                 self.closed.insert(path);
                 files
             }),
-            "textDocument/didSave" => {
-                incoming::document(params)?.map(|path| self.checks.touch(&path, FileEvent::Changed, &self.documents))
-            }
-            "workspace/didChangeWatchedFiles" => Some(self.watched(incoming::watched(params)?)),
+            "textDocument/didSave" => incoming::decode_document(params)?
+                .map(|path| self.checks.file_changed(&path, FileEvent::ContentChanged, &self.documents)),
+            "workspace/didChangeWatchedFiles" => Some(self.on_watched_files(incoming::decode_watched_files(params)?)),
             "workspace/didChangeWorkspaceFolders" => {
-                let folders = incoming::removed_folders(params)?;
-                Some(folders.iter().flat_map(|folder| self.checks.forget(folder)).collect())
+                let folders = incoming::decode_removed_folders(params)?;
+                Some(folders.iter().flat_map(|folder| self.checks.remove_folder(folder)).collect())
             }
             _ => None,
         })
     }
 
-    /// Handles file changes on the disk. Created and deleted files cause one check per root, however many they are.
-    fn watched(&mut self, events: Vec<(PathBuf, bool)>) -> BTreeSet<PathBuf> {
+    /// Handles file changes on the disk. All created and deleted files together cause one check per root.
+    fn on_watched_files(&mut self, events: Vec<(PathBuf, bool)>) -> BTreeSet<PathBuf> {
         let sources = self.documents.sources();
-        let (mut roots, mut gone) = (BTreeSet::new(), BTreeSet::new());
-        for (path, only_changed) in events {
-            // For an open file, the editor's text counts instead.
-            let event = match only_changed {
+        let (mut roots, mut files) = (BTreeSet::new(), BTreeSet::new());
+        for (path, is_change) in events {
+            // For an open file, the server uses the editor's text instead.
+            let event = match is_change {
                 true if self.documents.version(&path).is_some() => continue,
-                true => FileEvent::Changed,
+                true => FileEvent::ContentChanged,
                 false if !roots.insert(self.checks.root_of(&path, &sources)) => continue,
-                false => FileEvent::Listed,
+                false => FileEvent::ExistenceChanged,
             };
-            gone.extend(self.checks.touch(&path, event, &self.documents));
+            files.extend(self.checks.file_changed(&path, event, &self.documents));
         }
-        gone
+        files
     }
 }

@@ -1,90 +1,95 @@
-//! Extracts the part of a template that decides what is visible at a position. The result can be parsed even if the
-//! template is broken around the position.
+//! Extracts the part of a template that determines the names visible at a position. The result can be parsed even if
+//! the template is broken around the position.
 
 use super::lex::{Lexeme, lex};
 use super::template_cursor::TemplateTag;
-use crate::check::MARK;
+use crate::check::COMPLETION_MARK;
 use crate::template::inspect_template;
 
-/// The tags before a position that bind names or imply facts, each one replaced by a valid tag if it can't be parsed.
+/// The tags before a position that bind names or imply conditions. A valid tag replaces each tag that can't be parsed.
 #[derive(Default)]
 pub(super) struct Skeleton {
     out: String,
-    /// The closing words of the open blocks.
-    open: Vec<&'static str>,
+    /// The end tags of the open blocks.
+    open_blocks: Vec<&'static str>,
 }
 
 impl Skeleton {
-    /// Adds a tag from before the position, if it matters.
-    pub(super) fn tag(&mut self, text: &str, tag: &TemplateTag) {
-        let inner = text.get(tag.inner.clone()).unwrap_or_default().trim();
-        let tokens = lex(text, tag.inner.clone());
+    /// Adds a tag before the position, if it affects the visible names.
+    pub(super) fn add_tag(&mut self, text: &str, tag: &TemplateTag) {
+        let inner = text.get(tag.content_range.clone()).unwrap_or_default().trim();
+        let tokens = lex(text, tag.content_range.clone());
         let first = tokens.first().map(|token| token.text(text)).unwrap_or_default();
-        let sets = tokens.iter().any(|token| token.is(text, "="));
+        let has_assignment = tokens.iter().any(|token| token.is_token(text, "="));
         match first {
-            "for" => self.begin(inner, "endfor", "for orch_none__ in []"),
-            "if" => self.begin(inner, "endif", "if true"),
-            "with" => self.begin(inner, "endwith", "with"),
-            "filter" => self.begin(inner, "endfilter", "filter trim"),
-            "set" if !sets => self.begin(inner, "endset", "set orch_none__"),
-            "set" => self.alone(inner, ""),
-            "elif" if self.open.last() == Some(&"endif") => {
+            "for" => self.open_block(inner, "endfor", "for orch_none__ in []"),
+            "if" => self.open_block(inner, "endif", "if true"),
+            "with" => self.open_block(inner, "endwith", "with"),
+            "filter" => self.open_block(inner, "endfilter", "filter trim"),
+            "set" if !has_assignment => self.open_block(inner, "endset", "set orch_none__"),
+            "set" => self.add_valid_tag(inner),
+            "elif" if self.open_blocks.last() == Some(&"endif") => {
                 let condition = inner.strip_prefix("elif").unwrap_or_default();
-                let fits = fits(&format!("{{% if {condition} %}}{{% endif %}}"));
-                self.push(if fits { inner } else { "elif true" });
+                let is_valid = can_be_parsed(&format!("{{% if {condition} %}}{{% endif %}}"));
+                self.push_tag(if is_valid { inner } else { "elif true" });
             }
-            "else" if matches!(self.open.last(), Some(&"endif" | &"endfor")) => self.push("else"),
-            word => self.end(word),
+            "else" if matches!(self.open_blocks.last(), Some(&"endif" | &"endfor")) => self.push_tag("else"),
+            word => self.close_block(word),
         }
     }
 
-    fn begin(&mut self, inner: &str, end: &'static str, instead: &str) {
-        let fits = fits(&format!("{{% {inner} %}}{{% {end} %}}"));
-        self.push(if fits { inner } else { instead });
-        self.open.push(end);
+    fn open_block(&mut self, inner: &str, end: &'static str, replacement: &str) {
+        let is_valid = can_be_parsed(&format!("{{% {inner} %}}{{% {end} %}}"));
+        self.push_tag(if is_valid { inner } else { replacement });
+        self.open_blocks.push(end);
     }
 
-    fn alone(&mut self, inner: &str, instead: &str) {
-        let inner = if fits(&format!("{{% {inner} %}}")) { inner } else { instead };
-        if !inner.is_empty() {
-            self.push(inner);
+    fn add_valid_tag(&mut self, inner: &str) {
+        if can_be_parsed(&format!("{{% {inner} %}}")) {
+            self.push_tag(inner);
         }
     }
 
-    fn end(&mut self, word: &str) {
-        if let Some(depth) = self.open.iter().rposition(|open| *open == word) {
-            for open in self.open.split_off(depth).into_iter().rev() {
-                self.push(open);
+    fn close_block(&mut self, end_tag: &str) {
+        if let Some(depth) = self.open_blocks.iter().rposition(|open| *open == end_tag) {
+            for end in self.open_blocks.split_off(depth).into_iter().rev() {
+                self.push_tag(end);
             }
         }
     }
 
     /// If the position is in the filter of a loop, adds the loop, because the filter sees the item:
     /// `{% for s in plan.steps if s. %}`.
-    pub(super) fn filtered(&mut self, text: &str, left: &[Lexeme]) {
-        let condition = left.iter().position(|token| token.is(text, "if"));
-        if let (Some(first), Some(condition)) = (left.first().filter(|token| token.is(text, "for")), condition) {
-            let end = left.get(condition).map_or(first.at.start, |token| token.at.start);
-            self.begin(text.get(first.at.start..end).unwrap_or_default().trim(), "endfor", "for orch_none__ in []");
+    pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[Lexeme]) {
+        let condition = preceding.iter().position(|token| token.is_token(text, "if"));
+        if let (Some(first), Some(condition)) =
+            (preceding.first().filter(|token| token.is_token(text, "for")), condition)
+        {
+            let end = preceding.get(condition).map_or(first.range.start, |token| token.range.start);
+            self.open_block(
+                text.get(first.range.start..end).unwrap_or_default().trim(),
+                "endfor",
+                "for orch_none__ in []",
+            );
         }
     }
 
-    fn push(&mut self, inner: &str) {
+    fn push_tag(&mut self, inner: &str) {
         self.out.push_str("{% ");
         self.out.push_str(inner);
         self.out.push_str(" %}");
     }
 
-    /// Returns the finished template, with the mark at the position and all blocks closed.
+    /// Returns the finished template, with the completion marker at the position and all blocks closed.
     pub(super) fn finish(mut self) -> String {
-        self.out.push_str(&format!("{{{{ {MARK} }}}}"));
-        for open in std::mem::take(&mut self.open).into_iter().rev() {
-            self.push(open);
+        self.out.push_str(&format!("{{{{ {COMPLETION_MARK} }}}}"));
+        for end in std::mem::take(&mut self.open_blocks).into_iter().rev() {
+            self.push_tag(end);
         }
         self.out
     }
 }
 
-fn fits(template: &str) -> bool {
+fn can_be_parsed(template: &str) -> bool {
     inspect_template(template).is_ok()
 }

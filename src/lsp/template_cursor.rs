@@ -1,12 +1,12 @@
-//! Analyses templates that the user is editing: which tag a position is in, what can be written there, and a template
-//! that can be parsed and has the same names visible (see [`super::skeleton`]).
+//! Analyses a position in a template that the user is editing: the tag around the position, the kind of word that can
+//! follow, and a template that can be parsed and has the same names visible (see [`super::skeleton`]).
 
 use std::ops::Range;
 
-use super::lex::{KEYWORDS, Lexeme, LexemeKind, chain, lex};
+use super::lex::{KEYWORDS, Lexeme, LexemeKind, lex, value_start};
 use super::skeleton::Skeleton;
 
-/// The kind of word that can be written at a position.
+/// The kind of word that is valid at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedSyntax {
     /// A variable.
@@ -21,297 +21,325 @@ pub(super) enum ExpectedSyntax {
     Include,
     /// The first word of a tag.
     Statement,
-    /// Nothing that completion knows.
+    /// No word that completion can offer.
     Nothing,
 }
 
-/// A place in a template or expression.
+/// A position in a template or expression.
 #[derive(Debug)]
-pub(super) struct TemplateSpot {
-    pub(super) wanted: ExpectedSyntax,
+pub(super) struct TemplatePosition {
+    pub(super) expected: ExpectedSyntax,
     /// The value before a property.
     pub(super) base: Option<String>,
     /// The word at the position, and its bytes.
     pub(super) name: String,
-    pub(super) name_at: Range<usize>,
-    /// A template in which the names visible at its mark are those visible at the position.
+    pub(super) name_range: Range<usize>,
+    /// A template whose marker has the same visible names as the position.
     pub(super) skeleton: String,
-    /// Where a tag of this template sets the variable of this name.
-    pub(super) bound: Option<Range<usize>>,
+    /// The bytes at which a tag of this template sets the variable `name`.
+    pub(super) binding: Option<Range<usize>>,
 }
 
 /// A tag of a template.
 #[derive(Debug)]
 pub(super) struct TemplateTag {
-    /// Whether it is `{% … %}`.
+    /// Whether the tag is `{% … %}`.
     pub(super) is_block: bool,
-    /// The bytes of its content.
-    pub(super) inner: Range<usize>,
+    /// The bytes of the tag's content.
+    pub(super) content_range: Range<usize>,
 }
 
-/// Returns the tags in a range of a text, without comments and the content of `raw` blocks.
-pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
-    let mut found = Vec::new();
-    let mut at = region.start;
-    while let Some(rest) = text.get(at..region.end) {
-        let Some(open) = rest.find('{') else { break };
-        let start = at + open;
-        let is_block = match text.get(start + 1..region.end).and_then(|rest| rest.chars().next()) {
+/// Returns the tags in a range of a text, except comments and the content of `raw` blocks.
+pub(super) fn find_tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
+    let mut tags = Vec::new();
+    let mut offset = region.start;
+    while let Some(remaining) = text.get(offset..region.end) {
+        let Some(open) = remaining.find('{') else { break };
+        let start = offset + open;
+        let is_block = match text.get(start + 1..region.end).and_then(|remaining| remaining.chars().next()) {
             Some('{') => false,
             Some('%') => true,
             Some('#') => {
                 let comment = text.get(start..region.end).unwrap_or_default();
-                at = start + comment.find("#}").map_or(comment.len(), |end| end + 2);
+                offset = start + comment.find("#}").map_or(comment.len(), |end| end + 2);
                 continue;
             }
             _ => {
-                at = start + 1;
+                offset = start + 1;
                 continue;
             }
         };
-        let sign = text.get(start + 2..region.end).is_some_and(|rest| rest.starts_with(['-', '+']));
-        let inner = start + 2 + usize::from(sign);
-        let (end, next) = close(text, inner, region.end, if is_block { "%}" } else { "}}" });
-        let is_raw = is_block && text.get(inner..end).is_some_and(|inner| inner.trim() == "raw");
-        found.push(TemplateTag { is_block, inner: inner..end });
-        at = next;
+        let has_sign = text.get(start + 2..region.end).is_some_and(|remaining| remaining.starts_with(['-', '+']));
+        let inner_start = start + 2 + usize::from(has_sign);
+        let (inner_end, next) = tag_end(text, inner_start, region.end, if is_block { "%}" } else { "}}" });
+        let is_raw = is_block && text.get(inner_start..inner_end).is_some_and(|inner| inner.trim() == "raw");
+        tags.push(TemplateTag { is_block, content_range: inner_start..inner_end });
+        offset = next;
         if is_raw {
             let raw = text.get(next..region.end).unwrap_or_default();
-            at = next + raw.find("endraw").unwrap_or(raw.len());
+            offset = next + raw.find("endraw").unwrap_or(raw.len());
         }
     }
-    found
+    tags
 }
 
-/// Returns where a tag's content ends, and where to continue. A tag without an end extends to the next tag.
-fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
-    let rest = text.get(from..end).unwrap_or_default();
-    let other = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min().unwrap_or(rest.len());
+/// Returns the end of a tag's content, and the offset at which to continue. A tag without an end extends to the next
+/// tag.
+fn tag_end(text: &str, start: usize, limit: usize, closing: &str) -> (usize, usize) {
+    let remaining = text.get(start..limit).unwrap_or_default();
+    let next_tag = ["{{", "{%", "{#"].iter().filter_map(|open| remaining.find(open)).min().unwrap_or(remaining.len());
     // A bracket inside a string does not end the tag. The search stops where the next tag begins.
-    let tokens = lex(text, from..from + other);
-    let close = tokens.windows(2).find(|pair| match pair {
-        [one, two] => {
-            one.sort == LexemeKind::Mark && one.end == two.at.start && text.get(one.at.start..two.end) == Some(mark)
+    let tokens = lex(text, start..start + next_tag);
+    let closing_pair = tokens.windows(2).find(|pair| match pair {
+        [first, second] => {
+            first.kind == LexemeKind::Punctuation
+                && first.end == second.range.start
+                && text.get(first.range.start..second.end) == Some(closing)
         }
         _ => false,
     });
-    let close =
-        close.and_then(|pair| pair.first()).map(|token| token.at.start).or_else(|| rest.find(mark).map(|at| from + at));
-    match close {
-        Some(at) if at - from <= other => {
-            let signed = text.get(from..at).is_some_and(|inner| inner.ends_with(['-', '+']));
-            (at - usize::from(signed), at + mark.len())
+    let closing_start = closing_pair.and_then(|pair| pair.first()).map(|token| token.range.start);
+    match closing_start.or_else(|| remaining.find(closing).map(|index| start + index)) {
+        Some(end) if end - start <= next_tag => {
+            let has_sign = text.get(start..end).is_some_and(|inner| inner.ends_with(['-', '+']));
+            (end - usize::from(has_sign), end + closing.len())
         }
-        _ => (from + other, from + other),
+        _ => (start + next_tag, start + next_tag),
     }
 }
 
 /// Describes a position in a template or an expression; returns `None` outside of tags.
-pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression: bool) -> Option<TemplateSpot> {
-    let (inner, before, is_block) = if is_expression {
+pub(super) fn template_position(
+    text: &str,
+    region: Range<usize>,
+    offset: usize,
+    is_expression: bool,
+) -> Option<TemplatePosition> {
+    let (inner, earlier_tags, is_block) = if is_expression {
         (region, Vec::new(), false)
     } else {
-        let mut before = tags(text, region);
-        let index = before.iter().position(|tag| tag.inner.start <= offset && offset <= tag.inner.end)?;
-        let tag = before.drain(index..).next()?;
-        (tag.inner, before, tag.is_block)
+        let mut tags = find_tags(text, region);
+        let index = tags.iter().position(|tag| tag.content_range.start <= offset && offset <= tag.content_range.end)?;
+        let tag = tags.drain(index..).next()?;
+        (tag.content_range, tags, tag.is_block)
     };
     let tokens = lex(text, inner);
-    let holds = |token: &&Lexeme| match token.sort {
-        LexemeKind::Name | LexemeKind::Number => token.at.start <= offset && offset <= token.end,
-        LexemeKind::Text => token.at.start <= offset && offset <= token.at.end,
-        LexemeKind::Mark => false,
+    let contains_offset = |token: &&Lexeme| match token.kind {
+        LexemeKind::Name | LexemeKind::Number => token.range.start <= offset && offset <= token.end,
+        LexemeKind::String => token.range.start <= offset && offset <= token.range.end,
+        LexemeKind::Punctuation => false,
     };
-    let word = tokens.iter().find(holds);
-    let start = word.map_or(offset, |token| token.at.start);
-    let left: Vec<Lexeme> =
-        tokens.iter().filter(|token| token.end <= start && token.at.start < start).cloned().collect();
-    let is_text = word.is_some_and(|token| token.sort == LexemeKind::Text);
-    let left: Vec<Lexeme> = left.into_iter().filter(|token| Some(token) != word).collect();
-    let (wanted, base) = wanted(text, &left, is_text, is_block);
-    let name_at = word.map_or(offset..offset, |token| token.at.clone());
+    let current = tokens.iter().find(contains_offset);
+    let start = current.map_or(offset, |token| token.range.start);
+    let is_before = |token: &&Lexeme| token.end <= start && token.range.start < start && Some(*token) != current;
+    let preceding: Vec<Lexeme> = tokens.iter().filter(is_before).cloned().collect();
+    let is_string = current.is_some_and(|token| token.kind == LexemeKind::String);
+    let (wanted, base) = expected_syntax(text, &preceding, is_string, is_block);
+    let name_at = current.map_or(offset..offset, |token| token.range.clone());
     let name = text.get(name_at.clone()).unwrap_or_default().to_owned();
     let mut skeleton = Skeleton::default();
-    before.iter().filter(|tag| tag.is_block).for_each(|tag| skeleton.tag(text, tag));
+    earlier_tags.iter().filter(|tag| tag.is_block).for_each(|tag| skeleton.add_tag(text, tag));
     if is_block {
-        skeleton.filtered(text, &left);
+        skeleton.add_loop_filter(text, &preceding);
     }
     let bound = (wanted == ExpectedSyntax::Variable || wanted == ExpectedSyntax::Nothing)
-        .then(|| bound(text, &before, &tokens, is_block, &name_at));
-    Some(TemplateSpot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
+        .then(|| find_binding(text, &earlier_tags, &tokens, is_block, &name_at));
+    Some(TemplatePosition {
+        expected: wanted,
+        base,
+        name,
+        name_range: name_at,
+        skeleton: skeleton.finish(),
+        binding: bound.flatten(),
+    })
 }
 
 /// Filters that take the name of a property of the items that they process.
-const OF_ITEMS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "groupby", "sum", "unique", "min", "max"];
+const ITEM_FILTERS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "groupby", "sum", "unique", "min", "max"];
 
-fn wanted(text: &str, left: &[Lexeme], is_text: bool, is_block: bool) -> (ExpectedSyntax, Option<String>) {
-    let from_end = |index: usize| left.len().checked_sub(index).and_then(|at| left.get(at));
-    let is = |index: usize, word: &str| from_end(index).is_some_and(|token| token.is(text, word));
-    let first = left.first().map(|token| token.text(text)).unwrap_or_default();
-    let property = |end: usize| match chain(text, left, end) {
+/// Returns the kind of word that can follow the tokens `preceding`, and the value before a property.
+fn expected_syntax(
+    text: &str,
+    preceding: &[Lexeme],
+    is_string: bool,
+    is_block: bool,
+) -> (ExpectedSyntax, Option<String>) {
+    let token_from_end = |index: usize| preceding.len().checked_sub(index).and_then(|index| preceding.get(index));
+    let is_from_end = |index: usize, word: &str| token_from_end(index).is_some_and(|token| token.is_token(text, word));
+    let first = preceding.first().map(|token| token.text(text)).unwrap_or_default();
+    let property = |end: usize| match value_start(text, preceding, end) {
         Some(start) => {
-            let range =
-                left.get(start).map_or(0, |token| token.at.start)..left.get(end - 1).map_or(0, |token| token.end);
-            (ExpectedSyntax::Property, text.get(range).map(str::to_owned))
+            let base_start = preceding.get(start).map_or(0, |token| token.range.start);
+            let base_end = preceding.get(end - 1).map_or(0, |token| token.end);
+            (ExpectedSyntax::Property, text.get(base_start..base_end).map(str::to_owned))
         }
         None => (ExpectedSyntax::Nothing, None),
     };
-    if is_text {
-        if is_block && first == "include" && left.len() == 1 {
+    if is_string {
+        if is_block && first == "include" && preceding.len() == 1 {
             return (ExpectedSyntax::Include, None);
         }
-        if is(1, "[") && left.len() > 1 {
-            return property(left.len() - 1);
+        if is_from_end(1, "[") && preceding.len() > 1 {
+            return property(preceding.len() - 1);
         }
-        return (of_items(text, left))
-            .map_or((ExpectedSyntax::Nothing, None), |base| (ExpectedSyntax::Property, Some(base)));
+        let item = first_item(text, preceding);
+        return item.map_or((ExpectedSyntax::Nothing, None), |base| (ExpectedSyntax::Property, Some(base)));
     }
-    match from_end(1) {
+    match token_from_end(1) {
         None if is_block => (ExpectedSyntax::Statement, None),
         None => (ExpectedSyntax::Variable, None),
-        Some(last) if last.is(text, ".") => property(left.len() - 1),
-        Some(last) if last.is(text, "|") => (ExpectedSyntax::Filter, None),
-        Some(last) if last.is(text, "is") || (last.is(text, "not") && is(2, "is")) => (ExpectedSyntax::Test, None),
-        Some(_) if is_block && first == "filter" && left.len() == 1 => (ExpectedSyntax::Filter, None),
-        Some(_) if is_block && first == "for" && !left.iter().any(|token| token.is(text, "in")) => {
+        Some(last) if last.is_token(text, ".") => property(preceding.len() - 1),
+        Some(last) if last.is_token(text, "|") => (ExpectedSyntax::Filter, None),
+        Some(last) if last.is_token(text, "is") || (last.is_token(text, "not") && is_from_end(2, "is")) => {
+            (ExpectedSyntax::Test, None)
+        }
+        Some(_) if is_block && first == "filter" && preceding.len() == 1 => (ExpectedSyntax::Filter, None),
+        Some(_) if is_block && first == "for" && !preceding.iter().any(|token| token.is_token(text, "in")) => {
             (ExpectedSyntax::Nothing, None)
         }
-        Some(_) if is_block && matches!(first, "set" | "with") && is_target(text, left) => {
+        Some(_) if is_block && matches!(first, "set" | "with") && expects_target(text, preceding) => {
             (ExpectedSyntax::Nothing, None)
         }
-        Some(last) => match last.sort {
+        Some(last) => match last.kind {
             LexemeKind::Name if !KEYWORDS.contains(&last.text(text)) => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Number | LexemeKind::Text => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Mark if matches!(last.text(text), ")" | "]") => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Name | LexemeKind::Mark => (ExpectedSyntax::Variable, None),
+            LexemeKind::Number | LexemeKind::String => (ExpectedSyntax::Nothing, None),
+            LexemeKind::Punctuation if matches!(last.text(text), ")" | "]") => (ExpectedSyntax::Nothing, None),
+            LexemeKind::Name | LexemeKind::Punctuation => (ExpectedSyntax::Variable, None),
         },
     }
 }
 
-/// Whether the next word after these words of a tag is a name that the tag sets.
-fn is_target(text: &str, left: &[Lexeme]) -> bool {
-    assignments(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
+/// Returns whether the next word after these tokens of a tag is a name that the tag sets.
+fn expects_target(text: &str, preceding: &[Lexeme]) -> bool {
+    assignments(text, preceding).last().is_none_or(|tokens| !tokens.iter().any(|token| token.is_token(text, "=")))
 }
 
-/// An expression for the first item of the list that a filter such as `map(attribute="…")` processes.
-fn of_items(text: &str, left: &[Lexeme]) -> Option<String> {
-    let named = left.iter().rposition(|token| token.is(text, "("))?;
-    let rest: Vec<&str> = left.get(named + 1..)?.iter().map(|token| token.text(text)).collect();
-    let filter = left.get(named.checked_sub(1)?)?;
-    let pipe = named.checked_sub(2)?;
-    let fits = OF_ITEMS.contains(&filter.text(text)) && left.get(pipe)?.is(text, "|");
-    if !fits || !(rest.is_empty() || rest == ["attribute", "="]) {
+/// Returns an expression for the first item of the list that a filter such as `map(attribute="…")` processes.
+fn first_item(text: &str, preceding: &[Lexeme]) -> Option<String> {
+    let parenthesis = preceding.iter().rposition(|token| token.is_token(text, "("))?;
+    let arguments: Vec<&str> = preceding.get(parenthesis + 1..)?.iter().map(|token| token.text(text)).collect();
+    let filter = preceding.get(parenthesis.checked_sub(1)?)?;
+    let pipe = parenthesis.checked_sub(2)?;
+    let is_item_filter = ITEM_FILTERS.contains(&filter.text(text)) && preceding.get(pipe)?.is_token(text, "|");
+    if !is_item_filter || !(arguments.is_empty() || arguments == ["attribute", "="]) {
         return None;
     }
-    let start = chain(text, left, pipe)?;
-    let list = text.get(left.get(start)?.at.start..left.get(pipe.checked_sub(1)?)?.end)?;
+    let start = value_start(text, preceding, pipe)?;
+    let list = text.get(preceding.get(start)?.range.start..preceding.get(pipe.checked_sub(1)?)?.end)?;
     Some(format!("({list} | first)"))
 }
 
-/// The names that a tag sets, with their bytes.
-fn targets(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
+/// Returns the names that a tag sets, with their bytes.
+fn assigned_names(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
     let end = match tokens.first().map(|token| token.text(text)) {
         Some("for") => "in",
         Some("set" | "with") => "=",
         _ => return Vec::new(),
     };
-    let targets =
-        assignments(text, tokens).into_iter().flat_map(|part| part.iter().take_while(|token| !token.is(text, end)));
-    let names = targets.filter(|token| token.sort == LexemeKind::Name);
-    names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
+    let targets = assignments(text, tokens)
+        .into_iter()
+        .flat_map(|tokens| tokens.iter().take_while(|token| !token.is_token(text, end)));
+    let names = targets.filter(|token| token.kind == LexemeKind::Name);
+    names.map(|token| (token.text(text).to_owned(), token.range.clone())).collect()
 }
 
-/// The assignments of a tag, after its first word. Only `with` can have several, separated by commas.
+/// Returns the assignments of a tag, without its first word. Only `with` can have several, separated by commas.
 fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
-    let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
-    if !first.is(text, "with") {
-        return vec![rest];
+    let Some((first, remaining)) = tokens.split_first() else { return Vec::new() };
+    if !first.is_token(text, "with") {
+        return vec![remaining];
     }
-    let is = |token: &Lexeme, words: &[&str]| words.iter().any(|word| token.is(text, word));
+    let is_any = |token: &Lexeme, brackets: &[&str]| brackets.iter().any(|bracket| token.is_token(text, bracket));
     let mut depth = 0_usize;
-    let between = |token: &Lexeme| {
-        depth += usize::from(is(token, &["(", "[", "{"]));
-        depth = depth.saturating_sub(usize::from(is(token, &[")", "]", "}"])));
-        depth == 0 && token.is(text, ",")
+    let is_separator = |token: &Lexeme| {
+        depth += usize::from(is_any(token, &["(", "[", "{"]));
+        depth = depth.saturating_sub(usize::from(is_any(token, &[")", "]", "}"])));
+        depth == 0 && token.is_token(text, ",")
     };
-    rest.split(between).collect()
+    remaining.split(is_separator).collect()
 }
 
-/// An open block: the word that ends it, and the names that are bound in it.
+/// An open block: its end tag, and the names that are bound in it.
 struct OpenBlock {
-    end: &'static str,
+    end_tag: &'static str,
     names: Vec<(String, Range<usize>)>,
 }
 
 /// Applies a tag: opens or closes a block, and binds names.
-fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
-    let tokens = lex(text, tag.inner.clone());
+fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
+    let tokens = lex(text, tag.content_range.clone());
     let word = tokens.first().map(|token| token.text(text)).unwrap_or_default();
-    let names = targets(text, &tokens);
+    let names = assigned_names(text, &tokens);
     match word {
-        "for" => open.push(OpenBlock { end: "endfor", names }),
-        "with" => open.push(OpenBlock { end: "endwith", names }),
-        "if" => open.push(OpenBlock { end: "endif", names }),
+        "for" => open_blocks.push(OpenBlock { end_tag: "endfor", names }),
+        "with" => open_blocks.push(OpenBlock { end_tag: "endwith", names }),
+        "if" => open_blocks.push(OpenBlock { end_tag: "endif", names }),
         "set" => {
-            if let Some(block) = open.last_mut() {
+            if let Some(block) = open_blocks.last_mut() {
                 block.names.extend(names);
             }
         }
         "else" => {
             // The `else` part of a loop runs when there are no items, so the loop's name is not bound there.
-            if let Some(block) = open.last_mut().filter(|block| block.end == "endfor") {
+            if let Some(block) = open_blocks.last_mut().filter(|block| block.end_tag == "endfor") {
                 block.names.clear();
             }
         }
         word => {
-            let Some(depth) = open.iter().rposition(|block| block.end == word && !word.is_empty()) else { return };
-            let ended = open.split_off(depth).into_iter().next();
+            let depth = open_blocks.iter().rposition(|block| block.end_tag == word && !word.is_empty());
+            let Some(depth) = depth else { return };
+            let ended = open_blocks.split_off(depth).into_iter().next();
             // A name that is set inside an `if` block remains set after it.
-            let kept = ended.filter(|block| block.end == "endif").map(|block| block.names).unwrap_or_default();
-            if let Some(block) = open.last_mut() {
-                block.names.extend(kept);
+            let remaining = ended.filter(|block| block.end_tag == "endif").map(|block| block.names).unwrap_or_default();
+            if let Some(block) = open_blocks.last_mut() {
+                block.names.extend(remaining);
             }
         }
     }
 }
 
-/// The names that a tag itself has already set at a position inside the tag.
-fn own(text: &str, tokens: &[Lexeme], at: &Range<usize>) -> Vec<(String, Range<usize>)> {
-    let reached: Vec<Lexeme> = tokens.iter().take_while(|token| token.at.start < at.start).cloned().collect();
-    let is = |word: &str| reached.iter().any(|token| token.is(text, word));
-    let mut names = targets(text, tokens);
-    match reached.first().map(|token| token.text(text)) {
-        // In `{% with a = 1, b = a %}` the second `a` is the first one. In `{% with a = a %}` it is another variable.
+/// Returns the names that a tag itself has already set before a position inside the tag.
+fn names_set_in_tag(text: &str, tokens: &[Lexeme], position: &Range<usize>) -> Vec<(String, Range<usize>)> {
+    let preceding: Vec<Lexeme> =
+        tokens.iter().take_while(|token| token.range.start < position.start).cloned().collect();
+    let has = |word: &str| preceding.iter().any(|token| token.is_token(text, word));
+    let mut names = assigned_names(text, tokens);
+    match preceding.first().map(|token| token.text(text)) {
+        // In `{% with a = 1, b = a %}` the second `a` refers to the first one. In `{% with a = a %}` it does not.
         Some("with") => {
-            let parts = assignments(text, &reached);
-            let begun = parts.last().and_then(|part| part.first()).filter(|_| !is_target(text, &reached));
-            names.retain(|(_, place)| begun.map_or(place.start <= at.start, |begun| place.start < begun.at.start));
+            let assignments = assignments(text, &preceding);
+            let unfinished = assignments.last().and_then(|tokens| tokens.first());
+            let unfinished = unfinished.filter(|_| !expects_target(text, &preceding));
+            names.retain(|(_, range)| {
+                unfinished.map_or(range.start <= position.start, |token| range.start < token.range.start)
+            });
         }
-        // In `{% set a = a %}` the second `a` is another variable. In `{% for a in b if a %}` it is the first one.
-        _ if (is("in") || is("=")) && !is("if") => names.clear(),
+        // In `{% set a = a %}` the second `a` is another variable. In `{% for a in b if a %}` it refers to the first.
+        _ if (has("in") || has("=")) && !has("if") => names.clear(),
         _ => {}
     }
     names
 }
 
-/// Where the name at a position was last set, by an earlier tag or by its own tag. Blocks that have ended do not count.
-fn bound(
+/// Returns the bytes at which an earlier tag, or the name's own tag, last set the name at a range. Ignores blocks that
+/// have ended.
+fn find_binding(
     text: &str,
-    before: &[TemplateTag],
+    earlier_tags: &[TemplateTag],
     tokens: &[Lexeme],
     is_block: bool,
-    at: &Range<usize>,
+    name_range: &Range<usize>,
 ) -> Option<Range<usize>> {
-    let name = text.get(at.clone())?;
-    let last = |names: &[(String, Range<usize>)]| {
-        names.iter().rfind(|(known, _)| known == name).map(|(_, place)| place.clone())
+    let name = text.get(name_range.clone())?;
+    let last_binding = |names: &[(String, Range<usize>)]| {
+        names.iter().rfind(|(known, _)| known == name).map(|(_, range)| range.clone())
     };
-    let own = if is_block { last(&own(text, tokens, at)) } else { None };
-    own.or_else(|| {
-        // The whole template acts as an outermost block that never ends.
-        let mut open = vec![OpenBlock { end: "", names: Vec::new() }];
-        before.iter().filter(|tag| tag.is_block).for_each(|tag| follow(text, tag, &mut open));
-        open.iter().rev().find_map(|block| last(&block.names))
+    let binding = if is_block { last_binding(&names_set_in_tag(text, tokens, name_range)) } else { None };
+    binding.or_else(|| {
+        // The template itself acts as an outermost block that never ends.
+        let mut open_blocks = vec![OpenBlock { end_tag: "", names: Vec::new() }];
+        earlier_tags.iter().filter(|tag| tag.is_block).for_each(|tag| apply_tag(text, tag, &mut open_blocks));
+        open_blocks.iter().rev().find_map(|block| last_binding(&block.names))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Reads and writes messages on a stream: a header with a length, then JSON.
 //!
-//! After a malformed message, the server answers with an error and reads the next one. A body has a maximum size; a
-//! larger one is skipped without being stored.
+//! After a malformed message, the server responds with an error and reads the next message. It skips a body that is
+//! larger than the maximum size, without storing it.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -17,17 +17,17 @@ const MAX_LINE: u64 = 4 << 10;
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// A valid request or notification.
-    Asked(IncomingMessage),
-    /// An answer to a request from the server.
-    Answer,
-    /// A malformed message; holds the error answer to send.
+    Call(IncomingCall),
+    /// A response to a request from the server.
+    Response,
+    /// A malformed message, with the error response to send.
     Malformed(Value),
 }
 
 /// A request or a notification.
 #[derive(Debug)]
-pub(super) struct IncomingMessage {
-    /// The id for the answer; `None` for a notification.
+pub(super) struct IncomingCall {
+    /// The id for the response; `None` for a notification.
     pub(super) id: Option<RequestId>,
     /// The method's name.
     pub(super) method: String,
@@ -35,57 +35,61 @@ pub(super) struct IncomingMessage {
     pub(super) params: Value,
 }
 
-/// Why a request has no result.
+/// The error of a request that has no result.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ResponseError {
     code: ErrorCode,
     message: String,
 }
 
-impl Refusal {
-    /// The server does not know the method.
-    pub(super) fn unknown(method: &str) -> Self {
+impl ResponseError {
+    /// Returns the error for a method that the server does not support.
+    pub(super) fn method_not_found(method: &str) -> Self {
         Self { code: ErrorCode::MethodNotFound, message: format!("`{method}` is not supported") }
     }
 
-    /// The parameters do not fit the method.
-    pub(super) fn params(why: impl std::fmt::Display) -> Self {
-        Self { code: ErrorCode::InvalidParams, message: why.to_string() }
+    /// Returns the error for parameters that do not fit the method.
+    pub(super) fn invalid_params(reason: impl std::fmt::Display) -> Self {
+        Self { code: ErrorCode::InvalidParams, message: reason.to_string() }
     }
 
-    /// The client must send `initialize` first.
-    pub(super) fn early() -> Self {
-        Self { code: ErrorCode::ServerNotInitialized, message: "`initialize` comes first".to_owned() }
+    /// Returns the error for a request before `initialize`.
+    pub(super) fn not_initialized() -> Self {
+        Self { code: ErrorCode::ServerNotInitialized, message: "the client must send `initialize` first".to_owned() }
     }
 
-    /// The client sent a request after `shutdown`, or a second `initialize`.
-    pub(super) fn late(message: &str) -> Self {
+    /// Returns the error for a request after `shutdown`, or for a second `initialize`.
+    pub(super) fn invalid_request(message: &str) -> Self {
         Self { code: ErrorCode::InvalidRequest, message: message.to_owned() }
     }
 
-    /// The same as a line in the client's log, for a notification, which gets no answer.
-    pub(super) fn logged(&self, method: &str) -> Value {
+    /// Converts the error to a line of the client's log, for a notification, which has no response.
+    pub(super) fn to_log_message(&self, method: &str) -> Value {
         json!({ "type": 2, "message": format!("orch: `{method}`: {}", self.message) })
     }
 
-    /// The server has a defect.
-    pub(super) fn defect() -> Self {
-        Self { code: ErrorCode::InternalError, message: "orch failed at this request".to_owned() }
+    /// Returns the error for a defect of the server.
+    pub(super) fn internal_error() -> Self {
+        Self { code: ErrorCode::InternalError, message: "internal error: orch panicked".to_owned() }
     }
 }
 
 /// Reads the next message; returns `None` at the end of the stream.
 ///
 /// # Errors
-/// When the stream can't be read.
-pub(super) fn read(input: &mut impl BufRead) -> io::Result<Option<Incoming>> {
-    let Some(length) = header(input)? else { return Ok(None) };
+/// The stream can't be read.
+pub(super) fn read_message(input: &mut impl BufRead) -> io::Result<Option<Incoming>> {
+    let Some(length) = read_header(input)? else { return Ok(None) };
     let Ok(length) = length else {
-        return Ok(Some(malformed(ErrorCode::InvalidRequest, "a message needs a `Content-Length`", Value::Null)));
+        return Ok(Some(malformed(
+            ErrorCode::InvalidRequest,
+            "a message needs the header `Content-Length`",
+            Value::Null,
+        )));
     };
     if length > MAX_BODY {
         io::copy(&mut input.take(length), &mut io::sink())?;
-        let message = format!("a message has at most {} MiB", MAX_BODY >> 20);
+        let message = format!("a message can have at most {} MiB", MAX_BODY >> 20);
         return Ok(Some(malformed(ErrorCode::InvalidRequest, &message, Value::Null)));
     }
     let mut body = Vec::new();
@@ -93,13 +97,13 @@ pub(super) fn read(input: &mut impl BufRead) -> io::Result<Option<Incoming>> {
         return Ok(None);
     }
     Ok(Some(match serde_json::from_slice(&body) {
-        Ok(value) => message(value),
+        Ok(value) => parse_message(value),
         Err(error) => malformed(ErrorCode::ParseError, &error.to_string(), Value::Null),
     }))
 }
 
 /// Reads a header and returns its length; returns `None` at the end of the stream.
-fn header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> {
+fn read_header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> {
     let mut length = Err(());
     loop {
         let mut line = Vec::new();
@@ -118,29 +122,32 @@ fn header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> {
     }
 }
 
-/// Converts a JSON value to a message. The conversion in `lsp_server` accepts only strings and 32-bit numbers as ids,
+/// Parses a message from a JSON value. The conversion in `lsp_server` accepts only strings and 32-bit numbers as ids,
 /// and treats a request with any other id as a notification.
-fn message(mut value: Value) -> Incoming {
-    let refuse = |why: &str, id: Value| malformed(ErrorCode::InvalidRequest, why, id);
-    let Some(map) = value.as_object_mut() else { return refuse("a message is an object", Value::Null) };
+fn parse_message(mut value: Value) -> Incoming {
+    let invalid = |reason: &str, id: Value| malformed(ErrorCode::InvalidRequest, reason, id);
+    let Some(map) = value.as_object_mut() else { return invalid("a message must be an object", Value::Null) };
     let id = map.remove("id");
     let params = map.remove("params").unwrap_or_default();
     let Some(method) = map.get("method") else {
-        let answers = map.contains_key("result") || map.contains_key("error");
-        return if answers { Incoming::Answer } else { refuse("a message has a `method`", id.unwrap_or_default()) };
+        let is_response = map.contains_key("result") || map.contains_key("error");
+        if is_response {
+            return Incoming::Response;
+        }
+        return invalid("a message must have a `method`", id.unwrap_or_default());
     };
     let Some(method) = method.as_str().map(str::to_owned) else {
-        return refuse("`method` is a string", id.unwrap_or_default());
+        return invalid("`method` must be a string", id.unwrap_or_default());
     };
     let id = match id {
         None => None,
         Some(Value::String(id)) => Some(RequestId::from(id)),
         Some(id) => match id.as_i64().and_then(|id| i32::try_from(id).ok()) {
             Some(id) => Some(RequestId::from(id)),
-            None => return refuse("`id` is a string or a number of 32 bits", id),
+            None => return invalid("`id` must be a string or a 32-bit integer", id),
         },
     };
-    Incoming::Asked(IncomingMessage { id, method, params })
+    Incoming::Call(IncomingCall { id, method, params })
 }
 
 fn malformed(code: ErrorCode, message: &str, id: Value) -> Incoming {
@@ -148,15 +155,15 @@ fn malformed(code: ErrorCode, message: &str, id: Value) -> Incoming {
     Incoming::Malformed(json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
-/// Writes answers, notifications and requests to the client.
+/// Writes responses, notifications and requests to the client.
 pub(super) struct MessageOutput<'a>(pub(super) &'a mut dyn Write);
 
 impl MessageOutput<'_> {
-    /// Answers a request.
-    pub(super) fn answer(&mut self, id: RequestId, result: Result<Value, Refusal>) -> io::Result<()> {
+    /// Sends the response to a request.
+    pub(super) fn respond(&mut self, id: RequestId, result: Result<Value, ResponseError>) -> io::Result<()> {
         let response = match result {
             Ok(value) => Response::new_ok(id, value),
-            Err(refusal) => Response::new_err(id, refusal.code as i32, refusal.message),
+            Err(error) => Response::new_err(id, error.code as i32, error.message),
         };
         self.send(Message::Response(response))
     }
@@ -167,13 +174,13 @@ impl MessageOutput<'_> {
     }
 
     /// Sends a request to the client.
-    pub(super) fn ask(&mut self, id: &str, method: &str, params: Value) -> io::Result<()> {
+    pub(super) fn request(&mut self, id: &str, method: &str, params: Value) -> io::Result<()> {
         self.send(Message::Request(Request { id: RequestId::from(id.to_owned()), method: method.to_owned(), params }))
     }
 
-    /// Sends the error answer for a malformed message.
-    pub(super) fn refuse(&mut self, answer: &Value) -> io::Result<()> {
-        let text = answer.to_string();
+    /// Sends the error response to a malformed message.
+    pub(super) fn send_error(&mut self, response: &Value) -> io::Result<()> {
+        let text = response.to_string();
         write!(self.0, "Content-Length: {}\r\n\r\n{text}", text.len())?;
         self.0.flush()
     }
@@ -187,48 +194,48 @@ impl MessageOutput<'_> {
 mod tests {
     use super::*;
 
-    fn framed(body: &str) -> Vec<u8> {
+    fn with_header(body: &str) -> Vec<u8> {
         format!("Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
     }
 
     #[test]
-    fn what_is_no_message_is_answered_and_the_next_one_is_read() {
+    fn the_server_responds_to_a_malformed_message_and_reads_the_next_one() {
         let mut bytes = Vec::new();
         for body in ["{", "[]", "{}", r#"{"id":5000000000,"method":"m"}"#, r#"{"id":1.5,"method":"m"}"#] {
-            bytes.extend(framed(body));
+            bytes.extend(with_header(body));
         }
         bytes.extend(b"Content-Type: x\r\n\r\n");
-        bytes.extend(framed(r#"{"jsonrpc":"2.0","id":7,"method":"shutdown"}"#));
+        bytes.extend(with_header(r#"{"jsonrpc":"2.0","id":7,"method":"shutdown"}"#));
         let mut input = io::BufReader::new(bytes.as_slice());
         let mut codes = Vec::new();
         loop {
-            match read(&mut input).unwrap() {
-                Some(Incoming::Malformed(answer)) => codes.push(answer["error"]["code"].as_i64().unwrap()),
-                Some(Incoming::Asked(asked)) => {
-                    assert_eq!((asked.id, asked.method.as_str()), (Some(RequestId::from(7)), "shutdown"));
+            match read_message(&mut input).unwrap() {
+                Some(Incoming::Malformed(response)) => codes.push(response["error"]["code"].as_i64().unwrap()),
+                Some(Incoming::Call(message)) => {
+                    assert_eq!((message.id, message.method.as_str()), (Some(RequestId::from(7)), "shutdown"));
                     break;
                 }
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(codes, [-32700, -32600, -32600, -32600, -32600, -32600]);
-        assert!(read(&mut input).unwrap().is_none());
+        assert!(read_message(&mut input).unwrap().is_none());
     }
 
     #[test]
-    fn a_body_that_is_too_large_is_passed_over() {
+    fn a_body_that_is_too_large_is_skipped() {
         let mut bytes = format!("Content-Length: {}\r\n\r\n", MAX_BODY + 1).into_bytes();
         bytes.resize(bytes.len() + usize::try_from(MAX_BODY).unwrap() + 1, b' ');
-        bytes.extend(framed(r#"{"method":"exit"}"#));
+        bytes.extend(with_header(r#"{"method":"exit"}"#));
         let mut input = io::BufReader::new(bytes.as_slice());
-        assert!(matches!(read(&mut input).unwrap(), Some(Incoming::Malformed(_))));
-        assert!(matches!(read(&mut input).unwrap(), Some(Incoming::Asked(_))));
+        assert!(matches!(read_message(&mut input).unwrap(), Some(Incoming::Malformed(_))));
+        assert!(matches!(read_message(&mut input).unwrap(), Some(Incoming::Call(_))));
     }
 
     #[test]
-    fn numbers_survive_on_their_way_out() {
+    fn numbers_are_written_unchanged() {
         let mut bytes = Vec::new();
-        MessageOutput(&mut bytes).answer(RequestId::from(3), Ok(json!({ "line": 4 }))).unwrap();
+        MessageOutput(&mut bytes).respond(RequestId::from(3), Ok(json!({ "line": 4 }))).unwrap();
         assert!(String::from_utf8(bytes).unwrap().ends_with(r#"{"jsonrpc":"2.0","id":3,"result":{"line":4}}"#));
     }
 }

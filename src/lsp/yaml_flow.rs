@@ -1,101 +1,120 @@
-//! Reads the parts of an outline in flow style: `{…}` and `[…]`.
+//! Parses the parts of a YAML outline in flow style: `{…}` and `[…]`.
 
 use std::ops::Range;
 
-use super::outline::{MAX_ENTRIES, OutlineEntry, Seg, ValueStyle};
+use super::outline::{MAX_ENTRIES, OutlineEntry, PathSegment, ValueStyle};
 
-/// How many nested levels of flow style are followed.
+/// The maximum nesting depth of flow style.
 const MAX_DEPTH: usize = 64;
 
-/// Reads the flow value that begins at `start`, and returns where it ends. Without a closing bracket, it ends before
-/// the first line that is not indented more than `indent`.
-pub(super) fn read(text: &str, start: usize, indent: usize, path: &[Seg], entries: &mut Vec<OutlineEntry>) -> usize {
-    let mut flow = FlowScanner { text, at: start, end: bound(text, start, indent), entries };
-    flow.container(&mut path.to_vec(), 0);
-    flow.at
+/// Parses the flow value that begins at `start`, and returns its end. Without a closing bracket, it ends before the
+/// first line that is not indented more than `indent`.
+pub(super) fn parse_flow(
+    text: &str,
+    start: usize,
+    indent: usize,
+    path: &[PathSegment],
+    entries: &mut Vec<OutlineEntry>,
+) -> usize {
+    let mut parser = FlowParser { text, offset: start, limit: flow_limit(text, start, indent), entries };
+    parser.parse_container(&mut path.to_vec(), 0);
+    parser.offset
 }
 
-/// The last byte at which the flow value may end.
-fn bound(text: &str, start: usize, indent: usize) -> usize {
-    let mut at = start;
-    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\n')) {
-        at += found + 1;
-        let line = text.get(at..).unwrap_or_default();
+/// Returns the last byte at which the flow value may end.
+fn flow_limit(text: &str, start: usize, indent: usize) -> usize {
+    let mut offset = start;
+    while let Some(newline) = text.get(offset..).and_then(|remaining| remaining.find('\n')) {
+        offset += newline + 1;
+        let line = text.get(offset..).unwrap_or_default();
         let content = line.trim_start_matches(' ');
-        let inner = line.len() - content.len();
-        if inner <= indent && !content.starts_with([']', '}', '\r', '\n']) {
-            return at - 1;
+        let line_indent = line.len() - content.len();
+        if line_indent <= indent && !content.starts_with([']', '}', '\r', '\n']) {
+            return offset - 1;
         }
     }
     text.len()
 }
 
-struct FlowScanner<'t, 'e> {
+struct FlowParser<'t, 'e> {
     text: &'t str,
-    at: usize,
-    end: usize,
+    offset: usize,
+    limit: usize,
     entries: &'e mut Vec<OutlineEntry>,
 }
 
-impl FlowScanner<'_, '_> {
+impl FlowParser<'_, '_> {
     fn peek(&self) -> Option<char> {
-        self.text.get(self.at..self.end)?.chars().next()
+        self.text.get(self.offset..self.limit)?.chars().next()
     }
 
-    fn skip_space(&mut self) {
+    fn skip_whitespace(&mut self) {
         while let Some(c) = self.peek() {
-            if c == '#' && self.text.get(..self.at).is_some_and(|before| before.ends_with([' ', '\n'])) {
-                let rest = self.text.get(self.at..self.end).unwrap_or_default();
-                self.at += rest.find('\n').unwrap_or(rest.len());
+            if c == '#' && self.text.get(..self.offset).is_some_and(|before| before.ends_with([' ', '\n'])) {
+                let remaining = self.text.get(self.offset..self.limit).unwrap_or_default();
+                self.offset += remaining.find('\n').unwrap_or(remaining.len());
             } else if c.is_whitespace() {
-                self.at += c.len_utf8();
+                self.offset += c.len_utf8();
             } else {
                 return;
             }
         }
     }
 
-    fn push(&mut self, path: &[Seg], key: Option<Range<usize>>, value: Range<usize>, reach: usize, form: ValueStyle) {
+    fn add_entry(
+        &mut self,
+        path: &[PathSegment],
+        key: Option<Range<usize>>,
+        value: Range<usize>,
+        reach: usize,
+        style: ValueStyle,
+    ) {
         if self.entries.len() < MAX_ENTRIES {
-            self.entries.push(OutlineEntry { path: path.to_vec(), key, value, reach, form });
+            self.entries.push(OutlineEntry {
+                path: path.to_vec(),
+                key_range: key,
+                value_range: value,
+                editable_end: reach,
+                style,
+            });
         }
     }
 
-    /// Reads from an opening bracket to the one that closes it.
-    fn container(&mut self, path: &mut Vec<Seg>, depth: usize) {
+    /// Parses from an opening bracket to its closing bracket.
+    fn parse_container(&mut self, path: &mut Vec<PathSegment>, depth: usize) {
         let is_list = self.peek() == Some('[');
-        self.at += 1;
+        self.offset += 1;
         let mut index = 0;
         loop {
-            let gap = self.at;
-            self.skip_space();
+            let gap_start = self.offset;
+            self.skip_whitespace();
             match self.peek() {
                 None => {
-                    self.nothing(path, is_list.then_some(index), gap);
+                    self.add_empty_entry(path, is_list.then_some(index), gap_start);
                     return;
                 }
                 Some(']' | '}') => {
-                    self.nothing(path, is_list.then_some(index), gap);
-                    self.at += 1;
+                    self.add_empty_entry(path, is_list.then_some(index), gap_start);
+                    self.offset += 1;
                     return;
                 }
                 Some(',') => {
-                    self.nothing(path, is_list.then_some(index), gap);
-                    (self.at, index) = (self.at + 1, index + 1);
+                    self.add_empty_entry(path, is_list.then_some(index), gap_start);
+                    (self.offset, index) = (self.offset + 1, index + 1);
                     continue;
                 }
                 Some(_) if is_list => {
-                    path.push(Seg::Item(index));
-                    self.value(path, None, depth);
+                    path.push(PathSegment::Item(index));
+                    self.parse_value(path, None, depth);
                     path.pop();
                 }
-                Some(_) => self.member(path, depth),
+                Some(_) => self.parse_member(path, depth),
             }
-            self.skip_space();
+            self.skip_whitespace();
             match self.peek() {
-                Some(',') => (self.at, index) = (self.at + 1, index + 1),
+                Some(',') => (self.offset, index) = (self.offset + 1, index + 1),
                 Some(']' | '}') => {
-                    self.at += 1;
+                    self.offset += 1;
                     return;
                 }
                 Some(_) => {}
@@ -104,77 +123,77 @@ impl FlowScanner<'_, '_> {
         }
     }
 
-    /// Adds an entry for an empty place between brackets and commas.
-    fn nothing(&mut self, path: &[Seg], index: Option<usize>, gap: usize) {
-        let here = self.at;
-        let path: Vec<Seg> = path.iter().cloned().chain(index.map(Seg::Item)).collect();
-        self.push(&path, None, gap..gap, here, ValueStyle::Empty);
+    /// Adds an entry for an empty gap between brackets and commas.
+    fn add_empty_entry(&mut self, path: &[PathSegment], index: Option<usize>, gap_start: usize) {
+        let gap_end = self.offset;
+        let path: Vec<PathSegment> = path.iter().cloned().chain(index.map(PathSegment::Item)).collect();
+        self.add_entry(&path, None, gap_start..gap_start, gap_end, ValueStyle::Empty);
     }
 
-    fn member(&mut self, path: &mut Vec<Seg>, depth: usize) {
-        let (written, name) = self.word(true);
-        let reach = self.at;
-        self.skip_space();
+    fn parse_member(&mut self, path: &mut Vec<PathSegment>, depth: usize) {
+        let (range, name) = self.parse_scalar(true);
+        let reach = self.offset;
+        self.skip_whitespace();
         if self.peek() != Some(':') {
-            self.push(path, None, written, reach, ValueStyle::Scalar);
+            self.add_entry(path, None, range, reach, ValueStyle::Scalar);
             return;
         }
-        self.at += 1;
-        path.push(Seg::Key(name));
-        self.value(path, Some(written), depth);
+        self.offset += 1;
+        path.push(PathSegment::Key(name));
+        self.parse_value(path, Some(range), depth);
         path.pop();
     }
 
-    fn value(&mut self, path: &mut Vec<Seg>, key: Option<Range<usize>>, depth: usize) {
-        let gap = self.at;
-        self.skip_space();
+    fn parse_value(&mut self, path: &mut Vec<PathSegment>, key: Option<Range<usize>>, depth: usize) {
+        let gap_start = self.offset;
+        self.skip_whitespace();
         match self.peek() {
             None | Some(',' | ']' | '}') => {
-                let here = self.at;
-                self.push(path, key, gap..gap, here, ValueStyle::Empty);
+                let gap_end = self.offset;
+                self.add_entry(path, key, gap_start..gap_start, gap_end, ValueStyle::Empty);
             }
             Some('{' | '[') if depth < MAX_DEPTH => {
-                let (start, index) = (self.at, self.entries.len());
-                self.push(path, key, start..start, start, ValueStyle::Flow);
-                self.container(path, depth + 1);
-                let end = self.at;
+                let (start, index) = (self.offset, self.entries.len());
+                self.add_entry(path, key, start..start, start, ValueStyle::Flow);
+                self.parse_container(path, depth + 1);
+                let end = self.offset;
                 if let Some(entry) = self.entries.get_mut(index) {
-                    (entry.value.end, entry.reach) = (end, end);
+                    (entry.value_range.end, entry.editable_end) = (end, end);
                 }
             }
             Some(_) => {
-                let (written, _) = self.word(false);
-                let reach = self.at;
-                self.push(path, key, written, reach, ValueStyle::Scalar);
+                let (range, _) = self.parse_scalar(false);
+                let reach = self.offset;
+                self.add_entry(path, key, range, reach, ValueStyle::Scalar);
             }
         }
     }
 
-    /// Reads a word, with or without quotes. A key ends at a colon.
-    fn word(&mut self, is_key: bool) -> (Range<usize>, String) {
-        let (start, rest) = (self.at, self.text.get(self.at..self.end).unwrap_or_default());
-        if let Some(quote @ ('"' | '\'')) = rest.chars().next() {
-            let inner = rest.get(1..).unwrap_or_default();
-            let line = inner.find('\n').unwrap_or(inner.len());
-            let close = inner.find(quote);
-            let length = close.unwrap_or(line);
-            self.at += 1 + length + usize::from(close.is_some());
-            return (start + 1..start + 1 + length, inner.get(..length).unwrap_or_default().to_owned());
+    /// Parses a scalar, with or without quotes, and returns its range and its text. A key ends at a colon.
+    fn parse_scalar(&mut self, is_key: bool) -> (Range<usize>, String) {
+        let (start, remaining) = (self.offset, self.text.get(self.offset..self.limit).unwrap_or_default());
+        if let Some(quote @ ('"' | '\'')) = remaining.chars().next() {
+            let content = remaining.get(1..).unwrap_or_default();
+            let line_length = content.find('\n').unwrap_or(content.len());
+            let closing_quote = content.find(quote);
+            let length = closing_quote.unwrap_or(line_length);
+            self.offset += 1 + length + usize::from(closing_quote.is_some());
+            return (start + 1..start + 1 + length, content.get(..length).unwrap_or_default().to_owned());
         }
-        let mut chars = rest.char_indices().peekable();
-        let mut length = rest.len();
-        while let Some((at, c)) = chars.next() {
+        let mut chars = remaining.char_indices().peekable();
+        let mut length = remaining.len();
+        while let Some((index, c)) = chars.next() {
             let next = chars.peek().map(|(_, next)| *next);
-            let colon = c == ':' && is_key && next.is_none_or(|next| next.is_whitespace() || ",]}".contains(next));
-            let comment = c == '#' && rest.get(..at).is_some_and(|before| before.ends_with(' '));
-            if ",]}[{\n".contains(c) || colon || comment {
-                length = at;
+            let ends_key = c == ':' && is_key && next.is_none_or(|next| next.is_whitespace() || ",]}".contains(next));
+            let begins_comment = c == '#' && remaining.get(..index).is_some_and(|before| before.ends_with(' '));
+            if ",]}[{\n".contains(c) || ends_key || begins_comment {
+                length = index;
                 break;
             }
         }
-        // A bracket inside a word is not valid YAML; skip it and continue.
-        self.at += length.max(usize::from(length == 0));
-        let written = rest.get(..length).unwrap_or_default().trim_end();
-        (start..start + written.len(), written.to_owned())
+        // A bracket inside a scalar is not valid YAML; skip it and continue.
+        self.offset += length.max(usize::from(length == 0));
+        let scalar = remaining.get(..length).unwrap_or_default().trim_end();
+        (start..start + scalar.len(), scalar.to_owned())
     }
 }

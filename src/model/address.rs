@@ -1,33 +1,33 @@
-//! Checks addresses, wherever they come from: a file, the environment or the command line.
+//! Checks URLs from files, the environment and the command line.
 
-/// Why a text is not an HTTP address; `None` if it is one.
-pub fn why_no_http_address(text: &str) -> Option<String> {
-    // The URL parser drops some of these characters silently, so orch would use another address than the one shown.
+/// Returns why a text is not an HTTP URL; `None` if it is one.
+pub fn http_url_error(text: &str) -> Option<String> {
+    // The URL parser drops some of these characters silently, so orch would use another URL than the one that it shows.
     if text.trim().contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Some("it holds a space or a control character".to_owned());
+        return Some("it contains a space or a control character".to_owned());
     }
     let url = match url::Url::parse(text) {
         Ok(url) => url,
         Err(error) => return Some(error.to_string()),
     };
-    // A URL parser takes `localhost:8000` for the scheme `localhost`.
+    // The URL parser reads `localhost` in `localhost:8000` as the scheme.
     if !matches!(url.scheme(), "http" | "https") {
         return Some("it does not begin with `http://` or `https://`".to_owned());
     }
-    url.host_str().is_none().then(|| "it names no host".to_owned())
+    url.host_str().is_none().then(|| "it has no host".to_owned())
 }
 
-/// Why a text is not the base address of an API, to which paths are appended; `None` if it is one.
-pub fn why_no_base_address(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+/// Returns why a text is not the base URL of an API, to which orch appends paths; `None` if it is one.
+pub fn base_url_error(text: &str) -> Option<String> {
+    let (scheme, after_scheme) = text.split_once("://").unwrap_or(("", text));
+    let authority = after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     if scheme.contains("{model}") || authority.contains("{model}") {
-        return Some("`{model}` may only be in its path: the host is the same for every model".to_owned());
+        return Some("`{model}` may only be in its path: the host must be the same for every model".to_owned());
     }
-    let why = why_no_http_address(text);
-    let has_end = |text: &str| url::Url::parse(text).is_ok_and(|url| url.query().is_some() || url.fragment().is_some());
-    let end = "paths of methods are put behind it, so it has no `?` or `#`; what belongs there goes under `query:`";
-    why.or_else(|| has_end(text).then(|| end.to_owned()))
+    let has_query_or_fragment =
+        |text: &str| url::Url::parse(text).is_ok_and(|url| url.query().is_some() || url.fragment().is_some());
+    let suffix_error = "orch appends endpoint paths to it, so it can have no `?` or `#`; put parameters under `query:`";
+    http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| suffix_error.to_owned()))
 }
 
 #[cfg(test)]
@@ -35,13 +35,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_other_texts() {
-        for fine in
+    fn only_http_urls_are_accepted() {
+        for valid in
             ["http://127.0.0.1:8000/v1", "https://api.example", "http://[::1]:9", "http://x/deployments/{model}"]
         {
-            assert_eq!(why_no_base_address(fine), None, "{fine}");
+            assert_eq!(base_url_error(valid), None, "{valid}");
         }
-        for (text, why) in [
+        for (text, expected) in [
             ("localhost:8000/v1", "does not begin with"),
             ("127.0.0.1:8000/v1", "relative URL without a base"),
             ("ftp://x", "does not begin with"),
@@ -53,9 +53,9 @@ mod tests {
             ("http://lab.example\n.evil.example/v1", "control character"),
             ("http://lab.example/v1 \t.evil.example/v1", "control character"),
         ] {
-            let found = why_no_base_address(text).unwrap_or_default();
-            assert!(found.contains(why), "{text}: {found}");
+            let error = base_url_error(text).unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
-        assert_eq!(why_no_http_address("http://x/hook?token=1"), None);
+        assert_eq!(http_url_error("http://x/hook?token=1"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What stands under `agents:` beside a plain model: programs and what they may use.
+//! The keys of `agents:` for CLI agents: their programs and tools.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::pipeline::Agent;
-use super::program::{Program, ProgramKind};
+use super::program::{CliAgent, CliAgentKind};
 use super::step::Access;
 
-/// The reply bound of an agent that gives none, in tokens.
-pub const MAX_OUTPUT_TOKENS: u32 = 4096;
+/// The maximum length of a reply in tokens, for an agent that does not set it.
+pub const DEFAULT_MAX_OUTPUT_TOKENS: u32 = 4096;
 
-/// A command-line agent that is known.
+/// A CLI agent that orch supports by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CliProgram {
@@ -23,7 +23,7 @@ pub enum CliProgram {
     Codex,
 }
 
-/// A program that speaks the Agent Client Protocol on its standard input and output.
+/// A CLI agent that speaks the Agent Client Protocol on its standard input and output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acp {
@@ -33,24 +33,24 @@ pub struct Acp {
     pub command: Vec<String>,
 }
 
-/// The tools that a program may use.
+/// The tools that a CLI agent may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Tools {
-    /// `none`: it answers, and does nothing else.
+    /// `none`: the agent only replies.
     #[default]
     None,
-    /// These, by the names that the program gives them.
+    /// The listed tools, by the agent's own names for them.
     Names(Vec<String>),
 }
 
 impl Tools {
-    /// Whether it says `none`.
+    /// Whether the value is `none`.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    /// The names; none for `none`.
+    /// The names of the tools; empty for `none`.
     pub fn names(&self) -> &[String] {
         match self {
             Self::None => &[],
@@ -80,36 +80,36 @@ impl JsonSchema for Tools {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": ["string", "array"],
-            "description": "`none`, or the names of tools.",
+            "description": "`none`, or a list of tool names.",
             "pattern": TOOLS_PATTERN,
             "items": { "type": "string", "minLength": 1 }
         })
     }
 }
 
-/// The one word that may stand in place of a list of tools.
+/// The pattern of the only string that `tools` accepts in place of a list.
 pub const TOOLS_PATTERN: &str = "^none$";
 
-/// The keys that say that an agent is a program.
-pub const PROGRAMS: &[&str] = &["cli", "acp", "command"];
+/// The keys that make an agent a CLI agent.
+pub const CLI_AGENT_KIND_KEYS: &[&str] = &["cli", "acp", "command"];
 
 impl Agent {
-    /// The kind of program that it is; `None` for a model.
-    pub fn kind(&self) -> Option<ProgramKind> {
+    /// The kind of the CLI agent; `None` for a model.
+    pub fn cli_kind(&self) -> Option<CliAgentKind> {
         match (&self.cli, &self.acp, &self.command) {
-            (Some(CliProgram::Claude), _, _) => Some(ProgramKind::Claude),
-            (Some(CliProgram::Codex), _, _) => Some(ProgramKind::Codex),
-            (None, Some(_), _) => Some(ProgramKind::Acp),
-            (None, None, Some(_)) => Some(ProgramKind::Command),
+            (Some(CliProgram::Claude), _, _) => Some(CliAgentKind::Claude),
+            (Some(CliProgram::Codex), _, _) => Some(CliAgentKind::Codex),
+            (None, Some(_), _) => Some(CliAgentKind::Acp),
+            (None, None, Some(_)) => Some(CliAgentKind::Command),
             (None, None, None) => None,
         }
     }
 
-    /// The program that it is for a step with this access; `None` for a model.
-    pub fn program(&self, access: Access) -> Option<Program> {
+    /// The CLI agent as a step with this access uses it; `None` for a model.
+    pub fn cli_agent(&self, access: Access) -> Option<CliAgent> {
         let acp = self.acp.as_ref().map(|acp| &acp.command);
-        Some(Program {
-            kind: self.kind()?,
+        Some(CliAgent {
+            kind: self.cli_kind()?,
             argv: acp.or(self.command.as_ref()).filter(|_| self.cli.is_none()).cloned().unwrap_or_default(),
             model: (self.model != "auto").then(|| self.model.clone()),
             tools: self.tools.names().to_vec(),
@@ -119,9 +119,9 @@ impl Agent {
         })
     }
 
-    /// What a step with this agent does to the workspace, unless it says so itself.
-    pub fn access(&self) -> Access {
-        if self.kind().is_some() && !self.tools.names().is_empty() { Access::Write } else { Access::None }
+    /// The workspace access of a step with this agent, unless the step sets `access`.
+    pub fn default_access(&self) -> Access {
+        if self.cli_kind().is_some() && !self.tools.names().is_empty() { Access::Write } else { Access::None }
     }
 }
 

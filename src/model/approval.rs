@@ -1,48 +1,67 @@
-//! Approvals as recorded: what the user is asked and what the user answers.
+//! Approvals as recorded: orch's question and the user's answer.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::{Digest, StepKey};
+use super::id::{CallKey, Digest, StepKey};
 
-/// The user is asked to approve something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A step asked the user for an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalAsked {
     /// The step that asks.
     pub step: StepKey,
     /// The step's attempt.
     pub attempt: u32,
-    /// The text that is shown to the user.
-    pub shown: String,
-    /// The digest of that text; an answer is valid for nothing else.
-    pub shown_digest: Digest,
+    /// The number of the request within the attempt, from 1.
+    pub ordinal: u32,
+    /// The text that orch shows to the user.
+    pub question: String,
+    /// The digest of that text; an answer is only valid for this text.
+    pub question_digest: Digest,
     /// The deadline for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
 }
 
-/// The user answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl ApprovalAsked {
+    /// The key of the request.
+    pub fn key(&self) -> CallKey {
+        CallKey { step: self.step.clone(), attempt: self.attempt, ordinal: self.ordinal }
+    }
+}
+
+/// The user answered an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalAnswered {
     /// The step that asked.
     pub step: StepKey,
     /// The step's attempt.
     pub attempt: u32,
-    /// The digest of the text that was shown.
-    pub shown_digest: Digest,
+    /// The number of the request within the attempt, from 1.
+    pub ordinal: u32,
+    /// The digest of the text that orch showed.
+    pub question_digest: Digest,
     /// The answer.
     pub answer: ApprovalDecision,
 }
 
+impl ApprovalAnswered {
+    /// The key of the request.
+    pub fn key(&self) -> CallKey {
+        CallKey { step: self.step.clone(), attempt: self.attempt, ordinal: self.ordinal }
+    }
+}
+
 /// The user's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovalDecision {
     /// Whether the user approved.
     pub approved: bool,
-    /// Why, or what to do instead; may be empty.
+    /// The reason, or what to do instead; may be empty.
     #[serde(default)]
     pub note: String,
-    /// Who answered.
+    /// The name of the user who answered.
     #[serde(default)]
     pub by: String,
     /// When the user answered.

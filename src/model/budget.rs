@@ -1,51 +1,52 @@
-//! What a run or a step may spend.
+//! Budgets of runs, agents and steps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Limits that are checked before each call, against an upper estimate of it.
+/// A budget. Before each call, orch checks an upper bound of the call's usage against it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// US dollars, by the list prices of the models.
+    /// The maximum cost in US dollars, at the list prices of the models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), example = 2.0)]
     pub usd: Option<f64>,
-    /// Tokens, input and output together.
+    /// The maximum number of tokens, input and output together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 500_000)]
     pub tokens: Option<u64>,
-    /// Seconds: of a run, while a process owns it; of a step, in its calls.
+    /// The maximum time in seconds. For a run, it is the time during which a process of orch owns the run. For a step
+    /// or an agent, it is the sum of the durations of its calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 3600)]
     pub seconds: Option<u64>,
-    /// Whether a model without a known price may be asked under `usd` (`refuse`).
+    /// Whether a budget with `usd` allows models without a known price. Default: `refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"allow")]
     pub unpriced: Option<Unpriced>,
-    /// What becomes of a reply that does not report what it used of a unit that the budget limits (`estimate`).
+    /// How to count a reply that does not report its usage of a unit that the budget limits. Default: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"refuse")]
     pub unreported: Option<Unreported>,
 }
 
-/// What becomes of a reply that does not report what it used.
+/// How to count a reply that does not report its usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unreported {
-    /// It counts as much as it can have used at most. A turn of an agent program, for which no such bound is
-    /// known, counts as the agent's `estimate` says, and stops the run with `usage_unknown` without one.
+    /// orch counts an upper bound of the reply's usage. For a turn of a CLI agent, the bound is the agent's `estimate`;
+    /// without one, the run stops with `usage_unknown`.
     Estimate,
-    /// The reply is kept and the run stops with `usage_unknown`.
+    /// orch records the reply and stops the run with `usage_unknown`.
     Refuse,
 }
 
-/// What becomes of a model without a known price.
+/// How to treat a model without a known price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unpriced {
     /// The run does not start.
     Refuse,
-    /// It is asked, and counts as free.
+    /// The model may be called, and its calls count as free.
     Allow,
 }

@@ -1,6 +1,7 @@
-//! Calls as recorded: their outcomes, and what was parsed from their replies.
+//! Calls as recorded: their outcomes, and the results of parsing their replies.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,37 +12,82 @@ use super::id::{CallKey, Digest};
 use super::program::AgentActivity;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
+/// A call started. A call that waits for a permit has not started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallStarted {
+    /// The call's key.
+    pub call: CallKey,
+    /// What it does.
+    pub kind: CallKind,
+    /// The model or CLI agent that it calls; absent for commands and files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// An upper bound of the request's usage, which counts as used if the process dies during the request. Absent for a
+    /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_usage: Option<Usage>,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// Sends a request to a model.
+    Request,
+    /// Runs a turn of a CLI agent.
+    Turn,
+    /// Runs a command.
+    Command,
+    /// Reads the files that are about to be written.
+    Snapshot,
+    /// Writes files.
+    Apply,
+}
+
+impl CallKind {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Turn => "turn",
+            Self::Command => "command",
+            Self::Snapshot => "snapshot",
+            Self::Apply => "apply",
+        }
+    }
+}
+
 /// A call ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallEnded {
-    /// Which call.
+    /// The call.
     pub call: CallKey,
     /// The digest of the request.
     pub request_digest: Digest,
-    /// The model that was asked.
+    /// The model that was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
     /// When the call started.
     pub started: Timestamp,
-    /// When the reply was complete, or the failure certain.
+    /// When the reply was complete or the call failed.
     pub ended: Timestamp,
     /// The model's reply, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
-    /// The output of a call that asks no model, unless the call failed.
+    /// The output of a call to something other than a model, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<CallOutput>,
     /// The failure, if the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What a CLI agent did in a turn that gave no reply.
+    /// What a CLI agent did in a turn that ended without a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
     /// What the call cost in US dollars; absent if no price applies or its usage is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
-    /// An upper bound of the usage that was not reported, because a report was incomplete or a request was interrupted.
-    /// Absent if everything was reported, or no bound is known.
+    /// An upper bound of the unreported usage, if a report was incomplete or a request was interrupted. Absent if
+    /// everything was reported, or no bound is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
     /// The most that the call may have cost, if its cost is unknown and its usage is estimated.
@@ -55,18 +101,18 @@ pub struct CallEnded {
 impl CallEnded {
     /// The CLI agent's session in which the turn ran.
     pub fn session(&self) -> Option<&String> {
-        let answered =
-            self.reply.as_ref().filter(|reply| reply.agent_activity.is_some()).and_then(|reply| reply.id.as_ref());
-        answered.or_else(|| self.agent_activity.as_ref().and_then(|work| work.session.as_ref()))
+        let agent_reply = self.reply.as_ref().filter(|reply| reply.agent_activity.is_some());
+        let activity_session = || self.agent_activity.as_ref().and_then(|activity| activity.session.as_ref());
+        agent_reply.and_then(|reply| reply.id.as_ref()).or_else(activity_session)
     }
 
     /// What a CLI agent did in its turn, with or without a reply.
-    pub fn did(&self) -> Option<&AgentActivity> {
+    pub fn activity(&self) -> Option<&AgentActivity> {
         self.reply
             .as_ref()
             .and_then(|reply| reply.agent_activity.as_ref())
             .or(self.agent_activity.as_ref())
-            .map(|work| &**work)
+            .map(|activity| &**activity)
     }
 
     /// The usage that the provider reported, with or without a reply.
@@ -76,14 +122,14 @@ impl CallEnded {
 
     /// What the call used, including estimated and unknown usage.
     pub fn usage(&self) -> UsageTotal {
-        let broke_off = self.failure.as_ref().is_some_and(|failure| failure.interrupted);
-        let at_work = self.model.is_some() && (self.reply.is_some() || broke_off);
-        UsageTotal::of_call(self.reported_usage(), self.estimated, at_work)
+        let interrupted = self.failure.as_ref().is_some_and(|failure| failure.interrupted);
+        let may_have_generated = self.model.is_some() && (self.reply.is_some() || interrupted);
+        UsageTotal::from_call(self.reported_usage(), self.estimated, may_have_generated)
     }
 
     /// What the call cost, including estimated and unknown costs.
     pub fn cost_total(&self) -> CostTotal {
-        CostTotal::of_call(self.cost, self.estimated_cost, !self.usage().is_nothing())
+        CostTotal::from_call(self.cost, self.estimated_cost, !self.usage().is_empty())
     }
 }
 
@@ -91,15 +137,15 @@ impl CallEnded {
 pub(crate) fn reported_usage(
     reply: Option<&ChatReply>,
     failure: Option<&Failure>,
-    work: Option<&AgentActivity>,
+    activity: Option<&AgentActivity>,
 ) -> Option<ReportedUsage> {
-    let failed = || failure.and_then(Failure::used);
-    let worked = || work.and_then(|work| work.usage);
-    reply.map(|reply| reply.usage).or_else(failed).or_else(worked)
+    let failure_usage = || failure.and_then(Failure::reported_usage);
+    let activity_usage = || activity.and_then(|activity| activity.usage);
+    reply.map(|reply| reply.usage).or_else(failure_usage).or_else(activity_usage)
 }
 
 /// What a call returned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallReply {
     /// A model's reply.
@@ -108,28 +154,28 @@ pub enum CallReply {
     Output(CallOutput),
 }
 
-/// The output of a call that asks no model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The output of a call to something other than a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {
-    /// A command ran to its end.
+    /// The output of a command that exited.
     Command(CommandOutput),
-    /// The files that a step is about to write were read: the snapshot of their state.
+    /// A snapshot of the files that a step is about to write.
     Snapshot(Value),
-    /// Files were written: the record of what changed.
+    /// The record of the changes after a step has written files.
     Applied(Value),
 }
 
-/// A command that ran to its end, with whatever exit code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The output of a command that exited, with any exit code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandOutput {
-    /// Its exit code; 128 plus the signal's number if a signal ended it, as in shells.
+    /// Its exit code; as in shells, 128 plus the signal's number if a signal ended it.
     pub exit_code: i32,
-    /// What it wrote to standard output; invalid UTF-8 is replaced.
+    /// Its standard output, with invalid UTF-8 replaced.
     pub stdout: String,
-    /// What it wrote to standard error; invalid UTF-8 is replaced.
+    /// Its standard error, with invalid UTF-8 replaced.
     pub stderr: String,
-    /// Whether output was cut: then a marker in the text shows where, and how much.
+    /// Whether orch truncated the output: a marker in the text shows where, and how much.
     #[serde(default)]
     pub cut: bool,
     /// The folder in which it ran.
@@ -138,30 +184,26 @@ pub struct CommandOutput {
 }
 
 /// A reply was parsed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyParsed {
-    /// The call that gave the reply.
+    /// The call that returned the reply.
     pub call: CallKey,
-    /// Where in the reply the value was found; absent if no value was taken.
+    /// Where in the reply orch found the value; absent if it used none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// What was repaired, in order.
+    /// The repairs to the value, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<String>,
-    /// How many other values in the reply would have matched.
+    /// The number of other values in the reply that match.
     #[serde(default)]
     pub other_matches: usize,
-    /// What was left out when the reply was parsed, such as reasoning before the answer; the recorded reply is
-    /// complete.
+    /// Text of the reply that the parser skipped, such as reasoning before the value; the recorded reply is complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
-    /// Why no value was taken.
+    /// Why orch used no value of the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The most that the re-ask may use; absent if there is none, or it goes to a CLI agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_usage: Option<Usage>,
-    /// Whether orch re-asks in the same conversation, with what did not match.
+    /// Whether orch re-asks in the same conversation, with the mismatches.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub asks_again: bool,
+    pub re_asks: bool,
 }

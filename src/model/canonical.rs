@@ -1,28 +1,28 @@
-//! Canonical JSON: one spelling for each value, so that equal values have equal digests.
+//! Canonical JSON: equal values have equal texts, and so equal digests.
 
 use serde_json::Value;
 
-/// The canonical JSON of a value, for digests: sorted keys, no white space, numbers as written. Follows RFC 8785 except
-/// for numbers, whose digits are kept.
-pub fn canonical(value: &Value) -> String {
+/// The canonical JSON of a value, for digests: sorted keys and no white space. Follows RFC 8785, except for numbers.
+/// Numbers are written exactly as in the input, so `1.10` and `1.1` differ.
+pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
-    write(value, &mut out);
+    write_value(value, &mut out);
     out
 }
 
-fn write(value: &Value, out: &mut String) {
+fn write_value(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<(&String, &Value)> = map.iter().collect();
-            entries.sort_by(|(a, _), (b, _)| in_order(a, b));
+            entries.sort_by(|(a, _), (b, _)| compare_keys(a, b));
             out.push('{');
             for (i, (key, value)) in entries.into_iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
-                string(key, out);
+                write_string(key, out);
                 out.push(':');
-                write(value, out);
+                write_value(value, out);
             }
             out.push('}');
         }
@@ -32,11 +32,11 @@ fn write(value: &Value, out: &mut String) {
                 if i > 0 {
                     out.push(',');
                 }
-                write(item, out);
+                write_value(item, out);
             }
             out.push(']');
         }
-        Value::String(text) => string(text, out),
+        Value::String(text) => write_string(text, out),
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Number(number) => out.push_str(number.as_str()),
@@ -44,16 +44,17 @@ fn write(value: &Value, out: &mut String) {
 }
 
 /// Compares keys by UTF-16 code units, as RFC 8785 sorts them; for ASCII that is the order of the bytes.
-fn in_order(a: &str, b: &str) -> std::cmp::Ordering {
+fn compare_keys(a: &str, b: &str) -> std::cmp::Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
-/// Escapes a string as RFC 8785 does: the short forms where there are some, else four lower-case hexadecimal digits.
-fn string(text: &str, out: &mut String) {
+/// Writes a string, escaped as in RFC 8785: with a short form if there is one, else with four lower-case hexadecimal
+/// digits.
+fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        let (plain, tail) = rest.split_at(at);
+    let mut remaining = text;
+    while let Some(offset) = remaining.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        let (plain, tail) = remaining.split_at(offset);
         out.push_str(plain);
         let mut chars = tail.chars();
         match chars.next() {
@@ -64,12 +65,12 @@ fn string(text: &str, out: &mut String) {
             Some('\n') => out.push_str("\\n"),
             Some('\u{c}') => out.push_str("\\f"),
             Some('\r') => out.push_str("\\r"),
-            Some(other) => out.push_str(&format!("\\u{:04x}", u32::from(other))),
+            Some(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             None => {}
         }
-        rest = chars.as_str();
+        remaining = chars.as_str();
     }
-    out.push_str(rest);
+    out.push_str(remaining);
     out.push('"');
 }
 
@@ -80,19 +81,19 @@ mod tests {
     #[test]
     fn canonical_json_sorts_keys_and_keeps_digits() {
         let value: Value = serde_json::from_str(r#"{"b": 1.10, "a": {"d": [1, "x"], "c": null}}"#).unwrap();
-        assert_eq!(canonical(&value), r#"{"a":{"c":null,"d":[1,"x"]},"b":1.10}"#);
+        assert_eq!(canonical_json(&value), r#"{"a":{"c":null,"d":[1,"x"]},"b":1.10}"#);
     }
 
     #[test]
-    fn every_byte_is_escaped_as_serde_json_escapes_it() {
-        let all: String = (0..0x2100).filter_map(char::from_u32).collect();
-        assert_eq!(canonical(&Value::from(all.as_str())), serde_json::to_string(&all).unwrap());
+    fn characters_are_escaped_like_in_serde_json() {
+        let text: String = (0..0x2100).filter_map(char::from_u32).collect();
+        assert_eq!(canonical_json(&Value::from(text.as_str())), serde_json::to_string(&text).unwrap());
     }
 
     #[test]
-    fn strings_are_escaped_as_json_writes_them_and_sorted_by_utf_16() {
+    fn strings_are_escaped_and_keys_sorted_by_utf_16() {
         let value = serde_json::json!({ "\u{ff5e}": "a\"b\\c\n\u{1}\u{7f}é", "\u{1f600}": 1, "z": "" });
         let expected = "{\"z\":\"\",\"\u{1f600}\":1,\"\u{ff5e}\":\"a\\\"b\\\\c\\n\\u0001\u{7f}é\"}";
-        assert_eq!(canonical(&value), expected);
+        assert_eq!(canonical_json(&value), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! A test case of a pipeline, as written under `pipelines/tests/`.
+//! A test case of a pipeline: a file in `pipelines/tests/`.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -8,93 +8,96 @@ use serde_json::{Map, Value, json};
 use super::event::RunStatus;
 use super::step_state::StepStatus;
 
-/// A test case: a pipeline, what it is given, the recordings that answer, and what must come out.
+/// A test case: a pipeline, its inputs, recorded model replies, and the expected results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The pipeline file, relative to this file.
+    /// The path of the pipeline file, relative to this file.
     #[schemars(length(min = 1), example = &"../default.yaml")]
     pub pipeline: String,
-    /// What the case shows, in a sentence.
+    /// What the case tests, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"a task becomes a reviewed change")]
     pub description: Option<String>,
-    /// The values given to the run.
+    /// The inputs of the run, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(example = json!({"task": "Create a User model"}))]
     pub inputs: Map<String, Value>,
-    /// The folder of recordings, relative to this file (the name of this file, without its ending).
+    /// The folder with the recorded model replies, relative to this file. Default: the name of this file without its
+    /// extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), example = &"default")]
     pub recordings: Option<String>,
-    /// A folder, relative to this file, whose files are in the workspace before the run.
+    /// A folder, relative to this file, whose files orch copies into the workspace before the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), example = &"default-files")]
     pub workspace: Option<String>,
-    /// Commands that run in the workspace before the run, one after another, as programs and arguments.
+    /// Commands that orch executes in the workspace before the run, in order. Each is a list of a program and its
+    /// arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)), example = json!([["git", "init", "-q"]]))]
     pub setup: Vec<Vec<String>>,
-    /// What a person says: the note of a yes, or of a no, by the approval's id.
+    /// The user's answers to approvals, by the ids of the approval steps.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"sign_off": {"approved": true, "note": "fine"}}))]
     pub answers: IndexMap<String, CannedAnswer>,
-    /// What must come out.
+    /// The expected results.
     #[serde(default)]
     #[schemars(example = json!({"status": "completed"}))]
     pub expect: Expected,
 }
 
-/// What a person says in a test.
+/// The user's answer to an approval in a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CannedAnswer {
-    /// Yes or no.
+    /// Whether the user approves.
     #[schemars(example = true)]
     pub approved: bool,
-    /// Why, or what to do instead.
+    /// The reason for the answer, or what to do instead.
     #[serde(default)]
     #[schemars(example = &"fine")]
     pub note: String,
 }
 
-/// What must come out of a run.
+/// The expected results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// How the run must end (`completed`).
+    /// The status with which the run must end. Default: `completed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<EndStatus>", example = &"failed")]
+    #[schemars(with = "Option<ExpectedRunStatus>", example = &"failed")]
     pub status: Option<RunStatus>,
-    /// How steps must end, by key; steps that are not named may end in any way.
+    /// The statuses with which steps must end, by step key. Steps that are not listed may end with any status.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    #[schemars(with = "IndexMap<String, EndOfStep>", example = json!({"plan": "completed", "review": "skipped"}))]
+    #[schemars(with = "IndexMap<String, ExpectedStepStatus>")]
+    #[schemars(example = json!({"plan": "completed", "review": "skipped"}))]
     pub steps: IndexMap<String, StepStatus>,
-    /// Expressions over the artifacts, by name, that must be true.
+    /// Expressions over the artifacts; each must be true after the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)), example = json!(["plan.steps | length > 0", "review.score >= 1"]))]
     pub assert: Vec<String>,
-    /// Files that must be in the workspace.
+    /// Files that must exist in the workspace after the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)), example = json!(["plan.json"]))]
     pub files: Vec<String>,
 }
 
-/// How a run may end.
+/// The status with which a run ends.
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "names for the schema")]
-enum EndStatus {
+#[allow(dead_code, reason = "the schema lists the variants")]
+enum ExpectedRunStatus {
     Completed,
     Failed,
     Waiting,
 }
 
-/// How a step may end.
+/// The status with which a step ends.
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "names for the schema")]
-enum EndOfStep {
+#[allow(dead_code, reason = "the schema lists the variants")]
+enum ExpectedStepStatus {
     Completed,
     Failed,
     Skipped,

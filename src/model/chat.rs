@@ -1,50 +1,51 @@
 //! Requests to models and their replies, independent of any provider.
 //!
-//! These types are stored in journals for years: fields are only ever added, with a default.
+//! Users keep journals with these types for years, so fields are only ever added, with a default.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::name::{FILE, LOCAL};
+use super::name::{LOCAL_FILE_PREFIX, LOCAL_PROVIDER};
 use super::program::AgentActivity;
 use super::usage::ReportedUsage;
 
-/// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`; or a file,
-/// `local:models/small.gguf`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
+/// file, such as `local:models/small.gguf`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ModelRef {
     /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
     pub provider: String,
-    /// The model's name as the provider spells it; it may contain slashes. For a file, its path, which begins with `/`,
-    /// `./` or `../`.
+    /// The provider's name of the model, which may contain slashes. For a file: its path, which begins with `/`, `./`
+    /// or `../`.
     pub model: String,
 }
 
 impl ModelRef {
-    /// Builds a reference from its two names.
+    /// A reference to a model of a provider.
     pub fn new(provider: impl Into<String>, model: impl Into<String>) -> Self {
         Self { provider: provider.into(), model: model.into() }
     }
 
-    /// A model that is a file; a relative path starts at the root of the project.
-    pub fn file(path: &str) -> Self {
+    /// A reference to a model file; a relative path starts at the project's root.
+    pub fn from_file_path(path: &str) -> Self {
         let model = if is_path(path) { path.to_owned() } else { format!("./{path}") };
-        Self::new(LOCAL, model)
+        Self::new(LOCAL_PROVIDER, model)
     }
 
     /// The path, if the model is a file.
-    pub fn path(&self) -> Option<&str> {
-        (self.provider == LOCAL && is_path(&self.model)).then_some(self.model.as_str())
+    pub fn file_path(&self) -> Option<&str> {
+        (self.provider == LOCAL_PROVIDER && is_path(&self.model)).then_some(self.model.as_str())
     }
 
-    /// Parses `provider/model` or `local:PATH`; `None` if there is no slash, or a half is empty.
+    /// Parses `provider/model` or `local:PATH`; `None` if the slash or a name is missing.
     pub fn parse(text: &str) -> Option<Self> {
-        if let Some(path) = text.strip_prefix(FILE) {
-            return (!path.trim().is_empty()).then(|| Self::file(path));
+        if let Some(path) = text.strip_prefix(LOCAL_FILE_PREFIX) {
+            return (!path.trim().is_empty()).then(|| Self::from_file_path(path));
         }
         let (provider, model) = text.split_once('/')?;
         (!provider.is_empty() && !model.is_empty()).then(|| Self::new(provider, model))
@@ -53,20 +54,20 @@ impl ModelRef {
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path() {
-            Some(path) => write!(f, "{FILE}{}", path.strip_prefix("./").unwrap_or(path)),
+        match self.file_path() {
+            Some(path) => write!(f, "{LOCAL_FILE_PREFIX}{}", path.strip_prefix("./").unwrap_or(path)),
             None => write!(f, "{}/{}", self.provider, self.model),
         }
     }
 }
 
-/// Whether an embedded model's name is a path; other names never look like one.
+/// Whether an embedded model's name is a path; names in the catalogue never begin like one.
 fn is_path(name: &str) -> bool {
-    ["/", "./", "../"].iter().any(|start| name.starts_with(start)) || Path::new(name).is_absolute()
+    ["/", "./", "../"].iter().any(|prefix| name.starts_with(prefix)) || Path::new(name).is_absolute()
 }
 
 /// The author of a message after the system prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The pipeline: the task, the inputs, a re-ask.
@@ -76,7 +77,7 @@ pub enum Role {
 }
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// The author.
     pub role: Role,
@@ -96,87 +97,87 @@ impl Message {
     }
 }
 
-/// One request to a model: everything that determines the reply, and nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One request to a model. It contains everything that determines the reply, and nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatRequest {
-    /// Which model is asked.
+    /// The model.
     pub model: ModelRef,
     /// The system prompt, rendered.
     pub system: String,
-    /// The conversation so far, first and last from the user.
+    /// The conversation so far; the first and the last message are from the user.
     pub messages: Vec<Message>,
-    /// Upper bound of the reply in tokens; always sent.
+    /// The maximum length of the reply in tokens; every request has it.
     pub max_output_tokens: u32,
-    /// Sampling temperature; the provider's default when absent.
+    /// The sampling temperature; if absent, the provider's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// The JSON Schema that the reply must fit, self-contained, when the step has one.
-    /// A provider sends it natively where the model can, else leaves it to the prompt.
+    /// The self-contained JSON Schema of the reply, if the step has one. orch sends it to APIs that can constrain the
+    /// reply; otherwise only the prompt contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Arc<Value>>,
-    /// A short name for the schema (`[a-z_][a-z0-9_]*`): some APIs require one.
+    /// A short name of the schema (`[a-z_][a-z0-9_]*`), which some APIs require.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,
 }
 
-/// Why a model stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a model stopped generating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The model completed its reply.
     End,
     /// The token limit or the context window cut it off.
     Length,
-    /// The model or a safety filter refused.
+    /// The model or a safety filter refused to reply.
     Refusal,
-    /// The model called a tool, which no request offers, instead of ending its answer.
+    /// The model called a tool instead of completing its reply, although requests offer no tools.
     ToolUse,
     /// The provider gave no reason, or an unknown one.
     Unknown,
 }
 
 /// One reply of a model, as recorded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatReply {
-    /// The text of the reply, all text parts joined; reasoning is not part of it.
+    /// The text of the reply: all text parts joined, without reasoning.
     pub text: String,
     /// Why the model stopped.
     pub stop: StopReason,
     /// The usage that the provider reported.
     pub usage: ReportedUsage,
-    /// The model that answered, as the provider named it.
+    /// The provider's name of the model that replied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The provider's id of the reply, for support requests; for a CLI agent, its session.
+    /// The provider's id of the reply, for support requests; for a CLI agent, the id of its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Whether the provider constrained the reply to the schema.
     #[serde(default)]
     pub constrained: bool,
-    /// What a CLI agent did besides answering.
+    /// What a CLI agent did besides replying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
-    /// What is known about the reply besides its text.
-    #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
-    pub remarks: Box<ReplyRemarks>,
+    /// Details about a reply that is incomplete or contains more than text.
+    #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
+    pub remarks: Box<ReplyDetails>,
 }
 
-/// What is known about a reply besides its text, if it is not a plain answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplyRemarks {
+/// Details about a reply that is incomplete or contains more than text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplyDetails {
     /// The provider's stop reason, if it does not confirm that the reply is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_stop: Option<String>,
-    /// What the reply contains instead of text, in words.
+    /// A description of what the reply contains instead of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
-    /// What the server sent besides the reply.
+    /// Other data that the server sent with the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
 }
 
-impl ReplyRemarks {
-    /// Whether there are no remarks.
+impl ReplyDetails {
+    /// Whether there are no details.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,74 +1,75 @@
-//! What calls cost, in US dollars, and how much of that is known.
+//! The cost of calls in US dollars: known, estimated or unknown.
 
 use std::ops::AddAssign;
 
 use serde_json::Value;
 
-/// The cost of one or more calls in US dollars, with whether parts of it are estimated or unknown.
+/// The cost of one or more calls in US dollars, and whether parts of it are estimated or unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostTotal {
     usd: f64,
-    estimated: bool,
-    unknown: bool,
+    has_estimate: bool,
+    has_unknown: bool,
 }
 
 impl CostTotal {
-    /// The cost of one call: known, else estimated, else unknown if the call used anything.
-    pub fn of_call(cost: Option<f64>, estimated: Option<f64>, used: bool) -> Self {
+    /// The cost of one call: known, else estimated, else unknown if the call has usage.
+    pub fn from_call(cost: Option<f64>, estimated: Option<f64>, has_usage: bool) -> Self {
         Self {
             usd: cost.or(estimated).unwrap_or(0.0),
-            estimated: cost.is_none() && estimated.is_some(),
-            unknown: used && cost.is_none() && estimated.is_none(),
+            has_estimate: cost.is_none() && estimated.is_some(),
+            has_unknown: has_usage && cost.is_none() && estimated.is_none(),
         }
     }
 
     /// The cost, if every part of it is known.
-    pub fn known(&self) -> Option<f64> {
-        (!self.unknown && !self.estimated).then_some(self.usd)
+    pub fn exact(&self) -> Option<f64> {
+        (!self.has_unknown && !self.has_estimate).then_some(self.usd)
     }
 
-    /// The most that it may cost, if a part is estimated and every other part is known.
-    pub fn estimated(&self) -> Option<f64> {
-        (!self.unknown && self.estimated).then_some(self.usd)
+    /// An upper bound of the cost, if a part is estimated and every other part is known.
+    pub fn upper_bound(&self) -> Option<f64> {
+        (!self.has_unknown && self.has_estimate).then_some(self.usd)
     }
 }
 
 impl AddAssign for CostTotal {
     fn add_assign(&mut self, other: Self) {
         self.usd += other.usd;
-        self.estimated |= other.estimated;
-        self.unknown |= other.unknown;
+        self.has_estimate |= other.has_estimate;
+        self.has_unknown |= other.has_unknown;
     }
 }
 
-/// An amount in dollars with all its digits and at least two decimals: `$2.00`, `$0.0003`.
-pub fn dollars(usd: f64) -> String {
+/// Formats an amount in dollars with all its digits and at least two decimals: `$2.00`, `$0.0003`.
+pub fn format_dollars(usd: f64) -> String {
     let digits = format!("{usd}");
     let decimals = digits.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     format!("${usd:.*}", decimals.max(2))
 }
 
-/// An amount in dollars for display: four decimals, or two significant digits if it is below a tenth of a cent.
-pub fn rounded(usd: f64) -> String {
+/// Formats an amount in dollars for display: with four decimals, or with two significant digits below a tenth of a
+/// cent.
+pub fn format_dollars_rounded(usd: f64) -> String {
     if usd == 0.0 || usd >= 0.001 {
         return format!("${usd:.4}");
     }
-    let zeros = (1..12).find(|digits| usd * 10_f64.powi(*digits) >= 1.0).unwrap_or(12);
-    format!("${usd:.*}", usize::try_from(zeros + 1).unwrap_or(4).max(4))
+    let first_digit = (1..12).find(|decimals| usd * 10_f64.powi(*decimals) >= 1.0).unwrap_or(12);
+    format!("${usd:.*}", usize::try_from(first_digit + 1).unwrap_or(4).max(4))
 }
 
-/// More than one turn can cost in dollars; a provider or CLI agent that reports more is in error.
-const MOST_OF_A_TURN: f64 = 1e6;
+/// The largest plausible cost of one turn in dollars; a larger reported cost is an error of the provider or CLI agent.
+const MAX_TURN_COST: f64 = 1e6;
 
-/// The cost of a turn in US dollars from JSON, if the value can be one.
-pub fn dollar_amount(value: &Value) -> Option<f64> {
-    value.as_f64().and_then(believable_cost)
+/// The cost of a turn in US dollars from JSON; `None` if the value is not plausible.
+pub fn parse_dollar_amount(value: &Value) -> Option<f64> {
+    value.as_f64().and_then(plausible_cost)
 }
 
-/// A reported cost of a turn in US dollars; `None` if it can't be one, so that the cost counts as unknown.
-pub fn believable_cost(usd: f64) -> Option<f64> {
-    // The range contains no invalid number, and not `NaN` either.
-    (0.0..=MOST_OF_A_TURN).contains(&usd).then_some(usd)
+/// A reported cost of a turn in US dollars; `None` if it is not plausible, so that the cost counts as unknown.
+pub fn plausible_cost(usd: f64) -> Option<f64> {
+    // The range excludes infinity and `NaN` too.
+    (0.0..=MAX_TURN_COST).contains(&usd).then_some(usd)
 }
 
 #[cfg(test)]
@@ -78,35 +79,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_that_is_none_is_not_read() {
-        assert_eq!((dollar_amount(&json!(-1.0)), dollar_amount(&json!("1"))), (None, None));
-        assert_eq!((dollar_amount(&json!(0.25)), dollar_amount(&json!(0))), (Some(0.25), Some(0.0)));
-        assert_eq!((dollar_amount(&json!(1e6)), dollar_amount(&json!(1e30))), (Some(1e6), None));
-        assert_eq!((believable_cost(f64::NAN), believable_cost(f64::INFINITY)), (None, None));
+    fn only_plausible_costs_are_accepted() {
+        assert_eq!((parse_dollar_amount(&json!(-1.0)), parse_dollar_amount(&json!("1"))), (None, None));
+        assert_eq!((parse_dollar_amount(&json!(0.25)), parse_dollar_amount(&json!(0))), (Some(0.25), Some(0.0)));
+        assert_eq!((parse_dollar_amount(&json!(1e6)), parse_dollar_amount(&json!(1e30))), (Some(1e6), None));
+        assert_eq!((plausible_cost(f64::NAN), plausible_cost(f64::INFINITY)), (None, None));
     }
 
     #[test]
-    fn a_sum_with_an_unknown_part_is_never_whole() {
-        let (known, none) = (CostTotal::of_call(Some(0.5), None, true), CostTotal::of_call(None, None, false));
-        let (estimated, unknown) = (CostTotal::of_call(None, Some(0.25), true), CostTotal::of_call(None, None, true));
-        let sum = |parts: &[CostTotal]| {
-            let mut sum = CostTotal::default();
-            for part in parts {
-                sum += *part;
+    fn a_total_with_an_unknown_part_is_unknown() {
+        let (known, unused) = (CostTotal::from_call(Some(0.5), None, true), CostTotal::from_call(None, None, false));
+        let (estimated, unknown) =
+            (CostTotal::from_call(None, Some(0.25), true), CostTotal::from_call(None, None, true));
+        let total = |costs: &[CostTotal]| {
+            let mut total = CostTotal::default();
+            for cost in costs {
+                total += *cost;
             }
-            (sum.known(), sum.estimated())
+            (total.exact(), total.upper_bound())
         };
-        assert_eq!(sum(&[known, none]), (Some(0.5), None));
-        assert_eq!(sum(&[known, estimated]), (None, Some(0.75)));
-        assert_eq!(sum(&[known, estimated, unknown]), (None, None));
+        assert_eq!(total(&[known, unused]), (Some(0.5), None));
+        assert_eq!(total(&[known, estimated]), (None, Some(0.75)));
+        assert_eq!(total(&[known, estimated, unknown]), (None, None));
     }
 
     #[test]
-    fn dollars_keep_their_digits() {
+    fn small_amounts_keep_significant_digits() {
         for (usd, text) in
             [(2.0, "$2.00"), (0.5, "$0.50"), (0.0003, "$0.0003"), (0.000_000_1, "$0.0000001"), (0.0, "$0.00")]
         {
-            assert_eq!(dollars(usd), text);
+            assert_eq!(format_dollars(usd), text);
         }
         for (usd, text) in [
             (0.25, "$0.2500"),
@@ -115,7 +117,7 @@ mod tests {
             (0.000_001_26, "$0.0000013"),
             (0.012_345, "$0.0123"),
         ] {
-            assert_eq!(rounded(usd), text);
+            assert_eq!(format_dollars_rounded(usd), text);
         }
     }
 }

@@ -1,70 +1,76 @@
-//! The durable facts of a run, in the order in which they became true.
+//! The events of a run, in the order in which they happened.
 //!
 //! Events are only ever appended. Variants are tagged by their key (`{"step_started": {…}}`), since internally tagged
-//! enums lose the digits of numbers. Fields are only ever added, with a default, since journals are kept for years.
+//! enums lose the digits of numbers. Within a format of the journal,
+//! fields are only ever added, with a default.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::approval::{ApprovalAnswered, ApprovalAsked, ApprovalDecision};
-pub use super::call::{CallEnded, CallOutput, CallReply, CommandOutput, ReplyParsed};
+pub use super::call::{CallEnded, CallKind, CallOutput, CallReply, CallStarted, CommandOutput, ReplyParsed};
 use super::chat::ModelRef;
 use super::failure::Failure;
+pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
-pub use super::run_event::{MissingFile, RunEnded, RunPlace, RunResumed, RunStarted, RunStatus};
-use super::usage::Usage;
+pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunResumed, RunStarted, RunStatus};
+pub use super::skip::{MissingProducer, SkipKind, SkipReason};
+use super::step::Access;
 
-/// One fact of one run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One event of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// The run.
     pub run: RunId,
-    /// The position in the run, from 1 without gaps.
+    /// The number of the event in its run, from 1 without gaps.
     pub seq: u64,
     /// When it was recorded.
     pub at: Timestamp,
-    /// What became true.
+    /// What happened.
     pub fact: Fact,
 }
 
-/// What an event states.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The content of an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
-    /// A run began.
+    /// A run started.
     RunStarted(RunStarted),
     /// A run was resumed.
     RunResumed(RunResumed),
     /// A step reuses its result from an earlier session.
     StepReused(StepReused),
-    /// An attempt of a step began.
+    /// An attempt of a step started.
     StepStarted(StepStarted),
-    /// A call ended with a reply or a failure. The reply is recorded as it came, before it is parsed.
+    /// A call started: it has its permit, and the effect begins now.
+    CallStarted(CallStarted),
+    /// A call ended with a reply or a failure. orch records the reply unchanged, before parsing it.
     CallEnded(CallEnded),
     /// A reply was parsed.
     ReplyParsed(ReplyParsed),
     /// A step completed, with an artifact if it has an output.
     StepCompleted(StepCompleted),
-    /// A step failed for good.
+    /// A step failed, and orch does not retry it.
     StepFailed(StepFailed),
     /// A step was not run.
     StepSkipped(StepSkipped),
-    /// A run ended, or stopped in an orderly way.
+    /// A session of a run ended: the run completed, failed, was stopped or waits.
     RunEnded(RunEnded),
-    /// The user's edit of an artifact was accepted in place of what the step produced.
+    /// The user accepted an edited artifact in place of the one that the step produced.
     ArtifactAccepted(ArtifactAccepted),
-    /// The user is asked for an approval.
+    /// A step asked the user for an approval.
     ApprovalAsked(ApprovalAsked),
-    /// The user answered.
+    /// The user answered an approval.
     ApprovalAnswered(ApprovalAnswered),
 }
 
 /// The kind of a step, as journals and reports name it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// Asks an agent.
+    /// Calls an agent.
     #[default]
     Agent,
     /// Runs a command.
@@ -107,8 +113,8 @@ impl StepKind {
     }
 }
 
-/// A step of the plan, as announced when a session starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A step of the plan, as recorded when a session starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
     /// The step's key, without items and rounds.
     pub step: StepKey,
@@ -124,41 +130,32 @@ pub struct PlannedStep {
     /// The artifact that it produces, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Whether it may run several times, since it is inside a `for_each` or a `repeat`.
+    /// Whether it can run several times, since it is inside a `for_each` or a `repeat`.
     #[serde(default)]
     pub many: bool,
 }
 
 /// A step reuses its result from an earlier session, without any call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReused {
     /// The step.
     pub step: StepKey,
-    /// The `seq` of the [`StepCompleted`] that is reused.
-    pub completed: u64,
+    /// The `seq` of the `step_completed` that is reused.
+    pub result_seq: u64,
     /// The artifact under its new name, if the step or its output was renamed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_artifact: Option<Artifact>,
 }
 
 impl StepReused {
-    /// A reused result whose artifact kept its name.
-    pub fn same(step: StepKey, completed: u64) -> Self {
-        Self { step, completed, renamed_artifact: None }
+    /// A reused result whose artifact has not been renamed.
+    pub fn new(step: StepKey, completed: u64) -> Self {
+        Self { step, result_seq: completed, renamed_artifact: None }
     }
 }
 
-/// The two digests that decide whether a recorded result can be reused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Fingerprint {
-    /// The request: dialect, models, parameters, system prompt, messages, the schema if sent.
-    pub request: Digest,
-    /// How the reply is decoded: the schema with its references, and the extract mode.
-    pub decode: Digest,
-}
-
-/// An attempt of a step began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An attempt of a step started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepStarted {
     /// The step.
     pub step: StepKey,
@@ -167,9 +164,11 @@ pub struct StepStarted {
     /// The agent's name; empty for other kinds.
     #[serde(default)]
     pub agent: String,
-    /// The model that is asked in this attempt.
+    /// The model that this attempt calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
+    /// How the step uses the workspace.
+    pub access: Access,
     /// The step's fingerprint.
     pub fingerprint: Fingerprint,
     /// The parts of the fingerprint.
@@ -177,23 +176,11 @@ pub struct StepStarted {
     pub parts: Vec<FingerprintPart>,
     /// Why the step runs although it ran before: `prompt planner.md changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// The most that its first request may use; it counts as used if the process dies during the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_usage: Option<Usage>,
-}
-
-/// A part of a fingerprint: its name in words, and its digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FingerprintPart {
-    /// `prompt planner.md`, `input plan`, `model`, `schema`.
-    pub name: String,
-    /// The digest of its content.
-    pub digest: Digest,
+    pub reason: Option<String>,
 }
 
 /// A step completed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepCompleted {
     /// The step.
     pub step: StepKey,
@@ -204,21 +191,21 @@ pub struct StepCompleted {
     /// The run that produced the result, if the result is reused from another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<RunId>,
-    /// What it produced, if it has an output.
+    /// The artifact that it produced, if it has an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
 }
 
 /// A named value that a step produced.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Artifact {
     /// The artifact's name.
     pub name: String,
-    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`. None for an artifact that is local
-    /// to an item or to a called pipeline.
+    /// Its file, relative to the workspace: `plan.json`, `notes.md`. `None` for an artifact that is local to an item or
+    /// to a called pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The digest of that file's bytes.
+    /// The digest of the file's bytes.
     pub digest: Digest,
     /// The value.
     pub value: Value,
@@ -227,20 +214,25 @@ pub struct Artifact {
 impl Artifact {
     /// Builds an artifact and computes its digest.
     pub fn new(name: &str, value: Value, path: Option<String>) -> Self {
-        let mut artifact = Self { name: name.to_owned(), path, digest: Digest::of(b""), value };
-        artifact.digest = Digest::of(&artifact.bytes());
+        let mut artifact = Self { name: name.to_owned(), path, digest: Digest::compute(b""), value };
+        artifact.digest = Digest::compute(&artifact.file_bytes());
         artifact
     }
 
-    /// The path of the file that shows an artifact, relative to the workspace: Markdown for text, else JSON.
-    pub fn path_of(name: &str, as_text: bool) -> String {
-        format!("{name}.{}", if as_text { "md" } else { "json" })
+    /// The path of an artifact's file, relative to the workspace: Markdown for text, else JSON.
+    pub fn file_path(name: &str, is_text: bool) -> String {
+        format!("{name}.{}", if is_text { "md" } else { "json" })
     }
 
-    /// The bytes of that file: text, or JSON indented by two spaces, with a newline at the end.
-    pub fn bytes(&self) -> Vec<u8> {
+    /// Whether its file contains the text itself, and not JSON.
+    pub fn is_text(&self) -> bool {
+        self.value.is_string() && self.path.as_ref().is_none_or(|path| path.ends_with(".md"))
+    }
+
+    /// The bytes of its file: text, or JSON indented by two spaces, with a newline at the end.
+    pub fn file_bytes(&self) -> Vec<u8> {
         let mut text = match &self.value {
-            Value::String(text) if self.path.as_ref().is_none_or(|path| path.ends_with(".md")) => text.clone(),
+            Value::String(text) if self.is_text() => text.clone(),
             value => format!("{value:#}"),
         };
         if !text.ends_with('\n') {
@@ -250,12 +242,12 @@ impl Artifact {
     }
 }
 
-/// A step failed for good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A step failed, and orch does not retry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepFailed {
     /// The step.
     pub step: StepKey,
-    /// The last attempt; 0 if none was started.
+    /// The last attempt; 0 if none has started.
     pub attempt: u32,
     /// Why it failed.
     pub failure: Failure,
@@ -264,21 +256,21 @@ pub struct StepFailed {
 }
 
 /// A step was not run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepSkipped {
     /// The step.
     pub step: StepKey,
-    /// Why, in words: `input code missing: step code failed`.
-    pub reason: String,
+    /// Why it was not run.
+    pub reason: SkipReason,
 }
 
 /// The user's edit of an artifact file became the artifact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactAccepted {
     /// The step that produced the artifact before.
     pub step: StepKey,
-    /// The `seq` of the [`StepCompleted`] whose value is replaced.
-    pub completed: u64,
+    /// The `seq` of the `step_completed` whose value is replaced.
+    pub result_seq: u64,
     /// The new value.
     pub artifact: Artifact,
 }

@@ -1,4 +1,4 @@
-//! Why something failed: the typed classes that are recorded, printed and retried by.
+//! Failures: a class, a message and a hint. Retries, reports and journals use the class.
 
 use std::fmt;
 
@@ -11,134 +11,134 @@ macro_rules! classes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// The class of a failure; its name is stable in journals, reports and `retry.on`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum Class {
+        pub enum FailureClass {
             $($(#[$doc])* #[serde(rename = $name)] $variant),+
         }
 
-        impl Class {
+        impl FailureClass {
             /// Every class, in the order of the documentation.
-            pub const ALL: &'static [Class] = &[$(Class::$variant),+];
+            pub const ALL: &'static [FailureClass] = &[$(FailureClass::$variant),+];
 
             /// The stable name, in `snake_case`.
             pub fn as_str(self) -> &'static str {
-                match self { $(Class::$variant => $name),+ }
+                match self { $(FailureClass::$variant => $name),+ }
             }
         }
     };
 }
 
 classes! {
-    /// The provider says that there were too many requests.
+    /// The provider rejected the request because of its rate limit.
     RateLimited = "rate_limited",
-    /// The provider can't be reached, is overloaded or broke off.
+    /// The provider can't be reached, is overloaded or closed the connection.
     ProviderUnavailable = "provider_unavailable",
     /// A request or a step took longer than allowed.
     Timeout = "timeout",
-    /// The key is missing, wrong or lacks rights.
+    /// The API key is missing, invalid or lacks permissions.
     Auth = "auth",
-    /// The provider refuses the request as such (unknown model, too long, …).
+    /// The provider rejected the request as invalid, for example because the model is unknown or the prompt too long.
     BadRequest = "bad_request",
-    /// The reply was cut off by a token limit.
+    /// A token limit cut the reply off.
     MaxTokensReached = "max_tokens_reached",
-    /// The model or a filter refused to answer.
+    /// The model or a safety filter refused to reply.
     Refusal = "refusal",
-    /// The reply ended for a reason that does not say that it is whole.
+    /// The provider's stop reason does not confirm that the reply is complete.
     UnknownStop = "unknown_stop",
     /// The reply had no text.
     EmptyReply = "empty_reply",
-    /// The reply held no JSON.
+    /// The reply contains no JSON.
     NoJson = "no_json",
     /// The reply's JSON does not fit the schema.
     SchemaMismatch = "schema_mismatch",
-    /// The reply fits its schema and can't be used: an `accept` condition does not hold, or a `write` step would
-    /// refuse its files.
+    /// The reply fits its schema but can't be used: an `accept` condition is false, or a `write` step would reject its
+    /// files.
     OutputRejected = "output_rejected",
-    /// Several values of the reply fit, and the step is strict.
+    /// Several values in the reply fit the schema, and the step has `extract: strict`.
     AmbiguousReply = "ambiguous_reply",
     /// A template could not be rendered.
     TemplateError = "template_error",
-    /// An expression could not be evaluated, or gave the wrong type.
+    /// An expression could not be evaluated, or its value has the wrong type.
     ExpressionError = "expression_error",
-    /// A call did not fit the budget.
+    /// A call would exceed a budget.
     BudgetExceeded = "budget_exceeded",
-    /// A reply did not report what it used of something that a budget limits.
+    /// A reply did not report its usage of a unit that a budget limits.
     UsageUnknown = "usage_unknown",
     /// A command ended with a non-zero exit code.
     CommandFailed = "command_failed",
-    /// A path lies outside the workspace, or is reserved.
+    /// A path is outside the workspace or reserved.
     PathRefused = "path_refused",
-    /// An agent asked for something that it may not do.
+    /// A CLI agent requested a tool or an action that is not allowed.
     PermissionDenied = "permission_denied",
-    /// A program or a model is not installed.
+    /// A program or an embedded model is not installed.
     NotInstalled = "not_installed",
-    /// An agent program failed.
+    /// A CLI agent failed.
     AgentError = "agent_error",
-    /// A reply or an output was larger than allowed.
+    /// A reply or a command's output exceeded the size limit.
     OutputTooLarge = "output_too_large",
-    /// Every step ran, and the condition under `success:` is false.
+    /// No step failed, but the `success` expression is false.
     SuccessConditionFalse = "success_condition_false",
-    /// A loop ran its last round, and its condition is still false.
+    /// A loop ran `max` rounds, and its `until` condition is still false.
     MaxIterationsReached = "max_iterations_reached",
-    /// A CLI agent used all the turns that it may take for one answer.
+    /// A CLI agent reached `max_turns` before it completed its reply.
     MaxTurnsReached = "max_turns_reached",
-    /// A person said no.
+    /// The user rejected an approval.
     Rejected = "rejected",
-    /// Nobody answered in time.
+    /// The user did not answer an approval in time.
     ApprovalTimeout = "approval_timeout",
-    /// A replay has no recording of this request.
+    /// The recordings contain no reply to this request.
     NoRecording = "no_recording",
     /// The journal, a blob or the workspace could not be read or written.
     Storage = "storage",
-    /// The run was interrupted.
+    /// The user stopped the run.
     Cancelled = "cancelled",
-    /// The process that ran the step died.
+    /// orch was killed while the step ran.
     Crashed = "crashed",
-    /// A defect of orch.
+    /// A bug in orch.
     Internal = "internal",
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What helps where a request or a program took longer than it may.
-pub const RAISE_TIMEOUT: &str = "raise `timeout:` of the step";
-/// What helps where a step took longer than its deadline, however long one request may take.
-pub const RAISE_DEADLINE: &str = "raise `deadline:` of the step";
+/// The hint for a request or a program that exceeded its time limit.
+pub const RAISE_TIMEOUT_HINT: &str = "raise `timeout:` of the step";
+/// The hint for a step that exceeded its deadline, which a longer `timeout:` would not fix.
+pub const RAISE_DEADLINE_HINT: &str = "raise `deadline:` of the step";
 
-/// A failed call or step, as recorded: what, why, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+/// A failed call or step, as recorded: its class, a message and a hint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{class}: {message}")]
 pub struct Failure {
-    /// The class, on which retry and resume decide.
-    pub class: Class,
-    /// One sentence, lower case, without a full stop; never holds a secret.
+    /// The class, which determines retries and what a resume does.
+    pub class: FailureClass,
+    /// One sentence in lower case, without a full stop; never contains a secret.
     pub message: String,
-    /// What the person can do about it.
+    /// What the user can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// How long the provider asked to wait, in milliseconds.
+    /// The wait that the provider requested, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// The HTTP status, when there was one.
+    /// The HTTP status, if the server sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What the provider had reported when the request failed.
+    /// The usage that the provider had reported when the request failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<ReportedUsage>>,
-    /// Whether the model may have been at work when the request broke off: nobody told what it took.
+    /// Whether the model may have generated tokens before the request was interrupted; their number is unknown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
-    /// Whether there was no connection to the provider, which has not answered in this run before.
+    /// Whether the connection to the provider failed, and the provider has not replied before in this run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreached: bool,
 }
 
 impl Failure {
     /// A failure with a class and a message.
-    pub fn new(class: Class, message: impl Into<String>) -> Self {
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
             class,
@@ -152,24 +152,24 @@ impl Failure {
         }
     }
 
-    /// What the provider had reported when the request failed.
-    pub fn used(&self) -> Option<ReportedUsage> {
+    /// The usage that the provider had reported when the request failed.
+    pub fn reported_usage(&self) -> Option<ReportedUsage> {
         self.usage.as_deref().copied()
     }
 
-    /// The same without what the request took: that is of the call, not of its step.
+    /// The same without details that belong to the call and not to its step, such as usage.
     #[must_use]
-    pub fn of_step(self) -> Self {
+    pub fn without_call_details(self) -> Self {
         Self { usage: None, interrupted: false, unreached: false, ..self }
     }
 
-    /// The same where it was the step's deadline that allowed no more time.
+    /// The same for a step whose deadline ended the call: the hint names `deadline:` instead of `timeout:`.
     #[must_use]
-    pub fn of_deadline(self) -> Self {
-        let hint = self.hint.as_deref().unwrap_or(RAISE_TIMEOUT);
-        match hint.strip_prefix(RAISE_TIMEOUT) {
-            Some(rest) if self.class == Class::Timeout => {
-                let hint = format!("{RAISE_DEADLINE}{rest}");
+    pub fn with_deadline_hint(self) -> Self {
+        let hint = self.hint.as_deref().unwrap_or(RAISE_TIMEOUT_HINT);
+        match hint.strip_prefix(RAISE_TIMEOUT_HINT) {
+            Some(suffix) if self.class == FailureClass::Timeout => {
+                let hint = format!("{RAISE_DEADLINE_HINT}{suffix}");
                 self.with_hint(hint)
             }
             _ => self,

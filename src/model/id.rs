@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A run's id: a UUID v7, so that ids sort by start; shown as its short form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A run's id: a UUID v7, so that ids sort by start time. It is displayed in its short form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct RunId(pub uuid::Uuid);
 
 impl RunId {
@@ -15,7 +16,7 @@ impl RunId {
         text[20..].to_owned()
     }
 
-    /// Whether `text` names this run: the whole id, or at least four digits from the start of its short form.
+    /// Whether `text` identifies this run: its full id, or at least the first four digits of its short form.
     pub fn matches(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
         text.len() >= 4
@@ -29,8 +30,8 @@ impl fmt::Display for RunId {
     }
 }
 
-/// A step's place in the plan: ids joined by `/`, items and rounds as `[n]` from 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A step's position in the plan: ids joined by `/`, with items and rounds as `[n]` from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StepKey(String);
 
@@ -53,39 +54,39 @@ impl StepKey {
     }
 
     /// The key of a child of a group, or of a step at the top level.
-    pub fn below(parent: Option<&Self>, id: &str) -> Self {
+    pub fn child_of(parent: Option<&Self>, id: &str) -> Self {
         parent.map_or_else(|| Self::root(id), |parent| parent.child(id))
     }
 
-    /// The key without items and rounds: the step's place in the pipeline file.
+    /// The key without items and rounds: the step as declared in the pipeline file.
     #[must_use]
-    pub fn place(&self) -> Self {
-        let parts = self.0.split('/').map(|part| part.split('[').next().unwrap_or(part));
-        Self(parts.collect::<Vec<_>>().join("/"))
+    pub fn declared_key(&self) -> Self {
+        let ids = self.0.split('/').map(|segment| segment.split('[').next().unwrap_or(segment));
+        Self(ids.collect::<Vec<_>>().join("/"))
     }
 
-    /// Whether this is a step inside the other, or an item or round of it.
+    /// Whether this is a step inside `other`, or an item or round of `other`.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(['/', '[']))
+        self.0.strip_prefix(other.as_str()).is_some_and(|suffix| suffix.starts_with(['/', '[']))
     }
 
-    /// The keys of everything that this step is inside of, outermost first.
+    /// The keys of the steps and items that contain this step, outermost first.
     pub fn ancestors(&self) -> Vec<Self> {
-        let ends = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'/' | b'['));
-        ends.filter_map(|(end, _)| self.0.get(..end)).map(|text| Self(text.to_owned())).collect()
+        let separators = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'/' | b'['));
+        separators.filter_map(|(index, _)| self.0.get(..index)).map(|prefix| Self(prefix.to_owned())).collect()
     }
 
-    /// The last id, with its item or round.
-    pub fn last(&self) -> &str {
+    /// The last id, with its item or round number.
+    pub fn last_segment(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
     /// The number of the item or round, if this is one.
-    pub fn number(&self) -> Option<usize> {
+    pub fn item_index(&self) -> Option<usize> {
         self.0.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
     }
 
-    /// Whether this is an item or a round, rather than a step of the file.
+    /// Whether this is an item or a round, not a step of the file.
     pub fn is_item(&self) -> bool {
         self.0.ends_with(']')
     }
@@ -102,8 +103,8 @@ impl fmt::Display for StepKey {
     }
 }
 
-/// A call's key: step key, attempt and ordinal, both from 1: `implement[3]/code@1#2`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A call's key: the step key, the attempt and the ordinal, such as `implement[3]/code@1#2`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct CallKey {
     /// The step that makes the call.
     pub step: StepKey,
@@ -120,13 +121,13 @@ impl fmt::Display for CallKey {
 }
 
 /// A BLAKE3 digest, in lower-case hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Digest(String);
 
 impl Digest {
     /// The digest of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn compute(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes).to_hex().to_string())
     }
 
@@ -152,15 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_know_where_they_are() {
+    fn keys_have_ancestors_and_segments() {
         let outer = StepKey::root("implement");
         let key = outer.item(3).child("fix").item(0).child("code");
         assert_eq!(key.as_str(), "implement[3]/fix[0]/code");
-        assert_eq!(key.place().as_str(), "implement/fix/code");
+        assert_eq!(key.declared_key().as_str(), "implement/fix/code");
         assert!(key.is_within(&outer) && key.is_within(&outer.item(3)) && !key.is_within(&StepKey::root("impl")));
         assert!(!outer.is_within(&outer));
         let names: Vec<String> = key.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["implement", "implement[3]", "implement[3]/fix", "implement[3]/fix[0]"]);
-        assert_eq!(key.last(), "code");
+        assert_eq!(key.last_segment(), "code");
     }
 }

@@ -1,4 +1,4 @@
-//! What a pipeline and a run are, as plain data.
+//! The data model of pipelines and runs, as plain data.
 //!
 //! Defines the terms that every other module uses. Has no I/O, no async code and no imports of other modules of this
 //! crate, so that every module may depend on it.
@@ -12,8 +12,10 @@ mod canonical;
 pub mod case;
 pub mod chat;
 pub mod cost;
+pub mod duration;
 pub mod event;
 pub mod failure;
+mod fingerprint;
 pub mod id;
 pub mod name;
 mod nesting;
@@ -22,7 +24,7 @@ pub mod program;
 pub mod report;
 pub mod run;
 mod run_event;
-pub mod span;
+mod skip;
 pub mod step;
 pub mod step_state;
 mod step_values;
@@ -31,19 +33,19 @@ pub mod usage;
 pub mod visible;
 
 pub use agent::Agents;
-pub use canonical::canonical;
+pub use canonical::canonical_json;
 pub use case::Case;
-pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyRemarks, Role, StopReason};
+pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyDetails, Role, StopReason};
 pub use cost::CostTotal;
+pub use duration::HumanDuration;
 pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};
-pub use failure::{Class, Failure};
+pub use failure::{Failure, FailureClass};
 pub use id::{CallKey, Digest, RunId, StepKey};
-pub use nesting::{MAX_NESTING, MAX_VALUES, nesting, values};
-pub use pipeline::{Agent, Input, Pipeline};
-pub use program::{AgentActivity, AgentTurn, Program, ProgramKind, TurnEstimate};
+pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
+pub use pipeline::{Agent, InputSchema, Pipeline};
+pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate};
 pub use report::RunReport;
 pub use run::RunState;
-pub use span::Span;
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

@@ -1,26 +1,26 @@
-//! Resolves the model names that files and flags give.
+//! Resolves model names from files and flags.
 
 use std::collections::BTreeMap;
 
 use super::chat::ModelRef;
 
 /// The HTTP providers that need no entry in `orch.yaml`.
-pub const BUILT_IN: [&str; 9] =
+pub const BUILT_IN_PROVIDERS: [&str; 9] =
     ["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm"];
 
 /// The provider of the embedded models.
-pub const LOCAL: &str = "local";
+pub const LOCAL_PROVIDER: &str = "local";
 
-/// The prefix before the path of a model that is a file: `local:models/small.gguf`.
-pub const FILE: &str = "local:";
+/// The prefix before the path of a model file: `local:models/small.gguf`.
+pub const LOCAL_FILE_PREFIX: &str = "local:";
 
-/// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens per second, a longer
-/// one takes too long to be useful. A reply with a schema is closed before this limit.
-const LOCAL_LONGEST: u32 = 2048;
+/// The maximum length of a reply of an embedded model in tokens, even if its agent allows more: at a few tokens per
+/// second, a longer reply takes too long to be useful. A reply with a schema is closed before this limit.
+const MAX_LOCAL_REPLY_TOKENS: u32 = 2048;
 
-/// The longest reply in tokens that a model gives, if its agent allows `allowed` tokens.
-pub fn longest_reply(model: &ModelRef, allowed: u32) -> u32 {
-    if model.provider == LOCAL { allowed.min(LOCAL_LONGEST) } else { allowed }
+/// The maximum length of a reply of a model in tokens, if its agent allows `max_output_tokens`.
+pub fn max_reply_tokens(model: &ModelRef, max_output_tokens: u32) -> u32 {
+    if model.provider == LOCAL_PROVIDER { max_output_tokens.min(MAX_LOCAL_REPLY_TOKENS) } else { max_output_tokens }
 }
 
 /// Why a model's name can't be resolved.
@@ -28,7 +28,7 @@ pub fn longest_reply(model: &ModelRef, allowed: u32) -> u32 {
 pub enum NameError {
     /// No alias has this name, and it is not `provider/model`.
     #[error("unknown model `{name}`")]
-    Unknown {
+    UnknownModel {
         /// The name.
         name: String,
         /// The known name with the closest spelling.
@@ -36,7 +36,7 @@ pub enum NameError {
     },
     /// The part before the slash is not a provider.
     #[error("unknown provider `{provider}` in model `{name}`")]
-    Provider {
+    UnknownProvider {
         /// The name.
         name: String,
         /// The part before the slash.
@@ -44,9 +44,9 @@ pub enum NameError {
         /// The provider with the closest spelling.
         nearest: Option<String>,
     },
-    /// An alias resolves to itself.
+    /// An alias refers to itself, directly or through other aliases.
     #[error("the alias `{name}` in orch.yaml leads back to itself")]
-    Circle {
+    AliasCycle {
         /// The name.
         name: String,
     },
@@ -67,24 +67,24 @@ pub fn resolve_name(
             current = target;
             continue;
         }
-        if current == LOCAL {
-            return Ok(ModelRef::new(LOCAL, default_local));
+        if current == LOCAL_PROVIDER {
+            return Ok(ModelRef::new(LOCAL_PROVIDER, default_local));
         }
         let Some(model) = ModelRef::parse(current) else {
-            let known = aliases.keys().map(String::as_str).chain(["auto", LOCAL]);
-            return Err(NameError::Unknown { name: current.to_owned(), nearest: nearest(current, known) });
+            let names = aliases.keys().map(String::as_str).chain(["auto", LOCAL_PROVIDER]);
+            return Err(NameError::UnknownModel { name: current.to_owned(), nearest: closest_name(current, names) });
         };
         if providers.contains(&model.provider) {
             return Ok(model);
         }
-        let nearest = nearest(&model.provider, providers.iter().map(String::as_str));
-        return Err(NameError::Provider { name: current.to_owned(), provider: model.provider, nearest });
+        let nearest = closest_name(&model.provider, providers.iter().map(String::as_str));
+        return Err(NameError::UnknownProvider { name: current.to_owned(), provider: model.provider, nearest });
     }
-    Err(NameError::Circle { name: name.to_owned() })
+    Err(NameError::AliasCycle { name: name.to_owned() })
 }
 
 /// The candidate whose spelling is closest to `name`, if any is close.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn closest_name<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
@@ -100,18 +100,18 @@ mod tests {
     fn resolve(name: &str) -> Result<ModelRef, NameError> {
         let aliases = [("fast", "lab/qwen"), ("a", "b"), ("b", "a")];
         let aliases = aliases.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        resolve_name(name, &aliases, &["lab".to_owned(), "anthropic".to_owned(), LOCAL.to_owned()], "small")
+        resolve_name(name, &aliases, &["lab".to_owned(), "anthropic".to_owned(), LOCAL_PROVIDER.to_owned()], "small")
     }
 
     #[test]
-    fn names_lead_to_models() {
+    fn names_resolve_to_models() {
         assert_eq!(resolve("fast"), Ok(ModelRef::new("lab", "qwen")));
         assert_eq!(resolve("local"), Ok(ModelRef::new("local", "small")));
         assert_eq!(resolve("local:/m/x.gguf"), Ok(ModelRef::new("local", "/m/x.gguf")));
         assert_eq!(resolve("local:m/x.gguf"), Ok(ModelRef::new("local", "./m/x.gguf")));
         assert_eq!(resolve("local:m/x.gguf").unwrap().to_string(), "local:m/x.gguf");
-        assert_eq!(resolve("local:../x").unwrap().path(), Some("../x"));
-        assert_eq!(resolve("local/small").unwrap().path(), None);
+        assert_eq!(resolve("local:../x").unwrap().file_path(), Some("../x"));
+        assert_eq!(resolve("local/small").unwrap().file_path(), None);
         assert!(resolve("local:").is_err());
         assert_eq!(resolve("anthropic/x/y"), Ok(ModelRef::new("anthropic", "x/y")));
     }
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn misspelt_names_get_a_suggestion() {
         let unknown = resolve("fats").unwrap_err();
-        assert_eq!(unknown, NameError::Unknown { name: "fats".into(), nearest: Some("fast".into()) });
+        assert_eq!(unknown, NameError::UnknownModel { name: "fats".into(), nearest: Some("fast".into()) });
         let provider = resolve("antropic/x").unwrap_err();
-        assert!(matches!(provider, NameError::Provider { nearest: Some(n), .. } if n == "anthropic"));
-        assert_eq!(resolve("a"), Err(NameError::Circle { name: "a".into() }));
+        assert!(matches!(provider, NameError::UnknownProvider { nearest: Some(n), .. } if n == "anthropic"));
+        assert_eq!(resolve("a"), Err(NameError::AliasCycle { name: "a".into() }));
     }
 }

@@ -1,15 +1,15 @@
-//! Measures JSON before it is parsed: how deep it is nested and how many values it has. A parser recurses for each
-//! level, and a value takes many times the memory of its text, so both need limits.
+//! Measures the nesting depth and the number of values of JSON before orch parses it. Both need limits, since a parser
+//! recurses for each level, and a parsed value takes many times the memory of its text.
 
-/// The deepest JSON that a journal or an export may contain. Values from replies are at most 512 levels deep; an event
-/// adds a few.
+/// The maximum nesting depth of JSON in a journal or an export. Values from replies have at most 512 levels, and an
+/// event adds a few.
 pub const MAX_NESTING: usize = 1024;
 
-/// The most JSON values in an import, and in a run from elsewhere.
+/// The maximum number of JSON values in an import, and in a run that another journal recorded.
 pub const MAX_VALUES: usize = 5_000_000;
 
 /// An upper bound of the number of values in a JSON text: one, and one more for each comma and each list or object.
-pub fn values(json: &[u8]) -> usize {
+pub fn count_values(json: &[u8]) -> usize {
     let mut count = 1;
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
@@ -22,8 +22,8 @@ pub fn values(json: &[u8]) -> usize {
     count
 }
 
-/// How deep the lists and objects of a JSON text are nested. Returns a number for other text too.
-pub fn nesting(json: &[u8]) -> usize {
+/// The nesting depth of the lists and objects in a JSON text. The result for other text has no meaning.
+pub fn nesting_depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
@@ -56,15 +56,15 @@ mod tests {
 
     #[test]
     fn brackets_in_strings_do_not_count() {
-        assert_eq!(nesting(br#"{"a": ["[[[", "\"[[", [1]], "b": {}}"#), 3);
-        assert_eq!(nesting(b"1"), 0);
-        assert_eq!(nesting("[".repeat(20_000).as_bytes()), 20_000);
-        assert_eq!(nesting(b"]]["), 1);
+        assert_eq!(nesting_depth(br#"{"a": ["[[[", "\"[[", [1]], "b": {}}"#), 3);
+        assert_eq!(nesting_depth(b"1"), 0);
+        assert_eq!(nesting_depth("[".repeat(20_000).as_bytes()), 20_000);
+        assert_eq!(nesting_depth(b"]]["), 1);
     }
 
     #[test]
-    fn values_are_counted_and_never_too_few() {
-        assert_eq!(values(b"1"), 1);
-        assert_eq!(values(br#"{"a,": [1, 2, "x,[,"], "b": {"c": null}}"#), 7);
+    fn the_number_of_values_is_an_upper_bound() {
+        assert_eq!(count_values(b"1"), 1);
+        assert_eq!(count_values(br#"{"a,": [1, 2, "x,[,"], "b": {"c": null}}"#), 7);
     }
 }

@@ -1,8 +1,7 @@
-//! The pipeline file, as written: one struct a level, every key documented.
+//! The pipeline file as written: one struct for each level, with every key documented.
 //!
-//! The JSON Schema of the file format is generated from these types, and so are the
-//! editor's descriptions. No `flatten`, `untagged` or tagged enums here: they would
-//! lose the path of a mistake.
+//! orch generates the JSON Schema of the file format, and thereby the descriptions in editors, from these types. They
+//! use no `flatten` and no `untagged` or tagged enums, since errors would then lack the path of the invalid key.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -17,56 +16,56 @@ use super::step::Step;
 /// The pattern of the names of inputs, artifacts and steps.
 pub const NAME_PATTERN: &str = "^[a-z_][a-z0-9_]*$";
 
-/// The pattern of an artifact that a step reads: a name, with `?` if it is optional.
+/// The pattern of an entry of a step's `inputs`: the name of an artifact, with `?` if it is optional.
 pub const INPUT_PATTERN: &str = "^[a-z_][a-z0-9_]*[?]?$";
 
 /// Whether `text` is a name: `[a-z_][a-z0-9_]*`.
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-    first && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let starts_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    starts_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// A pipeline: who does what, in which order, with which contracts.
+/// A pipeline: its inputs, its agents and the steps that they perform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
-    /// The pipeline's name, shown in listings.
+    /// The name of the pipeline, as listings show it.
     #[schemars(length(min = 1, max = 100))]
     #[schemars(example = &"default")]
     pub name: String,
-    /// What the pipeline is for, in a sentence.
+    /// The purpose of the pipeline, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Plan a change, write the code, review it.")]
     pub description: Option<String>,
-    /// Values given to a run; each is a JSON Schema. `--task` fills `task`.
+    /// The inputs of a run: names, each with a JSON Schema for the value. `--task` sets the input `task`.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"task": {"type": "string"}}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
-    pub inputs: IndexMap<String, Input>,
-    /// Who does the steps.
+    pub inputs: IndexMap<String, InputSchema>,
+    /// The agents that perform steps, by name: models or CLI agents.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"coder": {"model": "auto", "temperature": 0.2}}))]
     pub agents: IndexMap<String, Agent>,
-    /// What is done, from top to bottom.
+    /// The steps, which run from top to bottom.
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "plan", "agent": "planner", "prompt": "planner.md", "output": "plan"}]))]
     pub steps: Vec<Step>,
-    /// What is done at the end whatever happened: after success, after a failure, and after Ctrl-C.
+    /// Steps that run at the end in every case: after success, after a failure and after Ctrl-C.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!([{"id": "tidy", "run": ["rm", "-rf", "scratch"]}]))]
     pub finally: Vec<Step>,
-    /// What the pipeline gives to one that calls it, and shows as its result: names with expressions.
+    /// The outputs of the pipeline: names with expressions. They are its result, also for a pipeline that calls it.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"report": "synthesis", "score": "review.score"}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
     pub outputs: IndexMap<String, String>,
-    /// What may be spent, checked before each call.
+    /// The budget of a run, which orch checks before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 2.0, "tokens": 500_000, "seconds": 3600}))]
     pub budget: Option<Budget>,
-    /// An expression over inputs, artifacts and `steps` that decides at the end whether the run
-    /// succeeded; without it a run succeeds when no step failed.
+    /// An expression over inputs, artifacts and `steps` that determines at the end whether the run succeeded. By
+    /// default, a run succeeds if no step failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review.approved")]
     #[schemars(length(min = 1))]
@@ -74,95 +73,96 @@ pub struct Pipeline {
 }
 
 /// The JSON Schema of one input; `default` makes the input optional.
-pub type Input = Map<String, Value>;
+pub type InputSchema = Map<String, Value>;
 
-/// A model with its parameters, or a program: at most one of `cli`, `acp` and `command`.
+/// A model with its parameters, or a CLI agent, which has exactly one of `cli`, `acp` and `command`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
-    /// `provider/model`, an alias from `orch.yaml`, `local`, or `auto`. For a program: the model that
-    /// it is told to use, in its own words; its own choice when absent.
-    #[serde(default = "auto")]
+    /// The model: `provider/model`, an alias from `orch.yaml`, `local` or `auto` (default). For a CLI agent: the model
+    /// that the agent should use, by the agent's own name for it. By default, the agent chooses.
+    #[serde(default = "auto_model")]
     #[schemars(length(min = 1))]
     #[schemars(example = &"anthropic/claude-sonnet-5")]
     pub model: String,
-    /// Sampling temperature; the provider's default when absent.
+    /// The sampling temperature. Default: the provider's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2))]
     #[schemars(example = 0.2)]
     pub temperature: Option<f64>,
-    /// Upper bound of a reply in tokens (4096).
+    /// The maximum length of a reply in tokens. Default: `defaults.max_output_tokens` of `orch.yaml`, else 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     #[schemars(example = 8192)]
     pub max_output_tokens: Option<u32>,
-    /// A command-line agent: `claude` or `codex`.
+    /// A CLI agent that orch supports by name: `claude` or `codex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"claude")]
     pub cli: Option<CliProgram>,
-    /// A program that speaks the Agent Client Protocol.
+    /// A CLI agent that speaks the Agent Client Protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"command": ["gemini", "--acp"]}))]
     pub acp: Option<Acp>,
-    /// Any program, with its arguments: the prompt on its standard input, the reply on its standard output.
+    /// Any other program and its arguments. It reads the prompt from standard input and writes the reply to standard
+    /// output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     #[schemars(example = json!(["python3", "review.py"]))]
     pub command: Option<Vec<String>>,
-    /// The tools that a program may use, by its own names; `none` by default. With tools the agent's
-    /// steps have write access to the workspace unless they say otherwise.
+    /// The tools that a CLI agent may use, by the agent's own names for them. Default: `none`. With tools, the agent's
+    /// steps have `access: write` by default.
     #[serde(default, skip_serializing_if = "Tools::is_none")]
     #[schemars(example = json!(["Read", "Edit", "Bash(git diff:*)"]))]
     pub tools: Tools,
-    /// How many turns a program may take for one answer.
+    /// The maximum number of turns in which a CLI agent may produce one reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     #[schemars(example = 20)]
     pub max_turns: Option<u32>,
-    /// What the agent may spend in a run, in all its steps together.
+    /// The budget of the agent in a run, for all its steps together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
     pub budget: Option<Budget>,
-    /// What one turn of a program takes at most: counts against budgets for what a turn does not report, and is
-    /// reserved before a turn begins.
+    /// An upper bound of the usage of one turn of a CLI agent. orch reserves it in budgets before a turn starts, and
+    /// counts it for units that the turn does not report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"tokens": 50_000, "usd": 0.25}))]
     pub estimate: Option<TurnEstimate>,
-    /// Names of environment variables that a program may see beside the basic ones.
+    /// Names of environment variables that orch passes to a CLI agent in addition to the basic ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1)))]
     pub env: Vec<String>,
 }
 
-fn auto() -> String {
+fn auto_model() -> String {
     "auto".to_owned()
 }
 
 impl Pipeline {
-    /// Changes every step, those inside groups and `finally` too.
-    pub fn each_step_mut(&mut self, change: &mut impl FnMut(&mut Step)) {
-        fn each(steps: &mut [Step], change: &mut impl FnMut(&mut Step)) {
+    /// Changes every step, including those inside groups and `finally`.
+    pub fn for_each_step_mut(&mut self, change: &mut impl FnMut(&mut Step)) {
+        fn visit(steps: &mut [Step], change: &mut impl FnMut(&mut Step)) {
             for step in steps {
                 change(step);
-                for inside in [&mut step.parallel, &mut step.steps].into_iter().flatten() {
-                    each(inside, change);
+                for children in [&mut step.parallel, &mut step.steps].into_iter().flatten() {
+                    visit(children, change);
                 }
                 if let Some(repeat) = &mut step.repeat {
-                    each(&mut repeat.steps, change);
+                    visit(&mut repeat.steps, change);
                 }
             }
         }
-        each(&mut self.steps, change);
-        each(&mut self.finally, change);
+        visit(&mut self.steps, change);
+        visit(&mut self.finally, change);
     }
 
-    /// Every step, those inside groups and `finally` too, from top to bottom.
+    /// Every step, including those inside groups and `finally`, from top to bottom.
     pub fn all_steps(&self) -> Vec<&Step> {
-        let mut found = Vec::new();
+        let mut steps = Vec::new();
         for step in self.steps.iter().chain(&self.finally) {
-            step.walk(&mut |step| found.push(step));
+            step.walk(&mut |step| steps.push(step));
         }
-        found
+        steps
     }
 }

@@ -1,7 +1,7 @@
-//! Agents that are programs: which one, with which options, and one turn of it.
+//! CLI agents: their kinds, their options and their turns.
 //!
-//! Plain data. What a kind of program can do is a table here, so that checks, documents and
-//! the code that runs programs cannot differ about it.
+//! A table of capabilities describes each kind, so that the checks, the documentation and the code that runs CLI agents
+//! always agree.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -12,47 +12,47 @@ use super::chat::{ChatRequest, ModelRef};
 use super::step::Access;
 use super::usage::{ReportedUsage, Usage};
 
-/// A kind of agent program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A kind of CLI agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ProgramKind {
+pub enum CliAgentKind {
     /// Claude Code (`cli: claude`).
     Claude,
     /// Codex (`cli: codex`).
     Codex,
-    /// Any program that speaks the Agent Client Protocol (`acp:`).
+    /// Any CLI agent that speaks the Agent Client Protocol (`acp:`).
     Acp,
-    /// Any other program (`command:`): a prompt in, a reply out.
+    /// Any other program (`command:`), which reads a prompt and writes a reply.
     Command,
 }
 
-/// What a kind of program can do.
+/// The capabilities of a kind of CLI agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a row of a table")]
-pub struct Abilities {
-    /// It holds its answer to the step's schema itself; else the prompt asks for it.
-    pub structured: bool,
-    /// It holds the model to the names under `tools`, or asks us.
+#[expect(clippy::struct_excessive_bools, reason = "each kind has a table row of yes-or-no capabilities")]
+pub struct AgentCapabilities {
+    /// It constrains its reply to the step's schema. Otherwise, the prompt contains the schema.
+    pub structured_output: bool,
+    /// It restricts the model to `tools`, or requests permission from orch.
     pub tools: bool,
-    /// It may say what a turn used, in tokens.
+    /// It can report the token usage of a turn.
     pub usage: bool,
-    /// It may say what a turn cost.
+    /// It can report the cost of a turn.
     pub cost: bool,
-    /// A re-ask goes on in its own session, where it can; else the whole talk is told again.
+    /// It can continue its session for a re-ask. Otherwise, orch sends the full conversation again.
     pub resume: bool,
-    /// At a time-out it is asked to stop before its group is ended.
+    /// At a time-out, orch asks it to stop before killing its process group.
     pub cancel: bool,
-    /// `model:` reaches it.
+    /// orch passes `model` to it.
     pub model: bool,
-    /// `max_turns:` reaches it.
+    /// orch passes `max_turns` to it.
     pub max_turns: bool,
 }
 
-impl ProgramKind {
+impl CliAgentKind {
     /// Every kind, in the order of the documentation.
     pub const ALL: [Self; 4] = [Self::Claude, Self::Codex, Self::Acp, Self::Command];
 
-    /// The stable name: the provider's name of its replies.
+    /// The stable name, which is also the provider's name in references to its models.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Claude => "claude",
@@ -62,10 +62,10 @@ impl ProgramKind {
         }
     }
 
-    /// What it can do.
-    pub fn abilities(self) -> Abilities {
-        let none = Abilities {
-            structured: false,
+    /// The capabilities of this kind.
+    pub fn capabilities(self) -> AgentCapabilities {
+        let none = AgentCapabilities {
+            structured_output: false,
             tools: false,
             usage: false,
             cost: false,
@@ -75,8 +75,8 @@ impl ProgramKind {
             max_turns: false,
         };
         match self {
-            Self::Claude => Abilities {
-                structured: true,
+            Self::Claude => AgentCapabilities {
+                structured_output: true,
                 tools: true,
                 usage: true,
                 cost: true,
@@ -85,143 +85,145 @@ impl ProgramKind {
                 max_turns: true,
                 ..none
             },
-            Self::Codex => Abilities { structured: true, usage: true, resume: true, model: true, ..none },
-            Self::Acp => Abilities { tools: true, usage: true, cost: true, resume: true, cancel: true, ..none },
-            Self::Command => Abilities { model: true, max_turns: true, ..none },
+            Self::Codex => {
+                AgentCapabilities { structured_output: true, usage: true, resume: true, model: true, ..none }
+            }
+            Self::Acp => AgentCapabilities { tools: true, usage: true, cost: true, resume: true, cancel: true, ..none },
+            Self::Command => AgentCapabilities { model: true, max_turns: true, ..none },
         }
     }
 }
 
-/// An agent program as a step asks it: all of it is part of the step's recipe.
+/// A CLI agent as a step uses it. Every field is part of the step's fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Which kind.
-    pub kind: ProgramKind,
-    /// The program and its arguments, where the file gives them.
+pub struct CliAgent {
+    /// Its kind.
+    pub kind: CliAgentKind,
+    /// The program and its arguments, if the file specifies them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
-    /// The model that it is told to use, in its own words.
+    /// The model that it should use, by its own name for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The tools that it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// How many turns it may take in one answer.
+    /// The maximum number of turns for one reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
-    /// Names of variables that it takes over from the environment of the run.
+    /// Names of environment variables that orch passes to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// What it may do to the workspace.
+    /// Its access to the workspace.
     pub access: Access,
 }
 
-impl Program {
-    /// How replies of this program are named: `claude/sonnet`, `command/review.py`.
-    pub fn reference(&self) -> ModelRef {
-        let last = |path: &String| path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
+impl CliAgent {
+    /// The reference to its model, such as `claude/sonnet` or `command/review.py`.
+    pub fn model_ref(&self) -> ModelRef {
+        let file_name = |path: &String| path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
         let name = match self.kind {
-            ProgramKind::Claude | ProgramKind::Codex => self.model.clone(),
-            ProgramKind::Acp | ProgramKind::Command => self.argv.first().map(last),
+            CliAgentKind::Claude | CliAgentKind::Codex => self.model.clone(),
+            CliAgentKind::Acp | CliAgentKind::Command => self.argv.first().map(file_name),
         };
         ModelRef::new(self.kind.as_str(), name.unwrap_or_else(|| "default".to_owned()))
     }
 
-    /// The model by whose list price its tokens are paid, where it says no cost itself.
-    pub fn priced_as(&self) -> Option<ModelRef> {
+    /// The model whose list price applies to its tokens, if it does not report costs.
+    pub fn price_model(&self) -> Option<ModelRef> {
         match self.kind {
-            ProgramKind::Codex => self.model.as_ref().map(|model| ModelRef::new("openai", model.clone())),
-            ProgramKind::Claude | ProgramKind::Acp | ProgramKind::Command => None,
+            CliAgentKind::Codex => self.model.as_ref().map(|model| ModelRef::new("openai", model.clone())),
+            CliAgentKind::Claude | CliAgentKind::Acp | CliAgentKind::Command => None,
         }
     }
 
-    /// Whether it says of every turn what it cost.
-    pub fn tells_cost(&self) -> bool {
+    /// Whether it reports the cost of every turn.
+    pub fn always_reports_cost(&self) -> bool {
         match self.kind {
-            ProgramKind::Claude => true,
-            // An agent behind the protocol may, or may not.
-            ProgramKind::Codex | ProgramKind::Acp | ProgramKind::Command => false,
+            CliAgentKind::Claude => true,
+            // Some ACP agents report costs, but not all.
+            CliAgentKind::Codex | CliAgentKind::Acp | CliAgentKind::Command => false,
         }
     }
 }
 
-/// What one turn of an agent program takes at most: counts for what a turn does not report.
+/// An upper bound of the usage of one turn of a CLI agent. orch counts it for units that the turn does not report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnEstimate {
-    /// Tokens, input and output together.
+    /// The maximum number of tokens, input and output together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), example = 50_000)]
     pub tokens: Option<u64>,
-    /// US dollars.
+    /// The maximum cost in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), example = 0.25)]
     pub usd: Option<f64>,
 }
 
-/// One turn of an agent program: a prompt goes in, its final words come out.
+/// One turn of a CLI agent, from the prompt to the final message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentTurn {
-    /// The program.
-    pub program: Program,
-    /// What it is asked, with the talk so far.
+    /// The CLI agent.
+    pub program: CliAgent,
+    /// The request, with the conversation so far.
     pub request: ChatRequest,
-    /// What it takes at most, as the agent says.
+    /// An upper bound of its usage: the `estimate` of the agent.
     #[serde(default)]
     pub estimate: TurnEstimate,
-    /// Its own session, in which it answered before.
+    /// The id of the agent's session to continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// What that session had reported in all before this turn.
+    /// The total usage that the session had reported before this turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_usage: Option<Usage>,
-    /// How long it may take, in milliseconds.
+    /// The time limit in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// When the step's deadline is over.
+    /// When the step's deadline expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
-/// What a line of [`Work::denied`] begins with when the output of a command said that a sandbox refused a write.
-pub const SANDBOX_REFUSAL: &str = "to write outside of its sandbox";
+/// The prefix of a line in [`AgentActivity::denied`] if the output of a command showed that a sandbox refused a write.
+pub const SANDBOX_REFUSAL_PREFIX: &str = "to write outside of its sandbox";
 
-/// What a program did beside its answer, as recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a CLI agent did besides replying, as recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentActivity {
-    /// Its own session, when there is no reply to say it.
+    /// The id of its session, if there is no reply that contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// What it used, when there is no reply to say it.
+    /// Its usage, if there is no reply that contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<ReportedUsage>,
-    /// What its session had reported in all by the end of this turn, of a program that counts over its session.
+    /// The total usage that its session had reported at the end of this turn, if it reports session totals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_usage: Option<Usage>,
-    /// The tools that it used, a line each, in order; at most a thousand.
+    /// The tools that it used, one line each, in order; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// Files of the workspace that are new, gone or different after the turn, sorted; at most a
-    /// thousand. Empty too when the program may not write.
+    /// The workspace files that were added, deleted or changed during the turn, sorted; at most a thousand. Always
+    /// empty if the agent has no write access.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// Whether there were too many files to tell all that changed.
+    /// Whether `changed` is incomplete, because the workspace has too many files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// Those files before and after the turn: the record of a look, as of a step that writes files.
+    /// The contents of these files before and after the turn, in the same form as for a `write` step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Value>,
-    /// Changed files that this record leaves out: too large, no plain file, or one that holds a secret.
+    /// Changed files that `files` does not contain: they are too large, not regular files, or contain a secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
-    /// Tools that it asked for and was denied.
+    /// Tools that it requested and orch or the agent denied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<String>,
 }
 
 impl AgentActivity {
-    /// Whether there is nothing to tell.
-    pub fn is_nothing(&self) -> bool {
+    /// Whether the agent did nothing besides replying.
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

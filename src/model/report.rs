@@ -1,17 +1,20 @@
-//! What `--output json` prints for a run, built from its state.
+//! The report that `--output json` prints for a run, built from its state.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::{RunStatus, StepKind};
+use super::event::{RunStatus, SkipReason, StepKind};
 use super::failure::Failure;
 use super::step_state::{ExtractionSummary, StepState, StepStatus};
 use super::usage::UsageTotal;
 
-/// What `--output json` prints: one object per run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The report that `--output json` prints: one object per run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RunReport {
+    /// The version of orch that made the report.
+    pub version: String,
     /// The run's short id.
     pub run: String,
     /// The pipeline's name.
@@ -20,38 +23,38 @@ pub struct RunReport {
     pub status: RunStatus,
     /// Whether it completed.
     pub success: bool,
-    /// When it began.
+    /// When it started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// How many processes worked on it, one after another.
+    /// The number of its sessions: how often a process started or resumed it.
     #[serde(default)]
     pub sessions: u32,
-    /// How long they worked in total, in milliseconds, without the time in between.
+    /// The total time of its sessions in milliseconds.
     #[serde(default)]
     pub worked_ms: u64,
     /// The workspace, absolute.
     pub workspace: String,
-    /// Why it failed, if no step's error says so.
+    /// Why it failed, if no step has the error.
     pub error: Option<Failure>,
-    /// The steps, in order.
+    /// The steps, in the order of the file.
     pub steps: Vec<StepReport>,
-    /// What was produced.
+    /// The artifacts.
     pub artifacts: Vec<ArtifactReport>,
-    /// Tokens of all steps.
+    /// The tokens of all steps.
     pub usage: UsageTotal,
-    /// Cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
+    /// The cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
     pub cost_usd: Option<f64>,
-    /// The most that it may cost, if a part is estimated and every other part is known.
+    /// An upper bound of the cost, if a part is estimated and every other part is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost_usd: Option<f64>,
-    /// The value of the pipeline's `outputs:`, else the output of its last step that has one (in the default pipeline:
-    /// the review); null if that step did not complete.
+    /// The value of the pipeline's `outputs:`, else the output of its last step that has one; null if that step did not
+    /// complete.
     pub result: Option<Value>,
 }
 
-/// One step of a [`RunReport`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One step of a report.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
     /// The step's key.
     pub name: String,
@@ -59,50 +62,50 @@ pub struct StepReport {
     pub kind: StepKind,
     /// The agent's name; empty for other kinds.
     pub agent: String,
-    /// The model that answered or was asked last; empty for other kinds.
+    /// The model of its latest call; empty for other kinds.
     pub model: String,
     /// Its status.
     pub status: StepStatus,
-    /// Start of the first attempt.
+    /// When its first attempt started.
     pub started_at: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended_at: Option<Timestamp>,
-    /// Attempts started.
+    /// The number of started attempts.
     pub attempts: u32,
-    /// Requests made.
+    /// The number of requests.
     pub calls: u32,
     /// Whether the result was reused from an earlier session.
     pub reused: bool,
     /// The earlier run whose result was reused (`--reuse`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<String>,
-    /// What the user is asked, while the step waits.
+    /// The question to the user, while the step waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
-    /// Tokens of all its calls.
+    /// The tokens of all its calls.
     pub usage: UsageTotal,
-    /// Cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
+    /// The cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
     pub cost_usd: Option<f64>,
-    /// The most that it may cost, if a part is estimated and every other part is known.
+    /// An upper bound of the cost, if a part is estimated and every other part is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost_usd: Option<f64>,
-    /// The session of the CLI agent that was asked last, as the agent names it.
+    /// The id of the last session with a CLI agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// How the value was found in the reply.
+    /// How orch extracted the value from the reply.
     pub extraction: Option<ExtractionSummary>,
     /// The artifact's value.
     pub output: Option<Value>,
     /// Why it failed: `class`, `message`, `hint`.
     pub error: Option<Failure>,
     /// Why it was skipped.
-    pub reason: Option<String>,
+    pub reason: Option<SkipReason>,
 }
 
 impl StepReport {
-    pub(super) fn of(step: &StepState) -> Self {
+    pub(super) fn from_state(step: &StepState) -> Self {
         Self {
-            name: step.step.to_string(),
+            name: step.key.to_string(),
             kind: step.kind,
             agent: step.agent.clone(),
             model: step.model.as_ref().map_or_else(String::new, ToString::to_string),
@@ -113,10 +116,10 @@ impl StepReport {
             calls: step.calls,
             reused: step.reused,
             reused_from: step.reused_from.map(|run| run.to_string()),
-            question: step.question.clone(),
+            question: step.question.clone().filter(|_| step.status == StepStatus::Waiting),
             usage: step.usage,
-            cost_usd: step.cost.known(),
-            estimated_cost_usd: step.cost.estimated(),
+            cost_usd: step.cost.exact(),
+            estimated_cost_usd: step.cost.upper_bound(),
             session: step.session.clone(),
             extraction: step.extraction.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
@@ -126,13 +129,33 @@ impl StepReport {
     }
 }
 
-/// One artifact of a [`RunReport`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One artifact of a report.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactReport {
     /// The artifact's name.
     pub name: String,
-    /// The file that shows it, absolute.
+    /// The format of its file.
+    pub kind: ArtifactKind,
+    /// Its file, absolute.
     pub path: String,
     /// BLAKE3 of that file's bytes, in hexadecimal.
     pub digest: String,
+    /// The size of that file in bytes.
+    pub bytes: u64,
+    /// The value; absent if the file is larger than 64 KiB. Then `path` and `digest` identify it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+}
+
+/// The size of the largest artifact whose value is in the list of artifacts, in bytes.
+pub const MAX_REPORTED_VALUE: u64 = 64 * 1024;
+
+/// The format of an artifact's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// JSON that matches the schema of the step.
+    Json,
+    /// Text, in a Markdown file.
+    Text,
 }

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::step_state::StepState;
 
-/// The state of a run, as far as its events show.
+/// The state of a run, as its events show it.
 #[derive(Clone, Debug)]
 pub struct RunState {
     /// The run.
@@ -31,40 +31,43 @@ pub struct RunState {
     pub workspace: String,
     /// The values of the inputs.
     pub inputs: Map<String, Value>,
-    /// The model given for all agents, if any.
+    /// The model that the user chose for all agents, if any.
     pub model: Option<String>,
-    /// What model names resolved to.
+    /// The models to which the names in the files resolved.
     pub models: BTreeMap<String, ModelRef>,
-    /// Whether the run continues after a failure by default.
+    /// Whether the run continues after the failure of a step without `on_error`.
     pub continue_on_error: bool,
-    /// The limits given for the run (`--budget`), if any.
+    /// The budget that the user set for the run (`--budget`), if any.
     pub budget: Option<Budget>,
     /// Its status.
     pub status: RunStatus,
-    /// When it began.
+    /// When it started.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How many sessions it has had: how often a process started or resumed it.
+    /// The number of its sessions: how often a process started or resumed it.
     pub sessions: u32,
     /// The total time of the sessions before the current one.
-    worked_before: Duration,
-    /// The start of the current session, and the last time that is known of it.
+    earlier_sessions: Duration,
+    /// The start of the current session, and the time of its latest event or heartbeat.
     session: Option<(Timestamp, Timestamp)>,
-    /// Why it failed, if no step's failure says so.
+    /// Why it failed, if no step has the failure.
     pub failure: Option<Failure>,
     /// The value of the pipeline's `outputs:`, if it has any.
     pub outputs: Option<Value>,
-    /// The steps in the order in which they came up: first the announced ones, then items and rounds.
-    /// [`RunState::in_order`] returns them in the order of the file.
+    /// The steps: first those of the plan, then items and rounds in the order in which they started.
     pub steps: Vec<StepState>,
-    /// Steps that the files no longer have; what they used still counts.
-    pub gone: Vec<StepState>,
+    /// Steps that the files no longer have; their usage still counts.
+    pub removed_steps: Vec<StepState>,
     planned: Vec<PlannedStep>,
-    places: HashMap<StepKey, usize>,
-    at: HashMap<StepKey, usize>,
-    gone_at: HashMap<StepKey, usize>,
-    completed: HashMap<u64, Artifact>,
+    /// Indexes in `planned`.
+    planned_index: HashMap<StepKey, usize>,
+    /// Indexes in `steps`.
+    step_index: HashMap<StepKey, usize>,
+    /// Indexes in the list of removed steps.
+    removed_index: HashMap<StepKey, usize>,
+    /// The artifacts by the `seq` of their results.
+    artifacts_by_seq: HashMap<u64, Artifact>,
 }
 
 impl RunState {
@@ -85,17 +88,17 @@ impl RunState {
             started: None,
             ended: None,
             sessions: 0,
-            worked_before: Duration::ZERO,
+            earlier_sessions: Duration::ZERO,
             session: None,
             failure: None,
             outputs: None,
             steps: Vec::new(),
-            gone: Vec::new(),
+            removed_steps: Vec::new(),
             planned: Vec::new(),
-            places: HashMap::new(),
-            at: HashMap::new(),
-            gone_at: HashMap::new(),
-            completed: HashMap::new(),
+            planned_index: HashMap::new(),
+            step_index: HashMap::new(),
+            removed_index: HashMap::new(),
+            artifacts_by_seq: HashMap::new(),
         }
     }
 
@@ -108,9 +111,9 @@ impl RunState {
         state
     }
 
-    /// Applies one more event.
+    /// Applies the next event.
     pub fn apply(&mut self, event: &Event) {
-        self.take_time(event);
+        self.track_time(event);
         match &event.fact {
             Fact::RunStarted(fact) => {
                 self.pipeline.clone_from(&fact.pipeline);
@@ -123,14 +126,14 @@ impl RunState {
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
                 self.started = Some(event.at);
-                self.plan(&fact.steps);
+                self.set_plan(&fact.steps);
             }
             Fact::RunResumed(fact) => {
                 self.status = RunStatus::Running;
                 self.ended = None;
-                if let Some(place) = &fact.relocated_to {
-                    self.root.clone_from(&place.root);
-                    self.workspace.clone_from(&place.workspace);
+                if let Some(location) = &fact.relocated_to {
+                    self.root.clone_from(&location.root);
+                    self.workspace.clone_from(&location.workspace);
                 }
                 self.failure = None;
                 self.outputs = None;
@@ -138,129 +141,130 @@ impl RunState {
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
-                self.steps.iter_mut().for_each(StepState::lose_call);
-                self.replan(&fact.steps);
+                self.steps.iter_mut().for_each(StepState::record_lost_call);
+                self.replace_plan(&fact.steps);
             }
             Fact::RunEnded(fact) => {
-                self.end(event.at, fact.status, fact.failure.clone());
+                self.finish(event.at, fact.status, fact.failure.clone());
                 self.outputs.clone_from(&fact.result);
             }
             _ => self.apply_to_step(event),
         }
     }
 
-    /// How long processes worked on the run, without the time in between.
-    pub fn worked(&self) -> Duration {
-        self.worked_before + self.session.map_or(Duration::ZERO, |(began, last)| between(began, last))
+    /// The total time of the run's sessions, without the time between them.
+    pub fn total_session_time(&self) -> Duration {
+        self.earlier_sessions + self.session.map_or(Duration::ZERO, |(start, latest)| elapsed(start, latest))
     }
 
     /// Adds up the time of the sessions. A session whose process died lasts until its last heartbeat.
-    fn take_time(&mut self, event: &Event) {
-        let began = match &event.fact {
+    fn track_time(&mut self, event: &Event) {
+        let starts_session = match &event.fact {
             Fact::RunStarted(_) => true,
             Fact::RunResumed(fact) => {
-                if let Some(((_, last), seen)) = self.session.as_mut().zip(fact.previous_owner_last_heartbeat) {
-                    *last = seen.max(*last);
+                if let Some(((_, latest), heartbeat)) = self.session.as_mut().zip(fact.previous_owner_last_heartbeat) {
+                    *latest = heartbeat.max(*latest);
                 }
                 true
             }
             _ => false,
         };
-        if began {
-            self.worked_before = self.worked();
+        if starts_session {
+            self.earlier_sessions = self.total_session_time();
             self.sessions += 1;
             self.session = Some((event.at, event.at));
-        } else if let Some((_, last)) = &mut self.session {
-            *last = event.at;
+        } else if let Some((_, latest)) = &mut self.session {
+            *latest = event.at;
         }
         if let Fact::RunEnded(_) = &event.fact {
-            self.worked_before = self.worked();
+            self.earlier_sessions = self.total_session_time();
             self.session = None;
         }
     }
 
-    /// Marks the run as interrupted, since its process died: calls in flight are lost.
-    pub fn interrupt(&mut self) {
+    /// Marks the run as interrupted because its process died. Calls in flight count as lost.
+    pub fn mark_interrupted(&mut self) {
         self.status = RunStatus::Interrupted;
-        self.steps.iter_mut().for_each(StepState::lose_call);
+        self.steps.iter_mut().for_each(StepState::record_lost_call);
     }
 
     /// Sets the steps of a plan, all pending.
-    fn plan(&mut self, planned: &[PlannedStep]) {
+    fn set_plan(&mut self, planned: &[PlannedStep]) {
         self.planned = planned.to_vec();
-        self.places = planned.iter().enumerate().map(|(place, step)| (step.step.clone(), place)).collect();
-        self.at.clear();
+        self.planned_index = planned.iter().enumerate().map(|(index, step)| (step.step.clone(), index)).collect();
+        self.step_index.clear();
         self.steps.clear();
-        for plan in planned.iter().filter(|plan| !plan.many) {
-            self.at.insert(plan.step.clone(), self.steps.len());
-            self.steps.push(StepState::pending(plan.step.clone(), plan));
+        for step in planned.iter().filter(|step| !step.many) {
+            self.step_index.insert(step.step.clone(), self.steps.len());
+            self.steps.push(StepState::new_pending(step.step.clone(), step));
         }
     }
 
-    /// Sets the steps that the files of a resumed run have now; what was used so far still counts.
-    fn replan(&mut self, planned: &[PlannedStep]) {
+    /// Replaces the steps with those of the current files when a run is resumed. The usage so far still counts.
+    fn replace_plan(&mut self, planned: &[PlannedStep]) {
         let mut old: HashMap<StepKey, StepState> =
-            std::mem::take(&mut self.steps).into_iter().map(|step| (step.step.clone(), step)).collect();
-        self.plan(planned);
+            std::mem::take(&mut self.steps).into_iter().map(|step| (step.key.clone(), step)).collect();
+        self.set_plan(planned);
         for step in &mut self.steps {
-            if let Some(old) = old.remove(&step.step) {
-                step.take_over(old);
+            if let Some(old) = old.remove(&step.key) {
+                step.restore_totals(old);
             }
         }
-        // Items and rounds are added again when they come up; until then `gone` has what they used.
-        self.gone.extend(old.into_values().filter(|step| step.calls > 0 || !step.usage.is_nothing()));
-        self.gone_at = self.gone.iter().enumerate().map(|(at, step)| (step.step.clone(), at)).collect();
+        // Items and rounds are added again when they start; until then, the removed steps hold their usage.
+        self.removed_steps.extend(old.into_values().filter(|step| step.calls > 0 || !step.usage.is_empty()));
+        self.removed_index =
+            self.removed_steps.iter().enumerate().map(|(index, step)| (step.key.clone(), index)).collect();
     }
 
-    /// The index of a step's state, which is created if it is an item, or in a round, that comes up.
-    fn step_at(&mut self, key: &StepKey) -> Option<usize> {
-        if let Some(at) = self.at.get(key) {
-            return Some(*at);
+    /// The index of a step's state. Creates the state of an item, or of a step in a round.
+    fn ensure_step_index(&mut self, key: &StepKey) -> Option<usize> {
+        if let Some(index) = self.step_index.get(key) {
+            return Some(*index);
         }
-        let planned = self.places.get(&key.place()).and_then(|place| self.planned.get(*place))?;
-        let mut step = StepState::pending(key.clone(), planned);
-        if let Some(old) = self.gone_at.remove(key) {
-            step.take_over(self.gone.swap_remove(old));
-            // `swap_remove` has moved the last one to the free index.
-            if let Some(moved) = self.gone.get(old) {
-                self.gone_at.insert(moved.step.clone(), old);
+        let planned = self.planned_index.get(&key.declared_key()).and_then(|index| self.planned.get(*index))?;
+        let mut step = StepState::new_pending(key.clone(), planned);
+        if let Some(index) = self.removed_index.remove(key) {
+            step.restore_totals(self.removed_steps.swap_remove(index));
+            // `swap_remove` moved the last step to the free index.
+            if let Some(moved) = self.removed_steps.get(index) {
+                self.removed_index.insert(moved.key.clone(), index);
             }
         }
-        self.at.insert(key.clone(), self.steps.len());
+        self.step_index.insert(key.clone(), self.steps.len());
         self.steps.push(step);
         Some(self.steps.len() - 1)
     }
 
-    /// Whether a step is a `for_each` as a whole, whose items have states of their own.
-    pub fn runs_over_items(&self, step: &StepState) -> bool {
-        self.at.contains_key(&step.step.item(0))
+    /// Whether a step is a `for_each` step whose items have their own states.
+    pub fn has_item_states(&self, step: &StepState) -> bool {
+        self.step_index.contains_key(&step.key.item(0))
     }
 
     /// A step by its key.
     pub fn step(&self, key: &StepKey) -> Option<&StepState> {
-        self.at.get(key).and_then(|at| self.steps.get(*at))
+        self.step_index.get(key).and_then(|index| self.steps.get(*index))
     }
 
     /// The steps in the order of the file, with items and rounds in numerical order.
-    pub fn in_order(&self) -> Vec<&StepState> {
+    pub fn steps_in_file_order(&self) -> Vec<&StepState> {
         let rank = |key: &StepKey| -> Vec<(usize, usize)> {
             let mut path = Vec::new();
             for ancestor in key.ancestors().into_iter().chain([key.clone()]) {
-                let place = self.places.get(&ancestor.place()).copied().unwrap_or(usize::MAX);
-                let number = ancestor.number().map_or(0, |number| number + 1);
-                path.push((place, number));
+                let planned = self.planned_index.get(&ancestor.declared_key()).copied().unwrap_or(usize::MAX);
+                let item = ancestor.item_index().map_or(0, |item| item + 1);
+                path.push((planned, item));
             }
             path
         };
         let mut steps: Vec<(Vec<(usize, usize)>, &StepState)> =
-            self.steps.iter().map(|step| (rank(&step.step), step)).collect();
+            self.steps.iter().map(|step| (rank(&step.key), step)).collect();
         steps.sort_by(|a, b| a.0.cmp(&b.0));
         steps.into_iter().map(|(_, step)| step).collect()
     }
 }
 
-/// The time between two moments; zero if the clock was set back in between.
-fn between(start: Timestamp, end: Timestamp) -> Duration {
+/// The time between two timestamps; zero if the clock was set back in between.
+fn elapsed(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 

@@ -1,8 +1,9 @@
-//! The facts of a run as a whole: that it started, was resumed or ended.
+//! Events of a run as a whole: it started, was resumed or ended.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,8 +13,8 @@ use super::event::PlannedStep;
 use super::failure::Failure;
 use super::id::StepKey;
 
-/// A run began.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A run started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStarted {
     /// The pipeline's name.
     pub pipeline: String,
@@ -26,18 +27,18 @@ pub struct RunStarted {
     pub workspace: String,
     /// The values of the inputs.
     pub inputs: Map<String, Value>,
-    /// The model given for all agents (`--model`), if any.
+    /// The model that the user chose for all agents (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What each model name in the files resolved to, including `auto` and aliases.
+    /// The model to which each name in the files resolved, including `auto` and aliases.
     pub models: BTreeMap<String, ModelRef>,
-    /// Whether the run continues after a failure of a step that does not set this itself.
+    /// Whether the run continues after the failure of a step without `on_error`.
     #[serde(default)]
     pub continue_on_error: bool,
-    /// The limits given for the run (`--budget`), if any.
+    /// The budget that the user set for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// The steps, in order.
+    /// The steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
     /// The document of an external tracker that the run belongs to (`--workflow-id`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,72 +48,72 @@ pub struct RunStarted {
 }
 
 /// A run was resumed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunResumed {
-    /// What each model name resolves to now.
+    /// The model to which each name resolves now.
     pub models: BTreeMap<String, ModelRef>,
-    /// The model given for all agents now (`--model`), if any.
+    /// The model that the user now chose for all agents (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether the run continues after a failure of a step that does not set this itself.
+    /// Whether the run continues after the failure of a step without `on_error`.
     #[serde(default)]
     pub continue_on_error: bool,
     /// The step that must run again, without reusing its result (`--from`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<StepKey>,
-    /// The limits given for the run (`--budget`), if any.
+    /// The budget that the user set for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// The last heartbeat of the previous session's process, if it died while it owned the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_owner_last_heartbeat: Option<Timestamp>,
-    /// Where the project is now, if it has moved.
+    /// The project's new location, if it was moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relocated_to: Option<RunPlace>,
-    /// Files of steps that were found deleted or reverted; the run continues without them.
+    pub relocated_to: Option<RunLocation>,
+    /// Files that steps wrote and that were deleted or reverted since; the run continues without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<MissingFile>,
-    /// The steps that the files have now, in order.
+    /// The current steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that resumed the run.
     pub version: String,
 }
 
-/// Where a run's files are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunPlace {
+/// The location of a run's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunLocation {
     /// The project's root, absolute.
     pub root: String,
     /// The workspace, absolute.
     pub workspace: String,
 }
 
-/// A file that is not as its step wrote it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that was deleted or reverted after its step wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MissingFile {
     /// The path relative to the workspace.
     pub path: String,
-    /// The `seq` of the [`StepCompleted`](super::event::StepCompleted) of the step that wrote it, if the user chose to
+    /// The `seq` of the `step_completed` of the step that wrote it, if the user chose to
     /// continue without the file. For later steps this counts as a change of the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completed: Option<u64>,
+    pub result_seq: Option<u64>,
 }
 
 /// The status of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// It is in progress, or its process died: its lock shows which.
+    /// It is in progress, or its process died; the lock shows which.
     Running,
     /// It waits for the user.
     Waiting,
-    /// Every step completed or was skipped as the pipeline says, and `success` is true.
+    /// It succeeded: `success` is true, or without `success` no step failed.
     Completed,
-    /// A step failed, or `success` is false.
+    /// It failed: a step failed, or `success` is false.
     Failed,
     /// The user stopped it.
     Cancelled,
-    /// Its process died. This is never stored, but derived from the lock.
+    /// Its process died. orch never records this status, but derives it from the lock.
     Interrupted,
 }
 
@@ -131,11 +132,11 @@ impl RunStatus {
 }
 
 /// A run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunEnded {
     /// Its status.
     pub status: RunStatus,
-    /// Why it failed, if no step's failure says so: `success` is false, or storage failed.
+    /// The failure, if no step has it: `success` is false, or storage failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The value of the pipeline's `outputs:`, if it has any.

@@ -1,4 +1,4 @@
-//! A step of a pipeline, as written: one of several kinds, told by the key that it has.
+//! A step of a pipeline as written. One of several keys determines its kind.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -7,199 +7,205 @@ use serde_json::json;
 
 use super::agent::Agents;
 use super::budget::Budget;
+use super::duration::HumanDuration;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
-use super::span::Span;
 
 pub use super::step_values::{Accept, Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
 
-/// One step.
+/// A step. Exactly one of `agent`, `run`, `write`, `approve`, `parallel`, `repeat`, `steps` and `pipeline` determines
+/// its kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The step's name, unique in the pipeline: `[a-z_][a-z0-9_]*`.
+    /// The id of the step, unique in the pipeline: `[a-z_][a-z0-9_]*`.
     #[schemars(example = &"plan")]
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub id: String,
-    /// Kind agent: who does the step, a key of `agents`.
+    /// Kind agent: the agent that performs the step, a key of `agents`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"planner")]
     pub agent: Option<String>,
-    /// The system prompt of an agent: a file in `prompts/`.
+    /// The template of the system prompt of an agent step: a file in `prompts/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"planner.md")]
     #[schemars(length(min = 1))]
     pub prompt: Option<String>,
-    /// Kind command: a program with its arguments, each a template, or one line for `sh -c`.
+    /// Kind command: the command to execute, as a list of a program and its arguments, each a template, or as one line
+    /// for `sh -c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["cargo", "test", "--", "{{ item }}"]))]
     pub run: Option<CommandLine>,
-    /// Kind files: an expression that gives the files to write into the workspace: a list of
-    /// `{path, content}`, or an artifact with such a list under `files`.
+    /// Kind files: an expression for the files to write into the workspace. Its value is a list of `{path, content}` or
+    /// an artifact with such a list under `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"code")]
     #[schemars(length(min = 1))]
     pub write: Option<String>,
-    /// Kind approval: a template of what a person is asked to agree to.
+    /// Kind approval: a template of the question to the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Publish this?\n\n{{ review.summary }}")]
     #[schemars(length(min = 1))]
     pub approve: Option<String>,
-    /// Kind group: steps that run side by side.
+    /// Kind group: steps that run in parallel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "style", "agent": "reviewer", "prompt": "style.md", "output": "style_notes"}]))]
     pub parallel: Option<Vec<Step>>,
-    /// Kind group: steps that run again until a condition holds.
+    /// Kind group: a loop, which repeats steps until a condition is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"until": "review.approved", "max": 3, "steps": []}))]
     pub repeat: Option<Repeat>,
-    /// Kind group: steps that run one after another, as one.
+    /// Kind group: steps that run in sequence, as one step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
     pub steps: Option<Vec<Step>>,
-    /// Kind pipeline: another pipeline file, relative to this one.
+    /// Kind pipeline: the pipeline file to call, relative to this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review-diff.yaml")]
     #[schemars(length(min = 1))]
     pub pipeline: Option<String>,
-    /// The inputs of the pipeline that is called: names with expressions.
+    /// The inputs of the called pipeline: names with expressions.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"task": "item.title", "rounds": 3}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
     pub with: IndexMap<String, Expression>,
-    /// Artifacts that the step may read; `name?` is optional and undefined when absent.
+    /// The artifacts that the step reads. Without a required artifact, the step is skipped; `name?` is optional, and
+    /// undefined if it is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["plan", "code?"]))]
     #[schemars(inner(regex(pattern = INPUT_PATTERN)))]
     pub inputs: Vec<String>,
-    /// The artifact that the step produces: `workspace/<output>.json`. With `for_each` it is the
-    /// list of what each item gave.
+    /// The name of the artifact that the step produces, which orch saves as `workspace/<output>.json`. With `for_each`,
+    /// it is the list of the items' results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan")]
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub output: Option<String>,
-    /// The schema of the output: a file in `schemas/` by name (`plan` or `plan.schema.json`),
-    /// `text` for a string, `any` for any JSON. By default the schema named like the output.
-    /// With `for_each` it is the schema of one item.
+    /// The schema of the output: a file in `schemas/` (`plan` or `plan.schema.json`), `text` for a string, or `any` for
+    /// any JSON value. Default: the schema with the name of the output. With `for_each`, it is the schema of one item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan")]
     #[schemars(length(min = 1))]
     pub schema: Option<String>,
-    /// An inline template for the user message of an agent; by default the inputs of the run and
-    /// the step's artifacts.
+    /// An inline template of the user message of an agent step. By default, the message contains the inputs of the run,
+    /// the item of `for_each` and the artifacts in `inputs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Review this.\n\n{{ code | tojson }}")]
     pub message: Option<String>,
-    /// An expression; the step is skipped unless it is true.
+    /// A condition, as an expression. If it is false, orch skips the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"not review.approved")]
     #[schemars(length(min = 1))]
     pub when: Option<String>,
-    /// An expression that gives a list; the step runs once for each `item` of it, with its `index` from 0.
+    /// An expression for a list. The step runs once for each element. Templates and expressions of the step read the
+    /// element as `item` and its position, from 0, as `index`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan.steps")]
     #[schemars(length(min = 1))]
     pub for_each: Option<String>,
-    /// How many items of `for_each`, or steps of `parallel`, run at once (4; all of `parallel`).
+    /// The maximum number of items of `for_each`, or of steps of `parallel`, that run at the same time. Default: 4
+    /// items, or all steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(example = 8)]
     pub max_parallel: Option<u32>,
-    /// How long one request, command or wait for a person may take, such as `90s` or `5m`.
+    /// The time limit for one request, for a command, or for the user's answer to an approval, such as `90s` or `5m`.
+    /// Default for requests and commands: `defaults.timeout` of `orch.yaml`, else 10 minutes for a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"5m")]
-    pub timeout: Option<Span>,
-    /// How long the whole step may take, retries and re-asks included.
+    pub timeout: Option<HumanDuration>,
+    /// The time limit for the step, including retries and re-asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"30m")]
-    pub deadline: Option<Span>,
-    /// When and how often a failed request is tried again.
+    pub deadline: Option<HumanDuration>,
+    /// When and how often orch retries a failed request or command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"max": 5}))]
     pub retry: Option<Retry>,
-    /// How often a reply that does not validate is sent back with its errors (2).
+    /// The maximum number of re-asks: how often orch sends an invalid reply back to the agent with its errors. Default:
+    /// `defaults.re_ask` of `orch.yaml`, else 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     #[schemars(example = 2)]
     pub re_ask: Option<u32>,
-    /// What must hold of the reply beyond its schema, where the output's name stands for the reply; a condition
-    /// that does not hold is sent back with its words, within `re_ask`.
+    /// Conditions on the reply in addition to its schema. If one is false, orch re-asks with its `else` message, within
+    /// the limit of `re_ask`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!([{"that": "plan.steps | length <= 3", "else": "plan three steps at most"}]))]
     pub accept: Vec<Accept>,
-    /// Models to go on with when `retry` is used up, in order.
+    /// Models that orch tries in order if all attempts of `retry` failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["openai/gpt-5-mini"]))]
     #[schemars(inner(length(min = 1)))]
     pub fallback: Vec<String>,
-    /// How strictly the JSON is taken out of a reply (`lenient`).
+    /// How strictly orch extracts the JSON value from a reply. Default: `lenient`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"strict")]
     pub extract: Option<Extract>,
-    /// Names of environment variables that a command sees, beside `PATH`, `HOME` and the locale.
+    /// Names of environment variables that orch passes to a command in addition to `PATH`, `HOME` and the locale.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["CARGO_HOME"]))]
     #[schemars(inner(length(min = 1)))]
     pub env: Vec<String>,
-    /// The folder in which a command runs, relative to the workspace (the workspace itself).
+    /// A template of the working directory of a command, relative to the workspace. Default: the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"crates/core")]
     #[schemars(length(min = 1))]
     pub cwd: Option<String>,
-    /// An expression whose value a command reads on its standard input: text as it is, all else as JSON.
+    /// An expression whose value orch writes to a command's standard input: strings as text, other values as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan")]
     #[schemars(length(min = 1))]
     pub stdin: Option<String>,
-    /// Which exit codes of a command count as success (`[0]`); empty for all of them.
+    /// The exit codes with which a command succeeds. Default: `[0]`. An empty list accepts all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"exit_code": [0, 1]}))]
     pub expect: Option<Expect>,
-    /// What a person's no does to an approval (`fail`).
+    /// The result of the step if the user rejects an approval. Default: `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_reject: Option<Outcome>,
-    /// What the step does to the workspace; by default `write` for `write`, `run` and agents with
-    /// `tools`, else `none`.
+    /// The access of the step to the workspace. Default: `write` for `write`, `run` and agents with `tools`; `none` for
+    /// other steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
-    /// What the step and the steps inside it may spend.
+    /// The budget of the step, including the steps inside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"tokens": 100_000}))]
     pub budget: Option<Budget>,
-    /// What happens to the run when this step fails.
+    /// What the run does after this step failed. Default: `stop`, or `continue` with `--continue-on-error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_error: Option<OnError>,
 }
 
-/// Steps that run again until a condition holds.
+/// A loop, which repeats steps until a condition is true.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repeat {
-    /// An expression over what the round produced; when it is true the loop ends. Without it the
-    /// steps run `max` times.
+    /// The condition that ends the loop: an expression over the artifacts of the round. Without it, the steps run `max`
+    /// times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review.approved")]
     #[schemars(length(min = 1))]
     pub until: Option<String>,
-    /// Rounds at most.
+    /// The maximum number of rounds.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(example = 3)]
     pub max: u32,
-    /// What it means that `until` never came true (`fail`).
+    /// The result of the step if `until` is still false after `max` rounds. Default: `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_max_iterations: Option<Outcome>,
-    /// What is done in each round; it sees what the round before produced.
+    /// The steps of each round. They can read the artifacts of the previous round.
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
     pub steps: Vec<Step>,
 }
 
-/// What a step is, told by the one key that it has.
+/// The action of a step, by the key that determines its kind.
 #[derive(Clone, Copy, Debug)]
 pub enum StepAction<'a> {
     /// `agent:` with `prompt:`.
@@ -225,12 +231,12 @@ pub enum StepAction<'a> {
     Pipeline(&'a str),
 }
 
-/// The keys that tell a step's kind.
-pub const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
+/// The keys that determine a step's kind.
+pub const STEP_KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
 
 impl Step {
-    /// What the step is; `None` when it has no key that tells, which loading refuses.
-    pub fn kind(&self) -> Option<StepAction<'_>> {
+    /// The action of the step; `None` if no key determines it. The loader rejects such a step.
+    pub fn action(&self) -> Option<StepAction<'_>> {
         if let Some(agent) = &self.agent {
             return Some(StepAction::Agent { agent, prompt: self.prompt.as_deref().unwrap_or_default() });
         }
@@ -244,9 +250,9 @@ impl Step {
         command.or_else(write).or_else(approve).or_else(parallel).or_else(repeat).or_else(sequence).or_else(pipeline)
     }
 
-    /// The steps inside a group, and the key under which they stand; empty for other kinds.
+    /// The steps inside a group, with the key that contains them; empty for other kinds.
     pub fn children(&self) -> (&'static str, &[Step]) {
-        match self.kind() {
+        match self.action() {
             Some(StepAction::Parallel(steps)) => ("parallel", steps),
             Some(StepAction::Repeat(repeat)) => ("repeat/steps", &repeat.steps),
             Some(StepAction::Sequence(steps)) => ("steps", steps),
@@ -261,16 +267,16 @@ impl Step {
         }
     }
 
-    /// What the step does to the workspace, by its key, its kind, or what its agent may do.
+    /// The access of the step to the workspace: its `access`, else the default of its kind or its agent.
     pub fn effective_access(&self, agents: &Agents) -> Access {
-        self.access.unwrap_or_else(|| match self.kind() {
+        self.access.unwrap_or_else(|| match self.action() {
             Some(StepAction::Command(_) | StepAction::Write(_)) => Access::Write,
-            Some(StepAction::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::access),
+            Some(StepAction::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::default_access),
             _ => Access::None,
         })
     }
 
-    /// The step and all steps inside it, from top to bottom.
+    /// Visits the step and all steps inside it, from top to bottom.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Step)) {
         visit(self);
         for child in self.children().1 {

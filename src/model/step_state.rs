@@ -1,17 +1,18 @@
-//! The state of a step of a run, as far as its events show.
+//! The state of a step of a run, as its events show it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chat::ModelRef;
 use super::cost::CostTotal;
-use super::event::{Artifact, CallEnded, PlannedStep, ReplyParsed, StepKind, StepStarted};
+use super::event::{Artifact, CallEnded, CallStarted, PlannedStep, ReplyParsed, SkipReason, StepKind};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
 
 /// The status of a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// It has not started.
@@ -21,13 +22,13 @@ pub enum StepStatus {
     InProgress,
     /// It waits for the user.
     Waiting,
-    /// It completed; its artifact is recorded, if it has one.
+    /// It completed, and orch recorded its artifact, if it has one.
     Completed,
-    /// It failed for good.
+    /// It failed, and orch does not retry it.
     Failed,
     /// It was not run.
     Skipped,
-    /// It was stopped together with its run.
+    /// It was stopped with its run.
     Cancelled,
 }
 
@@ -46,16 +47,16 @@ impl StepStatus {
     }
 }
 
-/// The state of one step, as far as its events show.
+/// The state of one step, as its events show it.
 #[derive(Clone, Debug)]
 pub struct StepState {
     /// The step's key.
-    pub step: StepKey,
+    pub key: StepKey,
     /// Its kind.
     pub kind: StepKind,
     /// The agent's name; empty for other kinds.
     pub agent: String,
-    /// The model that is or was asked last.
+    /// The model of its latest call.
     pub model: Option<ModelRef>,
     /// Its status.
     pub status: StepStatus,
@@ -63,53 +64,51 @@ pub struct StepState {
     pub started: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended: Option<Timestamp>,
-    /// Attempts started.
+    /// The number of started attempts.
     pub attempts: u32,
-    /// Requests made.
+    /// The number of requests.
     pub calls: u32,
     /// Tokens of all its calls.
     pub usage: UsageTotal,
     /// Cost of its calls in US dollars.
     pub cost: CostTotal,
-    /// The session of the CLI agent that was asked last, as the agent names it.
+    /// The id of the last session with a CLI agent.
     pub session: Option<String>,
-    /// What it produced.
+    /// The artifact that it produced.
     pub artifact: Option<Artifact>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Why it was skipped.
-    pub reason: Option<String>,
+    pub reason: Option<SkipReason>,
     /// Whether its result was reused from an earlier session.
     pub reused: bool,
     /// The earlier run whose result was reused.
     pub reused_from: Option<RunId>,
-    /// How the reply was parsed: source and repairs.
+    /// How orch extracted the value from the reply.
     pub extraction: Option<ExtractionSummary>,
-    /// What the user is asked, while the step waits.
+    /// The question to the user, while the step waits.
     pub question: Option<String>,
     /// The call to a model or a CLI agent whose end is not recorded yet.
     open_call: Option<OpenCall>,
-    /// The attempt of the last re-ask, and the most that it may use.
-    asked_again: Option<(u32, Usage)>,
 }
 
 /// A call that started and whose end is not recorded.
 #[derive(Clone, Copy, Debug)]
 struct OpenCall {
-    /// The most that it may use; none for a turn of a CLI agent.
-    most: Option<Usage>,
+    /// An upper bound of its usage; `None` for a turn of a CLI agent.
+    max_usage: Option<Usage>,
 }
 
-/// How the value was found in the reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How orch extracted the value from the reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExtractionSummary {
-    /// Where it was found: `whole`, `fence`, `tag` or `prose`.
+    /// The location of the value in the reply: `whole`, `fence`, `tag` or `prose`.
     pub source: String,
-    /// What was repaired, in order.
+    /// The repairs to the value, in order.
     pub repairs: Vec<String>,
-    /// How many other values would have matched.
+    /// The number of other values in the reply that match.
     pub other_matches: usize,
-    /// What was left out of the reply, such as reasoning before the answer.
+    /// Text of the reply that the parser skipped, such as reasoning before the value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
@@ -120,10 +119,10 @@ impl StepState {
         self.reused || self.reused_from.is_some()
     }
 
-    /// A step that was announced and has not started; its key may be that of an item or inside a round.
-    pub(super) fn pending(step: StepKey, planned: &PlannedStep) -> Self {
+    /// The state of a step that has not started. `step` may be an item of `planned`, or in a round.
+    pub(super) fn new_pending(step: StepKey, planned: &PlannedStep) -> Self {
         Self {
-            step,
+            key: step,
             kind: planned.kind,
             agent: planned.agent.clone(),
             model: planned.model.clone(),
@@ -143,47 +142,43 @@ impl StepState {
             extraction: None,
             question: None,
             open_call: None,
-            asked_again: None,
         }
     }
 
-    /// What runs the step: agent and model, or else the kind.
-    pub fn who(&self) -> String {
+    /// A label for messages: the agent and the model, or the kind if no model is involved.
+    pub fn performer_label(&self) -> String {
         match &self.model {
             Some(model) => format!("{} · {model}", self.agent),
             None => self.kind.as_str().to_owned(),
         }
     }
 
-    /// Takes over what earlier sessions recorded for the same step, except its times, which are those of the latest
-    /// session.
-    pub(super) fn take_over(&mut self, old: Self) {
+    /// Copies the attempts, the usage and other totals that earlier sessions recorded for the same step. Its times stay
+    /// those of the latest session.
+    pub(super) fn restore_totals(&mut self, old: Self) {
         self.attempts = old.attempts;
         self.calls = old.calls;
         self.usage = old.usage;
         self.cost = old.cost;
         self.session = old.session;
         self.extraction = old.extraction;
-        self.asked_again = old.asked_again;
+        // A question without an answer still waits, although orch records it only once.
+        self.question = old.question;
     }
 
-    /// An attempt starts: its call is open until its end is recorded. An attempt that continues after a crash continues
-    /// with its last request.
-    pub(super) fn open_call(&mut self, fact: &StepStarted) {
-        let again = self.asked_again.filter(|(attempt, _)| *attempt == fact.attempt).map(|(_, most)| most);
-        self.open_call = fact.model.is_some().then_some(OpenCall { most: again.or(fact.max_usage) });
+    /// Marks a call to a model or a CLI agent as open, until its end is recorded.
+    pub(super) fn open_call(&mut self, fact: &CallStarted) {
+        self.open_call = fact.model.is_some().then_some(OpenCall { max_usage: fact.max_usage });
     }
 
-    /// A reply was parsed, and perhaps orch re-asks.
-    pub(super) fn read_reply(&mut self, fact: &ReplyParsed) {
+    /// Records how orch parsed a reply.
+    pub(super) fn record_parsed_reply(&mut self, fact: &ReplyParsed) {
         self.extraction = fact.source.clone().map(|source| ExtractionSummary {
             source,
             repairs: fact.repairs.clone(),
             other_matches: fact.other_matches,
             left_out: fact.left_out.clone(),
         });
-        self.open_call = fact.asks_again.then_some(OpenCall { most: fact.max_usage });
-        self.asked_again = fact.max_usage.map(|most| (fact.call.attempt, most)).or(self.asked_again);
     }
 
     /// Marks that no call of the step is open any more.
@@ -191,15 +186,16 @@ impl StepState {
         self.open_call = None;
     }
 
-    /// The process died during an open call: adds its estimated or unknown usage, and an unknown cost.
-    pub(super) fn lose_call(&mut self) {
+    /// If the process died during an open call, adds the call's estimated or unknown usage, and an unknown cost.
+    pub(super) fn record_lost_call(&mut self) {
         if let Some(call) = self.open_call.take() {
-            self.usage += UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), true);
-            self.cost += CostTotal::of_call(None, None, true);
+            self.usage += UsageTotal::from_call(None, call.max_usage.map(EstimatedUsage::from), true);
+            self.cost += CostTotal::from_call(None, None, true);
         }
     }
 
-    pub(super) fn spent(&mut self, call: &CallEnded) {
+    /// Adds a call that has ended.
+    pub(super) fn record_call(&mut self, call: &CallEnded) {
         self.calls += 1;
         self.open_call = None;
         self.usage += call.usage();

@@ -1,14 +1,14 @@
-//! The values of a step's keys.
+//! The types of the values of a step's keys.
 
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::failure::Class;
-use super::span::Span;
+use super::duration::HumanDuration;
+use super::failure::FailureClass;
 
-/// An expression; a number, `true` or `false` may stand without quotes.
+/// An expression. YAML numbers and booleans are accepted without quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Expression(pub String);
@@ -17,7 +17,7 @@ impl<'de> Deserialize<'de> for Expression {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self(text)),
-            plain @ (Value::Number(_) | Value::Bool(_)) => Ok(Self(plain.to_string())),
+            literal @ (Value::Number(_) | Value::Bool(_)) => Ok(Self(literal.to_string())),
             Value::Null | Value::Array(_) | Value::Object(_) => Err(D::Error::custom("expected an expression")),
         }
     }
@@ -41,7 +41,7 @@ impl JsonSchema for Expression {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum CommandLine {
-    /// A line for `sh -c`; values put into it are quoted.
+    /// A line for `sh -c`; inserted values are quoted.
     Shell(String),
     /// A program with its arguments.
     Argv(Vec<String>),
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for CommandLine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(line) => Ok(Self::Shell(line)),
-            other => match serde_json::from_value::<Vec<String>>(other) {
+            value => match serde_json::from_value::<Vec<String>>(value) {
                 Ok(argv) if !argv.is_empty() => Ok(Self::Argv(argv)),
                 _ => Err(D::Error::custom("expected a command line, or a list with a program and its arguments")),
             },
@@ -75,71 +75,73 @@ impl JsonSchema for CommandLine {
     }
 }
 
-/// Which ends of a command count as success.
+/// The expected result of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// The exit codes that count as success; empty for all of them.
+    /// The exit codes that count as success. An empty list accepts all.
     #[schemars(example = json!([0, 1]))]
     pub exit_code: Vec<u8>,
 }
 
-/// What must hold of an agent's reply.
+/// A condition on the reply of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
-    /// The condition, an expression over what the step sees and its reply, under the name of the output.
+    /// The condition: an expression over the reply, by the name of the output, and over the values in the step's scope.
     #[schemars(length(min = 1))]
     #[schemars(example = &"plan.steps | length <= 3")]
     pub that: String,
-    /// What the agent is told when the condition does not hold.
+    /// The message to the agent if the condition is false.
     #[serde(rename = "else")]
     #[schemars(length(min = 1))]
     #[schemars(example = &"plan three steps at most")]
     pub otherwise: String,
 }
 
-/// When and how often a failed request is tried again.
+/// When and how often orch retries a failed request or command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// Tries in all, the first included (3; 1 for a command).
+    /// The maximum number of attempts, including the first. Default: 3; for a command or a CLI agent with `tools`, 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     #[schemars(example = 5)]
     pub max: Option<u32>,
-    /// The first pause; it doubles with every try, up to 30 seconds (500ms).
+    /// The delay before the first retry. It doubles with each retry, up to 30 seconds. Default: `500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"2s")]
-    pub backoff: Option<Span>,
-    /// The classes of failure that are tried again (`rate_limited`, `provider_unavailable`, `timeout`).
+    pub backoff: Option<HumanDuration>,
+    /// The failure classes that orch retries. Default: `rate_limited`, `provider_unavailable`, `timeout` and
+    /// `unknown_stop`; for a command, `command_failed` and `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["rate_limited", "timeout"]))]
-    pub on: Option<Vec<Class>>,
+    pub on: Option<Vec<FailureClass>>,
 }
 
-/// How strictly the JSON is taken out of a reply.
+/// How strictly orch extracts the JSON value from a reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Extract {
-    /// Prose, fences and lossless repairs are accepted and recorded.
+    /// Accept a value inside prose or code fences, and after lossless repairs, and record both.
     #[default]
     Lenient,
-    /// Only one distinct value, needing no repair, is accepted.
+    /// Accept only a reply with exactly one distinct value that needs no repair.
     Strict,
 }
 
-/// What happens to the run when a step fails.
+/// What a run does after a step failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// Nothing after the step runs.
+    /// Skip every later step, except the steps of `finally`.
     Stop,
-    /// The steps that do not need it still run; the run ends failed all the same.
+    /// Run later steps that do not require the output of the failed step. The run fails, unless the pipeline's
+    /// `success` is true.
     Continue,
 }
 
-/// What an end that is neither success nor error means.
+/// The result of a step whose approval was rejected or whose loop reached `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -149,14 +151,14 @@ pub enum Outcome {
     Continue,
 }
 
-/// What a step does to the workspace.
+/// The access of a step to the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// Nothing: its result depends on its inputs alone.
+    /// The step does not access files; its result depends only on its inputs.
     None,
-    /// It reads files, so that it runs again when a step before it wrote again.
+    /// The step reads files. On resume, it runs again if an earlier step wrote files again.
     Read,
-    /// It writes files.
+    /// The step writes files.
     Write,
 }

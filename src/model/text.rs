@@ -1,132 +1,133 @@
-//! Converts bytes from outside to text: UTF-8 without its byte order mark; UTF-16 is recognised by its mark.
+//! Decodes bytes from files and programs as text: UTF-8, without a byte order mark. Detects UTF-16 by its byte order
+//! mark.
 
 use std::fmt;
 
 /// The byte order mark as a character.
-const MARK: char = '\u{feff}';
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Why bytes are not text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotText {
+pub enum DecodeTextError {
     /// They are UTF-16, by their byte order mark.
     Utf16,
-    /// They hold a NUL at this byte.
+    /// They contain a NUL at this offset.
     Nul(usize),
-    /// They are not UTF-8 from this byte on.
+    /// They are not valid UTF-8 from this offset on.
     NotUtf8(usize),
 }
 
-impl fmt::Display for NotText {
+impl fmt::Display for DecodeTextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Utf16 => f.write_str("is UTF-16 text, and UTF-8 is needed: save it as UTF-8"),
-            Self::Nul(at) => write!(f, "is not a text file: it holds a NUL at byte {at}"),
-            Self::NotUtf8(at) => write!(f, "is not UTF-8 text: see byte {at}"),
+            Self::Utf16 => f.write_str("is UTF-16 text: save it as UTF-8"),
+            Self::Nul(offset) => write!(f, "is not a text file: it holds a NUL at byte {offset}"),
+            Self::NotUtf8(offset) => write!(f, "is not UTF-8 text: see byte {offset}"),
         }
     }
 }
 
-/// The text of a file or of standard input.
+/// Decodes a file or standard input.
 ///
 /// # Errors
 /// The reason why the bytes are not text.
-pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
-    if utf16(&bytes).is_some() {
-        return Err(NotText::Utf16);
+pub fn decode_text(bytes: Vec<u8>) -> Result<String, DecodeTextError> {
+    if decode_utf16(&bytes).is_some() {
+        return Err(DecodeTextError::Utf16);
     }
     let nul = bytes.iter().position(|byte| *byte == 0);
     let text = match (String::from_utf8(bytes), nul) {
         (Ok(text), None) => text,
-        // Report the one that comes first.
-        (Err(error), nul) if nul.is_none_or(|at| error.utf8_error().valid_up_to() <= at) => {
-            return Err(NotText::NotUtf8(error.utf8_error().valid_up_to()));
+        // Report the error with the smaller offset.
+        (Err(error), nul) if nul.is_none_or(|offset| error.utf8_error().valid_up_to() <= offset) => {
+            return Err(DecodeTextError::NotUtf8(error.utf8_error().valid_up_to()));
         }
-        (Ok(_) | Err(_), nul) => return Err(NotText::Nul(nul.unwrap_or_default())),
+        (Ok(_) | Err(_), nul) => return Err(DecodeTextError::Nul(nul.unwrap_or_default())),
     };
-    Ok(match text.strip_prefix(MARK) {
-        Some(rest) => rest.to_owned(),
+    Ok(match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(unmarked) => unmarked.to_owned(),
         None => text,
     })
 }
 
-/// The text of an output, which the user can't save again: UTF-16 is decoded, and bytes that are not text are replaced.
-pub fn text_of_output(bytes: &[u8]) -> String {
-    if let Some(text) = utf16(bytes) {
+/// Decodes the output of a program: converts UTF-16, and replaces invalid bytes.
+pub fn decode_output_lossy(bytes: &[u8]) -> String {
+    if let Some(text) = decode_utf16(bytes) {
         return text;
     }
     let text = String::from_utf8_lossy(bytes);
-    without_mark(&text).to_owned()
+    strip_bom(&text).to_owned()
 }
 
-/// The bytes of a reply, for lenient parsing: UTF-16 is converted, and a byte order mark is removed.
-pub fn reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
-    match utf16(&bytes) {
+/// The bytes of a reply for lenient parsing: converts UTF-16 to UTF-8, and removes a byte order mark.
+pub fn normalize_reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
+    match decode_utf16(&bytes) {
         Some(text) => text.into_bytes(),
-        None => json_bytes(&bytes).to_vec(),
+        None => strip_bom_bytes(&bytes).to_vec(),
     }
 }
 
-/// JSON without the byte order mark before it.
-pub fn json_bytes(bytes: &[u8]) -> &[u8] {
+/// JSON without its byte order mark.
+pub fn strip_bom_bytes(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// A text without the byte order mark before it.
-pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
+/// A text without its byte order mark.
+pub fn strip_bom(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 /// Decodes UTF-16 that has a byte order mark; `None` for anything else.
 ///
-/// Binary data may begin with the two bytes of the mark too. So all of it must be valid UTF-16 with an ASCII character
-/// in it. Every text of more than a few words has one: a space, a line break, a digit.
-fn utf16(bytes: &[u8]) -> Option<String> {
-    let (little, rest) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (true, rest),
-        [0xfe, 0xff, rest @ ..] => (false, rest),
+/// Binary data may begin with the two bytes of the mark too. So the data must also be valid UTF-16 and contain an ASCII
+/// character, such as a space, a line break or a digit.
+fn decode_utf16(bytes: &[u8]) -> Option<String> {
+    let (is_little_endian, data) = match bytes {
+        [0xff, 0xfe, data @ ..] => (true, data),
+        [0xfe, 0xff, data @ ..] => (false, data),
         _ => return None,
     };
-    let (pairs, odd) = rest.as_chunks::<2>();
-    let unit = |pair: &[u8; 2]| if little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
-    let text: String = char::decode_utf16(pairs.iter().map(unit)).collect::<Result<_, _>>().ok()?;
-    (odd.is_empty() && text.contains(|c: char| c.is_ascii() && c != '\0')).then_some(text)
+    let (pairs, remainder) = data.as_chunks::<2>();
+    let to_unit = |pair: &[u8; 2]| if is_little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
+    let text: String = char::decode_utf16(pairs.iter().map(to_unit)).collect::<Result<_, _>>().ok()?;
+    (remainder.is_empty() && text.contains(|c: char| c.is_ascii() && c != '\0')).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn utf16_of(text: &str) -> Vec<u8> {
-        [MARK].into_iter().chain(text.chars()).collect::<String>().encode_utf16().flat_map(u16::to_le_bytes).collect()
+    fn encode_utf16_le(text: &str) -> Vec<u8> {
+        format!("{BYTE_ORDER_MARK}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_text() {
-        assert_eq!(text_of("\u{feff}é\n".into()).unwrap(), "é\n");
-        assert_eq!(text_of("a\u{feff}".into()).unwrap(), "a\u{feff}");
-        assert_eq!(text_of_output("\u{feff}{}".as_bytes()), "{}");
-        assert_eq!(text_of_output(b"caf\xe9"), "caf\u{fffd}");
-        assert_eq!(json_bytes("\u{feff}[]".as_bytes()), b"[]");
+    fn a_byte_order_mark_is_removed() {
+        assert_eq!(decode_text("\u{feff}é\n".into()).unwrap(), "é\n");
+        assert_eq!(decode_text("a\u{feff}".into()).unwrap(), "a\u{feff}");
+        assert_eq!(decode_output_lossy("\u{feff}{}".as_bytes()), "{}");
+        assert_eq!(decode_output_lossy(b"caf\xe9"), "caf\u{fffd}");
+        assert_eq!(strip_bom_bytes("\u{feff}[]".as_bytes()), b"[]");
     }
 
     #[test]
-    fn utf_16_is_told_of_files_and_decoded_of_outputs() {
-        let bytes = utf16_of("é 😀");
-        assert_eq!(text_of(bytes.clone()), Err(NotText::Utf16));
-        assert_eq!(text_of_output(&bytes), "é 😀");
-        let swapped: Vec<u8> = bytes.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
-        assert_eq!(text_of_output(&swapped), "é 😀");
-        assert_eq!(text_of(b"a\0".to_vec()), Err(NotText::Nul(1)));
-        assert_eq!(text_of(b"a\xe9".to_vec()), Err(NotText::NotUtf8(1)));
+    fn utf_16_is_an_error_in_a_file_and_decoded_in_an_output() {
+        let bytes = encode_utf16_le("é 😀");
+        assert_eq!(decode_text(bytes.clone()), Err(DecodeTextError::Utf16));
+        assert_eq!(decode_output_lossy(&bytes), "é 😀");
+        let big_endian: Vec<u8> = bytes.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+        assert_eq!(decode_output_lossy(&big_endian), "é 😀");
+        assert_eq!(decode_text(b"a\0".to_vec()), Err(DecodeTextError::Nul(1)));
+        assert_eq!(decode_text(b"a\xe9".to_vec()), Err(DecodeTextError::NotUtf8(1)));
     }
 
     #[test]
-    fn binary_data_that_begins_like_a_mark_is_not_utf_16() {
-        assert_eq!(text_of(b"\xff\xfe\0".to_vec()), Err(NotText::NotUtf8(0)));
-        assert_eq!(text_of(b"a\0\xff".to_vec()), Err(NotText::Nul(1)));
+    fn binary_data_that_begins_with_a_byte_order_mark_is_not_utf_16() {
+        assert_eq!(decode_text(b"\xff\xfe\0".to_vec()), Err(DecodeTextError::NotUtf8(0)));
+        assert_eq!(decode_text(b"a\0\xff".to_vec()), Err(DecodeTextError::Nul(1)));
         let garbage = b"\xff\xfe garbage \0 no value";
-        assert_eq!(text_of_output(garbage), String::from_utf8_lossy(garbage));
+        assert_eq!(decode_output_lossy(garbage), String::from_utf8_lossy(garbage));
         // Half of a surrogate pair.
-        assert_eq!(text_of_output(b"\xff\xfe \0\x00\xd8 \0"), String::from_utf8_lossy(b"\xff\xfe \0\x00\xd8 \0"));
+        assert_eq!(decode_output_lossy(b"\xff\xfe \0\x00\xd8 \0"), String::from_utf8_lossy(b"\xff\xfe \0\x00\xd8 \0"));
     }
 }

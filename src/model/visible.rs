@@ -1,5 +1,5 @@
-//! Makes untrusted text safe to display: text from a model, a file or a server can't control the terminal, reorder the
-//! text around it or hide characters.
+//! Escapes untrusted text for display, so that text from a model, a file or a server can't control the terminal,
+//! reorder the text around it or hide characters.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -7,99 +7,100 @@ use std::path::Path;
 use icu_properties::CodePointSetData;
 use icu_properties::props::{DefaultIgnorableCodePoint, VariationSelector};
 
-/// The first character of an emoji flag that is spelled with invisible tags, such as that of Scotland, and the tag
-/// that ends it.
-const FLAG: char = '\u{1f3f4}';
-const END_OF_FLAG: char = '\u{e007f}';
+/// The first character of an emoji flag that is spelled with invisible tags, such as the flag of Scotland.
+const BLACK_FLAG: char = '\u{1f3f4}';
+/// The tag that ends such a flag.
+const CANCEL_TAG: char = '\u{e007f}';
 
-/// A text in which control characters, direction controls and invisible characters are escaped, such as `\u{1b}`; line
-/// ends and tabs stay.
+/// Escapes control characters, direction controls and invisible characters, for example as `\u{1b}`. Line ends and tabs
+/// stay.
 ///
 /// Joiners, variation selectors and tags stay where a script or an emoji needs them.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    visible_except(text, |_| 0)
+pub fn escape_unsafe(text: &str) -> Cow<'_, str> {
+    escape_unsafe_except(text, |_| 0)
 }
 
-/// A text on one line: its line breaks become `\n` and `\r`, so that nothing after them looks like a line from orch.
-/// Other characters are left to `visible`.
-pub fn one_line(text: &str) -> Cow<'_, str> {
+/// Escapes line breaks as `\n` and `\r`, so that no part of the text looks like a line from orch. Does not escape other
+/// characters.
+pub fn escape_line_breaks(text: &str) -> Cow<'_, str> {
     if text.contains(['\n', '\r']) { text.replace('\n', "\\n").replace('\r', "\\r").into() } else { text.into() }
 }
 
-/// A path on one line.
-pub fn shown_path(path: &Path) -> String {
-    one_line(&path.to_string_lossy()).into_owned()
+/// A path for display, on one line.
+pub fn path_for_display(path: &Path) -> String {
+    escape_line_breaks(&path.to_string_lossy()).into_owned()
 }
 
-/// Like `visible`, but keeps the prefix whose length `kept` returns at each position.
-pub fn visible_except(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
-    if !text.contains(is_suspect) {
+/// The same, but at each position does not escape a prefix with the length that `raw_len` returns.
+pub fn escape_unsafe_except(text: &str, raw_len: impl Fn(&str) -> usize) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len() + 16);
-    let mut before = None;
-    let mut rest = text;
-    while let Some(char) = rest.chars().next() {
-        let mut length = char.len_utf8();
-        if !is_suspect(char) {
-            out.push(char);
-        } else if let Some(more) = Some(kept(rest)).filter(|length| *length > 0) {
-            length = more;
-            out.push_str(rest.get(..length).unwrap_or_default());
-        } else if let Some(tags) = flag_tags(before, rest) {
-            length = tags;
-            out.push_str(rest.get(..length).unwrap_or_default());
-        } else if is_needed(before, char) {
-            out.push(char);
-        } else if !rest.starts_with("\r\n") {
-            out.extend(char.escape_unicode());
+    let mut previous = None;
+    let mut remaining = text;
+    while let Some(c) = remaining.chars().next() {
+        let mut len = c.len_utf8();
+        if !is_unsafe(c) {
+            out.push(c);
+        } else if let Some(raw_len) = Some(raw_len(remaining)).filter(|len| *len > 0) {
+            len = raw_len;
+            out.push_str(remaining.get(..len).unwrap_or_default());
+        } else if let Some(flag_len) = flag_len(previous, remaining) {
+            len = flag_len;
+            out.push_str(remaining.get(..len).unwrap_or_default());
+        } else if is_needed(previous, c) {
+            out.push(c);
+        } else if !remaining.starts_with("\r\n") {
+            out.extend(c.escape_unicode());
         }
-        before = rest.get(..length).and_then(|taken| taken.chars().next_back());
-        rest = rest.get(length..).unwrap_or_default();
+        previous = remaining.get(..len).and_then(|copied| copied.chars().next_back());
+        remaining = remaining.get(len..).unwrap_or_default();
     }
     out.into()
 }
 
-/// Whether a character can hide or control something.
-pub fn is_suspect(char: char) -> bool {
-    match char {
+/// Whether a character can control the terminal, reorder text or be invisible.
+pub fn is_unsafe(c: char) -> bool {
+    match c {
         '\n' | '\t' => false,
         '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
         // Noncharacters, which never occur in text.
         '\u{fdd0}'..='\u{fdef}' => true,
-        _ if u32::from(char) & 0xfffe == 0xfffe => true,
-        _ => char.is_control() || (!char.is_ascii() && is_invisible(char)),
+        _ if u32::from(c) & 0xfffe == 0xfffe => true,
+        _ => c.is_control() || (!c.is_ascii() && is_invisible(c)),
     }
 }
 
 /// Whether a character is invisible, such as a joiner, a filler or a direction control.
-fn is_invisible(char: char) -> bool {
-    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
+fn is_invisible(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 /// Whether an invisible character is needed, because it changes how the character before it is displayed.
-fn is_needed(before: Option<char>, char: char) -> bool {
-    let Some(before) = before.filter(|before| !before.is_whitespace() && !before.is_control()) else { return false };
-    let is_selector = |char| CodePointSetData::new::<VariationSelector>().contains(char);
-    match char {
-        // For Persian, the scripts of India and emoji of several parts. After a variation selector a joiner connects
-        // emoji.
-        '\u{200c}' | '\u{200d}' => !before.is_ascii() && (is_selector(before) || !is_invisible(before)),
+fn is_needed(previous: Option<char>, c: char) -> bool {
+    let Some(previous) = previous.filter(|c| !c.is_whitespace() && !c.is_control()) else { return false };
+    let is_selector = |c| CodePointSetData::new::<VariationSelector>().contains(c);
+    match c {
+        // Persian, the scripts of India and emoji of several parts need joiners. After a variation selector, a joiner
+        // connects emoji.
+        '\u{200c}' | '\u{200d}' => !previous.is_ascii() && (is_selector(previous) || !is_invisible(previous)),
         // A variation selector turns a digit into a keycap.
-        '\u{fe0e}' | '\u{fe0f}' if before.is_ascii_digit() || matches!(before, '#' | '*') => true,
-        selector if is_selector(selector) => !before.is_ascii() && !is_invisible(before),
-        // Fillers in the syllables of Old Korean.
-        '\u{115f}' | '\u{1160}' => matches!(before, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}'),
+        '\u{fe0e}' | '\u{fe0f}' if previous.is_ascii_digit() || matches!(previous, '#' | '*') => true,
+        selector if is_selector(selector) => !previous.is_ascii() && !is_invisible(previous),
+        // Syllables of Old Korean need fillers.
+        '\u{115f}' | '\u{1160}' => matches!(previous, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}'),
         _ => false,
     }
 }
 
-/// The length in bytes of the tags that spell an emoji flag; `None` if they do not spell one.
-fn flag_tags(before: Option<char>, rest: &str) -> Option<usize> {
-    let letter = |char: &char| matches!(char, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
-    let letters = rest.chars().take_while(letter).count();
-    let ends = rest.chars().nth(letters) == Some(END_OF_FLAG);
-    (before == Some(FLAG) && ends && (1..=6).contains(&letters)).then_some((letters + 1) * END_OF_FLAG.len_utf8())
+/// The length in bytes of the tags at the start of `text` that spell an emoji flag, after the character `previous`.
+fn flag_len(previous: Option<char>, text: &str) -> Option<usize> {
+    let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
+    let count = text.chars().take_while(is_tag).count();
+    let is_cancelled = text.chars().nth(count) == Some(CANCEL_TAG);
+    let is_flag = previous == Some(BLACK_FLAG) && is_cancelled && (1..=6).contains(&count);
+    is_flag.then_some((count + 1) * CANCEL_TAG.len_utf8())
 }
 
 #[cfg(test)]
@@ -107,8 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_steer_a_terminal_or_turn_the_text_is_written_out() {
-        for (text, shown) in [
+    fn control_characters_and_direction_controls_are_escaped() {
+        for (text, escaped) in [
             ("a\tb\nc\r\n", "a\tb\nc\n"),
             ("\u{1b}]0;x\u{7}\u{1b}[2Jé", "\\u{1b}]0;x\\u{7}\\u{1b}[2Jé"),
             ("\u{1b}[31mred", "\\u{1b}[31mred"),
@@ -117,18 +118,18 @@ mod tests {
             ("\u{2066}a\u{2069}\u{200e}\u{200f}\u{61c}", "\\u{2066}a\\u{2069}\\u{200e}\\u{200f}\\u{61c}"),
             ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
         ] {
-            assert_eq!(visible(text), shown);
+            assert_eq!(escape_unsafe(text), escaped);
         }
     }
 
     #[test]
-    fn a_line_stays_one_line() {
-        assert_eq!(one_line("a\n::warning::b\r\nc\td"), "a\\n::warning::b\\r\\nc\td");
-        assert_eq!(one_line("plain"), "plain");
+    fn line_breaks_are_escaped() {
+        assert_eq!(escape_line_breaks("a\n::warning::b\r\nc\td"), "a\\n::warning::b\\r\\nc\td");
+        assert_eq!(escape_line_breaks("plain"), "plain");
     }
 
     #[test]
-    fn what_hides_in_a_text_is_written_out() {
+    fn invisible_characters_are_escaped() {
         for hidden in [
             "rm\u{200b}x",
             "\u{feff}x",
@@ -146,12 +147,12 @@ mod tests {
             "a\u{fff9}b",
             "a\u{ffff}b",
         ] {
-            assert!(visible(hidden).contains("\\u{"), "{hidden:?}");
+            assert!(escape_unsafe(hidden).contains("\\u{"), "{hidden:?}");
         }
     }
 
     #[test]
-    fn ordinary_text_of_every_script_stays_as_it_is() {
+    fn ordinary_text_of_every_script_is_unchanged() {
         for text in [
             "plain ASCII, tab\tand line\n",
             "العربية والعبرية: שלום עולם, سلام دنیا",
@@ -164,7 +165,7 @@ mod tests {
             "ᠮᠣᠩ\u{180b}ᠭᠣᠯ",
             "ไทย ខ្មែរ မြန်မာ தமிழ் ελληνικά",
         ] {
-            assert_eq!(visible(text), text);
+            assert_eq!(escape_unsafe(text), text);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Which servers are trusted over TLS: those whose certificate chain leads to a certificate that the environment names,
-//! or, where it names none, to one of the system.
+//! The root certificates of TLS: those that the environment names, or the system's if it names none.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +12,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Failure, FailureClass};
 
-/// The TLS configuration that trusts the certificates of a file and of folders; `None` where neither is named.
-pub(super) fn config(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<ClientConfig>, Failure> {
-    let Some(certificates) = named_certificates(file, dirs)? else { return Ok(None) };
+/// The TLS configuration that trusts the certificates of a file and of folders; `None` without a file and folders.
+pub(super) fn client_config(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<ClientConfig>, Failure> {
+    let Some(certificates) = read_certificates(file, dirs)? else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = NamedRoots::new(certificates, provider.clone())?;
+    let verifier = EnvRootVerifier::new(certificates, provider.clone())?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error.to_string()))?;
@@ -28,151 +27,155 @@ pub(super) fn config(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<Cli
     Ok(Some(config))
 }
 
-fn unusable(why: &str) -> Failure {
-    Failure::new(Class::BadRequest, format!("the certificates of SSL_CERT_FILE and SSL_CERT_DIR can't be used: {why}"))
+fn unusable(reason: &str) -> Failure {
+    let message = format!("the certificates of SSL_CERT_FILE and SSL_CERT_DIR can't be used: {reason}");
+    Failure::new(FailureClass::BadRequest, message)
         .with_hint("correct these variables, or unset them to trust the certificates of the system")
 }
 
 /// The certificates that the environment names; `None` if it names none.
-fn named_certificates(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<Vec<CertificateDer<'static>>>, Failure> {
+fn read_certificates(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<Vec<CertificateDer<'static>>>, Failure> {
     if file.is_none() && dirs.is_empty() {
         return Ok(None);
     }
-    let mut all = Vec::new();
+    let mut certificates = Vec::new();
     if let Some(file) = file {
-        all.extend(of_file(file)?);
+        certificates.extend(read_file(file)?);
     }
-    let mut unread = None;
-    let mut any = false;
+    let mut first_error = None;
+    let mut has_readable_folder = false;
     for dir in dirs {
-        match of_folder(dir) {
-            Ok(certificates) => {
-                any = true;
-                all.extend(certificates);
+        match read_folder(dir) {
+            Ok(folder_certificates) => {
+                has_readable_folder = true;
+                certificates.extend(folder_certificates);
             }
-            Err(error) => unread = unread.or(Some((dir, error))),
+            Err(error) => first_error = first_error.or(Some((dir, error))),
         }
     }
-    // A folder may be missing as long as another can be read: such lists often serve several systems.
-    if let (false, Some((dir, error))) = (any, unread) {
-        return Err(wrong("SSL_CERT_DIR", dir, &format!("which can't be read: {error}")));
+    // A folder may be missing if another one is readable: such a list is often for several systems.
+    if let (false, Some((dir, error))) = (has_readable_folder, first_error) {
+        return Err(invalid_path("SSL_CERT_DIR", dir, &format!("which can't be read: {error}")));
     }
-    if all.is_empty() {
+    if certificates.is_empty() {
         return Err(unusable("they hold no certificate in PEM"));
     }
-    Ok(Some(all))
+    Ok(Some(certificates))
 }
 
-fn wrong(variable: &str, path: &Path, why: &str) -> Failure {
-    Failure::new(Class::BadRequest, format!("{variable} names `{}`, {why}", path.display()))
+fn invalid_path(variable: &str, path: &Path, reason: &str) -> Failure {
+    Failure::new(FailureClass::BadRequest, format!("{variable} names `{}`, {reason}", path.display()))
         .with_hint(format!("correct {variable}, or unset it to trust the certificates of the system"))
 }
 
-fn of_file(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let bytes =
-        std::fs::read(file).map_err(|error| wrong("SSL_CERT_FILE", file, &format!("which can't be read: {error}")))?;
-    let certificates = of_pem(&bytes);
-    if bytes.windows(MARK.len()).any(|part| part == MARK) && !certificates.iter().any(is_readable) {
-        return Err(wrong("SSL_CERT_FILE", file, "whose certificates can't be read: they are damaged"));
+fn read_file(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let bytes = std::fs::read(file)
+        .map_err(|error| invalid_path("SSL_CERT_FILE", file, &format!("which can't be read: {error}")))?;
+    let certificates = parse_pem(&bytes);
+    let has_header = bytes.windows(PEM_HEADER.len()).any(|window| window == PEM_HEADER);
+    if has_header && !certificates.iter().any(is_readable) {
+        return Err(invalid_path("SSL_CERT_FILE", file, "whose certificates can't be read: they are damaged"));
     }
     if certificates.is_empty() {
-        return Err(wrong("SSL_CERT_FILE", file, "which holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)"));
+        let reason = "which holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)";
+        return Err(invalid_path("SSL_CERT_FILE", file, reason));
     }
     Ok(certificates)
 }
 
-/// The certificates in a folder; files that hold none are ignored, as OpenSSL does.
-fn of_folder(dir: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
+/// The certificates in a folder. Ignores files without certificates, as OpenSSL does.
+fn read_folder(dir: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         paths.push(entry?.path());
     }
     paths.sort();
     let files = paths.iter().filter(|path| path.is_file()).filter_map(|path| std::fs::read(path).ok());
-    Ok(files.flat_map(|bytes| of_pem(&bytes)).collect())
+    Ok(files.flat_map(|bytes| parse_pem(&bytes)).collect())
 }
 
 /// The first line of a certificate in PEM.
-const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const PEM_HEADER: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// Whether a certificate can be parsed, as an authority's or as a server's.
+/// Whether a certificate can be parsed as a CA certificate or as a server certificate.
 fn is_readable(certificate: &CertificateDer<'_>) -> bool {
     webpki::anchor_from_trusted_cert(certificate).is_ok() || ParsedCertificate::try_from(certificate).is_ok()
 }
 
-fn of_pem(bytes: &[u8]) -> Vec<CertificateDer<'static>> {
+fn parse_pem(bytes: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok).collect()
 }
 
-/// Trusts chains that lead to a named certificate, and a server that presents a named certificate itself.
+/// Trusts certificate chains that lead to a certificate from the environment, and a server that presents such a
+/// certificate itself.
 #[derive(Debug)]
-struct NamedRoots {
+struct EnvRootVerifier {
     inner: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
 }
 
-impl NamedRoots {
-    fn new(named: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, Failure> {
+impl EnvRootVerifier {
+    fn new(trusted: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(named.iter().cloned());
+        let (added, _) = roots.add_parsable_certificates(trusted.iter().cloned());
         if added == 0 {
-            return Err(unusable("none of them can be read"));
+            return Err(unusable("none of them can be parsed"));
         }
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| unusable(&error.to_string()))?;
-        Ok(Self { inner, named })
+        Ok(Self { inner, trusted })
     }
 
-    /// Whether a server presents a named certificate that is an authority's, such as `openssl req -x509` makes.
+    /// Whether a server presents a trusted CA certificate itself, such as one from `openssl req -x509`.
     ///
-    /// WebPKI refuses it only because it is an authority's, and has checked its validity period before. The holder of
-    /// its key could sign a certificate for any server, so accepting it for its own name trusts no further server.
-    fn is_named(&self, error: &Error, certificate: &CertificateDer<'_>) -> bool {
-        is_ca_as_server(error) && self.named.iter().any(|named| named.as_ref() == certificate.as_ref())
+    /// WebPKI checks the validity period of such a certificate and then refuses it because it is a CA certificate. The
+    /// owner of its key could sign a certificate for any server, so accepting it for its own name adds no risk.
+    fn is_trusted_ca(&self, error: &Error, certificate: &CertificateDer<'_>) -> bool {
+        is_ca_as_server(error) && self.trusted.iter().any(|trusted| trusted.as_ref() == certificate.as_ref())
     }
 }
 
 /// The hint for a certificate that is not trusted.
-const NAME_IT: &str = "if it is one of your own, name the authority that signed it, or the server's certificate if it signed itself, in SSL_CERT_FILE (a file in PEM) or SSL_CERT_DIR";
+const TRUST_HINT: &str = "if you trust it, set SSL_CERT_FILE (a file in PEM) or SSL_CERT_DIR to the certificate of its authority, or to the certificate itself if it is self-signed";
 
-/// Why a certificate is not trusted, and a hint.
-pub(super) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
+/// The reason why a certificate is not trusted, and a hint.
+pub(super) fn certificate_problem(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
     let error = tls_error(error)?;
-    let Error::InvalidCertificate(why) = error else { return None };
-    let (words, hint) = match why {
-        _ if is_ca_as_server(error) => ("it is self-signed, and not among those that are trusted".to_owned(), NAME_IT),
-        CertificateError::UnknownIssuer => ("nobody who is trusted signed it (UnknownIssuer)".to_owned(), NAME_IT),
-        CertificateError::Other(other) => (other.0.to_string(), NAME_IT),
+    let Error::InvalidCertificate(cause) = error else { return None };
+    let (reason, hint) = match cause {
+        _ if is_ca_as_server(error) => ("it is self-signed and not a trusted certificate".to_owned(), TRUST_HINT),
+        CertificateError::UnknownIssuer => ("no trusted authority signed it (UnknownIssuer)".to_owned(), TRUST_HINT),
+        CertificateError::Other(other) => (other.0.to_string(), TRUST_HINT),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            (why.to_string(), "renew the certificate of the server, and check the clock of this machine")
+            (cause.to_string(), "renew the certificate of the server, and check the clock of this machine")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            (why.to_string(), "use a host in the base URL that the certificate is for")
+            (cause.to_string(), "use a host name of the certificate in the base URL")
         }
-        _ => (why.to_string(), NAME_IT),
+        _ => (cause.to_string(), TRUST_HINT),
     };
-    Some((words, hint.to_owned()))
+    Some((reason, hint.to_owned()))
 }
 
-/// Whether a server answered a TLS handshake with something else.
-pub(super) fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether the server did not reply to a TLS handshake with TLS.
+pub(super) fn is_not_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(tls_error(error), Some(Error::InvalidMessage(_)))
 }
 
 /// The TLS error that caused another error.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-    // `source` of an `io::Error` skips the error that it holds, which may be another `io::Error`.
-    fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    // `source` of an `io::Error` skips the inner error, which may be another `io::Error`.
+    fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
         match error.downcast_ref::<io::Error>() {
-            Some(outer) => inside(outer.get_ref()?),
+            Some(outer) => innermost(outer.get_ref()?),
             None => error.downcast_ref::<Error>(),
         }
     }
-    std::iter::successors(Some(error), |&e| e.source()).find_map(inside)
+    std::iter::successors(Some(error), |&e| e.source()).find_map(innermost)
 }
 
-/// Whether WebPKI refused a server's certificate because it is an authority's.
+/// Whether WebPKI refused a server's certificate because it is a CA certificate.
 fn is_ca_as_server(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => {
@@ -182,7 +185,7 @@ fn is_ca_as_server(error: &Error) -> bool {
     }
 }
 
-impl ServerCertVerifier for NamedRoots {
+impl ServerCertVerifier for EnvRootVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -192,11 +195,11 @@ impl ServerCertVerifier for NamedRoots {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if self.is_named(&error, end_entity) => {
+            Err(error) if self.is_trusted_ca(&error, end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            verdict => verdict,
+            result => result,
         }
     }
 

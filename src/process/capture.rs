@@ -7,47 +7,46 @@ use std::ops::Range;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use crate::model::text::text_of_output;
+use crate::model::text::decode_output_lossy;
 
-/// How many lines of the end of an output a message shows.
-const LINES: usize = 12;
-/// How many bytes of the end of an output a message shows at most.
-const BYTES: usize = 4 << 10;
+/// The maximum number of lines from the end of an output in a message.
+const MAX_LAST_LINES: usize = 12;
+/// The maximum number of bytes from the end of an output in a message.
+const MAX_LAST_BYTES: usize = 4 << 10;
 
-/// One of a program's two outputs.
+/// An output stream of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub enum OutputStream {
     /// Standard output.
-    Out,
+    Stdout,
     /// Standard error.
-    Err,
+    Stderr,
 }
 
-/// A captured output. Of an output that is longer than the limit, it has the beginning and the end, each up to half the
-/// limit.
+/// A captured output. If the output is longer than the limit, only its beginning and its end, each up to half of it.
 #[derive(Clone, Debug)]
-pub struct Captured {
+pub struct CapturedOutput {
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    /// How many bytes the program wrote in all.
+    /// How many bytes the program wrote in total.
     pub total: u64,
-    cap: usize,
+    limit: usize,
 }
 
-impl Captured {
-    pub(super) fn new(cap: usize) -> Self {
-        Self { head: Vec::new(), tail: VecDeque::new(), total: 0, cap }
+impl CapturedOutput {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { head: Vec::new(), tail: VecDeque::new(), total: 0, limit }
     }
 
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
-        let (head, tail) = (self.cap.div_ceil(2), self.cap / 2);
-        let (first, rest) = bytes.split_at(head.saturating_sub(self.head.len()).min(bytes.len()));
-        self.head.extend_from_slice(first);
-        let rest = rest.get(rest.len().saturating_sub(tail)..).unwrap_or_default();
-        let surplus = (self.tail.len() + rest.len()).saturating_sub(tail);
+        let (head_limit, tail_limit) = (self.limit.div_ceil(2), self.limit / 2);
+        let (for_head, for_tail) = bytes.split_at(head_limit.saturating_sub(self.head.len()).min(bytes.len()));
+        self.head.extend_from_slice(for_head);
+        let for_tail = for_tail.get(for_tail.len().saturating_sub(tail_limit)..).unwrap_or_default();
+        let surplus = (self.tail.len() + for_tail.len()).saturating_sub(tail_limit);
         self.tail.drain(..surplus);
-        self.tail.extend(rest);
+        self.tail.extend(for_tail);
     }
 
     /// Whether the program wrote nothing.
@@ -55,84 +54,83 @@ impl Captured {
         self.total == 0
     }
 
-    /// How many bytes between the beginning and the end are missing.
-    pub fn left_out(&self) -> u64 {
+    /// How many bytes are omitted between the beginning and the end.
+    pub fn omitted_bytes(&self) -> u64 {
         self.total - (self.head.len() + self.tail.len()) as u64
     }
 
-    /// The beginning and the end as texts, without a byte order mark; invalid UTF-8 is replaced. When nothing is left
-    /// out, the first text is the whole output and the second one is empty.
-    pub fn parts(&self) -> (String, String) {
+    /// The beginning and the end as texts, without a byte order mark and with invalid UTF-8 replaced. If no bytes are
+    /// omitted, the first text is the whole output and the second one is empty.
+    pub fn head_and_tail(&self) -> (String, String) {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
-        if self.left_out() == 0 {
-            return (text_of_output(&[self.head.as_slice(), &tail].concat()), String::new());
+        if self.omitted_bytes() == 0 {
+            return (decode_output_lossy(&[self.head.as_slice(), &tail].concat()), String::new());
         }
-        // Characters that the cut splits are left out.
-        let continues = |byte: &u8| byte & 0xC0 == 0x80;
-        let begins = self.head.iter().rposition(|byte| !continues(byte)).unwrap_or_default();
-        let last = self.head.get(begins..).unwrap_or_default();
-        let whole = if std::str::from_utf8(last).is_ok() { self.head.len() } else { begins };
-        let head = text_of_output(self.head.get(..whole).unwrap_or_default());
-        let start = tail.iter().take(3).take_while(|byte| continues(byte)).count();
+        // Incomplete characters at the cut are omitted too.
+        let is_continuation = |byte: &u8| byte & 0xC0 == 0x80;
+        let last_char_start = self.head.iter().rposition(|byte| !is_continuation(byte)).unwrap_or_default();
+        let last_char = self.head.get(last_char_start..).unwrap_or_default();
+        let end = if std::str::from_utf8(last_char).is_ok() { self.head.len() } else { last_char_start };
+        let head = decode_output_lossy(self.head.get(..end).unwrap_or_default());
+        let start = tail.iter().take(3).take_while(|byte| is_continuation(byte)).count();
         (head, String::from_utf8_lossy(tail.get(start..).unwrap_or_default()).into_owned())
     }
 
-    /// The text, with a marker where bytes are left out.
+    /// The text, with a marker in place of omitted bytes.
     pub fn text(&self) -> String {
-        let (head, tail) = self.parts();
-        if self.left_out() == 0 { head } else { joined(&head, &tail, self.left_out()) }
+        let (head, tail) = self.head_and_tail();
+        if self.omitted_bytes() == 0 { head } else { join_with_marker(&head, &tail, self.omitted_bytes()) }
     }
 
     /// The last lines, for a message.
     pub fn last_lines(&self) -> String {
-        let (head, tail) = self.parts();
+        let (head, tail) = self.head_and_tail();
         last_lines(if tail.is_empty() { &head } else { &tail })
     }
 }
 
-/// Joins two parts of an output with a marker that shows how many bytes are missing between them.
-pub fn joined(head: &str, tail: &str, left_out: u64) -> String {
-    format!("{head}\n[… {left_out} bytes are left out here …]\n{tail}")
+/// Joins two parts of an output with a marker for the omitted bytes between them.
+pub fn join_with_marker(head: &str, tail: &str, omitted: u64) -> String {
+    format!("{head}\n[… {omitted} bytes are left out here …]\n{tail}")
 }
 
-/// Shortens a text that is longer than `most` bytes to its beginning and its end, with the marker of [`joined`] between
-/// them.
-pub fn beginning_and_end(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
+/// Shortens a text that is longer than `limit` bytes to its beginning and its end, with a marker for the omitted bytes.
+pub fn shorten_middle(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
         return text.into();
     }
-    let (head, tail) = (text.floor_char_boundary(most / 2), text.ceil_char_boundary(text.len() - most / 2));
-    let part = |range: Range<usize>| text.get(range).unwrap_or_default();
-    joined(part(0..head), part(tail..text.len()), (tail - head) as u64).into()
+    let (head, tail) = (text.floor_char_boundary(limit / 2), text.ceil_char_boundary(text.len() - limit / 2));
+    let slice = |range: Range<usize>| text.get(range).unwrap_or_default();
+    join_with_marker(slice(0..head), slice(tail..text.len()), (tail - head) as u64).into()
 }
 
-/// The last lines of a text, for a message; if they are too long, their end.
+/// The last lines of a text, for a message; if they are too long, only their end.
 pub fn last_lines(text: &str) -> String {
     let text = text.trim_end();
-    let from = text.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
-    let lines = text.get(from..).unwrap_or_default();
-    let start = lines.ceil_char_boundary(lines.len().saturating_sub(BYTES));
-    let cut = if start > 0 { "…" } else { "" };
-    format!("{cut}{}", lines.get(start..).unwrap_or_default())
+    let first_line = text.rmatch_indices('\n').nth(MAX_LAST_LINES - 1).map_or(0, |(newline, _)| newline + 1);
+    let lines = text.get(first_line..).unwrap_or_default();
+    let start = lines.ceil_char_boundary(lines.len().saturating_sub(MAX_LAST_BYTES));
+    let ellipsis = if start > 0 { "…" } else { "" };
+    format!("{ellipsis}{}", lines.get(start..).unwrap_or_default())
 }
 
-/// Reads a pipe to its end, or until it has delivered more than `most` bytes. Bytes beyond the limit of `into` are read
-/// too, so that a full pipe never blocks the child.
-pub(super) async fn capture(
+/// Reads a pipe to its end, or until it has delivered more than `max_bytes`. Also reads bytes beyond the limit of
+/// `captured`, so that a full pipe never blocks the child.
+pub(super) async fn capture_stream(
     pipe: Option<impl AsyncRead + Unpin>,
-    stream: Stream,
-    into: &mut Captured,
-    most: u64,
-    heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
+    stream: OutputStream,
+    captured: &mut CapturedOutput,
+    max_bytes: u64,
+    on_output: &(dyn Fn(OutputStream, &[u8]) + Send + Sync),
 ) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = pipe.read(&mut buffer).await?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
-        into.add(bytes);
-        heard(stream, bytes);
-        if into.total > most {
+        captured.add(bytes);
+        on_output(stream, bytes);
+        if captured.total > max_bytes {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
     }
@@ -142,36 +140,37 @@ pub(super) async fn capture(
 mod tests {
     use super::*;
 
-    fn captured(cap: usize, text: &[u8], piece: usize) -> Captured {
-        let mut captured = Captured::new(cap);
-        text.chunks(piece).for_each(|bytes| captured.add(bytes));
+    fn captured(limit: usize, text: &[u8], chunk_size: usize) -> CapturedOutput {
+        let mut captured = CapturedOutput::new(limit);
+        text.chunks(chunk_size).for_each(|bytes| captured.add(bytes));
         captured
     }
 
     #[test]
-    fn the_beginning_and_the_end_are_kept_however_the_output_comes() {
+    fn chunks_of_any_size_give_the_same_beginning_and_end() {
         let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        for (cap, piece) in [(10, 1), (10, 3), (11, 7), (10, 1000), (999, 64), (1000, 64), (2000, 64)] {
-            let got = captured(cap, &text, piece);
-            let kept: Vec<u8> = got.head.iter().chain(&got.tail).copied().collect();
-            let half = cap.min(1000) / 2;
-            assert_eq!((got.total, kept.len()), (1000, cap.min(1000)), "{cap} {piece}");
-            assert!(text.starts_with(&kept[..half]) && text.ends_with(&kept[kept.len() - half..]), "{cap} {piece}");
-            assert_eq!(got.left_out(), 1000 - kept.len() as u64);
+        for (limit, chunk_size) in [(10, 1), (10, 3), (11, 7), (10, 1000), (999, 64), (1000, 64), (2000, 64)] {
+            let output = captured(limit, &text, chunk_size);
+            let bytes: Vec<u8> = output.head.iter().chain(&output.tail).copied().collect();
+            let half = limit.min(1000) / 2;
+            assert_eq!((output.total, bytes.len()), (1000, limit.min(1000)), "{limit} {chunk_size}");
+            assert!(text.starts_with(&bytes[..half]), "{limit} {chunk_size}");
+            assert!(text.ends_with(&bytes[bytes.len() - half..]), "{limit} {chunk_size}");
+            assert_eq!(output.omitted_bytes(), 1000 - bytes.len() as u64);
         }
     }
 
     #[test]
-    fn a_mark_tells_how_much_is_missing_and_no_character_is_cut() {
-        let got = captured(9, "äöüäöüäöü".as_bytes(), 2);
-        assert_eq!(got.text(), "äö\n[… 9 bytes are left out here …]\nöü");
+    fn the_marker_counts_the_omitted_bytes_and_no_character_is_split() {
+        let output = captured(9, "äöüäöüäöü".as_bytes(), 2);
+        assert_eq!(output.text(), "äö\n[… 9 bytes are left out here …]\nöü");
         assert_eq!(captured(18, "äöüäöüäöü".as_bytes(), 1).text(), "äöüäöüäöü");
     }
 
     #[test]
-    fn a_long_text_is_shortened_between_characters_and_says_how_much_is_missing() {
-        assert!(matches!(beginning_and_end("äöü", 6), Cow::Borrowed("äöü")));
-        assert_eq!(beginning_and_end("äöüäöü", 7), "ä\n[… 8 bytes are left out here …]\nü");
+    fn a_long_text_is_shortened_between_characters_with_a_marker() {
+        assert!(matches!(shorten_middle("äöü", 6), Cow::Borrowed("äöü")));
+        assert_eq!(shorten_middle("äöüäöü", 7), "ä\n[… 8 bytes are left out here …]\nü");
     }
 
     #[test]

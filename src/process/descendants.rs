@@ -6,37 +6,37 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The descendants of a process that have not ended, each with whether it is stopped; `None` if `/proc` is not mounted.
-pub(super) fn of(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
-    listed(Path::new("/proc"), ancestor)
+/// The running descendants of a process, each with whether it is stopped; `None` if `/proc` is not mounted.
+pub(super) fn running_descendants(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
+    descendants(Path::new("/proc"), ancestor)
 }
 
-fn listed(processes: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
-    fs::metadata(processes.join(ancestor.to_string()).join("stat")).ok()?;
+fn descendants(proc_folder: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
+    fs::metadata(proc_folder.join(ancestor.to_string()).join("stat")).ok()?;
     let mut children: HashMap<i32, Vec<(i32, char)>> = HashMap::new();
-    for entry in fs::read_dir(processes).ok()?.flatten() {
+    for entry in fs::read_dir(proc_folder).ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // The process may have ended since it was listed.
+        // The process may have ended meanwhile.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         if let Some((state, parent)) = state_and_parent(&stat) {
             children.entry(parent).or_default().push((pid, state));
         }
     }
-    let mut found = Vec::new();
-    let mut waiting = vec![i32::try_from(ancestor).unwrap_or_default()];
-    while let Some(parent) = waiting.pop() {
+    let mut descendants = Vec::new();
+    let mut parents = vec![i32::try_from(ancestor).unwrap_or_default()];
+    while let Some(parent) = parents.pop() {
         for (pid, state) in children.remove(&parent).unwrap_or_default() {
-            waiting.push(pid);
+            parents.push(pid);
             if !matches!(state, 'Z' | 'X') {
-                found.extend(Pid::from_raw(pid).map(|pid| (pid, matches!(state, 'T' | 't'))));
+                descendants.extend(Pid::from_raw(pid).map(|pid| (pid, matches!(state, 'T' | 't'))));
             }
         }
     }
-    Some(found)
+    Some(descendants)
 }
 
-/// The state and the parent's id in the text of `/proc/PID/stat`. The name before them may contain any characters, even
-/// brackets.
+/// The state and the parent's id in the text of `/proc/PID/stat`. The name before these fields may contain any
+/// characters, even brackets.
 fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
@@ -47,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_without_processes_is_told_from_a_process_without_children() {
+    fn a_missing_proc_folder_differs_from_a_process_without_children() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(listed(folder.path(), 7), None);
+        assert_eq!(descendants(folder.path(), 7), None);
         fs::create_dir(folder.path().join("7")).unwrap();
         fs::write(folder.path().join("7/stat"), "7 (orch) S 1 7 7 0").unwrap();
-        assert_eq!(listed(folder.path(), 7), Some(Vec::new()));
+        assert_eq!(descendants(folder.path(), 7), Some(Vec::new()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! orch's side of a guarded program: starts it, waits for it, and ends it with every process that it started.
+//! orch's side of a guarded program: starts the program, waits for it, and ends it with every process that it started.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -15,21 +15,21 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use super::ending::{EndingGroup, EndingGroups};
-use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
-use super::report::{GuardReport, LENGTH};
+use super::ending_groups::{EndingGroup, EndingGroups};
+use super::guard::{GUARD_COMMAND, WITH_INPUT, WITHOUT_INPUT};
+use super::report::{GuardReport, REPORT_BYTES};
 use super::{ProcessError, ProgramSpec};
 
-/// How often a guard is started until one survives long enough to start its program.
-const TRIES: usize = 5;
+/// How often orch starts a guard until one survives long enough to start its program.
+const MAX_STARTS: usize = 5;
 
-/// A program with its guard. Dropping it ends the processes that are left, which [`EndingGroups`] then tracks.
+/// A program with its guard. Dropping it ends the remaining processes, which [`EndingGroups`] then tracks.
 pub(super) struct Group {
     guard: Option<(UnixStream, Child)>,
     endings: EndingGroups,
     received: Vec<u8>,
-    leader: Option<i32>,
-    code: Option<i32>,
+    leader_pid: Option<i32>,
+    exit_code: Option<i32>,
     outputs: Vec<OwnedFd>,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
@@ -39,22 +39,23 @@ pub(super) struct Group {
 impl Group {
     /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
     ///
-    /// Ctrl-C reaches every process in the terminal's process group, including a guard that has not yet left it and not
-    /// yet installed its signal handlers. Such a guard dies before it starts the program, so another one is started.
+    /// Ctrl-C reaches every process in the terminal's process group, including a guard that has not yet left the group
+    /// and not yet installed its signal handlers. Such a guard dies before it starts the program, so orch starts
+    /// another one.
     pub(super) async fn start(spec: &ProgramSpec) -> Result<Self, ProcessError> {
-        for _ in 0..TRIES {
-            let mut group = spawn(spec).map_err(|source| spec.not_guarded(source))?;
-            if group.begun().await || !group.interrupted().await {
+        for _ in 0..MAX_STARTS {
+            let mut group = spawn(spec).map_err(|source| spec.guard_error(source))?;
+            if group.has_reported().await || !group.is_interrupted().await {
                 return Ok(group);
             }
         }
-        spawn(spec).map_err(|source| spec.not_guarded(source))
+        spawn(spec).map_err(|source| spec.guard_error(source))
     }
 
-    /// Waits for the guard's first report; false if the guard died before.
-    async fn begun(&mut self) -> bool {
+    /// Waits for the guard's first report; returns false if the guard died before.
+    async fn has_reported(&mut self) -> bool {
         let Some((control, _)) = &mut self.guard else { return false };
-        while self.received.len() < LENGTH {
+        while self.received.len() < REPORT_BYTES {
             match control.read_buf(&mut self.received).await {
                 Ok(0) | Err(_) => return false,
                 Ok(_) => {}
@@ -63,8 +64,8 @@ impl Group {
         true
     }
 
-    /// Whether this guard, whose socket is closed, was killed by a signal that guards ignore once they are ready.
-    async fn interrupted(&mut self) -> bool {
+    /// Whether a signal that guards ignore once they are ready has killed this guard, whose socket is closed.
+    async fn is_interrupted(&mut self) -> bool {
         let Some((_, guard)) = &mut self.guard else { return false };
         for _ in 0..100 {
             if let Ok(Some(status)) = guard.try_wait() {
@@ -81,70 +82,70 @@ impl Group {
     /// be dropped and the method called again.
     pub(super) async fn exited(&mut self) -> io::Result<i32> {
         loop {
-            if let Some(code) = self.code {
+            if let Some(code) = self.exit_code {
                 return Ok(code);
             }
             let Some((control, _)) = &mut self.guard else { return Err(io::ErrorKind::NotConnected.into()) };
-            if self.received.len() < LENGTH && control.read_buf(&mut self.received).await? == 0 {
-                return Err(self.unguarded());
+            if self.received.len() < REPORT_BYTES && control.read_buf(&mut self.received).await? == 0 {
+                return Err(self.guard_lost());
             }
-            let Some((report, rest)) = self.received.split_first_chunk::<LENGTH>() else { continue };
-            let (report, rest) = (GuardReport::decode(*report), rest.to_vec());
-            self.received = rest;
+            let Some((report, remaining)) = self.received.split_first_chunk::<REPORT_BYTES>() else { continue };
+            let (report, remaining) = (GuardReport::decode(*report), remaining.to_vec());
+            self.received = remaining;
             match report {
-                Some(GuardReport::Started(pid)) => self.leader = Some(pid),
-                Some(GuardReport::Exited(code)) => self.code = Some(code),
+                Some(GuardReport::Started(pid)) => self.leader_pid = Some(pid),
+                Some(GuardReport::Exited(code)) => self.exit_code = Some(code),
                 Some(GuardReport::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
                 None => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
     }
 
-    /// Handles a guard that was killed: kills the program's process group.
-    fn unguarded(&mut self) -> io::Error {
-        if let Some(leader) = self.leader.take().and_then(Pid::from_raw) {
+    /// Kills the program's process group after its guard was killed.
+    fn guard_lost(&mut self) -> io::Error {
+        if let Some(leader) = self.leader_pid.take().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
-        io::Error::other("the process that guards it was ended")
+        io::Error::other("its guard process was killed")
     }
 
-    /// Ends every process that is left, and waits for that and for the other groups in [`EndingGroups`]. The caller
+    /// Ends the remaining processes, and waits for their end and for the other groups in [`EndingGroups`]. The caller
     /// still reads the outputs.
     pub(super) async fn end(&mut self) {
-        if let Some(ending) = self.let_go() {
-            self.endings.add(ending);
+        if let Some(group) = self.start_ending() {
+            self.endings.add(group);
         }
-        self.endings.settled().await;
+        self.endings.wait_all_ended().await;
     }
 
-    /// Tells the guard to end its program, by closing orch's end of the socket for writing.
-    fn let_go(&mut self) -> Option<EndingGroup> {
+    /// Makes the guard end its program, by closing orch's end of the socket for writing.
+    fn start_ending(&mut self) -> Option<EndingGroup> {
         let (control, guard) = self.guard.take()?;
-        // If this fails, the socket is closed, which the guard notices as well.
+        // If this fails, the socket is closed completely, with the same effect on the guard.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
-        Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains: false })
+        Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains_outputs: false })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(ending) = self.let_go() {
-            self.endings.add(EndingGroup { drains: true, ..ending });
+        if let Some(group) = self.start_ending() {
+            self.endings.add(EndingGroup { drains_outputs: true, ..group });
         }
     }
 }
 
 fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
-    let (control, theirs) = Socket::pair()?;
+    let (control, guard_socket) = Socket::pair()?;
     let mut command = Command::new(&spec.guard.path);
-    command.arg0("orch").arg(COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();
+    command.arg0("orch").arg(GUARD_COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();
     command.envs(spec.env.iter().map(|(name, value)| (name, value))).process_group(0);
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(OwnedFd::from(guard_socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
-    let stdin = match send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref()) {
-        // The guard has exited already; reading its reports returns the error.
+    let stdin = match send_files(&control, spec.stdin.is_some(), spec.guard.locked_file.as_deref()) {
+        // The guard has exited already; reading its reports then returns the error.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => None,
         sent => sent?,
     };
@@ -153,10 +154,10 @@ fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
     control.set_nonblocking(true)?;
     Ok(Group {
         guard: Some((UnixStream::from_std(control)?, guard)),
-        endings: spec.endings.clone(),
+        endings: spec.ending_process_groups.clone(),
         received: Vec::new(),
-        leader: None,
-        code: None,
+        leader_pid: None,
+        exit_code: None,
         outputs: outputs.collect::<io::Result<_>>()?,
         stdin,
         stdout: stdout.map(ChildStdout::from_std).transpose()?,
@@ -164,19 +165,19 @@ fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
     })
 }
 
-/// Sends the guard the program's input, if it has any, and the file that the guard keeps open. Returns orch's end of
-/// the input.
-fn send_files(control: &Socket, wanted: bool, held: Option<&File>) -> io::Result<Option<ChildStdin>> {
-    let pipe = wanted.then(io::pipe).transpose()?;
+/// Sends the guard the program's input pipe, if the program has input, and the locked file. Returns orch's end of the
+/// pipe.
+fn send_files(control: &Socket, has_input: bool, locked_file: Option<&File>) -> io::Result<Option<ChildStdin>> {
+    let pipe = has_input.then(io::pipe).transpose()?;
     let input = pipe.as_ref().map(|(reader, _)| reader.as_fd());
-    let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(held.map(File::as_fd)).collect();
+    let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(locked_file.map(File::as_fd)).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() {
-        beside.push(SendAncillaryMessage::ScmRights(&files));
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
     }
-    let byte = if wanted { WITH_INPUT } else { WITHOUT_INPUT };
-    sendmsg(control, &[IoSlice::new(&[byte])], &mut beside, SendFlags::empty())?;
+    let byte = if has_input { WITH_INPUT } else { WITHOUT_INPUT };
+    sendmsg(control, &[IoSlice::new(&[byte])], &mut ancillary, SendFlags::empty())?;
     let writer = pipe.map(|(_, writer)| std::process::ChildStdin::from(OwnedFd::from(writer)));
     writer.map(ChildStdin::from_std).transpose()
 }

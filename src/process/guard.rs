@@ -1,10 +1,10 @@
-//! The guard of a program: a process between orch and the program that ends every process which the program started.
+//! The guard of a program: a process between orch and the program that ends every process of the program.
 //!
-//! The guard is orch itself, started with [`COMMAND`] and the program's arguments, in the program's folder and
+//! The guard is orch itself, started with a hidden command and the program's arguments, in the program's folder and
 //! environment. It adopts processes whose parents have exited (on Linux, as a child subreaper), even those that left
 //! the process group. When orch closes the socket or dies, the guard sends TERM to all of them, waits, and then sends
-//! KILL until none is left. It exits when the program and all of its processes have exited. Until then it keeps a
-//! locked file open, if orch sent one, so that other processes can wait for that.
+//! KILL until none is left. It exits when the program and all of its processes have exited. If orch sent it a locked
+//! file, the guard keeps the file open until then, so that other processes can wait for the lock.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -26,41 +26,41 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::GuardReport;
 
-/// The first argument of an orch process that is a guard; the program to guard follows.
-pub const COMMAND: &str = "__guard";
+/// The first argument of an orch process that is a guard. The program and its arguments follow.
+pub const GUARD_COMMAND: &str = "__guard";
 /// The byte that orch sends when the first file sent with it is the program's input.
 pub(super) const WITH_INPUT: u8 = b'i';
 /// The byte that orch sends when the program has no input.
 pub(super) const WITHOUT_INPUT: u8 = b'n';
-/// How long processes have between TERM, which they can handle, and KILL, which they can't.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// The shortest and the longest pause between two rounds of KILL. More than one round may be needed: a process may
-/// start others meanwhile, and one that is blocked on a disk ends only after that.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+/// The time between TERM, which a process can handle, and KILL, which it can't handle.
+const TERM_TIMEOUT: Duration = Duration::from_millis(500);
+/// The shortest and the longest pause between two rounds of KILL. More than one round may be necessary: a process may
+/// start others meanwhile, and a process that a disk blocks ends only afterwards.
+const KILL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
 /// Runs as the guard of a program; `argv` is the program and its arguments.
-pub fn guard(argv: &[OsString]) -> ExitCode {
-    match watch(argv) {
+pub fn run_guard(argv: &[OsString]) -> ExitCode {
+    match guard_program(argv) {
         Ok(()) => ExitCode::SUCCESS,
-        // orch sees that the control socket is closed, and reports it.
+        // orch detects that the control socket is closed, and reports the error.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn watch(argv: &[OsString]) -> io::Result<()> {
+fn guard_program(argv: &[OsString]) -> io::Result<()> {
     let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    heed_no_signal()?;
+    install_signal_handlers()?;
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let (stdin, _held) = receive(&control)?;
+    let (stdin, _locked_files) = receive_files(&control)?;
     let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // Everything that may fail is done before the start: after an error here, nothing would end the program.
+    // All fallible work comes before the start of the program, since no process would end the program after an error.
     let null = OpenOptions::new().write(true).open("/dev/null")?;
-    let (told, leader_known) = mpsc::channel();
-    let owner = control.try_clone()?;
-    let ending = thread::Builder::new().spawn(move || {
-        if let Ok(leader) = leader_known.recv() {
-            end_when_asked(owner, leader);
+    let (leader_sender, leader_receiver) = mpsc::channel();
+    let orch_socket = control.try_clone()?;
+    let ending_thread = thread::Builder::new().spawn(move || {
+        if let Ok(leader) = leader_receiver.recv() {
+            end_when_closed(orch_socket, leader);
         }
     })?;
     let mut command = Command::new(program);
@@ -69,42 +69,42 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
         Ok(child) => Pid::from_child(&child),
         Err(error) => return control.write_all(&GuardReport::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
     };
-    // If orch has died, the report is lost; the program is ended anyway.
+    // If orch has died, the report is lost, but the guard ends the program anyway.
     drop(control.write_all(&GuardReport::Started(leader.as_raw_pid()).encode()));
     // Drops the guard's copies of the program's input and outputs, so that each closes when orch or the program closes
     // it.
     drop(command);
-    // The thread starts its work only when it knows the leader.
-    let _ = told.send(leader);
+    // The thread waits for the leader's process id.
+    let _ = leader_sender.send(leader);
     if rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)).is_err() {
-        // The thread then reads the end of the socket and ends everything.
+        // The thread then reads the end of the socket and ends all processes.
         drop(control.shutdown(Shutdown::Both));
     }
-    // The current folder may be removed, or be on a disk that is unmounted.
+    // Leaves the current folder, so that a user can remove it or unmount its disk.
     drop(std::env::set_current_dir("/"));
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == leader => {
-                drop(control.write_all(&GuardReport::Exited(code(status)).encode()));
+                drop(control.write_all(&GuardReport::Exited(exit_code(status)).encode()));
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // No child is left.
             Err(_) => break,
         }
     }
-    // Without a subreaper, processes may be left that are not children of the guard.
+    // Without a subreaper, processes may remain that are not children of the guard.
     if cfg!(not(target_os = "linux")) {
-        drop(ending.join());
+        drop(ending_thread.join());
     }
     Ok(())
 }
 
-/// Installs handlers that do nothing. A signal that is meant for orch, or for all processes of a service, must not end
-/// the guard before its program. And if the guard inherited an ignored SIGCHLD, the system would discard the program's
-/// exit status. The program does not inherit these handlers.
-fn heed_no_signal() -> io::Result<()> {
+/// Installs handlers that ignore signals. A signal for orch, or for all processes of a service, must not end the guard
+/// before its program. And if the guard inherited an ignored SIGCHLD, the system would discard the program's exit
+/// status. The program does not inherit these handlers.
+fn install_signal_handlers() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _inside = runtime.enter();
+    let _runtime_guard = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::child()] {
         // The handler stays installed after the stream is dropped.
         drop(signal(kind)?);
@@ -112,20 +112,20 @@ fn heed_no_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// The files that orch sends with one byte: the program's input, and the file that the guard keeps open.
-fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
+/// Receives the files that orch sends with one byte: the program's input, and the locked file.
+fn receive_files(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::empty())?;
-    if got.bytes == 0 {
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::empty())?;
+    if message.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let files = beside.drain().flat_map(|message| match message {
+    let files = ancillary.drain().flat_map(|message| match message {
         RecvAncillaryMessage::ScmRights(files) => files.collect(),
         _ => Vec::new(),
     });
-    // Not every system can set this flag on receipt. This is early enough, since this thread starts the program later.
+    // Not every system can set this flag on receipt. The guard sets it here, before it starts the program.
     let files: io::Result<Vec<OwnedFd>> =
         files.map(|file| fcntl_setfd(&file, FdFlags::CLOEXEC).map(|()| file).map_err(Into::into)).collect();
     let mut files = files?.into_iter();
@@ -134,36 +134,35 @@ fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> 
 }
 
 /// The exit code; for a signal, 128 plus its number, as in shells.
-fn code(status: WaitStatus) -> i32 {
+fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
 }
 
-/// Waits until orch closes its end of the socket, and then ends everything.
-#[expect(clippy::disallowed_methods, reason = "in the guard, which is a process of its own")]
-fn end_when_asked(mut owner: UnixStream, leader: Pid) {
-    let mut nothing = [0; 16];
-    while owner.read(&mut nothing).is_ok_and(|count| count > 0) {}
+/// Waits until orch closes its end of the socket, and then ends all processes of the program.
+#[expect(clippy::disallowed_methods, reason = "runs in the guard, which is a separate process")]
+fn end_when_closed(mut orch_socket: UnixStream, leader: Pid) {
+    let mut buffer = [0; 16];
+    while orch_socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
     signal_all(leader, Signal::TERM);
-    // The main thread exits as soon as no process is left, and that ends this loop.
-    let mut left = PATIENCE;
-    while !left.is_zero() && any(leader) {
+    // The main thread exits as soon as no process is left, which ends this loop.
+    let mut remaining = TERM_TIMEOUT;
+    while !remaining.is_zero() && any_left(leader) {
         let pause = Duration::from_millis(5);
         thread::sleep(pause);
-        left = left.saturating_sub(pause);
+        remaining = remaining.saturating_sub(pause);
     }
-    let mut pause = PAUSES.0;
-    while any(leader) {
+    let mut pause = KILL_PAUSES.0;
+    while any_left(leader) {
         signal_all(leader, Signal::KILL);
         thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
+        pause = (pause * 2).min(KILL_PAUSES.1);
     }
 }
 
-/// Sends a signal to every process of the program that is left. Errors are ignored: the process may have exited
-/// already.
+/// Sends a signal to every remaining process of the program. Ignores errors, since a process may have exited already.
 #[cfg(target_os = "linux")]
 fn signal_all(leader: Pid, signal: Signal) {
-    let Some(descendants) = super::descendants::of(std::process::id()) else {
+    let Some(descendants) = super::descendants::running_descendants(std::process::id()) else {
         // Without `/proc`, only the processes in the program's group are known.
         let _ = rustix::process::kill_process_group(leader, signal);
         return;
@@ -181,13 +180,13 @@ fn signal_all(leader: Pid, signal: Signal) {
     let _ = rustix::process::kill_process_group(leader, signal);
 }
 
-/// Whether any process is left. On Linux the guard exits by itself when none is, so this is always true.
+/// Whether any process is left. Always true on Linux, where the guard exits by itself when no process is left.
 #[cfg(target_os = "linux")]
-fn any(_: Pid) -> bool {
+fn any_left(_: Pid) -> bool {
     true
 }
 
 #[cfg(not(target_os = "linux"))]
-fn any(leader: Pid) -> bool {
+fn any_left(leader: Pid) -> bool {
     rustix::process::test_kill_process_group(leader).is_ok()
 }

@@ -1,18 +1,18 @@
-//! Child processes with a time limit and bounded output, ended together with every process that they started.
+//! Runs child processes with a time limit and bounded output, and ends every process that they started.
 //!
-//! No process that a child started outlives the call: whether the child exits or times out, the caller drops the call,
-//! or orch is killed. A guard ensures that (`guard.rs`): orch itself, whose path the caller passes. Nothing here blocks
-//! the calling thread, unless the system can't start another thread. The caller passes the whole environment; nothing
-//! is inherited. This module does not know what a program is for.
+//! A child and the processes that it started end with the call, even if the child exits or times out, the caller drops
+//! the call, or orch is killed. A guard process ensures this (`guard.rs`); its executable is orch itself, whose path
+//! the caller passes. This module never blocks the calling thread, unless the system can't start another thread. The
+//! caller passes the whole environment; the child inherits none of orch's variables.
 
 mod capture;
 #[cfg(target_os = "linux")]
 mod descendants;
-mod ending;
+mod ending_groups;
 mod group;
 mod guard;
+mod interactive;
 mod report;
-mod talk;
 
 use std::fs::File;
 use std::io;
@@ -25,18 +25,17 @@ use futures_util::future::FusedFuture;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
-use capture::capture;
-pub use capture::{Captured, Stream, beginning_and_end, joined, last_lines};
-pub use ending::EndingGroups;
+use capture::capture_stream;
+pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
+pub use ending_groups::EndingGroups;
 use group::Group;
-pub use guard::{COMMAND, guard};
-pub use talk::{Pipes, Talked, talk};
+pub use guard::{GUARD_COMMAND, run_guard};
+pub use interactive::{InteractiveExit, Pipes, run_interactive};
 
-/// How long the output is still read after the program has exited: processes that it left running may hold the pipe
-/// open.
-const DRAIN: Duration = Duration::from_millis(500);
-/// How long a program may take to exit by itself after its answer is complete.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long orch reads the output after the program has exited: processes that it left running may keep the pipe open.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a program may take to exit by itself after its reply is complete.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to start a guard.
 #[derive(Clone, Debug)]
@@ -44,12 +43,12 @@ pub struct GuardProgram {
     /// The path of orch's executable.
     pub path: PathBuf,
     /// A locked file that the guard keeps open until no process of its program is left.
-    pub held: Option<Arc<File>>,
+    pub locked_file: Option<Arc<File>>,
 }
 
 impl From<PathBuf> for GuardProgram {
     fn from(path: PathBuf) -> Self {
-        Self { path, held: None }
+        Self { path, locked_file: None }
     }
 }
 
@@ -66,15 +65,15 @@ pub struct ProgramSpec {
     pub stdin: Option<Vec<u8>>,
     /// How long the program may run.
     pub timeout: Option<Duration>,
-    /// How much of each output is kept, in bytes: half of that from the beginning and half from the end if there is
-    /// more.
-    pub cap: usize,
-    /// How much the program may write to each output, in bytes, before orch ends it; no limit if absent.
-    pub most: Option<u64>,
-    /// How to start the guard: an orch process that runs [`guard`].
+    /// The maximum size of each captured output, in bytes. Of a longer output, orch captures half of that from the
+    /// beginning and half from the end.
+    pub max_captured_bytes: usize,
+    /// The maximum number of bytes that the program may write to each output before orch ends it; no limit if absent.
+    pub max_output_bytes: Option<u64>,
+    /// How to start the guard process.
     pub guard: GuardProgram,
-    /// Tracks the processes that are left when the call is dropped, until they have ended.
-    pub endings: EndingGroups,
+    /// Tracks the processes that remain when the caller drops the call, until they have ended.
+    pub ending_process_groups: EndingGroups,
 }
 
 impl ProgramSpec {
@@ -84,11 +83,11 @@ impl ProgramSpec {
 
     /// Turns an error from the guard into the program's error. ENOENT means that the program is missing, since the
     /// guard has already entered the folder.
-    fn failed(&self, source: io::Error) -> ProcessError {
+    fn process_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
             (io::ErrorKind::FileTooLarge, None) => {
-                ProcessError::TooMuch { program, most: self.most.unwrap_or(u64::MAX) }
+                ProcessError::TooMuchOutput { program, max_bytes: self.max_output_bytes.unwrap_or(u64::MAX) }
             }
             (io::ErrorKind::NotFound, _) => ProcessError::NotFound(program),
             (_, Some(_)) => ProcessError::Spawn { program, source },
@@ -98,9 +97,9 @@ impl ProgramSpec {
 }
 
 impl ProgramSpec {
-    /// Turns an error while starting the guard into the program's error: the guard gets the program's arguments and
-    /// folder, so the cause may be there.
-    fn not_guarded(&self, source: io::Error) -> ProcessError {
+    /// Turns an error of starting the guard into the program's error: the guard gets the program's arguments and
+    /// folder, so they may be the cause.
+    fn guard_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         if source.kind() == io::ErrorKind::ArgumentListTooLong || !self.cwd.is_dir() {
             return ProcessError::Spawn { program, source };
@@ -111,17 +110,17 @@ impl ProgramSpec {
 
 /// How a program ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
-    /// The exit code; 128 plus the number of the signal that ended the program, as in shells. `None` when orch ended
-    /// the program after its answer was complete.
+pub struct ProgramExit {
+    /// The exit code; for a signal, 128 plus its number, as in shells. `None` when orch ended the program after its
+    /// reply was complete.
     pub code: Option<i32>,
     /// Standard output.
-    pub stdout: Captured,
+    pub stdout: CapturedOutput,
     /// Standard error.
-    pub stderr: Captured,
+    pub stderr: CapturedOutput,
 }
 
-/// Why a program has no result.
+/// The reason why a program has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program does not exist.
@@ -145,7 +144,7 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// The program took too long, so orch ended it and every process that it started.
+    /// The program exceeded its time limit, so orch ended it and every process that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
         /// The program.
@@ -158,15 +157,15 @@ pub enum ProcessError {
         stderr: String,
     },
     /// The program wrote too much, so orch ended it and every process that it started.
-    #[error("`{program}` wrote more than {} MiB", most >> 20)]
-    TooMuch {
+    #[error("`{program}` wrote more than {} MiB", max_bytes >> 20)]
+    TooMuchOutput {
         /// The program.
         program: String,
         /// How much it may write to each output, in bytes.
-        most: u64,
+        max_bytes: u64,
     },
     /// The program's pipes or its guard failed.
-    #[error("`{program}` can't be followed: {source}")]
+    #[error("the connection to `{program}` failed: {source}")]
     Io {
         /// The program.
         program: String,
@@ -175,42 +174,47 @@ pub enum ProcessError {
     },
 }
 
-/// Runs a program to its end and passes its output to `heard` as it arrives. Processes that the program left running
-/// are being ended when this returns: wait for the [`EndingGroups`] before you read what the program did.
+/// Runs a program to its end and passes its output to `on_output` as it arrives. When this returns, processes that the
+/// program left running may not have ended yet: wait for the [`EndingGroups`] before you read the program's changes.
 ///
 /// # Errors
 /// The program can't be started, takes too long, or its pipes fail. An exit code other than 0 is not an error.
-pub async fn run(spec: &ProgramSpec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
-    run_until(spec, heard, std::future::pending()).await
+pub async fn run(
+    spec: &ProgramSpec,
+    on_output: &(dyn Fn(OutputStream, &[u8]) + Send + Sync),
+) -> Result<ProgramExit, ProcessError> {
+    run_until(spec, on_output, std::future::pending()).await
 }
 
-/// Runs a program to its end, or until its answer is complete: when `said` resolves, the time limit ends, and the
-/// program has only a short time left to exit by itself.
+/// Runs a program to its end, or until its reply is complete: when `reply_complete` resolves, the time limit no longer
+/// applies, and orch ends the program unless it exits by itself within a short time.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_until(
     spec: &ProgramSpec,
-    heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
-    said: impl Future<Output = ()>,
-) -> Result<Ended, ProcessError> {
+    on_output: &(dyn Fn(OutputStream, &[u8]) + Send + Sync),
+    reply_complete: impl Future<Output = ()>,
+) -> Result<ProgramExit, ProcessError> {
     let mut group = Group::start(spec).await?;
     let (stdin, stdout, stderr) = (group.stdin.take(), group.stdout.take(), group.stderr.take());
-    let (mut out, mut err) = (Captured::new(spec.cap), Captured::new(spec.cap));
-    let most = spec.most.unwrap_or(u64::MAX);
-    let ended = {
+    let (mut out, mut err) =
+        (CapturedOutput::new(spec.max_captured_bytes), CapturedOutput::new(spec.max_captured_bytes));
+    let max_bytes = spec.max_output_bytes.unwrap_or(u64::MAX);
+    let result = {
         let read = async {
             tokio::try_join!(
-                capture(stdout, Stream::Out, &mut out, most, heard),
-                capture(stderr, Stream::Err, &mut err, most, heard)
+                capture_stream(stdout, OutputStream::Stdout, &mut out, max_bytes, on_output),
+                capture_stream(stderr, OutputStream::Stderr, &mut err, max_bytes, on_output)
             )
         }
         .fuse();
         tokio::pin!(read);
-        let ended = {
-            let work = follow(&mut group, feed(stdin, spec.stdin.as_deref().unwrap_or_default()), &mut read);
-            tokio::pin!(work, said);
-            let over = async {
+        let result = {
+            let write = write_input(stdin, spec.stdin.as_deref().unwrap_or_default());
+            let exit = wait_for_exit(&mut group, write, &mut read);
+            tokio::pin!(exit, reply_complete);
+            let time_limit = async {
                 match spec.timeout {
                     None => std::future::pending().await,
                     Some(limit) => tokio::time::sleep(limit).await,
@@ -218,26 +222,28 @@ pub async fn run_until(
             };
             tokio::select! {
                 biased;
-                ended = &mut work => Some(match ended {
-                    // The answer was complete before the guard or the pipes failed.
-                    Err(_) if said.as_mut().now_or_never().is_some() => Ok(None),
-                    ended => ended.map(Some),
+                code = &mut exit => Some(match code {
+                    // The reply was complete before the guard or the pipes failed.
+                    Err(_) if reply_complete.as_mut().now_or_never().is_some() => Ok(None),
+                    code => code.map(Some),
                 }),
-                () = &mut said => Some(Ok(tokio::time::timeout(GRACE, &mut work).await.ok().and_then(Result::ok))),
-                () = over => None,
+                () = &mut reply_complete => {
+                    Some(Ok(tokio::time::timeout(EXIT_TIMEOUT, &mut exit).await.ok().and_then(Result::ok)))
+                }
+                () = time_limit => None,
             }
         };
-        if !matches!(ended, Some(Ok(_))) {
+        if !matches!(result, Some(Ok(_))) {
             end_and_read(&mut group, read).await;
         }
-        ended
+        result
     };
-    // Ends the processes that are left without waiting for them: they can't change the result, and a caller that drops
-    // this future during the wait would lose it.
+    // Ends the remaining processes without waiting for them. They can't change the result, and a caller that dropped
+    // this future during the wait would lose the result.
     drop(group);
-    match ended {
-        Some(Ok(code)) => Ok(Ended { code, stdout: out, stderr: err }),
-        Some(Err(source)) => Err(spec.failed(source)),
+    match result {
+        Some(Ok(code)) => Ok(ProgramExit { code, stdout: out, stderr: err }),
+        Some(Err(source)) => Err(spec.process_error(source)),
         None => {
             let (program, limit) = (spec.program().to_owned(), spec.timeout.unwrap_or_default());
             Err(ProcessError::Timeout { program, limit, stdout: out.last_lines(), stderr: err.last_lines() })
@@ -245,42 +251,43 @@ pub async fn run_until(
     }
 }
 
-/// Ends a group, and reads what its programs write while they end.
+/// Ends a group, and reads the output of its processes while they end.
 async fn end_and_read(group: &mut Group, read: impl FusedFuture) {
     let end = group.end();
     tokio::pin!(end, read);
     tokio::select! {
         () = &mut end => {}
-        // The output no longer matters: the program was ended or had exited.
+        // The result of the reading no longer matters.
         _ = &mut read, if !read.is_terminated() => end.await,
     }
 }
 
-/// Writes the input.
-async fn feed(pipe: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
+/// Writes the program's input.
+async fn write_input(pipe: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
-    let fed = pipe.write_all(input).await;
-    let fed = if fed.is_ok() { pipe.shutdown().await } else { fed };
+    let result = pipe.write_all(input).await;
+    let result = if result.is_ok() { pipe.shutdown().await } else { result };
     // A program may exit without reading all of its input; that is not an error.
-    fed.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+    result.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// Waits for the program. Processes that it left running may delay this only briefly by holding its pipes open.
-async fn follow(
+/// Waits until the program exits and returns its exit code. Processes that it left running, which may keep its pipes
+/// open, delay this only briefly.
+async fn wait_for_exit(
     group: &mut Group,
-    feed: impl Future<Output = io::Result<()>>,
+    write: impl Future<Output = io::Result<()>>,
     read: impl Future<Output = io::Result<((), ())>>,
 ) -> io::Result<i32> {
-    tokio::pin!(feed, read);
-    let (mut fed, mut done) = (false, false);
+    tokio::pin!(write, read);
+    let (mut is_written, mut is_read) = (false, false);
     let code = loop {
         tokio::select! {
-            result = &mut feed, if !fed => { result?; fed = true; }
-            result = &mut read, if !done => { result?; done = true; }
+            result = &mut write, if !is_written => { result?; is_written = true; }
+            result = &mut read, if !is_read => { result?; is_read = true; }
             code = group.exited() => break code,
         }
     };
-    if !done && let Ok(result) = tokio::time::timeout(DRAIN, &mut read).await {
+    if !is_read && let Ok(result) = tokio::time::timeout(DRAIN_TIMEOUT, &mut read).await {
         result?;
     }
     code
@@ -291,17 +298,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_guard_that_cannot_be_started_is_not_taken_for_the_program() {
+    async fn the_error_of_a_guard_that_cannot_be_started_names_the_guard() {
         let spec = ProgramSpec {
             argv: vec!["true".to_owned()],
             cwd: "/".into(),
             env: Vec::new(),
             stdin: None,
             timeout: None,
-            cap: 1,
-            most: None,
+            max_captured_bytes: 1,
+            max_output_bytes: None,
             guard: PathBuf::from("/nowhere/orch").into(),
-            endings: EndingGroups::default(),
+            ending_process_groups: EndingGroups::default(),
         };
         let error = run(&spec, &|_, _| {}).await.unwrap_err().to_string();
         assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");

@@ -1,21 +1,21 @@
 //! The reports that a guard sends to orch over their socket.
 
 /// The length of a report on the socket, in bytes.
-pub(super) const LENGTH: usize = 5;
+pub(super) const REPORT_BYTES: usize = 5;
 
 /// One report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuardReport {
-    /// The program runs; this is its process id, and the id of its process group.
+    /// The program has started with this process id, which is also the id of its process group.
     Started(i32),
     /// The program can't be started; this is the system's error number.
     NotStarted(i32),
-    /// The program itself has exited with this exit code, or with 128 plus the number of the signal that ended it.
+    /// The program itself has exited with this exit code; for a signal, 128 plus its number.
     Exited(i32),
 }
 
 impl GuardReport {
-    pub(super) fn encode(self) -> [u8; LENGTH] {
+    pub(super) fn encode(self) -> [u8; REPORT_BYTES] {
         let (tag, value) = match self {
             Self::Started(pid) => (b'S', pid),
             Self::NotStarted(error) => (b'N', error),
@@ -25,7 +25,7 @@ impl GuardReport {
         [tag, a, b, c, d]
     }
 
-    pub(super) fn decode([tag, a, b, c, d]: [u8; LENGTH]) -> Option<Self> {
+    pub(super) fn decode([tag, a, b, c, d]: [u8; REPORT_BYTES]) -> Option<Self> {
         let value = i32::from_le_bytes([a, b, c, d]);
         match tag {
             b'S' => Some(Self::Started(value)),
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_read_as_it_was_written() {
+    fn decode_reverses_encode() {
         for report in [
             GuardReport::Started(70_000),
             GuardReport::NotStarted(2),

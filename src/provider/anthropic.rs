@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
-use super::stop;
+use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::ANTHROPIC;
 use super::{Endpoint, Provider, RequestLimits, client, schema};
@@ -38,8 +38,8 @@ impl Provider for Anthropic {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1").unwrap_or(&base);
-        let body = body(&self.endpoint, request);
-        let parts = AnthropicReply { draft: Draft::new(body.get("output_config").is_some()) };
+        let body = request_body(&self.endpoint, request);
+        let assembler = AnthropicReply { draft: Draft::new(body.get("output_config").is_some()) };
         let call = HttpCall {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -49,25 +49,25 @@ impl Provider for Anthropic {
             body,
             limits,
         };
-        http::exchange(call, parts, sink).boxed()
+        http::exchange(call, assembler, sink).boxed()
     }
 }
 
-fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
-    // Two cache breakpoints: the calls of a step share the system prompt, and re-asks share the conversation up to its
-    // last user message.
-    let marked = |text: &str| json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]);
+fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
+    // Set two cache breakpoints: the calls of a step share the system prompt, and re-asks share the conversation up to
+    // its last user message.
+    let cached_text = |text: &str| json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]);
     let last_user = request.messages.iter().rposition(|message| message.role == Role::User);
     let messages: Vec<Value> = request
         .messages
         .iter()
         .enumerate()
-        .map(|(at, message)| {
+        .map(|(index, message)| {
             let role = match message.role {
                 Role::User => "user",
                 Role::Assistant => "assistant",
             };
-            let content = if Some(at) == last_user { marked(&message.content) } else { json!(message.content) };
+            let content = if Some(index) == last_user { cached_text(&message.content) } else { json!(message.content) };
             json!({"role": role, "content": content})
         })
         .collect();
@@ -75,17 +75,17 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     body.insert("model".into(), json!(request.model.model));
     body.insert("max_tokens".into(), json!(request.max_output_tokens));
     if !request.system.is_empty() {
-        body.insert("system".into(), marked(&request.system));
+        body.insert("system".into(), cached_text(&request.system));
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
     // Newer models refuse any request that sets a temperature, even their own default.
-    let own = crate::catalog::claude_has_own_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !own) {
+    let has_own_temperature = crate::catalog::claude_has_fixed_temperature(&request.model.model);
+    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
         body.insert("temperature".into(), json!(temperature));
     }
-    let schema = request.schema.as_deref().filter(|_| endpoint.structured);
-    if let Some(schema) = schema.and_then(schema::anthropic) {
+    let schema = request.schema.as_deref().filter(|_| endpoint.structured_output);
+    if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         let format = json!({"type": "json_schema", "schema": schema});
         body.insert("output_config".into(), json!({"format": format}));
     }
@@ -100,64 +100,66 @@ pub(super) struct AnthropicReply {
 
 impl AnthropicReply {
     /// Reads the id, the model, the usage and the stop reason of a message.
-    fn head(&mut self, message: &Value) {
+    fn read_head(&mut self, message: &Value) {
         let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.id = text("id");
         self.draft.model = text("model");
-        self.count(message);
-        self.stopped(message);
+        self.read_usage(message);
+        self.record_stop(message);
     }
 
-    fn stopped(&mut self, holder: &Value) {
-        let reason = holder.get("stop_reason");
-        self.draft.stop.chunk(stop::ANTHROPIC, reason, false);
+    /// Records the stop reason of a message or of a `message_delta`.
+    fn record_stop(&mut self, object: &Value) {
+        let reason = object.get("stop_reason");
+        self.draft.stop.record_chunk(stop_reasons::ANTHROPIC, reason, false);
     }
 
     /// Reads a content block or a delta of one.
-    fn say(&mut self, part: Option<&Value>, sink: ReplySink<'_>) {
-        let text = |field: &str| part.and_then(|part| part.get(field)?.as_str()).filter(|text| !text.is_empty());
+    fn read_block(&mut self, block: Option<&Value>, sink: ReplySink<'_>) {
+        let text = |field: &str| block.and_then(|block| block.get(field)?.as_str()).filter(|text| !text.is_empty());
         if let Some(thinking) = text("thinking") {
-            self.draft.reason(thinking, sink);
+            self.draft.push_reasoning(thinking, sink);
         }
         if let Some(text) = text("text") {
-            self.draft.say(text, sink);
+            self.draft.push_text(text, sink);
         }
         if let (Some("tool_use" | "server_tool_use" | "mcp_tool_use"), Some(name)) = (text("type"), text("name")) {
-            self.draft.call_tool(name);
+            self.draft.record_tool_call(name);
         }
         let kind = text("type").unwrap_or_default();
-        let other = match kind {
+        let is_other_content = match kind {
             "redacted_thinking" => {
-                self.draft.reason_hidden();
+                self.draft.record_hidden_reasoning();
                 true
             }
             "" | "text" | "thinking" => false,
             kind if kind.ends_with("tool_use") || kind.ends_with("_delta") => false,
             kind => {
-                self.draft.other(kind);
+                self.draft.record_other_content(kind);
                 true
             }
         };
-        let content = other || ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
-        self.draft.stop.chunk(stop::ANTHROPIC, None, content);
+        let has_content =
+            is_other_content || ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
+        self.draft.stop.record_chunk(stop_reasons::ANTHROPIC, None, has_content);
     }
 }
 
 impl Assembler for AnthropicReply {
-    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => {
                 if let Some(message) = event.get("message") {
-                    self.head(message);
+                    self.read_head(message);
                 }
             }
-            Some("content_block_start") => self.say(event.get("content_block"), sink),
-            Some("content_block_delta") => self.say(event.get("delta"), sink),
+            Some("content_block_start") => self.read_block(event.get("content_block"), sink),
+            Some("content_block_delta") => self.read_block(event.get("delta"), sink),
             Some("message_delta") => {
                 if let Some(delta) = event.get("delta") {
-                    self.stopped(delta);
+                    self.record_stop(delta);
                 }
-                self.count(event);
+                self.read_usage(event);
             }
             Some("message_stop") => return StreamItem::End,
             Some("content_block_stop") => {}
@@ -168,14 +170,14 @@ impl Assembler for AnthropicReply {
         StreamItem::Part
     }
 
-    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
+    fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
         let Some(content) = body.get("content").and_then(Value::as_array) else {
             return false;
         };
         for block in content {
-            self.say(Some(block), sink);
+            self.read_block(Some(block), sink);
         }
-        self.head(body);
+        self.read_head(body);
         true
     }
 
@@ -183,33 +185,33 @@ impl Assembler for AnthropicReply {
         &self.draft
     }
 
-    fn done(&self) -> bool {
+    fn is_complete_at_done(&self) -> bool {
         // The dialect has its own end event, `message_stop`.
         false
     }
 
-    fn closed_whole(&self) -> bool {
+    fn is_complete_at_stream_end(&self) -> bool {
         false
     }
 
-    fn answered_whole(&self) -> bool {
-        // Only a message that is still being written has no stop reason.
-        self.draft.stop.came_last()
+    fn is_complete_unstreamed(&self) -> bool {
+        // A complete message always has a stop reason.
+        self.draft.stop.last_reason_ends_content()
     }
 
-    fn count(&mut self, event: &Value) {
-        self.draft.usage.report(event.get("usage"), &ANTHROPIC);
+    fn read_usage(&mut self, event: &Value) {
+        self.draft.usage.merge_report(event.get("usage"), &ANTHROPIC);
     }
 
-    fn counted(&self) -> bool {
+    fn has_final_usage(&self) -> bool {
         self.draft.usage.is_up_to_date(&ANTHROPIC)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.so_far(&ANTHROPIC)
+        self.draft.usage.partial_usage(&ANTHROPIC)
     }
 
-    fn reply(self) -> ChatReply {
-        self.draft.reply(&ANTHROPIC)
+    fn into_reply(self) -> ChatReply {
+        self.draft.into_reply(&ANTHROPIC)
     }
 }

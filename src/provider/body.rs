@@ -1,4 +1,4 @@
-//! The body of a response, read under its limits of time and size.
+//! Reads the body of a response within limits of time and size.
 
 use std::time::Duration;
 
@@ -7,137 +7,140 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::http::seconds;
+use super::http::format_duration;
 use super::{Endpoint, RequestLimits, errors};
-use crate::model::failure::{Class, Failure};
-use crate::model::text::json_bytes;
+use crate::model::failure::{Failure, FailureClass};
+use crate::model::text::strip_bom_bytes;
 
-/// How long a JSON body must pause before orch checks whether it is already complete.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// The pause in a JSON body after which orch checks whether the body is complete.
+pub(super) const COMPLETENESS_CHECK_DELAY: Duration = Duration::from_millis(100);
 
-/// How long orch waits for the rest of a body that only explains a failure.
-const EXPLANATION: Duration = Duration::from_secs(2);
+/// How long to wait for the rest of a body that is neither events nor JSON, such as a web page.
+const UNUSABLE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The body of a response, and the limits under which it is read.
+/// The body of a response, with the limits for reading it.
 pub(super) struct ResponseBody<'a> {
     pub(super) response: Response,
     pub(super) endpoint: &'a Endpoint,
     pub(super) limits: &'a RequestLimits,
-    pub(super) first_byte: Instant,
-    pub(super) received: usize,
+    pub(super) first_byte_deadline: Instant,
+    pub(super) received_bytes: usize,
     /// Whether the last read failed because nothing arrived in time.
-    pub(super) silent: bool,
+    pub(super) has_timed_out: bool,
 }
 
 impl ResponseBody<'_> {
     /// The next bytes; `None` at the end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let (deadline, limit) = if self.received == 0 {
-            (self.first_byte, self.limits.first_byte)
+    pub(super) async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        let (deadline, limit) = if self.received_bytes == 0 {
+            (self.first_byte_deadline, self.limits.first_byte_timeout)
         } else {
-            (Instant::now() + self.limits.idle, self.limits.idle)
+            (Instant::now() + self.limits.idle_timeout, self.limits.idle_timeout)
         };
         let chunk = match timeout_at(deadline, self.response.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => return Ok(None),
-            Ok(Err(_)) => return Err(errors::cut(self.endpoint, self.received)),
+            Ok(Err(_)) => return Err(errors::connection_lost(self.endpoint, self.received_bytes)),
             Err(_) => {
-                self.silent = true;
-                return Err(errors::timed_out(self.endpoint, &self.silence(limit)));
+                self.has_timed_out = true;
+                return Err(errors::timed_out(self.endpoint, &self.timeout_description(limit)));
             }
         };
-        self.received = self.received.saturating_add(chunk.len());
-        if self.received > self.limits.max_bytes {
-            let message = format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_bytes);
-            return Err(Failure::new(Class::OutputTooLarge, message));
+        self.received_bytes = self.received_bytes.saturating_add(chunk.len());
+        if self.received_bytes > self.limits.max_reply_bytes {
+            let message =
+                format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_reply_bytes);
+            return Err(Failure::new(FailureClass::OutputTooLarge, message));
         }
         Ok(Some(chunk))
     }
 
-    fn silence(&self, limit: Duration) -> String {
-        match self.received {
-            0 => format!("sent nothing within {}", seconds(limit)),
-            received => format!("went silent for {} after {received} bytes", seconds(limit)),
+    /// The end of the time-out message, to follow the endpoint's name.
+    fn timeout_description(&self, limit: Duration) -> String {
+        match self.received_bytes {
+            0 => format!("sent nothing within {}", format_duration(limit)),
+            received => format!("went silent for {} after {received} bytes", format_duration(limit)),
         }
     }
 
-    /// Up to `most` bytes from the start of a body that only explains a failure, in whatever chunks it comes. Waits at
-    /// most [`EXPLANATION`] for them.
-    pub(super) async fn beginning(&mut self, first: Bytes, most: usize) -> Bytes {
-        let mut all = BytesMut::from(&first[..]);
-        let deadline = Instant::now() + EXPLANATION.min(self.limits.idle);
-        while all.len() < most
-            && let Ok(Ok(Some(chunk))) = timeout_at(deadline, self.chunk()).await
+    /// Reads the start of a body that is neither events nor JSON, to quote it: at most `max_bytes` bytes, and only what
+    /// arrives within [`UNUSABLE_BODY_TIMEOUT`].
+    pub(super) async fn read_unusable_body(&mut self, first: Bytes, max_bytes: usize) -> Bytes {
+        let mut buffer = BytesMut::from(&first[..]);
+        let deadline = Instant::now() + UNUSABLE_BODY_TIMEOUT.min(self.limits.idle_timeout);
+        while buffer.len() < max_bytes
+            && let Ok(Ok(Some(chunk))) = timeout_at(deadline, self.next_chunk()).await
         {
-            all.extend_from_slice(&chunk);
+            buffer.extend_from_slice(&chunk);
         }
-        all.truncate(most);
-        all.freeze()
+        buffer.truncate(max_bytes);
+        buffer.freeze()
     }
 
-    /// A JSON body from `first` to its end. Returns a value as soon as it is complete: neither waits for the connection
-    /// to close nor fails if it breaks after the value.
-    pub(super) async fn json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
-        let mut all = BytesMut::from(&first[..]);
-        let mut looked_at = 0;
+    /// Reads a JSON body to its end; `first` holds the bytes that have arrived. Returns as soon as the value is
+    /// complete: neither waits for the connection to close nor fails if it breaks after the value.
+    pub(super) async fn read_json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
+        let mut buffer = BytesMut::from(&first[..]);
+        let mut checked_length = 0;
         loop {
-            let next = self.chunk();
+            let next = self.next_chunk();
             tokio::pin!(next);
-            if let Ok(chunk) = timeout(PAUSE, &mut next).await {
+            if let Ok(chunk) = timeout(COMPLETENESS_CHECK_DELAY, &mut next).await {
                 match chunk {
-                    // Some servers send white space to keep the connection alive; then there is no pause in which to
-                    // check.
+                    // Some servers send white space as keep-alive. Then the body never pauses, so check here too.
                     Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
-                        if is_complete_at_last(&all, &mut looked_at) {
-                            return Ok(all.freeze());
+                        if has_become_complete(&buffer, &mut checked_length) {
+                            return Ok(buffer.freeze());
                         }
-                        all.extend_from_slice(&chunk);
+                        buffer.extend_from_slice(&chunk);
                     }
-                    Ok(Some(chunk)) => all.extend_from_slice(&chunk),
-                    Err(_) if is_complete(&all) => return Ok(all.freeze()),
+                    Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
+                    Err(_) if is_complete_json(&buffer) => return Ok(buffer.freeze()),
                     Err(failure) => return Err(failure),
-                    Ok(None) => return Ok(all.freeze()),
+                    Ok(None) => return Ok(buffer.freeze()),
                 }
                 continue;
             }
-            if is_complete_at_last(&all, &mut looked_at) {
-                return Ok(all.freeze());
+            if has_become_complete(&buffer, &mut checked_length) {
+                return Ok(buffer.freeze());
             }
             match next.await? {
-                Some(chunk) => all.extend_from_slice(&chunk),
-                None => return Ok(all.freeze()),
+                Some(chunk) => buffer.extend_from_slice(&chunk),
+                None => return Ok(buffer.freeze()),
             }
         }
     }
 }
 
-/// Whether the bytes have become complete since the last check. Parses them only if something other than white space
-/// was added.
-fn is_complete_at_last(all: &[u8], looked_at: &mut usize) -> bool {
-    let length = all.trim_ascii_end().len();
-    std::mem::replace(looked_at, length) < length && is_complete(all)
+/// Whether the bytes have become complete since the last check. Parses them only if more than white space has been
+/// added.
+fn has_become_complete(bytes: &[u8], checked_length: &mut usize) -> bool {
+    let length = bytes.trim_ascii_end().len();
+    std::mem::replace(checked_length, length) < length && is_complete_json(bytes)
 }
 
 /// Whether the bytes are one complete JSON object or list.
-pub(super) fn is_complete(bytes: &[u8]) -> bool {
+pub(super) fn is_complete_json(bytes: &[u8]) -> bool {
     matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']'))
-        && serde_json::from_slice::<Value>(json_bytes(bytes)).is_ok()
+        && serde_json::from_slice::<Value>(strip_bom_bytes(bytes)).is_ok()
 }
 
-/// The JSON value that a body begins with, its own bytes, and the bytes after it.
-pub(super) fn leading_value(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
-    let body = json_bytes(bytes);
+/// The JSON value at the start of a body, the bytes of the value, and the bytes after it.
+pub(super) fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
+    let body = strip_bom_bytes(bytes);
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
     let value = values.next()?.ok()?;
-    let (own, rest) = body.split_at_checked(values.byte_offset())?;
-    Some((value, own, rest))
+    let (value_bytes, rest) = body.split_at_checked(values.byte_offset())?;
+    Some((value, value_bytes, rest))
 }
 
-/// The JSON value of a body, and its own bytes. After white space, more may follow an object or a list: whether orch
-/// waits for it depends on the chunks in which the body comes, so it must not change the result.
-pub(super) fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
-    let (value, own, rest) = leading_value(bytes)?;
-    let ends_itself = value.is_object() || value.is_array();
-    let ended = rest.trim_ascii().is_empty() || (ends_itself && rest.first().is_some_and(u8::is_ascii_whitespace));
-    ended.then_some((value, own))
+/// The JSON value of a body, and the bytes of the value. An object or a list may be followed by white space. Ignores
+/// whatever follows the white space: `read_json` may or may not have read it, depending on how the body was split into
+/// chunks.
+pub(super) fn parse_json_body(bytes: &[u8]) -> Option<(Value, &[u8])> {
+    let (value, value_bytes, rest) = split_leading_json(bytes)?;
+    let is_self_delimiting = value.is_object() || value.is_array();
+    let has_ended =
+        rest.trim_ascii().is_empty() || (is_self_delimiting && rest.first().is_some_and(u8::is_ascii_whitespace));
+    has_ended.then_some((value, value_bytes))
 }

@@ -4,22 +4,22 @@ use super::Dialect;
 
 /// A provider that works without configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Builtin {
-    /// The name, as it comes before the slash of a model reference.
+pub struct BuiltinProvider {
+    /// The name, which precedes the slash in a model reference.
     pub name: &'static str,
     /// The wire format.
     pub dialect: Dialect,
     /// The default base URL.
     pub base_url: &'static str,
-    /// The environment variable that holds the key; `None` where no key is needed.
+    /// The environment variable that holds the key; `None` if the provider needs no key.
     pub key_variable: Option<&'static str>,
     /// The environment variable that overrides the base URL, if there is one.
     pub url_variable: Option<&'static str>,
 }
 
-impl Builtin {
-    /// The base URL for a value of `url_variable`; for Ollama, it may be a bare `host:port`, as Ollama's own tools
-    /// accept it.
+impl BuiltinProvider {
+    /// The base URL for a value of `url_variable`. For Ollama the value may be a bare `host:port`, as in Ollama's own
+    /// tools.
     pub fn base_url_from(&self, value: &str) -> String {
         let value = value.trim().trim_end_matches('/');
         if value.is_empty() {
@@ -29,7 +29,7 @@ impl Builtin {
             return value.to_owned();
         }
         let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-        // A server that listens on every interface is reached on the loopback.
+        // Reach a server that listens on every interface on the loopback.
         let rest = if let Some(port) = rest.strip_prefix("0.0.0.0") {
             format!("127.0.0.1{port}")
         } else if rest.starts_with(':') {
@@ -47,43 +47,55 @@ impl Builtin {
     }
 }
 
-const fn builtin(
+const fn builtin_provider(
     name: &'static str,
     dialect: Dialect,
     base_url: &'static str,
     key_variable: Option<&'static str>,
     url_variable: Option<&'static str>,
-) -> Builtin {
-    Builtin { name, dialect, base_url, key_variable, url_variable }
+) -> BuiltinProvider {
+    BuiltinProvider { name, dialect, base_url, key_variable, url_variable }
 }
 
 /// The providers that work without configuration.
-pub const BUILTIN: &[Builtin] = &[
-    builtin(
+pub const BUILTIN_PROVIDERS: &[BuiltinProvider] = &[
+    builtin_provider(
         "anthropic",
         Dialect::Anthropic,
         "https://api.anthropic.com",
         Some("ANTHROPIC_API_KEY"),
         Some("ANTHROPIC_BASE_URL"),
     ),
-    builtin("openai", Dialect::OpenAi, "https://api.openai.com/v1", Some("OPENAI_API_KEY"), Some("OPENAI_BASE_URL")),
-    builtin("gemini", Dialect::Gemini, "https://generativelanguage.googleapis.com", Some("GEMINI_API_KEY"), None),
-    builtin("openrouter", Dialect::OpenAi, "https://openrouter.ai/api/v1", Some("OPENROUTER_API_KEY"), None),
-    builtin("ollama", Dialect::OpenAi, "http://127.0.0.1:11434/v1", None, Some("OLLAMA_HOST")),
-    builtin("lmstudio", Dialect::OpenAi, "http://127.0.0.1:1234/v1", None, None),
-    builtin("llamacpp", Dialect::OpenAi, "http://127.0.0.1:8080/v1", None, None),
-    builtin("vllm", Dialect::OpenAi, "http://127.0.0.1:8000/v1", None, None),
-    builtin("litellm", Dialect::OpenAi, "http://127.0.0.1:4000/v1", Some("LITELLM_API_KEY"), None),
+    builtin_provider(
+        "openai",
+        Dialect::OpenAi,
+        "https://api.openai.com/v1",
+        Some("OPENAI_API_KEY"),
+        Some("OPENAI_BASE_URL"),
+    ),
+    builtin_provider(
+        "gemini",
+        Dialect::Gemini,
+        "https://generativelanguage.googleapis.com",
+        Some("GEMINI_API_KEY"),
+        None,
+    ),
+    builtin_provider("openrouter", Dialect::OpenAi, "https://openrouter.ai/api/v1", Some("OPENROUTER_API_KEY"), None),
+    builtin_provider("ollama", Dialect::OpenAi, "http://127.0.0.1:11434/v1", None, Some("OLLAMA_HOST")),
+    builtin_provider("lmstudio", Dialect::OpenAi, "http://127.0.0.1:1234/v1", None, None),
+    builtin_provider("llamacpp", Dialect::OpenAi, "http://127.0.0.1:8080/v1", None, None),
+    builtin_provider("vllm", Dialect::OpenAi, "http://127.0.0.1:8000/v1", None, None),
+    builtin_provider("litellm", Dialect::OpenAi, "http://127.0.0.1:4000/v1", Some("LITELLM_API_KEY"), None),
 ];
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
 
     #[test]
-    fn ollama_host_takes_every_form_that_ollama_takes() {
-        let ollama = BUILTIN.iter().find(|b| b.name == "ollama").unwrap();
+    fn ollama_host_accepts_every_form_that_ollama_accepts() {
+        let ollama = BUILTIN_PROVIDERS.iter().find(|b| b.name == "ollama").unwrap();
         for (value, url) in [
             ("", "http://127.0.0.1:11434/v1"),
             ("box", "http://box:11434/v1"),

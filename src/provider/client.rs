@@ -1,7 +1,7 @@
 //! Addresses, headers and HTTP clients.
 //!
-//! Builds what every request needs. Requests share a client if they agree in TLS, connect time-out, proxy and
-//! certificates. No client follows redirects or retries, and one for plain HTTP loads no certificates.
+//! Requests share a client if they agree in TLS, connect time-out, proxy and certificates. No client follows redirects
+//! or retries, and a client for plain HTTP loads no certificates.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -12,28 +12,28 @@ use reqwest::{Client, Url};
 use secrecy::ExposeSecret as _;
 
 use super::{Endpoint, errors};
-use crate::model::address::why_no_http_address;
-use crate::model::failure::{Class, Failure};
-pub(super) use crate::network::shown;
-use crate::network::{Network, ProxySetting, is_loopback, prepare_tls};
+use crate::model::address::http_url_error;
+use crate::model::failure::{Failure, FailureClass};
+pub(super) use crate::network::without_secrets;
+use crate::network::{Network, ProxySetting, install_tls_provider, is_loopback};
 
 /// Parses an address; the failure names the provider.
-pub(super) fn address(url: &str, name: &str) -> Result<Url, Failure> {
-    let wrong = |why: String| {
-        Failure::new(Class::BadRequest, format!("{} is not an address: {why}", shown(url)))
+pub(super) fn parse_url(url: &str, name: &str) -> Result<Url, Failure> {
+    let invalid = |reason: String| {
+        Failure::new(FailureClass::BadRequest, format!("{} is not an address: {reason}", without_secrets(url)))
             .with_hint(format!("check the base URL of {name}; it begins with http:// or https://"))
     };
-    if let Some(why) = why_no_http_address(url) {
-        return Err(wrong(why));
+    if let Some(reason) = http_url_error(url) {
+        return Err(invalid(reason));
     }
-    Url::parse(url).map_err(|error| wrong(error.to_string()))
+    Url::parse(url).map_err(|error| invalid(error.to_string()))
 }
 
-/// All headers of a request; those that may be secret are marked as sensitive.
+/// Builds the headers of a request, and marks the ones that may be secret as sensitive.
 pub(super) fn header_map(
     call_headers: &[(&'static str, &'static str)],
     endpoint: &Endpoint,
-    key: (&'static str, &'static str),
+    default_key_header: (&'static str, &'static str),
 ) -> Result<HeaderMap, Failure> {
     let mut map = HeaderMap::new();
     map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -44,13 +44,15 @@ pub(super) fn header_map(
     if let Some(secret) = &endpoint.api_key {
         let (name, prefix) = match &endpoint.key_header {
             // A custom key header carries the bare key; only `authorization` needs the scheme too.
-            Some(own) if own.eq_ignore_ascii_case("authorization") => (own.as_str(), "Bearer "),
-            Some(own) => (own.as_str(), ""),
-            None => key,
+            Some(custom) if custom.eq_ignore_ascii_case("authorization") => (custom.as_str(), "Bearer "),
+            Some(custom) => (custom.as_str(), ""),
+            None => default_key_header,
         };
         let mut value = HeaderValue::try_from(format!("{prefix}{}", secret.expose_secret().trim())).map_err(|_| {
-            let failure =
-                Failure::new(Class::Auth, format!("the key of {} has characters that no key has", endpoint.name));
+            let failure = Failure::new(
+                FailureClass::Auth,
+                format!("the key of {} has characters that a key can't have", endpoint.name),
+            );
             match &endpoint.key_variable {
                 Some(variable) => failure.with_hint(format!("set {variable} again, without line breaks")),
                 None => failure,
@@ -58,71 +60,74 @@ pub(super) fn header_map(
         })?;
         value.set_sensitive(true);
         let name = HeaderName::try_from(name).map_err(|_| {
-            Failure::new(Class::BadRequest, format!("`key_header` of {} is not the name of a header", endpoint.name))
+            Failure::new(
+                FailureClass::BadRequest,
+                format!("`key_header` of {} is not the name of a header", endpoint.name),
+            )
         })?;
         map.insert(name, value);
     }
     for (name, value) in &endpoint.headers {
-        let wrong =
-            || Failure::new(Class::BadRequest, format!("the header `{name}` of {} is not a valid one", endpoint.name));
-        let name = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
-        let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| wrong())?;
+        let invalid =
+            || Failure::new(FailureClass::BadRequest, format!("the header `{name}` of {} is not valid", endpoint.name));
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
+        let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid())?;
         value.set_sensitive(true);
         map.insert(name, value);
     }
     Ok(map)
 }
 
-/// What requests must agree in to share a client.
+/// The properties that requests must have in common to share a client.
 #[derive(Clone, PartialEq, Eq)]
 struct ClientKey {
     tls: bool,
-    connect: Duration,
+    connect_timeout: Duration,
     /// The proxy for the address, if there is one.
     proxy: Option<ProxySetting>,
-    /// Determines which certificates are trusted.
+    /// The settings that determine the trusted certificates.
     network: Network,
 }
 
-/// The client for an address. Clients are shared, so that their open connections are reused.
-pub(super) fn client(url: &Url, connect: Duration, network: &Network) -> Result<Client, Failure> {
+/// Returns the client for an address. Requests share clients, and so also their open connections.
+pub(super) fn shared_client(url: &Url, connect_timeout: Duration, network: &Network) -> Result<Client, Failure> {
     static CLIENTS: Mutex<Vec<(ClientKey, Client)>> = Mutex::new(Vec::new());
     let proxy = network.proxy(url)?;
     let tls = url.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.value.starts_with("https://"));
-    let key = ClientKey { tls, connect, proxy, network: network.clone() };
+    let key = ClientKey { tls, connect_timeout, proxy, network: network.clone() };
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
+    if let Some((_, client)) = clients.iter().find(|(client_key, _)| *client_key == key) {
         return Ok(client.clone());
     }
-    let client = build(&key)?;
+    let client = build_client(&key)?;
     clients.push((key, client.clone()));
     Ok(client)
 }
 
-fn build(key: &ClientKey) -> Result<Client, Failure> {
-    prepare_tls();
-    let unusable = |e: reqwest::Error| {
-        Failure::new(Class::ProviderUnavailable, format!("can't set up HTTP: {}", errors::causes(&e)))
+fn build_client(key: &ClientKey) -> Result<Client, Failure> {
+    install_tls_provider();
+    let setup_failure = |e: reqwest::Error| {
+        Failure::new(FailureClass::ProviderUnavailable, format!("can't set up HTTP: {}", errors::innermost_cause(&e)))
     };
     let mut builder = Client::builder()
         .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        .connect_timeout(key.connect)
+        .connect_timeout(key.connect_timeout)
         .pool_idle_timeout(Duration::from_secs(30))
         .tcp_nodelay(true)
         // `Network` reads the proxy variables, so that a message can name the variable.
         .no_proxy();
     if let Some(proxy) = &key.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(unusable)?);
+        builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(setup_failure)?);
     }
     if !key.tls {
-        // No certificates: loading the system's reads many files, and plain HTTP needs none.
+        // Plain HTTP needs no certificates, and loading the system's certificates reads many files.
         builder = builder.tls_certs_only([]);
-    } else if let Some(tls) = key.network.tls()? {
+    } else if let Some(tls) = key.network.tls_config()? {
         builder = builder.tls_backend_preconfigured(tls);
     }
-    builder.build().map_err(unusable)
+    builder.build().map_err(setup_failure)
 }
 
 /// The base URL of a request, with `{model}` replaced by the model's name and without a slash at its end.
@@ -145,13 +150,13 @@ pub(super) fn path_segment(text: &str) -> String {
 }
 
 /// The host of an address, in lower case and without a final dot; `None` when it has none.
-pub fn host_of(url: &str) -> Option<String> {
+pub fn url_host(url: &str) -> Option<String> {
     Some(Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
 }
 
-/// An address as the URL parser reads it, so that orch shows the one that a request goes to: its host is in ASCII, and
-/// characters that the parser ignores are removed.
-pub fn understood_address(url: &str) -> String {
+/// An address in the form that the URL parser produces, so that orch shows where a request really goes: the host is in
+/// ASCII, and characters that the parser ignores are removed.
+pub fn normalized_address(url: &str) -> String {
     Url::parse(url.trim()).map_or_else(|_| url.to_owned(), |url| url.to_string().replace("%7Bmodel%7D", "{model}"))
 }
 
@@ -161,7 +166,7 @@ pub fn is_loopback_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| is_loopback(&url))
 }
 
-/// Whether others could read what is sent to an address: plain HTTP to a host other than the loopback.
+/// Whether requests to an address are unencrypted on the network: plain HTTP to a host other than the loopback.
 pub fn is_unencrypted_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{Dialect, Endpoint, RequestLimits, errors, http};
 use crate::model::failure::Failure;
 
-/// The models of a server, by `GET {base_url}/models` in `OpenAI`'s format, in the server's order. Sends no key.
+/// Requests `GET {base_url}/models` and returns the models in the server's order. The response has `OpenAI`'s format.
+/// Sends no key.
 pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<String>, Failure> {
     let base = server.base_url.trim_end_matches('/');
     let endpoint = Endpoint {
@@ -17,22 +18,24 @@ pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<S
         api_key: None,
         key_variable: None,
         headers: Vec::new(),
-        structured: false,
+        structured_output: false,
         key_header: None,
         query: Vec::new(),
         network: server.network.clone(),
     };
     let limits = RequestLimits {
-        connect: timeout,
-        first_byte: timeout,
-        idle: timeout,
-        total: timeout,
-        max_bytes: 4 * 1024 * 1024,
+        connect_timeout: timeout,
+        first_byte_timeout: timeout,
+        idle_timeout: timeout,
+        total_timeout: timeout,
+        max_reply_bytes: 4 * 1024 * 1024,
         ..RequestLimits::default()
     };
     let value = http::get_json(&endpoint, &format!("{base}/models"), &limits).await?;
     let Some(models) = value.get("data").and_then(Value::as_array) else {
-        return Err(errors::unavailable(&endpoint, "answered with something that is no list of models"));
+        // The status tells a server that lists no models from one that does not respond.
+        let failure = errors::unavailable(&endpoint, "answered with something that is not a list of models");
+        return Err(Failure { status: Some(200), ..failure });
     };
     Ok(models.iter().filter_map(|model| Some(model.get("id")?.as_str()?.to_owned())).collect())
 }

@@ -1,7 +1,5 @@
-//! Failures in one sentence, with their class.
-//!
-//! Turns statuses, error bodies and broken connections into [`Failure`]s, for every dialect alike. No message ever
-//! holds a key or the value of a header.
+//! Turns statuses, error bodies and broken connections into [`Failure`]s with one sentence and a class, in the same way
+//! for every dialect. No message contains a key or the value of a header.
 
 use std::error::Error;
 use std::io;
@@ -11,127 +9,137 @@ use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::body::first_value;
-use super::client::shown;
-use super::http::seconds;
-use super::said::{ErrorBody, MESSAGE, describe, said};
-use super::{Endpoint, RequestLimits, waits};
+use super::body::parse_json_body;
+use super::client::without_secrets;
+use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_error_body};
+use super::http::format_duration;
+use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
-use crate::model::failure::{Class, Failure};
-use crate::network::{self, ProxySetting, distrust};
+use crate::model::failure::{Failure, FailureClass};
+use crate::network::{self, ProxySetting, certificate_problem};
 
-/// Where a request went, and what is needed to read its errors.
+/// The endpoint and model of a request, with the data that the parsers of error bodies need.
 pub(super) struct RequestContext<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// The model of the request; empty when there is none.
     pub(super) model: &'a str,
-    /// The clock against which a date that the server names becomes a wait.
+    /// The clock with which a date from the server is converted into a wait.
     pub(super) clock: &'a dyn Clock,
-    /// How long the headers of a response with a success status ask to wait, in milliseconds.
+    /// The wait that the headers of a response with a success status ask for, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
-pub(super) fn unavailable(endpoint: &Endpoint, what: &str) -> Failure {
-    Failure::new(Class::ProviderUnavailable, format!("{} {what}", endpoint.name))
+/// A failure of [`FailureClass::ProviderUnavailable`]. Its message is the provider's name and the predicate.
+pub(super) fn unavailable(endpoint: &Endpoint, predicate: &str) -> Failure {
+    Failure::new(FailureClass::ProviderUnavailable, format!("{} {predicate}", endpoint.name))
 }
 
-pub(super) fn timed_out(endpoint: &Endpoint, what: &str) -> Failure {
-    Failure::new(Class::Timeout, format!("{} {what}", endpoint.name))
+/// A failure of [`FailureClass::Timeout`]. Its message is the provider's name and the predicate.
+pub(super) fn timed_out(endpoint: &Endpoint, predicate: &str) -> Failure {
+    Failure::new(FailureClass::Timeout, format!("{} {predicate}", endpoint.name))
 }
 
-/// The connection broke in the middle of a reply.
-pub(super) fn cut(endpoint: &Endpoint, received: usize) -> Failure {
+/// The failure when the connection breaks in the middle of a reply.
+pub(super) fn connection_lost(endpoint: &Endpoint, received: usize) -> Failure {
     unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
 }
 
-/// Adds to a failure what the stream held besides the reply.
-pub(super) fn with_words(failure: Failure, words: &str, endpoint: &Endpoint) -> Failure {
-    if words.trim().is_empty() {
+/// Appends text that the stream contained besides the reply to the message of a failure.
+pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoint) -> Failure {
+    if text.trim().is_empty() {
         return failure;
     }
-    let words = excerpt(words.as_bytes(), endpoint, MESSAGE);
-    Failure { message: format!("{}; it said: {words}", failure.message), ..failure }
+    let text = excerpt(text.as_bytes(), endpoint, MAX_MESSAGE_CHARS);
+    Failure { message: format!("{}; it said: {text}", failure.message), ..failure }
 }
 
-/// The server's stop reason says that it aborted the reply.
-pub(super) fn gave_up(endpoint: &Endpoint, reason: &str) -> Failure {
-    let reason = short(&scrubbed(reason, endpoint), 60);
-    unavailable(endpoint, &format!("gave the reply up: its stop reason is `{reason}`"))
+/// The failure when the stop reason means that the server aborted the reply.
+pub(super) fn reply_aborted(endpoint: &Endpoint, reason: &str) -> Failure {
+    let reason = shorten(&redact_text(reason, endpoint), 60);
+    unavailable(endpoint, &format!("aborted the reply: its stop reason is `{reason}`"))
 }
 
-/// orch could not send the request, or no response came.
+/// The failure when orch could not send the request or received no response.
 pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &RequestLimits) -> Failure {
-    let url = shown(&endpoint.base_url);
-    let proxy = proxy_of(endpoint);
-    let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.phrase()));
+    let url = without_secrets(&endpoint.base_url);
+    let proxy = proxy_for(endpoint);
+    let via_proxy = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.description()));
     if error.is_timeout() {
-        let limit = seconds(limits.connect);
-        return Failure::new(Class::Timeout, format!("can't connect to {url}{through} within {limit}"))
-            .with_hint(way_out(endpoint, proxy.as_ref(), false));
+        let limit = format_duration(limits.connect_timeout);
+        return Failure::new(FailureClass::Timeout, format!("can't connect to {url}{via_proxy} within {limit}"))
+            .with_hint(unreachable_hint(endpoint, proxy.as_ref(), false));
     }
     if !error.is_connect() {
-        let failure = unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
-        return if url.starts_with("http:") { failure.with_hint(MAYBE_TLS) } else { failure };
+        let failure =
+            unavailable(endpoint, &format!("closed the connection without a response: {}", innermost_cause(error)));
+        return if url.starts_with("http:") { failure.with_hint(MAYBE_TLS_HINT) } else { failure };
     }
-    if network::is_no_tls(error) {
-        let message = format!("can't reach {url}{through}: what answers there does not speak TLS");
-        return Failure::new(Class::BadRequest, message).with_hint(NO_TLS);
+    if network::is_not_tls(error) {
+        let message = format!("can't reach {url}{via_proxy}: the server at this address does not speak TLS");
+        return Failure::new(FailureClass::BadRequest, message).with_hint(NO_TLS_HINT);
     }
-    if let Some((why, hint)) = distrust(error) {
+    if let Some((reason, hint)) = certificate_problem(error) {
         // Not retryable: a retry would not make the certificate trusted.
-        let message = format!("can't reach {url}{through}: its certificate is not trusted: {}", short(&why, MESSAGE));
-        return Failure::new(Class::BadRequest, message).with_hint(hint);
+        let message = format!(
+            "can't reach {url}{via_proxy}: its certificate is not trusted: {}",
+            shorten(&reason, MAX_MESSAGE_CHARS)
+        );
+        return Failure::new(FailureClass::BadRequest, message).with_hint(hint);
     }
-    if let Some(failure) = tunnel(endpoint, proxy.as_ref(), &causes(error)) {
+    if let Some(failure) = tunnel_failure(endpoint, proxy.as_ref(), &innermost_cause(error)) {
         return Failure { unreached: true, ..failure };
     }
-    let refused = chain(error)
+    let refused = error_chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
-    let why = if refused { "connection refused".to_owned() } else { causes(error) };
-    let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}{through}: {why}"));
-    // A server without TLS may just hang up on the handshake.
-    let way = if why == "tls handshake eof" { NO_TLS.to_owned() } else { way_out(endpoint, proxy.as_ref(), refused) };
-    let failure = failure.with_hint(way);
+    let reason = if refused { "connection refused".to_owned() } else { innermost_cause(error) };
+    let failure = Failure::new(FailureClass::ProviderUnavailable, format!("can't reach {url}{via_proxy}: {reason}"));
+    // A server without TLS may close the connection during the handshake.
+    let hint = if reason == "tls handshake eof" {
+        NO_TLS_HINT.to_owned()
+    } else {
+        unreachable_hint(endpoint, proxy.as_ref(), refused)
+    };
+    let failure = failure.with_hint(hint);
     Failure { unreached: true, ..failure }
 }
 
-/// The failure when a proxy opens no tunnel to a TLS server. The only status that the client's error names is 407.
-fn tunnel(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
-    let why = cause.strip_prefix("tunnel error: ")?;
+/// The failure when a proxy opens no tunnel to a TLS server. The error of the client reports no status except 407.
+fn tunnel_failure(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
+    let reason = cause.strip_prefix("tunnel error: ")?;
     let proxy = proxy?;
-    if why == "proxy authorization required" {
-        let failure = asks_who(proxy, "");
+    if reason == "proxy authorization required" {
+        let failure = proxy_auth_failure(proxy, "");
         return Some(Failure { status: Some(407), ..failure });
     }
-    let url = shown(&endpoint.base_url);
-    let why = if why == "unsuccessful" { "it refuses to connect to that server" } else { why };
-    let message = format!("can't reach {url} through {}: {why}", proxy.phrase());
-    Some(Failure::new(Class::ProviderUnavailable, message).with_hint(format!(
+    let url = without_secrets(&endpoint.base_url);
+    let reason = if reason == "unsuccessful" { "it refuses to connect to that server" } else { reason };
+    let message = format!("can't reach {url} through {}: {reason}", proxy.description());
+    Some(Failure::new(FailureClass::ProviderUnavailable, message).with_hint(format!(
         "have the proxy in {} allow connections to that server, or name the host in NO_PROXY",
         proxy.variable
     )))
 }
 
-/// The failure when a proxy requires a user and a password; `words` is what it said.
-fn asks_who(proxy: &ProxySetting, words: &str) -> Failure {
-    let message = format!("{} asks for a user and password (407): {words}", proxy.phrase());
+/// The failure when a proxy requires a user and a password; `text` is the proxy's message.
+fn proxy_auth_failure(proxy: &ProxySetting, text: &str) -> Failure {
+    let message = format!("{} asks for a user and password (407): {text}", proxy.description());
     let hint = format!("write them into {}, as in `http://USER:PASSWORD@HOST:PORT`", proxy.variable);
-    Failure::new(Class::BadRequest, message.trim_end_matches(": ")).with_hint(hint)
+    Failure::new(FailureClass::BadRequest, message.trim_end_matches(": ")).with_hint(hint)
 }
 
-/// The hint when a server hangs up on plain HTTP.
-const MAYBE_TLS: &str = "if the server expects TLS, write `https://` in its base URL";
-/// The hint when a server answers a TLS handshake with something else.
-const NO_TLS: &str = "check the port in the base URL; a server without TLS has an address with `http://`";
+/// The hint when a server closes a plain HTTP connection.
+const MAYBE_TLS_HINT: &str = "if the server expects TLS, write `https://` in its base URL";
+/// The hint when a server does not complete a TLS handshake.
+const NO_TLS_HINT: &str = "check the port in the base URL; a server without TLS has an address with `http://`";
 
 /// The proxy between orch and an endpoint, if there is one.
-fn proxy_of(endpoint: &Endpoint) -> Option<ProxySetting> {
+fn proxy_for(endpoint: &Endpoint) -> Option<ProxySetting> {
     let url = Url::parse(&endpoint.base_url).ok()?;
     endpoint.network.proxy(&url).ok().flatten()
 }
 
 /// The hint for a server that can't be reached.
-fn way_out(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> String {
+fn unreachable_hint(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> String {
     let name = &endpoint.name;
     match proxy {
         Some(proxy) if proxy.value.starts_with("socks5://") || proxy.value.starts_with("socks4://") => format!(
@@ -145,14 +153,14 @@ fn way_out(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> 
     }
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&e| e.source())
 }
 
 /// The message of the innermost cause; the outer ones only repeat the address.
-pub(super) fn causes(error: &reqwest::Error) -> String {
-    let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
-    short(&innermost, MESSAGE)
+pub(super) fn innermost_cause(error: &reqwest::Error) -> String {
+    let innermost = error_chain(error).last().map(ToString::to_string).unwrap_or_default();
+    shorten(&innermost, MAX_MESSAGE_CHARS)
 }
 
 /// The failure for a response with a status other than 2xx.
@@ -165,45 +173,48 @@ pub(super) fn from_status(
     let endpoint = context.endpoint;
     let code = status.as_u16();
     if status.is_redirection() {
-        let target = headers.get(LOCATION).and_then(|v| v.to_str().ok()).map_or_else(String::new, shown);
-        let failure = Failure::new(Class::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
-            .with_hint("redirects are not followed: set the base URL to the address it redirects to");
+        let target = headers.get(LOCATION).and_then(|v| v.to_str().ok()).map_or_else(String::new, without_secrets);
+        let failure =
+            Failure::new(FailureClass::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
+                .with_hint("orch follows no redirects: set the base URL to the address that this one redirects to");
         return Failure { status: Some(code), ..failure };
     }
-    let parsed: Value = first_value(body).map(|(value, _)| value).unwrap_or_default();
-    let said = said(&parsed).unwrap_or_else(|| ErrorBody::plain(excerpt(body, endpoint, MESSAGE)));
-    let failure = by_proxy(code, &said, endpoint).unwrap_or_else(|| describe(Some(code), &said, context));
+    let parsed: Value = parse_json_body(body).map(|(value, _)| value).unwrap_or_default();
+    let error_body =
+        parse_error_body(&parsed).unwrap_or_else(|| ErrorBody::from_text(excerpt(body, endpoint, MAX_MESSAGE_CHARS)));
+    let failure = failure_from_proxy(code, &error_body, endpoint)
+        .unwrap_or_else(|| failure_from_body(Some(code), &error_body, context));
     let now = context.clock.now();
-    let wait = waits::in_headers(headers, now);
-    let wait = wait.or_else(|| waits::in_body(&parsed, &said.message, failure.class, now));
+    let wait = requested_wait::wait_from_headers(headers, now);
+    let wait = wait.or_else(|| requested_wait::wait_from_body(&parsed, &error_body.message, failure.class, now));
     Failure { status: Some(code), retry_after_ms: wait, ..failure }
 }
 
-/// The failure for a 407, if there is a proxy: then the proxy sent it, not the provider.
-fn by_proxy(code: u16, said: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
-    let proxy = proxy_of(endpoint).filter(|_| code == 407)?;
-    let words = short(&scrubbed(&said.message, endpoint), MESSAGE);
-    Some(asks_who(&proxy, &words))
+/// The failure for a 407 if orch uses a proxy: the proxy sent the 407, not the provider.
+fn failure_from_proxy(code: u16, error_body: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
+    let proxy = proxy_for(endpoint).filter(|_| code == 407)?;
+    let text = shorten(&redact_text(&error_body.message, endpoint), MAX_MESSAGE_CHARS);
+    Some(proxy_auth_failure(&proxy, &text))
 }
 
 /// The beginning of a body, on one line and with secrets redacted.
-pub(super) fn excerpt(bytes: &[u8], endpoint: &Endpoint, length: usize) -> String {
+pub(super) fn excerpt(bytes: &[u8], endpoint: &Endpoint, max_chars: usize) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(16 * 1024)]);
-    short(&scrubbed(&text, endpoint), length)
+    shorten(&redact_text(&text, endpoint), max_chars)
 }
 
-/// At most `length` characters of a text, on one line.
-pub(super) fn short(text: &str, length: usize) -> String {
+/// At most `max_chars` characters of a text, on one line.
+pub(super) fn shorten(text: &str, max_chars: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
-    match line.char_indices().nth(length) {
-        Some((at, _)) => format!("{}…", &line[..at]),
+    match line.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", &line[..end]),
         None => line.trim_end_matches('.').to_owned(),
     }
 }
 
-/// The text with every secret of the endpoint redacted.
-pub(super) fn scrubbed(text: &str, endpoint: &Endpoint) -> String {
+/// Redacts every secret of the endpoint in a text.
+pub(super) fn redact_text(text: &str, endpoint: &Endpoint) -> String {
     let mut text = text.to_owned();
     let key = endpoint.api_key.as_ref().map(|key| key.expose_secret().trim());
     let headers = endpoint.headers.iter().map(|(_, value)| {
@@ -217,9 +228,9 @@ pub(super) fn scrubbed(text: &str, endpoint: &Endpoint) -> String {
     text
 }
 
-/// The failure with every secret of the endpoint redacted.
-pub(super) fn scrub(mut failure: Failure, endpoint: &Endpoint) -> Failure {
-    failure.message = scrubbed(&failure.message, endpoint);
-    failure.hint = failure.hint.map(|hint| scrubbed(&hint, endpoint));
+/// Redacts every secret of the endpoint in a failure.
+pub(super) fn redact_failure(mut failure: Failure, endpoint: &Endpoint) -> Failure {
+    failure.message = redact_text(&failure.message, endpoint);
+    failure.hint = failure.hint.map(|hint| redact_text(&hint, endpoint));
     failure
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
-use super::stop;
+use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::GEMINI;
 use super::{Endpoint, Provider, RequestLimits, client, schema};
@@ -39,7 +39,7 @@ impl Provider for Gemini {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1beta").unwrap_or(&base);
         let model = client::path_segment(request.model.model.trim_start_matches("models/"));
-        let body = body(&self.endpoint, request);
+        let body = request_body(&self.endpoint, request);
         let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
         let call = HttpCall {
             endpoint: &self.endpoint,
@@ -54,7 +54,7 @@ impl Provider for Gemini {
     }
 }
 
-fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
+fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     let contents: Vec<Value> = request
         .messages
         .iter()
@@ -68,13 +68,13 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
         .collect();
     let mut config = Map::new();
     config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    let own = crate::catalog::gemini_has_own_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !own) {
+    let has_own_temperature = crate::catalog::gemini_has_fixed_temperature(&request.model.model);
+    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
         config.insert("temperature".into(), json!(temperature));
     }
-    if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured) {
+    if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
         config.insert("responseMimeType".into(), json!("application/json"));
-        config.insert("responseJsonSchema".into(), schema::gemini(schema));
+        config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
     }
     let mut body = Map::new();
     if !request.system.is_empty() {
@@ -92,43 +92,43 @@ pub(super) struct GeminiReply {
 }
 
 impl GeminiReply {
-    fn read(&mut self, chunk: &Value, sink: ReplySink<'_>) {
+    fn read_chunk(&mut self, chunk: &Value, sink: ReplySink<'_>) {
         let text = |field: &str| chunk.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.model = self.draft.model.take().or_else(|| text("modelVersion"));
         self.draft.id = self.draft.id.take().or_else(|| text("responseId"));
         if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
-            self.draft.stop.refused();
+            self.draft.stop.record_refusal();
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
             return;
         };
         let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
-        let mut content = false;
+        let mut has_content = false;
         for part in parts.into_iter().flatten() {
-            content |= self.say(part, sink);
+            has_content |= self.read_part(part, sink);
         }
         let reason = candidate.get("finishReason");
-        self.draft.stop.chunk(stop::GEMINI, reason, content);
+        self.draft.stop.record_chunk(stop_reasons::GEMINI, reason, has_content);
     }
 
     /// Reads a part; returns whether it has any content.
-    fn say(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
+    fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
-            self.draft.call_tool(name);
+            self.draft.record_tool_call(name);
             return true;
         }
         let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
             let kinds = ["executableCode", "codeExecutionResult", "inlineData", "fileData", "functionResponse"];
             let kind = kinds.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
             if let Some(kind) = kind {
-                self.draft.other(kind);
+                self.draft.record_other_content(kind);
             }
             return kind.is_some();
         };
         if part.get("thought").and_then(Value::as_bool) == Some(true) {
-            self.draft.reason(text, sink);
+            self.draft.push_reasoning(text, sink);
         } else {
-            self.draft.say(text, sink);
+            self.draft.push_text(text, sink);
         }
         true
     }
@@ -142,22 +142,22 @@ fn is_chunk(value: &Value) -> bool {
 }
 
 impl Assembler for GeminiReply {
-    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
         if !is_chunk(event) {
             return StreamItem::Foreign;
         }
-        self.read(event, sink);
-        self.count(event);
+        self.read_chunk(event, sink);
+        self.read_usage(event);
         // The stream has no end event: the server closes the connection.
         StreamItem::Part
     }
 
-    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
-        // Without `alt=sse` the API answers with a list of chunks.
+    fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
+        // Without `alt=sse` the API returns a list of chunks.
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
         for chunk in chunks {
-            self.read(chunk, sink);
-            self.count(chunk);
+            self.read_chunk(chunk, sink);
+            self.read_usage(chunk);
         }
         chunks.iter().any(is_chunk)
     }
@@ -166,33 +166,33 @@ impl Assembler for GeminiReply {
         &self.draft
     }
 
-    fn done(&self) -> bool {
+    fn is_complete_at_done(&self) -> bool {
         // `[DONE]` is not part of the dialect; a gateway that sends it has reached the end of its stream.
-        self.closed_whole()
+        self.is_complete_at_stream_end()
     }
 
-    fn closed_whole(&self) -> bool {
-        self.draft.stop.came_last()
+    fn is_complete_at_stream_end(&self) -> bool {
+        self.draft.stop.last_reason_ends_content()
     }
 
-    fn answered_whole(&self) -> bool {
-        // Without a stop reason, the model has not stopped.
-        self.draft.stop.came_last()
+    fn is_complete_unstreamed(&self) -> bool {
+        // A complete reply always has a stop reason.
+        self.draft.stop.last_reason_ends_content()
     }
 
-    fn count(&mut self, event: &Value) {
-        self.draft.usage.report(event.get("usageMetadata"), &GEMINI);
+    fn read_usage(&mut self, event: &Value) {
+        self.draft.usage.merge_report(event.get("usageMetadata"), &GEMINI);
     }
 
-    fn counted(&self) -> bool {
+    fn has_final_usage(&self) -> bool {
         self.draft.usage.is_up_to_date(&GEMINI)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.so_far(&GEMINI)
+        self.draft.usage.partial_usage(&GEMINI)
     }
 
-    fn reply(self) -> ChatReply {
-        self.draft.reply(&GEMINI)
+    fn into_reply(self) -> ChatReply {
+        self.draft.into_reply(&GEMINI)
     }
 }

@@ -1,6 +1,6 @@
-//! The one path over which requests leave and replies come in.
+//! Sends every request over HTTP and reads its reply, within time-outs and size limits.
 //!
-//! Applies time-outs and size limits, and reads replies. Nothing is ever sent twice, and no failure holds a key.
+//! Never sends a request twice, and never puts a key into a failure.
 
 use std::time::Duration;
 
@@ -9,56 +9,56 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::answer_shape::{AnswerShape, content_type, is_undecided, shape};
-use super::body::{ResponseBody, first_value, is_complete};
-use super::client::{address, client, header_map, shown};
+use super::body::{ResponseBody, is_complete_json, parse_json_body};
+use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
+use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::draft::Draft;
 use super::errors::{self, RequestContext};
-use super::seen::{StreamContent, tells_of_work};
-use super::stream::{ExchangeProgress, Hearing, StreamItem};
-use super::{Endpoint, RequestLimits, StreamEvent, said, waits};
+use super::stream::{ExchangeProgress, StreamItem, StreamReader};
+use super::stream_content::{StreamContent, reports_generation};
+use super::{Endpoint, RequestLimits, StreamEvent, error_body, requested_wait};
 use crate::model::chat::ChatReply;
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Failure, FailureClass};
 use crate::model::usage::ReportedUsage;
 
-/// How much of the body of a refused request is read, in bytes.
+/// The largest part of an error body that orch reads, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
-/// How much of an answer that is not a reply is read for the message, in bytes.
-const SHOWN_BODY: usize = 1024;
-/// Statuses of a gateway that passed the request on and gave up waiting: 504 (RFC 9110) and 524 (Cloudflare).
+/// The largest part of an unusable body that orch reads for the message, in bytes.
+const MAX_QUOTED_BODY: usize = 1024;
+/// Statuses of a gateway that forwarded the request and then timed out: 504 (RFC 9110) and 524 (Cloudflare).
 const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 
 /// Builds a reply from its parts, in one dialect.
 pub(super) trait Assembler: Default + Send {
     /// Reads one event of the stream.
-    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem;
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem;
 
-    /// Reads a complete reply, from a server that does not stream; returns false when it is not a reply.
-    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
+    /// Reads a complete reply, from a server that does not stream; returns false if it is not a reply.
+    fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
 
     /// The reply so far.
     fn draft(&self) -> &Draft;
 
-    /// Whether the reply is complete when `[DONE]` comes.
-    fn done(&self) -> bool;
+    /// Whether the reply is complete when `[DONE]` arrives.
+    fn is_complete_at_done(&self) -> bool;
 
     /// Whether the reply is complete when the body of a stream ends properly.
-    fn closed_whole(&self) -> bool;
+    fn is_complete_at_stream_end(&self) -> bool;
 
-    /// Whether a reply that is not streamed is complete.
-    fn answered_whole(&self) -> bool;
+    /// Whether a reply that the server did not stream is complete.
+    fn is_complete_unstreamed(&self) -> bool;
 
     /// Reads only the usage of an event, such as one that comes after the end of the reply.
-    fn count(&mut self, event: &Value);
+    fn read_usage(&mut self, event: &Value);
 
     /// Whether the provider has reported a usage that covers all output.
-    fn counted(&self) -> bool;
+    fn has_final_usage(&self) -> bool;
 
     /// The usage reported so far.
     fn usage(&self) -> ReportedUsage;
 
     /// Finishes the reply.
-    fn reply(self) -> ChatReply;
+    fn into_reply(self) -> ChatReply;
 }
 
 /// Receives the parts of a reply as they arrive.
@@ -77,17 +77,17 @@ pub(super) struct HttpCall<'a> {
     pub(super) limits: &'a RequestLimits,
 }
 
-/// A server's answer that has already been received.
-pub(super) struct ReceivedAnswer<'a> {
+/// A response that has already been received.
+pub(super) struct ReceivedResponse<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) response: Response,
     pub(super) limits: &'a RequestLimits,
 }
 
-/// Where an answer comes from.
-enum AnswerSource<'a> {
+/// The source of a response.
+enum ResponseSource<'a> {
     Request(HttpCall<'a>),
-    Received(ReceivedAnswer<'a>),
+    Received(ReceivedResponse<'a>),
 }
 
 /// Sends the request and reads the reply to its end.
@@ -96,86 +96,90 @@ pub(super) async fn exchange<A: Assembler>(
     assembler: A,
     sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
-    supervise(call.endpoint, call.limits, AnswerSource::Request(call), assembler, sink).await
+    run_exchange(call.endpoint, call.limits, ResponseSource::Request(call), assembler, sink).await
 }
 
-/// Reads the reply, to its end, in an answer that has already been received.
-pub(super) async fn read_received<A: Assembler>(
-    answer: ReceivedAnswer<'_>,
+/// Reads the reply in a response that has already been received.
+pub(super) async fn read_received_response<A: Assembler>(
+    received: ReceivedResponse<'_>,
     assembler: A,
     sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
-    supervise(answer.endpoint, answer.limits, AnswerSource::Received(answer), assembler, sink).await
+    run_exchange(received.endpoint, received.limits, ResponseSource::Received(received), assembler, sink).await
 }
 
-/// Reads an answer within its time limits, and turns the outcome into a reply or a failure.
-async fn supervise<A: Assembler>(
+/// Reads a response within its time limits, and turns the outcome into a reply or a failure.
+async fn run_exchange<A: Assembler>(
     endpoint: &Endpoint,
     limits: &RequestLimits,
-    source: AnswerSource<'_>,
+    source: ResponseSource<'_>,
     mut assembler: A,
     sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
     let mut progress = ExchangeProgress::default();
-    let read = async {
+    let exchange = async {
         match source {
-            AnswerSource::Request(call) => converse(call, &mut assembler, &mut progress, sink).await,
-            AnswerSource::Received(ReceivedAnswer { endpoint, response, limits }) => {
+            ResponseSource::Request(call) => send_request(call, &mut assembler, &mut progress, sink).await,
+            ResponseSource::Received(ReceivedResponse { endpoint, response, limits }) => {
                 let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
-                let first_byte = Instant::now() + limits.first_byte;
-                progress.at_work = true;
-                receive(response, context, limits, first_byte, &mut assembler, &mut progress, sink).await
+                let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
+                progress.may_have_generated = true;
+                receive(response, context, limits, first_byte_deadline, &mut assembler, &mut progress, sink).await
             }
         }
     };
     let result = tokio::select! {
         biased;
-        result = read => result.map_err(|failure| (failure, false)),
-        () = limits.cut.cancelled() => Err((errors::timed_out(endpoint, "was cut off"), true)),
-        () = tokio::time::sleep(limits.total) => {
-            let limit = seconds(limits.total);
+        result = exchange => result.map_err(|failure| (failure, false)),
+        () = limits.cancellation.cancelled() => Err((errors::timed_out(endpoint, "was cut off"), true)),
+        () = tokio::time::sleep(limits.total_timeout) => {
+            let limit = format_duration(limits.total_timeout);
             Err((errors::timed_out(endpoint, &format!("did not finish within {limit}")), true))
         }
     };
     let result = match result {
-        // The answer had already ended, so the time-out does not matter.
-        Err((_, true)) if progress.ended || assembler.draft().stop.ended_on_open_line() => Ok(()),
-        Err((failure, true)) => Err(errors::with_words(failure, &progress.words, endpoint)),
+        // The reply had already ended, so the time-out does not matter.
+        Err((_, true)) if progress.reply_ended || assembler.draft().stop.single_reason_ends_content() => Ok(()),
+        Err((failure, true)) => Err(errors::append_server_text(failure, &progress.other_text, endpoint)),
         Err((failure, false)) => Err(failure),
         Ok(()) => Ok(()),
     };
-    let result = result.and_then(|()| match assembler.draft().stop.server_failed() {
-        Some(reason) => Err(errors::gave_up(endpoint, reason)),
-        None => progress.broken_off(assembler.draft(), endpoint),
+    let result = result.and_then(|()| match assembler.draft().stop.server_failure() {
+        Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
+        None => progress.check_stop_reason(assembler.draft(), endpoint),
     });
     match result {
-        Ok(()) => Ok(finished(assembler.reply(), &progress.words, endpoint)),
+        Ok(()) => Ok(with_remark(assembler.into_reply(), &progress.other_text, endpoint)),
         Err(failure) => {
-            let header_wait = progress.header_wait.filter(|_| waits::helps(failure.class));
+            let header_wait = progress.header_wait.filter(|_| requested_wait::is_wait_useful(failure.class));
             let failure = Failure { retry_after_ms: failure.retry_after_ms.or(header_wait), ..failure };
-            let usage = Some(assembler.usage()).filter(|usage| !usage.is_nothing()).map(Box::new);
-            Err(Failure { usage, interrupted: progress.at_work, ..errors::scrub(failure, endpoint) })
+            let usage = Some(assembler.usage()).filter(|usage| !usage.is_empty()).map(Box::new);
+            Err(Failure {
+                usage,
+                interrupted: progress.may_have_generated,
+                ..errors::redact_failure(failure, endpoint)
+            })
         }
     }
 }
 
-/// The reply, with a remark about what the server said besides it or instead of text.
-fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply {
-    if words.trim().is_empty() {
+/// Adds a remark with the text that the server sent besides the reply, or instead of it.
+fn with_remark(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatReply {
+    if text.trim().is_empty() {
         return reply;
     }
-    let words = errors::excerpt(words.as_bytes(), endpoint, said::MESSAGE);
+    let text = errors::excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
     if reply.text.trim().is_empty() {
         let instead = reply.remarks.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
-        reply.remarks.instead = Some(format!("{instead}the words: {words}"));
+        reply.remarks.instead = Some(format!("{instead}the words: {text}"));
     } else {
-        reply.remarks.beside = Some(words);
+        reply.remarks.beside = Some(text);
     }
     reply
 }
 
-/// Sends the request and reads the answer; `progress` records how far this came, in case it fails or is dropped.
-async fn converse<A: Assembler>(
+/// Sends the request and reads the response; `progress` holds the state, also if this fails or is dropped.
+async fn send_request<A: Assembler>(
     call: HttpCall<'_>,
     assembler: &mut A,
     progress: &mut ExchangeProgress,
@@ -183,36 +187,36 @@ async fn converse<A: Assembler>(
 ) -> Result<(), Failure> {
     let HttpCall { endpoint, model, url, key_header, headers, body, limits } = call;
     let context = RequestContext { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
-    let mut target = address(&url, &endpoint.name)?;
+    let mut url = parse_url(&url, &endpoint.name)?;
     if !endpoint.query.is_empty() {
-        target.query_pairs_mut().extend_pairs(&endpoint.query);
+        url.query_pairs_mut().extend_pairs(&endpoint.query);
     }
-    let client = client(&target, limits.connect, &endpoint.network)?;
+    let client = shared_client(&url, limits.connect_timeout, &endpoint.network)?;
     let payload = serde_json::to_vec(&body)
-        .map_err(|e| Failure::new(Class::BadRequest, format!("can't encode the request: {e}")))?;
-    let request = client.post(target).headers(header_map(headers, endpoint, key_header)?).body(payload);
+        .map_err(|e| Failure::new(FailureClass::BadRequest, format!("can't encode the request: {e}")))?;
+    let request = client.post(url).headers(header_map(headers, endpoint, key_header)?).body(payload);
 
-    let first_byte = Instant::now() + limits.first_byte;
-    progress.at_work = true;
-    let response = timeout_at(first_byte, request.send())
+    let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
+    progress.may_have_generated = true;
+    let response = timeout_at(first_byte_deadline, request.send())
         .await
         .map_err(|_| {
-            let limit = seconds(limits.first_byte);
+            let limit = format_duration(limits.first_byte_timeout);
             errors::timed_out(endpoint, &format!("sent nothing within {limit}"))
         })?
         .map_err(|e| {
-            progress.at_work = !e.is_connect();
+            progress.may_have_generated = !e.is_connect();
             errors::unreachable(endpoint, &e, limits)
         })?;
-    receive(response, context, limits, first_byte, assembler, progress, sink).await
+    receive(response, context, limits, first_byte_deadline, assembler, progress, sink).await
 }
 
-/// Reads a response, from its status on.
+/// Reads a response whose status and headers have arrived.
 async fn receive<A: Assembler>(
     response: Response,
     mut context: RequestContext<'_>,
     limits: &RequestLimits,
-    first_byte: Instant,
+    first_byte_deadline: Instant,
     assembler: &mut A,
     progress: &mut ExchangeProgress,
     sink: ReplySink<'_>,
@@ -220,39 +224,41 @@ async fn receive<A: Assembler>(
     let endpoint = context.endpoint;
     let status = response.status();
     if !status.is_success() {
-        // A gateway that gave up waiting has passed the request on, so the model may have generated something.
-        progress.at_work = GATEWAY_TIMEOUTS.contains(&status.as_u16());
-        return Err(refused(response, &context, limits).await);
+        // A gateway that timed out has forwarded the request, so the model may have generated something.
+        progress.may_have_generated = GATEWAY_TIMEOUTS.contains(&status.as_u16());
+        return Err(failure_from_status(response, &context, limits).await);
     }
-    context.header_wait = waits::in_headers(response.headers(), limits.clock.now());
+    context.header_wait = requested_wait::wait_from_headers(response.headers(), limits.clock.now());
     progress.header_wait = context.header_wait;
-    let kind = content_type(response.headers());
-    let mut body = ResponseBody { response, endpoint, limits, first_byte, received: 0, silent: false };
-    let mut first = body.chunk().await?.unwrap_or_default();
-    while is_undecided(&kind, &first)
-        && let Some(more) = body.chunk().await?
+    let media_type = content_type(response.headers());
+    let mut body =
+        ResponseBody { response, endpoint, limits, first_byte_deadline, received_bytes: 0, has_timed_out: false };
+    let mut first_bytes = body.next_chunk().await?.unwrap_or_default();
+    while needs_more_bytes(&media_type, &first_bytes)
+        && let Some(chunk) = body.next_chunk().await?
     {
-        first = [first, more].concat().into();
+        first_bytes = [first_bytes, chunk].concat().into();
     }
-    match shape(&kind, &first) {
-        AnswerShape::Events => {
-            let mut hearing = Hearing { context: &context, assembler, sink, progress, seen: StreamContent::default() };
-            hearing.events(first, &mut body).await
+    match detect_format(&media_type, &first_bytes) {
+        BodyFormat::Events => {
+            let mut reader =
+                StreamReader { context: &context, assembler, sink, progress, content: StreamContent::default() };
+            reader.read_events(first_bytes, &mut body).await
         }
-        AnswerShape::Json => {
-            let bytes = body.json(first).await?;
+        BodyFormat::Json => {
+            let bytes = body.read_json(first_bytes).await?;
             read_json(&bytes, &context, assembler, progress, sink)
         }
         shape => {
-            progress.at_work = false;
-            let first = body.beginning(first, SHOWN_BODY).await;
-            let failure = no_reply(shape == AnswerShape::Page, &kind, &first, &context);
+            progress.may_have_generated = false;
+            let first_bytes = body.read_unusable_body(first_bytes, MAX_QUOTED_BODY).await;
+            let failure = unusable_body(shape == BodyFormat::WebPage, &media_type, &first_bytes, &context);
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
     }
 }
 
-/// Reads a reply that came as one JSON value.
+/// Reads a reply that is one JSON value.
 fn read_json<A: Assembler>(
     bytes: &[u8],
     context: &RequestContext<'_>,
@@ -261,51 +267,55 @@ fn read_json<A: Assembler>(
     sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let (value, bytes) = first_value(bytes).ok_or_else(|| {
-        let what = errors::excerpt(bytes, endpoint, 200);
-        errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
+    let (value, bytes) = parse_json_body(bytes).ok_or_else(|| {
+        let excerpt = errors::excerpt(bytes, endpoint, 200);
+        errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
-    if let Some(failure) = said::reported(&value, context) {
-        progress.at_work = tells_of_work(assembler, &value);
+    if let Some(failure) = error_body::reported_failure(&value, context) {
+        progress.may_have_generated = reports_generation(assembler, &value);
         return Err(failure);
     }
-    if !assembler.whole(&value, sink) {
-        let what = errors::excerpt(bytes, endpoint, 200);
-        let failure = errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}"));
-        let said = said::instead(&value.to_string(), context);
-        // An error that orch recognizes means that the model generated nothing; any other words may be a reply.
-        let known = said.class != Class::ProviderUnavailable && said::said(&value).is_some();
-        progress.at_work = !known || tells_of_work(assembler, &value);
-        return Err(Failure { class: said.class, retry_after_ms: said.retry_after_ms, ..failure });
+    if !assembler.read_complete_reply(&value, sink) {
+        let excerpt = errors::excerpt(bytes, endpoint, 200);
+        let failure = errors::unavailable(endpoint, &format!("answered with JSON that is not a reply: {excerpt}"));
+        let recognized = error_body::failure_without_reply(&value.to_string(), context);
+        // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
+        let is_known_error =
+            recognized.class != FailureClass::ProviderUnavailable && error_body::parse_error_body(&value).is_some();
+        progress.may_have_generated = !is_known_error || reports_generation(assembler, &value);
+        return Err(Failure { class: recognized.class, retry_after_ms: recognized.retry_after_ms, ..failure });
     }
-    if assembler.answered_whole() {
+    if assembler.is_complete_unstreamed() {
         Ok(())
     } else {
-        Err(errors::unavailable(endpoint, "sent a reply without a stop reason, so it may not be whole"))
+        Err(errors::unavailable(endpoint, "sent a reply without a stop reason, so it may not be complete"))
     }
 }
 
-/// The failure for an answer that is neither a stream of events nor JSON.
-fn no_reply(page: bool, kind: &str, first: &[u8], context: &RequestContext<'_>) -> Failure {
+/// The failure for a response that is neither a stream of events nor JSON.
+fn unusable_body(is_page: bool, media_type: &str, first_bytes: &[u8], context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
-    let what = errors::excerpt(first, endpoint, 200);
-    if page {
-        return Failure::new(Class::BadRequest, format!("{} answered with a web page: {what}", endpoint.name))
-            .with_hint(format!("check that {} is the base URL of an API", shown(&endpoint.base_url)));
+    let excerpt = errors::excerpt(first_bytes, endpoint, 200);
+    if is_page {
+        return Failure::new(
+            FailureClass::BadRequest,
+            format!("{} answered with a web page: {excerpt}", endpoint.name),
+        )
+        .with_hint(format!("check that {} is the base URL of an API", without_secrets(&endpoint.base_url)));
     }
-    let kind = if kind.is_empty() { "something without a content type" } else { kind };
-    errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
+    let body_type = if media_type.is_empty() { "something without a content type" } else { media_type };
+    errors::unavailable(endpoint, &format!("answered with {body_type}: {excerpt}"))
 }
 
 /// The failure for a response with a status other than 2xx.
-async fn refused(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
+async fn failure_from_status(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
-    // The body only explains the failure: take what arrives in time, and report the status even if the body breaks off.
-    let patience = limits.idle.min(Duration::from_secs(10)).min(limits.total / 4);
-    let deadline = Instant::now() + patience;
-    while body.len() < MAX_ERROR_BODY && !is_complete(&body) {
+    // The body only explains the failure: read what arrives in time, and report the status even if the body breaks off.
+    let timeout = limits.idle_timeout.min(Duration::from_secs(10)).min(limits.total_timeout / 4);
+    let deadline = Instant::now() + timeout;
+    while body.len() < MAX_ERROR_BODY && !is_complete_json(&body) {
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             _ => break,
@@ -317,33 +327,45 @@ async fn refused(mut response: Response, context: &RequestContext<'_>, limits: &
 
 /// Requests `GET url` and parses the response as JSON.
 pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLimits) -> Result<Value, Failure> {
-    let target = address(url, &endpoint.name)?;
-    let client = client(&target, limits.connect, &endpoint.network)?;
-    let read = async {
-        let deadline = Instant::now() + limits.first_byte;
-        let response = timeout_at(deadline, client.get(target).send())
+    let url = parse_url(url, &endpoint.name)?;
+    let client = shared_client(&url, limits.connect_timeout, &endpoint.network)?;
+    let request = async {
+        let deadline = Instant::now() + limits.first_byte_timeout;
+        let response = timeout_at(deadline, client.get(url).send())
             .await
-            .map_err(|_| errors::timed_out(endpoint, &format!("sent nothing within {}", seconds(limits.first_byte))))?
+            .map_err(|_| {
+                errors::timed_out(
+                    endpoint,
+                    &format!("sent nothing within {}", format_duration(limits.first_byte_timeout)),
+                )
+            })?
             .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
         if !response.status().is_success() {
             let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
-            return Err(refused(response, &context, limits).await);
+            return Err(failure_from_status(response, &context, limits).await);
         }
-        let mut body = ResponseBody { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
-        let bytes = body.json(Bytes::new()).await?;
-        first_value(&bytes).map(|(value, _)| value).ok_or_else(|| {
-            let what = errors::excerpt(&bytes, endpoint, 200);
-            errors::unavailable(endpoint, &format!("answered with something that is not JSON: {what}"))
+        let mut body = ResponseBody {
+            response,
+            endpoint,
+            limits,
+            first_byte_deadline: deadline,
+            received_bytes: 0,
+            has_timed_out: false,
+        };
+        let bytes = body.read_json(Bytes::new()).await?;
+        parse_json_body(&bytes).map(|(value, _)| value).ok_or_else(|| {
+            let excerpt = errors::excerpt(&bytes, endpoint, 200);
+            errors::unavailable(endpoint, &format!("answered with something that is not JSON: {excerpt}"))
         })
     };
-    let result = timeout(limits.total, read).await.unwrap_or_else(|_| {
-        Err(errors::timed_out(endpoint, &format!("did not finish within {}", seconds(limits.total))))
+    let result = timeout(limits.total_timeout, request).await.unwrap_or_else(|_| {
+        Err(errors::timed_out(endpoint, &format!("did not finish within {}", format_duration(limits.total_timeout))))
     });
-    result.map_err(|failure| errors::scrub(failure, endpoint))
+    result.map_err(|failure| errors::redact_failure(failure, endpoint))
 }
 
-/// A duration as text for a message.
-pub(super) fn seconds(duration: Duration) -> String {
+/// Formats a duration for a message.
+pub(super) fn format_duration(duration: Duration) -> String {
     if duration.subsec_millis() == 0 {
         format!("{} s", duration.as_secs())
     } else {

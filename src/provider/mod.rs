@@ -3,26 +3,26 @@
 //! A provider sends one request and reads one streamed reply. It never retries: the engine decides about a retry from
 //! the class of the [`Failure`].
 
-mod answer_shape;
 mod anthropic;
 mod body;
+mod body_format;
 mod builtin;
 mod client;
 mod discover;
 mod draft;
+mod error_body;
 mod errors;
 mod gemini;
 mod http;
 mod openai;
-mod received;
-mod said;
+mod received_response;
+mod requested_wait;
 mod schema;
-mod seen;
 mod sse;
-mod stop;
+mod stop_reasons;
 mod stream;
+mod stream_content;
 mod usage;
-mod waits;
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,13 +38,13 @@ use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 use crate::network::Network;
 
-pub use builtin::{BUILTIN, Builtin};
-pub use client::{host_of, is_loopback_address, is_unencrypted_address, understood_address};
+pub use builtin::{BUILTIN_PROVIDERS, BuiltinProvider};
+pub use client::{is_loopback_address, is_unencrypted_address, normalized_address, url_host};
 pub use discover::served_models;
-pub use received::{ServerAnswer, read_answer};
+pub use received_response::{ServerResponse, read_response};
 pub use schema::strict_schema;
 
-/// Something that answers chat requests.
+/// A source of replies to chat requests.
 pub trait Provider: Send + Sync {
     /// The dialect's name: `anthropic`, `openai` or `gemini` for the HTTP providers.
     fn dialect(&self) -> &'static str;
@@ -54,8 +54,8 @@ pub trait Provider: Send + Sync {
         RequestLimits::default()
     }
 
-    /// Whether the provider forces every reply to fit the schema (only the embedded model does).
-    fn constrains(&self) -> bool {
+    /// Whether the provider forces every reply to fit the schema; true only for the embedded model.
+    fn enforces_schema(&self) -> bool {
         false
     }
 
@@ -69,55 +69,55 @@ pub trait Provider: Send + Sync {
 }
 
 /// The largest body of a reply, in bytes after decompression.
-const MAX_REPLY: usize = 32 << 20;
+const MAX_REPLY_BYTES: usize = 32 << 20;
 
 /// The time-outs and the size limit of one request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
-    /// Until the connection is established, TLS included.
-    pub connect: Duration,
-    /// From the request to the first byte of the reply's body.
-    pub first_byte: Duration,
-    /// Between two reads of the reply.
-    pub idle: Duration,
-    /// For the whole exchange.
-    pub total: Duration,
-    /// The most bytes that the body of the reply may have, after decompression.
-    pub max_bytes: usize,
-    /// The clock against which a date that the provider names becomes a wait.
+    /// The time until the connection is established, including TLS.
+    pub connect_timeout: Duration,
+    /// The time from the request to the first byte of the reply's body.
+    pub first_byte_timeout: Duration,
+    /// The time between two reads of the reply.
+    pub idle_timeout: Duration,
+    /// The time for the whole exchange.
+    pub total_timeout: Duration,
+    /// The largest body of the reply, in bytes after decompression.
+    pub max_reply_bytes: usize,
+    /// The clock with which a date from the provider is converted into a wait.
     pub clock: Arc<dyn Clock>,
-    /// Cancels the exchange early; a reply that is complete by then is still returned.
-    pub cut: CancellationToken,
-    /// The number of this request among those of the same step, from 0. Where orch itself samples (the embedded model),
-    /// each number gives another seed.
-    pub draw: u32,
+    /// Cancels the exchange; the provider still returns a reply that is complete by then.
+    pub cancellation: CancellationToken,
+    /// The index of this request among the requests of the same step, from 0. Where orch itself samples (the embedded
+    /// model), each index gives another seed.
+    pub sample_index: u32,
 }
 
 impl Default for RequestLimits {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(10),
-            first_byte: Duration::from_mins(2),
-            idle: Duration::from_mins(1),
-            total: Duration::from_mins(10),
-            max_bytes: MAX_REPLY,
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_mins(2),
+            idle_timeout: Duration::from_mins(1),
+            total_timeout: Duration::from_mins(10),
+            max_reply_bytes: MAX_REPLY_BYTES,
             clock: Arc::new(SystemClock),
-            cut: CancellationToken::new(),
-            draw: 0,
+            cancellation: CancellationToken::new(),
+            sample_index: 0,
         }
     }
 }
 
-/// What a provider reports while a reply is arriving.
+/// A report from a provider while a reply is arriving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEvent {
     /// The model is reading the prompt.
-    Reading {
-        /// Tokens read.
-        done: u32,
-        /// Tokens of the prompt.
-        total: u32,
+    PromptProgress {
+        /// The number of tokens that the model has read.
+        tokens_read: u32,
+        /// The number of tokens in the prompt.
+        tokens_total: u32,
     },
     /// A piece of the reply.
     Text(String),
@@ -130,14 +130,14 @@ pub enum StreamEvent {
 pub enum Dialect {
     /// Anthropic's Messages API.
     Anthropic,
-    /// `OpenAI`'s Chat Completions API, spoken by most servers.
+    /// `OpenAI`'s Chat Completions API, which most servers speak.
     OpenAi,
     /// Google's Gemini API.
     Gemini,
 }
 
 impl Dialect {
-    /// The name, as written in configuration.
+    /// The name in configuration files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
@@ -153,7 +153,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// The text is not the name of a dialect.
+/// The error for a text that is not the name of a dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a dialect: use anthropic, openai or gemini")]
 pub struct UnknownDialect(pub String);
@@ -171,14 +171,14 @@ impl FromStr for Dialect {
     }
 }
 
-/// Where requests go and how they are authenticated.
+/// The address of a server and the authentication of requests to it.
 #[derive(Clone)]
 pub struct Endpoint {
     /// The provider's name, for messages.
     pub name: String,
     /// The wire format.
     pub dialect: Dialect,
-    /// The address that the dialect's paths are appended to; `{model}` in it is replaced by the model's name.
+    /// The address to which orch appends the dialect's paths, after replacing `{model}` with the model's name.
     pub base_url: String,
     /// The key, if there is one.
     pub api_key: Option<SecretString>,
@@ -186,11 +186,11 @@ pub struct Endpoint {
     pub key_variable: Option<String>,
     /// Additional headers of every request; they override the dialect's own.
     pub headers: Vec<(String, String)>,
-    /// Whether a schema is sent as native structured output.
-    pub structured: bool,
+    /// Whether orch sends a schema as native structured output.
+    pub structured_output: bool,
     /// The header that carries the key, instead of the dialect's own.
     pub key_header: Option<String>,
-    /// Query parameters that are added to the URL of every request, as name and value.
+    /// Names and values of query parameters for the URL of every request.
     pub query: Vec<(String, String)>,
     /// The proxies and certificates for the connection.
     pub network: Arc<Network>,
@@ -202,11 +202,11 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("name", &self.name)
             .field("dialect", &self.dialect)
-            .field("base_url", &client::shown(&self.base_url))
+            .field("base_url", &client::without_secrets(&self.base_url))
             .field("api_key", &self.api_key.is_some())
             .field("key_variable", &self.key_variable)
             .field("headers", &headers)
-            .field("structured", &self.structured)
+            .field("structured", &self.structured_output)
             .field("key_header", &self.key_header)
             .field("query", &self.query)
             .field("network", &self.network)
@@ -215,7 +215,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Creates a provider for the endpoint's dialect; sends nothing yet.
-pub fn connect(endpoint: Endpoint) -> Box<dyn Provider> {
+pub fn create_provider(endpoint: Endpoint) -> Box<dyn Provider> {
     match endpoint.dialect {
         Dialect::Anthropic => Box::new(anthropic::Anthropic::new(endpoint)),
         Dialect::OpenAi => Box::new(openai::OpenAi::new(endpoint)),
@@ -224,7 +224,7 @@ pub fn connect(endpoint: Endpoint) -> Box<dyn Provider> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
 
@@ -245,7 +245,7 @@ mod tests {
             api_key: Some("hunter2".into()),
             key_variable: None,
             headers: vec![("x-token".into(), "hunter2".into())],
-            structured: false,
+            structured_output: false,
             key_header: None,
             query: Vec::new(),
             network: Arc::default(),

@@ -1,7 +1,7 @@
-//! JSON Schemas, adapted to what each provider accepts.
+//! Adapts JSON Schemas to the subset of JSON Schema that each provider accepts.
 //!
-//! Every provider accepts its own subset of JSON Schema. These are pure functions. orch always validates the reply
-//! against the full schema afterwards, so a keyword that is left out here costs no more than a hint to the model.
+//! orch always validates the reply against the full schema afterwards, so a keyword that these functions drop only
+//! costs the model a hint.
 
 mod anthropic;
 mod gemini;
@@ -9,17 +9,18 @@ mod openai;
 
 use serde_json::{Map, Value};
 
-pub(super) use anthropic::anthropic;
-pub(super) use gemini::gemini;
-pub(super) use openai::openai;
+pub(super) use anthropic::anthropic_schema;
+pub(super) use gemini::gemini_schema;
+pub(super) use openai::openai_schema;
 pub use openai::strict_schema;
 
 /// Keywords that hold one schema.
-const ONE: &[&str] = &["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
+const SINGLE_SCHEMA_KEYWORDS: &[&str] =
+    &["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
 /// Keywords that hold a list of schemas.
-const LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
+const SCHEMA_LIST_KEYWORDS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
 /// Keywords that hold schemas by name.
-const NAMED: &[&str] = &["properties", "$defs", "definitions", "patternProperties", "dependentSchemas"];
+const NAMED_SCHEMA_KEYWORDS: &[&str] = &["properties", "$defs", "definitions", "patternProperties", "dependentSchemas"];
 
 fn is_type(object: &Map<String, Value>, name: &str) -> bool {
     match object.get("type") {
@@ -51,26 +52,26 @@ fn rename_one_of(schema: &Value) -> Value {
     schema
 }
 
-/// Keywords that do not restrict the value: when they are dropped, the description need not mention them.
-const SILENT: &[&str] =
+/// Keywords that do not restrict the value, so the description need not mention them when they are dropped.
+const ANNOTATION_KEYWORDS: &[&str] =
     &["$schema", "$id", "$comment", "$anchor", "examples", "default", "deprecated", "readOnly", "writeOnly"];
 
-/// Drops the keywords that `keep` rejects. Simple ones, such as `minLength: 3`, are noted in the description, where the
-/// model can still read them.
-fn drop_keywords(object: &mut Map<String, Value>, keep: impl Fn(&str) -> bool) {
-    let dropped: Vec<String> = object.keys().filter(|key| !keep(key)).cloned().collect();
-    let mut said = Vec::new();
+/// Drops the keywords that `is_accepted` rejects. Notes simple ones, such as `minLength: 3`, in the description, where
+/// the model can still read them.
+fn drop_keywords(object: &mut Map<String, Value>, is_accepted: impl Fn(&str) -> bool) {
+    let dropped: Vec<String> = object.keys().filter(|key| !is_accepted(key)).cloned().collect();
+    let mut notes = Vec::new();
     for key in dropped {
         if let Some(value) = object.shift_remove(&key)
-            && !SILENT.contains(&key.as_str())
+            && !ANNOTATION_KEYWORDS.contains(&key.as_str())
             && !value.is_object()
             && !value.is_array()
         {
-            said.push(format!("{key}: {value}"));
+            notes.push(format!("{key}: {value}"));
         }
     }
-    if !said.is_empty() {
-        let note = format!("({})", said.join(", "));
+    if !notes.is_empty() {
+        let note = format!("({})", notes.join(", "));
         let text = match object.get("description").and_then(Value::as_str) {
             Some(text) if !text.is_empty() => format!("{text} {note}"),
             _ => note,
@@ -79,16 +80,16 @@ fn drop_keywords(object: &mut Map<String, Value>, keep: impl Fn(&str) -> bool) {
     }
 }
 
-/// Visits every schema inside a schema, inner ones first. Does not mistake property names for keywords.
+/// Visits every schema inside a schema, inner ones first. Treats property names as names, not as keywords.
 fn walk(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(object) = schema.as_object_mut() else { return };
     for (key, value) in object.iter_mut() {
         let key = key.as_str();
-        if ONE.contains(&key) {
+        if SINGLE_SCHEMA_KEYWORDS.contains(&key) {
             walk(value, visit);
-        } else if LIST.contains(&key) {
+        } else if SCHEMA_LIST_KEYWORDS.contains(&key) {
             value.as_array_mut().into_iter().flatten().for_each(|item| walk(item, visit));
-        } else if NAMED.contains(&key) {
+        } else if NAMED_SCHEMA_KEYWORDS.contains(&key) {
             value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|item| walk(item, visit));
         }
     }

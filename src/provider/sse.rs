@@ -1,7 +1,7 @@
 //! Server-sent events, as far as model providers use them: the data of each event.
 //!
-//! The name of an event matters only if it is `error`: in every dialect, the data says what the event is. Lines that
-//! are not a field of an event are returned too, since some servers write errors that way. The decoder accepts chunks
+//! The name of an event matters only if it is `error`: in every dialect, the data identifies the event. The decoder
+//! also returns lines that are not a field of an event, since some servers write errors that way. It accepts chunks
 //! that end anywhere, reads each byte once, and never fails.
 
 use std::mem;
@@ -25,27 +25,27 @@ pub(super) struct Decoder {
     /// The data of the current event, with a line feed after each line.
     data: Vec<u8>,
     /// Whether the current event is named `error`.
-    error: bool,
+    is_error: bool,
     /// Whether the last byte was a carriage return: a line feed right after it belongs to the same line end.
-    returned: bool,
-    /// Whether the first line is complete; only that one may begin with a byte order mark.
-    begun: bool,
+    after_carriage_return: bool,
+    /// Whether the first line is complete; only the first line may begin with a byte order mark.
+    first_line_done: bool,
 }
 
 impl Decoder {
     /// Reads bytes and returns the items that they complete.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<SseItem> {
         let mut items = Vec::new();
-        if mem::take(&mut self.returned) && !bytes.is_empty() {
+        if mem::take(&mut self.after_carriage_return) && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
-        while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-            self.line.extend_from_slice(&bytes[..at]);
+        while let Some(line_end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            self.line.extend_from_slice(&bytes[..line_end]);
             items.extend(self.end_line());
-            let returned = bytes[at] == b'\r';
-            bytes = &bytes[at + 1..];
-            if returned {
-                self.returned = bytes.is_empty();
+            let is_carriage_return = bytes[line_end] == b'\r';
+            bytes = &bytes[line_end + 1..];
+            if is_carriage_return {
+                self.after_carriage_return = bytes.is_empty();
                 bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
             }
         }
@@ -53,7 +53,7 @@ impl Decoder {
         items
     }
 
-    /// Returns what is left at the end of the stream: an unfinished line, and an event without its blank line.
+    /// Returns the remaining items at the end of the stream: an unfinished line, and an event without its blank line.
     pub(super) fn finish(&mut self) -> Vec<SseItem> {
         // The beginning of a field name, cut off by the end of the stream, is not a stray line.
         if [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|field| field.starts_with(&self.line)) {
@@ -63,21 +63,22 @@ impl Decoder {
         last.into_iter().chain(self.end_line()).collect()
     }
 
+    /// Ends the current line; returns the item that it completes, if any.
     fn end_line(&mut self) -> Option<SseItem> {
         let line = mem::take(&mut self.line);
         let mut text = line.as_slice();
-        if !mem::replace(&mut self.begun, true) {
+        if !mem::replace(&mut self.first_line_done, true) {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
         if text.is_empty() {
-            let error = mem::take(&mut self.error);
+            let is_error = mem::take(&mut self.is_error);
             let mut data = mem::take(&mut self.data);
-            // Drops the line feed after the last line, and ends here for an event without data.
+            // Remove the line feed after the last line; an event without data has none and yields no item.
             data.pop()?;
-            return Some(if error { SseItem::Error(data) } else { SseItem::Data(data) });
+            return Some(if is_error { SseItem::Error(data) } else { SseItem::Data(data) });
         }
         let (field, value) = match text.iter().position(|byte| *byte == b':') {
-            Some(at) => (&text[..at], &text[at + 1..]),
+            Some(colon) => (&text[..colon], &text[colon + 1..]),
             None => (text, &b""[..]),
         };
         match field {
@@ -85,7 +86,7 @@ impl Decoder {
                 self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
                 self.data.push(b'\n');
             }
-            b"event" => self.error = value.trim_ascii() == b"error",
+            b"event" => self.is_error = value.trim_ascii() == b"error",
             b"" | b"id" | b"retry" => {}
             _ => return Some(SseItem::Stray(text.to_vec())),
         }
@@ -94,7 +95,7 @@ impl Decoder {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use proptest::prelude::*;
 
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_every_form() {
+    fn all_forms_of_events_are_decoded() {
         for (text, events) in [
             ("data: a\n\ndata: b\n\n", vec!["a", "b"]),
             ("data:a\r\n\r\ndata:b\r\r", vec!["a", "b"]),
@@ -140,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_chunks_end_does_not_matter(
+        fn chunk_boundaries_do_not_matter(
             text in "(data: ?|[a-c:é ]|\r|\n|\r\n|event: x\n){0,40}",
             size in 1_usize..9,
         ) {

@@ -7,21 +7,21 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Endpoint;
-use super::body::{PAUSE, ResponseBody};
+use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
 use super::draft::Draft;
+use super::error_body;
 use super::errors::{self, RequestContext};
 use super::http::{Assembler, ReplySink};
-use super::said;
-use super::seen::{StreamContent, tells_of_work};
 use super::sse::{Decoder, SseItem};
-use crate::model::failure::{Class, Failure};
+use super::stream_content::{StreamContent, reports_generation};
+use crate::model::failure::{Failure, FailureClass};
 
-/// How long orch waits for the usage after the end of a reply.
-const GRACE: Duration = Duration::from_secs(2);
-/// How much orch keeps of what a stream holds besides the reply, in bytes.
-const MOST_WORDS: usize = 4096;
+/// The longest wait for the usage after the end of a reply.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest amount of text besides the reply that orch stores, in bytes.
+const MAX_OTHER_TEXT: usize = 4096;
 
-/// What one event of a stream is.
+/// The kind of an event in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamItem {
     /// A part of the reply.
@@ -34,278 +34,297 @@ pub(super) enum StreamItem {
     Foreign,
 }
 
-/// The state of an exchange; it outlives the exchange, however that ends.
+/// The state of an exchange, which outlives the exchange even if it fails or is dropped.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeProgress {
     /// Whether the model may have started to generate.
-    pub(super) at_work: bool,
-    /// Whether the end of the reply was seen.
-    pub(super) ended: bool,
-    /// What the stream held that does not have the dialect's shape.
-    pub(super) words: String,
-    /// Where in `words` the part starts that came after content and before a stop reason.
-    pub(super) amid: Option<usize>,
-    /// How long the headers ask to wait, in milliseconds.
+    pub(super) may_have_generated: bool,
+    /// Whether the end of the reply has arrived.
+    pub(super) reply_ended: bool,
+    /// Text in the stream that does not have the dialect's shape.
+    pub(super) other_text: String,
+    /// The position in `words` of the first text that came after content and before a stop reason.
+    pub(super) text_after_content: Option<usize>,
+    /// The wait that the headers ask for, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
 impl ExchangeProgress {
-    /// Fails for a reply without a stop reason if the server said something else after content: it may say why the
-    /// reply ended.
-    pub(super) fn broken_off(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
-        let Some(at) = self.amid.filter(|_| !draft.stop.came()) else { return Ok(()) };
-        let words = self.words.get(at..).filter(|words| !words.trim().is_empty()).unwrap_or(&self.words);
-        Err(errors::with_words(errors::unavailable(endpoint, "ended the reply without a stop reason"), words, endpoint))
+    /// Fails for a reply without a stop reason if other text came after content: the text may explain why the reply
+    /// ended.
+    pub(super) fn check_stop_reason(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
+        let Some(start) = self.text_after_content.filter(|_| !draft.stop.has_reason()) else { return Ok(()) };
+        let text = self.other_text.get(start..).filter(|text| !text.trim().is_empty()).unwrap_or(&self.other_text);
+        Err(errors::append_server_text(
+            errors::unavailable(endpoint, "ended the reply without a stop reason"),
+            text,
+            endpoint,
+        ))
     }
 }
 
 /// Reads an event stream into an assembler.
-pub(super) struct Hearing<'a, A> {
+pub(super) struct StreamReader<'a, A> {
     pub(super) context: &'a RequestContext<'a>,
     pub(super) assembler: &'a mut A,
     pub(super) sink: ReplySink<'a>,
     pub(super) progress: &'a mut ExchangeProgress,
-    pub(super) seen: StreamContent,
+    pub(super) content: StreamContent,
 }
 
-impl<A: Assembler> Hearing<'_, A> {
+impl<A: Assembler> StreamReader<'_, A> {
     /// Reads events to the end of the reply.
-    pub(super) async fn events(&mut self, first: Bytes, body: &mut ResponseBody<'_>) -> Result<(), Failure> {
+    pub(super) async fn read_events(&mut self, first: Bytes, body: &mut ResponseBody<'_>) -> Result<(), Failure> {
         let mut decoder = Decoder::default();
         let mut chunk = Some(first);
-        let mut grace = None;
-        let mut broken = None;
+        let mut usage_deadline = None;
+        let mut failure = None;
         while let Some(bytes) = chunk {
-            self.seen.body(&bytes);
+            self.content.record_bytes(&bytes);
             for item in decoder.push(&bytes) {
-                self.item(&item)?;
+                self.read_item(&item)?;
             }
-            // White space and comments keep a connection alive, and may leave no pause in which to check.
+            // Servers that send white space or comments to keep the connection alive may leave no pause for a check.
             if matches!(bytes.trim_ascii().first(), None | Some(b':')) {
-                self.look()?;
+                self.check_json_body()?;
             }
-            chunk = self.next(body, &mut grace).await.unwrap_or_else(|failure| {
-                broken = Some(failure);
+            chunk = self.next_chunk(body, &mut usage_deadline).await.unwrap_or_else(|error| {
+                failure = Some(error);
                 None
             });
         }
         for item in decoder.finish() {
-            // Half an event at the end means a broken connection, not a faulty server.
-            let half = matches!(&item, SseItem::Data(data) if !is_done(data) && serde_json::from_slice::<Value>(data).is_err());
-            if !half {
-                self.item(&item)?;
+            // An incomplete event at the end means a broken connection, not a faulty server.
+            let is_incomplete = match &item {
+                SseItem::Data(data) => !is_done(data) && serde_json::from_slice::<Value>(data).is_err(),
+                SseItem::Error(_) | SseItem::Stray(_) => false,
+            };
+            if !is_incomplete {
+                self.read_item(&item)?;
             }
         }
-        self.close(body, broken)
+        self.finish(body, failure)
     }
 
-    /// The next bytes; `None` when nothing more is needed.
-    async fn next(
+    /// The next chunk; `None` if orch needs no more of the body.
+    async fn next_chunk(
         &mut self,
         body: &mut ResponseBody<'_>,
-        grace: &mut Option<Instant>,
+        usage_deadline: &mut Option<Instant>,
     ) -> Result<Option<Bytes>, Failure> {
-        if self.progress.ended {
-            if self.assembler.counted() {
+        if self.progress.reply_ended {
+            if self.assembler.has_final_usage() {
                 return Ok(None);
             }
-            let until = *grace.get_or_insert_with(|| Instant::now() + GRACE);
+            let deadline = *usage_deadline.get_or_insert_with(|| Instant::now() + USAGE_TIMEOUT);
             // The reply is complete, so an error of the connection no longer matters.
-            return Ok(timeout_at(until, body.chunk()).await.ok().and_then(Result::ok).flatten());
+            return Ok(timeout_at(deadline, body.next_chunk()).await.ok().and_then(Result::ok).flatten());
         }
         if !self.assembler.draft().is_empty() {
-            return body.chunk().await;
+            return body.next_chunk().await;
         }
-        let next = body.chunk();
+        let next = body.next_chunk();
         tokio::pin!(next);
-        if let Ok(chunk) = timeout(PAUSE, &mut next).await {
+        if let Ok(chunk) = timeout(COMPLETENESS_CHECK_DELAY, &mut next).await {
             return chunk;
         }
-        self.look()?;
-        if self.progress.ended { Ok(None) } else { next.await }
+        self.check_json_body()?;
+        if self.progress.reply_ended { Ok(None) } else { next.await }
     }
 
-    /// Checks whether what came so far is one JSON value: a complete reply, or an error. Such a value is complete by
+    /// Checks whether the body so far is one JSON value: a complete reply or an error. Such a value is complete by
     /// itself, even if the connection breaks or stays open.
-    fn look(&mut self) -> Result<(), Failure> {
-        if !self.assembler.draft().is_empty() || self.progress.ended || !self.seen.is_new() {
+    fn check_json_body(&mut self) -> Result<(), Failure> {
+        if !self.assembler.draft().is_empty() || self.progress.reply_ended || !self.content.has_grown() {
             return Ok(());
         }
-        let value = self.seen.value().unwrap_or_default();
-        if let Some(failure) = said::reported(&value, self.context) {
-            return Err(self.refused(failure, &value));
+        let value = self.content.json_value().unwrap_or_default();
+        if let Some(failure) = error_body::reported_failure(&value, self.context) {
+            return Err(self.with_progress(failure, &value));
         }
-        self.progress.ended = self.one_reply();
+        self.progress.reply_ended = self.read_complete_reply();
         Ok(())
     }
 
-    /// Reads a value that is a complete reply by itself; returns false when there is none.
-    fn one_reply(&mut self) -> bool {
-        let is_reply = self.seen.is_one_reply(self.assembler, self.sink);
+    /// Reads a value that is a complete reply by itself; returns false if there is none.
+    fn read_complete_reply(&mut self) -> bool {
+        let is_reply = self.content.read_single_reply(self.assembler, self.sink);
         if is_reply {
-            self.seen.began = true;
-            self.progress.words.clear();
+            self.content.has_reply_part = true;
+            self.progress.other_text.clear();
         }
         is_reply
     }
 
-    /// Decides about a stream that is over; `broken` is the failure if it did not end properly.
-    fn close(&mut self, body: &ResponseBody<'_>, broken: Option<Failure>) -> Result<(), Failure> {
-        let whole = match &broken {
-            // What came after the stop reason is not content, however much it was.
-            Some(failure) if body.silent || failure.class == Class::OutputTooLarge => {
-                self.assembler.draft().stop.ended_on_open_line()
+    /// Decides at the end of the stream whether the reply is complete; `stream_failure` is set if the stream did not
+    /// end properly.
+    fn finish(&mut self, body: &ResponseBody<'_>, stream_failure: Option<Failure>) -> Result<(), Failure> {
+        let is_complete = match &stream_failure {
+            // Data after the stop reason is not content, whatever its size.
+            Some(failure) if body.has_timed_out || failure.class == FailureClass::OutputTooLarge => {
+                self.assembler.draft().stop.single_reason_ends_content()
             }
             // A stream that broke off did not reach its end.
             Some(_) => false,
-            None => self.assembler.closed_whole(),
+            None => self.assembler.is_complete_at_stream_end(),
         };
-        let whole = whole || self.progress.ended;
-        if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
+        let is_complete = is_complete || self.progress.reply_ended;
+        if let Some(failure) =
+            stream_failure.as_ref().filter(|failure| failure.class == FailureClass::OutputTooLarge && !is_complete)
+        {
             return Err(failure.clone());
         }
-        if self.assembler.draft().is_empty() && self.one_reply() {
+        if self.assembler.draft().is_empty() && self.read_complete_reply() {
             return Ok(());
         }
-        if let Some(failure) = self.said_instead() {
-            // An error that orch recognizes means that the model generated nothing; any other words may be a reply.
-            let known = failure.class != Class::ProviderUnavailable
-                && self.seen.first_foreign.as_ref().is_none_or(|event| said::said(event).is_some());
-            self.progress.at_work = self.seen.began || !known;
+        if let Some(failure) = self.failure_without_reply() {
+            // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
+            let is_known_error = failure.class != FailureClass::ProviderUnavailable
+                && self
+                    .content
+                    .first_foreign_event
+                    .as_ref()
+                    .is_none_or(|event| error_body::parse_error_body(event).is_some());
+            self.progress.may_have_generated = self.content.has_reply_part || !is_known_error;
             return Err(failure);
         }
-        if whole {
+        if is_complete {
             return Ok(());
         }
-        let failure = broken.unwrap_or_else(|| errors::cut(self.context.endpoint, body.received));
-        Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
+        let failure =
+            stream_failure.unwrap_or_else(|| errors::connection_lost(self.context.endpoint, body.received_bytes));
+        Err(errors::append_server_text(failure, &self.progress.other_text, self.context.endpoint))
     }
 
-    /// The failure for a stream in which the server said something in place of a reply. An empty reply with only a note
-    /// beside it counts as a reply.
-    fn said_instead(&self) -> Option<Failure> {
-        let words = &self.progress.words;
-        let empty = self.assembler.draft().is_empty() && !words.trim().is_empty();
-        let failure = empty.then(|| said::instead(words, self.context))?;
-        (!self.seen.began || failure.class != Class::ProviderUnavailable).then_some(failure)
+    /// The failure for a stream with other text instead of a reply. An empty reply with only a note beside it counts
+    /// as a reply.
+    fn failure_without_reply(&self) -> Option<Failure> {
+        let text = &self.progress.other_text;
+        let has_only_text = self.assembler.draft().is_empty() && !text.trim().is_empty();
+        let failure = has_only_text.then(|| error_body::failure_without_reply(text, self.context))?;
+        (!self.content.has_reply_part || failure.class != FailureClass::ProviderUnavailable).then_some(failure)
     }
 
     /// Reads one item of the stream.
-    fn item(&mut self, item: &SseItem) -> Result<(), Failure> {
-        let (data, named) = match item {
+    fn read_item(&mut self, item: &SseItem) -> Result<(), Failure> {
+        let (data, is_error_event) = match item {
             SseItem::Data(data) => (data.trim_ascii(), false),
             SseItem::Error(data) => (data.trim_ascii(), true),
-            SseItem::Stray(line) => return self.stray(line),
+            SseItem::Stray(line) => return self.read_stray_line(line),
         };
         if data.is_empty() {
             return Ok(());
         }
         if is_done(data) {
-            self.progress.ended |= self.assembler.done();
+            self.progress.reply_ended |= self.assembler.is_complete_at_done();
             return Ok(());
         }
         let value: Value = match serde_json::from_slice(data) {
             Ok(value) => value,
-            Err(_) if self.progress.ended => return Ok(()),
-            Err(_) if named => Value::String(String::from_utf8_lossy(data).into_owned()),
-            Err(_) if is_text(data) => return self.text(data),
+            Err(_) if self.progress.reply_ended => return Ok(()),
+            Err(_) if is_error_event => Value::String(String::from_utf8_lossy(data).into_owned()),
+            Err(_) if is_text(data) => return self.handle_text(data),
             Err(_) => {
                 let endpoint = self.context.endpoint;
                 let what = errors::excerpt(data, endpoint, 200);
                 return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}")));
             }
         };
-        self.value(&value, named, data)
+        self.read_value(&value, is_error_event, data)
     }
 
-    fn value(&mut self, value: &Value, named: bool, data: &[u8]) -> Result<(), Failure> {
-        if self.progress.ended {
-            // Once the usage is complete, ignore the rest: orch would not read it either if it came in a later chunk.
-            if !self.assembler.counted() {
-                self.assembler.count(value);
+    /// Reads the JSON value of an event; `data` is its text.
+    fn read_value(&mut self, value: &Value, is_error_event: bool, data: &[u8]) -> Result<(), Failure> {
+        if self.progress.reply_ended {
+            // Once the usage is complete, ignore the rest: orch would not read it in a later chunk either.
+            if !self.assembler.has_final_usage() {
+                self.assembler.read_usage(value);
             }
             return Ok(());
         }
-        let failure = said::reported(value, self.context);
-        if let Some(failure) = failure.or_else(|| named.then(|| said::named_error(value, self.context))) {
-            return Err(self.refused(failure, value));
+        let failure = error_body::reported_failure(value, self.context);
+        if let Some(failure) =
+            failure.or_else(|| is_error_event.then(|| error_body::marked_failure(value, self.context)))
+        {
+            return Err(self.with_progress(failure, value));
         }
         if let Some(text) = value.as_str() {
-            return self.text(text.as_bytes());
+            return self.handle_text(text.as_bytes());
         }
-        match self.assembler.event(value, self.sink) {
-            StreamItem::Part => self.seen.began = true,
-            StreamItem::End => (self.seen.began, self.progress.ended) = (true, true),
+        match self.assembler.read_event(value, self.sink) {
+            StreamItem::Part => self.content.has_reply_part = true,
+            StreamItem::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
             StreamItem::Ignored => {}
-            StreamItem::Foreign => return self.foreign(value, data),
+            StreamItem::Foreign => return self.handle_foreign(value, data),
         }
         Ok(())
     }
 
-    /// Handles a value that does not have the dialect's shape. After content, one with a `detail` reports an error, as
-    /// FastAPI servers send it.
-    fn foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
-        self.seen.foreign::<A>(value);
-        if !self.assembler.draft().is_empty() && said::has_detail(value) {
-            return Err(self.refused(said::named_error(value, self.context), value));
+    /// Handles a value that does not have the dialect's shape. After content, a value with a `detail` is an error of a
+    /// FastAPI server.
+    fn handle_foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
+        self.content.record_foreign_event::<A>(value);
+        if !self.assembler.draft().is_empty() && error_body::has_detail(value) {
+            return Err(self.with_progress(error_body::marked_failure(value, self.context), value));
         }
-        self.keep(data);
+        self.record_other_text(data);
         Ok(())
     }
 
     /// Handles text that is not part of the reply. After content, text that begins with `error:` is an error.
-    fn text(&mut self, words: &[u8]) -> Result<(), Failure> {
-        if !self.assembler.draft().is_empty() && after_error_mark(words).is_some() {
-            let value = Value::String(String::from_utf8_lossy(words).into_owned());
-            return Err(self.refused(said::named_error(&value, self.context), &value));
+    fn handle_text(&mut self, text: &[u8]) -> Result<(), Failure> {
+        if !self.assembler.draft().is_empty() && text_after_error_prefix(text).is_some() {
+            let value = Value::String(String::from_utf8_lossy(text).into_owned());
+            return Err(self.with_progress(error_body::marked_failure(&value, self.context), &value));
         }
-        self.keep(words);
+        self.record_other_text(text);
         Ok(())
     }
 
     /// Reads a line that is not a field of an event: llama.cpp writes its errors as `error: {…}`, and a gateway may
     /// send a bare JSON object or a sentence.
-    fn stray(&mut self, line: &[u8]) -> Result<(), Failure> {
-        if self.progress.ended {
+    fn read_stray_line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.progress.reply_ended {
             return Ok(());
         }
-        let marked = after_error_mark(line);
-        let data = marked.unwrap_or(line).trim_ascii();
+        let error_text = text_after_error_prefix(line);
+        let data = error_text.unwrap_or(line).trim_ascii();
         match serde_json::from_slice::<Value>(data) {
             Ok(value) if value.is_object() || value.is_array() => {
-                let failure = said::reported(&value, self.context);
-                match failure.or_else(|| marked.map(|_| said::named_error(&value, self.context))) {
-                    Some(failure) => Err(self.refused(failure, &value)),
-                    None => self.foreign(&value, data),
+                let failure = error_body::reported_failure(&value, self.context);
+                match failure.or_else(|| error_text.map(|_| error_body::marked_failure(&value, self.context))) {
+                    Some(failure) => Err(self.with_progress(failure, &value)),
+                    None => self.handle_foreign(&value, data),
                 }
             }
-            _ => self.text(line.trim_ascii()),
+            _ => self.handle_text(line.trim_ascii()),
         }
     }
 
-    /// Passes on the failure that `value` reports, and records whether the model generated anything before it.
-    fn refused(&mut self, failure: Failure, value: &Value) -> Failure {
-        self.progress.at_work = tells_of_work(self.assembler, value) || self.seen.began;
+    /// Returns the failure that `value` reports, after recording whether the model generated anything before it.
+    fn with_progress(&mut self, failure: Failure, value: &Value) -> Failure {
+        self.progress.may_have_generated = reports_generation(self.assembler, value) || self.content.has_reply_part;
         failure
     }
 
-    fn keep(&mut self, data: &[u8]) {
+    /// Records text that is not part of the reply, up to [`MAX_OTHER_TEXT`].
+    fn record_other_text(&mut self, data: &[u8]) {
         let draft = self.assembler.draft();
-        if self.progress.amid.is_none() && !draft.is_empty() && !draft.stop.came() {
-            self.progress.amid = Some(self.progress.words.len());
+        if self.progress.text_after_content.is_none() && !draft.is_empty() && !draft.stop.has_reason() {
+            self.progress.text_after_content = Some(self.progress.other_text.len());
         }
-        let words = &mut self.progress.words;
-        if words.len() < MOST_WORDS {
+        let other_text = &mut self.progress.other_text;
+        if other_text.len() < MAX_OTHER_TEXT {
             let text = String::from_utf8_lossy(data);
-            words.extend(text.chars().take(MOST_WORDS - words.len()).chain(['\n']));
+            other_text.extend(text.chars().take(MAX_OTHER_TEXT - other_text.len()).chain(['\n']));
         }
     }
 }
 
-/// What follows `error:` at the beginning of a line, in upper or lower case.
-fn after_error_mark(line: &[u8]) -> Option<&[u8]> {
-    let (mark, rest) = line.split_at_checked(b"error:".len())?;
-    mark.eq_ignore_ascii_case(b"error:").then_some(rest)
+/// The text after `error:` at the beginning of a line, in upper or lower case.
+fn text_after_error_prefix(line: &[u8]) -> Option<&[u8]> {
+    let (prefix, rest) = line.split_at_checked(b"error:".len())?;
+    prefix.eq_ignore_ascii_case(b"error:").then_some(rest)
 }
 
 /// Whether the data of an event is text rather than damaged JSON: valid UTF-8 without an opening bracket.
@@ -319,5 +338,5 @@ fn is_done(data: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests;

@@ -1,21 +1,21 @@
 //! Reads the token usage that servers report, wherever in a reply they put it.
 //!
-//! The places and names are those of the published APIs and of servers that speak their dialects: `OpenAI` (the last
-//! chunk), xAI and Perplexity (every chunk), Moonshot (inside the choice), Groq (`x_groq`), llama.cpp (`timings`),
-//! Ollama (`prompt_eval_count`, `eval_count`), Gemini (`usageMetadata`), Anthropic (`message_start`, `message_delta`,
-//! and `iterations` where the API ran a model several times for one message).
+//! Covers the published APIs and the servers that speak their dialects: `OpenAI` (the last chunk), xAI and Perplexity
+//! (every chunk), Moonshot (inside the choice), Groq (`x_groq`), llama.cpp (`timings`), Ollama (`prompt_eval_count`,
+//! `eval_count`), Gemini (`usageMetadata`), Anthropic (`message_start`, `message_delta`, and `iterations` where the API
+//! ran a model several times for one message).
 
 use serde_json::{Map, Value};
 
-use crate::model::usage::{ReportedUsage, token_count};
+use crate::model::usage::{ReportedUsage, parse_token_count};
 
 /// The names of the usage fields in one dialect.
 pub(super) struct UsageFields {
-    /// Fields that count generated tokens: a report of them is out of date once more is generated.
+    /// Fields that count generated tokens: their values are out of date as soon as the model generates more.
     output: &'static [&'static str],
-    /// The other fields that are read.
+    /// The other fields that orch reads.
     other: &'static [&'static str],
-    read: fn(&Map<String, Value>) -> ReportedUsage,
+    parse: fn(&Map<String, Value>) -> ReportedUsage,
 }
 
 /// The usage fields of `OpenAI` and of servers that speak its dialect.
@@ -33,89 +33,89 @@ pub(super) const OPENAI: UsageFields = UsageFields {
         "prompt_n",
         "cache_n",
     ],
-    read: openai,
+    parse: parse_openai,
 };
 
 /// The usage fields of Anthropic's Messages API.
 pub(super) const ANTHROPIC: UsageFields = UsageFields {
     output: &["output_tokens", "iterations"],
     other: &["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"],
-    read: anthropic,
+    parse: parse_anthropic,
 };
 
 /// The usage fields of Gemini.
 pub(super) const GEMINI: UsageFields = UsageFields {
     output: &["candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"],
     other: &["promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"],
-    read: gemini,
+    parse: parse_gemini,
 };
 
 /// Collects the reported usage of a reply under construction.
 #[derive(Default)]
 pub(super) struct UsageMeter {
-    reported: Map<String, Value>,
-    /// Whether more was generated since the output was last reported.
+    fields: Map<String, Value>,
+    /// Whether the model generated more since the server last reported the output.
     out_of_date: bool,
 }
 
 impl UsageMeter {
     /// Merges a report. Counts are totals, so a later one replaces an earlier one.
-    pub(super) fn report(&mut self, report: Option<&Value>, fields: &UsageFields) {
+    pub(super) fn merge_report(&mut self, report: Option<&Value>, fields: &UsageFields) {
         let Some(report) = report.and_then(Value::as_object) else { return };
         for name in fields.output.iter().chain(fields.other) {
             let Some(value) = report.get(*name).filter(|value| !value.is_null()) else { continue };
-            let known = self.reported.get(*name).and_then(token_count);
+            let previous = self.fields.get(*name).and_then(parse_token_count);
             // Some servers leave fields at zero in later reports, so a zero never replaces a count.
-            if token_count(value) == Some(0) && known.is_some_and(|count| count > 0) {
+            if parse_token_count(value) == Some(0) && previous.is_some_and(|count| count > 0) {
                 continue;
             }
-            self.reported.insert((*name).to_owned(), value.clone());
+            self.fields.insert((*name).to_owned(), value.clone());
             if fields.output.contains(name) {
                 self.out_of_date = false;
             }
         }
     }
 
-    /// Notes that more was generated, so that the reported output is out of date.
-    pub(super) fn generated(&mut self) {
+    /// Records that the model generated more, so that the reported output is out of date.
+    pub(super) fn mark_out_of_date(&mut self) {
         self.out_of_date = true;
     }
 
-    /// Whether the output was reported after the last piece of it.
+    /// Whether the server reported the output after the last piece of it.
     pub(super) fn is_up_to_date(&self, fields: &UsageFields) -> bool {
-        !self.out_of_date && fields.output.iter().any(|name| self.reported.contains_key(*name))
+        !self.out_of_date && fields.output.iter().any(|name| self.fields.contains_key(*name))
     }
 
     /// The usage reported so far, for a reply that broke off.
-    pub(super) fn so_far(&self, fields: &UsageFields) -> ReportedUsage {
-        (fields.read)(&self.reported)
+    pub(super) fn partial_usage(&self, fields: &UsageFields) -> ReportedUsage {
+        (fields.parse)(&self.fields)
     }
 
-    /// The usage of the complete reply; its output is unknown if more was generated after the last report.
-    pub(super) fn of_reply(&self, fields: &UsageFields) -> ReportedUsage {
-        let usage = self.so_far(fields);
+    /// The usage of the complete reply; its output is unknown if the model generated more after the last report.
+    pub(super) fn complete_usage(&self, fields: &UsageFields) -> ReportedUsage {
+        let usage = self.partial_usage(fields);
         ReportedUsage { output: usage.output.filter(|_| !self.out_of_date), ..usage }
     }
 }
 
-/// The count under the first of these names that is present. If that value is not a count, later names are not tried.
+/// The count under the first of these names that is present; `None` if that value is not a count.
 fn count(report: &Map<String, Value>, names: &[&str]) -> Option<u64> {
-    names.iter().find_map(|name| report.get(*name)).and_then(token_count)
+    names.iter().find_map(|name| report.get(*name)).and_then(parse_token_count)
 }
 
-/// Whether a field is present but not a count; then no value is derived in its place.
+/// Whether a field is present but not a count; then orch derives no value in its place.
 fn is_broken(report: &Map<String, Value>, names: &[&str]) -> bool {
-    names.iter().any(|name| report.get(*name).is_some_and(|value| token_count(value).is_none()))
+    names.iter().any(|name| report.get(*name).is_some_and(|value| parse_token_count(value).is_none()))
 }
 
-/// The count in `field` of the first of these objects that has it.
-fn detail(report: &Map<String, Value>, names: &[&str], field: &str) -> Option<u64> {
-    names.iter().find_map(|name| report.get(*name)?.get(field)).and_then(token_count)
+/// The count in `field` of the first of these objects that has the field.
+fn detail_count(report: &Map<String, Value>, names: &[&str], field: &str) -> Option<u64> {
+    names.iter().find_map(|name| report.get(*name)?.get(field)).and_then(parse_token_count)
 }
 
-/// Input and output tokens, completed from their sum where one is missing or where the sum is larger: some servers
-/// count reasoning only in the sum.
-fn completed(input: Option<u64>, output: Option<u64>, sum: Option<u64>) -> (Option<u64>, Option<u64>) {
+/// Input and output tokens. Derives a missing one from their sum, and raises the output if the sum is larger: some
+/// servers count reasoning only in the sum.
+fn complete_with_sum(input: Option<u64>, output: Option<u64>, sum: Option<u64>) -> (Option<u64>, Option<u64>) {
     match (input, output, sum) {
         (Some(input), Some(output), Some(sum)) => (Some(input), Some(output.max(sum.saturating_sub(input)))),
         (Some(input), None, Some(sum)) => (Some(input), sum.checked_sub(input)),
@@ -124,52 +124,63 @@ fn completed(input: Option<u64>, output: Option<u64>, sum: Option<u64>) -> (Opti
     }
 }
 
-fn openai(report: &Map<String, Value>) -> ReportedUsage {
+fn parse_openai(report: &Map<String, Value>) -> ReportedUsage {
     const INPUT: &[&str] = &["prompt_tokens", "input_tokens", "prompt_eval_count"];
     const OUTPUT: &[&str] = &["completion_tokens", "output_tokens", "eval_count", "predicted_n"];
-    let broken = is_broken(report, INPUT) || is_broken(report, OUTPUT);
-    // `prompt_n` of llama.cpp counts only the prompt tokens that it had to read; `cache_n` were in its cache.
-    let read = report.get("prompt_n").zip(report.get("cache_n")).and_then(|(read, cached)| {
-        Some(token_count(read)?.saturating_add(token_count(cached)?)).filter(|_| !is_broken(report, INPUT))
+    let has_broken_count = is_broken(report, INPUT) || is_broken(report, OUTPUT);
+    // `prompt_n` of llama.cpp counts only the prompt tokens that are not in its cache; `cache_n` counts the others.
+    let timed_input = report.get("prompt_n").zip(report.get("cache_n")).and_then(|(uncached, cached)| {
+        Some(parse_token_count(uncached)?.saturating_add(parse_token_count(cached)?))
+            .filter(|_| !is_broken(report, INPUT))
     });
-    let (input, output) = (count(report, INPUT).or(read), count(report, OUTPUT));
-    let (input, output) = completed(input, output, count(report, &["total_tokens"]).filter(|_| !broken));
-    let (inputs, outputs) =
+    let (input, output) = (count(report, INPUT).or(timed_input), count(report, OUTPUT));
+    let (input, output) =
+        complete_with_sum(input, output, count(report, &["total_tokens"]).filter(|_| !has_broken_count));
+    let (input_details, output_details) =
         (["prompt_tokens_details", "input_tokens_details"], ["completion_tokens_details", "output_tokens_details"]);
-    let cached = detail(report, &inputs, "cached_tokens").or(count(report, &["prompt_cache_hit_tokens", "cache_n"]));
+    let cached = detail_count(report, &input_details, "cached_tokens")
+        .or(count(report, &["prompt_cache_hit_tokens", "cache_n"]));
     ReportedUsage {
         input,
         cache_read: cached.unwrap_or(0),
-        cache_write: detail(report, &inputs, "cache_write_tokens").unwrap_or(0),
+        cache_write: detail_count(report, &input_details, "cache_write_tokens").unwrap_or(0),
         output,
-        reasoning: detail(report, &outputs, "reasoning_tokens").unwrap_or(0),
+        reasoning: detail_count(report, &output_details, "reasoning_tokens").unwrap_or(0),
     }
 }
 
-/// Adds input, cache reads and cache writes, which do not overlap. Where there are `iterations`, adds up those, since
-/// the totals cover only the last one.
-fn anthropic(report: &Map<String, Value>) -> ReportedUsage {
-    let parts = |report: &Map<String, Value>| {
-        let cached = |name| if report.contains_key(name) { count(report, &[name]) } else { Some(0) };
-        let (read, write) = (cached("cache_read_input_tokens"), cached("cache_creation_input_tokens"));
-        let input = count(report, &["input_tokens"]).zip(read).zip(write);
-        let input = input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write));
+/// Adds up input, cache reads and cache writes, which do not overlap. If the report has `iterations`, adds up their
+/// counts, since the totals cover only the last iteration.
+fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
+    let usage_of = |report: &Map<String, Value>| {
+        let cache_count = |name| if report.contains_key(name) { count(report, &[name]) } else { Some(0) };
+        let (cache_read, cache_write) =
+            (cache_count("cache_read_input_tokens"), cache_count("cache_creation_input_tokens"));
+        let input = count(report, &["input_tokens"]).zip(cache_read).zip(cache_write);
+        let input = input
+            .map(|((input, cache_read), cache_write)| input.saturating_add(cache_read).saturating_add(cache_write));
         let output = count(report, &["output_tokens"]);
-        ReportedUsage { input, cache_read: read.unwrap_or(0), cache_write: write.unwrap_or(0), output, reasoning: 0 }
-    };
-    let whole = parts(report);
-    let iterations = report.get("iterations").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let Some(iterations) = iterations else { return whole };
-    let none = ReportedUsage { input: Some(0), output: Some(0), ..ReportedUsage::default() };
-    let add = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
-    iterations.iter().fold(none, |sum, iteration| {
-        let empty = Map::new();
-        let part = parts(&without_nulls(iteration.as_object().unwrap_or(&empty)));
         ReportedUsage {
-            input: add(sum.input, part.input),
-            cache_read: sum.cache_read.saturating_add(part.cache_read),
-            cache_write: sum.cache_write.saturating_add(part.cache_write),
-            output: add(sum.output, part.output),
+            input,
+            cache_read: cache_read.unwrap_or(0),
+            cache_write: cache_write.unwrap_or(0),
+            output,
+            reasoning: 0,
+        }
+    };
+    let totals = usage_of(report);
+    let iterations = report.get("iterations").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let Some(iterations) = iterations else { return totals };
+    let zero = ReportedUsage { input: Some(0), output: Some(0), ..ReportedUsage::default() };
+    let add = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
+    iterations.iter().fold(zero, |sum, iteration| {
+        let empty = Map::new();
+        let usage = usage_of(&without_nulls(iteration.as_object().unwrap_or(&empty)));
+        ReportedUsage {
+            input: add(sum.input, usage.input),
+            cache_read: sum.cache_read.saturating_add(usage.cache_read),
+            cache_write: sum.cache_write.saturating_add(usage.cache_write),
+            output: add(sum.output, usage.output),
             reasoning: 0,
         }
     })
@@ -179,17 +190,17 @@ fn without_nulls(report: &Map<String, Value>) -> Map<String, Value> {
     report.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn gemini(report: &Map<String, Value>) -> ReportedUsage {
+fn parse_gemini(report: &Map<String, Value>) -> ReportedUsage {
     const INPUT: &[&str] = &["promptTokenCount", "toolUsePromptTokenCount"];
     const OUTPUT: &[&str] = &["candidatesTokenCount", "thoughtsTokenCount"];
     let sum = |names: &[&str; 2]| {
         let [first, second] = names.map(|name| report.get(name));
-        let second = second.map_or(Some(0), token_count);
-        first.and_then(token_count).zip(second).map(|(first, second)| first.saturating_add(second))
+        let second = second.map_or(Some(0), parse_token_count);
+        first.and_then(parse_token_count).zip(second).map(|(first, second)| first.saturating_add(second))
     };
-    let broken = is_broken(report, INPUT) || is_broken(report, OUTPUT);
-    let total = count(report, &["totalTokenCount"]).filter(|_| !broken);
-    let (input, output) = completed(
+    let has_broken_count = is_broken(report, INPUT) || is_broken(report, OUTPUT);
+    let total = count(report, &["totalTokenCount"]).filter(|_| !has_broken_count);
+    let (input, output) = complete_with_sum(
         sum(&["promptTokenCount", "toolUsePromptTokenCount"]),
         sum(&["candidatesTokenCount", "thoughtsTokenCount"]),
         total,
@@ -210,21 +221,21 @@ mod tests {
     use super::*;
 
     /// The input and output tokens after these reports, which arrive after all generated text.
-    fn read(fields: &UsageFields, reports: &[Value]) -> (Option<u64>, Option<u64>) {
+    fn token_counts(fields: &UsageFields, reports: &[Value]) -> (Option<u64>, Option<u64>) {
         let mut meter = UsageMeter::default();
-        meter.generated();
+        meter.mark_out_of_date();
         for report in reports {
-            meter.report(Some(report), fields);
+            meter.merge_report(Some(report), fields);
         }
-        let usage = meter.of_reply(fields).of_reply("text");
+        let usage = meter.complete_usage(fields).plausible_for_reply("text");
         (usage.input, usage.output)
     }
 
-    fn odd() -> Vec<Value> {
+    fn odd_counts() -> Vec<Value> {
         let huge = serde_json::from_str("1000000000000000000000000000000").unwrap();
-        let mut odd = vec![json!(-7), json!(1.5), json!("7"), json!(1e30), json!({}), json!([7]), json!(true), huge];
-        odd.extend([json!(0), json!(null), json!(u64::MAX), json!("")]);
-        odd
+        let mut counts = vec![json!(-7), json!(1.5), json!("7"), json!(1e30), json!({}), json!([7]), json!(true), huge];
+        counts.extend([json!(0), json!(null), json!(u64::MAX), json!("")]);
+        counts
     }
 
     #[test]
@@ -237,64 +248,68 @@ mod tests {
             (&GEMINI, "promptTokenCount", "candidatesTokenCount"),
         ] {
             let report = |a: Value, b: Value| json!({ input: a, output: b });
-            assert_eq!(read(fields, &[report(json!(9), json!(3))]), (Some(9), Some(3)), "{input}");
-            for odd in odd() {
-                assert_eq!(read(fields, &[report(odd.clone(), json!(3))]), (None, Some(3)), "{input}: {odd}");
-                assert_eq!(read(fields, &[report(json!(9), odd.clone())]), (Some(9), None), "{output}: {odd}");
-                assert_eq!(read(fields, &[report(odd.clone(), odd.clone())]), (None, None), "{output}: {odd}");
+            assert_eq!(token_counts(fields, &[report(json!(9), json!(3))]), (Some(9), Some(3)), "{input}");
+            for odd in odd_counts() {
+                assert_eq!(token_counts(fields, &[report(odd.clone(), json!(3))]), (None, Some(3)), "{input}: {odd}");
+                assert_eq!(token_counts(fields, &[report(json!(9), odd.clone())]), (Some(9), None), "{output}: {odd}");
+                assert_eq!(token_counts(fields, &[report(odd.clone(), odd.clone())]), (None, None), "{output}: {odd}");
             }
         }
         for none in [json!(null), json!({}), json!([]), json!(""), json!(7)] {
             for fields in [&OPENAI, &ANTHROPIC, &GEMINI] {
-                assert_eq!(read(fields, std::slice::from_ref(&none)), (None, None), "{none}");
+                assert_eq!(token_counts(fields, std::slice::from_ref(&none)), (None, None), "{none}");
             }
         }
     }
 
     #[test]
-    fn a_count_of_what_was_generated_before_the_end_is_not_whole() {
+    fn an_output_count_from_before_the_end_is_not_complete() {
         for (fields, input, output) in [
             (&OPENAI, "prompt_tokens", "completion_tokens"),
             (&ANTHROPIC, "input_tokens", "output_tokens"),
             (&GEMINI, "promptTokenCount", "candidatesTokenCount"),
         ] {
             let mut meter = UsageMeter::default();
-            meter.report(Some(&json!({ input: 9, output: 1 })), fields);
-            assert_eq!(meter.of_reply(fields).output, Some(1));
-            meter.generated();
-            assert_eq!((meter.of_reply(fields).input, meter.of_reply(fields).output), (Some(9), None));
-            assert_eq!(meter.so_far(fields).output, Some(1));
-            meter.report(Some(&json!({ output: 4 })), fields);
-            assert_eq!((meter.of_reply(fields).input, meter.of_reply(fields).output), (Some(9), Some(4)));
+            meter.merge_report(Some(&json!({ input: 9, output: 1 })), fields);
+            assert_eq!(meter.complete_usage(fields).output, Some(1));
+            meter.mark_out_of_date();
+            assert_eq!((meter.complete_usage(fields).input, meter.complete_usage(fields).output), (Some(9), None));
+            assert_eq!(meter.partial_usage(fields).output, Some(1));
+            meter.merge_report(Some(&json!({ output: 4 })), fields);
+            assert_eq!((meter.complete_usage(fields).input, meter.complete_usage(fields).output), (Some(9), Some(4)));
         }
     }
 
     #[test]
-    fn fields_that_are_not_filled_in_do_not_hide_counts_before_them() {
+    fn empty_fields_do_not_replace_earlier_counts() {
         let zeros = json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 });
         let nulls = json!({ "prompt_tokens": null, "completion_tokens": null });
         let counts = json!({ "prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12 });
         for later in [&zeros, &nulls] {
-            assert_eq!(read(&OPENAI, &[counts.clone(), later.clone()]), (Some(9), Some(3)), "{later}");
-            assert_eq!(read(&OPENAI, &[later.clone(), counts.clone()]), (Some(9), Some(3)), "{later}");
+            assert_eq!(token_counts(&OPENAI, &[counts.clone(), later.clone()]), (Some(9), Some(3)), "{later}");
+            assert_eq!(token_counts(&OPENAI, &[later.clone(), counts.clone()]), (Some(9), Some(3)), "{later}");
         }
         let broken = json!({ "completion_tokens": -1 });
-        assert_eq!(read(&OPENAI, &[counts, broken]), (Some(9), None), "a total that is broken is not an earlier one");
+        assert_eq!(
+            token_counts(&OPENAI, &[counts, broken]),
+            (Some(9), None),
+            "a broken total does not fall back to an earlier one"
+        );
     }
 
     #[test]
-    fn a_sum_tells_what_its_parts_leave_out() {
-        let of = |report: Value| read(&OPENAI, &[report]);
+    fn missing_counts_are_derived_from_the_sum() {
+        let openai = |report: Value| token_counts(&OPENAI, &[report]);
         let (input, output, sum) = ("prompt_tokens", "completion_tokens", "total_tokens");
         // xAI, and Gemini behind this dialect, count reasoning only in the sum.
-        assert_eq!(of(json!({ input: 21, output: 0, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(of(json!({ input: 21, output: 5, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(of(json!({ input: 21, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(of(json!({ output: 60, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(of(json!({ input: 21, output: 5, sum: 2 })), (Some(21), Some(5)));
-        assert_eq!(of(json!({ input: 90, sum: 81 })), (Some(90), None));
-        assert_eq!(of(json!({ input: -1, output: 5, sum: 81 })), (None, Some(5)));
-        let gemini = |report: Value| read(&GEMINI, &[report]);
+        assert_eq!(openai(json!({ input: 21, output: 0, sum: 81 })), (Some(21), Some(60)));
+        assert_eq!(openai(json!({ input: 21, output: 5, sum: 81 })), (Some(21), Some(60)));
+        assert_eq!(openai(json!({ input: 21, sum: 81 })), (Some(21), Some(60)));
+        assert_eq!(openai(json!({ output: 60, sum: 81 })), (Some(21), Some(60)));
+        assert_eq!(openai(json!({ input: 21, output: 5, sum: 2 })), (Some(21), Some(5)));
+        assert_eq!(openai(json!({ input: 90, sum: 81 })), (Some(90), None));
+        assert_eq!(openai(json!({ input: -1, output: 5, sum: 81 })), (None, Some(5)));
+        let gemini = |report: Value| token_counts(&GEMINI, &[report]);
         assert_eq!(
             gemini(json!({ "promptTokenCount": 21, "thoughtsTokenCount": 60, "totalTokenCount": 81 })),
             (Some(21), Some(60))
@@ -308,28 +323,28 @@ mod tests {
     }
 
     #[test]
-    fn the_timings_of_llama_cpp_count_where_there_is_no_usage() {
+    fn llama_cpp_timings_count_without_a_usage() {
         let timings = json!({ "cache_n": 5, "prompt_n": 4, "predicted_n": 3, "prompt_ms": 1.5 });
-        assert_eq!(read(&OPENAI, std::slice::from_ref(&timings)), (Some(9), Some(3)));
-        let without = json!({ "prompt_n": 4, "predicted_n": 3 });
-        assert_eq!(read(&OPENAI, &[without]), (None, Some(3)), "what was in the cache is not known");
+        assert_eq!(token_counts(&OPENAI, std::slice::from_ref(&timings)), (Some(9), Some(3)));
+        let without_cache = json!({ "prompt_n": 4, "predicted_n": 3 });
+        assert_eq!(token_counts(&OPENAI, &[without_cache]), (None, Some(3)), "the number of cached tokens is unknown");
         let usage = json!({ "prompt_tokens": 11, "completion_tokens": 2 });
-        assert_eq!(read(&OPENAI, &[timings, usage]), (Some(11), Some(2)));
+        assert_eq!(token_counts(&OPENAI, &[timings, usage]), (Some(11), Some(2)));
     }
 
     #[test]
     fn all_iterations_of_a_message_count() {
-        let of = |report: Value| read(&ANTHROPIC, &[report]);
+        let anthropic = |report: Value| token_counts(&ANTHROPIC, &[report]);
         let iterations = json!({ "input_tokens": 10, "output_tokens": 2, "iterations": [
             { "type": "compaction", "input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": null },
             { "type": "message", "input_tokens": 10, "output_tokens": 2, "cache_read_input_tokens": 5 },
         ] });
-        assert_eq!(of(iterations), (Some(115), Some(22)));
+        assert_eq!(anthropic(iterations), (Some(115), Some(22)));
         let broken = json!({ "input_tokens": 10, "output_tokens": 2, "iterations": [{ "input_tokens": 10 }] });
-        assert_eq!(of(broken), (Some(10), None));
+        assert_eq!(anthropic(broken), (Some(10), None));
         let cached = json!({ "input_tokens": 1, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 2, "output_tokens": 3 });
-        assert_eq!(of(cached), (Some(11), Some(3)));
+        assert_eq!(anthropic(cached), (Some(11), Some(3)));
         let odd = json!({ "input_tokens": 1, "cache_read_input_tokens": -8, "output_tokens": 3 });
-        assert_eq!(of(odd), (None, Some(3)));
+        assert_eq!(anthropic(odd), (None, Some(3)));
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::cost::rounded;
+use crate::model::cost::format_dollars_rounded;
 use crate::model::{CostTotal, ReportedUsage, UsageTotal};
 
 /// A duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
-pub fn duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 => format!("{:.1}s", duration.as_secs_f64()),
@@ -17,13 +17,13 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// The time between two moments; zero if `end` is before `start`.
-pub fn between(start: Timestamp, end: Timestamp) -> Duration {
+/// The time between two timestamps; zero if `end` is before `start`.
+pub fn duration_between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
 /// A number: `640`, `12.4k`, `1.2M`.
-pub fn count(number: u64) -> String {
+pub fn format_count(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
     let float = number as f64;
     match number {
@@ -33,59 +33,59 @@ pub fn count(number: u64) -> String {
     }
 }
 
-/// Token usage: `1204 in, 312 out`, with cached tokens if there are any. Estimates begin with `~`, and unknown usage is
-/// named: `1204 in, ~4096 out`, `not reported`.
-pub fn usage(usage: &UsageTotal) -> String {
+/// Token usage: `1204 in, 312 out`, with cached tokens if there are any. An estimate begins with `~`, as in
+/// `1204 in, ~4096 out`; unknown usage is `not reported`.
+pub fn format_usage(usage: &UsageTotal) -> String {
     let estimated = usage.estimated.unwrap_or_default();
-    let mark = |part: u64| if part > 0 { "~" } else { "" };
-    let mut facts = Vec::new();
+    let estimate_mark = |tokens: u64| if tokens > 0 { "~" } else { "" };
+    let mut parts = Vec::new();
     if usage.input > 0 || usage.output > 0 || (estimated.undivided == 0 && usage.unknown_calls == 0) {
         let cached =
-            if usage.cache_read > 0 { format!(" ({} cached)", count(usage.cache_read)) } else { String::new() };
-        facts.push(format!("{}{} in{cached}", mark(estimated.input), count(usage.input)));
-        facts.push(format!("{}{} out", mark(estimated.output), count(usage.output)));
+            if usage.cache_read > 0 { format!(" ({} cached)", format_count(usage.cache_read)) } else { String::new() };
+        parts.push(format!("{}{} in{cached}", estimate_mark(estimated.input), format_count(usage.input)));
+        parts.push(format!("{}{} out", estimate_mark(estimated.output), format_count(usage.output)));
     }
     if estimated.undivided > 0 {
-        facts.push(format!("~{} in and out", count(estimated.undivided)));
+        parts.push(format!("~{} in and out", format_count(estimated.undivided)));
     }
     match usage.unknown_calls {
         0 => {}
-        1 if facts.is_empty() => facts.push("not reported".to_owned()),
-        1 => facts.push("1 turn not reported".to_owned()),
-        turns => facts.push(format!("{turns} turns not reported")),
+        1 if parts.is_empty() => parts.push("not reported".to_owned()),
+        1 => parts.push("1 turn not reported".to_owned()),
+        turns => parts.push(format!("{turns} turns not reported")),
     }
-    facts.join(", ")
+    parts.join(", ")
 }
 
 /// The usage that one reply reported: `1204 in, output not reported`.
-pub fn reported(reported: &ReportedUsage) -> String {
-    match (reported.whole(), reported.input, reported.output) {
-        (Some(_), ..) => usage(&UsageTotal::of_call(Some(*reported), None, true)),
-        (None, Some(input), _) => format!("{} in, output not reported", count(input)),
-        (None, None, Some(output)) => format!("input not reported, {} out", count(output)),
+pub fn format_reported_usage(reported: &ReportedUsage) -> String {
+    match (reported.complete(), reported.input, reported.output) {
+        (Some(_), ..) => format_usage(&UsageTotal::from_call(Some(*reported), None, true)),
+        (None, Some(input), _) => format!("{} in, output not reported", format_count(input)),
+        (None, None, Some(output)) => format!("input not reported, {} out", format_count(output)),
         (None, None, None) => "tokens not reported".to_owned(),
     }
 }
 
 /// A cost: `$0.0042`, `~$0.0042` for an estimate, `cost unknown`.
-pub fn cost(cost: CostTotal) -> String {
-    let estimated = || cost.estimated().map(|usd| format!("~{}", money(usd)));
-    cost.known().map(money).or_else(estimated).unwrap_or_else(|| "cost unknown".to_owned())
+pub fn format_cost(cost: CostTotal) -> String {
+    let estimated = || cost.upper_bound().map(|usd| format!("~{}", format_usd(usd)));
+    cost.exact().map(format_usd).or_else(estimated).unwrap_or_else(|| "cost unknown".to_owned())
 }
 
 /// An amount in US dollars: `$0.0042`, `$1.25`; `no charge` for zero.
-pub fn money(usd: f64) -> String {
+pub fn format_usd(usd: f64) -> String {
     if usd <= 0.0 {
         "no charge".to_owned()
     } else if usd < 0.1 {
-        rounded(usd)
+        format_dollars_rounded(usd)
     } else {
         format!("${usd:.2}")
     }
 }
 
 /// A size in decimal units: `1.1 GB`, `98 MB`.
-pub fn bytes(number: u64) -> String {
+pub fn format_bytes(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
     let float = number as f64;
     match number {
@@ -112,36 +112,40 @@ mod tests {
     use crate::model::EstimatedUsage;
 
     #[test]
-    fn what_is_estimated_or_unknown_is_marked_figure_by_figure() {
-        let of = |input, output, estimated: Option<(u64, u64, u64)>, unknown_calls| {
+    fn estimated_and_unknown_figures_are_marked() {
+        let total = |input, output, estimated: Option<(u64, u64, u64)>, unknown_calls| {
             let estimated = estimated.map(|(input, output, undivided)| EstimatedUsage { input, output, undivided });
-            usage(&UsageTotal { input, output, estimated, unknown_calls, ..UsageTotal::default() })
+            format_usage(&UsageTotal { input, output, estimated, unknown_calls, ..UsageTotal::default() })
         };
-        assert_eq!(of(12, 3, None, 0), "12 in, 3 out");
-        assert_eq!(of(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");
-        assert_eq!(of(500, 4096, Some((500, 4096, 0)), 0), "~500 in, ~4096 out");
-        assert_eq!(of(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
-        assert_eq!(of(0, 0, None, 1), "not reported");
-        assert_eq!(of(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
-        let one = |input, output| reported(&ReportedUsage { input, output, ..ReportedUsage::default() });
-        assert_eq!((one(Some(9), Some(3)), one(None, None)), ("9 in, 3 out".into(), "tokens not reported".into()));
-        assert_eq!(one(None, Some(3)), "input not reported, 3 out");
-        assert_eq!(one(Some(9), None), "9 in, output not reported");
-        assert_eq!(cost(CostTotal::of_call(None, Some(0.004), true)), "~$0.0040");
-        assert_eq!(cost(CostTotal::of_call(None, None, true)), "cost unknown");
+        assert_eq!(total(12, 3, None, 0), "12 in, 3 out");
+        assert_eq!(total(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");
+        assert_eq!(total(500, 4096, Some((500, 4096, 0)), 0), "~500 in, ~4096 out");
+        assert_eq!(total(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
+        assert_eq!(total(0, 0, None, 1), "not reported");
+        assert_eq!(total(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
+        let single =
+            |input, output| format_reported_usage(&ReportedUsage { input, output, ..ReportedUsage::default() });
+        assert_eq!(
+            (single(Some(9), Some(3)), single(None, None)),
+            ("9 in, 3 out".into(), "tokens not reported".into())
+        );
+        assert_eq!(single(None, Some(3)), "input not reported, 3 out");
+        assert_eq!(single(Some(9), None), "9 in, output not reported");
+        assert_eq!(format_cost(CostTotal::from_call(None, Some(0.004), true)), "~$0.0040");
+        assert_eq!(format_cost(CostTotal::from_call(None, None, true)), "cost unknown");
     }
 
     #[test]
-    fn numbers_read_well() {
-        assert_eq!(duration(Duration::from_millis(840)), "0.8s");
-        assert_eq!(duration(Duration::from_secs(245)), "4m 05s");
-        assert_eq!(duration(Duration::from_secs(7_400)), "2h 03m");
-        assert_eq!(count(640), "640");
-        assert_eq!(count(12_420), "12.4k");
-        assert_eq!(money(0.0042), "$0.0042");
-        assert_eq!(money(1.25), "$1.25");
-        assert_eq!(money(0.000_021), "$0.000021");
-        assert_eq!(bytes(1_117_320_768), "1.1 GB");
+    fn numbers_are_rounded_for_people() {
+        assert_eq!(format_duration(Duration::from_millis(840)), "0.8s");
+        assert_eq!(format_duration(Duration::from_secs(245)), "4m 05s");
+        assert_eq!(format_duration(Duration::from_secs(7_400)), "2h 03m");
+        assert_eq!(format_count(640), "640");
+        assert_eq!(format_count(12_420), "12.4k");
+        assert_eq!(format_usd(0.0042), "$0.0042");
+        assert_eq!(format_usd(1.25), "$1.25");
+        assert_eq!(format_usd(0.000_021), "$0.000021");
+        assert_eq!(format_bytes(1_117_320_768), "1.1 GB");
         assert_eq!(first_line("abcdef\nx", 4), "abc…");
     }
 }

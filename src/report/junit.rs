@@ -4,36 +4,36 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use crate::model::visible::visible;
+use crate::model::visible::escape_unsafe;
 
 /// The result of a test case.
 #[derive(Clone, Debug)]
 pub struct CaseResult {
     /// The case's file, as messages show it.
     pub name: String,
-    /// What was not as expected; empty if the case passed.
-    pub wrong: Vec<String>,
-    /// How long the case took.
-    pub took: Duration,
+    /// The differences from the expected result; empty if the case passed.
+    pub problems: Vec<String>,
+    /// The duration of the case.
+    pub duration: Duration,
 }
 
 /// Creates the report for these test cases.
 ///
 /// # Errors
-/// The texts can't be written as XML. Characters that XML forbids are escaped before.
-pub fn junit(results: &[CaseResult]) -> Result<String, SerializeError> {
+/// The texts can't be written as XML. This function escapes the characters that XML forbids.
+pub fn junit_report(results: &[CaseResult]) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("pipelines");
     for result in results {
-        let status = match result.wrong.first() {
+        let status = match result.problems.first() {
             None => TestCaseStatus::success(),
             Some(first) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_message(visible(first)).set_description(visible(&result.wrong.join("\n")));
+                status.set_message(escape_unsafe(first)).set_description(escape_unsafe(&result.problems.join("\n")));
                 status
             }
         };
-        let mut case = TestCase::new(visible(&result.name), status);
-        case.set_time(result.took);
+        let mut case = TestCase::new(escape_unsafe(&result.name), status);
+        case.set_time(result.duration);
         suite.add_test_case(case);
     }
     let mut report = Report::new("orch");

@@ -14,6 +14,6 @@ pub mod summary;
 pub mod width;
 
 pub use commands::PrintedCommands;
-pub use lines::LineReport;
-pub use live::Live;
-pub use style::{TerminalStyle, printable};
+pub use lines::LineReporter;
+pub use live::LiveReporter;
+pub use style::{TerminalStyle, to_printable};

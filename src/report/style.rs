@@ -1,18 +1,18 @@
-//! Colours for terminals that support them; a colour is never the only sign of something.
+//! Colours for terminals that support them; no meaning depends on colour alone.
 //!
-//! Until a text is printed, its colours are markers in it. A marker contains a random number that only this process
-//! knows, so that texts from elsewhere can't contain colours, and all their escape codes are printed visibly.
+//! Until orch prints a text, its colours are markers in it. A marker contains a random number that only this process
+//! knows, so that texts from elsewhere can't contain colours, and orch prints all their escape codes visibly.
 
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
-use crate::model::visible::visible_except;
+use crate::model::visible::escape_unsafe_except;
 
-/// The first and last character of a marker: noncharacters, which are escaped everywhere else.
-const OPEN: char = '\u{fdd0}';
-const CLOSE: char = '\u{fdd1}';
+/// The first and the last character of a marker: Unicode noncharacters, which orch escapes everywhere else.
+const MARKER_START: char = '\u{fdd0}';
+const MARKER_END: char = '\u{fdd1}';
 
 /// Whether to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,26 +23,26 @@ pub struct TerminalStyle {
 
 impl TerminalStyle {
     fn paint(self, code: &str, text: impl Display) -> String {
-        if self.colour { format!("{}{text}{}", mark(code), mark("0")) } else { text.to_string() }
+        if self.colour { format!("{}{text}{}", marker(code), marker("0")) } else { text.to_string() }
     }
 
     /// Marks success.
-    pub fn good(self, text: impl Display) -> String {
+    pub fn success(self, text: impl Display) -> String {
         self.paint("32", text)
     }
 
     /// Marks a failure.
-    pub fn bad(self, text: impl Display) -> String {
+    pub fn error(self, text: impl Display) -> String {
         self.paint("1;31", text)
     }
 
     /// Marks something that needs attention.
-    pub fn warn(self, text: impl Display) -> String {
+    pub fn warning(self, text: impl Display) -> String {
         self.paint("33", text)
     }
 
     /// Emphasizes a part of a line.
-    pub fn strong(self, text: impl Display) -> String {
+    pub fn bold(self, text: impl Display) -> String {
         self.paint("1", text)
     }
 
@@ -52,35 +52,35 @@ impl TerminalStyle {
     }
 }
 
-/// A text as it is printed for people: with orch's colours, and everything else made visible
+/// Prepares a text for printing: turns colour markers into escape codes and makes all other control characters visible
 /// ([`crate::model::visible::visible`]).
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let shown = visible_except(text, mark_length);
-    if shown.contains(OPEN) { Cow::Owned(with_codes(&shown)) } else { shown }
+pub fn to_printable(text: &str) -> Cow<'_, str> {
+    let escaped = escape_unsafe_except(text, marker_length);
+    if escaped.contains(MARKER_START) { Cow::Owned(markers_to_escape_codes(&escaped)) } else { escaped }
 }
 
-fn secret() -> &'static str {
+fn marker_secret() -> &'static str {
     static SECRET: OnceLock<String> = OnceLock::new();
-    SECRET.get_or_init(|| format!("{:016x}", RandomState::new().hash_one(OPEN)))
+    SECRET.get_or_init(|| format!("{:016x}", RandomState::new().hash_one(MARKER_START)))
 }
 
-fn mark(code: &str) -> String {
-    format!("{OPEN}{}{code}{CLOSE}", secret())
+fn marker(code: &str) -> String {
+    format!("{MARKER_START}{}{code}{MARKER_END}", marker_secret())
 }
 
 /// The length of the marker at the start of a text, in bytes; zero if there is none from this process.
-fn mark_length(text: &str) -> usize {
-    let inside = text.strip_prefix(OPEN).and_then(|text| text.strip_prefix(secret()));
-    let Some(end) = inside.and_then(|inside| inside.find(CLOSE)).filter(|end| *end <= 4) else { return 0 };
-    OPEN.len_utf8() + secret().len() + end + CLOSE.len_utf8()
+fn marker_length(text: &str) -> usize {
+    let after_secret = text.strip_prefix(MARKER_START).and_then(|text| text.strip_prefix(marker_secret()));
+    let Some(end) = after_secret.and_then(|text| text.find(MARKER_END)).filter(|end| *end <= 4) else { return 0 };
+    MARKER_START.len_utf8() + marker_secret().len() + end + MARKER_END.len_utf8()
 }
 
-fn with_codes(text: &str) -> String {
+fn markers_to_escape_codes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for part in text.split(OPEN).enumerate() {
-        match (part, part.1.strip_prefix(secret()).and_then(|part| part.split_once(CLOSE))) {
-            ((0, part), _) | ((_, part), None) => out.push_str(part),
-            (_, Some((code, rest))) => out.push_str(&format!("\u{1b}[{code}m{rest}")),
+    for (i, part) in text.split(MARKER_START).enumerate() {
+        match part.strip_prefix(marker_secret()).and_then(|part| part.split_once(MARKER_END)) {
+            Some((code, text)) if i > 0 => out.push_str(&format!("\u{1b}[{code}m{text}")),
+            _ => out.push_str(part),
         }
     }
     out
@@ -91,11 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_ours_alone() {
+    fn only_orch_can_colour_texts() {
         let style = TerminalStyle { colour: true };
-        let text = format!("{} {}", style.bad("no\u{1b}[32m"), style.dim("x"));
-        assert_eq!(printable(&text), "\u{1b}[1;31mno\\u{1b}[32m\u{1b}[0m \u{1b}[2mx\u{1b}[0m");
-        assert_eq!(printable("a\u{fdd0}1;31\u{fdd1}b"), "a\\u{fdd0}1;31\\u{fdd1}b");
-        assert_eq!(TerminalStyle::default().bad("x"), "x");
+        let text = format!("{} {}", style.error("no\u{1b}[32m"), style.dim("x"));
+        assert_eq!(to_printable(&text), "\u{1b}[1;31mno\\u{1b}[32m\u{1b}[0m \u{1b}[2mx\u{1b}[0m");
+        assert_eq!(to_printable("a\u{fdd0}1;31\u{fdd1}b"), "a\\u{fdd0}1;31\\u{fdd1}b");
+        assert_eq!(TerminalStyle::default().error("x"), "x");
     }
 }

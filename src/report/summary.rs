@@ -1,271 +1,284 @@
-//! The summary at the end of a run: how it ended, where its files are, and what to do next.
+//! The summary at the end of a run: the status, the files, the errors, and the next command.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
-use crate::model::visible::one_line;
-use crate::model::{Class, Failure, RunState, StepState, StepStatus};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
 
 use super::commands::PrintedCommands;
 use super::human;
 use super::style::TerminalStyle;
-use super::width::{columns, padded};
+use super::width::{display_width, pad_end};
 
-/// The summary of a run that has ended or waits; ends with a newline.
+/// The summary of a run that has ended or waits for an approval; ends with a newline.
 ///
-/// `commands` adds the options with which suggested commands find the run. `columns` is the width of the terminal;
-/// `None` if the output is not a terminal.
-pub fn summary(
+/// `commands` adds the options that suggested commands need to find the run. `terminal_width` is `None` if the output
+/// is not a terminal. Paths are relative to `current_dir`.
+pub fn render_summary(
     state: &RunState,
     style: TerminalStyle,
-    columns: Option<usize>,
-    here: &Path,
+    terminal_width: Option<usize>,
+    current_dir: &Path,
     commands: &PrintedCommands,
 ) -> String {
-    let commands = &commands.clone().about(state.run);
+    let commands = &commands.clone().for_run(state.run);
     let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
     };
     line(headline(state, style));
-    let steps = state.in_order();
+    let steps = state.steps_in_file_order();
     // A loop writes its file in each round, so the file shows the artifact of the last round.
-    let (mut seen, mut files) = (HashSet::new(), Vec::new());
+    let (mut seen_names, mut files) = (HashSet::new(), Vec::new());
     for artifact in steps.iter().rev().filter_map(|step| step.artifact.as_ref()) {
-        if let Some(path) = artifact.path.as_ref().filter(|_| seen.insert(&artifact.name)) {
-            files.push((&artifact.name, shown(&Path::new(&state.workspace).join(path), here)));
+        if let Some(path) = artifact.path.as_ref().filter(|_| seen_names.insert(&artifact.name)) {
+            files.push((&artifact.name, display_path(&Path::new(&state.workspace).join(path), current_dir)));
         }
     }
-    let names = files.iter().fold(NameColumn::default(), |names, (name, _)| names.with(name)).within(columns);
+    let names = files
+        .iter()
+        .fold(NameColumn::default(), |names, (name, _)| names.with_name(name))
+        .fit_to_terminal(terminal_width);
     for (name, path) in files.into_iter().rev() {
-        line(format!("  {}", names.line(&one_line(name), &one_line(&path))));
+        line(format!("  {}", names.align(&escape_line_breaks(name), &escape_line_breaks(&path))));
     }
-    // The failure of a group only repeats that of the step inside it.
+    // The failure of a group only repeats the failure of a step inside it.
     for step in &steps {
         let Some(failure) = &step.failure else { continue };
         if step.kind.is_group() && has_failed_inside(&steps, step) {
             continue;
         }
-        line(format!("{} step {}: {}", style.bad("error:"), style.strong(&step.step), in_one(failure)));
+        line(format!("{} step {}: {}", style.error("error:"), style.bold(&step.key), message_with_class(failure)));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
+            line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
         }
     }
     if let Some(failure) = &state.failure {
-        line(format!("{} {}", style.bad("error:"), in_one(failure)));
+        line(format!("{} {}", style.error("error:"), message_with_class(failure)));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
+            line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
         }
     }
     for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
         let question = step.question.as_deref().unwrap_or_default();
-        line(format!("{} step {} asks:\n\n{question}\n", style.warn("waiting:"), style.strong(&step.step)));
+        line(format!("{} step {} asks:\n\n{question}\n", style.warning("waiting:"), style.bold(&step.key)));
     }
-    if let Some(next) = next_step(state, commands) {
-        line(format!("\n{} {next}", style.strong("next:")));
+    if let Some(suggestion) = next_step(state, commands) {
+        line(format!("\n{} {suggestion}", style.bold("next:")));
     }
     out
 }
 
-/// A failure's message with the class at the end of its first line; callers write the step's name before it.
-fn in_one(failure: &Failure) -> String {
+/// A failure's message with the class at the end of its first line.
+fn message_with_class(failure: &Failure) -> String {
     let class = failure.class;
     match failure.message.split_once('\n') {
         None => format!("{} ({class})", failure.message),
-        Some((first, rest)) => match first.strip_suffix(':') {
-            Some(first) => format!("{first} ({class}):\n{rest}"),
-            None => format!("{first} ({class})\n{rest}"),
+        Some((first_line, other_lines)) => match first_line.strip_suffix(':') {
+            Some(first_line) => format!("{first_line} ({class}):\n{other_lines}"),
+            None => format!("{first_line} ({class})\n{other_lines}"),
         },
     }
 }
 
 fn has_failed_inside(steps: &[&StepState], group: &StepState) -> bool {
-    steps.iter().any(|step| step.failure.is_some() && step.step.is_within(&group.step))
+    steps.iter().any(|step| step.failure.is_some() && step.key.is_within(&group.key))
 }
 
 fn headline(state: &RunState, style: TerminalStyle) -> String {
-    let took = match (state.started, state.ended) {
+    let duration = match (state.started, state.ended) {
         (Some(start), Some(end)) if state.sessions > 1 => {
-            let (worked, all) = (human::duration(state.worked()), human::duration(human::between(start, end)));
-            format!(" after {worked} of work, {all} after it began")
+            let (work_time, total_time) = (
+                human::format_duration(state.total_session_time()),
+                human::format_duration(human::duration_between(start, end)),
+            );
+            format!(" after {work_time} of work, {total_time} after it began")
         }
-        (Some(start), Some(end)) => format!(" in {}", human::duration(human::between(start, end))),
+        (Some(start), Some(end)) => format!(" in {}", human::format_duration(human::duration_between(start, end))),
         _ => String::new(),
     };
-    let word = match state.status {
-        RunStatus::Completed => style.good("completed"),
-        RunStatus::Failed => style.bad("failed"),
+    let status = match state.status {
+        RunStatus::Completed => style.success("completed"),
+        RunStatus::Failed => style.error("failed"),
         RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => {
-            style.warn(state.status.as_str())
+            style.warning(state.status.as_str())
         }
     };
-    // Groups are not counted, since their steps are.
-    let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.runs_over_items(step));
-    let done = leaves().filter(|step| step.status == StepStatus::Completed).count();
+    // Groups do not count, because their steps do.
+    let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
+    let completed = leaves().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
     let reused = leaves().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut facts = vec![format!("{done} of {} steps{reused}", leaves().count())];
-    if !usage.is_nothing() {
-        facts.push(format!("tokens {}", human::usage(&usage)));
-        facts.push(human::cost(state.cost()));
+    let mut details = vec![format!("{completed} of {} steps{reused}", leaves().count())];
+    if !usage.is_empty() {
+        details.push(format!("tokens {}", human::format_usage(&usage)));
+        details.push(human::format_cost(state.cost()));
     }
-    format!("\nrun {} {word}{took} ({})", style.strong(state.run), facts.join("; "))
+    format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
 }
 
 fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,
-        // If the hint names a command, the user follows that: a plain resume might fail for the same reason again.
-        RunStatus::Failed if state.steps.iter().any(is_without_way) => {
-            Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
+        // If a hint names a command, the user should run that one: a plain resume might fail for the same reason again.
+        RunStatus::Failed if state.steps.iter().any(needs_resume_command) => {
+            Some(format!("fix the cause, then run `{resume}`; orch reuses the completed steps"))
         }
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
-        RunStatus::Failed => state.failure.as_ref().and_then(|failure| after_a_limit(failure, &resume)),
+        RunStatus::Failed => state.failure.as_ref().and_then(|failure| resume_after_limit(failure, &resume)),
         RunStatus::Waiting => Some(format!(
-            "`{}` or `{}` answers (--note says why), then `{resume}` goes on",
-            commands.of(format!("orch runs approve {}", state.run)),
-            commands.of(format!("orch runs reject {}", state.run)),
+            "answer with `{}` or `{}` (--note adds a reason), then run `{resume}`",
+            commands.with_options(format!("orch runs approve {}", state.run)),
+            commands.with_options(format!("orch runs reject {}", state.run)),
         )),
-        // The hint for the storage failure is enough.
+        // The failure of the storage has a hint of its own.
         RunStatus::Interrupted if state.failure.is_some() => None,
         RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
-            Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
+            Some(format!("`{resume}` continues the run; orch reuses the recorded replies"))
         }
     }
 }
 
-/// Whether a step failed and its hint does not show how to continue the run.
-fn is_without_way(step: &StepState) -> bool {
+/// Whether a step failed and its hint does not name a command that continues the run.
+fn needs_resume_command(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
-    // A run with replayed replies can't be resumed.
-    let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == Class::NoRecording);
+    // orch can't resume a run with replayed replies.
+    let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
 }
 
 /// The command that resumes a run that reached a limit.
-fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
+fn resume_after_limit(failure: &Failure, resume: &str) -> Option<String> {
     let hint = failure.hint.as_deref().unwrap_or_default();
-    let raised = hint.split('`').find(|words| words.starts_with("--budget "));
-    match (failure.class, raised) {
-        (Class::BudgetExceeded, Some(raised)) => Some(format!("`{resume} {raised}` goes on from here")),
-        (Class::BudgetExceeded | Class::UsageUnknown, _) => {
-            Some(format!("do what the hint says, then `{resume}`; what was answered is not asked again"))
+    let budget_flag = hint.split('`').find(|part| part.starts_with("--budget "));
+    match (failure.class, budget_flag) {
+        (FailureClass::BudgetExceeded, Some(budget_flag)) => {
+            Some(format!("`{resume} {budget_flag}` continues the run"))
         }
-        // The failure's own hint is enough.
+        (FailureClass::BudgetExceeded | FailureClass::UsageUnknown, _) => {
+            Some(format!("follow the hint, then run `{resume}`; orch reuses the recorded replies"))
+        }
+        // Other failures have a complete hint of their own.
         _ => None,
     }
 }
 
-/// A path for messages: relative to `here` if it is below it.
-pub fn shown(path: &Path, here: &Path) -> String {
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
+/// A path for messages: relative to the current folder if it is below it.
+pub fn display_path(path: &Path, current_dir: &Path) -> String {
+    path.strip_prefix(current_dir).unwrap_or(path).display().to_string()
 }
 
 /// One line for a step that has ended, with notes below it.
-pub fn step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> String {
+pub fn render_step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> String {
     let mark = match step.status {
-        StepStatus::Completed => style.good("✓"),
-        StepStatus::Failed => style.bad("✗"),
-        StepStatus::Skipped => style.warn("-"),
-        StepStatus::Pending | StepStatus::InProgress | StepStatus::Waiting | StepStatus::Cancelled => style.warn("·"),
+        StepStatus::Completed => style.success("✓"),
+        StepStatus::Failed => style.error("✗"),
+        StepStatus::Skipped => style.warning("-"),
+        StepStatus::Pending | StepStatus::InProgress | StepStatus::Waiting | StepStatus::Cancelled => {
+            style.warning("·")
+        }
     };
-    let mut text = format!("{mark} {}", names.line(&one_line(step.step.as_str()), &one_line(&step_words(step))));
+    let mut text = format!(
+        "{mark} {}",
+        names.align(&escape_line_breaks(step.key.as_str()), &escape_line_breaks(&describe_step_result(step)))
+    );
     for note in step_notes(step) {
-        let _ = write!(text, "\n    {}", style.dim(one_line(&note)));
+        let _ = write!(text, "\n    {}", style.dim(escape_line_breaks(&note)));
     }
     text
 }
 
-/// The column in which the texts after names start, so that they are aligned.
+/// A column of names, which aligns the texts after them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameColumn {
-    longest: usize,
+    width: usize,
 }
 
 impl NameColumn {
-    /// The minimum width of the column, and the maximum without a terminal.
-    const WIDTHS: (usize, usize) = (10, 48);
+    /// The minimum width, and the maximum width without a terminal.
+    const WIDTH_LIMITS: (usize, usize) = (10, 48);
 
-    /// The column for the steps of a run that are known so far.
-    pub fn of_steps(state: &RunState) -> Self {
-        state.steps.iter().fold(Self::default(), |names, step| names.with(step.step.as_str()))
+    /// Creates a column for the steps that a run has so far.
+    pub fn from_steps(state: &RunState) -> Self {
+        state.steps.iter().fold(Self::default(), |names, step| names.with_name(step.key.as_str()))
     }
 
-    /// The same with one more name.
+    /// Returns the column with one more name.
     #[must_use]
-    pub fn with(mut self, name: &str) -> Self {
-        self.see(name);
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.add_name(name);
         self
     }
 
-    /// Takes a name into account.
-    pub fn see(&mut self, name: &str) {
-        self.longest = self.longest.max(columns(name));
+    /// Adds a name.
+    pub fn add_name(&mut self, name: &str) {
+        self.width = self.width.max(display_width(name));
     }
 
-    /// The column on a terminal with this many columns: names get at most two fifths of them.
+    /// Limits the width: on a terminal with this many columns, names get at most two fifths of them.
     #[must_use]
-    pub fn within(self, terminal: Option<usize>) -> Self {
-        let (least, most) = Self::WIDTHS;
-        Self { longest: self.longest.max(least).min(terminal.map_or(most, |columns| columns * 2 / 5)) }
+    pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
+        let (min, max) = Self::WIDTH_LIMITS;
+        Self { width: self.width.max(min).min(terminal_width.map_or(max, |columns| columns * 2 / 5)) }
     }
 
     /// A name with a text after it, or below it if the name is too long.
-    pub fn line(self, name: &str, words: &str) -> String {
-        if columns(name) > self.longest {
-            return format!("{name}\n{}{words}", " ".repeat(self.longest + 3));
+    pub fn align(self, name: &str, text: &str) -> String {
+        if display_width(name) > self.width {
+            return format!("{name}\n{}{text}", " ".repeat(self.width + 3));
         }
-        format!("{} {words}", padded(name, self.longest))
+        format!("{} {text}", pad_end(name, self.width))
     }
 }
 
-/// How a step ended, without its name.
-pub fn step_words(step: &StepState) -> String {
-    let word = match step.reused_from {
-        // For a failed or skipped step, that status matters more than that its result was reused.
+/// The result of a step, without its name.
+pub fn describe_step_result(step: &StepState) -> String {
+    let status = match step.reused_from {
+        // The status of a failed or skipped step matters more than whether its result was reused.
         _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
         Some(run) => format!("reused from run {run}"),
         None if step.reused => "reused".to_owned(),
         None => step.status.as_str().to_owned(),
     };
-    let mut facts = vec![word];
+    let mut details = vec![status];
     if let (Some(start), Some(end)) = (step.started, step.ended)
         && !step.is_reused()
         && step.attempts > 0
     {
-        facts.push(human::duration(human::between(start, end)));
+        details.push(human::format_duration(human::duration_between(start, end)));
     }
-    if !step.usage.is_nothing() && !step.reused {
-        facts.push(human::usage(&step.usage));
-        let free = step.cost.known().is_some_and(|usd| usd <= 0.0);
-        facts.extend((!free).then(|| human::cost(step.cost)));
+    if !step.usage.is_empty() && !step.reused {
+        details.push(human::format_usage(&step.usage));
+        let is_free = step.cost.exact().is_some_and(|usd| usd <= 0.0);
+        details.extend((!is_free).then(|| human::format_cost(step.cost)));
     }
     if let Some(reason) = &step.reason {
-        facts.push(reason.clone());
+        details.push(reason.message.clone());
     }
     if let Some(failure) = &step.failure {
-        facts.push(failure.class.to_string());
+        details.push(failure.class.to_string());
     }
-    facts.join(", ")
+    details.join(", ")
 }
 
 /// Notes on how a step got its result: retries, re-asks and repairs.
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
-    let asks = step.kind == StepKind::Agent;
+    let is_agent = step.kind == StepKind::Agent;
     if step.attempts > 1 && !step.reused {
-        let requests = if asks { format!(", {} requests", step.calls) } else { String::new() };
+        let requests = if is_agent { format!(", {} requests", step.calls) } else { String::new() };
         notes.push(format!("{} attempts{requests}", step.attempts));
-    } else if asks && step.calls > 1 && !step.reused {
-        notes.push(format!("{} requests: a reply was sent back with its errors", step.calls));
+    } else if is_agent && step.calls > 1 && !step.reused {
+        notes.push(format!("{} requests: orch sent a reply back with its errors", step.calls));
     }
-    if let Some(read) = step.extraction.as_ref().filter(|read| !read.repairs.is_empty()) {
-        notes.push(format!("the reply was repaired: {}", read.repairs.join(", ")));
+    if let Some(extraction) = step.extraction.as_ref().filter(|extraction| !extraction.repairs.is_empty()) {
+        notes.push(format!("orch repaired the reply: {}", extraction.repairs.join(", ")));
     }
     notes
 }

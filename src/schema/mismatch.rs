@@ -1,47 +1,47 @@
 //! Explains to people and models why a value does not fit its schema.
 
-use super::work::{MAX_CHECK_DEPTH, MAX_VISITS, TooMuchWork};
+use super::validation_cost::{MAX_CHECK_DEPTH, MAX_VISITS, TooCostly};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How many mismatches a model is shown at most, and how many bytes they may take.
-const MOST_SHOWN: usize = 20;
-const MOST_BYTES: usize = 4096;
+/// The maximum number of mismatches that orch sends to a model, and their maximum size in bytes.
+const MAX_LINES: usize = 20;
+const MAX_BYTES: usize = 4096;
 
-/// One way in which a value does not fit its schema.
+/// A reason why a value does not fit its schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// Where in the value, as a JSON pointer; empty for the whole value.
+    /// The location in the value, as a JSON pointer; empty for the entire value.
     pub pointer: String,
-    /// Where in the schema, as a JSON pointer.
+    /// The location in the schema, as a JSON pointer.
     pub schema_pointer: String,
     /// The keyword that the value violates.
     pub keyword: String,
-    /// What the schema requires, in words.
+    /// The requirement of the schema, as text.
     pub expected: String,
-    /// What the value contains instead, shortened.
+    /// The actual value, shortened.
     pub got: String,
 }
 
 impl Mismatch {
-    /// The mismatch for a value that does not fit, if a list of the reasons would be too long.
-    pub(super) fn unlisted() -> Self {
+    /// Returns the mismatch for a value that does not fit if a list of the reasons would be too long.
+    pub(super) fn too_many_to_list() -> Self {
         let expected = "a value that fits one of the alternatives of the schema".to_owned();
         let got = "one that fits none; the ways in which it does not are too many to list".to_owned();
         Self { pointer: String::new(), schema_pointer: String::new(), keyword: String::new(), expected, got }
     }
 
-    /// The mismatch for a value that takes too much work to check.
-    pub(super) fn too_much_work(why: TooMuchWork) -> Self {
-        let (expected, got) = match why {
-            TooMuchWork::Visits => (
+    /// Returns the mismatch for a value that takes too much work to check.
+    pub(super) fn too_costly(excess: TooCostly) -> Self {
+        let (expected, got) = match excess {
+            TooCostly::Visits => (
                 format!("a value that is checked in {MAX_VISITS} steps"),
                 "one that takes too long to check against the alternatives of the schema; a smaller value, or fewer \
                  alternatives, can be checked",
             ),
-            TooMuchWork::Depth => (
+            TooCostly::Depth => (
                 format!("a value that enters {MAX_CHECK_DEPTH} schemas inside of one another at most"),
                 "one that is nested too deeply for the references of the schema; a flatter value, or shorter chains \
                  of `$ref`, can be checked",
@@ -54,52 +54,54 @@ impl Mismatch {
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = if self.pointer.is_empty() { "the value" } else { &self.pointer };
-        write!(f, "{place}: expected {}, got {}", self.expected, self.got)
+        let location = if self.pointer.is_empty() { "the value" } else { &self.pointer };
+        write!(f, "{location}: expected {}, got {}", self.expected, self.got)
     }
 }
 
-/// Renders the mismatches as a list that a re-ask sends to the model: for each the pointer, what was expected and what
-/// the value has. Limited in number and size.
+/// Renders the mismatches as a list for the re-ask of a model: the pointer, the expected value and the actual value of
+/// each mismatch. The list has a maximum number of lines and a maximum size.
 pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
     let mut out = String::new();
-    let mut shown = 0;
-    for mismatch in mismatches.iter().take(MOST_SHOWN) {
+    let mut line_count = 0;
+    for mismatch in mismatches.iter().take(MAX_LINES) {
         let line = format!("- {mismatch}\n");
-        if out.len() + line.len() > MOST_BYTES {
+        if out.len() + line.len() > MAX_BYTES {
             break;
         }
         out.push_str(&line);
-        shown += 1;
+        line_count += 1;
     }
-    if mismatches.len() > shown {
-        out.push_str(&format!("- and {} more\n", mismatches.len() - shown));
+    if mismatches.len() > line_count {
+        out.push_str(&format!("- and {} more\n", mismatches.len() - line_count));
     }
     out.truncate(out.trim_end().len());
     out
 }
 
-/// The pattern that could not be compiled, if the error is about a `pattern`.
-pub(super) fn broken_pattern<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
+/// Returns the pattern that does not compile, if the error is about a `pattern`.
+pub(super) fn invalid_pattern<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
     let is_pattern = matches!(error.kind(), Kind::Format { format } if format.as_str() == "regex");
     error.instance().as_str().filter(|_| is_pattern)
 }
 
-/// Explains an error of the validator. For a union, explains the errors of the alternative that was probably meant.
-pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
+/// Explains an error of the validator. For a union, explains the errors of the alternative that the value most likely
+/// follows.
+pub(super) fn explain_error(error: &ValidationError<'_>) -> Vec<Mismatch> {
     match error.kind() {
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
             let best = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| rank(branch));
             match best {
-                // If every error of the alternative is about the value's own type, "one of the alternatives" says more.
+                // If every error of the alternative is about the type of the value itself, "one of the alternatives" is
+                // more helpful.
                 Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
-                    branch.iter().flat_map(explain).collect()
+                    branch.iter().flat_map(explain_error).collect()
                 }
-                // For a string, an alternative with an `enum` says more than "one of the alternatives".
+                // For a string, an alternative with an `enum` is more helpful than "one of the alternatives".
                 _ => match context.iter().flatten().find(|inner| {
                     matches!(inner.kind(), Kind::Enum { .. }) && inner.instance_path() == error.instance_path()
                 }) {
-                    Some(words) if error.instance().is_string() => vec![mismatch(words)],
+                    Some(enum_error) if error.instance().is_string() => vec![mismatch(enum_error)],
                     _ => vec![mismatch(error)],
                 },
             }
@@ -108,12 +110,12 @@ pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
     }
 }
 
-/// Ranks a failed alternative of a union; the lowest rank was probably meant. Prefers few failures of `const` and
-/// `type`, then few failures in all, then failures deep in the value.
+/// Ranks a failed alternative of a union; the value most likely follows the alternative with the lowest rank. Prefers
+/// few errors of `const` and `type`, then few errors in total, then errors deep in the value.
 fn rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
-    let wrong_words = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
+    let kind_errors = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
     let depth = branch.iter().map(|e| e.instance_path().to_string().matches('/').count()).max().unwrap_or(0);
-    (wrong_words, branch.len(), std::cmp::Reverse(depth))
+    (kind_errors, branch.len(), std::cmp::Reverse(depth))
 }
 
 fn is_type_at_root(inner: &ValidationError<'_>, outer: &ValidationError<'_>) -> bool {
@@ -132,23 +134,23 @@ fn mismatch(error: &ValidationError<'_>) -> Mismatch {
 }
 
 fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
-    let value = short(error.instance());
+    let value = summarize(error.instance());
     match error.kind() {
-        Kind::Type { kind } => (types(kind), format!("{} ({value})", type_of(error.instance()))),
+        Kind::Type { kind } => (type_names(kind), format!("{} ({value})", json_type_name(error.instance()))),
         Kind::Required { property } => (format!("a property {property}"), "none".to_owned()),
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-            ("no other properties".to_owned(), quoted(unexpected))
+            ("no other properties".to_owned(), quote_names(unexpected))
         }
-        Kind::Enum { options } => (format!("one of {}", short_list(options)), value),
+        Kind::Enum { options } => (format!("one of {}", summarize_list(options)), value),
         Kind::Constant { expected_value } => (expected_value.to_string(), value),
         Kind::MinLength { limit } => {
-            (format!("at least {limit} characters"), format!("{} ({value})", characters(error.instance())))
+            (format!("at least {limit} characters"), format!("{} ({value})", character_count(error.instance())))
         }
         Kind::MaxLength { limit } => {
-            (format!("at most {limit} characters"), format!("{} ({value})", characters(error.instance())))
+            (format!("at most {limit} characters"), format!("{} ({value})", character_count(error.instance())))
         }
-        Kind::MinItems { limit } => (format!("at least {limit} items"), items(error.instance())),
-        Kind::MaxItems { limit } => (format!("at most {limit} items"), items(error.instance())),
+        Kind::MinItems { limit } => (format!("at least {limit} items"), item_count(error.instance())),
+        Kind::MaxItems { limit } => (format!("at most {limit} items"), item_count(error.instance())),
         Kind::Minimum { limit } => (format!("at least {limit}"), value),
         Kind::Maximum { limit } => (format!("at most {limit}"), value),
         Kind::ExclusiveMinimum { limit } => (format!("more than {limit}"), value),
@@ -161,16 +163,16 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
             ("exactly one of the alternatives of the schema".to_owned(), format!("several ({value})"))
         }
         Kind::FalseSchema => ("nothing here".to_owned(), value),
-        _ => (words(error), value),
+        _ => (validator_message(error), value),
     }
 }
 
-/// The validator's own message, without the value, which can be of any length.
-pub(super) fn words(error: &ValidationError<'_>) -> String {
-    cut(&error.masked().to_string(), 300)
+/// Returns the validator's own message, without the value, which can be of any length.
+fn validator_message(error: &ValidationError<'_>) -> String {
+    truncate(&error.masked().to_string(), 300)
 }
 
-fn types(kind: &jsonschema::error::TypeKind) -> String {
+fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     match kind {
         jsonschema::error::TypeKind::Single(name) => name.to_string(),
         jsonschema::error::TypeKind::Multiple(names) => {
@@ -179,8 +181,8 @@ fn types(kind: &jsonschema::error::TypeKind) -> String {
     }
 }
 
-/// The JSON type of a value, as JSON Schema names it.
-pub(crate) fn type_of(value: &Value) -> &'static str {
+/// Returns JSON Schema's name for the type of a value.
+pub(crate) fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -191,33 +193,35 @@ pub(crate) fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn characters(value: &Value) -> String {
+fn character_count(value: &Value) -> String {
     value.as_str().map_or_else(String::new, |text| text.chars().count().to_string())
 }
 
-fn items(value: &Value) -> String {
+fn item_count(value: &Value) -> String {
     value.as_array().map_or_else(String::new, |items| items.len().to_string())
 }
 
-fn quoted(names: &[String]) -> String {
-    cut(&names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), 200)
+fn quote_names(names: &[String]) -> String {
+    truncate(&names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), 200)
 }
 
-fn short_list(value: &Value) -> String {
+fn summarize_list(value: &Value) -> String {
     let list = value.as_array().map(|items| items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "));
-    cut(&list.unwrap_or_else(|| value.to_string()), 300)
+    truncate(&list.unwrap_or_else(|| value.to_string()), 300)
 }
 
-fn short(value: &Value) -> String {
+fn summarize(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("an array of {}", items.len()),
-        Value::Object(map) => format!("an object with {}", quoted(&map.keys().take(8).cloned().collect::<Vec<_>>())),
-        value => cut(&value.to_string(), 80),
+        Value::Object(map) => {
+            format!("an object with {}", quote_names(&map.keys().take(8).cloned().collect::<Vec<_>>()))
+        }
+        value => truncate(&value.to_string(), 80),
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+fn truncate(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
@@ -230,11 +234,11 @@ mod tests {
     use serde_json::json;
 
     fn lines(schema: Value, value: &Value) -> String {
-        render_mismatches(&Schema::compile("t", schema).unwrap().errors(value))
+        render_mismatches(&Schema::compile("t", schema).unwrap().mismatches(value))
     }
 
     #[test]
-    fn each_mismatch_says_where_what_and_what_instead() {
+    fn each_mismatch_has_a_location_an_expected_value_and_an_actual_value() {
         let schema = json!({ "type": "object", "required": ["a", "b"], "additionalProperties": false,
             "properties": { "a": { "type": "integer" }, "b": { "enum": ["x", "y"] }, "c": { "type": "array", "minItems": 2 } } });
         let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\

@@ -1,14 +1,14 @@
-//! JSON Schema: compiles schemas once and offline, and explains mismatches in words.
+//! JSON Schema: compiles each schema once, offline, and explains mismatches as text.
 //!
 //! The only module that uses the `jsonschema` crate. Accepts drafts other than 2020-12 if a schema names them, and
 //! never loads a remote reference.
 
-mod closure;
+mod bundle;
 mod mismatch;
 mod pattern;
-mod plain;
+mod quick_check;
 mod sample;
-mod work;
+mod validation_cost;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Value, json};
 
-pub(crate) use mismatch::type_of;
+pub(crate) use mismatch::json_type_name;
 pub use mismatch::{Mismatch, render_mismatches};
-pub use sample::unknown;
+pub use sample::placeholder_value;
 
-use crate::model::{Digest, canonical};
-use work::WorkCounting;
+use crate::model::{Digest, canonical_json};
+use validation_cost::CostCounting;
 
 /// A compiled schema; cheap to clone.
 #[derive(Clone)]
@@ -30,10 +30,10 @@ pub struct Schema(Arc<CompiledSchema>);
 
 struct CompiledSchema {
     name: String,
-    closure: Arc<Value>,
+    bundle: Arc<Value>,
     validator: Validator,
-    /// Whether the work of a check is counted before the check runs.
-    counted: WorkCounting,
+    /// Whether the cost of a validation is counted before it runs.
+    cost_counting: CostCounting,
     digest: OnceLock<Digest>,
 }
 
@@ -43,17 +43,17 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// Why a schema can't be used.
+/// The error of a schema that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SchemaError {
     /// The schema file that contains the mistake.
     pub file: String,
-    /// Where in that file, as a JSON pointer.
+    /// The location in that file, as a JSON pointer.
     pub pointer: String,
-    /// What is wrong, lower case, without a full stop.
+    /// The mistake, in lower case without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// Advice on how to fix the mistake.
     pub help: Option<String>,
 }
 
@@ -68,146 +68,158 @@ impl Schema {
         set.get(name)
     }
 
-    /// The schema that every value fits.
+    /// Returns the schema that every value fits.
     pub fn any() -> Self {
-        match Self::from_closure("any", json!(true)) {
+        match Self::from_bundle("any", json!(true)) {
             Ok(schema) => schema,
             // `true` is a valid schema in every draft.
             Err(_) => unreachable!("the schema `true` compiles"),
         }
     }
 
-    fn from_closure(name: &str, closure: Value) -> Result<Self, SchemaError> {
-        let plain = plain::is_plainly_valid(&closure);
-        if !plain && let Err(invalid) = jsonschema::meta::validate(&closure) {
+    fn from_bundle(name: &str, bundle: Value) -> Result<Self, SchemaError> {
+        let passed_quick_check = quick_check::is_certainly_valid(&bundle);
+        if !passed_quick_check && let Err(invalid) = jsonschema::meta::validate(&bundle) {
             let pointer = invalid.instance_path().to_string();
-            let why = mismatch::explain(&invalid)
+            let reason = mismatch::explain_error(&invalid)
                 .first()
                 .map_or_else(String::new, |first| format!(": expected {}, got {}", first.expected, first.got));
-            let message = format!("this is no valid JSON Schema{why}");
+            let message = format!("this is not a valid JSON Schema{reason}");
             return Err(SchemaError { file: name.to_owned(), pointer, message, help: None });
         }
-        Self::built(name, closure, plain)
+        Self::compile_bundle(name, bundle, passed_quick_check)
     }
 
-    fn built(name: &str, closure: Value, plain: bool) -> Result<Self, SchemaError> {
-        let counted = work::must_be_counted(name, &closure)?;
+    fn compile_bundle(name: &str, bundle: Value, passed_quick_check: bool) -> Result<Self, SchemaError> {
+        let cost_counting = validation_cost::cost_counting(name, &bundle)?;
         let options = jsonschema::options()
             .offline()
             .should_validate_formats(true)
             .should_ignore_unknown_formats(true)
             // Only regular expressions that match in linear time: a pattern that a user writes must not hang a run.
             .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
-        let validator = if plain { plain::build(options, &closure) } else { options.build(&closure) };
+        let validator =
+            if passed_quick_check { quick_check::build_validator(options, &bundle) } else { options.build(&bundle) };
         let validator = validator.map_err(|invalid| {
-            let (file, pattern) = (name.to_owned(), mismatch::broken_pattern(&invalid).map(pattern::explain));
+            let (file, pattern) = (name.to_owned(), mismatch::invalid_pattern(&invalid).map(pattern::explain_pattern));
             let Some((message, help)) = pattern else {
                 let pointer = invalid.instance_path().to_string();
                 return SchemaError { file, pointer, message: invalid.to_string(), help: None };
             };
             SchemaError { file, pointer: invalid.schema_path().to_string(), message, help }
         })?;
-        let (name, closure) = (name.to_owned(), Arc::new(closure));
-        Ok(Self(Arc::new(CompiledSchema { name, closure, validator, counted, digest: OnceLock::new() })))
+        let (name, bundle) = (name.to_owned(), Arc::new(bundle));
+        Ok(Self(Arc::new(CompiledSchema { name, bundle, validator, cost_counting, digest: OnceLock::new() })))
     }
 
-    /// The digest of the schema, including everything that it refers to.
+    /// Returns the digest of the schema, including everything that it refers to.
     pub fn digest(&self) -> Digest {
-        self.0.digest.get_or_init(|| Digest::of(canonical(&self.0.closure).as_bytes())).clone()
+        self.0.digest.get_or_init(|| Digest::compute(canonical_json(&self.0.bundle).as_bytes())).clone()
     }
 
-    /// The schema's name: its file name, or what it was compiled as.
+    /// Returns the schema's name: its file name, or the name passed to [`compile`](Self::compile).
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The schema, with everything that it refers to under `$defs`.
-    pub fn closure(&self) -> Arc<Value> {
-        self.0.closure.clone()
+    /// Returns the schema, with everything that it refers to under `$defs`.
+    pub fn bundle(&self) -> Arc<Value> {
+        self.0.bundle.clone()
     }
 
-    /// Like [`closure`](Self::closure), borrowed.
-    pub fn document(&self) -> &Value {
-        &self.0.closure
+    /// Like [`bundle`](Self::bundle), but borrowed.
+    pub fn as_value(&self) -> &Value {
+        &self.0.bundle
     }
 
-    /// Whether every value fits.
+    /// Returns whether every value fits.
     pub fn is_any(&self) -> bool {
-        match &*self.0.closure {
+        match &*self.0.bundle {
             Value::Bool(flag) => *flag,
             Value::Object(map) => map.is_empty(),
             _ => false,
         }
     }
 
-    /// Whether a check may take long even if the value is small.
-    pub fn takes_long(&self) -> bool {
-        self.0.counted == WorkCounting::Growth
+    /// Returns whether a validation may take long even if the value is small.
+    pub fn may_take_long(&self) -> bool {
+        self.0.cost_counting == CostCounting::MayTakeLong
     }
 
-    /// Whether a value fits. A value that takes too much work to check does not.
+    /// Returns whether a value fits. A value whose validation would be too costly counts as one that does not fit.
     pub fn is_valid(&self, value: &Value) -> bool {
-        self.work(value).is_ok() && self.0.validator.is_valid(value)
+        self.count_visits(value).is_ok() && self.0.validator.is_valid(value)
     }
 
-    /// How many visits a check takes; 0 if the schema does not need them counted.
-    fn work(&self, value: &Value) -> Result<u64, work::TooMuchWork> {
-        if self.0.counted == WorkCounting::No { Ok(0) } else { work::visits(&self.0.closure, value) }
+    /// Returns the number of (schema, value) pairs that a validation visits; 0 if the schema does not require counting.
+    fn count_visits(&self, value: &Value) -> Result<u64, validation_cost::TooCostly> {
+        if self.0.cost_counting == CostCounting::NotNeeded {
+            Ok(0)
+        } else {
+            validation_cost::count_visits(&self.0.bundle, value)
+        }
     }
 
-    /// Why a value does not fit, as at most 50 mismatches; empty if it fits.
-    pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
-        match self.work(value) {
-            Err(why) => return vec![Mismatch::too_much_work(why)],
-            // The list of errors has an entry for each visit and would exhaust memory, so only the result is computed.
-            Ok(visits) if visits > work::MAX_LISTED => {
-                return if self.0.validator.is_valid(value) { Vec::new() } else { vec![Mismatch::unlisted()] };
+    /// Returns the reasons why a value does not fit, as at most 50 mismatches. The list is empty if the value fits.
+    pub fn mismatches(&self, value: &Value) -> Vec<Mismatch> {
+        match self.count_visits(value) {
+            Err(excess) => return vec![Mismatch::too_costly(excess)],
+            // `iter_errors` builds all errors before it yields the first, up to one per visit, which could exhaust the
+            // memory; so only ask whether the value fits.
+            Ok(visits) if visits > validation_cost::MAX_LISTED_VISITS => {
+                return if self.0.validator.is_valid(value) { Vec::new() } else { vec![Mismatch::too_many_to_list()] };
             }
             Ok(_) => {}
         }
-        self.0.validator.iter_errors(value).take(50).flat_map(|error| mismatch::explain(&error)).take(50).collect()
+        self.0
+            .validator
+            .iter_errors(value)
+            .take(50)
+            .flat_map(|error| mismatch::explain_error(&error))
+            .take(50)
+            .collect()
     }
 }
 
-/// The schemas of a project by file name. Each may refer to the others.
+/// The schemas of a project by file name. Each schema may refer to the others.
 #[derive(Clone, Debug, Default)]
 pub struct SchemaSet {
     files: BTreeMap<String, Value>,
-    compiled: Compiled,
+    compiled: CompilationCache,
 }
 
-/// The schemas that were compiled already. Copies of a set have the same files, so they share them.
-type Compiled = Arc<Mutex<BTreeMap<String, Result<Schema, SchemaError>>>>;
+/// The results of compilations. Copies of a set have the same files, so they share the results.
+type CompilationCache = Arc<Mutex<BTreeMap<String, Result<Schema, SchemaError>>>>;
 
 impl SchemaSet {
-    /// Adds a file's schema.
+    /// Adds the schema of a file.
     pub fn insert(&mut self, file: &str, document: Value) {
         self.files.insert(file.to_owned(), document);
-        self.compiled = Compiled::default();
+        self.compiled = CompilationCache::default();
     }
 
-    /// The files' names, sorted.
+    /// Returns the names of the files, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    /// A file's schema as written.
+    /// Returns the schema of a file as written.
     pub fn raw(&self, file: &str) -> Option<&Value> {
         self.files.get(file)
     }
 
-    /// The schema of a file, including the files that it refers to; compiled once.
+    /// Returns the schema of a file, including the files that it refers to. Compiles it only once.
     ///
     /// # Errors
     /// The schema is missing, invalid or too complex, or has a reference that does not resolve.
     pub fn get(&self, file: &str) -> Result<Schema, SchemaError> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = compiled.get(file) {
-            return known.clone();
+        if let Some(result) = compiled.get(file) {
+            return result.clone();
         }
-        let schema = closure::closure(&self.files, file).and_then(|closure| Schema::from_closure(file, closure));
-        compiled.insert(file.to_owned(), schema.clone());
-        schema
+        let result = bundle::bundle(&self.files, file).and_then(|bundle| Schema::from_bundle(file, bundle));
+        compiled.insert(file.to_owned(), result.clone());
+        result
     }
 }
 
@@ -237,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_and_dangling_references_are_refused() {
+    fn remote_and_dangling_references_are_rejected() {
         for reference in ["https://example.org/x.json", "missing.schema.json", "#/$defs/nothing"] {
             let error = Schema::compile("a.schema.json", json!({ "items": { "$ref": reference } })).unwrap_err();
             assert_eq!(error.pointer, "/items/$ref", "{error}");
@@ -245,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_schema_is_located() {
+    fn the_error_of_an_invalid_schema_has_a_location() {
         let error = Schema::compile("a", json!({ "properties": { "x": { "type": "strin" } } })).unwrap_err();
         assert_eq!(error.pointer, "/properties/x/type");
     }
 
     #[test]
-    fn big_numbers_keep_their_digits() {
+    fn large_numbers_keep_their_digits() {
         let schema = Schema::compile("a", json!({ "type": "integer", "minimum": 0 })).unwrap();
         let value: Value = serde_json::from_str("123456789012345678901234567890").unwrap();
         assert!(schema.is_valid(&value));

@@ -1,9 +1,9 @@
 //! Explains why a `pattern` can't be used. orch matches patterns in time that is linear in the text, so that no pattern
-//! in a schema can hang a run. Look-around and back-references need backtracking, which is not linear.
+//! in a schema can hang a run. Look-around and back-references need backtracking, which takes longer than linear time.
 
 use std::fmt;
 
-/// The parts of a pattern that need backtracking.
+/// A feature of patterns that needs backtracking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backtracking {
     LookAhead,
@@ -21,54 +21,57 @@ impl fmt::Display for Backtracking {
     }
 }
 
-/// Explains a pattern that does not compile: the message, and what the user can do about it if there is advice.
-pub(super) fn explain(pattern: &str) -> (String, Option<String>) {
-    if let Some((what, written)) = backtracking(pattern) {
-        let message = format!("the pattern `{pattern}` uses {what} (`{written}`), which is not supported");
-        let instead = "say what must match and what must not as patterns of their own: \
-                       `\"allOf\": [{ \"pattern\": \"…\" }], \"not\": { \"pattern\": \"…\" }`";
-        return (message, Some(instead.to_owned()));
+/// Explains a pattern that does not compile. Returns the message, and advice if there is any.
+pub(super) fn explain_pattern(pattern: &str) -> (String, Option<String>) {
+    if let Some((feature, source)) = find_backtracking(pattern) {
+        let message = format!("the pattern `{pattern}` uses {feature} (`{source}`), which is not supported");
+        let advice = "write one pattern for text that must match, and one for text that must not match: \
+                      `\"allOf\": [{ \"pattern\": \"…\" }], \"not\": { \"pattern\": \"…\" }`";
+        return (message, Some(advice.to_owned()));
     }
     match regex::Regex::new(pattern) {
         Err(regex::Error::CompiledTooBig(_)) | Ok(_) => (
             format!("the pattern `{pattern}` is too large when compiled"),
-            Some("use lower repetition counts, or `maxLength` beside the pattern".to_owned()),
+            Some("use lower repetition counts, or limit the length with `maxLength`".to_owned()),
         ),
         Err(error) => {
             let text = error.to_string();
-            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            (format!("the pattern `{pattern}` is not a regular expression: {why}"), None)
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            (format!("the pattern `{pattern}` is not a regular expression: {reason}"), None)
         }
     }
 }
 
-/// The first part of a pattern that needs backtracking, with its source text.
-fn backtracking(pattern: &str) -> Option<(Backtracking, &str)> {
+/// Returns the first feature of a pattern that needs backtracking, with its source text.
+fn find_backtracking(pattern: &str) -> Option<(Backtracking, &str)> {
     let mut in_class = false;
-    let mut rest = pattern;
-    while let Some(first) = rest.chars().next() {
-        let mut taken = first.len_utf8();
+    let mut remaining = pattern;
+    while let Some(first) = remaining.chars().next() {
+        let mut length = first.len_utf8();
         match first {
             '\\' => {
-                let next = rest.get(1..)?.chars().next()?;
-                taken += next.len_utf8();
-                if !in_class && (matches!(next, '1'..='9') || rest.starts_with("\\k<")) {
-                    return Some((Backtracking::BackReference, rest.get(..taken)?));
+                let next = remaining.get(1..)?.chars().next()?;
+                length += next.len_utf8();
+                if !in_class && (matches!(next, '1'..='9') || remaining.starts_with("\\k<")) {
+                    return Some((Backtracking::BackReference, remaining.get(..length)?));
                 }
             }
             '[' => in_class = true,
             ']' => in_class = false,
             '(' if !in_class => {
-                let found = [("(?=", Backtracking::LookAhead), ("(?!", Backtracking::LookAhead)];
-                let found =
-                    found.into_iter().chain([("(?<=", Backtracking::LookBehind), ("(?<!", Backtracking::LookBehind)]);
-                if let Some((written, what)) = found.into_iter().find(|(open, _)| rest.starts_with(open)) {
-                    return Some((what, written));
+                let groups = [
+                    ("(?=", Backtracking::LookAhead),
+                    ("(?!", Backtracking::LookAhead),
+                    ("(?<=", Backtracking::LookBehind),
+                    ("(?<!", Backtracking::LookBehind),
+                ];
+                if let Some((source, feature)) = groups.into_iter().find(|(source, _)| remaining.starts_with(source)) {
+                    return Some((feature, source));
                 }
             }
             _ => {}
         }
-        rest = rest.get(taken..)?;
+        remaining = remaining.get(length..)?;
     }
     None
 }
@@ -80,8 +83,8 @@ mod tests {
     use crate::schema::Schema;
 
     #[test]
-    fn what_needs_backtracking_is_named_with_a_way_out() {
-        for (pattern, what) in [
+    fn the_error_names_the_backtracking_feature_and_an_alternative() {
+        for (pattern, expected) in [
             ("^(?!eo:)[a-z]+$", "uses look-ahead (`(?!`)"),
             (r"a(?=b)", "uses look-ahead (`(?=`)"),
             (r"(?<=a)b", "uses look-behind (`(?<=`)"),
@@ -91,27 +94,27 @@ mod tests {
             for schema in [json!({ "pattern": pattern }), json!({ "patternProperties": { pattern: true } })] {
                 let error = Schema::compile("a", schema).unwrap_err();
                 assert!(error.pointer.to_lowercase().starts_with("/pattern"), "{error:?}");
-                assert!(error.message.contains(what), "{pattern}: {error}");
+                assert!(error.message.contains(expected), "{pattern}: {error}");
                 assert!(error.help.unwrap().contains("\"not\""), "{pattern}");
             }
         }
     }
 
     #[test]
-    fn the_way_out_means_the_same() {
+    fn the_alternative_has_the_same_meaning() {
         let schema = json!({ "allOf": [{ "pattern": "^[a-z:]+$" }], "not": { "pattern": "^eo:" } });
         let schema = Schema::compile("a", schema).unwrap();
         assert!(schema.is_valid(&json!("abc")) && !schema.is_valid(&json!("eo:abc")) && !schema.is_valid(&json!("A")));
     }
 
     #[test]
-    fn other_mistakes_of_patterns_are_told_apart() {
+    fn other_mistakes_of_patterns_have_other_messages() {
         let error = |pattern: &str| Schema::compile("a", json!({ "pattern": pattern })).unwrap_err().message;
         assert!(error("(a").contains("not a regular expression: unclosed group"), "{}", error("(a"));
         assert!(error("(.{1000}){1000}").contains("too large"), "{}", error("(.{1000}){1000}"));
-        for fine in [r"[(?!]", r"\(?!a", r"\\1", "(?:a)"] {
-            let value: Value = json!({ "pattern": fine });
-            assert!(Schema::compile("a", value).is_ok(), "{fine}");
+        for valid in [r"[(?!]", r"\(?!a", r"\\1", "(?:a)"] {
+            let value: Value = json!({ "pattern": valid });
+            assert!(Schema::compile("a", value).is_ok(), "{valid}");
         }
     }
 }

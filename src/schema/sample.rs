@@ -1,4 +1,4 @@
-//! Derives from a schema what is known about a value before it exists: placeholders to show, and sizes for forecasts.
+//! Derives placeholders and size limits for a value from its schema, before the value exists.
 //!
 //! A sample need not fit its schema in every respect, such as patterns and formats.
 
@@ -6,63 +6,64 @@ use serde_json::{Map, Value, json};
 
 use super::Schema;
 
-/// How many levels deep samples are made; deeper parts are shown by their type alone.
-const DEPTH: usize = 8;
-/// How many parts of a schema a sample may visit, because schemas may be recursive.
-const PLACES: usize = 2_000;
-/// How many bytes a number takes in JSON, for numbers of usual length.
-const NUMBER: u64 = 24;
+/// The maximum depth of a sample; deeper parts show only their type.
+const MAX_DEPTH: usize = 8;
+/// The maximum number of visited parts of a schema, because schemas may be recursive.
+const MAX_VISITS: usize = 2_000;
+/// The assumed length of a number in JSON, in bytes.
+const NUMBER_BYTES: u64 = 24;
 
 impl Schema {
-    /// A value with the schema's structure whose parts name their path and type, such as `‹plan.summary: string›`.
-    /// Lists have one item.
+    /// Returns a value with the schema's structure whose parts name their path and type, such as
+    /// `‹plan.summary: string›`. Lists have one item.
     pub fn placeholder(&self, name: &str) -> Value {
-        ValueSampler::new(self.document()).shown(self.document(), name, 0)
+        ValueSampler::new(self.as_value()).placeholder(self.as_value(), name, 0)
     }
 
-    /// A value that is about as small as the schema allows.
-    pub fn least(&self) -> Value {
-        ValueSampler::new(self.document()).least(self.document(), 0)
+    /// Returns a value that is about as small as the schema allows.
+    pub fn smallest_value(&self) -> Value {
+        ValueSampler::new(self.as_value()).smallest_value(self.as_value(), 0)
     }
 
-    /// The maximum length of the value as JSON, in bytes; `None` if the schema sets no limit.
-    pub fn most_bytes(&self) -> Option<u64> {
-        ValueSampler::new(self.document()).most(self.document(), 0)
+    /// Returns the maximum length of the value as JSON, in bytes; `None` if the schema sets no limit.
+    pub fn max_bytes(&self) -> Option<u64> {
+        ValueSampler::new(self.as_value()).max_bytes(self.as_value(), 0)
     }
 
-    /// The minimum and maximum number of items of the list at a path of properties; no maximum if the schema sets none.
-    /// `None` if the schema has no list there.
-    pub fn count_at(&self, path: &[&str]) -> Option<(u64, Option<u64>)> {
-        let sampler = ValueSampler::new(self.document());
-        let mut node = sampler.target(self.document());
+    /// Returns the minimum and maximum number of items of the list at a path of properties. The maximum is `None` if
+    /// the schema sets none; the result is `None` if the schema has no list at the path.
+    pub fn item_count_range(&self, path: &[&str]) -> Option<(u64, Option<u64>)> {
+        let sampler = ValueSampler::new(self.as_value());
+        let mut node = sampler.target(self.as_value());
         for name in path {
             node = sampler.target(node.get("properties")?.get(*name)?);
         }
-        (kind(node) == Some("array")).then(|| (number(node, "minItems").unwrap_or(0), number(node, "maxItems")))
+        let is_list = type_name(node) == Some("array");
+        is_list.then(|| (integer_keyword(node, "minItems").unwrap_or(0), integer_keyword(node, "maxItems")))
     }
 }
 
-/// The placeholder for a value of which only the name and kind are known.
-pub fn unknown(name: &str, kind: &str) -> Value {
-    Value::from(format!("‹{name}: {kind}›"))
+/// Returns the placeholder for a value with this name and type.
+pub fn placeholder_value(name: &str, type_name: &str) -> Value {
+    Value::from(format!("‹{name}: {type_name}›"))
 }
 
 struct ValueSampler<'a> {
     root: &'a Value,
-    left: usize,
+    remaining_visits: usize,
 }
 
 impl<'a> ValueSampler<'a> {
     fn new(root: &'a Value) -> Self {
-        Self { root, left: PLACES }
+        Self { root, remaining_visits: MAX_VISITS }
     }
 
-    /// Follows references, and takes the first alternative of a union that is not null.
+    /// Follows references, and chooses the first alternative of a union that is not null.
     fn target(&self, mut node: &'a Value) -> &'a Value {
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             let next = match node.get("$ref").and_then(Value::as_str) {
                 Some(reference) => reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)),
-                None => ["anyOf", "oneOf"].iter().find_map(|word| first_not_null(node.get(*word)?)),
+                None => ["anyOf", "oneOf"].iter().find_map(|keyword| first_not_null(node.get(*keyword)?)),
             };
             let Some(next) = next else { break };
             node = next;
@@ -72,47 +73,47 @@ impl<'a> ValueSampler<'a> {
 
     /// Counts a visit, and returns whether the sample may go deeper.
     fn visit(&mut self, depth: usize) -> bool {
-        self.left = self.left.saturating_sub(1);
-        depth < DEPTH && self.left > 0
+        self.remaining_visits = self.remaining_visits.saturating_sub(1);
+        depth < MAX_DEPTH && self.remaining_visits > 0
     }
 
-    fn shown(&mut self, node: &'a Value, name: &str, depth: usize) -> Value {
+    fn placeholder(&mut self, node: &'a Value, name: &str, depth: usize) -> Value {
         let node = self.target(node);
         if let Some(value) = node.get("const") {
             return value.clone();
         }
         if let Some(Value::Array(values)) = node.get("enum") {
-            let words: Vec<String> = values.iter().take(6).map(word).collect();
+            let alternatives: Vec<String> = values.iter().take(6).map(display_text).collect();
             let more = if values.len() > 6 { " | …" } else { "" };
-            return unknown(name, &format!("{}{more}", words.join(" | ")));
+            return placeholder_value(name, &format!("{}{more}", alternatives.join(" | ")));
         }
-        let goes_on = self.visit(depth);
-        match kind(node) {
-            Some("object") if goes_on && node.get("properties").is_some() => {
-                let shown = properties(node).map(|(key, schema)| {
-                    let value = self.shown(schema, &format!("{name}.{key}"), depth + 1);
+        let can_descend = self.visit(depth);
+        match type_name(node) {
+            Some("object") if can_descend && node.get("properties").is_some() => {
+                let members = properties(node).map(|(key, schema)| {
+                    let value = self.placeholder(schema, &format!("{name}.{key}"), depth + 1);
                     (key.clone(), value)
                 });
-                Value::Object(shown.collect())
+                Value::Object(members.collect())
             }
-            Some("array") if goes_on => match node.get("items") {
-                Some(items @ Value::Object(_)) => json!([self.shown(items, &format!("{name}[]"), depth + 1)]),
-                Some(_) | None => json!([unknown(&format!("{name}[]"), "any")]),
+            Some("array") if can_descend => match node.get("items") {
+                Some(items @ Value::Object(_)) => json!([self.placeholder(items, &format!("{name}[]"), depth + 1)]),
+                Some(_) | None => json!([placeholder_value(&format!("{name}[]"), "any")]),
             },
             Some("null") => Value::Null,
-            Some(kind) => unknown(name, kind),
-            None => unknown(name, "any"),
+            Some(type_name) => placeholder_value(name, type_name),
+            None => placeholder_value(name, "any"),
         }
     }
 
-    fn least(&mut self, node: &'a Value, depth: usize) -> Value {
+    fn smallest_value(&mut self, node: &'a Value, depth: usize) -> Value {
         let node = self.target(node);
-        let listed = node.get("enum").and_then(Value::as_array).and_then(|values| values.first());
-        if let Some(value) = node.get("const").or(listed) {
+        let first_enum_value = node.get("enum").and_then(Value::as_array).and_then(|values| values.first());
+        if let Some(value) = node.get("const").or(first_enum_value) {
             return value.clone();
         }
-        let goes_on = self.visit(depth);
-        match kind(node) {
+        let can_descend = self.visit(depth);
+        match type_name(node) {
             Some("object") => {
                 let required: Vec<&str> = node
                     .get("required")
@@ -121,21 +122,22 @@ impl<'a> ValueSampler<'a> {
                     .flatten()
                     .filter_map(Value::as_str)
                     .collect();
-                let kept = properties(node).filter(|(key, _)| goes_on && required.contains(&key.as_str()));
-                let parts: Vec<(&String, &Value)> = kept.collect();
+                let members = properties(node).filter(|(key, _)| can_descend && required.contains(&key.as_str()));
+                let members: Vec<(&String, &Value)> = members.collect();
+                let members = members.into_iter();
                 Value::Object(
-                    parts.into_iter().map(|(key, schema)| (key.clone(), self.least(schema, depth + 1))).collect(),
+                    members.map(|(key, schema)| (key.clone(), self.smallest_value(schema, depth + 1))).collect(),
                 )
             }
             Some("array") => {
-                let count = number(node, "minItems").unwrap_or(0).min(100);
+                let count = integer_keyword(node, "minItems").unwrap_or(0).min(100);
                 match node.get("items") {
-                    Some(items) if goes_on => (0..count).map(|_| self.least(items, depth + 1)).collect(),
+                    Some(items) if can_descend => (0..count).map(|_| self.smallest_value(items, depth + 1)).collect(),
                     Some(_) | None => json!([]),
                 }
             }
             Some("string") => {
-                let length = number(node, "minLength").unwrap_or(0).min(10_000);
+                let length = integer_keyword(node, "minLength").unwrap_or(0).min(10_000);
                 Value::from("x".repeat(usize::try_from(length).unwrap_or_default()))
             }
             Some("integer" | "number") => node.get("minimum").cloned().unwrap_or(json!(0)),
@@ -144,31 +146,30 @@ impl<'a> ValueSampler<'a> {
         }
     }
 
-    fn most(&mut self, node: &'a Value, depth: usize) -> Option<u64> {
+    fn max_bytes(&mut self, node: &'a Value, depth: usize) -> Option<u64> {
         let node = self.target(node);
         if let Some(value) = node.get("const") {
-            return Some(length(value));
+            return Some(json_length(value));
         }
         if let Some(Value::Array(values)) = node.get("enum") {
-            return values.iter().map(length).max();
+            return values.iter().map(json_length).max();
         }
         if !self.visit(depth) {
             return None;
         }
-        match kind(node)? {
-            // Properties that the schema does not declare are not counted: a model that is shown the schema rarely adds
-            // any.
+        match type_name(node)? {
+            // Ignores properties that the schema does not declare: a model that knows the schema rarely adds any.
             "object" => properties(node).try_fold(2_u64, |sum, (key, schema)| {
                 let name = u64::try_from(key.len()).ok()?.saturating_add(4);
-                Some(sum.saturating_add(name).saturating_add(self.most(schema, depth + 1)?))
+                Some(sum.saturating_add(name).saturating_add(self.max_bytes(schema, depth + 1)?))
             }),
             "array" => {
-                let count = number(node, "maxItems")?;
-                let item = self.most(node.get("items")?, depth + 1)?;
+                let count = integer_keyword(node, "maxItems")?;
+                let item = self.max_bytes(node.get("items")?, depth + 1)?;
                 Some(count.saturating_mul(item.saturating_add(1)).saturating_add(2))
             }
-            "string" => Some(number(node, "maxLength")?.saturating_add(2)),
-            "integer" | "number" => Some(NUMBER),
+            "string" => Some(integer_keyword(node, "maxLength")?.saturating_add(2)),
+            "integer" | "number" => Some(NUMBER_BYTES),
             "boolean" => Some(5),
             "null" => Some(4),
             _ => None,
@@ -182,11 +183,11 @@ fn properties(node: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn first_not_null(branches: &Value) -> Option<&Value> {
     let branches = branches.as_array()?;
-    branches.iter().find(|branch| kind(branch) != Some("null")).or(branches.first())
+    branches.iter().find(|branch| type_name(branch) != Some("null")).or(branches.first())
 }
 
-/// The type that a schema names, or that its keywords imply.
-fn kind(node: &Value) -> Option<&str> {
+/// Returns the type that a schema names, or that its keywords imply.
+fn type_name(node: &Value) -> Option<&str> {
     match node.get("type") {
         Some(Value::String(name)) => Some(name),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).find(|name| *name != "null"),
@@ -197,15 +198,15 @@ fn kind(node: &Value) -> Option<&str> {
     }
 }
 
-fn number(node: &Value, word: &str) -> Option<u64> {
-    node.get(word).and_then(Value::as_u64)
+fn integer_keyword(node: &Value, keyword: &str) -> Option<u64> {
+    node.get(keyword).and_then(Value::as_u64)
 }
 
-fn word(value: &Value) -> String {
+fn display_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-fn length(value: &Value) -> u64 {
+fn json_length(value: &Value) -> u64 {
     u64::try_from(value.to_string().len()).unwrap_or(u64::MAX)
 }
 
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_tells_the_path_and_type_of_each_part() {
+    fn a_placeholder_contains_the_path_and_type_of_each_part() {
         assert_eq!(
             plan().placeholder("plan"),
             json!({ "summary": "‹plan.summary: string›", "level": "‹plan.level: low | high›",
@@ -240,24 +241,24 @@ mod tests {
     }
 
     #[test]
-    fn the_least_value_fits_and_the_longest_is_no_shorter() {
-        let least = plan().least();
-        assert_eq!(least, json!({ "summary": "xxx", "steps": [{}] }));
-        assert!(plan().is_valid(&least));
-        let most = plan().most_bytes().unwrap();
-        assert!(most > 200 + 4 * 10 && most < 400, "{most}");
-        assert_eq!(schema(json!({ "type": "string" })).most_bytes(), None);
-        assert_eq!(plan().count_at(&["steps"]), Some((1, Some(4))));
-        assert_eq!(plan().count_at(&["summary"]), None);
+    fn the_smallest_value_fits_and_the_limits_are_correct() {
+        let smallest = plan().smallest_value();
+        assert_eq!(smallest, json!({ "summary": "xxx", "steps": [{}] }));
+        assert!(plan().is_valid(&smallest));
+        let max_bytes = plan().max_bytes().unwrap();
+        assert!(max_bytes > 200 + 4 * 10 && max_bytes < 400, "{max_bytes}");
+        assert_eq!(schema(json!({ "type": "string" })).max_bytes(), None);
+        assert_eq!(plan().item_count_range(&["steps"]), Some((1, Some(4))));
+        assert_eq!(plan().item_count_range(&["summary"]), None);
     }
 
     #[test]
-    fn a_schema_that_refers_to_itself_comes_to_an_end() {
+    fn a_recursive_schema_has_a_finite_sample() {
         let tree = schema(json!({
             "type": "object", "required": ["left", "right"],
             "properties": { "left": { "$ref": "#" }, "right": { "$ref": "#" } }
         }));
-        assert!(tree.placeholder("tree").is_object() && tree.least().is_object());
-        assert_eq!(tree.most_bytes(), None);
+        assert!(tree.placeholder("tree").is_object() && tree.smallest_value().is_object());
+        assert_eq!(tree.max_bytes(), None);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Values come only from the environment: the keys of providers, and variables whose names or values mark them as
 //! secrets. All text that orch writes (journal, blobs, messages, reports) passes through a [`Redactor`]; text that
-//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret as it is, in Base64 and
-//! hexadecimal, and where the text escapes it for JSON or a URL. It can't recognize what a program derives from it in
-//! other ways.
+//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret in plain text, in Base64 and
+//! hexadecimal, and where the text escapes it for JSON or a URL. It can't recognize other values that a program derives
+//! from the secret.
 
-mod forms;
-mod pieces;
-mod sources;
-mod views;
+mod decodings;
+mod encodings;
+mod stream;
+mod variables;
 
 use std::ops::Range;
 
@@ -17,178 +17,179 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::event::{CallOutput, CallReply};
-use crate::model::{AgentActivity, Failure, ReplyRemarks};
+use crate::model::{AgentActivity, Failure, ReplyDetails};
 
-pub use pieces::StreamRedactor;
-pub use sources::{secrets_among, secrets_listed};
+pub use stream::StreamRedactor;
+pub use variables::{secrets_among, secrets_listed};
 
-/// Values shorter than this, in bytes, are not searched for: they would match ordinary text.
-pub const SHORTEST: usize = 8;
+/// The shortest value, in bytes, that the redactor searches for. A shorter value would match ordinary text.
+pub const MIN_NEEDLE_BYTES: usize = 8;
 
 /// Replaces every known secret, in the encodings that programs use, with a mark.
 #[derive(Default)]
 pub struct Redactor {
+    /// Each encoding of a secret, with its mark.
     needles: Vec<(SecretString, String)>,
-    search: Option<AhoCorasick>,
-    longest: usize,
+    automaton: Option<AhoCorasick>,
+    max_needle_bytes: usize,
 }
 
 impl Redactor {
-    /// A redactor for named values; the mark that replaces a value shows its name.
+    /// A redactor for named values; the mark that replaces a value contains its name.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Self {
         let mut needles: Vec<(SecretString, String)> = Vec::new();
         for (name, secret) in secrets {
             let value = secret.expose_secret().trim();
-            if value.len() < SHORTEST {
+            if value.len() < MIN_NEEDLE_BYTES {
                 continue;
             }
             let mark = format!("[secret {name}]");
-            for form in forms::of(value) {
-                if needles.iter().all(|(seen, _)| seen.expose_secret() != form) {
-                    needles.push((SecretString::from(form), mark.clone()));
+            for encoding in encodings::encodings_of(value) {
+                if needles.iter().all(|(needle, _)| needle.expose_secret() != encoding) {
+                    needles.push((SecretString::from(encoding), mark.clone()));
                 }
             }
         }
         let texts = || needles.iter().map(|(needle, _)| needle.expose_secret());
         let longest = texts().map(str::len).max().unwrap_or_default();
         // This fails only for more needles than an environment can hold.
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts()).ok();
-        Self { search: search.filter(|_| longest > 0), needles, longest }
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts()).ok();
+        Self { automaton: automaton.filter(|_| longest > 0), needles, max_needle_bytes: longest }
     }
 
-    /// The text with every secret redacted.
-    pub fn text(&self, text: &str) -> String {
-        self.struck(text, self.find(text))
+    /// Redacts every secret in a text.
+    pub fn redact(&self, text: &str) -> String {
+        self.mask(text, self.find_secrets(text))
     }
 
-    /// Like [`Self::text`], for a text whose end was cut off: also redacts the part of a secret before the cut.
-    pub fn beginning(&self, text: &str) -> String {
-        let mut places = self.find(text);
-        places.extend(self.begun(text));
-        self.struck(text, places)
+    /// Redacts a text whose end was cut off, including the part of a secret before the cut.
+    pub fn redact_beginning(&self, text: &str) -> String {
+        let mut matches = self.find_secrets(text);
+        matches.extend(self.unfinished_end(text));
+        self.mask(text, matches)
     }
 
-    /// Like [`Self::text`], for a text whose beginning was cut off: also redacts the part of a secret after the cut.
-    pub fn ending(&self, text: &str) -> String {
-        let mut places = self.find(text);
-        places.extend(self.ended(text));
-        self.struck(text, places)
+    /// Redacts a text whose beginning was cut off, including the part of a secret after the cut.
+    pub fn redact_ending(&self, text: &str) -> String {
+        let mut matches = self.find_secrets(text);
+        matches.extend(self.unfinished_start(text));
+        self.mask(text, matches)
     }
 
-    /// Whether the text holds a secret.
-    pub fn finds_in(&self, text: &str) -> bool {
-        !self.find(text).is_empty()
+    /// Whether the text contains a secret.
+    pub fn contains_secret(&self, text: &str) -> bool {
+        !self.find_secrets(text).is_empty()
     }
 
-    /// A reply or a failure as it may be recorded; orch redacts it once, when it arrives.
-    pub fn result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
+    /// Redacts a reply or a failure, so that orch may record it; orch redacts it once, when it arrives.
+    pub fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         match result {
             Ok(CallReply::Chat(mut reply)) => {
-                reply.text = self.text(&reply.text);
-                reply.model = reply.model.map(|model| self.text(&model));
-                reply.id = reply.id.map(|id| self.text(&id));
-                reply.agent_activity = reply.agent_activity.map(|work| Box::new(self.work(*work)));
-                reply.remarks = Box::new(self.remarks(*reply.remarks));
+                reply.text = self.redact(&reply.text);
+                reply.model = reply.model.map(|model| self.redact(&model));
+                reply.id = reply.id.map(|id| self.redact(&id));
+                reply.agent_activity = reply.agent_activity.map(|activity| Box::new(self.redact_activity(*activity)));
+                reply.remarks = Box::new(self.redact_remarks(*reply.remarks));
                 Ok(CallReply::Chat(reply))
             }
-            Ok(CallReply::Output(CallOutput::Command(mut done))) => {
-                // Where output was cut off, its ends are redacted already.
-                (done.stdout, done.stderr) = (self.text(&done.stdout), self.text(&done.stderr));
-                Ok(CallReply::Output(CallOutput::Command(done)))
+            Ok(CallReply::Output(CallOutput::Command(mut output))) => {
+                // Where orch truncated an output, the ends of both parts are redacted already.
+                (output.stdout, output.stderr) = (self.redact(&output.stdout), self.redact(&output.stderr));
+                Ok(CallReply::Output(CallOutput::Command(output)))
             }
-            // Snapshots hold files as they were, so that orch can restore them exactly.
-            Ok(CallReply::Output(done @ (CallOutput::Snapshot(_) | CallOutput::Applied(_)))) => {
-                Ok(CallReply::Output(done))
+            // Snapshots contain the original files, so that orch can restore them exactly.
+            Ok(CallReply::Output(output @ (CallOutput::Snapshot(_) | CallOutput::Applied(_)))) => {
+                Ok(CallReply::Output(output))
             }
             Err(mut failure) => {
-                // Messages quote the beginning of a server's or a program's text, with `…` where it was cut off.
+                // Messages quote the beginning of a server's or a program's text, with `…` where orch truncated it.
                 failure.message = match failure.message.strip_suffix('…') {
-                    Some(beginning) => self.beginning(beginning) + "…",
-                    None => self.text(&failure.message),
+                    Some(beginning) => self.redact_beginning(beginning) + "…",
+                    None => self.redact(&failure.message),
                 };
-                failure.hint = failure.hint.map(|hint| self.text(&hint));
+                failure.hint = failure.hint.map(|hint| self.redact(&hint));
                 Err(failure)
             }
         }
     }
 
-    /// Remarks about a reply, with every secret redacted.
-    pub fn remarks(&self, remarks: ReplyRemarks) -> ReplyRemarks {
-        let text = |text: Option<String>| text.map(|text| self.text(&text));
-        ReplyRemarks {
-            unknown_stop: text(remarks.unknown_stop),
-            instead: text(remarks.instead),
-            beside: text(remarks.beside),
+    /// Redacts the remarks about a reply.
+    pub fn redact_remarks(&self, remarks: ReplyDetails) -> ReplyDetails {
+        let redact = |text: Option<String>| text.map(|text| self.redact(&text));
+        ReplyDetails {
+            unknown_stop: redact(remarks.unknown_stop),
+            instead: redact(remarks.instead),
+            beside: redact(remarks.beside),
         }
     }
 
-    /// What a CLI agent did, as it may be recorded: a file that holds a secret is named, but its content is left out.
-    pub fn work(&self, mut work: AgentActivity) -> AgentActivity {
-        work.session = work.session.map(|session| self.text(&session));
-        for lines in [&mut work.tools, &mut work.changed, &mut work.left_out, &mut work.denied] {
-            for line in lines {
-                *line = self.text(line);
-            }
+    /// Redacts the activity of a CLI agent; names a file that contains a secret, but leaves out its content.
+    pub fn redact_activity(&self, mut activity: AgentActivity) -> AgentActivity {
+        activity.session = activity.session.map(|session| self.redact(&session));
+        let lists = [&mut activity.tools, &mut activity.changed, &mut activity.left_out, &mut activity.denied];
+        for line in lists.into_iter().flatten() {
+            *line = self.redact(line);
         }
-        let files = work.files.as_mut().and_then(|record| record["files"].as_array_mut());
+        let files = activity.files.as_mut().and_then(|record| record["files"].as_array_mut());
         if let Some(files) = files {
             files.retain(|change| {
-                let clean = !self.finds_in(&change.to_string());
-                if !clean {
-                    work.left_out.push(self.text(change["path"].as_str().unwrap_or_default()));
+                let has_secret = self.contains_secret(&change.to_string());
+                if has_secret {
+                    activity.left_out.push(self.redact(change["path"].as_str().unwrap_or_default()));
                 }
-                clean
+                !has_secret
             });
         }
-        work
+        activity
     }
 
-    /// Where secrets are in the text, each with the index of its needle.
-    fn find(&self, text: &str) -> Vec<(Range<usize>, usize)> {
-        let Some(search) = &self.search else { return Vec::new() };
-        let mut found = Vec::new();
-        views::each(text, &mut |view| {
-            for hit in search.find_iter(view.bytes()) {
-                found.push((view.place(hit.range()), hit.pattern().as_usize()));
+    /// Finds the secrets in the text; returns their ranges, each with the index of its needle.
+    fn find_secrets(&self, text: &str) -> Vec<(Range<usize>, usize)> {
+        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let mut matches = Vec::new();
+        decodings::visit_all(text, &mut |decoded| {
+            for needle_match in automaton.find_iter(decoded.bytes()) {
+                matches.push((decoded.original_range(needle_match.range()), needle_match.pattern().as_usize()));
             }
         });
-        found
+        matches
     }
 
     /// The end of the text, if it is the beginning of a secret.
-    fn begun(&self, text: &str) -> Option<(Range<usize>, usize)> {
+    fn unfinished_end(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
-        let longest = needles.filter_map(|(number, needle)| {
-            let ends = needle.char_indices().map(|(end, _)| end).filter(|end| *end >= SHORTEST);
-            let length = ends.filter(|end| needle.get(..*end).is_some_and(|part| text.ends_with(part))).max()?;
-            Some((length, number))
+        let matches = needles.filter_map(|(index, needle)| {
+            let lengths = needle.char_indices().map(|(length, _)| length).filter(|length| *length >= MIN_NEEDLE_BYTES);
+            let length =
+                lengths.filter(|length| needle.get(..*length).is_some_and(|start| text.ends_with(start))).max()?;
+            Some((length, index))
         });
-        longest.max().map(|(length, number)| (text.len() - length..text.len(), number))
+        matches.max().map(|(length, index)| (text.len() - length..text.len(), index))
     }
 
     /// The beginning of the text, if it is the end of a secret.
-    fn ended(&self, text: &str) -> Option<(Range<usize>, usize)> {
+    fn unfinished_start(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
-        let longest = needles.filter_map(|(number, needle)| {
-            let ends = needle.char_indices().map(|(start, _)| needle.get(start..).unwrap_or_default());
-            let end = ends.filter(|end| end.len() >= SHORTEST).find(|end| text.starts_with(end))?;
-            Some((end.len(), number))
+        let matches = needles.filter_map(|(index, needle)| {
+            let tails = needle.char_indices().map(|(start, _)| needle.get(start..).unwrap_or_default());
+            let tail = tails.filter(|tail| tail.len() >= MIN_NEEDLE_BYTES).find(|tail| text.starts_with(tail))?;
+            Some((tail.len(), index))
         });
-        longest.max().map(|(length, number)| (0..length, number))
+        matches.max().map(|(length, index)| (0..length, index))
     }
 
-    /// The text with a mark in each of these places; places that overlap share one mark.
-    fn struck(&self, text: &str, mut places: Vec<(Range<usize>, usize)>) -> String {
-        places.sort_unstable_by_key(|(place, number)| (place.start, std::cmp::Reverse(place.end), *number));
-        let (mut out, mut done) = (String::with_capacity(text.len()), 0);
-        for (place, number) in places {
-            if place.start >= done {
-                out.push_str(text.get(done..place.start).unwrap_or_default());
-                out.push_str(self.needles.get(number).map_or("[secret]", |(_, mark)| mark));
+    /// Replaces each match with a mark; matches that overlap share one mark.
+    fn mask(&self, text: &str, mut matches: Vec<(Range<usize>, usize)>) -> String {
+        matches.sort_unstable_by_key(|(range, index)| (range.start, std::cmp::Reverse(range.end), *index));
+        let (mut out, mut masked_end) = (String::with_capacity(text.len()), 0);
+        for (range, index) in matches {
+            if range.start >= masked_end {
+                out.push_str(text.get(masked_end..range.start).unwrap_or_default());
+                out.push_str(self.needles.get(index).map_or("[secret]", |(_, mark)| mark));
             }
-            done = done.max(place.end);
+            masked_end = masked_end.max(range.end);
         }
-        out.push_str(text.get(done..).unwrap_or_default());
+        out.push_str(text.get(masked_end..).unwrap_or_default());
         out
     }
 }

@@ -8,125 +8,125 @@ fn redactor(secret: &str) -> Redactor {
     Redactor::new([("KEY", &SecretString::from(secret.to_owned()))])
 }
 
-fn escaped(secret: &str) -> String {
+fn unicode_escaped(secret: &str) -> String {
     secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
-fn addressed(secret: &str) -> String {
+fn percent_encoded(secret: &str) -> String {
     secret.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-fn quoted(text: &str) -> String {
+fn json_escaped(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json[1..json.len() - 1].to_owned()
 }
 
-/// The forms in which programs write a secret, from its plain value.
-fn forms(secret: &str) -> Vec<String> {
+/// The encodings in which programs write a secret.
+fn encodings(secret: &str) -> Vec<String> {
     let wrapped: Vec<String> =
         STANDARD.encode(secret).as_bytes().chunks(7).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
     vec![
         secret.to_owned(),
-        quoted(secret),
-        quoted(&quoted(secret)),
-        escaped(secret),
-        quoted(&escaped(secret)),
-        addressed(secret),
-        addressed(secret).to_ascii_uppercase(),
+        json_escaped(secret),
+        json_escaped(&json_escaped(secret)),
+        unicode_escaped(secret),
+        json_escaped(&unicode_escaped(secret)),
+        percent_encoded(secret),
+        percent_encoded(secret).to_ascii_uppercase(),
         STANDARD.encode(secret),
         URL_SAFE.encode(format!("user:{secret}")),
         STANDARD.encode(format!("us:{secret}@host")),
-        addressed(&STANDARD.encode(secret)),
+        percent_encoded(&STANDARD.encode(secret)),
         wrapped.join("\n"),
-        quoted(&wrapped.join("\r\n")),
+        json_escaped(&wrapped.join("\r\n")),
         secret.bytes().map(|byte| format!("{byte:02x}")).collect(),
     ]
 }
 
-/// Whether the text holds the secret, escaped or not.
-fn is_in(secret: &str, text: &str) -> bool {
-    let found = redactor(secret);
-    !found.find(text).is_empty()
+/// Whether the text contains the secret, escaped or not.
+fn contains_secret(secret: &str, text: &str) -> bool {
+    let redactor = redactor(secret);
+    !redactor.find_secrets(text).is_empty()
 }
 
 #[test]
-fn known_forms_of_a_secret_are_replaced() {
+fn encodings_of_a_secret_are_redacted() {
     let secret = "sk-a/b+c d-0123456789";
-    for form in forms(secret) {
-        let out = redactor(secret).text(&format!("x {form} y"));
-        assert!(out.starts_with("x ") && out.contains("[secret KEY]") && out.ends_with(" y"), "{form}: {out}");
+    for encoding in encodings(secret) {
+        let out = redactor(secret).redact(&format!("x {encoding} y"));
+        assert!(out.starts_with("x ") && out.contains("[secret KEY]") && out.ends_with(" y"), "{encoding}: {out}");
     }
 }
 
 #[test]
-fn short_values_are_left_alone() {
-    assert_eq!(redactor("abc").text("abc"), "abc");
+fn short_values_are_not_redacted() {
+    assert_eq!(redactor("abc").redact("abc"), "abc");
 }
 
 #[test]
-fn other_text_stays_as_it_is() {
+fn other_text_is_unchanged() {
     let text = r#"{"a": "\u0041\\ 100%41 \" 
  äö"}"#;
-    assert_eq!(redactor("0123456789").text(text), text);
-    assert_eq!(Redactor::default().text(text), text);
+    assert_eq!(redactor("0123456789").redact(text), text);
+    assert_eq!(Redactor::default().redact(text), text);
 }
 
 #[test]
-fn a_secret_that_was_cut_off_leaves_no_beginning() {
+fn the_beginning_of_a_truncated_secret_is_redacted() {
     let redactor = redactor("sk-0123456789abcdef");
-    assert_eq!(redactor.beginning("key sk-0123456789ab"), "key [secret KEY]");
-    assert_eq!(redactor.beginning("key sk-0"), "key sk-0");
-    let failure = Failure::new(crate::model::Class::BadRequest, "no sk-0123456789…");
-    assert_eq!(redactor.result(Err(failure)).unwrap_err().message, "no [secret KEY]…");
+    assert_eq!(redactor.redact_beginning("key sk-0123456789ab"), "key [secret KEY]");
+    assert_eq!(redactor.redact_beginning("key sk-0"), "key sk-0");
+    let failure = Failure::new(crate::model::FailureClass::BadRequest, "no sk-0123456789…");
+    assert_eq!(redactor.redact_result(Err(failure)).unwrap_err().message, "no [secret KEY]…");
 }
 
 #[test]
-fn of_two_secrets_in_one_another_nothing_is_left() {
+fn nested_secrets_are_redacted_completely() {
     let (long, short) = ("abcdefgh-12345678-xyz".to_owned(), "12345678".to_owned());
     let (long, short) = (SecretString::from(long), SecretString::from(short));
     let redactor = Redactor::new([("SHORT", &short), ("LONG", &long)]);
-    assert_eq!(redactor.text("<abcdefgh-12345678-xyz>"), "<[secret LONG]>");
-    assert_eq!(redactor.text("<12345678>"), "<[secret SHORT]>");
+    assert_eq!(redactor.redact("<abcdefgh-12345678-xyz>"), "<[secret LONG]>");
+    assert_eq!(redactor.redact("<12345678>"), "<[secret SHORT]>");
 }
 
 #[test]
-fn lines_of_a_secret_are_secrets() {
+fn each_line_of_a_secret_is_redacted() {
     let redactor = redactor("first-line-0123\nsecond-line-4567\n");
-    assert_eq!(redactor.text("a second-line-4567 b"), "a [secret KEY] b");
+    assert_eq!(redactor.redact("a second-line-4567 b"), "a [secret KEY] b");
 }
 
 proptest! {
     #[test]
-    fn no_form_of_a_secret_is_left_in_any_text(
-        secret in "[ -~]{8,40}", before in "[ -~\n\\\\%]{0,30}", after in "[ -~\n\\\\%]{0,30}", form in 0..14_usize,
+    fn every_encoding_is_redacted_in_any_text(
+        secret in "[ -~]{8,40}", before in "[ -~\n\\\\%]{0,30}", after in "[ -~\n\\\\%]{0,30}", encoding in 0..14_usize,
     ) {
-        prop_assume!(secret.trim().len() >= SHORTEST);
+        prop_assume!(secret.trim().len() >= MIN_NEEDLE_BYTES);
         let secret = secret.trim();
-        let form = &forms(secret)[form];
-        let text = format!("{before} {form} {after}");
-        let out = redactor(secret).text(&text);
-        prop_assert!(!is_in(secret, &out), "{out}");
-        prop_assert!(!out.contains(form.as_str()) || before.contains(secret) || after.contains(secret), "{out}");
+        let encoding = &encodings(secret)[encoding];
+        let text = format!("{before} {encoding} {after}");
+        let out = redactor(secret).redact(&text);
+        prop_assert!(!contains_secret(secret, &out), "{out}");
+        prop_assert!(!out.contains(encoding.as_str()) || before.contains(secret) || after.contains(secret), "{out}");
     }
 
     #[test]
-    fn in_pieces_a_text_shows_the_same_as_at_once(
+    fn a_stream_is_redacted_like_the_whole_text(
         secret in "[a-zA-Z0-9+/\"\\\\%-]{8,24}", words in prop::collection::vec("[a-z \\\\%\"]{0,40}", 1..4),
-        form in 0..14_usize, sizes in prop::collection::vec(1..9_usize, 1..40),
+        encoding in 0..14_usize, sizes in prop::collection::vec(1..9_usize, 1..40),
     ) {
-        let form = &forms(&secret)[form];
-        let text = words.join(&format!(" {form} "));
+        let encoding = &encodings(&secret)[encoding];
+        let text = words.join(&format!(" {encoding} "));
         let redactor = redactor(&secret);
-        let mut pieces = StreamRedactor::new(&redactor);
-        let (mut out, mut rest) = (String::new(), text.as_str());
+        let mut stream_redactor = StreamRedactor::new(&redactor);
+        let (mut out, mut remaining) = (String::new(), text.as_str());
         for size in sizes.iter().cycle() {
-            if rest.is_empty() { break; }
-            let (piece, next) = rest.split_at((*size).min(rest.len()));
-            out.push_str(&pieces.push(piece));
-            rest = next;
+            if remaining.is_empty() { break; }
+            let (piece, tail) = remaining.split_at((*size).min(remaining.len()));
+            out.push_str(&stream_redactor.push(piece));
+            remaining = tail;
         }
-        out.push_str(&pieces.end());
-        prop_assert!(!is_in(&secret, &out), "{text}: {out}");
-        prop_assert_eq!(out, redactor.beginning(&text));
+        out.push_str(&stream_redactor.finish());
+        prop_assert!(!contains_secret(&secret, &out), "{text}: {out}");
+        prop_assert_eq!(out, redactor.redact_beginning(&text));
     }
 }

@@ -1,5 +1,5 @@
-//! Artifact files that the user changed, and files that the user removed, since the run wrote them: resuming refuses,
-//! accepts or restores them.
+//! Artifact files that the user changed, and files that the user removed, since the run wrote them. orch refuses to
+//! resume, or accepts or restores the files.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::config::Project;
 use crate::engine::Plan;
 use crate::model::event::{ArtifactAccepted, Event, Fact, MissingFile, StepCompleted, StepReused};
 use crate::model::step::{OnError, Step};
-use crate::model::text::text_of;
+use crate::model::text::decode_text;
 use crate::model::{Artifact, RunId, StepKey};
 use crate::store::{FileDrift, Journal, WorkspaceView};
 
@@ -19,13 +19,13 @@ use super::Runner;
 use super::error::SessionError;
 use super::file_drift::{FileHistory, RemovedFile, ValidResults};
 
-/// How old a file's record may be at a crash for the crash to explain outdated contents: orch writes the file right
-/// after the record, and a power failure may lose the latest writes.
-const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+/// The maximum time between the record of a file and a crash that can explain outdated contents. orch writes the file
+/// right after the record, and a power failure may lose the latest writes.
+const CRASH_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// What resuming does with files that the user changed or removed since the run wrote them.
+/// The treatment of files that the user changed or removed since the run wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ChangedFiles {
+pub enum ChangedFilesPolicy {
     /// Refuse to resume.
     #[default]
     Refuse,
@@ -35,89 +35,95 @@ pub enum ChangedFiles {
     Discard,
 }
 
-impl ChangedFiles {
-    /// What would happen to the files, for a message.
-    pub(crate) fn outlook(self) -> &'static str {
+impl ChangedFilesPolicy {
+    /// What a resume would do with the files, for a message.
+    pub(crate) fn resume_preview(self) -> &'static str {
         match self {
             Self::Refuse => {
-                "a resume wants to know: --accept-changed takes files as they are, --discard-changed puts them back"
+                "resume needs a choice: --accept-changed keeps the files as they are, --discard-changed restores them"
             }
-            Self::Accept => "they would be taken as they are",
-            Self::Discard => "they would be put back as they were recorded",
+            Self::Accept => "resume would keep the files as they are",
+            Self::Discard => "resume would restore the files as recorded",
         }
     }
 }
 
-/// What is needed to check the files of a run.
+/// The data for a check of a run's files.
 pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
-    /// `None` if the workspace does not exist any more.
+    /// The workspace; `None` if it no longer exists.
     pub(crate) view: Option<&'a WorkspaceView>,
     pub(crate) events: &'a [Event],
-    /// When the process of the last session was last alive, if it died.
-    pub(crate) died: Option<Timestamp>,
-    /// The plan to run; artifact files that it does not write are only reported.
+    /// The last heartbeat of the process of the last session, if it died.
+    pub(crate) last_heartbeat: Option<Timestamp>,
+    /// The plan to run. For artifact files that it does not write, orch only prints a note.
     pub(crate) plan: &'a Plan,
     /// The step that runs again even if its result could be reused.
-    pub(crate) from: Option<&'a StepKey>,
+    pub(crate) from_step: Option<&'a StepKey>,
 }
 
 /// How the files of a run changed since the run wrote them.
 pub(crate) struct ArtifactDrift {
     artifacts: Vec<(ExpectedFile, FileDrift)>,
-    files: Vec<RemovedFile>,
-    record: FileHistory,
+    removed: Vec<RemovedFile>,
+    history: FileHistory,
 }
 
-/// What the journal records when the user accepts the files as they are.
+/// The facts to record when the user accepts the files as they are.
 #[derive(Default)]
 pub(crate) struct AcceptedDrift {
-    /// Artifacts with the contents that the user gave them.
+    /// Artifacts with the contents of their edited files.
     pub(crate) artifacts: Vec<ArtifactAccepted>,
-    /// Files of steps that were removed.
-    pub(crate) without: Vec<MissingFile>,
+    /// Files of steps that the user removed.
+    pub(crate) missing_files: Vec<MissingFile>,
 }
 
-/// An artifact file as it should be.
+/// The expected state of an artifact file.
 struct ExpectedFile {
     completed: u64,
     step: StepKey,
     artifact: Artifact,
-    /// When the latest event about the file was recorded, and the number of its session.
+    /// The time of the latest event about the file, and the number of its session.
     at: Timestamp,
     session: usize,
 }
 
 impl DriftCheck<'_> {
-    /// Compares every file with its record. A changed file that no step writes any more is only reported.
+    /// Compares every file with its record. For a changed file that no step writes any more, it only shows a note.
     pub(crate) fn find(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
-        let record = FileHistory::of(self.run, self.events)?;
-        let stands = ValidResults { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
-        let mut found = ArtifactDrift { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
-        let Some(view) = self.view else { return Ok(found) };
-        for words in found.record.in_the_way(view, &stands)? {
-            let words = format!(
-                "{words}, and the step may run again: what is there now goes on record before it is written over"
-            );
-            runner.reporter.note(&words);
+        let history = FileHistory::from_events(self.run, self.events)?;
+        let valid_results = ValidResults {
+            plan: self.plan,
+            events: self.events,
+            from_step: self.from_step,
+            validity_cache: OnceCell::new(),
+        };
+        let removed = history.removed_files(self.view, &valid_results)?;
+        let mut drift = ArtifactDrift { artifacts: Vec::new(), removed, history };
+        let Some(view) = self.view else { return Ok(drift) };
+        for message in drift.history.overwritable_edits(view, &valid_results)? {
+            runner.reporter.note(&format!(
+                "{message}, and the step may run again: orch records the current contents before overwriting them"
+            ));
         }
-        let records = self.journal.records(&view.name())?;
-        let (paths, deaths) = (self.plan.paths(), deaths(self.events, self.died));
-        for shown in shown(self.events) {
-            let died = deaths.get(shown.session).copied().flatten();
-            let crash = died.is_some_and(|died| died.duration_since(shown.at) <= WINDOW);
-            let Some(edit) = view.edited(&shown.artifact, &self.run.0.to_string(), &records, crash)? else { continue };
-            if shown.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
-                found.artifacts.push((shown, edit));
+        let (owned_files, run) = (self.journal.owned_files(&view.journal_name())?, self.run.0.to_string());
+        let (paths, crash_times) = (self.plan.artifact_paths(), crash_times(self.events, self.last_heartbeat));
+        for expected in expected_files(self.events) {
+            let crashed_at = crash_times.get(expected.session).copied().flatten();
+            let is_near_crash = crashed_at.is_some_and(|time| time.duration_since(expected.at) <= CRASH_WINDOW);
+            let Some(change) = view.drift(&expected.artifact, &run, &owned_files, is_near_crash)? else { continue };
+            if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
+                drift.artifacts.push((expected, change));
             } else {
-                let file = shown.file(view.folder());
-                let words =
-                    format!("`{}` was changed, and no step writes it any more: it stays as it is", file.display());
-                runner.reporter.note(&words);
+                let file = expected.file(view.folder());
+                runner.reporter.note(&format!(
+                    "`{}` was changed, and no step writes it any more: orch does not touch it",
+                    file.display()
+                ));
             }
         }
-        Ok(found)
+        Ok(drift)
     }
 }
 
@@ -128,103 +134,111 @@ impl ExpectedFile {
 }
 
 impl ArtifactDrift {
-    /// Handles every file as the user chose. Returns what to record.
-    pub(crate) fn settle(
+    /// Handles every file according to the user's choice. Returns the facts to record.
+    pub(crate) fn apply_choice(
         self,
         view: &WorkspaceView,
-        choice: ChangedFiles,
+        choice: ChangedFilesPolicy,
         project: &Project,
         runner: &Runner,
     ) -> Result<AcceptedDrift, SessionError> {
         match choice {
-            ChangedFiles::Accept => self.accept(view, project),
-            ChangedFiles::Discard => {
-                self.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
-                self.record.restore(view, &self.files)?;
+            ChangedFilesPolicy::Accept => self.accept(view, project),
+            ChangedFilesPolicy::Discard => {
+                self.artifacts.iter().try_for_each(|(expected, _)| view.write_artifact(&expected.artifact))?;
+                self.history.restore(view, &self.removed)?;
                 Ok(AcceptedDrift::default())
             }
-            ChangedFiles::Refuse => self.refuse(view, runner),
+            ChangedFilesPolicy::Refuse => self.refuse(view, runner),
         }
     }
 
-    /// What to record when the user accepts the files as they are.
+    /// The facts to record when the user accepts the files as they are.
     pub(crate) fn accept(&self, view: &WorkspaceView, project: &Project) -> Result<AcceptedDrift, SessionError> {
-        let accept = |(shown, _): &(ExpectedFile, FileDrift)| {
-            let artifact = accept(view, &shown.artifact, project)?;
-            Ok(ArtifactAccepted { step: shown.step.clone(), completed: shown.completed, artifact })
+        let to_fact = |(expected, _): &(ExpectedFile, FileDrift)| {
+            let artifact = edited_artifact(view, &expected.artifact, project)?;
+            Ok(ArtifactAccepted { step: expected.step.clone(), result_seq: expected.completed, artifact })
         };
-        let artifacts = self.artifacts.iter().map(accept).collect::<Result<_, SessionError>>()?;
-        Ok(AcceptedDrift { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
+        let artifacts = self.artifacts.iter().map(to_fact).collect::<Result<_, SessionError>>()?;
+        Ok(AcceptedDrift {
+            artifacts,
+            missing_files: self.removed.iter().map(|file| file.to_missing_file(true)).collect(),
+        })
     }
 
-    /// Refuses to resume if the user changed a file. If a program of the run may have removed or reverted the file
-    /// itself when orch was killed, a note is enough.
+    /// Refuses to resume if the user changed a file. Only shows a note if a program of the run may itself have deleted
+    /// or reverted the file when orch was killed.
     fn refuse(self, view: &WorkspaceView, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
-        let suspect = self.record.suspect();
-        let asks = !self.artifacts.is_empty() || (suspect.is_none() && !self.files.is_empty());
-        if asks {
-            let words = self.words(view.folder());
-            return Err(SessionError::usage(format!("{} since this run wrote it", listed(&words)))
-                .hint("--accept-changed takes files as they are now; --discard-changed puts back what was recorded"));
+        let suspect = self.history.suspect();
+        let needs_choice = !self.artifacts.is_empty() || (suspect.is_none() && !self.removed.is_empty());
+        if needs_choice {
+            let messages = self.messages(view.folder());
+            return Err(SessionError::usage(format!("{} since this run wrote it", join_limited(&messages))).with_hint(
+                "--accept-changed keeps the files as they are; --discard-changed restores them as recorded",
+            ));
         }
         if let Some(step) = suspect {
-            for taken in &self.files {
-                let words = format!("{}; step {step} was under way and may have done it", taken.words(view.folder()));
-                runner.reporter.note(&words);
+            for file in &self.removed {
+                let message = file.message(view.folder());
+                runner.reporter.note(&format!("{message}; step {step} was running and may have done it"));
             }
         }
-        Ok(AcceptedDrift { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
+        Ok(AcceptedDrift {
+            artifacts: Vec::new(),
+            missing_files: self.removed.iter().map(|file| file.to_missing_file(false)).collect(),
+        })
     }
 
-    /// The changed artifact files, relative to the workspace.
-    pub(crate) fn artifacts(&self) -> Vec<&str> {
-        self.artifacts.iter().filter_map(|(shown, _)| shown.artifact.path.as_deref()).collect()
+    /// The paths of the changed artifact files, relative to the workspace.
+    pub(crate) fn artifact_paths(&self) -> Vec<&str> {
+        self.artifacts.iter().filter_map(|(expected, _)| expected.artifact.path.as_deref()).collect()
     }
 
     /// A message for each changed file.
-    pub(crate) fn words(&self, folder: &Path) -> Vec<String> {
-        let artifact = |(shown, edit): &(ExpectedFile, FileDrift)| {
-            let file = shown.file(folder);
-            match edit {
+    pub(crate) fn messages(&self, folder: &Path) -> Vec<String> {
+        let artifact_message = |(expected, change): &(ExpectedFile, FileDrift)| {
+            let file = expected.file(folder);
+            match change {
                 FileDrift::Changed => format!("`{}` was changed", file.display()),
-                FileDrift::Earlier => format!("`{}` was put back to what it was before", file.display()),
-                FileDrift::OtherRun(other) => {
-                    format!("`{}` was written by another run ({})", file.display(), other.get(24..).unwrap_or(other))
+                FileDrift::EarlierVersion => format!("`{}` was reverted to its earlier contents", file.display()),
+                FileDrift::OtherRun(run) => {
+                    format!("`{}` was overwritten by another run ({})", file.display(), run.get(24..).unwrap_or(run))
                 }
             }
         };
-        self.artifacts.iter().map(artifact).chain(self.files.iter().map(|taken| taken.words(folder))).collect()
+        let removed_messages = self.removed.iter().map(|file| file.message(folder));
+        self.artifacts.iter().map(artifact_message).chain(removed_messages).collect()
     }
 }
 
-/// Lists the first few messages and counts the rest.
-pub(crate) fn listed(words: &[String]) -> String {
-    const MOST: usize = 5;
-    match words.get(..MOST).filter(|_| words.len() > MOST + 1) {
-        Some(first) => format!("{} and {} more", first.join(", "), words.len() - MOST),
-        None => words.join(", "),
+/// Joins the first few messages and counts the others.
+pub(crate) fn join_limited(messages: &[String]) -> String {
+    const MAX_LISTED: usize = 5;
+    match messages.get(..MAX_LISTED).filter(|_| messages.len() > MAX_LISTED + 1) {
+        Some(first) => format!("{} and {} more", first.join(", "), messages.len() - MAX_LISTED),
+        None => messages.join(", "),
     }
 }
 
-/// For each session, when its process was last alive, if it died.
-fn deaths(events: &[Event], last: Option<Timestamp>) -> Vec<Option<Timestamp>> {
-    let (mut found, mut before): (Vec<Option<Timestamp>>, Option<&Event>) = (Vec::new(), None);
-    let death = |event: &Event, seen: Option<Timestamp>| match &event.fact {
-        Fact::RunEnded(_) => seen,
-        _ => Some(seen.map_or(event.at, |seen| seen.max(event.at))),
+/// For each session, the time at which its process was last alive, if it died. `last_heartbeat` is of the last session.
+fn crash_times(events: &[Event], last_heartbeat: Option<Timestamp>) -> Vec<Option<Timestamp>> {
+    let (mut times, mut previous): (Vec<Option<Timestamp>>, Option<&Event>) = (Vec::new(), None);
+    let crash_time = |last_event: &Event, heartbeat: Option<Timestamp>| match &last_event.fact {
+        Fact::RunEnded(_) => heartbeat,
+        _ => Some(heartbeat.map_or(last_event.at, |heartbeat| heartbeat.max(last_event.at))),
     };
     for event in events {
-        if let (Fact::RunResumed(fact), Some(before)) = (&event.fact, before) {
-            found.push(death(before, fact.previous_owner_last_heartbeat));
+        if let (Fact::RunResumed(fact), Some(previous)) = (&event.fact, previous) {
+            times.push(crash_time(previous, fact.previous_owner_last_heartbeat));
         }
-        before = Some(event);
+        previous = Some(event);
     }
-    found.extend(before.map(|event| death(event, last)));
-    found
+    times.extend(previous.map(|event| crash_time(event, last_heartbeat)));
+    times
 }
 
-/// The artifact files as they should be, in the order in which they were first written.
-fn shown(events: &[Event]) -> Vec<ExpectedFile> {
+/// The expected artifact files, in the order in which the run first wrote them.
+fn expected_files(events: &[Event]) -> Vec<ExpectedFile> {
     let mut results: IndexMap<u64, (StepKey, Artifact)> = IndexMap::new();
     let mut files: IndexMap<String, ExpectedFile> = IndexMap::new();
     let mut session = 0;
@@ -239,11 +253,11 @@ fn shown(events: &[Event]) -> Vec<ExpectedFile> {
                 event.seq
             }
             Fact::ArtifactAccepted(fact) => {
-                results.insert(fact.completed, (fact.step.clone(), fact.artifact.clone()));
-                fact.completed
+                results.insert(fact.result_seq, (fact.step.clone(), fact.artifact.clone()));
+                fact.result_seq
             }
-            Fact::StepReused(StepReused { step, completed, renamed_artifact: moved }) => {
-                if let Some(artifact) = moved {
+            Fact::StepReused(StepReused { step, result_seq: completed, renamed_artifact }) => {
+                if let Some(artifact) = renamed_artifact {
                     results.insert(*completed, (step.clone(), artifact.clone()));
                 }
                 *completed
@@ -258,26 +272,25 @@ fn shown(events: &[Event]) -> Vec<ExpectedFile> {
     files.into_values().collect()
 }
 
-/// The results of a `for_each` step's items. With `on_error: continue` each item is wrapped in an entry, and failed
-/// items have no `value`.
-fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_json::Value>> {
-    let told_apart = step.on_error == Some(OnError::Continue);
-    let item = |entry: &'a serde_json::Value| if told_apart { entry.get("value") } else { Some(entry) };
-    Some(list.as_array()?.iter().filter_map(item).collect())
+/// The values of a `for_each` step's items. With `on_error: continue`, each element of the list is an object, and the
+/// objects of failed items have no `value`.
+fn item_values<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_json::Value>> {
+    let has_objects = step.on_error == Some(OnError::Continue);
+    let item_value = |element: &'a serde_json::Value| if has_objects { element.get("value") } else { Some(element) };
+    Some(list.as_array()?.iter().filter_map(item_value).collect())
 }
 
-/// The artifact with the contents of its edited file, which are checked against the schema.
-fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
+/// The artifact with the contents of its edited file, checked against the schema.
+fn edited_artifact(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
     let path = view.folder().join(name);
     let bytes = view.read(name)?.unwrap_or_default();
-    let refuse = |why: String| {
-        SessionError::usage(format!("`{}` can't be accepted: {why}", path.display()))
-            .hint("correct the file, or put it back with --discard-changed")
+    let refuse = |reason: String| {
+        SessionError::usage(format!("`{}` can't be accepted: {reason}", path.display()))
+            .with_hint("correct the file, or restore it with --discard-changed")
     };
-    let text = text_of(bytes.clone()).map_err(|why| refuse(format!("it {why}")))?;
-    let as_text = name.ends_with(".md");
-    let value = if as_text {
+    let text = decode_text(bytes.clone()).map_err(|reason| refuse(format!("it {reason}")))?;
+    let value = if name.ends_with(".md") {
         serde_json::Value::String(text)
     } else {
         serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?
@@ -288,13 +301,13 @@ fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Resul
         let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
         // With `for_each`, the schema is for one item.
         let values = match step.filter(|step| step.for_each.is_some()) {
-            Some(step) => items(step, &value).ok_or_else(|| refuse("it is no list".to_owned()))?,
+            Some(step) => item_values(step, &value).ok_or_else(|| refuse("it is not a list".to_owned()))?,
             None => vec![&value],
         };
-        if let Some(first) = values.into_iter().find_map(|value| schema.errors(value).into_iter().next()) {
+        if let Some(first) = values.into_iter().find_map(|value| schema.mismatches(value).into_iter().next()) {
             return Err(refuse(first.to_string()));
         }
     }
-    // The file stays as the user wrote it, so the digest is that of its bytes, not of a reformatted value.
-    Ok(Artifact { digest: crate::model::Digest::of(&bytes), value, ..artifact.clone() })
+    // orch does not reformat the user's file, so the digest is of its bytes.
+    Ok(Artifact { digest: crate::model::Digest::compute(&bytes), value, ..artifact.clone() })
 }

@@ -1,4 +1,4 @@
-//! Cancels a run from outside.
+//! Cancels a run from another task or thread.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
@@ -18,22 +18,22 @@ impl CancelHandle {
         Self { switch, observer: Arc::downgrade(observer) }
     }
 
-    /// Asks the run to stop. The first time, no new call starts and the calls in flight get their grace time; from the
-    /// second time on, calls in flight are dropped at once. Returns whether this was the first time.
+    /// Asks the run to stop. After the first request, no new call starts, and calls in flight get a grace period. A
+    /// second request cancels them at once. Returns whether this was the first request.
     pub fn cancel(&self) -> bool {
         self.switch.press()
     }
 
-    /// Makes the run's observer print that the run stops. This happens on a separate thread, since printing to a pipe
-    /// without a reader would block this one. The channel closes when that is done. Returns `None` if the run is over.
-    pub(crate) fn announce(&self, at_once: bool) -> Option<mpsc::Receiver<()>> {
+    /// Makes the run's observer print that the run stops, on a separate thread, since printing to a pipe without a
+    /// reader would block this thread. The channel closes once it has printed. Returns `None` if the run has ended.
+    pub(crate) fn announce_stop(&self, at_once: bool) -> Option<mpsc::Receiver<()>> {
         let observer = self.observer.upgrade()?;
-        let (done, is_done) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("words of a stop".to_owned());
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("stop message".to_owned());
         drop(thread.spawn(move || {
-            observer.signal(&CallProgress::Stopping { at_once });
-            drop(done);
+            observer.on_progress(&CallProgress::Stopping { immediately: at_once });
+            drop(sender);
         }));
-        Some(is_done)
+        Some(receiver)
     }
 }

@@ -1,26 +1,26 @@
-//! Predicts what resuming a run would do, without doing it.
+//! Predicts the actions of a resume without executing them.
 
 use futures_util::FutureExt as _;
 
 use crate::engine::{self, Plan};
 use crate::model::StepKey;
 use crate::model::event::Event;
-use crate::store::{DryRunDurable, StepPrediction, gone};
+use crate::store::{DryRunDurable, StepPrediction, removed_steps};
 
 use super::error::SessionError;
 
-/// What a resume would do with a step.
+/// The action that a resume would take for a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedAction {
     /// The step.
     pub step: StepKey,
-    /// What would happen to it.
+    /// The action.
     pub action: DryRunAction,
-    /// Why; empty when there is nothing to say.
-    pub why: String,
+    /// The reason for the action; may be empty.
+    pub reason: String,
 }
 
-/// What a resume would do.
+/// An action of a resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DryRunAction {
     /// The recorded result is reused.
@@ -35,35 +35,35 @@ pub enum DryRunAction {
     Removed,
 }
 
-/// What a resume would do with each step: first the steps of the plan, then those that the files no longer have.
-pub(crate) fn actions(
+/// The actions of a resume: first for the steps of the plan, then for those that the files no longer have.
+pub(crate) fn planned_actions(
     plan: &Plan,
     events: &[Event],
     from: Option<&StepKey>,
 ) -> Result<Vec<PlannedAction>, SessionError> {
-    let rehearsal = DryRunDurable::new(events, from);
-    interpret_recorded(&rehearsal, plan)?;
-    let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
-    let fates = rehearsal.fates().into_iter().map(|(step, fate)| {
-        let (action, why) = match fate {
-            StepPrediction::Keep => (DryRunAction::Reuse, String::new()),
-            StepPrediction::Run(why) => (DryRunAction::Run, why),
-            StepPrediction::Maybe(why) => (DryRunAction::MaybeRun, why),
-            StepPrediction::Skip(why) => (DryRunAction::Skip, why),
+    let dry_run = DryRunDurable::new(events, from);
+    interpret_recorded(&dry_run, plan)?;
+    let planned: Vec<StepKey> = plan.planned_steps().into_iter().map(|step| step.step).collect();
+    let predictions = dry_run.predictions().into_iter().map(|(step, prediction)| {
+        let (action, reason) = match prediction {
+            StepPrediction::Reuse => (DryRunAction::Reuse, String::new()),
+            StepPrediction::Run(reason) => (DryRunAction::Run, reason),
+            StepPrediction::MaybeRun(reason) => (DryRunAction::MaybeRun, reason),
+            StepPrediction::Skip(reason) => (DryRunAction::Skip, reason),
         };
-        PlannedAction { step, action, why }
+        PlannedAction { step, action, reason }
     });
-    let removed = gone(events, &planned).into_iter().map(|step| PlannedAction {
+    let removed = removed_steps(events, &planned).into_iter().map(|step| PlannedAction {
         step,
         action: DryRunAction::Removed,
-        why: "the files no longer have it".to_owned(),
+        reason: "the files no longer have it".to_owned(),
     });
-    Ok(fates.chain(removed).collect())
+    Ok(predictions.chain(removed).collect())
 }
 
-/// Interprets a plan with recorded results only, so that nothing has to wait.
-pub(crate) fn interpret_recorded(rehearsal: &DryRunDurable, plan: &Plan) -> Result<(), SessionError> {
-    let ended = engine::interpret(rehearsal, plan).now_or_never();
-    let ended = ended.ok_or_else(|| SessionError::internal("the dry run waited for something"))?;
-    ended.map(drop).map_err(|stop| SessionError::internal(format!("the dry run stopped: {stop}")))
+/// Interprets a plan with recorded results only, which never waits.
+pub(crate) fn interpret_recorded(dry_run: &DryRunDurable, plan: &Plan) -> Result<(), SessionError> {
+    let result = engine::interpret(dry_run, plan).now_or_never();
+    let result = result.ok_or_else(|| SessionError::internal("the dry run waited"))?;
+    result.map(drop).map_err(|interrupt| SessionError::internal(format!("the dry run was interrupted: {interrupt}")))
 }

@@ -1,11 +1,11 @@
-//! What a session reads from its process.
+//! The folders and variables that a session reads from its process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::agent::Variables;
+use crate::agent::EnvLookup;
 
 use super::error::SessionError;
 
@@ -20,11 +20,11 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The environment of this process. Variables that are not valid Unicode are left out.
+    /// The environment of this process, without variables that are not valid Unicode.
     ///
     /// # Errors
     /// The current folder can't be read.
-    pub fn of_process() -> Result<Self, SessionError> {
+    pub fn from_process() -> Result<Self, SessionError> {
         let current_dir = std::env::current_dir()
             .map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))?;
         let variables =
@@ -32,13 +32,13 @@ impl Environment {
         Ok(Self {
             current_dir,
             variables: Arc::new(variables.collect()),
-            configuration: configuration(),
+            configuration: user_config_dir(),
             model_cache: model_cache(),
             guard: guard(),
         })
     }
 
-    /// The same with another current folder, which must be absolute: relative paths of requests start there.
+    /// The same with another current folder, which must be absolute. Relative paths of requests start there.
     #[must_use]
     pub fn with_current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.current_dir = folder.into();
@@ -52,9 +52,9 @@ impl Environment {
         self
     }
 
-    /// The same with another folder of the user's configuration, an absolute path.
+    /// The same with another folder of the user's configuration, which must be absolute.
     #[must_use]
-    pub fn with_configuration(mut self, folder: impl Into<PathBuf>) -> Self {
+    pub fn with_config_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.configuration = Some(folder.into());
         self
     }
@@ -74,7 +74,7 @@ impl Environment {
 
     /// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, below
     /// `%APPDATA%`). `None` if the environment names no such folder.
-    pub fn configuration(&self) -> Option<&Path> {
+    pub fn config_dir(&self) -> Option<&Path> {
         self.configuration.as_deref()
     }
 
@@ -89,7 +89,7 @@ impl Environment {
     }
 
     /// A function that looks up variables; empty values count as unset.
-    pub(crate) fn variables(&self) -> Variables {
+    pub(crate) fn variable_lookup(&self) -> EnvLookup {
         let variables = self.variables.clone();
         Arc::new(move |name| variables.get(name).filter(|value| !value.trim().is_empty()).cloned())
     }
@@ -100,31 +100,31 @@ impl Environment {
     }
 }
 
-fn variable(name: &str) -> Option<OsString> {
+fn env_var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The folder of the user's configuration, from the environment of this process.
-pub(crate) fn configuration() -> Option<PathBuf> {
+pub(crate) fn user_config_dir() -> Option<PathBuf> {
     // A relative path would depend on where orch is started, for example in a project.
-    let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = folder("XDG_CONFIG_HOME")
-        .or_else(|| folder("APPDATA"))
-        .or_else(|| folder("HOME").map(|home| home.join(".config")))?;
-    Some(folder.join("orch"))
+    let env_path = |name| env_var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config_home = env_path("XDG_CONFIG_HOME")
+        .or_else(|| env_path("APPDATA"))
+        .or_else(|| env_path("HOME").map(|home| home.join(".config")))?;
+    Some(config_home.join("orch"))
 }
 
 fn model_cache() -> PathBuf {
-    let folder = |name| variable(name).map(PathBuf::from);
-    let cache = folder("XDG_CACHE_HOME")
-        .or_else(|| folder("LOCALAPPDATA"))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    let env_path = |name| env_var(name).map(PathBuf::from);
+    let cache_home = env_path("XDG_CACHE_HOME")
+        .or_else(|| env_path("LOCALAPPDATA"))
+        .or_else(|| env_path("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir);
-    cache.join("orch").join("models")
+    cache_home.join("orch").join("models")
 }
 
-/// The path of this executable. The one in `/proc` works even after the file was replaced.
+/// The path of this executable. The path in `/proc` works even if the file was replaced.
 fn guard() -> PathBuf {
-    let own = PathBuf::from("/proc/self/exe");
-    if own.exists() { own } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }
+    let proc_exe = PathBuf::from("/proc/self/exe");
+    if proc_exe.exists() { proc_exe } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }
 }

@@ -1,4 +1,4 @@
-//! Why a session failed: the exit code of the program, and what the user can do.
+//! Errors of a session, with exit codes and hints.
 
 use std::fmt;
 use std::path::Path;
@@ -12,9 +12,9 @@ use crate::store::{LockError, StoreError};
 pub enum ExitStatus {
     /// The command succeeded.
     Success = 0,
-    /// The pipeline failed; for `orch extract`, no value was found.
+    /// The pipeline failed; for `orch extract`: the text contains no matching value.
     Failed = 1,
-    /// The command could not run as written.
+    /// orch could not run the command or the pipeline as written.
     Usage = 2,
     /// The run waits for the user.
     Waiting = 3,
@@ -22,7 +22,7 @@ pub enum ExitStatus {
     Limit = 4,
     /// A bug in orch.
     Internal = 5,
-    /// The user stopped it.
+    /// The user stopped the command.
     Interrupted = 130,
 }
 
@@ -49,12 +49,12 @@ impl SessionError {
         Self { status, message: message.into(), details, hints, findings, broken_pipe: false }
     }
 
-    /// The request can't be carried out as written: exit code 2.
+    /// An error in the user's request or files: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Usage, message)
     }
 
-    /// A file that the user named can't be read: exit code 2.
+    /// The error for an unreadable file that the user named: exit code 2.
     pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         let name = path.display();
@@ -72,19 +72,19 @@ impl SessionError {
         Self::new(ExitStatus::Internal, message)
     }
 
-    /// The user's files have findings: exit code 2.
+    /// The error for findings in the user's files: exit code 2.
     pub fn with_findings(findings: Vec<Diagnostic>) -> Self {
         Self { findings, ..Self::new(ExitStatus::Usage, "") }
     }
 
-    /// The same with one more hint: what the user can do.
+    /// The same with one more hint on what the user can do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// The same with these hints alone.
+    /// The same with these hints in place of its own.
     #[must_use]
     pub fn with_hints(mut self, hints: Vec<String>) -> Self {
         self.hints = hints;
@@ -117,17 +117,17 @@ impl SessionError {
         self.status
     }
 
-    /// What is wrong, in lower case and without a full stop; empty when the findings say it.
+    /// The message, in lower case and without a full stop; empty if the error consists of findings.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// More lines of what is wrong.
+    /// More lines below the message.
     pub fn details(&self) -> &[String] {
         &self.details
     }
 
-    /// What the user can do.
+    /// Hints on what the user can do.
     pub fn hints(&self) -> &[String] {
         &self.hints
     }
@@ -137,7 +137,7 @@ impl SessionError {
         &self.findings
     }
 
-    /// Whether the reader of standard output closed it. That is the reader's choice, not a failure.
+    /// Whether the reader of standard output closed the pipe, which is not a failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
     }
@@ -159,7 +159,7 @@ impl From<Failure> for SessionError {
         let mut lines = failure.message.lines();
         let error = Self::usage(lines.next().unwrap_or_default()).with_details(lines.map(str::to_owned));
         match failure.hint {
-            Some(hint) => error.hint(hint),
+            Some(hint) => error.with_hint(hint),
             None => error,
         }
     }
@@ -174,9 +174,10 @@ impl From<StoreError> for SessionError {
 impl From<LockError> for SessionError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Held { .. } => Self::usage(error.to_string()).hint("wait for it to end, or stop it"),
-            LockError::ProgramsLeft { .. } => Self::usage(error.to_string())
-                .hint("their guard, a process named `orch __guard`, can't end them; end them yourself, then try again"),
+            LockError::Held { .. } => Self::usage(error.to_string()).with_hint("wait for it to end, or stop it"),
+            LockError::ProgramsLeft { .. } => Self::usage(error.to_string()).with_hint(
+                "their guard, a process named `orch __guard`, can't end them: end them yourself, then try again",
+            ),
             LockError::Store(error) => error.into(),
         }
     }

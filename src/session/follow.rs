@@ -1,4 +1,4 @@
-//! Follows a run from any process: returns its events as they are recorded.
+//! Follows a run from any process: returns its events once they are recorded.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use crate::store::{Journal, Lock};
 use super::error::SessionError;
 
 /// The pause between two reads of the journal.
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The events of a run, in the order in which they were recorded. See [`Runner::follow`](super::Runner::follow).
-pub struct Follow {
+/// The events of a run, in recorded order. See [`Runner::follow`](super::Runner::follow).
+pub struct RunEventStream {
     journal: Journal,
     run: RunId,
-    seen: u64,
-    ready: std::vec::IntoIter<Event>,
-    is_over: bool,
+    last_seq: u64,
+    buffered: std::vec::IntoIter<Event>,
+    is_finished: bool,
 }
 
-impl Follow {
+impl RunEventStream {
     pub(crate) fn new(journal: Journal, run: RunId) -> Self {
-        Self { journal, run, seen: 0, ready: Vec::new().into_iter(), is_over: false }
+        Self { journal, run, last_seq: 0, buffered: Vec::new().into_iter(), is_finished: false }
     }
 
     /// The run.
@@ -29,27 +29,26 @@ impl Follow {
         self.run
     }
 
-    /// The next event; waits for it while a process runs the run. `None` when no process does and every event was
-    /// returned.
+    /// The next event. Waits for it while a process runs the run; `None` after the last event, once no process runs it.
     ///
     /// # Errors
     /// The journal can't be read.
     pub async fn next(&mut self) -> Result<Option<Event>, SessionError> {
         loop {
-            if let Some(event) = self.ready.next() {
-                self.seen = event.seq;
+            if let Some(event) = self.buffered.next() {
+                self.last_seq = event.seq;
                 return Ok(Some(event));
             }
-            if self.is_over {
+            if self.is_finished {
                 return Ok(None);
             }
-            // Checked before reading, so that the events which the owner recorded before it released the run are read
-            // too.
+            // Checked before reading, so as not to miss the events that the owner recorded just before it released the
+            // lock.
             let is_running = Lock::is_held(&self.journal.lock_file(self.run));
-            self.ready = self.journal.events_after(self.run, self.seen)?.into_iter();
-            self.is_over = !is_running;
-            if is_running && self.ready.len() == 0 {
-                tokio::time::sleep(PAUSE).await;
+            self.buffered = self.journal.events_after(self.run, self.last_seq)?.into_iter();
+            self.is_finished = !is_running;
+            if is_running && self.buffered.len() == 0 {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The values given to a run, checked against the pipeline's `inputs`.
+//! The input values of a run, checked against the pipeline's `inputs`.
 
 use serde_json::{Map, Value};
 
@@ -8,10 +8,10 @@ use crate::schema::Schema;
 
 use super::error::SessionError;
 
-/// The inputs that are not given and have no default, with their schemas.
+/// The inputs that have neither a value nor a default, with their schemas.
 pub(crate) type MissingInputs = Vec<(String, Schema)>;
 
-/// Provides the inputs of a run when the pipeline is known.
+/// Provides the inputs of a run once orch has loaded the pipeline.
 pub trait InputSource {
     /// The inputs for a run of `pipeline`, with defaults filled in and every value checked.
     ///
@@ -22,76 +22,80 @@ pub trait InputSource {
 
 impl InputSource for Map<String, Value> {
     fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, SessionError> {
-        of(pipeline, self)
+        complete_inputs(pipeline, self)
     }
 }
 
-/// The inputs for a run: the given ones, with defaults filled in and every value checked.
-pub(crate) fn of(pipeline: &Pipeline, given: &Map<String, Value>) -> Result<Map<String, Value>, SessionError> {
-    complete(pipeline, given, &|_| None)
-}
-
-/// The position of an input in the file that it was read from.
-pub(crate) trait InputPlace {
-    /// The file, line and column of the part of the value that a JSON pointer selects.
-    fn part(&self, pointer: &str) -> String;
-    /// The file, line and column of the value's key.
-    fn name(&self) -> String;
-}
-
-/// Returns the position of the input with this name, if it was read from a file.
-type PlaceOf<'a> = &'a dyn Fn(&str) -> Option<Box<dyn InputPlace>>;
-
-/// The same as [`of`]; error messages contain the position of the input.
-pub(crate) fn complete(
+/// The inputs of a run: `provided`, with defaults filled in and every value checked.
+pub(crate) fn complete_inputs(
     pipeline: &Pipeline,
-    given: &Map<String, Value>,
-    place_of: PlaceOf<'_>,
+    provided: &Map<String, Value>,
 ) -> Result<Map<String, Value>, SessionError> {
-    let (values, open) = checked(pipeline, given, place_of)?;
-    let Some((name, _)) = open.first() else { return Ok(values) };
-    let hint = if name == "task" {
-        "say what is to be done: `--task \"…\"`".to_owned()
-    } else {
-        format!("give it: `--input {name}=…`")
-    };
-    Err(SessionError::usage(format!("the input `{name}` is missing")).hint(hint))
+    complete_located_inputs(pipeline, provided, &|_| None)
 }
 
-/// The values of the inputs that are given or have a default, and the schemas of the others.
-pub(crate) fn checked(
+/// The position of an input in its file.
+pub(crate) trait InputLocation {
+    /// The file, line and column of the value at a JSON pointer within the input.
+    fn value_position(&self, pointer: &str) -> String;
+    /// The file, line and column of the input's key.
+    fn key_position(&self) -> String;
+}
+
+/// Returns the position of the input with this name, if it is from a file.
+type LocateInput<'a> = &'a dyn Fn(&str) -> Option<Box<dyn InputLocation>>;
+
+/// The inputs of a run, as above; error messages contain the position of the input.
+pub(crate) fn complete_located_inputs(
     pipeline: &Pipeline,
-    given: &Map<String, Value>,
-    place_of: PlaceOf<'_>,
+    provided: &Map<String, Value>,
+    locate: LocateInput<'_>,
+) -> Result<Map<String, Value>, SessionError> {
+    let (values, missing) = check_inputs(pipeline, provided, locate)?;
+    let Some((name, _)) = missing.first() else { return Ok(values) };
+    let hint = if name == "task" {
+        "describe the task: `--task \"…\"`".to_owned()
+    } else {
+        format!("set it: `--input {name}=…`")
+    };
+    Err(SessionError::usage(format!("the input `{name}` is missing")).with_hint(hint))
+}
+
+/// The inputs with a value or a default, and the schemas of the missing ones.
+pub(crate) fn check_inputs(
+    pipeline: &Pipeline,
+    provided: &Map<String, Value>,
+    locate: LocateInput<'_>,
 ) -> Result<(Map<String, Value>, MissingInputs), SessionError> {
-    if let Some(name) = given.keys().find(|name| !pipeline.inputs.contains_key(*name)) {
-        return Err(unknown(pipeline, name, place_of(name)));
+    if let Some(name) = provided.keys().find(|name| !pipeline.inputs.contains_key(*name)) {
+        return Err(unknown_input(pipeline, name, locate(name)));
     }
-    let (mut values, mut open) = (Map::new(), MissingInputs::new());
+    let (mut values, mut missing) = (Map::new(), MissingInputs::new());
     for (name, schema) in &pipeline.inputs {
         let compiled = Schema::compile(name, Value::Object(schema.clone()))
-            .map_err(|error| SessionError::usage(format!("the schema of the input `{name}` is broken: {error}")))?;
-        let Some(value) = given.get(name).or_else(|| schema.get("default")) else {
-            open.push((name.clone(), compiled));
+            .map_err(|error| SessionError::usage(format!("the schema of the input `{name}` is invalid: {error}")))?;
+        let Some(value) = provided.get(name).or_else(|| schema.get("default")) else {
+            missing.push((name.clone(), compiled));
             continue;
         };
-        if let Some(first) = compiled.errors(value).first() {
-            let place = place_of(name).map(|place| format!("{}: ", place.part(&first.pointer))).unwrap_or_default();
-            return Err(SessionError::usage(format!("{place}the input `{name}` does not fit: {first}")));
+        if let Some(first) = compiled.mismatches(value).first() {
+            let prefix =
+                locate(name).map(|input| format!("{}: ", input.value_position(&first.pointer))).unwrap_or_default();
+            return Err(SessionError::usage(format!("{prefix}the input `{name}` does not fit its schema: {first}")));
         }
         values.insert(name.clone(), value.clone());
     }
-    Ok((values, open))
+    Ok((values, missing))
 }
 
-fn unknown(pipeline: &Pipeline, name: &str, place: Option<Box<dyn InputPlace>>) -> SessionError {
-    let place = place.map(|place| format!("{}: ", place.name())).unwrap_or_default();
-    let known = pipeline.inputs.keys().map(String::as_str);
-    let help = if let Some(nearest) = did_you_mean(name, known.clone()) {
+fn unknown_input(pipeline: &Pipeline, name: &str, input: Option<Box<dyn InputLocation>>) -> SessionError {
+    let prefix = input.map(|input| format!("{}: ", input.key_position())).unwrap_or_default();
+    let input_names = pipeline.inputs.keys().map(String::as_str);
+    let hint = if let Some(nearest) = did_you_mean(name, input_names.clone()) {
         format!("did you mean `{nearest}`?")
     } else {
-        let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+        let list: Vec<String> = input_names.map(|name| format!("`{name}`")).collect();
         if list.is_empty() { "it has no inputs".to_owned() } else { format!("its inputs are {}", list.join(", ")) }
     };
-    SessionError::usage(format!("{place}the pipeline has no input `{name}`")).hint(help)
+    SessionError::usage(format!("{prefix}the pipeline has no input `{name}`")).with_hint(hint)
 }

@@ -1,4 +1,4 @@
-//! Runs a pipeline separately from the project's own runs, for test cases.
+//! Runs a pipeline outside of the project's journal and workspace, for test cases.
 
 use std::sync::Arc;
 
@@ -19,35 +19,35 @@ use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
 use super::trackers::Trackers;
 
-/// A run with its own journal and workspace, which no tracker follows.
+/// A run with its own journal and workspace, and without trackers.
 pub(crate) struct IsolatedRun<'a> {
     pub(crate) project: &'a Project,
     pub(crate) inputs: Map<String, Value>,
     /// The model of every agent, if the user named one.
     pub(crate) model: Option<String>,
-    /// The models that the names in the files stand for.
+    /// The models to which the names in the files resolve.
     pub(crate) names: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
     pub(crate) exchange: Exchange,
     pub(crate) journal: &'a Journal,
     pub(crate) view: WorkspaceView,
     /// Answers approvals.
-    pub(crate) asker: Arc<dyn ApprovalPrompter>,
+    pub(crate) approver: Arc<dyn ApprovalPrompter>,
 }
 
 impl Runner {
     /// Runs a project's pipeline to its end, or until it waits for the user.
     pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
-        let IsolatedRun { project, inputs, model, names, models, exchange, journal, view, asker } = isolated;
+        let IsolatedRun { project, inputs, model, names, models, exchange, journal, view, approver: asker } = isolated;
         let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;
-        let (root, file) = execute::places(project, self.current_dir());
+        let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
-        let locks = RunLocks::take(journal, run, &view)?;
-        let first = Fact::RunStarted(RunStarted {
+        let locks = RunLocks::acquire(journal, run, &view)?;
+        let started = Fact::RunStarted(RunStarted {
             inputs,
             model,
             models: names,
-            ..execute::started(&root, &file, project, &view, &plan)
+            ..execute::run_started_fact(&root, &file, project, &view, &plan)
         });
         let context = RunContext {
             journal,
@@ -55,16 +55,16 @@ impl Runner {
             events: &[],
             locks: &locks,
             view,
-            project: Vec::new(),
+            project_files: Vec::new(),
             plan: &plan,
             models,
-            gates: execute::gates(project),
+            rate_limiters: execute::build_rate_limiters(project),
             trackers: Trackers::default(),
             exchange,
             reuse: None,
-            asker: Some(asker),
-            first: vec![first],
+            approver: Some(asker),
+            first_facts: vec![started],
         };
-        execute::execute(context, self).await
+        execute::execute_run(context, self).await
     }
 }

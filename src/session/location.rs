@@ -1,97 +1,107 @@
-//! Where a run's project and workspace are now: the project may have been moved or copied since.
+//! The current locations of a run's project and workspace, since the user may have moved or copied the project.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::config;
 use crate::model::{RunId, RunState};
-use crate::store::{Journal, StoreError, inside};
+use crate::store::{Journal, StoreError, relocate_path};
 
 use super::error::SessionError;
-use super::execute::workspace as named_workspace;
+use super::execute::workspace_path as requested_workspace;
 use super::project_state::StateFolder;
 
-/// Where a run's files are.
+/// The current location of a run's files.
 pub(crate) struct Location {
     /// The project's root.
     pub(crate) root: PathBuf,
     /// The workspace.
     pub(crate) workspace: PathBuf,
     /// Whether the project is in another folder than in the run's last session.
-    pub(crate) moved: bool,
+    pub(crate) has_moved: bool,
 }
 
-/// The workspace of a run that is about to be written: the one that the user names, or the recorded one. The record of
-/// a run from elsewhere is not trusted, since it may name any folder.
+/// The workspace to write to: the one that the user named, or the recorded one. orch does not trust a record that came
+/// from elsewhere, since it may name any folder.
 pub(crate) fn run_workspace(
     journal: &Journal,
     run: RunId,
-    named: Option<&PathBuf>,
+    requested: Option<&PathBuf>,
     Location { root, workspace: recorded, .. }: &Location,
-    here: &Path,
+    current_dir: &Path,
 ) -> Result<PathBuf, SessionError> {
-    if named.is_some() {
-        return Ok(named_workspace(named, here));
+    if requested.is_some() {
+        return Ok(requested_workspace(requested, current_dir));
     }
-    let why = if let Some(why) = journal.why_all_foreign() {
-        format!("{why}, so the workspace of run {run} is not taken from its record")
+    let reason = if let Some(reason) = journal.all_foreign_reason() {
+        format!("{reason}, so orch does not use the recorded workspace of run {run}")
     } else if journal.is_foreign(run)? {
-        format!("the record of run {run} came from elsewhere, so its workspace is not taken from it")
-    } else if leads_out(root, recorded) {
+        format!("the record of run {run} came from elsewhere, so orch does not use its workspace")
+    } else if leads_outside(root, recorded) {
         format!("the workspace of run {run} is reached by a link that leads out of the project")
     } else {
         return Ok(recorded.clone());
     };
-    Err(SessionError::usage(why).hint(format!("name a workspace with --workspace; it was `{}`", recorded.display())))
+    Err(SessionError::usage(reason)
+        .with_hint(format!("name a workspace with --workspace; it was `{}`", recorded.display())))
 }
 
-/// Whether a path below a root leads outside of it, with links resolved.
-fn leads_out(root: &Path, path: &Path) -> bool {
-    path.starts_with(root) && config::escapes(root, path)
+/// Whether a path below a root leads outside of the root, with links resolved.
+fn leads_outside(root: &Path, path: &Path) -> bool {
+    path.starts_with(root) && config::is_outside_folder(root, path)
 }
 
-/// Where the project and the workspace of a run are; `root` is the project of the current folder. A journal inside a
-/// project shows where the project is. A journal elsewhere (`--state`) may be shared by several projects, so the run's
-/// record decides.
+/// The location of a run's project and workspace; `root` is the project of the current folder. A journal inside a
+/// project determines the location of the project. Several projects may share a journal elsewhere (`--state`), so the
+/// run's record determines it.
 pub(crate) fn locate(
     journal: &Journal,
     run: &RunState,
     state: &StateFolder,
     root: &Path,
 ) -> Result<Location, StoreError> {
-    let foreign = journal.is_foreign(run.run)?;
-    Ok(location(run, state, root, foreign))
+    let is_foreign = journal.is_foreign(run.run)?;
+    Ok(location(run, state, root, is_foreign))
 }
 
-/// The pipeline file of a run. The record of a run from elsewhere may name any file, even one of a project that the
-/// user trusts with keys, so only files inside this project are accepted.
+/// The pipeline file of a run. A record that came from elsewhere may name any file, even one of a project that the user
+/// trusts with keys, so orch accepts only files inside this project.
 pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> Result<PathBuf, SessionError> {
     let path = root.join(&run.file);
-    let plain = Path::new(&run.file).components().all(|part| matches!(part, Component::Normal(_)));
-    if !journal.is_foreign(run.run)? || (plain && !config::escapes(root, &path)) {
+    let is_plain = Path::new(&run.file).components().all(|component| matches!(component, Component::Normal(_)));
+    if !journal.is_foreign(run.run)? || (is_plain && !config::is_outside_folder(root, &path)) {
         return Ok(path);
     }
-    let why = format!("the record of run {} came from elsewhere, and its pipeline `{}`", run.run, run.file);
-    Err(SessionError::usage(format!("{why} is not in this project")).hint("run the pipeline that you mean again"))
+    let error = format!(
+        "the record of run {} came from elsewhere, and its pipeline `{}` is not in this project",
+        run.run, run.file
+    );
+    Err(SessionError::usage(error).with_hint("start a new run of the pipeline"))
 }
 
-/// The location of a run. A run from elsewhere belongs to the current project, whatever its record says.
-fn location(run: &RunState, state: &StateFolder, root: &Path, foreign: bool) -> Location {
-    let (old, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
-    let here = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let known = !run.root.is_empty();
-    if foreign {
-        let moved = if known { inside(&workspace, &old, &here) } else { None };
-        return Location { workspace: moved.unwrap_or(workspace), moved: old != here, root: here };
+/// The location of a run. A run whose record came from elsewhere (`is_foreign`) always belongs to the current project.
+fn location(run: &RunState, state: &StateFolder, root: &Path, is_foreign: bool) -> Location {
+    let (old_root, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
+    let current_root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let has_old_root = !run.root.is_empty();
+    let moved_workspace = |root: &Path| if has_old_root { relocate_path(&workspace, &old_root, root) } else { None };
+    if is_foreign {
+        let workspace = moved_workspace(&current_root).unwrap_or_else(|| workspace.clone());
+        return Location { workspace, has_moved: old_root != current_root, root: current_root };
     }
-    let has = |root: &Path| root.join(&run.file).is_file();
-    let lies = state.folder(root).canonicalize().ok();
-    // A copied project has a journal of its own, so the project did not move if its old root has this journal.
-    let stays = state.is_named() || (lies.is_some() && state.folder(&old).canonicalize().ok() == lies);
-    let home = lies.as_deref().and_then(Path::parent).filter(|home| !state.is_named() && has(home));
-    let here = home.map_or(here, Path::to_owned);
-    let moved = if known { inside(&workspace, &old, &here) } else { None };
-    if old == here || (stays && known && has(&old)) || (!has(&here) && has(&old)) {
-        return Location { root: old, workspace, moved: false };
+    let has_pipeline = |root: &Path| root.join(&run.file).is_file();
+    let state_folder = state.path_for(root).canonicalize().ok();
+    // A copied project has its own journal, so the project has not moved if its old root contains this journal.
+    let is_old_journal = state.is_explicit()
+        || (state_folder.is_some() && state.path_for(&old_root).canonicalize().ok() == state_folder);
+    let journal_root =
+        state_folder.as_deref().and_then(Path::parent).filter(|root| !state.is_explicit() && has_pipeline(root));
+    let new_root = journal_root.map_or(current_root, Path::to_owned);
+    if old_root == new_root
+        || (is_old_journal && has_old_root && has_pipeline(&old_root))
+        || (!has_pipeline(&new_root) && has_pipeline(&old_root))
+    {
+        return Location { root: old_root, workspace, has_moved: false };
     }
-    Location { root: here, workspace: moved.unwrap_or(workspace), moved: known }
+    let workspace = moved_workspace(&new_root).unwrap_or_else(|| workspace.clone());
+    Location { root: new_root, workspace, has_moved: has_old_root }
 }

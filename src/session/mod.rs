@@ -1,15 +1,15 @@
 //! Runs pipelines from Rust code: starts, resumes, dry-runs, answers, cancels and follows runs.
 //!
-//! A [`Runner`] does what the command line does, but needs no terminal: it takes folders and variables from an
-//! [`Environment`], reports through a [`Reporter`] and asks the user through a [`Prompter`]. The command line itself is
-//! built on it.
+//! A [`Runner`] has the functions of the command line, but needs no terminal: it gets folders and variables from an
+//! [`Environment`], reports through a [`Reporter`] and asks the user through a [`Prompter`]. The command line uses it
+//! too.
 //!
 //! ```no_run
 //! use orch::session::{Environment, RunRequest, Runner};
 //! use serde_json::json;
 //!
 //! # async fn run() -> Result<(), orch::session::SessionError> {
-//! let runner = Runner::new(Environment::of_process()?);
+//! let runner = Runner::new(Environment::from_process()?);
 //! let inputs = json!({ "task": "Create a User model" }).as_object().cloned().unwrap_or_default();
 //! let result = runner.start(&RunRequest::new("pipelines/default.yaml", inputs)).await?;
 //! assert_eq!(result.state.status.as_str(), "completed");
@@ -54,17 +54,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::perform::Exchange;
 use crate::model::{Failure, RunId, RunState};
-use crate::store::keep_key_in;
+use crate::store::set_key_folder;
 
-pub use answer::{AnswerRequest, Answered};
-pub use artifact_drift::ChangedFiles;
+pub use answer::{AnswerRequest, RecordedAnswer};
+pub use artifact_drift::ChangedFilesPolicy;
 pub use cancel::CancelHandle;
 pub use dry_run::{DryRunAction, PlannedAction};
 pub use environment::Environment;
-pub(crate) use environment::configuration;
+pub(crate) use environment::user_config_dir;
 pub use error::{ExitStatus, SessionError};
 pub use execute::run_ended;
-pub use follow::Follow;
+pub use follow::RunEventStream;
 pub use inputs::InputSource;
 pub use prepare::plan_project;
 pub use project_state::StateFolder;
@@ -72,11 +72,11 @@ pub use reporter::{DownloadProgress, DownloadReporter, Prompter, Reporter, Silen
 pub use resume::{DryRun, ResumeRequest};
 pub use start::RunRequest;
 
-pub(crate) use answer::open_questions;
+pub(crate) use answer::pending_approvals;
 pub(crate) use isolated::IsolatedRun;
 pub(crate) use location::{locate, run_workspace};
 pub(crate) use locks::RunLocks;
-pub(crate) use resume::step_named;
+pub(crate) use resume::find_step;
 
 /// Starts, resumes, answers, cancels and follows runs.
 pub struct Runner {
@@ -89,13 +89,13 @@ pub struct Runner {
 impl Runner {
     /// A runner that shows nothing and asks no questions.
     pub fn new(environment: Environment) -> Self {
-        if let Some(folder) = environment.configuration() {
-            keep_key_in(folder.to_owned());
+        if let Some(folder) = environment.config_dir() {
+            set_key_folder(folder.to_owned());
         }
         Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active: Mutex::default() }
     }
 
-    /// The same with a reporter that shows what happens.
+    /// The same with a reporter that shows progress.
     #[must_use]
     pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
         self.reporter = reporter;
@@ -119,18 +119,18 @@ impl Runner {
         handle.is_some()
     }
 
-    /// Follows a run, whichever process runs it: returns its events so far, then each new one as it is recorded. `run`
-    /// is the run's id or the start of it; if `None`, the latest run is followed.
+    /// Follows a run of any process: returns its events so far, then each new event once it is recorded. `run` is the
+    /// run's id or the start of the id; if `None`, orch follows the latest run.
     ///
     /// # Errors
-    /// There is no such run, or no journal.
-    pub fn follow(&self, state: &StateFolder, run: Option<&str>) -> Result<Follow, SessionError> {
-        let journal = state.journal(&project_state::project_root(self.current_dir()))?;
+    /// The run or the journal does not exist.
+    pub fn follow(&self, state: &StateFolder, run: Option<&str>) -> Result<RunEventStream, SessionError> {
+        let journal = state.open_journal(&project_state::project_root(self.current_dir()))?;
         let row = match run {
-            Some(name) => project_state::find_run(&journal, name)?,
+            Some(id) => project_state::find_run(&journal, id)?,
             None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet"))?,
         };
-        Ok(Follow::new(journal, row.run))
+        Ok(RunEventStream::new(journal, row.run))
     }
 
     /// The current folder.
@@ -138,15 +138,15 @@ impl Runner {
         self.environment.current_dir()
     }
 
-    /// Registers a run as one that can be cancelled, until the returned value is dropped.
-    pub(crate) fn active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
+    /// Makes a run cancellable until the caller drops the returned value.
+    pub(crate) fn register_active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
         self.reporter.run_started(run, &cancel);
         self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
         ActiveRun { runner: self, run }
     }
 }
 
-/// A run that can be cancelled.
+/// The registration of a cancellable run.
 pub(crate) struct ActiveRun<'r> {
     runner: &'r Runner,
     run: RunId,
@@ -161,7 +161,7 @@ impl Drop for ActiveRun<'_> {
 /// How a run ended, or the state in which it waits.
 #[derive(Clone, Debug)]
 pub struct RunResult {
-    /// The state of the run, folded from its events.
+    /// The state of the run, computed from its events.
     pub state: RunState,
     /// The folder of its journal.
     pub state_folder: PathBuf,
@@ -175,7 +175,7 @@ impl RunResult {
         Self { state, state_folder: state_folder.to_owned(), recording }
     }
 
-    /// The exit code for this run. If recordings were requested and are incomplete, that counts as a failure.
+    /// The exit code for this run. Incomplete recordings count as a failure if the request asked for recordings.
     pub fn exit_status(&self) -> ExitStatus {
         match (execute::exit_status(&self.state), &self.recording) {
             (ExitStatus::Success, Some(_)) => ExitStatus::Failed,
@@ -184,12 +184,12 @@ impl RunResult {
     }
 }
 
-/// Runs the guard of a run's processes and returns its exit code, if this process was started as one.
+/// Runs the guard of a run's processes and returns its exit code, if this process was started as a guard.
 ///
-/// orch starts its own executable again to guard the commands and agents of a run, and a program that embeds orch does
-/// the same. Call this first in `main`, before anything else reads the arguments.
+/// orch starts its own executable again as a guard of the commands and CLI agents of a run. So does a program that
+/// embeds orch. Call this first in `main`, before anything else reads the arguments.
 pub fn guard_main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let is_guard = arguments.next().is_some_and(|first| first == crate::process::COMMAND);
-    is_guard.then(|| crate::process::guard(&arguments.collect::<Vec<OsString>>()))
+    let is_guard = arguments.next().is_some_and(|first| first == crate::process::GUARD_COMMAND);
+    is_guard.then(|| crate::process::run_guard(&arguments.collect::<Vec<OsString>>()))
 }

@@ -1,16 +1,16 @@
-//! Resolves the models of a run: names in files and flags, including `auto`.
+//! Resolves the model names of a run in files and flags, including `auto`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, ModelRegistry, REPLAY, Recorder, Replay, choose};
+use crate::agent::{AutoError, ModelRegistry, REPLAY_PROVIDER, Recorder, Replay, choose_model};
 use crate::config::{self, Project};
 use crate::engine::PlannedModel;
 use crate::folder::{FolderAccess, OwnFolder, is_link_refused};
 use crate::model::ModelRef;
-use crate::model::name::{LOCAL, NameError};
+use crate::model::name::{LOCAL_PROVIDER, NameError};
 use crate::provider::{is_loopback_address, served_models};
 use crate::secret::secrets_among;
 use crate::trust::Disclosures;
@@ -19,218 +19,219 @@ use super::error::SessionError;
 use super::trust::Trusted;
 use super::{Runner, weights};
 
-/// The model that each name stands for.
+/// The model to which each name resolves.
 pub(crate) type ResolvedModels = BTreeMap<String, ModelRef>;
 
 impl Runner {
     /// The models that a project can use, with the variables and the cache of this session.
     ///
-    /// Without the user's agreement, orch does not connect to providers that need it because of what `orch.yaml` sends
-    /// them.
-    pub(crate) fn models(
+    /// Without the user's agreement (`trusted`), orch does not connect to providers that need it.
+    pub(crate) fn model_registry(
         &self,
         root: &Path,
         settings: &crate::config::Settings,
         trusted: Option<&Trusted>,
     ) -> Arc<ModelRegistry> {
         let environment = &self.environment;
-        let models =
-            ModelRegistry::new(settings, &environment.variables(), environment.model_cache().to_owned()).at(root);
-        let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
+        let models = ModelRegistry::new(settings, &environment.variable_lookup(), environment.model_cache().to_owned())
+            .with_root(root);
+        let models = if trusted.is_some() { models } else { models.with_untrusted(untrusted(settings)) };
         Arc::new(models.with_secrets(secrets_among(environment.all_variables())))
     }
 }
 
 /// The providers in these settings that need the user's agreement.
 fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
-    let disclosures = Disclosures::of(settings);
-    let names = disclosures.untrusted().filter_map(|disclosure| disclosure.key.strip_prefix("providers."));
+    let disclosures = Disclosures::from_settings(settings);
+    let names = disclosures.needing_agreement().filter_map(|disclosure| disclosure.key.strip_prefix("providers."));
     names.map(ToOwned::to_owned).collect()
 }
 
-/// Resolves every model name of a project, downloads embedded models, and checks that keys are set.
-pub(crate) async fn resolve(
+/// Resolves every model name of a project, downloads embedded models and checks that keys are set.
+pub(crate) async fn resolve_and_install(
     project: &Project,
     models: &ModelRegistry,
     pinned: Option<&ResolvedModels>,
     may_download: bool,
     runner: &Runner,
 ) -> Result<ResolvedModels, SessionError> {
-    let (names, by_choice) = named_by(project, models, pinned, runner).await?;
+    let (names, orch_chose_local) = resolve_model_names(project, models, pinned, runner).await?;
     for model in names.values() {
-        if let Some(failure) = models.bad_address(&model.provider) {
+        if let Some(failure) = models.invalid_address(&model.provider) {
             return Err(failure.into());
         }
         if let Some(variable) = models.missing_key(&model.provider) {
             return Err(SessionError::usage(format!("{model} needs a key, and {variable} is not set"))
-                .hint(format!("export {variable}=…, or name another model with --model")));
+                .with_hint(format!("export {variable}=…, or name another model with --model")));
         }
-        if model.provider == LOCAL {
-            weights::ensure(models.shelf(), model, !by_choice || may_download, runner).await?;
+        if model.provider == LOCAL_PROVIDER {
+            weights::ensure_installed(models.local_models(), model, !orch_chose_local || may_download, runner).await?;
         }
     }
     Ok(names)
 }
 
-/// The variables of keys that are not set, each with a model that needs it.
-pub(crate) type Missing = BTreeMap<String, ModelRef>;
+/// The key variables that are not set, each with a model that needs it.
+pub(crate) type MissingKeys = BTreeMap<String, ModelRef>;
 
 /// The keys that these models need and that are not set.
-pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &ModelRegistry) -> Missing {
+pub(crate) fn missing_keys<'a>(needed: impl IntoIterator<Item = &'a ModelRef>, models: &ModelRegistry) -> MissingKeys {
     let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
-    named.into_iter().filter_map(missing).collect()
+    needed.into_iter().filter_map(missing).collect()
 }
 
-/// Resolves every model name of a project. Also returns whether `auto` chose the embedded model, without the user
-/// naming it.
-pub(crate) async fn named_by(
+/// Resolves every model name of a project. Also returns whether orch itself chose the embedded model for `auto`.
+pub(crate) async fn resolve_model_names(
     project: &Project,
     models: &ModelRegistry,
     pinned: Option<&ResolvedModels>,
     runner: &Runner,
 ) -> Result<(ResolvedModels, bool), SessionError> {
-    let all = project.with_called();
-    let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
+    let projects = project.with_called_projects();
+    let steps =
+        || projects.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
-    let agents = agents.filter(|agent| agent.kind().is_none()).map(|agent| &agent.model);
+    let agents = agents.filter(|agent| agent.cli_kind().is_none()).map(|agent| &agent.model);
     let fallbacks = steps().flat_map(|(_, step)| &step.fallback);
     let mut names = ResolvedModels::new();
-    let mut by_choice = false;
+    let mut orch_chose_local = false;
     for name in agents.chain(fallbacks) {
         if names.contains_key(name) {
             continue;
         }
         let model = if name == "auto" {
-            let (model, chosen) = auto(project, models, pinned, runner).await?;
-            by_choice |= chosen && model.provider == LOCAL;
+            let (model, orch_chose) = resolve_auto(project, models, pinned, runner).await?;
+            orch_chose_local |= orch_chose && model.provider == LOCAL_PROVIDER;
             model
         } else {
-            named(models, name)?
+            resolve_model_name(models, name)?
         };
         names.insert(name.clone(), model);
     }
-    Ok((names, by_choice))
+    Ok((names, orch_chose_local))
 }
 
-/// The names of a project whose replies are replayed: they stand for no model and need no key.
-pub(crate) fn replayed(project: &Project) -> ResolvedModels {
-    let all = project.with_called();
-    let steps = all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
+/// The model names of a project with replayed replies: they resolve to no real model and need no key.
+pub(crate) fn replayed_models(project: &Project) -> ResolvedModels {
+    let projects = project.with_called_projects();
+    let steps =
+        projects.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let mut names = ResolvedModels::new();
     for (project, step) in steps {
         let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
         for name in agent.map(|agent| &agent.model).into_iter().chain(&step.fallback) {
-            names.insert(name.clone(), ModelRef::new(REPLAY, name.clone()));
+            names.insert(name.clone(), ModelRef::new(REPLAY_PROVIDER, name.clone()));
         }
     }
     names
 }
 
 /// A recorder that writes into `folder`. Below the project's root it follows no links, since the project may contain
-/// them; elsewhere the folder may be a link of the user's.
-pub(crate) fn recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, SessionError> {
+/// them. Elsewhere, the folder may be a link, since only the user can create it there.
+pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, SessionError> {
     let refuse = |error: std::io::Error| {
-        let linked = is_link_refused(&error);
-        let error = SessionError::usage(format!("the folder `{}` can't be made: {error}", folder.display()));
-        if linked { error.hint("give --record the folder that the link leads to, if you mean that one") } else { error }
+        let is_link = is_link_refused(&error);
+        let error = SessionError::usage(format!("the folder `{}` can't be created: {error}", folder.display()));
+        if is_link { error.with_hint("to write to the target of the link, pass the target to --record") } else { error }
     };
     let root = root.canonicalize().map_err(refuse)?;
-    let whole = config::absolute(&runner.current_dir().join(folder));
-    let made = match whole.strip_prefix(&root).ok().and_then(Path::to_str) {
-        Some(below) => OwnFolder::open(&root, FolderAccess::Private)
-            .and_then(|root| root.make(&below.replace('\\', "/")))
-            .map(Recorder::into),
-        None => Recorder::new(&super::project_state::without_link(folder.to_owned())),
+    let absolute = config::absolute(&runner.current_dir().join(folder));
+    let recorder = match absolute.strip_prefix(&root).ok().and_then(Path::to_str) {
+        Some(relative) => OwnFolder::open(&root, FolderAccess::Private)
+            .and_then(|root| root.create_subfolder(&relative.replace('\\', "/")))
+            .map(Recorder::from_folder),
+        None => Recorder::new(&super::project_state::resolve_link(folder.to_owned())),
     };
-    made.map(Arc::new).map_err(refuse)
+    recorder.map(Arc::new).map_err(refuse)
 }
 
 /// The recordings in a folder.
-pub(crate) fn replay(folder: &Path) -> Result<Arc<Replay>, SessionError> {
+pub(crate) fn open_recordings(folder: &Path) -> Result<Arc<Replay>, SessionError> {
     Replay::open(folder)
         .map(Arc::new)
-        .map_err(|why| SessionError::usage(why).hint("`orch pipeline run … --record DIR` writes recordings"))
+        .map_err(|error| SessionError::usage(error).with_hint("`orch pipeline run … --record DIR` writes recordings"))
 }
 
-/// The model that a name other than `auto` stands for.
-pub(crate) fn named(models: &ModelRegistry, name: &str) -> Result<ModelRef, SessionError> {
+/// Resolves a model name other than `auto`.
+pub(crate) fn resolve_model_name(models: &ModelRegistry, name: &str) -> Result<ModelRef, SessionError> {
     models.resolve(name).map_err(|error| {
         let hint = match &error {
-            NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
+            NameError::UnknownModel { nearest: Some(nearest), .. }
+            | NameError::UnknownProvider { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            NameError::Unknown { .. } => {
+            NameError::UnknownModel { .. } => {
                 "write `provider/model`, `local:PATH`, an alias of orch.yaml, `local` or `auto`".to_owned()
             }
-            NameError::Provider { .. } => format!(
-                "the providers are local, {}; others go into orch.yaml",
+            NameError::UnknownProvider { .. } => format!(
+                "the providers are local, {}; add others to orch.yaml",
                 models.providers().collect::<Vec<_>>().join(", ")
             ),
-            NameError::Circle { .. } => "let one of the aliases stand for `provider/model`".to_owned(),
+            NameError::AliasCycle { .. } => "set one of the aliases to `provider/model`".to_owned(),
         };
-        SessionError::usage(error.to_string()).hint(hint)
+        SessionError::usage(error.to_string()).with_hint(hint)
     })
 }
 
-/// Resolves `auto`. Also returns whether orch chose the model, so that neither orch.yaml nor an earlier session had
-/// named it.
-async fn auto(
+/// Resolves `auto`. Also returns whether orch itself chose the model, because neither orch.yaml nor an earlier session
+/// determines it.
+async fn resolve_auto(
     project: &Project,
     models: &ModelRegistry,
     pinned: Option<&ResolvedModels>,
     runner: &Runner,
 ) -> Result<(ModelRef, bool), SessionError> {
     if let Some(name) = project.settings.defaults.model.as_deref().filter(|name| *name != "auto") {
-        let model = named(models, name)?;
+        let model = resolve_model_name(models, name)?;
         runner.reporter.info(&format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
         return Ok((model, false));
     }
     if let Some(model) = pinned.and_then(|names| names.get("auto")) {
-        runner.reporter.info(&format!("model: {model} (auto: chosen when the run began)"));
+        runner.reporter.info(&format!("model: {model} (auto: chosen when the run started)"));
         return Ok((model.clone(), false));
     }
-    let variables = runner.environment.variables();
+    let variables = runner.environment.variable_lookup();
     let has_key = |name: &str| variables(name).is_some();
-    let served = if crate::agent::CANDIDATES.iter().any(|candidate| has_key(candidate.variable)) {
+    let local_server = if crate::agent::AUTO_CANDIDATES.iter().any(|candidate| has_key(candidate.variable)) {
         None
     } else {
-        served(models).await
+        find_ollama(models).await
     };
-    let choice =
-        choose(&has_key, served.as_ref().map(|(url, list)| (url.as_str(), list.clone()))).map_err(|error| {
-            let AutoError::Several { url: _, models: list } = &error;
-            let names: Vec<String> = list.iter().map(|name| format!("ollama/{name}")).collect();
-            SessionError::usage(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
+    let choice = choose_model(&has_key, local_server.as_ref().map(|(url, names)| (url.as_str(), names.clone())))
+        .map_err(|error| {
+            let AutoError::SeveralModels { url: _, models: names } = &error;
+            let names: Vec<String> = names.iter().map(|name| format!("ollama/{name}")).collect();
+            SessionError::usage(error.to_string()).with_hint(format!("name one with --model: {}", names.join(", ")))
         })?;
     if let Some(choice) = choice {
-        runner.reporter.info(&format!("model: {} (auto: {})", choice.model, choice.why));
+        runner.reporter.info(&format!("model: {} (auto: {})", choice.model, choice.reason));
         return Ok((choice.model, true));
     }
-    let model = named(models, LOCAL)?;
+    let model = resolve_model_name(models, LOCAL_PROVIDER)?;
     runner.reporter.info(&format!("model: {model} (auto: no key is set and no local server answers)"));
     Ok((model, true))
 }
 
-/// The address and the models of the server on Ollama's loopback port, if one answers.
-async fn served(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
-    // orch asks only a server on this machine for its models.
-    if models.bad_address("ollama").is_some() {
+/// The URL and the models of the server at Ollama's loopback address, if one responds.
+async fn find_ollama(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
+    // `auto` must not send requests to other machines.
+    if models.invalid_address("ollama").is_some() {
         return None;
     }
     let endpoint = models.endpoint("ollama")?;
     if !is_loopback_address(&endpoint.base_url) {
         return None;
     }
-    let list = served_models(endpoint, Duration::from_millis(300)).await.ok()?;
-    Some((endpoint.base_url.clone(), list))
+    let names = served_models(endpoint, Duration::from_millis(300)).await.ok()?;
+    Some((endpoint.base_url.clone(), names))
 }
 
-/// A model in the form that the engine plans with.
-pub(crate) fn planned(models: &ModelRegistry, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
+/// Converts a model for the engine's planner.
+pub(crate) fn to_planned_model(models: &ModelRegistry, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
     let dialect = match reference.provider.as_str() {
-        REPLAY => REPLAY,
+        REPLAY_PROVIDER => REPLAY_PROVIDER,
         provider => models.dialect(provider)?,
     };
-    let weights = models.weights(reference)?;
-    Ok(PlannedModel { weights, ..PlannedModel::of(reference.clone(), dialect) })
+    let weights = models.weights_digest(reference)?;
+    Ok(PlannedModel { weights, ..PlannedModel::new(reference.clone(), dialect) })
 }

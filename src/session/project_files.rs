@@ -8,46 +8,46 @@ use crate::engine::Plan;
 
 use super::error::SessionError;
 
-/// The project files in a workspace, relative to it; `workspace` is absolute, with links resolved.
-fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
-    let inside = |path: PathBuf| {
-        let relative = real(&here.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
-        let names = relative.components().map(|name| name.as_os_str().to_string_lossy());
-        Some(names.collect::<Vec<_>>().join("/"))
+/// The project files in a workspace, relative to the workspace, which is absolute, with links resolved.
+fn files_in_workspace(project: &Project, current_dir: &Path, workspace: &Path) -> Vec<String> {
+    let relative_path = |path: PathBuf| {
+        let relative = resolve_links(&current_dir.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
+        let components = relative.components().map(|component| component.as_os_str().to_string_lossy());
+        Some(components.collect::<Vec<_>>().join("/"))
     };
-    project.files().into_iter().filter_map(inside).collect::<BTreeSet<_>>().into_iter().collect()
+    project.source_paths().into_iter().filter_map(relative_path).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A path with links resolved. If it does not exist, links in its nearest existing parent are resolved.
-fn real(path: &Path) -> Option<PathBuf> {
-    path.canonicalize().ok().or_else(|| Some(real(path.parent()?)?.join(path.file_name()?)))
+fn resolve_links(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| Some(resolve_links(path.parent()?)?.join(path.file_name()?)))
 }
 
-/// The plan for a run in the default workspace.
-pub(crate) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
-    let workspace = super::execute::workspace(None, here);
-    match real(&workspace) {
-        Some(workspace) => plan.beside(files(project, here, &workspace)),
+/// The plan for a run in the default workspace, with the project files in it protected.
+pub(crate) fn protect_project_files(plan: Plan, project: &Project, current_dir: &Path) -> Plan {
+    let workspace = super::execute::workspace_path(None, current_dir);
+    match resolve_links(&workspace) {
+        Some(workspace) => plan.with_project_files(files_in_workspace(project, current_dir, &workspace)),
         None => plan,
     }
 }
 
 /// Refuses a plan with an artifact file that would replace a project file.
-fn check(plan: &Plan, own: &[String]) -> Result<(), SessionError> {
-    let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
-    Err(SessionError::usage(format!("the artifact file `{path}` would take the place of a file of the project"))
-        .hint("give another --workspace, or another name to the `output:`"))
+fn check_artifact_paths(plan: &Plan, project_files: &[String]) -> Result<(), SessionError> {
+    let Some(path) = plan.artifact_paths().into_iter().find(|path| project_files.contains(path)) else { return Ok(()) };
+    Err(SessionError::usage(format!("the artifact file `{path}` would overwrite a project file"))
+        .with_hint("use another --workspace, or rename the `output:`"))
 }
 
-/// Checks a plan against the project files in its workspace. Returns the plan with these files protected, and the
-/// files.
-pub(crate) fn checked(
+/// Checks a plan against the project files in its workspace. Returns the plan with these files protected, and their
+/// paths.
+pub(crate) fn check_and_protect(
     plan: Plan,
     project: &Project,
-    here: &Path,
+    current_dir: &Path,
     workspace: &Path,
 ) -> Result<(Plan, Vec<String>), SessionError> {
-    let own = files(project, here, workspace);
-    check(&plan, &own)?;
-    Ok((plan.beside(own.clone()), own))
+    let project_files = files_in_workspace(project, current_dir, workspace);
+    check_artifact_paths(&plan, &project_files)?;
+    Ok((plan.with_project_files(project_files.clone()), project_files))
 }

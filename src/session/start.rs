@@ -22,40 +22,40 @@ use super::trackers::Trackers;
 use super::trust::Trusted;
 use super::{RunResult, Runner, clean, models, project_files};
 
-/// What [`Runner::start`] runs, and how.
+/// The pipeline to run with [`Runner::start`], and the options of the run.
 pub struct RunRequest {
-    /// The pipeline's file; a relative path starts at the current folder of the session.
+    /// The pipeline file; a relative path starts at the current folder of the session.
     pub pipeline: PathBuf,
     /// The inputs.
     pub inputs: Box<dyn InputSource>,
     /// The folder for artifacts and files; if `None`, `workspace` in the current folder.
     pub workspace: Option<PathBuf>,
-    /// Where the journal is.
+    /// The folder of the journal.
     pub state: StateFolder,
-    /// The model that replaces the one of every agent in the files: `provider/model`, an alias, `local` or `auto`.
+    /// The model that replaces the model of every agent: `provider/model`, an alias, `local` or `auto`.
     pub model: Option<String>,
-    /// The workflow of `tracker.convex` that the run belongs to.
+    /// The workflow in `tracker.convex` to which the run belongs.
     pub workflow_id: Option<String>,
     /// Whether steps that do not depend on a failed step still run; the run fails all the same.
     pub continue_on_error: bool,
-    /// Whether orch first removes the files that earlier runs created in the workspace, unless they were changed since.
+    /// Whether orch first removes the unchanged files that earlier runs created in the workspace.
     pub clean: bool,
     /// Whether the embedded model may be downloaded without asking.
     pub may_download: bool,
     /// Whether orch reuses results of earlier runs with equal requests.
     pub reuse: bool,
     /// A folder into which orch writes each exchange with a model.
-    pub record: Option<PathBuf>,
+    pub recording_folder: Option<PathBuf>,
     /// A folder of recordings that replace the models.
     pub replay: Option<PathBuf>,
-    /// The budget that replaces the one in the file.
+    /// The budget that replaces the budget of the file.
     pub budget: Option<Budget>,
-    /// The digest of what the user trusts orch.yaml to send; see `orch trust`.
+    /// The digest that `orch trust` shows of what orch.yaml sends to other machines, if the user agreed to it.
     pub trust: Option<String>,
 }
 
 impl RunRequest {
-    /// A run of a pipeline with these inputs and nothing else set.
+    /// A run of a pipeline with these inputs and default options.
     pub fn new(pipeline: impl Into<PathBuf>, inputs: Map<String, Value>) -> Self {
         Self {
             pipeline: pipeline.into(),
@@ -68,7 +68,7 @@ impl RunRequest {
             clean: false,
             may_download: false,
             reuse: false,
-            record: None,
+            recording_folder: None,
             replay: None,
             budget: None,
             trust: None,
@@ -85,51 +85,53 @@ impl Runner {
     /// # Errors
     /// The run could not start. A run that started and failed is a [`RunResult`].
     pub async fn start(&self, request: &RunRequest) -> Result<RunResult, SessionError> {
-        let here = self.current_dir();
+        let current_dir = self.current_dir();
         let project = prepare::load(&request.pipeline, request.model.as_deref(), self)?;
         if request.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
             return Err(SessionError::usage(
-                "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",
+                "--workflow-id names a Convex workflow, but orch.yaml has no `tracker.convex`",
             )
-            .hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or leave the flag out"));
+            .with_hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or omit --workflow-id"));
         }
         let inputs = request.inputs.inputs(&project.pipeline)?;
-        let trusted = self.trusted_to_start(request, &project)?;
-        let available = self.models(&project.root, &project.settings, Some(&trusted));
-        without_secrets(&inputs, &available.redactor())?;
+        let trusted = self.ensure_start_trusted(request, &project)?;
+        let registry = self.model_registry(&project.root, &project.settings, Some(&trusted));
+        refuse_secrets(&inputs, &registry.redactor())?;
         let exchange = self.exchange(request, &project.root)?;
-        let names = if exchange.replay.is_some() {
-            models::replayed(&project)
+        let models_by_agent = if exchange.replay.is_some() {
+            models::replayed_models(&project)
         } else {
-            models::resolve(&project, &available, None, request.may_download, self).await?
+            models::resolve_and_install(&project, &registry, None, request.may_download, self).await?
         };
         let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
-        let plan = prepare::plan(&project, inputs.clone(), &names, &available, &options, self)?;
+        let plan = prepare::plan(&project, inputs.clone(), &models_by_agent, &registry, &options, self)?;
 
-        let (root, file) = execute::places(&project, here);
-        let journal = Journal::open(&request.state.folder(&root))?;
-        if let Some(why) = journal.why_all_foreign() {
-            self.reporter.note(&format!("{why}; to resume one needs --workspace, and --reuse takes nothing"));
+        let (root, file) = execute::root_and_file(&project, current_dir);
+        let journal = Journal::open(&request.state.path_for(&root))?;
+        if let Some(reason) = journal.all_foreign_reason() {
+            self.reporter.note(&format!(
+                "{reason}; resuming one of them needs --workspace, and --reuse does not reuse their results"
+            ));
         }
-        let view = WorkspaceView::open(&execute::workspace(request.workspace.as_ref(), here))?;
+        let view = WorkspaceView::open(&execute::workspace_path(request.workspace.as_ref(), current_dir))?;
         let run = RunId(uuid::Uuid::now_v7());
-        let locks = RunLocks::take(&journal, run, &view)?;
-        let records = journal.records(&view.name())?;
-        let (plan, own) = project_files::checked(plan, &project, here, view.folder())?;
-        // Nothing is removed before it is certain that the run can start.
-        view.check_free(plan.paths().iter().map(String::as_str), &records)?;
+        let locks = RunLocks::acquire(&journal, run, &view)?;
+        let owned_files = journal.owned_files(&view.journal_name())?;
+        let (plan, protected_files) = project_files::check_and_protect(plan, &project, current_dir, view.folder())?;
+        // Files are removed only after all other checks that can refuse the run have passed.
+        view.check_no_foreign_files(plan.artifact_paths().iter().map(String::as_str), &owned_files)?;
         if request.clean {
-            clean::clean(&journal, &view, &records, &own, self)?;
+            clean::remove_created_files(&journal, &view, &owned_files, &protected_files, self)?;
         }
 
-        let first = Fact::RunStarted(RunStarted {
+        let started = Fact::RunStarted(RunStarted {
             inputs,
             model: request.model.clone(),
-            models: names,
+            models: models_by_agent,
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),
             workflow_id: request.workflow_id.clone(),
-            ..execute::started(&root, &file, &project, &view, &plan)
+            ..execute::run_started_fact(&root, &file, &project, &view, &plan)
         });
         let context = RunContext {
             journal: &journal,
@@ -137,46 +139,49 @@ impl Runner {
             events: &[],
             locks: &locks,
             view,
-            project: own,
+            project_files: protected_files,
             plan: &plan,
-            models: available,
-            gates: execute::gates(&project),
-            asker: None,
+            models: registry,
+            rate_limiters: execute::build_rate_limiters(&project),
+            approver: None,
             exchange: exchange.clone(),
             reuse: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
-            trackers: Trackers::new(&project.settings.tracker, &self.environment.variables(), &trusted),
-            first: vec![first],
+            trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
+            first_facts: vec![started],
         };
-        let state = execute::execute(context, self).await?;
-        Ok(RunResult::new(state, journal.state(), &exchange))
+        let state = execute::execute_run(context, self).await?;
+        Ok(RunResult::new(state, journal.state_folder(), &exchange))
     }
 
-    /// The user's agreement to what the run sends. With recordings, no provider is called, so only trackers matter.
-    fn trusted_to_start(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
+    /// Makes sure that the user agreed to the disclosures of the run. With recordings, orch calls no provider, so only
+    /// trackers matter.
+    fn ensure_start_trusted(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
         let tracker = &project.settings.tracker;
         if request.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
             return Ok(Trusted::not_needed());
         }
-        let root = execute::places(project, self.current_dir()).0;
+        let root = execute::root_and_file(project, self.current_dir()).0;
         self.ensure_trusted(&root, &project.settings, request.trust.as_deref())
     }
 
-    /// The recorder and the replay for a request.
+    /// The recorder and the replayed recordings of a request.
     fn exchange(&self, request: &RunRequest, root: &Path) -> Result<Exchange, SessionError> {
-        let here = self.current_dir();
-        let record = request.record.as_deref().map(|folder| short_path(folder, here));
-        let recorder = record.map(|folder| models::recorder(&folder, root, self)).transpose()?;
-        let replay = request.replay.as_deref().map(|folder| short_path(folder, here));
-        let replay = replay.map(|folder| models::replay(&folder)).transpose()?;
+        let current_dir = self.current_dir();
+        let recording_folder = request.recording_folder.as_deref().map(|folder| short_path(folder, current_dir));
+        let recorder = recording_folder.map(|folder| models::open_recorder(&folder, root, self)).transpose()?;
+        let replay = request.replay.as_deref().map(|folder| short_path(folder, current_dir));
+        let replay = replay.map(|folder| models::open_recordings(&folder)).transpose()?;
         Ok(Exchange { recorder, replay })
     }
 }
 
-/// Refuses inputs that contain a key: inputs are recorded unchanged, so that a run can be resumed.
-fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), SessionError> {
-    match inputs.iter().find(|(_, value)| redactor.finds_in(&value.to_string())) {
+/// Refuses inputs that contain a secret: orch records inputs unchanged, so that a run can be resumed.
+fn refuse_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), SessionError> {
+    match inputs.iter().find(|(_, value)| redactor.contains_secret(&value.to_string())) {
         None => Ok(()),
-        Some((name, _)) => Err(SessionError::usage(format!("the input `{name}` holds a key, and inputs are recorded"))
-            .hint("leave the key out; a command that needs one gets it with `env: [NAME]`")),
+        Some((name, _)) => {
+            let error = format!("the input `{name}` contains a secret, and orch records inputs");
+            Err(SessionError::usage(error).with_hint("remove the secret; to pass it to a command, use `env: [NAME]`"))
+        }
     }
 }

@@ -1,34 +1,33 @@
-//! Checks that the user agreed to what the `orch.yaml` of a project sends.
+//! Checks that the user agreed to the data that the `orch.yaml` of a project sends to other machines.
 
 use std::path::Path;
 
 use crate::config::Settings;
 use crate::model::Digest;
-use crate::model::visible::shown_path;
+use crate::model::visible::path_for_display;
 use crate::trust::{Disclosures, TrustLedger, TrustStatus};
 
 use super::Runner;
 use super::error::SessionError;
 use super::project_state::project_root;
 
-/// Proof that the user agreed to what `orch.yaml` sends, or that no agreement is needed.
+/// Proof that the user agreed to the disclosures of `orch.yaml`, or that no agreement is needed.
 ///
 /// Only [`Runner::ensure_trusted`] and [`Trusted::not_needed`] create it, and functions that send secrets require it.
 #[derive(Debug)]
 pub(crate) struct Trusted(());
 
 impl Trusted {
-    /// The proof for a run that sends nothing that `orch.yaml` configures: its replies are replayed and no tracker
-    /// follows it.
+    /// The proof for a run that needs no agreement, because it replays recorded replies and has no tracker.
     pub(crate) fn not_needed() -> Self {
         Self(())
     }
 }
 
 impl Runner {
-    /// Makes sure that the user agreed to what a project's settings send; asks if there is a user to ask.
+    /// Makes sure that the user agreed to the disclosures of a project's settings. Asks the user, if the prompter can.
     ///
-    /// `digest` is the digest that the user agreed to in the request.
+    /// `digest` is the digest of the disclosures to which the request agrees.
     ///
     /// # Errors
     /// The user did not agree (exit code 2), or a key would be sent without encryption and `orch.yaml` does not allow
@@ -39,11 +38,11 @@ impl Runner {
         settings: &Settings,
         digest: Option<&str>,
     ) -> Result<Trusted, SessionError> {
-        let given = checked_digest(digest)?;
-        let disclosures = Disclosures::of(settings);
+        let agreed = checked_digest(digest)?;
+        let disclosures = Disclosures::from_settings(settings);
         check_encryption(&disclosures)?;
         let Some(digest) = disclosures.digest() else { return Ok(Trusted(())) };
-        if given == Some(digest.as_str()) {
+        if agreed == Some(digest.as_str()) {
             return Ok(Trusted(()));
         }
         let status = self.trust_status(root, &digest)?;
@@ -54,27 +53,27 @@ impl Runner {
             TrustStatus::Changed => "changed since you trusted it",
             TrustStatus::Trusted | TrustStatus::Unknown => "is not trusted yet",
         };
-        let lines: Vec<String> = disclosures.untrusted().map(|disclosure| format!("  {disclosure}")).collect();
-        let what = lines.join("\n");
+        let lines: Vec<String> = disclosures.needing_agreement().map(|disclosure| format!("  {disclosure}")).collect();
         if let Some(ledger) = self.trust_ledger() {
-            let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", shown_path(root));
+            let question =
+                format!("{} {state}. Its orch.yaml:\n{}\nTrust it?", path_for_display(root), lines.join("\n"));
             if self.prompter.confirm(&question) == Some(true) {
-                ledger.record(root, &digest).map_err(|error| unusable(&ledger, &error))?;
+                ledger.record(root, &digest).map_err(|error| ledger_error(&ledger, &error))?;
                 return Ok(Trusted(()));
             }
         }
         let mut error = SessionError::usage(format!("this project {state}, and its orch.yaml:")).with_details(lines);
-        if given.is_some() {
-            error = error.hint("the digest given with --trust or ORCH_TRUST is of other settings");
+        if agreed.is_some() {
+            error = error.with_hint("the digest in --trust or ORCH_TRUST is of other settings");
         }
         let is_here = project_root(self.current_dir()) == root;
         let target = if is_here { String::new() } else { format!(" '{}'", root.display()) };
         Err(error
-            .hint(format!("if you agree, run `orch trust{target}` once"))
-            .hint(format!("or, in CI, give `--trust {digest}`")))
+            .with_hint(format!("if you agree, run `orch trust{target}` once"))
+            .with_hint(format!("or, in CI, pass `--trust {digest}`")))
     }
 
-    /// Whether the user agreed to what `orch.yaml` sends, or no agreement is needed.
+    /// Whether the user agreed to the disclosures of `orch.yaml`, or no agreement is needed.
     pub(crate) fn is_trusted(&self, root: &Path, disclosures: &Disclosures) -> Result<bool, SessionError> {
         let status = |digest| self.trust_status(root, &digest);
         disclosures.digest().map_or(Ok(true), |digest| Ok(status(digest)? == TrustStatus::Trusted))
@@ -82,37 +81,37 @@ impl Runner {
 
     fn trust_status(&self, root: &Path, digest: &Digest) -> Result<TrustStatus, SessionError> {
         let Some(ledger) = self.trust_ledger() else { return Ok(TrustStatus::Unknown) };
-        ledger.status(root, digest).map_err(|error| unusable(&ledger, &error))
+        ledger.status(root, digest).map_err(|error| ledger_error(&ledger, &error))
     }
 
-    /// The user's agreements; `None` when there is no folder for them.
+    /// The user's agreements; `None` if there is no folder for them.
     pub(crate) fn trust_ledger(&self) -> Option<TrustLedger> {
-        self.environment.configuration().map(TrustLedger::new)
+        self.environment.config_dir().map(TrustLedger::new)
     }
 }
 
-/// The digest in a request; an empty one counts as none, since an unset CI variable is empty.
+/// Validates the digest in a request. An empty digest counts as none, since an unset CI variable is empty.
 fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
     let Some(digest) = digest.map(str::trim).filter(|digest| !digest.is_empty()) else { return Ok(None) };
     if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(Some(digest));
     }
-    Err(SessionError::usage(format!("`{digest}`, given with --trust or ORCH_TRUST, is not a digest"))
-        .hint("`orch trust --print` prints it: 64 hexadecimal digits"))
+    Err(SessionError::usage(format!("`{digest}`, from --trust or ORCH_TRUST, is not a digest"))
+        .with_hint("`orch trust --print` prints it: 64 hexadecimal digits"))
 }
 
 /// Refuses to send keys without encryption, unless `orch.yaml` allows it.
 pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionError> {
     match disclosures.all().iter().find(|disclosure| disclosure.is_refused()) {
         None => Ok(()),
-        Some(refused) => Err(SessionError::usage(format!("{refused}, where it can be read on its way"))
-            .hint(format!("use https://, or set `insecure: true` under `{}` of orch.yaml", refused.key))),
+        Some(refused) => Err(SessionError::usage(format!("{refused}, where others on the network can read it"))
+            .with_hint(format!("use https://, or set `insecure: true` under `{}` of orch.yaml", refused.key))),
     }
 }
 
-/// The error for a record of trusted projects that can't be read or written.
-pub(crate) fn unusable(ledger: &TrustLedger, error: &std::io::Error) -> SessionError {
+/// The error for an unreadable or unwritable record of trusted projects.
+pub(crate) fn ledger_error(ledger: &TrustLedger, error: &std::io::Error) -> SessionError {
     let folder = ledger.folder().display();
     SessionError::usage(format!("the record of trusted projects in `{folder}` can't be used: {error}"))
-        .hint("remove a damaged file there and trust again, or set XDG_CONFIG_HOME to another folder")
+        .with_hint("remove a damaged file there and trust again, or set XDG_CONFIG_HOME to another folder")
 }

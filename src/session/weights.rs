@@ -1,4 +1,4 @@
-//! The weights of embedded models: checks that they are there, and downloads them.
+//! The weights of embedded models: checks that they are installed, and downloads them.
 
 #[cfg(feature = "local")]
 use std::path::{Path, PathBuf};
@@ -10,64 +10,71 @@ use super::Runner;
 use super::error::SessionError;
 #[cfg(feature = "local")]
 use super::reporter::DownloadProgress;
-use crate::agent::Shelf;
+use crate::agent::LocalModels;
 use crate::model::ModelRef;
 
 /// Makes sure that an embedded model is installed and fits into memory; downloads it if the user agrees.
 #[cfg(feature = "local")]
-pub(crate) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, runner: &Runner) -> Result<(), SessionError> {
+pub(crate) async fn ensure_installed(
+    shelf: &LocalModels,
+    model: &ModelRef,
+    may_download: bool,
+    runner: &Runner,
+) -> Result<(), SessionError> {
     let (cache, name) = (&shelf.cache, model.model.as_str());
-    if model.path().is_some() || shelf.added().iter().any(|added| added == name) {
-        return own(shelf, model, runner);
+    if model.file_path().is_some() || shelf.added_names().iter().any(|added| added == name) {
+        return ensure_file(shelf, model, runner);
     }
-    let spec = find(shelf, name)?;
-    if local_llm::weights::installed(cache, spec).is_none() {
-        let size = crate::report::human::bytes(spec.bytes);
-        let question = format!("The embedded model {} ({size}) is not here yet. Download it?", spec.title);
-        if !agreed && runner.prompter.confirm(&question) != Some(true) {
+    let spec = find_embedded_model(shelf, name)?;
+    if local_llm::weights::installed_path(cache, spec).is_none() {
+        let size = crate::report::human::format_bytes(spec.bytes);
+        let question = format!("The embedded model {} ({size}) is not installed. Download it?", spec.title);
+        if !may_download && runner.prompter.confirm(&question) != Some(true) {
             return Err(SessionError::usage(format!(
-                "no model: no key is set, no local server answers, and {} ({size}) is not downloaded",
+                "no model: no key is set, no local server answers, and {} ({size}) is not installed",
                 spec.title
             ))
-            .hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
-            .hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
-            .hint("or name a model of a server of yours: `--model ollama/NAME`"));
+            .with_hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
+            .with_hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
+            .with_hint("or use a model of your own server: `--model ollama/NAME`"));
         }
-        pull(cache, spec, runner).await?;
+        download_weights(cache, spec, runner).await?;
     }
-    if let Some(header) = local_llm::weights::installed(cache, spec).and_then(|file| gguf::read(&file).ok()) {
-        fits(&header, spec.title, runner)?;
+    if let Some(header) = local_llm::weights::installed_path(cache, spec).and_then(|file| gguf::read_header(&file).ok())
+    {
+        check_memory(&header, spec.title, runner)?;
     }
-    honest(spec, runner);
+    note_size(spec, runner);
     Ok(())
 }
 
-/// The file size in bytes from which reading the whole file takes long enough for a note.
+/// The minimum file size in bytes for a note that orch reads the whole file.
 #[cfg(feature = "local")]
-const LARGE: u64 = 1 << 30;
+const LARGE_FILE_BYTES: u64 = 1 << 30;
 
-/// Makes sure that a model file can be run and fits into memory.
+/// Makes sure that orch can run a model file, and that the model fits into memory.
 #[cfg(feature = "local")]
-fn own(shelf: &Shelf, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
-    if let Some(problem) = shelf.problem(&model.model) {
+fn ensure_file(shelf: &LocalModels, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
+    if let Some(problem) = shelf.file_problem(&model.model) {
         return Err(problem.into());
     }
-    let header = gguf::read(&shelf.own_file(&model.model)).map_err(|error| SessionError::usage(error.to_string()))?;
-    fits(&header, &model.to_string(), runner)?;
-    let size = crate::report::human::bytes(header.bytes);
-    if header.bytes >= LARGE && !shelf.knows(&model.model) {
-        runner.reporter.note(&format!("reading {model} ({size}) once, to know it from other files"));
+    let header = gguf::read_header(&shelf.own_model_path(&model.model))
+        .map_err(|error| SessionError::usage(error.to_string()))?;
+    check_memory(&header, &model.to_string(), runner)?;
+    let size = crate::report::human::format_bytes(header.file_bytes);
+    if header.file_bytes >= LARGE_FILE_BYTES && !shelf.is_digest_cached(&model.model) {
+        runner.reporter.note(&format!("reading {model} ({size}) once, to compute its digest"));
     }
-    runner.reporter.note(&format!("{model} is {}, on this machine's processor", described(&header)));
+    runner.reporter.note(&format!("{model} is {}, on this machine's processor", describe_model(&header)));
     Ok(())
 }
 
 /// A short description of a model: its name, architecture and size.
 #[cfg(feature = "local")]
-pub(crate) fn described(header: &gguf::Header) -> String {
+pub(crate) fn describe_model(header: &gguf::Header) -> String {
     let name = header.name().map_or_else(|| "a model".to_owned(), ToOwned::to_owned);
-    let size = crate::report::human::bytes(header.bytes);
-    let millions = header.parameters().div_ceil(1_000_000);
+    let size = crate::report::human::format_bytes(header.file_bytes);
+    let millions = header.parameter_count().div_ceil(1_000_000);
     let parameters = if millions < 1000 {
         format!("{millions}M")
     } else {
@@ -78,24 +85,30 @@ pub(crate) fn described(header: &gguf::Header) -> String {
 
 /// Refuses a model whose weights alone need more memory than is free, and warns if a long conversation may need more.
 #[cfg(feature = "local")]
-fn fits(header: &gguf::Header, what: &str, runner: &Runner) -> Result<(), SessionError> {
-    let Some(free) = local_llm::memory::available() else { return Ok(()) };
-    let (memory, size) = (header.memory(), crate::report::human::bytes);
-    if memory.least > free {
-        let words =
-            format!("{what} takes {} of memory for its weights alone, and {} are free", size(memory.least), size(free));
-        return Err(SessionError::usage(words).hint("end other programs, or take a smaller model or quantization"));
+fn check_memory(header: &gguf::Header, model: &str, runner: &Runner) -> Result<(), SessionError> {
+    let Some(free) = local_llm::memory::available_bytes() else { return Ok(()) };
+    let (memory, size) = (header.memory_estimate(), crate::report::human::format_bytes);
+    if memory.min_bytes > free {
+        let error = format!(
+            "the weights of {model} need {} of memory, but only {} are free",
+            size(memory.min_bytes),
+            size(free)
+        );
+        return Err(SessionError::usage(error).with_hint("end other programs, or use a smaller model or quantization"));
     }
-    if memory.most > free {
-        let words = format!("{what} may take up to {} of memory, and {} are free", size(memory.most), size(free));
-        runner.reporter.warning(&format!("{words}: a long conversation may not fit"));
+    if memory.max_bytes > free {
+        runner.reporter.warning(&format!(
+            "{model} may need up to {} of memory, but only {} are free: a long conversation may not fit",
+            size(memory.max_bytes),
+            size(free)
+        ));
     }
     Ok(())
 }
 
-/// Prints which embedded model is used, so that the user does not mistake it for a large one.
+/// Shows the name and size of the embedded model, so that the user does not mistake it for a large one.
 #[cfg(feature = "local")]
-fn honest(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
+fn note_size(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     runner.reporter.note(&format!(
         "the embedded model {} with {} parameters, on this machine's processor; a larger model gives better plans",
         spec.title, spec.parameters
@@ -104,84 +117,90 @@ fn honest(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
 
 /// The embedded model of the catalogue with this name.
 #[cfg(feature = "local")]
-pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::ModelSpec, SessionError> {
+pub(crate) fn find_embedded_model(
+    shelf: &LocalModels,
+    name: &str,
+) -> Result<&'static local_llm::catalog::ModelSpec, SessionError> {
     local_llm::catalog::find(name).ok_or_else(|| {
-        let listed = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
-        let names: Vec<String> = listed.chain(shelf.added()).collect();
+        let catalog_names = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
+        let names: Vec<String> = catalog_names.chain(shelf.added_names()).collect();
         let nearest = crate::diagnostic::did_you_mean(name, names.iter().map(String::as_str));
         let hint = nearest.map_or_else(
-            || format!("there are {}; a file of yours is `local:PATH`", names.join(", ")),
+            || format!("the embedded models are {}; use `local:PATH` for your own file", names.join(", ")),
             |nearest| format!("did you mean `{nearest}`?"),
         );
-        SessionError::usage(format!("there is no embedded model `{name}`")).hint(hint)
+        SessionError::usage(format!("there is no embedded model `{name}`")).with_hint(hint)
     })
 }
 
 /// The sources of weights: the model hub, or the mirror that `HF_ENDPOINT` names, then Python packages.
 #[cfg(feature = "local")]
 fn sources(runner: &Runner) -> local_llm::weights::WeightSources {
-    let usual = local_llm::weights::WeightSources::default();
-    match (runner.environment.variables())("HF_ENDPOINT") {
-        Some(hub_base) => local_llm::weights::WeightSources { hub_base, ..usual },
-        None => usual,
+    let default_sources = local_llm::weights::WeightSources::default();
+    match (runner.environment.variable_lookup())("HF_ENDPOINT") {
+        Some(hub_base) => local_llm::weights::WeightSources { hub_base, ..default_sources },
+        None => default_sources,
     }
 }
 
 /// Downloads the weights of an embedded model.
 #[cfg(feature = "local")]
-pub(crate) async fn pull(
+pub(crate) async fn download_weights(
     cache: &Path,
     spec: &local_llm::catalog::ModelSpec,
     runner: &Runner,
 ) -> Result<PathBuf, SessionError> {
-    let title = format!("{} ({})", spec.title, crate::report::human::bytes(spec.bytes));
+    let title = format!("{} ({})", spec.title, crate::report::human::format_bytes(spec.bytes));
     let download = runner.reporter.download(&title);
-    crate::network::prepare_tls();
-    let shown = |now| {
-        if let Some(progress) = progress(now) {
+    crate::network::install_tls_provider();
+    let show_progress = |event| {
+        if let Some(progress) = to_download_progress(event) {
             download.progress(&progress);
         }
     };
-    let result = local_llm::weights::pull(cache, spec, &sources(runner), &shown).await;
+    let result = local_llm::weights::pull(cache, spec, &sources(runner), &show_progress).await;
     drop(download);
-    let path = result.map_err(|error| not_fetched(spec.title, &error))?;
+    let path = result.map_err(|error| download_error(spec.title, &error))?;
     runner.reporter.info(&format!("fetched {} into {}", spec.title, path.display()));
     Ok(path)
 }
 
-/// The progress of a download as reporters get it.
+/// Converts the progress of a download for a reporter.
 #[cfg(feature = "local")]
-pub(crate) fn progress(now: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
+pub(crate) fn to_download_progress(event: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
     use local_llm::weights::FetchProgress;
-    match now {
-        FetchProgress::Bytes { done, total } => Some(DownloadProgress::Bytes { done, total }),
+    match event {
+        FetchProgress::Bytes { done, total } => Some(DownloadProgress::Bytes { downloaded: done, total }),
         FetchProgress::Waiting => Some(DownloadProgress::Waiting),
-        FetchProgress::Source { name, instead } => Some(DownloadProgress::Source { name, instead }),
-        FetchProgress::Checking => Some(DownloadProgress::Checking),
+        FetchProgress::Source { name, previous_failure: instead } => {
+            Some(DownloadProgress::Source { name, previous_failure: instead })
+        }
+        FetchProgress::Checking => Some(DownloadProgress::Verifying),
         _ => None,
     }
 }
 
 /// The error for a failed download, with hints.
 #[cfg(feature = "local")]
-pub(crate) fn not_fetched(title: &str, error: &local_llm::weights::PullError) -> SessionError {
+pub(crate) fn download_error(title: &str, error: &local_llm::weights::PullError) -> SessionError {
     use local_llm::weights::PullError;
-    let failed = SessionError::usage(format!("{title} can't be fetched: {error}"));
+    let session_error = SessionError::usage(format!("{title} can't be fetched: {error}"));
     match error {
-        PullError::Unreachable { .. } => failed
-            .hint("check the connection, then run it again: it goes on where it was")
-            .hint("or bring the file from elsewhere: `orch models add FILE`"),
-        PullError::Disk { .. } => failed,
-        _ => failed.hint("what came was deleted: run it again, or take it from another source with `--from`"),
+        PullError::Unreachable { .. } => session_error
+            .with_hint("check the connection, then run it again: the download resumes")
+            .with_hint("or add a file that you downloaded elsewhere: `orch models add FILE`"),
+        PullError::Disk { .. } => session_error,
+        _ => session_error
+            .with_hint("orch deleted the downloaded data: run it again, or use another source with `--from`"),
     }
 }
 
-/// Without the embedded model there is nothing to download.
+/// Returns an error, since this build has no embedded models.
 #[cfg(not(feature = "local"))]
 #[expect(clippy::unused_async, reason = "the same signature as with the embedded model")]
-pub(crate) async fn ensure(_: &Shelf, _: &ModelRef, _: bool, _: &Runner) -> Result<(), SessionError> {
+pub(crate) async fn ensure_installed(_: &LocalModels, _: &ModelRef, _: bool, _: &Runner) -> Result<(), SessionError> {
     Err(SessionError::usage(
-        "no model: no key is set, no local server answers, and this orch was built without the embedded model",
+        "no model: no key is set, no local server answers, and this orch was built without the embedded models",
     )
-    .hint("export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or name a model with --model"))
+    .with_hint("export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or name a model with --model"))
 }

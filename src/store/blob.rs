@@ -6,11 +6,11 @@ use crate::model::Digest;
 
 use super::StoreError;
 
-/// Payloads of at least this many bytes are stored as blobs.
-pub(super) const THRESHOLD: usize = 64 * 1024;
+/// The size from which orch stores a payload as a blob, in bytes.
+pub(super) const MIN_BLOB_BYTES: usize = 64 * 1024;
 
 /// The folder in the state folder that holds the blobs.
-const FOLDER: &str = "blobs";
+const BLOB_FOLDER: &str = "blobs";
 
 /// The folder `blobs/`: one file per payload, named by its BLAKE3 digest.
 #[derive(Clone, Debug)]
@@ -23,33 +23,35 @@ impl Blobs {
         Self { state }
     }
 
-    fn folder(digest: &str) -> String {
-        format!("{FOLDER}/{}", digest.get(..2).unwrap_or("__"))
+    /// The folder of a blob, relative to the state folder.
+    fn folder_of(digest: &str) -> String {
+        format!("{BLOB_FOLDER}/{}", digest.get(..2).unwrap_or("__"))
     }
 
     pub(super) fn file(&self, digest: &str) -> OwnFile {
-        self.state.file(format!("{}/{digest}", Self::folder(digest)))
+        self.state.file(format!("{}/{digest}", Self::folder_of(digest)))
     }
 
     /// Every file in the folder.
     pub(super) fn files(&self) -> Result<Vec<OwnFile>, StoreError> {
-        let list = |name: &str| {
+        let list_folder = |name: &str| {
             self.state.list(name).map_err(|error| StoreError::io("list", &self.state.path().join(name))(error))
         };
         let mut files = Vec::new();
-        for (name, _) in list(FOLDER)?.into_iter().filter(|(_, meta)| meta.is_dir()) {
-            let folder = format!("{FOLDER}/{name}");
-            files.extend(list(&folder)?.into_iter().map(|(name, _)| self.state.file(format!("{folder}/{name}"))));
+        for (name, _) in list_folder(BLOB_FOLDER)?.into_iter().filter(|(_, meta)| meta.is_dir()) {
+            let folder = format!("{BLOB_FOLDER}/{name}");
+            files
+                .extend(list_folder(&folder)?.into_iter().map(|(name, _)| self.state.file(format!("{folder}/{name}"))));
         }
         Ok(files)
     }
 
     /// Writes a payload durably: temporary file, fsync, rename, fsync of the folder.
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let digest = Digest::of(bytes);
-        let (file, folder) = (self.file(digest.as_str()), Self::folder(digest.as_str()));
-        // An existing blob was renamed into place as a whole, but a power cut may have torn it: compare the bytes.
-        if file.read().is_ok_and(|found| found == bytes) {
+        let digest = Digest::compute(bytes);
+        let (file, folder) = (self.file(digest.as_str()), Self::folder_of(digest.as_str()));
+        // A rename creates a blob atomically, but a power failure may have damaged it, so compare the bytes.
+        if file.read().is_ok_and(|stored| stored == bytes) {
             // The process that renamed it may have died before it synced the folder.
             self.sync(&folder)?;
             return Ok(digest);
@@ -57,7 +59,7 @@ impl Blobs {
         crash_point!("blob::put");
         file.replace(bytes).map_err(StoreError::io("write", &file.path()))?;
         self.sync(&folder)?;
-        self.sync(FOLDER)?;
+        self.sync(BLOB_FOLDER)?;
         crash_point!("blob::kept");
         Ok(digest)
     }
@@ -71,11 +73,11 @@ impl Blobs {
         let file = self.file(digest);
         let bytes = match file.read() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Damaged { path: file.path(), what: "the file is gone".to_owned() });
+                return Err(StoreError::Damaged { path: file.path(), what: "the file is missing".to_owned() });
             }
-            read => read.map_err(StoreError::io("read", &file.path()))?,
+            result => result.map_err(StoreError::io("read", &file.path()))?,
         };
-        if Digest::of(&bytes).as_str() == digest {
+        if Digest::compute(&bytes).as_str() == digest {
             Ok(bytes)
         } else {
             Err(StoreError::Damaged { path: file.path(), what: "its bytes do not match its name".to_owned() })
@@ -93,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_gone_is_damage() {
+    fn a_missing_blob_is_damage() {
         let folder = tempfile::tempdir().unwrap();
-        let found = blobs(folder.path()).get("00").unwrap_err();
-        assert!(matches!(found, StoreError::Damaged { .. }), "{found}");
+        let error = blobs(folder.path()).get("00").unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     }
 
     #[test]
-    fn a_torn_blob_is_noticed_and_written_again() {
+    fn a_damaged_blob_is_detected_and_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = blobs(folder.path());
         let digest = blobs.put(b"payload").unwrap();

@@ -1,4 +1,4 @@
-//! Runs branches in parallel: at most a fixed number at once, and no new one after one of them failed.
+//! Runs branches in parallel, at most a fixed number at once, and starts no new branch after a failure.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -6,62 +6,62 @@ use futures_util::stream::FuturesUnordered;
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow};
 use crate::model::StepKey;
 
-use super::halt::Halted;
+use super::halt::HaltedGroups;
 
 /// Runs branches, at most `limit` at once, and returns their outcomes in the order of the list.
 ///
-/// After a branch ends with [`RunFlow::Halt`] no other branch begins; those that have begun continue to the end of the
-/// call that they are in. A stop of the whole run also waits for the others, so that their calls in flight are
-/// recorded. Only a journal that no longer records ends them at once.
-pub(super) async fn run(
-    halted: &Halted,
-    records: impl Fn() -> bool,
+/// After a branch ends with [`RunFlow::Halt`] no other branch begins, and each running branch continues to the end of
+/// its current call. A stop of the whole run also waits for the running branches, so that their calls in flight are
+/// recorded. If the journal can no longer record, all branches end at once.
+pub(super) async fn run_branches(
+    halted: &HaltedGroups,
+    can_record: impl Fn() -> bool,
     group: StepKey,
-    list: Vec<Branch<'_>>,
+    branches: Vec<Branch<'_>>,
     limit: usize,
 ) -> Result<Vec<BranchOutcome>, Interrupt> {
-    let mut ends: Vec<BranchOutcome> = list.iter().map(|_| BranchOutcome::NotBegun).collect();
-    let mut waiting = list.into_iter().enumerate();
+    let mut outcomes: Vec<BranchOutcome> = branches.iter().map(|_| BranchOutcome::NotStarted).collect();
+    let mut pending = branches.into_iter().enumerate();
     let mut running = FuturesUnordered::new();
-    let (mut stop, mut parked) = (None, false);
+    let (mut interrupt, mut parked) = (None, false);
     loop {
-        while running.len() < limit.max(1) && stop.is_none() && !halted.is(&group) {
-            let Some((index, branch)) = waiting.next() else { break };
+        while running.len() < limit.max(1) && interrupt.is_none() && !halted.is_halted(&group) {
+            let Some((index, branch)) = pending.next() else { break };
             running.push(async move { (index, branch.await) });
         }
         let Some((index, result)) = running.next().await else { break };
-        let end = match result {
-            Ok(end) => {
-                if matches!(end, BranchOutcome::Ended(_, RunFlow::Halt)) {
+        let outcome = match result {
+            Ok(outcome) => {
+                if matches!(outcome, BranchOutcome::Ended(_, RunFlow::Halt)) {
                     halted.add(&group);
                 }
-                end
+                outcome
             }
-            Err(Interrupt::Storage(failure)) if !records() => return Err(Interrupt::Storage(failure)),
-            Err(stopped @ Interrupt::Storage(_)) => {
+            Err(Interrupt::Storage(failure)) if !can_record() => return Err(Interrupt::Storage(failure)),
+            Err(storage_failure @ Interrupt::Storage(_)) => {
                 halted.add(&group);
-                stop.get_or_insert(stopped);
-                BranchOutcome::Dropped
+                interrupt.get_or_insert(storage_failure);
+                BranchOutcome::Cancelled
             }
             // A branch that waits for the user frees its slot for the next one.
             Err(Interrupt::Parked) => {
                 parked = true;
-                BranchOutcome::Dropped
+                BranchOutcome::Cancelled
             }
-            Err(Interrupt::Dropped) if halted.is(&group) => BranchOutcome::Dropped,
+            Err(Interrupt::Dropped) if halted.is_halted(&group) => BranchOutcome::Cancelled,
             Err(other) => {
-                stop = Some(other);
-                BranchOutcome::Dropped
+                interrupt = Some(other);
+                BranchOutcome::Cancelled
             }
         };
-        if let Some(slot) = ends.get_mut(index) {
-            *slot = end;
+        if let Some(slot) = outcomes.get_mut(index) {
+            *slot = outcome;
         }
     }
-    match stop {
-        Some(stop) => Err(stop),
-        // A failure decides the group, whatever the user would have answered.
-        None if parked && !halted.is(&group) => Err(Interrupt::Parked),
-        None => Ok(ends),
+    match interrupt {
+        Some(interrupt) => Err(interrupt),
+        // A failure ends the group, whatever decision the user would have made.
+        None if parked && !halted.is_halted(&group) => Err(Interrupt::Parked),
+        None => Ok(outcomes),
     }
 }

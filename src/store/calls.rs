@@ -1,5 +1,5 @@
-//! Makes the calls of a run: each at most once, recorded before anything follows from it, and ended early when the user
-//! stops the run.
+//! Makes the calls of a run. Makes each call at most once, records it before the run continues, and ends it early if
+//! the user stops the run.
 
 use std::time::Duration;
 
@@ -8,158 +8,169 @@ use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt};
-use crate::model::event::{CallEnded, Fact};
-use crate::model::{Class, Failure, StepKey};
+use crate::model::event::{CallEnded, CallKind, CallStarted, Fact};
+use crate::model::{Failure, FailureClass, StepKey};
 
 use super::LocalRun;
 use super::cancel::StopLevel;
 
-/// How long model requests in flight may continue after a stop request.
-const GRACE: Duration = Duration::from_secs(10);
+/// The longest time that model requests in flight may continue after a stop request.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 impl LocalRun {
-    /// Why no new call may start for this step now; `None` if one may.
-    pub(super) fn barred(&self, step: &StepKey) -> Option<Interrupt> {
-        let closing = self.closing(step);
-        if self.halted.holds(step, closing.as_ref()) {
+    /// The reason why no new call may start for this step now; `None` if a call may start.
+    pub(super) fn pending_interrupt(&self, step: &StepKey) -> Option<Interrupt> {
+        let finally_step = self.finally_step(step);
+        if self.halted_groups.blocks(step, finally_step.as_ref()) {
             return Some(Interrupt::Dropped);
         }
-        let level = self.switch.level();
-        (level > StopLevel::Run && !(level == StopLevel::Stop && closing.is_some())).then_some(Interrupt::Cancelled)
+        let level = self.cancel_switch.level();
+        (level > StopLevel::Run && !(level == StopLevel::Stop && finally_step.is_some()))
+            .then_some(Interrupt::Cancelled)
     }
 
     /// Makes a call, or returns its recorded outcome.
     pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
-        if let Some(outcome) = self.lock().index.outcome(&call.key, &call.request_digest) {
+        if let Some(outcome) = self.lock().index.take_outcome(&call.key, &call.request_digest) {
             return Ok(outcome);
         }
         let step = call.key.step.clone();
-        if let Some(stop) = self.barred(&step) {
-            return Err(stop);
+        if let Some(interrupt) = self.pending_interrupt(&step) {
+            return Err(interrupt);
         }
-        // Every effect but a model request sees the workspace, so the files recorded so far must be written first.
-        if !matches!(call.effect, Effect::Ask(_)) {
-            self.settle().await?;
+        // Every effect except a model request sees the workspace, so orch must write the recorded files first.
+        if !matches!(call.effect, Effect::ModelRequest(_)) {
+            self.flush().await?;
         }
-        let closing = self.closing(&step);
+        let finally_step = self.finally_step(&step);
         let permit = tokio::select! {
             biased;
-            () = self.halted.reaches(&step, closing.as_ref()) => return Err(Interrupt::Dropped),
-            permit = self.perform.admit(&call, closing.is_some()) => permit?,
-            () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
+            () = self.halted_groups.wait_until_blocked(&step, finally_step.as_ref()) => return Err(Interrupt::Dropped),
+            permit = self.perform.acquire_permit(&call, finally_step.is_some()) => permit?,
+            () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
         };
-        // A stop may have been requested while this call waited for its permit.
-        if let Some(stop) = self.barred(&step) {
-            return Err(stop);
+        // The user may have requested a stop while this call waited for its permit.
+        if let Some(interrupt) = self.pending_interrupt(&step) {
+            return Err(interrupt);
+        }
+        // Durable before a call that costs money or runs a program: after a kill it shows the largest usage of the
+        // request, and which program may have changed files.
+        let fact = call_started(&call);
+        match call.effect {
+            Effect::ModelRequest(_) | Effect::Turn(_) | Effect::Command(_) => drop(self.append(fact).await?),
+            Effect::Snapshot(_) | Effect::Write(_) => drop(self.send(fact, false)),
         }
         let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
-            let given_up = self.perform.given_up(&call, started).await;
-            self.append(ended(&call, &given_up)).await?;
+            let outcome = self.perform.cancelled_outcome(&call, started).await;
+            self.append(call_ended(&call, &outcome)).await?;
             return Err(Interrupt::Cancelled);
         };
         crash_point!("call::performed");
         drop(permit);
-        self.append(ended(&call, &outcome)).await?;
-        self.perform.recorded(&call);
+        self.append(call_ended(&call, &outcome)).await?;
+        self.perform.on_recorded(&call);
         crash_point!("call::recorded");
-        // A call that the budget ended took time, but it is not an outcome: orch repeats it once there is budget.
+        // A call that the budget ended is recorded, but has no outcome: orch repeats it once there is budget.
         match &outcome.result {
-            Err(failure) if failure.class == Class::BudgetExceeded => {
-                Err(Interrupt::OverBudget(failure.clone().of_step()))
+            Err(failure) if failure.class == FailureClass::BudgetExceeded => {
+                Err(Interrupt::OverBudget(failure.clone().without_call_details()))
             }
-            Err(failure) if failure.class == Class::Cancelled => Err(Interrupt::Cancelled),
+            Err(failure) if failure.class == FailureClass::Cancelled => Err(Interrupt::Cancelled),
             Ok(_) | Err(_) => Ok(outcome),
         }
     }
 
-    /// Performs the call; `None` if it was abandoned.
+    /// Performs the call; `None` if this process abandoned it.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<CallOutcome>, Interrupt> {
         // Programs get no grace period: orch ends them at once and records what they changed.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
-            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
+            Effect::ModelRequest(_) | Effect::Snapshot(_) | Effect::Write(_) => GRACE_PERIOD,
         };
-        let closing = self.closing(&call.key.step).is_some();
-        let tells = matches!(call.effect, Effect::Ask(_) | Effect::Command(_) | Effect::Turn(_));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async move {
+        let in_finally = self.finally_step(&call.key.step).is_some();
+        let accepts_stop = matches!(call.effect, Effect::ModelRequest(_) | Effect::Command(_) | Effect::Turn(_));
+        let (stop_sender, stop_receiver) = oneshot::channel::<()>();
+        let stop_requested = async move {
             // A dropped sender is not a stop: it means that this session's future was dropped.
-            if stopped.await.is_err() {
+            if stop_receiver.await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
-        let broke_off = |error| {
-            let failure = Failure::new(Class::Internal, format!("the call broke off: {error}"));
+        let mut task = tokio::spawn(self.perform.perform(call, in_finally, stop_requested.boxed()));
+        let task_failure = |error| {
+            let failure = Failure::new(FailureClass::Internal, format!("the call ended unexpectedly: {error}"));
             Interrupt::Storage(failure.with_hint("this is a defect of orch"))
         };
         tokio::select! {
             biased;
-            joined = &mut task => return joined.map(Some).map_err(broke_off),
-            () = self.given_up(closing, grace) => {}
+            result = &mut task => return result.map(Some).map_err(task_failure),
+            () = self.wait_until_abandoned(in_finally, grace) => {}
         }
-        if tells {
-            // If the call has ended already, the receiver is gone, and `task` resolves below at once.
-            let _ = stop.send(());
+        if accepts_stop {
+            // If the call has ended already, the receiver was dropped, and `task` resolves below at once.
+            let _ = stop_sender.send(());
             tokio::select! {
                 biased;
-                joined = &mut task => return joined.map(Some).map_err(broke_off),
-                () = self.switch.reached(StopLevel::Abort) => {}
-                () = tokio::time::sleep(GRACE) => {}
+                result = &mut task => return result.map(Some).map_err(task_failure),
+                () = self.cancel_switch.wait_for_level(StopLevel::Abort) => {}
+                () = tokio::time::sleep(GRACE_PERIOD) => {}
             }
         }
         task.abort();
-        // The aborted task may still finish with its outcome. Only after it has ended is it known what it did.
+        // The aborted task may still finish with its outcome, so wait until it has ended.
         match task.await {
             Err(error) if error.is_cancelled() => Ok(None),
-            joined => joined.map(Some).map_err(broke_off),
+            result => result.map(Some).map_err(task_failure),
         }
     }
 
-    /// Resolves when a call must be abandoned: `grace` after a stop request, or at once after an abort. Calls of
-    /// `finally` get [`GRACE`] instead, counted from their own start if the stop came earlier.
-    pub(super) async fn given_up(&self, closing: bool, grace: Duration) {
-        self.switch.reached(StopLevel::Stop).await;
+    /// Resolves when orch must abandon a call: `grace` after a stop request, or at once after an abort. A call of
+    /// `finally` gets [`GRACE_PERIOD`] instead, from its own start if the stop came earlier.
+    pub(super) async fn wait_until_abandoned(&self, in_finally: bool, grace: Duration) {
+        self.cancel_switch.wait_for_level(StopLevel::Stop).await;
         tokio::select! {
-            () = self.switch.reached(StopLevel::Abort) => {}
-            () = tokio::time::sleep(if closing { GRACE } else { grace }) => {}
+            () = self.cancel_switch.wait_for_level(StopLevel::Abort) => {}
+            () = tokio::time::sleep(if in_finally { GRACE_PERIOD } else { grace }) => {}
         }
     }
 }
 
+/// The event that records that a call started.
+fn call_started(call: &Call) -> Fact {
+    let (kind, max_usage) = match &call.effect {
+        Effect::ModelRequest(request) => (CallKind::Request, Some(request.max_usage)),
+        Effect::Turn(_) => (CallKind::Turn, None),
+        Effect::Command(_) => (CallKind::Command, None),
+        Effect::Snapshot(_) => (CallKind::Snapshot, None),
+        Effect::Write(_) => (CallKind::Apply, None),
+    };
+    Fact::CallStarted(CallStarted { call: call.key.clone(), kind, model: call.effect.model().cloned(), max_usage })
+}
+
 /// The event that records how a call ended.
-fn ended(call: &Call, outcome: &CallOutcome) -> Fact {
-    let CallOutcome {
-        started,
-        ended,
-        result,
-        agent_activity: work,
-        cost,
-        estimated,
-        estimated_cost,
-        reverted_files: undone,
-    } = outcome.clone();
-    let (mut reply, mut done, mut failure) = (None, None, None);
+fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
+    let CallOutcome { started, ended, result, agent_activity, cost, estimated, estimated_cost, reverted_files } =
+        outcome.clone();
+    let (mut reply, mut output, mut failure) = (None, None, None);
     match result {
         Ok(CallReply::Chat(chat)) => reply = Some(chat),
-        Ok(CallReply::Output(what)) => done = Some(what),
+        Ok(CallReply::Output(call_output)) => output = Some(call_output),
         Err(error) => failure = Some(error),
     }
-    let (key, ask, model) = (call.key.clone(), call.request_digest.clone(), call.effect.model().cloned());
     Fact::CallEnded(CallEnded {
-        call: key,
-        request_digest: ask,
-        model,
+        call: call.key.clone(),
+        request_digest: call.request_digest.clone(),
+        model: call.effect.model().cloned(),
         started,
         ended,
         reply,
-        output: done,
+        output,
         failure,
-        agent_activity: work,
+        agent_activity,
         cost,
         estimated,
         estimated_cost,
-        reverted_files: undone,
+        reverted_files,
     })
 }

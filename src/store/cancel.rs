@@ -1,16 +1,19 @@
-//! The switch by which the user or a signal stops a run.
+//! The switch with which the user or a signal stops a run.
 
 use tokio::sync::watch;
 
-/// How urgently a run should stop.
+/// The urgency with which a run stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopLevel {
+    /// The run continues.
     Run,
+    /// Calls in flight get a grace period.
     Stop,
+    /// Calls in flight end at once.
     Abort,
 }
 
-/// Stops a run: gracefully at the first press, at once at the second.
+/// Stops a run: gracefully at the first press, and at once at the second.
 #[derive(Clone, Debug)]
 pub struct CancelSwitch(watch::Sender<StopLevel>);
 
@@ -33,9 +36,10 @@ impl CancelSwitch {
         *self.0.borrow()
     }
 
-    pub(super) async fn reached(&self, level: StopLevel) {
+    /// Resolves once the switch has reached a level.
+    pub(super) async fn wait_for_level(&self, level: StopLevel) {
         let mut receiver = self.0.subscribe();
-        if receiver.wait_for(|now| *now >= level).await.is_err() {
+        if receiver.wait_for(|current| *current >= level).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -1,24 +1,24 @@
-//! Runs the computations of a run on another thread, and abandons them when the run is stopped.
+//! Runs the computations of a run on another thread, and abandons them when the user stops the run.
 
 use std::time::Duration;
 
 use crate::durable::{Computation, Interrupt};
 use crate::model::StepKey;
-use crate::offload::off_thread;
+use crate::offload::run_on_thread;
 
 use super::LocalRun;
 
-/// How long a computation may continue after a stop request. A resume repeats it, at no cost.
-const GRACE: Duration = Duration::from_millis(250);
+/// The longest time that a computation may continue after a stop request. A resume repeats it, at no cost.
+const GRACE_PERIOD: Duration = Duration::from_millis(250);
 
 impl LocalRun {
-    /// Runs work on a thread of its own. After a stop request it waits at most [`GRACE`] for the work to end.
+    /// Runs work on a thread of its own. After a stop request, waits at most [`GRACE_PERIOD`] for the work to end.
     pub(super) async fn compute_until_stopped(&self, step: StepKey, work: Computation) -> Result<(), Interrupt> {
-        let closing = self.closing(&step).is_some();
+        let in_finally = self.finally_step(&step).is_some();
         tokio::select! {
             biased;
-            () = off_thread(self.clock.hold(), work) => Ok(()),
-            () = self.given_up(closing, GRACE) => Err(Interrupt::Cancelled),
+            () = run_on_thread(self.clock.hold_virtual_time(), work) => Ok(()),
+            () = self.wait_until_abandoned(in_finally, GRACE_PERIOD) => Err(Interrupt::Cancelled),
         }
     }
 }

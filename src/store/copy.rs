@@ -1,23 +1,23 @@
-//! Temporary folders for copies of journals, which are removed when their readers are dropped.
+//! Temporary folders for copies of journals. Dropping the reader of a copy removes its folder.
 
 use std::io;
 use std::sync::OnceLock;
 
 use crate::folder::TemporaryFolder;
 
-/// The hook to run before a copy is made.
-static BEFORE: OnceLock<fn()> = OnceLock::new();
+/// The hook that runs before orch makes a copy.
+static HOOK: OnceLock<fn()> = OnceLock::new();
 
-/// Sets a hook to run before a copy is made, for example to handle signals that would leave the copy behind. Only the
-/// first call has an effect.
-pub fn before_copies(hook: fn()) {
-    BEFORE.get_or_init(|| hook);
+/// Sets a hook that runs before orch makes a copy, for example to install signal handlers, so that a signal can't end
+/// orch without removing the copy. Only the first call has an effect.
+pub fn set_copy_hook(hook: fn()) {
+    HOOK.get_or_init(|| hook);
 }
 
 /// Creates a folder for a copy.
-pub(super) fn copy_folder() -> io::Result<TemporaryFolder> {
-    if let Some(hook) = BEFORE.get() {
+pub(super) fn create_copy_folder() -> io::Result<TemporaryFolder> {
+    if let Some(hook) = HOOK.get() {
         hook();
     }
-    TemporaryFolder::make()
+    TemporaryFolder::new()
 }

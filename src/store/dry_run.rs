@@ -1,7 +1,7 @@
 //! Predicts what a resume would do, without doing it: the same interpreter runs over recorded events alone.
 //!
-//! A step whose result can't be reused is reported as one that runs. Later steps get its old result, so that they can
-//! be predicted too: if they read it, they may run again. Nothing is written and no call is made.
+//! If a step would run, its old result stands in for the new one, so that later steps can be predicted. A later step
+//! that reads it is reported as `MaybeRun`. A dry run writes nothing and makes no calls.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,115 +13,122 @@ use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, StepFact, StepSpec, Wait,
     WaitOutcome,
 };
-use crate::model::event::{Event, Fact};
+use crate::model::event::{Event, Fact, PartKind, SkipKind};
 use crate::model::{CallKey, StepKey};
 
 use super::branches;
 use super::finally_steps::FinallySteps;
-use super::halt::Halted;
+use super::halt::HaltedGroups;
 use super::index::Index;
 
-/// What a resume would do with a step.
+/// The action of a resume for a step, as a dry run predicts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepPrediction {
-    /// It reuses the recorded result.
-    Keep,
-    /// It runs the step, for this reason.
+    /// The resume reuses the recorded result.
+    Reuse,
+    /// The resume runs the step, for this reason.
     Run(String),
-    /// It runs the step if an input changes; names that input.
-    Maybe(String),
-    /// It skips the step, for this reason.
+    /// The resume runs the step only if an input changes, as this text explains.
+    MaybeRun(String),
+    /// The resume skips the step, for this reason.
     Skip(String),
 }
 
 /// A [`Durable`] that only records predictions.
 #[derive(Default)]
 pub struct DryRunDurable {
-    halted: Halted,
-    closing: FinallySteps,
-    inner: Mutex<DryRunState>,
+    halted: HaltedGroups,
+    finally_steps: FinallySteps,
+    state: Mutex<DryRunState>,
 }
 
 #[derive(Default)]
 struct DryRunState {
     index: Index,
-    fates: Vec<(StepKey, StepPrediction)>,
+    predictions: Vec<(StepKey, StepPrediction)>,
     /// The reusable results by the `seq` of their events, and whether the reuse is certain.
-    standing: HashMap<u64, bool>,
-    /// Artifacts whose value is unknown until the steps that would run have run.
-    open: BTreeSet<String>,
+    reusable: HashMap<u64, bool>,
+    /// Artifacts whose values are unknown until steps run.
+    unknown: BTreeSet<String>,
 }
 
 impl DryRunDurable {
     /// A dry run over the events of a run; `from` is the step to re-run, as for a resume.
     pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
-        let mut index = Index::of(events);
+        let mut index = Index::from_events(events);
         if let Some(step) = from {
-            index.forget(step, u64::MAX);
+            index.force_rerun(step, u64::MAX);
         }
-        Self { inner: Mutex::new(DryRunState { index, ..DryRunState::default() }), ..Self::default() }
+        Self { state: Mutex::new(DryRunState { index, ..DryRunState::default() }), ..Self::default() }
     }
 
     /// The prediction for each step, in the order in which the interpreter reached them.
-    pub fn fates(&self) -> Vec<(StepKey, StepPrediction)> {
-        self.lock().fates.clone()
+    pub fn predictions(&self) -> Vec<(StepKey, StepPrediction)> {
+        self.lock().predictions.clone()
     }
 
     /// The reusable results by the `seq` of their events, and whether the reuse is certain: some are reusable only if
-    /// their inputs turn out the same.
-    pub fn standing(&self) -> HashMap<u64, bool> {
-        self.lock().standing.clone()
+    /// their inputs do not change.
+    pub fn reusable_results(&self) -> HashMap<u64, bool> {
+        self.lock().reusable.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, DryRunState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_step(&self, open: &StepSpec) -> BeginOutcome {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let is_group = open.parts.is_empty();
-        // Inputs count too, even an optional one that is absent until its step has run.
-        let given = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
-        let reads = open.reads.iter().map(String::as_str).chain(given);
-        let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
-        let old = inner.index.last_result(&open.step).cloned();
-        let closes = self.closing.around(&open.step).is_some();
-        let claimed = if closes { None } else { inner.index.claim(open) };
-        let fate = match (&claimed, unsure.first()) {
-            _ if closes => StepPrediction::Run("`finally` runs in each session".to_owned()),
-            (Some(_), None) => StepPrediction::Keep,
-            (_, Some(name)) => StepPrediction::Maybe(format!("input {name} may change")),
+    fn predict(&self, spec: &StepSpec) -> BeginOutcome {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let is_group = spec.fingerprint_parts.is_empty();
+        // A step reads its artifact parts plus its declared inputs. An optional input that does not exist yet has no
+        // part.
+        let artifact_parts = spec.fingerprint_parts.iter().filter_map(|part| match &part.kind {
+            // The inputs of a called pipeline are computed from artifacts.
+            PartKind::Artifact(name) | PartKind::Input(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let reads = spec.inputs.iter().map(String::as_str).chain(artifact_parts);
+        let unknown_inputs: Vec<&str> = reads.filter(|name| state.unknown.contains(*name)).collect();
+        let old_result = state.index.last_result(&spec.step).cloned();
+        let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
+        let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
+        let prediction = match (&reusable, unknown_inputs.first()) {
+            _ if in_finally => StepPrediction::Run("`finally` runs in each session".to_owned()),
+            (Some(_), None) => StepPrediction::Reuse,
+            (_, Some(name)) => StepPrediction::MaybeRun(format!("input {name} may change")),
             (None, None) => {
-                let why = inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned());
-                let again = !inner.index.replies(open).is_empty();
-                StepPrediction::Run(if again {
-                    format!("{why}; asks only if what is on record does not fit")
+                let reason = state.index.run_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
+                let has_replies = !state.index.replies_to_reparse(spec).is_empty();
+                StepPrediction::Run(if has_replies {
+                    format!("{reason}; calls the model only if no recorded reply fits")
                 } else {
-                    why
+                    reason
                 })
             }
         };
-        let certain = fate == StepPrediction::Keep;
-        if !certain {
-            inner.open.extend(open.output.clone());
+        let is_certain = prediction == StepPrediction::Reuse;
+        if !is_certain {
+            state.unknown.extend(spec.output.clone());
         }
         if !is_group {
-            inner.fates.push((open.step.clone(), fate));
+            state.predictions.push((spec.step.clone(), prediction));
         }
-        let Some((completed, artifact)) = claimed else { return BeginOutcome::Reusable(old.map(Box::new), 0) };
-        inner.standing.insert(completed, certain);
-        BeginOutcome::Reusable(artifact.map(Box::new), inner.index.mark(completed))
+        let Some((completed_seq, artifact)) = reusable else {
+            return BeginOutcome::Reusable(old_result.map(Box::new), 0);
+        };
+        state.reusable.insert(completed_seq, is_certain);
+        BeginOutcome::Reusable(artifact.map(Box::new), state.index.execution_id(completed_seq))
     }
 
-    fn tell(&self, step: StepKey, fate: StepPrediction) {
-        self.lock().fates.push((step, fate));
+    fn add_prediction(&self, step: StepKey, prediction: StepPrediction) {
+        self.lock().predictions.push((step, prediction));
     }
 }
 
 impl Durable for DryRunDurable {
-    fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
-        async move { Ok(self.open_step(open)) }.boxed()
+    fn begin<'a>(&'a self, spec: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
+        async move { Ok(self.predict(spec)) }.boxed()
     }
 
     fn call(&self, _: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
@@ -132,33 +139,35 @@ impl Durable for DryRunDurable {
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
         match fact {
             StepFact::Skipped(fact) => {
-                let missing = fact.reason.strip_prefix("input ").and_then(|rest| rest.split(' ').next());
-                let unknown = missing.is_some_and(|name| self.lock().open.contains(name));
-                let fate = if unknown {
-                    StepPrediction::Run("what it reads is not there yet".to_owned())
-                } else {
-                    StepPrediction::Skip(fact.reason)
+                let is_unknown = match &fact.reason.kind {
+                    SkipKind::MissingInput { input, .. } => self.lock().unknown.contains(input),
+                    SkipKind::ConditionFalse { .. } | SkipKind::StepFailed { .. } => false,
                 };
-                self.tell(fact.step, fate);
+                let prediction = if is_unknown {
+                    StepPrediction::Run("its inputs do not exist yet".to_owned())
+                } else {
+                    StepPrediction::Skip(fact.reason.message)
+                };
+                self.add_prediction(fact.step, prediction);
             }
             StepFact::Failed(fact) => {
                 // The step failed here because it reads a value that does not exist yet. A real run knows the value by
                 // then.
-                self.tell(fact.step, StepPrediction::Run("what it depends on is not known yet".to_owned()));
+                self.add_prediction(fact.step, StepPrediction::Run("its inputs are not known yet".to_owned()));
             }
-            StepFact::Finally(steps) => self.closing.begin(steps),
+            StepFact::Finally(steps) => self.finally_steps.add(steps),
             StepFact::Started(_) | StepFact::Parsed(_) | StepFact::Completed(_) => {}
         }
         async { Ok(0) }.boxed()
     }
 
-    fn branches<'a>(
+    fn run_branches<'a>(
         &'a self,
         group: StepKey,
         list: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        branches::run(&self.halted, || true, group, list, limit).boxed()
+        branches::run_branches(&self.halted, || true, group, list, limit).boxed()
     }
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
@@ -166,16 +175,16 @@ impl Durable for DryRunDurable {
     }
 }
 
-/// The steps that have a recorded result and are no longer in the plan.
-pub fn gone(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
-    let mut found: Vec<StepKey> = Vec::new();
+/// The steps with a recorded result that are no longer in the plan.
+pub fn removed_steps(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
+    let mut removed: Vec<StepKey> = Vec::new();
     for event in events {
         if let Fact::StepCompleted(fact) = &event.fact {
-            let place = fact.step.place();
-            if !planned.contains(&place) && !found.contains(&place) {
-                found.push(place);
+            let key = fact.step.declared_key();
+            if !planned.contains(&key) && !removed.contains(&key) {
+                removed.push(key);
             }
         }
     }
-    found
+    removed
 }

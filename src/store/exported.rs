@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::text::{NotText, text_of};
-use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, nesting, values};
+use crate::model::text::{DecodeTextError, decode_text};
+use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 /// The version of the file format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A run outside of its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,32 +23,32 @@ pub struct ExportedRun {
     pub events: Vec<Event>,
 }
 
-/// The one member that every version of the format has.
+/// The only member that every version of the format has.
 #[derive(Deserialize)]
-struct Form {
+struct FormatVersion {
     orch_run: u32,
 }
 
-/// Why bytes are not an exported run.
+/// The reason why bytes are not an exported run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportedRunError {
     /// JSON that is nested deeper than any export.
     #[error("it is nested {depth} levels deep, and an export is nested {MAX_NESTING} levels deep at most")]
     TooDeep {
-        /// How deep it is nested.
+        /// The nesting depth.
         depth: usize,
     },
-    /// JSON that would take more memory than an import may use.
-    #[error("it has more than {MAX_VALUES} values, and that is as many as an import may have")]
-    TooMany,
+    /// JSON that needs more memory than an import may use.
+    #[error("it has more than {MAX_VALUES} values, which is the limit of an import")]
+    TooManyValues,
     /// Bytes that are not text.
     #[error("it {0}")]
-    NotText(NotText),
+    NotText(DecodeTextError),
     /// Text that is not in this format.
     #[error("{0}")]
-    WrongForm(serde_json::Error),
+    WrongFormat(serde_json::Error),
     /// The format of another version of orch.
-    #[error("it has form {0}, and this orch reads {VERSION}")]
+    #[error("it has format {0}, and this version of orch reads {VERSION}")]
     OtherVersion(u32),
 }
 
@@ -58,30 +58,31 @@ impl ExportedRun {
         Self { orch_run: VERSION, version: env!("CARGO_PKG_VERSION").to_owned(), run, events }
     }
 
-    /// Reads a file that [`to_text`](Self::to_text) made.
+    /// Parses a file that [`to_text`](Self::to_text) wrote.
     ///
     /// # Errors
     /// The reason why the bytes are not an exported run.
-    pub fn read(bytes: Vec<u8>) -> Result<Self, ExportedRunError> {
-        let depth = nesting(&bytes);
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, ExportedRunError> {
+        let depth = nesting_depth(&bytes);
         if depth > MAX_NESTING {
             return Err(ExportedRunError::TooDeep { depth });
         }
-        if values(&bytes) > MAX_VALUES {
-            return Err(ExportedRunError::TooMany);
+        if count_values(&bytes) > MAX_VALUES {
+            return Err(ExportedRunError::TooManyValues);
         }
-        let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
+        let text = decode_text(bytes).map_err(ExportedRunError::NotText)?;
         // Another version may not even have the same members, so check the version first.
-        let Form { orch_run } = read_as(&text)?;
+        let FormatVersion { orch_run } = parse_as(&text)?;
         if orch_run != VERSION {
             return Err(ExportedRunError::OtherVersion(orch_run));
         }
-        let mut whole: Self = read_as(&text)?;
-        // The journal stores whole microseconds. Cut finer times, so that the events equal what an import stores.
-        for event in &mut whole.events {
+        let mut exported: Self = parse_as(&text)?;
+        // The journal stores whole microseconds. Truncate finer times, so that the events equal the ones that an import
+        // stores.
+        for event in &mut exported.events {
             event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
         }
-        Ok(whole)
+        Ok(exported)
     }
 
     /// The text of the file.
@@ -93,12 +94,12 @@ impl ExportedRun {
     }
 }
 
-/// Reads the text of an export, whose depth is checked before: values are as deep as when they were recorded.
-fn read_as<T: DeserializeOwned>(text: &str) -> Result<T, ExportedRunError> {
+/// Parses the text of an export without a recursion limit; the caller checks the nesting depth first.
+fn parse_as<T: DeserializeOwned>(text: &str) -> Result<T, ExportedRunError> {
     let mut reader = serde_json::Deserializer::from_str(text);
     reader.disable_recursion_limit();
-    let read = T::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
-    read.map_err(ExportedRunError::WrongForm)
+    let result = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    result.map_err(ExportedRunError::WrongFormat)
 }
 
 #[cfg(test)]
@@ -106,12 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_version_is_named_whatever_the_rest_is() {
+    fn another_version_is_reported_whatever_the_rest_contains() {
         let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
         for events in ["[]", r#"[{"of": "another form"}]"#, &deep] {
-            let read = ExportedRun::read(format!(r#"{{"orch_run":1,"events":{events}}}"#).into_bytes());
-            assert!(matches!(read, Err(ExportedRunError::OtherVersion(1))), "{events}: {read:?}");
+            let result = ExportedRun::parse(format!(r#"{{"orch_run":1,"events":{events}}}"#).into_bytes());
+            assert!(matches!(result, Err(ExportedRunError::OtherVersion(1))), "{events}: {result:?}");
         }
-        assert!(matches!(ExportedRun::read(b"{}".to_vec()), Err(ExportedRunError::WrongForm(_))));
+        assert!(matches!(ExportedRun::parse(b"{}".to_vec()), Err(ExportedRunError::WrongFormat(_))));
     }
 }

@@ -1,98 +1,105 @@
-//! Answers the interpreter's questions from the recorded events of a run: which calls have an outcome, which results
-//! can be reused, which attempt comes next.
+//! Finds in the recorded events of a run which calls have an outcome, which results can be reused and which attempt
+//! comes next.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::durable::{CallOutcome, CallReply, StepSpec};
 use crate::model::event::{
-    ApprovalAnswered, ApprovalAsked, ApprovalDecision, CallEnded, Event, Fact, FingerprintPart, StepCompleted,
-    StepStarted,
+    ApprovalAnswered, ApprovalAsked, ApprovalDecision, CallEnded, Event, Fact, FingerprintPart, PartKind,
+    StepCompleted, StepStarted,
 };
-use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Fingerprint, StepKey, StopReason, Usage};
+use crate::model::{Artifact, CallKey, ChatReply, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
-/// It does not store outcomes and results of this session: no step looks them up again.
+/// It does not store the outcomes and results of this session, since no step needs them again.
 #[derive(Default)]
 pub(super) struct Index {
-    earlier: bool,
+    /// Whether `apply` gets events of earlier sessions.
+    replaying: bool,
     outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
-    /// Calls with a reply, by request digest: for steps that were renamed or moved while they were in progress.
-    replied: HashMap<Digest, Vec<CallKey>>,
-    calls: HashMap<(StepKey, u32), Vec<CallKey>>,
-    read: HashSet<CallKey>,
-    completed: HashMap<Fingerprint, Vec<Completed>>,
-    recipes: HashMap<u64, Fingerprint>,
-    /// The execution id to use for a result (by its `seq`) whose files the user deleted or reverted since: that counts
-    /// as a new write.
-    renewed: HashMap<u64, u64>,
+    /// Calls with a reply, by request digest. A step that was renamed or moved while in progress reuses them.
+    replies_by_request: HashMap<Digest, Vec<CallKey>>,
+    calls_by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
+    parsed_calls: HashSet<CallKey>,
+    results: HashMap<Fingerprint, Vec<RecordedResult>>,
+    /// The fingerprint of each result, by its `seq`.
+    fingerprints: HashMap<u64, Fingerprint>,
+    /// The new execution id of each result (by its `seq`) whose files the user has deleted or reverted since, which
+    /// counts as a new write.
+    renewed_ids: HashMap<u64, u64>,
     /// The `seq` of each step's last result.
-    latest: HashMap<StepKey, u64>,
-    started: HashMap<StepKey, Vec<StepStarted>>,
-    asked: HashMap<Digest, Vec<StepStarted>>,
+    last_results: HashMap<StepKey, u64>,
+    attempts: HashMap<StepKey, Vec<StepStarted>>,
+    attempts_by_request: HashMap<Digest, Vec<StepStarted>>,
     /// Attempts whose start this session recorded, including attempts that an earlier session began.
-    announced: HashSet<(StepKey, u32)>,
-    ended: HashMap<StepKey, u32>,
-    failed: HashMap<StepKey, Class>,
-    /// Steps that the user wants to re-run, each with an event's `seq`: results from before it are not reused.
-    forgotten: Vec<(StepKey, u64)>,
+    started_attempts: HashSet<(StepKey, u32)>,
+    /// The last attempt of each step that has ended.
+    last_ended: HashMap<StepKey, u32>,
+    /// The class of each step's last failure.
+    failure_classes: HashMap<StepKey, FailureClass>,
+    /// Steps that the user wants to re-run, each with the `seq` of an event: orch reuses no earlier results.
+    forced_reruns: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
 }
 
-struct Completed {
+/// A result of a step.
+struct RecordedResult {
     seq: u64,
     step: StepKey,
     artifact: Option<Artifact>,
-    /// Whether the user wrote the artifact.
-    accepted: bool,
+    /// Whether the user edited the artifact.
+    is_edited: bool,
 }
 
 impl Index {
-    pub(super) fn of(events: &[Event]) -> Self {
-        let mut index = Self { earlier: true, ..Self::default() };
+    pub(super) fn from_events(events: &[Event]) -> Self {
+        let mut index = Self { replaying: true, ..Self::default() };
         for event in events {
             index.apply(event);
         }
-        index.earlier = false;
-        index.announced.clear();
+        index.replaying = false;
+        index.started_attempts.clear();
         index
     }
 
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
-            Fact::CallEnded(fact) if self.earlier => self.call_ended(fact),
-            Fact::ReplyParsed(fact) if self.earlier => {
-                self.read.insert(fact.call.clone());
+            Fact::CallEnded(fact) if self.replaying => self.call_ended(fact),
+            Fact::ReplyParsed(fact) if self.replaying => {
+                self.parsed_calls.insert(fact.call.clone());
             }
             Fact::StepCompleted(fact) => {
-                self.end(&fact.step, fact.attempt);
-                // A step of this session has its own result already; only later sessions look it up.
-                if self.earlier {
-                    let accepted = self.holds_edit(fact);
+                self.end_attempt(&fact.step, fact.attempt);
+                // A step of this session has its own result already, so only later sessions need it.
+                if self.replaying {
+                    let is_edited = self.is_reparsed_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
-                    self.latest.insert(step.clone(), seq);
-                    let completed = Completed { seq, step, artifact, accepted };
-                    self.completed.entry(fact.fingerprint.clone()).or_default().push(completed);
-                    self.recipes.insert(event.seq, fact.fingerprint.clone());
+                    self.last_results.insert(step.clone(), seq);
+                    let result = RecordedResult { seq, step, artifact, is_edited };
+                    self.results.entry(fact.fingerprint.clone()).or_default().push(result);
+                    self.fingerprints.insert(event.seq, fact.fingerprint.clone());
                 }
             }
             Fact::StepFailed(fact) => {
-                self.end(&fact.step, fact.attempt);
-                self.failed.insert(fact.step.clone(), fact.failure.class);
+                self.end_attempt(&fact.step, fact.attempt);
+                self.failure_classes.insert(fact.step.clone(), fact.failure.class);
             }
             Fact::RunResumed(fact) => {
                 if let Some(step) = &fact.from {
-                    self.forget(step, event.seq);
+                    self.force_rerun(step, event.seq);
                 }
-                self.renewed.extend(fact.missing_files.iter().filter_map(|file| Some((file.completed?, event.seq))));
+                self.renewed_ids
+                    .extend(fact.missing_files.iter().filter_map(|file| Some((file.result_seq?, event.seq))));
             }
-            Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
+            Fact::ArtifactAccepted(fact) => self.apply_edit(fact.result_seq, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
             Fact::CallEnded(_)
             | Fact::ReplyParsed(_)
+            | Fact::CallStarted(_)
             | Fact::RunStarted(_)
             | Fact::RunEnded(_)
             | Fact::StepReused(_)
@@ -101,177 +108,182 @@ impl Index {
     }
 
     fn step_started(&mut self, fact: &StepStarted) {
-        self.announced.insert((fact.step.clone(), fact.attempt));
-        self.started.entry(fact.step.clone()).or_default().push(fact.clone());
-        if self.earlier {
-            self.asked.entry(fact.fingerprint.request.clone()).or_default().push(fact.clone());
+        self.started_attempts.insert((fact.step.clone(), fact.attempt));
+        self.attempts.entry(fact.step.clone()).or_default().push(fact.clone());
+        if self.replaying {
+            self.attempts_by_request.entry(fact.fingerprint.request.clone()).or_default().push(fact.clone());
         }
     }
 
     fn call_ended(&mut self, fact: &CallEnded) {
         let result = match (&fact.reply, &fact.output, &fact.failure) {
             (Some(reply), _, _) => Ok(CallReply::Chat(reply.clone())),
-            (None, Some(done), _) => Ok(CallReply::Output(done.clone())),
-            // A call that the budget, a stop or the death of the process ended has no outcome.
+            (None, Some(output), _) => Ok(CallReply::Output(output.clone())),
+            // A call has no outcome if the budget, a stop or the death of the process ended it.
             (None, None, Some(failure))
-                if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled | Class::Crashed) =>
+                if matches!(
+                    failure.class,
+                    FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed
+                ) =>
             {
                 return;
             }
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };
-        let (started, ended, work) = (fact.started, fact.ended, fact.agent_activity.clone());
         let outcome = CallOutcome {
-            started,
-            ended,
+            started: fact.started,
+            ended: fact.ended,
             result,
-            agent_activity: work,
+            agent_activity: fact.agent_activity.clone(),
             cost: fact.cost,
             estimated: fact.estimated,
             estimated_cost: fact.estimated_cost,
             reverted_files: Vec::new(),
         };
-        self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
+        self.calls_by_attempt.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
-            self.replied.entry(fact.request_digest.clone()).or_default().push(fact.call.clone());
+            self.replies_by_request.entry(fact.request_digest.clone()).or_default().push(fact.call.clone());
         }
         self.outcomes.insert(fact.call.clone(), (fact.request_digest.clone(), outcome));
     }
 
-    fn end(&mut self, step: &StepKey, attempt: u32) {
-        let last = self.ended.entry(step.clone()).or_default();
+    fn end_attempt(&mut self, step: &StepKey, attempt: u32) {
+        let last = self.last_ended.entry(step.clone()).or_default();
         *last = (*last).max(attempt);
     }
 
     /// Whether a result is the user's edit of the step's previous result, parsed again under other decode rules.
-    fn holds_edit(&self, fact: &StepCompleted) -> bool {
-        let before = self.latest.get(&fact.step);
-        let before = before.and_then(|seq| Some((seq, self.recipes.get(seq)?)));
-        let Some((seq, recipe)) = before.filter(|(_, recipe)| recipe.request == fact.fingerprint.request) else {
+    fn is_reparsed_edit(&self, fact: &StepCompleted) -> bool {
+        let previous = self.last_results.get(&fact.step);
+        let previous = previous.and_then(|seq| Some((seq, self.fingerprints.get(seq)?)));
+        let has_same_request = |fingerprint: &Fingerprint| fingerprint.request == fact.fingerprint.request;
+        let Some((seq, fingerprint)) = previous.filter(|(_, fingerprint)| has_same_request(fingerprint)) else {
             return false;
         };
-        let list = self.completed.get(recipe).map(Vec::as_slice).unwrap_or_default();
+        let results = self.results.get(fingerprint).map(Vec::as_slice).unwrap_or_default();
         let value = fact.artifact.as_ref().map(|artifact| &artifact.value);
-        let holds = |last: &Completed| last.artifact.as_ref().map(|artifact| &artifact.value) == value;
-        list.iter().any(|last| last.seq == *seq && last.accepted && holds(last))
+        let has_same_value =
+            |result: &RecordedResult| result.artifact.as_ref().map(|artifact| &artifact.value) == value;
+        results.iter().any(|result| result.seq == *seq && result.is_edited && has_same_value(result))
     }
 
-    fn accepted(&mut self, completed: u64, artifact: &Artifact) {
-        let list = self.recipes.get(&completed).and_then(|recipe| self.completed.get_mut(recipe));
-        if let Some(found) = list.and_then(|list| list.iter_mut().find(|entry| entry.seq == completed)) {
-            found.artifact = Some(artifact.clone());
-            found.accepted = true;
+    /// Replaces the artifact of the result numbered `seq` with the user's edit.
+    fn apply_edit(&mut self, seq: u64, artifact: &Artifact) {
+        let results = self.fingerprints.get(&seq).and_then(|fingerprint| self.results.get_mut(fingerprint));
+        if let Some(result) = results.and_then(|results| results.iter_mut().find(|result| result.seq == seq)) {
+            result.artifact = Some(artifact.clone());
+            result.is_edited = true;
         }
     }
 
-    /// Stops reusing what a step, its items and its rounds produced before the event numbered `before`.
-    pub(super) fn forget(&mut self, step: &StepKey, before: u64) {
-        let stale = |key: &StepKey| covers(step, key);
-        for list in self.asked.values_mut() {
-            list.retain(|started| !stale(&started.step));
+    /// Stops reusing the results of a step, its items and its rounds from before the event numbered `before`.
+    pub(super) fn force_rerun(&mut self, step: &StepKey, before: u64) {
+        let is_covered = |key: &StepKey| covers(step, key);
+        for attempts in self.attempts_by_request.values_mut() {
+            attempts.retain(|attempt| !is_covered(&attempt.step));
         }
-        let started: Vec<(StepKey, u32)> = self
-            .started
+        let last_attempts: Vec<(StepKey, u32)> = self
+            .attempts
             .iter()
-            .filter(|(key, _)| stale(key))
-            .filter_map(|(key, list)| Some((key.clone(), list.iter().map(|s| s.attempt).max()?)))
+            .filter(|(key, _)| is_covered(key))
+            .filter_map(|(key, attempts)| Some((key.clone(), attempts.iter().map(|started| started.attempt).max()?)))
             .collect();
-        for (key, attempt) in started {
-            self.end(&key, attempt);
+        for (key, attempt) in last_attempts {
+            self.end_attempt(&key, attempt);
         }
-        self.forgotten.push((step.clone(), before));
+        self.forced_reruns.push((step.clone(), before));
     }
 
     /// Whether the user wants a step to re-run and it has not completed since.
-    fn is_forgotten(&self, step: &StepKey) -> bool {
-        let since = |before: u64| self.latest.get(step).is_none_or(|seq| *seq < before);
-        self.forgotten.iter().any(|(key, before)| covers(key, step) && since(*before))
+    fn must_rerun(&self, step: &StepKey) -> bool {
+        let has_no_result_since = |before: u64| self.last_results.get(step).is_none_or(|seq| *seq < before);
+        self.forced_reruns.iter().any(|(key, before)| covers(key, step) && has_no_result_since(*before))
     }
 
     /// The execution id that a reused result has for later steps that see the workspace.
-    pub(super) fn mark(&self, completed: u64) -> u64 {
-        self.renewed.get(&completed).copied().unwrap_or(completed)
+    pub(super) fn execution_id(&self, seq: u64) -> u64 {
+        self.renewed_ids.get(&seq).copied().unwrap_or(seq)
     }
 
     /// The last artifact of a step, whether it can be reused or not.
     pub(super) fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
-        let all = self.completed.values().flatten().filter(|completed| completed.step == *step);
-        all.max_by_key(|completed| completed.seq)?.artifact.as_ref()
+        let results = self.results.values().flatten().filter(|result| result.step == *step);
+        results.max_by_key(|result| result.seq)?.artifact.as_ref()
     }
 
-    /// Why a step runs although it ran before; `None` if it never started.
-    pub(super) fn why(&self, open: &StepSpec) -> Option<String> {
-        if self.is_forgotten(&open.step) {
-            return Some("asked for with --from".to_owned());
+    /// The reason why a step runs although it ran before; `None` if it never started.
+    pub(super) fn run_reason(&self, spec: &StepSpec) -> Option<String> {
+        if self.must_rerun(&spec.step) {
+            return Some("requested with --from".to_owned());
         }
-        let last = self.started.get(&open.step)?.last()?;
-        if last.fingerprint == open.fingerprint {
-            let class = self.failed.get(&open.step);
-            return Some(
-                class.map_or_else(|| "it did not come to its end".to_owned(), |class| format!("failed: {class}")),
-            );
+        let last = self.attempts.get(&spec.step)?.last()?;
+        if last.fingerprint == spec.fingerprint {
+            let class = self.failure_classes.get(&spec.step);
+            return Some(class.map_or_else(|| "it did not complete".to_owned(), |class| format!("failed: {class}")));
         }
-        let changed = changes(&last.parts, &open.parts);
-        Some(if changed.is_empty() { "what it asks changed".to_owned() } else { changed.join(", ") })
+        let changed = describe_changes(&last.parts, &spec.fingerprint_parts);
+        Some(if changed.is_empty() { "its request changed".to_owned() } else { changed.join(", ") })
     }
 
-    /// The recorded outcome of a call, if its request was the same. Otherwise the reply to the same request from an
-    /// attempt that never ended, each reply once: its step has been renamed or moved since.
-    pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<CallOutcome> {
-        let own = self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone());
-        let list = self.replied.get_mut(ask);
-        if own.is_some() {
+    /// The recorded outcome of a call, if its request was the same. Otherwise an unused reply to the same request from
+    /// an attempt that never ended, since its step may have been renamed or moved.
+    pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
+        let recorded = self.outcomes.get(key).filter(|(digest, _)| digest == request);
+        let own_outcome = recorded.map(|(_, outcome)| outcome.clone());
+        let calls = self.replies_by_request.get_mut(request);
+        if own_outcome.is_some() {
             // This outcome must not serve another call as well.
-            if let Some(list) = list {
-                list.retain(|other| other != key);
+            if let Some(calls) = calls {
+                calls.retain(|call| call != key);
             }
-            return own;
+            return own_outcome;
         }
-        let covered = self.forgotten.iter().any(|(step, _)| covers(step, &key.step));
-        let list = list.filter(|_| !covered)?;
-        let ended = |other: &CallKey| self.ended.get(&other.step).is_some_and(|last| *last >= other.attempt);
-        let at = list.iter().position(|other| !ended(other))?;
-        // Removed, so that it serves no other call, not even its own.
-        self.outcomes.remove(&list.remove(at)).map(|(_, outcome)| outcome)
+        let is_rerun = self.forced_reruns.iter().any(|(step, _)| covers(step, &key.step));
+        let calls = calls.filter(|_| !is_rerun)?;
+        let has_ended = |call: &CallKey| self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
+        let index = calls.iter().position(|call| !has_ended(call))?;
+        // Remove it, so that it serves no other call, not even its own.
+        self.outcomes.remove(&calls.remove(index)).map(|(_, outcome)| outcome)
     }
 
-    /// Takes a completed result for a step: its own with this fingerprint, else an unclaimed one of another step. If
-    /// the user edited the step's last result for the same request, results from before the edit are not taken: orch
-    /// parses the edit first. Returns the `seq` of the result and its artifact.
-    pub(super) fn claim(&mut self, open: &StepSpec) -> Option<(u64, Option<Artifact>)> {
-        let edit = self.edit(open).map(|edited| edited.seq);
-        let Self { completed, forgotten, latest, .. } = self;
-        let fits = |found: &Completed| {
-            if edit.is_some_and(|edit| found.step != open.step || found.seq < edit) {
+    /// Claims a result for a step: its own result with this fingerprint, else an unclaimed result of another step. If
+    /// the user edited the step's last result for the same request, this claims no result from before the edit, since
+    /// orch parses the edit first. Returns the `seq` of the result and its artifact.
+    pub(super) fn take_reusable_result(&mut self, spec: &StepSpec) -> Option<(u64, Option<Artifact>)> {
+        let edit_seq = self.edited_result(spec).map(|result| result.seq);
+        let Self { results, forced_reruns, last_results, .. } = self;
+        let is_reusable = |result: &RecordedResult| {
+            if edit_seq.is_some_and(|edit_seq| result.step != spec.step || result.seq < edit_seq) {
                 return false;
             }
-            let stale = forgotten.iter().any(|(key, before)| covers(key, &open.step) && found.seq < *before);
-            let undone = open.depends_on_workspace && latest.get(&found.step) != Some(&found.seq);
-            !stale && !undone && (open.output.is_none() || found.artifact.is_some())
+            let is_stale = forced_reruns.iter().any(|(key, before)| covers(key, &spec.step) && result.seq < *before);
+            let is_superseded = spec.depends_on_workspace && last_results.get(&result.step) != Some(&result.seq);
+            !is_stale && !is_superseded && (spec.output.is_none() || result.artifact.is_some())
         };
-        let recipes = || std::iter::once(&open.fingerprint).chain(&open.also);
-        let find = |fits: &dyn Fn(&Completed) -> bool| {
-            recipes().find_map(|recipe| Some((recipe, completed.get(recipe)?.iter().rposition(fits)?)))
+        let fingerprints = || std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
+        let find = |is_match: &dyn Fn(&RecordedResult) -> bool| {
+            fingerprints()
+                .find_map(|fingerprint| Some((fingerprint, results.get(fingerprint)?.iter().rposition(is_match)?)))
         };
-        let (recipe, at) = find(&|found| found.step == open.step && fits(found)).or_else(|| find(&fits))?;
-        let found = completed.get_mut(recipe)?.remove(at);
-        Some((found.seq, found.artifact))
+        let own_result = find(&|result| result.step == spec.step && is_reusable(result));
+        let (fingerprint, index) = own_result.or_else(|| find(&is_reusable))?;
+        let result = results.get_mut(fingerprint)?.remove(index);
+        Some((result.seq, result.artifact))
     }
 
     /// The last result of a step, if the user edited it and the request is the same.
-    fn edit(&self, open: &StepSpec) -> Option<&Completed> {
-        let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
-        let mut asks = |recipe: &Fingerprint| recipes.any(|same| same.request == recipe.request);
-        let last = *self.latest.get(&open.step)?;
-        let list =
-            self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
-        list.iter().find(|found| found.seq == last && found.accepted)
+    fn edited_result(&self, spec: &StepSpec) -> Option<&RecordedResult> {
+        let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
+        let mut has_same_request = |other: &Fingerprint| fingerprints.any(|own| own.request == other.request);
+        let last_seq = *self.last_results.get(&spec.step)?;
+        let fingerprint = self.fingerprints.get(&last_seq).filter(|fingerprint| has_same_request(fingerprint))?;
+        self.results.get(fingerprint)?.iter().find(|result| result.seq == last_seq && result.is_edited)
     }
 
     /// The user's edit of a step's last result in the form of a reply, if the request is the same.
-    fn written(&self, open: &StepSpec) -> Option<CallReply> {
-        let text = String::from_utf8(self.edit(open)?.artifact.as_ref()?.bytes()).ok()?;
+    fn edit_as_reply(&self, spec: &StepSpec) -> Option<CallReply> {
+        let text = String::from_utf8(self.edited_result(spec)?.artifact.as_ref()?.file_bytes()).ok()?;
         // The edit used no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(CallReply::Chat(ChatReply {
@@ -288,86 +300,90 @@ impl Index {
 
     /// Recorded replies to the same request that were parsed under other rules, latest first. The user's edit of the
     /// last result comes before them.
-    pub(super) fn replies(&self, open: &StepSpec) -> Vec<CallReply> {
-        if self.is_forgotten(&open.step) {
+    pub(super) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
+        if self.must_rerun(&spec.step) {
             return Vec::new();
         }
-        let recipes = open.also.iter().chain([&open.fingerprint]);
-        let asked: Vec<&StepStarted> = recipes.filter_map(|recipe| self.asked.get(&recipe.request)).flatten().collect();
+        let fingerprints = spec.alternative_fingerprints.iter().chain([&spec.fingerprint]);
+        let attempts = fingerprints.filter_map(|fingerprint| self.attempts_by_request.get(&fingerprint.request));
+        let attempts: Vec<&StepStarted> = attempts.flatten().collect();
         // If the step itself made this request before, the replies to other steps do not count.
-        let own = asked.iter().any(|started| started.step == open.step);
-        let asked = || asked.iter().filter(|started| !own || started.step == open.step);
-        let same: HashSet<(&StepKey, u32)> = asked()
-            .filter(|started| started.fingerprint.decode == open.fingerprint.decode)
+        let has_own = attempts.iter().any(|started| started.step == spec.step);
+        let attempts = || attempts.iter().filter(|started| !has_own || started.step == spec.step);
+        let same_rules: HashSet<(&StepKey, u32)> = attempts()
+            .filter(|started| started.fingerprint.decode == spec.fingerprint.decode)
             .map(|started| (&started.step, started.attempt))
             .collect();
-        let mut replies: Vec<CallReply> = self.written(open).into_iter().collect();
-        for started in asked().rev().filter(|started| !same.contains(&(&started.step, started.attempt))) {
-            let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
+        let mut replies: Vec<CallReply> = self.edit_as_reply(spec).into_iter().collect();
+        for started in attempts().rev().filter(|started| !same_rules.contains(&(&started.step, started.attempt))) {
+            let calls = self.calls_by_attempt.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
         }
         replies
     }
 
-    /// The attempt to continue: the unfinished one with this fingerprint, else a new one.
-    pub(super) fn next_attempt(&self, open: &StepSpec) -> u32 {
-        let first_open = self.ended.get(&open.step).copied().unwrap_or(0) + 1;
-        let started = self.started.get(&open.step).map(Vec::as_slice).unwrap_or_default();
-        let unfinished: Vec<&StepStarted> = started.iter().filter(|s| s.attempt >= first_open).collect();
-        // Unfinished attempts with another fingerprint are over, although no event records their end.
-        let stale = unfinished.iter().filter(|s| s.fingerprint != open.fingerprint).map(|s| s.attempt).max();
-        stale.map_or(first_open, |stale| stale + 1)
+    /// The attempt to continue: the unfinished attempt with this fingerprint, else a new attempt.
+    pub(super) fn next_attempt(&self, spec: &StepSpec) -> u32 {
+        let first_unfinished = self.last_ended.get(&spec.step).copied().unwrap_or(0) + 1;
+        let started = self.attempts.get(&spec.step).map(Vec::as_slice).unwrap_or_default();
+        let unfinished: Vec<&StepStarted> = started.iter().filter(|s| s.attempt >= first_unfinished).collect();
+        // Unfinished attempts with another fingerprint do not continue, although no event records their end.
+        let stale = unfinished.iter().filter(|s| s.fingerprint != spec.fingerprint).map(|s| s.attempt).max();
+        stale.map_or(first_unfinished, |stale| stale + 1)
     }
 
-    pub(super) fn is_announced(&self, fact: &StepStarted) -> bool {
-        self.announced.contains(&(fact.step.clone(), fact.attempt))
+    pub(super) fn has_recorded_start(&self, fact: &StepStarted) -> bool {
+        self.started_attempts.contains(&(fact.step.clone(), fact.attempt))
     }
 
     pub(super) fn has_attempt(&self, key: &CallKey) -> bool {
-        self.started.get(&key.step).is_some_and(|list| list.iter().any(|s| s.attempt == key.attempt))
+        self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|s| s.attempt == key.attempt))
     }
 
-    pub(super) fn has_read(&self, call: &CallKey) -> bool {
-        self.read.contains(call)
+    pub(super) fn is_parsed(&self, call: &CallKey) -> bool {
+        self.parsed_calls.contains(call)
     }
 
-    /// The recorded question with exactly this text; its `until` is the deadline for an answer.
-    pub(super) fn asked(&self, key: &CallKey, ask: &Digest) -> Option<&ApprovalAsked> {
-        let same = |q: &&ApprovalAsked| q.step == key.step && q.attempt == key.attempt && q.shown_digest == *ask;
-        self.questions.iter().find(same)
+    /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
+    pub(super) fn find_question(&self, key: &CallKey, text: &Digest) -> Option<&ApprovalAsked> {
+        let is_same = |q: &&ApprovalAsked| q.key() == *key && q.question_digest == *text;
+        self.questions.iter().find(is_same)
     }
 
     /// The recorded answer to exactly this text, if it came in time.
-    pub(super) fn answer(&self, key: &CallKey, ask: &Digest) -> Option<ApprovalDecision> {
-        let until = self.asked(key, ask).and_then(|asked| asked.until);
-        let same = |a: &&ApprovalAnswered| a.step == key.step && a.attempt == key.attempt && a.shown_digest == *ask;
-        let in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
-        self.answers.iter().filter(same).find(in_time).map(|answer| answer.answer.clone())
+    pub(super) fn find_answer(&self, key: &CallKey, text: &Digest) -> Option<ApprovalDecision> {
+        let until = self.find_question(key, text).and_then(|question| question.expires_at);
+        let is_same = |a: &&ApprovalAnswered| a.key() == *key && a.question_digest == *text;
+        let is_in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
+        self.answers.iter().filter(is_same).find(is_in_time).map(|answer| answer.answer.clone())
     }
 }
 
-/// Whether a step is `named`, one of its items or rounds, or inside of it.
-fn covers(named: &StepKey, step: &StepKey) -> bool {
-    step == named || step.place() == *named || step.is_within(named) || step.place().is_within(named)
+/// Whether `step` is `outer`, one of its items or rounds, or inside of it.
+fn covers(outer: &StepKey, step: &StepKey) -> bool {
+    step == outer || step.declared_key() == *outer || step.is_within(outer) || step.declared_key().is_within(outer)
 }
 
-/// Which parts of a fingerprint differ, in words: `prompt planner.md changed`.
-fn changes(old: &[FingerprintPart], new: &[FingerprintPart]) -> Vec<String> {
+/// Describes the parts of a fingerprint that differ: `prompt planner.md changed`.
+fn describe_changes(old: &[FingerprintPart], new: &[FingerprintPart]) -> Vec<String> {
     if old.is_empty() {
         return Vec::new();
     }
-    let find = |list: &[FingerprintPart], name: &str| {
-        list.iter().find(|part| part.name == name).map(|part| part.digest.clone())
+    let find_digest = |parts: &[FingerprintPart], kind: &PartKind| {
+        parts.iter().find(|part| part.kind == *kind).map(|part| part.digest.clone())
     };
-    let mut words = Vec::new();
+    let mut descriptions = Vec::new();
     for part in new {
-        match find(old, &part.name) {
+        match find_digest(old, &part.kind) {
             Some(digest) if digest == part.digest => {}
-            Some(_) => words.push(format!("{} changed", part.name)),
-            None => words.push(format!("{} is new", part.name)),
+            Some(_) => descriptions.push(format!("{} changed", part.kind)),
+            None => descriptions.push(format!("{} is new", part.kind)),
         }
     }
-    words
-        .extend(old.iter().filter(|part| find(new, &part.name).is_none()).map(|part| format!("{} is gone", part.name)));
-    words
+    descriptions.extend(
+        old.iter()
+            .filter(|part| find_digest(new, &part.kind).is_none())
+            .map(|part| format!("{} was removed", part.kind)),
+    );
+    descriptions
 }

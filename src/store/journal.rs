@@ -13,14 +13,14 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::{FolderAccess, OwnFile, OwnFolder, TemporaryFolder};
 use crate::model::event::{Event, Fact};
-use crate::model::{MAX_NESTING, MAX_VALUES, RunId, nesting, values};
+use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 use super::blob::Blobs;
-use super::journal_identity::{OpeningTurn, no_orphan};
+use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::key::UserKey;
 use super::lock::Heartbeat;
-use super::open::{connect, is_read_only, new_file, read_only, refuse_strange};
-use super::origin::{JournalOrigin, origin};
+use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
+use super::origin::{JournalOrigin, determine_origin};
 use super::writer::JournalWriter;
 use super::{OwnedFiles, StoreError, WorkspaceView, schema};
 
@@ -33,59 +33,59 @@ pub struct Journal {
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
     pub(super) origin: JournalOrigin,
-    /// The folder of the copy that is read if the database can't be read in place.
+    /// The folder of the copy that orch reads if it can't read the database in place.
     _copy: Option<TemporaryFolder>,
 }
 
 /// The name of the database in the state folder.
-pub(super) const DATABASE: &str = "journal.db";
+pub(super) const DATABASE_FILE: &str = "journal.db";
 /// The folder in the state folder where CLI agents store their files.
-pub(super) const HOMES: &str = "agents";
+pub(super) const AGENTS_FOLDER: &str = "agents";
 
 impl Journal {
-    /// Opens the journal of a state folder and creates both if needed. The folder must not be a link.
+    /// Opens the journal of a state folder, and creates both if needed. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let folder = OwnFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
-        refuse_strange(&folder)?;
-        // Only one process at a time may open the journal: another one must not check the origin of a file that SQLite
-        // creates here before the note about that file is written.
-        let turn = OpeningTurn::take(&folder);
-        let path = folder.file(DATABASE);
-        let fresh = !path.exists();
-        if fresh {
-            no_orphan(&folder)?;
-            let ignore = folder.file(".gitignore");
-            ignore.replace(b"*\n").map_err(StoreError::io("write", &ignore.path()))?;
+        check_state_folder(&folder)?;
+        // Only one process at a time may open the journal: another process must not check the origin of a file that
+        // SQLite creates here before this process has written the note about that file.
+        let turn = OpeningLock::acquire(&folder);
+        let path = folder.file(DATABASE_FILE);
+        let is_new = !path.exists();
+        if is_new {
+            check_no_orphaned_log(&folder)?;
+            let gitignore = folder.file(".gitignore");
+            gitignore.replace(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
             crash_point!("state::made");
-            new_file(&path)?;
+            create_database_file(&path)?;
         }
-        // Only for the default folder: one that the user chose may be shared on purpose.
+        // Restrict only the default folder: a folder that the user chose may be shared on purpose.
         if folder.path().ends_with(".orch") {
-            folder.close_to_others();
+            folder.restrict_to_owner();
         }
-        let key = UserKey::find_or_make();
+        let key = UserKey::read_or_create();
         let origin = match &key {
-            Ok(_) if fresh => JournalOrigin::Own,
-            key => origin(&folder, key.as_ref())?,
+            Ok(_) if is_new => JournalOrigin::Own,
+            key => determine_origin(&folder, key.as_ref())?,
         };
-        let mut journal = Self::of(state, folder, connect(&path.path())?, None, origin)?;
-        journal.settle_in(key.as_ref().ok())?;
+        let mut journal = Self::from_parts(state, folder, open_read_write(&path.path())?, None, origin)?;
+        journal.update_location(key.as_ref().ok())?;
         drop(turn);
-        if fresh {
+        if is_new {
             journal.folder.sync("").map_err(StoreError::io("sync", state))?;
         }
         Ok(journal)
     }
 
-    fn of(
+    fn from_parts(
         state: &Path,
         folder: OwnFolder,
         mut reader: Connection,
         copy: Option<TemporaryFolder>,
         origin: JournalOrigin,
     ) -> Result<Self, StoreError> {
-        let path = folder.file(DATABASE).path();
-        schema::bring_up(&mut reader, &path)?;
+        let path = folder.file(DATABASE_FILE).path();
+        schema::create_or_check_tables(&mut reader, &path)?;
         Ok(Self {
             state: state.to_owned(),
             blobs: Blobs::new(folder.clone()),
@@ -97,53 +97,61 @@ impl Journal {
         })
     }
 
-    /// Opens the journal of a state folder if there is one; only for reading where nothing may be written.
+    /// Opens the journal of a state folder, if there is one. Opens it only for reading if this process may not write
+    /// there.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
-        if !Self::is_there(state)? {
+        if !Self::has_journal(state)? {
             return Ok(None);
         }
         match Self::open(state) {
-            // If reading fails too, report why the journal can't be written.
-            Err(error) if is_read_only(&error) => Self::open_to_read(state).map_err(|_| error),
-            opened => opened.map(Some),
+            // If reading fails too, report the failure to write the journal.
+            Err(error) if is_read_only(&error) => Self::open_read_only(state).map_err(|_| error),
+            result => result.map(Some),
         }
     }
 
     /// Opens the journal of a state folder for reading, if there is one. Writes nothing there.
-    pub fn open_to_read(state: &Path) -> Result<Option<Self>, StoreError> {
-        if !Self::is_there(state)? {
+    pub fn open_read_only(state: &Path) -> Result<Option<Self>, StoreError> {
+        if !Self::has_journal(state)? {
             return Ok(None);
         }
         let folder = OwnFolder::open(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
-        refuse_strange(&folder)?;
-        let origin = origin(&folder, UserKey::find().as_ref())?;
-        let (reader, copy) = read_only(&folder)?;
-        Self::of(state, folder, reader, copy, origin).map(Some)
+        check_state_folder(&folder)?;
+        let origin = determine_origin(&folder, UserKey::read().as_ref())?;
+        let (reader, copy) = open_read_only(&folder)?;
+        Self::from_parts(state, folder, reader, copy, origin).map(Some)
     }
 
-    fn is_there(state: &Path) -> Result<bool, StoreError> {
+    fn has_journal(state: &Path) -> Result<bool, StoreError> {
         let folder = match OwnFolder::open(state, FolderAccess::Private) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
             folder => folder.map_err(StoreError::io("open", state))?,
         };
-        refuse_strange(&folder)?;
-        let there = folder.file(DATABASE).exists();
-        if there { Ok(true) } else { no_orphan(&folder).map(|()| false) }
+        check_state_folder(&folder)?;
+        let exists = folder.file(DATABASE_FILE).exists();
+        if exists { Ok(true) } else { check_no_orphaned_log(&folder).map(|()| false) }
     }
 
     /// The state folder.
-    pub fn state(&self) -> &Path {
+    pub fn state_folder(&self) -> &Path {
         &self.state
     }
 
-    /// Starts the only writer of this process; `observer` receives every event after its commit.
-    pub(super) fn writer(
+    /// Starts the only writer of this process. `observer` receives every event after its commit.
+    pub(super) fn start_writer(
         &self,
         observer: Arc<dyn Observer>,
         view: WorkspaceView,
         heartbeat: Heartbeat,
     ) -> Result<JournalWriter, StoreError> {
-        JournalWriter::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer, heartbeat)
+        JournalWriter::start(
+            open_read_write(&self.path)?,
+            self.path.clone(),
+            self.blobs.clone(),
+            view,
+            observer,
+            heartbeat,
+        )
     }
 
     /// The lock file of a run; the process that holds the lock owns the run.
@@ -152,8 +160,8 @@ impl Journal {
     }
 
     /// The folder where CLI agents store their homes, settings and sessions during a run.
-    pub fn homes(&self, run: RunId) -> OwnFolder {
-        self.folder.folder(&format!("{HOMES}/{}", run.0))
+    pub fn agents_folder(&self, run: RunId) -> OwnFolder {
+        self.folder.subfolder(&format!("{AGENTS_FOLDER}/{}", run.0))
     }
 
     /// Every event of a run, in order; empty when there is no such run.
@@ -163,13 +171,13 @@ impl Journal {
 
     /// The events of a run after the one numbered `seq`, in order.
     pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
-        self.some_events(run, i64::try_from(seq).unwrap_or(i64::MAX), i64::MAX)
+        self.events_between(run, i64::try_from(seq).unwrap_or(i64::MAX), i64::MAX)
     }
 
     /// The events of a run after the one numbered `after` and up to the one numbered `last`.
-    fn some_events(&self, run: RunId, after: i64, last: i64) -> Result<Vec<Event>, StoreError> {
+    fn events_between(&self, run: RunId, after: i64, last: i64) -> Result<Vec<Event>, StoreError> {
         let sql = "SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
-        let mut statement = self.reader.prepare_cached(sql).map_err(|e| self.error(e))?;
+        let mut statement = self.reader.prepare_cached(sql).map_err(|e| self.read_error(e))?;
         let rows = statement
             .query_map(params![run.0.to_string(), after, last], |row| {
                 Ok((
@@ -179,104 +187,105 @@ impl Journal {
                     row.get::<_, Option<String>>(3)?,
                 ))
             })
-            .map_err(|e| self.error(e))?;
-        // A run from elsewhere may have been made to exhaust the memory, so limit the values that are parsed.
-        let mut left = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
+            .map_err(|e| self.read_error(e))?;
+        // A run from elsewhere may contain data that exhausts the memory, so limit the number of parsed values.
+        let mut remaining_values = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
         let mut events = Vec::new();
         for row in rows {
-            let (seq, at, body, blob) = row.map_err(|e| self.error(e))?;
-            events.push(self.event(run, seq, at, (body, blob), &mut left)?);
+            let (seq, micros, body, blob) = row.map_err(|e| self.read_error(e))?;
+            events.push(self.build_event(run, seq, micros, (body, blob), &mut remaining_values)?);
         }
         Ok(events)
     }
 
     /// The event of a run with this number, if there is one.
-    pub(super) fn event_at(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
-        Ok(self.some_events(run, seq.saturating_sub(1), seq)?.pop())
+    pub(super) fn find_event(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
+        Ok(self.events_between(run, seq.saturating_sub(1), seq)?.pop())
     }
 
-    /// Builds an event from its row; `left` is how many JSON values may still be parsed.
-    fn event(
+    /// Builds an event from its row; `remaining_values` is how many JSON values orch may still parse.
+    fn build_event(
         &self,
         run: RunId,
         seq: i64,
-        at: i64,
+        micros: i64,
         content: (Option<String>, Option<String>),
-        left: &mut usize,
+        remaining_values: &mut usize,
     ) -> Result<Event, StoreError> {
-        let damaged = |what: String| self.damaged(format!("run {run}, event {seq}: {what}"));
+        let damaged = |problem: String| self.damage_error(format!("run {run}, event {seq}: {problem}"));
         let text = match content {
             (Some(body), _) => body.into_bytes(),
             (None, Some(blob)) => self.blobs.get(&blob)?,
             (None, None) => return Err(damaged("it has no content".to_owned())),
         };
-        if *left < usize::MAX {
-            let rest = left.checked_sub(values(&text));
-            *left = rest.ok_or_else(|| damaged(format!("the run has more than {MAX_VALUES} values")))?;
+        if *remaining_values < usize::MAX {
+            let remaining = remaining_values.checked_sub(count_values(&text));
+            *remaining_values =
+                remaining.ok_or_else(|| damaged(format!("the run has more than {MAX_VALUES} values")))?;
         }
-        let read = fact(&text);
+        let fact = parse_fact(&text);
         Ok(Event {
             run,
             seq: u64::try_from(seq).map_err(|e| damaged(e.to_string()))?,
-            at: Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()))?,
-            fact: read.map_err(|e| damaged(e.to_string()))?,
+            at: Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()))?,
+            fact: fact.map_err(|e| damaged(e.to_string()))?,
         })
     }
 
     /// The files that orch has written into a workspace.
-    pub fn records(&self, workspace: &str) -> Result<OwnedFiles, StoreError> {
+    pub fn owned_files(&self, workspace: &str) -> Result<OwnedFiles, StoreError> {
         let mut statement = self
             .reader
             .prepare_cached("SELECT path, digest, run, event FROM files WHERE workspace = ?1")
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.read_error(e))?;
         let rows = statement
             .query_map([workspace], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-            .map_err(|e| self.error(e))?;
-        let mut records = OwnedFiles::default();
+            .map_err(|e| self.read_error(e))?;
+        let mut owned_files = OwnedFiles::default();
         for row in rows {
-            let (path, digest, run, event): (String, String, String, i64) = row.map_err(|e| self.error(e))?;
-            records.add(path, digest, run, event);
+            let (path, digest, run, event): (String, String, String, i64) = row.map_err(|e| self.read_error(e))?;
+            owned_files.add(path, digest, run, event);
         }
-        Ok(records)
+        Ok(owned_files)
     }
 
-    /// What SQLite's quick check finds wrong with the database; `None` if it is intact.
-    pub fn integrity(&self) -> Result<Option<String>, StoreError> {
-        self.checked("PRAGMA quick_check(1)")
+    /// The damage that SQLite's quick check finds in the database; `None` if it is intact.
+    pub fn quick_check(&self) -> Result<Option<String>, StoreError> {
+        self.run_check("PRAGMA quick_check(1)")
     }
 
-    /// The same with SQLite's full check, which also compares each index with its table.
-    pub(super) fn integrity_of_all(&self) -> Result<Option<String>, StoreError> {
-        self.checked("PRAGMA integrity_check(1)")
+    /// The damage that SQLite's full check finds, which also compares each index with its table.
+    pub(super) fn full_check(&self) -> Result<Option<String>, StoreError> {
+        self.run_check("PRAGMA integrity_check(1)")
     }
 
-    fn checked(&self, sql: &str) -> Result<Option<String>, StoreError> {
-        let found: Option<String> =
-            self.reader.query_row(sql, [], |row| row.get(0)).optional().map_err(|e| self.error(e))?;
-        Ok(found.filter(|text| text != "ok"))
+    fn run_check(&self, sql: &str) -> Result<Option<String>, StoreError> {
+        let result: Option<String> =
+            self.reader.query_row(sql, [], |row| row.get(0)).optional().map_err(|e| self.read_error(e))?;
+        Ok(result.filter(|text| text != "ok"))
     }
 
-    pub(super) fn error(&self, source: rusqlite::Error) -> StoreError {
-        self.failed("read", source)
+    pub(super) fn read_error(&self, source: rusqlite::Error) -> StoreError {
+        self.sqlite_error("read", source)
     }
 
     pub(super) fn reader(&self) -> &Connection {
         &self.reader
     }
 
-    pub(super) fn failed(&self, doing: &'static str, source: rusqlite::Error) -> StoreError {
+    pub(super) fn sqlite_error(&self, doing: &'static str, source: rusqlite::Error) -> StoreError {
         StoreError::Journal { doing, path: self.path.clone(), source }
     }
 
-    pub(super) fn damaged(&self, what: String) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), what }
+    pub(super) fn damage_error(&self, problem: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: problem }
     }
 }
 
-/// Parses a fact. It may be nested deeper than the parser allows by default, but not without a limit, since a journal
-/// may come from elsewhere.
-fn fact(json: &[u8]) -> serde_json::Result<Fact> {
-    if nesting(json) > MAX_NESTING {
+/// Parses a fact. Allows deeper nesting than the parser does by default, but not without a limit, since a journal may
+/// come from elsewhere.
+fn parse_fact(json: &[u8]) -> serde_json::Result<Fact> {
+    if nesting_depth(json) > MAX_NESTING {
         return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));
     }
     let mut reader = serde_json::Deserializer::from_slice(json);

@@ -1,5 +1,5 @@
-//! The user's key on this machine. With it orch seals the journals that it writes, to tell them from those that came
-//! with a project.
+//! The user's key on this machine. orch seals the journals that it writes with this key, to distinguish them from
+//! journals that came with a project.
 //!
 //! The key lies beside the record of trusted projects, where no clone or archive is unpacked. A process that can read
 //! it runs as the user.
@@ -11,39 +11,39 @@ use std::sync::OnceLock;
 use crate::folder::{FolderAccess, OwnFolder, open_file};
 
 /// The file's name in the configuration folder.
-const FILE: &str = "journal.key";
+const KEY_FILE: &str = "journal.key";
 
 /// The length of a key in bytes.
-const BYTES: usize = 32;
+const KEY_LENGTH: usize = 32;
 
 /// The folder of the key, set by [`keep_key_in`].
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+static KEY_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Sets the folder of the user's key, such as `~/.config/orch`; only the first call has an effect. Before that every
-/// journal counts as one from elsewhere. Reads and creates nothing yet.
-pub fn keep_key_in(folder: PathBuf) {
-    FOLDER.get_or_init(|| folder);
+/// Sets the folder of the user's key, such as `~/.config/orch`; only the first call has an effect. Before that, orch
+/// treats every journal as one from elsewhere. Reads and creates nothing yet.
+pub fn set_key_folder(folder: PathBuf) {
+    KEY_FOLDER.get_or_init(|| folder);
 }
 
 /// The key; orch never prints it.
 #[derive(Clone)]
-pub(super) struct UserKey([u8; BYTES]);
+pub(super) struct UserKey([u8; KEY_LENGTH]);
 
-/// Why there is no key; completes the sentence "orch can't tell whether it wrote the runs here:".
+/// The reason why there is no key; completes the sentence "orch can't determine whether it wrote the runs here:".
 #[derive(Clone, Debug)]
-pub(super) struct NoKey(pub(super) String);
+pub(super) struct KeyUnavailable(pub(super) String);
 
 impl UserKey {
-    /// The key, if there is one.
-    pub(super) fn find() -> Result<Self, NoKey> {
-        let folder = folder()?;
-        read(folder).map_err(|error| unusable(folder, &error))
+    /// Reads the key.
+    pub(super) fn read() -> Result<Self, KeyUnavailable> {
+        let folder = key_folder()?;
+        read_key(folder).map_err(|error| unusable_key(folder, &error))
     }
 
-    /// The key, created if there is none.
-    pub(super) fn find_or_make() -> Result<Self, NoKey> {
-        let folder = folder()?;
-        read_or_make(folder).map_err(|error| unusable(folder, &error))
+    /// Reads the key, or creates it if there is none.
+    pub(super) fn read_or_create() -> Result<Self, KeyUnavailable> {
+        let folder = key_folder()?;
+        read_or_create_key(folder).map_err(|error| unusable_key(folder, &error))
     }
 
     /// The keyed hash of a text, which only a process with the key can compute.
@@ -52,44 +52,44 @@ impl UserKey {
     }
 }
 
-fn folder() -> Result<&'static Path, NoKey> {
-    FOLDER
-        .get()
-        .map(PathBuf::as_path)
-        .ok_or_else(|| NoKey("it has no folder for its key, since neither XDG_CONFIG_HOME nor HOME is set".to_owned()))
+fn key_folder() -> Result<&'static Path, KeyUnavailable> {
+    KEY_FOLDER.get().map(PathBuf::as_path).ok_or_else(|| {
+        KeyUnavailable("it has no folder for its key, since neither XDG_CONFIG_HOME nor HOME is set".to_owned())
+    })
 }
 
-fn unusable(folder: &Path, error: &io::Error) -> NoKey {
-    NoKey(format!("its key `{}` can't be used: {error}", folder.join(FILE).display()))
+fn unusable_key(folder: &Path, error: &io::Error) -> KeyUnavailable {
+    KeyUnavailable(format!("its key `{}` can't be used: {error}", folder.join(KEY_FILE).display()))
 }
 
-fn read(folder: &Path) -> io::Result<UserKey> {
+fn read_key(folder: &Path) -> io::Result<UserKey> {
     let mut bytes = Vec::new();
-    open_file(&folder.join(FILE))?.take(BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    let wrong = |_| io::Error::new(io::ErrorKind::InvalidData, format!("it is not {BYTES} bytes long; remove it"));
-    bytes.try_into().map(UserKey).map_err(wrong)
+    open_file(&folder.join(KEY_FILE))?.take(KEY_LENGTH as u64 + 1).read_to_end(&mut bytes)?;
+    let invalid =
+        |_| io::Error::new(io::ErrorKind::InvalidData, format!("it is not {KEY_LENGTH} bytes long; remove it"));
+    bytes.try_into().map(UserKey).map_err(invalid)
 }
 
-fn read_or_make(folder: &Path) -> io::Result<UserKey> {
-    match read(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(folder)?,
-        found => return found,
+fn read_or_create_key(folder: &Path) -> io::Result<UserKey> {
+    match read_key(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create_key(folder)?,
+        result => return result,
     }
-    read(folder)
+    read_key(folder)
 }
 
-/// Creates the file as a whole or not at all; keeps one that another process created meanwhile.
-fn make(folder: &Path) -> io::Result<()> {
+/// Creates the file atomically. Leaves a file that another process has created meanwhile.
+fn create_key(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         OwnFolder::create(folder, FolderAccess::Private)?;
     }
-    let mut bytes = [0; BYTES];
+    let mut bytes = [0; KEY_LENGTH];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     // `tempfile` creates files that only their owner can read.
-    let mut written = tempfile::NamedTempFile::new_in(folder)?;
-    written.write_all(&bytes)?;
-    written.as_file().sync_all()?;
-    match written.persist_noclobber(folder.join(FILE)) {
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(&bytes)?;
+    temporary.as_file().sync_all()?;
+    match temporary.persist_noclobber(folder.join(KEY_FILE)) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
         _ => Ok(()),
     }
@@ -100,21 +100,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_for_its_owner_alone_and_a_damaged_one_is_told() {
-        let place = tempfile::tempdir().unwrap();
-        let folder = place.path().join("config/orch");
-        assert_eq!(read(&folder).err().unwrap().kind(), io::ErrorKind::NotFound);
-        let (one, two) = (read_or_make(&folder).unwrap(), read_or_make(&folder).unwrap());
-        assert_eq!(one.seal("x"), two.seal("x"));
-        assert_ne!(one.seal("x"), one.seal("y"));
-        make(&folder).unwrap();
-        assert_eq!(read(&folder).unwrap().0, one.0, "the first one stays");
+    fn a_key_is_created_once_for_its_owner_alone_and_a_damaged_key_is_an_error() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("config/orch");
+        assert_eq!(read_key(&folder).err().unwrap().kind(), io::ErrorKind::NotFound);
+        let (first, second) = (read_or_create_key(&folder).unwrap(), read_or_create_key(&folder).unwrap());
+        assert_eq!(first.seal("x"), second.seal("x"));
+        assert_ne!(first.seal("x"), first.seal("y"));
+        create_key(&folder).unwrap();
+        assert_eq!(read_key(&folder).unwrap().0, first.0, "the first key stays");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(std::fs::metadata(folder.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(std::fs::metadata(folder.join(KEY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        std::fs::write(folder.join(FILE), "short").unwrap();
-        assert_eq!(read_or_make(&folder).err().unwrap().kind(), io::ErrorKind::InvalidData);
+        std::fs::write(folder.join(KEY_FILE), "short").unwrap();
+        assert_eq!(read_or_create_key(&folder).err().unwrap().kind(), io::ErrorKind::InvalidData);
     }
 }

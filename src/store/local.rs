@@ -1,4 +1,4 @@
-//! One run on this machine: [`Durable`] over the journal.
+//! Implements [`Durable`] for one run on this machine, over the journal.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::clock::{Clock, Hold};
+use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, ExecutionId, Interrupt, Observer,
     Perform, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
-use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
+use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
 use super::cancel::CancelSwitch;
 use super::finally_steps::FinallySteps;
-use super::halt::Halted;
+use super::halt::HaltedGroups;
 use super::index::Index;
 use super::writer::{JournalWriter, Promise};
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView, branches};
@@ -28,18 +28,18 @@ pub struct RunParts {
     /// The run.
     pub run: RunId,
     /// The workspace.
-    pub view: WorkspaceView,
+    pub workspace: WorkspaceView,
     /// Performs the calls.
     pub perform: Arc<dyn Perform>,
     /// Receives the events and the progress of the run.
     pub observer: Arc<dyn Observer>,
     /// The switch that stops the run.
-    pub switch: CancelSwitch,
-    /// Asks the user at the terminal, if there is one.
-    pub asker: Option<Arc<dyn ApprovalPrompter>>,
-    /// Results of earlier runs, if they may be reused (`--reuse`).
-    pub reuse: Option<ResultCache>,
-    /// Shows other processes until when this one owned the run.
+    pub cancel_switch: CancelSwitch,
+    /// Prompts the user at the terminal, if there is one.
+    pub prompter: Option<Arc<dyn ApprovalPrompter>>,
+    /// Results of earlier runs, if orch may reuse them (`--reuse`).
+    pub result_cache: Option<ResultCache>,
+    /// Records for other processes until when this one owned the run.
     pub heartbeat: Heartbeat,
     /// The clock for the times of events and the deadlines of questions.
     pub clock: Arc<dyn Clock>,
@@ -51,16 +51,16 @@ pub struct LocalRun {
     view: WorkspaceView,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
-    pub(super) switch: CancelSwitch,
-    pub(super) asker: Option<Arc<dyn ApprovalPrompter>>,
+    pub(super) cancel_switch: CancelSwitch,
+    pub(super) prompter: Option<Arc<dyn ApprovalPrompter>>,
     reuse: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
     writer: JournalWriter,
-    pub(super) halted: Halted,
-    closing: FinallySteps,
-    /// Whether an event could not be recorded.
-    broken: Arc<AtomicBool>,
-    inner: Mutex<LocalRunState>,
+    pub(super) halted_groups: HaltedGroups,
+    finally_steps: FinallySteps,
+    /// Whether the journal failed to record an event.
+    has_write_failure: Arc<AtomicBool>,
+    shared: Mutex<LocalRunState>,
 }
 
 pub(super) struct LocalRunState {
@@ -68,32 +68,32 @@ pub(super) struct LocalRunState {
     state: RunState,
     pub(super) index: Index,
     /// Artifact files that this session produced; the writer may not have written them yet.
-    made: HashSet<String>,
+    produced_files: HashSet<String>,
 }
 
 impl LocalRun {
-    /// Opens a run with the events recorded so far (none for a new one).
+    /// Opens a run with the events recorded so far; a new run has none.
     pub fn open(journal: &Journal, parts: RunParts, events: &[Event]) -> Result<Self, StoreError> {
-        let inner = LocalRunState {
+        let shared = LocalRunState {
             seq: events.last().map_or(0, |event| event.seq),
             state: RunState::fold(parts.run, events),
-            index: Index::of(events),
-            made: HashSet::new(),
+            index: Index::from_events(events),
+            produced_files: HashSet::new(),
         };
         Ok(Self {
             run: parts.run,
-            writer: journal.writer(parts.observer.clone(), parts.view.clone(), parts.heartbeat)?,
-            view: parts.view,
+            writer: journal.start_writer(parts.observer.clone(), parts.workspace.clone(), parts.heartbeat)?,
+            view: parts.workspace,
             perform: parts.perform,
             observer: parts.observer,
-            switch: parts.switch,
-            asker: parts.asker,
-            reuse: parts.reuse,
+            cancel_switch: parts.cancel_switch,
+            prompter: parts.prompter,
+            reuse: parts.result_cache,
             clock: parts.clock,
-            halted: Halted::default(),
-            broken: Arc::default(),
-            closing: FinallySteps::default(),
-            inner: Mutex::new(inner),
+            halted_groups: HaltedGroups::default(),
+            has_write_failure: Arc::default(),
+            finally_steps: FinallySteps::default(),
+            shared: Mutex::new(shared),
         })
     }
 
@@ -102,193 +102,192 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Records a fact of the run as a whole, without waiting; it is durable before anything that follows from it.
-    pub fn announce(&self, fact: Fact) {
+    /// Records a fact about the run without waiting. The fact is durable before every fact that depends on it.
+    pub fn append_nowait(&self, fact: Fact) {
         self.queue(fact);
     }
 
-    /// Records how the run ended, and waits until that is durable.
-    pub async fn conclude(&self, fact: Fact) -> Result<(), Interrupt> {
+    /// Records the end of the run, and waits until the record is durable.
+    pub async fn finish(&self, fact: Fact) -> Result<(), Interrupt> {
         self.append(fact).await.map(drop)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, LocalRunState> {
-        // A panic while the lock is held can't leave the index wrong in a way that matters: the journal is the source
-        // of truth.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        // Ignore a panic of another thread that held the lock: a wrong index does no lasting harm, since the journal is
+        // the source of truth.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, fact: Fact, urgent: bool) -> (ExecutionId, Promise) {
-        let mut inner = self.lock();
-        inner.seq += 1;
-        let event = Event { run: self.run, seq: inner.seq, at: self.clock.now(), fact };
-        inner.state.apply(&event);
-        inner.index.apply(&event);
+    pub(super) fn send(&self, fact: Fact, urgent: bool) -> (ExecutionId, Promise) {
+        let mut shared = self.lock();
+        shared.seq += 1;
+        let event = Event { run: self.run, seq: shared.seq, at: self.clock.now(), fact };
+        shared.state.apply(&event);
+        shared.index.apply(&event);
         if let Fact::StepCompleted(StepCompleted { artifact: Some(Artifact { path: Some(path), .. }), .. }) =
             &event.fact
         {
-            inner.made.insert(path.clone());
+            shared.produced_files.insert(path.clone());
         }
-        // Sent while the lock is held, so that the writer receives the events in the order of their numbers.
-        (inner.seq, self.writer.append(event, urgent))
+        // Append while the lock is held, so that the writer receives the events in the order of their numbers.
+        (shared.seq, self.writer.append(event, urgent))
     }
 
-    /// Queues a fact without waiting for it: it is durable before anything that follows from it.
+    /// Queues a fact without waiting for it. The fact is durable before every fact that depends on it.
     fn queue(&self, fact: Fact) -> ExecutionId {
         self.send(fact, false).0
     }
 
     /// Queues a fact in order; the future resolves once it is durable.
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
-        let hold = self.clock.hold();
-        let (mark, done) = self.send(fact, true);
-        let broken = self.broken.clone();
+        let hold = self.clock.hold_virtual_time();
+        let (execution_id, promise) = self.send(fact, true);
+        let has_write_failure = self.has_write_failure.clone();
         async move {
-            let result = kept(done, hold).await;
+            let result = wait_until_durable(promise, hold).await;
             if result.is_err() {
-                broken.store(true, Ordering::Release);
+                has_write_failure.store(true, Ordering::Release);
             }
-            result.map(|()| mark)
+            result.map(|()| execution_id)
         }
     }
 
-    /// Whether the journal still records events, even if files of the workspace can't be written.
-    fn records(&self) -> bool {
-        !self.broken.load(Ordering::Acquire)
+    /// Whether the journal still records events, even if orch can't write files of the workspace.
+    fn can_record(&self) -> bool {
+        !self.has_write_failure.load(Ordering::Acquire)
     }
 
-    /// Waits until everything recorded so far is durable and its files are written.
-    pub async fn settle(&self) -> Result<(), Interrupt> {
-        let hold = self.clock.hold();
-        let done = self.writer.flush();
-        kept(done, hold).await
+    /// Waits until all facts recorded so far are durable and their files are written.
+    pub async fn flush(&self) -> Result<(), Interrupt> {
+        let hold = self.clock.hold_virtual_time();
+        let promise = self.writer.flush();
+        wait_until_durable(promise, hold).await
     }
 
-    /// A number from 0 to `most` that is derived from the run and the key alone.
-    fn jitter(&self, key: &CallKey, most: u64) -> u64 {
-        let seed = Digest::of(format!("{} {key}", self.run.0).as_bytes());
+    /// A number from 0 to `max` that depends only on the run and the key.
+    fn jitter(&self, key: &CallKey, max: u64) -> u64 {
+        let seed = Digest::compute(format!("{} {key}", self.run.0).as_bytes());
         let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
-        number.checked_rem(most.saturating_add(1)).unwrap_or_default()
+        number.checked_rem(max.saturating_add(1)).unwrap_or_default()
     }
 
-    async fn begin_step(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
-        // A step of `finally` runs in each session, even if a result is recorded.
-        let closes = self.closing(&open.step).is_some();
-        let claim = if closes { None } else { self.lock().index.claim(open) };
-        let Some((completed, artifact)) = claim else { return self.start_attempt(open) };
-        // Thousands of reused steps in a row would keep the thread from other work, such as a stop request.
+    async fn begin_step(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
+        // A step of `finally` runs in each session, even if it has a recorded result.
+        let in_finally = self.finally_step(&spec.step).is_some();
+        let claim = if in_finally { None } else { self.lock().index.take_reusable_result(spec) };
+        let Some((completed, artifact)) = claim else { return self.start_attempt(spec) };
+        // Thousands of reused steps in a row would delay other work on the thread, such as a stop request.
         tokio::task::coop::consume_budget().await;
-        let mut kept = StepReused::same(open.step.clone(), completed);
-        let artifact = match (artifact, &open.output) {
-            (Some(old), Some(name)) => {
-                let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..old.clone() };
-                kept.renamed_artifact =
-                    (artifact.name != old.name || artifact.path != old.path).then(|| artifact.clone());
+        let mut reused = StepReused::new(spec.step.clone(), completed);
+        let artifact = match (artifact, &spec.output) {
+            (Some(recorded), Some(name)) => {
+                let artifact = Artifact { name: name.clone(), path: spec.path.clone(), ..recorded.clone() };
+                reused.renamed_artifact =
+                    (artifact.name != recorded.name || artifact.path != recorded.path).then(|| artifact.clone());
                 Some(artifact)
             }
             (_, None) | (None, _) => None,
         };
-        self.queue(Fact::StepReused(kept));
-        // Usually the file is there as it was written, and then there is nothing to wait for.
-        let failed = |error: StoreError| Interrupt::Storage(error.failure_of_run());
+        self.queue(Fact::StepReused(reused));
+        // Usually the file is up to date, and orch need not wait for it.
+        let storage_failure = |error: StoreError| Interrupt::Storage(error.run_failure());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
-            && (self.is_made(artifact) || !self.view.shows(artifact).map_err(failed)?)
+            && (self.is_produced(artifact) || !self.view.is_up_to_date(artifact).map_err(storage_failure)?)
         {
-            self.settle().await?;
-            self.view.show(artifact).map_err(failed)?;
+            self.flush().await?;
+            self.view.write_artifact(artifact).map_err(storage_failure)?;
         }
-        let mark = self.lock().index.mark(completed);
-        Ok(BeginOutcome::Reusable(artifact.map(Box::new), mark))
+        let execution_id = self.lock().index.execution_id(completed);
+        Ok(BeginOutcome::Reusable(artifact.map(Box::new), execution_id))
     }
 
-    /// Whether this session produced the file of an artifact: then the file on disk may not be up to date yet.
-    fn is_made(&self, artifact: &Artifact) -> bool {
-        artifact.path.as_ref().is_some_and(|path| self.lock().made.contains(path))
+    /// Whether this session produced the file of an artifact, so that the file on disk may not be up to date yet.
+    fn is_produced(&self, artifact: &Artifact) -> bool {
+        artifact.path.as_ref().is_some_and(|path| self.lock().produced_files.contains(path))
     }
 
-    /// Called if no result of this run can be reused: takes one of an earlier run if `--reuse` allows it, else returns
-    /// the attempt to run.
-    fn start_attempt(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
-        if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
-            let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
-            let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));
-            let found = found.map(|(found, recipe)| Ok((found?, recipe))).transpose();
-            let found = found.map_err(|error: StoreError| Interrupt::Storage(error.failure_of_run()))?;
-            if let (Some(((run, artifact), recipe)), Some(name)) = (found, &open.output) {
-                let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
+    /// Handles a step without a reusable result of this run: reuses a result of an earlier run if `--reuse` allows it,
+    /// else returns the attempt to run.
+    fn start_attempt(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
+        if let Some(cache) = self.reuse.as_ref().filter(|_| spec.reusable) {
+            let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
+            let cached =
+                fingerprints.find_map(|fingerprint| Some((cache.next_result(fingerprint).transpose()?, fingerprint)));
+            let cached = cached.map(|(result, fingerprint)| Ok((result?, fingerprint))).transpose();
+            let cached = cached.map_err(|error: StoreError| Interrupt::Storage(error.run_failure()))?;
+            if let (Some(((run, artifact), fingerprint)), Some(name)) = (cached, &spec.output) {
+                let artifact = Artifact { name: name.clone(), path: spec.path.clone(), ..artifact };
                 let fact = StepCompleted {
-                    step: open.step.clone(),
+                    step: spec.step.clone(),
                     attempt: 0,
-                    fingerprint: recipe.clone(),
+                    fingerprint: fingerprint.clone(),
                     reused_from: Some(run),
                     artifact: Some(artifact.clone()),
                 };
-                let mark = self.queue(Fact::StepCompleted(fact));
-                return Ok(BeginOutcome::Reusable(Some(Box::new(artifact)), mark));
+                let execution_id = self.queue(Fact::StepCompleted(fact));
+                return Ok(BeginOutcome::Reusable(Some(Box::new(artifact)), execution_id));
             }
         }
-        let inner = self.lock();
-        let attempt = inner.index.next_attempt(open);
-        let replies = inner.index.replies(open);
-        let why = inner.index.why(open);
+        let shared = self.lock();
+        let attempt = shared.index.next_attempt(spec);
+        let replies = shared.index.replies_to_reparse(spec);
+        let why = shared.index.run_reason(spec);
         Ok(if replies.is_empty() {
             BeginOutcome::Attempt(attempt, why)
         } else {
-            BeginOutcome::Reread { replies, attempt, why }
+            BeginOutcome::DecodeAgain { replies, attempt, rerun_reason: why }
         })
     }
 
-    /// The innermost begun `finally` step that `step` is or is inside of.
-    pub(super) fn closing(&self, step: &StepKey) -> Option<StepKey> {
-        self.closing.around(step)
+    /// The innermost `finally` step that has begun and that is or contains `step`.
+    pub(super) fn finally_step(&self, step: &StepKey) -> Option<StepKey> {
+        self.finally_steps.innermost_enclosing(step)
     }
 
-    async fn decide(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {
+    async fn record_fact(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {
         Ok(match fact {
             StepFact::Started(fact) => {
-                if self.lock().index.is_announced(&fact) {
+                if self.lock().index.has_recorded_start(&fact) {
                     return Ok(0);
                 }
                 // A step that may not make a call does not start.
-                if let Some(stop) = self.barred(&fact.step) {
-                    return Err(stop);
+                if let Some(interrupt) = self.pending_interrupt(&fact.step) {
+                    return Err(interrupt);
                 }
                 self.queue(Fact::StepStarted(fact))
             }
             StepFact::Parsed(fact) => {
-                if self.lock().index.has_read(&fact.call) {
+                if self.lock().index.is_parsed(&fact.call) {
                     return Ok(0);
                 }
-                // Urgent if orch re-asks: it reaches the disk while the model answers, and after a kill it shows what
-                // that request may use.
-                let asks = fact.max_usage.is_some();
-                self.send(Fact::ReplyParsed(fact), asks).0
+                self.queue(Fact::ReplyParsed(fact))
             }
-            // It follows from durable facts; the writer writes its file after it is durable too.
+            // The fact follows from durable facts. The writer writes the file after the fact itself is durable.
             StepFact::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
             StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
             StepFact::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
             StepFact::Finally(steps) => {
-                self.closing.begin(steps);
+                self.finally_steps.add(steps);
                 0
             }
         })
     }
 }
 
-/// Waits until the writer acknowledges.
-async fn kept(done: Promise, _hold: Hold) -> Result<(), Interrupt> {
-    let failure = match done.await {
+/// Waits until the writer acknowledges a fact or a flush.
+async fn wait_until_durable(promise: Promise, _hold: VirtualTimeHold) -> Result<(), Interrupt> {
+    let failure = match promise.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(Class::Storage, "the journal's writer has ended").with_hint("this is a defect of orch"),
+        Err(_) => Failure::new(FailureClass::Storage, "the writer of the journal has ended")
+            .with_hint("this is a defect of orch"),
     };
     Err(Interrupt::Storage(failure))
 }
 
 impl Durable for LocalRun {
-    fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
-        self.begin_step(open).boxed()
+    fn begin<'a>(&'a self, spec: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
+        self.begin_step(spec).boxed()
     }
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
@@ -296,39 +295,39 @@ impl Durable for LocalRun {
     }
 
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
-        self.decide(fact).boxed()
+        self.record_fact(fact).boxed()
     }
 
-    fn branches<'a>(
+    fn run_branches<'a>(
         &'a self,
         group: StepKey,
         list: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        branches::run(&self.halted, || self.records(), group, list, limit).boxed()
+        branches::run_branches(&self.halted_groups, || self.can_record(), group, list, limit).boxed()
     }
 
     fn compute(&self, step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         self.compute_until_stopped(step, work).boxed()
     }
 
-    fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
+    fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         async move {
-            let (least, most) = match on {
-                Wait::Between(least, most) => (least, most),
-                Wait::Approval(approval) => return self.ask_person(key, approval).await,
+            let (min, max) = match wait {
+                Wait::DurationBetween(min, max) => (min, max),
+                Wait::Approval(approval) => return self.request_approval(key, approval).await,
             };
-            let millis = least + self.jitter(&key, most.saturating_sub(least));
-            // The attempt that follows the wait is on record, so an earlier session has waited already.
+            let millis = min + self.jitter(&key, max.saturating_sub(min));
+            // The journal contains the attempt after the wait, so an earlier session has waited already.
             if self.lock().index.has_attempt(&key) {
                 return Ok(WaitOutcome::Elapsed);
             }
-            self.observer.signal(&crate::durable::CallProgress::Backoff(key.step.clone(), millis));
-            let closing = self.closing(&key.step);
+            self.observer.on_progress(&crate::durable::CallProgress::Backoff(key.step.clone(), millis));
+            let finally_step = self.finally_step(&key.step);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
-                () = self.halted.reaches(&key.step, closing.as_ref()) => Err(Interrupt::Dropped),
-                () = self.given_up(closing.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
+                () = self.halted_groups.wait_until_blocked(&key.step, finally_step.as_ref()) => Err(Interrupt::Dropped),
+                () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
             }
         }
         .boxed()

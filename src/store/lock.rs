@@ -1,4 +1,4 @@
-//! Kernel locks that decide which process owns a run or a workspace; they end with their process.
+//! Kernel locks that decide which process owns a run or a workspace. The kernel releases them when the process ends.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -12,7 +12,7 @@ use super::StoreError;
 use crate::crash::crash_point;
 use crate::folder::OwnFile;
 
-/// The process that holds a lock, as the lock file names it.
+/// The process that holds a lock, as text from the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder(String);
 
@@ -22,23 +22,23 @@ impl std::fmt::Display for LockHolder {
     }
 }
 
-/// Why a lock could not be taken.
+/// The reason why a lock could not be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process holds it.
+    /// Another process holds the lock.
     #[error("{what} is in use by {holder}")]
     Held {
-        /// The run or the workspace, as messages name it.
+        /// The run or the workspace, for messages.
         what: String,
-        /// The process that holds it.
+        /// The process that holds the lock.
         holder: LockHolder,
     },
     /// A process has ended, but programs that it started still run in the workspace.
     #[error("programs of {owner}, which has ended, still run in {what} and keep `{path}` locked")]
     ProgramsLeft {
-        /// The workspace, as messages name it.
+        /// The workspace, for messages.
         what: String,
-        /// The process that started them.
+        /// The process that started the programs.
         owner: String,
         /// The lock file.
         path: String,
@@ -52,122 +52,124 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    place: OwnFile,
+    location: OwnFile,
+    /// Whether `drop` removes the file.
     disposable: bool,
     last_seen: Option<Timestamp>,
-    beaten: Arc<AtomicBool>,
+    has_beaten: Arc<AtomicBool>,
 }
 
-/// Updates the time of a lock file, which shows until when its owner was alive. It forces no write to disk, and
-/// survives a kill.
+/// Updates the modification time of a lock file, which shows until when its owner was alive. The time survives a kill,
+/// and an update forces no write to disk.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     file: Arc<File>,
-    beaten: Arc<AtomicBool>,
+    has_beaten: Arc<AtomicBool>,
 }
 
 impl Heartbeat {
     /// Records that the owner is alive now.
     pub(super) fn beat(&self) -> std::io::Result<()> {
-        self.beaten.store(true, Ordering::Relaxed);
+        self.has_beaten.store(true, Ordering::Relaxed);
         self.file.set_modified(SystemTime::now())
     }
 }
 
 impl Lock {
-    /// Takes the lock of a file and writes `me` into it. `what` is the locked thing, for the error message.
-    #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
-    pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
-        // A process that checks the lock (`is_held`) holds it for an instant, so try a few times.
+    /// Acquires the lock of a file and writes `owner` into the file. `resource` is the locked run or workspace, for the
+    /// error message.
+    #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
+    pub fn acquire(lock_file: &OwnFile, resource: &str, owner: &str) -> Result<Self, LockError> {
+        // A process that checks the lock (`is_held`) holds it for an instant, so try several times.
         for pause in [5, 20, 80, 0] {
-            if let Some(file) = try_lock(place)? {
-                return Self::sign(file, place, me);
+            if let Some(file) = try_lock(lock_file)? {
+                return Self::from_locked_file(file, lock_file, owner);
             }
             std::thread::sleep(Duration::from_millis(pause));
         }
-        Err(LockError::Held { what: what.to_owned(), holder: holder(place) })
+        Err(LockError::Held { what: resource.to_owned(), holder: read_holder(lock_file) })
     }
 
-    fn sign(mut file: File, place: &OwnFile, me: &str) -> Result<Self, LockError> {
-        let io = |source| StoreError::Io { doing: "write", path: place.path(), source };
-        // A clean exit deletes the file, so a non-empty one was left by a process that died.
+    fn from_locked_file(mut file: File, lock_file: &OwnFile, owner: &str) -> Result<Self, LockError> {
+        let io = |source| StoreError::Io { doing: "write", path: lock_file.path(), source };
+        // A clean exit deletes the file, so a process that died left a non-empty file.
         let meta = file.metadata().map_err(io)?;
-        let died = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
-        if died.is_some() {
-            // Not for a new file: some file systems write a file that was truncated to nothing out to disk when it is
-            // closed.
+        let death_time = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
+        if death_time.is_some() {
+            // Do not truncate a new file: some file systems write a truncated file to disk when it is closed.
             file.set_len(0).map_err(io)?;
         }
         file.rewind().map_err(io)?;
-        file.write_all(me.as_bytes()).map_err(io)?;
-        if let Some(time) = died {
+        file.write_all(owner.as_bytes()).map_err(io)?;
+        if let Some(time) = death_time {
             // Until our first heartbeat, the file shows when the former owner was last alive.
             file.set_modified(time).map_err(io)?;
         }
         crash_point!("lock::signed");
-        let last_seen = died.and_then(|time| Timestamp::try_from(time).ok());
-        Ok(Self { file, place: place.clone(), disposable: false, last_seen, beaten: Arc::default() })
+        let last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
+        Ok(Self { file, location: lock_file.clone(), disposable: false, last_seen, has_beaten: Arc::default() })
     }
 
-    /// When the former owner was last alive, if it died while it held the lock.
-    pub fn last_seen(&self) -> Option<Timestamp> {
+    /// The time when the former owner was last alive, if it died while it held the lock.
+    pub fn former_owner_last_seen(&self) -> Option<Timestamp> {
         self.last_seen
     }
 
-    /// A handle to record until when this process is alive, for the next owner.
+    /// A handle that records until when this process was alive, for the next owner.
     pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
-        let file = self.file.try_clone().map_err(StoreError::io("open", &self.place.path()))?;
-        Ok(Heartbeat { file: Arc::new(file), beaten: self.beaten.clone() })
+        let file = self.file.try_clone().map_err(StoreError::io("open", &self.location.path()))?;
+        Ok(Heartbeat { file: Arc::new(file), has_beaten: self.has_beaten.clone() })
     }
 
-    /// The same lock, but its file is removed when the lock is released.
+    /// The same lock, but `drop` also removes its file.
     #[must_use]
-    pub fn disposable(mut self) -> Self {
+    pub fn removed_on_drop(mut self) -> Self {
         self.disposable = true;
         self
     }
 
-    /// The same, where it does not matter when a former owner died.
+    /// The same as `disposable`, but ignores the death of a former owner.
     #[must_use]
-    pub fn obsolete(mut self) -> Self {
+    pub fn without_history(mut self) -> Self {
         self.last_seen = None;
-        self.disposable()
+        self.removed_on_drop()
     }
 
     /// Whether a process holds the lock of a file.
-    pub fn is_held(place: &OwnFile) -> bool {
-        place.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    pub fn is_held(lock_file: &OwnFile) -> bool {
+        lock_file.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The file shows when a former owner died. It stays until that is on record, which the first heartbeat proves.
-        let told = self.last_seen.is_none() || self.beaten.load(Ordering::Relaxed);
-        if self.disposable && told {
-            // If the file stays, that is harmless: its lock is free, and the next owner overwrites it.
-            drop(self.place.remove());
+        // The file shows when a former owner died. Keep it until an event records that time, which happens before the
+        // first heartbeat.
+        let is_death_recorded = self.last_seen.is_none() || self.has_beaten.load(Ordering::Relaxed);
+        if self.disposable && is_death_recorded {
+            // A file that stays is harmless: its lock is free, and the next owner overwrites it.
+            drop(self.location.remove());
         }
         // If this fails, the lock ends when the last handle of the file is closed.
         drop(self.file.unlock());
     }
 }
 
-fn try_lock(place: &OwnFile) -> Result<Option<File>, StoreError> {
-    let file = place.open_or_create().map_err(StoreError::io("open", &place.path()))?;
+fn try_lock(lock_file: &OwnFile) -> Result<Option<File>, StoreError> {
+    let file = lock_file.open_or_create().map_err(StoreError::io("open", &lock_file.path()))?;
     match file.try_lock() {
         // The former owner may have removed the file between our open and our lock.
-        Ok(()) if is_same_file(&file, place) => Ok(Some(file)),
+        Ok(()) if is_same_file(&file, lock_file) => Ok(Some(file)),
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: place.path(), source }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: lock_file.path(), source }),
     }
 }
 
 #[cfg(unix)]
-fn is_same_file(file: &File, place: &OwnFile) -> bool {
+fn is_same_file(file: &File, lock_file: &OwnFile) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    match (file.metadata(), place.identity()) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == there,
+    match (file.metadata(), lock_file.identity()) {
+        (Ok(opened), Ok(current)) => (opened.dev(), opened.ino()) == current,
         _ => false,
     }
 }
@@ -177,10 +179,10 @@ fn is_same_file(_: &File, _: &OwnFile) -> bool {
     true
 }
 
-fn holder(place: &OwnFile) -> LockHolder {
+fn read_holder(lock_file: &OwnFile) -> LockHolder {
     let mut text = String::new();
-    let read = place.open().and_then(|file| file.take(200).read_to_string(&mut text));
-    match read {
+    let result = lock_file.open().and_then(|file| file.take(200).read_to_string(&mut text));
+    match result {
         Ok(_) if !text.trim().is_empty() => LockHolder(text.trim().to_owned()),
         _ => LockHolder("another process".to_owned()),
     }
@@ -191,40 +193,44 @@ mod tests {
     use super::*;
     use crate::folder::{FolderAccess, OwnFolder};
 
-    fn place(folder: &std::path::Path) -> OwnFile {
+    fn lock_file(folder: &std::path::Path) -> OwnFile {
         OwnFolder::open(folder, FolderAccess::Private).unwrap().file("a.lock")
     }
 
     #[test]
-    fn a_second_taker_is_told_who_holds_the_lock() {
+    fn the_error_of_a_second_process_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
-        let (place, path) = (place(folder.path()), folder.path().join("a.lock"));
-        let first = Lock::take(&place, "run x", "process 7").unwrap().disposable();
-        assert!(Lock::is_held(&place));
-        let second = Lock::take(&place, "run x", "process 8").unwrap_err();
+        let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
+        let first = Lock::acquire(&lock_file, "run x", "process 7").unwrap().removed_on_drop();
+        assert!(Lock::is_held(&lock_file));
+        let second = Lock::acquire(&lock_file, "run x", "process 8").unwrap_err();
         assert_eq!(second.to_string(), "run x is in use by process 7");
         drop(first);
         assert!(!path.exists());
-        Lock::take(&place, "run x", "process 8").unwrap();
+        Lock::acquire(&lock_file, "run x", "process 8").unwrap();
     }
 
     #[test]
-    fn a_lock_file_tells_when_its_owner_died_until_the_next_one_has_a_heartbeat() {
+    fn a_lock_file_records_when_its_owner_died_until_the_next_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
-        let (place, path) = (place(folder.path()), folder.path().join("a.lock"));
-        let fresh = Lock::take(&place, "run x", "process 7").unwrap().disposable();
-        assert_eq!(fresh.last_seen(), None);
+        let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
+        let fresh = Lock::acquire(&lock_file, "run x", "process 7").unwrap().removed_on_drop();
+        assert_eq!(fresh.former_owner_last_seen(), None);
         drop(fresh);
-        // Text in the file, as a process that died leaves it.
+        // A process that dies leaves text in the file.
         std::fs::write(&path, "process 8").unwrap();
         let time = SystemTime::now() - Duration::from_secs(100);
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        let seen = Some(Timestamp::try_from(time).unwrap());
+        let expected = Some(Timestamp::try_from(time).unwrap());
         for _ in 0..2 {
-            let lock = Lock::take(&place, "run x", "process 9").unwrap().disposable();
-            assert_eq!(lock.last_seen(), seen, "whoever did nothing leaves it");
+            let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap().removed_on_drop();
+            assert_eq!(
+                lock.former_owner_last_seen(),
+                expected,
+                "a process without a heartbeat leaves the time unchanged"
+            );
         }
-        let lock = Lock::take(&place, "run x", "process 9").unwrap().disposable();
+        let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap().removed_on_drop();
         lock.heartbeat().unwrap().beat().unwrap();
         drop(lock);
         assert!(!path.exists());

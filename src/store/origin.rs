@@ -1,9 +1,9 @@
-//! Whether this user wrote a journal on this machine, or it came with a project.
+//! Determines whether this user wrote a journal on this machine, or the journal came with a project.
 //!
-//! A journal can't prove its own origin: a person who commits a `.orch` can write all of it. So orch puts a note beside
-//! the database with a seal, made with the user's key over the identity of the files on this disk. A clone, a pull, a
-//! copy or an unpacked archive creates other files. The current path does not count, so a project that was moved keeps
-//! its runs.
+//! A journal can't prove its own origin, since the author of a committed `.orch` can write all of it. So orch puts a
+//! note with a seal beside the database. The seal is a hash with the user's key over the identity of the files on this
+//! disk. A clone, a pull, a copy or an unpacked archive creates other files. The current path does not count, so a
+//! moved project keeps its runs.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,48 +14,48 @@ use rusqlite::Transaction;
 use crate::folder::{OwnFile, OwnFolder};
 
 use super::StoreError;
-use super::journal::DATABASE;
-use super::key::{NoKey, UserKey};
+use super::journal::DATABASE_FILE;
+use super::key::{KeyUnavailable, UserKey};
 
 /// The name of the file with the note.
-const NOTE: &str = "location";
+const NOTE_FILE: &str = "location";
 
-/// The longest note that is read, in bytes.
-const MAX_NOTE: u64 = 64 << 10;
+/// The longest note that orch reads, in bytes.
+const MAX_NOTE_BYTES: u64 = 64 << 10;
 
-/// Stands for the identity of a missing file, and for a missing seal.
-const NONE: &str = "-";
+/// The placeholder for the identity of a missing file and for a missing seal.
+const PLACEHOLDER: &str = "-";
 
-/// How often a reader checks the note, since another process may open the journal at the same moment.
-const LOOKS: usize = 3;
+/// The number of times that a reader checks the note, since another process may open the journal at the same moment.
+const CHECKS: usize = 3;
 
-/// Where a journal comes from.
+/// The origin of a journal.
 #[derive(Clone, Debug)]
 pub(super) enum JournalOrigin {
-    /// This user's orch wrote it on this machine; runs in it that came from elsewhere are marked.
+    /// This user's orch wrote it on this machine. orch has marked the runs in it that came from elsewhere.
     Own,
-    /// Another user or machine wrote it, or it is a copy: all of its runs are from elsewhere.
+    /// Another user or machine wrote it, or it is a copy. All of its runs are from elsewhere.
     Elsewhere,
-    /// Unknown, since there is no usable key.
-    Unknown(NoKey),
+    /// The origin is unknown, since there is no usable key.
+    Unknown(KeyUnavailable),
 }
 
 /// The note: the folder that contained the state folder, the identity of the write-ahead log, and the seal over both
 /// and the identity of the database.
 #[derive(Debug)]
-pub(super) struct Note {
-    pub(super) home: PathBuf,
+pub(super) struct OriginNote {
+    pub(super) project_folder: PathBuf,
     log: String,
     seal: String,
 }
 
-impl Note {
+impl OriginNote {
     /// Reads the note of a state folder; `None` if it is missing or too long.
     pub(super) fn read(folder: &OwnFolder) -> Result<Option<Self>, StoreError> {
-        let file = folder.file(NOTE);
-        let bytes = match file.about() {
+        let file = folder.file(NOTE_FILE);
+        let bytes = match file.metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Ok(meta) if meta.len() > MAX_NOTE => return Ok(None),
+            Ok(meta) if meta.len() > MAX_NOTE_BYTES => return Ok(None),
             _ => file.read().map_err(StoreError::io("read", &file.path()))?,
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -64,96 +64,105 @@ impl Note {
         let (seal, log, home) = (lines.next(), lines.next(), lines.next());
         Ok(Some(match (home, log, seal) {
             (Some(home), Some(log), Some(seal)) => {
-                Self { home: PathBuf::from(home), log: log.to_owned(), seal: seal.to_owned() }
+                Self { project_folder: PathBuf::from(home), log: log.to_owned(), seal: seal.to_owned() }
             }
-            // Written by an orch that did not seal journals.
-            _ => Self { home: PathBuf::from(text), log: NONE.to_owned(), seal: NONE.to_owned() },
+            // An earlier version of orch, which did not seal journals, wrote the note.
+            _ => {
+                Self { project_folder: PathBuf::from(text), log: PLACEHOLDER.to_owned(), seal: PLACEHOLDER.to_owned() }
+            }
         }))
     }
 
-    /// Whether its seal was made with this key over the files that are there now.
-    fn is_of(&self, key: &UserKey, folder: &OwnFolder) -> Result<bool, StoreError> {
+    /// Whether the seal is valid for this key and the current files.
+    fn is_valid(&self, key: &UserKey, folder: &OwnFolder) -> Result<bool, StoreError> {
         let Ok(seal) = blake3::Hash::from_hex(&self.seal) else { return Ok(false) };
-        let sealed = seal == key.seal(&text(&self.home, &database(folder)?, &self.log));
-        // An empty log has no content from another user.
-        let log = log(folder)?;
-        Ok(sealed && (log.is_empty || log.identity == self.log))
+        let is_sealed = seal == key.seal(&sealed_text(&self.project_folder, &database_identity(folder)?, &self.log));
+        // An empty log contains nothing from another user.
+        let log = log_identity(folder)?;
+        Ok(is_sealed && (log.is_empty || log.identity == self.log))
     }
 
-    /// Writes the note for the current files, unless it is up to date; without a key it has no seal.
+    /// Writes the note for the current files, unless it is up to date. Without a key, the note has no seal.
     pub(super) fn write(folder: &OwnFolder, home: &Path, key: Option<&UserKey>) -> Result<(), StoreError> {
-        let log = log(folder)?.identity;
+        let log = log_identity(folder)?.identity;
         let seal = match key {
-            Some(key) => key.seal(&text(home, &database(folder)?, &log)).to_hex().to_string(),
-            None => NONE.to_owned(),
+            Some(key) => key.seal(&sealed_text(home, &database_identity(folder)?, &log)).to_hex().to_string(),
+            None => PLACEHOLDER.to_owned(),
         };
-        if Self::read(folder)?.is_some_and(|note| note.home == home && note.log == log && note.seal == seal) {
+        if Self::read(folder)?.is_some_and(|note| note.project_folder == home && note.log == log && note.seal == seal) {
             return Ok(());
         }
-        let file = folder.file(NOTE);
+        let file = folder.file(NOTE_FILE);
         // The note must be durable before SQLite writes to the log that it names.
         match file.replace(format!("{}\n{log}\n{seal}\n", home.display()).as_bytes()) {
-            Err(error) if can_not_be_written(&error) => Ok(()),
-            written => written.map_err(StoreError::io("write", &file.path())),
+            Err(error) if is_unwritable(&error) => Ok(()),
+            result => result.map_err(StoreError::io("write", &file.path())),
         }
     }
 }
 
-/// Where the journal of a state folder comes from. Call this before SQLite opens the journal, which may apply the log.
-pub(super) fn origin(folder: &OwnFolder, key: Result<&UserKey, &NoKey>) -> Result<JournalOrigin, StoreError> {
+/// Determines the origin of the journal in a state folder. Call this before SQLite opens the journal, which may apply
+/// the log.
+pub(super) fn determine_origin(
+    folder: &OwnFolder,
+    key: Result<&UserKey, &KeyUnavailable>,
+) -> Result<JournalOrigin, StoreError> {
     let key = match key {
         Ok(key) => key,
-        Err(why) => return Ok(JournalOrigin::Unknown(why.clone())),
+        Err(reason) => return Ok(JournalOrigin::Unknown(reason.clone())),
     };
-    for _ in 0..LOOKS {
-        if Note::read(folder)?.map_or(Ok(false), |note| note.is_of(key, folder))? {
+    for _ in 0..CHECKS {
+        if OriginNote::read(folder)?.map_or(Ok(false), |note| note.is_valid(key, folder))? {
             return Ok(JournalOrigin::Own);
         }
     }
     Ok(JournalOrigin::Elsewhere)
 }
 
-fn text(home: &Path, database: &str, log: &str) -> String {
+/// The text that the seal covers.
+fn sealed_text(home: &Path, database: &str, log: &str) -> String {
     format!("orch journal\n{}\n{database}\n{log}\n", home.display())
 }
 
-fn database(folder: &OwnFolder) -> Result<String, StoreError> {
-    Ok(look(&folder.file(DATABASE))?.identity)
+fn database_identity(folder: &OwnFolder) -> Result<String, StoreError> {
+    Ok(file_identity(&folder.file(DATABASE_FILE))?.identity)
 }
 
-fn log(folder: &OwnFolder) -> Result<Looked, StoreError> {
-    look(&folder.file(format!("{DATABASE}-wal")))
+fn log_identity(folder: &OwnFolder) -> Result<FileIdentity, StoreError> {
+    file_identity(&folder.file(format!("{DATABASE_FILE}-wal")))
 }
 
-struct Looked {
+/// The identity of a file, and whether the file is empty.
+struct FileIdentity {
     identity: String,
     is_empty: bool,
 }
 
 /// The identity of a file on this disk: its inode number and its creation time, where the file system records one.
-fn look(file: &OwnFile) -> Result<Looked, StoreError> {
+fn file_identity(file: &OwnFile) -> Result<FileIdentity, StoreError> {
     let path = file.path();
     let meta = match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok(Looked { identity: NONE.to_owned(), is_empty: true });
+            return Ok(FileIdentity { identity: PLACEHOLDER.to_owned(), is_empty: true });
         }
         meta => meta.map_err(StoreError::io("read", &path))?,
     };
     #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&meta);
+    let inode = std::os::unix::fs::MetadataExt::ino(&meta);
     #[cfg(not(unix))]
-    let number = 0;
-    let made = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |at| at.as_nanos());
-    Ok(Looked { identity: format!("{number} {made}"), is_empty: meta.len() == 0 })
+    let inode = 0;
+    let created =
+        meta.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
+    Ok(FileIdentity { identity: format!("{inode} {created}"), is_empty: meta.len() == 0 })
 }
 
 /// Marks every run in a journal as one from elsewhere.
-pub(super) fn mark_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn mark_all_foreign(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["events", "runs", "inbox", "outbox", "results", "files"] {
         let sql = format!("INSERT OR IGNORE INTO foreign_runs SELECT DISTINCT run FROM {table}");
         transaction.execute(&sql, [])?;
     }
-    // An id may be spelled in more than one way: mark its canonical spelling too.
+    // An id has several spellings, so mark its canonical spelling too.
     let mut statement = transaction.prepare("SELECT run FROM foreign_runs")?;
     let ids: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for id in ids.iter().filter_map(|id| uuid::Uuid::parse_str(id).ok()) {
@@ -162,7 +171,7 @@ pub(super) fn mark_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whether the note can't be written here; a process that only reads does not need it.
-fn can_not_be_written(error: &std::io::Error) -> bool {
+/// Whether this process can't write the note here. A process that only reads does not need the note.
+fn is_unwritable(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }

@@ -1,7 +1,7 @@
-//! The delivery cursors: up to which event each tracker has received each run.
+//! The delivery cursors: the last event of each run that each tracker has received.
 //!
-//! The events to deliver are in the journal already, so the outbox stores only cursors. A cursor advances after a
-//! delivery. If the process dies during a delivery, the next one repeats it, so receivers must tolerate duplicates.
+//! The journal already contains the events to deliver, so the outbox stores only cursors. A cursor advances after a
+//! delivery. If the process dies during a delivery, the next process repeats it, so receivers must tolerate duplicates.
 
 use std::path::Path;
 
@@ -11,15 +11,15 @@ use super::lock::Lock;
 use super::{Journal, LockError, StoreError};
 use crate::model::{Event, RunId};
 
-/// Up to which event a tracker has received a run.
+/// The progress of the delivery of a run to a tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCursor {
     /// The last event that needs no more deliveries; 0 if there is none.
     pub seq: u64,
     /// The first event that the tracker refused, if any.
-    pub refused: Option<u64>,
+    pub first_refused: Option<u64>,
     /// The tracker's reason for refusing it.
-    pub why: Option<String>,
+    pub refusal_reason: Option<String>,
 }
 
 /// The delivery cursors of a journal, with a database connection of their own.
@@ -30,17 +30,17 @@ impl Outbox {
     /// Opens the outbox of a state folder.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let journal = Journal::open(state)?;
-        // A cursor that a power failure loses costs only a second delivery, so the run need not wait for the disk.
-        let set = journal.reader.execute_batch("PRAGMA synchronous = NORMAL;");
-        set.map_err(|error| journal.error(error))?;
+        // A cursor that is lost in a power failure costs only a second delivery, so the run need not wait for the disk.
+        let result = journal.reader.execute_batch("PRAGMA synchronous = NORMAL;");
+        result.map_err(|error| journal.read_error(error))?;
         Ok(Self(journal))
     }
 
-    /// Takes the lock for delivering a run to a tracker; only its holder delivers.
+    /// Acquires the lock for the delivery of a run to a tracker; only the holder of the lock delivers.
     pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
-        let place = self.0.folder.file(format!("locks/{}.{tracker}.lock", run.0));
-        let what = format!("the delivery of run {run} to {tracker}");
-        Lock::take(&place, &what, &format!("process {}", std::process::id())).map(Lock::obsolete)
+        let lock_file = self.0.folder.file(format!("locks/{}.{tracker}.lock", run.0));
+        let resource = format!("the delivery of run {run} to {tracker}");
+        Lock::acquire(&lock_file, &resource, &format!("process {}", std::process::id())).map(Lock::without_history)
     }
 
     /// The events of a run after the one numbered `seq`, in order.
@@ -48,33 +48,43 @@ impl Outbox {
         self.0.events_after(run, seq)
     }
 
-    /// Up to which event a tracker has received a run; `None` if it does not follow the run.
+    /// The delivery cursor of a tracker for a run; `None` if the tracker does not follow the run.
     pub fn cursor(&self, tracker: &str, run: RunId) -> Result<Option<DeliveryCursor>, StoreError> {
-        let found = self
+        let row = self
             .0
             .reader
             .prepare_cached("SELECT seq, refused, why FROM outbox WHERE tracker = ?1 AND run = ?2")
             .and_then(|mut statement| {
-                let row =
+                let read_row =
                     |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?));
-                statement.query_row(params![tracker, run.0.to_string()], row).optional()
+                statement.query_row(params![tracker, run.0.to_string()], read_row).optional()
             })
-            .map_err(|error| self.0.error(error))?;
-        let number = |seq: i64| u64::try_from(seq).unwrap_or_default();
-        Ok(found.map(|(seq, refused, why)| DeliveryCursor { seq: number(seq), refused: refused.map(number), why }))
+            .map_err(|error| self.0.read_error(error))?;
+        let to_u64 = |seq: i64| u64::try_from(seq).unwrap_or_default();
+        Ok(row.map(|(seq, refused, why)| DeliveryCursor {
+            seq: to_u64(seq),
+            first_refused: refused.map(to_u64),
+            refusal_reason: why,
+        }))
     }
 
-    /// Records up to which event a tracker has received a run.
+    /// Records the delivery cursor of a tracker for a run.
     pub fn advance(&self, tracker: &str, run: RunId, cursor: &DeliveryCursor) -> Result<(), StoreError> {
-        let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let to_i64 = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         self.0
             .reader
             .prepare_cached(
                 "INSERT OR REPLACE INTO outbox (tracker, run, seq, refused, why) VALUES (?1, ?2, ?3, ?4, ?5)",
             )
             .and_then(|mut statement| {
-                let refused = cursor.refused.map(number);
-                statement.execute(params![tracker, run.0.to_string(), number(cursor.seq), refused, cursor.why])
+                let refused = cursor.first_refused.map(to_i64);
+                statement.execute(params![
+                    tracker,
+                    run.0.to_string(),
+                    to_i64(cursor.seq),
+                    refused,
+                    cursor.refusal_reason
+                ])
             })
             .map_err(|error| StoreError::Journal { doing: "write", path: self.0.path.clone(), source: error })?;
         Ok(())
@@ -82,7 +92,7 @@ impl Outbox {
 
     /// The runs that at least one tracker follows, oldest first.
     pub fn runs(&self) -> Result<Vec<RunId>, StoreError> {
-        let error = |error| self.0.error(error);
+        let error = |error| self.0.read_error(error);
         // Run ids sort by time.
         let mut statement =
             self.0.reader.prepare_cached("SELECT DISTINCT run FROM outbox ORDER BY run").map_err(error)?;
@@ -93,7 +103,7 @@ impl Outbox {
             let id = uuid::Uuid::parse_str(&text);
             runs.push(RunId(id.map_err(|error| StoreError::Damaged {
                 path: self.0.path.clone(),
-                what: format!("the outbox has the run `{text}`: {error}"),
+                what: format!("the outbox contains the invalid run id `{text}`: {error}"),
             })?));
         }
         Ok(runs)
@@ -105,12 +115,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_it_was_recorded() {
+    fn a_recorded_cursor_is_returned_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         let run = RunId(uuid::Uuid::now_v7());
         assert_eq!(outbox.cursor("convex", run).unwrap(), None);
-        let cursor = DeliveryCursor { seq: 7, refused: Some(3), why: Some("no".into()) };
+        let cursor = DeliveryCursor { seq: 7, first_refused: Some(3), refusal_reason: Some("no".into()) };
         outbox.advance("convex", run, &DeliveryCursor::default()).unwrap();
         outbox.advance("convex", run, &cursor).unwrap();
         assert_eq!(outbox.cursor("convex", run).unwrap(), Some(cursor));
@@ -119,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_delivers_a_run() {
+    fn only_one_process_delivers_a_run() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         let run = RunId(uuid::Uuid::now_v7());

@@ -1,11 +1,11 @@
-//! The files that orch has written into a workspace, by path and digest: this tells orch's own files from the user's.
+//! The files that orch has written into a workspace, by path and digest. They distinguish orch's files from the user's.
 
 use std::collections::HashMap;
 
 /// The recorded contents of the files of one workspace.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedFiles {
-    files: HashMap<String, Vec<OwnedBytes>>,
+    records: HashMap<String, Vec<OwnedBytes>>,
 }
 
 /// Content that orch wrote at a path: its digest, and the run and event that recorded it.
@@ -19,22 +19,22 @@ struct OwnedBytes {
 impl OwnedFiles {
     /// Adds one record.
     pub fn add(&mut self, path: String, digest: String, run: String, event: i64) {
-        self.files.entry(path).or_default().push(OwnedBytes { digest, run, event });
+        self.records.entry(path).or_default().push(OwnedBytes { digest, run, event });
     }
 
     /// Whether orch ever wrote these bytes at this path.
-    pub fn has(&self, path: &str, digest: &str) -> bool {
-        self.files.get(path).is_some_and(|records| records.iter().any(|record| record.digest == digest))
+    pub fn contains(&self, path: &str, digest: &str) -> bool {
+        self.records.get(path).is_some_and(|records| records.iter().any(|record| record.digest == digest))
     }
 
     /// The run that wrote this path last.
     pub fn last_writer(&self, path: &str) -> Option<&str> {
-        self.files.get(path)?.iter().max_by_key(|record| record.event).map(|record| record.run.as_str())
+        self.records.get(path)?.iter().max_by_key(|record| record.event).map(|record| record.run.as_str())
     }
 
-    /// Every path on record, sorted.
+    /// All recorded paths, sorted.
     pub fn paths(&self) -> Vec<&str> {
-        let mut paths: Vec<&str> = self.files.keys().map(String::as_str).collect();
+        let mut paths: Vec<&str> = self.records.keys().map(String::as_str).collect();
         paths.sort_unstable();
         paths
     }

@@ -1,5 +1,4 @@
-//! A lock on a workspace that its programs hold too, so that no other run uses the workspace while one of them still
-//! runs.
+//! A lock on a workspace that its programs hold too, so that no other run uses the workspace while they run.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -10,54 +9,61 @@ use crate::folder::OwnFile;
 
 use super::{LockError, StoreError};
 
-/// How long to wait for the programs of a killed process; their guards need half a second to end them.
-const LONGEST: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(5);
+/// The longest wait for the programs of a killed process; their guards need half a second to end them.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// The pause between two attempts to acquire the lock.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The lock; only the process that holds the workspace's lock may take it.
+/// The lock; only the process that holds the workspace's lock may acquire it.
 ///
 /// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the
 /// last of them has closed the file, so the programs of a killed process keep it until they have ended.
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
-    place: OwnFile,
+    lock_file: OwnFile,
 }
 
 impl ProgramsLock {
-    /// Takes the lock of a file and waits until the programs of an earlier process have ended.
+    /// Waits until the programs of an earlier process have ended, and acquires the lock of a file.
     ///
     /// # Errors
-    /// The programs don't end in time, or the file can't be used.
-    pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
-        Self::take_within(place, what, me, LONGEST)
+    /// The programs do not end in time, or orch can't use the file.
+    pub fn acquire(lock_file: &OwnFile, workspace: &str, owner: &str) -> Result<Self, LockError> {
+        Self::acquire_within(lock_file, workspace, owner, MAX_WAIT)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
-    fn take_within(place: &OwnFile, what: &str, me: &str, longest: Duration) -> Result<Self, LockError> {
-        let path = place.path();
+    #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
+    fn acquire_within(
+        lock_file: &OwnFile,
+        workspace: &str,
+        owner: &str,
+        max_wait: Duration,
+    ) -> Result<Self, LockError> {
+        let path = lock_file.path();
         let io = |doing| StoreError::io(doing, &path);
-        let mut file = place.open_or_create().map_err(io("open"))?;
-        let began = Instant::now();
+        let mut file = lock_file.open_or_create().map_err(io("open"))?;
+        let started = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if began.elapsed() < longest => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if started.elapsed() < max_wait => std::thread::sleep(RETRY_PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    let (what, path) = (what.to_owned(), place.path().display().to_string());
-                    let mut owner = String::new();
-                    drop(file.take(200).read_to_string(&mut owner));
-                    return Err(LockError::ProgramsLeft { what, owner: owner.trim().to_owned(), path });
+                    let (what, path) = (workspace.to_owned(), lock_file.path().display().to_string());
+                    let mut former_owner = String::new();
+                    drop(file.take(200).read_to_string(&mut former_owner));
+                    let owner = former_owner.trim().to_owned();
+                    return Err(LockError::ProgramsLeft { what, owner, path });
                 }
                 Err(TryLockError::Error(source)) => return Err(io("lock")(source).into()),
             }
         }
-        file.set_len(0).and_then(|()| file.write_all(me.as_bytes())).map_err(io("write"))?;
-        Ok(Self { file: Some(Arc::new(file)), place: place.clone() })
+        file.set_len(0).and_then(|()| file.write_all(owner.as_bytes())).map_err(io("write"))?;
+        Ok(Self { file: Some(Arc::new(file)), lock_file: lock_file.clone() })
     }
 
     /// The open file to share with the guards of programs.
-    pub fn shared(&self) -> Option<Arc<File>> {
+    pub fn shared_file(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
 }
@@ -65,10 +71,10 @@ impl ProgramsLock {
 impl Drop for ProgramsLock {
     fn drop(&mut self) {
         self.file = None;
-        // If a guard still holds the file, it stays, so that the next process waits for the guard. No other process can
-        // open it between the two calls: for that it would need the lock of the workspace.
-        if self.place.open().is_ok_and(|file| file.try_lock().is_ok()) {
-            drop(self.place.remove());
+        // Keep the file if a guard still holds it, so that the next process waits for the guard. No other process can
+        // open the file between the two calls, since it would need the lock of the workspace.
+        if self.lock_file.open().is_ok_and(|file| file.try_lock().is_ok()) {
+            drop(self.lock_file.remove());
         }
     }
 }
@@ -78,19 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_shares_the_file_keeps_the_lock_and_the_error_says_whose_programs_are_left() {
+    fn a_guard_with_the_shared_file_holds_the_lock_and_the_error_names_the_former_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("programs.lock");
-        let place = crate::folder::OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
-        let place = place.file("programs.lock");
-        let take = || ProgramsLock::take_within(&place, "the workspace `w`", "process 7 (run x)", Duration::ZERO);
-        let first = take().unwrap();
-        let guard = first.shared().unwrap().try_clone().unwrap();
+        let own_folder = crate::folder::OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
+        let lock_file = own_folder.file("programs.lock");
+        let acquire =
+            || ProgramsLock::acquire_within(&lock_file, "the workspace `w`", "process 7 (run x)", Duration::ZERO);
+        let first = acquire().unwrap();
+        let guard = first.shared_file().unwrap().try_clone().unwrap();
         drop(first);
-        let error = take().unwrap_err().to_string();
+        let error = acquire().unwrap_err().to_string();
         assert!(error.contains("the workspace `w`") && error.contains("process 7 (run x)"), "{error}");
         drop(guard);
-        drop(take().unwrap());
+        drop(acquire().unwrap());
         assert!(!path.exists());
     }
 }

@@ -1,7 +1,7 @@
 //! Deletes runs, and the blobs that no run uses.
 //!
-//! Rows are deleted first, in one transaction. Blobs follow under the write lock, so that no other process can commit
-//! an event that uses them. If a process dies in between, the next sweep removes the blobs that it left.
+//! Deletes rows first, in one transaction, and then blobs under the write lock, so that no other process can commit an
+//! event that uses them. If a process dies in between, the next sweep removes the remaining blobs.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,27 +13,27 @@ use crate::crash::crash_point;
 use crate::folder::OwnFile;
 use crate::model::RunId;
 
-use super::journal::HOMES;
+use super::journal::AGENTS_FOLDER;
 use super::{Journal, StoreError, WorkspaceView};
 
-/// Every table whose rows belong to one run, except `files`: `forget_files` decides about its rows.
+/// The tables whose rows belong to one run, except `files`, whose rows `forget_files` deletes.
 const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
 
-/// A temporary file older than this was left by a process that died.
-const STALE: Duration = Duration::from_hours(1);
+/// The age from which a temporary file counts as a leftover of a process that died.
+const MIN_STALE_AGE: Duration = Duration::from_hours(1);
 
-/// What deleting runs removed.
+/// The data that a deletion of runs removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
+pub struct DeletionSummary {
     /// The number of events.
     pub events: usize,
     /// The digests of the blobs that they used; other runs may use them too.
     pub blobs: Vec<String>,
 }
 
-/// What a sweep removed.
+/// The blobs that a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepSummary {
     /// The number of blobs.
     pub blobs: usize,
     /// Their total size in bytes.
@@ -41,17 +41,17 @@ pub struct Swept {
 }
 
 impl Journal {
-    /// Deletes the records of runs; the caller holds their locks. orch still knows that it wrote a file as long as the
-    /// file is unchanged, so that it does not take it for the user's.
-    pub fn delete(&self, runs: &[RunId]) -> Result<Deleted, StoreError> {
-        let error = |source| self.failed("write", source);
-        // Overwrite what is deleted, so that it can't be found in free pages of the file.
+    /// Deletes the records of runs; the caller holds their locks. Keeps the records of unchanged files, so that orch
+    /// still recognizes them as its own.
+    pub fn delete(&self, runs: &[RunId]) -> Result<DeletionSummary, StoreError> {
+        let error = |source| self.sqlite_error("write", source);
+        // Overwrite deleted data, so that it does not stay in free pages of the file.
         self.reader.execute_batch("PRAGMA secure_delete = ON;").map_err(error)?;
-        let mut deleted = Deleted::default();
+        let mut deleted = DeletionSummary::default();
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         for run in runs {
             let run = run.0.to_string();
-            deleted.blobs.extend(blobs_of(&transaction, Some(&run)).map_err(error)?);
+            deleted.blobs.extend(used_blobs(&transaction, Some(&run)).map_err(error)?);
             self.forget_files(&transaction, &run)?;
             for table in TABLES {
                 let sql = format!("DELETE FROM {table} WHERE run = ?1");
@@ -67,20 +67,22 @@ impl Journal {
         Ok(deleted)
     }
 
-    /// Forgets the files that a run wrote and that were changed or deleted since.
+    /// Deletes the records of files that a run wrote and that have been changed or deleted since.
     fn forget_files(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
-        let error = |source| self.failed("write", source);
+        let error = |source| self.sqlite_error("write", source);
         let mut statement =
             transaction.prepare_cached("SELECT workspace, path, digest FROM files WHERE run = ?1").map_err(error)?;
         let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
         for (workspace, path, digest) in rows {
-            // A file that can't be read now may be readable again later, so it stays known.
-            let stays = match WorkspaceView::existing(Path::new(&workspace)).ok().flatten() {
-                Some(view) => view.digest(&path).map_or(true, |found| found.is_some_and(|it| it.as_str() == digest)),
+            // A file that is unreadable now may be readable later, so keep its record.
+            let is_unchanged = match WorkspaceView::open_existing(Path::new(&workspace)).ok().flatten() {
+                Some(view) => {
+                    view.digest(&path).map_or(true, |current| current.is_some_and(|current| current.as_str() == digest))
+                }
                 None => false,
             };
-            if !stays {
+            if !is_unchanged {
                 let sql = "DELETE FROM files WHERE workspace = ?1 AND path = ?2 AND digest = ?3";
                 transaction.execute(sql, params![workspace, path, digest]).map_err(error)?;
             }
@@ -88,10 +90,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes those of the given blobs that no event uses.
-    pub fn sweep(&self, blobs: &[String]) -> Result<Swept, StoreError> {
+    /// Removes the blobs in `blobs` that no event uses.
+    pub fn sweep(&self, blobs: &[String]) -> Result<SweepSummary, StoreError> {
         if blobs.is_empty() {
-            return Ok(Swept::default());
+            return Ok(SweepSummary::default());
         }
         let files = blobs.iter().map(|digest| self.blobs.file(digest)).filter(OwnFile::exists).collect();
         self.remove_unused(files, true)
@@ -99,7 +101,7 @@ impl Journal {
 
     /// Removes every blob that no event uses, and the leftovers of processes that died. Without `remove` it only counts
     /// the blobs.
-    pub fn sweep_all(&self, remove: bool) -> Result<Swept, StoreError> {
+    pub fn sweep_all(&self, remove: bool) -> Result<SweepSummary, StoreError> {
         let files = self.blobs.files()?;
         if remove {
             self.sweep_homes()?;
@@ -112,13 +114,13 @@ impl Journal {
 
     /// Removes the folders of CLI agents whose runs no longer exist: a process died while it deleted those runs.
     fn sweep_homes(&self) -> Result<(), StoreError> {
-        let folder = self.state().join(HOMES);
-        for (name, _) in self.folder.list(HOMES).map_err(StoreError::io("list", &folder))? {
+        let folder = self.state_folder().join(AGENTS_FOLDER);
+        for (name, _) in self.folder.list(AGENTS_FOLDER).map_err(StoreError::io("list", &folder))? {
             let Ok(run) = uuid::Uuid::parse_str(&name) else { continue };
             let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
-            let known = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
+            let first_event = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
             // A run has a folder only after its first event.
-            if known.map_err(|source| self.failed("read", source))?.is_none() {
+            if first_event.map_err(|source| self.sqlite_error("read", source))?.is_none() {
                 self.remove_home(&name)?;
             }
         }
@@ -126,18 +128,18 @@ impl Journal {
     }
 
     fn remove_home(&self, name: &str) -> Result<(), StoreError> {
-        let name = format!("{HOMES}/{name}");
-        self.folder.remove_tree(&name).map_err(StoreError::io("remove", &self.state().join(&name)))
+        let name = format!("{AGENTS_FOLDER}/{name}");
+        self.folder.remove_tree(&name).map_err(StoreError::io("remove", &self.state_folder().join(&name)))
     }
 
-    fn remove_unused(&self, files: Vec<OwnFile>, remove: bool) -> Result<Swept, StoreError> {
-        let error = |source| self.failed("write", source);
-        // Under the write lock: a writer checks its blobs again once it holds that lock.
+    fn remove_unused(&self, files: Vec<OwnFile>, remove: bool) -> Result<SweepSummary, StoreError> {
+        let error = |source| self.sqlite_error("write", source);
+        // Hold the write lock: a writer checks its blobs again once it holds that lock.
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
-        let used: HashSet<String> = blobs_of(&transaction, None).map_err(error)?.into_iter().collect();
-        let mut swept = Swept::default();
-        for file in files.iter().filter(|file| !used.contains(file.last_name())) {
-            swept.bytes += file.about().map_err(StoreError::io("read", &file.path()))?.len();
+        let used: HashSet<String> = used_blobs(&transaction, None).map_err(error)?.into_iter().collect();
+        let mut swept = SweepSummary::default();
+        for file in files.iter().filter(|file| !used.contains(file.file_name())) {
+            swept.bytes += file.metadata().map_err(StoreError::io("read", &file.path()))?.len();
             swept.blobs += 1;
             if remove {
                 file.remove().map_err(StoreError::io("remove", &file.path()))?;
@@ -149,15 +151,15 @@ impl Journal {
         Ok(swept)
     }
 
-    /// Returns the space of deleted runs to the disk; meanwhile it needs space for a copy of the journal.
+    /// Frees the disk space of deleted runs. Temporarily needs space for a copy of the journal.
     pub fn compact(&self) -> Result<(), StoreError> {
         let sql = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE);";
-        self.reader.execute_batch(sql).map_err(|source| self.failed("compact", source))
+        self.reader.execute_batch(sql).map_err(|source| self.sqlite_error("compact", source))
     }
 }
 
 /// The digests of the blobs that the events of one run use, or of all runs.
-fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<String>> {
+fn used_blobs(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached(match run {
         Some(_) => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND run = ?1",
         None => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND ?1 IS NULL",
@@ -167,11 +169,11 @@ fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<
 }
 
 fn is_temporary(file: &OwnFile) -> bool {
-    file.last_name().starts_with('.')
+    file.file_name().starts_with('.')
 }
 
 fn is_stale(file: &OwnFile) -> bool {
-    file.modified().is_ok_and(|at| at.elapsed().unwrap_or_default() > STALE)
+    file.modified().is_ok_and(|modified| modified.elapsed().unwrap_or_default() > MIN_STALE_AGE)
 }
 
 #[cfg(test)]
@@ -182,18 +184,18 @@ mod tests {
     use crate::store::writer::Payload;
 
     #[test]
-    fn a_blob_that_is_swept_before_its_event_is_committed_is_written_again() {
+    fn a_blob_swept_before_the_commit_of_its_event_is_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
-        let failure = Failure::new(crate::model::Class::Storage, "x".repeat(100_000));
+        let failure = Failure::new(crate::model::FailureClass::Storage, "x".repeat(100_000));
         let fact = Fact::RunEnded(RunEnded { status: RunStatus::Failed, failure: Some(failure), result: None });
         let event = Event { run: RunId(uuid::Uuid::now_v7()), seq: 1, at: jiff::Timestamp::UNIX_EPOCH, fact };
-        let payload = Payload::of(&event, &journal.blobs).unwrap();
+        let payload = Payload::from_event(&event, &journal.blobs).unwrap();
         assert_eq!(journal.sweep_all(false).unwrap().blobs, 1);
-        assert_eq!(journal.blobs.files().unwrap().len(), 1, "nothing is removed unless told");
+        assert_eq!(journal.blobs.files().unwrap().len(), 1, "a sweep without `remove` removes nothing");
         assert_eq!(journal.sweep_all(true).unwrap().blobs, 1);
         assert!(journal.blobs.files().unwrap().is_empty());
-        payload.secure(&journal.blobs).unwrap();
+        payload.restore_blob(&journal.blobs).unwrap();
         assert_eq!(journal.blobs.files().unwrap().len(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! Follows a project that was moved or copied since its journal was last opened: its workspaces have other paths now,
-//! and orch still owns the files that it wrote there.
+//! Updates the journal after a project was moved or copied: its workspaces have new paths, and orch still owns the
+//! files that it wrote there.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,75 +8,86 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use crate::model::RunId;
 
 use super::key::UserKey;
-use super::origin::{JournalOrigin, Note, mark_all};
+use super::origin::{JournalOrigin, OriginNote, mark_all_foreign};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Updates the paths of workspaces inside the project if the project has moved since last time, and marks the runs
-    /// of a journal from elsewhere.
-    pub(super) fn settle_in(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
+    /// Updates the paths of workspaces inside the project if the project has moved since the journal was last opened,
+    /// and marks the runs of a journal from elsewhere.
+    pub(super) fn update_location(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
         let Some(home) = self.folder.path().parent() else { return Ok(()) };
-        let known = Note::read(&self.folder)?.map(|note| note.home);
-        let foreign = matches!(self.origin, JournalOrigin::Elsewhere);
-        if foreign && let Some(what) = self.integrity_of_all()? {
+        let recorded_home = OriginNote::read(&self.folder)?.map(|note| note.project_folder);
+        let is_foreign = matches!(self.origin, JournalOrigin::Elsewhere);
+        if is_foreign && let Some(damage) = self.full_check()? {
             // In a damaged database, a query by index may miss rows that are in the table, and runs would stay
             // unmarked.
-            return Err(self.damaged(what));
+            return Err(self.damage_error(damage));
         }
-        if foreign || known.as_deref() != Some(home) {
-            self.come(known.as_deref(), home, foreign).map_err(|source| self.failed("write", source))?;
+        if is_foreign || recorded_home.as_deref() != Some(home) {
+            self.update_paths(recorded_home.as_deref(), home, is_foreign)
+                .map_err(|source| self.sqlite_error("write", source))?;
         }
-        if foreign {
-            // Every run from elsewhere is marked now; runs that are recorded from here on are this user's.
+        if is_foreign {
+            // Every run from elsewhere is marked now, and orch records only runs of this user from now on.
             self.origin = JournalOrigin::Own;
         }
-        if key.is_none() && known.as_deref() == Some(home) {
+        if key.is_none() && recorded_home.as_deref() == Some(home) {
             // Keep an earlier seal, since there is no key for a new one.
             return Ok(());
         }
-        Note::write(&self.folder, home, key)
+        OriginNote::write(&self.folder, home, key)
     }
 
-    fn come(&self, from: Option<&Path>, home: &Path, foreign: bool) -> rusqlite::Result<()> {
+    fn update_paths(&self, from: Option<&Path>, home: &Path, is_foreign: bool) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)?;
-        if foreign {
-            mark_all(&transaction)?;
+        if is_foreign {
+            mark_all_foreign(&transaction)?;
         }
         if let Some(from) = from.filter(|from| *from != home) {
-            follow(&transaction, from, home, foreign)?;
+            move_workspaces(&transaction, from, home, is_foreign)?;
         }
-        if foreign {
+        if is_foreign {
             forget_outside(&transaction, home)?;
         }
         transaction.commit()
     }
 
-    /// Records the new path of a moved workspace, so that orch knows its files there as its own. Does nothing for a run
-    /// from elsewhere: what its record calls the workspace may be that of other runs.
-    pub fn workspace_moved(&self, run: RunId, from: &str, to: &str) -> Result<(), StoreError> {
+    /// Records the new path of a moved workspace, so that orch recognizes its own files there. Does nothing for a run
+    /// from elsewhere, since its record may name the workspace of other runs.
+    pub fn record_workspace_move(&self, run: RunId, from: &str, to: &str) -> Result<(), StoreError> {
         if from == to || self.is_foreign(run)? {
             return Ok(());
         }
-        let moved = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)
-            .and_then(|transaction| rename(&transaction, from, to).and_then(|()| transaction.commit()));
-        moved.map_err(|source| self.failed("write", source))
+        let result = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)
+            .and_then(|transaction| rename_workspace(&transaction, from, to).and_then(|()| transaction.commit()));
+        result.map_err(|source| self.sqlite_error("write", source))
     }
 }
 
-/// Moves the recorded workspaces inside `from` to the same place inside `to`. Those that do not exist there keep their
-/// paths, unless `all` is set.
-fn follow(transaction: &Transaction<'_>, from: &Path, to: &Path, all: bool) -> rusqlite::Result<()> {
+/// Changes the recorded paths of workspaces inside `from` to the same relative paths inside `to`. Leaves workspaces
+/// that do not exist at the new path unchanged, unless `include_missing` is set.
+fn move_workspaces(
+    transaction: &Transaction<'_>,
+    from: &Path,
+    to: &Path,
+    include_missing: bool,
+) -> rusqlite::Result<()> {
     let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
     let names: Vec<String> =
         transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for old in names.iter().filter(|name| is_plain(name)) {
-        let Some(new) = inside(Path::new(old), from, to).filter(|new| all || new.is_dir()) else { continue };
-        rename(transaction, old, &new.display().to_string())?;
+    for old_path in names.iter().filter(|name| is_plain(name)) {
+        let Some(new_path) =
+            relocate_path(Path::new(old_path), from, to).filter(|path| include_missing || path.is_dir())
+        else {
+            continue;
+        };
+        rename_workspace(transaction, old_path, &new_path.display().to_string())?;
     }
     Ok(())
 }
 
-/// Forgets recorded files outside the project, so that a foreign journal can't make orch take them for its own.
+/// Deletes the records of files outside the project, so that orch does not treat them as its own because of a foreign
+/// journal.
 fn forget_outside(transaction: &Transaction<'_>, home: &Path) -> rusqlite::Result<()> {
     let sql = "SELECT DISTINCT workspace FROM files";
     let names: Vec<String> =
@@ -87,7 +98,7 @@ fn forget_outside(transaction: &Transaction<'_>, home: &Path) -> rusqlite::Resul
     Ok(())
 }
 
-fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<()> {
+fn rename_workspace(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<()> {
     transaction.execute("UPDATE runs SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
     transaction.execute("UPDATE OR REPLACE files SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
     Ok(())
@@ -95,10 +106,10 @@ fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Resu
 
 /// Whether a path has no `..`.
 fn is_plain(path: &str) -> bool {
-    !Path::new(path).components().any(|part| matches!(part, Component::ParentDir))
+    !Path::new(path).components().any(|component| matches!(component, Component::ParentDir))
 }
 
-/// The place inside `to` that corresponds to `path` inside `from`; `None` if `path` is not inside `from`.
-pub fn inside(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+/// The path inside `to` that corresponds to `path` inside `from`; `None` if `path` is not inside `from`.
+pub fn relocate_path(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
     path.strip_prefix(from).ok().map(|rest| to.join(rest))
 }

@@ -1,4 +1,4 @@
-//! Results of earlier runs of the same project, found by their fingerprint (`--reuse`).
+//! Finds results of earlier runs of the same project by their fingerprint (`--reuse`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,37 +10,37 @@ use crate::model::{Artifact, Fingerprint, RunId};
 
 use super::{Journal, StoreError};
 
-/// Finds results of earlier runs; each result is used once.
+/// Finds results of earlier runs, and returns each result once.
 #[derive(Clone)]
 pub struct ResultCache(Arc<Mutex<ResultCacheState>>);
 
 struct ResultCacheState {
     journal: Journal,
-    /// The row id of the last result taken, by fingerprint; the next lookup takes an older one.
-    taken: HashMap<Fingerprint, i64>,
+    /// The row id of the last result returned for each fingerprint; the next lookup returns an older result.
+    last_returned: HashMap<Fingerprint, i64>,
 }
 
 impl ResultCache {
-    /// A cache with a connection of its own to the same journal.
+    /// Opens a cache with its own connection to the same journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
-        Ok(Self::of(Journal::open(journal.state())?))
+        Ok(Self::from_journal(Journal::open(journal.state_folder())?))
     }
 
-    /// A cache that reads the given journal.
-    pub fn of(journal: Journal) -> Self {
-        Self(Arc::new(Mutex::new(ResultCacheState { journal, taken: HashMap::new() })))
+    /// Creates a cache that reads this journal.
+    pub fn from_journal(journal: Journal) -> Self {
+        Self(Arc::new(Mutex::new(ResultCacheState { journal, last_returned: HashMap::new() })))
     }
 
-    /// The latest result with this fingerprint that was not taken yet, and the run that produced it. Results of runs
-    /// from elsewhere are not taken, since this orch did not make their requests.
-    pub fn find(&self, recipe: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ResultCacheState { journal, taken } = &mut *inner;
+    /// The latest result with this fingerprint that no earlier call returned, and the run that produced it. Ignores the
+    /// results of runs from elsewhere, since this orch did not make their requests.
+    pub fn next_result(&self, fingerprint: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ResultCacheState { journal, last_returned } = &mut *state;
         if journal.is_all_foreign() {
             return Ok(None);
         }
-        let before = taken.get(recipe).copied().unwrap_or(i64::MAX);
-        let found: Option<(String, i64, i64)> = journal
+        let before = last_returned.get(fingerprint).copied().unwrap_or(i64::MAX);
+        let row: Option<(String, i64, i64)> = journal
             .reader()
             .prepare_cached(
                 "SELECT run, seq, id FROM results WHERE request = ?1 AND decode = ?2 AND id < ?3
@@ -48,16 +48,16 @@ impl ResultCache {
             )
             .and_then(|mut statement| {
                 statement
-                    .query_row(params![recipe.request.as_str(), recipe.decode.as_str(), before], |row| {
+                    .query_row(params![fingerprint.request.as_str(), fingerprint.decode.as_str(), before], |row| {
                         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                     })
                     .optional()
             })
-            .map_err(|error| journal.error(error))?;
-        let Some((run, seq, id)) = found else { return Ok(None) };
-        taken.insert(recipe.clone(), id);
-        let run = RunId(uuid::Uuid::parse_str(&run).map_err(|error| journal.damaged(error.to_string()))?);
-        Ok(match journal.event_at(run, seq)?.map(|event| event.fact) {
+            .map_err(|error| journal.read_error(error))?;
+        let Some((run, seq, id)) = row else { return Ok(None) };
+        last_returned.insert(fingerprint.clone(), id);
+        let run = RunId(uuid::Uuid::parse_str(&run).map_err(|error| journal.damage_error(error.to_string()))?);
+        Ok(match journal.find_event(run, seq)?.map(|event| event.fact) {
             Some(Fact::StepCompleted(fact)) => fact.artifact.map(|artifact| (run, artifact)),
             _ => None,
         })

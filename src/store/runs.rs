@@ -8,14 +8,14 @@ use crate::model::{RunId, RunStatus};
 use super::lock::Lock;
 use super::{Journal, StoreError};
 
-/// Which runs to list.
+/// A filter for a list of runs.
 #[derive(Clone, Debug)]
-pub struct Filter {
-    /// At most this many.
+pub struct RunFilter {
+    /// The largest number of runs.
     pub limit: usize,
-    /// Only those with this status.
+    /// Only runs with this status.
     pub status: Option<RunStatus>,
-    /// Only those of the pipeline with this name.
+    /// Only runs of the pipeline with this name.
     pub pipeline: Option<String>,
 }
 
@@ -32,11 +32,11 @@ pub struct RunRow {
     pub workspace: String,
     /// The value of the input `task`, if it is a string.
     pub task: Option<String>,
-    /// Its status; `interrupted` if its process died.
+    /// The status; `interrupted` if the process died.
     pub status: RunStatus,
-    /// When it began.
+    /// The time of its start.
     pub started: Timestamp,
-    /// When it ended.
+    /// The time of its end.
     pub ended: Option<Timestamp>,
 }
 
@@ -47,14 +47,14 @@ impl Journal {
     }
 
     /// The runs that match a filter, the latest first.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<RunRow>, StoreError> {
-        // The database can't tell whether a run with the status `running` has an owner; only its lock can.
+    pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, StoreError> {
+        // The database does not record whether a run with the status `running` has an owner; only the lock shows this.
         let stored = filter.status.map(|status| match status {
             RunStatus::Interrupted => RunStatus::Running.as_str(),
             other => other.as_str(),
         });
-        let lives = matches!(filter.status, Some(RunStatus::Running | RunStatus::Interrupted));
-        let limit = if lives { usize::MAX } else { filter.limit };
+        let depends_on_lock = matches!(filter.status, Some(RunStatus::Running | RunStatus::Interrupted));
+        let limit = if depends_on_lock { usize::MAX } else { filter.limit };
         let mut rows = self.select(
             "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR pipeline = ?2) ORDER BY started DESC, run DESC LIMIT ?3",
             params![stored, filter.pipeline, i64::try_from(limit).unwrap_or(i64::MAX)],
@@ -64,8 +64,8 @@ impl Journal {
         Ok(rows)
     }
 
-    /// The runs that `text` names: a full id, or the start of a short one.
-    pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
+    /// The runs whose id matches `text`: a full id, or the start of a short id.
+    pub fn find_runs(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
         let text: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_hexdigit).collect();
         let rows = self.select(
             "WHERE replace(run, '-', '') LIKE ?1 ORDER BY started DESC LIMIT 20",
@@ -74,17 +74,17 @@ impl Journal {
         Ok(rows.into_iter().filter(|row| row.run.matches(&text)).collect())
     }
 
-    fn select(&self, tail: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
-        let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {tail}");
-        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.error(e))?;
-        let rows = statement.query_map(params, RawRow::read).map_err(|e| self.error(e))?;
-        rows.map(|row| self.row(row.map_err(|e| self.error(e))?)).collect()
+    fn select(&self, clauses: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
+        let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {clauses}");
+        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.read_error(e))?;
+        let rows = statement.query_map(params, RawRow::from_row).map_err(|e| self.read_error(e))?;
+        rows.map(|row| self.row(row.map_err(|e| self.read_error(e))?)).collect()
     }
 
     fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
-        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
+        let damaged = |problem: String| StoreError::Damaged { path: self.path.clone(), what: problem };
         let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
-        let time = |at| Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()));
+        let timestamp = |micros| Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()));
         let stored = match raw.status.as_str() {
             "running" => RunStatus::Running,
             "waiting" => RunStatus::Waiting,
@@ -100,12 +100,12 @@ impl Journal {
             file: raw.file,
             workspace: raw.workspace,
             task: raw.task,
-            started: time(raw.started)?,
-            ended: raw.ended.map(time).transpose()?,
+            started: timestamp(raw.started)?,
+            ended: raw.ended.map(timestamp).transpose()?,
         })
     }
 
-    /// The status of a run, given the stored one: a run that is stored as running but has no owner was interrupted.
+    /// The status of a run with this stored status: a run that is stored as running but has no owner was interrupted.
     pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
         if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted
@@ -115,6 +115,7 @@ impl Journal {
     }
 }
 
+/// A row of the table `runs`.
 struct RawRow {
     run: String,
     pipeline: String,
@@ -127,7 +128,7 @@ struct RawRow {
 }
 
 impl RawRow {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+    fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             run: row.get(0)?,
             pipeline: row.get(1)?,

@@ -1,7 +1,7 @@
 //! The journal's tables.
 //!
-//! `events` is the only source of truth. `runs` and `files` are caches that are filled in the same transaction and can
-//! be rebuilt from it. `outbox` stores up to which event each tracker has received each run.
+//! `events` is the only source of truth. `runs` and `files` are caches that orch fills in the same transaction and
+//! could rebuild from `events`. `outbox` stores the last event of each run that each tracker has received.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,9 +12,9 @@ use crate::crash::crash_point;
 
 use super::StoreError;
 
-/// The version of the format (`PRAGMA user_version`). It rises with each change that an older orch, or this one, could
-/// not read. Until the first release orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 6;
+/// The version of the format (`PRAGMA user_version`). It rises with each change that an older version of orch, or this
+/// one, could not read. Until the first release orch refuses older journals instead of migrating them.
+pub(super) const VERSION: i64 = 7;
 
 const SCHEMA: &str = "
 CREATE TABLE events (
@@ -72,13 +72,13 @@ CREATE INDEX results_by_fingerprint ON results (request, decode);
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;
 ";
 
-/// Creates the tables of a new journal, and checks an existing one, which must have the format [`VERSION`]. A database
-/// with anything that orch does not create, or without something that it does, is refused: it did not come from orch,
-/// and a view or a trigger could answer in place of a table.
-pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// Creates the tables of a new journal, and checks an existing journal, which must have the format [`VERSION`]. Refuses
+/// a database whose schema differs from the one that orch creates: another program created it, and a view or a trigger
+/// could replace a table.
+pub(super) fn create_or_check_tables(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let found = version(connection).map_err(error)?;
     if found > VERSION {
@@ -87,9 +87,9 @@ pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), S
     if found < VERSION && found != 0 {
         return Err(StoreError::TooOld { path: path.to_owned(), found, known: VERSION });
     }
-    if let Some(name) = strange(connection, path)? {
-        let why = format!("orch makes no table, index, view or trigger like its `{name}`");
-        return Err(StoreError::Strange { path: path.to_owned(), why });
+    if let Some(name) = schema_difference(connection, path)? {
+        let why = format!("orch creates no table, index, view or trigger like its `{name}`");
+        return Err(StoreError::Unrecognized { path: path.to_owned(), why });
     }
     if found == VERSION {
         return Ok(());
@@ -102,7 +102,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    // Another process may create the tables at the same moment: check again under the write lock.
+    // Another process may create the tables at the same moment, so check again under the write lock.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if version(&transaction)? == 0 {
         transaction.execute_batch(SCHEMA)?;
@@ -113,28 +113,29 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The name of something in a database that orch does not create, or of something that is missing; `None` if all is
-/// well.
-fn strange(connection: &mut Connection, path: &Path) -> Result<Option<String>, StoreError> {
+/// The name of an entry of the database's schema that orch does not create, or of a missing entry; `None` if neither
+/// exists.
+fn schema_difference(connection: &mut Connection, path: &Path) -> Result<Option<String>, StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     // Read both in one transaction, since another process may be creating the tables.
     let transaction = connection.transaction().map_err(error)?;
-    let made = version(&transaction).map_err(error)?;
-    let found = parts(&transaction).map_err(error)?;
+    let actual_version = version(&transaction).map_err(error)?;
+    let actual = schema_entries(&transaction).map_err(error)?;
     drop(transaction);
-    let own = Connection::open_in_memory().map_err(error)?;
-    if made > 0 {
-        own.execute_batch(SCHEMA).map_err(error)?;
+    let reference = Connection::open_in_memory().map_err(error)?;
+    if actual_version > 0 {
+        reference.execute_batch(SCHEMA).map_err(error)?;
     }
-    let own = parts(&own).map_err(error)?;
-    Ok(found.symmetric_difference(&own).next().map(|part| part.1.clone()))
+    let expected = schema_entries(&reference).map_err(error)?;
+    Ok(actual.symmetric_difference(&expected).next().map(|entry| entry.1.clone()))
 }
 
-/// The type, name, table and SQL of one entry of a database's schema. SQLite's own `sqlite_sequence` is left out: it
-/// stays when the table that needed it is dropped.
+/// The type, name, table and SQL of one entry of a database's schema.
 type SchemaEntry = (String, String, String, Option<String>);
 
-fn parts(connection: &Connection) -> rusqlite::Result<BTreeSet<SchemaEntry>> {
+/// The entries of a database's schema, except SQLite's own `sqlite_sequence`, which stays when SQLite drops the table
+/// that needed it.
+fn schema_entries(connection: &Connection) -> rusqlite::Result<BTreeSet<SchemaEntry>> {
     let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' OR type <> 'table' OR sql <> 'CREATE TABLE sqlite_sequence(name,seq)'")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     rows.collect()
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_have_this_format() {
+    fn the_schema_sets_the_current_version() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(SCHEMA).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);

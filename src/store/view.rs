@@ -1,19 +1,18 @@
-//! The workspace as the user sees it: artifact files, which orch writes atomically and never over content that it did
-//! not write.
+//! The artifact files in a workspace. orch writes them atomically, and never overwrites content that it did not write.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::crash::crash_point;
-use crate::folder::{FolderAccess, OwnFile, OwnFolder, TEMPORARY, is_link_refused};
+use crate::folder::{FolderAccess, OwnFile, OwnFolder, TEMPORARY_PREFIX, is_link_refused};
 use crate::model::{Artifact, Digest};
 
 use super::{OwnedFiles, StoreError};
 
 /// The name of the workspace's lock file.
-const LOCK: &str = ".orch.lock";
+const LOCK_FILE: &str = ".orch.lock";
 /// The name of the lock file that programs in the workspace hold.
-const PROGRAMS_LOCK: &str = ".orch.programs.lock";
+const PROGRAMS_LOCK_FILE: &str = ".orch.programs.lock";
 
 /// A workspace folder.
 #[derive(Clone, Debug)]
@@ -24,33 +23,34 @@ pub struct WorkspaceView {
 /// How an artifact file differs from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileDrift {
-    /// It has content that orch never wrote there.
+    /// It has content that orch never wrote to it.
     Changed,
-    /// It has content that this run wrote there earlier.
-    Earlier,
-    /// Another run, with this id, wrote it since.
+    /// It has content that this run wrote earlier.
+    EarlierVersion,
+    /// Another run, with this id, has written it since.
     OtherRun(String),
 }
 
-/// What is at a path of a workspace.
+/// The entry at a path of a workspace.
 enum ViewEntry {
-    /// Nothing.
-    Nothing,
+    /// No entry.
+    Missing,
     /// A regular file, with the digest of its bytes.
-    Bytes(Digest),
+    File(Digest),
     /// A link, a folder or anything else that is not a regular file.
-    NoFile,
+    NotRegular,
 }
 
 impl WorkspaceView {
-    /// The workspace at `folder`, created if needed. It must not be a link; links above it are resolved once.
+    /// Opens the workspace at `folder`, and creates it if needed. The folder must not be a link; orch resolves links
+    /// above it once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let folder = OwnFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
     }
 
-    /// The workspace at `folder`, if it exists.
-    pub fn existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+    /// Opens the workspace at `folder`, if it exists.
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
         match OwnFolder::open(folder, FolderAccess::Ordinary) {
             Ok(folder) => Ok(Some(Self { folder })),
             Err(error) if is_link_refused(&error) => Err(StoreError::io("open", folder)(error)),
@@ -63,24 +63,24 @@ impl WorkspaceView {
         self.folder.path()
     }
 
-    /// The folder as the journal names it.
-    pub fn name(&self) -> String {
+    /// The path of the folder, as text for the journal.
+    pub fn journal_name(&self) -> String {
         self.folder().display().to_string()
     }
 
     /// The workspace's lock file.
     pub fn lock_file(&self) -> OwnFile {
-        self.folder.file(LOCK)
+        self.folder.file(LOCK_FILE)
     }
 
     /// The lock file that the workspace's programs hold too.
     pub fn programs_lock_file(&self) -> OwnFile {
-        self.folder.file(PROGRAMS_LOCK)
+        self.folder.file(PROGRAMS_LOCK_FILE)
     }
 
     /// The digest of a file's bytes; `None` if there is no such file.
     pub fn digest(&self, path: &str) -> Result<Option<Digest>, StoreError> {
-        Ok(self.read(path)?.map(|bytes| Digest::of(&bytes)))
+        Ok(self.read(path)?.map(|bytes| Digest::compute(&bytes)))
     }
 
     /// A file's bytes; `None` if there is no such file.
@@ -93,109 +93,114 @@ impl WorkspaceView {
         }
     }
 
-    /// What is at a path.
-    fn found(&self, path: &str) -> Result<ViewEntry, StoreError> {
+    /// The entry at a path.
+    fn entry_at(&self, path: &str) -> Result<ViewEntry, StoreError> {
         let file = self.folder.file(path);
-        match file.about() {
-            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(ViewEntry::Nothing, ViewEntry::Bytes)),
-            Ok(_) => Ok(ViewEntry::NoFile),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(ViewEntry::Nothing),
+        match file.metadata() {
+            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(ViewEntry::Missing, ViewEntry::File)),
+            Ok(_) => Ok(ViewEntry::NotRegular),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(ViewEntry::Missing),
             Err(error) => Err(StoreError::io("read", &file.path())(error)),
         }
     }
 
     /// Fails if one of the files that a run will write has content that orch did not write.
-    pub fn check_free<'a>(
+    pub fn check_no_foreign_files<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a str>,
-        records: &OwnedFiles,
+        owned_files: &OwnedFiles,
     ) -> Result<(), StoreError> {
         for path in paths {
-            let foreign = match self.found(path)? {
-                ViewEntry::Nothing => false,
-                ViewEntry::NoFile => true,
-                ViewEntry::Bytes(digest) => !records.has(path, digest.as_str()),
+            let is_foreign = match self.entry_at(path)? {
+                ViewEntry::Missing => false,
+                ViewEntry::NotRegular => true,
+                ViewEntry::File(digest) => !owned_files.contains(path, digest.as_str()),
             };
-            if foreign {
-                return Err(StoreError::Foreign { path: self.folder.file(path).path() });
+            if is_foreign {
+                return Err(StoreError::ForeignFile { path: self.folder.file(path).path() });
             }
         }
         Ok(())
     }
 
-    /// How the user or another run changed the file of a reusable artifact; `None` if it is unchanged. A missing file
-    /// is no change. With `crash`, an earlier version from this run is none either, since a crash may have left it.
-    pub fn edited(
+    /// How the user or another run changed the file of a reusable artifact; `None` if it is unchanged or missing. With
+    /// `after_crash`, an earlier version from this run counts as unchanged too, since a crash may have left it.
+    pub fn drift(
         &self,
         artifact: &Artifact,
         run: &str,
-        records: &OwnedFiles,
-        crash: bool,
+        owned_files: &OwnedFiles,
+        after_crash: bool,
     ) -> Result<Option<FileDrift>, StoreError> {
         let Some(path) = &artifact.path else { return Ok(None) };
-        let found = match self.found(path)? {
-            ViewEntry::Nothing => return Ok(None),
-            ViewEntry::NoFile => return Ok(Some(FileDrift::Changed)),
-            ViewEntry::Bytes(digest) => digest,
+        let digest = match self.entry_at(path)? {
+            ViewEntry::Missing => return Ok(None),
+            ViewEntry::NotRegular => return Ok(Some(FileDrift::Changed)),
+            ViewEntry::File(digest) => digest,
         };
-        if found == artifact.digest {
+        if digest == artifact.digest {
             return Ok(None);
         }
-        if !records.has(path, found.as_str()) {
+        if !owned_files.contains(path, digest.as_str()) {
             return Ok(Some(FileDrift::Changed));
         }
-        let other =
-            records.last_writer(path).filter(|last| *last != run).map(|last| FileDrift::OtherRun(last.to_owned()));
-        Ok(other.or((!crash).then_some(FileDrift::Earlier)))
+        let other_run =
+            owned_files.last_writer(path).filter(|last| *last != run).map(|last| FileDrift::OtherRun(last.to_owned()));
+        Ok(other_run.or((!after_crash).then_some(FileDrift::EarlierVersion)))
     }
 
-    /// Whether the file of an artifact shows its value.
-    pub fn shows(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+    /// Whether the file of an artifact contains its value.
+    pub fn is_up_to_date(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
-        Ok(matches!(self.found(path)?, ViewEntry::Bytes(digest) if digest == artifact.digest))
+        Ok(matches!(self.entry_at(path)?, ViewEntry::File(digest) if digest == artifact.digest))
     }
 
-    /// Writes the file of an artifact, unless it shows the value already.
+    /// Writes the file of an artifact, unless it contains the value already.
     ///
-    /// The folder is not synced: if a power failure loses the file, orch writes it again from its record.
-    pub fn show(&self, artifact: &Artifact) -> Result<(), StoreError> {
+    /// Does not sync the folder: if a power failure loses the file, orch writes it again from its record.
+    pub fn write_artifact(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let Some(path) = &artifact.path else { return Ok(()) };
-        if self.shows(artifact)? {
+        if self.is_up_to_date(artifact)? {
             return Ok(());
         }
         crash_point!("view::show");
         let file = self.folder.file(path);
-        file.replace(&artifact.bytes()).map_err(StoreError::io("write", &file.path()))?;
+        file.replace(&artifact.file_bytes()).map_err(StoreError::io("write", &file.path()))?;
         crash_point!("view::shown");
         Ok(())
     }
 
     /// Removes temporary files that a killed process left beside the artifacts. The caller holds the workspace's lock,
     /// so no other process is writing such files.
-    pub fn sweep(&self) -> Result<(), StoreError> {
+    pub fn remove_temporary_files(&self) -> Result<(), StoreError> {
         let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;
-        for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY) && meta.is_file()) {
+        for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_file())
+        {
             let file = self.folder.file(name);
             file.remove().map_err(StoreError::io("remove", &file.path()))?;
         }
         Ok(())
     }
 
-    /// Removes the files that orch wrote, except the paths in `without` and files that were changed since. Returns the
+    /// Removes the files that orch wrote, except the paths in `except` and files that were changed since. Returns the
     /// removed paths and the changed ones.
-    pub fn clean(&self, records: &OwnedFiles, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
-        let (mut removed, mut kept) = (Vec::new(), Vec::new());
-        for path in records.paths().into_iter().filter(|path| without.iter().all(|kept| kept != path)) {
-            let ViewEntry::Bytes(digest) = self.found(path)? else { continue };
-            if records.has(path, digest.as_str()) {
+    pub fn remove_owned_files(
+        &self,
+        owned_files: &OwnedFiles,
+        except: &[String],
+    ) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let (mut removed, mut changed) = (Vec::new(), Vec::new());
+        for path in owned_files.paths().into_iter().filter(|path| except.iter().all(|excluded| excluded != path)) {
+            let ViewEntry::File(digest) = self.entry_at(path)? else { continue };
+            if owned_files.contains(path, digest.as_str()) {
                 let file = self.folder.file(path);
                 file.remove().map_err(StoreError::io("remove", &file.path()))?;
                 crash_point!("clean::removed");
                 removed.push(path.to_owned());
             } else {
-                kept.push(path.to_owned());
+                changed.push(path.to_owned());
             }
         }
-        Ok((removed, kept))
+        Ok((removed, changed))
     }
 }

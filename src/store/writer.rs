@@ -1,5 +1,4 @@
-//! The only writer of a journal: a thread that commits all waiting events in one transaction and acknowledges them
-//! afterwards.
+//! The only writer of a journal: a thread that commits all queued events in one transaction and then acknowledges them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,35 +15,37 @@ use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
-use super::blob::{Blobs, THRESHOLD};
+use super::blob::{Blobs, MIN_BLOB_BYTES};
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, WorkspaceView};
 
+/// The sender with which the writer acknowledges a job.
 type Ack = oneshot::Sender<Result<(), Failure>>;
 
-/// Resolves once an event is durable, or with the failure. For a flush, all files are written by then too.
+/// Resolves once an event is durable, or with the failure. For a flush, resolves once all files are written too.
 pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
 
-/// How long an event that no caller waits for may wait for others to share its commit.
-const LINGER: Duration = Duration::from_millis(50);
+/// The longest time that an event without a waiting caller is queued, so that others can share its commit.
+const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
-/// How often the owner of a run renews its heartbeat.
-const BEAT: Duration = Duration::from_secs(1);
+/// The interval at which the owner of a run renews its heartbeat.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A request to the writer thread.
 struct WriteJob {
-    /// `None` for a flush, which only waits until everything before it is durable.
+    /// The event to record; `None` for a flush.
     event: Option<Event>,
-    urgent: bool,
+    is_urgent: bool,
     ack: Ack,
 }
 
 impl WriteJob {
-    fn ends_the_run(&self) -> bool {
+    fn is_run_end(&self) -> bool {
         matches!(&self.event, Some(Event { fact: Fact::RunEnded(_), .. }))
     }
 }
 
-/// The handle of the writer thread; dropping it lets the thread finish the waiting events.
+/// The handle of the writer thread; when it is dropped, the thread finishes the queued events.
 #[derive(Debug)]
 pub(super) struct JournalWriter {
     jobs: Option<mpsc::Sender<WriteJob>>,
@@ -60,38 +61,48 @@ impl JournalWriter {
         observer: Arc<dyn Observer>,
         heartbeat: Heartbeat,
     ) -> Result<Self, StoreError> {
-        let (jobs, waiting) = mpsc::channel();
-        let place = JournalIdentity::of(&path)?;
+        let (jobs, receiver) = mpsc::channel();
+        let identity = JournalIdentity::from_path(&path)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                let (workspace, broken, unwritten) = (view.name(), None, Vec::new());
-                let worker =
-                    Worker { connection, path, place, blobs, view, workspace, observer, heartbeat, broken, unwritten };
-                worker.run(&waiting);
+                let (workspace, failure, unwritten) = (view.journal_name(), None, Vec::new());
+                let worker = Worker {
+                    connection,
+                    path,
+                    identity,
+                    blobs,
+                    view,
+                    workspace,
+                    observer,
+                    heartbeat,
+                    failure,
+                    unwritten,
+                };
+                worker.run(&receiver);
             })
-            .map_err(|error| StoreError::Stopped(error.to_string()))?;
+            .map_err(|error| StoreError::WriterStopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Queues an event. One that is not urgent waits a moment, so that others can share its commit.
-    pub(super) fn append(&self, event: Event, urgent: bool) -> Promise {
-        self.send(Some(event), urgent)
+    /// Queues an event. An event that is not urgent waits a moment, so that others can share its commit.
+    pub(super) fn append(&self, event: Event, is_urgent: bool) -> Promise {
+        self.send(Some(event), is_urgent)
     }
 
-    /// Resolves once everything queued so far is durable and its files are written.
+    /// Resolves once all queued events are durable and their files are written.
     pub(super) fn flush(&self) -> Promise {
         self.send(None, true)
     }
 
-    fn send(&self, event: Option<Event>, urgent: bool) -> Promise {
-        let (ack, done) = oneshot::channel();
-        let job = WriteJob { event, urgent, ack };
+    fn send(&self, event: Option<Event>, is_urgent: bool) -> Promise {
+        let (ack, promise) = oneshot::channel();
+        let job = WriteJob { event, is_urgent, ack };
         // A closed channel drops the acknowledgement, and the receiver resolves with an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
         }
-        done
+        promise
     }
 }
 
@@ -99,129 +110,131 @@ impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the writer has already failed every acknowledgement.
+            // If the writer panicked, every acknowledgement has failed already.
             drop(thread.join());
         }
     }
 }
 
+/// The state of the writer thread.
 struct Worker {
     connection: Connection,
     path: PathBuf,
-    place: JournalIdentity,
+    identity: JournalIdentity,
     blobs: Blobs,
     view: WorkspaceView,
     workspace: String,
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
-    broken: Option<Failure>,
+    /// The failure after which the worker writes nothing more.
+    failure: Option<Failure>,
     /// Recorded artifacts whose files are not written yet.
     unwritten: Vec<Artifact>,
 }
 
 impl Worker {
-    fn run(mut self, waiting: &mpsc::Receiver<WriteJob>) {
-        let mut alive = false;
+    fn run(mut self, jobs: &mpsc::Receiver<WriteJob>) {
+        let mut has_recorded = false;
         loop {
-            let first = match waiting.recv_timeout(BEAT) {
+            let first = match jobs.recv_timeout(HEARTBEAT_INTERVAL) {
                 Ok(first) => first,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     // Until this session has recorded an event, the lock file must show when the former owner was last
                     // alive.
-                    if alive {
-                        self.beat();
+                    if has_recorded {
+                        self.record_heartbeat();
                     }
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
-            for batch in with_ends_apart(gather(first, waiting)) {
-                alive |= self.take(batch, !alive);
+            for batch in split_at_run_end(gather(first, jobs)) {
+                has_recorded |= self.write_batch(batch, !has_recorded);
             }
         }
     }
 
-    /// Commits a batch and acknowledges it; returns whether it is recorded.
+    /// Commits a batch and acknowledges it; returns whether the journal recorded it.
     ///
-    /// A file that can't be written does not keep later events out of the journal, so a reply in flight is not lost. It
-    /// fails the callers that wait for files, and the end of the run, which is recorded only after its files are
-    /// written.
-    fn take(&mut self, jobs: Vec<WriteJob>, first: bool) -> bool {
-        let ends = jobs.iter().any(WriteJob::ends_the_run);
-        let ready = if ends { self.write_files() } else { Ok(()) };
-        let committed = match &self.broken {
-            Some(why) => Err(why.clone()),
-            None => ready.and_then(|()| self.commit(&jobs).map_err(|error| error.failure_of_run())),
+    /// If the worker can't write a file, it still records later events, so a reply in flight is not lost. The callers
+    /// that wait for files get the failure, and so does the end of the run, which the worker records only after it has
+    /// written the files.
+    fn write_batch(&mut self, jobs: Vec<WriteJob>, is_first: bool) -> bool {
+        let has_run_end = jobs.iter().any(WriteJob::is_run_end);
+        let files_written = if has_run_end { self.write_files() } else { Ok(()) };
+        let committed = match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None => files_written.and_then(|()| self.commit(&jobs).map_err(|error| error.run_failure())),
         };
-        if let (Err(why), false) = (&committed, ends) {
-            self.broken.get_or_insert_with(|| why.clone());
+        if let (Err(failure), false) = (&committed, has_run_end) {
+            self.failure.get_or_insert_with(|| failure.clone());
         }
-        if first && committed.is_ok() {
-            self.beat();
+        if is_first && committed.is_ok() {
+            self.record_heartbeat();
         }
         let written = committed.clone().and_then(|()| self.write_files());
         for job in jobs {
             if let (Ok(()), Some(event)) = (&committed, &job.event) {
-                self.observer.event(event);
+                self.observer.on_event(event);
             }
             let result = if job.event.is_some() { &committed } else { &written };
-            // The receiver may be gone: no caller waits for a fact that a later one covers.
+            // The receiver may have been dropped: no caller waits for a fact that a later fact covers.
             drop(job.ack.send(result.clone()));
         }
         committed.is_ok()
     }
 
-    fn beat(&self) {
+    fn record_heartbeat(&self) {
         // If this fails, only the time between the last event and a kill is unknown.
         drop(self.heartbeat.beat());
     }
 
     fn commit(&mut self, jobs: &[WriteJob]) -> Result<(), StoreError> {
-        let mut rows = Vec::with_capacity(jobs.len());
+        let mut payloads = Vec::with_capacity(jobs.len());
         let events: Vec<&Event> = jobs.iter().filter_map(|job| job.event.as_ref()).collect();
         if events.is_empty() {
             return Ok(());
         }
         crash_point!("journal::queued");
         for event in &events {
-            rows.push(Payload::of(event, &self.blobs)?);
+            payloads.push(Payload::from_event(event, &self.blobs)?);
         }
         crash_point!("journal::begin");
         let path = self.path.clone();
         let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
-        for (event, payload) in events.iter().zip(rows) {
-            payload.secure(&self.blobs)?;
-            insert(&transaction, event, Some(&self.workspace), &payload).map_err(error)?;
+        for (event, payload) in events.iter().zip(payloads) {
+            payload.restore_blob(&self.blobs)?;
+            insert_event(&transaction, event, Some(&self.workspace), &payload).map_err(error)?;
         }
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
         crash_point!("journal::committed");
-        self.place.check()?;
-        self.note_artifacts(&events);
+        self.identity.check()?;
+        self.queue_artifacts(&events);
         Ok(())
     }
 
-    /// Remembers the artifacts that are durable now; if several have one path, only the last.
-    fn note_artifacts(&mut self, events: &[&Event]) {
+    /// Queues the artifacts that are durable now for writing; of several with the same path, only the last.
+    fn queue_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             _ => None,
         });
         for artifact in artifacts.filter(|artifact| artifact.path.is_some()) {
-            self.unwritten.retain(|old| old.path != artifact.path);
+            self.unwritten.retain(|queued| queued.path != artifact.path);
             self.unwritten.push(artifact.clone());
         }
     }
 
-    /// Writes the files that are due. Those that fail are tried again next time.
+    /// Writes the queued files. The next call retries files that fail.
     fn write_files(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         let view = &self.view;
-        self.unwritten.retain(|artifact| match view.show(artifact) {
+        self.unwritten.retain(|artifact| match view.write_artifact(artifact) {
             Ok(()) => false,
             Err(error) => {
-                result = Err(error.failure_of_run());
+                result = Err(error.run_failure());
                 true
             }
         });
@@ -237,14 +250,14 @@ pub(super) struct Payload {
 
 impl Payload {
     /// The payload of an event. If it needs a blob, the blob is durable when this returns.
-    pub(super) fn of(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
-        let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::Stopped(error.to_string()))?;
-        let blob = if body.len() < THRESHOLD { None } else { Some(blobs.put(body.as_bytes())?) };
+    pub(super) fn from_event(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
+        let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::WriterStopped(error.to_string()))?;
+        let blob = if body.len() < MIN_BLOB_BYTES { None } else { Some(blobs.put(body.as_bytes())?) };
         Ok(Self { body, blob })
     }
 
     /// Writes the blob again if a sweep has removed it as unused. Call this under the write lock, where no sweep runs.
-    pub(super) fn secure(&self, blobs: &Blobs) -> Result<(), StoreError> {
+    pub(super) fn restore_blob(&self, blobs: &Blobs) -> Result<(), StoreError> {
         match &self.blob {
             Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
             Some(_) | None => Ok(()),
@@ -252,39 +265,40 @@ impl Payload {
     }
 }
 
-/// Collects the events that arrive within [`LINGER`]; returns at once if a caller waits for one of them.
-fn gather(first: WriteJob, waiting: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
-    let until = Instant::now() + LINGER;
+/// Collects the events that arrive within [`MAX_COMMIT_DELAY`]; returns at once if one of them is urgent.
+fn gather(first: WriteJob, receiver: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
+    let deadline = Instant::now() + MAX_COMMIT_DELAY;
     let mut jobs = vec![first];
     loop {
-        jobs.extend(waiting.try_iter());
-        if jobs.iter().any(|job| job.urgent) {
+        jobs.extend(receiver.try_iter());
+        if jobs.iter().any(|job| job.is_urgent) {
             return jobs;
         }
-        match waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(job) => jobs.push(job),
             Err(_) => return jobs,
         }
     }
 }
 
-/// Puts the end of a run into a batch of its own: what comes before must be on record, and in the workspace, by then.
-fn with_ends_apart(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
+/// Puts the end of a run into its own batch: earlier events must be in the journal, and their files in the workspace,
+/// before the end is recorded.
+fn split_at_run_end(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     let mut batches: Vec<Vec<WriteJob>> = Vec::new();
-    let mut after_end = true;
+    let mut after_run_end = true;
     for job in jobs {
-        let ends = job.ends_the_run();
-        match batches.last_mut().filter(|_| !ends && !after_end) {
+        let is_run_end = job.is_run_end();
+        match batches.last_mut().filter(|_| !is_run_end && !after_run_end) {
             Some(batch) => batch.push(job),
             None => batches.push(vec![job]),
         }
-        after_end = ends;
+        after_run_end = is_run_end;
     }
     batches
 }
 
-/// Inserts an event into the tables; the files that it wrote are recorded only if `workspace` is given.
-pub(super) fn insert(
+/// Inserts an event into the tables. Records the files of the event only if there is a `workspace`.
+pub(super) fn insert_event(
     connection: &Connection,
     event: &Event,
     workspace: Option<&str>,
@@ -292,19 +306,19 @@ pub(super) fn insert(
 ) -> rusqlite::Result<()> {
     let blob = payload.blob.as_ref().map(Digest::as_str);
     let body = blob.is_none().then_some(&payload.body);
-    let (run, at) = (event.run.0.to_string(), event.at.as_microsecond());
+    let (run, micros) = (event.run.0.to_string(), event.at.as_microsecond());
     let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
-    let (kind, step) = label(&event.fact);
+    let (kind, step) = kind_and_step(&event.fact);
     connection
         .prepare_cached(
             "INSERT INTO events (run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![run, seq, at, kind, step.map(StepKey::as_str), body, blob])?;
+        .execute(params![run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
     let id = connection.last_insert_rowid();
     match &event.fact {
-        Fact::RunStarted(fact) => add_run(connection, &run, at, fact),
+        Fact::RunStarted(fact) => add_run(connection, &run, micros, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
-        Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(at)),
+        Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
             add_result(connection, &run, seq, fact)?;
             add_file(connection, workspace, &run, id, fact.artifact.as_ref())
@@ -312,6 +326,7 @@ pub(super) fn insert(
         Fact::ArtifactAccepted(fact) => add_file(connection, workspace, &run, id, Some(&fact.artifact)),
         Fact::StepReused(fact) => add_file(connection, workspace, &run, id, fact.renamed_artifact.as_ref()),
         Fact::StepStarted(_)
+        | Fact::CallStarted(_)
         | Fact::CallEnded(_)
         | Fact::ReplyParsed(_)
         | Fact::StepFailed(_)
@@ -321,11 +336,11 @@ pub(super) fn insert(
     }
 }
 
-fn add_run(connection: &Connection, run: &str, at: i64, fact: &RunStarted) -> rusqlite::Result<()> {
+fn add_run(connection: &Connection, run: &str, started: i64, fact: &RunStarted) -> rusqlite::Result<()> {
     let task = fact.inputs.get("task").and_then(Value::as_str);
     connection
         .prepare_cached("INSERT INTO runs (run, pipeline, file, workspace, task, status, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)")?
-        .execute(params![run, fact.pipeline, fact.file, fact.workspace, task, at])?;
+        .execute(params![run, fact.pipeline, fact.file, fact.workspace, task, started])?;
     Ok(())
 }
 
@@ -339,7 +354,7 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
 }
 
 fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
-    // A reused result is found under the run that produced it.
+    // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
@@ -356,8 +371,8 @@ fn add_file(
     event: i64,
     artifact: Option<&Artifact>,
 ) -> rusqlite::Result<()> {
-    let shown = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
-    let (Some((artifact, path)), Some(workspace)) = (shown, workspace) else { return Ok(()) };
+    let artifact_file = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
+    let (Some((artifact, path)), Some(workspace)) = (artifact_file, workspace) else { return Ok(()) };
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -366,14 +381,15 @@ fn add_file(
     Ok(())
 }
 
-/// The name of a fact and the step that it is about, for the columns of `events`.
-fn label(fact: &Fact) -> (&'static str, Option<&StepKey>) {
+/// The name and the step of a fact, for the columns of `events`.
+fn kind_and_step(fact: &Fact) -> (&'static str, Option<&StepKey>) {
     match fact {
         Fact::RunStarted(_) => ("run_started", None),
         Fact::RunResumed(_) => ("run_resumed", None),
         Fact::RunEnded(_) => ("run_ended", None),
         Fact::StepReused(fact) => ("step_reused", Some(&fact.step)),
         Fact::StepStarted(fact) => ("step_started", Some(&fact.step)),
+        Fact::CallStarted(fact) => ("call_started", Some(&fact.call.step)),
         Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step)),
         Fact::ReplyParsed(fact) => ("reply_parsed", Some(&fact.call.step)),
         Fact::StepCompleted(fact) => ("step_completed", Some(&fact.step)),

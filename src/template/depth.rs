@@ -7,32 +7,32 @@ use std::ops::Range;
 
 use minijinja::machinery::{Token, tokenize};
 
-use super::inspect::{bytes, syntax};
+use super::inspect::{byte_range, template_syntax};
 
 /// How many operators, filters and brackets may lead to one value.
 const MAX_LINKS: usize = 200;
 
-/// The tokenizer's error at the first character that starts no token. After a string, the engine's parser takes such a
-/// character for the end of the text, so that `a != 'x' && b` would mean `a != 'x'`.
-pub(super) fn unreadable(text: &str, expression: bool) -> Option<minijinja::Error> {
-    tokenize(text, expression, syntax()).find_map(Result::err)
+/// The tokenizer's error at the first character that starts no token. After a string, the engine's parser treats such a
+/// character as the end of the text, so that `a != 'x' && b` would mean `a != 'x'`.
+pub(super) fn find_invalid_token(text: &str, expression: bool) -> Option<minijinja::Error> {
+    tokenize(text, expression, template_syntax()).find_map(Result::err)
 }
 
-/// The byte range of the token at which a text becomes too deep to be parsed. `None` if it does not, or if it has an
-/// invalid token, which the parser reports.
-pub(super) fn too_deep(text: &str, expression: bool) -> Option<Range<usize>> {
-    let mut depth = Depth::default();
-    for next in tokenize(text, expression, syntax()) {
-        let (token, span) = next.ok()?;
-        if depth.after(&token) > MAX_LINKS {
-            return Some(bytes(span));
+/// The byte range of the token at which a text becomes too deep for the parser. `None` if it never does, or if it has
+/// an invalid token, which the parser reports.
+pub(super) fn find_too_deep(text: &str, expression: bool) -> Option<Range<usize>> {
+    let mut depth = DepthCounter::default();
+    for result in tokenize(text, expression, template_syntax()) {
+        let (token, span) = result.ok()?;
+        if depth.read_token(&token) > MAX_LINKS {
+            return Some(byte_range(span));
         }
     }
     None
 }
 
 #[derive(Default)]
-struct Depth {
+struct DepthCounter {
     /// How many links lead to the value at the current token.
     links: usize,
     /// The number of links at each open bracket.
@@ -40,21 +40,21 @@ struct Depth {
     /// The number of `elif`s of each open `if`.
     branches: Vec<usize>,
     /// Whether the next token is the name of a block.
-    block: bool,
+    expects_block_name: bool,
 }
 
-impl Depth {
+impl DepthCounter {
     /// Reads a token and returns the depth after it.
-    fn after(&mut self, token: &Token<'_>) -> usize {
-        let block = std::mem::take(&mut self.block);
+    fn read_token(&mut self, token: &Token<'_>) -> usize {
+        let expects_block_name = std::mem::take(&mut self.expects_block_name);
         match token {
             Token::TemplateData(_) => {}
             Token::VariableStart | Token::BlockStart => {
                 self.links = 0;
                 self.brackets.clear();
-                self.block = matches!(token, Token::BlockStart);
+                self.expects_block_name = matches!(token, Token::BlockStart);
             }
-            Token::Ident(name) if block => return self.statement(name),
+            Token::Ident(name) if expects_block_name => return self.read_statement(name),
             Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => {
                 self.links += 1;
                 self.brackets.push(self.links);
@@ -74,7 +74,7 @@ impl Depth {
         self.links
     }
 
-    fn statement(&mut self, name: &str) -> usize {
+    fn read_statement(&mut self, name: &str) -> usize {
         match name {
             "if" => self.branches.push(0),
             "endif" => drop(self.branches.pop()),
@@ -98,14 +98,14 @@ mod tests {
     fn chains_are_bounded_and_lists_are_not() {
         for link in [" | trim", " ~ a", " + a", "[0]", ".a", " and a", " if a else a", "(a)", " ** a", " is string"] {
             let text = |count: usize| format!("{{{{ a{} }}}}", link.repeat(count));
-            assert_eq!(too_deep(&text(50), false), None, "{link}");
-            assert!(too_deep(&text(201), false).is_some(), "{link}");
+            assert_eq!(find_too_deep(&text(50), false), None, "{link}");
+            assert!(find_too_deep(&text(201), false).is_some(), "{link}");
         }
-        assert!(too_deep(&"not ".repeat(201), true).is_some());
-        assert!(too_deep(&format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(201)), false).is_some());
-        for wide in ["{{ [".to_owned() + &"-a.b, ".repeat(500) + "1] }}", "{{ a.b }} + ~ | ".repeat(500)] {
-            assert_eq!(too_deep(&wide, false), None);
+        assert!(find_too_deep(&"not ".repeat(201), true).is_some());
+        assert!(find_too_deep(&format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(201)), false).is_some());
+        for wide_text in ["{{ [".to_owned() + &"-a.b, ".repeat(500) + "1] }}", "{{ a.b }} + ~ | ".repeat(500)] {
+            assert_eq!(find_too_deep(&wide_text, false), None);
         }
-        assert_eq!(too_deep(&"{% if a %}{% elif b %}{% endif %}".repeat(500), false), None);
+        assert_eq!(find_too_deep(&"{% if a %}{% elif b %}{% endif %}".repeat(500), false), None);
     }
 }

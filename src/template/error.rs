@@ -1,4 +1,4 @@
-//! The errors of templates and expressions: engine errors rewritten in orch's words, each with its location.
+//! The errors of templates and expressions: the engine's errors with orch's own messages, each with its location.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use minijinja::ErrorKind;
 
 use super::inspect::Inspection;
-use crate::diagnostic::equivalents::Slip;
+use crate::diagnostic::equivalents::SyntaxMistake;
 
 /// The kind of a template error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum TemplateErrorKind {
     UnknownCallable,
     /// An included prompt does not exist.
     MissingInclude,
-    /// An undefined value is printed, compared or accessed.
+    /// It prints, compares or accesses an undefined value.
     Undefined,
     /// A value does not support the operation.
     WrongType,
@@ -27,22 +27,22 @@ pub enum TemplateErrorKind {
     TooMuch,
 }
 
-/// Why a template or expression can't be used, and where.
+/// The error for a template or expression that can't be used, with its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// The prompt's name; `None` for a text or expression in the pipeline file.
     pub file: Option<String>,
     /// The kind.
     pub kind: TemplateErrorKind,
-    /// The byte range in the text as written.
+    /// The byte range in the original text.
     pub range: Range<usize>,
     /// The line, counted from 1.
     pub line: usize,
     /// One sentence in lower case, with literals in backticks. Never contains the value of a variable.
     pub message: String,
-    /// What the user can do about it.
+    /// Advice on how to fix it.
     pub hint: Option<String>,
-    /// The text to replace and its replacement, if that alone fixes the error.
+    /// The text to replace and its replacement, if this replacement alone fixes the error.
     pub replacement: Option<Box<(String, String)>>,
 }
 
@@ -57,13 +57,13 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// The source of a template by its name: the name to show, the text as written, and how the text that runs differs.
+/// The source of a template by its name: the displayed name, the original text, and the inspection.
 pub(super) type SourceLookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
 
 impl TemplateError {
     /// An error at a byte range of a text.
     pub(super) fn new(kind: TemplateErrorKind, text: &str, range: Range<usize>, message: String) -> Self {
-        // The engine's offsets may be inside of a character.
+        // The engine's offsets may be inside a character.
         let start = text.floor_char_boundary(range.start);
         let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
@@ -71,33 +71,33 @@ impl TemplateError {
     }
 
     /// Adds advice.
-    pub(super) fn hint(mut self, hint: &str) -> Self {
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
         self.hint = Some(hint.to_owned());
         self
     }
 
     /// An error about syntax of another language. The slip's range counts from the byte `from` of the text.
-    pub(super) fn slip(text: &str, from: usize, slip: Slip) -> Self {
+    pub(super) fn from_slip(text: &str, from: usize, slip: SyntaxMistake) -> Self {
         let range = from + slip.range.start..from + slip.range.end;
-        let written = text.get(range.clone()).unwrap_or_default().to_owned();
-        let message = format!("syntax error: unexpected `{written}`");
-        let error = Self::new(TemplateErrorKind::Syntax, text, range, message).hint(&slip.help);
+        let original = text.get(range.clone()).unwrap_or_default().to_owned();
+        let message = format!("syntax error: unexpected `{original}`");
+        let error = Self::new(TemplateErrorKind::Syntax, text, range, message).with_hint(&slip.help);
         match slip.replacement {
-            Some(right) => error.replaced_by(&written, right),
+            Some(replacement) => error.with_replacement(&original, replacement),
             None => error,
         }
     }
 
     /// Adds the replacement that fixes the error.
-    pub(super) fn replaced_by(mut self, written: &str, right: &str) -> Self {
-        self.replacement = Some(Box::new((written.to_owned(), right.to_owned())));
+    pub(super) fn with_replacement(mut self, original: &str, replacement: &str) -> Self {
+        self.replacement = Some(Box::new((original.to_owned(), replacement.to_owned())));
         self
     }
 
     /// An undefined value in a byte range of a text.
     pub(super) fn undefined(text: &str, range: Range<usize>) -> Self {
-        let what = text.get(range.clone()).unwrap_or_default().trim();
-        let message = if is_path(what) { format!("`{what}` is undefined") } else { "a value is undefined".to_owned() };
+        let name = text.get(range.clone()).unwrap_or_default().trim();
+        let message = if is_path(name) { format!("`{name}` is undefined") } else { "a value is undefined".to_owned() };
         Self::new(TemplateErrorKind::Undefined, text, range, message)
     }
 
@@ -107,73 +107,78 @@ impl TemplateError {
     }
 
     /// Converts a syntax error of the parser.
-    pub(super) fn syntax(error: &minijinja::Error, text: &str) -> Self {
+    pub(super) fn from_syntax_error(error: &minijinja::Error, text: &str) -> Self {
         let detail = error.detail().unwrap_or("cannot be parsed");
         let end = text.trim_end().len();
         let range = match error.range() {
-            // Something is missing at the end of the text, so the error points there.
+            // The text ends too early, so the error points to its end.
             _ if detail.contains("end of input") => end..end,
             Some(range) => range,
             None => line_range(text, error.line().unwrap_or(1)),
         };
-        Self::new(TemplateErrorKind::Syntax, text, range, format!("syntax error: {}", lower(detail)))
+        Self::new(TemplateErrorKind::Syntax, text, range, format!("syntax error: {}", lowercase_first(detail)))
     }
 
-    /// Converts an error of the engine, at its place in the text or in the include where it occurred.
-    pub(super) fn explain<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
-        let error = innermost(error);
+    /// Converts an error of the engine, at its location in the text or in the include where it occurred.
+    pub(super) fn from_engine_error<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
+        let error = innermost_error(error);
         let empty = Inspection::default();
         let (file, text, inspection) = error.name().and_then(&lookup).unwrap_or((None, "", &empty));
         let range = match error.range() {
-            Some(range) => inspection.original(range),
+            Some(range) => inspection.original_range(range),
             None => line_range(text, error.line().unwrap_or(1)),
         };
-        let mut made = Self::from_engine(error, text, range);
-        made.file = file.map(str::to_owned);
-        made
+        let mut template_error = Self::convert_engine_error(error, text, range);
+        template_error.file = file.map(str::to_owned);
+        template_error
     }
 
-    fn from_engine(error: &minijinja::Error, text: &str, range: Range<usize>) -> Self {
-        use TemplateErrorKind as Kind;
-        let detail = lower(error.detail().unwrap_or_default());
-        let new = |kind: Kind, message: String| Self::new(kind, text, range.clone(), message);
-        let or = |fallback: &str| if detail.is_empty() { fallback.to_owned() } else { detail.clone() };
+    fn convert_engine_error(error: &minijinja::Error, text: &str, range: Range<usize>) -> Self {
+        let detail = lowercase_first(error.detail().unwrap_or_default());
+        let new_error = |kind: TemplateErrorKind, message: String| Self::new(kind, text, range.clone(), message);
+        let detail_or = |fallback: &str| if detail.is_empty() { fallback.to_owned() } else { detail.clone() };
         match error.kind() {
-            ErrorKind::UndefinedError => Self::undefined_by(&detail, text, range),
-            ErrorKind::SyntaxError => new(Kind::Syntax, format!("syntax error: {}", or("cannot be parsed"))),
-            ErrorKind::TemplateNotFound => new(Kind::MissingInclude, "the included prompt does not exist".to_owned()),
+            ErrorKind::UndefinedError => Self::undefined_from_detail(&detail, text, range),
+            ErrorKind::SyntaxError => {
+                new_error(TemplateErrorKind::Syntax, format!("syntax error: {}", detail_or("cannot be parsed")))
+            }
+            ErrorKind::TemplateNotFound => {
+                new_error(TemplateErrorKind::MissingInclude, "the included prompt does not exist".to_owned())
+            }
             ErrorKind::UnknownFilter
             | ErrorKind::UnknownTest
             | ErrorKind::UnknownFunction
-            | ErrorKind::UnknownMethod => new(Kind::UnknownCallable, or("unknown filter, test or function")),
-            ErrorKind::OutOfFuel if !detail.is_empty() => {
-                new(Kind::TooMuch, detail).hint("is there a loop that makes it larger each time?")
+            | ErrorKind::UnknownMethod => {
+                new_error(TemplateErrorKind::UnknownCallable, detail_or("unknown filter, test or function"))
             }
-            ErrorKind::OutOfFuel => {
-                new(Kind::TooMuch, format!("the template does more than {} steps of work", super::FUEL))
-                    .hint("is there a loop over more data than was meant?")
-            }
+            ErrorKind::OutOfFuel if !detail.is_empty() => new_error(TemplateErrorKind::TooMuch, detail)
+                .with_hint("is there a loop that makes it larger each time?"),
+            ErrorKind::OutOfFuel => new_error(
+                TemplateErrorKind::TooMuch,
+                format!("the template does more than {} steps of work", super::FUEL),
+            )
+            .with_hint("is there a loop over more data than you intended?"),
             ErrorKind::WriteFailure => {
                 let message = format!("the rendered text is larger than {} MiB", super::MAX_OUTPUT >> 20);
-                new(Kind::TooMuch, message).hint("does it print a large value several times?")
+                new_error(TemplateErrorKind::TooMuch, message).with_hint("does it print a large value several times?")
             }
-            kind => new(Kind::WrongType, or(&kind.to_string())),
+            kind => new_error(TemplateErrorKind::WrongType, detail_or(&kind.to_string())),
         }
     }
 
-    /// Names the undefined value: by the engine's message if that names it, else by the text in the range.
-    fn undefined_by(detail: &str, text: &str, range: Range<usize>) -> Self {
-        let mut made = Self::undefined(text, range);
-        let named = detail.split('`').nth(1).or_else(|| detail.split('\'').nth(1)).filter(|name| is_path(name));
-        if let Some(name) = named {
-            made.message = format!("`{name}` is undefined");
+    /// Names the undefined value: from the engine's message if it contains the name, else from the text in the range.
+    fn undefined_from_detail(detail: &str, text: &str, range: Range<usize>) -> Self {
+        let mut template_error = Self::undefined(text, range);
+        let reported_name = detail.split('`').nth(1).or_else(|| detail.split('\'').nth(1)).filter(|name| is_path(name));
+        if let Some(name) = reported_name {
+            template_error.message = format!("`{name}` is undefined");
         }
-        made.hint("test it first: `{% if … is defined %}`, or give it a value: `… | default(…)`")
+        template_error.with_hint("test it first: `{% if … is defined %}`, or give it a value: `… | default(…)`")
     }
 }
 
 /// The error at the start of a chain of failed includes.
-fn innermost(error: &minijinja::Error) -> &minijinja::Error {
+fn innermost_error(error: &minijinja::Error) -> &minijinja::Error {
     let mut error = error;
     while let Some(inner) = std::error::Error::source(error).and_then(|inner| inner.downcast_ref()) {
         error = inner;
@@ -194,7 +199,7 @@ fn line_range(text: &str, line: usize) -> Range<usize> {
     start..start + length
 }
 
-fn lower(text: &str) -> String {
+fn lowercase_first(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 /// Renders a value as indented JSON in a fenced block.
 pub fn fence(value: &Value) -> String {
-    // Writes the text at once, which is faster than the same text through the formatter of `Display`. Serializing a
-    // JSON value can't fail.
+    // This is faster than `Display`, whose formatter writes the text in small parts. Serializing a JSON value can't
+    // fail.
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| format!("{value:#}"));
     fence_text("json", &text)
 }

@@ -7,9 +7,9 @@ use minijinja::machinery::parse_expr;
 pub fn lookup(expression: &str) -> Option<(String, Vec<String>)> {
     let parsed = parse_expr(expression).ok()?;
     let mut members = Vec::new();
-    let mut at = &parsed;
+    let mut expr = &parsed;
     loop {
-        at = match at {
+        expr = match expr {
             Expr::Var(variable) => {
                 members.reverse();
                 return Some((variable.id.to_owned(), members));
@@ -33,14 +33,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_told_from_the_outside_in() {
-        let of = |text| lookup(text).map(|(name, members)| format!("{name} {}", members.join("/")));
-        assert_eq!(of("code").as_deref(), Some("code "));
-        assert_eq!(of(" code.files ").as_deref(), Some("code files"));
-        assert_eq!(of("a['b c'].d[\"e\"]").as_deref(), Some("a b c/d/e"));
+    fn members_are_listed_from_the_outside_in() {
+        let describe = |text| lookup(text).map(|(name, members)| format!("{name} {}", members.join("/")));
+        assert_eq!(describe("code").as_deref(), Some("code "));
+        assert_eq!(describe(" code.files ").as_deref(), Some("code files"));
+        assert_eq!(describe("a['b c'].d[\"e\"]").as_deref(), Some("a b c/d/e"));
         for other in ["code.files | list", "code[0]", "code[name]", "f(code)", "code ~ x", "[code]", "'code'", "code."]
         {
-            assert_eq!(of(other), None, "{other}");
+            assert_eq!(describe(other), None, "{other}");
         }
     }
 }

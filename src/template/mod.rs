@@ -1,39 +1,39 @@
 //! Prompts and expressions, rendered by minijinja within bounds. The only place where JSON becomes a template value.
 //!
-//! The same text and data always give the same result. Work and output are bounded, nothing is escaped, and printing or
-//! comparing an undefined value is an error. Refuses `import`, `extends`, blocks, macros and includes by anything but a
-//! constant name, so that templates can be type-checked. Does no I/O: the caller passes the sources.
+//! The same text and data always give the same result. Work and output are bounded, orch escapes nothing, and printing
+//! or comparing an undefined value is an error. Refuses `import`, `extends`, blocks, macros, and includes without a
+//! constant name, so that the checker can type-check templates. Does no I/O: the caller passes the sources.
 
-mod calls;
+mod builtins;
+mod call_advice;
 mod depth;
 mod error;
 mod fence;
+mod filter_wrap;
 mod inspect;
 mod lookup;
 mod shell;
-mod table;
 mod tags;
 mod value;
+mod value_limits;
 pub(crate) mod walk;
-mod weigh;
-mod wrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use minijinja::{Environment, UndefinedBehavior, Value as Templated};
+use minijinja::{Environment, UndefinedBehavior, Value as TemplateValue};
 use serde_json::Value;
 
+pub use builtins::{FILTERS, FUNCTIONS, TESTS};
 pub use error::{TemplateError, TemplateErrorKind};
 pub use fence::{fence, fence_text};
 pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
-pub(crate) use inspect::{bytes, extent, name_at_end, syntax};
+pub(crate) use inspect::{byte_range, expr_range, template_syntax, trailing_name_range};
 pub use lookup::lookup;
-pub use shell::Shell;
-pub use table::{FILTERS, FUNCTIONS, TESTS};
-pub(crate) use tags::{braces_as_text, follows_dollar};
+pub use shell::ShellScript;
+pub(crate) use tags::{follows_dollar, literal_braces_advice};
 pub use value::kind_of;
 
 /// How much work one rendering may do, in units of fuel: an instruction or 64 bytes each.
@@ -46,7 +46,7 @@ const MAX_RECURSION: usize = 64;
 /// The values that a template or expression may use, by name.
 #[derive(Clone, Default)]
 pub struct TemplateContext {
-    values: BTreeMap<Arc<str>, Templated>,
+    values: BTreeMap<Arc<str>, TemplateValue>,
 }
 
 impl TemplateContext {
@@ -57,7 +57,7 @@ impl TemplateContext {
 
     /// Sets a value, and replaces an earlier one of the same name.
     pub fn insert(&mut self, name: &str, value: &Value) {
-        self.values.insert(name.into(), value::to_templated(value));
+        self.values.insert(name.into(), value::to_template_value(value));
     }
 
     /// Sets an object that looks up its members only when a template uses them.
@@ -67,11 +67,11 @@ impl TemplateContext {
         get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
         names: impl Fn() -> Vec<String> + Send + Sync + 'static,
     ) {
-        self.values.insert(name.into(), value::lookup(get, names));
+        self.values.insert(name.into(), value::lookup_object(get, names));
     }
 
-    fn root(&self) -> Templated {
-        Templated::from_pairs(self.values.iter().map(|(name, value)| (name.to_string(), value.clone())))
+    fn root_value(&self) -> TemplateValue {
+        TemplateValue::from_pairs(self.values.iter().map(|(name, value)| (name.to_string(), value.clone())))
     }
 }
 
@@ -88,7 +88,7 @@ pub struct Templates {
     sources: BTreeMap<String, TemplateSource>,
 }
 
-/// The text as written, and how the text that runs differs from it.
+/// The original text of a template, and its inspection, which contains the changes that orch makes to the text.
 struct TemplateSource {
     text: String,
     inspection: Inspection,
@@ -106,38 +106,39 @@ impl Templates {
     /// # Errors
     /// Every mistake in any of them.
     pub fn new<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<TemplateError>> {
-        let mut made = Self { env: environment(), sources: BTreeMap::new() };
-        let mut found = Vec::new();
+        let mut templates = Self { env: environment(), sources: BTreeMap::new() };
+        let mut all_errors = Vec::new();
         for (name, text) in sources {
-            if let Err(errors) = made.add(name, text) {
-                found.extend(errors);
+            if let Err(errors) = templates.add(name, text) {
+                all_errors.extend(errors);
             }
         }
-        if found.is_empty() { Ok(made) } else { Err(found) }
+        if all_errors.is_empty() { Ok(templates) } else { Err(all_errors) }
     }
 
     fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<TemplateError>> {
-        let inspection = inspect_template(text).map_err(|errors| named(errors, name))?;
-        let runs = inspection.rewritten(text);
+        let inspection = inspect_template(text).map_err(|errors| with_file(errors, name))?;
+        let rewritten = inspection.rewrite(text);
         let source = TemplateSource { text: text.to_owned(), inspection };
-        let added = self.env.add_template_owned(name.to_owned(), runs);
-        added.map_err(|error| {
-            vec![TemplateError::explain(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
+        let result = self.env.add_template_owned(name.to_owned(), rewritten);
+        result.map_err(|error| {
+            vec![TemplateError::from_engine_error(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
         })?;
         self.sources.insert(name.to_owned(), source);
         Ok(())
     }
 
-    /// The text of a prompt, followed by those of the prompts that it includes.
-    pub fn text(&self, name: &str) -> String {
+    /// The text of a prompt, followed by the texts of the prompts that it includes.
+    pub fn source_text(&self, name: &str) -> String {
         let mut names = vec![name.to_owned()];
-        let mut next = 0;
+        let mut position = 0;
         let mut out = String::new();
-        while let Some(source) = names.get(next).and_then(|name| self.sources.get(name)) {
+        while let Some(source) = names.get(position).and_then(|name| self.sources.get(name)) {
             out.push_str(&source.text);
-            let more: Vec<String> = includes(&source.text).into_iter().filter(|name| !names.contains(name)).collect();
-            names.extend(more.into_iter().filter(|name| self.sources.contains_key(name)));
-            next += 1;
+            let included: Vec<String> =
+                includes(&source.text).into_iter().filter(|name| !names.contains(name)).collect();
+            names.extend(included.into_iter().filter(|name| self.sources.contains_key(name)));
+            position += 1;
         }
         out
     }
@@ -145,9 +146,9 @@ impl Templates {
     /// Renders a prompt.
     ///
     /// # Errors
-    /// What went wrong and where, in the prompt or in one that it includes.
+    /// The error with its location, in the prompt or in one that it includes.
     pub fn render(&self, name: &str, context: &TemplateContext) -> Result<String, TemplateError> {
-        let explain = |error: &minijinja::Error| TemplateError::explain(error, |file| self.source(file));
+        let explain = |error: &minijinja::Error| TemplateError::from_engine_error(error, |file| self.source(file));
         let template = self.env.get_template(name).map_err(|error| explain(&error))?;
         render(&template, context).map_err(|error| explain(&error))
     }
@@ -155,53 +156,54 @@ impl Templates {
     /// Renders a text from the pipeline file, which may include prompts.
     ///
     /// # Errors
-    /// What went wrong and where. `file` is `None` for the text itself.
+    /// The error with its location. `file` is `None` for the text itself.
     pub fn render_inline(&self, text: &str, context: &TemplateContext) -> Result<String, TemplateError> {
-        let inspection = inspect_template(text).map_err(first)?;
-        let runs = inspection.rewritten(text);
+        let inspection = inspect_template(text).map_err(first_error)?;
+        let rewritten = inspection.rewrite(text);
         let explain = |error: &minijinja::Error| {
-            TemplateError::explain(error, |file| self.source(file).or(Some((None, text, &inspection))))
+            TemplateError::from_engine_error(error, |file| self.source(file).or(Some((None, text, &inspection))))
         };
-        let template = self.env.template_from_named_str(INLINE, &runs).map_err(|error| explain(&error))?;
+        let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| explain(&error))?;
         render(&template, context).map_err(|error| explain(&error))
     }
 
     /// Renders a command line for a shell; see [`Shell`].
     ///
     /// # Errors
-    /// What went wrong and where.
-    pub fn render_shell(&self, text: &str, context: &TemplateContext) -> Result<Shell, TemplateError> {
-        let inspection = inspect_template(text).map_err(first)?;
-        let runs = inspection.rewritten(text);
-        let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, text, &inspection)));
-        let values = shell::Values::default();
+    /// The error with its location.
+    pub fn render_shell(&self, text: &str, context: &TemplateContext) -> Result<ShellScript, TemplateError> {
+        let inspection = inspect_template(text).map_err(first_error)?;
+        let rewritten = inspection.rewrite(text);
+        let explain =
+            |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, text, &inspection)));
+        let values = shell::ShellValues::default();
         let mut env = environment();
         env.set_formatter(values.formatter());
-        let template = env.template_from_named_str(INLINE, &runs).map_err(|error| explain(&error))?;
+        let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| explain(&error))?;
         let marked = render(&template, context).map_err(|error| explain(&error))?;
-        Ok(values.put_into(&marked))
+        Ok(values.into_script(&marked))
     }
 
     /// The variables that a prompt uses, including those of the prompts that it includes.
     pub fn variables(&self, name: &str) -> BTreeSet<String> {
         let mut names = vec![name.to_owned()];
-        let (mut found, mut next) = (BTreeSet::new(), 0);
-        while let Some(name) = names.get(next).cloned() {
+        let (mut variables, mut position) = (BTreeSet::new(), 0);
+        while let Some(name) = names.get(position).cloned() {
             if let Ok(template) = self.env.get_template(&name) {
-                found.extend(template.undeclared_variables(false));
+                variables.extend(template.undeclared_variables(false));
             }
-            let more = self.sources.get(&name).map(|source| includes(&source.text)).unwrap_or_default();
-            names.extend(more.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
-            next += 1;
+            let included = self.sources.get(&name).map(|source| includes(&source.text)).unwrap_or_default();
+            names.extend(included.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+            position += 1;
         }
-        found
+        variables
     }
 
     /// The variables that a text in the pipeline file uses, including those of the prompts that it includes.
     pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
         let template = self.env.template_from_named_str(INLINE, text);
-        let own = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
-        own.into_iter().chain(includes(text).iter().flat_map(|name| self.variables(name))).collect()
+        let own_variables = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        own_variables.into_iter().chain(includes(text).iter().flat_map(|name| self.variables(name))).collect()
     }
 
     fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {
@@ -216,18 +218,19 @@ const INLINE: &str = "<inline>";
 /// Evaluates an expression.
 ///
 /// # Errors
-/// What went wrong and where; an undefined result is an error.
+/// The error with its location; an undefined result is an error.
 pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, TemplateError> {
-    let inspection = inspect_expression(expression).map_err(first)?;
-    let runs = inspection.rewritten(expression);
-    let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, expression, &inspection)));
+    let inspection = inspect_expression(expression).map_err(first_error)?;
+    let rewritten = inspection.rewrite(expression);
+    let explain =
+        |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, expression, &inspection)));
     let env = environment();
-    let compiled = env.compile_expression(&runs).map_err(|error| explain(&error))?;
-    let result = compiled.eval(context.root()).map_err(|error| explain(&error))?;
+    let compiled = env.compile_expression(&rewritten).map_err(|error| explain(&error))?;
+    let result = compiled.eval(context.root_value()).map_err(|error| explain(&error))?;
     if result.is_undefined() {
         return Err(TemplateError::undefined(expression, 0..expression.len()));
     }
-    value::from_templated(&result)
+    value::from_template_value(&result)
         .ok_or_else(|| TemplateError::wrong_type(expression, format!("`{}` is not JSON", expression.trim())))
 }
 
@@ -252,7 +255,7 @@ pub fn eval_bool(expression: &str, context: &TemplateContext) -> Result<bool, Te
     }
 }
 
-/// Whether a template or expression may take long over little data: it has several loops, or creates data itself.
+/// Whether a template or expression may take long even with little data: it has several loops, or creates data itself.
 pub fn may_take_long(text: &str) -> bool {
     let words = || text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words().filter(|word| *word == "for").count() > 1 || words().any(|word| word == "range") || text.contains('*')
@@ -265,14 +268,14 @@ fn environment() -> Environment<'static> {
     env.set_recursion_limit(MAX_RECURSION);
     // Adds byte ranges to errors; orch shows nothing else that debug mode records.
     env.set_debug(true);
-    env.set_syntax(syntax());
-    table::register(&mut env);
+    env.set_syntax(template_syntax());
+    builtins::register(&mut env);
     env
 }
 
 fn render(template: &minijinja::Template<'_, '_>, context: &TemplateContext) -> Result<String, minijinja::Error> {
     let mut out = CappedText(Vec::new());
-    template.render_captured_to(context.root(), &mut out)?;
+    template.render_captured_to(context.root_value(), &mut out)?;
     String::from_utf8(out.0).map_err(|_| minijinja::ErrorKind::WriteFailure.into())
 }
 
@@ -293,14 +296,14 @@ impl io::Write for CappedText {
     }
 }
 
-fn named(mut errors: Vec<TemplateError>, name: &str) -> Vec<TemplateError> {
+fn with_file(mut errors: Vec<TemplateError>, name: &str) -> Vec<TemplateError> {
     for error in &mut errors {
         error.file = Some(name.to_owned());
     }
     errors
 }
 
-fn first(errors: Vec<TemplateError>) -> TemplateError {
+fn first_error(errors: Vec<TemplateError>) -> TemplateError {
     errors.into_iter().next().unwrap_or_else(|| TemplateError::undefined("", 0..0))
 }
 

@@ -7,11 +7,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::{Output, State, Value as Templated};
+use minijinja::{Output, State, Value as TemplateValue};
 
-/// A script and the variables that hold its values.
+/// A script and the variables that contain its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shell {
+pub struct ShellScript {
     /// The command line for `sh -c`.
     pub script: String,
     /// The names and values of the variables that the script refers to.
@@ -20,64 +20,64 @@ pub struct Shell {
 
 /// The characters around a value's number in the rendered text. They are private-use characters, which values and
 /// templates normally do not contain.
-const OPEN: char = '\u{F8FA}';
-const CLOSE: char = '\u{F8FB}';
+const MARK_OPEN: char = '\u{F8FA}';
+const MARK_CLOSE: char = '\u{F8FB}';
 
 /// The values that a rendering printed, in order.
 #[derive(Clone, Default)]
-pub(super) struct Values(Arc<Mutex<Vec<String>>>);
+pub(super) struct ShellValues(Arc<Mutex<Vec<String>>>);
 
-impl Values {
+impl ShellValues {
     /// A formatter that stores each value and prints a mark in its place.
     pub(super) fn formatter(
         &self,
-    ) -> impl Fn(&mut Output, &mut State, &Templated) -> Result<(), minijinja::Error> + Send + Sync + 'static {
+    ) -> impl Fn(&mut Output, &mut State, &TemplateValue) -> Result<(), minijinja::Error> + Send + Sync + 'static {
         let values = self.clone();
         move |out, state, value| {
             if value.is_undefined() {
                 // The engine's own formatter reports it.
                 return minijinja::escape_formatter(out, state, value);
             }
-            let text = values.resolved(&value.to_string());
-            let mut held = values.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let mark = format!("{OPEN}{}{CLOSE}", held.len());
-            held.push(text);
+            let text = values.replace_marks(&value.to_string());
+            let mut stored = values.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mark = format!("{MARK_OPEN}{}{MARK_CLOSE}", stored.len());
+            stored.push(text);
             out.write_str(&mark).map_err(minijinja::Error::from)
         }
     }
 
-    /// Replaces the marks in a text by their values. A `set` block, for example, captures marks.
-    fn resolved(&self, text: &str) -> String {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Replaces the marks in a text by their values. For example, a `set` block captures marks.
+    fn replace_marks(&self, text: &str) -> String {
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = String::with_capacity(text.len());
-        for part in pieces(text) {
-            match part {
+        for piece in split_at_marks(text) {
+            match piece {
                 ShellPiece::Text(text) => out.push_str(text),
-                ShellPiece::Value(index) => out.push_str(held.get(index).map_or("", String::as_str)),
+                ShellPiece::Value(index) => out.push_str(stored.get(index).map_or("", String::as_str)),
             }
         }
         out
     }
 
     /// The script with a reference to a variable in place of each mark.
-    pub(super) fn put_into(self, marked: &str) -> Shell {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(super) fn into_script(self, marked: &str) -> ShellScript {
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut script, mut values) = (String::with_capacity(marked.len()), Vec::new());
         let mut quotes = Quotes::default();
-        for part in pieces(marked) {
-            match part {
+        for piece in split_at_marks(marked) {
+            match piece {
                 ShellPiece::Text(text) => {
-                    quotes.read(text);
+                    quotes.advance_text(text);
                     script.push_str(text);
                 }
                 ShellPiece::Value(index) => {
                     let name = format!("ORCH_VALUE_{}", values.len() + 1);
                     script.push_str(&quotes.reference(&name));
-                    values.push((name, held.get(index).cloned().unwrap_or_default()));
+                    values.push((name, stored.get(index).cloned().unwrap_or_default()));
                 }
             }
         }
-        Shell { script, values }
+        ShellScript { script, values }
     }
 }
 
@@ -87,19 +87,19 @@ enum ShellPiece<'a> {
 }
 
 /// Splits a text at its marks.
-fn pieces(text: &str) -> Vec<ShellPiece<'_>> {
+fn split_at_marks(text: &str) -> Vec<ShellPiece<'_>> {
     let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(OPEN) {
-        let (before, from) = rest.split_at(at);
-        let inside = from.get(OPEN.len_utf8()..).unwrap_or_default();
-        let Some((number, after)) = inside.split_once(CLOSE) else { break };
+    let mut remaining = text;
+    while let Some(start) = remaining.find(MARK_OPEN) {
+        let (before, mark) = remaining.split_at(start);
+        let inside = mark.get(MARK_OPEN.len_utf8()..).unwrap_or_default();
+        let Some((number, after)) = inside.split_once(MARK_CLOSE) else { break };
         let Ok(index) = number.parse() else { break };
         out.push(ShellPiece::Text(before));
         out.push(ShellPiece::Value(index));
-        rest = after;
+        remaining = after;
     }
-    out.push(ShellPiece::Text(rest));
+    out.push(ShellPiece::Text(remaining));
     out
 }
 
@@ -109,27 +109,27 @@ struct Quotes {
     /// The open quotes, innermost last: `'`, `"`, or `(` for a command substitution.
     open: Vec<char>,
     escaped: bool,
-    dollar: bool,
+    after_dollar: bool,
 }
 
 impl Quotes {
-    fn read(&mut self, text: &str) {
+    fn advance_text(&mut self, text: &str) {
         for c in text.chars() {
-            self.step(c);
+            self.advance_char(c);
         }
     }
 
-    fn step(&mut self, c: char) {
-        let (escaped, dollar) = (self.escaped, self.dollar);
-        (self.escaped, self.dollar) = (false, false);
-        let inside = self.open.last().copied();
-        match (inside, c) {
+    fn advance_char(&mut self, c: char) {
+        let (escaped, after_dollar) = (self.escaped, self.after_dollar);
+        (self.escaped, self.after_dollar) = (false, false);
+        let innermost = self.open.last().copied();
+        match (innermost, c) {
             (Some('\''), '\'') => drop(self.open.pop()),
             (Some('\''), _) => {}
             _ if escaped => {}
             (_, '\\') => self.escaped = true,
-            (_, '$') => self.dollar = true,
-            (_, '(') if dollar => self.open.push('('),
+            (_, '$') => self.after_dollar = true,
+            (_, '(') if after_dollar => self.open.push('('),
             (Some('('), ')') => drop(self.open.pop()),
             (Some('"'), '"') => drop(self.open.pop()),
             (Some('"'), _) => {}
@@ -138,9 +138,9 @@ impl Quotes {
         }
     }
 
-    /// The reference to a variable at this position, written so that it gives one word.
+    /// Returns the reference to a variable at this position, which the shell expands to one word.
     fn reference(&mut self, name: &str) -> String {
-        (self.escaped, self.dollar) = (false, false);
+        (self.escaped, self.after_dollar) = (false, false);
         match self.open.last() {
             Some('"') => format!("${{{name}}}"),
             Some('\'') => format!("'\"${{{name}}}\"'"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_referred_to_as_its_quotes_demand() {
+    fn references_fit_the_quotes_around_them() {
         assert_eq!(script("echo {{ x }} end"), "echo \"${ORCH_VALUE_1}\" end");
         assert_eq!(script("echo \"say {{ x }}\""), "echo \"say ${ORCH_VALUE_1}\"");
         assert_eq!(script("echo 'say {{ x }}'"), "echo 'say '\"${ORCH_VALUE_1}\"''");

@@ -1,4 +1,4 @@
-//! What templates render and refuse, and that they survive any text.
+//! Tests of rendering, of refused features, and of arbitrary texts.
 
 use serde_json::json;
 
@@ -33,8 +33,8 @@ fn prompts_render_without_escapes_or_stray_lines() {
     );
     assert_eq!(inline("{{ 'a\nb' | indent(2) }}").unwrap(), "a\n  b");
     assert_eq!(inline("{{ 'a\n\nb' | indent(width=1, first=true) }}").unwrap(), " a\n\n b");
-    let all = Templates::new([("x.html", "{{ task }}"), ("a.md", "{% include 'x.html' %}!")]).unwrap();
-    assert_eq!(all.render("a.md", &context()).unwrap(), "say <hi> & \"bye\"!");
+    let templates = Templates::new([("x.html", "{{ task }}"), ("a.md", "{% include 'x.html' %}!")]).unwrap();
+    assert_eq!(templates.render("a.md", &context()).unwrap(), "say <hi> & \"bye\"!");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn truth_of_undefined_values_may_be_tested() {
 }
 
 #[test]
-fn errors_point_into_the_text_as_written() {
+fn errors_point_into_the_original_text() {
     let text = "a == b\n{{ (plan.n) == 3 and plan.titel == task }}";
     let error = inline(text).unwrap_err();
     assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
@@ -78,13 +78,13 @@ fn errors_point_into_the_text_as_written() {
 
 #[test]
 fn errors_in_includes_name_the_included_prompt() {
-    let all = Templates::new([("a.md", "\n{% include 'b.md' %}"), ("b.md", "x\n\n{{ plan.titel }}")]).unwrap();
-    let error = all.render("a.md", &context()).unwrap_err();
+    let templates = Templates::new([("a.md", "\n{% include 'b.md' %}"), ("b.md", "x\n\n{{ plan.titel }}")]).unwrap();
+    let error = templates.render("a.md", &context()).unwrap_err();
     assert_eq!(error.to_string(), "`plan.titel` is undefined (prompts/b.md:3)");
 }
 
 #[test]
-fn what_cannot_be_checked_is_refused() {
+fn features_that_prevent_checking_are_refused() {
     for text in [
         "{% import 'a' as b %}",
         "{% from 'a' import b %}",
@@ -99,7 +99,7 @@ fn what_cannot_be_checked_is_refused() {
     ] {
         assert_eq!(inline(text).unwrap_err().kind, TemplateErrorKind::Refused, "{text}");
     }
-    for (text, want) in [
+    for (text, expected) in [
         ("{{ task | uper }}", "unknown filter `uper`"),
         ("{{ task is defnied }}", "unknown test `defnied`"),
         ("{{ rage(3) }}", "unknown function `rage`"),
@@ -107,7 +107,7 @@ fn what_cannot_be_checked_is_refused() {
         ("{{ task | safe }}", "unknown filter `safe`"),
         ("{{ task | __operand }}", "unknown filter `__operand`"),
     ] {
-        assert_eq!(message(text), want);
+        assert_eq!(message(text), expected);
     }
 }
 
@@ -122,8 +122,8 @@ fn work_and_output_are_bounded() {
     ] {
         assert_eq!(inline(text).map(|t| t.len()).unwrap_err().kind, TemplateErrorKind::TooMuch, "{text}");
     }
-    let all = Templates::new([("a", "{% include 'a' %}")]).unwrap();
-    assert!(all.render("a", &context()).is_err());
+    let templates = Templates::new([("a", "{% include 'a' %}")]).unwrap();
+    assert!(templates.render("a", &context()).is_err());
 }
 
 #[test]
@@ -150,17 +150,17 @@ fn expressions_give_json_and_conditions_booleans() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "(\\{\\{|\\}\\}|\\{%|%\\}| if | for x in |plan|\\.|a|==|<|\\||not |[()\\[\\]'\"~+*-]|1| |endif|\n|é){0,40}") {
+    fn arbitrary_texts_do_not_panic(text in "(\\{\\{|\\}\\}|\\{%|%\\}| if | for x in |plan|\\.|a|==|<|\\||not |[()\\[\\]'\"~+*-]|1| |endif|\n|é){0,40}") {
         let _ = inline(&text);
         let _ = eval(&text, &context());
     }
 
-    /// If the text as written can be parsed, so can the text that runs.
+    /// If the original text can be parsed, so can the text that runs.
     #[test]
     fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
-        if let Ok(found) = inspect_expression(&text) {
-            let runs = found.rewritten(&text).replace("__operand", "upper").replace("__weighed", "upper");
-            proptest::prop_assert!(inspect_expression(&runs).is_ok(), "{} -> {}", text, runs);
+        if let Ok(inspection) = inspect_expression(&text) {
+            let rewritten = inspection.rewrite(&text).replace("__operand", "upper").replace("__weighed", "upper");
+            proptest::prop_assert!(inspect_expression(&rewritten).is_ok(), "{} -> {}", text, rewritten);
         }
     }
 }
@@ -173,7 +173,7 @@ fn doubled(times: usize) -> String {
 }
 
 #[test]
-fn values_that_share_their_parts_have_a_largest_size() {
+fn values_that_share_their_parts_have_a_maximal_size() {
     let fails = |text: &str| inline(text).unwrap_err();
     assert_eq!(inline(&(doubled(5) + "{{ ns.s | length }}")).unwrap(), "2");
     let error = fails(&(doubled(40) + "{{ ns.s | length }}"));
@@ -197,19 +197,19 @@ fn values_that_share_their_parts_have_a_largest_size() {
 }
 
 #[test]
-fn going_over_a_long_text_again_and_again_is_work() {
-    for looked in
+fn repeated_reads_of_a_long_text_consume_fuel() {
+    for condition in
         ["s is lower", "s is upper", "s is string", "s == s", "s | length", "'x' in s", "s is startingwith('x')"]
     {
         let text = format!(
-            "{{% set s = 'x' * 4000000 %}}{{% for i in range(90000) %}}{{% if {looked} %}}{{% endif %}}{{% endfor %}}"
+            "{{% set s = 'x' * 4000000 %}}{{% for i in range(90000) %}}{{% if {condition} %}}{{% endif %}}{{% endfor %}}"
         );
-        assert_eq!(inline(&text).unwrap_err().kind, TemplateErrorKind::TooMuch, "{looked}");
+        assert_eq!(inline(&text).unwrap_err().kind, TemplateErrorKind::TooMuch, "{condition}");
     }
 }
 
 #[test]
-fn values_have_a_largest_depth_and_hold_no_namespace() {
+fn values_have_a_maximal_depth_and_contain_no_namespace() {
     let deep = "{% set ns = namespace(s=[]) %}{% for i in range(90000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}";
     let error = inline(deep).unwrap_err();
     assert_eq!(
@@ -230,7 +230,7 @@ fn values_have_a_largest_depth_and_hold_no_namespace() {
 
 #[test]
 fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
-    for (text, runs) in [
+    for (text, rewritten) in [
         ("(a + b) == c", "((a + b))|__operand == (c)|__operand"),
         ("a == (b) * (c)", "(a)|__operand == ((b) * (c))|__operand"),
         ("(a) ~ (b)", "((a))|__weighed ~ ((b))|__weighed"),
@@ -238,13 +238,13 @@ fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
         ("a == b ~ c", "(a)|__operand == ((b)|__weighed ~ (c)|__weighed)|__operand"),
     ] {
         let template = |text: &str| format!("{{{{ {} }}}}", text.replace("f(", "range("));
-        let found = inspect_template(&template(text)).unwrap();
-        assert_eq!(found.rewritten(&template(text)), template(runs));
+        let inspection = inspect_template(&template(text)).unwrap();
+        assert_eq!(inspection.rewrite(&template(text)), template(rewritten));
     }
 }
 
 #[test]
-fn a_mistake_inside_of_a_character_is_placed_around_it() {
+fn an_error_inside_a_character_covers_the_character() {
     for text in ["{{ f(a=\u{a7}n') }}", "{{ \u{1f980} }}", "{% if \u{e9}\u{a7} %}", "{{ a \u{2028} }}"] {
         let error = Templates::new([]).unwrap().render_inline(text, &TemplateContext::new()).unwrap_err();
         assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");

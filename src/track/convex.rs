@@ -1,7 +1,9 @@
 //! A Convex deployment with the functions of `convex/`, called over Convex's HTTP API.
 //!
-//! Each event becomes calls that update the documents of the run. A call holds only what the event changed, and the
-//! event's number, so that a call that arrives twice or late changes nothing.
+//! A workflow is the Convex document that one run fills; the caller can create it beforehand and pass its id.
+//!
+//! Each event becomes calls that update the documents of the run. A call contains only the data that the event changed,
+//! and the event's number, so that a call that arrives twice or late changes nothing.
 
 use std::collections::HashMap;
 
@@ -9,34 +11,34 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
+use super::{Tracker, TrackerDecision, TrackerMessage, excerpt};
 use crate::model::event::{Event, Fact, RunStarted, RunStatus};
 use crate::model::{CostTotal, EstimatedUsage, Failure, RunId, RunState, StepKey, StepState, StepStatus, UsageTotal};
 
-/// The name in the outbox.
+/// The name of this tracker in the outbox.
 pub(super) const NAME: &str = "convex";
 
-/// How much of a task is sent, in characters; a Convex document can hold 1 MiB.
-const MAX_TASK: usize = 50_000;
+/// The maximum number of characters of a task that orch sends, because a Convex document can be at most 1 MiB.
+const MAX_TASK_CHARS: usize = 50_000;
 
 /// Calls the functions of a deployment.
 pub(super) struct Convex {
     url: String,
     key: Option<SecretString>,
-    told: Option<SentRun>,
+    sent_run: Option<SentRun>,
 }
 
-/// The state of a run, and its documents as they were last sent.
+/// The state of a run, and its documents in the last version that was sent.
 struct SentRun {
     state: RunState,
     workflow: Value,
     steps: HashMap<StepKey, Value>,
-    session: ConvexSession,
+    session: RunSession,
 }
 
-/// The session of the run that is going on, or the last one. Each start and each resume begins one.
+/// The current or last session of the run. Each start and each resume begins a session.
 #[derive(Clone, Default)]
-struct ConvexSession {
+struct RunSession {
     number: u64,
     status: Option<RunStatus>,
     started: Option<Timestamp>,
@@ -46,20 +48,21 @@ struct ConvexSession {
 
 impl Convex {
     pub(super) fn new(url: &str, key: Option<SecretString>) -> Self {
-        Self { url: format!("{}/api/mutation", url.trim_end_matches('/')), key, told: None }
+        Self { url: format!("{}/api/mutation", url.trim_end_matches('/')), key, sent_run: None }
     }
 
-    fn calls(&mut self, event: &Event) -> Vec<(&'static str, Value)> {
-        let told = self.told.get_or_insert_with(|| SentRun::new(event.run));
-        told.state.apply(event);
+    /// The calls for an event: the names of the functions and their arguments.
+    fn function_calls(&mut self, event: &Event) -> Vec<(&'static str, Value)> {
+        let sent_run = self.sent_run.get_or_insert_with(|| SentRun::new(event.run));
+        sent_run.state.apply(event);
         let mut calls = Vec::new();
         if let Fact::RunStarted(fact) = &event.fact {
-            calls.push(("createWorkflow", told.created(event, fact)));
+            calls.push(("createWorkflow", sent_run.new_workflow(event, fact)));
         }
-        calls.extend(told.sessions(event).into_iter().map(|session| ("recordSession", session)));
-        calls.extend(told.steps().into_iter().map(|step| ("upsertStep", step)));
+        calls.extend(sent_run.changed_sessions(event).into_iter().map(|session| ("recordSession", session)));
+        calls.extend(sent_run.changed_steps().into_iter().map(|step| ("upsertStep", step)));
         // Last, so that a workflow that is reported as ended has all its data.
-        calls.extend(told.status().map(|status| ("updateWorkflowStatus", status)));
+        calls.extend(sent_run.changed_workflow().map(|workflow| ("updateWorkflowStatus", workflow)));
         for (_, args) in &mut calls {
             args["runId"] = json!(event.run.0.to_string());
             args["seq"] = json!(event.seq);
@@ -73,37 +76,39 @@ impl Tracker for Convex {
         &self.url
     }
 
-    fn take(&mut self, event: &Event) -> Vec<TrackerMessage> {
+    fn encode(&mut self, event: &Event) -> Vec<TrackerMessage> {
         let message = |(name, args)| TrackerMessage {
             headers: Vec::new(),
             body: json!({ "path": format!("workflows:{name}"), "args": args, "format": "json" }).to_string(),
         };
-        self.calls(event).into_iter().map(message).collect()
+        self.function_calls(event).into_iter().map(message).collect()
     }
 
     fn skip(&mut self, event: &Event) {
-        self.calls(event);
+        self.function_calls(event);
     }
 
-    fn proof(&self, _: &TrackerMessage, _: Timestamp) -> Vec<(&'static str, SecretString)> {
+    fn auth_headers(&self, _: &TrackerMessage, _: Timestamp) -> Vec<(&'static str, SecretString)> {
         let key = self.key.as_ref();
         key.map(|key| ("authorization", format!("Convex {}", key.expose_secret()).into())).into_iter().collect()
     }
 
     /// Convex reports a failed function with status 200 or 560, depending on the version of its API.
-    fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
+    fn parse_reply(&self, status: u16, body: &str) -> TrackerDecision {
         let reply: Value = serde_json::from_str(body).unwrap_or_default();
         match (status, reply["status"].as_str()) {
-            (200 | 560, Some("success")) => EncodedEvent::Accepted,
-            (200 | 560, Some("error")) => EncodedEvent::Refused(refusal(&reply)),
-            (400 | 413 | 422, _) => EncodedEvent::Refused(format!("{status}: {}", excerpt(body))),
-            (200, _) => EncodedEvent::Later(format!("it does not answer like Convex: {}", excerpt(body))),
-            _ => EncodedEvent::Later(format!("it answers with {status}: {}", excerpt(body))),
+            (200 | 560, Some("success")) => TrackerDecision::Accepted,
+            (200 | 560, Some("error")) => TrackerDecision::Refused(refusal_reason(&reply)),
+            (400 | 413 | 422, _) => TrackerDecision::Refused(format!("{status}: {}", excerpt(body))),
+            (200, _) => {
+                TrackerDecision::RetryLater(format!("its reply is not in the format of Convex: {}", excerpt(body)))
+            }
+            _ => TrackerDecision::RetryLater(format!("it replied with status {status}: {}", excerpt(body))),
         }
     }
 }
 
-fn refusal(reply: &Value) -> String {
+fn refusal_reason(reply: &Value) -> String {
     let message = excerpt(reply["errorMessage"].as_str().unwrap_or_default());
     match &reply["errorData"] {
         Value::String(data) if !message.contains(data.as_str()) => format!("{message} ({})", excerpt(data)),
@@ -114,20 +119,20 @@ fn refusal(reply: &Value) -> String {
 impl SentRun {
     fn new(run: RunId) -> Self {
         let state = RunState::new(run);
-        Self { state, workflow: Value::Null, steps: HashMap::new(), session: ConvexSession::default() }
+        Self { state, workflow: Value::Null, steps: HashMap::new(), session: RunSession::default() }
     }
 
-    fn created(&mut self, event: &Event, fact: &RunStarted) -> Value {
-        self.workflow = progress(&self.state);
+    fn new_workflow(&mut self, event: &Event, fact: &RunStarted) -> Value {
+        self.workflow = workflow_document(&self.state);
         let task = fact.inputs.get("task").and_then(Value::as_str);
         let mut args = json!({ "pipeline": fact.pipeline, "status": "running", "startedAt": millis(event.at) });
-        put(&mut args, "task", task.map(|task| json!(task.chars().take(MAX_TASK).collect::<String>())));
-        put(&mut args, "workflowId", fact.workflow_id.as_ref().map(|id| json!(id)));
+        set_if_some(&mut args, "task", task.map(|task| json!(task.chars().take(MAX_TASK_CHARS).collect::<String>())));
+        set_if_some(&mut args, "workflowId", fact.workflow_id.as_ref().map(|id| json!(id)));
         args
     }
 
     /// The sessions that an event started or ended.
-    fn sessions(&mut self, event: &Event) -> Vec<Value> {
+    fn changed_sessions(&mut self, event: &Event) -> Vec<Value> {
         let version = match &event.fact {
             Fact::RunStarted(fact) => &fact.version,
             Fact::RunResumed(fact) => &fact.version,
@@ -138,110 +143,112 @@ impl SentRun {
             }
             _ => return Vec::new(),
         };
-        let mut changed = Vec::new();
+        let mut documents = Vec::new();
         if self.session.status == Some(RunStatus::Running) {
             // The process died before it could record how the session ended.
             self.session.status = Some(RunStatus::Interrupted);
-            changed.push(self.session.document());
+            documents.push(self.session.document());
         }
-        self.session = ConvexSession {
+        self.session = RunSession {
             number: self.session.number + 1,
             status: Some(RunStatus::Running),
             started: Some(event.at),
             ended: None,
             version: version.clone(),
         };
-        changed.push(self.session.document());
-        changed
+        documents.push(self.session.document());
+        documents
     }
 
     /// The documents of the steps that changed since they were last sent.
-    fn steps(&mut self) -> Vec<Value> {
-        let mut gone = std::mem::take(&mut self.steps);
-        let mut changed = Vec::new();
+    fn changed_steps(&mut self) -> Vec<Value> {
+        let mut sent_steps = std::mem::take(&mut self.steps);
+        let mut documents = Vec::new();
         for (position, step) in self.state.steps.iter().enumerate() {
-            let document = document(step, position);
-            if gone.remove(&step.step).as_ref() != Some(&document) {
-                changed.push(document.clone());
+            let document = step_document(step, position);
+            if sent_steps.remove(&step.key).as_ref() != Some(&document) {
+                documents.push(document.clone());
             }
-            self.steps.insert(step.step.clone(), document);
+            self.steps.insert(step.key.clone(), document);
         }
-        // Steps that the pipeline no longer has: reported once as skipped, then forgotten.
-        for mut document in gone.into_values() {
+        // A step that was removed from the pipeline is reported one last time, as skipped.
+        for mut document in sent_steps.into_values() {
             document["status"] = json!(StepStatus::Skipped);
-            document["reason"] = json!("the pipeline has this step no longer");
-            changed.push(document);
+            document["reason"] = json!("the pipeline no longer has this step");
+            documents.push(document);
         }
-        changed
+        documents
     }
 
     /// The workflow's document, if it changed since it was last sent.
-    fn status(&mut self) -> Option<Value> {
-        let now = progress(&self.state);
-        if now == self.workflow {
+    fn changed_workflow(&mut self) -> Option<Value> {
+        let document = workflow_document(&self.state);
+        if document == self.workflow {
             return None;
         }
-        self.workflow = now.clone();
-        Some(now)
+        self.workflow = document.clone();
+        Some(document)
     }
 }
 
-impl ConvexSession {
+impl RunSession {
     fn document(&self) -> Value {
         let mut value = json!({ "number": self.number, "status": self.status, "version": self.version });
-        put(&mut value, "startedAt", self.started.map(millis));
-        put(&mut value, "endedAt", self.ended.map(millis));
+        set_if_some(&mut value, "startedAt", self.started.map(millis));
+        set_if_some(&mut value, "endedAt", self.ended.map(millis));
         value
     }
 }
 
-fn progress(state: &RunState) -> Value {
-    let totals = used(&state.usage(), state.cost());
+fn workflow_document(state: &RunState) -> Value {
+    let totals = usage_document(&state.usage(), state.cost());
     let mut value = json!({ "status": state.status, "totals": totals });
-    put(&mut value, "startedAt", state.started.map(millis));
-    put(&mut value, "endedAt", state.ended.map(millis));
-    put(&mut value, "error", state.failure.as_ref().map(failure));
+    set_if_some(&mut value, "startedAt", state.started.map(millis));
+    set_if_some(&mut value, "endedAt", state.ended.map(millis));
+    set_if_some(&mut value, "error", state.failure.as_ref().map(failure_document));
     value
 }
 
-/// Tokens and cost, with how many of the tokens are estimated and how many calls are not counted.
-fn used(usage: &UsageTotal, cost: CostTotal) -> Value {
+/// Tokens and cost, with the number of estimated tokens and the number of calls without usage.
+fn usage_document(usage: &UsageTotal, cost: CostTotal) -> Value {
     let mut value = json!({ "inputTokens": usage.input, "outputTokens": usage.output });
-    let estimated = |part: EstimatedUsage| json!(part.input.saturating_add(part.output).saturating_add(part.undivided));
-    put(&mut value, "estimatedTokens", usage.estimated.map(estimated));
-    put(&mut value, "unknownCalls", (usage.unknown_calls > 0).then(|| json!(usage.unknown_calls)));
-    put(&mut value, "costUsd", cost.known().map(|usd| json!(usd)));
-    put(&mut value, "estimatedCostUsd", cost.estimated().map(|usd| json!(usd)));
+    let token_sum =
+        |usage: EstimatedUsage| json!(usage.input.saturating_add(usage.output).saturating_add(usage.undivided));
+    set_if_some(&mut value, "estimatedTokens", usage.estimated.map(token_sum));
+    set_if_some(&mut value, "unknownCalls", (usage.unknown_calls > 0).then(|| json!(usage.unknown_calls)));
+    set_if_some(&mut value, "costUsd", cost.exact().map(|usd| json!(usd)));
+    set_if_some(&mut value, "estimatedCostUsd", cost.upper_bound().map(|usd| json!(usd)));
     value
 }
 
-fn document(step: &StepState, position: usize) -> Value {
-    let key = step.step.as_str();
-    let usage = used(&step.usage, step.cost);
+fn step_document(step: &StepState, position: usize) -> Value {
+    let key = step.key.as_str();
+    let usage = usage_document(&step.usage, step.cost);
     let mut value = json!({
         "key": key, "name": key.rsplit('/').next(), "position": position, "agent": step.agent,
-        "model": step.model.as_ref().map(ToString::to_string).unwrap_or_default(), "status": step.status, "attempts": step.attempts, "usage": usage,
+        "model": step.model.as_ref().map(ToString::to_string).unwrap_or_default(), "status": step.status,
+        "attempts": step.attempts, "usage": usage,
     });
-    put(&mut value, "session", step.session.as_ref().map(|session| json!(session)));
-    put(&mut value, "startedAt", step.started.map(millis));
-    put(&mut value, "endedAt", step.ended.map(millis));
+    set_if_some(&mut value, "session", step.session.as_ref().map(|session| json!(session)));
+    set_if_some(&mut value, "startedAt", step.started.map(millis));
+    set_if_some(&mut value, "endedAt", step.ended.map(millis));
     let output = |artifact: &crate::model::Artifact| json!({ "name": artifact.name, "digest": artifact.digest });
-    put(&mut value, "output", step.artifact.as_ref().map(output));
-    put(&mut value, "error", step.failure.as_ref().map(failure));
-    put(&mut value, "reason", step.reason.as_ref().map(|reason| json!(reason)));
+    set_if_some(&mut value, "output", step.artifact.as_ref().map(output));
+    set_if_some(&mut value, "error", step.failure.as_ref().map(failure_document));
+    set_if_some(&mut value, "reason", step.reason.as_ref().map(|reason| json!(reason.message)));
     value
 }
 
-fn failure(failure: &Failure) -> Value {
+fn failure_document(failure: &Failure) -> Value {
     json!({ "class": failure.class, "message": failure.message })
 }
 
-fn millis(at: Timestamp) -> Value {
-    json!(at.as_millisecond())
+fn millis(timestamp: Timestamp) -> Value {
+    json!(timestamp.as_millisecond())
 }
 
 /// Sets a field if there is a value: Convex distinguishes an absent field from null.
-fn put(object: &mut Value, name: &str, value: Option<Value>) {
+fn set_if_some(object: &mut Value, name: &str, value: Option<Value>) {
     if let Some(value) = value {
         object[name] = value;
     }
@@ -252,19 +259,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_function_is_told_with_200_or_560() {
+    fn a_failed_function_has_status_200_or_560() {
         let convex = Convex::new("http://127.0.0.1:9/", None);
         assert_eq!(convex.url(), "http://127.0.0.1:9/api/mutation");
         let error = r#"{"status":"error","errorMessage":"Uncaught ConvexError\n at x","errorData":"no such run"}"#;
         for status in [200, 560] {
-            assert_eq!(convex.verdict(status, r#"{"status":"success","value":null}"#), EncodedEvent::Accepted);
+            assert_eq!(convex.parse_reply(status, r#"{"status":"success","value":null}"#), TrackerDecision::Accepted);
             assert_eq!(
-                convex.verdict(status, error),
-                EncodedEvent::Refused("Uncaught ConvexError (no such run)".to_owned())
+                convex.parse_reply(status, error),
+                TrackerDecision::Refused("Uncaught ConvexError (no such run)".to_owned())
             );
         }
         for (status, body) in [(200, "<html>"), (401, "{}"), (500, ""), (503, "{}"), (560, "oops")] {
-            assert!(matches!(convex.verdict(status, body), EncodedEvent::Later(_)), "{status}");
+            assert!(matches!(convex.parse_reply(status, body), TrackerDecision::RetryLater(_)), "{status}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Trackers: outside services that receive the events of runs.
+//! Trackers: external services that receive the events of runs.
 //!
-//! This module decides what is sent to them, in which order, and what happens when they refuse it or can't be reached.
-//! It knows durable events and the outbox, never the engine or a provider. A run neither waits for a tracker nor fails
-//! because of one: deliveries have threads of their own, undelivered events stay in the outbox, and only the end of a
-//! run waits, for a bounded time.
+//! This module decides which messages orch sends to them, in which order, and what happens when they refuse a message
+//! or can't be reached. It uses durable events and the outbox, never the engine or a provider. A run neither waits for
+//! a tracker nor fails because of one: deliveries have their own threads, undelivered events stay in the outbox, and
+//! only the end of a run waits, for a bounded time.
 
 mod convex;
-mod courier;
-mod follow;
+mod delivery;
+mod follower;
 mod http;
 mod report;
 mod webhook;
@@ -21,17 +21,17 @@ use crate::model::Event;
 use crate::network::Network;
 use crate::secret::Redactor;
 
-pub use courier::{DeliveryStart, deliver};
-pub use follow::Follower;
+pub use delivery::{DeliveryStart, deliver};
+pub use follower::Follower;
 pub use report::DeliveryReport;
 
 /// The clock for the timestamps of requests.
 pub type TrackerClock = fn() -> Timestamp;
 
-/// A configured tracker: its address, and its secret with the name of the variable that holds it.
+/// A configured tracker: its address, and its secret with the name of its environment variable.
 #[derive(Clone, Debug)]
 pub enum TrackerTarget {
-    /// A Convex deployment with orch's functions.
+    /// A Convex deployment with the functions of orch.
     Convex {
         /// Its address, without `/api/…`.
         url: String,
@@ -74,7 +74,7 @@ impl TrackerTarget {
         }
     }
 
-    /// Redacts the address and the secret in messages: many addresses are secrets themselves.
+    /// A redactor for the address and the secret in messages: many addresses are secrets themselves.
     fn redactor(&self) -> Redactor {
         let (url, secret) = match self {
             Self::Convex { url, key, .. } => (url, key.as_ref()),
@@ -93,15 +93,15 @@ struct TrackerMessage {
     body: String,
 }
 
-/// What a tracker decided about a message.
+/// The decision of a tracker about a message.
 #[derive(Debug, PartialEq, Eq)]
-enum EncodedEvent {
+enum TrackerDecision {
     /// It accepted the message.
     Accepted,
     /// It will never accept the message, for this reason.
     Refused(String),
     /// It can't accept the message now, for this reason.
-    Later(String),
+    RetryLater(String),
 }
 
 /// The wire format of one kind of tracker.
@@ -109,22 +109,22 @@ trait Tracker: Send {
     /// The address that messages are posted to.
     fn url(&self) -> &str;
 
-    /// Encodes an event as messages. Every event goes through `take` or `skip` once, in order, from the first.
-    fn take(&mut self, event: &Event) -> Vec<TrackerMessage>;
+    /// Encodes an event as messages. The caller encodes or skips every event once, in order, from the first.
+    fn encode(&mut self, event: &Event) -> Vec<TrackerMessage>;
 
-    /// Notes an event that was delivered earlier.
+    /// Records an event that was delivered earlier.
     fn skip(&mut self, event: &Event);
 
     /// The headers that authenticate a message.
-    fn proof(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)>;
+    fn auth_headers(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)>;
 
-    /// What a reply says about the message.
-    fn verdict(&self, status: u16, body: &str) -> EncodedEvent;
+    /// Parses the tracker's decision about a message from its reply.
+    fn parse_reply(&self, status: u16, body: &str) -> TrackerDecision;
 }
 
-/// The first line of a text that is not empty, at most 300 characters of it.
+/// The first line of a text that is not empty, truncated to 300 characters.
 fn excerpt(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
-    let cut: String = line.chars().take(300).collect();
-    if cut.len() < line.len() { format!("{cut}…") } else { cut }
+    let excerpt: String = line.chars().take(300).collect();
+    if excerpt.len() < line.len() { format!("{excerpt}…") } else { excerpt }
 }

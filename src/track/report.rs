@@ -1,4 +1,4 @@
-//! The report about delivering a run, read during the run and at its end.
+//! The report about the delivery of a run, which orch reads during the run and at its end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,24 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct DeliveryReport {
     /// The tracker's name.
     pub tracker: &'static str,
-    /// How many events this delivery handed over.
+    /// How many events the tracker accepted in this delivery.
     pub delivered: u64,
     /// How many events the tracker refused in this delivery.
     pub refused: u64,
     /// The tracker's reason for the first refusal.
     pub refusal: Option<String>,
-    /// Why delivery makes no progress at the moment.
+    /// Why the delivery makes no progress at the moment.
     pub problem: Option<String>,
-    /// Whether delivery gave up because the tracker accepts nothing now.
-    pub away: bool,
-    reached: u64,
-    last: u64,
+    /// Whether the delivery gave up because the tracker accepts nothing now.
+    pub gave_up: bool,
+    /// The last event that the tracker accepted or refused.
+    decided_seq: u64,
+    /// The last event of the run.
+    last_seq: u64,
 }
 
 impl DeliveryReport {
     /// How many events have not been delivered yet.
     pub fn pending(&self) -> u64 {
-        self.last.saturating_sub(self.reached)
+        self.last_seq.saturating_sub(self.decided_seq)
     }
 
     /// Whether the tracker accepted every event.
@@ -32,33 +34,33 @@ impl DeliveryReport {
         self.pending() == 0 && self.refused == 0 && self.problem.is_none()
     }
 
-    /// Records how far the tracker and the run are.
-    pub(super) fn seen(&mut self, reached: u64, last: u64) {
-        self.reached = reached;
-        self.seen_last(last);
+    /// Records the last event that the tracker accepted or refused, and the last event of the run.
+    pub(super) fn set_progress(&mut self, decided_seq: u64, last_seq: u64) {
+        self.decided_seq = decided_seq;
+        self.set_last_event(last_seq);
     }
 
-    /// Records how far the run is.
-    pub(super) fn seen_last(&mut self, last: u64) {
-        self.last = self.last.max(last);
+    /// Records the last event of the run.
+    pub(super) fn set_last_event(&mut self, last_seq: u64) {
+        self.last_seq = self.last_seq.max(last_seq);
     }
 
     /// Records that the tracker accepted or refused an event.
-    pub(super) fn passed(&mut self, seq: u64, refusal: Option<String>) {
-        self.seen(seq, seq);
+    pub(super) fn record_decision(&mut self, seq: u64, refusal: Option<String>) {
+        self.set_progress(seq, seq);
         self.delivered += u64::from(refusal.is_none());
         self.refused += u64::from(refusal.is_some());
         self.refusal = self.refusal.take().or(refusal);
-        // Whatever the problem was, the tracker has decided about this event.
+        // The tracker has decided about this event, so any earlier problem is solved.
         self.problem = None;
     }
 }
 
 /// A report that the delivery thread writes and another thread reads.
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<DeliveryReport>>);
+pub(super) struct SharedReport(Arc<Mutex<DeliveryReport>>);
 
-impl Shared {
+impl SharedReport {
     pub(super) fn new(tracker: &'static str) -> Self {
         Self(Arc::new(Mutex::new(DeliveryReport { tracker, ..DeliveryReport::default() })))
     }
@@ -67,7 +69,7 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn note(&self, change: impl FnOnce(&mut DeliveryReport)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut DeliveryReport)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

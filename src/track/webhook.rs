@@ -1,14 +1,14 @@
-//! A webhook: posts each event as it is in the journal, with a signature.
+//! A webhook: posts each event in the form of the journal, with a signature.
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 
-use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
+use super::{Tracker, TrackerDecision, TrackerMessage, excerpt};
 use crate::model::Event;
 
-/// The name in the outbox.
+/// The name of this tracker in the outbox.
 pub(super) const NAME: &str = "webhook";
 
 /// Posts events to an address.
@@ -28,31 +28,31 @@ impl Tracker for Webhook {
         &self.url
     }
 
-    fn take(&mut self, event: &Event) -> Vec<TrackerMessage> {
-        // This can't fail: an event in the journal is JSON already.
+    fn encode(&mut self, event: &Event) -> Vec<TrackerMessage> {
+        // This can't fail: an event of the journal can be serialized.
         let Ok(value) = serde_json::to_value(event) else { return Vec::new() };
         let kind = value["fact"].as_object().and_then(|fact| fact.keys().next().cloned()).unwrap_or_default();
-        let delivery = format!("{}-{}", event.run.0, event.seq);
+        let delivery_id = format!("{}-{}", event.run.0, event.seq);
         vec![TrackerMessage {
-            headers: vec![("x-orch-event", kind), ("x-orch-delivery", delivery)],
+            headers: vec![("x-orch-event", kind), ("x-orch-delivery", delivery_id)],
             body: value.to_string(),
         }]
     }
 
     fn skip(&mut self, _: &Event) {}
 
-    fn proof(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)> {
+    fn auth_headers(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)> {
         let timestamp = now.as_second().to_string();
         let signature = signature(self.secret.expose_secret(), &timestamp, &message.body);
         vec![("x-orch-timestamp", timestamp.into()), ("x-orch-signature", format!("sha256={signature}").into())]
     }
 
-    fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
+    fn parse_reply(&self, status: u16, body: &str) -> TrackerDecision {
         match status {
-            200..=299 => EncodedEvent::Accepted,
+            200..=299 => TrackerDecision::Accepted,
             // These statuses mean that the receiver will never accept this message.
-            400 | 413 | 422 => EncodedEvent::Refused(format!("{status}: {}", excerpt(body))),
-            _ => EncodedEvent::Later(format!("it answers with {status}: {}", excerpt(body))),
+            400 | 413 | 422 => TrackerDecision::Refused(format!("{status}: {}", excerpt(body))),
+            _ => TrackerDecision::RetryLater(format!("it replied with status {status}: {}", excerpt(body))),
         }
     }
 }
@@ -81,12 +81,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_decides_between_again_and_never() {
+    fn the_status_decides_between_retry_and_refusal() {
         let webhook = Webhook::new("http://127.0.0.1:9", "secret".to_owned().into());
-        assert_eq!(webhook.verdict(204, ""), EncodedEvent::Accepted);
-        assert_eq!(webhook.verdict(422, "no\nway"), EncodedEvent::Refused("422: no".into()));
+        assert_eq!(webhook.parse_reply(204, ""), TrackerDecision::Accepted);
+        assert_eq!(webhook.parse_reply(422, "no\nway"), TrackerDecision::Refused("422: no".into()));
         for status in [301, 401, 404, 429, 500, 503] {
-            assert!(matches!(webhook.verdict(status, ""), EncodedEvent::Later(_)), "{status}");
+            assert!(matches!(webhook.parse_reply(status, ""), TrackerDecision::RetryLater(_)), "{status}");
         }
     }
 }

@@ -1,23 +1,25 @@
-//! What `orch.yaml` sends away from this machine, and which of it the user has to agree to.
+//! Lists the disclosures of `orch.yaml`: what it makes orch send, to which address, and whether the user has to agree.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
 use crate::config::{Address, ProviderSettings, Settings};
-use crate::model::visible::one_line;
-use crate::model::{Digest, canonical};
-use crate::provider::{BUILTIN, Builtin, host_of, is_loopback_address, is_unencrypted_address, understood_address};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Digest, canonical_json};
+use crate::provider::{
+    BUILTIN_PROVIDERS, BuiltinProvider, is_loopback_address, is_unencrypted_address, normalized_address, url_host,
+};
 
-/// The version of the data that a digest covers; another version voids every agreement.
-const VERSION: u32 = 1;
+/// The version of the digest's input. Changing it voids every agreement.
+const DIGEST_VERSION: u32 = 1;
 
-/// Where something is sent.
+/// The destination of a disclosure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// To this address.
+    /// This address.
     Url(String),
-    /// To the address in this environment variable.
+    /// The address in this environment variable.
     Variable(String),
 }
 
@@ -30,16 +32,16 @@ impl fmt::Display for Destination {
     }
 }
 
-/// Why a disclosure needs the user's agreement.
+/// The reason why a disclosure needs the user's agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustReason {
-    /// The host is not the one that the key belongs to.
+    /// The host does not belong to the provider of the key.
     ForeignHost,
-    /// The variable is not the one that holds the provider's own key.
+    /// The variable does not hold the provider's own key.
     ForeignVariable,
-    /// Every event of every run is sent, artifacts included.
-    FollowsRuns,
-    /// The key is sent without encryption, or may be.
+    /// orch sends every event of every run, including artifacts.
+    SendsEvents,
+    /// orch sends the key without encryption, or may do so.
     Unencrypted,
 }
 
@@ -49,30 +51,30 @@ impl TrustReason {
         match self {
             Self::ForeignHost => "foreign_host",
             Self::ForeignVariable => "foreign_variable",
-            Self::FollowsRuns => "follows_runs",
+            Self::SendsEvents => "follows_runs",
             Self::Unencrypted => "unencrypted",
         }
     }
 }
 
-/// Something that `orch.yaml` sends away.
+/// Data that orch sends because of a key in `orch.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
     /// The key of `orch.yaml` that causes it, such as `providers.lab`.
     pub key: String,
-    /// The environment variable whose value is sent, or signs what is sent; `None` when no secret is involved.
+    /// The environment variable whose value orch sends or signs with; `None` without a secret.
     pub variable: Option<String>,
-    /// Where it goes.
+    /// The destination.
     pub destination: Destination,
-    /// Why the user has to agree; empty when no agreement is needed.
+    /// The reasons why the user has to agree; empty if no agreement is necessary.
     pub reasons: Vec<TrustReason>,
     /// Whether the file allows sending the secret without encryption.
     pub insecure: bool,
 }
 
 impl Disclosure {
-    /// Whether orch refuses it even if the user agrees: others could read the secret in transit, and the file does not
-    /// allow that.
+    /// Whether orch refuses the disclosure even if the user agrees: others could read the secret in transit, and the
+    /// file does not allow that.
     pub fn is_refused(&self) -> bool {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
@@ -103,11 +105,11 @@ impl Disclosure {
 impl fmt::Display for Disclosure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, variable, destination, reasons, .. } = self;
-        let key = one_line(key);
-        let variable = variable.as_deref().map(one_line);
+        let key = escape_line_breaks(key);
+        let variable = variable.as_deref().map(escape_line_breaks);
         let destination = destination.to_string();
-        let destination = one_line(&destination);
-        match (variable, reasons.contains(&TrustReason::FollowsRuns)) {
+        let destination = escape_line_breaks(&destination);
+        match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {
                 write!(f, "`{key}` sends every event of every run to {destination}, with the secret in {variable}")
             }
@@ -119,61 +121,62 @@ impl fmt::Display for Disclosure {
     }
 }
 
-/// Everything that the `orch.yaml` of a project sends away.
+/// All disclosures of a project's `orch.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disclosures(Vec<Disclosure>);
 
 impl Disclosures {
-    /// The disclosures of some settings, in the order of the file: providers, then trackers.
-    pub fn of(settings: &Settings) -> Self {
-        let providers = settings.providers.iter().filter_map(|(name, entry)| provider(name, entry));
-        Self(providers.chain(trackers(settings)).collect())
+    /// The disclosures of settings: first the providers in the order of the file, then the trackers.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
+        Self(providers.chain(tracker_disclosures(settings)).collect())
     }
 
-    /// All of them.
+    /// All disclosures.
     pub fn all(&self) -> &[Disclosure] {
         &self.0
     }
 
-    /// Those that the user has to agree to.
-    pub fn untrusted(&self) -> impl Iterator<Item = &Disclosure> {
+    /// The disclosures that need the user's agreement.
+    pub fn needing_agreement(&self) -> impl Iterator<Item = &Disclosure> {
         self.0.iter().filter(|disclosure| disclosure.needs_trust())
     }
 
-    /// The digest that an agreement covers; `None` when nothing needs one.
+    /// The digest that an agreement covers; `None` if no disclosure needs an agreement.
     ///
-    /// It is computed from the canonical JSON of the disclosures that need an agreement, sorted by key, so that
-    /// comments, order and other settings do not change it.
+    /// orch computes it from the canonical JSON of the disclosures that need an agreement, sorted by key, so comments,
+    /// order and other settings do not change it.
     pub fn digest(&self) -> Option<Digest> {
-        let mut untrusted: Vec<&Disclosure> = self.untrusted().collect();
+        let mut untrusted: Vec<&Disclosure> = self.needing_agreement().collect();
         untrusted.sort_by(|a, b| a.key.cmp(&b.key));
         let list: Vec<Value> = untrusted.iter().map(|disclosure| disclosure.to_json()).collect();
-        let text = canonical(&json!({ "version": VERSION, "disclosures": list }));
-        (!list.is_empty()).then(|| Digest::of(text.as_bytes()))
+        let text = canonical_json(&json!({ "version": DIGEST_VERSION, "disclosures": list }));
+        (!list.is_empty()).then(|| Digest::compute(text.as_bytes()))
     }
 }
 
-/// What a provider in the file sends; `None` when it has no base URL and is not built in.
-fn provider(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
-    let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
+/// The disclosure of a provider in the file; `None` if it has no base URL and is not built in.
+fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
+    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
     let own_variable = builtin.and_then(|builtin| builtin.key_variable);
     let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
     let url = entry.base_url.as_deref().or_else(|| builtin.map(|builtin| builtin.base_url))?;
-    let mut reasons = variable.map(|variable| reasons(variable, url, own_variable)).unwrap_or_default();
-    // Even if the file's own address is encrypted: the environment may name another one.
+    let mut reasons = variable.map(|variable| key_reasons(variable, url, own_variable)).unwrap_or_default();
+    // Even if the address in the file is encrypted, the environment may set another one.
     if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
         reasons.push(TrustReason::Unencrypted);
     }
-    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(understood_address(url)));
+    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(normalized_address(url)));
     Some(Disclosure { key: format!("providers.{name}"), variable, destination, reasons, insecure: entry.insecure })
 }
 
-fn reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustReason> {
-    let host = host_of(url);
-    let belongs = |builtin: &Builtin| builtin.key_variable == Some(variable) && host_of(builtin.base_url) == host;
+fn key_reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustReason> {
+    let host = url_host(url);
+    let has_key_and_host =
+        |builtin: &BuiltinProvider| builtin.key_variable == Some(variable) && url_host(builtin.base_url) == host;
     let mut reasons = Vec::new();
-    // The key of a built-in provider may go to that provider, under any name in the file.
-    if host.is_none() || !BUILTIN.iter().any(belongs) {
+    // orch may send the key of a built-in provider to that provider, under any name in the file.
+    if host.is_none() || !BUILTIN_PROVIDERS.iter().any(has_key_and_host) {
         reasons.extend((!is_loopback_address(url)).then_some(TrustReason::ForeignHost));
         reasons.extend((own_variable != Some(variable)).then_some(TrustReason::ForeignVariable));
     }
@@ -183,21 +186,21 @@ fn reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustRe
     reasons
 }
 
-fn trackers(settings: &Settings) -> impl Iterator<Item = Disclosure> {
+fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = Disclosure> {
     let tracker = &settings.tracker;
     let convex = tracker.convex.iter().map(|convex| Disclosure {
         key: "tracker.convex".to_owned(),
         variable: convex.auth.as_ref().map(|auth| auth.env.clone()),
         destination: destination(&convex.url),
-        reasons: follows(&convex.url),
+        reasons: tracker_reasons(&convex.url),
         insecure: convex.insecure,
     });
     let webhook = tracker.webhook.iter().map(|webhook| Disclosure {
         key: "tracker.webhook".to_owned(),
         variable: Some(webhook.secret.env.clone()),
         destination: destination(&webhook.url),
-        reasons: follows(&webhook.url),
-        // The secret signs what is sent and is not sent itself.
+        reasons: tracker_reasons(&webhook.url),
+        // orch signs the data with the secret and does not send the secret.
         insecure: true,
     });
     convex.chain(webhook)
@@ -205,13 +208,13 @@ fn trackers(settings: &Settings) -> impl Iterator<Item = Disclosure> {
 
 fn destination(address: &Address) -> Destination {
     match address {
-        Address::Plain(url) => Destination::Url(understood_address(url)),
+        Address::Plain(url) => Destination::Url(normalized_address(url)),
         Address::Env(name) => Destination::Variable(name.clone()),
     }
 }
 
-fn follows(address: &Address) -> Vec<TrustReason> {
-    let mut reasons = vec![TrustReason::FollowsRuns];
+fn tracker_reasons(address: &Address) -> Vec<TrustReason> {
+    let mut reasons = vec![TrustReason::SendsEvents];
     if let Address::Plain(url) = address {
         reasons.extend(is_unencrypted_address(url).then_some(TrustReason::Unencrypted));
     }
@@ -222,11 +225,11 @@ fn follows(address: &Address) -> Vec<TrustReason> {
 mod tests {
     use super::*;
 
-    fn disclosures(text: Value) -> Disclosures {
-        Disclosures::of(&serde_json::from_value(text).unwrap())
+    fn disclosures(settings: Value) -> Disclosures {
+        Disclosures::from_settings(&serde_json::from_value(settings).unwrap())
     }
 
-    fn of_provider(name: &str, url: Value, env: Option<&str>) -> Vec<TrustReason> {
+    fn provider_reasons(name: &str, url: Value, env: Option<&str>) -> Vec<TrustReason> {
         let mut entry = json!({ "dialect": "openai", "base_url": url });
         if let Some(env) = env {
             entry["api_key"] = json!({ "env": env });
@@ -246,12 +249,12 @@ mod tests {
             ("openai", json!("http://[::1]:9/v1"), None),
             ("lab", json!("https://lab.example/v1"), None),
         ] {
-            assert_eq!(of_provider(name, url.clone(), env), [], "{name} {url} {env:?}");
+            assert_eq!(provider_reasons(name, url.clone(), env), [], "{name} {url} {env:?}");
         }
     }
 
     #[test]
-    fn every_other_way_of_a_key_needs_an_agreement() {
+    fn a_key_for_another_host_or_variable_needs_an_agreement() {
         use TrustReason::{ForeignHost, ForeignVariable, Unencrypted};
         for (name, url, env, reasons) in [
             ("openai", "https://evil.example/v1", None, vec![ForeignHost]),
@@ -269,32 +272,31 @@ mod tests {
             ("openrouter", "https://api.openai.com/v1", Some("OPENROUTER_API_KEY"), vec![ForeignHost]),
             ("openai", "https://аpi.openai.com/v1", None, vec![ForeignHost]),
         ] {
-            assert_eq!(of_provider(name, json!(url), env), reasons, "{name} {url} {env:?}");
+            assert_eq!(provider_reasons(name, json!(url), env), reasons, "{name} {url} {env:?}");
         }
     }
 
     #[test]
-    fn what_loosens_needs_an_agreement_and_what_is_shown_is_where_it_goes() {
-        let of = |entry: Value| disclosures(json!({ "providers": { "openai": entry } }));
-        let loose = of(json!({ "dialect": "openai", "insecure": true }));
-        assert_eq!(loose.all()[0].reasons, [TrustReason::Unencrypted]);
-        let shown =
-            of(json!({ "dialect": "openai", "base_url": "https://аpi.openai.com/{model}" })).all()[0].to_string();
+    fn insecure_needs_an_agreement_and_the_text_shows_the_real_host() {
+        let openai = |entry: Value| disclosures(json!({ "providers": { "openai": entry } }));
+        let insecure = openai(json!({ "dialect": "openai", "insecure": true }));
+        assert_eq!(insecure.all()[0].reasons, [TrustReason::Unencrypted]);
+        let similar_host = openai(json!({ "dialect": "openai", "base_url": "https://аpi.openai.com/{model}" }));
         assert_eq!(
-            shown,
+            similar_host.all()[0].to_string(),
             "`providers.openai` sends the key in OPENAI_API_KEY to https://xn--pi-6kc.openai.com/{model}"
         );
     }
 
     #[test]
-    fn trackers_need_an_agreement_wherever_they_are() {
+    fn trackers_need_an_agreement_for_every_address() {
         let all = disclosures(json!({ "tracker": {
             "convex": { "url": { "env": "CONVEX_URL" }, "auth": { "env": "GITHUB_TOKEN" } },
             "webhook": { "url": "http://127.0.0.1:9/", "secret": { "env": "S" } },
         } }));
-        let shown: Vec<String> = all.untrusted().map(ToString::to_string).collect();
+        let texts: Vec<String> = all.needing_agreement().map(ToString::to_string).collect();
         assert_eq!(
-            shown,
+            texts,
             [
                 "`tracker.convex` sends every event of every run to the address in CONVEX_URL, with the secret in GITHUB_TOKEN",
                 "`tracker.webhook` sends every event of every run to http://127.0.0.1:9/, with the secret in S",
@@ -303,23 +305,23 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_follows_what_is_sent_and_nothing_else() {
+    fn the_digest_depends_only_on_the_disclosures() {
         let lab = json!({ "dialect": "openai", "base_url": "https://lab.example/v1", "api_key": { "env": "LAB_KEY" } });
         let base = json!({ "providers": { "lab": lab } });
-        let digest = |text: &Value| disclosures(text.clone()).digest();
+        let digest = |settings: &Value| disclosures(settings.clone()).digest();
         assert!(digest(&base).is_some());
         assert_eq!(digest(&json!({ "budget": { "tokens": 5 } })), None);
-        let mut other = base.clone();
-        other["limits"] = json!({ "max_concurrency": 3 });
-        other["providers"]["near"] = json!({ "dialect": "openai", "base_url": "http://127.0.0.1:9/v1" });
-        assert_eq!(digest(&other), digest(&base));
-        for (at, value) in [("base_url", json!("https://lab.example/v2")), ("api_key", json!({ "env": "OTHER" }))] {
+        let mut unrelated = base.clone();
+        unrelated["limits"] = json!({ "max_concurrency": 3 });
+        unrelated["providers"]["local"] = json!({ "dialect": "openai", "base_url": "http://127.0.0.1:9/v1" });
+        assert_eq!(digest(&unrelated), digest(&base));
+        for (key, value) in [("base_url", json!("https://lab.example/v2")), ("api_key", json!({ "env": "OTHER" }))] {
             let mut changed = base.clone();
-            changed["providers"]["lab"][at] = value;
-            assert_ne!(digest(&changed), digest(&base), "{at}");
+            changed["providers"]["lab"][key] = value;
+            assert_ne!(digest(&changed), digest(&base), "{key}");
         }
-        let mut followed = base.clone();
-        followed["tracker"] = json!({ "convex": { "url": "https://a.example" } });
-        assert_ne!(digest(&followed), digest(&base));
+        let mut with_tracker = base.clone();
+        with_tracker["tracker"] = json!({ "convex": { "url": "https://a.example" } });
+        assert_ne!(digest(&with_tracker), digest(&base));
     }
 }

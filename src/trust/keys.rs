@@ -1,17 +1,17 @@
-//! What each key of `orch.yaml` can affect outside the run: the table to which every new key must be added.
+//! The table of the keys of `orch.yaml` with their effects outside the run. Every new key must have an entry.
 
-/// What a key of `orch.yaml` can affect outside the run.
+/// The effect of a key of `orch.yaml` outside the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyClass {
-    /// Nothing: it only changes how a run computes, or what orch refuses and redacts.
+    /// None: it changes only the computation of a run, or what orch refuses and redacts.
     Inert,
-    /// It says where something is sent.
+    /// It sets an address to which orch sends data.
     Address,
     /// It names an environment variable whose value leaves this process.
     Variable,
-    /// It loosens a rule that protects what is sent.
-    Loosens,
-    /// Its text is sent as it is in the file.
+    /// It weakens the protection of data that orch sends.
+    WeakensProtection,
+    /// orch sends its text, unchanged from the file.
     Literal,
 }
 
@@ -19,8 +19,8 @@ impl KeyClass {
     /// Whether the user has to agree again when the key's value changes.
     pub fn needs_agreement(self) -> bool {
         match self {
-            Self::Address | Self::Variable | Self::Loosens => true,
-            // Whoever has the file knows these values already, so sending them discloses no secret of the user.
+            Self::Address | Self::Variable | Self::WeakensProtection => true,
+            // The author of the file knows these values already, so sending them discloses no secret of the user.
             Self::Inert | Self::Literal => false,
         }
     }
@@ -31,7 +31,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("providers.*.dialect", KeyClass::Inert),
     ("providers.*.base_url", KeyClass::Address),
     ("providers.*.api_key.env", KeyClass::Variable),
-    ("providers.*.insecure", KeyClass::Loosens),
+    ("providers.*.insecure", KeyClass::WeakensProtection),
     ("providers.*.structured_output", KeyClass::Inert),
     ("providers.*.max_concurrency", KeyClass::Inert),
     ("providers.*.requests_per_minute", KeyClass::Inert),
@@ -60,7 +60,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("tracker.convex.url", KeyClass::Address),
     ("tracker.convex.url.env", KeyClass::Address),
     ("tracker.convex.auth.env", KeyClass::Variable),
-    ("tracker.convex.insecure", KeyClass::Loosens),
+    ("tracker.convex.insecure", KeyClass::WeakensProtection),
     ("tracker.webhook.url", KeyClass::Address),
     ("tracker.webhook.url.env", KeyClass::Address),
     ("tracker.webhook.secret.env", KeyClass::Variable),
@@ -76,23 +76,23 @@ mod tests {
     use super::*;
     use crate::trust::Disclosures;
 
-    /// The keys of a schema that hold values, in the spelling of the table.
-    fn keys(schema: &Value, root: &Value, path: &str, out: &mut BTreeSet<String>) {
-        let named = schema["$ref"].as_str().map(|name| root.pointer(name.trim_start_matches('#')).unwrap());
-        let schema = named.unwrap_or(schema);
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        let mut inner = false;
+    /// Collects the keys of a schema that hold values, in the spelling of the table.
+    fn collect_keys(schema: &Value, root: &Value, path: &str, out: &mut BTreeSet<String>) {
+        let referenced = schema["$ref"].as_str().map(|name| root.pointer(name.trim_start_matches('#')).unwrap());
+        let schema = referenced.unwrap_or(schema);
+        let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let mut has_children = false;
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            inner = true;
-            keys(property, root, &below(name), out);
+            has_children = true;
+            collect_keys(property, root, &child_path(name), out);
         }
         if schema["additionalProperties"].is_object() {
-            inner = true;
-            keys(&schema["additionalProperties"], root, &below("*"), out);
+            has_children = true;
+            collect_keys(&schema["additionalProperties"], root, &child_path("*"), out);
         }
-        // A value that may be a mapping or a string is both.
-        let is_both = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
-        if !inner || is_both {
+        // A value that may be a string or a mapping is a key of its own and has children.
+        let may_be_string = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
+        if !has_children || may_be_string {
             out.insert(path.to_owned());
         }
     }
@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn every_key_of_the_settings_has_a_class() {
         let schema = crate::config::settings_schema();
-        let mut known = BTreeSet::new();
-        keys(schema, schema, "", &mut known);
+        let mut schema_keys = BTreeSet::new();
+        collect_keys(schema, schema, "", &mut schema_keys);
         let table: BTreeSet<String> = SETTINGS_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
-        assert_eq!(known, table, "give a new key of orch.yaml a class in src/trust/keys.rs");
+        assert_eq!(schema_keys, table, "give a new key of orch.yaml a class in src/trust/keys.rs");
     }
 
     /// Settings in which each key that needs an agreement has a value.
@@ -120,21 +120,21 @@ mod tests {
     }
 
     fn digest(settings: Value) -> Option<crate::model::Digest> {
-        Disclosures::of(&serde_json::from_value(settings).unwrap()).digest()
+        Disclosures::from_settings(&serde_json::from_value(settings).unwrap()).digest()
     }
 
     #[test]
-    fn another_value_of_a_key_that_sends_something_needs_another_agreement() {
+    fn a_changed_value_of_an_address_or_a_variable_needs_another_agreement() {
         let before = digest(settings());
         assert!(before.is_some());
         for (key, class) in SETTINGS_KEYS.iter().filter(|(_, class)| class.needs_agreement()) {
             let value = match class {
-                KeyClass::Loosens => json!(true),
+                KeyClass::WeakensProtection => json!(true),
                 KeyClass::Variable => json!("B_KEY"),
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
                 _ => json!("https://b.example/v1"),
             };
-            // `url.env` takes the place of a plain `url`.
+            // `url.env` replaces a plain `url`.
             let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', "lab").replace('.', "/"));
             let mut changed = settings();
             *changed.pointer_mut(&pointer).unwrap_or_else(|| panic!("give {key} a value in `settings`")) = value;

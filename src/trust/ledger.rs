@@ -1,4 +1,4 @@
-//! What the user agreed to: one file per project, in the user's configuration folder.
+//! The user's agreements: one file per project, in the user's configuration folder.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -10,25 +10,25 @@ use crate::model::Digest;
 
 /// The agreements of a user.
 ///
-/// Each is a file `trusted/DIGEST.json` below the configuration folder, named by the BLAKE3 digest of the
-/// project's absolute path: `{"root": PATH, "digest": DIGEST}`. A project that was moved has to be trusted again.
+/// Each agreement is a file `trusted/DIGEST.json` below the configuration folder, named by the BLAKE3 digest of the
+/// project's absolute path: `{"root": PATH, "digest": DIGEST}`. After moving a project, the user has to agree again.
 #[derive(Clone, Debug)]
 pub struct TrustLedger {
     folder: PathBuf,
 }
 
-/// How a user's agreement compares with what a project sends now.
+/// The result of comparing a user's agreement with a project's current disclosures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustStatus {
-    /// The user agreed to exactly this.
+    /// The user agreed to exactly these disclosures.
     Trusted,
-    /// The user agreed to something else: the project has changed since.
+    /// The user agreed to other disclosures: the project has changed since.
     Changed,
-    /// The user never agreed to anything for this project.
+    /// There is no agreement for this project.
     Unknown,
 }
 
-/// One agreement, as it is stored.
+/// The content of an agreement's file.
 #[derive(Debug, Deserialize, Serialize)]
 struct Agreement {
     root: String,
@@ -36,7 +36,7 @@ struct Agreement {
 }
 
 impl TrustLedger {
-    /// The folder that holds the agreements.
+    /// The folder of the agreements.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -46,12 +46,12 @@ impl TrustLedger {
         Self { folder: configuration.join("trusted") }
     }
 
-    /// Compares the user's agreement for the project in `root` with `digest`, what its `orch.yaml` sends now.
+    /// Compares the user's agreement for the project in `root` with `digest`, the digest of its current disclosures.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the agreement can't be read.
     pub fn status(&self, root: &Path, digest: &Digest) -> io::Result<TrustStatus> {
-        let (root, file) = self.place(root)?;
+        let (root, file) = self.agreement_file(root)?;
         match fs::read(&file) {
             Ok(bytes) => {
                 let agreement: Agreement = serde_json::from_slice(&bytes).map_err(|error| {
@@ -73,13 +73,13 @@ impl TrustLedger {
     /// # Errors
     /// The project's path can't be resolved, or the file can't be written.
     pub fn record(&self, root: &Path, digest: &Digest) -> io::Result<()> {
-        let (root, file) = self.place(root)?;
-        private_folder(&self.folder)?;
+        let (root, file) = self.agreement_file(root)?;
+        create_private_folder(&self.folder)?;
         let text = serde_json::to_vec(&Agreement { root, digest: digest.clone() })?;
-        // `tempfile` creates files that only their owner can read, and the rename leaves no half-written one.
-        let mut written = tempfile::NamedTempFile::new_in(&self.folder)?;
-        written.write_all(&text)?;
-        written.persist(file).map_err(|error| error.error)?;
+        // `tempfile` creates files that only their owner can read, and the rename never leaves an incomplete file.
+        let mut temporary = tempfile::NamedTempFile::new_in(&self.folder)?;
+        temporary.write_all(&text)?;
+        temporary.persist(file).map_err(|error| error.error)?;
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl TrustLedger {
     /// # Errors
     /// The project's path can't be resolved, or the file can't be removed.
     pub fn revoke(&self, root: &Path) -> io::Result<bool> {
-        match fs::remove_file(self.place(root)?.1) {
+        match fs::remove_file(self.agreement_file(root)?.1) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -96,14 +96,14 @@ impl TrustLedger {
     }
 
     /// The project's absolute path with links resolved, and the file of its agreement.
-    fn place(&self, root: &Path) -> io::Result<(String, PathBuf)> {
+    fn agreement_file(&self, root: &Path) -> io::Result<(String, PathBuf)> {
         let root = fs::canonicalize(root)?;
-        let name = Digest::of(root.as_os_str().as_encoded_bytes());
+        let name = Digest::compute(root.as_os_str().as_encoded_bytes());
         Ok((root.to_string_lossy().into_owned(), self.folder.join(format!("{name}.json"))))
     }
 }
 
-fn private_folder(folder: &Path) -> io::Result<()> {
+fn create_private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -116,35 +116,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agreement_holds_for_one_project_and_one_digest() {
+    fn an_agreement_covers_one_project_and_one_digest() {
         let folder = tempfile::tempdir().unwrap();
-        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
-        fs::create_dir(&here).unwrap();
-        fs::create_dir(&there).unwrap();
+        let (project, other_project) = (folder.path().join("project"), folder.path().join("other"));
+        fs::create_dir(&project).unwrap();
+        fs::create_dir(&other_project).unwrap();
         let ledger = TrustLedger::new(&folder.path().join("config"));
-        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let (digest, other_digest) = (Digest::compute(b"one"), Digest::compute(b"other"));
         let status = |root: &Path, digest: &Digest| ledger.status(root, digest).unwrap();
-        assert_eq!(status(&here, &one), TrustStatus::Unknown);
-        ledger.record(&here, &one).unwrap();
-        assert_eq!(status(&here, &one), TrustStatus::Trusted);
-        assert_eq!(status(&here.join("../here"), &one), TrustStatus::Trusted);
-        assert_eq!(status(&here, &other), TrustStatus::Changed);
-        assert_eq!(status(&there, &one), TrustStatus::Unknown);
-        ledger.record(&here, &other).unwrap();
-        assert_eq!(status(&here, &one), TrustStatus::Changed, "the later agreement takes the place of the earlier");
-        assert!(ledger.revoke(&here).unwrap());
-        assert!(!ledger.revoke(&here).unwrap());
-        assert_eq!(status(&here, &other), TrustStatus::Unknown);
+        assert_eq!(status(&project, &digest), TrustStatus::Unknown);
+        ledger.record(&project, &digest).unwrap();
+        assert_eq!(status(&project, &digest), TrustStatus::Trusted);
+        assert_eq!(status(&project.join("../project"), &digest), TrustStatus::Trusted);
+        assert_eq!(status(&project, &other_digest), TrustStatus::Changed);
+        assert_eq!(status(&other_project, &digest), TrustStatus::Unknown);
+        ledger.record(&project, &other_digest).unwrap();
+        assert_eq!(status(&project, &digest), TrustStatus::Changed, "the later agreement replaces the earlier one");
+        assert!(ledger.revoke(&project).unwrap());
+        assert!(!ledger.revoke(&project).unwrap());
+        assert_eq!(status(&project, &other_digest), TrustStatus::Unknown);
     }
 
     #[test]
-    fn a_damaged_agreement_is_none_and_says_so() {
+    fn a_damaged_agreement_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = TrustLedger::new(folder.path());
-        ledger.record(folder.path(), &Digest::of(b"one")).unwrap();
-        let file = ledger.place(folder.path()).unwrap().1;
+        ledger.record(folder.path(), &Digest::compute(b"one")).unwrap();
+        let file = ledger.agreement_file(folder.path()).unwrap().1;
         fs::write(&file, "{").unwrap();
-        let error = ledger.status(folder.path(), &Digest::of(b"one")).unwrap_err();
+        let error = ledger.status(folder.path(), &Digest::compute(b"one")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
@@ -154,9 +154,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let ledger = TrustLedger::new(&folder.path().join("config"));
-        ledger.record(folder.path(), &Digest::of(b"one")).unwrap();
+        ledger.record(folder.path(), &Digest::compute(b"one")).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&ledger.folder), 0o700);
-        assert_eq!(mode(&ledger.place(folder.path()).unwrap().1), 0o600);
+        assert_eq!(mode(&ledger.agreement_file(folder.path()).unwrap().1), 0o600);
     }
 }

@@ -1,12 +1,12 @@
-//! Whether a project may send the user's secrets and runs where its `orch.yaml` says.
+//! Trust in projects: whether a project may make orch send secrets and events to addresses in its `orch.yaml`.
 //!
-//! A cloned project could name any environment variable as a key and any host as a provider. So orch lists what
-//! `orch.yaml` sends away as [`Disclosure`]s, and the user agrees to those that go beyond the built-in providers, once
-//! for each project ([`TrustLedger`]), as with direnv. An agreement covers one digest of these disclosures: a changed
-//! address or variable needs a new one.
+//! A cloned project could name any environment variable as a key and any host as a provider. orch therefore lists the
+//! data that `orch.yaml` makes it send as [`Disclosure`]s. The user agrees once for each project to those beyond the
+//! built-in providers ([`TrustLedger`]), as with direnv. An agreement covers one digest of these disclosures, so a
+//! changed address or variable needs a new agreement.
 //!
-//! Commands that a pipeline starts (`run:`, CLI agents) are the author's, as in a Makefile. They are not part of the
-//! digest: a user who runs a pipeline runs them.
+//! The digest does not cover the commands of a pipeline (`run:`, CLI agents): as with a Makefile, a user who runs a
+//! pipeline runs its commands.
 
 mod disclosure;
 mod keys;

@@ -96,7 +96,7 @@ fn each_way_in_which_an_acp_agent_fails_has_its_class() {
         ("refuse", "refusal", ""),
         ("cut", "max_tokens_reached", ""),
         ("turns", "max_turns_reached", ""),
-        ("aborts", "unknown_stop", "the stop reason `aborted`, which is not known; it said last: {\"n\": 5}"),
+        ("aborts", "unknown_stop", "the stop reason `aborted`, which orch does not know; its last text: {\"n\": 5}"),
         ("broke", "bad_request", "Credit balance is too low"),
         ("silent", "empty_reply", ""),
     ];

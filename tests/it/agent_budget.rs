@@ -46,7 +46,7 @@ fn claude_is_held_to_what_is_left_and_its_cost_counts() {
     let Some(agents) = Agents::new(agent, TWO, answer) else { return };
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
-    assert!(ran.stderr.contains("`claude` used up what was left of $0.0003 of the budget"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`claude` used up the remaining budget of $0.0003"), "{}", ran.stderr);
     let asked = agents.asked().len();
     assert!(asked < 5, "it stopped by itself: {asked} requests");
     assert!(report["cost_usd"].as_f64() > Some(0.0), "what it cost is on record: {report:#}");
@@ -92,7 +92,7 @@ fn a_time_that_an_agent_has_used_up_ends_its_program() {
     );
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
-    assert!(ran.stderr.contains("the budget of agent a is 1 s, and they are over"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the budget of agent a is 1 s, and that time is used up"), "{}", ran.stderr);
 }
 
 #[test]
@@ -105,5 +105,5 @@ fn a_budget_that_cannot_be_counted_is_a_mistake() {
         &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO}"),
     );
     let ran = orch.run(&["pipeline", "validate"]).exits(2);
-    ran.says("`budget/usd` can't be counted of a program behind `command`").says("`budget/tokens` can't be counted");
+    ran.says("`budget/usd` can't be enforced for an agent with `command`").says("`budget/tokens` can't be enforced");
 }

@@ -77,6 +77,12 @@ fn waits(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// Whether orch has stored the session of a turn, from which the next attempt continues.
+fn has_stored_session(orch: &Orch) -> bool {
+    let files = |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files(orch.path().join(".orch/agents")).any(|run| files(run.path().join("sessions")).next().is_some())
+}
+
 /// Runs until a file is there, and is stopped then.
 fn stopped(orch: &Orch, path: &str, args: &[&str], there: &str) {
     let child = orch.command(args).env("PATH", path).stderr(std::process::Stdio::piped()).spawn().unwrap();
@@ -151,12 +157,14 @@ fn what_a_turn_did_until_orch_was_killed_is_on_record_when_the_run_goes_on() {
     orch.write("workspace/theirs.txt", "before\n");
     let mut child = orch.command(&RUN).env("PATH", &path).stderr(std::process::Stdio::null()).spawn().unwrap();
     waits("the turn", || orch.exists("there"));
+    // What the program has written may still be in its pipe.
+    waits("the session on disk", || has_stored_session(&orch));
     signal(&child, "-KILL");
     child.wait().unwrap();
     let stat = format!("/proc/{}/stat", orch.read("there").trim());
     waits("the end of the program", || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
     let resumed = Ran::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
-    assert!(resumed.stderr.contains("a turn of step ask was cut off after it changed 1 file"), "{resumed:?}");
+    assert!(resumed.stderr.contains("a turn of step ask was interrupted after it changed 1 file"), "{resumed:?}");
     let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let calls: Vec<&Value> = all.iter().filter_map(|event| event["fact"].get("call_ended")).collect();
@@ -279,6 +287,6 @@ fn a_turn_whose_files_cannot_be_recorded_does_not_start() {
     std::fs::write(&turns, "no folder").unwrap();
     std::fs::remove_file(orch.path().join("there")).unwrap();
     let resumed = orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap();
-    Ran::of(&resumed).says("the files before the turn can't be recorded");
+    Ran::of(&resumed).says("the list of files in the workspace before the turn can't be saved");
     assert!(!orch.exists("there"), "it ran");
 }

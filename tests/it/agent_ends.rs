@@ -57,7 +57,7 @@ fn a_codex_that_ends_before_its_turn_is_complete_gave_no_answer() {
         let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
         assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{report:#}");
         let message = error(&report, "message");
-        assert!(message.contains("`turn.completed`") && message.ends_with("it said last: {\"n\": 1}"), "{message}");
+        assert!(message.contains("`turn.completed`") && message.ends_with("its last text: {\"n\": 1}"), "{message}");
     }
     // After the end of its turn neither an exit code nor another word takes the answer away.
     let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
@@ -126,9 +126,10 @@ fn an_account_without_credit_is_said_to_have_none_and_no_key_is_asked_for() {
 
 #[test]
 fn a_failed_login_says_whether_the_key_is_missing_or_refused() {
-    for (set, hint) in
-        [(None, "set ANTHROPIC_API_KEY or "), (Some("key-of-a-test"), "check the key in ANTHROPIC_API_KEY: it is set")]
-    {
+    for (set, hint) in [
+        (None, "set ANTHROPIC_API_KEY or "),
+        (Some("key-of-a-test"), "check the key in ANTHROPIC_API_KEY: the provider"),
+    ] {
         let said = json!({ "type": "assistant", "error": "authentication_failed", "message": { "content": [] } });
         let mut events = claude(json!({ "is_error": true, "result": "Invalid API key" }));
         events.insert(1, said);
@@ -219,7 +220,7 @@ fn a_time_out_tells_what_the_agent_said_last_and_not_how_it_started() {
     let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
     assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
     let message = error(&report, "message");
-    assert!(message.ends_with("; it said last: I look for the cause.") && !message.contains("init"), "{message}");
+    assert!(message.ends_with("; its last text: I look for the cause.") && !message.contains("init"), "{message}");
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn a_key_does_not_go_over_plain_http_to_another_machine_by_a_program_either() {
         };
         let (code, started, report) = run("http://box.example/v1", true);
         assert_eq!((code, started, class(&report)), (1, false, "bad_request"), "{report:#}");
-        assert!(error(&report, "message").contains(&format!("the key in {key} could be read")), "{report:#}");
+        assert!(error(&report, "message").contains(&format!("others could read the key in {key}")), "{report:#}");
         let hint = error(&report, "hint");
         assert!(hint.contains(address) && hint.contains(&format!("`providers.{provider}`")), "{hint}");
         for (url, key_set) in
@@ -306,7 +307,7 @@ fn a_write_that_the_sandbox_of_codex_refused_fails_the_step_whatever_codex_says(
         assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{output}: {report:#}");
         assert!(error(&report, "message").contains(output), "{report:#}");
         let hint = error(&report, "hint");
-        assert!(hint.contains("only in the workspace") && hint.contains("only quoted"), "{hint}");
+        assert!(hint.contains("only in the workspace") && hint.contains("only comes from a log"), "{hint}");
     }
 }
 

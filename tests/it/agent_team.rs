@@ -102,7 +102,7 @@ fn the_default_pipeline_is_done_by_programs_and_a_deployment_sees_every_state_in
     // What the programs did is shown by the commands about runs.
     let events = run(&["runs", "events"]).exits(0).stdout;
     let line = events.lines().find(|line| line.contains("call_ended") && line.contains("  code ")).unwrap();
-    assert!(line.contains("1 use of a tool, 1 file changed, $"), "{line}");
+    assert!(line.contains("1 tool call, 1 file changed, $"), "{line}");
     let shown = run(&["runs", "show", "--replies"]).exits(0).stdout;
     for words in ["echo notes > notes.txt", "changed  notes.txt", "session  ", "cost     $"] {
         assert!(shown.contains(words), "no {words:?} in {shown}");

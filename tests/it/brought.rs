@@ -146,7 +146,7 @@ fn views_and_triggers_in_a_journal_are_refused_by_every_command() {
     ] {
         let (_server, orch, id) = made();
         database(orch.path()).execute_batch(sql).unwrap();
-        let told = format!("orch makes no table, index, view or trigger like its `{name}`");
+        let told = format!("orch creates no table, index, view or trigger like its `{name}`");
         for args in [
             &["runs", "list"][..],
             &["runs", "show", &id],
@@ -382,7 +382,7 @@ fn a_journal_that_is_too_large_to_be_copied_is_not_and_a_signal_leaves_no_copy()
     };
     fs::File::create(&log).unwrap().set_len(2 << 30).unwrap();
     let ran = Ran::of(&doctor().output().unwrap()).exits(2);
-    assert!(ran.stdout.contains("has to be copied to be read"), "{ran:?}");
+    assert!(ran.stdout.contains("orch must copy it"), "{ran:?}");
     // As much as may be: there is time to send a signal while it is copied.
     fs::File::create(&log).unwrap().set_len(900 << 20).unwrap();
     let mut child = doctor().spawn().unwrap();

@@ -120,7 +120,7 @@ fn the_time_of_a_step_ends_its_calls() {
     let orch = project(&server, "  - { id: slow, run: sleep 9, budget: { seconds: 1 } }\n");
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    assert!(ran.stderr.contains("the budget of step slow is 1 s, and they are over"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the budget of step slow is 1 s, and that time is used up"), "{}", ran.stderr);
 }
 
 #[test]

@@ -73,7 +73,9 @@ fn each_code_has_an_example() {
     }
     // These need a file that version control does not keep (none at all, unreadable, huge, a link to another place), or
     // another command.
-    for code in [Code::FileNotFound, Code::FileUnreadable, Code::TooLarge, Code::LinkOutside, Code::ArtifactMismatch] {
+    for code in
+        [Code::FileNotFound, Code::FileUnreadable, Code::FileTooLarge, Code::LinkOutsideProject, Code::ArtifactMismatch]
+    {
         missing.remove(code.as_str());
     }
     assert!(missing.is_empty(), "no example for {missing:?}");

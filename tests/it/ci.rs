@@ -147,7 +147,7 @@ fn paths_are_relative_to_the_folder_that_is_named() {
     assert_eq!(path("--relative-to services services/agents", "."), "agents/pipelines/default.yaml");
     let refused =
         |flags: &str| run(bash(&orch, &format!("cd services/agents && orch pipeline validate {flags}"))).exits(2);
-    refused("--relative-to ..").says("--format github");
+    refused("--relative-to ..").says("`github`");
     refused("--relative-to nowhere --format json").says("`--relative-to nowhere`");
     refused("--relative-to orch.yaml --format json").says("is a file, not a folder");
 }

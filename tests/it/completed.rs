@@ -76,6 +76,7 @@ fn completion_outside_of_a_project_and_with_another_journal_is_quiet_and_right()
     orch.write("pipelines/build.yaml", "name: build\nsteps:\n  - { id: compile, run: \"true\" }\n");
     orch.run(&["run", "build", "--state", "kept"]).exits(0);
     assert_eq!(offered(&orch, "orch runs show --state kept ").len(), 1);
+    assert_eq!(offered(&orch, "orch runs show --state=kept ").len(), 1);
 }
 
 #[test]

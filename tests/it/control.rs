@@ -283,9 +283,14 @@ fn an_approval_parks_the_run_and_any_process_answers() {
         let run_id = report["run"].as_str().unwrap().to_owned();
         assert!(ran.stderr.contains(&format!("orch runs approve {run_id}")), "{}", ran.stderr);
         orch.run(&["runs", "show", &run_id]).exits(0);
+        // Without an answer the step still waits after a resume.
+        let ran = orch.run(&["pipeline", "resume", &run_id, "--output", "json"]).exits(3);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(statuses(&report), ["one completed", "ask waiting", "two pending"]);
+        assert!(report["steps"][1]["question"].as_str().unwrap().starts_with("Use "), "{report:#}");
         let before = server.requests().len();
         orch.run(&["runs", word, &run_id, "--note", "fine", "--by", "ana"]).exits(0).says("orch pipeline resume");
-        orch.run(&["runs", word, &run_id]).exits(2).says("was answered");
+        orch.run(&["runs", word, &run_id]).exits(2).says("is answered already");
         let ran = orch.run(&["pipeline", "resume", &run_id, "--output", "json"]).exits(0);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!(report["result"]["heard"], said, "{report:#}");

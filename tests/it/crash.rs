@@ -101,7 +101,7 @@ const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do 
 #[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
 fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing_it_again() {
     let mut ended = 0;
-    for point in orch::crash::UPKEEP {
+    for point in orch::crash::MAINTENANCE_POINTS {
         for pass in 0..3 {
             let (_server, orch, [first, second]) = with_runs();
             let chosen = format!("{point}={pass}*off->return");
@@ -150,7 +150,7 @@ fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing
             assert_eq!(left["blobs"], 0, "{chosen}: {left}");
         }
     }
-    println!("ended {ended} times at {} places", orch::crash::UPKEEP.len());
+    println!("ended {ended} times at {} places", orch::crash::MAINTENANCE_POINTS.len());
 }
 
 #[test]

@@ -38,10 +38,11 @@ fn every_whole_pipeline_in_the_documents_checks_clean() {
 fn the_table_of_agent_programs_is_what_the_code_says() {
     let word = |able: bool| if able { "yes" } else { "no" };
     let text = fs::read_to_string("docs/agents.md").unwrap();
-    for kind in orch::model::ProgramKind::ALL {
-        let can = kind.abilities();
-        let cells = [can.structured, can.tools, can.usage, can.cost, can.resume, can.cancel, can.model, can.max_turns]
-            .map(word);
+    for kind in orch::model::CliAgentKind::ALL {
+        let can = kind.capabilities();
+        let cells =
+            [can.structured_output, can.tools, can.usage, can.cost, can.resume, can.cancel, can.model, can.max_turns]
+                .map(word);
         let row = format!("| `{}` | {} |", kind.as_str(), cells.join(" | "));
         assert!(text.contains(&row), "docs/agents.md lacks {row}");
     }

@@ -38,7 +38,7 @@ fn an_ollama_without_models_is_told_from_no_server() {
     let orch = Orch::new();
     assert!(line(&orch.run(&["doctor"]), "ollama ").contains("nothing answers"));
     let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", server.url()).output().unwrap());
-    assert!(line(&ran, "ollama ").ends_with("answers and has no model; get one: `ollama pull qwen3`"), "{ran:?}");
+    assert!(line(&ran, "ollama ").ends_with("answers, but serves no model; get one: `ollama pull qwen3`"), "{ran:?}");
     let other = Server::always(Reply::status(404, "not found"));
     let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", other.url()).output().unwrap());
     assert!(line(&ran, "ollama ").contains("answers, but does not list its models"), "{ran:?}");
@@ -96,7 +96,7 @@ fn a_probe_asks_each_model_and_each_program_once() {
             "{name}: {probes:#?}"
         );
     }
-    assert!(probes.iter().any(|line| line.contains("command/cat: not asked")), "{probes:#?}");
+    assert!(probes.iter().any(|line| line.contains("command/cat: not probed")), "{probes:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use orch::diagnostic::{Code, ExampleFile, example_base, explain_all, explanation};
+use orch::diagnostic::{Code, ExampleFile, example_project, explanation, render_all_explanations};
 use serde_json::Value;
 
 use crate::support::Orch;
@@ -15,7 +15,7 @@ fn project(files: &[&ExampleFile]) -> Orch {
             file.path == base.path || base.path.starts_with("pipelines/") && file.path.starts_with("pipelines/")
         })
     };
-    for file in example_base().iter().filter(|base| !replaces(base)).chain(files.iter().copied()) {
+    for file in example_project().iter().filter(|base| !replaces(base)).chain(files.iter().copied()) {
         orch.write(file.path, &format!("{}\n", file.text));
     }
     orch
@@ -41,7 +41,7 @@ fn each_wrong_example_gives_its_code_and_each_right_one_is_clean() {
     for code in Code::ALL {
         let entry = explanation(*code).unwrap();
         for wrong in [true, false] {
-            let files: Vec<&ExampleFile> = entry.files.iter().filter(|file| file.wrong == wrong).collect();
+            let files: Vec<&ExampleFile> = entry.files.iter().filter(|file| file.is_wrong == wrong).collect();
             if files.is_empty() {
                 continue;
             }
@@ -58,9 +58,12 @@ fn each_wrong_example_gives_its_code_and_each_right_one_is_clean() {
 #[test]
 fn the_page_of_checks_is_up_to_date() {
     if std::env::var_os("ORCH_UPDATE").is_some() {
-        fs::write("docs/checks.md", explain_all()).unwrap();
+        fs::write("docs/checks.md", render_all_explanations()).unwrap();
     }
-    assert!(fs::read_to_string("docs/checks.md").unwrap() == explain_all(), "ORCH_UPDATE=1 writes docs/checks.md anew");
+    assert!(
+        fs::read_to_string("docs/checks.md").unwrap() == render_all_explanations(),
+        "ORCH_UPDATE=1 writes docs/checks.md anew"
+    );
 }
 
 #[test]
@@ -73,6 +76,6 @@ fn a_code_is_explained_however_it_is_written() {
     }
     orch.run(&["explain", "ORCH305"]).exits(2).says("there is no code `ORCH305`").says("did you mean `ORCH0305`?");
     orch.run(&["explain", "nonsense"]).exits(2).says("`orch explain` lists all codes");
-    assert_eq!(orch.run(&["explain", "--all"]).exits(0).stdout, explain_all());
+    assert_eq!(orch.run(&["explain", "--all"]).exits(0).stdout, render_all_explanations());
     assert_eq!(orch.run(&["explain"]).exits(0).stdout.lines().count(), Code::ALL.len());
 }

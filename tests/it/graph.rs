@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use orch::config::load;
-use orch::graph::{EdgeKind, Graph, GraphNode, dot, mermaid, svg, text};
+use orch::graph::{EdgeKind, Graph, GraphNode, render_dot, render_mermaid, render_svg, render_text};
 
 use crate::support::Orch;
 
 const EVERY_KIND: &str = "tests/pipelines/valid/graph_of_every_kind/pipelines/main.yaml";
 
 fn graph(path: &str) -> Graph {
-    Graph::of(&load(Path::new(path)).unwrap())
+    Graph::from_project(&load(Path::new(path)).unwrap())
 }
 
 fn same(name: &str, drawn: &str) {
@@ -27,10 +27,10 @@ fn same(name: &str, drawn: &str) {
 fn the_pictures_are_those_that_are_kept() {
     for (name, path) in [("default", "pipelines/default.yaml"), ("every_kind", EVERY_KIND)] {
         let graph = graph(path);
-        same(&format!("{name}.txt"), &text(&graph));
-        same(&format!("{name}.mmd"), &mermaid(&graph));
-        same(&format!("{name}.dot"), &dot(&graph));
-        same(&format!("{name}.svg"), &svg(&graph));
+        same(&format!("{name}.txt"), &render_text(&graph));
+        same(&format!("{name}.mmd"), &render_mermaid(&graph));
+        same(&format!("{name}.dot"), &render_dot(&graph));
+        same(&format!("{name}.svg"), &render_svg(&graph));
     }
 }
 
@@ -38,17 +38,20 @@ fn the_pictures_are_those_that_are_kept() {
 fn every_valid_pipeline_can_be_drawn_in_80_columns_and_as_well_formed_xml() {
     for folder in fs::read_dir("tests/pipelines/valid").unwrap() {
         let path = folder.unwrap().path().join("pipelines/main.yaml");
-        let graph = Graph::of(&load(&path).unwrap());
-        for line in text(&graph).lines() {
+        let graph = Graph::from_project(&load(&path).unwrap());
+        for line in render_text(&graph).lines() {
             assert!(unicode_width::UnicodeWidthStr::width(line) <= 80, "{}: {line}", path.display());
         }
-        well_formed(&svg(&graph));
-        let lines = mermaid(&graph);
+        well_formed(&render_svg(&graph));
+        let lines = render_mermaid(&graph);
         let count = |word: &str| {
             lines.lines().filter(|line| line.trim() == word || line.trim().starts_with(&format!("{word} "))).count()
         };
         assert_eq!(count("subgraph"), count("end"), "{lines}");
-        assert_eq!(dot(&graph).matches("subgraph cluster_").count() + 1, dot(&graph).matches("}\n").count());
+        assert_eq!(
+            render_dot(&graph).matches("subgraph cluster_").count() + 1,
+            render_dot(&graph).matches("}\n").count()
+        );
     }
 }
 
@@ -76,20 +79,20 @@ fn edges_lead_from_the_step_that_produces_to_the_one_that_reads() {
     fn names(nodes: &[GraphNode], found: &mut Vec<String>) {
         for node in nodes {
             found.push(node.id.clone());
-            names(&node.inside, found);
+            names(&node.children, found);
         }
     }
     let graph = graph(EVERY_KIND);
     let mut ids = Vec::new();
     names(&graph.nodes, &mut ids);
     let has = |from: &str, to: &str, flow: EdgeKind| {
-        let found = graph.edges.iter().any(|edge| ids[edge.from] == from && ids[edge.to] == to && edge.flow == flow);
+        let found = graph.edges.iter().any(|edge| ids[edge.from] == from && ids[edge.to] == to && edge.kind == flow);
         assert!(found, "no edge from {from} to {to}: {:?}", graph.edges);
     };
-    has("plan", "code", EdgeKind::Needed("plan".into()));
-    has("review", "code", EdgeKind::LastRound("review".into()));
-    has("help", "sign", EdgeKind::Needed("answer".into()));
-    has("think", "tell", EdgeKind::Needed("thought".into()));
+    has("plan", "code", EdgeKind::Required("plan".into()));
+    has("review", "code", EdgeKind::PreviousIteration("review".into()));
+    has("help", "sign", EdgeKind::Required("answer".into()));
+    has("think", "tell", EdgeKind::Required("thought".into()));
     has("sign", "finally", EdgeKind::Order);
 }
 

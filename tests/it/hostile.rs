@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Orch, Ran, Reply, Server};
 
 /// What a check of a project may take; a debug build on a busy machine is slow.
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_mins(3);
 /// And what it may hold of memory, in kB.
 const MEMORY: u64 = 400_000;
 
@@ -258,7 +258,7 @@ fn a_graph_of_pipelines_that_multiply_is_drawn_without_their_steps() {
     orch.write("pipelines/p10.yaml", "name: last\nsteps:\n  - { id: a, run: 'true' }\n");
     for format in ["text", "mermaid", "dot", "svg"] {
         let ran = bounded(&orch, &["pipeline", "graph", "pipelines/p0.yaml", "--format", format]).exits(0);
-        assert!(ran.stdout.contains("not drawn here"), "{format}");
+        assert!(ran.stdout.contains("steps not shown"), "{format}");
     }
 }
 
@@ -293,7 +293,7 @@ fn a_template_that_doubles_its_values_fails_its_step_soon() {
 #[test]
 fn an_import_that_is_too_deep_or_has_no_end_is_refused() {
     let orch = Orch::new();
-    orch.write("deep.json", &format!("{{\"orch_run\": 2, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
+    orch.write("deep.json", &format!("{{\"orch_run\": 3, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
     bounded(&orch, &["runs", "import", "deep.json"])
         .exits(2)
         .says("it is nested 20001 levels deep, and an export is nested 1024 levels deep at most");

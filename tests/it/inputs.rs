@@ -74,9 +74,9 @@ fn a_value_that_no_command_line_can_hold_is_read_from_a_file() {
     assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@text.md"])["text"], long);
     // A plan takes the same.
     let plan = |file: &str| orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--input-file", file]);
-    let open = plan("inputs.json").exits(0).stdout.contains("left open");
+    let open = plan("inputs.json").exits(0).stdout.contains("unknown inputs");
     orch.write("none.json", "{}");
-    assert!(!open && plan("none.json").exits(0).stdout.contains("left open"));
+    assert!(!open && plan("none.json").exits(0).stdout.contains("unknown inputs"));
     plan("nope.json").exits(2).says("there is no file `nope.json`");
 }
 
@@ -101,7 +101,7 @@ fn standard_input_is_read_where_a_file_is_and_once() {
     assert_eq!(orch.json("workspace/seen.json")["text"], "words");
     fed(&orch, &["--task", "-", "-i", "text=@-"], b"{}")
         .exits(2)
-        .says("standard input can be read once, and `--task -` and `--input text=@-` want it");
+        .says("only one option can read standard input: choose between `--task -` and `--input text=@-`");
     fed(&orch, &["--task-file", "-"], b"{\"title\": ").exits(2).says("--> standard input:1:10");
 }
 
@@ -117,7 +117,7 @@ fn a_mistake_in_a_file_is_shown_with_its_line_and_column() {
     orch.write("wrong.json", "{\n  \"task\": {\n    \"title\": 5\n  }\n}\n");
     run(&orch, &["--input-file", "wrong.json"])
         .exits(2)
-        .says("wrong.json:3:14: the input `task` does not fit: /title: expected string, got number (5)");
+        .says("wrong.json:3:14: the input `task` does not fit its schema: /title: expected string, got number (5)");
     orch.write("other.json", "{\n  \"tsk\": {}\n}\n");
     run(&orch, &["--input-file", "other.json"])
         .exits(2)

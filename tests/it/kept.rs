@@ -89,13 +89,13 @@ fn an_older_version_that_a_person_puts_back_is_an_edit() {
     let (server, orch, run, first) = twice();
     let second = orch.read("workspace/plan.json");
     orch.write("workspace/plan.json", &first);
-    orch.run(&["pipeline", "resume", &run]).exits(2).says("plan.json` was put back to what it was before");
+    orch.run(&["pipeline", "resume", &run]).exits(2).says("plan.json` was reverted to its earlier contents");
     assert_eq!(orch.read("workspace/plan.json"), first, "nothing was written over it");
     orch.run(&["pipeline", "resume", &run, "--accept-changed"]).exits(1);
     assert!(!server.requests().last().unwrap().last().contains("brief"), "the step after it sees what was put back");
     assert_eq!(orch.read("workspace/plan.json"), first);
     orch.write("workspace/plan.json", &second);
-    orch.run(&["pipeline", "resume", &run]).exits(2).says("was put back");
+    orch.run(&["pipeline", "resume", &run]).exits(2).says("was reverted to");
     orch.run(&["pipeline", "resume", &run, "--discard-changed"]).exits(1);
     assert_eq!(orch.read("workspace/plan.json"), first);
 }
@@ -215,7 +215,7 @@ fn a_provider_that_asks_for_too_long_a_pause_is_told() {
     let (ran, _) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (1, 1));
     assert!(ran.stderr.contains("it asks to wait 3600 s, longer than the 300 s that a step waits"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("resume the run when that time is over"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resume the run after that time"), "{}", ran.stderr);
 }
 
 #[test]

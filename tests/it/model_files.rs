@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::gguf::{Gguf, Kind, SMALL};
+use crate::support::gguf::{Gguf, SMALL, TensorType};
 use crate::support::{Orch, Ran};
 
 /// A project whose one step asks this model whether it is sure, with a file of random weights.
@@ -21,7 +21,7 @@ fn project(model: &str) -> Orch {
 }
 
 fn weights(orch: &Orch, seed: u64) {
-    Gguf::model("qwen3", SMALL, Kind::Q8, seed).write(&orch.path().join("models/tiny.gguf"));
+    Gguf::model("qwen3", SMALL, TensorType::Q8, seed).write(&orch.path().join("models/tiny.gguf"));
 }
 
 /// Runs the program with a cache of models of its own.
@@ -77,10 +77,10 @@ fn a_file_that_cannot_be_run_is_a_finding_and_nothing_is_asked() {
         (b"# notes".to_vec(), "it is not a GGUF file"),
         (bytes[..bytes.len() - 100].to_vec(), "it is cut off; copy or download it again"),
         (
-            Gguf::model("gemma2", SMALL, Kind::F32, 1).bytes(),
+            Gguf::model("gemma2", SMALL, TensorType::F32, 1).bytes(),
             "its architecture is `gemma2`, and orch runs `llama`, `qwen2`, `qwen3`",
         ),
-        (Gguf::model("qwen2", SMALL, Kind::Unknown, 1).bytes(), "has the type IQ4_NL"),
+        (Gguf::model("qwen2", SMALL, TensorType::Unsupported, 1).bytes(), "has the type IQ4_NL"),
     ];
     for (bytes, says) in cases {
         std::fs::write(orch.path().join("models/tiny.gguf"), bytes).unwrap();
@@ -117,7 +117,7 @@ fn a_file_is_added_under_a_name() {
     weights(&orch, 5);
     assert!(!kept(&orch), "other weights under the same name are another model");
     run(&orch, &["models", "add", "models/tiny.gguf", "--name", "smollm2-135m"]).exits(2).says("a model of the list");
-    run(&orch, &["models", "add", "models/tiny.gguf", "--name", "../x"]).exits(2).says("must be letters");
+    run(&orch, &["models", "add", "models/tiny.gguf", "--name", "../x"]).exits(2).says("must consist of letters");
     std::fs::remove_file(orch.path().join("models/tiny.gguf")).unwrap();
     let list = run(&orch, &["models", "list"]).exits(0).stdout;
     assert!(list.contains("there is no model file"), "{list}");

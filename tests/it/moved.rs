@@ -67,14 +67,14 @@ fn a_run_goes_on_where_its_project_was_moved_to() {
     let before = server.requests().len();
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
     at(&orch, &new, &["pipeline", "resume", &run, "--dry-run"]).exits(0);
-    let ran = at(&orch, &new, &["pipeline", "resume", &run]).exits(0).says("it goes on here");
+    let ran = at(&orch, &new, &["pipeline", "resume", &run]).exits(0).says("the run continues here");
     assert!(ran.stderr.contains("plan: reused") && ran.stderr.contains("files: reused"), "{ran:?}");
     assert!(!old.exists(), "nothing is made where the project was");
     assert!(new.join("workspace/review.json").exists());
     assert_eq!(server.requests().len(), before + 1);
     // The next time it is at home, and what was written is known as orch's own.
     let again = at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
-    assert!(!again.stderr.contains("goes on here"), "{again:?}");
+    assert!(!again.stderr.contains("continues here"), "{again:?}");
     at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(0);
     at(&orch, &new, &["runs", "revert", &run]);
     assert!(!old.exists());
@@ -109,7 +109,7 @@ fn files_are_known_as_orchs_own_where_a_project_went_whose_journal_stayed() {
     std::fs::rename(&old, &new).unwrap();
     std::fs::write(new.join("prompts/plan.md"), "step:code\n").unwrap();
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
-    at(&orch, &new, &["pipeline", "resume", "--state", &state]).exits(0).says("it goes on here");
+    at(&orch, &new, &["pipeline", "resume", "--state", &state]).exits(0).says("the run continues here");
     at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y", "--clean", "--state", &state]).exits(0);
     assert!(!old.exists());
 }
@@ -140,7 +140,7 @@ fn a_run_stays_in_its_project_when_another_one_shares_the_journal() {
     };
     std::fs::write(old.join("prompts/review.md"), "step:code\n").unwrap();
     let ran = at(&new, &["pipeline", "resume", &run]).exits(0);
-    assert!(!ran.stderr.contains("goes on here"), "{ran:?}");
+    assert!(!ran.stderr.contains("continues here"), "{ran:?}");
     assert!(old.join("workspace/review.json").exists() && !new.join("workspace").exists());
     // The other way round too.
     std::fs::write(new.join("prompts/review.md"), "step:review\n").unwrap();

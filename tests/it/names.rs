@@ -55,7 +55,7 @@ fn a_typo_is_answered_with_near_names_that_work() {
     orch.run(&["validate", "zzz"]).exits(2).says("there is no pipeline `zzz`").says("`default`, `file`, `sub/nested`");
     orch.run(&["run", "nope.yaml"]).exits(2).says("there is no file `nope.yaml`");
     orch.run(&["pipeline", "test", "nope"]).exits(2).says("there is no test case `nope`");
-    Orch::empty().run(&["run", "default"]).exits(2).says("`orch init` makes a first one");
+    Orch::empty().run(&["run", "default"]).exits(2).says("`orch init` creates a project with one");
     // Two that say the same name are told apart by their paths.
     orch.write("pipelines/other.yaml", &orch.read("pipelines/file.yaml"));
     orch.run(&["run", "inside"]).exits(2).says("2 pipelines are called `inside`").says("pipelines/other.yaml");

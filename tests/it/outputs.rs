@@ -29,7 +29,7 @@ fn the_end_of_a_long_output_is_in_the_message_and_all_of_it_where_the_hint_says(
     let error = report(&orch)["steps"][0]["error"].clone();
     assert!(error["message"].as_str().unwrap().ends_with("FATAL: the cause"), "{error:#}");
     let hint = error["hint"].as_str().unwrap();
-    assert!(hint.starts_with("see all that it wrote with `orch runs show --replies`"), "{hint}");
+    assert!(hint.starts_with("see its full output with `orch runs show --replies`"), "{hint}");
     let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
     assert_eq!(
         (shown.matches("FIRST").count(), shown.matches("FATAL: the cause").count()),
@@ -44,7 +44,7 @@ fn of_an_output_that_is_too_long_to_be_kept_the_beginning_and_the_end_are() {
     let orch = project(20, 1, "");
     let error = report(&orch)["steps"][0]["error"].clone();
     assert!(error["message"].as_str().unwrap().ends_with("FATAL: the cause"), "{error:#}");
-    assert!(error["hint"].as_str().unwrap().starts_with("see the beginning and the end of what it wrote with"));
+    assert!(error["hint"].as_str().unwrap().starts_with("see the beginning and the end of its output with"));
     let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
     assert_eq!((shown.matches("FIRST").count(), shown.matches("bytes are left out here").count()), (2, 2));
     assert!(shown.contains("FATAL: the cause"));

@@ -91,7 +91,7 @@ fn a_task_in_utf_16_is_told_as_that() {
     let bytes: Vec<u8> = "\u{feff}do it".encode_utf16().flat_map(u16::to_le_bytes).collect();
     std::fs::write(orch.path().join("task.md"), bytes).unwrap();
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task-file", "task.md"];
-    orch.run(&args).exits(2).says("`task.md` is UTF-16 text, and UTF-8 is needed: save it as UTF-8");
+    orch.run(&args).exits(2).says("`task.md` is UTF-16 text: save it as UTF-8");
     std::fs::copy(orch.path().join("task.md"), orch.path().join("prompts/one.md")).unwrap();
     orch.run(&["pipeline", "validate"]).exits(2).says("`prompts/one.md` is UTF-16 text");
     assert!(server.requests().is_empty());

@@ -170,10 +170,7 @@ fn an_artifact_is_not_shown_where_a_prompt_is() {
     let orch = project(&server, "  - { id: plan, agent: a, prompt: plan.md, schema: text, output: plan }\n");
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--workspace", "prompts"];
     let ran = orch.run(&args).exits(2);
-    assert!(
-        ran.stderr.contains("the artifact file `plan.md` would take the place of a file of the project"),
-        "{ran:?}"
-    );
+    assert!(ran.stderr.contains("the artifact file `plan.md` would overwrite a project file"), "{ran:?}");
     assert_eq!((orch.read("prompts/plan.md"), server.requests().len()), ("step:plan\n".to_owned(), 0));
 }
 
@@ -202,7 +199,7 @@ fn a_resume_puts_nothing_back_where_a_prompt_is_by_now() {
     let id = report["run"].as_str().unwrap();
     for more in ["--dry-run", "--discard-changed"] {
         let ran = orch.run(&["pipeline", "resume", id, more]).exits(2);
-        assert!(ran.stderr.contains("would take the place of a file of the project"), "{ran:?}");
+        assert!(ran.stderr.contains("would overwrite a project file"), "{ran:?}");
         assert_eq!(orch.read("prompts/kept.md"), "step:mine\n", "{more}");
     }
 }

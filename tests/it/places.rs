@@ -94,7 +94,10 @@ fn the_check_knows_the_project_where_commands_do() {
     };
     says("run: '{{ project.rot }}/x'", "did you mean `root`?");
     says("run: '{{ project.root.x }}'", "ORCH");
-    says("run: ls, when: \"project.root == 'x'\"", "only the `run`, `cwd` and `stdin` of a command know the project");
+    says(
+        "run: ls, when: \"project.root == 'x'\"",
+        "only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`",
+    );
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: project, run: ls }\n");
     orch.run(&["pipeline", "validate"]).exits(2).says("the name `project` is reserved");

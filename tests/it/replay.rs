@@ -118,7 +118,7 @@ fn recordings_stay_when_recording_anew_fails() {
     orch.run(&["pipeline", "test", "--update"]).exits(0);
     broken.store(true, std::sync::atomic::Ordering::SeqCst);
     let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
-    assert!(ran.stdout.contains("the recordings are as they were"), "{ran:?}");
+    assert!(ran.stdout.contains("the recordings are unchanged"), "{ran:?}");
     orch.run(&["pipeline", "test"]).exits(0);
     assert!(!orch.files().iter().any(|name| name.contains(".orch-tmp-")), "{:?}", orch.files());
 }
@@ -139,7 +139,7 @@ fn a_case_has_files_and_commands_that_prepare_its_workspace() {
     assert!(ran.stdout.contains("ended with exit code 3") && ran.stdout.contains("no such luck"), "{ran:?}");
     orch.edit("pipelines/tests/main.yaml", "main-files", "nowhere");
     let ran = orch.run(&["pipeline", "test"]).exits(1);
-    assert!(ran.stdout.contains("`workspace: nowhere` is no folder"), "{ran:?}");
+    assert!(ran.stdout.contains("`workspace: nowhere` is not a folder"), "{ran:?}");
 }
 
 #[test]

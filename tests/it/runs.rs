@@ -76,9 +76,9 @@ fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
 
     orch.write("workspace/src/a.py", "mine\n");
     let left = orch.run(&["runs", "revert", &run, "--dry-run"]).exits(1);
-    assert!(left.stdout.contains("left      src/a.py: it was edited since orch wrote it"), "{left:?}");
+    assert!(left.stdout.contains("skipped      src/a.py: it was edited since orch wrote it"), "{left:?}");
     let left = orch.run(&["runs", "revert", &run]).exits(1).says("--force");
-    assert!(left.stdout.contains("put back  new/b.txt"), "{left:?}");
+    assert!(left.stdout.contains("reverted  new/b.txt"), "{left:?}");
     assert!(!orch.exists("workspace/new") && orch.read("workspace/src/a.py") == "mine\n");
 
     orch.run(&["runs", "revert", &run, "--force"]).exits(0);
@@ -88,7 +88,7 @@ fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
     orch.run(&["runs", "revert", &run]).exits(0);
     assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
     let again = orch.run(&["runs", "revert", &run]).exits(0);
-    assert!(again.stdout.contains("was so already src/a.py"), "{again:?}");
+    assert!(again.stdout.contains("unchanged src/a.py"), "{again:?}");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn events_and_artifacts_are_printed_as_they_were_recorded() {
     assert_eq!(orch.run(&["runs", "artifact", &id, "plan"]).exits(0).stdout, before);
     let shown = parsed(&orch.run(&["runs", "artifact", &id, "plan", "--output", "json"]).exits(0));
     assert_eq!((&shown["step"], &shown["path"]), (&json!("plan"), &json!("plan.json")));
-    orch.run(&["runs", "artifact", &id, "pln"]).exits(2).says("it has `code`, `plan`, `review`");
+    orch.run(&["runs", "artifact", &id, "pln"]).exits(2).says("the run has `code`, `plan`, `review`");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn the_artifact_of_one_item_is_named_by_its_step() {
 
 #[test]
 fn a_run_that_goes_on_is_followed_from_another_process_and_neither_reverted_nor_deleted() {
-    let server = Server::start(|request| good(request).delay(Duration::from_millis(700)));
+    let server = Server::start(|request| good(request).delay(Duration::from_secs(3)));
     let orch = Orch::new().with(&server);
     let mut running = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
     let began = Instant::now();
@@ -158,7 +158,7 @@ fn a_run_that_goes_on_is_followed_from_another_process_and_neither_reverted_nor_
         if let Some(run) = list[0]["run"].as_str() {
             break run.to_owned();
         }
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_mins(2));
         std::thread::sleep(Duration::from_millis(20));
     };
     for command in ["revert", "delete"] {
@@ -249,7 +249,7 @@ fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
     orch.run(&["runs", "gc", "--keep", "1", "--vacuum"]).exits(0).says("deleted 2 runs");
     assert_eq!(rows(), 1);
     assert!(orch.exists(&ids[0]) && !orch.exists(&ids[1]) && !orch.exists(&ids[2]) && !orch.exists(&lost));
-    orch.run(&["runs", "gc", "--older-than", "1y"]).exits(2).says("is no time such as `30d`");
+    orch.run(&["runs", "gc", "--older-than", "1y"]).exits(2).says("is not a duration such as `30d`");
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn a_run_goes_to_another_journal_and_comes_out_the_same() {
     let (_, report) = run(&orch, &[]);
     let run = id(&report);
     orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(0);
-    orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(2).says("name a file that is not there yet");
-    orch.run(&["runs", "import", "run.json"]).exits(2).says("it is here already");
+    orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(2).says("select a file that does not exist yet");
+    orch.run(&["runs", "import", "run.json"]).exits(2).says("the journal already contains it");
     orch.run(&["runs", "import", "run.json", "--state", "other"]).exits(0);
     let again = orch.run(&["runs", "export", &run, "--state", "other"]).exits(0).stdout;
     assert_eq!(again, orch.read("run.json"));

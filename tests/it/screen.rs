@@ -64,7 +64,7 @@ fn on_terminal(orch: &Orch, size: (u16, u16), typed: &[(&str, &str)], args: &[&s
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (120, 30)];
 const RUN: [&str; 3] = ["pipeline", "run", "pipelines/main.yaml"];
-const STOPPING: &str = "stopping: a reply in flight has 10 s to arrive, commands and agent programs are ended now; once more stops at once";
+const STOPPING: &str = "stopping: waiting up to 10 s for replies in flight, ending commands and CLI agents; press Ctrl-C again to stop now";
 
 /// A pipeline of commands side by side.
 fn side_by_side(names: &[String], command: &str) -> Orch {
@@ -92,13 +92,10 @@ fn ctrl_c_keeps_its_message_among_six_live_lines_and_leaves_none_of_them() {
             assert_eq!(words(&screen).matches(STOPPING).count(), 1, "{screen:#?}");
             assert!(!screen.iter().any(|row| spins(row)), "{screen:#?}");
             for name in six() {
-                let told = format!("! all/{name} cancelled: it was given up at a stop");
+                let told = format!("! all/{name} cancelled: the run was stopped");
                 assert_eq!(words(&screen).matches(&told).count(), 1, "{told}: {screen:#?}");
             }
-            assert!(
-                words(&screen).contains("goes on from here; nothing that was answered is asked again"),
-                "{screen:#?}"
-            );
+            assert!(words(&screen).contains("continues the run; orch reuses the recorded replies"), "{screen:#?}");
         }
     }
 }
@@ -134,10 +131,10 @@ fn a_second_ctrl_c_leaves_no_live_lines_either() {
         "pipelines/main.yaml",
         "name: main\nagents: { a: {} }\nsteps:\n  - { id: ask, agent: a, prompt: a.md, output: x, schema: text }\n",
     );
-    let shown = on_terminal(&orch, (80, 24), &[(" 1s", "^C"), ("stops at once", "pause"), ("", "^C")], &RUN);
+    let shown = on_terminal(&orch, (80, 24), &[(" 1s", "^C"), ("stop now", "pause"), ("", "^C")], &RUN);
     assert_eq!(shown.ran.code, 130, "{}", shown.ran.stdout);
     let screen = shown.screen();
-    assert!(words(&screen).contains(STOPPING) && words(&screen).contains("stopping at once"), "{screen:#?}");
+    assert!(words(&screen).contains(STOPPING) && words(&screen).contains("stopping now"), "{screen:#?}");
     assert!(!screen.iter().any(|row| spins(row)), "{screen:#?}");
 }
 
@@ -156,7 +153,9 @@ fn lines_break_between_words() {
     let said = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     for columns in [60, 80, 120] {
         let shown = on_terminal(&orch, (columns, 40), &[], &["pipeline", "validate"]);
-        for words_of in ["could write the workspace at once", "or say `access: read` if it writes nothing"] {
+        for words_of in
+            ["could write to the workspace at the same time", "or set `access: read` for a step that writes nothing"]
+        {
             assert!(said(&whole).contains(words_of), "{whole}");
             assert!(words(&shown.screen()).contains(words_of), "{:#?}", shown.screen());
         }
@@ -168,7 +167,7 @@ fn lines_break_between_words() {
         for words_of in [
             "error: step fails: the command ended with exit code 7 (command_failed)",
             "`expect: { exit_code: [0, 7] }` says which codes count as success",
-            "completed steps are not asked again",
+            "orch reuses the completed steps",
         ] {
             assert!(words(&screen).contains(words_of), "{screen:#?}");
         }

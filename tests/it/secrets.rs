@@ -223,7 +223,7 @@ fn a_key_among_the_inputs_is_refused_before_anything_is_recorded() {
     let done = orch.command(&args).env("LAB_KEY", "sk-0123\"456789").output().unwrap();
     let text = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(2), "{text}");
-    assert!(text.contains("the input `task` holds a key") && !text.contains("456789"), "{text}");
+    assert!(text.contains("the input `task` contains a secret") && !text.contains("456789"), "{text}");
     assert!(!orch.exists(".orch") && server.requests().is_empty());
 }
 
@@ -260,7 +260,7 @@ fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one()
     ] {
         assert!(said.contains(line), "no {line:?} in {said}");
     }
-    let note = "PIN is too short to be kept out of what is recorded";
+    let note = "the value of PIN is too short to redact it from the records";
     assert!(String::from_utf8_lossy(&done.stderr).contains(note), "{}", String::from_utf8_lossy(&done.stderr));
     let mut left = Vec::new();
     files(&orch.path().join(".orch"), &mut left);
@@ -286,7 +286,7 @@ fn what_an_agent_program_gets_by_name_stays_out_of_its_reply_and_of_the_files_th
     assert_eq!(orch.read("workspace/answer.md"), "I saw [secret LOGIN]\n");
     let id = orch.run(&["runs", "list", "--output", "json"]);
     let id = serde_json::from_str::<Value>(&id.stdout).unwrap()[0]["id"].as_str().unwrap().to_owned();
-    let diff = orch.run(&["runs", "diff", &id]).exits(0).says("what changed in `leaked.txt` is not on record");
+    let diff = orch.run(&["runs", "diff", &id]).exits(0).says("orch did not record the change of `leaked.txt`");
     assert!(diff.stdout.contains("+++ b/clean.txt") && !diff.stdout.contains("leaked.txt"), "{}", diff.stdout);
     let mut left = Vec::new();
     files(&orch.path().join(".orch"), &mut left);

@@ -37,10 +37,10 @@ impl Reporter for Kept {
 fn project(steps: &str) -> (Orch, Environment) {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", &format!("name: main\ninputs: {{ who: {{ type: string }} }}\nsteps:\n{steps}"));
-    let environment = Environment::of_process().unwrap().with_current_dir(orch.path());
+    let environment = Environment::from_process().unwrap().with_current_dir(orch.path());
     // One folder for all tests of the process, which keeps the key of journals for its whole life.
     let configuration = Path::new(env!("CARGO_TARGET_TMPDIR")).join("session-configuration");
-    (orch, environment.with_configuration(configuration).with_guard(env!("CARGO_BIN_EXE_orch")))
+    (orch, environment.with_config_dir(configuration).with_guard(env!("CARGO_BIN_EXE_orch")))
 }
 
 fn request(who: Value) -> RunRequest {

@@ -47,6 +47,10 @@ fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_check
     for folder in ["pipelines", "prompts", "schemas"] {
         for entry in std::fs::read_dir(folder).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()) {
             let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+            // The schemas of what orch prints are for programs, not for a project.
+            if ["schemas/events.schema.json", "schemas/report.schema.json"].contains(&name.as_str()) {
+                continue;
+            }
             assert_eq!(orch.read(&name), std::fs::read_to_string(&name).unwrap(), "{name}");
         }
     }

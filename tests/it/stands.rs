@@ -43,10 +43,34 @@ fn a_resume_tells_step_by_step_what_it_keeps_and_what_it_runs_and_why() {
         told(&orch, &id, &[]),
         ["reuse plan", "run code prompt code.md changed", "maybe_run review input code may change"]
     );
-    assert_eq!(told(&orch, &id, &["--from", "plan"])[0], "run plan asked for with --from");
+    assert_eq!(told(&orch, &id, &["--from", "plan"])[0], "run plan requested with --from");
     orch.edit("pipelines/main.yaml", "model: auto", "model: auto, temperature: 0.5");
     assert!(told(&orch, &id, &[])[0].contains("run plan parameters changed"), "{:?}", told(&orch, &id, &[]));
     assert_eq!(server.requests().len(), 3, "a rehearsal asks nothing");
+}
+
+#[test]
+fn a_step_of_a_called_pipeline_may_run_if_an_input_of_the_call_may_change() {
+    let server = answering(|step, _| json!({ "step": step }));
+    let call = "{ id: call, pipeline: inner.yaml, inputs: [plan], with: { plan: plan } }";
+    let plan = format!("{{ id: plan, {AGENT}, prompt: plan.md, output: plan }}");
+    let orch = project(&server, &format!("  - {plan}\n  - {call}\n"));
+    let think = format!("{{ id: think, {AGENT}, prompt: one.md, message: \"{{{{ plan.step }}}}\", output: thought }}");
+    orch.write(
+        "pipelines/inner.yaml",
+        &format!(
+            "name: inner\ninputs: {{ plan: {{ type: object }} }}\nagents: {{ a: {{ model: auto }} }}\nsteps:\n  - {think}\n"
+        ),
+    );
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = report["run"].as_str().unwrap().to_owned();
+    assert_eq!(told(&orch, &id, &[]), ["reuse plan", "reuse call/think"]);
+    orch.edit("prompts/plan.md", "step:plan", "step:plan\nBe brief.");
+    assert_eq!(
+        told(&orch, &id, &[]),
+        ["run plan prompt plan.md changed", "maybe_run call/think input plan may change"]
+    );
 }
 
 #[test]
@@ -59,7 +83,7 @@ fn from_makes_one_step_stale_and_what_its_output_changes_runs() {
     let orch = three(&server);
     let (_, report) = run(&orch, &[]);
     let id = report["run"].as_str().unwrap().to_owned();
-    orch.run(&["pipeline", "resume", &id, "--from", "code"]).exits(0).says("asked for with --from");
+    orch.run(&["pipeline", "resume", &id, "--from", "code"]).exits(0).says("requested with --from");
     assert_eq!(prompts(&server), ["plan", "code", "review", "code", "review"]);
     // The same bytes again: what reads them is kept.
     orch.run(&["pipeline", "resume", &id, "--from", "code"]).exits(0);
@@ -298,7 +322,7 @@ fn what_a_person_made_of_an_artifact_stands_under_another_schema() {
     assert_eq!(server.requests().len(), 3);
     orch.write("schemas/plan.schema.json", &schema("number").to_string());
     let ran = orch.run(&["pipeline", "resume", &id, "--dry-run"]).exits(0);
-    assert!(ran.stdout.contains("asks only if what is on record does not fit"), "{ran:?}");
+    assert!(ran.stdout.contains("calls the model only if no recorded reply fits"), "{ran:?}");
     orch.run(&["pipeline", "resume", &id]).exits(0);
     assert_eq!((orch.json("workspace/plan.json"), server.requests().len()), (json!({ "said": "by hand" }), 3));
 }

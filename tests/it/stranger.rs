@@ -37,7 +37,7 @@ fn a_type_alone_is_no_input_and_the_whole_is_shown() {
 #[test]
 fn a_template_without_quotes_is_known_for_what_it_is() {
     let ran = check("name: x\nsteps:\n  - id: a\n    run: {{ task }}\n");
-    assert!(ran.stderr.contains("put quotes around a text that begins with `{{`"), "{ran:?}");
+    assert!(ran.stderr.contains("put quotes around a string that begins with `{{`"), "{ran:?}");
     let ran = check("name: x\nsteps:\n  - id: a\n    run: { [a]: b }\n");
     assert!(!ran.stderr.contains("quotes"), "{ran:?}");
 }
@@ -46,12 +46,12 @@ fn a_template_without_quotes_is_known_for_what_it_is() {
 fn mistakes_of_indentation_are_told_in_words_of_the_file() {
     let ran = check("name: x\nsteps:\n  - id: a\n   run: ls\n");
     assert!(ran.stderr.contains("pipelines/x.yaml:4:4"), "{ran:?}");
-    assert!(ran.stderr.contains("is the line indented like those that it belongs with?"), "{ran:?}");
+    assert!(ran.stderr.contains("is the line indented like the other lines of its block?"), "{ran:?}");
     assert!(!ran.stderr.contains("while parsing"), "{ran:?}");
     check("name: x\nsteps:\n  id: a\n  run: ls\n")
         .says("`steps` must be a list, not a mapping")
         .says("begin each item with `- `");
-    check("name: x\ndescription: what: this\nsteps: []\n").says("put quotes around a text with `: ` in it");
+    check("name: x\ndescription: what: this\nsteps: []\n").says("put quotes around a string with `: ` in it");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_task_that_cannot_be_read_says_why_and_what_is_wanted() {
     std::fs::write(orch.path().join("binary"), b"\xff\xfe\0").unwrap();
     std::fs::write(orch.path().join("long"), "é".repeat(3 << 20)).unwrap();
     let run = |file: &str| orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task-file", file]).exits(2);
-    run("nope.md").says("there is no file `nope.md`").says("takes a text file");
+    run("nope.md").says("there is no file `nope.md`").says("pass a text file");
     run("folder").says("`folder` is a folder, not a file");
     run("binary").says("`binary` is not UTF-8 text");
     run("long").says("the task is longer than 4 MiB").says("files of the workspace");
@@ -108,6 +108,6 @@ fn files_that_commands_name_are_missing_in_plain_words() {
         .exits(2)
         .says("there is no file `nope.txt`")
         .says("standard input");
-    orch.run(&["runs", "export", &id, "--to", "no/run.json"]).exits(2).says("the file's folder must be there");
-    orch.run(&["runs", "export", &id, "--to", "orch.yaml"]).exits(2).says("name a file that is not there yet");
+    orch.run(&["runs", "export", &id, "--to", "no/run.json"]).exits(2).says("the folder of the file must exist");
+    orch.run(&["runs", "export", &id, "--to", "orch.yaml"]).exits(2).says("select a file that does not exist yet");
 }

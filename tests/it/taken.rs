@@ -62,7 +62,7 @@ fn a_file_of_a_kept_write_that_was_deleted_is_told_and_never_passed_over() {
     assert_eq!(server.requests().len(), 1);
     // What was recorded is there again, and nothing ran twice.
     let (lines, notes) = told(&orch, &["--discard-changed"]);
-    assert!(lines.len() == 3 && notes.contains("would be put back"), "{lines:?} {notes}");
+    assert!(lines.len() == 3 && notes.contains("would restore the files"), "{lines:?} {notes}");
     assert!(!orch.exists("workspace/src/a.py"), "a rehearsal writes nothing");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!((orch.read("workspace/src/a.py"), server.requests().len()), ("a".to_owned(), 2));
@@ -98,7 +98,7 @@ fn a_file_that_was_put_back_to_what_it_was_before_the_run_is_told() {
     orch.run(&["runs", "revert", report["run"].as_str().unwrap()]).exits(0);
     assert_eq!(orch.read("workspace/had"), "old");
     let ran = orch.run(&["pipeline", "resume"]).exits(2).says("b.py`, which step files wrote, was deleted");
-    assert!(ran.stderr.contains("had`, which step files wrote, was put back to what it was before"), "{ran:?}");
+    assert!(ran.stderr.contains("had`, which step files wrote, was reverted to its earlier contents"), "{ran:?}");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!((orch.read("workspace/had"), orch.read("workspace/src/b.py")), ("new".to_owned(), "b".to_owned()));
 }
@@ -170,7 +170,7 @@ fn a_program_that_was_under_way_at_a_kill_may_have_taken_files_away_itself() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0).says("step tidy was under way and may have done it");
+    orch.run(&["pipeline", "resume"]).exits(0).says("step tidy was running and may have done it");
     orch.run(&["pipeline", "resume", resumes_of(&orch).as_str()]).exits(0);
     assert_eq!(seen(&orch), json!("b.py\nnew"));
 }

@@ -158,7 +158,7 @@ fn a_scheme_that_is_not_the_servers_is_named() {
         // Until the client hangs up.
         drop(client.read_to_end(&mut Vec::new()));
     });
-    project(port).run(&RUN).exits(1).says("what answers there does not speak TLS");
+    project(port).run(&RUN).exits(1).says("the server at this address does not speak TLS");
     answers.join().unwrap();
     assert!(plain.requests().is_empty());
 }

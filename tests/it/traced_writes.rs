@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use orch::folder::TEMPORARY;
+use orch::folder::TEMPORARY_PREFIX;
 
 use crate::control::{AGENT, answering, project};
 use crate::support::{Orch, Server};
@@ -70,7 +70,7 @@ fn holds(orch: &Orch, command: &str, args: &[&str]) -> Vec<Act> {
             Act::Write(path) => {
                 let path = Path::new(path);
                 let is_at = |place: &PathBuf| path.starts_with(place) || place.starts_with(path);
-                let is_new = path.to_string_lossy().contains(TEMPORARY);
+                let is_new = path.to_string_lossy().contains(TEMPORARY_PREFIX);
                 is_key(path) || allowed.iter().any(|place| is_at(place) || is_new && path.parent() == place.parent())
             }
             // The servers of these tests are on the loopback, where no connection is an act.

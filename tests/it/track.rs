@@ -134,10 +134,10 @@ fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later()
     let usual = timed(|| drop(followed.pipeline(&[]).exits(0)));
     let modes = [
         (None, "can't be reached"),
-        (Some(Mode::Slow(Duration::from_secs(3))), "too slow"),
-        (Some(Mode::Status(500, "{\"message\":\"oops\"}")), "answers with 500"),
-        (Some(Mode::Status(401, "{\"code\":\"BadDeployKey\"}")), "answers with 401"),
-        (Some(Mode::Status(200, "<html>")), "does not answer like Convex"),
+        (Some(Mode::Slow(Duration::from_secs(3))), "did not finish within"),
+        (Some(Mode::Status(500, "{\"message\":\"oops\"}")), "replied with status 500"),
+        (Some(Mode::Status(401, "{\"code\":\"BadDeployKey\"}")), "replied with status 401"),
+        (Some(Mode::Status(200, "<html>")), "its reply is not in the format of Convex"),
     ];
     for (mode, words) in modes {
         match &mode {
@@ -150,7 +150,7 @@ fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later()
         assert_eq!(followed.workflow(), Value::Null, "{mode:?}");
         if mode.is_none() {
             assert!(followed.run(&["runs", "track"]).exits(1).stdout.contains(words));
-            assert!(followed.run(&["runs", "track", "--all", "--again"]).exits(1).stdout.contains("it is away"));
+            assert!(followed.run(&["runs", "track", "--all", "--again"]).exits(1).stdout.contains("it is unreachable"));
             followed.convex.up();
         }
         followed.convex.set(Mode::Open);

@@ -146,7 +146,7 @@ fn the_recording_of_first_mistakes_is_what_the_program_shows() {
     session.orch.edit(file, "    prompt: coder.md", "    prompt: coder.md\n    needs: [plan]");
     session.types("orch pipeline validate", &[]);
     session.orch.write(file, &whole);
-    session.note("a hyphen in an id, a key and operators of other languages: what has one meaning, `--fix` writes");
+    session.note("a hyphen in an id, a key and operators of other languages: `--fix` rewrites what is unambiguous");
     session.orch.edit(file, "  - id: files\n", "  - id: write-files\n    if: task !== '' && task !== 'none'\n");
     session.types("orch pipeline validate", &[]);
     session.types("orch pipeline validate --fix", &[]);
@@ -171,7 +171,7 @@ fn the_recording_of_first_mistakes_is_what_the_program_shows() {
     session.types(&keyed, &[("ANTHROPIC_BASE_URL", &refusing.url())]);
     session.note("no network");
     session.types(&keyed, &[("ANTHROPIC_BASE_URL", &nowhere)]);
-    session.note("Ctrl-C while the coder writes, and on from there (a local server stands in for the model)");
+    session.note("Ctrl-C while the coder writes, then a resume (a local server stands in for the model)");
     let lab = format!("providers:\n  lab: {{ dialect: openai, base_url: \"{}/v1\" }}\n", model.url());
     session.orch.write("orch.yaml", &lab);
     session.interrupts(&format!("{run} --model lab/m"), "code: attempt 1");

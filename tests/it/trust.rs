@@ -107,7 +107,7 @@ fn ci_agrees_to_one_digest_and_to_no_other() {
     let before = project.sent();
     project.orch.edit("orch.yaml", "evil.test", "worse.test");
     let ran = project.run(&[&RUN[..], &["--trust", &digest]].concat()).exits(2);
-    ran.says("the digest given with --trust or ORCH_TRUST is of other settings");
+    ran.says("the digest in --trust or ORCH_TRUST is of other settings");
     assert_eq!(project.sent(), before);
 }
 
@@ -294,7 +294,7 @@ fn programs_that_pipelines_start_are_listed() {
         "pipelines/b.yaml",
         "name: b\nagents:\n  lint: { command: [python3, lint.py] }\nsteps:\n  - { id: test, run: \"make  test\" }\n",
     );
-    let ran = project.run(&["trust"]).exits(0).says("nothing here needs an agreement");
+    let ran = project.run(&["trust"]).exits(0).says("orch.yaml requires no agreement");
     let ran = ran.says("make test  (step test of pipelines/b.yaml)");
     ran.says("python3 lint.py  (agent lint of pipelines/b.yaml)");
 }

@@ -53,7 +53,7 @@ fn a_closed_folder_below_pipelines_is_named_and_fails_the_check() {
     orch.write("pipelines/team/own.yaml", "name: own\nsteps:\n  - { id: go, run: ls }\n");
     as_nobody(&orch, &["pipeline", "validate"]).exits(0).says("5 pipelines checked");
     let closed = Closed::new(&orch, "pipelines/team");
-    let words = "error[ORCH0102]: `pipelines/team` may not be read: no permission";
+    let words = "error[ORCH0102]: `pipelines/team` cannot be read: no permission";
     as_nobody(&orch, &["pipeline", "validate"]).exits(2).says(words);
     as_nobody(&orch, &["pipeline", "validate", "pipelines"]).exits(2).says(words);
     as_nobody(&orch, &["pipeline", "validate", "pipelines/team"]).exits(2).says(words);
@@ -67,7 +67,7 @@ fn a_closed_folder_below_pipelines_is_named_and_fails_the_check() {
     // Of no pipeline, and therefore no error where a whole repository is checked.
     fs::create_dir(orch.path().join("database")).unwrap();
     let _closed = Closed::new(&orch, "database");
-    as_nobody(&orch, &["pipeline", "validate", "."]).exits(0).says("warning[ORCH0102]: `database` may not be read");
+    as_nobody(&orch, &["pipeline", "validate", "."]).exits(0).says("warning[ORCH0102]: `database` cannot be read");
 }
 
 #[cfg(target_os = "linux")]
@@ -85,7 +85,7 @@ fn closed_files_and_folders_of_a_project_say_so_and_are_not_called_missing() {
         assert!(!ran.stderr.contains("there is no"), "{}", ran.stderr);
     }
     let closed = Closed::new(&orch, "schemas");
-    as_nobody(&orch, &["schema", "check"]).exits(2).says("`schemas` may not be read: no permission");
+    as_nobody(&orch, &["schema", "check"]).exits(2).says("`schemas` cannot be read: no permission");
     drop(closed);
     let closed = Closed::new(&orch, "schemas/plan.schema.json");
     as_nobody(&orch, &["schema", "check"]).exits(2).says("no permission to read `schemas/plan.schema.json`");
@@ -99,7 +99,7 @@ fn closed_files_and_folders_of_a_project_say_so_and_are_not_called_missing() {
     drop(closed);
     let _closed = Closed::new(&orch, "pipelines/tests");
     as_nobody(&orch, &["pipeline", "test"]).exits(2).says("the test cases of `pipelines/tests` can't be read");
-    as_nobody(&orch, &["pipeline", "validate"]).exits(2).says("`pipelines/tests` may not be read");
+    as_nobody(&orch, &["pipeline", "validate"]).exits(2).says("`pipelines/tests` cannot be read");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn links_that_lead_nowhere_or_in_a_circle_are_told() {
     let link = |target: &str, name: &str| symlink(target, orch.path().join(name)).unwrap();
     let unlink = |name: &str| fs::remove_file(orch.path().join(name)).unwrap();
     for (target, words) in [
-        ("gone.yaml", "`pipelines/odd.yaml` is a link to `gone.yaml`, which is not there"),
+        ("gone.yaml", "`pipelines/odd.yaml` is a link to `gone.yaml`, which does not exist"),
         ("odd.yaml", "`pipelines/odd.yaml` cannot be read: "),
     ] {
         link(target, "pipelines/odd.yaml");
@@ -119,7 +119,7 @@ fn links_that_lead_nowhere_or_in_a_circle_are_told() {
         unlink("pipelines/odd.yaml");
     }
     for (target, name, words) in [
-        ("gone", "pipelines/sub", "warning[ORCH0102]: `pipelines/sub` is a link to `gone`, which is not there"),
+        ("gone", "pipelines/sub", "warning[ORCH0102]: `pipelines/sub` is a link to `gone`, which does not exist"),
         ("sub", "pipelines/sub", "warning[ORCH0102]: `pipelines/sub` cannot be read: "),
         ("../prompts", "pipelines/sub", "warning[ORCH0102]: `pipelines/sub` is a link to a folder"),
     ] {
@@ -130,7 +130,7 @@ fn links_that_lead_nowhere_or_in_a_circle_are_told() {
         unlink(name);
     }
     for (target, words) in [
-        ("gone.json", "`schemas/odd.schema.json` is a link to `gone.json`, which is not there"),
+        ("gone.json", "`schemas/odd.schema.json` is a link to `gone.json`, which does not exist"),
         ("odd.schema.json", "`schemas/odd.schema.json` cannot be read: "),
         ("../orch.yaml", "`odd.schema.json` is a link that leads out of its folder"),
     ] {
@@ -157,7 +157,7 @@ fn folders_that_are_no_folders_are_told() {
     }
     let orch = Orch::empty();
     orch.write("schemas", "");
-    orch.run(&["schema", "check"]).exits(2).says("`schemas` is no folder");
+    orch.run(&["schema", "check"]).exits(2).says("`schemas` is not a folder");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn what_lies_too_deep_or_is_too_much_is_told() {
     let orch = Orch::new();
     let deep = format!("pipelines/{}", "a/".repeat(9));
     orch.write(&format!("{deep}deep.yaml"), "name: deep\nsteps:\n  - { id: go, run: ls }\n");
-    let words = "lies more than 8 folders deep and is not looked into";
+    let words = "lies more than 8 folders deep and is not searched";
     orch.run(&["pipeline", "validate"]).exits(0).says(words);
     orch.run(&["pipeline", "list"]).exits(0).says(words);
 }

@@ -171,7 +171,7 @@ fn the_budget_that_a_message_prints_keeps_the_other_limits_and_works() {
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{ran:?}");
     let budget = "usd=1,tokens=900000,unreported=estimate";
-    assert!(ran.stderr.contains(&format!(" --budget {budget}` goes on from here")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!(" --budget {budget}` continues the run")), "{}", ran.stderr);
     orch.run(&["pipeline", "resume", "--budget", budget]).exits(0);
 }
 

@@ -97,11 +97,7 @@ fn a_turn_that_reports_nothing_of_what_a_budget_limits_is_kept_and_stops_the_run
             project.run(&[&RESUME[..], &["--budget", &unit.replace(": ", "=").replace("0.01", "9")]].concat());
         assert_eq!((again.code, project.turns()), (4, 1), "{again:?}");
         // What the hint says works when it is done, and the turn is not taken again.
-        assert!(
-            again.stderr.contains("under `estimate: {") && again.stderr.contains("of agent `a`"),
-            "{}",
-            again.stderr
-        );
+        assert!(again.stderr.contains("as `estimate: {") && again.stderr.contains("of agent `a`"), "{}", again.stderr);
         project.orch.edit(
             "pipelines/main.yaml",
             &format!("cli: {program}"),
@@ -259,7 +255,7 @@ fn a_program_that_never_reports_its_tokens_does_not_start_under_a_budget_of_toke
     project.orch.edit("pipelines/main.yaml", "tokens: 40", "tokens: 0");
     assert_eq!(project.run(&RESUME).0.code, 0);
     project.orch.edit("pipelines/main.yaml", keys, "model: auto");
-    project.orch.run(&["pipeline", "validate"]).exits(2).says("`estimate` means nothing to a model");
+    project.orch.run(&["pipeline", "validate"]).exits(2).says("`estimate` is not supported by agents with a model");
 }
 
 #[test]

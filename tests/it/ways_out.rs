@@ -19,13 +19,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use crate::support::{Orch, Ran, Recorded, Reply, Server};
 
 /// How a failure comes about, what its message says, and how a person does that.
 pub(super) struct Row {
-    class: Class,
+    class: FailureClass,
     /// What the server of models answers; the flag is whether the test has mended it.
     serve: fn(&Recorded, bool) -> Reply,
     /// Writes the files of the project.
@@ -44,7 +44,7 @@ pub(super) struct Row {
 
 /// A run of a pipeline with one agent that is never mended.
 const ROW: Row = Row {
-    class: Class::Crashed,
+    class: FailureClass::Crashed,
     serve: |_, _| Reply::openai_text("{\"n\": 1}"),
     lay: |_| {},
     fail: Case::run,
@@ -195,7 +195,7 @@ fn errors(ran: &Ran) -> Vec<String> {
 }
 
 /// Adds a message to a file, when somebody wants to read them all.
-fn shown(class: Class, ran: &Ran) {
+fn shown(class: FailureClass, ran: &Ran) {
     if let Some(file) = std::env::var_os("ORCH_TEST_MESSAGES") {
         let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
         writeln!(file, "=== {class}\n{}", ran.stderr).unwrap();
@@ -267,11 +267,11 @@ fn table() -> Vec<Row> {
 #[test]
 fn every_class_has_a_row() {
     let rows = table();
-    let missing: Vec<&str> = Class::ALL
+    let missing: Vec<&str> = FailureClass::ALL
         .iter()
         .filter(|class| !rows.iter().any(|row| row.class == **class))
         // Nothing that a user writes or a server sends causes it.
-        .filter(|class| **class != Class::Internal)
+        .filter(|class| **class != FailureClass::Internal)
         .map(|class| class.as_str())
         .collect();
     assert!(missing.is_empty(), "no row causes {}", missing.join(", "));

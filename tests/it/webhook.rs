@@ -124,7 +124,7 @@ fn a_receiver_that_has_another_secret_gets_the_run_once_it_has_the_right_one() {
     let orch = project(&server, &tracker);
     run(&orch, None, &PIPELINE).exits(0).says("webhook can't follow this run: HOOK_SECRET is not set");
     let ran = run(&orch, Some("whsec-another"), &["runs", "track", "--all"]).exits(1);
-    assert!(ran.stdout.contains("answers with 401") && !ran.stdout.contains("whsec"), "{ran:?}");
+    assert!(ran.stdout.contains("replied with status 401") && !ran.stdout.contains("whsec"), "{ran:?}");
     assert!(run(&orch, None, &["runs", "track"]).exits(1).stdout.contains("HOOK_SECRET is not set"));
     assert_eq!(receiver.seqs(), [0; 0]);
     run(&orch, Some(SECRET), &["runs", "track", "--all"]).exits(0);

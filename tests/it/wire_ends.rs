@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orch::model::chat::StopReason;
-use orch::model::failure::Class;
+use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, RequestLimits};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn stopped(dialect: Dialect, text: &str, reason: &str) -> Reply {
 
 /// Limits under which an open line costs a moment.
 fn brief() -> RequestLimits {
-    RequestLimits { total: Duration::from_millis(700), ..short() }
+    RequestLimits { total_timeout: Duration::from_millis(700), ..short() }
 }
 
 #[tokio::test]
@@ -82,9 +82,9 @@ async fn a_stop_reason_that_is_not_known_comes_with_its_text() {
 async fn a_reply_that_the_server_gave_up_is_a_failure() {
     for reason in ["error", "abort", "insufficient_system_resource", "network_error"] {
         let failure = failure_of(Dialect::OpenAi, Reply::openai_stopped("part", reason), &short()).await;
-        assert_eq!(failure.class, Class::ProviderUnavailable);
-        assert_eq!(failure.message, format!("lab gave the reply up: its stop reason is `{reason}`"));
-        assert_eq!(failure.used().unwrap().input, Some(11));
+        assert_eq!(failure.class, FailureClass::ProviderUnavailable);
+        assert_eq!(failure.message, format!("lab aborted the reply: its stop reason is `{reason}`"));
+        assert_eq!(failure.reported_usage().unwrap().input, Some(11));
     }
     let mut last = chunk("", &json!("error"));
     last["choices"][0]["error"] = json!({"code": 502, "message": "Provider disconnected"});
@@ -135,19 +135,19 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
         let lines: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
         let silent = Reply::raw_events(lines.clone()).unframed().stall_after(lines.len());
         let pinging = Reply::raw_events(format!("{lines}{ping}")).unframed().pieces(8, Duration::from_millis(10));
-        let idle = RequestLimits { idle: Duration::from_millis(300), ..short() };
+        let idle = RequestLimits { idle_timeout: Duration::from_millis(300), ..short() };
         for (reply, limits) in [(silent.clone(), brief()), (pinging, brief()), (silent, idle)] {
             let server = Server::always(reply);
             match ask(at(Dialect::OpenAi, &server), &request(), &limits).await {
                 Ok(reply) => assert!(whole && reply.text == "whole", "{events:?}"),
-                Err(failure) => assert!(!whole && failure.class == Class::Timeout, "{events:?}: {failure:?}"),
+                Err(failure) => assert!(!whole && failure.class == FailureClass::Timeout, "{events:?}: {failure:?}"),
             }
         }
     }
     // More pings than a reply may be long.
     let pings = format!("data: {}\n\n{}", chunk("whole", &stop), ": ping\n\n".repeat(3000));
     let server = Server::always(Reply::raw_events(pings));
-    let limits = RequestLimits { max_bytes: 10_000, ..short() };
+    let limits = RequestLimits { max_reply_bytes: 10_000, ..short() };
     assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap().text, "whole");
     // Anthropic: stop reason and usage came, and no `message_stop`.
     let body = Reply::anthropic_text("whole");
@@ -174,7 +174,7 @@ async fn a_json_reply_without_a_stop_reason_is_not_whole_where_the_api_always_gi
     let gemini = json!([{"candidates": [{"content": {"parts": [{"text": "half"}]}}]}]);
     for (dialect, body) in [(Dialect::Anthropic, anthropic), (Dialect::Gemini, gemini)] {
         let failure = failure_of(dialect, Reply::status(200, body.to_string()), &short()).await;
-        assert_eq!(failure.message, "lab sent a reply without a stop reason, so it may not be whole");
+        assert_eq!(failure.message, "lab sent a reply without a stop reason, so it may not be complete");
     }
 }
 
@@ -183,7 +183,7 @@ async fn an_error_is_not_lost_to_a_line_that_stays_open() {
     let body = json!({"error": {"message": "no such field"}}).to_string();
     let reply = Reply::status(400, body.clone()).unframed().stall_after(body.len());
     let failure = failure_of(Dialect::OpenAi, reply, &brief()).await;
-    assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)));
+    assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)));
     assert!(failure.message.ends_with(": no such field"));
 }
 

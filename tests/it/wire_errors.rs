@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orch::model::failure::Class;
+use orch::model::failure::FailureClass;
 use orch::provider::Dialect;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ struct Known {
     /// The status; 200 for an event in a stream.
     status: u16,
     body: Value,
-    class: Class,
+    class: FailureClass,
     wait_ms: Option<u64>,
     /// What the message says.
     words: &'static str,
@@ -23,7 +23,7 @@ struct Known {
     hint: &'static str,
 }
 
-fn known(dialect: Dialect, status: u16, body: Value, class: Class, words: &'static str) -> Known {
+fn known(dialect: Dialect, status: u16, body: Value, class: FailureClass, words: &'static str) -> Known {
     Known { dialect, status, body, class, wait_ms: None, words, hint: "" }
 }
 
@@ -48,7 +48,7 @@ fn openai() -> Vec<Known> {
             o,
             401,
             error("invalid_request_error", "invalid_api_key", "Incorrect API key provided"),
-            Class::Auth,
+            FailureClass::Auth,
             "refuses the key (401)",
         )
         .hints("check the key in LAB_KEY"),
@@ -56,7 +56,7 @@ fn openai() -> Vec<Known> {
             o,
             404,
             error("invalid_request_error", "model_not_found", "The model does not exist"),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "does not know the model some-model",
         ),
         known(
@@ -67,14 +67,14 @@ fn openai() -> Vec<Known> {
                 "context_length_exceeded",
                 "This model's maximum context length is 8192 tokens",
             ),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "maximum context length is 8192",
         ),
         known(
             o,
             429,
             error("insufficient_quota", "insufficient_quota", "You exceeded your current quota"),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             CREDIT,
         )
         .hints(ADD),
@@ -82,7 +82,7 @@ fn openai() -> Vec<Known> {
             o,
             429,
             error("invalid_request_error", "billing_hard_limit_reached", "Billing hard limit has been reached"),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             CREDIT,
         )
         .hints(ADD),
@@ -94,7 +94,7 @@ fn openai() -> Vec<Known> {
                 "rate_limit_exceeded",
                 "Rate limit reached for m on requests per min. Please try again in 4.5s. Visit the page",
             ),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             "too many requests",
         )
         .waits(4500),
@@ -102,7 +102,7 @@ fn openai() -> Vec<Known> {
             o,
             429,
             error("tokens", "rate_limit_exceeded", "Please try again in 250ms."),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             "too many requests",
         )
         .waits(250),
@@ -110,14 +110,14 @@ fn openai() -> Vec<Known> {
             o,
             500,
             error("server_error", "", "The server had an error"),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "is unavailable (500)",
         ),
         known(
             o,
             503,
             error("server_error", "", "The engine is currently overloaded"),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "overloaded",
         ),
     ]
@@ -127,38 +127,38 @@ fn compatible() -> Vec<Known> {
     let o = Dialect::OpenAi;
     vec![
         // Azure.
-        known(o, 429, json!({"error": {"code": "429", "message": "Requests have exceeded the rate limit. Please retry after 7 seconds."}}), Class::RateLimited, "too many requests").waits(7000),
-        known(o, 400, json!({"error": {"code": "content_filter", "message": "The response was filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}), Class::Refusal, "refuses the content"),
-        known(o, 401, json!({"statusCode": 401, "message": "Access denied due to invalid subscription key"}), Class::Auth, "Access denied").hints("LAB_KEY"),
-        known(o, 404, json!({"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist"}}), Class::BadRequest, "deployment"),
+        known(o, 429, json!({"error": {"code": "429", "message": "Requests have exceeded the rate limit. Please retry after 7 seconds."}}), FailureClass::RateLimited, "too many requests").waits(7000),
+        known(o, 400, json!({"error": {"code": "content_filter", "message": "The response was filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}), FailureClass::Refusal, "refuses the content"),
+        known(o, 401, json!({"statusCode": 401, "message": "Access denied due to invalid subscription key"}), FailureClass::Auth, "Access denied").hints("LAB_KEY"),
+        known(o, 404, json!({"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist"}}), FailureClass::BadRequest, "deployment"),
         // DeepSeek.
-        known(o, 402, json!({"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}), Class::BadRequest, CREDIT).hints(ADD),
+        known(o, 402, json!({"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}), FailureClass::BadRequest, CREDIT).hints(ADD),
         // OpenRouter.
-        known(o, 402, json!({"error": {"code": 402, "message": "Insufficient credits"}}), Class::BadRequest, CREDIT).hints(ADD),
-        known(o, 403, json!({"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}), Class::Refusal, "Your input was flagged"),
-        known(o, 502, json!({"error": {"code": 502, "message": "Provider returned error"}}), Class::ProviderUnavailable, "Provider returned error"),
-        known(o, 200, json!({"id": "gen-1", "error": {"code": 429, "message": "Rate limited upstream"}, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), Class::RateLimited, "Rate limited upstream"),
-        known(o, 200, json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "Provider disconnected"}}]}), Class::ProviderUnavailable, "Provider disconnected"),
+        known(o, 402, json!({"error": {"code": 402, "message": "Insufficient credits"}}), FailureClass::BadRequest, CREDIT).hints(ADD),
+        known(o, 403, json!({"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}), FailureClass::Refusal, "Your input was flagged"),
+        known(o, 502, json!({"error": {"code": 502, "message": "Provider returned error"}}), FailureClass::ProviderUnavailable, "Provider returned error"),
+        known(o, 200, json!({"id": "gen-1", "error": {"code": 429, "message": "Rate limited upstream"}, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), FailureClass::RateLimited, "Rate limited upstream"),
+        known(o, 200, json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "Provider disconnected"}}]}), FailureClass::ProviderUnavailable, "Provider disconnected"),
         // xAI.
-        known(o, 403, json!({"code": "The caller does not have permission", "error": "Your newly created team doesn't have any credits yet. You can purchase credits."}), Class::BadRequest, CREDIT).hints(ADD),
-        known(o, 403, json!({"code": "permission_denied", "error": "You have run out of credits"}), Class::BadRequest, CREDIT).hints(ADD),
+        known(o, 403, json!({"code": "The caller does not have permission", "error": "Your newly created team doesn't have any credits yet. You can purchase credits."}), FailureClass::BadRequest, CREDIT).hints(ADD),
+        known(o, 403, json!({"code": "permission_denied", "error": "You have run out of credits"}), FailureClass::BadRequest, CREDIT).hints(ADD),
         // Mistral.
-        known(o, 422, json!({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]}), Class::BadRequest, "Field required"),
-        known(o, 429, json!({"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "code": "1300"}), Class::RateLimited, "Requests rate limit exceeded"),
+        known(o, 422, json!({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]}), FailureClass::BadRequest, "Field required"),
+        known(o, 429, json!({"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "code": "1300"}), FailureClass::RateLimited, "Requests rate limit exceeded"),
         // vLLM and sglang.
-        known(o, 400, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "param": null, "code": 400}), Class::BadRequest, "4096"),
-        known(o, 200, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "code": 400}), Class::BadRequest, "4096"),
-        known(o, 200, json!({"error": {"object": "error", "message": "engine died", "type": "InternalServerError", "code": 500}}), Class::ProviderUnavailable, "engine died"),
+        known(o, 400, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "param": null, "code": 400}), FailureClass::BadRequest, "4096"),
+        known(o, 200, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "code": 400}), FailureClass::BadRequest, "4096"),
+        known(o, 200, json!({"error": {"object": "error", "message": "engine died", "type": "InternalServerError", "code": 500}}), FailureClass::ProviderUnavailable, "engine died"),
         // llama.cpp.
-        known(o, 503, json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}), Class::ProviderUnavailable, "Loading model"),
-        known(o, 400, json!({"error": {"code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}), Class::BadRequest, "available context size"),
+        known(o, 503, json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}), FailureClass::ProviderUnavailable, "Loading model"),
+        known(o, 400, json!({"error": {"code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}), FailureClass::BadRequest, "available context size"),
         // Ollama and LM Studio.
-        known(o, 404, json!({"error": {"message": "model \"x\" not found, try pulling it first", "type": "api_error"}}), Class::BadRequest, "try pulling it first"),
-        known(o, 404, json!({"error": "No models loaded"}), Class::BadRequest, "No models loaded"),
+        known(o, 404, json!({"error": {"message": "model \"x\" not found, try pulling it first", "type": "api_error"}}), FailureClass::BadRequest, "try pulling it first"),
+        known(o, 404, json!({"error": "No models loaded"}), FailureClass::BadRequest, "No models loaded"),
         // Gateways.
-        known(o, 200, json!({"id": "x", "choices": null, "error_type": "BadRequestError", "error_message": "no such field"}), Class::BadRequest, "no such field"),
-        known(o, 200, json!({"errors": [{"message": "no such model", "code": 5007}], "success": false}), Class::ProviderUnavailable, "no such model"),
-        known(o, 200, json!({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}), Class::BadRequest, CREDIT).hints(ADD),
+        known(o, 200, json!({"id": "x", "choices": null, "error_type": "BadRequestError", "error_message": "no such field"}), FailureClass::BadRequest, "no such field"),
+        known(o, 200, json!({"errors": [{"message": "no such model", "code": 5007}], "success": false}), FailureClass::ProviderUnavailable, "no such model"),
+        known(o, 200, json!({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}), FailureClass::BadRequest, CREDIT).hints(ADD),
     ]
 }
 
@@ -170,32 +170,38 @@ fn anthropic() -> Vec<Known> {
             a,
             400,
             error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             "prompt is too long",
         ),
         known(
             a,
             400,
             error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             CREDIT,
         )
         .hints(ADD),
-        known(a, 402, error("billing_error", "There is an issue with your billing"), Class::BadRequest, CREDIT)
+        known(a, 402, error("billing_error", "There is an issue with your billing"), FailureClass::BadRequest, CREDIT)
             .hints(ADD),
-        known(a, 401, error("authentication_error", "invalid x-api-key"), Class::Auth, "invalid x-api-key")
+        known(a, 401, error("authentication_error", "invalid x-api-key"), FailureClass::Auth, "invalid x-api-key")
             .hints("check the key in LAB_KEY"),
-        known(a, 403, error("permission_error", "not allowed"), Class::Auth, "not allowed").hints("LAB_KEY"),
-        known(a, 404, error("not_found_error", "model: x"), Class::BadRequest, "does not know the model"),
-        known(a, 413, error("request_too_large", "too large"), Class::BadRequest, "too large"),
-        known(a, 429, error("rate_limit_error", "slow down"), Class::RateLimited, "slow down"),
-        known(a, 500, error("api_error", "internal"), Class::ProviderUnavailable, "internal"),
-        known(a, 504, error("timeout_error", "timed out"), Class::ProviderUnavailable, "timed out"),
-        known(a, 529, error("overloaded_error", "Overloaded"), Class::ProviderUnavailable, "Overloaded"),
-        known(a, 200, error("overloaded_error", "Overloaded"), Class::ProviderUnavailable, "Overloaded"),
-        known(a, 200, error("rate_limit_error", "slow down"), Class::RateLimited, "slow down"),
-        known(a, 200, error("invalid_request_error", "Your credit balance is too low"), Class::BadRequest, CREDIT)
-            .hints(ADD),
+        known(a, 403, error("permission_error", "not allowed"), FailureClass::Auth, "not allowed").hints("LAB_KEY"),
+        known(a, 404, error("not_found_error", "model: x"), FailureClass::BadRequest, "does not know the model"),
+        known(a, 413, error("request_too_large", "too large"), FailureClass::BadRequest, "too large"),
+        known(a, 429, error("rate_limit_error", "slow down"), FailureClass::RateLimited, "slow down"),
+        known(a, 500, error("api_error", "internal"), FailureClass::ProviderUnavailable, "internal"),
+        known(a, 504, error("timeout_error", "timed out"), FailureClass::ProviderUnavailable, "timed out"),
+        known(a, 529, error("overloaded_error", "Overloaded"), FailureClass::ProviderUnavailable, "Overloaded"),
+        known(a, 200, error("overloaded_error", "Overloaded"), FailureClass::ProviderUnavailable, "Overloaded"),
+        known(a, 200, error("rate_limit_error", "slow down"), FailureClass::RateLimited, "slow down"),
+        known(
+            a,
+            200,
+            error("invalid_request_error", "Your credit balance is too low"),
+            FailureClass::BadRequest,
+            CREDIT,
+        )
+        .hints(ADD),
     ]
 }
 
@@ -209,19 +215,25 @@ fn gemini() -> Vec<Known> {
             g,
             400,
             error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", invalid),
-            Class::Auth,
+            FailureClass::Auth,
             "API key not valid",
         )
         .hints("check the key in LAB_KEY"),
-        known(g, 400, error(400, "INVALID_ARGUMENT", "bad field", json!([])), Class::BadRequest, "bad field"),
-        known(g, 403, error(403, "PERMISSION_DENIED", "no access", json!([])), Class::Auth, "no access")
+        known(g, 400, error(400, "INVALID_ARGUMENT", "bad field", json!([])), FailureClass::BadRequest, "bad field"),
+        known(g, 403, error(403, "PERMISSION_DENIED", "no access", json!([])), FailureClass::Auth, "no access")
             .hints("LAB_KEY"),
-        known(g, 404, error(404, "NOT_FOUND", "models/x is not found", json!([])), Class::BadRequest, "is not found"),
+        known(
+            g,
+            404,
+            error(404, "NOT_FOUND", "models/x is not found", json!([])),
+            FailureClass::BadRequest,
+            "is not found",
+        ),
         known(
             g,
             429,
             error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", retry("4.5s")),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             "too many requests",
         )
         .waits(4500),
@@ -229,7 +241,7 @@ fn gemini() -> Vec<Known> {
             g,
             429,
             error(429, "RESOURCE_EXHAUSTED", "Quota exceeded. Please retry in 37.4s.", json!([])),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             "too many requests",
         )
         .waits(37_400),
@@ -237,7 +249,7 @@ fn gemini() -> Vec<Known> {
             g,
             429,
             error(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.", json!([])),
-            Class::BadRequest,
+            FailureClass::BadRequest,
             CREDIT,
         )
         .hints(ADD),
@@ -245,17 +257,17 @@ fn gemini() -> Vec<Known> {
             g,
             503,
             error(503, "UNAVAILABLE", "The model is overloaded", retry("9s")),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "overloaded",
         )
         .waits(9000),
-        known(g, 200, error(429, "RESOURCE_EXHAUSTED", "quota", retry("1.5s")), Class::RateLimited, "quota")
+        known(g, 200, error(429, "RESOURCE_EXHAUSTED", "quota", retry("1.5s")), FailureClass::RateLimited, "quota")
             .waits(1500),
         known(
             g,
             200,
             json!([error(503, "UNAVAILABLE", "overloaded", json!([]))]),
-            Class::ProviderUnavailable,
+            FailureClass::ProviderUnavailable,
             "overloaded",
         ),
     ]
@@ -297,7 +309,7 @@ async fn an_error_in_a_stream_is_told_in_whatever_shape_it_comes() {
         for dialect in DIALECTS {
             let failure = failure_of(dialect, Reply::raw_events(stream.clone()), &short()).await;
             assert!(failure.message.contains(words), "{dialect} {stream}: {failure:?}");
-            assert_eq!(failure.class, Class::BadRequest, "{dialect} {stream}: {failure:?}");
+            assert_eq!(failure.class, FailureClass::BadRequest, "{dialect} {stream}: {failure:?}");
             assert!(!failure.interrupted, "nothing was generated: {stream}");
         }
     }
@@ -309,7 +321,7 @@ async fn an_error_after_an_empty_beginning_has_its_class() {
     let detail = json!({"detail": "maximum context length is 4096 tokens"});
     let stream = format!("data: {role}\n\ndata: {detail}\n\ndata: [DONE]\n\n");
     let failure = failure_of(Dialect::OpenAi, Reply::raw_events(stream), &short()).await;
-    assert_eq!(failure.class, Class::BadRequest, "{failure:?}");
+    assert_eq!(failure.class, FailureClass::BadRequest, "{failure:?}");
     assert!(failure.message.contains("4096"), "{failure:?}");
 }
 
@@ -348,7 +360,7 @@ async fn an_error_after_content_fails_the_reply() {
         for end in [end.clone(), format!("data: {stop}\n\n{end}")] {
             let stream = Reply::raw_events(format!("data: {half}\n\n{error}\n\n{end}"));
             let failure = failure_of(Dialect::OpenAi, stream, &short()).await;
-            assert_eq!(failure.class, Class::ProviderUnavailable, "{error}: {failure:?}");
+            assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{error}: {failure:?}");
             assert!(failure.message.contains("engine died") && failure.interrupted, "{error}: {failure:?}");
         }
     }
@@ -454,7 +466,7 @@ async fn an_error_with_tokens_or_with_a_part_of_a_reply_comes_from_a_model_at_wo
         Reply::typed("application/json", outside.to_string()),
     ] {
         let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
-        let used = failure.used().map(|usage| (usage.input, usage.output));
+        let used = failure.reported_usage().map(|usage| (usage.input, usage.output));
         assert_eq!((failure.interrupted, used), (true, Some((Some(9), Some(3)))), "{failure:?}");
     }
     let text = json!({"choices": choice("delta")});
@@ -479,8 +491,8 @@ async fn an_error_anywhere_in_a_list_of_gemini_fails_the_reply() {
         "details": [{"retryDelay": "2s"}]}});
     let body = json!([half, error]).to_string();
     let failure = failure_of(Dialect::Gemini, Reply::typed("application/json", body), &short()).await;
-    assert_eq!((failure.class, failure.retry_after_ms), (Class::RateLimited, Some(2000)), "{failure:?}");
-    assert!(failure.interrupted && failure.used().unwrap().input == Some(5), "{failure:?}");
+    assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(2000)), "{failure:?}");
+    assert!(failure.interrupted && failure.reported_usage().unwrap().input == Some(5), "{failure:?}");
 }
 
 #[tokio::test]
@@ -490,15 +502,15 @@ async fn an_answer_that_says_success_asks_to_wait_too() {
     for (reply, class, wait) in [
         (
             json(json!({"message": "Too many requests, try again in 3s", "type": "rate_limit"})),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             3000,
         ),
-        (json(json!({"detail": "Busy, try again in 3s"})), Class::ProviderUnavailable, 3000),
-        (json(limited.clone()).header("retry-after", "4"), Class::RateLimited, 4000),
-        (Reply::events(&[limited]).header("retry-after", "4"), Class::RateLimited, 4000),
+        (json(json!({"detail": "Busy, try again in 3s"})), FailureClass::ProviderUnavailable, 3000),
+        (json(limited.clone()).header("retry-after", "4"), FailureClass::RateLimited, 4000),
+        (Reply::events(&[limited]).header("retry-after", "4"), FailureClass::RateLimited, 4000),
         (
             Reply::status(429, r#"{"error":{"message":"limit for a context window above 200k; try again in 2s"}}"#),
-            Class::RateLimited,
+            FailureClass::RateLimited,
             2000,
         ),
     ] {

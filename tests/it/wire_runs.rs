@@ -35,7 +35,7 @@ fn an_unknown_stop_reason_is_asked_again_once_and_then_fails_with_its_text() {
     let report = report(&orch);
     let error = &report["steps"][0]["error"];
     assert_eq!(error["class"], "unknown_stop");
-    assert_eq!(error["message"], "the reply may not be whole: its stop reason is `sleepy`");
+    assert_eq!(error["message"], "the reply may be incomplete: its stop reason is `sleepy`");
     assert_eq!(server.requests().len(), 2);
     // What was paid for is on record.
     let shown = orch.run(&["runs", "show", "--replies"]).exits(0);

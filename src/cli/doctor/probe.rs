@@ -1,14 +1,14 @@
-//! `--probe`: one small question to every model and program that seems usable.
+//! `--probe`: sends one small question to every provider and CLI agent that seems usable.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::agent::{AgentEnv, ModelRegistry, TurnLimits, TurnResult, take_turn};
+use crate::agent::{AgentEnv, CallContext, ModelRegistry, TurnResult, run_turn};
 use crate::cli::runtime;
 use crate::folder::{FolderAccess, OwnFolder};
 use crate::model::{
-    AgentTurn, CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey,
+    AgentTurn, CallKey, ChatReply, ChatRequest, CliAgent, CliAgentKind, Digest, Failure, Message, ModelRef, StepKey,
     TurnEstimate,
 };
 use crate::process::EndingGroups;
@@ -18,99 +18,101 @@ use crate::session::{Runner, SessionError};
 
 use super::DoctorReport;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// The most that a model may answer, in tokens: models that think first need some.
-const MOST_TOKENS: u32 = 256;
+/// The time limit for a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
+/// The maximum length of a reply in tokens, including reasoning.
+const MAX_OUTPUT_TOKENS: u32 = 256;
 
-/// Asks each model, then each program, and tells what came of it.
-pub(super) fn all(
+/// Probes each model, then each program, and reports the results.
+pub(super) fn probe_all(
     models: &ModelRegistry,
     runner: &Runner,
-    asked: &[ModelRef],
-    programs: &[Program],
+    probed_models: &[ModelRef],
+    programs: &[CliAgent],
     report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
-    for model in asked {
-        let began = Instant::now();
-        let answer = runtime()?.block_on(model_answers(models, model));
-        let cost = answer.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage.whole()?));
-        tell(models, &model.to_string(), began, answer, cost, report)?;
+    for model in probed_models {
+        let started = Instant::now();
+        let reply = runtime()?.block_on(probe_model(models, model));
+        let cost = reply.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage.complete()?));
+        report_probe(models, &model.to_string(), started, reply, cost, report)?;
     }
     for program in programs {
-        let name = program.reference().to_string();
-        if program.kind == ProgramKind::Command {
-            report.line(None, "probe", format!("{name}: not asked, since it may be any program"))?;
+        let name = program.model_ref().to_string();
+        if program.kind == CliAgentKind::Command {
+            report.print_check(None, "probe", format!("{name}: not probed, because it can be any program"))?;
             continue;
         }
-        let began = Instant::now();
-        let answer = program_answers(models, program, runner)?;
-        tell(models, &name, began, answer.reply, answer.cost, report)?;
+        let started = Instant::now();
+        let result = probe_program(models, program, runner)?;
+        report_probe(models, &name, started, result.reply, result.cost, report)?;
     }
     Ok(())
 }
 
-fn tell(
+fn report_probe(
     models: &ModelRegistry,
     name: &str,
-    began: Instant,
-    answer: Result<ChatReply, Failure>,
+    started: Instant,
+    reply: Result<ChatReply, Failure>,
     cost: Option<f64>,
     report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
-    let took = human::duration(began.elapsed());
-    match answer {
+    let time = human::format_duration(started.elapsed());
+    match reply {
         Ok(reply) => {
-            let cost = cost.map(|cost| format!(", {}", human::money(cost))).unwrap_or_default();
-            report.line(
+            let cost = cost.map(|cost| format!(", {}", human::format_usd(cost))).unwrap_or_default();
+            report.print_check(
                 Some(true),
                 "probe",
-                format!("{name} answered in {took}, {}{cost}", human::reported(&reply.usage)),
+                format!("{name} answered in {time}, {}{cost}", human::format_reported_usage(&reply.usage)),
             )
         }
         Err(failure) => {
-            let words = models.redactor().text(&human::first_line(&failure.to_string(), 300));
-            report.line(Some(false), "probe", format!("{name}: {words}"))
+            let message = models.redactor().redact(&human::first_line(&failure.to_string(), 300));
+            report.print_check(Some(false), "probe", format!("{name}: {message}"))
         }
     }
 }
 
-fn question(model: ModelRef) -> ChatRequest {
+fn probe_request(model: ModelRef) -> ChatRequest {
     ChatRequest {
         model,
         system: "You answer with one word.".to_owned(),
         messages: vec![Message::user("Say ok.")],
-        max_output_tokens: MOST_TOKENS,
+        max_output_tokens: MAX_OUTPUT_TOKENS,
         temperature: None,
         schema: None,
         schema_name: None,
     }
 }
 
-async fn model_answers(models: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
+async fn probe_model(models: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
     let provider = models.provider(&model.provider)?;
-    let limits = RequestLimits { first_byte: PATIENCE, total: PATIENCE, ..provider.limits() };
-    provider.chat(&question(model.clone()), &limits, &|_| {}).await
+    let limits = RequestLimits { first_byte_timeout: REPLY_TIMEOUT, total_timeout: REPLY_TIMEOUT, ..provider.limits() };
+    provider.chat(&probe_request(model.clone()), &limits, &|_| {}).await
 }
 
-/// A turn in an empty folder that goes afterwards.
-fn program_answers(models: &ModelRegistry, program: &Program, runner: &Runner) -> Result<TurnResult, SessionError> {
-    let folder = tempfile::tempdir().map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
+/// Runs one turn in an empty folder, which is deleted afterwards.
+fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) -> Result<TurnResult, SessionError> {
+    let folder = tempfile::tempdir()
+        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let workspace = folder.path().join("workspace");
-    std::fs::create_dir(&workspace).map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
-    let homes = OwnFolder::open(folder.path(), FolderAccess::Private)
-        .map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
-    let place = AgentEnv {
+    std::fs::create_dir(&workspace)
+        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+    let probe_folder = OwnFolder::open(folder.path(), FolderAccess::Private)
+        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+    let agent_env = AgentEnv {
         workspace,
-        homes: homes.folder("homes"),
+        agents_folder: probe_folder.subfolder("homes"),
         artifacts: Vec::new(),
-        variables: runner.environment.variables(),
-        unencrypted: models.unencrypted(),
+        variables: runner.environment.variable_lookup(),
+        insecure_providers: models.insecure_providers(),
         guard: runner.environment.guard().to_owned().into(),
-        endings: EndingGroups::default(),
+        ending_process_groups: EndingGroups::default(),
     };
-    let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();
-    let request = question(program.reference());
+    let timeout_ms = u64::try_from(REPLY_TIMEOUT.as_millis()).ok();
+    let request = probe_request(program.model_ref());
     let turn = AgentTurn {
         program: program.clone(),
         request,
@@ -121,6 +123,11 @@ fn program_answers(models: &ModelRegistry, program: &Program, runner: &Runner) -
         until: None,
     };
     let call = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
-    let bounds = TurnLimits { now: Timestamp::now(), usd: None, call, ask: Digest::of(b"probe") };
-    Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {}, std::future::pending())))
+    let context = CallContext {
+        start_time: Timestamp::now(),
+        usd: None,
+        call_key: call,
+        request_digest: Digest::compute(b"probe"),
+    };
+    Ok(runtime()?.block_on(run_turn(&turn, &agent_env, &context, &|_| {}, std::future::pending())))
 }

@@ -1,143 +1,156 @@
-//! Which model APIs are usable from here, and what `model: auto` would be.
+//! Reports which model APIs are usable, and which model `model: auto` selects.
 
 use std::time::Duration;
 
-use crate::agent::{CANDIDATES, ModelRegistry, choose};
+use crate::agent::{AUTO_CANDIDATES, ModelRegistry, choose_model};
 use crate::cli::runtime;
 use crate::config::Settings;
 use crate::model::ModelRef;
-use crate::model::name::LOCAL;
+use crate::model::name::LOCAL_PROVIDER;
 use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
 use crate::session::{Runner, SessionError};
 
 use super::DoctorReport;
 
-/// How long a server on this machine has to say what it has.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time limit for a server on this machine to list its models.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is known of a provider.
-pub(super) struct ProviderFacts {
-    /// Its name.
+/// The results of checking a provider.
+pub(super) struct ProviderCheck {
     name: String,
-    /// Its models, as far as it was asked and said them.
-    served: Vec<String>,
-    usable: bool,
+    /// The models that the server listed, if orch asked it.
+    served_models: Vec<String>,
+    is_usable: bool,
 }
 
-/// Tells of every provider; what was learnt is for [`default_model`] and probes.
-pub(super) fn tell(
+/// Reports every provider. The result is for [`default_model`] and [`to_probe`].
+pub(super) fn report_providers(
     models: &ModelRegistry,
     settings: &Settings,
     report: &mut DoctorReport<'_>,
-) -> Result<Vec<ProviderFacts>, SessionError> {
-    let mut all = Vec::new();
+) -> Result<Vec<ProviderCheck>, SessionError> {
+    let mut providers = Vec::new();
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
-        let mut known = ProviderFacts { name: name.to_owned(), served: Vec::new(), usable: endpoint.api_key.is_some() };
-        if let Some(failure) = models.bad_address(name) {
-            known.usable = false;
-            report.line(Some(false), name, failure.message)?;
+        let is_usable = endpoint.api_key.is_some();
+        let mut facts = ProviderCheck { name: name.to_owned(), served_models: Vec::new(), is_usable };
+        if let Some(failure) = models.invalid_address(name) {
+            facts.is_usable = false;
+            report.print_check(Some(false), name, failure.message)?;
         } else if let Some(variable) = &endpoint.key_variable {
-            let set = endpoint.api_key.is_some();
-            report.line(set.then_some(true), name, format!("{variable} is {}set", if set { "" } else { "not " }))?;
+            let is_set = endpoint.api_key.is_some();
+            report.print_check(
+                is_set.then_some(true),
+                name,
+                format!("{variable} is {}set", if is_set { "" } else { "not " }),
+            )?;
         } else {
-            let named = name == "ollama" || settings.providers.contains_key(name);
-            server(endpoint, named, &mut known, report)?;
+            let is_expected = name == "ollama" || settings.providers.contains_key(name);
+            report_server(endpoint, is_expected, &mut facts, report)?;
         }
-        all.push(known);
+        providers.push(facts);
     }
-    Ok(all)
+    Ok(providers)
 }
 
-/// Tells of a server that needs no key; those that nobody named only when they answer.
-fn server(
+/// Reports a server that needs no key. Unless it is expected, the report leaves out a server that does not answer.
+fn report_server(
     endpoint: &Endpoint,
-    named: bool,
-    known: &mut ProviderFacts,
+    is_expected: bool,
+    facts: &mut ProviderCheck,
     report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
-    // Nothing beyond this machine is asked unless --probe is given.
+    // Without --probe, orch sends nothing to other machines.
     if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
-        known.usable = named;
-        return if named {
-            report.line(None, name, format!("at {url}, without a key; --probe asks it"))
+        facts.is_usable = is_expected;
+        return if is_expected {
+            report.print_check(None, name, format!("at {url}, without a key; --probe tests it"))
         } else {
             Ok(())
         };
     }
-    match runtime()?.block_on(served_models(endpoint, PATIENCE)) {
+    match runtime()?.block_on(served_models(endpoint, SERVER_TIMEOUT)) {
         Ok(list) if list.is_empty() => {
-            let how = if name == "ollama" { "; get one: `ollama pull qwen3`" } else { "" };
-            report.line(None, name, format!("{url} answers and has no model{how}"))
+            let advice = if name == "ollama" { "; get one: `ollama pull qwen3`" } else { "" };
+            report.print_check(None, name, format!("{url} answers, but serves no model{advice}"))
         }
         Ok(list) => {
-            report.line(Some(true), name, format!("{url} answers with {}", list.join(", ")))?;
-            (known.served, known.usable) = (list, true);
+            report.print_check(Some(true), name, format!("{url} answers with {}", list.join(", ")))?;
+            (facts.served_models, facts.is_usable) = (list, true);
             Ok(())
         }
-        Err(_) if !named => Ok(()),
-        // A server that answers otherwise is another thing than none.
-        Err(failure) if failure.status.is_some() || failure.message.contains("no list of models") => {
-            known.usable = true;
-            report.line(None, name, format!("{url} answers, but does not list its models: {}", failure.message))
+        Err(_) if !is_expected => Ok(()),
+        // A server that answers with an error is different from a server that is not there.
+        Err(failure) if failure.status.is_some() => {
+            facts.is_usable = true;
+            report.print_check(None, name, format!("{url} answers, but does not list its models: {}", failure.message))
         }
-        Err(failure) if failure.unreached => report.line(None, name, format!("nothing answers at {url}")),
+        Err(failure) if failure.unreached => report.print_check(None, name, format!("nothing answers at {url}")),
         Err(failure) => {
-            let way = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
-            report.line(None, name, format!("{}{way}", failure.message))
+            let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            report.print_check(None, name, format!("{}{hint}", failure.message))
         }
     }
 }
 
-/// Tells what a run asks that names no model, and whether it can.
-pub(super) fn default_model(
+/// Reports the default model of runs, and whether it is usable.
+pub(super) fn report_default_model(
     models: &ModelRegistry,
     runner: &Runner,
     settings: &Settings,
-    known: &[ProviderFacts],
+    providers: &[ProviderCheck],
     report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     if let Some(name) = settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = match models.resolve(name) {
             Ok(model) => model,
-            Err(error) => return report.line(Some(false), "model", format!("`defaults.model`: {error}")),
+            Err(error) => return report.print_check(Some(false), "model", format!("`defaults.model`: {error}")),
         };
         return match models.missing_key(&model.provider) {
             Some(variable) => {
-                let how = format!("{model} (`defaults.model`) needs a key, and {variable} is not set");
-                report.line(Some(false), "model", format!("{how}: export {variable}=…"))
+                let problem = format!("{model} (`defaults.model`) needs a key, and {variable} is not set");
+                report.print_check(Some(false), "model", format!("{problem}: export {variable}=…"))
             }
-            None => report.line(Some(true), "model", format!("{model} (`defaults.model`)")),
+            None => report.print_check(Some(true), "model", format!("{model} (`defaults.model`)")),
         };
     }
-    let variables = runner.environment.variables();
-    let ollama = known.iter().find(|known| known.name == "ollama").filter(|known| !known.served.is_empty());
+    let variables = runner.environment.variable_lookup();
+    let ollama = providers.iter().find(|facts| facts.name == "ollama" && !facts.served_models.is_empty());
     let url = models.endpoint("ollama").map_or("", |endpoint| endpoint.base_url.as_str());
-    let choice = choose(&|name: &str| variables(name).is_some(), ollama.map(|known| (url, known.served.clone())));
+    let choice =
+        choose_model(&|name: &str| variables(name).is_some(), ollama.map(|facts| (url, facts.served_models.clone())));
     match choice {
-        Ok(Some(choice)) => report.line(Some(true), "model", format!("{} (auto: {})", choice.model, choice.why)),
+        Ok(Some(choice)) => {
+            report.print_check(Some(true), "model", format!("{} (auto: {})", choice.model, choice.reason))
+        }
         Ok(None) => {
-            let words = match models.resolve(LOCAL) {
+            let description = match models.resolve(LOCAL_PROVIDER) {
                 Ok(model) => format!("{model} (auto: no key is set and no local server answers)"),
                 Err(error) => error.to_string(),
             };
-            report.line(None, "model", words)
+            report.print_check(None, "model", description)
         }
-        Err(error) => report.line(None, "model", format!("{error}; name one with --model or `defaults.model`")),
+        Err(error) => {
+            report.print_check(None, "model", format!("{error}; select a model with --model or `defaults.model`"))
+        }
     }
 }
 
-/// The model that a probe asks of each provider that is usable.
-pub(super) fn to_probe(models: &ModelRegistry, settings: &Settings, known: &[ProviderFacts]) -> Vec<ModelRef> {
-    let named = settings.defaults.model.iter().chain(settings.models.values().map(|entry| &entry.model));
-    let named: Vec<ModelRef> = named.filter_map(|name| models.resolve(name).ok()).collect();
-    let of = |known: &ProviderFacts| {
-        let own = named.iter().find(|model| model.provider == known.name).cloned();
-        let usual = CANDIDATES.iter().find(|candidate| candidate.provider == known.name);
-        let usual = usual.map(|candidate| ModelRef::new(candidate.provider, candidate.model));
-        let first = known.served.first().map(|model| ModelRef::new(known.name.clone(), model.clone()));
-        own.or(usual).or(first)
+/// One model to probe for each usable provider.
+pub(super) fn models_to_probe(
+    models: &ModelRegistry,
+    settings: &Settings,
+    providers: &[ProviderCheck],
+) -> Vec<ModelRef> {
+    let names = settings.defaults.model.iter().chain(settings.models.values().map(|entry| &entry.model));
+    let configured: Vec<ModelRef> = names.filter_map(|name| models.resolve(name).ok()).collect();
+    let select = |facts: &ProviderCheck| {
+        let from_settings = configured.iter().find(|model| model.provider == facts.name).cloned();
+        let candidate = AUTO_CANDIDATES.iter().find(|candidate| candidate.provider == facts.name);
+        let candidate = candidate.map(|candidate| ModelRef::new(candidate.provider, candidate.model));
+        let from_server = facts.served_models.first().map(|model| ModelRef::new(facts.name.clone(), model.clone()));
+        from_settings.or(candidate).or(from_server)
     };
-    known.iter().filter(|known| known.usable).filter_map(of).collect()
+    providers.iter().filter(|facts| facts.is_usable).filter_map(select).collect()
 }

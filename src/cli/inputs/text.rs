@@ -1,4 +1,4 @@
-//! Texts that the command line gives or names: as they stand, in a file, or on standard input.
+//! Texts of inputs: on the command line, in a file, or on standard input.
 
 use std::fmt;
 use std::fs::File;
@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use crate::config::{self, Document};
 use crate::diagnostic::SourceFile;
-use crate::model::text::{text_of, without_mark};
+use crate::model::text::{decode_text, strip_bom};
 use crate::report::human::first_line;
 
 use crate::session::SessionError;
-use crate::session::inputs::InputPlace;
+use crate::session::inputs::InputLocation;
 
-/// The largest text that is read as an input, and the largest file of inputs, in bytes.
+/// The maximum size of an input, and of a file of inputs, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Where a text comes from.
+/// The source of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TextSource {
     /// The command line itself.
     Literal,
-    /// A file, by the path that the user wrote.
+    /// A file, with the path from the command line.
     File(PathBuf),
     /// Standard input.
     Stdin,
@@ -32,7 +32,7 @@ pub(super) enum TextSource {
 
 impl TextSource {
     /// The file of a path, or standard input for `-`.
-    pub(super) fn of(path: &str) -> Self {
+    pub(super) fn from_path(path: &str) -> Self {
         if path == "-" { Self::Stdin } else { Self::File(path.into()) }
     }
 }
@@ -47,102 +47,107 @@ impl fmt::Display for TextSource {
     }
 }
 
-/// A text with where it comes from.
+/// A text with its source.
 pub(super) struct SourcedText {
     pub(super) text: String,
     pub(super) source: TextSource,
 }
 
 impl SourcedText {
-    /// A text that the command line holds itself.
+    /// Creates a text from the command line.
     ///
     /// # Errors
-    /// It is too long.
-    pub(super) fn literal(what: &str, text: &str) -> Result<Self, SessionError> {
+    /// The text is too long.
+    pub(super) fn literal(label: &str, text: &str) -> Result<Self, SessionError> {
         if text.len() as u64 > MAX_BYTES {
-            return Err(too_long(what));
+            return Err(too_long(label));
         }
-        // A shell may have read it from a file: `"$(cat task.md)"`.
-        Ok(Self { text: without_mark(text).to_owned(), source: TextSource::Literal })
+        // It may start with a byte order mark, since a shell can insert a file: `"$(cat task.md)"`.
+        Ok(Self { text: strip_bom(text).to_owned(), source: TextSource::Literal })
     }
 
-    /// Reads what a source holds; `what` names it in messages, and `hint` says what the option takes.
+    /// Reads a source. `label` names the text in messages, and `hint` describes what the option accepts.
     ///
     /// # Errors
-    /// It can't be read, is no text or is too long.
-    pub(super) fn read(what: &str, source: TextSource, hint: &str) -> Result<Self, SessionError> {
+    /// orch can't read the source, or it is not text, or it is too long.
+    pub(super) fn read(label: &str, source: TextSource, hint: &str) -> Result<Self, SessionError> {
         let mut bytes = Vec::new();
         match &source {
             TextSource::Literal => {}
             TextSource::File(path) => {
-                let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-                read.map_err(|error| SessionError::unreadable(path, &error).hint(hint))?;
+                let result = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+                result.map_err(|error| SessionError::unreadable(path, &error).with_hint(hint))?;
             }
             TextSource::Stdin => {
-                let read = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
-                read.map_err(|error| {
-                    SessionError::usage(format!("{what} can't be read from standard input: {error}"))
+                let result = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+                result.map_err(|error| {
+                    SessionError::usage(format!("{label} can't be read from standard input: {error}"))
                 })?;
             }
         }
-        // What is cut off may end inside a character.
+        // Check the length first, because the limit may cut a character in two.
         if bytes.len() as u64 > MAX_BYTES {
-            return Err(too_long(what));
+            return Err(too_long(label));
         }
-        let text = text_of(bytes).map_err(|why| match &source {
-            TextSource::File(path) => SessionError::usage(format!("`{}` {why}", path.display())).hint(hint),
-            TextSource::Literal | TextSource::Stdin => SessionError::usage(format!("{what} on standard input {why}")),
+        let text = decode_text(bytes).map_err(|reason| match &source {
+            TextSource::File(path) => SessionError::usage(format!("`{}` {reason}", path.display())).with_hint(hint),
+            TextSource::Literal | TextSource::Stdin => {
+                SessionError::usage(format!("{label} on standard input {reason}"))
+            }
         })?;
         Ok(Self { text, source })
     }
 
-    /// The JSON value that the text is, with the places of its parts when it was read from somewhere.
+    /// Parses the text as JSON. If it comes from a file or standard input, the result has the locations of its parts.
     ///
     /// # Errors
-    /// Where it is no JSON, or what it has twice.
-    pub(super) fn json(&self, what: &str, wanted: &str) -> Result<Json, SessionError> {
+    /// The text is invalid JSON, or an object has a duplicate key.
+    pub(super) fn parse_json(&self, label: &str, expected_type: &str) -> Result<LocatedJson, SessionError> {
         if self.source == TextSource::Literal {
             let value = serde_json::from_str(&self.text).map_err(|error| {
                 SessionError::usage(format!(
-                    "{what} must be {wanted}, and `{}` is no JSON: {error}",
+                    "{label} must be {expected_type}, but `{}` is not valid JSON: {error}",
                     first_line(&self.text, 80)
                 ))
             })?;
-            return Ok(Json { value, places: None });
+            return Ok(LocatedJson { value, location: None });
         }
         let document = config::json_document(SourceFile::new(self.source.to_string(), self.text.as_str()));
-        let document = document.map_err(|found| {
-            SessionError::with_findings(found).with_message(format!("{what} must be JSON of type {wanted}"))
+        let document = document.map_err(|findings| {
+            SessionError::with_findings(findings).with_message(format!("{label} must be JSON of type {expected_type}"))
         })?;
         let value = document.value.clone();
-        Ok(Json { value, places: Some(ValuePlaces { document: Arc::new(document), pointer: String::new() }) })
+        Ok(LocatedJson {
+            value,
+            location: Some(ValueLocation { document: Arc::new(document), pointer: String::new() }),
+        })
     }
 }
 
-/// A JSON value with the places of its parts.
+/// A JSON value with the locations of its parts.
 #[derive(Clone)]
-pub(super) struct Json {
+pub(super) struct LocatedJson {
     pub(super) value: Value,
-    pub(super) places: Option<ValuePlaces>,
+    pub(super) location: Option<ValueLocation>,
 }
 
-/// Where a value is written: in a file, below a pointer.
+/// The location of a value: a file, and a JSON pointer in it.
 #[derive(Clone)]
-pub(super) struct ValuePlaces {
+pub(super) struct ValueLocation {
     pub(super) document: Arc<Document>,
     pub(super) pointer: String,
 }
 
-impl ValuePlaces {
+impl ValueLocation {
     /// The file, line and column of a part of the value: `inputs.json:3:12`.
-    pub(super) fn of(&self, part: &str) -> String {
-        self.at(self.document.spans.value(&format!("{}{part}", self.pointer)).start)
+    pub(super) fn of_part(&self, part: &str) -> String {
+        self.position(self.document.spans.value(&format!("{}{part}", self.pointer)).start)
     }
 
-    fn at(&self, offset: usize) -> String {
+    fn position(&self, offset: usize) -> String {
         let Document { file, spans, .. } = &*self.document;
-        // A large file goes without places.
-        if !spans.has("") {
+        // orch records no positions for large files.
+        if !spans.contains("") {
             return file.path.clone();
         }
         let (line, column) = file.line_column(offset);
@@ -150,17 +155,17 @@ impl ValuePlaces {
     }
 }
 
-impl InputPlace for ValuePlaces {
-    fn part(&self, pointer: &str) -> String {
-        self.of(pointer)
+impl InputLocation for ValueLocation {
+    fn value_position(&self, pointer: &str) -> String {
+        self.of_part(pointer)
     }
 
-    fn name(&self) -> String {
-        self.at(self.document.spans.key(&self.pointer).start)
+    fn key_position(&self) -> String {
+        self.position(self.document.spans.key(&self.pointer).start)
     }
 }
 
-fn too_long(what: &str) -> SessionError {
-    let error = SessionError::usage(format!("{what} is longer than {} MiB", MAX_BYTES >> 20));
-    error.hint("put what is long into files of the workspace, and name them in the input")
+fn too_long(label: &str) -> SessionError {
+    let error = SessionError::usage(format!("{label} is longer than {} MiB", MAX_BYTES >> 20));
+    error.with_hint("write long texts to files of the workspace, and name the files in the input")
 }

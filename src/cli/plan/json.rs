@@ -2,87 +2,89 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::forecast::{CostEstimate, Foreseen, Outlook, PromptEstimate, Prospect, Range, RequestEstimate};
+use crate::engine::forecast::{
+    CostEstimate, LimitStatus, Prediction, PromptEstimate, Range, RequestEstimate, StepForecast,
+};
 use crate::model::StepKey;
 
-use crate::cli::trust::list;
+use crate::cli::trust::disclosures_json;
 
 use super::PlanReport;
-use super::tell::total;
+use super::text::sum_requests;
 
-/// The whole forecast, or that of one step.
-pub(super) fn of(told: &PlanReport<'_>, only: Option<&StepKey>) -> Value {
-    let steps = told.steps.iter().filter(|step| only.is_none_or(|only| step.step == *only));
-    let (calls, input, output, cost) = total(&told.steps);
-    let budgets = told.allowances.iter().map(|allowance| {
-        let (outlook, at) = match &allowance.outlook {
-            Outlook::Enough => ("enough", None),
-            Outlook::MayRunOut(step) => ("may_run_out", Some(step)),
-            Outlook::RunsOut(step) => ("runs_out", Some(step)),
+/// The forecast of the whole run, or of one step.
+pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>) -> Value {
+    let steps = report.steps.iter().filter(|step| selected_step.is_none_or(|key| step.step == *key));
+    let (calls, input, output, cost) = sum_requests(&report.steps);
+    let budgets = report.budget_forecasts.iter().map(|forecast| {
+        let (status, step_key) = match &forecast.status {
+            LimitStatus::Enough => ("enough", None),
+            LimitStatus::MayRunOut(step) => ("may_run_out", Some(step)),
+            LimitStatus::RunsOut(step) => ("runs_out", Some(step)),
         };
-        json!({ "scope": allowance.holder.to_string(), "limit": allowance.limit, "budget_status": outlook, "at": at })
+        json!({ "scope": forecast.scope.to_string(), "limit": forecast.limit, "budget_status": status, "at": step_key })
     });
     json!({
-        "pipeline": told.plan.body.name,
-        "missing_inputs": told.open,
-        "steps": steps.map(step).collect::<Value>(),
-        "total": { "calls": range(calls), "tokens_in": range(input), "tokens_out": range(output), "usd": cost.map(usd) },
+        "pipeline": report.plan.body.name,
+        "missing_inputs": report.missing_inputs,
+        "steps": steps.map(step_json).collect::<Value>(),
+        "total": { "calls": range_json(calls), "tokens_in": range_json(input), "tokens_out": range_json(output), "usd": cost.map(cost_json) },
         "budgets": budgets.collect::<Value>(),
-        "missing_keys": told.missing.keys().collect::<Vec<_>>(),
-        "disclosures": list(&told.disclosures),
-        "trusted": told.trusted,
+        "missing_keys": report.missing_keys.keys().collect::<Vec<_>>(),
+        "disclosures": disclosures_json(&report.disclosures),
+        "trusted": report.trusted,
     })
 }
 
-fn step(step: &Foreseen) -> Value {
-    let (prospect, why) = match &step.prospect {
-        Prospect::Runs => ("runs", None),
-        Prospect::MayRun(why) => ("may_run", Some(why)),
-        Prospect::Skipped(why) => ("skipped", Some(why)),
-        Prospect::Fails(why) => ("fails", Some(why)),
-        Prospect::Kept => ("reused", None),
+fn step_json(step: &StepForecast) -> Value {
+    let (status, reason) = match &step.prediction {
+        Prediction::Runs => ("runs", None),
+        Prediction::MayRun(reason) => ("may_run", Some(reason)),
+        Prediction::Skipped(reason) => ("skipped", Some(reason)),
+        Prediction::Fails(reason) => ("fails", Some(reason)),
+        Prediction::Reused => ("reused", None),
     };
     json!({
         "step": step.step,
         "kind": step.kind,
-        "status": prospect,
-        "why": why,
-        "times": range(step.times),
-        "reused": step.kept,
-        "each": step.each,
+        "status": status,
+        "why": reason,
+        "times": range_json(step.executions),
+        "reused": step.reused,
+        "each": step.repetition,
         "reads": step.reads,
         "output": step.output,
         "path": step.path,
-        "requests": step.asks.as_ref().map(asks),
-        "prompts": step.texts.iter().map(text).collect::<Value>(),
+        "requests": step.requests.as_ref().map(requests_json),
+        "prompts": step.texts.iter().map(prompt_json).collect::<Value>(),
     })
 }
 
-fn asks(asks: &RequestEstimate) -> Value {
+fn requests_json(requests: &RequestEstimate) -> Value {
     json!({
-        "agent": asks.agent,
-        "models": asks.models.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "program": asks.program,
-        "calls": range(asks.calls),
-        "tokens_in": range(asks.input),
-        "tokens_out": range(asks.output),
-        "usd": asks.cost.map(usd),
-        "context_window": asks.too_long_for,
+        "agent": requests.agent,
+        "models": requests.models.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "program": requests.is_cli_agent,
+        "calls": range_json(requests.calls),
+        "tokens_in": range_json(requests.input),
+        "tokens_out": range_json(requests.output),
+        "usd": requests.cost.map(cost_json),
+        "context_window": requests.exceeded_window,
     })
 }
 
-fn text(text: &PromptEstimate) -> Value {
-    match &text.text {
-        Ok(words) => json!({ "what": text.what, "exact": text.exact, "text": words }),
-        Err(why) => json!({ "what": text.what, "exact": false, "why": why }),
+fn prompt_json(prompt: &PromptEstimate) -> Value {
+    match &prompt.text {
+        Ok(text) => json!({ "what": prompt.label, "exact": prompt.exact, "text": text }),
+        Err(reason) => json!({ "what": prompt.label, "exact": false, "why": reason }),
     }
 }
 
-/// `max` is null when nothing bounds it.
-fn range(range: Range) -> Value {
-    json!({ "min": range.least, "max": range.most })
+/// `max` is null if there is no upper bound.
+fn range_json(range: Range) -> Value {
+    json!({ "min": range.min, "max": range.max })
 }
 
-fn usd(cost: CostEstimate) -> Value {
-    json!({ "min": cost.least, "max": cost.most })
+fn cost_json(cost: CostEstimate) -> Value {
+    json!({ "min": cost.min, "max": cost.max })
 }

@@ -1,4 +1,4 @@
-//! `orch runs diff A B`: how two runs differ, step by step and artifact by artifact.
+//! `orch runs diff A B`: shows the differences between the steps and artifacts of two runs.
 
 use serde_json::{Value, json};
 
@@ -21,35 +21,35 @@ pub(super) fn run(
     let state = |row: &RunRow| -> Result<RunState, SessionError> {
         let mut state = RunState::fold(row.run, &journal.events(row.run)?);
         match row.status {
-            RunStatus::Interrupted => state.interrupt(),
+            RunStatus::Interrupted => state.mark_interrupted(),
             status => state.status = status,
         }
         Ok(state)
     };
-    let (one, other) = (state(a)?, state(b)?);
-    let pairs = pairs(&one, &other);
+    let (a, b) = (state(a)?, state(b)?);
+    let pairs = step_pairs(&a, &b);
     if output == OutputFormat::Json {
-        ui.data(&format!("{:#}", as_json(&one, &other, &pairs)))?;
+        ui.write_data(&format!("{:#}", as_json(&a, &b, &pairs)))?;
         return Ok(ExitStatus::Success);
     }
-    let mut lines = vec![format!("run {} → {}", one.run, other.run)];
-    lines.extend(change("status", one.status.as_str(), other.status.as_str()));
-    lines.extend(change("tokens", &human::usage(&one.usage()), &human::usage(&other.usage())));
-    lines.extend(change("cost", &human::cost(one.cost()), &human::cost(other.cost())));
+    let mut lines = vec![format!("run {} → {}", a.run, b.run)];
+    lines.extend(change("status", a.status.as_str(), b.status.as_str()));
+    lines.extend(change("tokens", &human::format_usage(&a.usage()), &human::format_usage(&b.usage())));
+    lines.extend(change("cost", &human::format_cost(a.cost()), &human::format_cost(b.cost())));
     for (key, a, b) in &pairs {
-        let words = differences(*a, *b);
-        if !words.is_empty() {
-            lines.push(format!("{}: {}", ui.out_style.strong(key), words.join("; ")));
+        let differences = differences(*a, *b);
+        if !differences.is_empty() {
+            lines.push(format!("{}: {}", ui.stdout_style.bold(key), differences.join("; ")));
         }
     }
     if lines.len() == 1 {
-        lines.push("every step ended alike".to_owned());
+        lines.push("the runs have the same status, usage and costs".to_owned());
     }
-    ui.text(&lines.join("\n"))?;
+    ui.write_text(&lines.join("\n"))?;
     for (key, a, b) in &pairs {
         let diff = artifact_diff(key, *a, *b);
         if !diff.is_empty() {
-            ui.text(&format!("\n{diff}"))?;
+            ui.write_text(&format!("\n{diff}"))?;
         }
     }
     Ok(ExitStatus::Success)
@@ -57,24 +57,24 @@ pub(super) fn run(
 
 type StepPair<'a> = (StepKey, Option<&'a StepState>, Option<&'a StepState>);
 
-/// The steps of both runs: those of the first in its order, then those that only the second has.
-fn pairs<'a>(one: &'a RunState, other: &'a RunState) -> Vec<StepPair<'a>> {
+/// The steps of both runs: the steps of the first run in order, then those that only the second run has.
+fn step_pairs<'a>(a: &'a RunState, b: &'a RunState) -> Vec<StepPair<'a>> {
     let mut pairs: Vec<StepPair<'_>> =
-        one.in_order().into_iter().map(|step| (step.step.clone(), Some(step), other.step(&step.step))).collect();
-    let only = other.in_order().into_iter().filter(|step| one.step(&step.step).is_none());
-    pairs.extend(only.map(|step| (step.step.clone(), None, Some(step))));
+        a.steps_in_file_order().into_iter().map(|step| (step.key.clone(), Some(step), b.step(&step.key))).collect();
+    let only_in_b = b.steps_in_file_order().into_iter().filter(|step| a.step(&step.key).is_none());
+    pairs.extend(only_in_b.map(|step| (step.key.clone(), None, Some(step))));
     pairs
 }
 
-fn change(what: &str, a: &str, b: &str) -> Option<String> {
-    (a != b).then(|| format!("{what} {a} → {b}"))
+fn change(label: &str, a: &str, b: &str) -> Option<String> {
+    (a != b).then(|| format!("{label} {a} → {b}"))
 }
 
 fn differences(a: Option<&StepState>, b: Option<&StepState>) -> Vec<String> {
     let (a, b) = match (a, b) {
         (Some(a), Some(b)) => (a, b),
-        (Some(_), None) => return vec!["only in the first".to_owned()],
-        (None, Some(_)) => return vec!["only in the second".to_owned()],
+        (Some(_), None) => return vec!["only in the first run".to_owned()],
+        (None, Some(_)) => return vec!["only in the second run".to_owned()],
         (None, None) => return Vec::new(),
     };
     let model = |step: &StepState| step.model.as_ref().map_or_else(String::new, ToString::to_string);
@@ -82,50 +82,50 @@ fn differences(a: Option<&StepState>, b: Option<&StepState>) -> Vec<String> {
         change("status", a.status.as_str(), b.status.as_str()),
         change("model", &model(a), &model(b)),
         change("attempts", &a.attempts.to_string(), &b.attempts.to_string()),
-        change("tokens", &human::usage(&a.usage), &human::usage(&b.usage)),
-        change("cost", &human::cost(a.cost), &human::cost(b.cost)),
+        change("tokens", &human::format_usage(&a.usage), &human::format_usage(&b.usage)),
+        change("cost", &human::format_cost(a.cost), &human::format_cost(b.cost)),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// Under which name an artifact is shown: its file's, or the step's when it has none.
-fn name(key: &StepKey, artifact: &Artifact) -> String {
+/// The name of an artifact in a diff: its file, or the key of its step if it has no file.
+fn diff_name(key: &StepKey, artifact: &Artifact) -> String {
     artifact
         .path
         .clone()
-        .unwrap_or_else(|| format!("{key}/{}", Artifact::path_of(&artifact.name, artifact.value.is_string())))
+        .unwrap_or_else(|| format!("{key}/{}", Artifact::file_path(&artifact.name, artifact.value.is_string())))
 }
 
 fn artifact_diff(key: &StepKey, a: Option<&StepState>, b: Option<&StepState>) -> String {
     let artifact = |step: Option<&StepState>| step.and_then(|step| step.artifact.clone());
     let (before, after) = (artifact(a), artifact(b));
-    let Some(path) = after.as_ref().or(before.as_ref()).map(|artifact| name(key, artifact)) else {
+    let Some(path) = after.as_ref().or(before.as_ref()).map(|artifact| diff_name(key, artifact)) else {
         return String::new();
     };
-    let state = |artifact: Artifact| FileState { content: artifact.bytes().into(), mode: None };
+    let state = |artifact: Artifact| FileState { content: artifact.file_bytes().into(), mode: None };
     let change = FileChange { path, before: before.map(state), after: after.map(state) };
     files::diff(&ChangeSet { files: vec![change], new_folders: Vec::new() })
 }
 
-fn as_json(one: &RunState, other: &RunState, pairs: &[StepPair<'_>]) -> Value {
-    let run = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost().known(), "estimated_cost_usd": state.cost().estimated() });
-    let step = |step: Option<&StepState>| {
+fn as_json(a: &RunState, b: &RunState, pairs: &[StepPair<'_>]) -> Value {
+    let run_json = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost().exact(), "estimated_cost_usd": state.cost().upper_bound() });
+    let step_json = |step: Option<&StepState>| {
         step.map(|step| {
             let model = step.model.as_ref().map(ToString::to_string);
             json!({
                 "status": step.status, "model": model, "attempts": step.attempts, "usage": step.usage,
-                "cost_usd": step.cost.known(), "estimated_cost_usd": step.cost.estimated(),
+                "cost_usd": step.cost.exact(), "estimated_cost_usd": step.cost.upper_bound(),
             })
         })
     };
     let steps: Vec<Value> = pairs
         .iter()
         .map(|(key, a, b)| {
-            let (same, diff) = (differences(*a, *b).is_empty(), artifact_diff(key, *a, *b));
-            json!({ "name": key, "same": same && diff.is_empty(), "a": step(*a), "b": step(*b), "diff": diff })
+            let (is_same, diff) = (differences(*a, *b).is_empty(), artifact_diff(key, *a, *b));
+            json!({ "name": key, "same": is_same && diff.is_empty(), "a": step_json(*a), "b": step_json(*b), "diff": diff })
         })
         .collect();
-    json!({ "a": run(one), "b": run(other), "steps": steps })
+    json!({ "a": run_json(a), "b": run_json(b), "steps": steps })
 }

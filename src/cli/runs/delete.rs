@@ -1,107 +1,113 @@
-//! `orch runs delete`: takes runs out of the journal.
+//! `orch runs delete`: deletes runs from the journal.
 
 use serde_json::json;
 
 use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
-use crate::cli::{State, here};
+use crate::cli::{StateArgs, current_dir};
 use crate::model::RunId;
 use crate::report::human;
 use crate::session::{ExitStatus, SessionError};
-use crate::store::{Journal, Lock, Swept};
+use crate::store::{Journal, Lock, SweepSummary};
 
-use super::{find, journal, root};
+use super::{find_run, open_journal, project_root};
 
-/// So many runs are deleted at once; each of them needs its lock.
-const BATCH: usize = 100;
+/// The number of runs to lock and delete at once.
+const BATCH_SIZE: usize = 100;
 
-/// Delete what was recorded of runs
+/// Delete the records of runs
 ///
-/// Takes their events, replies and artifacts out of the journal, for good. Files in workspaces
-/// stay, and what other runs share stays. A run that a process is working on is refused.
+/// Permanently deletes their events, replies and artifacts from the journal. orch keeps the files in
+/// workspaces and everything that other runs share, and refuses to delete a run while a process is
+/// working on it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs delete 7d1d c395\n  orch runs export 7d1d --to run.json && orch runs delete 7d1d"
 )]
 pub(in crate::cli) struct RunsDeleteArgs {
-    /// The runs, by their ids or the starts of them
+    /// The IDs of the runs, or the starts of them
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
 
-    /// What goes to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
 pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let journal = journal(&args.state, &root(&here()?))?;
+    let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let mut runs: Vec<RunId> = Vec::new();
-    for name in &args.runs {
-        let run = find(&journal, name)?.run;
+    for id in &args.runs {
+        let run = find_run(&journal, id)?.run;
         if !runs.contains(&run) {
             runs.push(run);
         }
     }
-    let gone = delete(&journal, &runs)?;
+    let summary = delete_runs(&journal, &runs)?;
     if args.output == OutputFormat::Json {
-        ui.data(&format!("{:#}", gone.as_json(&runs, false)))?;
+        ui.write_data(&format!("{:#}", summary.as_json(&runs, false)))?;
     } else {
-        ui.say(gone.words("deleted"));
+        ui.print_message(summary.describe("deleted"));
     }
     Ok(ExitStatus::Success)
 }
 
-/// What was deleted.
+/// The number of deleted runs, events and blobs.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct DeletionSummary {
     pub(super) runs: usize,
     pub(super) events: usize,
-    pub(super) swept: Swept,
+    pub(super) removed_blobs: SweepSummary,
 }
 
-impl Gone {
-    /// The same for people.
-    pub(super) fn words(&self, verb: &str) -> String {
-        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let freed = if self.swept.blobs == 0 {
+impl DeletionSummary {
+    /// The summary as a message.
+    pub(super) fn describe(&self, verb: &str) -> String {
+        let format_count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+        let blobs = if self.removed_blobs.blobs == 0 {
             String::new()
         } else {
-            format!(" and {} ({})", count(self.swept.blobs, "blob"), human::bytes(self.swept.bytes))
+            format!(
+                " and {} ({})",
+                format_count(self.removed_blobs.blobs, "blob"),
+                human::format_bytes(self.removed_blobs.bytes)
+            )
         };
-        let events = if self.events == 0 { String::new() } else { format!(" with {}", count(self.events, "event")) };
-        format!("{verb} {}{events}{freed}", count(self.runs, "run"))
+        let events =
+            if self.events == 0 { String::new() } else { format!(" with {}", format_count(self.events, "event")) };
+        format!("{verb} {}{events}{blobs}", format_count(self.runs, "run"))
     }
 
     pub(super) fn as_json(&self, runs: &[RunId], dry_run: bool) -> serde_json::Value {
-        let names: Vec<String> = runs.iter().map(ToString::to_string).collect();
+        let run_ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
         json!({
-            "runs": names, "dry_run": dry_run, "events": self.events, "blobs": self.swept.blobs,
-            "blob_bytes": self.swept.bytes,
+            "runs": run_ids, "dry_run": dry_run, "events": self.events, "blobs": self.removed_blobs.blobs,
+            "blob_bytes": self.removed_blobs.bytes,
         })
     }
 }
 
-/// Deletes runs that nobody works on, and the blobs that nobody else uses.
-pub(super) fn delete(journal: &Journal, runs: &[RunId]) -> Result<Gone, SessionError> {
-    let mut gone = Gone::default();
+/// Deletes runs that no process is working on, and the blobs that no other run uses.
+pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletionSummary, SessionError> {
+    let mut summary = DeletionSummary::default();
     let mut blobs = Vec::new();
-    let me = format!("process {} (deleting runs)", std::process::id());
-    for batch in runs.chunks(BATCH) {
+    let holder = format!("process {} (deleting runs)", std::process::id());
+    for batch in runs.chunks(BATCH_SIZE) {
         let mut locks = Vec::new();
         for run in batch {
-            locks.push(Lock::take(&journal.lock_file(*run), &format!("run {run}"), &me)?.disposable());
+            locks.push(Lock::acquire(&journal.lock_file(*run), &format!("run {run}"), &holder)?.removed_on_drop());
         }
         let deleted = journal.delete(batch)?;
-        drop(locks.into_iter().map(Lock::obsolete).collect::<Vec<_>>());
-        gone.runs += batch.len();
-        gone.events += deleted.events;
+        drop(locks.into_iter().map(Lock::without_history).collect::<Vec<_>>());
+        summary.runs += batch.len();
+        summary.events += deleted.events;
         blobs.extend(deleted.blobs);
     }
     blobs.sort_unstable();
     blobs.dedup();
-    gone.swept = journal.sweep(&blobs)?;
-    Ok(gone)
+    summary.removed_blobs = journal.sweep(&blobs)?;
+    Ok(summary)
 }

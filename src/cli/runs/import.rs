@@ -1,63 +1,66 @@
-//! `orch runs import`: a run from the file of another journal.
+//! `orch runs import`: imports a run from a file of `orch runs export`.
 
 use std::path::PathBuf;
 
 use crate::cli::ui::Ui;
-use crate::cli::{State, here};
-use crate::files::{FileChange, FileState, check_path, read_bounded};
+use crate::cli::{StateArgs, current_dir};
+use crate::files::{FileChange, FileState, check_path, read_file_bounded};
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
-use crate::session::writes::written;
+use crate::session::writes::step_writes;
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{ExportedRun, ExportedRunError, Journal};
 
-use super::root;
+use super::project_root;
 
-/// Read a run from a file that `orch runs export` wrote
+/// Import a run from a file of `orch runs export`
 ///
-/// The run can then be shown, compared and exported again. Its record may come from anybody: to
-/// resume or revert it writes only in a workspace that you name with --workspace, its project is
-/// the one here, and `--reuse` takes no results from it.
+/// You can then inspect, compare and export the run. orch does not trust its record: to resume or
+/// revert the run, you must select the workspace with --workspace. orch then uses the project of the
+/// current folder. `--reuse` never uses results of an imported run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/looked-at")]
+#[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/imported")]
 pub(in crate::cli) struct RunsImportArgs {
-    /// The file
+    /// The file to import
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     #[command(flatten)]
-    state: State,
+    state: StateArgs,
 }
 
-/// The largest file that is imported.
-const MAX_BYTES: u64 = 512 << 20;
+/// The maximum size of the file.
+const MAX_FILE_BYTES: u64 = 512 << 20;
 
 pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let refused = |why: String| SessionError::usage(format!("can't import `{}`: {why}", args.file.display()));
-    let hint = "it must be a file that `orch runs export` wrote";
-    let bytes = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
-        std::io::ErrorKind::FileTooLarge => refused(error.to_string()).hint(hint),
-        _ => SessionError::unreadable(&args.file, &error).hint(hint),
+    let import_error =
+        |reason: String| SessionError::usage(format!("can't import `{}`: {reason}", args.file.display()));
+    let hint = "the file must come from `orch runs export`";
+    let bytes = read_file_bounded(&args.file, MAX_FILE_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => import_error(error.to_string()).with_hint(hint),
+        _ => SessionError::unreadable(&args.file, &error).with_hint(hint),
     })?;
-    let whole = ExportedRun::read(bytes).map_err(|error| {
-        let hint = if matches!(error, ExportedRunError::OtherVersion(_)) { "install the newer orch" } else { hint };
-        refused(error.to_string()).hint(hint)
+    let imported = ExportedRun::parse(bytes).map_err(|error| {
+        let hint =
+            if matches!(error, ExportedRunError::OtherVersion(_)) { "install the newer orch version" } else { hint };
+        import_error(error.to_string()).with_hint(hint)
     })?;
-    acceptable(whole.run, &whole.events).map_err(|why| refused(why).hint("nothing was imported"))?;
-    let journal = Journal::open(&args.state.folder(&root(&here()?)))?;
-    journal.import(whole.run, &whole.events)?;
-    ui.say(format!("run {} is here, with {} events", whole.run, whole.events.len()));
+    check_files(imported.run, &imported.events)
+        .map_err(|reason| import_error(reason).with_hint("nothing was imported"))?;
+    let journal = Journal::open(&args.state.folder(&project_root(&current_dir()?)))?;
+    journal.import(imported.run, &imported.events)?;
+    ui.print_message(format!("imported run {} with {} events", imported.run, imported.events.len()));
     Ok(ExitStatus::Success)
 }
 
-/// Whether every file that the records name may be written, with the mode that it records, by the rules of `write`; else which is the first that may not.
-fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
-    let written = written(run, events).map_err(|error| error.message().to_owned())?;
-    let looked = written.iter().flat_map(|written| {
-        let files = written.look.files.iter().map(|change| change.path.as_str());
-        files.chain(written.look.new_folders.iter().map(String::as_str))
+/// Checks that the rules of `write` allow the paths and modes of all files in the records.
+fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
+    let writes = step_writes(run, events).map_err(|error| error.message().to_owned())?;
+    let written_paths = writes.iter().flat_map(|write| {
+        let files = write.changes.files.iter().map(|change| change.path.as_str());
+        files.chain(write.changes.new_folders.iter().map(String::as_str))
     });
-    let shown = events.iter().filter_map(|event| {
+    let artifact_paths = events.iter().filter_map(|event| {
         let artifact = match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             Fact::ArtifactAccepted(fact) => Some(&fact.artifact),
@@ -66,15 +69,16 @@ fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
         };
         artifact?.path.as_deref()
     });
-    looked.chain(shown).try_for_each(|path| {
-        check_path(path).map_err(|why| format!("it records the file {path:?}, and that path {why}"))
+    written_paths.chain(artifact_paths).try_for_each(|path| {
+        check_path(path).map_err(|reason| format!("it records the file {path:?}, and that path {reason}"))
     })?;
-    let mut changes = written.iter().flat_map(|written| &written.look.files);
-    let lends = |change: &&FileChange| change.before.iter().chain(&change.after).any(FileState::lends_rights);
-    match changes.find(lends) {
+    let mut changes = writes.iter().flat_map(|write| &write.changes.files);
+    let grants_rights =
+        |change: &&FileChange| change.before.iter().chain(&change.after).any(FileState::has_privilege_bits);
+    match changes.find(grants_rights) {
         None => Ok(()),
         Some(change) => Err(format!(
-            "it records the file {:?} with a mode above 0777, which lets whoever runs the file act as its owner",
+            "it records the file {:?} with a mode above 0777, which lets every user run the file with the rights of its owner",
             change.path
         )),
     }

@@ -1,4 +1,4 @@
-//! `orch runs`: past runs, what they did, and what one can do with what they recorded.
+//! `orch runs`: commands for past runs and runs that wait for an approval.
 
 mod artifact;
 mod compare;
@@ -21,67 +21,67 @@ use crate::store::{Journal, RunRow};
 use crate::session::{ExitStatus, SessionError};
 
 use super::ui::Ui;
-use super::{State, answer, track};
-pub(super) use crate::session::project_state::{find_run as find, pipeline_files as pipelines, project_root as root};
+use super::{StateArgs, approval, track};
+pub(super) use crate::session::project_state::{find_run, pipeline_files, project_root};
 
-/// List past runs, show what they did, take it back, keep or delete it
+/// Inspect, approve, revert, export and delete runs
 #[derive(Debug, Subcommand)]
-pub(super) enum Runs {
+pub(super) enum RunsCommand {
     /// List runs, the latest first
     List(list::RunsListArgs),
-    /// Show a run: its steps, what they used and where their artifacts are
+    /// Show a run: its steps, their usage and their artifacts
     Show(show::RunsShowArgs),
-    /// Print what was recorded of a run, one event a line
+    /// Print the recorded events of a run, one per line
     Events(events::RunsEventsArgs),
-    /// Print an artifact as it was recorded
+    /// Print an artifact as orch recorded it
     Artifact(artifact::RunsArtifactArgs),
     /// Show what a run changed in the workspace, or how two runs differ
     Diff(diff::RunsDiffArgs),
-    /// Take back what a run's `write:` steps changed in the workspace
+    /// Revert the file changes of a run
     Revert(revert::RunsRevertArgs),
-    /// Say yes to what a run asks
-    Approve(answer::AnswerArgs),
-    /// Say no to what a run asks
-    Reject(answer::AnswerArgs),
+    #[command(about = "Approve the waiting step of a run")]
+    Approve(approval::AnswerArgs),
+    #[command(about = "Reject the waiting step of a run")]
+    Reject(approval::AnswerArgs),
     /// Deliver runs to the trackers of orch.yaml
     Track(track::TrackArgs),
-    /// Write a run into one JSON file
+    /// Export a run as one JSON file
     Export(export::RunsExportArgs),
-    /// Read a run from a file that `orch runs export` wrote
+    /// Import a run from a file of `orch runs export`
     Import(import::RunsImportArgs),
-    /// Delete what was recorded of runs
+    /// Delete the records of runs
     Delete(delete::RunsDeleteArgs),
-    /// Delete old runs, and what no run uses any more
+    /// Delete old runs and unused data
     Gc(gc::RunsGcArgs),
 }
 
-pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(command: &RunsCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     match command {
-        Runs::List(args) => list::run(args, ui),
-        Runs::Show(args) => show::run(args, ui),
-        Runs::Events(args) => events::run(args, ui),
-        Runs::Artifact(args) => artifact::run(args, ui),
-        Runs::Diff(args) => diff::run(args, ui),
-        Runs::Revert(args) => revert::run(args, ui),
-        Runs::Approve(args) => answer::run(args, true, ui),
-        Runs::Reject(args) => answer::run(args, false, ui),
-        Runs::Track(args) => track::run(args, ui),
-        Runs::Export(args) => export::run(args, ui),
-        Runs::Import(args) => import::run(args, ui),
-        Runs::Delete(args) => delete::run(args, ui),
-        Runs::Gc(args) => gc::run(args, ui),
+        RunsCommand::List(args) => list::run(args, ui),
+        RunsCommand::Show(args) => show::run(args, ui),
+        RunsCommand::Events(args) => events::run(args, ui),
+        RunsCommand::Artifact(args) => artifact::run(args, ui),
+        RunsCommand::Diff(args) => diff::run(args, ui),
+        RunsCommand::Revert(args) => revert::run(args, ui),
+        RunsCommand::Approve(args) => approval::run(args, true, ui),
+        RunsCommand::Reject(args) => approval::run(args, false, ui),
+        RunsCommand::Track(args) => track::run(args, ui),
+        RunsCommand::Export(args) => export::run(args, ui),
+        RunsCommand::Import(args) => import::run(args, ui),
+        RunsCommand::Delete(args) => delete::run(args, ui),
+        RunsCommand::Gc(args) => gc::run(args, ui),
     }
 }
 
-/// The journal of a project, which must be there.
-pub(super) fn journal(state: &State, root: &Path) -> Result<Journal, SessionError> {
-    state.named().journal(root)
+/// Opens the existing journal of a project.
+pub(super) fn open_journal(state: &StateArgs, root: &Path) -> Result<Journal, SessionError> {
+    state.state_folder().open_journal(root)
 }
 
-/// The run of a name, or the latest one.
-fn pick(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
-    match name {
-        Some(name) => find(journal, name),
+/// Finds a run by its ID, or by default the latest run.
+fn find_run_or_latest(journal: &Journal, id: Option<&str>) -> Result<RunRow, SessionError> {
+    match id {
+        Some(id) => find_run(journal, id),
         None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet")),
     }
 }

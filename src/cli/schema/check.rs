@@ -8,68 +8,68 @@ use crate::diagnostic::{Code as FindingCode, Diagnostic};
 use crate::schema::{Mismatch, Schema};
 use crate::{check, config};
 
-use crate::cli::findings::{Flags, tell};
+use crate::cli::findings::{FindingsArgs, print_findings};
 use crate::cli::ui::Ui;
-use crate::cli::{extract, here, runs};
+use crate::cli::{current_dir, extract, runs};
 use crate::session::{ExitStatus, SessionError};
 
-/// Check every schema of the project, or an artifact against one
+/// Check every schema of the project, or validate an artifact
 ///
-/// Without flags, every file of `schemas/` is checked, also those that no pipeline names. Exit
-/// code 0, or 2 with errors.
+/// Without options, orch checks every file in `schemas/`, including those that no pipeline uses. Exit
+/// code 0, or 2 if there are errors.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct SchemaCheckArgs {
-    /// A JSON file to check against `--schema`
+    /// The JSON file to validate against `--schema`
     #[arg(long, value_name = "FILE", requires = "schema")]
     artifact: Option<PathBuf>,
 
-    /// The schema: a file, or the name of one in `schemas/`
+    /// The schema file, or the name of a schema in `schemas/`
     #[arg(long, value_name = "FILE|NAME", requires = "artifact")]
     schema: Option<String>,
 
     #[command(flatten)]
-    flags: Flags,
+    flags: FindingsArgs,
 }
 
 pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let here = here()?;
+    let current_dir = current_dir()?;
     match (&args.artifact, &args.schema) {
         (Some(file), Some(schema)) => {
-            let schema = extract::schema(schema, &here)?;
-            let shown = file.to_string_lossy().replace('\\', "/");
-            let found = match config::load_json(&here.join(file), &shown) {
-                Ok(document) => artifact(&document, &schema),
-                Err(found) => found,
+            let schema = extract::load_schema(schema, &current_dir)?;
+            let display_path = file.to_string_lossy().replace('\\', "/");
+            let findings = match config::load_json(&current_dir.join(file), &display_path) {
+                Ok(document) => artifact_findings(&document, &schema),
+                Err(findings) => findings,
             };
-            tell(&args.flags, &[shown], found, "artifact", ui)
+            print_findings(&args.flags, &[display_path], findings, "artifact", ui)
         }
-        _ => all(args, &here, ui),
+        _ => check_all(args, &current_dir, ui),
     }
 }
 
-fn all(args: &SchemaCheckArgs, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    let root = short_path(&runs::root(here), here);
+fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let root = short_path(&runs::project_root(current_dir), current_dir);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     let project = config::load_schemas(&root)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());
-    tell(&args.flags, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
+    print_findings(&args.flags, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
 }
 
-/// Every way in which an artifact differs from its schema, at its place.
-fn artifact(document: &Document, schema: &Schema) -> Vec<Diagnostic> {
+/// One finding, with its position, for each mismatch between an artifact and its schema.
+fn artifact_findings(document: &Document, schema: &Schema) -> Vec<Diagnostic> {
     let name = schema.name();
-    let found = schema.errors(&document.value).into_iter().map(|wrong| {
-        let message = format!("expected {}, got {}", wrong.expected, wrong.got);
-        let place = document.spans.value(&wrong.pointer);
-        let problem = Diagnostic::error(FindingCode::ArtifactMismatch, message).at(&document.file, place);
-        problem.help(advice(&wrong, name))
+    let findings = schema.mismatches(&document.value).into_iter().map(|mismatch| {
+        let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
+        let span = document.spans.value(&mismatch.pointer);
+        let finding = Diagnostic::error(FindingCode::ArtifactMismatch, message).with_span(&document.file, span);
+        finding.with_help(help_text(&mismatch, name))
     });
-    found.collect()
+    findings.collect()
 }
 
-fn advice(wrong: &Mismatch, schema: &str) -> String {
-    match wrong.pointer.as_str() {
-        "" => format!("the whole value does not fit `{schema}`"),
+fn help_text(mismatch: &Mismatch, schema: &str) -> String {
+    match mismatch.pointer.as_str() {
+        "" => format!("the value does not fit `{schema}`"),
         pointer => format!("`{pointer}` does not fit `{schema}`"),
     }
 }

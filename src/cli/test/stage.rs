@@ -1,4 +1,4 @@
-//! The workspace of a test case before its run: files that are copied in, commands that prepare it.
+//! Prepares the workspace of a test case: copies files into it and runs the commands of `setup:`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::model::case::Case;
 use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::session::{ExitStatus, Runner, SessionError};
 
-/// How long a command of `setup:` may take.
-const LIMIT: Duration = Duration::from_mins(1);
-/// How much of its output is kept for the error, in bytes.
-const KEPT: usize = 16 << 10;
-/// Settings of git that commands of `setup:` see too: who commits and when, and where its settings are. Not those that
-/// decide which repository it works on, since the case has its own, nor those that may hold a password.
-const GIT: &[&str] = &[
+/// The time limit for a command of `setup:`.
+const SETUP_TIMEOUT: Duration = Duration::from_mins(1);
+/// The maximum output of such a command in an error message, in bytes.
+const MAX_OUTPUT_BYTES: usize = 16 << 10;
+/// The git variables that commands of `setup:` inherit: author, committer, and the location of the configuration.
+/// Variables that select a repository, or that may contain a password, are not among them.
+const GIT_VARIABLES: &[&str] = &[
     "GIT_AUTHOR_NAME",
     "GIT_AUTHOR_EMAIL",
     "GIT_AUTHOR_DATE",
@@ -29,9 +29,9 @@ const GIT: &[&str] = &[
     "GIT_CONFIG_NOSYSTEM",
 ];
 
-/// Prepares `workspace` as the case says; its paths are relative to `folder`, and stay in the project at `root`. A signal
-/// ends it, with all that it started.
-pub(super) async fn set(
+/// Prepares `workspace` for the case. The paths of the case are relative to `folder` and must be inside the project at
+/// `root`. A signal ends the preparation and the commands that it started.
+pub(super) async fn prepare_workspace(
     case: &Case,
     root: &Path,
     folder: &Path,
@@ -41,80 +41,80 @@ pub(super) async fn set(
     if let Some(files) = &case.workspace {
         let from = folder.join(files);
         if !from.is_dir() {
-            let error = SessionError::usage(format!("`workspace: {files}` is no folder"));
-            return Err(error.hint(format!("it is looked for at `{}`", from.display())));
+            let error = SessionError::usage(format!("`workspace: {files}` is not a folder"));
+            return Err(error.with_hint(format!("orch expects it at `{}`", from.display())));
         }
-        let (root, to) = (root.to_owned(), workspace.to_owned());
-        let stopped = Arc::new(AtomicBool::new(false));
-        let copied = Copied { root, files: 0, bytes: 0, stopped: stopped.clone() };
-        let mut copying = tokio::task::spawn_blocking(move || copied.all(&from, &to));
-        let ended = tokio::select! {
-            ended = &mut copying => ended,
-            () = interrupt::pressed() => {
-                stopped.store(true, Ordering::Relaxed);
-                copying.await
+        let (root, destination) = (root.to_owned(), workspace.to_owned());
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let copier = WorkspaceCopier { root, files: 0, bytes: 0, interrupted: interrupted.clone() };
+        let mut copy_task = tokio::task::spawn_blocking(move || copier.copy_all(&from, &destination));
+        let result = tokio::select! {
+            result = &mut copy_task => result,
+            () = interrupt::wait_for_signal() => {
+                interrupted.store(true, Ordering::Relaxed);
+                copy_task.await
             }
         };
-        ended.map_err(|error| SessionError::internal(error.to_string()))??;
+        result.map_err(|error| SessionError::internal(error.to_string()))??;
     }
     for argv in &case.setup {
-        prepare(argv, runner, workspace).await?;
+        run_setup_command(argv, runner, workspace).await?;
     }
     Ok(())
 }
 
-/// The most files and folders of a `workspace:`, links followed.
+/// The maximum number of files and folders in a `workspace:`, including those behind links.
 const MAX_FILES: usize = 10_000;
-/// The most bytes of its files.
+/// The maximum total size of its files.
 const MAX_BYTES: u64 = 256 << 20;
-/// How deep its folders may lie in one another.
+/// The maximum depth of its folders.
 const MAX_DEPTH: usize = 64;
 
-/// What was copied so far.
-struct Copied {
+/// Copies a folder, within the limits, and counts its files.
+struct WorkspaceCopier {
     root: PathBuf,
     files: usize,
     bytes: u64,
-    stopped: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
 }
 
-impl Copied {
-    fn all(mut self, from: &Path, to: &Path) -> Result<(), SessionError> {
+impl WorkspaceCopier {
+    fn copy_all(mut self, from: &Path, to: &Path) -> Result<(), SessionError> {
         self.copy(from, to, 0)
     }
 
-    /// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of
-    /// the project is refused, since a model may see the copy.
+    /// Copies a file or a folder with its modes. orch follows links, so that the copy is independent, but refuses links
+    /// that lead out of the project, because a model may see the copy.
     fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), SessionError> {
-        let failed =
+        let copy_error =
             |error: std::io::Error| SessionError::usage(format!("`{}` can't be copied: {error}", from.display()));
-        if self.stopped.load(Ordering::Relaxed) {
-            return Err(interrupted());
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(interrupted_error());
         }
-        if config::escapes(&self.root, from) {
+        if config::is_outside_folder(&self.root, from) {
             let error =
-                SessionError::usage(format!("`{}` can't be copied: it lies outside of the project", from.display()));
-            return Err(error.hint("copy what the case needs into the project"));
+                SessionError::usage(format!("`{}` can't be copied: it is outside of the project", from.display()));
+            return Err(error.with_hint("copy what the case needs into the project"));
         }
-        let about = std::fs::metadata(from).map_err(failed)?;
-        self.count(from, about.is_file().then_some(about.len()), depth)?;
-        if about.is_file() {
-            return std::fs::copy(from, to).map(drop).map_err(failed);
+        let metadata = std::fs::metadata(from).map_err(copy_error)?;
+        self.count(from, metadata.is_file().then_some(metadata.len()), depth)?;
+        if metadata.is_file() {
+            return std::fs::copy(from, to).map(drop).map_err(copy_error);
         }
-        if !about.is_dir() {
+        if !metadata.is_dir() {
             let error =
                 SessionError::usage(format!("`{}` can't be copied: it is neither a file nor a folder", from.display()));
-            return Err(error.hint("let a command of `setup:` make it"));
+            return Err(error.with_hint("create it with a command of `setup:`"));
         }
-        std::fs::create_dir_all(to).map_err(failed)?;
-        for entry in std::fs::read_dir(from).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        std::fs::create_dir_all(to).map_err(copy_error)?;
+        for entry in std::fs::read_dir(from).map_err(copy_error)? {
+            let entry = entry.map_err(copy_error)?;
             self.copy(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
         }
         Ok(())
     }
 
-    /// Counts one more, before it is copied.
+    /// Counts a file or folder before it is copied, and checks the limits.
     fn count(&mut self, from: &Path, bytes: Option<u64>, depth: usize) -> Result<(), SessionError> {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(bytes.unwrap_or_default());
@@ -127,50 +127,54 @@ impl Copied {
         } else {
             return Ok(());
         };
-        let message = format!("`workspace:` of the case can't be copied: it holds more than {limit}, links followed");
+        let message = format!(
+            "`workspace:` of the case can't be copied: it contains more than {limit}, including those behind links"
+        );
         Err(SessionError::usage(message)
-            .hint(format!("the copy stopped at `{}`", from.display()))
-            .hint("look for links that lead to folders above them, and let `setup:` make what is large"))
+            .with_hint(format!("the copy stopped at `{}`", from.display()))
+            .with_hint("look for links to parent folders, and create large files with `setup:`"))
     }
 }
 
-fn interrupted() -> SessionError {
-    SessionError::usage("stopped before the run began").with_status(ExitStatus::Interrupted)
+fn interrupted_error() -> SessionError {
+    SessionError::usage("interrupted before the run started").with_status(ExitStatus::Interrupted)
 }
 
-/// Where the commands of `setup:` run.
-const WHERE: &str = "it ran in the workspace of the case, which has of the project only what `workspace:` copies there";
+/// The hint about the folder in which the commands of `setup:` run.
+const WORKSPACE_HINT: &str =
+    "it ran in the workspace of the case, which contains only the files of the project that `workspace:` copies";
 
-async fn prepare(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), SessionError> {
+async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), SessionError> {
     let spec = ProgramSpec {
         argv: argv.to_vec(),
         cwd: workspace.to_owned(),
         env: environment(runner),
         stdin: None,
-        timeout: Some(LIMIT),
-        cap: KEPT,
-        most: None,
+        timeout: Some(SETUP_TIMEOUT),
+        max_captured_bytes: MAX_OUTPUT_BYTES,
+        max_output_bytes: None,
         guard: runner.environment.guard().to_owned().into(),
-        endings: EndingGroups::default(),
+        ending_process_groups: EndingGroups::default(),
     };
-    let shown = argv.join(" ");
-    let ended = tokio::select! {
-        ended = process::run(&spec, &|_, _| {}) => Some(ended),
-        () = interrupt::pressed() => None,
+    let command_line = argv.join(" ");
+    let output = tokio::select! {
+        output = process::run(&spec, &|_, _| {}) => Some(output),
+        () = interrupt::wait_for_signal() => None,
     };
-    spec.endings.settled().await;
-    let ended = ended.ok_or_else(interrupted)?;
-    let ended =
-        ended.map_err(|error| SessionError::usage(format!("`setup:` of the case, `{shown}`: {error}")).hint(WHERE))?;
-    if ended.code == Some(0) {
+    spec.ending_process_groups.wait_all_ended().await;
+    let output = output.ok_or_else(interrupted_error)?;
+    let output = output.map_err(|error| {
+        SessionError::usage(format!("`setup:` of the case, `{command_line}`: {error}")).with_hint(WORKSPACE_HINT)
+    })?;
+    if output.code == Some(0) {
         return Ok(());
     }
-    let said = [ended.stderr.text(), ended.stdout.text()].concat();
-    let message = format!("`setup:` of the case, `{shown}`, ended with exit code {}", ended.code.unwrap_or(-1));
-    Err(SessionError::usage(message).hint(format!("it said: {}", said.trim())).hint(WHERE))
+    let text = [output.stderr.text(), output.stdout.text()].concat();
+    let message = format!("`setup:` of the case, `{command_line}`, ended with exit code {}", output.code.unwrap_or(-1));
+    Err(SessionError::usage(message).with_hint(format!("its output: {}", text.trim())).with_hint(WORKSPACE_HINT))
 }
 
-/// What a `run:` step sees, and who git says commits.
+/// The environment of a `run:` step, with the git variables.
 fn environment(runner: &Runner) -> Vec<(String, String)> {
-    crate::engine::environment(&*runner.environment.variables(), GIT.iter().copied())
+    crate::engine::command_environment(&*runner.environment.variable_lookup(), GIT_VARIABLES.iter().copied())
 }

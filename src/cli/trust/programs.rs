@@ -1,4 +1,4 @@
-//! Which programs the pipelines of a project start, as a reader of `orch trust` sees them.
+//! The programs that the pipelines of a project start, for `orch trust`.
 
 use crate::session::execute::short_path;
 use std::path::Path;
@@ -6,42 +6,44 @@ use std::path::Path;
 use crate::cli::ui::Ui;
 use crate::config::{self, Project};
 use crate::model::step::{Access, CommandLine};
-use crate::model::visible::one_line;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{Step, StepAction};
 
 /// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
 ///
-/// A pipeline that can't be read is named instead: what it starts is unknown.
-pub(super) fn started(root: &Path, here: &Path, ui: &Ui) -> Vec<String> {
-    let (pipelines, unread) = crate::cli::runs::pipelines(root, here);
-    ui.findings(&unread);
+/// For an unreadable pipeline, the list contains a line that says so.
+pub(super) fn started_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
+    let (pipelines, findings) = crate::cli::runs::pipeline_files(root, current_dir);
+    ui.print_findings(&findings);
     let mut lines = Vec::new();
     for path in pipelines {
-        let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        match config::load(&short_path(&path, here)) {
-            Ok(project) => of_project(&project, &shown, &mut lines),
-            Err(_) => lines.push(format!("unknown: {shown} can't be read; `orch pipeline validate` says why")),
+        let display_path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        match config::load(&short_path(&path, current_dir)) {
+            Ok(project) => push_programs(&project, &display_path, &mut lines),
+            Err(_) => lines.push(format!("unknown: {display_path} can't be read; see `orch pipeline validate`")),
         }
     }
-    lines.iter().map(|line| one_line(line).into_owned()).collect()
+    lines.iter().map(|line| escape_line_breaks(line).into_owned()).collect()
 }
 
-fn of_project(project: &Project, shown: &str, lines: &mut Vec<String>) {
+fn push_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) {
     for (name, agent) in &project.pipeline.agents {
-        if let Some(program) = agent.program(Access::None) {
+        if let Some(program) = agent.cli_agent(Access::None) {
             let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
-            lines.push(format!("{argv}  (agent {name} of {shown})"));
+            lines.push(format!("{argv}  (agent {name} of {display_path})"));
         }
     }
     for step in project.pipeline.all_steps() {
-        lines.extend(command(step).map(|command| format!("{command}  (step {} of {shown})", step.id)));
+        lines.extend(
+            command_line(step).map(|command_line| format!("{command_line}  (step {} of {display_path})", step.id)),
+        );
     }
 }
 
-fn command(step: &Step) -> Option<String> {
-    match step.kind()? {
+fn command_line(step: &Step) -> Option<String> {
+    match step.action()? {
         StepAction::Command(CommandLine::Shell(text)) => Some(text.split_whitespace().collect::<Vec<_>>().join(" ")),
-        StepAction::Command(CommandLine::Argv(parts)) => Some(parts.join(" ")),
+        StepAction::Command(CommandLine::Argv(argv)) => Some(argv.join(" ")),
         _ => None,
     }
 }

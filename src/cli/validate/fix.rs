@@ -1,7 +1,7 @@
-//! `--fix`: applies the edits that findings carry.
+//! `--fix`: applies the edits that findings contain.
 //!
-//! Edits of one round never overlap, files are replaced whole, and a round that leaves a file in a
-//! worse state than it was (a key twice, a name taken, no YAML any more) is taken back.
+//! Edits of one round never overlap. orch replaces each file by a rename, and rolls back the edits of a file that they
+//! make worse, for example with a duplicate key, a duplicate name or invalid YAML.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -10,85 +10,88 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
-use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, apart};
-use crate::model::visible::one_line;
+use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, non_overlapping_fixes};
+use crate::model::visible::escape_line_breaks;
 
 use crate::cli::ui::Ui;
 use crate::session::SessionError;
 
-/// How often edits are followed by another look.
-const ROUNDS: usize = 10;
+/// The maximum number of rounds of edits.
+const MAX_ROUNDS: usize = 10;
 
-/// What an edit must not lead to.
-const WORSE: &[Code] = &[
+/// The findings that edits must not cause.
+const WORSE_CODES: &[Code] = &[
     Code::YamlSyntax,
-    Code::YamlRefused,
+    Code::UnsupportedYaml,
     Code::DuplicateKey,
     Code::JsonSyntax,
-    Code::NameTaken,
-    Code::TwoWriters,
+    Code::DuplicateName,
+    Code::DuplicateArtifact,
     Code::TemplateSyntax,
 ];
 
-/// A finding with its edit, in the file that both are about.
+/// A finding with its edit.
 type Edit<'a> = (&'a Diagnostic, &'a Fix);
 
-/// The edits of a round by file, in order and apart from one another.
+/// The edits of a round by file, in order and without overlaps.
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
-/// Mends until nothing is left to mend; what is still wrong then.
-pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, SessionError> {
-    let mut found = check();
-    let mut refused = HashSet::new();
-    for _ in 0..ROUNDS {
-        let plan = plan(&found, &refused);
-        if plan.is_empty() {
+/// Applies edits until none are left, and returns the remaining findings.
+pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, SessionError> {
+    let mut findings = check();
+    let mut rolled_back = HashSet::new();
+    for _ in 0..MAX_ROUNDS {
+        let round = plan_round(&findings, &rolled_back);
+        if round.is_empty() {
             break;
         }
-        for (file, edits) in plan.values() {
-            write(Path::new(&file.path), &file.text, &edited(file, edits))?;
+        for (file, edits) in round.values() {
+            replace_file(Path::new(&file.path), &file.text, &apply_edits(file, edits))?;
         }
-        let after = check();
-        let worse = worse(&plan, &found, &after);
-        for (path, (file, edits)) in &plan {
-            let back = worse.contains(*path);
-            if back {
-                write(Path::new(path), &edited(file, edits), &file.text)?;
-                refused.extend(edits.iter().map(|edit| key(edit.0)));
+        let new_findings = check();
+        let worse_files = worse_files(&round, &findings, &new_findings);
+        for (path, (file, edits)) in &round {
+            if worse_files.contains(*path) {
+                replace_file(Path::new(path), &apply_edits(file, edits), &file.text)?;
+                rolled_back.extend(edits.iter().map(|edit| key(edit.0)));
                 continue;
             }
-            for (d, fix) in edits {
-                ui.say(one_line(&format!("{} {}", ui.style.good("fixed"), told(d, fix))));
+            for (finding, fix) in edits {
+                ui.print_message(escape_line_breaks(&format!(
+                    "{} {}",
+                    ui.stderr_style.success("fixed"),
+                    describe_fix(finding, fix)
+                )));
             }
         }
-        found = if worse.is_empty() { after } else { check() };
+        findings = if worse_files.is_empty() { new_findings } else { check() };
     }
-    Ok(found)
+    Ok(findings)
 }
 
-/// What one round would change, as a unified diff; empty for nothing.
-pub(super) fn diff(found: &[Diagnostic]) -> String {
-    let parts = plan(found, &HashSet::new()).into_values().map(|(file, edits)| {
-        let after = edited(file, &edits);
+/// The changes of the first round as a unified diff; empty if there are none.
+pub(super) fn first_round_diff(findings: &[Diagnostic]) -> String {
+    let diffs = plan_round(findings, &HashSet::new()).into_values().map(|(file, edits)| {
+        let after = apply_edits(file, &edits);
         let diff = TextDiff::from_lines(file.text.as_str(), after.as_str());
         diff.unified_diff().header(&format!("a/{}", file.path), &format!("b/{}", file.path)).to_string()
     });
-    parts.collect()
+    diffs.collect()
 }
 
-fn plan<'a>(found: &'a [Diagnostic], refused: &HashSet<String>) -> RoundEdits<'a> {
+fn plan_round<'a>(findings: &'a [Diagnostic], rolled_back: &HashSet<String>) -> RoundEdits<'a> {
     let mut files: BTreeMap<&str, (&SourceFile, Vec<&Diagnostic>)> = BTreeMap::new();
-    for d in found {
-        let (Some(file), Some(fix)) = (&d.file, &d.fix) else { continue };
-        if !refused.contains(&key(d)) && file.text.get(fix.span.clone()).is_some() {
-            files.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push(d);
+    for finding in findings {
+        let (Some(file), Some(fix)) = (&finding.file, &finding.fix) else { continue };
+        if !rolled_back.contains(&key(finding)) && file.text.get(fix.span.clone()).is_some() {
+            files.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push(finding);
         }
     }
-    let plan = files.into_iter().map(|(path, (file, found))| (path, (file, apart(found))));
-    plan.filter(|(_, (_, edits))| !edits.is_empty()).collect()
+    let round = files.into_iter().map(|(path, (file, findings))| (path, (file, non_overlapping_fixes(findings))));
+    round.filter(|(_, (_, edits))| !edits.is_empty()).collect()
 }
 
-fn edited(file: &SourceFile, edits: &[Edit<'_>]) -> String {
+fn apply_edits(file: &SourceFile, edits: &[Edit<'_>]) -> String {
     let mut text = file.text.clone();
     for (_, fix) in edits.iter().rev() {
         text.replace_range(fix.span.clone(), &fix.replacement);
@@ -96,66 +99,71 @@ fn edited(file: &SourceFile, edits: &[Edit<'_>]) -> String {
     text
 }
 
-/// The files that now have a finding of a bad kind that they did not have before.
-fn worse(plan: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
-    let count = |list: &[Diagnostic], path: &str, bad: &[Code]| {
-        let is_bad = |d: &&Diagnostic| bad.contains(&d.code) && d.file.as_ref().is_some_and(|file| file.path == path);
-        list.iter().filter(is_bad).count()
+/// The files that have more findings of [`WORSE_CODES`] than before the edits.
+fn worse_files(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
+    let count = |findings: &[Diagnostic], path: &str, codes: &[Code]| {
+        let is_counted = |finding: &&Diagnostic| {
+            codes.contains(&finding.code) && finding.file.as_ref().is_some_and(|file| file.path == path)
+        };
+        findings.iter().filter(is_counted).count()
     };
-    let paths: HashSet<&str> = after.iter().filter_map(|d| Some(d.file.as_ref()?.path.as_str())).collect();
+    let paths: HashSet<&str> = after.iter().filter_map(|finding| Some(finding.file.as_ref()?.path.as_str())).collect();
     let is_worse = |path: &&str| {
-        // A wrong key or name hides what is wrong with texts, and to mend it breaks none.
-        let of_keys = |(d, _): &Edit<'_>| matches!(d.code, Code::UnknownKey | Code::BadName);
-        let reveals = plan.get(*path).is_some_and(|(_, edits)| edits.iter().all(of_keys));
-        let bad: Vec<Code> = WORSE.iter().copied().filter(|code| !(reveals && *code == Code::TemplateSyntax)).collect();
-        count(after, path, &bad) > count(before, path, &bad)
+        // After a fix of a key or a name, orch checks templates that it could not check before: their errors are old.
+        let is_key_fix = |(finding, _): &Edit<'_>| matches!(finding.code, Code::UnknownKey | Code::InvalidName);
+        let only_key_fixes = edits.get(*path).is_some_and(|(_, edits)| edits.iter().all(is_key_fix));
+        let is_counted = |code: &Code| !(only_key_fixes && *code == Code::TemplateSyntax);
+        let codes: Vec<Code> = WORSE_CODES.iter().copied().filter(is_counted).collect();
+        count(after, path, &codes) > count(before, path, &codes)
     };
     paths.into_iter().filter(is_worse).map(str::to_owned).collect()
 }
 
-fn key(d: &Diagnostic) -> String {
-    format!("{} {} {}", d.file.as_ref().map_or("", |file| file.path.as_str()), d.code, d.message)
+fn key(finding: &Diagnostic) -> String {
+    let path = finding.file.as_ref().map_or("", |file| file.path.as_str());
+    format!("{path} {} {}", finding.code, finding.message)
 }
 
-fn told(d: &Diagnostic, fix: &Fix) -> String {
-    let (line, column) = d.file.as_ref().map_or((0, 0), |file| file.line_column(fix.span.start));
-    let path = d.file.as_ref().map_or("", |file| file.path.as_str());
-    let old = d.file.as_ref().and_then(|file| file.text.get(fix.span.clone())).unwrap_or_default();
-    let what = if old.is_empty() {
+fn describe_fix(finding: &Diagnostic, fix: &Fix) -> String {
+    let (line, column) = finding.file.as_ref().map_or((0, 0), |file| file.line_column(fix.span.start));
+    let path = finding.file.as_ref().map_or("", |file| file.path.as_str());
+    let old = finding.file.as_ref().and_then(|file| file.text.get(fix.span.clone())).unwrap_or_default();
+    let change = if old.is_empty() {
         format!("added `{}`", fix.replacement.trim())
     } else {
         format!("`{old}` is now `{}`", fix.replacement)
     };
-    format!("{path}:{line}:{column}: {what} ({})", d.code)
+    format!("{path}:{line}:{column}: {change} ({})", finding.code)
 }
 
-/// Replaces a file by a rename, if it still holds what the edits were made for.
-fn write(path: &Path, before: &str, after: &str) -> Result<(), SessionError> {
-    let failed = |error: &std::io::Error| {
-        SessionError::usage(format!("`{}` can't be mended: {error}", path.display())).hint("nothing of it was changed")
+/// Replaces a file by a rename, if its content is still `before`.
+fn replace_file(path: &Path, before: &str, after: &str) -> Result<(), SessionError> {
+    let write_error = |error: &std::io::Error| {
+        SessionError::usage(format!("`{}` can't be fixed: {error}", path.display()))
+            .with_hint("orch did not change the file")
     };
-    // A link stays a link: what it leads to is replaced.
-    let real: PathBuf = path.canonicalize().map_err(|error| failed(&error))?;
-    let written = fs::read_to_string(&real).map_err(|error| failed(&error))?;
-    let (mark, text) = match written.strip_prefix('\u{feff}') {
+    // A link stays a link: orch replaces its target.
+    let real_path: PathBuf = path.canonicalize().map_err(|error| write_error(&error))?;
+    let content = fs::read_to_string(&real_path).map_err(|error| write_error(&error))?;
+    let (byte_order_mark, text) = match content.strip_prefix('\u{feff}') {
         Some(text) => ("\u{feff}", text),
-        None => ("", written.as_str()),
+        None => ("", content.as_str()),
     };
     if text != before {
-        let error = SessionError::usage(format!("`{}` was changed while it was checked", path.display()));
-        return Err(error.hint("run the command again"));
+        let error = SessionError::usage(format!("`{}` changed during the check", path.display()));
+        return Err(error.with_hint("run the command again"));
     }
-    let folder = real.parent().unwrap_or_else(|| Path::new("."));
+    let folder = real_path.parent().unwrap_or_else(|| Path::new("."));
     let save = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(mark.as_bytes())?;
+        file.write_all(byte_order_mark.as_bytes())?;
         file.write_all(after.as_bytes())?;
-        file.as_file().set_permissions(fs::metadata(&real)?.permissions())?;
+        file.as_file().set_permissions(fs::metadata(&real_path)?.permissions())?;
         file.as_file().sync_all()?;
-        file.persist(&real).map_err(|error| error.error)?;
+        file.persist(&real_path).map_err(|error| error.error)?;
         Ok(())
     };
-    save().map_err(|error| failed(&error))
+    save().map_err(|error| write_error(&error))
 }
 
 #[cfg(test)]
@@ -163,34 +171,38 @@ mod tests {
     use super::*;
 
     fn finding(file: &std::sync::Arc<SourceFile>, span: std::ops::Range<usize>, text: &str) -> Diagnostic {
-        let mut d = Diagnostic::error(Code::UnknownKey, format!("at {}", span.start)).at(file, span.clone());
-        d.fix = Some(Fix { span, replacement: text.to_owned() });
-        d
+        let message = format!("at {}", span.start);
+        let mut finding = Diagnostic::error(Code::UnknownKey, message).with_span(file, span.clone());
+        finding.fix = Some(Fix { span, replacement: text.to_owned() });
+        finding
     }
 
     #[test]
-    fn edits_that_overlap_or_touch_wait_for_the_next_round() {
+    fn overlapping_and_adjacent_edits_wait_for_the_next_round() {
         let file = SourceFile::new("a", "one two three");
-        let found = [
+        let findings = [
             finding(&file, 8..13, "3"),
             finding(&file, 0..3, "1"),
             finding(&file, 2..5, "x"),
             finding(&file, 0..3, "1"),
         ];
-        let plan = plan(&found, &HashSet::new());
-        let (file, edits) = &plan["a"];
-        assert_eq!(edited(file, edits), "1 two 3");
-        assert!(diff(&found).contains("-one two three\n") && diff(&found).contains("+1 two 3\n"));
+        let round = plan_round(&findings, &HashSet::new());
+        let (file, edits) = &round["a"];
+        assert_eq!(apply_edits(file, edits), "1 two 3");
+        assert!(
+            first_round_diff(&findings).contains("-one two three\n")
+                && first_round_diff(&findings).contains("+1 two 3\n")
+        );
     }
 
     #[test]
-    fn a_file_keeps_its_mark_and_its_permissions() {
+    fn a_fixed_file_keeps_its_byte_order_mark() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         fs::write(&path, "\u{feff}a: b").unwrap();
-        write(&path, "a: b", "a: c").unwrap();
+        replace_file(&path, "a: b", "a: c").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "\u{feff}a: c");
-        assert!(write(&path, "a: b", "a: d").is_err(), "it holds something else by now");
+        assert!(replace_file(&path, "a: b", "a: d").is_err(), "the file has changed");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

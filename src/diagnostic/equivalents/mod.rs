@@ -1,59 +1,69 @@
-//! Maps what users of other tools write to how orch spells it.
+//! Maps the syntax of other tools to its equivalent in orch.
 //!
 //! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], and words of expressions
-//! and templates in [`syntax`]. A check that finds an unknown word asks this module before it lists the known words.
+//! and templates in [`syntax`]. A check that finds an unknown word calls this module before it lists the known words.
 
 mod keys;
 mod syntax;
 mod values;
 
-pub use syntax::{Slip, call, constant, filter, in_expression, in_template, of_step, property, variable};
-pub use values::{YamlShape, known_values, value};
+pub use syntax::{
+    SyntaxMistake, call_advice, constant_equivalent, filter_equivalent, find_expression_mistake, property_advice,
+    step_property_advice, template_tag_advice, variable_advice,
+};
+pub use values::{YamlShape, known_values, value_advice};
 
-/// A part of a file with a fixed set of keys, identified by the name of its type in the schema.
-type Place = &'static str;
+/// The schema's name for the type of a mapping with a fixed set of keys, such as `Step`.
+type MappingType = &'static str;
 
-/// Keys of other tools with the same meaning, the places where they occur, and how orch spells them.
+/// Keys of other tools with the same meaning, the types of mapping that they occur in, and their equivalent in orch.
 struct KeyRow {
-    places: &'static [Place],
+    mapping_types: &'static [MappingType],
     /// The keys, separated by spaces; case, `-` and `_` make no difference.
-    words: &'static str,
-    say: Say,
+    foreign_keys: &'static str,
+    equivalent: KeyEquivalent,
 }
 
-/// How orch spells a key.
-enum Say {
-    /// Another key with the same kind of value.
-    Called(&'static str),
-    /// A sentence that has what to write in backticks.
+/// The equivalent of a key in orch.
+enum KeyEquivalent {
+    /// Another key with the same type of value.
+    Renamed(&'static str),
+    /// A sentence with the text to write in backticks.
     Advice(&'static str),
 }
 
-/// Advice about a key that a place does not have.
+/// Advice about a key that a type of mapping does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Equivalent {
+pub struct KeyAdvice {
     /// One sentence for the user.
     pub help: String,
-    /// The key to write instead, if the rename is all that is necessary.
+    /// The key to write instead, if renaming the key fixes the mistake.
     pub rename: Option<&'static str>,
 }
 
-/// Returns advice for the unknown key `word` at a place, such as `Step`, if another tool has such a key.
-pub fn key(place: &str, word: &str) -> Option<Equivalent> {
-    let wanted = squashed(word);
-    let row = keys::KEYS
-        .iter()
-        .find(|row| row.places.contains(&place) && row.words.split(' ').any(|known| squashed(known) == wanted))?;
-    Some(match row.say {
-        Say::Called(key) => Equivalent { help: format!("write `{key}` in place of `{word}`"), rename: Some(key) },
-        Say::Advice(text) => Equivalent { help: text.to_owned(), rename: None },
+/// Returns advice for the unknown key `key` in a mapping of a type, such as `Step`, if another tool has such a key.
+pub fn key_advice(mapping_type: &str, key: &str) -> Option<KeyAdvice> {
+    let normalized = normalize(key);
+    let row = keys::KEYS.iter().find(|row| {
+        row.mapping_types.contains(&mapping_type)
+            && row.foreign_keys.split(' ').any(|known| normalize(known) == normalized)
+    })?;
+    Some(match row.equivalent {
+        KeyEquivalent::Renamed(new) => {
+            KeyAdvice { help: format!("write `{new}` in place of `{key}`"), rename: Some(new) }
+        }
+        KeyEquivalent::Advice(text) => KeyAdvice { help: text.to_owned(), rename: None },
     })
 }
 
-/// All keys of other tools with advice, as `(place, word)`.
+/// Returns all keys of other tools with advice, as `(mapping type, key)`.
 pub fn known_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let rows = keys::KEYS.iter();
-    rows.flat_map(|row| row.places.iter().flat_map(|place| row.words.split(' ').map(move |word| (*place, word))))
+    rows.flat_map(|row| {
+        row.mapping_types
+            .iter()
+            .flat_map(|mapping_type| row.foreign_keys.split(' ').map(move |key| (*mapping_type, key)))
+    })
 }
 
 /// Names of types in programming languages, with their names in JSON Schema.
@@ -67,14 +77,15 @@ const TYPES: &[(&str, &str)] = &[
     ("null none nil void", "null"),
 ];
 
-/// The JSON Schema name of a type, given its name in some programming language.
-pub fn json_type(word: &str) -> Option<&'static str> {
-    let wanted = squashed(word);
-    TYPES.iter().find_map(|(words, name)| words.split(' ').any(|known| known == wanted).then_some(*name))
+/// Returns the JSON Schema name of a type, given its name in some programming language.
+pub fn json_schema_type(name: &str) -> Option<&'static str> {
+    let normalized = normalize(name);
+    let row = TYPES.iter().find(|(aliases, _)| aliases.split(' ').any(|alias| alias == normalized));
+    row.map(|(_, json_name)| *json_name)
 }
 
-/// A word without the differences between tools: in lower case and without separators.
-fn squashed(word: &str) -> String {
+/// Removes the differences between tools from a word: returns it in lower case and without separators.
+fn normalize(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
@@ -85,17 +96,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_has_one_meaning_at_a_place() {
+    fn a_key_has_one_meaning_in_a_mapping_type() {
         let mut seen = HashSet::new();
-        for (place, word) in known_keys() {
-            assert!(seen.insert((place, squashed(word))), "{place}: {word}");
+        for (mapping_type, key) in known_keys() {
+            assert!(seen.insert((mapping_type, normalize(key))), "{mapping_type}: {key}");
         }
     }
 
     #[test]
-    fn advice_is_one_line_and_names_what_to_write() {
+    fn advice_is_one_line_with_the_text_to_write_in_backticks() {
         for row in keys::KEYS {
-            if let Say::Advice(text) = row.say {
+            if let KeyEquivalent::Advice(text) = row.equivalent {
                 assert!(!text.contains('\n') && text.contains('`') && !text.ends_with('.'), "{text}");
             }
         }
@@ -103,11 +114,11 @@ mod tests {
 
     #[test]
     fn separators_and_case_make_no_difference() {
-        let advice = |word| key("Step", word).and_then(|found| found.rename);
-        for word in ["working-directory", "working_directory", "workingDirectory"] {
-            assert_eq!(advice(word), Some("cwd"));
+        let renamed = |name| key_advice("Step", name).and_then(|equivalent| equivalent.rename);
+        for name in ["working-directory", "working_directory", "workingDirectory"] {
+            assert_eq!(renamed(name), Some("cwd"));
         }
-        assert_eq!(key("Step", "agent"), None);
-        assert_eq!(key("Nowhere", "if"), None);
+        assert_eq!(key_advice("Step", "agent"), None);
+        assert_eq!(key_advice("Nowhere", "if"), None);
     }
 }

@@ -1,6 +1,6 @@
-//! Advice for values whose shape is right in other tools and wrong in orch.
+//! Advice for values whose shape is valid in other tools but not in orch.
 
-use super::Place;
+use super::MappingType;
 
 /// The shape of a YAML value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub enum YamlShape {
 
 use YamlShape::{Bool, List, Mapping, Number, Text};
 
-/// A place, a key, the wrong shapes of its value, and the advice. An empty key stands for an item of a list or mapping
-/// of such places. orch replaces `VALUE` in the advice by the value as JSON.
-type ValueRow = (Place, &'static str, &'static [YamlShape], &'static str);
+/// A type of mapping, a key, the wrong shapes of its value, and the advice. An empty key means an item of a list or
+/// mapping of that type. orch replaces `VALUE` in the advice by the value as JSON.
+type ValueRow = (MappingType, &'static str, &'static [YamlShape], &'static str);
 
 #[rustfmt::skip]
 const VALUES: &[ValueRow] = &[
@@ -30,7 +30,7 @@ const VALUES: &[ValueRow] = &[
     ("Step", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
     ("Step", "parallel", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
     ("Repeat", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
-    ("Step", "parallel", &[Bool, Number, Text], "`parallel` holds the steps that run at the same time: `parallel: [STEPS]`"),
+    ("Step", "parallel", &[Bool, Number, Text], "`parallel` contains the steps that run at the same time: `parallel: [STEPS]`"),
     ("Step", "", &[Text], "a step is a mapping, such as `{ id: NAME, run: VALUE }`"),
     ("Pipeline", "agents", &[List], "agents are a mapping: write `NAME: { model: PROVIDER/MODEL }` in place of an item"),
     ("Agent", "", &[Text], "an agent is a mapping: `{ model: VALUE }`"),
@@ -43,55 +43,55 @@ const VALUES: &[ValueRow] = &[
     ("Step", "env", &[Text], "list the names of variables: `env: [VALUE]`"),
     ("Pipeline", "inputs", &[List], "inputs are a mapping of names to JSON Schemas: `inputs: { NAME: { type: string } }`"),
     ("Pipeline", "outputs", &[List, Text], "outputs are a mapping of names to expressions: `outputs: { NAME: NAME }`"),
-    ("Step", "inputs", &[Mapping], "list the artifacts that the step reads, as `inputs: [NAME]`; a called pipeline is given values with `with: { NAME: EXPRESSION }`"),
+    ("Step", "inputs", &[Mapping], "list the artifacts that the step reads, as `inputs: [NAME]`; pass values to a called pipeline with `with: { NAME: EXPRESSION }`"),
     ("Step", "inputs", &[Text], "write it as a list: `inputs: [VALUE]`"),
-    ("Step", "with", &[List, Text], "`with` gives a called pipeline its inputs: `with: { NAME: EXPRESSION }`"),
+    ("Step", "with", &[List, Text], "`with` passes inputs to a called pipeline: `with: { NAME: EXPRESSION }`"),
     ("Step", "output", &[List, Mapping], "a step has one artifact, whose fields its schema names: `output: NAME`"),
     ("Step", "schema", &[Mapping], "put the schema into a file `schemas/NAME.schema.json`, and write `schema: NAME`"),
     ("Step", "agent", &[Mapping], "declare the agent under `agents:` of the pipeline, and name it here: `agent: NAME`"),
     ("Step", "prompt", &[Mapping, List], "put the prompt into a file of `prompts/`, and write `prompt: FILE.md`"),
-    ("Step", "message", &[List, Mapping], "`message` is the text of the user, `message: TEXT`; the system prompt is the file that `prompt` names"),
+    ("Step", "message", &[List, Mapping], "`message` is the user message, `message: TEXT`; the system prompt is the file that `prompt` names"),
     ("Step", "run", &[Mapping], "write one line for `sh -c`, `run: COMMAND`, or a list, `run: [PROGRAM, ARGUMENT]`"),
     ("Step", "write", &[Mapping, List], "`write` is an expression in quotes: `write: \"[{'path': 'FILE', 'content': NAME}]\"`"),
-    ("Step", "approve", &[Bool, Mapping, List], "write what a person is asked: `approve: TEXT`"),
+    ("Step", "approve", &[Bool, Mapping, List], "write the question for the user: `approve: TEXT`"),
     ("Step", "repeat", &[Number], "write `repeat: { max: VALUE, steps: [STEPS] }`"),
     ("Step", "repeat", &[Bool, Text, List], "write `repeat: { until: CONDITION, max: ROUNDS, steps: [STEPS] }`"),
     ("Step", "for_each", &[List, Mapping], "`for_each` is an expression in quotes: `for_each: 'VALUE'`"),
-    ("Step", "for_each", &[Number], "`for_each` runs over a list: `for_each: range(VALUE)`"),
+    ("Step", "for_each", &[Number], "`for_each` iterates over a list: `for_each: range(VALUE)`"),
     ("Step", "when", &[Mapping, List], "`when` is one expression: join conditions with `and` and `or`, as `when: CONDITION and CONDITION`"),
     ("Repeat", "until", &[Mapping, List], "`until` is one expression: join conditions with `and` and `or`, as `until: CONDITION and CONDITION`"),
-    ("Step", "retry", &[Number], "write `retry: { max: VALUE }`, which counts the first try too"),
-    ("Step", "retry", &[Bool, Text, List], "write `retry: { max: NUMBER }`, which counts the first try too"),
+    ("Step", "retry", &[Number], "write `retry: { max: VALUE }`, which includes the first attempt"),
+    ("Step", "retry", &[Bool, Text, List], "write `retry: { max: NUMBER }`, which includes the first attempt"),
     ("Step", "accept", &[Text], "write `accept: [{ that: VALUE, else: TEXT }]`"),
     ("Step", "accept", &[Mapping], "write it as a list: `accept: [{ that: CONDITION, else: TEXT }]`"),
     ("Accept", "", &[Text], "write an entry as `{ that: VALUE, else: TEXT }`"),
-    ("Step", "timeout", &[Mapping], "write one time with its unit: `timeout: 10m`"),
+    ("Step", "timeout", &[Mapping], "write one duration with its unit: `timeout: 10m`"),
     ("Step", "expect", &[Number], "write `expect: { exit_code: [VALUE] }`"),
     ("Step", "expect", &[List], "write `expect: { exit_code: VALUE }`"),
     ("Expect", "exit_code", &[Number], "write it as a list: `exit_code: [VALUE]`"),
     ("Step", "fallback", &[Text], "write it as a list: `fallback: [VALUE]`"),
-    ("Pipeline", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
-    ("Step", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
-    ("Agent", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
-    ("Settings", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
+    ("Pipeline", "budget", &[Number], "name the limit: `budget: { usd: VALUE }`"),
+    ("Step", "budget", &[Number], "name the limit: `budget: { usd: VALUE }`"),
+    ("Agent", "budget", &[Number], "name the limit: `budget: { usd: VALUE }`"),
+    ("Settings", "budget", &[Number], "name the limit: `budget: { usd: VALUE }`"),
     ("Budget", "seconds", &[Text], "write the number of seconds without a unit: `seconds: NUMBER`"),
     ("Settings", "providers", &[List], "providers are a mapping: write `NAME: { dialect: openai, base_url: ADDRESS }` in place of an item"),
     ("Settings", "models", &[List], "models are a mapping of short names: `models: { NAME: PROVIDER/MODEL }`"),
     ("Settings", "secrets", &[Mapping], "list the names of variables: `secrets: [NAME]`"),
-    ("Case", "expect", &[List], "expressions stand under `assert`: `expect: { assert: VALUE }`"),
+    ("Case", "expect", &[List], "write expressions under `assert`: `expect: { assert: VALUE }`"),
     ("Case", "inputs", &[List], "inputs are a mapping: `inputs: { NAME: TEXT }`"),
     ("Expected", "assert", &[Text], "write it as a list: `assert: [VALUE]`"),
     ("Expected", "files", &[Text], "write it as a list: `files: [VALUE]`"),
-    ("Expected", "steps", &[List], "name each step with how it ends: `steps: { NAME: completed }`"),
+    ("Expected", "steps", &[List], "name each step with its expected status: `steps: { NAME: completed }`"),
 ];
 
-/// Returns advice for a value of this shape at a key of a place; `shown` is the value as JSON.
-pub fn value(place: &str, key: &str, shape: YamlShape, shown: &str) -> Option<String> {
-    let row = VALUES.iter().find(|row| row.0 == place && row.1 == key && row.2.contains(&shape))?;
-    Some(row.3.replace("VALUE", shown))
+/// Returns advice for a value of this shape at a key of a mapping; `json_value` is the value as JSON.
+pub fn value_advice(mapping_type: &str, key: &str, shape: YamlShape, json_value: &str) -> Option<String> {
+    let row = VALUES.iter().find(|row| row.0 == mapping_type && row.1 == key && row.2.contains(&shape))?;
+    Some(row.3.replace("VALUE", json_value))
 }
 
-/// All combinations of place, key and shape with advice.
+/// Returns all combinations of mapping type, key and shape with advice.
 pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, YamlShape)> {
     VALUES.iter().flat_map(|row| row.2.iter().map(move |shape| (row.0, row.1, *shape)))
 }

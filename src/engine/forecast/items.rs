@@ -1,5 +1,5 @@
-//! Forecasts steps that run over a list. Items of a known list are walked one by one; for an unknown list, one
-//! placeholder item is.
+//! Forecasts steps that run over a list. Walks the items of a known list one by one, and one placeholder item of an
+//! unknown list.
 
 use std::sync::Arc;
 
@@ -9,110 +9,135 @@ use crate::model::StepKey;
 use crate::schema;
 use crate::template::{eval, variables};
 
+use super::abstract_env::{AbstractEnv, PlaceholderPair, UnknownValue, placeholders_for};
 use super::walk::ForecastWalk;
-use super::world::{AbstractEnv, PlaceholderPair, Unknown, faces};
-use super::{Prospect, Range};
-use crate::engine::node::{Each, PlanNode};
+use super::{Prediction, Range};
+use crate::engine::node::{ForEach, PlanNode};
 
-/// How many items of a known list are walked one by one. The estimate for a longer list is scaled up from these.
-const ITEMS: usize = 100;
+/// How many items of a known list the forecast walks one by one. For a longer list it scales up the estimate of these.
+const MAX_WALKED_ITEMS: usize = 100;
 
 impl ForecastWalk<'_, '_> {
-    pub(super) fn each(&mut self, node: &PlanNode, key: &StepKey, each: &Each, world: &mut AbstractEnv) {
-        let known = world.knows(&variables(&each.list));
-        match (eval(&each.list, &world.shown.context(node)), known) {
-            (Ok(Value::Array(items)), true) => self.known_items(node, key, each, &items, world),
+    pub(super) fn forecast_for_each(
+        &mut self,
+        node: &PlanNode,
+        key: &StepKey,
+        for_each: &ForEach,
+        env: &mut AbstractEnv,
+    ) {
+        let is_known = env.knows(&variables(&for_each.list));
+        match (eval(&for_each.list, &env.placeholders.context(node)), is_known) {
+            (Ok(Value::Array(items)), true) => self.forecast_known_items(node, key, for_each, &items, env),
             (Ok(Value::Array(items)), false) => {
-                self.unknown_items(node, key, each, items.into_iter().next(), world);
+                self.forecast_unknown_items(node, key, for_each, items.into_iter().next(), env);
             }
-            (Ok(_) | Err(_), false) => self.unknown_items(node, key, each, None, world),
+            (Ok(_) | Err(_), false) => self.forecast_unknown_items(node, key, for_each, None, env),
             (Ok(_), true) => {
-                let why = format!("`for_each: {}` is no list", each.list);
-                self.not_run(node, key, &Prospect::Fails(why));
+                let message = format!("`for_each: {}` is not a list", for_each.list);
+                self.add_not_run(node, key, &Prediction::Fails(message));
             }
-            (Err(error), true) => self.not_run(node, key, &Prospect::Fails(error.to_string())),
+            (Err(error), true) => self.add_not_run(node, key, &Prediction::Fails(error.to_string())),
         }
     }
 
-    fn known_items(&mut self, node: &PlanNode, key: &StepKey, each: &Each, items: &[Value], world: &mut AbstractEnv) {
-        let from = self.found.len();
+    fn forecast_known_items(
+        &mut self,
+        node: &PlanNode,
+        key: &StepKey,
+        for_each: &ForEach,
+        items: &[Value],
+        env: &mut AbstractEnv,
+    ) {
+        let first_step = self.steps.len();
         let mut values = Vec::new();
-        for (index, item) in items.iter().take(ITEMS).enumerate() {
+        for (index, item) in items.iter().take(MAX_WALKED_ITEMS).enumerate() {
             let locals = vec![("item", item.clone()), ("index", Value::from(index))];
-            let mut inner = world.with(locals.clone(), locals);
+            let mut inner = env.with_locals(locals.clone(), locals);
             inner.unknown.remove("item");
             inner.unknown.remove("index");
-            let start = self.found.len();
-            values.extend(self.once(node, key, &mut inner));
-            if start > from {
-                let later = self.found.split_off(start);
-                self.found.iter_mut().skip(from).zip(later).for_each(|(step, other)| step.add(other));
+            let item_start = self.steps.len();
+            values.extend(self.forecast_once(node, key, &mut inner));
+            if item_start > first_step {
+                let item_steps = self.steps.split_off(item_start);
+                self.steps
+                    .iter_mut()
+                    .skip(first_step)
+                    .zip(item_steps)
+                    .for_each(|(step, item_step)| step.add(item_step));
             }
         }
         let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
         if items.is_empty() {
-            self.not_run(node, key, &Prospect::Skipped(format!("`{}` is empty", each.list)));
-        } else if items.len() > ITEMS {
-            // Scale the estimate of the first hundred items up to the whole list.
-            let share = Range { least: count / 100, most: Some(count.div_ceil(100)) };
-            self.found.iter_mut().skip(from).for_each(|step| step.times(share));
+            self.add_not_run(node, key, &Prediction::Skipped(format!("`{}` is empty", for_each.list)));
+        } else if items.len() > MAX_WALKED_ITEMS {
+            // Scale the estimate of the walked items up to the whole list.
+            let walked = u64::try_from(MAX_WALKED_ITEMS).unwrap_or(u64::MAX);
+            let scale = Range { min: count / walked, max: Some(count.div_ceil(walked)) };
+            self.steps.iter_mut().skip(first_step).for_each(|step| step.multiply(scale));
         }
         let Some(output) = &node.output else { return };
         if values.len() == items.len() {
             let entry = |(index, value): (usize, &Arc<Value>)| {
-                if each.records {
+                if for_each.records_status {
                     json!({ "index": index, "status": "completed", "value": **value })
                 } else {
                     (**value).clone()
                 }
             };
-            let list: Value = values.iter().enumerate().map(entry).collect();
-            world.add_known(&output.name, &Arc::new(list));
+            let output_list: Value = values.iter().enumerate().map(entry).collect();
+            env.add_known(&output.name, &Arc::new(output_list));
         } else {
-            world.add_unknown(&output.name, list_of(node, each, &output.name, Range::exactly(count)));
+            env.add_unknown(&output.name, list_placeholders(node, for_each, &output.name, Range::exactly(count)));
         }
     }
 
-    fn unknown_items(
+    fn forecast_unknown_items(
         &mut self,
         node: &PlanNode,
         key: &StepKey,
-        each: &Each,
-        first: Option<Value>,
-        world: &mut AbstractEnv,
+        for_each: &ForEach,
+        first_item: Option<Value>,
+        env: &mut AbstractEnv,
     ) {
-        let mut path = each.list.trim().split('.');
-        let root = path.next().and_then(|name| world.unknown.get(name)).cloned();
+        let mut path = for_each.list.trim().split('.');
+        let list_value = path.next().and_then(|name| env.unknown.get(name)).cloned();
         let path: Vec<&str> = path.collect();
-        let counted = root.as_ref().and_then(|root| root.schema.as_ref()?.count_at(&path));
-        let count = counted.map_or(Range { least: 0, most: None }, |(least, most)| Range { least, most });
-        let least = match eval(&each.list, &world.least.context(node)) {
+        let bounds = list_value.as_ref().and_then(|list_value| list_value.schema.as_ref()?.item_count_range(&path));
+        let count = bounds.map_or(Range { min: 0, max: None }, |(min, max)| Range { min, max });
+        let smallest_item = match eval(&for_each.list, &env.smallest.context(node)) {
             Ok(Value::Array(items)) => items.into_iter().next(),
             Ok(_) | Err(_) => None,
         };
-        let shown = first.unwrap_or_else(|| schema::unknown("item", "any"));
-        let index = ("index", Value::from(0));
-        let mut inner =
-            world.with(vec![("item", shown.clone()), index.clone()], vec![("item", least.unwrap_or(shown)), index]);
+        let placeholder_item = first_item.unwrap_or_else(|| schema::placeholder_value("item", "any"));
+        let index_local = ("index", Value::from(0));
+        let mut inner = env.with_locals(
+            vec![("item", placeholder_item.clone()), index_local.clone()],
+            vec![("item", smallest_item.unwrap_or(placeholder_item)), index_local],
+        );
         // An item has at most as many tokens as the whole list.
-        let most = root.and_then(|root| root.most);
-        inner.unknown.insert("item".to_owned(), Unknown { schema: None, most });
-        inner.unknown.insert("index".to_owned(), Unknown { schema: None, most: Some(4) });
-        let from = self.found.len();
-        self.once(node, key, &mut inner);
-        self.found.iter_mut().skip(from).for_each(|step| step.times(count));
+        let max_tokens = list_value.and_then(|list_value| list_value.max_tokens);
+        inner.unknown.insert("item".to_owned(), UnknownValue { schema: None, max_tokens });
+        inner.unknown.insert("index".to_owned(), UnknownValue { schema: None, max_tokens: Some(4) });
+        let first_step = self.steps.len();
+        self.forecast_once(node, key, &mut inner);
+        self.steps.iter_mut().skip(first_step).for_each(|step| step.multiply(count));
         if let Some(output) = &node.output {
-            world.add_unknown(&output.name, list_of(node, each, &output.name, count));
+            env.add_unknown(&output.name, list_placeholders(node, for_each, &output.name, count));
         }
     }
 }
 
 /// Returns the placeholders for the list that a step over items produces.
-fn list_of(node: &PlanNode, each: &Each, name: &str, count: Range) -> PlaceholderPair {
-    let one = faces(node, &format!("{name}[]"));
-    let entry =
-        |value: Value| if each.records { json!({ "index": 0, "status": "completed", "value": value }) } else { value };
-    let least = (0..count.least.min(100)).map(|_| entry(one.least.clone())).collect();
-    let most = one.unknown.most.zip(count.most).map(|(item, count)| item.saturating_mul(count));
-    PlaceholderPair { shown: json!([entry(one.shown)]), least, unknown: Unknown { schema: None, most } }
+fn list_placeholders(node: &PlanNode, for_each: &ForEach, name: &str, count: Range) -> PlaceholderPair {
+    let item_pair = placeholders_for(node, &format!("{name}[]"));
+    let entry = |value: Value| {
+        if for_each.records_status { json!({ "index": 0, "status": "completed", "value": value }) } else { value }
+    };
+    let smallest = (0..count.min.min(100)).map(|_| entry(item_pair.smallest.clone())).collect();
+    let max_tokens = item_pair.unknown.max_tokens.zip(count.max).map(|(item, count)| item.saturating_mul(count));
+    PlaceholderPair {
+        placeholder: json!([entry(item_pair.placeholder)]),
+        smallest,
+        unknown: UnknownValue { schema: None, max_tokens },
+    }
 }

@@ -3,25 +3,25 @@
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
-use super::{CostEstimate, Foreseen, Range};
+use super::{CostEstimate, Range, StepForecast};
 use crate::engine::budget::BudgetScope;
 use crate::engine::plan::Plan;
 
 /// A limit, and whether the forecast fits it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitForecast {
-    /// What the limit applies to.
-    pub holder: BudgetScope,
+    /// The scope of the limit.
+    pub scope: BudgetScope,
     /// The limit.
     pub limit: Budget,
     /// Whether the limit is enough. Time is not part of the forecast.
-    pub outlook: Outlook,
+    pub status: LimitStatus,
 }
 
 /// Whether a limit is enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outlook {
-    /// It is enough, whatever the replies are.
+pub enum LimitStatus {
+    /// It is enough for every possible reply.
     Enough,
     /// It may be used up at this step.
     MayRunOut(StepKey),
@@ -31,32 +31,32 @@ pub enum Outlook {
 
 impl LimitForecast {
     /// Compares each limit of a plan with the forecast of its steps.
-    pub fn of(plan: &Plan, steps: &[Foreseen]) -> Vec<Self> {
+    pub fn compare(plan: &Plan, steps: &[StepForecast]) -> Vec<Self> {
         let limits = plan.budgets().into_iter();
-        limits.map(|(holder, limit)| Self { outlook: outlook(&holder, &limit, steps), holder, limit }).collect()
+        limits.map(|(scope, limit)| Self { status: compare_limit(&scope, &limit, steps), scope, limit }).collect()
     }
 }
 
-fn outlook(holder: &BudgetScope, limit: &Budget, steps: &[Foreseen]) -> Outlook {
-    let (mut tokens, mut usd) = (Range::exactly(0), CostEstimate { least: 0.0, most: Some(0.0) });
-    let mut may = None;
-    for step in steps.iter().filter(|step| holder.holds(&step.step)) {
-        let Some(asks) = &step.asks else { continue };
-        let certain = step.times.least > 0;
-        let first_tokens = tokens.least.saturating_add(if certain { asks.reserves } else { 0 });
-        let first_usd = usd.least + if certain { asks.reserves_usd.unwrap_or_default() } else { 0.0 };
-        tokens = tokens.plus(asks.turns.unwrap_or_else(|| asks.input.plus(asks.output)));
-        usd = usd.plus(asks.cost.unwrap_or(CostEstimate { least: 0.0, most: None }));
-        let used_up = limit.tokens.is_some_and(|most| first_tokens.max(tokens.least) > most)
-            || limit.usd.is_some_and(|most| first_usd.max(usd.least) > most);
+fn compare_limit(scope: &BudgetScope, limit: &Budget, steps: &[StepForecast]) -> LimitStatus {
+    let (mut tokens, mut usd) = (Range::exactly(0), CostEstimate { min: 0.0, max: Some(0.0) });
+    let mut may_run_out_at = None;
+    for step in steps.iter().filter(|step| scope.covers(&step.step)) {
+        let Some(requests) = &step.requests else { continue };
+        let is_certain = step.executions.min > 0;
+        let min_tokens = tokens.min.saturating_add(if is_certain { requests.reserved_tokens } else { 0 });
+        let min_usd = usd.min + if is_certain { requests.reserved_usd.unwrap_or_default() } else { 0.0 };
+        tokens = tokens.plus(requests.turn_tokens.unwrap_or_else(|| requests.input.plus(requests.output)));
+        usd = usd.plus(requests.cost.unwrap_or(CostEstimate { min: 0.0, max: None }));
+        let used_up = limit.tokens.is_some_and(|max| min_tokens.max(tokens.min) > max)
+            || limit.usd.is_some_and(|max| min_usd.max(usd.min) > max);
         if used_up {
-            return Outlook::RunsOut(step.step.clone());
+            return LimitStatus::RunsOut(step.step.clone());
         }
-        let may_be = limit.tokens.is_some_and(|most| tokens.most.is_none_or(|tokens| tokens > most))
-            || limit.usd.is_some_and(|most| usd.most.is_none_or(|usd| usd > most));
-        if may_be && may.is_none() {
-            may = Some(step.step.clone());
+        let may_exceed = limit.tokens.is_some_and(|max| tokens.max.is_none_or(|tokens| tokens > max))
+            || limit.usd.is_some_and(|max| usd.max.is_none_or(|usd| usd > max));
+        if may_exceed && may_run_out_at.is_none() {
+            may_run_out_at = Some(step.step.clone());
         }
     }
-    may.map_or(Outlook::Enough, Outlook::MayRunOut)
+    may_run_out_at.map_or(LimitStatus::Enough, LimitStatus::MayRunOut)
 }

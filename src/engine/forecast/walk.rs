@@ -1,4 +1,4 @@
-//! Walks a plan and forecasts each step from what is known when the walk reaches it.
+//! Walks a plan and forecasts each step from the values that are known when the walk reaches it.
 
 use std::sync::Arc;
 
@@ -10,248 +10,271 @@ use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
 
-use super::show;
-use super::world::{AbstractEnv, PlaceholderPair, Unknown, faces, produced};
-use super::{Foreseen, Prospect, Range, Reuse};
-use crate::engine::agent::recipes_of;
-use crate::engine::message::{RenderedPrompt, holds};
+use super::abstract_env::{AbstractEnv, PlaceholderPair, UnknownValue, placeholders_for, produced_artifacts};
+use super::step_texts;
+use super::{Prediction, Range, ReuseLookup, StepForecast};
+use crate::engine::agent::step_fingerprints;
+use crate::engine::message::{RenderedPrompt, eval_condition};
 use crate::engine::node::{AgentNode, NodeKind, PipelineNode, PlanNode, RepeatNode};
 use crate::engine::plan::Plan;
-use crate::engine::reading::Rules;
+use crate::engine::reply_reader::ReplyRules;
 use crate::engine::scope::ValueScope;
 
 pub(super) struct ForecastWalk<'a, 'r> {
     pub(super) plan: &'a Plan,
     pub(super) models: &'a ModelRegistry,
-    pub(super) reuse: &'a mut Reuse<'r>,
-    pub(super) found: Vec<Foreseen>,
+    pub(super) reuse: &'a mut ReuseLookup<'r>,
+    pub(super) steps: Vec<StepForecast>,
 }
 
 impl ForecastWalk<'_, '_> {
-    pub(super) fn run(mut self, open: &[(String, Schema)]) -> Vec<Foreseen> {
+    pub(super) fn run(mut self, missing_inputs: &[(String, Schema)]) -> Vec<StepForecast> {
         let plan = self.plan;
-        let mut world = AbstractEnv::of_inputs(plan.inputs.clone(), plan.inputs.clone(), ValueScope::untouched());
-        if !open.is_empty() {
-            let with = |value: &dyn Fn(&str, &Schema) -> Value| {
+        let mut env =
+            AbstractEnv::from_inputs(plan.inputs.clone(), plan.inputs.clone(), ValueScope::initial_workspace_version());
+        if !missing_inputs.is_empty() {
+            let inputs_with = |value: &dyn Fn(&str, &Schema) -> Value| {
                 let mut inputs = plan.inputs.clone();
-                inputs.extend(open.iter().map(|(name, schema)| (name.clone(), value(name, schema))));
+                inputs.extend(missing_inputs.iter().map(|(name, schema)| (name.clone(), value(name, schema))));
                 inputs
             };
-            let (shown, least) = (with(&|name, schema| schema.placeholder(name)), with(&|_, schema| schema.least()));
-            world = AbstractEnv::of_inputs(shown, least, ValueScope::untouched());
-            world.unknown.extend(open.iter().map(|(name, schema)| (name.clone(), Unknown::of(schema))));
+            let (placeholders, smallest) = (
+                inputs_with(&|name, schema| schema.placeholder(name)),
+                inputs_with(&|_, schema| schema.smallest_value()),
+            );
+            env = AbstractEnv::from_inputs(placeholders, smallest, ValueScope::initial_workspace_version());
+            env.unknown
+                .extend(missing_inputs.iter().map(|(name, schema)| (name.clone(), UnknownValue::from_schema(schema))));
         }
-        self.nodes(&plan.body.nodes, None, &mut world);
-        self.nodes(&plan.body.finally, None, &mut world);
-        self.found
+        self.walk_nodes(&plan.body.nodes, None, &mut env);
+        self.walk_nodes(&plan.body.finally, None, &mut env);
+        self.steps
     }
 
-    fn nodes(&mut self, nodes: &[PlanNode], inside: Option<&StepKey>, world: &mut AbstractEnv) {
+    fn walk_nodes(&mut self, nodes: &[PlanNode], parent: Option<&StepKey>, env: &mut AbstractEnv) {
         for node in nodes {
-            self.node(node, &StepKey::below(inside, &node.id), world);
+            self.walk_node(node, &StepKey::child_of(parent, &node.id), env);
         }
     }
 
-    fn node(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) {
-        let prospect = prospect(node, world);
-        if let Prospect::Skipped(reason) | Prospect::Fails(reason) = &prospect {
-            world.shown.skipped(node, reason);
-            world.least.skipped(node, reason);
-            self.not_run(node, key, &prospect);
+    fn walk_node(&mut self, node: &PlanNode, key: &StepKey, env: &mut AbstractEnv) {
+        let prediction = predict(node, env);
+        if let Prediction::Skipped(reason) | Prediction::Fails(reason) = &prediction {
+            env.placeholders.note_skipped_step(node, reason);
+            env.smallest.note_skipped_step(node, reason);
+            self.add_not_run(node, key, &prediction);
             return;
         }
-        let from = self.found.len();
-        match &node.each {
-            None => self.single(node, key, world),
-            Some(each) => self.each(node, key, each, world),
+        let first_step = self.steps.len();
+        match &node.for_each {
+            None => self.forecast_single(node, key, env),
+            Some(for_each) => self.forecast_for_each(node, key, for_each, env),
         }
-        world.shown.completed(node, None);
-        world.least.completed(node, None);
-        if let Prospect::MayRun(_) = &prospect {
-            world.unsure.extend(node.names());
-            for step in self.found.iter_mut().skip(from) {
-                step.times(Range { least: 0, most: Some(1) });
+        env.placeholders.note_completed_step(node, None);
+        env.smallest.note_completed_step(node, None);
+        if let Prediction::MayRun(_) = &prediction {
+            env.uncertain.extend(node.artifact_names());
+            for step in self.steps.iter_mut().skip(first_step) {
+                step.multiply(Range { min: 0, max: Some(1) });
             }
-            if let Some(step) = self.found.get_mut(from).filter(|step| step.prospect == Prospect::Runs) {
-                step.prospect = prospect;
+            if let Some(step) = self.steps.get_mut(first_step).filter(|step| step.prediction == Prediction::Runs) {
+                step.prediction = prediction;
             }
         }
     }
 
     /// Adds a step that does not run, with the steps inside it.
-    pub(super) fn not_run(&mut self, node: &PlanNode, key: &StepKey, prospect: &Prospect) {
-        self.found.push(Foreseen { prospect: prospect.clone(), times: Range::exactly(0), ..blank(node, key) });
+    pub(super) fn add_not_run(&mut self, node: &PlanNode, key: &StepKey, prediction: &Prediction) {
+        self.steps.push(StepForecast {
+            prediction: prediction.clone(),
+            executions: Range::exactly(0),
+            ..new_forecast(node, key)
+        });
         for child in node.children() {
-            let inside = Prospect::Skipped(format!("step {} does not run", node.id));
-            self.not_run(child, &key.child(&child.id), &inside);
+            let child_prediction = Prediction::Skipped(format!("step {} does not run", node.id));
+            self.add_not_run(child, &key.child(&child.id), &child_prediction);
         }
     }
 
-    fn single(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) {
-        let mut inner = world.clone();
-        let value = self.once(node, key, &mut inner);
+    fn forecast_single(&mut self, node: &PlanNode, key: &StepKey, env: &mut AbstractEnv) {
+        let mut inner = env.clone();
+        let value = self.forecast_once(node, key, &mut inner);
         match (&node.output, value) {
-            (Some(output), Some(value)) => world.add_known(&output.name, &value),
-            (Some(output), None) => world.add_unknown(&output.name, faces(node, &output.name)),
-            (None, _) => node.names().iter().for_each(|name| world.take(name, &inner)),
+            (Some(output), Some(value)) => env.add_known(&output.name, &value),
+            (Some(output), None) => env.add_unknown(&output.name, placeholders_for(node, &output.name)),
+            (None, _) => node.artifact_names().iter().for_each(|name| env.copy_artifact(name, &inner)),
         }
     }
 
-    /// Forecasts one execution of a step: the whole step, one item, or one round. Returns its value, if that is known.
-    pub(super) fn once(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) -> Option<Arc<Value>> {
+    /// Forecasts one execution of a step: the whole step, one item, or one round. Returns its value, if it is known.
+    pub(super) fn forecast_once(
+        &mut self,
+        node: &PlanNode,
+        key: &StepKey,
+        env: &mut AbstractEnv,
+    ) -> Option<Arc<Value>> {
         match &node.kind {
-            NodeKind::Agent(agent) => self.agent(node, key, agent, world),
+            NodeKind::Agent(agent) => self.forecast_agent(node, key, agent, env),
             NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
-                let exact = world.knows(&show::used(self.plan, node, world));
-                let texts = show::texts(self.plan, node, world, exact);
-                self.found.push(Foreseen { texts, ..blank(node, key) });
+                let exact = env.knows(&step_texts::used_variables(self.plan, node, env));
+                let texts = step_texts::step_texts(self.plan, node, env, exact);
+                self.steps.push(StepForecast { texts, ..new_forecast(node, key) });
                 None
             }
             NodeKind::Parallel(nodes, _) => {
-                self.found.push(blank(node, key));
-                let before = world.clone();
+                self.steps.push(new_forecast(node, key));
+                let outer_env = env.clone();
                 for child in nodes {
-                    let mut inner = before.clone();
-                    self.nodes(std::slice::from_ref(child), Some(key), &mut inner);
-                    child.names().iter().for_each(|name| world.take(name, &inner));
+                    let mut inner = outer_env.clone();
+                    self.walk_nodes(std::slice::from_ref(child), Some(key), &mut inner);
+                    child.artifact_names().iter().for_each(|name| env.copy_artifact(name, &inner));
                 }
                 None
             }
             NodeKind::Sequence(nodes) => {
-                self.found.push(blank(node, key));
-                self.nodes(nodes, Some(key), world);
+                self.steps.push(new_forecast(node, key));
+                self.walk_nodes(nodes, Some(key), env);
                 None
             }
             NodeKind::Repeat(repeat) => {
-                self.repeat(node, key, repeat, world);
+                self.forecast_repeat(node, key, repeat, env);
                 None
             }
             NodeKind::Pipeline(call) => {
-                self.called(node, key, call, world);
+                self.forecast_call(node, key, call, env);
                 None
             }
         }
     }
 
-    fn agent(&mut self, node: &PlanNode, key: &StepKey, agent: &AgentNode, world: &AbstractEnv) -> Option<Arc<Value>> {
-        let exact = world.knows(&show::used(self.plan, node, world));
-        let texts = show::texts(self.plan, node, world, exact);
-        let kept = if exact && node.access == Access::None {
-            let asked = RenderedPrompt::render(&self.plan.templates, node, agent, &world.shown).ok();
-            asked.and_then(|asked| {
-                let rules = Rules { node, agent, scope: &world.shown, kept: self.plan.kept() };
-                let (whole, fewer) = recipes_of(&rules, &asked);
-                std::iter::once(whole).chain(fewer).find_map(|recipe| (self.reuse)(&recipe))
+    fn forecast_agent(
+        &mut self,
+        node: &PlanNode,
+        key: &StepKey,
+        agent: &AgentNode,
+        env: &AbstractEnv,
+    ) -> Option<Arc<Value>> {
+        let exact = env.knows(&step_texts::used_variables(self.plan, node, env));
+        let texts = step_texts::step_texts(self.plan, node, env, exact);
+        let reused_value = if exact && node.access == Access::None {
+            let prompt = RenderedPrompt::render(&self.plan.templates, node, agent, &env.placeholders).ok();
+            prompt.and_then(|prompt| {
+                let rules =
+                    ReplyRules { node, agent, scope: &env.placeholders, reserved_names: self.plan.reserved_names() };
+                let (fingerprint, prefix_fingerprints) = step_fingerprints(&rules, &prompt);
+                std::iter::once(fingerprint).chain(prefix_fingerprints).find_map(|candidate| (self.reuse)(&candidate))
             })
         } else {
             None
         };
-        let step = Foreseen { texts, ..blank(node, key) };
-        self.found.push(match &kept {
-            Some(_) => Foreseen { prospect: Prospect::Kept, kept: 1, ..step },
-            None => Foreseen { asks: Some(self.asks(node, agent, world, exact)), ..step },
+        let step = StepForecast { texts, ..new_forecast(node, key) };
+        self.steps.push(match &reused_value {
+            Some(_) => StepForecast { prediction: Prediction::Reused, reused: 1, ..step },
+            None => StepForecast { requests: Some(self.estimate_requests(node, agent, env, exact)), ..step },
         });
-        kept.map(Arc::new)
+        reused_value.map(Arc::new)
     }
 
-    fn repeat(&mut self, node: &PlanNode, key: &StepKey, repeat: &RepeatNode, world: &mut AbstractEnv) {
-        let from = self.found.len();
-        self.found.push(blank(node, key));
+    fn forecast_repeat(&mut self, node: &PlanNode, key: &StepKey, repeat: &RepeatNode, env: &mut AbstractEnv) {
+        let first_step = self.steps.len();
+        self.steps.push(new_forecast(node, key));
         let max = u64::from(repeat.max);
-        let first = json!({ "index": 1, "index0": 0, "first": true, "last": repeat.max == 1, "max": repeat.max });
-        let mut inner = world.with(vec![("loop", first.clone())], vec![("loop", first)]);
+        let loop_value = json!({ "index": 1, "index0": 0, "first": true, "last": repeat.max == 1, "max": repeat.max });
+        let mut inner = env.with_locals(vec![("loop", loop_value.clone())], vec![("loop", loop_value)]);
         if repeat.max > 1 {
-            inner.later.extend(repeat.nodes.iter().flat_map(produced));
+            inner.later_artifacts.extend(repeat.nodes.iter().flat_map(produced_artifacts));
         }
-        self.nodes(&repeat.nodes, Some(key), &mut inner);
-        let rounds = Range { least: if repeat.until.is_some() { 1 } else { max }, most: Some(max) };
-        self.found.iter_mut().skip(from + 1).for_each(|step| step.times(rounds));
-        for name in node.children().flat_map(PlanNode::names) {
-            world.take(&name, &inner);
+        self.walk_nodes(&repeat.nodes, Some(key), &mut inner);
+        let rounds = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
+        self.steps.iter_mut().skip(first_step + 1).for_each(|step| step.multiply(rounds));
+        for name in node.children().flat_map(PlanNode::artifact_names) {
+            env.copy_artifact(&name, &inner);
             // The first round may reuse a result, but the last round may produce another one, so the artifact counts as
             // unknown.
-            world.unknown.entry(name).or_insert(Unknown { schema: None, most: None });
+            env.unknown.entry(name).or_insert(UnknownValue { schema: None, max_tokens: None });
         }
     }
 
-    fn called(&mut self, node: &PlanNode, key: &StepKey, call: &PipelineNode, world: &mut AbstractEnv) {
-        self.found.push(blank(node, key));
-        let (mut shown, mut least, mut unknown) = (Map::new(), Map::new(), Vec::new());
+    fn forecast_call(&mut self, node: &PlanNode, key: &StepKey, call: &PipelineNode, env: &mut AbstractEnv) {
+        self.steps.push(new_forecast(node, key));
+        let (mut placeholders, mut smallest, mut unknown_inputs) = (Map::new(), Map::new(), Vec::new());
         for (name, contract) in &call.inputs {
-            let given = call.with.get(name);
-            let of = |scope: &ValueScope, other: Value| match given {
-                Some(expression) => eval(expression, &scope.context(node)).unwrap_or(other),
-                None => contract.default.clone().unwrap_or(other),
+            let expression = call.with.get(name);
+            let evaluate = |scope: &ValueScope, fallback: Value| match expression {
+                Some(expression) => eval(expression, &scope.context(node)).unwrap_or(fallback),
+                None => contract.default.clone().unwrap_or(fallback),
             };
-            shown.insert(name.clone(), of(&world.shown, contract.schema.placeholder(name)));
-            least.insert(name.clone(), of(&world.least, contract.schema.least()));
-            if !given.is_none_or(|expression| world.knows(&variables(expression))) {
-                unknown.push((name.clone(), Unknown::of(&contract.schema)));
+            placeholders.insert(name.clone(), evaluate(&env.placeholders, contract.schema.placeholder(name)));
+            smallest.insert(name.clone(), evaluate(&env.smallest, contract.schema.smallest_value()));
+            if !expression.is_none_or(|expression| env.knows(&variables(expression))) {
+                unknown_inputs.push((name.clone(), UnknownValue::from_schema(&contract.schema)));
             }
         }
-        let mut inner = AbstractEnv::of_inputs(shown, least, world.shown.tree().clone());
-        inner.unknown.extend(unknown);
-        self.nodes(&call.body.nodes, Some(key), &mut inner);
-        self.nodes(&call.body.finally, Some(key), &mut inner);
+        let mut inner = AbstractEnv::from_inputs(placeholders, smallest, env.placeholders.workspace_version().clone());
+        inner.unknown.extend(unknown_inputs);
+        self.walk_nodes(&call.body.nodes, Some(key), &mut inner);
+        self.walk_nodes(&call.body.finally, Some(key), &mut inner);
         for (name, expression) in &call.body.outputs {
-            let of = |scope: &ValueScope| {
-                eval(expression, &scope.everything()).unwrap_or_else(|_| schema::unknown(name, "any"))
+            let evaluate = |scope: &ValueScope| {
+                eval(expression, &scope.full_context()).unwrap_or_else(|_| schema::placeholder_value(name, "any"))
             };
-            let (shown, least) = (of(&inner.shown), of(&inner.least));
+            let (placeholder, smallest) = (evaluate(&inner.placeholders), evaluate(&inner.smallest));
             if inner.knows(&variables(expression)) {
-                world.add_known(name, &Arc::new(shown));
+                env.add_known(name, &Arc::new(placeholder));
             } else {
-                world
-                    .add_unknown(name, PlaceholderPair { shown, least, unknown: Unknown { schema: None, most: None } });
+                env.add_unknown(
+                    name,
+                    PlaceholderPair { placeholder, smallest, unknown: UnknownValue { schema: None, max_tokens: None } },
+                );
             }
         }
     }
 }
 
-/// Returns what would happen to a step before anything of it runs.
-fn prospect(node: &PlanNode, world: &AbstractEnv) -> Prospect {
-    if let Some(reason) = world.shown.missing(node) {
-        return Prospect::Skipped(reason);
+/// Predicts whether a step runs, before the forecast of the step itself.
+fn predict(node: &PlanNode, env: &AbstractEnv) -> Prediction {
+    if let Some(reason) = env.placeholders.missing_input(node) {
+        return Prediction::Skipped(reason.to_string());
     }
     let required = node.inputs.iter().filter(|input| !input.optional);
-    let unsure = required.map(|input| &input.name).find(|name| world.unsure.contains(*name));
+    let uncertain_input = required.map(|input| &input.name).find(|name| env.uncertain.contains(*name));
     match &node.when {
-        Some(when) if world.knows(&variables(when)) => match holds(when, &world.shown.context(node)) {
+        Some(when) if env.knows(&variables(when)) => match eval_condition(when, &env.placeholders.context(node)) {
             Ok(true) => {}
-            Ok(false) => return Prospect::Skipped(format!("when: {when} is false")),
-            Err(failure) => return Prospect::Fails(failure.message),
+            Ok(false) => return Prediction::Skipped(format!("when: {when} is false")),
+            Err(failure) => return Prediction::Fails(failure.message),
         },
-        Some(when) => return Prospect::MayRun(format!("when: {when}")),
+        Some(when) => return Prediction::MayRun(format!("when: {when}")),
         None => {}
     }
-    unsure.map_or(Prospect::Runs, |name| Prospect::MayRun(format!("if there is {name}")))
+    uncertain_input.map_or(Prediction::Runs, |name| Prediction::MayRun(format!("if there is {name}")))
 }
 
-/// Creates an entry with only what the pipeline file says about the step.
-fn blank(node: &PlanNode, key: &StepKey) -> Foreseen {
-    let each = match (&node.each, &node.kind) {
-        (Some(each), _) => Some(format!("for each of `{}`, {} at once", each.list, each.limit)),
+/// Creates an entry with only the facts about the step from the pipeline file.
+fn new_forecast(node: &PlanNode, key: &StepKey) -> StepForecast {
+    let repetition = match (&node.for_each, &node.kind) {
+        (Some(for_each), _) => Some(format!("for each of `{}`, {} at once", for_each.list, for_each.max_parallel)),
         (None, NodeKind::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
             Some(format!("{} times at most{until}", repeat.max))
         }
         (None, _) => None,
     };
-    Foreseen {
+    StepForecast {
         step: key.clone(),
-        kind: node.kind.name(),
-        prospect: Prospect::Runs,
-        times: Range::exactly(1),
-        kept: 0,
-        each,
+        kind: node.kind.kind(),
+        prediction: Prediction::Runs,
+        executions: Range::exactly(1),
+        reused: 0,
+        repetition,
         reads: node
             .inputs
             .iter()
             .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
             .collect(),
         output: node.output.as_ref().map(|output| output.name.clone()),
-        path: node.path(),
+        path: node.artifact_path(),
         texts: Vec::new(),
-        asks: None,
+        requests: None,
     }
 }

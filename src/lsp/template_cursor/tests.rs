@@ -1,17 +1,17 @@
-//! Tests for tags around a position, and for the names that tags bind.
+//! Tests for the tag around a position, and for the names that tags bind.
 
 use super::*;
-use crate::check::MARK;
+use crate::check::COMPLETION_MARK;
 
-fn spot(template: &str) -> Option<TemplateSpot> {
+fn position_in(template: &str) -> Option<TemplatePosition> {
     let offset = template.find('@').unwrap();
     let text = template.replace('@', "");
-    at(&text, 0..text.len(), offset, false)
+    template_position(&text, 0..text.len(), offset, false)
 }
 
 #[test]
-fn what_is_wanted_follows_from_what_stands_before() {
-    for (template, wanted, base) in [
+fn the_expected_syntax_depends_on_the_preceding_tokens() {
+    for (template, expected, base) in [
         ("{{ @ }}", ExpectedSyntax::Variable, None),
         ("{{ pl@an }}", ExpectedSyntax::Variable, None),
         ("{{ plan.@", ExpectedSyntax::Property, Some("plan")),
@@ -30,18 +30,18 @@ fn what_is_wanted_follows_from_what_stands_before() {
         ("{% with a = [1, pl@ %}", ExpectedSyntax::Variable, None),
         ("{{ plan @ }}", ExpectedSyntax::Nothing, None),
     ] {
-        let spot = spot(template).unwrap_or_else(|| panic!("{template}"));
-        assert_eq!((spot.wanted, spot.base.as_deref()), (wanted, base), "{template}");
-        assert!(crate::template::inspect_template(&spot.skeleton).is_ok(), "{template}");
+        let position = position_in(template).unwrap_or_else(|| panic!("{template}"));
+        assert_eq!((position.expected, position.base.as_deref()), (expected, base), "{template}");
+        assert!(crate::template::inspect_template(&position.skeleton).is_ok(), "{template}");
     }
     for template in ["text @", "{{ a }} @ {{ b }}", "{# {{ a@ }} #}", "{% raw %}{{ a@ }}{% endraw %}"] {
-        assert!(spot(template).is_none(), "{template}");
+        assert!(position_in(template).is_none(), "{template}");
     }
 }
 
 #[test]
-fn a_skeleton_can_be_parsed_whatever_is_broken() {
-    for (template, skeleton) in [
+fn a_skeleton_of_a_broken_template_can_be_parsed() {
+    for (template, expected) in [
         ("{% for s in plan.steps %}{{ s.@", "{% for s in plan.steps %}{{ M }}{% endfor %}"),
         ("{% for s in plan. %}{{ s.@", "{% for orch_none__ in [] %}{{ M }}{% endfor %}"),
         ("{% if a. %}x{% else %}{{ @ }}{% endif %}", "{% if true %}{% else %}{{ M }}{% endif %}"),
@@ -51,17 +51,17 @@ fn a_skeleton_can_be_parsed_whatever_is_broken() {
         ("{{ broken. }}{% nonsense %}{{ @ }}", "{{ M }}"),
         ("{%- if a -%}{{- @ -}}", "{% if a %}{{ M }}{% endif %}"),
     ] {
-        let found = spot(template).unwrap_or_else(|| panic!("{template}")).skeleton;
-        assert_eq!(found, skeleton.replace('M', MARK), "{template}");
+        let skeleton = position_in(template).unwrap_or_else(|| panic!("{template}")).skeleton;
+        assert_eq!(skeleton, expected.replace('M', COMPLETION_MARK), "{template}");
     }
 }
 
 #[test]
 fn a_name_is_bound_by_the_last_tag_that_sets_it() {
     let text = "{% for s in a %}{% set s = 1 %}{{ s }}";
-    let spot = at(text, 0..text.len(), text.len() - 4, false).unwrap();
-    assert_eq!(spot.bound, text.rfind("s = 1").map(|at| at..at + 1));
-    for (template, place) in [
+    let position = template_position(text, 0..text.len(), text.len() - 4, false).unwrap();
+    assert_eq!(position.binding, text.rfind("s = 1").map(|start| start..start + 1));
+    for (template, binding_start) in [
         ("{% for s in a %}{{ s }}{% endfor %}{{ s@ }}", None),
         ("{% for s in a %}{% else %}{{ s@ }}{% endfor %}", None),
         ("{% for s in a %}{% set t = s %}{% endfor %}{{ t@ }}", None),
@@ -83,7 +83,7 @@ fn a_name_is_bound_by_the_last_tag_that_sets_it() {
         ("{% for s in a if s@ %}", Some(7)),
         ("{% endfor %}{{ s@ }}", None),
     ] {
-        let spot = self::spot(template).unwrap();
-        assert_eq!(spot.bound.map(|at| at.start), place, "{template}");
+        let position = position_in(template).unwrap();
+        assert_eq!(position.binding.map(|range| range.start), binding_start, "{template}");
     }
 }

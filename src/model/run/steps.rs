@@ -9,15 +9,16 @@ use crate::model::id::StepKey;
 use crate::model::step_state::StepStatus;
 
 impl RunState {
-    pub(super) fn end(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
+    /// Ends the run, and the steps that have not ended.
+    pub(super) fn finish(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
         self.status = status;
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
-            // If a stop ended a call, that is on record, so no call is open.
+            // orch has recorded the calls that a stop ended, so no call is open.
             step.close_call();
             match step.status {
-                // A run that has ended waits for no answer.
+                // A run that has ended does not wait for an answer.
                 StepStatus::InProgress | StepStatus::Waiting if status != RunStatus::Waiting => {
                     step.status = StepStatus::Cancelled;
                     step.question = None;
@@ -33,49 +34,49 @@ impl RunState {
         }
     }
 
+    /// Applies an event to its step.
     pub(super) fn apply_to_step(&mut self, event: &Event) {
         let at = event.at;
         if let Fact::StepCompleted(StepCompleted { artifact: Some(artifact), .. }) = &event.fact {
-            self.completed.insert(event.seq, artifact.clone());
+            self.artifacts_by_seq.insert(event.seq, artifact.clone());
         }
         if let Fact::ArtifactAccepted(fact) = &event.fact {
-            self.completed.insert(fact.completed, fact.artifact.clone());
+            self.artifacts_by_seq.insert(fact.result_seq, fact.artifact.clone());
         }
-        let kept = match &event.fact {
+        let reused_artifact = match &event.fact {
             Fact::StepReused(fact) => match &fact.renamed_artifact {
                 Some(artifact) => Some(artifact.clone()),
-                None => self.completed.get(&fact.completed).cloned(),
+                None => self.artifacts_by_seq.get(&fact.result_seq).cloned(),
             },
             _ => None,
         };
-        let Some(key) = step_of(&event.fact) else { return };
-        self.touch(key, at);
-        let Some(step) = self.step_at(key).and_then(|at| self.steps.get_mut(at)) else { return };
-        if is_end_of_step(&event.fact) {
+        let Some(key) = step_key(&event.fact) else { return };
+        self.start_ancestors(key, at);
+        let Some(step) = self.ensure_step_index(key).and_then(|index| self.steps.get_mut(index)) else { return };
+        if closes_call(&event.fact) {
             step.close_call();
         }
         match &event.fact {
             Fact::StepReused(_) => {
                 step.status = StepStatus::Completed;
                 step.reused = true;
-                step.artifact = kept;
+                step.artifact = reused_artifact;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
             }
             Fact::StepStarted(fact) => {
-                // A question that was asked before still waits for its answer.
-                let asks = step.question.is_some() && fact.attempt <= step.attempts;
-                step.status = if asks { StepStatus::Waiting } else { StepStatus::InProgress };
+                // A question from before the crash still waits for its answer.
+                let has_question = step.question.is_some() && fact.attempt <= step.attempts;
+                step.status = if has_question { StepStatus::Waiting } else { StepStatus::InProgress };
+                step.question = step.question.take().filter(|_| has_question);
                 step.attempts = step.attempts.max(fact.attempt);
                 step.model = fact.model.clone();
                 step.started.get_or_insert(at);
                 step.ended = None;
-                if !asks {
-                    step.open_call(fact);
-                }
             }
-            Fact::CallEnded(fact) => step.spent(fact),
-            Fact::ReplyParsed(fact) => step.read_reply(fact),
+            Fact::CallStarted(fact) => step.open_call(fact),
+            Fact::CallEnded(fact) => step.record_call(fact),
+            Fact::ReplyParsed(fact) => step.record_parsed_reply(fact),
             Fact::StepCompleted(fact) => {
                 step.status = StepStatus::Completed;
                 step.artifact = fact.artifact.clone();
@@ -99,7 +100,7 @@ impl RunState {
             Fact::ArtifactAccepted(fact) => step.artifact = Some(fact.artifact.clone()),
             Fact::ApprovalAsked(fact) => {
                 step.status = StepStatus::Waiting;
-                step.question = Some(fact.shown.clone());
+                step.question = Some(fact.question.clone());
             }
             Fact::ApprovalAnswered(_) => {
                 step.status = StepStatus::InProgress;
@@ -109,10 +110,12 @@ impl RunState {
         }
     }
 
-    /// Marks everything that a step is inside of as in progress.
-    fn touch(&mut self, key: &StepKey, at: Timestamp) {
+    /// Marks the steps and items that contain a step as in progress.
+    fn start_ancestors(&mut self, key: &StepKey, at: Timestamp) {
         for ancestor in key.ancestors() {
-            let Some(step) = self.at.get(&ancestor).and_then(|at| self.steps.get_mut(*at)) else { continue };
+            let Some(step) = self.step_index.get(&ancestor).and_then(|index| self.steps.get_mut(*index)) else {
+                continue;
+            };
             if matches!(step.status, StepStatus::Pending | StepStatus::Waiting) {
                 step.status = StepStatus::InProgress;
                 step.started.get_or_insert(at);
@@ -121,8 +124,8 @@ impl RunState {
     }
 }
 
-/// Whether a step has no call in flight after this fact.
-fn is_end_of_step(fact: &Fact) -> bool {
+/// Whether a step has no open call after this fact.
+fn closes_call(fact: &Fact) -> bool {
     matches!(
         fact,
         Fact::StepReused(_)
@@ -133,10 +136,12 @@ fn is_end_of_step(fact: &Fact) -> bool {
     )
 }
 
-fn step_of(fact: &Fact) -> Option<&StepKey> {
+/// The step that a fact is about; `None` for facts about the run.
+fn step_key(fact: &Fact) -> Option<&StepKey> {
     match fact {
         Fact::StepReused(fact) => Some(&fact.step),
         Fact::StepStarted(fact) => Some(&fact.step),
+        Fact::CallStarted(fact) => Some(&fact.call.step),
         Fact::CallEnded(fact) => Some(&fact.call.step),
         Fact::ReplyParsed(fact) => Some(&fact.call.step),
         Fact::StepCompleted(fact) => Some(&fact.step),

@@ -4,12 +4,13 @@ use super::*;
 use crate::model::Digest;
 use crate::model::StepStatus;
 use crate::model::event::{Fingerprint, RunEnded, RunStarted, StepCompleted, StepStarted};
+use crate::model::step::Access;
 
 fn events() -> Vec<Event> {
     let run = RunId(uuid::Uuid::nil());
     let step = StepKey::root("plan");
     let model = ModelRef::new("lab", "m");
-    let recipe = Fingerprint { request: Digest::of(b"a"), decode: Digest::of(b"t") };
+    let fingerprint = Fingerprint { request: Digest::compute(b"a"), decode: Digest::compute(b"t") };
     let planned = PlannedStep {
         step: step.clone(),
         agent: "planner".into(),
@@ -37,15 +38,15 @@ fn events() -> Vec<Event> {
             attempt: 1,
             agent: "planner".into(),
             model: Some(model),
-            fingerprint: recipe.clone(),
-            max_usage: None,
+            fingerprint: fingerprint.clone(),
+            access: Access::None,
             parts: Vec::new(),
-            why: None,
+            reason: None,
         }),
         Fact::StepCompleted(StepCompleted {
             step,
             attempt: 1,
-            fingerprint: recipe,
+            fingerprint,
             reused_from: None,
             artifact: Some(Artifact::new("plan", serde_json::json!({ "a": 1.50 }), Some("plan.json".into()))),
         }),
@@ -56,15 +57,15 @@ fn events() -> Vec<Event> {
 }
 
 #[test]
-fn a_step_goes_from_pending_over_in_progress_to_completed() {
+fn a_step_goes_from_pending_to_in_progress_to_completed() {
     let events = events();
     let mut state = RunState::new(events[0].run);
-    let mut seen = Vec::new();
+    let mut statuses = Vec::new();
     for event in &events {
         state.apply(event);
-        seen.push(state.steps[0].status);
+        statuses.push(state.steps[0].status);
     }
-    assert_eq!(seen[..3], [StepStatus::Pending, StepStatus::InProgress, StepStatus::Completed]);
+    assert_eq!(statuses[..3], [StepStatus::Pending, StepStatus::InProgress, StepStatus::Completed]);
     assert!(state.steps[0].started < state.steps[0].ended);
     assert!(state.report().success);
 }
@@ -81,7 +82,7 @@ fn a_run_that_ends_in_the_middle_of_a_step_cancels_it() {
 }
 
 #[test]
-fn events_come_back_from_the_journal_as_they_were() {
+fn events_survive_serialization() {
     for event in events() {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");

@@ -1,11 +1,11 @@
-//! Schemas for Anthropic's structured output: objects must be closed, and few keywords are accepted.
+//! Schemas for Anthropic's structured output, which requires closed objects and accepts few keywords.
 
 use serde_json::Value;
 
 use super::{drop_keywords, is_object, is_type, rename_one_of, walk};
 
 /// Keywords that Anthropic's structured output accepts.
-const ANTHROPIC: &[&str] = &[
+const ANTHROPIC_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -34,36 +34,36 @@ const ANTHROPIC_FORMATS: &[&str] =
 ///
 /// `None` when the API can't express the schema: it is recursive, allows any value somewhere, or has an object with
 /// arbitrary property names, which closing would force to be empty.
-pub(crate) fn anthropic(schema: &Value) -> Option<Value> {
-    if recursive(schema) {
+pub(crate) fn anthropic_schema(schema: &Value) -> Option<Value> {
+    if is_recursive(schema) {
         return None;
     }
-    let mut sayable = true;
+    let mut is_expressible = true;
     let mut schema = rename_one_of(schema);
     walk(&mut schema, &mut |object| {
-        let open = object.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false))
+        let is_open = object.get("additionalProperties").is_some_and(|value| *value != Value::Bool(false))
             || object.contains_key("patternProperties");
-        let unnamed = is_type(object, "object") && !object.contains_key("properties");
-        let typed = ["type", "enum", "const", "anyOf", "allOf", "$ref", "properties"];
-        let any = !typed.iter().any(|key| object.contains_key(*key));
-        sayable &= !(open || unnamed || any);
-        let few = object.get("minItems").and_then(Value::as_u64).is_some_and(|least| least <= 1);
-        let known =
+        let has_no_properties = is_type(object, "object") && !object.contains_key("properties");
+        let type_keywords = ["type", "enum", "const", "anyOf", "allOf", "$ref", "properties"];
+        let allows_any = !type_keywords.iter().any(|key| object.contains_key(*key));
+        is_expressible &= !(is_open || has_no_properties || allows_any);
+        let has_small_minimum = object.get("minItems").and_then(Value::as_u64).is_some_and(|minimum| minimum <= 1);
+        let has_known_format =
             object.get("format").and_then(Value::as_str).is_some_and(|format| ANTHROPIC_FORMATS.contains(&format));
         drop_keywords(object, |key| match key {
-            "minItems" => few,
-            "format" => known,
-            key => ANTHROPIC.contains(&key),
+            "minItems" => has_small_minimum,
+            "format" => has_known_format,
+            key => ANTHROPIC_KEYWORDS.contains(&key),
         });
         if is_object(object) {
             object.insert("additionalProperties".into(), Value::Bool(false));
         }
     });
-    sayable.then_some(schema)
+    is_expressible.then_some(schema)
 }
 
-/// Whether following the references of a schema leads back to an earlier one.
-fn recursive(root: &Value) -> bool {
+/// Whether a chain of references in a schema leads back to an earlier one.
+fn is_recursive(root: &Value) -> bool {
     fn visit<'a>(root: &'a Value, schema: &'a Value, path: &mut Vec<&'a str>) -> bool {
         match schema {
             Value::Array(items) => items.iter().any(|item| visit(root, item, path)),
@@ -73,11 +73,11 @@ fn recursive(root: &Value) -> bool {
                     if path.contains(&target) || path.len() > 64 {
                         return true;
                     }
-                    let found = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+                    let referenced = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
                     path.push(target);
-                    let circle = found.is_some_and(|found| visit(root, found, path));
+                    let is_circular = referenced.is_some_and(|schema| visit(root, schema, path));
                     path.pop();
-                    if circle {
+                    if is_circular {
                         return true;
                     }
                 }
@@ -93,15 +93,15 @@ fn recursive(root: &Value) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
     use crate::provider::schema::tests::verdict;
     use serde_json::json;
 
     #[test]
-    fn anthropic_gets_limits_as_words() {
-        let schema = anthropic(&verdict()).unwrap();
+    fn anthropic_gets_limits_in_the_description() {
+        let schema = anthropic_schema(&verdict()).unwrap();
         assert_eq!(schema["properties"]["why"], json!({"type": "string", "description": "The reason (minLength: 3)"}));
         assert_eq!(
             schema["properties"]["notes"],
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn anthropic_gets_closed_objects_and_no_one_of() {
-        let schema = anthropic(&json!({
+        let schema = anthropic_schema(&json!({
             "type": "object",
             "properties": {"format": {"oneOf": [
                 {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^a"}}},
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_anthropic_can_not_say_is_left_to_the_prompt() {
+    fn schemas_that_anthropic_can_not_express_are_not_sent() {
         for schema in [
             json!({"type": "object", "additionalProperties": {"type": "string"}}),
             json!({"type": "object"}),
@@ -137,10 +137,10 @@ mod tests {
                 "properties": {"next": {"$ref": "#/$defs/t"}}}}}),
             json!({"type": "object", "properties": {"self": {"$ref": "#"}}}),
         ] {
-            assert_eq!(anthropic(&schema), None, "{schema}");
+            assert_eq!(anthropic_schema(&schema), None, "{schema}");
         }
         let shared = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/t"}, "b": {"$ref": "#/$defs/t"}},
             "$defs": {"t": {"type": "string"}}});
-        assert!(anthropic(&shared).is_some());
+        assert!(anthropic_schema(&shared).is_some());
     }
 }

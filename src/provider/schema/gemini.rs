@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{drop_keywords, rename_one_of, walk};
 
 /// Keywords that Gemini's `responseJsonSchema` accepts.
-const GEMINI: &[&str] = &[
+const GEMINI_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -27,8 +27,8 @@ const GEMINI: &[&str] = &[
     "maximum",
 ];
 
-/// The schema for Gemini; keywords that it does not know move into the description.
-pub(crate) fn gemini(schema: &Value) -> Value {
+/// The schema for Gemini, with unsupported keywords moved into the description.
+pub(crate) fn gemini_schema(schema: &Value) -> Value {
     let mut schema = rename_one_of(schema);
     walk(&mut schema, &mut |object| {
         if let Some(value) = object.shift_remove("const") {
@@ -42,11 +42,11 @@ pub(crate) fn gemini(schema: &Value) -> Value {
         {
             *target = format!("#/$defs/{name}");
         }
-        let known = object
+        let has_known_format = object
             .get("format")
             .and_then(Value::as_str)
             .is_some_and(|format| matches!(format, "date-time" | "date" | "time"));
-        drop_keywords(object, |key| if key == "format" { known } else { GEMINI.contains(&key) });
+        drop_keywords(object, |key| if key == "format" { has_known_format } else { GEMINI_KEYWORDS.contains(&key) });
     });
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$id");
@@ -55,13 +55,13 @@ pub(crate) fn gemini(schema: &Value) -> Value {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
 
     #[test]
-    fn gemini_gets_its_own_words() {
-        let schema = gemini(&json!({
+    fn gemini_gets_its_own_keywords() {
+        let schema = gemini_schema(&json!({
             "$id": "x",
             "type": "object",
             "properties": {

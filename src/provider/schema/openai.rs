@@ -1,4 +1,4 @@
-//! Schemas for the `openai` dialect: sent whole, and marked as strict if they fit the strict subset.
+//! Schemas for the `openai` dialect. orch sends them whole, and marks them as strict if they fit the strict subset.
 
 use serde_json::{Map, Value};
 
@@ -13,26 +13,26 @@ pub(crate) struct StrictSchema {
 }
 
 /// The schema without `$schema` and `$id` at its root, and whether it fits the strict subset.
-pub(crate) fn openai(schema: &Value) -> StrictSchema {
+pub(crate) fn openai_schema(schema: &Value) -> StrictSchema {
     let mut schema = schema.clone();
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$schema");
         object.shift_remove("$id");
     }
     // At the root, strict mode accepts an object but no union.
-    let root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
-    let strict = root && strict(&schema);
+    let has_object_root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
+    let strict = has_object_root && is_strict(&schema);
     StrictSchema { schema, strict }
 }
 
 /// A schema for CLI agents that always send it in strict mode; `None` if it does not fit the strict subset.
 pub fn strict_schema(schema: &Value) -> Option<Value> {
-    let adapted = openai(schema);
+    let adapted = openai_schema(schema);
     adapted.strict.then_some(adapted.schema)
 }
 
 /// Keywords of the strict subset.
-const STRICT: &[&str] = &[
+const STRICT_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -60,9 +60,10 @@ const STRICT: &[&str] = &[
 /// Formats of the strict subset.
 const STRICT_FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
-fn strict(schema: &Value) -> bool {
+/// Whether a schema below the root fits the strict subset.
+fn is_strict(schema: &Value) -> bool {
     let Some(object) = schema.as_object() else { return false };
-    if !object.keys().all(|key| STRICT.contains(&key.as_str())) {
+    if !object.keys().all(|key| STRICT_KEYWORDS.contains(&key.as_str())) {
         return false;
     }
     if let Some(format) = object.get("format").and_then(Value::as_str)
@@ -75,8 +76,8 @@ fn strict(schema: &Value) -> bool {
         return false;
     }
     if is_object(object) {
-        let none = Map::new();
-        let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&none);
+        let empty = Map::new();
+        let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         let required: Vec<&str> = object
             .get("required")
             .and_then(Value::as_array)
@@ -97,11 +98,11 @@ fn strict(schema: &Value) -> bool {
         ("properties" | "$defs" | "definitions", Value::Object(map)) => map.values().collect(),
         _ => Vec::new(),
     });
-    children.into_iter().all(strict)
+    children.into_iter().all(is_strict)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
     use crate::provider::schema::tests::verdict;
@@ -110,24 +111,24 @@ mod tests {
     #[test]
     fn strict_needs_closed_objects_with_every_property_required() {
         let mut schema = verdict();
-        assert!(!openai(&schema).strict, "minLength lies outside the subset");
+        assert!(!openai_schema(&schema).strict, "minLength lies outside the subset");
         schema["properties"]["why"].as_object_mut().unwrap().remove("minLength");
-        assert!(openai(&schema).strict);
-        assert!(openai(&schema).schema.get("$schema").is_none());
+        assert!(openai_schema(&schema).strict);
+        assert!(openai_schema(&schema).schema.get("$schema").is_none());
         let mut open = schema.clone();
         open.as_object_mut().unwrap().remove("additionalProperties");
-        assert!(!openai(&open).strict);
+        assert!(!openai_schema(&open).strict);
         let mut optional = schema.clone();
         optional["required"] = json!(["verdict"]);
-        assert!(!openai(&optional).strict);
+        assert!(!openai_schema(&optional).strict);
         let mut inner = schema.clone();
         inner["properties"]["notes"]["items"] = json!({"type": "object", "properties": {}});
-        assert!(!openai(&inner).strict);
-        assert!(!openai(&json!({"type": "array", "items": {"type": "string"}})).strict);
+        assert!(!openai_schema(&inner).strict);
+        assert!(!openai_schema(&json!({"type": "array", "items": {"type": "string"}})).strict);
     }
 
     #[test]
     fn a_schema_that_is_not_strict_is_sent_whole() {
-        assert_eq!(openai(&verdict()).schema["properties"], verdict()["properties"]);
+        assert_eq!(openai_schema(&verdict()).schema["properties"], verdict()["properties"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Streams read event by event: complete, split anywhere, and cut off anywhere.
+//! Reads streams that are complete, split anywhere or cut off anywhere.
 
 use futures_util::stream;
 
@@ -29,14 +29,14 @@ const GEMINI: &[&str] = &[
     r#"{"candidates":[{"content":{"parts":[{"text":"Grüße — "}]}}],"modelVersion":"m"}"#,
     r#"{"candidates":[{"content":{"parts":[{"text":"日本"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7}}"#,
 ];
-const WHOLE: &str = "Grüße — 日本";
+const FULL_TEXT: &str = "Grüße — 日本";
 
-fn bytes(events: &[&str], ping: &str) -> Vec<u8> {
+fn stream_bytes(events: &[&str], ping: &str) -> Vec<u8> {
     events.iter().map(|event| format!("data: {event}\n\n{ping}")).collect::<String>().into_bytes()
 }
 
-/// The result of reading these chunks, after which the body ends properly, or with a connection error if it `breaks`.
-async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
+/// Reads these chunks. The body then ends properly, or with a connection error if `breaks` is set.
+async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
     let end = breaks.then(|| Err(std::io::Error::other("reset")));
     let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
     let response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
@@ -47,67 +47,79 @@ async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<Ch
         api_key: None,
         key_variable: None,
         headers: Vec::new(),
-        structured: true,
+        structured_output: true,
         key_header: None,
         query: Vec::new(),
         network: std::sync::Arc::default(),
     };
     let limits = RequestLimits::default();
-    let first_byte = Instant::now() + limits.first_byte;
+    let first_byte = Instant::now() + limits.first_byte_timeout;
     let (endpoint, limits) = (&endpoint, &limits);
-    let body = ResponseBody { response: response.into(), endpoint, limits, first_byte, received: 0, silent: false };
+    let body = ResponseBody {
+        response: response.into(),
+        endpoint,
+        limits,
+        first_byte_deadline: first_byte,
+        received_bytes: 0,
+        has_timed_out: false,
+    };
     match dialect {
-        Dialect::Anthropic => hear(anthropic::AnthropicReply::default(), body).await,
-        Dialect::OpenAi => hear(openai::OpenAiReply::default(), body).await,
-        Dialect::Gemini => hear(gemini::GeminiReply::default(), body).await,
+        Dialect::Anthropic => read_reply(anthropic::AnthropicReply::default(), body).await,
+        Dialect::OpenAi => read_reply(openai::OpenAiReply::default(), body).await,
+        Dialect::Gemini => read_reply(gemini::GeminiReply::default(), body).await,
     }
 }
 
-async fn hear<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) -> Result<ChatReply, Failure> {
+async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) -> Result<ChatReply, Failure> {
     let context = RequestContext { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
     let mut progress = ExchangeProgress::default();
-    let first = body.chunk().await?.unwrap_or_default();
-    let (assembler_, progress) = (&mut assembler, &mut progress);
-    let mut hearing =
-        Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, seen: StreamContent::default() };
-    hearing.events(first, &mut body).await?;
-    Ok(assembler.reply())
+    let first = body.next_chunk().await?.unwrap_or_default();
+    let (assembler_ref, progress) = (&mut assembler, &mut progress);
+    let mut reader = StreamReader {
+        context: &context,
+        assembler: assembler_ref,
+        sink: &|_| {},
+        progress,
+        content: StreamContent::default(),
+    };
+    reader.read_events(first, &mut body).await?;
+    Ok(assembler.into_reply())
 }
 
-fn is_whole(reply: &ChatReply) -> bool {
-    (reply.text.as_str(), reply.stop) == (WHOLE, StopReason::End) && reply.remarks.is_empty()
+fn is_full_reply(reply: &ChatReply) -> bool {
+    (reply.text.as_str(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.remarks.is_empty()
 }
 
-const GOOD: [(Dialect, &[&str], &str); 3] = [
+const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 3] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
     (Dialect::Gemini, GEMINI, ": ping\n\n"),
 ];
 
 #[tokio::test]
-async fn a_good_stream_is_whole_wherever_it_is_split_and_whatever_pings_come_between() {
-    for (dialect, events, ping) in GOOD {
+async fn a_complete_stream_gives_the_full_reply_for_every_split_and_with_pings() {
+    for (dialect, events, ping) in COMPLETE_STREAMS {
         for ping in ["", ping] {
-            let good = bytes(events, ping);
-            for at in 0..=good.len() {
-                let chunks = vec![good[..at].to_vec(), good[at..].to_vec()];
-                let reply = read(dialect, chunks, false).await.unwrap();
-                assert!(is_whole(&reply), "{dialect} {at}: {reply:?}");
+            let complete = stream_bytes(events, ping);
+            for split in 0..=complete.len() {
+                let chunks = vec![complete[..split].to_vec(), complete[split..].to_vec()];
+                let reply = read_chunks(dialect, chunks, false).await.unwrap();
+                assert!(is_full_reply(&reply), "{dialect} {split}: {reply:?}");
             }
-            let single = good.iter().map(|byte| vec![*byte]).collect();
-            assert!(is_whole(&read(dialect, single, false).await.unwrap()), "{dialect}");
+            let single_bytes = complete.iter().map(|byte| vec![*byte]).collect();
+            assert!(is_full_reply(&read_chunks(dialect, single_bytes, false).await.unwrap()), "{dialect}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_anywhere_gives_the_whole_reply_or_none() {
-    for (dialect, events, ping) in GOOD {
+async fn a_cut_stream_gives_the_full_reply_or_a_failure() {
+    for (dialect, events, ping) in COMPLETE_STREAMS {
         for ping in ["", ping] {
-            let good = bytes(events, ping);
-            for (at, breaks) in (0..good.len()).flat_map(|at| [(at, false), (at, true)]) {
-                if let Ok(reply) = read(dialect, vec![good[..at].to_vec()], breaks).await {
-                    assert!(is_whole(&reply), "{dialect} {at} {breaks}: {reply:?}");
+            let complete = stream_bytes(events, ping);
+            for (end, breaks) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
+                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], breaks).await {
+                    assert!(is_full_reply(&reply), "{dialect} {end} {breaks}: {reply:?}");
                 }
             }
         }
@@ -115,17 +127,17 @@ async fn a_stream_that_is_cut_anywhere_gives_the_whole_reply_or_none() {
 }
 
 #[tokio::test]
-async fn a_reason_in_every_chunk_and_then_a_reset_is_not_whole() {
+async fn a_reset_after_a_reason_in_every_chunk_is_a_failure() {
     let openai = r#"{"choices":[{"delta":{"content":"half "},"finish_reason":"stop"}]}"#;
     let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"half "}]},"finishReason":"STOP"}]}"#;
     for (dialect, chunk) in [(Dialect::OpenAi, openai), (Dialect::Gemini, gemini)] {
         for events in [vec![chunk], vec![chunk, chunk]] {
-            let failure = read(dialect, vec![bytes(&events, "")], true).await.unwrap_err();
+            let failure = read_chunks(dialect, vec![stream_bytes(&events, "")], true).await.unwrap_err();
             assert!(failure.message.contains("broke off after"), "{failure:?}");
         }
     }
     // Without a connection error the dialects differ: only Chat Completions has an end mark, which is missing here.
-    let chunks = |chunk| vec![bytes(&[chunk, chunk], "")];
-    assert!(read(Dialect::OpenAi, chunks(openai), false).await.is_err());
-    assert_eq!(read(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");
+    let chunks = |chunk| vec![stream_bytes(&[chunk, chunk], "")];
+    assert!(read_chunks(Dialect::OpenAi, chunks(openai), false).await.is_err());
+    assert_eq!(read_chunks(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use orch::files::{ChangeKind, FileEntry, MAX_FILES, Reserved, RevertOutcome};
-use orch::model::{Class, Digest};
+use orch::files::{ChangeKind, FileEntry, MAX_FILES, ReservedFiles, RevertOutcome};
+use orch::model::{Digest, FailureClass};
 use serde_json::json;
 
 use super::{Site, write};
@@ -40,8 +40,8 @@ fn files_are_created_changed_and_deleted_and_taken_back() {
     );
     assert_eq!((applied.files[0].added, applied.files[0].removed), (2, 1));
     assert_eq!((applied.files[1].added, applied.files[1].removed), (0, 0));
-    assert_eq!(applied.files[0].before, Some(Digest::of(b"fn a() {}\n")));
-    assert_eq!(applied.files[0].after, Some(Digest::of(b"fn a() {}\r\nfn b() {}")));
+    assert_eq!(applied.files[0].before, Some(Digest::compute(b"fn a() {}\n")));
+    assert_eq!(applied.files[0].after, Some(Digest::compute(b"fn a() {}\r\nfn b() {}")));
     assert_eq!((applied.files[1].after.as_ref(), applied.touched), (None, 4));
     assert_eq!(site.bytes("src/old.rs"), b"fn a() {}\r\nfn b() {}");
     assert_eq!(site.bytes("Grüße/日本語 👩‍💻.md"), "ü".as_bytes());
@@ -80,8 +80,8 @@ fn a_file_edited_in_between_is_named_and_nothing_is_written() {
     site.put("e", "mine");
     let before = site.snapshot();
     let failure = site.tree().apply(&look).unwrap_err();
-    assert_eq!(failure.class, Class::PathRefused);
-    for part in ["`b` was edited", "`c` was deleted", "`d` got the mode 0600", "`e` was created by somebody else"] {
+    assert_eq!(failure.class, FailureClass::PathRefused);
+    for part in ["`b` was edited", "`c` was deleted", "`d` got the mode 0600", "`e` was created by the user"] {
         assert!(failure.message.contains(part), "{part}: {failure}");
     }
     assert!(!failure.message.contains("`a`"), "{failure}");
@@ -157,6 +157,6 @@ fn modes_are_kept_set_and_never_lend_rights() {
 fn as_many_files_as_are_allowed_are_looked_at_quickly() {
     let site = Site::new();
     let list: Vec<FileEntry> = (0..MAX_FILES).map(|index| write(&format!("d{}/f{index}", index % 7), "x")).collect();
-    let look = site.tree().look(&list, Reserved::default()).unwrap();
+    let look = site.tree().prepare(&list, ReservedFiles::default()).unwrap();
     assert_eq!((look.files.len(), look.new_folders.len()), (MAX_FILES, 7));
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use orch::files::{FileEntry, Reserved, Tree};
-use orch::model::Class;
+use orch::files::{FileEntry, ReservedFiles, Tree};
+use orch::model::FailureClass;
 use serde_json::json;
 
 use super::{Site, write};
@@ -28,7 +28,7 @@ fn a_failure_in_the_middle_of_the_swaps_puts_everything_back() {
     let result = site.tree().apply(&look);
     assert!(frozen("-i"));
     let failure = result.unwrap_err();
-    assert_eq!(failure.class, Class::Storage);
+    assert_eq!(failure.class, FailureClass::Storage);
     assert!(failure.message.contains("`b` can't be replaced"), "{failure}");
     assert!(failure.message.ends_with("all files are as they were"), "{failure}");
     assert_eq!(site.snapshot(), before);
@@ -62,8 +62,8 @@ fn a_process_on_a_full_disk() {
     let large = "line\n".repeat(100_000);
     let delete = FileEntry { content: None, ..write("d", "") };
     let list = [write("a", "new"), delete, write("n/m/b", "new"), write("n/large", &large)];
-    let look = tree.look(&list, Reserved::default()).unwrap();
+    let look = tree.prepare(&list, ReservedFiles::default()).unwrap();
     let failure = tree.apply(&look).unwrap_err();
-    assert_eq!(failure.class, Class::Storage);
+    assert_eq!(failure.class, FailureClass::Storage);
     assert!(failure.message.contains("`n/large` can't be written"), "{failure}");
 }

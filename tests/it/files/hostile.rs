@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orch::files::{ChangeSet, FileEntry, Reserved, RevertOutcome};
-use orch::model::Class;
+use orch::files::{ChangeSet, FileEntry, ReservedFiles, RevertOutcome};
+use orch::model::FailureClass;
 use serde_json::json;
 
 use super::{Site, snapshot, write};
@@ -59,9 +59,10 @@ fn no_hostile_path_is_written_deleted_or_leaves_the_workspace() {
     for (path, reason) in &corpus {
         for content in [Some("owned".to_owned()), None] {
             let list = [write("fine.txt", "x"), FileEntry { path: path.clone(), content, mode: Some(0o777) }];
-            let refused = site.tree().look(&list, Reserved { artifacts: &reserved, ..Reserved::default() });
+            let refused =
+                site.tree().prepare(&list, ReservedFiles { artifacts: &reserved, ..ReservedFiles::default() });
             let failure = refused.expect_err(&format!("{path:?} is accepted: {reason}"));
-            assert_eq!(failure.class, Class::PathRefused, "{path:?}: {failure}");
+            assert_eq!(failure.class, FailureClass::PathRefused, "{path:?}: {failure}");
             assert!(!failure.message.contains(char::is_control), "{failure:?}");
             assert!(!failure.message.contains("; "), "more than one problem: {failure}");
         }
@@ -89,7 +90,7 @@ fn a_forged_record_of_a_hostile_path_leads_nowhere_either() {
 fn all_hostile_paths_at_once_are_one_failure_that_names_ten() {
     let site = trapped();
     let list: Vec<FileEntry> = hostile().iter().map(|(path, _)| write(path, "x")).collect();
-    let failure = site.tree().look(&list, Reserved::default()).unwrap_err();
+    let failure = site.tree().prepare(&list, ReservedFiles::default()).unwrap_err();
     assert!(failure.message.starts_with("the files can't be written: `` is empty; `/` is absolute"), "{failure}");
     assert!(failure.message.contains("; and "), "{failure}");
     assert!(failure.hint.is_some());
@@ -143,7 +144,7 @@ fn a_folder_that_turns_into_a_link_again_and_again_never_leads_outside() {
         let tree = site.tree();
         for round in 0..200 {
             let list = [write("real/x", &round.to_string()), write("real/file", "owned"), write("real/new/y", "2")];
-            if let Ok(look) = tree.look(&list, Reserved::default()) {
+            if let Ok(look) = tree.prepare(&list, ReservedFiles::default()) {
                 tree.apply(&look).ok();
                 tree.revert(&look, true).ok();
             }

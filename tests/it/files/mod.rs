@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use orch::files::{ChangeSet, FileEntry, Reserved, Tree, entries};
+use orch::files::{ChangeSet, FileEntry, ReservedFiles, Tree, parse_entries};
 
 /// Everything beneath a folder: kind, mode and bytes or link by path.
 pub(super) type Snapshot = BTreeMap<PathBuf, (String, u32, Vec<u8>)>;
@@ -89,7 +89,7 @@ impl Site {
     }
 
     pub(super) fn look(&self, list: &serde_json::Value) -> ChangeSet {
-        self.tree().look(&entries(list).unwrap(), Reserved::default()).unwrap()
+        self.tree().prepare(&parse_entries(list).unwrap(), ReservedFiles::default()).unwrap()
     }
 }
 

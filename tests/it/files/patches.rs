@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use orch::files::{ChangeSet, FileEntry, Reserved, diff};
+use orch::files::{ChangeSet, FileEntry, ReservedFiles, diff};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -106,7 +106,7 @@ proptest! {
             .map(|(path, (content, mode))| FileEntry { path: (*path).to_owned(), content: content.clone(), mode: *mode })
             .collect();
         let before = site.snapshot();
-        let look = site.tree().look(&list, Reserved::default()).unwrap();
+        let look = site.tree().prepare(&list, ReservedFiles::default()).unwrap();
         let look: ChangeSet = serde_json::from_str(&serde_json::to_string(&look).unwrap()).unwrap();
         let patch = diff(&look);
         if patch.contains("diff --git") && !patch.contains("\nBinary files") {

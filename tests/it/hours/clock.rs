@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, mpsc};
 
 use jiff::{SignedDuration, Timestamp};
-use orch::clock::{Clock, Hold};
+use orch::clock::{Clock, VirtualTimeHold};
 use tokio::time::Instant;
 
 /// The date at which every test begins.
@@ -33,7 +33,7 @@ impl Clock for Leaping {
         dawn + SignedDuration::try_from(self.0.elapsed()).unwrap()
     }
 
-    fn hold(&self) -> Hold {
+    fn hold_virtual_time(&self) -> VirtualTimeHold {
         let (end, ended) = mpsc::channel::<()>();
         // A paused runtime keeps its time while a blocking task runs.
         tokio::task::spawn_blocking(move || ended.recv().is_ok());
@@ -50,7 +50,7 @@ struct Calls {
     /// How many there were of each step, which tells a late one from those after it.
     counts: HashMap<String, usize>,
     open: HashMap<String, usize>,
-    held: HashMap<String, Hold>,
+    held: HashMap<String, VirtualTimeHold>,
 }
 
 impl InFlight {
@@ -65,7 +65,7 @@ impl InFlight {
         *count += 1;
         let number = *count;
         calls.open.insert(step.clone(), number);
-        calls.held.insert(step, clock.hold());
+        calls.held.insert(step, clock.hold_virtual_time());
     }
 
     /// Whether a step has ever made a call.
@@ -85,7 +85,7 @@ impl InFlight {
         let mut calls = self.lock();
         let waits = calls.open.get(step) == Some(&number);
         if waits {
-            calls.held.insert(step.to_owned(), clock.hold());
+            calls.held.insert(step.to_owned(), clock.hold_virtual_time());
         }
         waits
     }

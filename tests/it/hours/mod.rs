@@ -10,7 +10,7 @@ mod world;
 
 use std::time::Duration;
 
-use orch::model::Class;
+use orch::model::FailureClass;
 use orch::model::RunStatus;
 use orch::model::event::Fact;
 
@@ -35,7 +35,7 @@ fn a_request_ends_at_its_time_out_and_not_before() {
         async |mut world| {
             assert_eq!(world.run().await.status, RunStatus::Failed);
             assert_eq!(world.calls("one"), [(0, ms(90 * MINUTE))]);
-            assert_eq!(world.failure("one").unwrap().0, Class::Timeout);
+            assert_eq!(world.failure("one").unwrap().0, FailureClass::Timeout);
             assert_eq!(world.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(90 * MINUTE)]);
         },
     );
@@ -55,7 +55,7 @@ fn a_command_ends_at_its_time_out_and_not_before() {
         async |mut world| {
             assert_eq!(world.run().await.status, RunStatus::Failed);
             assert_eq!(world.calls("nap"), [(0, ms(2 * HOUR))]);
-            assert_eq!(world.failure("nap").unwrap().0, Class::Timeout);
+            assert_eq!(world.failure("nap").unwrap().0, FailureClass::Timeout);
         },
     );
 }
@@ -161,7 +161,7 @@ fn a_provider_that_asks_for_too_long_a_pause_is_not_waited_for() {
         assert_eq!(world.run().await.status, RunStatus::Failed);
         assert_eq!(world.calls("one"), [(0, 0)]);
         let (class, message) = world.failure("one").unwrap();
-        assert_eq!(class, Class::RateLimited);
+        assert_eq!(class, FailureClass::RateLimited);
         assert!(message.ends_with("it asks to wait 301 s, longer than the 300 s that a step waits"), "{message}");
     });
 }
@@ -194,7 +194,7 @@ fn a_deadline_bounds_all_tries_of_a_step() {
             let pause = world.pauses()[0];
             let again = ms(40 * MINUTE) + pause;
             assert_eq!(world.calls("one"), [(0, ms(40 * MINUTE)), (again, ms(HOUR))]);
-            assert_eq!(world.failure("one").unwrap().0, Class::Timeout);
+            assert_eq!(world.failure("one").unwrap().0, FailureClass::Timeout);
         },
     );
 }
@@ -207,7 +207,7 @@ fn a_request_is_ended_when_the_seconds_of_the_run_are_over() {
         |_, _| Play::says("late", HOUR + SECOND),
         async |mut world| {
             let state = world.run().await;
-            assert_eq!(state.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(state.failure.unwrap().class, FailureClass::BudgetExceeded);
             assert_eq!(world.calls("one"), [(0, ms(HOUR))]);
             world.later(HOUR).await;
             world.edit("seconds: 3600", "seconds: 7202");
@@ -225,7 +225,7 @@ fn a_request_that_waits_for_its_place_is_never_begun_when_the_seconds_are_over_b
         |_, _| Play::says("done", SECOND),
         async |mut world| {
             world.settings("requests_per_minute: 100", "requests_per_minute: 1");
-            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(world.run().await.failure.unwrap().class, FailureClass::BudgetExceeded);
             let calls: Vec<_> = (0..2).flat_map(|item| world.calls(&format!("all[{item}]"))).collect();
             assert_eq!(calls, [(0, ms(SECOND))]);
             // Those of `finally` wait as long as it takes.
@@ -241,7 +241,7 @@ fn the_seconds_of_a_step_are_those_of_its_calls() {
         &step(keys),
         |_, _| Play::silence(),
         async |mut world| {
-            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(world.run().await.failure.unwrap().class, FailureClass::BudgetExceeded);
             let again = ms(20 * MINUTE) + world.pauses()[0];
             assert_eq!(world.calls("one"), [(0, ms(20 * MINUTE)), (again, again + ms(10 * MINUTE))]);
         },
@@ -267,7 +267,7 @@ finally:
         steps,
         |_, _| Play::silence(),
         async |mut world| {
-            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(world.run().await.failure.unwrap().class, FailureClass::BudgetExceeded);
             // Two calls at a time from the beginning: half an hour each is an hour.
             let half = ms(30 * MINUTE);
             assert_eq!(world.calls("both/two/nap"), [(0, ms(10 * MINUTE))]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch::model::event::Fact;
-use orch::model::{Class, RunStatus};
+use orch::model::{FailureClass, RunStatus};
 
 use super::ms;
 use super::server::Play;
@@ -49,7 +49,7 @@ fn a_no_and_no_answer_at_all_are_different_failures() {
         |_, _| Play::silence(),
         async |mut world| {
             assert_eq!(world.session(person(|_| (HOUR, false))).await.unwrap().status, RunStatus::Failed);
-            assert_eq!(world.failure("ask").unwrap(), (Class::Rejected, "ada rejected it".to_owned()));
+            assert_eq!(world.failure("ask").unwrap(), (FailureClass::Rejected, "ada rejected it".to_owned()));
             assert_eq!(world.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(HOUR)]);
         },
     );
@@ -58,7 +58,7 @@ fn a_no_and_no_answer_at_all_are_different_failures() {
         |_, _| Play::silence(),
         async |mut world| {
             assert_eq!(world.session(person(|_| (3 * HOUR, true))).await.unwrap().status, RunStatus::Failed);
-            assert_eq!(world.failure("ask").unwrap().0, Class::ApprovalTimeout);
+            assert_eq!(world.failure("ask").unwrap().0, FailureClass::ApprovalTimeout);
             assert_eq!(world.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(2 * HOUR)]);
             assert_eq!(world.times(answered), Vec::<u64>::new());
         },
@@ -70,9 +70,9 @@ fn a_run_that_parks_takes_answers_that_were_given_in_time_and_no_others() {
     // When it is answered, when it is resumed, and what comes of it.
     for (answer, resume, class) in [
         (Some((HOUR, true)), 5 * HOUR, None),
-        (Some((HOUR, false)), 5 * HOUR, Some(Class::Rejected)),
-        (Some((2 * HOUR + MINUTE, true)), 5 * HOUR, Some(Class::ApprovalTimeout)),
-        (None, 2 * HOUR, Some(Class::ApprovalTimeout)),
+        (Some((HOUR, false)), 5 * HOUR, Some(FailureClass::Rejected)),
+        (Some((2 * HOUR + MINUTE, true)), 5 * HOUR, Some(FailureClass::ApprovalTimeout)),
+        (None, 2 * HOUR, Some(FailureClass::ApprovalTimeout)),
     ] {
         world(
             ASK,
@@ -108,7 +108,7 @@ fn a_question_that_is_still_open_is_waited_for_without_being_asked_again() {
             assert_eq!(world.run().await.status, RunStatus::Waiting);
             // Its time goes on from the question, not from the resume.
             assert_eq!(world.session(person(|_| (HOUR + MINUTE, true))).await.unwrap().status, RunStatus::Failed);
-            assert_eq!(world.failure("ask").unwrap().0, Class::ApprovalTimeout);
+            assert_eq!(world.failure("ask").unwrap().0, FailureClass::ApprovalTimeout);
             assert_eq!((world.times(asked), world.now()), (vec![0], ms(2 * HOUR)));
             // A resume after that asks anew.
             assert_eq!(world.session(person(|_| (HOUR, true))).await.unwrap().status, RunStatus::Completed);
@@ -141,7 +141,7 @@ fn each_round_asks_for_itself_and_has_its_own_time() {
     let says = |step: &str| (if step == "fix[0]/ask" { HOUR } else { 5 * HOUR }, false);
     world(ROUNDS, play, async |mut world| {
         assert_eq!(world.session(person(says)).await.unwrap().status, RunStatus::Failed);
-        assert_eq!(world.failure("fix[1]/ask").unwrap().0, Class::ApprovalTimeout);
+        assert_eq!(world.failure("fix[1]/ask").unwrap().0, FailureClass::ApprovalTimeout);
         assert_eq!(world.now(), ms(HOUR + 20 * MINUTE + 2 * HOUR));
     });
 }

@@ -1,6 +1,6 @@
 //! Processes that die, and hours until the next one goes on.
 
-use orch::model::{Class, RunStatus};
+use orch::model::{FailureClass, RunStatus};
 
 use super::server::Play;
 use super::world::{HOUR, MINUTE, SECOND, Session, world};
@@ -20,7 +20,7 @@ fn the_seconds_of_a_run_do_not_pass_while_nobody_owns_it() {
             assert!(world.session(dies(20 * MINUTE)).await.is_none());
             world.later(5 * HOUR).await;
             let state = world.run().await;
-            assert_eq!(state.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(state.failure.unwrap().class, FailureClass::BudgetExceeded);
             // 20 of its 60 minutes were over when the first process died.
             let began = ms(5 * HOUR + 20 * MINUTE);
             assert_eq!(world.calls("one"), [(began, began + ms(40 * MINUTE))]);
@@ -36,7 +36,7 @@ fn the_seconds_of_a_step_count_the_call_that_a_death_cut_off() {
         async |mut world| {
             assert!(world.session(dies(20 * MINUTE)).await.is_none());
             world.later(5 * HOUR).await;
-            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            assert_eq!(world.run().await.failure.unwrap().class, FailureClass::BudgetExceeded);
             let began = ms(5 * HOUR + 20 * MINUTE);
             assert_eq!(world.calls("one"), [(began, began + ms(40 * MINUTE))]);
         },
@@ -65,7 +65,7 @@ fn a_deadline_goes_on_while_no_process_runs() {
         world.later(5 * HOUR).await;
         assert_eq!(world.run().await.status, RunStatus::Failed);
         let (class, message) = world.failure("one").unwrap();
-        assert_eq!((class, message.as_str()), (Class::Timeout, "the step's deadline is over"));
+        assert_eq!((class, message.as_str()), (FailureClass::Timeout, "the step's deadline has passed"));
         assert_eq!(world.calls("one")[0], (0, ms(10 * MINUTE)));
         assert_eq!(world.now(), ms(5 * HOUR + 30 * MINUTE));
     });

@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use orch::agent::{ModelRegistry, Variables};
+use orch::agent::{EnvLookup, ModelRegistry};
 use orch::clock::Clock as _;
 use orch::config::{self, Project};
 use orch::durable::{CallProgress, Observer};
 use orch::engine::budget::Budgets;
-use orch::engine::gate::{ProviderAllowance, RateLimiters};
 use orch::engine::perform::{Exchange, Performer};
+use orch::engine::rate_limit::{ProviderAllowance, RateLimiters};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, OwnFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
-use orch::model::{Class, ModelRef, RunId, RunState, StepKey};
+use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, run_ended};
-use orch::store::{ApprovalPrompter, CancelSwitch, Journal, Letter, LocalRun, Lock, RunParts, WorkspaceView};
+use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, WorkspaceView};
 use serde_json::Map;
 
 use super::clock::{InFlight, Leaping};
@@ -88,7 +88,7 @@ struct Person {
 }
 
 impl ApprovalPrompter for Person {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+    fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let (clock, (after, approved)) = (self.clock.clone(), (self.says)(step.as_str()));
         async move {
             tokio::time::sleep(after).await;
@@ -110,13 +110,13 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn event(&self, event: &Event) {
+    fn on_event(&self, event: &Event) {
         if let Fact::CallEnded(ended) = &event.fact {
             self.calls.end(ended.call.step.as_str());
         }
     }
 
-    fn signal(&self, signal: &CallProgress) {
+    fn on_progress(&self, signal: &CallProgress) {
         match signal {
             CallProgress::Sent(key) => self.calls.begin(key.step.to_string(), &*self.clock),
             // A command says so before it sleeps for real.
@@ -158,12 +158,12 @@ impl World {
         let planned = |name: &str| {
             let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
             let provider = models.provider(&reference.provider)?;
-            Ok(PlannedModel::of(reference, provider.dialect()))
+            Ok(PlannedModel::new(reference, provider.dialect()))
         };
         let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned).unwrap();
         let view = WorkspaceView::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
-        let lock = Lock::take(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
+        let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
         let observer = Arc::new(Watch { clock, calls, pauses });
         let allowed = |provider: &config::ProviderSettings| ProviderAllowance {
@@ -176,14 +176,14 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            homes: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().folder("homes"),
-            artifacts: plan.paths(),
-            project: Vec::new(),
-            variables: variables(),
-            gates: Arc::new(RateLimiters::new(64, providers)),
+            agent_dirs: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
+            artifact_files: plan.artifact_paths(),
+            project_files: Vec::new(),
+            env_vars: variables(),
+            rate_limiters: Arc::new(RateLimiters::new(64, providers)),
             budgets: Budgets::new(&plan, &events, self.died, models),
             exchange: Exchange::default(),
-            laid: Arc::default(),
+            file_ledger: Arc::default(),
             clock: self.clock.clone(),
             guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
             endings: Arc::default(),
@@ -193,20 +193,20 @@ impl World {
         let switch = CancelSwitch::default();
         let parts = RunParts {
             run: self.run,
-            view: view.clone(),
+            workspace: view.clone(),
             perform: Arc::new(performer),
             observer,
-            switch: switch.clone(),
-            asker,
-            reuse: None,
+            cancel_switch: switch.clone(),
+            prompter: asker,
+            result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
             clock: self.clock.clone(),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.announce(first(&plan, &view, self.died.take(), events.is_empty()));
-        let letters = self.journal.letters(self.run).unwrap();
+        local.append_nowait(first(&plan, &view, self.died.take(), events.is_empty()));
+        let letters = self.journal.pending_messages(self.run).unwrap();
         for (_, letter) in &letters {
-            local.announce(letter.clone().fact());
+            local.append_nowait(letter.clone().into_fact());
         }
         let mut run = pin!(engine::interpret(&local, &plan));
         let pressing = async {
@@ -227,8 +227,8 @@ impl World {
             () = pressing => unreachable!(),
         };
         let ended = run_ended(ended).unwrap();
-        local.conclude(Fact::RunEnded(ended)).await.unwrap();
-        self.journal.discard(&letters.iter().map(|(number, _)| *number).collect::<Vec<_>>()).unwrap();
+        local.finish(Fact::RunEnded(ended)).await.unwrap();
+        self.journal.remove_messages(&letters.iter().map(|(number, _)| *number).collect::<Vec<_>>()).unwrap();
         Some(local.state())
     }
 
@@ -245,9 +245,14 @@ impl World {
         });
         let asked = asked.expect("nobody was asked");
         let answer = verdict(approved, self.clock.now());
-        let letter =
-            ApprovalAnswered { step: asked.step, attempt: asked.attempt, shown_digest: asked.shown_digest, answer };
-        self.journal.post(self.run, &Letter::Answer(letter)).unwrap();
+        let letter = ApprovalAnswered {
+            step: asked.step,
+            attempt: asked.attempt,
+            ordinal: asked.ordinal,
+            question_digest: asked.question_digest,
+            answer,
+        };
+        self.journal.send_message(self.run, &InboxMessage::Answer(letter)).unwrap();
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -270,7 +275,7 @@ impl World {
     }
 
     /// Why a step failed, when it did last.
-    pub(crate) fn failure(&self, step: &str) -> Option<(Class, String)> {
+    pub(crate) fn failure(&self, step: &str) -> Option<(FailureClass, String)> {
         self.events().into_iter().rev().find_map(|event| match event.fact {
             Fact::StepFailed(failed) if failed.step.as_str() == step => {
                 Some((failed.failure.class, failed.failure.message))
@@ -290,13 +295,13 @@ impl World {
     }
 }
 
-fn variables() -> Variables {
+fn variables() -> EnvLookup {
     Arc::new(|name| (name == "PATH").then(|| "/usr/bin:/bin".to_owned()))
 }
 
 /// What a session says first.
 fn first(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
-    let (models, steps, version) = (BTreeMap::new(), plan.announced(), String::new());
+    let (models, steps, version) = (BTreeMap::new(), plan.planned_steps(), String::new());
     if !fresh {
         let (model, from, budget) = (None, None, None);
         return Fact::RunResumed(RunResumed {
@@ -316,7 +321,7 @@ fn first(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timestamp>, 
         pipeline: "hours".to_owned(),
         root: String::new(),
         file: Path::new("pipelines/main.yaml").display().to_string(),
-        workspace: view.name(),
+        workspace: view.journal_name(),
         inputs: Map::new(),
         model: None,
         models,

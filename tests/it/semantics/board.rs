@@ -7,9 +7,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
-use orch::files::{ChangeSet, Reserved, Tree, entries};
+use orch::files::{ChangeSet, ReservedFiles, Tree, parse_entries};
 use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
-use orch::model::{ChatReply, Class, Event, Failure, StepKey, StopReason, Usage};
+use orch::model::{ChatReply, Event, Failure, FailureClass, StepKey, StopReason, Usage};
 use orch::store::ApprovalPrompter;
 use tokio::sync::oneshot;
 
@@ -114,14 +114,14 @@ impl Board {
     fn do_it(&self, effect: &Effect, say: Say) -> Result<CallReply, Failure> {
         let tree = || Tree::open(&self.workspace);
         let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
-        if let Effect::Ask(_) | Effect::Command(_) = effect
+        if let Effect::ModelRequest(_) | Effect::Command(_) = effect
             && say == Say::Busy
         {
-            return Err(Failure::new(Class::Timeout, "it takes too long"));
+            return Err(Failure::new(FailureClass::Timeout, "it takes too long"));
         }
         match effect {
-            Effect::Ask(_) if say == Say::No => Err(Failure::new(Class::BadRequest, "no")),
-            Effect::Ask(ask) => {
+            Effect::ModelRequest(_) if say == Say::No => Err(Failure::new(FailureClass::BadRequest, "no")),
+            Effect::ModelRequest(ask) => {
                 let text = match say {
                     Say::Garbage => "nothing to see".to_owned(),
                     _ => answer(&ask.request.messages[0].content).to_string(),
@@ -153,9 +153,11 @@ impl Board {
                     folder: String::new(),
                 })))
             }
-            Effect::Look(files) => {
-                let look =
-                    tree()?.look(&entries(&files.files)?, Reserved { artifacts: &files.reserved, project: &[] })?;
+            Effect::Snapshot(files) => {
+                let look = tree()?.prepare(
+                    &parse_entries(&files.files)?,
+                    ReservedFiles { artifacts: &files.reserved, project: &[] },
+                )?;
                 Ok(CallReply::Output(CallOutput::Snapshot(json(serde_json::to_value(look)))))
             }
             Effect::Write(record) => {
@@ -181,18 +183,18 @@ fn outcome(at: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
 }
 
 fn given_up(at: Timestamp) -> CallOutcome {
-    outcome(at, Err(Failure::new(Class::Cancelled, "it was given up")))
+    outcome(at, Err(Failure::new(FailureClass::Cancelled, "it was given up")))
 }
 
 impl Perform for Board {
-    fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
+    fn acquire_permit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
     fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
-        let heeds = matches!(call.effect, Effect::Ask(_) | Effect::Command(_));
+        let heeds = matches!(call.effect, Effect::ModelRequest(_) | Effect::Command(_));
         async move {
             tokio::select! {
                 biased;
@@ -203,13 +205,13 @@ impl Perform for Board {
         .boxed()
     }
 
-    fn given_up<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, CallOutcome> {
+    fn cancelled_outcome<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, CallOutcome> {
         std::future::ready(given_up(at)).boxed()
     }
 }
 
 impl ApprovalPrompter for Board {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+    fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let turn = self.turn(&step, true);
         async move {
             let say = turn.await.unwrap_or(Say::Later);
@@ -221,11 +223,11 @@ impl ApprovalPrompter for Board {
 }
 
 impl Observer for Board {
-    fn event(&self, _: &Event) {
+    fn on_event(&self, _: &Event) {
         self.lock().recorded += 1;
     }
 
-    fn signal(&self, signal: &CallProgress) {
+    fn on_progress(&self, signal: &CallProgress) {
         if let CallProgress::Backoff(..) = signal {
             self.lock().pause = true;
         }

@@ -58,10 +58,13 @@ fn found(state: &RunState) -> Ends {
     let end = |step: &StepState| {
         let class = step.failure.as_ref().filter(|_| step.status == orch::model::StepStatus::Failed);
         let reason = step.reason.as_ref().filter(|_| step.status == orch::model::StepStatus::Skipped);
-        let why = class.map(|failure| failure.class.to_string()).or_else(|| reason.cloned()).unwrap_or_default();
+        let why = class
+            .map(|failure| failure.class.to_string())
+            .or_else(|| reason.map(ToString::to_string))
+            .unwrap_or_default();
         let done = step.status == orch::model::StepStatus::Completed;
         let value = step.artifact.as_ref().filter(|_| done).map(|artifact| bare(&artifact.value));
-        (step.step.to_string(), (format!("{} {why}", step.status.as_str()), value))
+        (step.key.to_string(), (format!("{} {why}", step.status.as_str()), value))
     };
     state.steps.iter().map(end).collect()
 }

@@ -100,7 +100,7 @@ impl Stage {
         let defaults = StepDefaults { continue_on_error: lenient, ..StepDefaults::default() };
         let planned = |name: &str| {
             let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
-            Ok(PlannedModel::of(reference, "openai"))
+            Ok(PlannedModel::new(reference, "openai"))
         };
         let plan = plan_project(&project, Map::new(), &defaults, &planned);
         let mut plan = plan.map_err(|error| error.to_string())?;
@@ -124,20 +124,20 @@ impl Stage {
         run.stopped = None;
         let events = self.events(run);
         let switch = CancelSwitch::default();
-        let lock = Lock::take(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
+        let lock = Lock::acquire(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
-            view: run.view.clone(),
+            workspace: run.view.clone(),
             perform: Arc::new(board.clone()),
             observer: Arc::new(board.clone()),
-            switch: switch.clone(),
-            asker: Some(Arc::new(board.clone())),
-            reuse: None,
+            cancel_switch: switch.clone(),
+            prompter: Some(Arc::new(board.clone())),
+            result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
             clock: Arc::new(SystemClock),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.announce(first(plan, &run.view, events.is_empty()));
+        local.append_nowait(first(plan, &run.view, events.is_empty()));
         self.runtime.block_on(async {
             let ended = tokio::select! {
                 biased;
@@ -147,7 +147,7 @@ impl Stage {
                 }
             };
             let ended = run_ended(ended).unwrap();
-            local.conclude(Fact::RunEnded(ended)).await.unwrap();
+            local.finish(Fact::RunEnded(ended)).await.unwrap();
             Came::Ended(Box::new(local.state()))
         })
     }
@@ -155,7 +155,7 @@ impl Stage {
 
 /// What a session says first.
 fn first(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
-    let steps = plan.announced();
+    let steps = plan.planned_steps();
     if !fresh {
         return Fact::RunResumed(RunResumed {
             models: BTreeMap::new(),
@@ -174,7 +174,7 @@ fn first(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
         pipeline: "generated".to_owned(),
         root: String::new(),
         file: "pipelines/main.yaml".to_owned(),
-        workspace: view.name(),
+        workspace: view.journal_name(),
         inputs: Map::new(),
         model: None,
         models: BTreeMap::new(),
@@ -194,7 +194,7 @@ async fn drive(board: &Board, run: &LocalRun, (until, switch, stopped): (Until, 
         let mut still = 0;
         let mut before = (0, 0);
         while still < 2 {
-            run.settle().await.unwrap();
+            run.flush().await.unwrap();
             for _ in 0..32 {
                 tokio::task::yield_now().await;
             }

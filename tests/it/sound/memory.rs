@@ -39,7 +39,7 @@ impl Memory {
     fn answer(&self, call: &Call) -> CallReply {
         let mut rng = self.rng.lock().unwrap();
         match &call.effect {
-            Effect::Ask(ask) => {
+            Effect::ModelRequest(ask) => {
                 let value = match &ask.request.schema {
                     Some(schema) => fitting(schema, &mut rng),
                     None => json!(rng.word()),
@@ -64,7 +64,7 @@ impl Memory {
                 cut: false,
                 folder: String::new(),
             })),
-            Effect::Look(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
+            Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
             Effect::Turn(_) => unreachable!("no agent here is a program"),
         }
@@ -100,7 +100,7 @@ impl Durable for Memory {
         async { Ok(0) }.boxed()
     }
 
-    fn branches<'a>(
+    fn run_branches<'a>(
         &'a self,
         _: StepKey,
         list: Vec<Branch<'a>>,
@@ -109,7 +109,7 @@ impl Durable for Memory {
         async move {
             let (mut ends, mut halted) = (Vec::new(), false);
             for branch in list {
-                let end = if halted { BranchOutcome::NotBegun } else { branch.await? };
+                let end = if halted { BranchOutcome::NotStarted } else { branch.await? };
                 halted |= matches!(end, BranchOutcome::Ended(_, RunFlow::Halt));
                 ends.push(end);
             }

@@ -12,7 +12,7 @@ use std::path::Path;
 use orch::check::check;
 use orch::config::{Project, load};
 use orch::engine::{PlannedModel, StepDefaults, interpret};
-use orch::model::{Class, ModelRef};
+use orch::model::{FailureClass, ModelRef};
 use orch::schema::Schema;
 use orch::session::plan_project;
 use serde_json::{Map, Value, json};
@@ -111,13 +111,13 @@ impl Made {
 /// Runs a project with replies by chance; what went wrong that a check could have told.
 fn unsound(project: &Project, seed: u64) -> Option<String> {
     let inputs = Map::from_iter([("task".to_owned(), json!("do it"))]);
-    let planned = |name: &str| Ok(PlannedModel::of(ModelRef::new("test", name), "test"));
+    let planned = |name: &str| Ok(PlannedModel::new(ModelRef::new("test", name), "test"));
     let plan = plan_project(project, inputs, &StepDefaults::default(), &planned).unwrap();
     let memory = Memory::new(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(interpret(&memory, &plan)).unwrap();
     let (failed, replies) = memory.told();
-    let told = |class: Class| matches!(class, Class::TemplateError | Class::ExpressionError);
+    let told = |class: FailureClass| matches!(class, FailureClass::TemplateError | FailureClass::ExpressionError);
     let (step, failure) = failed.into_iter().find(|(_, failure)| told(failure.class))?;
     let replies: Vec<String> = replies.iter().map(|(step, value)| format!("{step}: {value}")).collect();
     Some(format!("step {step}: {}\nreplies:\n{}", failure.message, replies.join("\n")))

@@ -36,7 +36,7 @@ fn a_torn_blob_is_told_and_written_again_by_the_next_run() {
         (Some(whole[..whole.len() - 1].to_vec()), "its bytes do not match its name"),
         (Some(flipped), "its bytes do not match its name"),
         (Some(Vec::new()), "its bytes do not match its name"),
-        (None, "the file is gone"),
+        (None, "the file is missing"),
     ] {
         match damage {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
@@ -75,7 +75,7 @@ fn a_corrupt_page_of_the_journal_is_told_and_nothing_is_written_over_it() {
     bytes[..100].fill(0);
     fs::write(&path, &bytes).unwrap();
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
-    orch.run(&args).exits(2).says("file is not a database").says("move it away to begin anew");
+    orch.run(&args).exits(2).says("file is not a database").says("move it away to start a new journal");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
@@ -175,7 +175,7 @@ fn a_write_ahead_log_without_its_journal_is_kept_and_told() {
     for args in
         [&["runs", "list"][..], &["pipeline", "run", "pipelines/main.yaml", "--task", "x"], &["pipeline", "resume"]]
     {
-        orch.run(args).exits(2).says("it is gone, and its write-ahead log").says("restore the `.orch` folder");
+        orch.run(args).exits(2).says("it is missing, but its write-ahead log").says("restore the `.orch` folder");
     }
     assert_eq!(fs::read(state.join("journal.db-wal")).unwrap(), wal);
     fs::copy(saved.join("journal.db"), state.join("journal.db")).unwrap();
@@ -198,6 +198,6 @@ fn a_journal_that_is_removed_during_a_run_is_told_and_nothing_more_is_asked() {
     let orch = project(&server, &steps.concat());
     folder.set(orch.path().join(".orch")).unwrap();
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
-    let ran = orch.run(&args).exits(1).says("was removed or replaced while the run went on");
+    let ran = orch.run(&args).exits(1).says("was removed or replaced during the run");
     assert_eq!(server.requests().len(), 2, "{ran:?}");
 }

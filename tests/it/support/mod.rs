@@ -13,3 +13,9 @@ pub(crate) mod server;
 pub(crate) use editor::{Editor, cursor, labels};
 pub(crate) use orch::{Orch, Ran};
 pub(crate) use server::{Recorded, Reply, Server};
+
+/// The time that this thread has used of a processor. Unlike the time on the wall, it does not depend on what else runs.
+pub(crate) fn cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}

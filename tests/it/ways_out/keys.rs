@@ -1,6 +1,6 @@
 //! Keys that are missing or wrong, names that a server does not know, and recordings that do not answer.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, lead_out};
 use crate::support::{Ran, Reply};
@@ -30,7 +30,7 @@ fn with_trusted_key(case: &Case) {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::Auth,
+            class: FailureClass::Auth,
             lay: with_trusted_key,
             says: &["LAB_KEY is not set", "export LAB_KEY=…"],
             ways: &[],
@@ -38,7 +38,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Auth,
+            class: FailureClass::Auth,
             serve: |request, _| {
                 let right = request.header("authorization") == Some("Bearer right-key");
                 if right { good() } else { Reply::status(401, "{\"error\":{\"message\":\"bad key\"}}") }
@@ -52,7 +52,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Auth,
+            class: FailureClass::Auth,
             serve: |request, _| {
                 let right = request.header("authorization") == Some("Bearer right-key");
                 if right { good() } else { Reply::status(401, "{\"error\":{\"message\":\"who are you?\"}}") }
@@ -67,7 +67,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::BadRequest,
+            class: FailureClass::BadRequest,
             serve: |request, _| match request.body["model"].as_str() {
                 Some("test") => Reply::status(404, "{\"error\":{\"message\":\"no such model\"}}"),
                 _ => good(),
@@ -79,7 +79,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         // The name stands in the settings.
         Row {
-            class: Class::BadRequest,
+            class: FailureClass::BadRequest,
             serve: |request, _| match request.body["model"].as_str() {
                 Some("test") => Reply::status(404, "{\"error\":{\"message\":\"no such model\"}}"),
                 _ => good(),
@@ -94,7 +94,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::NoRecording,
+            class: FailureClass::NoRecording,
             lay: ask,
             fail: |case| {
                 case.with(&["--record", "tapes"]);

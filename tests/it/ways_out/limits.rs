@@ -1,6 +1,6 @@
 //! Budgets and limits of size.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 use serde_json::json;
 
 use super::{Case, ROW, Row, lead_out};
@@ -30,21 +30,21 @@ fn unreported() -> Reply {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::BudgetExceeded,
+            class: FailureClass::BudgetExceeded,
             lay: |case| limited(case, "tokens: 10", ASK),
             says: &["(budget_exceeded)", "raise `tokens` of the budget"],
             ways: &["orch pipeline resume RUN --budget tokens=900000"],
             ..ROW
         },
         Row {
-            class: Class::BudgetExceeded,
+            class: FailureClass::BudgetExceeded,
             lay: |case| limited(case, "usd: 0.001", ASK),
             says: &["(budget_exceeded)", "raise `usd` of the budget"],
             ways: &["orch pipeline resume RUN --budget usd=5"],
             ..ROW
         },
         Row {
-            class: Class::BudgetExceeded,
+            class: FailureClass::BudgetExceeded,
             lay: |case| limited(case, "seconds: 1", &format!("  - {{ id: slow, run: sleep 2 }}\n{ASK}")),
             says: &["(budget_exceeded)", "raise `seconds` of the budget"],
             ways: &["orch pipeline resume RUN --budget seconds=3600"],
@@ -52,7 +52,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         // The budget of a step has no flag: it is raised in the file.
         Row {
-            class: Class::BudgetExceeded,
+            class: FailureClass::BudgetExceeded,
             lay: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("re_ask: 0", "budget: { tokens: 10 }, re_ask: 0"));
             },
@@ -61,15 +61,15 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::UsageUnknown,
+            class: FailureClass::UsageUnknown,
             serve: |_, _| unreported(),
             lay: |case| limited(case, "tokens: 100000, unreported: refuse", ASK),
-            says: &["(usage_unknown)", "say `unreported: estimate` in the budget"],
+            says: &["(usage_unknown)", "set `unreported: estimate` in the budget"],
             mend: |case, _| case.edit("unreported: refuse", "unreported: estimate"),
             ..ROW
         },
         Row {
-            class: Class::UsageUnknown,
+            class: FailureClass::UsageUnknown,
             serve: |request, _| match request.body["model"].as_str() {
                 Some("test") => unreported(),
                 _ => Reply::openai_text("1"),
@@ -78,12 +78,12 @@ pub(super) fn rows() -> Vec<Row> {
                 limited(case, "usd: 1, unpriced: allow", ASK);
                 case.edit("unpriced: allow", "unreported: refuse");
             },
-            says: &["(usage_unknown)", "say `unreported: estimate` in the budget"],
+            says: &["(usage_unknown)", "set `unreported: estimate` in the budget"],
             mend: |case, _| case.edit("unreported: refuse", "unreported: estimate"),
             ..ROW
         },
         Row {
-            class: Class::OutputTooLarge,
+            class: FailureClass::OutputTooLarge,
             lay: |case| {
                 let step =
                     "  - { id: loud, run: \"head -c 30000000 /dev/zero | tr '\\\\0' x\", output: x, schema: text }\n";

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, commands, lead_out};
 use crate::support::Ran;
@@ -32,13 +32,13 @@ fn answered(case: &Case, begin: &str) -> Ran {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::Rejected,
+            class: FailureClass::Rejected,
             lay: |case| {
                 let steps = "  - { id: plan, agent: a, prompt: plan.md, output: plan, schema: any }\n  - { id: ok, inputs: [plan], approve: \"Do {{ plan.n }}?\" }\n";
                 case.pipeline("model: lab/test", steps);
             },
             fail: |case| answered(case, "orch runs reject"),
-            says: &["(rejected)", "edit `plan.json` in the workspace", "let `plan` run again"],
+            says: &["(rejected)", "edit `plan.json` in the workspace", "run `plan` again"],
             ways: &[RESUME, "orch pipeline resume RUN --accept-changed", "orch pipeline resume RUN --from plan"],
             mend: |case, command| {
                 if command.ends_with("--accept-changed") {
@@ -49,7 +49,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::ApprovalTimeout,
+            class: FailureClass::ApprovalTimeout,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: ok, approve: \"Go on?\", timeout: 100ms }\n");
             },
@@ -65,7 +65,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Cancelled,
+            class: FailureClass::Cancelled,
             lay: |case| {
                 case.pipeline(
                     "model: lab/test",
@@ -77,12 +77,12 @@ pub(super) fn rows() -> Vec<Row> {
                 assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
                 Ran::of(&child.wait_with_output().unwrap())
             },
-            says: &["cancelled", "goes on from here"],
+            says: &["cancelled", "continues the run"],
             ..ROW
         },
         // The process is killed and says nothing; whoever asks for the run is told, and the resumed run has the class.
         Row {
-            class: Class::Crashed,
+            class: FailureClass::Crashed,
             lay: |case| {
                 case.pipeline(
                     "command: [worker]",
@@ -102,7 +102,7 @@ pub(super) fn rows() -> Vec<Row> {
                 let shown = case.shell(&format!("orch runs show{state}")).exits(0);
                 Ran { code: 137, stdout: String::new(), stderr: shown.stdout }
             },
-            says: &["goes on from here"],
+            says: &["continues the run"],
             ..ROW
         },
     ]

@@ -1,6 +1,6 @@
 //! Agent programs and commands.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, lead_out};
 
@@ -49,14 +49,14 @@ fn long_winded(case: &Case) {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::MaxTurnsReached,
+            class: FailureClass::MaxTurnsReached,
             lay: long_winded,
             says: &["(max_turns_reached)", "raise `max_turns` of the agent"],
             mend: |case, _| case.edit("max_turns: 2", "max_turns: 9"),
             ..ROW
         },
         Row {
-            class: Class::CommandFailed,
+            class: FailureClass::CommandFailed,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: check, run: exit 3 }\n");
             },
@@ -66,14 +66,14 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::PermissionDenied,
+            class: FailureClass::PermissionDenied,
             lay: claude,
             says: &["(permission_denied)", "grant it under `tools:` of the agent"],
             mend: |case, _| case.edit("[Read]", "[Read, Bash]"),
             ..ROW
         },
         Row {
-            class: Class::NotInstalled,
+            class: FailureClass::NotInstalled,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: check, run: [linter-of-tomorrow] }\n");
             },
@@ -82,7 +82,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::NotInstalled,
+            class: FailureClass::NotInstalled,
             lay: |case| {
                 case.pipeline("command: [agent-of-tomorrow]", ASK);
             },
@@ -91,12 +91,12 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::AgentError,
+            class: FailureClass::AgentError,
             lay: |case| {
                 case.pipeline("command: [worker]", ASK);
                 case.program("worker", "cat > /dev/null; echo out of luck >&2; exit 1");
             },
-            says: &["(agent_error)", "out of luck", "go on with `orch pipeline resume"],
+            says: &["(agent_error)", "out of luck", "continue with `orch pipeline resume"],
             mend: |case, _| case.program("worker", "cat > /dev/null; echo '{\"n\": 1}'"),
             ..ROW
         },

@@ -1,6 +1,6 @@
 //! Replies that are not taken.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 use serde_json::json;
 
 use super::{Case, ROW, Row, lead_out};
@@ -36,7 +36,7 @@ pub(super) fn rows() -> Vec<Row> {
 fn without_a_value() -> Vec<Row> {
     vec![
         Row {
-            class: Class::MaxTokensReached,
+            class: FailureClass::MaxTokensReached,
             serve: |request, _| match request.body["max_tokens"].as_u64() {
                 Some(64) => Reply::openai_stopped("{\"n\":", "length"),
                 _ => good(),
@@ -49,7 +49,7 @@ fn without_a_value() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Refusal,
+            class: FailureClass::Refusal,
             serve: |request, _| {
                 if request.system().contains("please") { good() } else { Reply::openai_stopped("", "content_filter") }
             },
@@ -61,7 +61,7 @@ fn without_a_value() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::UnknownStop,
+            class: FailureClass::UnknownStop,
             serve: |request, _| match request.body["model"].as_str() {
                 Some("test") => Reply::openai_stopped("{\"n\": 1}", "sleepy"),
                 _ => good(),
@@ -73,19 +73,19 @@ fn without_a_value() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::EmptyReply,
+            class: FailureClass::EmptyReply,
             serve: |request, _| {
                 if request.system().contains("text") { good() } else { silent() }
             },
             lay: ask,
-            says: &["(empty_reply)", "tell the model in the prompt to answer in its text"],
+            says: &["(empty_reply)", "instruct the model in the prompt to answer in its text"],
             mend: |case, _| {
                 case.orch.edit("prompts/ask.md", "step:", "Answer in your text. step:");
             },
             ..ROW
         },
         Row {
-            class: Class::NoJson,
+            class: FailureClass::NoJson,
             serve: |request, _| match request.body["model"].as_str() {
                 Some("test") => Reply::openai_text("Gladly."),
                 _ => good(),
@@ -103,7 +103,7 @@ fn without_a_value() -> Vec<Row> {
 fn refused() -> Vec<Row> {
     vec![
         Row {
-            class: Class::SchemaMismatch,
+            class: FailureClass::SchemaMismatch,
             serve: |_, _| Reply::openai_text("{\"m\": 1}"),
             lay: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("schema: any", "schema: s.json"));
@@ -119,7 +119,7 @@ fn refused() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::OutputRejected,
+            class: FailureClass::OutputRejected,
             serve: |_, _| good(),
             lay: |case| {
                 let accept = "accept: [{ that: x.n > 1, else: n is too small }], re_ask: 0";
@@ -132,7 +132,7 @@ fn refused() -> Vec<Row> {
         },
         // What a step before gave makes the reply one that can't be taken.
         Row {
-            class: Class::OutputRejected,
+            class: FailureClass::OutputRejected,
             serve: |request, mended| {
                 let other = request.system().contains("plan") && !mended;
                 if other { Reply::openai_text("{\"n\": 7}") } else { good() }
@@ -142,7 +142,7 @@ fn refused() -> Vec<Row> {
                 let accept = "inputs: [plan], accept: [{ that: x.n == plan.n, else: n is another one }], re_ask: 0";
                 case.pipeline("model: lab/test", &format!("{plan}{}", ASK.replace("re_ask: 0", accept)));
             },
-            says: &["(output_rejected)", "edit `plan.json` in the workspace", "let `plan` run again"],
+            says: &["(output_rejected)", "edit `plan.json` in the workspace", "run `plan` again"],
             ways: &[SEE, RESUME, "orch pipeline resume RUN --from plan", "orch pipeline resume RUN --accept-changed"],
             mend: |case, command| match command {
                 "orch pipeline resume RUN --from plan" => case.mended(),
@@ -154,12 +154,12 @@ fn refused() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::AmbiguousReply,
+            class: FailureClass::AmbiguousReply,
             serve: |_, _| Reply::openai_text("```json\n{\"n\": 1}\n```\nor\n```json\n{\"n\": 2}\n```\n"),
             lay: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("re_ask: 0", "extract: strict, re_ask: 0"));
             },
-            says: &["(ambiguous_reply)", "leave `extract: strict` out of the step"],
+            says: &["(ambiguous_reply)", "remove `extract: strict` from the step"],
             mend: |case, _| case.edit("extract: strict, ", ""),
             ..ROW
         },

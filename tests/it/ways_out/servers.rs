@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, commands, lead_out};
 use crate::support::Reply;
@@ -20,34 +20,34 @@ fn good() -> Reply {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::RateLimited,
+            class: FailureClass::RateLimited,
             serve: |_, mended| if mended { good() } else { Reply::status(429, "{\"error\":{\"message\":\"slow\"}}") },
             lay: ask,
-            says: &["(rate_limited)", "wait until the provider takes requests again"],
+            says: &["(rate_limited)", "wait until the provider accepts requests again"],
             mend: |case, _| case.mended(),
             ..ROW
         },
         Row {
-            class: Class::RateLimited,
+            class: FailureClass::RateLimited,
             serve: |_, mended| {
                 let slow = Reply::status(429, "{\"error\":{\"message\":\"slow\"}}").header("retry-after", "7200");
                 if mended { good() } else { slow }
             },
             lay: ask,
-            says: &["(rate_limited)", "it asks to wait 7200 s", "resume the run when that time is over"],
+            says: &["(rate_limited)", "it asks to wait 7200 s", "resume the run after that time"],
             mend: |case, _| case.mended(),
             ..ROW
         },
         Row {
-            class: Class::ProviderUnavailable,
+            class: FailureClass::ProviderUnavailable,
             serve: |_, mended| if mended { good() } else { Reply::status(503, "{}") },
             lay: ask,
-            says: &["(provider_unavailable)", "wait until the provider answers again"],
+            says: &["(provider_unavailable)", "wait until the provider is available again"],
             mend: |case, _| case.mended(),
             ..ROW
         },
         Row {
-            class: Class::ProviderUnavailable,
+            class: FailureClass::ProviderUnavailable,
             lay: |case| {
                 ask(case);
                 let settings = case.orch.read("orch.yaml");
@@ -62,7 +62,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Timeout,
+            class: FailureClass::Timeout,
             serve: |_, _| good().delay(Duration::from_millis(1500)),
             lay: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("re_ask: 0", "timeout: 200ms, re_ask: 0"));
@@ -72,7 +72,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Timeout,
+            class: FailureClass::Timeout,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: slow, run: sleep 1, deadline: 200ms }\n");
             },
@@ -81,7 +81,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Timeout,
+            class: FailureClass::Timeout,
             serve: |_, _| good().delay(Duration::from_millis(1500)),
             lay: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("re_ask: 0", "deadline: 200ms, re_ask: 0"));
@@ -91,7 +91,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Timeout,
+            class: FailureClass::Timeout,
             lay: |case| {
                 case.pipeline("command: [worker]", &ASK.replace("re_ask: 0", "deadline: 1s, re_ask: 0"));
                 case.program("worker", "cat > /dev/null; sleep 2; echo '{\"n\": 1}'");

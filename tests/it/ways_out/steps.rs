@@ -1,6 +1,6 @@
 //! What steps give to one another, and what the run makes of it.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, lead_out};
 use crate::support::{Recorded, Reply};
@@ -33,7 +33,7 @@ fn correct_plan(case: &Case, command: &str) {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::TemplateError,
+            class: FailureClass::TemplateError,
             serve: planned,
             lay: |case| after_plan(case, "  - { id: say, inputs: [plan], run: \"echo {{ plan.n + 1 }}\" }\n"),
             says: &["(template_error)", "correct the template", "edit `plan.json`"],
@@ -45,7 +45,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::ExpressionError,
+            class: FailureClass::ExpressionError,
             serve: planned,
             lay: |case| {
                 after_plan(
@@ -63,7 +63,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         // The last word of the pipeline can't be evaluated.
         Row {
-            class: Class::ExpressionError,
+            class: FailureClass::ExpressionError,
             serve: planned,
             lay: |case| {
                 case.pipeline("model: lab/test", &format!("{PLAN}outputs:\n  n: plan.n + 1\n"));
@@ -77,7 +77,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::SuccessConditionFalse,
+            class: FailureClass::SuccessConditionFalse,
             serve: planned,
             lay: |case| {
                 case.pipeline("model: lab/test", &format!("{PLAN}success: plan.n is defined\n"));
@@ -91,7 +91,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::MaxIterationsReached,
+            class: FailureClass::MaxIterationsReached,
             serve: planned,
             lay: |case| {
                 let body = PLAN.replace("  - ", "        - ");
@@ -111,7 +111,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::MaxIterationsReached,
+            class: FailureClass::MaxIterationsReached,
             serve: planned,
             lay: |case| {
                 let body = PLAN.replace("  - ", "        - ");

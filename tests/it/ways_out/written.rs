@@ -1,6 +1,6 @@
 //! Files that can't be written.
 
-use orch::model::Class;
+use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, lead_out};
 
@@ -30,16 +30,16 @@ fn correct_list(case: &Case, command: &str) {
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
-            class: Class::PathRefused,
+            class: FailureClass::PathRefused,
             lay: |case| written(case, "[{\"path\": \"../out.txt\", \"content\": \"x\"}]"),
-            says: &["(path_refused)", "edit `files.json` in the workspace", "let `list` run again"],
+            says: &["(path_refused)", "edit `files.json` in the workspace", "run `list` again"],
             ways: &[CHANGED, "orch pipeline resume RUN --from list"],
             mend: correct_list,
             ..ROW
         },
         // A folder is where the file would be.
         Row {
-            class: Class::PathRefused,
+            class: FailureClass::PathRefused,
             lay: |case| {
                 written(case, GOOD_LIST);
                 case.orch.write("workspace/a.txt/inside", "y");
@@ -51,7 +51,7 @@ pub(super) fn rows() -> Vec<Row> {
         },
         // In a round: only the whole loop is begun anew.
         Row {
-            class: Class::PathRefused,
+            class: FailureClass::PathRefused,
             lay: |case| {
                 let steps =
                     format!("{LIST}  - {{ id: put, write: files, inputs: [files] }}\n").replace("  - ", "        - ");
@@ -66,29 +66,29 @@ pub(super) fn rows() -> Vec<Row> {
         },
         // In a pipeline that a step calls.
         Row {
-            class: Class::PathRefused,
+            class: FailureClass::PathRefused,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: sub, pipeline: sub.yaml }\n");
                 let steps = format!("{LIST}  - {{ id: put, write: files, inputs: [files] }}\n");
                 case.orch.write("pipelines/sub.yaml", &format!("name: sub\nsteps:\n{steps}"));
                 case.orch.write("list.json", "[{\"path\": \"../out.txt\", \"content\": \"x\"}]");
             },
-            says: &["(path_refused)", "let `sub/list` run again"],
+            says: &["(path_refused)", "run `sub/list` again"],
             ways: &["orch pipeline resume RUN --from sub/list"],
             mend: correct_list,
             ..ROW
         },
         Row {
-            class: Class::PathRefused,
+            class: FailureClass::PathRefused,
             lay: |case| {
                 case.pipeline("model: lab/test", "  - { id: list, run: ls, cwd: nowhere }\n");
             },
-            says: &["(path_refused)", "name a folder of the workspace"],
+            says: &["(path_refused)", "set it to a folder in the workspace"],
             mend: |case, _| case.edit("cwd: nowhere", "cwd: ."),
             ..ROW
         },
         Row {
-            class: Class::SchemaMismatch,
+            class: FailureClass::SchemaMismatch,
             lay: |case| written(case, "{\"n\": 1}"),
             says: &["(schema_mismatch)", "give a list of `{path, content}`"],
             ways: &[CHANGED, "orch pipeline resume RUN --from list"],
@@ -96,12 +96,12 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Storage,
+            class: FailureClass::Storage,
             lay: |case| {
                 let block = "  - { id: block, run: mkdir -p plan.json/in }\n";
                 case.pipeline("model: lab/test", &format!("{block}{PLAN}"));
             },
-            says: &["(storage)", "plan.json", "remove the folder that stands where a file is needed"],
+            says: &["(storage)", "plan.json", "remove the folder that is in the place of a file"],
             mend: |case, _| std::fs::remove_dir_all(case.orch.path().join("workspace/plan.json")).unwrap(),
             ..ROW
         },

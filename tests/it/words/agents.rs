@@ -5,32 +5,32 @@ use super::{Row, row};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    row(Agent, "model: openai/gpt-4.1-mini\nrole: Coder", "who an agent is and what it does stands in a file of `prompts/`, which the step names: `prompt: FILE.md`", &[
+    row(Agent, "model: openai/gpt-4.1-mini\nrole: Coder", "write the role and the instructions of an agent into a file in `prompts/`, and name it in the step: `prompt: FILE.md`", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
     ]),
     row(Agent, "llm: openai/gpt-4.1-mini", "write `model` in place of `llm`", &[(Agent, "model: openai/gpt-4.1-mini")]),
-    row(Agent, "provider: openai\nmodel: gpt-4.1-mini", "the provider is part of the name of the model: `model: PROVIDER/MODEL`", &[(Agent, "model: openai/gpt-4.1-mini")]),
-    row(Agent, "model: lab/x\nbase_url: http://127.0.0.1:1/v1", "addresses and keys stand in orch.yaml: `providers: { NAME: { dialect: openai, base_url: ADDRESS, api_key: { env: VARIABLE } } }`", &[
+    row(Agent, "provider: openai\nmodel: gpt-4.1-mini", "the provider is part of the model's name: `model: PROVIDER/MODEL`", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "model: lab/x\nbase_url: http://127.0.0.1:1/v1", "put addresses and keys into orch.yaml: `providers: { NAME: { dialect: openai, base_url: ADDRESS, api_key: { env: VARIABLE } } }`", &[
         (Agent, "model: lab/x"), (Settings, "providers: { lab: { dialect: openai, base_url: 'http://127.0.0.1:1/v1', api_key: { env: LAB_KEY } } }"),
     ]),
     row(Agent, "model: openai/gpt-4.1-mini\nmax_tokens: 100", "write `max_output_tokens` in place of `max_tokens`", &[(Agent, "model: openai/gpt-4.1-mini\nmax_output_tokens: 100")]),
-    row(Agent, "model: openai/gpt-4.1-mini\ntop_p: 0.9", "an agent has no such parameter: remove it; `temperature: NUMBER` and `max_output_tokens: NUMBER` under `agents:` are those that orch sends", &[
+    row(Agent, "model: openai/gpt-4.1-mini\ntop_p: 0.9", "an agent has no such parameter: remove it; orch sends only `temperature: NUMBER` and `max_output_tokens: NUMBER` under `agents:`", &[
         (Agent, "model: openai/gpt-4.1-mini"),
     ]),
-    row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings", &[
+    row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),
     ]),
     row(Agent, "cli: claude\nallowed_tools: [Bash]", "write `tools` in place of `allowed_tools`", &[(Agent, "cli: claude\ntools: [Bash]")]),
     row(Agent, "cli: claude\ntools: bash", "write it as a list: `[bash]`", &[(Agent, "cli: claude\ntools: [bash]")]),
-    row(Agent, "model: openai/gpt-4.1-mini\ntools: [bash]", "tools belong to agents that are programs: write `cli: claude`, or `acp: { command: [PROGRAM] }`, in place of the model", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Agent, "model: openai/gpt-4.1-mini\ntools: [bash]", "only CLI agents have tools: write `cli: claude` or `acp: { command: [PROGRAM] }` in place of the model", &[(Agent, "cli: claude\ntools: [bash]")]),
     row(Agent, "acp: { command: [gemini], args: [--acp] }", "write the program and its arguments as one list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
     row(Agent, "acp: { program: [gemini, --acp] }", "write `command` in place of `program`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
     row(Agent, "cli: claude\nmax_iter: 3", "write `max_turns` in place of `max_iter`", &[(Agent, "cli: claude\nmax_turns: 3")]),
     row(Agent, "model: openai/gpt-4.1-mini\nname: Coder", "an agent is named by its key under `agents:`, as `NAME: { model: auto }`: remove this key", &[(Agent, "model: openai/gpt-4.1-mini")]),
     row(Agent, "model: openai/gpt-4.1-mini\ndescription: Writes code", "an agent has no description: write it as a comment, `# TEXT`", &[(Agent, "# Writes code\nmodel: openai/gpt-4.1-mini")]),
-    row(Agent, "type: claude", "an agent is a model, `model: PROVIDER/MODEL`, or a program: `cli: claude`, `acp: { command: [PROGRAM] }` or `command: [PROGRAM]`", &[(Agent, "cli: claude")]),
-    row(Agent, "model: openai/gpt-4.1-mini\nverbose: true", "an agent has no such option: remove it; `orch runs show` and `orch runs events` show what was said", &[(Agent, "model: openai/gpt-4.1-mini")]),
-    row(Agent, "model: openai/gpt-4.1-mini\nschema: plan", "the form of an answer belongs to the step: `output: NAME` with `schema: NAME`", &[
+    row(Agent, "type: claude", "an agent is a model, `model: PROVIDER/MODEL`, or a CLI agent: `cli: claude`, `acp: { command: [PROGRAM] }` or `command: [PROGRAM]`", &[(Agent, "cli: claude")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nverbose: true", "an agent has no such option: remove it; `orch runs show` and `orch runs events` show the replies", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nschema: plan", "the format of the reply belongs to the step: `output: NAME` with `schema: NAME`", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan"),
     ]),
     row(Agent, "model: openai/gpt-4.1-mini\nfallbacks: [a/b]", "fallbacks belong to the step: `fallback: [PROVIDER/MODEL]`", &[

@@ -9,7 +9,7 @@ pub(super) const ROWS: &[Row] = &[
         (File, "name: words\nsteps:\n  - id: build\n    run: make\n"),
     ]),
     row(File, "title: words\nsteps:\n  - id: build\n    run: make\n", "write `name` in place of `title`", &[(File, "name: words\nsteps:\n  - id: build\n    run: make\n")]),
-    row(Top, "version: 2", "the file has no version or kind: remove this key; `name: TEXT` and `description: TEXT` are there for people", &[(Top, "description: Second edition")]),
+    row(Top, "version: 2", "the file has no version or kind: remove this key; `name: TEXT` and `description: TEXT` describe the pipeline", &[(Top, "description: Second edition")]),
     row(Top, "crew: { agents: [] }", "a pipeline has `agents:`, a mapping, and `steps:`, a list that runs from top to bottom", &[(File, "name: words\nagents: {}\nsteps:\n  - { id: it, run: make }\n")]),
     row(Top, "edges: [[a, b]]", "steps run from top to bottom, without jumps: order them under `steps:`, and give each step of a branch its own `when: CONDITION`", &[
         (Step, "run: make\nwhen: task == 'x'"),
@@ -17,34 +17,34 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "on: [push]", "orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job", &[]),
     row(Top, "schedule: '0 0 * * *'", "orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job", &[]),
     row(Top, "runs-on: ubuntu-latest", "commands run on this machine: remove this key, and start a container yourself, as `run: [docker, run, --rm, IMAGE, COMMAND]`", &[]),
-    row(Top, "env: { A: b }", "variables come from the environment of orch: list those that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Top, "env: { A: b }", "variables come from the environment of orch: list the names that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Top, "secrets: [TOKEN]", "`secrets` belongs into orch.yaml", &[(Settings, "# orch.yaml\nsecrets: [TOKEN]")]),
-    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose texts see each value as `item`; nest steps for a second dimension", &[
+    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose templates see each value as `item`; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
-    row(Top, "concurrency: 2", "bound the items of `for_each` or the steps of `parallel` with `max_parallel: NUMBER`, and a whole run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
+    row(Top, "concurrency: 2", "limit the parallel items of `for_each` or steps of `parallel` with `max_parallel: NUMBER`, and those of a run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
         (Settings, "limits: { max_concurrency: 2 }"),
     ]),
-    row(Top, "on_failure: notify", "steps that run at the end whatever happened stand under `finally:`; one that runs only after a failure has `when: steps.ID.status == \"failed\"` there", &[
+    row(Top, "on_failure: notify", "put steps that always run at the end under `finally:`; give a step that runs only after a failure `when: steps.ID.status == \"failed\"` there", &[
         (Top, "finally:\n  - { id: notify, run: notify, when: 'steps.it.status == \"failed\"' }"),
     ]),
-    row(Top, "on_success: notify", "write it as the last of `steps:`, which runs only if the steps above did not fail", &[
+    row(Top, "on_success: notify", "write it as the last step under `steps:`; it runs only if no step above it failed", &[
         (File, "name: words\nsteps:\n  - { id: it, run: make }\n  - { id: notify, run: notify }\n"),
     ]),
-    row(Top, "timeout: 10m", "a run is bounded by `budget: { seconds: NUMBER }`, a step by `timeout: 10m`", &[(Top, "budget: { seconds: 600 }")]),
+    row(Top, "timeout: 10m", "limit a run with `budget: { seconds: NUMBER }`, and a step with `timeout: 10m`", &[(Top, "budget: { seconds: 600 }")]),
     row(Top, "retry: { max: 3 }", "each step has its own `retry: { max: NUMBER }`", &[(Step, "run: make\nretry: { max: 3 }")]),
-    row(Top, "vars: { a: b }", "values that a run is given are `inputs:`, each a JSON Schema, such as `NAME: { type: string, default: TEXT }`", &[
+    row(Top, "vars: { a: b }", "declare the inputs of a run under `inputs:`, each as a JSON Schema, such as `NAME: { type: string, default: TEXT }`", &[
         (File, "name: words\ninputs:\n  a: { type: string, default: b }\nsteps:\n  - { id: it, run: \"make {{ a }}\" }\n"),
     ]),
     row(Top, "result: { title: plan.title }", "write `outputs` in place of `result`", &[(Top, "outputs: { title: plan.title }")]),
-    row(Top, "include: [other.yaml]", "a file is not merged into another: call it as a step, `pipeline: FILE`", &[(Step, "pipeline: other.yaml")]),
-    row(Top, "cache: true", "results are kept by themselves: remove this key; `orch pipeline run FILE --reuse` takes those of earlier runs", &[]),
-    row(Top, "permissions: read-all", "what a step does to the workspace is its `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
-    row(Top, "mcp_servers: { git: {} }", "orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings", &[
+    row(Top, "include: [other.yaml]", "orch does not merge files: call the other pipeline from a step, `pipeline: FILE`", &[(Step, "pipeline: other.yaml")]),
+    row(Top, "cache: true", "orch records results by itself: remove this key; `orch pipeline run FILE --reuse` reuses results of earlier runs", &[]),
+    row(Top, "permissions: read-all", "declare how a step uses the workspace with `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
+    row(Top, "mcp_servers: { git: {} }", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),
     ]),
-    row(Top, "tools: [bash]", "tools belong to agents that are programs: `cli: claude` with `tools: [NAME]` under `agents:`", &[(Agent, "cli: claude\ntools: [bash]")]),
-    row(Top, "model: openai/gpt-4.1-mini", "the model belongs to an agent: `agents: { NAME: { model: PROVIDER/MODEL } }`; that of all is `defaults: { model: PROVIDER/MODEL }` in orch.yaml", &[
+    row(Top, "tools: [bash]", "tools belong to CLI agents: `cli: claude` with `tools: [NAME]` under `agents:`", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Top, "model: openai/gpt-4.1-mini", "the model belongs to an agent: `agents: { NAME: { model: PROVIDER/MODEL } }`; set a default for all agents with `defaults: { model: PROVIDER/MODEL }` in orch.yaml", &[
         (Settings, "defaults: { model: openai/gpt-4.1-mini }"),
     ]),
     row(Top, "temperature: 0.1", "`temperature` belongs to an agent: write it under `agents:`", &[(Agent, "# under agents:\nmodel: openai/gpt-4.1-mini\ntemperature: 0.1")]),
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "budget:\n  max_tokens: 1000000", "write `tokens` in place of `max_tokens`", &[(Top, "budget:\n  tokens: 1000000")]),
     row(Top, "budget:\n  duration: 60", "write `seconds: NUMBER`", &[(Top, "budget:\n  seconds: 60")]),
     row(Settings, "model: openai/gpt-4.1-mini", "write `defaults: { model: PROVIDER/MODEL }`", &[(Settings, "defaults: { model: openai/gpt-4.1-mini }")]),
-    row(Settings, "timeout: 5m", "defaults stand together: `defaults: { timeout: 10m, re_ask: 2, max_output_tokens: 4096 }`", &[
+    row(Settings, "timeout: 5m", "put defaults under one key: `defaults: { timeout: 10m, re_ask: 2, max_output_tokens: 4096 }`", &[
         (Settings, "defaults: { timeout: 10m, re_ask: 2, max_output_tokens: 4096 }"),
     ]),
     row(Settings, "concurrency: 4", "write `limits: { max_concurrency: NUMBER }`", &[(Settings, "limits: { max_concurrency: 4 }")]),
@@ -63,8 +63,8 @@ pub(super) const ROWS: &[Row] = &[
     row(Settings, "webhook: { url: 'http://127.0.0.1:1' }", "write it under `tracker:`, as `tracker: { webhook: { url: ADDRESS, secret: { env: VARIABLE } } }`", &[
         (Settings, "tracker: { webhook: { url: 'http://127.0.0.1:1', secret: { env: HOOK_KEY } } }"),
     ]),
-    row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list those that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
-    row(Settings, "mcp: {}", "orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings", &[
+    row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list the names that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Settings, "mcp: {}", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),
     ]),
     row(Settings, "agents: {}", "`agents` belongs to the pipeline: write it at the top of the file", &[(File, "# at the top of the file\nname: words\nagents: {}\nsteps:\n  - { id: it, run: make }\n")]),
@@ -74,12 +74,12 @@ pub(super) const ROWS: &[Row] = &[
     row(Settings, "providers:\n  openai:\n    dialect: openai\n    rpm: 5", "write `requests_per_minute` in place of `rpm`", &[(Settings, "providers:\n  openai:\n    dialect: openai\n    requests_per_minute: 5")]),
     row(Settings, "providers:\n  openai:\n    dialect: openai\n    tpm: 5", "write `tokens_per_minute` in place of `tpm`", &[(Settings, "providers:\n  openai:\n    dialect: openai\n    tokens_per_minute: 5")]),
     row(Settings, "providers:\n  openai:\n    dialect: openai\n    concurrency: 5", "write `max_concurrency` in place of `concurrency`", &[(Settings, "providers:\n  openai:\n    dialect: openai\n    max_concurrency: 5")]),
-    row(Settings, "providers:\n  openai:\n    dialect: openai\n    models: [a]", "names for models stand beside the providers: `models: { ALIAS: PROVIDER/MODEL }`", &[(Settings, "models: { small: openai/gpt-4.1-mini }")]),
+    row(Settings, "providers:\n  openai:\n    dialect: openai\n    models: [a]", "put names for models beside the providers: `models: { ALIAS: PROVIDER/MODEL }`", &[(Settings, "models: { small: openai/gpt-4.1-mini }")]),
     row(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    input_cost: 1", "write `input_price` in place of `input_cost`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    input_price: 1")]),
     row(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    output_cost: 1", "write `output_price` in place of `output_cost`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    output_price: 1")]),
     row(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    context_length: 100000", "write `context_window` in place of `context_length`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini\n    context_window: 100000")]),
     row(Settings, "models:\n  small:\n    id: openai/gpt-4.1-mini", "write `model` in place of `id`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini")]),
-    row(Settings, "models:\n  small:\n    provider: openai\n    model: gpt-4.1-mini", "the provider is part of the name of the model: `model: PROVIDER/MODEL`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini")]),
+    row(Settings, "models:\n  small:\n    provider: openai\n    model: gpt-4.1-mini", "the provider is part of the model's name: `model: PROVIDER/MODEL`", &[(Settings, "models:\n  small:\n    model: openai/gpt-4.1-mini")]),
     row(Settings, "tracker:\n  convex:\n    url: https://x.convex.cloud\n    deploy_key: X", "name the variable that holds the key: `auth: { env: VARIABLE }`", &[(Settings, "tracker:\n  convex:\n    url: https://x.convex.cloud\n    auth: { env: X }")]),
     row(Settings, "tracker:\n  webhook:\n    url: https://x.example\n    signing_key: X", "name the variable that holds the secret: `secret: { env: VARIABLE }`", &[(Settings, "tracker:\n  webhook:\n    url: https://x.example\n    secret: { env: X }")]),
     row(Case, "inputs: { task: x }\nanswers:\n  ask: { approved: true, comment: fine }", "write `note` in place of `comment`", &[(Before, "- { id: ask, approve: Go on? }"), (Case, "inputs: { task: x }\nanswers:\n  ask: { approved: true, note: fine }")]),
@@ -87,7 +87,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Case, "inputs: { task: x }\nname: It works", "write `description` in place of `name`", &[(Case, "inputs: { task: x }\ndescription: It works")]),
     row(Case, "task: Do it", "write `inputs: { task: TEXT }`", &[(Case, "inputs: { task: Do it }")]),
     row(Case, "inputs: { task: x }\nfixtures: words", "write `recordings` in place of `fixtures`", &[(Case, "inputs: { task: x }\nrecordings: words")]),
-    row(Case, "inputs: { task: x }\nassert: [plan.ok]", "what must come out stands together: `expect: { status: completed, assert: [EXPRESSION], files: [FILE] }`", &[
+    row(Case, "inputs: { task: x }\nassert: [plan.ok]", "put the expected results under one key: `expect: { status: completed, assert: [EXPRESSION], files: [FILE] }`", &[
         (Case, "inputs: { task: x }\nexpect: { status: completed, assert: [plan.ok], files: [plan.json] }"),
     ]),
     row(Case, "inputs: { task: x }\nexpect:\n  outputs: { a: b }", "compare artifacts with expressions: `assert: [EXPRESSION]`", &[(Case, "inputs: { task: x }\nexpect:\n  assert: [plan.title == 'b']")]),

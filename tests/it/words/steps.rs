@@ -51,15 +51,15 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nforeach: plan.steps", "write `for_each` in place of `foreach`", &[
         (Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nfor_each: plan.steps"),
     ]),
-    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose texts see each value as `item`; nest steps for a second dimension", &[
+    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose templates see each value as `item`; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
     row(Step, "run: make\nmax_iterations: 3", "write `repeat: { max: ROUNDS, steps: [STEPS] }`", &[(Step, "repeat: { max: 3, steps: [{ id: make, run: make }] }")]),
     row(Step, "run: make\nuntil: task == 'x'", "`until` belongs to a loop: write it under `repeat:`", &[(Step, "repeat:\n  until: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]")]),
-    row(Step, "run: make\nconcurrency: 2", "bound the items of `for_each` or the steps of `parallel` with `max_parallel: NUMBER`, and a whole run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
+    row(Step, "run: make\nconcurrency: 2", "limit the parallel items of `for_each` or steps of `parallel` with `max_parallel: NUMBER`, and those of a run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
         (Step, "run: make\nfor_each: \"['a', 'b']\"\naccess: none\nmax_parallel: 2"),
     ]),
-    row(Step, "run: make\nasync: true", "steps that run at the same time stand together in a group: `parallel: [STEPS]`", &[
+    row(Step, "run: make\nasync: true", "put steps that run at the same time into a group: `parallel: [STEPS]`", &[
         (Step, "parallel: [{ id: make, run: make, access: none }, { id: lint, run: lint, access: none }]"),
     ]),
     row(Step, "repeat:\n  while: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]", "write the opposite as `until: not (CONDITION)`", &[
@@ -73,12 +73,12 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "repeat:\n  until: task == 'x'\n  max: 3\n  on_exhausted: continue\n  steps: [{ id: make, run: make }]", "write `on_max_iterations` in place of `on_exhausted`", &[
         (Step, "repeat:\n  until: task == 'x'\n  max: 3\n  on_max_iterations: continue\n  steps: [{ id: make, run: make }]"),
     ]),
-    row(Step, "run: make\non_failure: notify", "write `on_error: continue`, and below a step with `when: steps.ID.status == \"failed\"`", &[
+    row(Step, "run: make\non_failure: notify", "write `on_error: continue`, and add a step below it with `when: steps.ID.status == \"failed\"`", &[
         (Before, "- { id: build, run: make, on_error: continue }"), (Step, "run: notify\nwhen: steps.build.status == \"failed\""),
     ]),
-    row(Step, "run: make\nalways: true", "put the step under `finally:` of the pipeline, which runs whatever happened", &[(Top, "finally:\n  - { id: make, run: make }")]),
+    row(Step, "run: make\nalways: true", "put the step under `finally:` of the pipeline, which always runs at the end", &[(Top, "finally:\n  - { id: make, run: make }")]),
     row(Step, "run: make\ncontinue-on-error: true", "write `on_error: continue`", &[(Step, "run: make\non_error: continue")]),
-    row(Step, "run: make\nmax_retries: 3", "write `retry: { max: NUMBER }`, which counts the first try too", &[(Step, "run: make\nretry: { max: 4 }")]),
+    row(Step, "run: make\nmax_retries: 3", "write `retry: { max: NUMBER }`, which includes the first attempt", &[(Step, "run: make\nretry: { max: 4 }")]),
     row(Step, "run: make\nbackoff: 2s", "write `retry: { max: NUMBER, backoff: 1s }`", &[(Step, "run: make\nretry: { max: 3, backoff: 1s }")]),
     row(Step, "run: make\ntimeout-minutes: 10", "write `timeout: 10m`, with its unit", &[(Step, "run: make\ntimeout: 10m")]),
     row(Step, "run: make\ntimeout: 10", "give it a unit, as in `10s` or `10m`", &[(Step, "run: make\ntimeout: 10m")]),
@@ -87,26 +87,26 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\nretry:\n  attempts: 3", "write `max` in place of `attempts`", &[(Step, "run: make\nretry:\n  max: 3")]),
     row(Step, "run: make\nretry:\n  delay: 2s", "write `backoff` in place of `delay`", &[(Step, "run: make\nretry:\n  backoff: 2s")]),
     row(Step, "run: make\nretry:\n  retry_on: [timeout]", "write `on` in place of `retry_on`", &[(Step, "run: make\nretry:\n  on: [timeout]")]),
-    row(Step, "run: make\nretry:\n  factor: 2", "the pause doubles with every try, up to 30 s: remove this key; `backoff: 1s` is the first pause", &[(Step, "run: make\nretry:\n  backoff: 1s")]),
+    row(Step, "run: make\nretry:\n  factor: 2", "the delay doubles with every attempt, up to 30 s: remove this key; `backoff: 1s` sets the first delay", &[(Step, "run: make\nretry:\n  backoff: 1s")]),
     row(Step, "run: make\nexpect:\n  code: [0]", "write `exit_code` in place of `code`", &[(Step, "run: make\nexpect:\n  exit_code: [0]")]),
-    row(Step, "manual: true\nrun: deploy", "write a step that asks a person before this one: `approve: TEXT`", &[(Before, "- { id: ask, approve: Deploy it? }"), (Step, "run: deploy")]),
+    row(Step, "manual: true\nrun: deploy", "put a step that requests an approval before this one: `approve: TEXT`", &[(Before, "- { id: ask, approve: Deploy it? }"), (Step, "run: deploy")]),
     row(Step, "run: make\noutputs: { a: b }", "a step has one artifact, whose fields its schema names: `output: NAME`", &[(Step, "run: make\nschema: text\noutput: log")]),
     row(Step, "run: make\nschema: text\nsave_as: log", "write `output` in place of `save_as`", &[(Step, "run: make\nschema: text\noutput: log")]),
-    row(Step, "run: make\nartifacts: { paths: [x] }", "what a step gives is `output: NAME`, what it reads is `inputs: [NAME]`", &[(Step, "run: make\nschema: text\noutput: log")]),
+    row(Step, "run: make\nartifacts: { paths: [x] }", "name the artifact that the step produces, `output: NAME`, and the artifacts that it reads, `inputs: [NAME]`", &[(Step, "run: make\nschema: text\noutput: log")]),
     row(Step, "run: make\nreads: [plan]", "write `inputs` in place of `reads`", &[(Step, "run: make\ninputs: [plan]")]),
-    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nresponse_format: { type: json_object }", "a schema is a file of `schemas/`: write `schema: NAME` for `schemas/NAME.schema.json`, or `schema: text`", &[
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nresponse_format: { type: json_object }", "a schema is a file in `schemas/`: write `schema: NAME` for `schemas/NAME.schema.json`, or `schema: text`", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan"),
     ]),
-    row(Step, "run: make\nvariables: { A: b }", "texts of a step see the inputs of the run by name; a called pipeline is given values with `with: { NAME: EXPRESSION }`", &[
+    row(Step, "run: make\nvariables: { A: b }", "the templates of a step see the inputs of the run by name; pass values to a called pipeline with `with: { NAME: EXPRESSION }`", &[
         (Step, "pipeline: other.yaml\nwith: { topic: task }"),
     ]),
     row(Step, "path: a.txt\ncontent: x", "write files with `write: \"[{'path': 'FILE', 'content': NAME}]\"`", &[(Step, "write: \"[{'path': 'a.txt', 'content': task}]\"")]),
     row(Step, "workflow: other.yaml", "write `pipeline` in place of `workflow`", &[(Step, "pipeline: other.yaml")]),
-    row(Step, "run: make\npermissions: read-all", "what a step does to the workspace is its `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
-    row(Step, "agent: coder\noutput: again\nschema: text\nsystem_prompt: Do it.", "who an agent is and what it does stands in a file of `prompts/`, which the step names: `prompt: FILE.md`", &[
+    row(Step, "run: make\npermissions: read-all", "declare how a step uses the workspace with `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
+    row(Step, "agent: coder\noutput: again\nschema: text\nsystem_prompt: Do it.", "write the role and the instructions of an agent into a file in `prompts/`, and name it in the step: `prompt: FILE.md`", &[
         (Step, "agent: coder\noutput: again\nschema: text\nprompt: coder.md"),
     ]),
-    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nuser_prompt: Do it.", "what the agent is asked is `message: TEXT`; without it the agent is shown the inputs of the run and of the step", &[
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nuser_prompt: Do it.", "write the user message as `message: TEXT`; without it, orch sends the inputs of the run and of the step", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nmessage: Do it."),
     ]),
     row(Step, "run: make\nllm: gpt", "the model belongs to the agent: `model: PROVIDER/MODEL` under `agents:`", &[(super::At::Agent, "model: openai/gpt-4.1-mini")]),
@@ -119,7 +119,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "agent: coder\nprompt: |\n  You are a coder.\n  Write {{ task }}.\noutput: again\nschema: text", "put the text into a file of `prompts/`, and write `prompt: FILE.md`", &[
         (super::At::Prompt, "You are a coder.\nWrite {{ task }}.\n"), (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
     ]),
-    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\nguardrail: again.ok", "write what must hold of a reply as `accept: [{ that: CONDITION, else: TEXT }]`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\nguardrail: again.ok", "write the conditions that a reply must meet as `accept: [{ that: CONDITION, else: TEXT }]`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
     row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ condition: again.ok, else: Make it right. }]", "write `that` in place of `condition`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
     row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, message: Make it right. }]", "write `else` in place of `message`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
     row(File, "name: words\nsteps:\n  - id: code-review\n    run: make\n", "write `code_review`; allowed: lower-case letters, digits and `_`, not starting with a digit", &[

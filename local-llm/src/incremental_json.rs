@@ -1,0 +1,269 @@
+//! Detects that the items of a list in a JSON text repeat, so that the writer can end the list there.
+//!
+//! Small models often do not end a list. This module detects two kinds of repetition: an object with the same `path` as
+//! an earlier object of its list that has `content` (the model writes a file again), and three equal objects in a row.
+//! The sampler detects shorter cycles of tokens.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// A position in a reply: a number of complete tokens, and a number of bytes of the token after them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ReplyPosition {
+    pub(crate) tokens: usize,
+    pub(crate) bytes: usize,
+}
+
+/// An incremental parser of the JSON text that a model generates.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IncrementalJson {
+    text: Vec<u8>,
+    token_count: usize,
+    frames: Vec<JsonFrame>,
+    open_string: Option<Vec<u8>>,
+    /// The position of the opening quote of the string.
+    open_quote: ReplyPosition,
+    is_escaped: bool,
+    line_end: Option<ReplyPosition>,
+}
+
+/// An open string that contains the text of a file: the `content` beside a `path`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// The position of its opening quote.
+    pub(crate) quote_position: ReplyPosition,
+    /// Its language in lower case: the object's `language` or the extension of its path; empty unless alphanumeric.
+    pub(crate) language: String,
+}
+
+/// Extensions and languages of files whose text may contain a line of three backquotes.
+const PROSE_LANGUAGES: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
+
+#[derive(Debug, Clone)]
+enum JsonFrame {
+    Object(ObjectFrame),
+    List(ListFrame),
+}
+
+#[derive(Debug, Clone, Default)]
+struct ObjectFrame {
+    start: usize,
+    key: Vec<u8>,
+    after_colon: bool,
+    path: Option<Vec<u8>>,
+    language: Option<Vec<u8>>,
+    has_content: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ListFrame {
+    /// The hash and the end of each object so far.
+    objects: Vec<(u64, ReplyPosition)>,
+    /// The paths of the objects that have `content`.
+    paths: HashSet<Vec<u8>>,
+}
+
+impl IncrementalJson {
+    /// Parses one more token. If items repeat after it, returns the end of the last item before the repetition.
+    pub(crate) fn push_token(&mut self, bytes: &[u8]) -> Option<ReplyPosition> {
+        let mut repetition = None;
+        for (index, byte) in bytes.iter().enumerate() {
+            self.text.push(*byte);
+            let position = match bytes.len() - index {
+                1 => ReplyPosition { tokens: self.token_count + 1, bytes: 0 },
+                _ => ReplyPosition { tokens: self.token_count, bytes: index + 1 },
+            };
+            if self.open_string.is_none() {
+                self.open_quote = ReplyPosition { tokens: self.token_count, bytes: index };
+            }
+            repetition = repetition.or(self.push_byte(*byte, position));
+        }
+        self.token_count += 1;
+        repetition
+    }
+
+    /// The end of the last complete line of the open string; `None` outside strings and in a string without a line end.
+    pub(crate) fn last_line_end(&self) -> Option<ReplyPosition> {
+        self.open_string.as_ref().and(self.line_end)
+    }
+
+    /// The open string, if it is the text of a file and its path precedes it; `None` for a file that may contain
+    /// fences.
+    pub(crate) fn open_file(&self) -> Option<OpenFile> {
+        let Some(JsonFrame::Object(object)) = self.frames.last() else { return None };
+        let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
+        self.open_string.as_ref()?;
+        let path = std::str::from_utf8(path).ok()?;
+        let file_name = path.rsplit('/').next();
+        let extension = file_name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
+        let language = object.language.as_ref().and_then(|language| std::str::from_utf8(language).ok());
+        let language = language.unwrap_or(extension).to_ascii_lowercase();
+        let is_word = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let language = if is_word { language } else { String::new() };
+        let is_prose = [extension, &language].iter().any(|word| PROSE_LANGUAGES.contains(word));
+        (!is_prose).then_some(OpenFile { quote_position: self.open_quote, language })
+    }
+
+    fn push_byte(&mut self, byte: u8, position: ReplyPosition) -> Option<ReplyPosition> {
+        if let Some(string) = &mut self.open_string {
+            match byte {
+                _ if self.is_escaped => {
+                    self.is_escaped = false;
+                    if byte == b'n' {
+                        self.line_end = Some(position);
+                    }
+                }
+                b'\\' => self.is_escaped = true,
+                b'"' => {
+                    let string = self.open_string.take().unwrap_or_default();
+                    return self.close_string(string);
+                }
+                _ => {}
+            }
+            string.push(byte);
+            return None;
+        }
+        match byte {
+            b'"' => (self.open_string, self.line_end) = (Some(Vec::new()), None),
+            b'{' => self
+                .frames
+                .push(JsonFrame::Object(ObjectFrame { start: self.text.len() - 1, ..ObjectFrame::default() })),
+            b'[' => self.frames.push(JsonFrame::List(ListFrame::default())),
+            b'}' | b']' => {
+                if let Some(JsonFrame::Object(object)) = self.frames.pop() {
+                    return self.close_object(object, position);
+                }
+            }
+            b':' | b',' => {
+                if let Some(JsonFrame::Object(object)) = self.frames.last_mut() {
+                    object.after_colon = byte == b':';
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn close_string(&mut self, string: Vec<u8>) -> Option<ReplyPosition> {
+        let (frame, outer_frames) = self.frames.split_last_mut()?;
+        let JsonFrame::Object(object) = frame else { return None };
+        if !object.after_colon {
+            object.has_content |= string == b"content";
+            object.key = string;
+            return None;
+        }
+        if object.key == b"language" {
+            object.language = Some(string);
+            return None;
+        }
+        if object.key != b"path" {
+            return None;
+        }
+        let path = string.strip_prefix(b"./").unwrap_or(&string).to_ascii_lowercase();
+        let repetition = match outer_frames.last() {
+            Some(JsonFrame::List(list)) if list.paths.contains(&path) => list.objects.last().map(|(_, end)| *end),
+            _ => None,
+        };
+        object.path = Some(path);
+        repetition
+    }
+
+    fn close_object(&mut self, object: ObjectFrame, position: ReplyPosition) -> Option<ReplyPosition> {
+        let Some(JsonFrame::List(list)) = self.frames.last_mut() else { return None };
+        let mut hasher = DefaultHasher::new();
+        self.text.get(object.start..).hash(&mut hasher);
+        let digest = hasher.finish();
+        list.paths.extend(object.path.filter(|_| object.has_content));
+        list.objects.push((digest, position));
+        match list.objects.as_slice() {
+            [.., (first, end), (second, _), (third, _)] if first == second && second == third => Some(*end),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text before the repetition if items repeat; `text` is parsed in tokens of `size` bytes.
+    fn before_repetition(text: &str, size: usize) -> Option<String> {
+        let mut items = IncrementalJson::default();
+        let tokens: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+        let end = tokens.iter().find_map(|token| items.push_token(token))?;
+        let bytes = end.tokens * size + end.bytes;
+        Some(text[..bytes].to_owned())
+    }
+
+    #[test]
+    fn a_list_ends_before_a_repeated_file() {
+        let first = r#"{"files":[{"path":"a.py","content":"x \"}],"},{"path":"b.py","content":"y"}"#;
+        for path in ["a.py", "./A.py", "b.py"] {
+            let text = format!(r#"{first},{{"path":"{path}","content":"z"}}]}}"#);
+            for size in 1..9 {
+                assert_eq!(before_repetition(&text, size).as_deref(), Some(first), "{path} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_ends_after_the_first_of_three_equal_objects() {
+        let text = r#"[{"n":[1,2]},{"n":3},{"n":3},{"n":3},{"n":4}]"#;
+        for size in 1..7 {
+            assert_eq!(before_repetition(text, size).as_deref(), Some(r#"[{"n":[1,2]},{"n":3}"#), "{size}");
+        }
+    }
+
+    #[test]
+    fn an_open_file_has_the_language_of_its_object_or_path() {
+        let open_file = |text: &str, size: usize| {
+            let mut items = IncrementalJson::default();
+            for token in text.as_bytes().chunks(size) {
+                let _ = items.push_token(token);
+            }
+            items.open_file().map(|file| (file.quote_position.tokens * size + file.quote_position.bytes, file.language))
+        };
+        for size in 1..9 {
+            for (prefix, language) in [
+                (r#"{"files":[{"path":"src/a.PY","#, "py"),
+                (r#"{"files":[{"path":"a.rs"},{"path":"b/c","language":"Rust","#, "rust"),
+                (r#"{"path":"Makefile","#, ""),
+                (r#"{"language":"C++ 20","path":"a.cc","#, ""),
+            ] {
+                for content in ["", "x", r#"x\" y"#] {
+                    let text = format!(r#"{prefix}"content":"{content}"#);
+                    let quote = text.len() - content.len() - 1;
+                    assert_eq!(open_file(&text, size), Some((quote, language.to_owned())), "{text} {size}");
+                }
+            }
+            for text in [
+                r#"{"path":"README.md","content":""#,
+                r#"{"path":"a","language":"Markdown","content":""#,
+                r#"{"path":"a.py","content":"x""#,
+                r#"{"path":"a.py","content""#,
+                r#"{"path":"a.py","notes":""#,
+                r#"{"path":"a.py","content":[""#,
+                r#"{"content":""#,
+                r#"["path","content",""#,
+            ] {
+                assert_eq!(open_file(text, size), None, "{text} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_without_repetition_do_not_end() {
+        for text in [
+            r#"{"files":[{"path":"a","content":"x"},{"path":"b","content":"x"}]}"#,
+            r#"{"issues":[{"path":"a","message":"x"},{"path":"a","message":"y"}]}"#,
+            r#"{"a":[{"path":"a","content":"x"}],"b":[{"path":"a","content":"x"}]}"#,
+            r#"[{"n":3},{"n":3},{"n":4},{"n":3}]"#,
+            r#"["x","x","x","x",1,1,1,{},[],"path"]"#,
+            r#"{"path":"a","content":"{\"path\":\"a\"}","path":"a"}"#,
+        ] {
+            for size in 1..7 {
+                assert_eq!(before_repetition(text, size), None, "{text} {size}");
+            }
+        }
+    }
+}

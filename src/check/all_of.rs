@@ -1,0 +1,191 @@
+//! Merges schemas that all apply to one value: the parts of `allOf`, and keywords beside a `$ref`.
+//!
+//! If this module does not understand one of them, the merged type is unknown.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::types::{Property, SchemaNode, Schemas, Type, union};
+
+/// Keywords that restrict objects only.
+const OBJECT_KEYWORDS: &[&str] =
+    &["properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties"];
+
+/// Keywords that restrict the type of a value.
+const TYPE_KEYWORDS: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not", "if"];
+
+/// Keywords with which a schema describes or explicitly allows properties that it does not name.
+const OPEN_OBJECT_KEYWORDS: &[&str] =
+    &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
+
+/// Whether a schema has keywords beside its `$ref` that affect the type.
+pub(super) fn has_constraints(map: &Map<String, Value>) -> bool {
+    let mut keywords = OBJECT_KEYWORDS.iter().chain(TYPE_KEYWORDS).chain(&["allOf"]);
+    keywords.any(|keyword| map.contains_key(*keyword))
+}
+
+/// Whether the schema's draft is 7 or earlier, where keywords beside a `$ref` are ignored.
+pub(super) fn ignores_ref_siblings(root: &Value) -> bool {
+    let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
+    ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
+}
+
+/// The result of merging several schemas.
+#[derive(Default)]
+struct MergedSchema<'a> {
+    /// The type, if one of the schemas restricts it.
+    ty: Option<Type<'a>>,
+    /// The schemas that describe the value if it is an object.
+    objects: Vec<SchemaNode<'a>>,
+}
+
+impl<'a> Schemas<'a> {
+    /// The type of a schema with `allOf`, or with other keywords beside `$ref`.
+    pub(super) fn merge_all_of(
+        self,
+        node: SchemaNode<'a>,
+        map: &'a Map<String, Value>,
+        budget: &mut usize,
+    ) -> Type<'a> {
+        let mut merged = MergedSchema::default();
+        self.merge_schema(node, map, budget, &mut merged);
+        let Some(ty) = merged.ty.take() else { return Type::Unknown };
+        union(ty.branches().into_iter().map(|branch| with_object_schemas(branch, &merged.objects)))
+    }
+
+    fn merge_schema(
+        self,
+        node: SchemaNode<'a>,
+        map: &'a Map<String, Value>,
+        budget: &mut usize,
+        merged: &mut MergedSchema<'a>,
+    ) {
+        let Some(remaining_budget) = budget.checked_sub(1) else { return merged.add(Type::Unknown) };
+        *budget = remaining_budget;
+        if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+            match self.resolve_ref(node, target) {
+                Some(target) => self.merge_part(target, budget, merged),
+                None => merged.add(Type::Unknown),
+            }
+        }
+        for schema in map.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+            self.merge_part(SchemaNode { schema, ..node }, budget, merged);
+        }
+        if TYPE_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
+            merged.add(self.own_keyword_type(node, map, budget));
+        } else if OBJECT_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
+            merged.objects.push(node);
+        }
+    }
+
+    fn merge_part(self, node: SchemaNode<'a>, budget: &mut usize, merged: &mut MergedSchema<'a>) {
+        match node.schema {
+            Value::Object(map) if ignores_ref_siblings(node.root) && map.contains_key("$ref") => {
+                merged.add(self.read_type(node, budget));
+            }
+            Value::Object(map) => self.merge_schema(node, map, budget, merged),
+            _ => {}
+        }
+    }
+
+    /// The property of an object under a name, if all these schemas describe the object.
+    pub(super) fn merged_property(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
+        let mut merged: MergedSchema<'a> = MergedSchema::default();
+        let (mut declared, mut required, mut known_names) = (false, false, Vec::new());
+        let mut is_closed = false;
+        let declares = |node: &SchemaNode<'a>| {
+            node.schema.pointer("/properties").is_some_and(|properties| properties.get(name).is_some())
+        };
+        let is_declared = nodes.iter().any(declares);
+        for node in nodes {
+            let properties = node.schema.get("properties").and_then(Value::as_object);
+            known_names.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
+            if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
+                declared = true;
+                merged.add(self.schema_type(SchemaNode { schema, ..*node }));
+            }
+            let required_names = node.schema.get("required").and_then(Value::as_array);
+            required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
+            // Any of the alternatives may apply, so a name that one of them requires counts as required.
+            let alternatives =
+                ["anyOf", "oneOf"].iter().filter_map(|keyword| node.schema.get(*keyword)?.as_array()).flatten();
+            let mut alternative_names = alternatives.filter_map(|branch| branch.get("required")?.as_array()).flatten();
+            required |= declares(node) && alternative_names.any(|entry| entry == name);
+            let forbids = |keyword: &str| node.schema.get(keyword) == Some(&Value::Bool(false));
+            let has_patterns = node.schema.get("patternProperties").is_some();
+            is_closed |= !has_patterns && forbids("additionalProperties") && !declares(node);
+            is_closed |= !has_patterns && forbids("unevaluatedProperties") && !is_declared;
+        }
+        if is_closed {
+            return Property::Absent(known_names);
+        }
+        // A schema that names some properties probably allows only those, even if it does not forbid others.
+        let is_open =
+            |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
+        if !declared && !required && !known_names.is_empty() && !nodes.iter().any(is_open) {
+            return Property::Open(known_names);
+        }
+        let ty = merged.ty.unwrap_or(Type::Unknown);
+        if required || !declared { Property::Present(ty) } else { Property::Optional(ty) }
+    }
+}
+
+impl<'a> MergedSchema<'a> {
+    fn add(&mut self, ty: Type<'a>) {
+        self.ty = Some(match self.ty.take() {
+            None => ty,
+            Some(existing) => intersect(&existing, &ty),
+        });
+    }
+}
+
+/// Adds schemas to the type of an object; returns any other type unchanged.
+fn with_object_schemas<'a>(ty: Type<'a>, schemas: &[SchemaNode<'a>]) -> Type<'a> {
+    let mut nodes = match ty {
+        ty if schemas.is_empty() => return ty,
+        Type::Object(node) => vec![node],
+        Type::AllOf(nodes) => nodes.to_vec(),
+        other => return other,
+    };
+    for node in schemas {
+        if !nodes.iter().any(|existing| std::ptr::eq(existing.schema, node.schema)) {
+            nodes.push(*node);
+        }
+    }
+    Type::AllOf(Rc::new(nodes))
+}
+
+/// The type of the values that have both types; unknown if no value does, or if one of the types is unknown.
+fn intersect<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
+    let mut intersection = Vec::new();
+    for first in a.branches() {
+        for second in b.branches() {
+            match (first.kind(), second.kind()) {
+                (Some(first_kind), Some(second_kind)) if first_kind == second_kind => {
+                    intersection.push(intersect_same_kind(first.clone(), second));
+                }
+                (Some(_), Some(_)) => {}
+                _ => return Type::Unknown,
+            }
+        }
+    }
+    union(intersection)
+}
+
+/// The type of the values that have both types, for two types of one kind.
+fn intersect_same_kind<'a>(a: Type<'a>, b: Type<'a>) -> Type<'a> {
+    match (a, b) {
+        (Type::Text(Some(a)), Type::Text(Some(b))) => {
+            Type::Text(Some(a.into_iter().filter(|text| b.contains(text)).collect()))
+        }
+        (Type::Text(None), Type::Text(texts)) => Type::Text(texts),
+        (Type::SchemaList(a, a_min), Type::SchemaList(b, b_min)) => {
+            let node = if a.schema.get("items").is_some() { a } else { b };
+            Type::SchemaList(node, a_min.max(b_min))
+        }
+        (a @ (Type::Object(_) | Type::AllOf(_)), Type::Object(node)) => with_object_schemas(a, &[node]),
+        (a @ (Type::Object(_) | Type::AllOf(_)), Type::AllOf(nodes)) => with_object_schemas(a, &nodes),
+        (a, _) => a,
+    }
+}

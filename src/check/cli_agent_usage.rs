@@ -1,0 +1,103 @@
+//! Warns about CLI agents that do not report the units that a budget limits: orch refuses to start such a run, or stops
+//! it after the agent's first turn.
+
+use crate::catalog;
+use crate::config::{Project, child_pointer};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::budget::{Budget, Unpriced, Unreported};
+use crate::model::step::Access;
+use crate::model::{Agent, CliAgentKind, Step, Usage};
+
+use super::models::{BudgetedSteps, value_span};
+
+const NO_ESTIMATES: &str = ", and a budget sets `unreported: refuse`";
+
+/// The requirements of the budgets that apply to a step for its CLI agent.
+struct BudgetNeeds {
+    /// Whether a budget limits tokens.
+    tokens: bool,
+    /// Whether a budget limits dollars.
+    usd: bool,
+    /// Whether a budget refuses models without a known price.
+    needs_price: bool,
+    /// Whether a budget refuses estimates of usage.
+    refuses_estimates: bool,
+}
+
+/// Checks each step with a CLI agent against the budgets that apply to it.
+pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
+    let limits_with = |accepts: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, accepts);
+    let tokens = limits_with(|budget| budget.tokens.is_some());
+    let usd = limits_with(|budget| budget.usd.is_some());
+    let unpriced = limits_with(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    let refuses = limits_with(|budget| budget.unreported == Some(Unreported::Refuse));
+    let mut problems = Vec::new();
+    for (pointer, step) in steps {
+        let Some((name, agent)) = step.agent.as_ref().and_then(|name| project.pipeline.agents.get_key_value(name))
+        else {
+            continue;
+        };
+        let Some(kind) = agent.cli_kind() else { continue };
+        let agent_budget_has = |accepts: fn(&Budget) -> bool| agent.budget.as_ref().is_some_and(accepts);
+        let needs = BudgetNeeds {
+            tokens: tokens.contains(pointer) || agent_budget_has(|budget| budget.tokens.is_some()),
+            usd: usd.contains(pointer) || agent_budget_has(|budget| budget.usd.is_some()),
+            needs_price: unpriced.contains(pointer)
+                || agent_budget_has(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow)),
+            refuses_estimates: refuses.contains(pointer)
+                || agent_budget_has(|budget| budget.unreported == Some(Unreported::Refuse)),
+        };
+        let warnings = [unreported(name, agent, kind, &needs), unpriced_program(project, name, agent, &needs)];
+        let agent_span = value_span(project, &child_pointer("/agents", name));
+        problems.extend(
+            warnings.into_iter().flatten().map(|problem| problem.with_span(&project.document.file, agent_span.clone())),
+        );
+    }
+    problems
+}
+
+/// Warns about a CLI agent that does not, or may not, report its usage under a budget that limits tokens or accepts no
+/// estimates.
+fn unreported(name: &str, agent: &Agent, kind: CliAgentKind, needs: &BudgetNeeds) -> Option<Diagnostic> {
+    let reporting = match kind {
+        CliAgentKind::Command => "does not report",
+        CliAgentKind::Acp => "may not report",
+        CliAgentKind::Claude | CliAgentKind::Codex => return None,
+    };
+    let estimate = agent.estimate.unwrap_or_default();
+    let (unit, usage) = if needs.tokens && (needs.refuses_estimates || estimate.tokens.is_none()) {
+        ("tokens", "its tokens, and a budget limits tokens")
+    } else if needs.usd && needs.refuses_estimates && estimate.usd.is_some() {
+        ("usd", "its cost, and a budget limits dollars")
+    } else {
+        return None;
+    };
+    let (reason, allow) =
+        if needs.refuses_estimates { (NO_ESTIMATES, ", and `unreported: estimate` in the budget") } else { ("", "") };
+    let help = format!("set the maximum of a turn under `estimate: {{ {unit}: … }}` of the agent{allow}");
+    Some(
+        Diagnostic::warning(Code::UsageNotReported, format!("agent `{name}` {reporting} {usage}{reason}"))
+            .with_help(help),
+    )
+}
+
+/// Warns about a CLI agent without a known price under a budget that limits money.
+fn unpriced_program(project: &Project, name: &str, agent: &Agent, needs: &BudgetNeeds) -> Option<Diagnostic> {
+    let program = agent.cli_agent(Access::None)?;
+    if !needs.needs_price
+        || program.always_reports_cost()
+        || agent.estimate.is_some_and(|estimate| estimate.usd.is_some())
+    {
+        return None;
+    }
+    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
+    let has_price =
+        |model| project.settings.entry_with_prices(&model).is_some() || catalog::cost(&model, &sample_usage).is_some();
+    if program.price_model().is_some_and(has_price) {
+        return None;
+    }
+    let message = format!("agent `{name}` has no known price, and a budget limits dollars");
+    let help = "set the maximum cost of a turn under `estimate: { usd: … }` of the agent, \
+                or set `unpriced: allow` in the budget";
+    Some(Diagnostic::warning(Code::UnknownPrice, message).with_help(help))
+}

@@ -1,0 +1,142 @@
+//! Checks CLI agents: each has exactly one CLI, and only options that this CLI supports.
+
+use crate::config::{Project, child_pointer, item_pointer};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::agent::CLI_AGENT_KIND_KEYS;
+use crate::model::{Agent, CliAgentKind};
+
+/// Keys that only agents with a model support.
+const MODEL_KEYS: &[&str] = &["temperature", "max_output_tokens"];
+/// Keys that only CLI agents support.
+const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env"];
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    for (name, agent) in &project.pipeline.agents {
+        CliAgentCheck { project, name, agent }.check(&mut problems);
+    }
+    problems
+}
+
+struct CliAgentCheck<'a> {
+    project: &'a Project,
+    name: &'a str,
+    agent: &'a Agent,
+}
+
+impl CliAgentCheck<'_> {
+    fn pointer(&self, key: &str) -> String {
+        child_pointer(&child_pointer("/agents", self.name), key)
+    }
+
+    /// The pointer of a nested key, such as `acp/command`.
+    fn nested_pointer(&self, keys: &str) -> String {
+        keys.split('/').fold(child_pointer("/agents", self.name), |pointer, key| child_pointer(&pointer, key))
+    }
+
+    fn has_path(&self, keys: &str) -> bool {
+        self.project.document.spans.contains(&self.nested_pointer(keys))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.project.document.spans.contains(&self.pointer(key))
+    }
+
+    fn at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
+        let document = &self.project.document;
+        Diagnostic::error(code, message).with_span(&document.file, document.spans.key(&self.pointer(key)))
+    }
+
+    fn check(&self, problems: &mut Vec<Diagnostic>) {
+        let name = self.name;
+        let programs: Vec<&str> = CLI_AGENT_KIND_KEYS.iter().copied().filter(|key| self.has(key)).collect();
+        if let [first, second, ..] = programs.as_slice() {
+            let message = format!("agent `{name}` has both `{first}` and `{second}`");
+            let problem = self.at_key(Code::MultipleAgentKinds, message, second);
+            problems.push(problem.with_help("an agent uses one CLI or one model; split it into two agents"));
+            return;
+        }
+        let Some(kind) = self.agent.cli_kind() else {
+            for key in CLI_AGENT_KEYS.iter().filter(|key| self.has(key)) {
+                let message = format!("`{key}` is not supported by agents with a model");
+                let help = match *key {
+                    "tools" => {
+                        "only CLI agents have tools: write `cli: claude` or `acp: { command: [PROGRAM] }` \
+                         in place of the model"
+                    }
+                    _ => "only agents with `cli`, `acp` or `command` support it",
+                };
+                problems.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+            }
+            return;
+        };
+        let program_key = programs.first().copied().unwrap_or_default();
+        for key in MODEL_KEYS.iter().filter(|key| self.has(key)) {
+            let message = format!("`{key}` is not supported by CLI agents");
+            let help = format!("agent `{name}` has `{program_key}`; set such options in the settings of that CLI");
+            problems.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+        }
+        for (keys, argv) in
+            [("command", self.agent.command.as_ref()), ("acp/command", self.agent.acp.as_ref().map(|acp| &acp.command))]
+        {
+            for (index, argument) in argv.into_iter().flatten().enumerate().filter(|(_, argument)| has_tags(argument)) {
+                let document = &self.project.document;
+                let span = document.spans.value(&item_pointer(&self.nested_pointer(keys), index));
+                let message = format!(
+                    "orch passes `{argument}` to the CLI agent unchanged: the command of an agent is not a template"
+                );
+                let help = "write an absolute path, or a path relative to the workspace, in which the CLI agent runs";
+                problems.push(
+                    Diagnostic::warning(Code::LiteralPlaceholder, message)
+                        .with_span(&document.file, span)
+                        .with_help(help),
+                );
+            }
+        }
+        let abilities = kind.capabilities();
+        for (key, is_supported) in [("model", abilities.model), ("max_turns", abilities.max_turns)] {
+            if self.has(key) && !is_supported {
+                let message = format!("`{key}` is not supported by {}", describe_kind(kind));
+                problems
+                    .push(self.at_key(Code::KeyNotApplicable, message, key).with_help(describe_alternative(kind, key)));
+            }
+        }
+        for (key, estimate) in [("budget/usd", "estimate/usd"), ("budget/tokens", "estimate/tokens")] {
+            if self.has_path(key) && !abilities.usage && !self.has_path(estimate) {
+                let message = format!(
+                    "`{key}` can't be enforced for {}: it reports neither tokens nor cost",
+                    describe_kind(kind)
+                );
+                let help = "set the maximum of one turn under `estimate`, or limit `seconds` in the budget";
+                let document = &self.project.document;
+                let span = document.spans.key(&self.nested_pointer(key));
+                problems.push(
+                    Diagnostic::error(Code::KeyNotApplicable, message).with_span(&document.file, span).with_help(help),
+                );
+            }
+        }
+    }
+}
+
+/// Whether a text contains template tags.
+pub(super) fn has_tags(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
+fn describe_kind(kind: CliAgentKind) -> &'static str {
+    match kind {
+        CliAgentKind::Claude => "Claude Code",
+        CliAgentKind::Codex => "Codex",
+        CliAgentKind::Acp => "an agent with `acp`",
+        CliAgentKind::Command => "an agent with `command`",
+    }
+}
+
+fn describe_alternative(kind: CliAgentKind, key: &str) -> String {
+    match kind {
+        CliAgentKind::Acp => format!("pass `{key}` in the arguments under `command`, if the program supports it"),
+        CliAgentKind::Claude | CliAgentKind::Codex | CliAgentKind::Command => {
+            "it has no such option; `timeout:` of the step limits its time".to_owned()
+        }
+    }
+}

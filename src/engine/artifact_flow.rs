@@ -1,0 +1,189 @@
+//! Derives from the pipeline file which artifacts of agents become files. So orch can report the problems that `write`
+//! would refuse while it can still re-ask the agent.
+//!
+//! The analysis follows only expressions that look up a value (`code`, `code.files`), through groups, loops and called
+//! pipelines, and assumes that every condition holds. orch checks the rest when it writes the files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rpds::RedBlackTreeMap;
+
+use crate::model::StepKey;
+use crate::template::lookup;
+
+use super::node::{FileWriter, NodeKind, PipelineNode, PlanBody, PlanNode};
+
+/// Notes in each agent node which steps write its files, and in each `write` node which agent steps list the files.
+pub(super) fn annotate_writes(body: &mut PlanBody) {
+    let mut flow = ArtifactFlow::default();
+    flow.follow_body(body, None, &mut ArtifactSources::default());
+    for node in body.nodes.iter_mut().chain(&mut body.finally) {
+        flow.annotate(node, None);
+    }
+}
+
+/// A part of an agent's artifact, and its path in a value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct ArtifactPart {
+    /// The members of the value that lead to the part.
+    path: Vec<String>,
+    /// The agent step.
+    step: StepKey,
+    /// The members of the artifact that lead to the part.
+    members: Vec<String>,
+}
+
+/// The parts of artifacts that each variable may contain; cheap to clone.
+type ArtifactSources = RedBlackTreeMap<String, BTreeSet<ArtifactPart>>;
+
+#[derive(Default)]
+struct ArtifactFlow {
+    /// By agent step: the steps that write its files.
+    writers: BTreeMap<StepKey, BTreeSet<FileWriter>>,
+    /// By `write` step: the agent steps whose files it writes.
+    sources: BTreeMap<StepKey, BTreeSet<StepKey>>,
+    /// Whether the walk only collects the values at the end of a round. Then it walks inner loops once, so that the
+    /// time does not double with each level of nesting.
+    dry_walk: bool,
+}
+
+impl ArtifactFlow {
+    fn follow_body(&mut self, body: &PlanBody, parent: Option<&StepKey>, env: &mut ArtifactSources) {
+        self.follow_list(&body.nodes, parent, env);
+        self.follow_list(&body.finally, parent, &mut env.clone());
+    }
+
+    fn follow_list(&mut self, nodes: &[PlanNode], parent: Option<&StepKey>, env: &mut ArtifactSources) {
+        for node in nodes {
+            self.follow_node(node, parent, env);
+        }
+    }
+
+    /// Follows one step, and updates `env` to the values that the following steps see.
+    fn follow_node(&mut self, node: &PlanNode, parent: Option<&StepKey>, env: &mut ArtifactSources) {
+        let key = StepKey::child_of(parent, &node.id);
+        let mut inner = env.clone();
+        let own_parts = self.follow_kind(node, &key, &mut inner);
+        if let Some(output) = &node.output {
+            inner.insert_mut(output.name.clone(), own_parts);
+        }
+        for name in node.artifact_names() {
+            // The analysis does not follow the parts of a list of items.
+            let mut parts = if node.for_each.is_some() { BTreeSet::new() } else { variable_parts(&inner, &name) };
+            // A step that is skipped or fails leaves the previous value in place.
+            if node.when.is_some() || !node.stops_on_failure {
+                parts.extend(variable_parts(env, &name));
+            }
+            env.insert_mut(name, parts);
+        }
+    }
+
+    /// Follows a step in the scope of the steps inside it, and returns the parts that its own artifact contains.
+    fn follow_kind(&mut self, node: &PlanNode, key: &StepKey, env: &mut ArtifactSources) -> BTreeSet<ArtifactPart> {
+        match &node.kind {
+            NodeKind::Agent(_) => {
+                return [ArtifactPart { path: Vec::new(), step: key.clone(), members: Vec::new() }].into();
+            }
+            NodeKind::Write(write) => {
+                for part in lookup_parts(&write.files, env).into_iter().filter(|part| part.path.is_empty()) {
+                    self.sources.entry(key.clone()).or_default().insert(part.step.clone());
+                    let writer = FileWriter { step: key.clone(), members: part.members };
+                    self.writers.entry(part.step).or_default().insert(writer);
+                }
+            }
+            NodeKind::Sequence(nodes) => self.follow_list(nodes, Some(key), env),
+            NodeKind::Parallel(nodes, _) => {
+                let outer_env = env.clone();
+                for child in nodes {
+                    let mut inner = outer_env.clone();
+                    self.follow_node(child, Some(key), &mut inner);
+                    for name in child.artifact_names() {
+                        let parts = variable_parts(&inner, &name);
+                        env.insert_mut(name, parts);
+                    }
+                }
+            }
+            NodeKind::Repeat(repeat) => {
+                // The second walk sees the values at the end of the previous round.
+                if !self.dry_walk {
+                    let mut round_env = env.clone();
+                    self.dry_walk = true;
+                    self.follow_list(&repeat.nodes, Some(key), &mut round_env);
+                    self.dry_walk = false;
+                    for name in repeat.nodes.iter().flat_map(PlanNode::artifact_names) {
+                        let mut parts = variable_parts(env, &name);
+                        parts.extend(variable_parts(&round_env, &name));
+                        env.insert_mut(name, parts);
+                    }
+                }
+                self.follow_list(&repeat.nodes, Some(key), env);
+            }
+            NodeKind::Pipeline(call) => {
+                let output_parts = self.follow_call(call, key, env);
+                let named_parts =
+                    output_parts.iter().flat_map(|(name, parts)| parts.iter().map(move |part| (name, part)));
+                let inside_value = |(name, part): (&String, &ArtifactPart)| ArtifactPart {
+                    path: std::iter::once(name).chain(&part.path).cloned().collect(),
+                    ..part.clone()
+                };
+                let value_parts = named_parts.map(inside_value).collect();
+                for (name, parts) in &output_parts {
+                    env.insert_mut(name.clone(), parts.clone());
+                }
+                return value_parts;
+            }
+            NodeKind::Command(_) | NodeKind::Approve(_) => {}
+        }
+        BTreeSet::new()
+    }
+
+    /// Follows a called pipeline, and returns the parts in its outputs, by output name.
+    fn follow_call(&mut self, call: &PipelineNode, key: &StepKey, env: &ArtifactSources) -> ArtifactSources {
+        let input_parts = |(name, expression): (&String, &String)| (name.clone(), lookup_parts(expression, env));
+        let mut inner: ArtifactSources = call.with.iter().map(input_parts).collect();
+        self.follow_body(&call.body, Some(key), &mut inner);
+        call.body.outputs.iter().map(|(name, expression)| (name.clone(), lookup_parts(expression, &inner))).collect()
+    }
+
+    /// Stores the findings in the nodes.
+    fn annotate(&self, node: &mut PlanNode, parent: Option<&StepKey>) {
+        let key = StepKey::child_of(parent, &node.id);
+        match &mut node.kind {
+            NodeKind::Agent(agent) if node.for_each.is_none() => {
+                agent.writers =
+                    self.writers.get(&key).map(|writers| writers.iter().cloned().collect()).unwrap_or_default();
+            }
+            NodeKind::Write(write) => {
+                write.source_steps =
+                    self.sources.get(&key).map(|sources| sources.iter().cloned().collect()).unwrap_or_default();
+            }
+            NodeKind::Agent(_)
+            | NodeKind::Command(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_) => {}
+        }
+        node.children_mut().for_each(|child| self.annotate(child, Some(&key)));
+    }
+}
+
+fn variable_parts(env: &ArtifactSources, name: &str) -> BTreeSet<ArtifactPart> {
+    env.get(name).cloned().unwrap_or_default()
+}
+
+/// The parts of artifacts in an expression's value, if the expression only looks up a value.
+fn lookup_parts(expression: &str, env: &ArtifactSources) -> BTreeSet<ArtifactPart> {
+    let Some((name, members)) = lookup(expression) else { return BTreeSet::new() };
+    let parts = env.get(&name).into_iter().flatten();
+    let select_part = |part: &ArtifactPart| {
+        if let Some(remaining_members) = members.strip_prefix(part.path.as_slice()) {
+            let members = part.members.iter().chain(remaining_members).cloned().collect();
+            return Some(ArtifactPart { path: Vec::new(), step: part.step.clone(), members });
+        }
+        let path = part.path.strip_prefix(members.as_slice())?.to_vec();
+        Some(ArtifactPart { path, ..part.clone() })
+    };
+    parts.filter_map(select_part).collect()
+}

@@ -1,0 +1,180 @@
+//! Computes the amount that a call counts against budgets: tokens and dollars, and how certain each amount is.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::agent::{ModelRegistry, REPLAY_PROVIDER};
+use crate::model::budget::Unreported;
+use crate::model::{CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, StepKey, TurnEstimate, UsageTotal};
+
+use super::budget::Limit;
+use super::budget_ledger::{Amount, Unit};
+use super::plan::Plan;
+
+/// The usage of one call, according to its event.
+pub(super) struct CallSpend {
+    pub(super) step: StepKey,
+    pub(super) model: Option<ModelRef>,
+    pub(super) usage: UsageTotal,
+    /// The cost in US dollars, if it is known.
+    pub(super) cost: Option<f64>,
+    /// The upper bound of the cost, if one was recorded.
+    pub(super) estimated_cost: Option<f64>,
+    /// Whether a complete reply arrived.
+    pub(super) replied: bool,
+    pub(super) time: Duration,
+}
+
+/// How certain the usage of a call is, for one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// The provider reported it, or it follows from what the provider reported.
+    Reported,
+    /// It is an upper estimate of unreported usage.
+    Estimated,
+    /// No price applies.
+    Unpriced,
+    /// It is unreported, and no estimate exists.
+    Unknown,
+}
+
+/// The amount that a call counts against budgets.
+pub(super) struct CountedUsage {
+    pub(super) amount: Amount,
+    pub(super) tokens_certainty: Certainty,
+    pub(super) usd_certainty: Certainty,
+}
+
+/// The plan's entries for each model and CLI agent, by step and model.
+#[derive(Default)]
+pub(super) struct StepModels(HashMap<(StepKey, ModelRef), StepModel>);
+
+/// A model or CLI agent that a step calls.
+#[derive(Clone)]
+pub(super) struct StepModel {
+    /// The agent's name.
+    pub(super) agent: String,
+    pub(super) program: Option<CliAgentKind>,
+    reports_cost: bool,
+    priced_as: Option<ModelRef>,
+    estimate: TurnEstimate,
+}
+
+impl StepModels {
+    pub(super) fn from_plan(plan: &Plan) -> Self {
+        let mut models = HashMap::new();
+        for (step, agent) in plan.agents() {
+            for model in &agent.models {
+                let program = model.program.as_ref();
+                let step_model = StepModel {
+                    agent: agent.agent.clone(),
+                    program: program.map(|program| program.kind),
+                    reports_cost: program.is_some_and(CliAgent::always_reports_cost),
+                    priced_as: program.map_or_else(|| Some(model.reference.clone()), CliAgent::price_model),
+                    estimate: model.estimate,
+                };
+                models.insert((step.clone(), model.reference.clone()), step_model);
+            }
+        }
+        Self(models)
+    }
+
+    /// Returns the plan's entry for the model of a call; `None` when the plan no longer contains it.
+    pub(super) fn find(&self, call: &CallSpend) -> Option<&StepModel> {
+        self.0.get(&(call.step.declared_key(), call.model.clone()?))
+    }
+
+    /// Returns the amount that a call counts, by the current estimates and prices.
+    pub(super) fn count_usage(&self, call: &CallSpend, models: &ModelRegistry) -> CountedUsage {
+        let step_model = self.find(call);
+        let estimate = step_model.map(|step_model| step_model.estimate).unwrap_or_default();
+        let (tokens, usd) = (count_tokens(call, estimate.tokens), count_dollars(call, step_model, models));
+        let amount = Amount { tokens: tokens.0, usd: usd.0, time: call.time };
+        CountedUsage { amount, tokens_certainty: tokens.1, usd_certainty: usd.1 }
+    }
+}
+
+impl StepModels {
+    /// The failure of a run that can't continue, because a call's usage of a limited unit is unknown.
+    pub(super) fn unknown_usage_failure(
+        &self,
+        call: &CallSpend,
+        limit: &Limit,
+        unit: Unit,
+        counted: &CountedUsage,
+    ) -> Failure {
+        let (scope, budget) = limit;
+        let (key, certainty, quantity) = match unit {
+            Unit::Tokens => ("tokens", counted.tokens_certainty, "its token count"),
+            Unit::Usd => ("usd", counted.usd_certainty, "its cost"),
+        };
+        let step = &call.step;
+        let model = call.model.as_ref().map(ToString::to_string).unwrap_or_default();
+        if certainty == Certainty::Unpriced {
+            let message =
+                format!("{model} has no known price, and the budget of {scope} limits `usd`: step {step} used it");
+            let hint = "set its prices under `models:` in orch.yaml, or set `unpriced: allow` in the budget; \
+                        then resume the run";
+            return Failure::new(FailureClass::UsageUnknown, message).with_hint(hint);
+        }
+        let message =
+            format!("{model} did not report {quantity} in step {step}, and the budget of {scope} limits `{key}`");
+        let fix = match (certainty, self.find(call)) {
+            (Certainty::Estimated, _) => {
+                "set `unreported: estimate` in the budget, so that orch counts the upper estimate".to_owned()
+            }
+            (_, Some(step_model)) if step_model.program.is_some() => {
+                let refuses = budget.unreported == Some(Unreported::Refuse);
+                let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
+                format!(
+                    "set the maximum of one turn as `estimate: {{ {key}: … }}` of agent `{}`{allow}, or remove `{key}` from the budget",
+                    step_model.agent
+                )
+            }
+            _ => format!("remove `{key}` from the budget"),
+        };
+        let hint = format!("{fix}; then resume the run, which reuses the recorded replies");
+        Failure::new(FailureClass::UsageUnknown, message).with_hint(hint)
+    }
+}
+
+/// Whether the reply came from a recording; then no usage is unknown.
+fn is_replayed(call: &CallSpend) -> bool {
+    call.model.as_ref().is_some_and(|model| model.provider == REPLAY_PROVIDER)
+}
+
+fn count_tokens(call: &CallSpend, estimate: Option<u64>) -> (u64, Certainty) {
+    let usage = &call.usage;
+    match estimate {
+        _ if is_replayed(call) => (usage.total(), Certainty::Reported),
+        _ if usage.is_fully_reported() => (usage.total(), Certainty::Reported),
+        _ if usage.unknown_calls == 0 => (usage.total(), Certainty::Estimated),
+        Some(max_tokens) => (usage.total().max(max_tokens), Certainty::Estimated),
+        None => (usage.total(), Certainty::Unknown),
+    }
+}
+
+fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &ModelRegistry) -> (f64, Certainty) {
+    if let Some(usd) = call.cost {
+        return (usd, Certainty::Reported);
+    }
+    if call.usage.is_empty() || is_replayed(call) {
+        return (0.0, Certainty::Reported);
+    }
+    // For a model that the plan no longer contains, only the name is known; use the price of that name.
+    let priced_as = step_model.map_or(call.model.as_ref(), |step_model| step_model.priced_as.as_ref());
+    let price = priced_as.and_then(|model| models.cost(model, &call.usage.priced_tokens()));
+    let undivided = call.usage.estimated.is_some_and(|estimated| estimated.undivided > 0);
+    if let Some(usd) = price.filter(|_| call.usage.unknown_calls == 0 && !undivided) {
+        let reported = call.usage.is_fully_reported();
+        return (usd, if reported { Certainty::Reported } else { Certainty::Estimated });
+    }
+    let estimate = step_model.and_then(|step_model| step_model.estimate.usd).or(call.estimated_cost);
+    match estimate {
+        Some(usd) => (usd, Certainty::Estimated),
+        None if price.is_some() || step_model.is_some_and(|step_model| step_model.reports_cost) => {
+            (0.0, Certainty::Unknown)
+        }
+        None => (0.0, Certainty::Unpriced),
+    }
+}

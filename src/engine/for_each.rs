@@ -1,0 +1,186 @@
+//! Runs a step once for each item of a list (`for_each`).
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+
+use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
+use crate::model::{Failure, FailureClass, StepKey};
+use crate::template::kind_of;
+
+use super::interpret::{RunContext, StepResult};
+use super::node::{ForEach, PlanNode};
+use super::scope::ValueScope;
+use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
+
+/// The result of an item; `None` if the item did not run to its end.
+type ItemResult = Option<Result<Option<Arc<Value>>, Failure>>;
+
+pub(super) async fn run(
+    run: RunContext<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    for_each: &ForEach,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    let items = match evaluate_list(run, key, node, for_each, scope).await? {
+        Ok(items) => items,
+        Err(failure) => {
+            run.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    let item_results = if for_each.max_parallel == 1 {
+        run_sequentially(run, key, node, items, scope).await?
+    } else {
+        run_in_parallel(run, key, node, for_each, items, scope).await?
+    };
+    match collect_values(for_each, item_results, scope) {
+        Ok(value) => {
+            let fingerprint = compute_fingerprint(&json!({ "items": value }), &json!("for_each"));
+            let mut leaf = StepExecution::new(run, key, node, fingerprint, Vec::new());
+            // Completing the `for_each` step itself changes no file, so restore the workspace version that the items
+            // left.
+            let workspace_version = scope.workspace_version().clone();
+            let result = match leaf.begin(scope).await? {
+                StepStart::Reusable(value) => Ok(value),
+                StepStart::Run(_, attempt) => leaf.finish(scope, attempt, Ok(Some(value))).await?,
+            };
+            scope.set_workspace_version(workspace_version);
+            Ok(result)
+        }
+        Err(failure) => {
+            run.fail(key, node, scope, 0, &failure).await?;
+            Ok(Err(failure))
+        }
+    }
+}
+
+async fn evaluate_list(
+    run: RunContext<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    for_each: &ForEach,
+    scope: &ValueScope,
+) -> Result<Result<Vec<Value>, Failure>, Interrupt> {
+    Ok(match run.eval(key, node, &for_each.list, scope).await? {
+        Ok(Value::Array(items)) => Ok(items),
+        Ok(other) => {
+            let message = format!("`for_each: {}` is {}, not a list", for_each.list, kind_of(&other));
+            Err(Failure::new(FailureClass::ExpressionError, message))
+        }
+        Err(error) => Err(Failure::new(FailureClass::ExpressionError, error.to_string())),
+    })
+}
+
+/// The scope of one item.
+fn item_scope(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
+    scope.with_locals([("item", item), ("index", Value::from(index))])
+}
+
+/// Runs the items in order; each sees the workspace as the previous item left it.
+async fn run_sequentially(
+    run: RunContext<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    items: Vec<Value>,
+    scope: &mut ValueScope,
+) -> Result<Vec<ItemResult>, Interrupt> {
+    let mut item_results: Vec<ItemResult> = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        if node.stops_on_failure && matches!(item_results.last(), Some(Some(Err(_)))) {
+            break;
+        }
+        let mut inner = item_scope(scope, index, item);
+        let result = run.run_step_body(&key.item(index), node, &mut inner).await?;
+        let delta = inner.into_delta();
+        if let Some(workspace_version) = &delta.workspace_version {
+            scope.set_workspace_version(workspace_version.clone());
+        }
+        scope.note_failure(delta.first_failure);
+        item_results.push(Some(result));
+    }
+    Ok(item_results)
+}
+
+async fn run_in_parallel(
+    run: RunContext<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    for_each: &ForEach,
+    items: Vec<Value>,
+    scope: &mut ValueScope,
+) -> Result<Vec<ItemResult>, Interrupt> {
+    let branch = |(index, item): (usize, Value)| -> Branch<'_> {
+        let mut inner = item_scope(scope, index, item);
+        let key = key.item(index);
+        async move {
+            let result = run.run_step_body(&key, node, &mut inner).await?;
+            let flow = if result.is_err() && node.stops_on_failure { RunFlow::Halt } else { RunFlow::Continue };
+            let delta = ScopeDelta { item_result: Some(result), workspace_version: None, ..inner.into_delta() };
+            Ok(BranchOutcome::Ended(Box::new(delta), flow))
+        }
+        .boxed()
+    };
+    let branches: Vec<Branch<'_>> = items.into_iter().enumerate().map(branch).collect();
+    let outcomes = run.durable.run_branches(key.clone(), branches, for_each.max_parallel).await?;
+    let mut item_results = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        item_results.push(match outcome {
+            BranchOutcome::Ended(delta, _) => {
+                scope.note_failure(delta.first_failure);
+                delta.item_result
+            }
+            BranchOutcome::Cancelled | BranchOutcome::NotStarted => None,
+        });
+    }
+    Ok(item_results)
+}
+
+/// Returns the step's output: the item values, or a status record per item under `on_error: continue`. Otherwise a
+/// failed item fails the step.
+fn collect_values(for_each: &ForEach, item_results: Vec<ItemResult>, scope: &mut ValueScope) -> Result<Value, Failure> {
+    let failures: Vec<(usize, &Failure)> = item_results
+        .iter()
+        .enumerate()
+        .filter_map(|(index, result)| match result {
+            Some(Err(failure)) => Some((index, failure)),
+            Some(Ok(_)) | None => None,
+        })
+        .collect();
+    if for_each.records_status {
+        if let Some((index, failure)) = failures.first() {
+            scope.note_failure(Some(items_failure(failures.len(), item_results.len(), *index, failure)));
+        }
+        return Ok(item_results.into_iter().enumerate().map(|(index, result)| item_record(index, result)).collect());
+    }
+    if let Some((index, failure)) = failures.first() {
+        return Err(items_failure(failures.len(), item_results.len(), *index, failure));
+    }
+    Ok(item_results.into_iter().flatten().filter_map(Result::ok).map(value_or_null).collect())
+}
+
+fn items_failure(failed: usize, total: usize, index: usize, failure: &Failure) -> Failure {
+    let message = if failed == 1 {
+        format!("item {index} failed: {}", failure.message)
+    } else {
+        format!("{failed} of {total} items failed; item {index}: {}", failure.message)
+    };
+    Failure { message, ..failure.clone() }
+}
+
+fn value_or_null(value: Option<Arc<Value>>) -> Value {
+    value.map_or(Value::Null, |value| (*value).clone())
+}
+
+/// The output entry of one item, with its status (`on_error: continue`).
+fn item_record(index: usize, result: ItemResult) -> Value {
+    match result {
+        Some(Ok(result)) => json!({ "index": index, "status": "completed", "value": value_or_null(result) }),
+        Some(Err(failure)) => json!({
+            "index": index, "status": "failed", "error": { "class": failure.class, "message": failure.message }
+        }),
+        None => json!({ "index": index, "status": "cancelled" }),
+    }
+}

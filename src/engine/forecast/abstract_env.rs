@@ -1,0 +1,222 @@
+//! The values at one point of a forecast: known ones, and placeholders for the results of steps that have not run yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::model::Digest;
+use crate::schema::{self, Schema};
+
+use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::scope::ValueScope;
+
+/// A value that exists only once its step has run.
+#[derive(Clone)]
+pub(super) struct UnknownValue {
+    /// Its schema, if it has one.
+    pub(super) schema: Option<Schema>,
+    /// The upper bound of its size, in tokens.
+    pub(super) max_tokens: Option<u64>,
+}
+
+impl UnknownValue {
+    /// A value that has a schema.
+    pub(super) fn from_schema(schema: &Schema) -> Self {
+        Self { schema: Some(schema.clone()), max_tokens: schema.max_bytes().map(|bytes| bytes.div_ceil(2)) }
+    }
+}
+
+/// The values at one point of a forecast: one scope with placeholders for display, one with the smallest values for
+/// lower bounds, and the names of the unknown values.
+#[derive(Clone)]
+pub(super) struct AbstractEnv {
+    pub(super) placeholders: ValueScope,
+    pub(super) smallest: ValueScope,
+    pub(super) unknown: BTreeMap<String, UnknownValue>,
+    /// Artifacts that may never exist, because their step may not run.
+    pub(super) uncertain: BTreeSet<String>,
+    /// Artifacts that steps of the surrounding loop produce. From the second round on, steps may see those of the
+    /// previous round.
+    pub(super) later_artifacts: BTreeMap<String, UnknownValue>,
+}
+
+/// The placeholder and the smallest value for an unknown value.
+pub(super) struct PlaceholderPair {
+    pub(super) placeholder: Value,
+    pub(super) smallest: Value,
+    pub(super) unknown: UnknownValue,
+}
+
+impl AbstractEnv {
+    /// Creates the values at the start of a pipeline from its inputs in both forms.
+    pub(super) fn from_inputs(
+        placeholders: Map<String, Value>,
+        smallest: Map<String, Value>,
+        workspace_version: Digest,
+    ) -> Self {
+        Self {
+            placeholders: ValueScope::new(placeholders, workspace_version.clone()),
+            smallest: ValueScope::new(smallest, workspace_version),
+            unknown: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            later_artifacts: BTreeMap::new(),
+        }
+    }
+
+    /// Returns a copy with an item or a round added, in both forms.
+    pub(super) fn with_locals(
+        &self,
+        placeholders: Vec<(&'static str, Value)>,
+        smallest: Vec<(&'static str, Value)>,
+    ) -> Self {
+        Self {
+            placeholders: self.placeholders.with_locals(placeholders),
+            smallest: self.smallest.with_locals(smallest),
+            ..self.clone()
+        }
+    }
+
+    /// Whether every named variable is known. `steps` and `loop` never are.
+    pub(super) fn knows<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> bool {
+        names.into_iter().all(|name| {
+            name != "steps"
+                && name != "loop"
+                && !self.unknown.contains_key(name)
+                && !self.later_artifacts.contains_key(name)
+        })
+    }
+
+    /// Adds a step's artifact that is not known yet.
+    pub(super) fn add_unknown(&mut self, name: &str, placeholders: PlaceholderPair) {
+        self.placeholders.add_artifact(name, Arc::new(placeholders.placeholder));
+        self.smallest.add_artifact(name, Arc::new(placeholders.smallest));
+        self.unknown.insert(name.to_owned(), placeholders.unknown);
+    }
+
+    /// Adds a step's artifact that is known.
+    pub(super) fn add_known(&mut self, name: &str, value: &Arc<Value>) {
+        self.placeholders.add_artifact(name, value.clone());
+        self.smallest.add_artifact(name, value.clone());
+        self.unknown.remove(name);
+    }
+
+    /// Copies an artifact from an inner scope.
+    pub(super) fn copy_artifact(&mut self, name: &str, inner: &Self) {
+        if let (Some(placeholder), Some(smallest)) = (inner.placeholders.artifact(name), inner.smallest.artifact(name))
+        {
+            self.placeholders.add_artifact(name, placeholder.clone());
+            self.smallest.add_artifact(name, smallest.clone());
+            match inner.unknown.get(name) {
+                Some(unknown) => drop(self.unknown.insert(name.to_owned(), unknown.clone())),
+                None => drop(self.unknown.remove(name)),
+            }
+        }
+        if inner.uncertain.contains(name) {
+            self.uncertain.insert(name.to_owned());
+        }
+    }
+
+    /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` when one of them is
+    /// unbounded.
+    pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
+        let names = node.inputs.iter().map(|input| input.name.as_str());
+        let item = self.placeholders.item().is_some().then_some("item");
+        let unknown_values =
+            names.chain(item).filter_map(|name| self.unknown.get(name).or_else(|| self.later_artifacts.get(name)));
+        unknown_values.map(|unknown| unknown.max_tokens).try_fold(0_u64, |sum, max| Some(sum.saturating_add(max?)))
+    }
+}
+
+/// Returns the placeholders for one result of a step: of the whole step, or of one item.
+pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
+    let contract = node.output.as_ref().map(|output| &output.contract);
+    match (&node.kind, contract) {
+        (NodeKind::Agent(agent), Some(contract)) => {
+            contract_placeholders(contract, name, Some(u64::from(agent.max_output_tokens)))
+        }
+        (NodeKind::Command(command), Some(contract)) if command.parses_stdout => {
+            contract_placeholders(contract, name, None)
+        }
+        (NodeKind::Command(_), _) => unbounded_pair(
+            json!({
+                "exit_code": schema::placeholder_value(&format!("{name}.exit_code"), "integer"),
+                "stdout": schema::placeholder_value(&format!("{name}.stdout"), "string"),
+                "stderr": schema::placeholder_value(&format!("{name}.stderr"), "string"),
+            }),
+            json!({ "exit_code": 0, "stdout": "", "stderr": "" }),
+        ),
+        (NodeKind::Write(_), _) => unbounded_pair(
+            json!({ "files": [{
+            "path": schema::placeholder_value(&format!("{name}.files[].path"), "string"),
+            "change": schema::placeholder_value(&format!("{name}.files[].change"), "created | changed | deleted | unchanged"),
+        }] }),
+            json!({ "files": [] }),
+        ),
+        (NodeKind::Approve(_), _) => unbounded_pair(
+            json!({
+                "approved": schema::placeholder_value(&format!("{name}.approved"), "boolean"),
+                "note": schema::placeholder_value(&format!("{name}.note"), "string"),
+                "by": schema::placeholder_value(&format!("{name}.by"), "string"),
+            }),
+            json!({ "approved": true, "note": "", "by": "" }),
+        ),
+        (
+            NodeKind::Agent(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_),
+            _,
+        ) => unbounded_pair(schema::placeholder_value(name, "object"), json!({})),
+    }
+}
+
+fn unbounded_pair(placeholder: Value, smallest: Value) -> PlaceholderPair {
+    PlaceholderPair { placeholder, smallest, unknown: UnknownValue { schema: None, max_tokens: None } }
+}
+
+fn contract_placeholders(contract: &Contract, name: &str, max_tokens: Option<u64>) -> PlaceholderPair {
+    match contract {
+        Contract::Text => PlaceholderPair {
+            placeholder: schema::placeholder_value(name, "string"),
+            smallest: json!("x"),
+            unknown: UnknownValue { schema: None, max_tokens },
+        },
+        Contract::Json(schema) => {
+            let schema_max = schema.max_bytes().map(|bytes| bytes.div_ceil(2));
+            let max_tokens = schema_max.into_iter().chain(max_tokens).min();
+            PlaceholderPair {
+                placeholder: schema.placeholder(name),
+                smallest: schema.smallest_value(),
+                unknown: UnknownValue { schema: Some(schema.clone()), max_tokens },
+            }
+        }
+    }
+}
+
+/// Returns the unknown artifacts that a step and the steps inside it produce, by name.
+pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownValue> {
+    if let Some(output) = &node.output {
+        let unknown = match &node.for_each {
+            Some(_) => UnknownValue { schema: None, max_tokens: None },
+            None => placeholders_for(node, &output.name).unknown,
+        };
+        return BTreeMap::from([(output.name.clone(), unknown)]);
+    }
+    match &node.kind {
+        NodeKind::Pipeline(call) => call
+            .body
+            .outputs
+            .keys()
+            .map(|name| (name.clone(), UnknownValue { schema: None, max_tokens: None }))
+            .collect(),
+        NodeKind::Parallel(..)
+        | NodeKind::Sequence(_)
+        | NodeKind::Repeat(_)
+        | NodeKind::Agent(_)
+        | NodeKind::Command(_)
+        | NodeKind::Write(_)
+        | NodeKind::Approve(_) => node.children().flat_map(produced_artifacts).collect(),
+    }
+}

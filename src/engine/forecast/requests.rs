@@ -1,0 +1,133 @@
+//! Estimates the requests of an agent step: their length in tokens, and their cost.
+
+use crate::model::{ChatRequest, ModelRef, Usage};
+
+use super::abstract_env::AbstractEnv;
+use super::walk::ForecastWalk;
+use super::{CostEstimate, Range, RequestEstimate};
+use crate::engine::message::RenderedPrompt;
+use crate::engine::node::{AgentNode, Contract, PlanNode};
+use crate::engine::rate_limit;
+
+/// Bytes per token of natural language, for lower estimates.
+const BYTES_PER_TOKEN: usize = 4;
+/// Tokens of the instruction in a re-ask.
+const RE_ASK_TOKENS: u64 = 400;
+/// Tokens of the chat format's markup around the texts.
+const MARKUP_TOKENS: u64 = 8;
+/// A token count that is large enough to distinguish a price from zero.
+const MILLION: u64 = 1_000_000;
+
+impl ForecastWalk<'_, '_> {
+    /// Estimates the requests of one execution of the step, for one item in one round.
+    pub(super) fn estimate_requests(
+        &self,
+        node: &PlanNode,
+        agent: &AgentNode,
+        env: &AbstractEnv,
+        is_known: bool,
+    ) -> RequestEstimate {
+        let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
+        let is_cli_agent = agent.models.first().is_some_and(|model| model.program.is_some());
+        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + 1) };
+        let unbounded = Range { min: 0, max: None };
+        let mut estimate = RequestEstimate {
+            agent: agent.agent.clone(),
+            models,
+            is_cli_agent,
+            calls,
+            input: unbounded,
+            output: unbounded,
+            cost: None,
+            turn_tokens: None,
+            reserved_tokens: 0,
+            reserved_usd: None,
+            exceeded_window: None,
+        };
+        if is_cli_agent {
+            fill_turn_estimate(&mut estimate, agent);
+        } else {
+            self.measure_requests(&mut estimate, node, agent, env, is_known);
+        }
+        estimate
+    }
+
+    fn measure_requests(
+        &self,
+        estimate: &mut RequestEstimate,
+        node: &PlanNode,
+        agent: &AgentNode,
+        env: &AbstractEnv,
+        is_known: bool,
+    ) {
+        let Some(model) = agent.models.first() else { return };
+        let request = |scope| {
+            let prompt = RenderedPrompt::render(&self.plan.templates, node, agent, scope).ok()?;
+            Some(prompt.first_request(node, agent, model))
+        };
+        let (large_request, small_request) = (request(&env.placeholders), request(&env.smallest));
+        let Some(small_request) = small_request.as_ref().or(large_request.as_ref()) else { return };
+        let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
+        let max_reply = u64::from(agent.max_output_tokens);
+        let large_or_small = large_request.as_ref().unwrap_or(small_request);
+        let first_input = rate_limit::max_request_usage(large_or_small)
+            .total()
+            .saturating_sub(max_reply)
+            .saturating_add(MARKUP_TOKENS);
+        let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
+        let (min_input, min_output) = (min_request_tokens(small_request), min_reply_tokens(node));
+        // Each re-ask repeats the whole conversation, including the replies so far.
+        let re_ask_sizes =
+            |calls: u64| (0..calls).map(move |call| call.saturating_mul(max_reply.saturating_add(RE_ASK_TOKENS)));
+        let calls = estimate.calls.max.unwrap_or(1);
+        let max_input =
+            first_input.map(|first_input| re_ask_sizes(calls).map(|extra| first_input.saturating_add(extra)).sum());
+        estimate.input = Range { min: min_input, max: max_input };
+        estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
+        estimate.reserved_tokens = rate_limit::max_request_usage(small_request).total();
+        let new_usage = |input, output| Usage { input, output, ..Usage::default() };
+        estimate.reserved_usd = self
+            .models
+            .cost(&model.reference, &new_usage(estimate.reserved_tokens.saturating_sub(max_reply), max_reply));
+        let min_cost = self.models.cost(&model.reference, &new_usage(min_input, min_output));
+        let is_free =
+            estimate.models.iter().all(|model| self.models.cost(model, &new_usage(MILLION, MILLION)) == Some(0.0));
+        let max_cost = |model: &ModelRef| {
+            if is_free {
+                return Some(0.0);
+            }
+            let first_input = first_input?;
+            let call_costs = re_ask_sizes(calls)
+                .map(|extra| self.models.cost(model, &new_usage(first_input.saturating_add(extra), max_reply)));
+            call_costs.sum::<Option<f64>>()
+        };
+        let max_cost = estimate.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
+        estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
+        let window = self.models.context_window(&model.reference);
+        estimate.exceeded_window = window
+            .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(max_reply) > *window));
+    }
+}
+
+/// Fills in the usage of turns of a CLI agent, from the agent's `estimate:`.
+fn fill_turn_estimate(estimate: &mut RequestEstimate, agent: &AgentNode) {
+    let turn_estimate = agent.models.first().map(|model| model.estimate).unwrap_or_default();
+    let turns_range = |tokens: u64| Range { min: 0, max: Some(tokens) }.times(Range { min: 1, ..estimate.calls });
+    estimate.turn_tokens = turn_estimate.tokens.map(turns_range);
+    estimate.cost = turn_estimate.usd.map(|usd| CostEstimate { min: 0.0, max: Some(usd) }.times(estimate.calls));
+    (estimate.reserved_tokens, estimate.reserved_usd) = (turn_estimate.tokens.unwrap_or(0), turn_estimate.usd);
+}
+
+/// Returns a lower estimate of the tokens of a request.
+fn min_request_tokens(request: &ChatRequest) -> u64 {
+    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)
+}
+
+fn min_reply_tokens(node: &PlanNode) -> u64 {
+    let bytes = match node.output.as_ref().map(|output| &output.contract) {
+        Some(Contract::Json(schema)) => schema.smallest_value().to_string().len(),
+        Some(Contract::Text) | None => 1,
+    };
+    u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX)
+}

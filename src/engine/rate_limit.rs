@@ -1,0 +1,203 @@
+//! Limits the concurrent calls of the run and of each provider, and the rate of a provider's requests. Calls get their
+//! permits in the order in which they began to wait.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::durable::{Call, Effect, Permit};
+use crate::model::event::{Event, Fact};
+use crate::model::name::max_reply_tokens;
+use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Usage};
+
+/// The default number of concurrent calls of a run.
+pub const DEFAULT_CONCURRENCY: usize = 64;
+/// The window of the per-minute limits.
+const RATE_WINDOW: Duration = Duration::from_mins(1);
+/// The longest pause that a provider's `Retry-After` can impose on its other calls.
+const MAX_PAUSE: Duration = Duration::from_mins(5);
+
+/// The limits of a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProviderAllowance {
+    /// Concurrent requests.
+    pub concurrency: Option<usize>,
+    /// Requests per minute.
+    pub requests: Option<u32>,
+    /// Tokens per minute, input and output together.
+    pub tokens: Option<u64>,
+}
+
+/// The rate limiters of a run.
+pub struct RateLimiters {
+    run: Arc<Semaphore>,
+    providers: HashMap<String, Arc<RateLimiter>>,
+    /// The providers that have responded in this run, even with a failure.
+    responsive: Mutex<HashSet<String>>,
+}
+
+/// The rate limiter of a provider.
+struct RateLimiter {
+    allowance: ProviderAllowance,
+    permits: Arc<Semaphore>,
+    window: Mutex<RateWindow>,
+}
+
+/// The requests of the last minute, and the end of the pause that a `Retry-After` imposes.
+#[derive(Default)]
+struct RateWindow {
+    sent_requests: Vec<(Instant, u64)>,
+    blocked_until: Option<Instant>,
+}
+
+/// The permits of a call, from the run and from the provider.
+struct CallPermit {
+    _run: Option<OwnedSemaphorePermit>,
+    _provider: Option<OwnedSemaphorePermit>,
+}
+
+impl RateLimiters {
+    /// Creates the limiters of a run: `concurrency` calls at once, and the limits of each provider.
+    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderAllowance)>) -> Self {
+        let new_limiter = |(name, allowance): (String, ProviderAllowance)| {
+            let permits = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
+            (name, Arc::new(RateLimiter { allowance, permits, window: Mutex::default() }))
+        };
+        Self {
+            run: Arc::new(Semaphore::new(concurrency.max(1))),
+            providers: providers.into_iter().map(new_limiter).collect(),
+            responsive: Mutex::default(),
+        }
+    }
+
+    /// Restores from the events which providers responded in earlier sessions of the run.
+    pub fn restore(&self, events: &[Event]) {
+        let calls = events.iter().filter_map(|event| match &event.fact {
+            Fact::CallEnded(call) => Some(call),
+            _ => None,
+        });
+        let responsive = calls.filter(|call| call.failure.as_ref().is_none_or(is_response));
+        let names = responsive.filter_map(|call| Some(call.model.as_ref()?.provider.clone()));
+        self.responsive.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
+    /// Returns the failure of a call, with `unreached` set only if the provider has never responded in this run.
+    pub fn refine_unreached(&self, provider: &str, failure: Failure) -> Failure {
+        let mut responsive = self.responsive.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_response(&failure) {
+            responsive.insert(provider.to_owned());
+        }
+        let unreached = failure.unreached && !responsive.contains(provider);
+        Failure { unreached, ..failure }
+    }
+
+    /// Waits until the limits of the run and of the provider allow the call, and returns its permit.
+    pub async fn acquire(&self, call: &Call) -> Permit {
+        let model_request = match &call.effect {
+            Effect::ModelRequest(model_request) => Some(model_request),
+            Effect::Turn(_) | Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => None,
+        };
+        let limiter = model_request.and_then(|model_request| self.providers.get(&model_request.request.model.provider));
+        // The provider's permit comes first, so that a call that waits for it does not hold up other providers.
+        let mut provider = None;
+        if let (Some(limiter), Some(model_request)) = (limiter, model_request) {
+            provider = limiter.permits.clone().acquire_owned().await.ok();
+            limiter.wait_for_slot(model_request.max_usage.total()).await;
+        }
+        // Acquiring fails only on a closed semaphore, and orch never closes one.
+        let run = self.run.clone().acquire_owned().await.ok();
+        Box::new(CallPermit { _run: run, _provider: provider })
+    }
+
+    /// Observes the result of a request: a `Retry-After` delays every call to the provider.
+    pub fn observe_reply(&self, provider: &str, reply: &Result<ChatReply, Failure>) {
+        if reply.is_ok() {
+            self.responsive.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.to_owned());
+        }
+        if let (Some(limiter), Err(failure)) = (self.providers.get(provider), reply)
+            && let Some(millis) = failure.retry_after_ms
+        {
+            let until = Instant::now() + Duration::from_millis(millis).min(MAX_PAUSE);
+            let mut window = limiter.window.lock().unwrap_or_else(PoisonError::into_inner);
+            window.blocked_until = window.blocked_until.max(Some(until));
+        }
+    }
+}
+
+/// Whether a failure shows that the provider responded: it sent a status, or the reply broke off.
+fn is_response(failure: &Failure) -> bool {
+    failure.status.is_some() || failure.interrupted && failure.class == FailureClass::ProviderUnavailable
+}
+
+impl RateLimiter {
+    /// Waits until a request of this many tokens may be sent, and counts it.
+    async fn wait_for_slot(&self, tokens: u64) {
+        loop {
+            let until = {
+                let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+                match window.try_reserve_slot(self.allowance, tokens) {
+                    None => return,
+                    Some(until) => until,
+                }
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl RateWindow {
+    /// Returns when the next request may be sent; `None` if that is now, and then counts the request.
+    fn try_reserve_slot(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(until) = self.blocked_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        self.sent_requests.retain(|(sent_at, _)| *sent_at + RATE_WINDOW > now);
+        let used: u64 = self.sent_requests.iter().map(|(_, tokens)| tokens).sum();
+        let too_many_requests = allowance
+            .requests
+            .is_some_and(|limit| self.sent_requests.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
+        // A request larger than the whole allowance goes through alone, since waiting would never make it fit.
+        let too_many_tokens = allowance.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
+        if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.first()) {
+            return Some(*first + RATE_WINDOW);
+        }
+        if allowance.requests.is_some() || allowance.tokens.is_some() {
+            self.sent_requests.push((now, tokens));
+        }
+        None
+    }
+}
+
+/// Returns the upper bound of a request's usage: one input token for every two bytes, and the longest reply.
+pub fn max_request_usage(request: &ChatRequest) -> Usage {
+    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
+    let input = (request.system.len() + messages + schema).div_ceil(2);
+    let (input, output) = (
+        u64::try_from(input).unwrap_or(u64::MAX),
+        u64::from(max_reply_tokens(&request.model, request.max_output_tokens)),
+    );
+    Usage { input, output, ..Usage::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_counts_as_unreached_until_it_has_answered() {
+        let limiters = RateLimiters::new(1, []);
+        let refused =
+            || Failure { unreached: true, ..Failure::new(FailureClass::ProviderUnavailable, "connection refused") };
+        assert!(limiters.refine_unreached("lab", refused()).unreached);
+        // A refusal counts as a response, and only for this provider.
+        let busy = Failure { status: Some(503), ..Failure::new(FailureClass::ProviderUnavailable, "loading model") };
+        assert!(!limiters.refine_unreached("lab", busy).unreached);
+        assert!(!limiters.refine_unreached("lab", refused()).unreached);
+        assert!(limiters.refine_unreached("other", refused()).unreached);
+    }
+}

@@ -1,0 +1,365 @@
+//! Reads a reply: extracts its value, or returns the failure and the problems to report to the model.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::durable::Interrupt;
+use crate::extract::{self, Extraction, Options, RejectionReason, StopHint};
+use crate::files::{self, ReservedFiles};
+use crate::model::event::{FingerprintPart, PartKind, ReplyParsed};
+use crate::model::program::SANDBOX_REFUSAL_PREFIX;
+use crate::model::{CallKey, ChatReply, CliAgentKind, Failure, FailureClass, StepKey, StopReason};
+use crate::offload::LARGE_TEXT_BYTES;
+use crate::schema::render_mismatches;
+use crate::template::{eval_bool, variables};
+
+use super::compute::takes_long;
+use super::interpret::RunContext;
+use super::node::{AgentNode, Contract, FileWriter, PlanNode};
+use super::plan::ReservedNames;
+use super::scope::ValueScope;
+use super::step_execution::{digest, fingerprint_part};
+
+/// The hint for a CLI agent that was denied a tool.
+const GRANT_TOOL_HINT: &str =
+    "grant it under `tools:` of the agent, or instruct the agent in the prompt to work without it";
+/// The hint for a CLI agent whose sandbox refused a write of a command.
+const SANDBOX_HINT: &str = "instruct the agent in its prompt to write only in the workspace, which needs \
+                            `access: write`; if the line only comes from a log that a command printed, instruct the \
+                            agent not to print that log";
+
+/// A value extracted from a reply.
+pub(super) struct ExtractedValue {
+    /// The value.
+    pub(super) value: Value,
+    extraction: Option<Extraction>,
+    /// The parts of a plain-text reply that are not in the value.
+    left_out: Vec<String>,
+}
+
+impl ExtractedValue {
+    /// The fact that records how the value was extracted.
+    pub(super) fn parsed_fact(&self, call: CallKey) -> ReplyParsed {
+        let (source, repairs, other_matches, left_out) = match &self.extraction {
+            Some(extraction) => (
+                extraction.source.as_str(),
+                extraction.repairs.iter().map(|r| r.as_str().to_owned()).collect(),
+                extraction.others,
+                extraction.left_out.clone(),
+            ),
+            None => ("whole", Vec::new(), 0, self.left_out.clone()),
+        };
+        ReplyParsed {
+            call,
+            source: Some(source.to_owned()),
+            repairs,
+            other_matches,
+            left_out,
+            failure: None,
+            re_asks: false,
+        }
+    }
+}
+
+/// A rejected reply.
+pub(super) struct RejectedReply {
+    /// The reason for the rejection.
+    pub(super) failure: Failure,
+    /// The problems to report to the model, one per line; may be empty.
+    pub(super) problems: String,
+}
+
+impl From<Failure> for Box<RejectedReply> {
+    fn from(failure: Failure) -> Self {
+        Self::new(RejectedReply { failure, problems: String::new() })
+    }
+}
+
+/// Reads the replies of one step.
+pub(super) struct ReplyReader<'a> {
+    run: RunContext<'a>,
+    key: &'a StepKey,
+    node: &'a PlanNode,
+    agent: &'a AgentNode,
+    /// The values that the step sees.
+    scope: ValueScope,
+}
+
+impl<'a> ReplyReader<'a> {
+    /// Creates the reader for a step that sees this scope.
+    pub(super) fn new(
+        run: RunContext<'a>,
+        key: &'a StepKey,
+        node: &'a PlanNode,
+        agent: &'a AgentNode,
+        scope: &ValueScope,
+    ) -> Self {
+        Self { run, key, node, agent, scope: scope.clone() }
+    }
+
+    /// Reads a reply, on a separate thread if that may take long.
+    pub(super) async fn read(
+        &self,
+        reply: &ChatReply,
+    ) -> Result<Result<ExtractedValue, Box<RejectedReply>>, Interrupt> {
+        let reserved_names = self.run.plan.reserved_names();
+        let contract = self.node.output.as_ref().map(|output| &output.contract);
+        let conditions = self.agent.accept.iter().map(|accept| accept.that.as_str());
+        let is_large = reply.text.len() >= LARGE_TEXT_BYTES || contract.is_some_and(Contract::takes_long);
+        if !is_large && (self.agent.accept.is_empty() || !takes_long(&self.scope, conditions)) {
+            return Ok(
+                ReplyRules { node: self.node, agent: self.agent, scope: &self.scope, reserved_names }.apply(reply)
+            );
+        }
+        let (node, agent, reply) = (self.node.clone(), self.agent.clone(), reply.clone());
+        let (scope, reserved_names) = (self.scope.clone(), Arc::clone(reserved_names));
+        let read_on_thread = move || {
+            ReplyRules { node: &node, agent: &agent, scope: &scope, reserved_names: &reserved_names }.apply(&reply)
+        };
+        self.run.compute(self.key, read_on_thread).await
+    }
+}
+
+/// The rules that decide whether a step accepts a reply, and which value it extracts.
+pub(super) struct ReplyRules<'a> {
+    pub(super) node: &'a PlanNode,
+    pub(super) agent: &'a AgentNode,
+    pub(super) scope: &'a ValueScope,
+    /// The files that no step may write.
+    pub(super) reserved_names: &'a ReservedNames,
+}
+
+impl ReplyRules<'_> {
+    /// The rules as a value, for the step's fingerprint.
+    pub(super) fn to_json(&self) -> Value {
+        let contract = self.node.output.as_ref().map(|output| output.contract.digest());
+        let mut rules = Map::new();
+        rules.insert("contract".to_owned(), json!(contract));
+        rules.insert("strict".to_owned(), json!(self.agent.strict));
+        if !self.agent.accept.is_empty() {
+            rules.insert("accept".to_owned(), self.accept_rules());
+        }
+        if !self.agent.writers.is_empty() {
+            rules.insert("written".to_owned(), self.write_rules());
+        }
+        Value::Object(rules)
+    }
+
+    /// The rules beyond the schema, as named parts of the fingerprint.
+    pub(super) fn fingerprint_parts(&self) -> Vec<FingerprintPart> {
+        let mut parts = Vec::new();
+        if !self.agent.accept.is_empty() {
+            let mut conditions = self.accept_rules();
+            parts.push(fingerprint_part(PartKind::AcceptValues, &conditions["seen"].take()));
+            parts.push(fingerprint_part(PartKind::Accept, &conditions["conditions"].take()));
+        }
+        if !self.agent.writers.is_empty() {
+            parts.push(fingerprint_part(PartKind::WriteRules, &self.write_rules()));
+        }
+        parts
+    }
+
+    /// The conditions of `accept`, with digests of the values that they use, except for the reply itself.
+    fn accept_rules(&self) -> Value {
+        let output = self.node.output.as_ref().map(|output| output.name.as_str());
+        let conditions: Vec<&str> = self.agent.accept.iter().map(|accept| accept.that.as_str()).collect();
+        let values: Map<String, Value> = conditions
+            .iter()
+            .flat_map(|condition| variables(condition))
+            .filter(|name| Some(name.as_str()) != output)
+            .filter_map(|name| Some((name.clone(), json!(digest(&self.scope.lookup_value(&name)?)))))
+            .collect();
+        json!({ "conditions": conditions, "seen": values })
+    }
+
+    /// The members of the reply that become files, and the files that they may not name.
+    fn write_rules(&self) -> Value {
+        let members: Vec<&[String]> = self.agent.writers.iter().map(|writer| writer.members.as_slice()).collect();
+        let ReservedNames { artifacts, project } = self.reserved_names;
+        json!({ "members": members, "rules": files::RULES_VERSION, "kept": [artifacts, project] })
+    }
+
+    /// Extracts the value of a reply, and checks it against the rules.
+    fn apply(&self, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
+        let extracted = extract_reply(self.node, self.agent, reply)?;
+        let violations: Vec<RuleViolation> =
+            self.write_violations(&extracted.value).chain(self.accept_violations(&extracted.value)).collect();
+        if violations.is_empty() {
+            return Ok(extracted);
+        }
+        let message = violations.iter().map(|violation| violation.message.as_str()).collect::<Vec<_>>().join("; ");
+        let problems = violations.iter().flat_map(|violation| &violation.problems).map(|line| format!("- {line}"));
+        Err(Box::new(RejectedReply {
+            failure: with_hint(Failure::new(FailureClass::OutputRejected, message), self.agent),
+            problems: problems.collect::<Vec<_>>().join("\n"),
+        }))
+    }
+
+    /// The problems for which the steps that write files of this value would refuse it.
+    fn write_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
+        let reserved =
+            ReservedFiles { artifacts: &self.reserved_names.artifacts, project: &self.reserved_names.project };
+        let check_writer = move |writer: &FileWriter| {
+            // If the member is absent, the condition of the writing step may skip that step, so this is no violation.
+            let file_list = writer
+                .members
+                .iter()
+                .try_fold(value, |value, name| value.get(name))
+                .filter(|value| !value.is_null())?;
+            let problems = files::refusals(file_list, reserved);
+            let message = format!("step `{}` can't write the files of the reply: {}", writer.step, problems.join("; "));
+            (!problems.is_empty()).then_some(RuleViolation { message, problems })
+        };
+        let mut violations: Vec<RuleViolation> = Vec::new();
+        for violation in self.agent.writers.iter().filter_map(check_writer) {
+            // Several steps may write the same list; report its problems once.
+            if !violations.iter().any(|known| known.problems == violation.problems) {
+                violations.push(violation);
+            }
+        }
+        violations.into_iter()
+    }
+
+    /// The conditions of `accept` that are false or can't be evaluated.
+    fn accept_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
+        let mut context = self.scope.context(self.node);
+        if let (Some(output), false) = (&self.node.output, self.agent.accept.is_empty()) {
+            context.insert(&output.name, value);
+        }
+        self.agent.accept.iter().filter_map(move |accept| {
+            let problem = match eval_bool(&accept.that, &context) {
+                Ok(true) => return None,
+                Ok(false) => accept.otherwise.trim().to_owned(),
+                Err(error) => format!("{} (`{}`: {error})", accept.otherwise.trim(), accept.that.trim()),
+            };
+            Some(RuleViolation { message: format!("the reply is not accepted: {problem}"), problems: vec![problem] })
+        })
+    }
+}
+
+/// A violation of a rule beyond the schema.
+struct RuleViolation {
+    /// The message for the user.
+    message: String,
+    /// The problems to report to the model.
+    problems: Vec<String>,
+}
+
+/// Extracts the value by its schema, or returns the failure with the list of mismatches.
+fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
+    if let Some(denied) = reply.agent_activity.as_ref().and_then(|activity| activity.denied.first()) {
+        let message = format!("the agent was denied a permission: {denied}");
+        let hint = if denied.starts_with(SANDBOX_REFUSAL_PREFIX) { SANDBOX_HINT } else { GRANT_TOOL_HINT };
+        return Err(Failure::new(FailureClass::PermissionDenied, message).with_hint(hint).into());
+    }
+    if let Some(reason) = &reply.remarks.unknown_stop {
+        let message = format!("the reply may be incomplete: its stop reason is `{}`", shorten_reason(reason));
+        let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
+        return Err(Failure::new(FailureClass::UnknownStop, message).with_hint(hint).into());
+    }
+    let schema = match node.output.as_ref().map(|output| &output.contract) {
+        Some(Contract::Text) | None => return extract_text(agent, reply),
+        Some(Contract::Json(schema)) => schema,
+    };
+    let stop = match reply.stop {
+        StopReason::End => StopHint::Complete,
+        StopReason::Length => StopHint::Length,
+        StopReason::Refusal => StopHint::Refusal,
+        StopReason::ToolUse | StopReason::Unknown => StopHint::Unknown,
+    };
+    match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
+        Ok(extraction) => {
+            Ok(ExtractedValue { value: extraction.value.clone(), extraction: Some(extraction), left_out: Vec::new() })
+        }
+        Err(rejection) => {
+            let class = match rejection.reason {
+                RejectionReason::NoJson => FailureClass::NoJson,
+                RejectionReason::SchemaMismatch => FailureClass::SchemaMismatch,
+                RejectionReason::AmbiguousReply => FailureClass::AmbiguousReply,
+                RejectionReason::MaxTokensReached => FailureClass::MaxTokensReached,
+                RejectionReason::Refusal => FailureClass::Refusal,
+                RejectionReason::EmptyReply => FailureClass::EmptyReply,
+            };
+            let failure = match class {
+                FailureClass::EmptyReply if reply.text.trim().is_empty() => empty_reply(reply),
+                FailureClass::EmptyReply => Failure::new(class, rejection.message.clone()).with_hint(REASONING_HINT),
+                class => with_hint(Failure::new(class, rejection.message.clone()), agent),
+            };
+            Err(Box::new(RejectedReply { failure, problems: render_mismatches(&rejection.mismatches) }))
+        }
+    }
+}
+
+fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
+    let failure = match reply.stop {
+        StopReason::Refusal => Failure::new(FailureClass::Refusal, "the model refused to answer"),
+        StopReason::Length => Failure::new(FailureClass::MaxTokensReached, "the reply was cut off at the token limit"),
+        _ if reply.text.trim().is_empty() => empty_reply(reply),
+        // The text before a tool call is not the answer.
+        StopReason::ToolUse => Failure::new(FailureClass::EmptyReply, "the model called a tool instead of answering")
+            .with_hint(NO_TOOLS_HINT),
+        StopReason::End | StopReason::Unknown => {
+            let answer = extract::answer_text(&reply.text);
+            if let Some(text) = answer.text {
+                return Ok(ExtractedValue {
+                    value: Value::String(text.to_owned()),
+                    extraction: None,
+                    left_out: answer.left_out,
+                });
+            }
+            let left_out = answer.left_out.join(", ");
+            Failure::new(FailureClass::EmptyReply, format!("the reply has no answer, only {left_out}"))
+                .with_hint(REASONING_HINT)
+        }
+    };
+    Err(with_hint(failure, agent).into())
+}
+
+/// The hint for a model that calls tools.
+const NO_TOOLS_HINT: &str =
+    "agents that are models have no tools: instruct the model in the prompt to answer in its text";
+
+/// The hint for a reply that contains only reasoning.
+const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `max_output_tokens` of the agent, or reduce the reasoning effort of the server";
+
+/// The failure for a reply without text; it names the content that arrived instead.
+fn empty_reply(reply: &ChatReply) -> Failure {
+    let Some(instead) = &reply.remarks.instead else {
+        return Failure::new(FailureClass::EmptyReply, "the reply is empty");
+    };
+    let failure = Failure::new(FailureClass::EmptyReply, format!("the reply has no text, only {instead}"));
+    match reply.stop {
+        StopReason::ToolUse => failure.with_hint(NO_TOOLS_HINT),
+        _ if instead.starts_with("reasoning") => failure.with_hint(REASONING_HINT),
+        _ => failure,
+    }
+}
+
+/// Shortens a stop reason for use in a sentence.
+fn shorten_reason(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+/// Whether the reply comes from a program of the user (`command:`) instead of a model.
+fn is_program(agent: &AgentNode) -> bool {
+    let program = agent.models.first().and_then(|model| model.program.as_ref());
+    program.is_some_and(|program| program.kind == CliAgentKind::Command)
+}
+
+fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
+    let hint = match failure.class {
+        FailureClass::MaxTokensReached => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
+        FailureClass::SchemaMismatch | FailureClass::NoJson | FailureClass::OutputRejected if is_program(agent) => {
+            "see the reply with `orch runs show --replies`; correct the program, or the schema and the conditions of the step, then run `orch pipeline resume`".to_owned()
+        }
+        FailureClass::SchemaMismatch | FailureClass::NoJson => {
+            "see the reply with `orch runs show --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
+        }
+        FailureClass::OutputRejected => {
+            "see the reply with `orch runs show --replies`; correct the prompt or the conditions, or choose a larger model, then run `orch pipeline resume`".to_owned()
+        }
+        _ => return failure,
+    };
+    failure.with_hint(hint)
+}

@@ -1,0 +1,238 @@
+//! The common operations of steps without children: opening with a fingerprint, completing, failing, retrying.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::durable::{BeginOutcome, CallReply, Interrupt, StepFact, StepSpec};
+use crate::model::event::{FingerprintPart, PartKind, StepCompleted, StepStarted};
+use crate::model::step::Access;
+use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, Fingerprint, ModelRef, StepKey, canonical_json};
+
+use super::interpret::{RunContext, StepResult};
+use super::node::{NodeKind, PlanNode, StepLimits};
+use super::retry::{most_tries, pause};
+use super::scope::ValueScope;
+
+/// The version of the fingerprints; a new version invalidates every recorded result.
+const FINGERPRINT_VERSION: u32 = 1;
+
+/// A step without children, before and after it is opened.
+pub(super) struct StepExecution<'a> {
+    pub(super) run: RunContext<'a>,
+    pub(super) node: &'a PlanNode,
+    pub(super) spec: StepSpec,
+    /// Why the step runs again, and the attempt whose record contains the reason.
+    rerun_reason: Option<(u32, String)>,
+    answering_fingerprint: Option<Fingerprint>,
+}
+
+/// The result of opening a step.
+pub(super) enum StepStart {
+    /// The recorded result is still valid.
+    Reusable(Option<Arc<Value>>),
+    /// Parse these recorded replies again; if none fits, continue with this attempt.
+    Run(Vec<CallReply>, u32),
+}
+
+impl<'a> StepExecution<'a> {
+    /// Creates a step that is not opened yet; `parts` are the named parts of its fingerprint.
+    pub(super) fn new(
+        run: RunContext<'a>,
+        key: &StepKey,
+        node: &'a PlanNode,
+        fingerprint: Fingerprint,
+        parts: Vec<FingerprintPart>,
+    ) -> Self {
+        // The result of an item is local to the item, so it has no file in the workspace.
+        let has_file = !key.is_item();
+        let open = StepSpec {
+            step: key.clone(),
+            fingerprint,
+            alternative_fingerprints: Vec::new(),
+            inputs: node.inputs.iter().map(|input| input.name.clone()).collect(),
+            output: node.output.as_ref().map(|output| output.name.clone()),
+            path: node.artifact_path().filter(|_| has_file),
+            fingerprint_parts: parts,
+            reusable: node.access == Access::None && matches!(node.kind, NodeKind::Agent(_)),
+            depends_on_workspace: node.access != Access::None,
+        };
+        Self { run, node, spec: open, rerun_reason: None, answering_fingerprint: None }
+    }
+
+    /// Adds other fingerprints whose results are equally valid.
+    pub(super) fn with_alternatives(mut self, alternatives: Vec<Fingerprint>) -> Self {
+        self.spec.alternative_fingerprints = alternatives;
+        self
+    }
+
+    /// Notes that the model at `model_index` produced the result. If fallbacks follow it, orch records the result with
+    /// the fingerprint of the models up to that one.
+    pub(super) fn note_answering_model(&mut self, model_index: usize) {
+        self.answering_fingerprint = self.spec.alternative_fingerprints.get(model_index).cloned();
+    }
+
+    /// Opens the step, and returns the recorded result if it is still valid.
+    pub(super) async fn begin(&mut self, scope: &mut ValueScope) -> Result<StepStart, Interrupt> {
+        Ok(match self.run.durable.begin(&self.spec).await? {
+            BeginOutcome::Reusable(artifact, execution_id) => {
+                self.bump_workspace_version(scope, execution_id);
+                StepStart::Reusable(artifact.map(|artifact| Arc::new(artifact.value)))
+            }
+            BeginOutcome::DecodeAgain { replies, attempt, rerun_reason: reason } => {
+                self.rerun_reason = reason.map(|reason| (attempt, reason));
+                StepStart::Run(replies, attempt)
+            }
+            BeginOutcome::Attempt(attempt, reason) => {
+                self.rerun_reason = reason.map(|reason| (attempt, reason));
+                StepStart::Run(Vec::new(), attempt)
+            }
+        })
+    }
+
+    /// Records that an attempt starts.
+    pub(super) async fn record_start(&self, attempt: u32) -> Result<(), Interrupt> {
+        self.record_agent_start(attempt, "", None).await
+    }
+
+    /// Records that an attempt of an agent starts.
+    pub(super) async fn record_agent_start(
+        &self,
+        attempt: u32,
+        agent: &str,
+        model: Option<ModelRef>,
+    ) -> Result<(), Interrupt> {
+        let fact = StepStarted {
+            step: self.spec.step.clone(),
+            attempt,
+            agent: agent.to_owned(),
+            model,
+            access: self.node.access,
+            fingerprint: self.spec.fingerprint.clone(),
+            parts: self.spec.fingerprint_parts.clone(),
+            reason: self.rerun_reason.as_ref().filter(|(first, _)| *first == attempt).map(|(_, reason)| reason.clone()),
+        };
+        self.run.durable.record(StepFact::Started(fact)).await.map(drop)
+    }
+
+    /// The key of a call in an attempt.
+    pub(super) fn call_key(&self, attempt: u32, ordinal: u32) -> CallKey {
+        CallKey { step: self.spec.step.clone(), attempt, ordinal }
+    }
+
+    /// Records the result of the step.
+    pub(super) async fn finish(
+        &self,
+        scope: &mut ValueScope,
+        attempt: u32,
+        result: Result<Option<Value>, Failure>,
+    ) -> Result<StepResult, Interrupt> {
+        match result {
+            Ok(value) => self.complete(scope, attempt, value).await.map(Ok),
+            Err(failure) => {
+                self.run.fail(&self.spec.step, self.node, scope, attempt, &failure).await?;
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        scope: &mut ValueScope,
+        attempt: u32,
+        value: Option<Value>,
+    ) -> Result<Option<Arc<Value>>, Interrupt> {
+        let artifact = match (&self.spec.output, value) {
+            (Some(name), Some(value)) => Some(Artifact::new(name, value, self.spec.path.clone())),
+            (Some(_) | None, _) => None,
+        };
+        let value = artifact.as_ref().map(|artifact| Arc::new(artifact.value.clone()));
+        let fact = StepCompleted {
+            step: self.spec.step.clone(),
+            attempt,
+            fingerprint: self.answering_fingerprint.as_ref().unwrap_or(&self.spec.fingerprint).clone(),
+            reused_from: None,
+            artifact,
+        };
+        let execution_id = self.run.durable.record(StepFact::Completed(fact)).await?;
+        self.bump_workspace_version(scope, execution_id);
+        Ok(value)
+    }
+
+    fn bump_workspace_version(&self, scope: &mut ValueScope, execution_id: u64) {
+        if self.node.access == Access::Write && !self.node.kind.kind().is_group() {
+            scope.bump_workspace_version(execution_id);
+        }
+    }
+
+    /// Returns whether to retry after this failure, and waits for the back-off first.
+    pub(super) async fn wait_for_retry(
+        &self,
+        limits: &StepLimits,
+        failure: &Failure,
+        tries: u32,
+        attempt: u32,
+    ) -> Result<bool, Interrupt> {
+        if tries >= most_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
+            return Ok(false);
+        }
+        let Some(pause) = pause(limits, failure, tries) else {
+            return Ok(false);
+        };
+        self.run.durable.wait(self.call_key(attempt + 1, 0), pause).await?;
+        Ok(true)
+    }
+}
+
+/// The failure for a recorded outcome whose type does not match its call.
+pub(super) fn unexpected_record() -> Failure {
+    Failure::new(
+        FailureClass::Storage,
+        "the journal entry of this call has an unexpected type; the journal belongs to another pipeline or is corrupt",
+    )
+}
+
+/// Computes the fingerprint of a step from the request and from the rules that decode the reply.
+pub(super) fn compute_fingerprint(request: &Value, decode: &Value) -> Fingerprint {
+    // This is canonical JSON of `{ "of": value, "version": … }`, built as text so that the large value is not copied.
+    let versioned_digest = |value: &Value| {
+        Digest::compute(format!(r#"{{"of":{},"version":{FINGERPRINT_VERSION}}}"#, canonical_json(value)).as_bytes())
+    };
+    Fingerprint { request: versioned_digest(request), decode: versioned_digest(decode) }
+}
+
+/// The digest of a value.
+pub(super) fn digest(value: &Value) -> Digest {
+    Digest::compute(canonical_json(value).as_bytes())
+}
+
+/// A part of a fingerprint.
+pub(super) fn fingerprint_part(kind: PartKind, content: &Value) -> FingerprintPart {
+    FingerprintPart { kind, digest: digest(content) }
+}
+
+/// The fingerprint parts of every kind of step: the inputs, and the workspace if the step sees it.
+pub(super) fn common_fingerprint_parts(node: &PlanNode, scope: &ValueScope) -> Vec<FingerprintPart> {
+    let inputs = node.inputs.iter().filter_map(|input| {
+        let value = scope.artifact(&input.name)?;
+        Some(fingerprint_part(PartKind::Artifact(input.name.clone()), value))
+    });
+    let mut parts: Vec<FingerprintPart> = inputs.collect();
+    parts.extend(scope.item().map(|item| fingerprint_part(PartKind::Item, item)));
+    parts.extend(node.output.as_ref().map(|output| FingerprintPart {
+        kind: PartKind::Schema(output.name.clone()),
+        digest: output.contract.digest(),
+    }));
+    if node.access != Access::None {
+        parts.push(FingerprintPart { kind: PartKind::Workspace, digest: scope.workspace_version().clone() });
+    }
+    parts
+}
+
+/// The workspace version, for the fingerprint of a step that sees the workspace.
+pub(super) fn workspace_version(node: &PlanNode, scope: &ValueScope) -> Value {
+    match node.access {
+        Access::None => Value::Null,
+        Access::Read | Access::Write => Value::from(scope.workspace_version().as_str()),
+    }
+}

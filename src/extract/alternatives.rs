@@ -1,0 +1,122 @@
+//! Checks whether repaired JSON can be parsed in another way that also fits the schema.
+
+use std::collections::{HashSet, VecDeque};
+
+use serde_json::Value;
+
+use super::ambiguity::{MAX_FORKS, QuoteDecision, QuotePairs};
+use super::parser::{self, ParsedValue};
+
+/// How many times one value is parsed again.
+const MAX_PARSES: usize = 256;
+
+/// The result of trying to parse a value in other ways.
+pub(super) enum ParseResolution {
+    /// Only one result is possible.
+    Unambiguous(ParsedValue),
+    /// Several results are possible; holds the byte offset of the end of the longest one.
+    Ambiguous(usize),
+}
+
+/// Tries to parse a value in other ways. Returns the resolution, and the number of bytes that were parsed.
+///
+/// An alternative is considered only if it has at most as many unpaired quotes as the first result, or ends later. The
+/// first result is accepted when no alternative with another value fits. If one fits, or if there are too many
+/// alternatives, the value is ambiguous.
+pub(super) fn resolve(
+    text: &str,
+    start: usize,
+    allow_unquoted: bool,
+    first: ParsedValue,
+    fits_schema: &dyn Fn(&Value) -> bool,
+) -> (ParseResolution, usize) {
+    let first_unpaired = first.ambiguity.unpaired_quotes;
+    if first.repairs.is_empty() {
+        // Valid JSON is ambiguous only if its last string escapes some of its inner quotes and not others, so that it
+        // may have ended too early: `"a \"b"} c"}`.
+        let is_ambiguous = quote_follows_on_line(text, first.end)
+            && last_string_has_open_quote(text.get(start..first.end).unwrap_or_default());
+        return (
+            if is_ambiguous { ParseResolution::Ambiguous(first.end) } else { ParseResolution::Unambiguous(first) },
+            0,
+        );
+    }
+    if first.ambiguity.is_unreliable {
+        return (ParseResolution::Ambiguous(first.end), 0);
+    }
+    if first_unpaired == 0 {
+        return (ParseResolution::Unambiguous(first), 0);
+    }
+    let mut longest_end = first.end;
+    if quote_follows_on_line(text, longest_end) {
+        return (ParseResolution::Ambiguous(longest_end), 0);
+    }
+    let mut parsed_bytes = 0;
+    let max_parsed_bytes = 2 * (text.len() - start) + (1 << 20);
+    let mut queue: VecDeque<Vec<QuoteDecision>> = first.ambiguity.forks.iter().map(|fork| vec![*fork]).collect();
+    let mut queued: HashSet<Vec<QuoteDecision>> = queue.iter().cloned().collect();
+    let mut attempts = 0;
+    while let Some(decisions) = queue.pop_front() {
+        attempts += 1;
+        if parsed_bytes > max_parsed_bytes || attempts > MAX_PARSES || first.ambiguity.forks.len() > MAX_FORKS {
+            return (ParseResolution::Ambiguous(longest_end), parsed_bytes);
+        }
+        match parser::parse_with_decisions(text, start, allow_unquoted, decisions.clone()) {
+            Err(failure) => parsed_bytes += failure.pos - start,
+            Ok(alternative) => {
+                parsed_bytes += alternative.end - start;
+                longest_end = longest_end.max(alternative.end);
+                // A longer alternative leaves less text unparsed.
+                let is_longer = alternative.end > first.end;
+                let unpaired = alternative.ambiguity.unpaired_quotes;
+                // One more unpaired quote is still explored, since a further decision may pair it.
+                if unpaired > first_unpaired + 1 && !is_longer {
+                    continue;
+                }
+                for fork in &alternative.ambiguity.forks {
+                    let mut more_decisions = decisions.clone();
+                    more_decisions.push(*fork);
+                    more_decisions.sort_unstable();
+                    if queued.insert(more_decisions.clone()) {
+                        queue.push_back(more_decisions);
+                    }
+                }
+                if unpaired > first_unpaired && !is_longer || !fits_schema(&alternative.value) {
+                    continue;
+                }
+                if alternative.value != first.value {
+                    return (ParseResolution::Ambiguous(longest_end), parsed_bytes);
+                }
+            }
+        }
+    }
+    (ParseResolution::Unambiguous(first), parsed_bytes)
+}
+
+/// Whether a quote follows on the same line, which means that the value may have ended too early.
+fn quote_follows_on_line(text: &str, end: usize) -> bool {
+    let tail = text.get(end..).unwrap_or_default();
+    tail.chars().take(400).take_while(|c| *c != '\n').any(|c| matches!(c, '"' | '“' | '”'))
+}
+
+/// Whether the last string of exact JSON contains an opening quote without a partner.
+fn last_string_has_open_quote(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    let (mut pos, mut string_start) = (0, None);
+    let mut pairs = QuotePairs::default();
+    while let Some(byte) = bytes.get(pos) {
+        match (byte, string_start) {
+            (b'"', None) => (string_start, pairs) = (Some(pos + 1), QuotePairs::default()),
+            (b'"', Some(_)) => string_start = None,
+            (b'\\', Some(start)) => {
+                if bytes.get(pos + 1) == Some(&b'"') {
+                    pairs.add_escaped_quote(json, pos, '"', start);
+                }
+                pos += 1;
+            }
+            _ => {}
+        }
+        pos += 1;
+    }
+    pairs.is_open()
+}

@@ -1,0 +1,268 @@
+//! Records where the parser could have parsed repaired JSON in another way.
+//!
+//! Inner quotes come in pairs. If each inner quote in the strings and comments has its partner, the parser's result is
+//! what the model meant. If a quote has no partner, its string may end elsewhere. This module counts the unpaired
+//! quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
+
+use super::cursor::is_space;
+use super::strings::StringRole;
+
+/// What a quote does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum QuoteRole {
+    /// It closes its string.
+    Closes,
+    /// It is part of the string's text.
+    Text,
+}
+
+/// The byte position of a quote, and what the quote does.
+pub(super) type QuoteDecision = (usize, QuoteRole);
+
+/// The most forks that one parse stores; a parse with more forks counts as ambiguous.
+pub(super) const MAX_FORKS: usize = 64;
+
+/// The ambiguities of one parse.
+#[derive(Clone, Debug, Default)]
+pub(super) struct QuoteAmbiguity {
+    /// The roles that were fixed before the parse, sorted by position.
+    pub(super) fixed_roles: Vec<QuoteDecision>,
+    /// Decisions that would lead to another result.
+    pub(super) forks: Vec<QuoteDecision>,
+    /// The number of quotes in strings and comments that have no partner.
+    pub(super) unpaired_quotes: usize,
+    /// Whether no parse is reliable: a comment directly follows a string and both contain quotes, or either contains an
+    /// unpaired quote; or an inner quote opens something that nothing closes; or the inner quotes are laid out like the
+    /// quotes of members or items.
+    pub(super) is_unreliable: bool,
+    /// The position of the quote that closed the last string that is a value.
+    last_close: Option<usize>,
+    /// Whether that string contains quotes.
+    last_has_quotes: bool,
+    /// Whether that string contains an unpaired quote.
+    last_has_unpaired: bool,
+}
+
+impl QuoteAmbiguity {
+    /// The role that was fixed for the quote at `pos`, if any.
+    pub(super) fn fixed_role(&self, pos: usize) -> Option<QuoteRole> {
+        self.fixed_roles.iter().find(|(quote_pos, _)| *quote_pos == pos).map(|(_, role)| *role)
+    }
+
+    fn add_fork(&mut self, pos: usize, role: QuoteRole) {
+        if self.forks.len() <= MAX_FORKS && self.fixed_role(pos).is_none() {
+            self.forks.push((pos, role));
+        }
+    }
+
+    /// Records that the quote at `close` closes a string.
+    ///
+    /// `has_bare_keys`: whether keys of this value have no quotes, so that the string may contain such a key.
+    pub(super) fn record_string_end(
+        &mut self,
+        pairs: &QuotePairs,
+        close: usize,
+        role: StringRole,
+        has_bare_keys: bool,
+    ) {
+        let unpaired = pairs.unpaired_count();
+        // The text has one quote too many or no closing quote, as in `"say "yes"`, or its quotes lie where the quotes
+        // of members and items do.
+        let looks_like_members =
+            pairs.at_line_end || pairs.after_key && has_bare_keys || pairs.after_comma && role == StringRole::Item;
+        self.is_unreliable |= pairs.is_open() || looks_like_members;
+        if unpaired > 0 {
+            self.unpaired_quotes += unpaired;
+            // The first unpaired quote may pair with one in the string before.
+            if let Some(last_close) = self.last_close {
+                self.add_fork(last_close, QuoteRole::Text);
+            }
+            self.add_fork(close, QuoteRole::Text);
+            for pos in &pairs.possible_ends {
+                self.add_fork(*pos, QuoteRole::Closes);
+            }
+        }
+        if role != StringRole::Key {
+            self.last_close = Some(close);
+            self.last_has_quotes = pairs.count > 0;
+            self.last_has_unpaired = unpaired > 0;
+        }
+    }
+
+    /// Records the comment at `start`. If it contains an unpaired quote, this quote may close the string before it.
+    pub(super) fn record_comment(&mut self, text: &str, start: usize, comment: &str) {
+        let mut pairs = QuotePairs::default();
+        for (pos, quote) in comment.char_indices().filter(|(_, c)| matches!(c, '"' | '\'' | '“' | '”')) {
+            pairs.add_quote(comment, pos, quote, 0);
+        }
+        let unpaired = pairs.unpaired_count();
+        let gap = self.last_close.and_then(|close| text.get(close..start));
+        let follows_string = gap.is_some_and(|gap| gap.chars().skip(1).all(is_space));
+        let both_have_quotes = self.last_has_quotes && pairs.count > 0;
+        self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired > 0);
+        self.unpaired_quotes += unpaired;
+        if let Some(last_close) = self.last_close.filter(|_| unpaired > 0) {
+            self.add_fork(last_close, QuoteRole::Text);
+        }
+    }
+
+    /// Records a string whose closing quote is missing before the quote at `next`.
+    pub(super) fn record_missing_quote(&mut self, next: usize) {
+        self.unpaired_quotes += 1;
+        self.add_fork(next, QuoteRole::Text);
+    }
+}
+
+/// The inner quotes of one string, paired in order.
+#[derive(Debug, Default)]
+pub(super) struct QuotePairs {
+    /// Opening quotes without a closing quote.
+    open: usize,
+    /// Quotes in the middle of a word, which may be opening quotes.
+    mid_word: usize,
+    /// Closing quotes without an opening quote.
+    stray: usize,
+    /// Quotes before a colon: the text contains what looks like a key.
+    before_colon: usize,
+    /// Whether a quote begins or ends a line, as the quotes around members do.
+    at_line_end: bool,
+    /// Whether a quote follows what looks like a key without quotes.
+    after_key: bool,
+    /// Whether a quote follows a comma, as the next item of a list does.
+    after_comma: bool,
+    /// The number of quotes, without apostrophes.
+    count: usize,
+    /// The positions of quotes that may close the string.
+    possible_ends: Vec<usize>,
+}
+
+/// The most possible ends that are stored for one string.
+const MAX_POSSIBLE_ENDS: usize = 8;
+
+impl QuotePairs {
+    /// The number of quotes without a partner.
+    pub(super) fn unpaired_count(&self) -> usize {
+        self.open + self.mid_word + self.stray + self.before_colon
+    }
+
+    /// Whether a quote opened something that no later quote closed.
+    pub(super) fn is_open(&self) -> bool {
+        self.open > 0
+    }
+
+    /// Records the quote at `pos` in a string that starts at `start`.
+    pub(super) fn add_quote(&mut self, text: &str, pos: usize, quote: char, start: usize) {
+        let before = text.get(start..pos).unwrap_or_default();
+        let after = text.get(pos + quote.len_utf8()..).unwrap_or_default();
+        self.pair(before, quote, after);
+        self.record_surroundings(before, after, pos);
+    }
+
+    /// Records an escaped quote whose backslash is at `pos`; it may be the partner of one without a backslash.
+    pub(super) fn add_escaped_quote(&mut self, text: &str, pos: usize, quote: char, start: usize) {
+        let before = text.get(start..pos).unwrap_or_default();
+        self.pair(before, quote, text.get(pos + 1 + quote.len_utf8()..).unwrap_or_default());
+    }
+
+    fn pair(&mut self, before: &str, quote: char, after: &str) {
+        let side = classify(before, quote, after);
+        self.count += usize::from(!matches!(side, QuoteSide::Apostrophe));
+        match side {
+            QuoteSide::Opening => self.open += 1,
+            QuoteSide::Closing if self.open > 0 => self.open -= 1,
+            QuoteSide::Closing if self.mid_word > 0 => self.mid_word -= 1,
+            QuoteSide::Closing => self.stray += 1,
+            QuoteSide::MidWord => self.mid_word += 1,
+            QuoteSide::Apostrophe => {}
+        }
+    }
+
+    /// Records what surrounds the quote at `pos`.
+    fn record_surroundings(&mut self, before: &str, after: &str, pos: usize) {
+        let next = after.trim_start_matches(is_space);
+        self.after_comma |= before.trim_end_matches(is_space).ends_with([',', '，']);
+        self.after_key |= ends_with_bare_key(before);
+        let after_punctuation = after.trim_start_matches([' ', '\t', ',', '}', ']']);
+        self.at_line_end |= before.trim_end_matches([' ', '\t']).ends_with('\n') || after_punctuation.starts_with('\n');
+        if next.starts_with([':', '：']) {
+            self.before_colon += 1;
+        }
+        let has_line_break = after.get(..after.len() - next.len()).is_some_and(|gap| gap.contains('\n'));
+        let may_close = next.starts_with([',', '，', '}', ']', '"', '\'', '“', '#', '/']) || has_line_break;
+        if may_close && self.possible_ends.len() < MAX_POSSIBLE_ENDS {
+            self.possible_ends.push(pos);
+        }
+    }
+}
+
+/// Whether a text ends with `, key:`, as it does when the closing quote before the key is missing.
+fn ends_with_bare_key(text: &str) -> bool {
+    let trimmed = text.trim_end_matches([' ', '\t']);
+    let Some(before_colon) = trimmed.strip_suffix(':') else { return false };
+    let before_key = before_colon.trim_end_matches(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
+    let has_key = before_key.len() < before_colon.len();
+    has_key && before_key.trim_end_matches([' ', '\t']).ends_with([',', '\n', '{'])
+}
+
+enum QuoteSide {
+    Opening,
+    Closing,
+    MidWord,
+    Apostrophe,
+}
+
+/// Classifies a quote by the characters next to it.
+fn classify(before: &str, quote: char, after: &str) -> QuoteSide {
+    let previous = before.chars().next_back();
+    let next = after.chars().next();
+    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    if matches!(quote, '\'' | '’') && is_word(previous) && is_word(next) {
+        return QuoteSide::Apostrophe;
+    }
+    match quote {
+        '“' | '„' | '«' | '‘' | '‚' => return QuoteSide::Opening,
+        '”' | '»' | '’' => return QuoteSide::Closing,
+        _ => {}
+    }
+    let follows_gap = previous.is_none_or(|c| is_space(c) || matches!(c, '(' | '[' | '{' | '<' | '`'));
+    let follows_punctuation = previous.is_some_and(|c| "=:,;/-—–|\"'“‘".contains(c));
+    let precedes_space = next.is_none_or(is_space);
+    let precedes_word = is_word(next) || next.is_some_and(|c| "([{<$#@/\\_-.~\"'“".contains(c));
+    if follows_gap && !precedes_space || follows_punctuation && precedes_word {
+        QuoteSide::Opening
+    } else if !follows_gap && (precedes_space || !is_word(next)) {
+        QuoteSide::Closing
+    } else {
+        QuoteSide::MidWord
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count_unpaired(text: &str) -> usize {
+        let mut pairs = QuotePairs::default();
+        for (pos, quote) in text.char_indices().filter(|(_, c)| matches!(c, '"' | '“' | '”')) {
+            pairs.add_quote(text, pos, quote, 0);
+        }
+        pairs.unpaired_count()
+    }
+
+    #[test]
+    fn quotes_pair_by_their_neighbours() {
+        for text in [
+            r#"call it "Queue" instead"#,
+            r#""a", "b" or "c""#,
+            r#"x = "a"  # first"#,
+            r#"f("x", "y")"#,
+            r#"say "" now"#,
+        ] {
+            assert_eq!(count_unpaired(text), 0, "{text}");
+        }
+        for text in [r#"say "yes"#, r#"a 5" disk"#, r#"no" or "maybe""#, r#"mid"dle"#, r#"the "k": v"#] {
+            assert_eq!(count_unpaired(text), 1, "{text}");
+        }
+        assert_eq!(count_unpaired(r#"x", "y"#), 2);
+    }
+}

@@ -1,0 +1,76 @@
+//! Estimates where a bracket that does not start JSON is closed, so that the scanner can skip the text up to there.
+
+/// The byte after unreadable text that starts with a bracket: the later of two estimates. `None` when the bracket is
+/// never closed.
+pub(super) fn estimate_end(text: &str, start: usize) -> Option<usize> {
+    let end = end_with_quotes(text, start)?;
+    Some(end.max(end_ignoring_quotes(text, start).unwrap_or(text.len())))
+}
+
+/// The byte after the bracket that closes the one at `start`, if brackets in strings do not count; `None` when it is
+/// never closed.
+///
+/// A quote counts only where a string can start. Otherwise an apostrophe in prose would hide the closing bracket.
+fn end_with_quotes(text: &str, start: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut depth = 0_usize;
+    let mut pos = start;
+    let mut previous = b'{';
+    while let Some(byte) = bytes.get(pos).copied() {
+        match byte {
+            b'"' | b'\'' if matches!(previous, b'{' | b'[' | b',' | b':') => {
+                pos = string_end(bytes, pos)?;
+                previous = b'"';
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(pos + 1);
+                }
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            previous = byte;
+        }
+        pos += 1;
+    }
+    None
+}
+
+/// The byte after the bracket that closes the one at `start`, if brackets in strings count too; `None` when it is never
+/// closed. If the quotes are unreliable, all text before this byte may be inside the brackets.
+fn end_ignoring_quotes(text: &str, start: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let brackets = text.as_bytes().iter().enumerate().skip(start);
+    for (pos, byte) in brackets.filter(|(_, byte)| matches!(byte, b'{' | b'[' | b'}' | b']')) {
+        depth = if matches!(byte, b'{' | b'[') { depth + 1 } else { depth.saturating_sub(1) };
+        if depth == 0 {
+            return Some(pos + 1);
+        }
+    }
+    None
+}
+
+/// The byte after the string that starts at `start`.
+fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let quote = *bytes.get(start)?;
+    let mut escaped = false;
+    for (i, byte) in bytes.iter().enumerate().skip(start + 1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b if *b == quote && (quote == b'"' || is_closing_single_quote(bytes, i + 1)) => return Some(i + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a single quote before `after` ends a string, as opposed to an apostrophe.
+fn is_closing_single_quote(bytes: &[u8], after: usize) -> bool {
+    let next = bytes.iter().skip(after).find(|b| !b.is_ascii_whitespace());
+    next.is_none_or(|b| matches!(b, b',' | b':' | b'}' | b']'))
+}

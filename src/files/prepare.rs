@@ -1,0 +1,327 @@
+//! Checks a list of entries against a workspace and reads the files that it would replace.
+
+use std::collections::{BTreeSet, HashMap};
+
+use cap_std::fs::Dir;
+use serde_json::Value;
+
+use crate::model::{Failure, FailureClass};
+
+use super::entry::{FileEntry, MAX_MODE, parse_entries};
+use super::path::{fold_path, refusal_reason};
+use super::problem::{Problems, escaped_path};
+use super::record::{ChangeSet, Content, FileChange, FileState};
+use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, io_error, name_of};
+
+/// The most files in one list.
+pub const MAX_FILES: usize = 10_000;
+
+/// The most bytes in one list, and the most bytes of the files that it replaces.
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Files of the workspace that a list must not write; their paths are relative to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReservedFiles<'a> {
+    /// The files of the run's artifacts.
+    pub artifacts: &'a [String],
+    /// The project files that this run uses.
+    pub project: &'a [String],
+}
+
+impl<'a> ReservedFiles<'a> {
+    /// Each file with its folded path and the start of the message that refuses it.
+    fn folded(self) -> Vec<(String, &'a str, &'static str)> {
+        let list =
+            |paths: &'a [String], refusal| paths.iter().map(move |path| (fold_path(path), path.as_str(), refusal));
+        let artifacts = list(self.artifacts, "is kept for the artifact in");
+        artifacts.chain(list(self.project, "is kept, since this run itself is made of")).collect()
+    }
+}
+
+/// The version of the rules that [`refusals`] checks; another version may refuse other lists.
+pub const RULES_VERSION: u32 = 1;
+
+/// What `write` refuses in an artifact, whatever the workspace contains: a list that can't be parsed or is too long,
+/// and paths that are not allowed or clash. Empty if there is nothing to refuse.
+pub fn refusals(artifact: &Value, reserved: ReservedFiles<'_>) -> Vec<String> {
+    let parsed = parse_entries(artifact).and_then(|entries| check_limits(&entries).map(|()| entries));
+    match parsed {
+        Ok(entries) => {
+            let mut problems = Problems::default();
+            check_paths(&entries, reserved, &mut problems);
+            problems.into_messages()
+        }
+        Err(failure) => vec![failure.message],
+    }
+}
+
+/// The hint for paths that conflict with files in the workspace.
+const CONFLICT_HINT: &str =
+    "nothing was written; remove the conflicting files from the workspace, then run `orch pipeline resume`";
+
+impl Tree {
+    /// Checks every path and reads the existing files. The failure lists all problems; nothing is written.
+    pub fn prepare(&self, entries: &[FileEntry], reserved: ReservedFiles<'_>) -> Result<ChangeSet, Failure> {
+        check_limits(entries)?;
+        let mut problems = Problems::default();
+        let valid_entries = check_paths(entries, reserved, &mut problems);
+        let mut survey = DiskSurvey { tree: self, names_by_folder: HashMap::new(), remaining_bytes: MAX_BYTES };
+        let mut change_set = ChangeSet::default();
+        let mut new_folders = BTreeSet::new();
+        let mut has_conflict = false;
+        for entry in valid_entries {
+            match survey.read_file(&entry.path) {
+                Ok(before) => change_set.files.push(new_change(entry, before)),
+                Err(conflict) => {
+                    problems.add_for_path(&entry.path, conflict);
+                    has_conflict = true;
+                    continue;
+                }
+            }
+            if entry.content.is_some() {
+                new_folders.extend(survey.missing_folders(&entry.path).map(str::to_owned));
+            }
+        }
+        // A folder's path is a prefix of the paths of its contents, so sorted paths have parents first.
+        change_set.new_folders = new_folders.into_iter().collect();
+        let hint = if has_conflict { CONFLICT_HINT } else { "nothing was written" };
+        problems.into_result(FailureClass::PathRefused, "the files can't be written", hint)?;
+        Ok(change_set)
+    }
+}
+
+fn check_limits(entries: &[FileEntry]) -> Result<(), Failure> {
+    let bytes: usize = entries.iter().filter_map(|entry| entry.content.as_ref()).map(String::len).sum();
+    let excess = if entries.len() > MAX_FILES {
+        format!("{} files, and {MAX_FILES} are the most", entries.len())
+    } else if bytes as u64 > MAX_BYTES {
+        format!("{} MiB of files, and {} MiB are the most", bytes.div_ceil(1024 * 1024), MAX_BYTES / 1024 / 1024)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(FailureClass::OutputTooLarge, format!("the artifact lists {excess}"))
+        .with_hint("split the files over several steps"))
+}
+
+/// The change that an entry makes to a file with the state `before`.
+fn new_change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
+    let after = entry.content.as_ref().map(|text| {
+        let content = Content::from(text.clone().into_bytes());
+        let previous_mode = before.as_ref().and_then(|before| before.mode);
+        let mode = match (entry.mode, &before) {
+            (Some(mode), _) => cfg!(unix).then_some(mode),
+            // With the same bytes, the file retains its mode, whatever it is.
+            (None, Some(before)) if before.content == content => previous_mode,
+            // Other bytes must not inherit bits such as setuid, which would run them as another user.
+            (None, _) => previous_mode.map(|mode| mode & MAX_MODE),
+        };
+        FileState { content, mode }
+    });
+    FileChange { path: entry.path.clone(), before, after }
+}
+
+/// Returns the entries whose paths are acceptable as text, and adds the problems of the other entries to `problems`.
+fn check_paths<'a>(
+    entries: &'a [FileEntry],
+    reserved: ReservedFiles<'_>,
+    problems: &mut Problems,
+) -> Vec<&'a FileEntry> {
+    let reserved = reserved.folded();
+    let mut entries_by_key: HashMap<String, &FileEntry> = HashMap::new();
+    let mut folders_by_key: HashMap<String, &str> = HashMap::new();
+    let mut valid_entries = Vec::new();
+    for entry in entries {
+        let key = fold_path(&entry.path);
+        let previous_count = problems.count();
+        if let Some(problem) = refusal_reason(&entry.path) {
+            problems.add_for_path(&entry.path, problem);
+        } else if let Some((_, path, refusal)) = reserved.iter().find(|(folded, ..)| paths_overlap(folded, &key)) {
+            problems.add_for_path(&entry.path, format!("{refusal} `{}`", escaped_path(path)));
+        } else if let Some((folder, spelling)) = other_spelling(&entry.path, &folders_by_key) {
+            let problem =
+                format!("lies in `{}`, which is also spelled `{}`", escaped_path(folder), escaped_path(spelling));
+            problems.add_for_path(&entry.path, problem);
+        }
+        // A path may be wrong by itself and also listed twice. Both are reported, so that one more reply can fix both.
+        if let Some(first) = entries_by_key.get(&key) {
+            problems.add_for_path(&entry.path, describe_duplicate(entry, first));
+        }
+        if problems.count() == previous_count && !entries_by_key.contains_key(&key) {
+            folders_by_key.extend(ancestors_of(&entry.path).map(|folder| (fold_path(folder), folder)));
+            valid_entries.push(entry);
+        }
+        entries_by_key.entry(key).or_insert(entry);
+    }
+    valid_entries.retain(|entry| {
+        let parent = ancestors_of(&fold_path(&entry.path)).find_map(|folder| entries_by_key.get(folder).copied());
+        if let Some(parent) = parent {
+            problems.add_for_path(
+                &entry.path,
+                format!("lies in `{}`, which is listed as a file", escaped_path(&parent.path)),
+            );
+        }
+        parent.is_none()
+    });
+    valid_entries
+}
+
+/// A folder of a path that an earlier path spells differently, with that spelling.
+fn other_spelling<'a>(path: &'a str, folders_by_key: &HashMap<String, &'a str>) -> Option<(&'a str, &'a str)> {
+    ancestors_of(path).find_map(|folder| {
+        let spelling = folders_by_key.get(&fold_path(folder))?;
+        (*spelling != folder).then_some((folder, *spelling))
+    })
+}
+
+fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
+    if entry.path != first.path {
+        format!("and `{}` are one file where case or Unicode form do not count", escaped_path(&first.path))
+    } else if entry.content == first.content {
+        "is listed twice, with different modes".to_owned()
+    } else {
+        "is listed twice, with different contents".to_owned()
+    }
+}
+
+/// Whether two folded paths are the same, or one is a folder of the other.
+fn paths_overlap(left: &str, right: &str) -> bool {
+    let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|tail| tail.starts_with('/'));
+    left == right || is_within(left, right) || is_within(right, left)
+}
+
+/// Reads files; lists the names of each folder once.
+struct DiskSurvey<'a> {
+    tree: &'a Tree,
+    /// By folder, its names by their folded form; `None` if the folder does not exist.
+    names_by_folder: HashMap<String, Option<HashMap<String, Vec<String>>>>,
+    remaining_bytes: u64,
+}
+
+impl DiskSurvey<'_> {
+    /// The file at a path. Fails if a name of the path exists on disk only in another spelling.
+    fn read_file(&mut self, path: &str) -> Result<Option<FileState>, AccessError> {
+        for subpath in ancestors_of(path).chain([path]) {
+            let Some(names) = self.names_in(folder_of(subpath))? else { return Ok(None) };
+            let name = name_of(subpath);
+            let spellings = names.get(&fold_path(name)).map(Vec::as_slice).unwrap_or_default();
+            if let (false, Some(spelling)) = (spellings.iter().any(|spelling| spelling == name), spellings.first()) {
+                let existing = format!("{}{}", &subpath[..subpath.len() - name.len()], escaped_path(spelling));
+                return Err(AccessError::Refused(format!(
+                    "differs from `{existing}` on disk only in case or Unicode form"
+                )));
+            }
+        }
+        match self.tree.read_entry(path, self.remaining_bytes)? {
+            DiskEntry::Absent => Ok(None),
+            DiskEntry::File(state) => {
+                self.remaining_bytes = self.remaining_bytes.saturating_sub(state.content.bytes().len() as u64);
+                Ok(Some(state))
+            }
+        }
+    }
+
+    /// The folders of a path that do not exist. Only complete after [`DiskSurvey::read_file`] has read the path.
+    fn missing_folders<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        ancestors_of(path).filter(|folder| !matches!(self.names_by_folder.get(*folder), Some(Some(_))))
+    }
+
+    fn names_in(&mut self, folder: &str) -> Result<Option<&HashMap<String, Vec<String>>>, AccessError> {
+        if !self.names_by_folder.contains_key(folder) {
+            let names = self.tree.open_folder(folder)?.map(|dir| list_names(&dir)).transpose()?;
+            self.names_by_folder.insert(folder.to_owned(), names);
+        }
+        Ok(self.names_by_folder.get(folder).and_then(Option::as_ref))
+    }
+}
+
+fn list_names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, AccessError> {
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
+    for item in dir.entries().map_err(io_error("listed"))? {
+        // A name that is not Unicode can't be another spelling of one that is.
+        if let Ok(name) = item.map_err(io_error("listed"))?.file_name().into_string() {
+            names.entry(fold_path(&name)).or_default().push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str) -> FileEntry {
+        FileEntry { path: path.to_owned(), content: Some("x".to_owned()), mode: None }
+    }
+
+    fn refusal(tree: &Tree, paths: &[&str], reserved: &[&str]) -> String {
+        let entries: Vec<FileEntry> = paths.iter().map(|path| entry(path)).collect();
+        let reserved: Vec<String> = reserved.iter().map(|path| (*path).to_owned()).collect();
+        let failure =
+            tree.prepare(&entries, ReservedFiles { artifacts: &reserved, ..ReservedFiles::default() }).unwrap_err();
+        assert_eq!(failure.class, FailureClass::PathRefused);
+        failure.message
+    }
+
+    #[test]
+    fn one_failure_lists_all_colliding_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let paths = ["a", "A", "b/c", "B", "é", "e\u{301}", "x", "x", "d/e/1", "d/E/2"];
+        let message = refusal(&tree, &paths, &[]);
+        for part in [
+            "`A` and `a`",
+            "`b/c` lies in `B`",
+            "and `é` are one file",
+            "`x` is listed twice",
+            "in `d/E`, which is also spelled `d/e`",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn artifact_files_and_their_folders_are_reserved() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        for path in ["plan.json", "PLAN.json", "plan.json/x", "out"] {
+            let message = refusal(&tree, &[path], &["plan.json", "out/review.md"]);
+            assert!(message.contains("is kept for the artifact"), "{message}");
+        }
+        let unreserved = [entry("out/other.md"), entry("plan.jsonl")];
+        let reserved = ReservedFiles { artifacts: &["plan.json".to_owned()], ..ReservedFiles::default() };
+        assert!(tree.prepare(&unreserved, reserved).is_ok());
+    }
+
+    #[test]
+    fn another_spelling_on_disk_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("Src")).unwrap();
+        std::fs::write(folder.path().join("README"), "x").unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let message = refusal(&tree, &["readme", "src/a"], &[]);
+        assert!(message.contains("`readme` differs from `README`"), "{message}");
+        assert!(message.contains("`src/a` differs from `Src`"), "{message}");
+        assert!(tree.prepare(&[entry("README"), entry("Src/a")], ReservedFiles::default()).is_ok());
+    }
+
+    #[test]
+    fn lists_above_the_limits_are_refused_before_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let too_many: Vec<FileEntry> = (0..=MAX_FILES).map(|index| entry(&index.to_string())).collect();
+        assert_eq!(tree.prepare(&too_many, ReservedFiles::default()).unwrap_err().class, FailureClass::OutputTooLarge);
+        let half_limit = "x".repeat(usize::try_from(MAX_BYTES / 2).unwrap() + 1);
+        let too_large = ["a", "b"].map(|path| FileEntry { content: Some(half_limit.clone()), ..entry(path) });
+        assert_eq!(tree.prepare(&too_large, ReservedFiles::default()).unwrap_err().class, FailureClass::OutputTooLarge);
+    }
+
+    #[test]
+    fn missing_folders_are_listed_parents_first() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let change_set =
+            tree.prepare(&[entry("a/b/c/x"), entry("a/b/y"), entry("a/z")], ReservedFiles::default()).unwrap();
+        assert_eq!(change_set.new_folders, ["a/b", "a/b/c"]);
+    }
+}

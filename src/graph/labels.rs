@@ -1,0 +1,145 @@
+//! The text that a graph shows for a step, and functions that fit text into columns.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{ConsumedArtifact, Edge, EdgeKind, GraphNode, ProducedArtifact};
+use crate::model::step::CommandLine;
+use crate::model::visible::escape_unsafe;
+use crate::model::{Pipeline, Step, StepAction};
+
+/// Returns the kind of a step as text.
+pub(super) fn kind_label(step: &Step, pipeline: &Pipeline) -> String {
+    match step.action() {
+        Some(StepAction::Agent { agent, .. }) => {
+            let model = pipeline.agents.get(agent).map_or("", |agent| agent.model.as_str());
+            let separator = if model.is_empty() { "" } else { " · " };
+            one_line(&format!("agent {agent}{separator}{model}"))
+        }
+        Some(StepAction::Command(_)) => "command".to_owned(),
+        Some(StepAction::Write(_)) => "files".to_owned(),
+        Some(StepAction::Approve(_)) => "approval".to_owned(),
+        Some(StepAction::Parallel(_)) => match step.max_parallel {
+            Some(limit) if step.for_each.is_none() => format!("in parallel, at most {limit}"),
+            _ => "in parallel".to_owned(),
+        },
+        Some(StepAction::Sequence(_)) => "in sequence".to_owned(),
+        Some(StepAction::Repeat(repeat)) => format!("loop, at most {} iterations", repeat.max),
+        Some(StepAction::Pipeline(file)) => one_line(&format!("pipeline {file}")),
+        None => String::new(),
+    }
+}
+
+/// Returns the details of a step, one per line.
+pub(super) fn detail_lines(step: &Step) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(list) = &step.for_each {
+        let limit = step.max_parallel.map_or_else(String::new, |limit| format!(", {limit} in parallel"));
+        out.push(format!("for each of {list}{limit}"));
+    }
+    out.extend(step.when.iter().map(|when| format!("when {when}")));
+    match step.action() {
+        Some(StepAction::Agent { prompt, .. }) => out.push(format!("prompts/{prompt}")),
+        Some(StepAction::Command(CommandLine::Shell(line))) => out.push(format!("$ {line}")),
+        Some(StepAction::Command(CommandLine::Argv(args))) => out.push(format!("$ {}", args.join(" "))),
+        Some(StepAction::Write(files)) => out.push(format!("writes the files of {files}")),
+        Some(StepAction::Approve(message)) => out.push(format!("question: {}", message.trim())),
+        Some(StepAction::Repeat(repeat)) => out.extend(repeat.until.iter().map(|until| format!("until {until}"))),
+        Some(StepAction::Parallel(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) | None => {}
+    }
+    out.iter().map(|line| one_line(line)).collect()
+}
+
+/// Returns the artifacts that a step reads and produces, as `plan, code? ─▶ review (schemas/review.schema.json)`.
+pub(super) fn data_flow_label(node: &GraphNode, edges: &[Edge]) -> Option<String> {
+    if node.consumed.is_empty() && node.produced.is_empty() {
+        return None;
+    }
+    let consumed_label = |artifact: &ConsumedArtifact| {
+        let mark = if artifact.optional { "?" } else { "" };
+        let is_from_previous_iteration = edges.iter().any(|edge| {
+            edge.to == node.number && matches!(&edge.kind, EdgeKind::PreviousIteration(name) if *name == artifact.name)
+        });
+        let note = if is_from_previous_iteration { " (previous iteration)" } else { "" };
+        format!("{}{mark}{note}", artifact.name)
+    };
+    let consumed = node.consumed.iter().map(consumed_label).collect::<Vec<_>>().join(", ");
+    let produced_label = |artifact: &ProducedArtifact| match artifact.type_label.as_str() {
+        "" => artifact.name.clone(),
+        contract => format!("{} ({contract})", artifact.name),
+    };
+    let produced = node.produced.iter().map(produced_label).collect::<Vec<_>>().join(", ");
+    Some(match (consumed.is_empty(), produced.is_empty()) {
+        (false, true) => format!("{consumed} ─▶"),
+        (true, _) => format!("─▶ {produced}"),
+        (false, false) => format!("{consumed} ─▶ {produced}"),
+    })
+}
+
+/// Puts a text on one line: each run of white space becomes one space, and invisible characters become visible.
+pub(super) fn one_line(text: &str) -> String {
+    escape_unsafe(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the number of columns that a text takes in a terminal.
+pub(super) fn display_width(text: &str) -> usize {
+    text.width()
+}
+
+/// Truncates a text to at most this many columns; an ellipsis marks the truncated end.
+pub(super) fn truncate_to_width(text: &str, columns: usize) -> String {
+    if display_width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        let mut extended = out.clone();
+        extended.push(c);
+        if display_width(&extended) + 1 > columns {
+            break;
+        }
+        out = extended;
+    }
+    out.push('…');
+    out
+}
+
+/// Breaks a text into lines of at most this many columns, at spaces where possible.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(4);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line_width = lines.last().map_or(0, |line| display_width(line));
+        if line_width > 0 && line_width + 1 + display_width(word) <= columns {
+            if let Some(line) = lines.last_mut() {
+                line.push(' ');
+                line.push_str(word);
+            }
+            continue;
+        }
+        if line_width > 0 {
+            lines.push(String::new());
+        }
+        for c in word.chars() {
+            let is_full = lines.last().is_some_and(|line| display_width(line) + c.width().unwrap_or(0) > columns);
+            if is_full {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(c);
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_letters_take_two_columns_when_text_is_cut_and_broken() {
+        assert_eq!(truncate_to_width("計画を立てる", 7), "計画を…");
+        assert_eq!(wrap("計画を立てる", 6), ["計画を", "立てる"]);
+        assert_eq!(wrap("a long name of words", 8), ["a long", "name of", "words"]);
+    }
+}

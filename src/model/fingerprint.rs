@@ -1,0 +1,84 @@
+//! Fingerprints: the digests that decide whether a recorded result can be reused.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::id::Digest;
+
+/// The two digests that decide whether a recorded result can be reused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Fingerprint {
+    /// The request: dialect, models, parameters, system prompt, messages, the schema if sent.
+    pub request: Digest,
+    /// How the reply is decoded: the schema with its references, and the extract mode.
+    pub decode: Digest,
+}
+
+/// One part of what a fingerprint covers, with its own digest. orch compares the parts of two attempts to name the one
+/// that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FingerprintPart {
+    /// Which part it is.
+    pub kind: PartKind,
+    /// The digest of its content.
+    pub digest: Digest,
+}
+
+/// The parts that a fingerprint can have. Parts with a name are objects, such as `{"prompt": "planner.md"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    /// The agent's model and its fallbacks.
+    Model,
+    /// The prompt, by its file name.
+    Prompt(String),
+    /// The template of the user message.
+    Message,
+    /// The parameters of the request, such as the temperature.
+    Parameters,
+    /// An input of the pipeline, by its name.
+    Input(String),
+    /// An artifact that the step reads, by its name.
+    Artifact(String),
+    /// The item of `for_each`.
+    Item,
+    /// The schema of the step's output, by the name of the output.
+    Schema(String),
+    /// The state of the workspace.
+    Workspace,
+    /// The command line.
+    Command,
+    /// The question of an approval.
+    Question,
+    /// The list of files to write.
+    Files,
+    /// The conditions under `accept`.
+    Accept,
+    /// The values that these conditions read.
+    AcceptValues,
+    /// The rules for the paths of files to write.
+    WriteRules,
+}
+
+impl fmt::Display for PartKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model => f.write_str("model"),
+            Self::Prompt(file) => write!(f, "prompt {file}"),
+            Self::Message => f.write_str("message"),
+            Self::Parameters => f.write_str("parameters"),
+            Self::Input(name) | Self::Artifact(name) => write!(f, "input {name}"),
+            Self::Item => f.write_str("item"),
+            Self::Schema(output) => write!(f, "schema of {output}"),
+            Self::Workspace => f.write_str("workspace"),
+            Self::Command => f.write_str("command"),
+            Self::Question => f.write_str("question"),
+            Self::Files => f.write_str("files"),
+            Self::Accept => f.write_str("accept"),
+            Self::AcceptValues => f.write_str("a value that `accept` reads"),
+            Self::WriteRules => f.write_str("the rules for paths"),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Waits for the end of process groups: until their guards have exited.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as Socket;
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock, VirtualTimeHold};
+use crate::offload::run_detached;
+
+/// How long orch waits for a group to end. A guard takes half a second, unless a device blocks a process of the group.
+/// The guard then continues alone, and a resume waits for the locked file that the guard keeps open.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The groups that guards are ending in the background. Before orch reads the changes of their programs, it waits for
+/// these groups.
+#[derive(Clone, Debug)]
+pub struct EndingGroups {
+    receivers: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for EndingGroups {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
+
+impl EndingGroups {
+    /// Creates an empty list. While a group is ending, orch holds the virtual time of `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { receivers: Arc::default(), clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<watch::Receiver<bool>>> {
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, group: EndingGroup) {
+        let receiver = group.wait_on_thread(self.clock.hold_virtual_time());
+        self.lock().push(receiver);
+    }
+
+    /// Waits until all of these groups have ended. The future may be dropped and the method called again.
+    pub async fn wait_all_ended(&self) {
+        let receivers = self.lock().clone();
+        for mut receiver in receivers {
+            // An error means that the waiting thread ended without sending a value.
+            drop(receiver.wait_for(|has_ended| *has_ended).await);
+        }
+        self.lock().retain(|receiver| !*receiver.borrow() && receiver.has_changed().is_ok());
+    }
+}
+
+/// A group that its guard is ending.
+#[derive(Debug)]
+pub(super) struct EndingGroup {
+    /// orch's end of the guard's socket, already closed for writing.
+    pub(super) control: Socket,
+    pub(super) guard: Child,
+    /// The read ends of the program's outputs. Without a reader, a program that writes while it handles the signal to
+    /// end would be killed by SIGPIPE before it could clean up.
+    pub(super) outputs: Vec<OwnedFd>,
+    /// Whether this type has to read the outputs, since nothing else does.
+    pub(super) drains_outputs: bool,
+}
+
+impl EndingGroup {
+    /// Waits for the group on a separate thread, since the guard runs in real time, not in virtual time. The value
+    /// becomes true when no process of the group is left.
+    fn wait_on_thread(self, hold: VirtualTimeHold) -> watch::Receiver<bool> {
+        let (has_ended, receiver) = watch::channel(false);
+        run_detached("ending", move || {
+            self.wait();
+            has_ended.send_replace(true);
+            drop(hold);
+        });
+        receiver
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "runs on a separate thread, unless the system can't start one")]
+    fn wait(mut self) {
+        let deadline = Instant::now() + END_TIMEOUT;
+        while let Some(remaining) = deadline.checked_duration_since(Instant::now()) {
+            match self.poll_and_read(remaining) {
+                Ok(false) => {}
+                // The guard has exited, since no other process has this socket open.
+                Ok(true) => return drop(self.guard.wait()),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits until a file is readable and reads it. Returns whether the guard has exited.
+    fn poll_and_read(&mut self, timeout: Duration) -> io::Result<bool> {
+        let mut files = vec![PollFd::new(&self.control, PollFlags::IN)];
+        if self.drains_outputs {
+            files.extend(self.outputs.iter().map(|output| PollFd::new(output, PollFlags::IN)));
+        }
+        let timeout = Timespec::try_from(timeout).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut files, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<bool> = files.into_iter().map(|file| !file.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        let has_ended = ready.next() == Some(true) && !has_more(&self.control);
+        // Removes an output at its end, which would stay readable forever.
+        self.outputs.retain(|output| ready.next() != Some(true) || has_more(output));
+        Ok(has_ended)
+    }
+}
+
+/// Reads the available bytes. Returns whether more may follow.
+fn has_more(file: impl AsFd) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    match rustix::io::read(file, &mut buffer) {
+        Ok(count) => count > 0,
+        Err(error) => matches!(error, Errno::AGAIN | Errno::INTR),
+    }
+}

@@ -1,0 +1,114 @@
+//! Reads responses that have already been received, for example in a recording or a test, as if they came over the
+//! network.
+
+use bytes::Bytes;
+use reqwest::{Body, Response};
+
+use super::http::{ReceivedResponse, ReplySink, read_received_response};
+use super::{Dialect, Endpoint, RequestLimits, anthropic, gemini, openai};
+use crate::model::chat::ChatReply;
+use crate::model::failure::Failure;
+
+/// The response of a server.
+#[derive(Clone, Debug)]
+pub struct ServerResponse {
+    /// The status, such as 200.
+    pub status: u16,
+    /// The content type; empty if the server sent none.
+    pub content_type: String,
+    /// The body, in the chunks in which it arrived.
+    pub chunks: Vec<Bytes>,
+}
+
+impl ServerResponse {
+    fn into_http_response(self) -> Response {
+        let chunks = self.chunks.into_iter().map(Ok::<_, std::convert::Infallible>);
+        let mut response = http::Response::new(Body::wrap_stream(futures_util::stream::iter(chunks)));
+        if let Ok(status) = http::StatusCode::from_u16(self.status) {
+            *response.status_mut() = status;
+        }
+        if let Ok(content_type) = http::HeaderValue::from_str(&self.content_type)
+            && !content_type.is_empty()
+        {
+            response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+        }
+        response.into()
+    }
+}
+
+/// Parses the reply in a response, in the dialect of the endpoint.
+///
+/// # Errors
+/// The same failures as for a request to which a server sends this response.
+pub async fn read_response(
+    endpoint: &Endpoint,
+    response: ServerResponse,
+    limits: &RequestLimits,
+    sink: ReplySink<'_>,
+) -> Result<ChatReply, Failure> {
+    let received = ReceivedResponse { endpoint, response: response.into_http_response(), limits };
+    match endpoint.dialect {
+        Dialect::Anthropic => read_received_response(received, anthropic::AnthropicReply::default(), sink).await,
+        Dialect::OpenAi => read_received_response(received, openai::OpenAiReply::default(), sink).await,
+        Dialect::Gemini => read_received_response(received, gemini::GeminiReply::default(), sink).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::failure::FailureClass;
+
+    const REPLY: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            name: "lab".to_owned(),
+            dialect: Dialect::OpenAi,
+            base_url: "http://127.0.0.1:1/v1".to_owned(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured_output: false,
+            key_header: None,
+            query: Vec::new(),
+            network: std::sync::Arc::default(),
+        }
+    }
+
+    /// The text of the reply in a JSON body that arrives in chunks of `chunk_size` bytes.
+    async fn read_text(body: &str, chunk_size: usize) -> Result<String, FailureClass> {
+        let pieces = body.as_bytes().chunks(chunk_size).map(Bytes::copy_from_slice).collect();
+        let response = ServerResponse { status: 200, content_type: "application/json".to_owned(), chunks: pieces };
+        let reply = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await;
+        reply.map(|reply| reply.text).map_err(|failure| failure.class)
+    }
+
+    #[tokio::test]
+    async fn trailing_bytes_after_a_json_body_are_handled_the_same_for_every_chunk_size() {
+        let sizes = [1, 2, 3, REPLY.len(), REPLY.len() + 1, 1000];
+        for rest in ["", "\n", "\n\ndata: {}\n\n", " {}"] {
+            for size in sizes {
+                assert_eq!(read_text(&format!("{REPLY}{rest}"), size).await.as_deref(), Ok("hi"), "{rest:?} {size}");
+            }
+        }
+        // If a chunk ended with the value, orch might not wait for more. With these sizes no chunk ends there, so orch
+        // reads the rest.
+        for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
+            let result = read_text(&format!("{REPLY}x"), size).await;
+            assert_eq!(result, Err(FailureClass::ProviderUnavailable), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn trailing_bytes_after_an_error_body_do_not_hide_its_message() {
+        for rest in ["", "\n", "\n\nmore"] {
+            let body = format!(r#"{{"error":{{"message":"no such model"}}}}{rest}"#);
+            let chunks = vec![Bytes::from(body)];
+            let response = ServerResponse { status: 404, content_type: "application/json".to_owned(), chunks };
+            let failure = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await.unwrap_err();
+            assert!(failure.message.contains("no such model"), "{}", failure.message);
+            assert!(!failure.message.contains('{'), "{}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Finds the environment variables that contain secrets, by their names and by the form of their values.
+
+use secrecy::SecretString;
+
+/// Words at the end of a variable's name that mark a secret.
+const SECRET_WORDS: &[&str] =
+    &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "PAT"];
+/// Endings of names that are written as one word.
+const SECRET_ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
+/// The shortest value, in bytes, that counts as a secret. A shorter one, such as `postgres`, would match ordinary text.
+const MIN_SECRET_BYTES: usize = 16;
+
+/// Returns the secrets among variables, each with its name: values of variables with a secret's name, and passwords in
+/// URLs.
+pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
+    let find_secret = |(name, value): (String, String)| {
+        let has_secret_value = has_secret_name(&name) && !is_path(&value);
+        let secret = if has_secret_value { Some(value.trim()) } else { url_password(&value) };
+        let secret = secret.filter(|secret| secret.len() >= MIN_SECRET_BYTES)?.to_owned();
+        Some((name, SecretString::from(secret)))
+    };
+    variables.into_iter().filter_map(find_secret).collect()
+}
+
+/// Returns the secrets among variables that a pipeline passes to a command or a CLI agent by name: values that look
+/// random. If the name marks a secret, shorter values count too.
+pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
+    let find_secret = |(name, value): (String, String)| {
+        let text = value.trim();
+        let min_bytes = if has_secret_name(&name) { super::MIN_NEEDLE_BYTES } else { MIN_SECRET_BYTES };
+        let is_secret = text.len() >= min_bytes && !is_path(text) && looks_random(text);
+        is_secret.then(|| (name, SecretString::from(text.to_owned())))
+    };
+    variables.into_iter().filter_map(find_secret).collect()
+}
+
+/// Whether a value looks random: one long word whose digits, upper-case and lower-case letters alternate more than in
+/// any word, name, path, URL or number: `ghp_x2Yd81kQ…`.
+fn looks_random(value: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~');
+    let char_class = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
+    let alphanumerics: Vec<char> = value.chars().filter(char::is_ascii_alphanumeric).collect();
+    let class_changes =
+        alphanumerics.windows(2).filter(|pair| matches!(pair, [a, b] if char_class(*a) != char_class(*b))).count();
+    value.chars().all(is_allowed) && class_changes * 5 >= alphanumerics.len()
+}
+
+fn has_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let last_word = name.trim_end_matches('_').rsplit('_').next().unwrap_or_default();
+    SECRET_WORDS.contains(&last_word) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
+}
+
+/// Whether a value is the path of a file that contains the secret: `/home/me/key.json`.
+fn is_path(value: &str) -> bool {
+    let value = value.trim();
+    ["/", "./", "~/"].iter().any(|start| value.starts_with(start)) && value.contains('.')
+}
+
+/// The password in a URL: `pw` of `scheme://user:pw@host`.
+fn url_password(value: &str) -> Option<&str> {
+    let (_, after_scheme) = value.trim().split_once("://")?;
+    let authority = after_scheme.split(['/', '?', '#']).next()?;
+    let (userinfo, _) = authority.rsplit_once('@')?;
+    userinfo.split_once(':').map(|(_, password)| password)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn find_secret(name: &str, value: &str) -> Option<String> {
+        let secrets = secrets_among([(name.to_owned(), value.to_owned())]);
+        secrets.first().map(|(_, secret)| secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn secrets_are_found_by_the_names_of_their_variables() {
+        let value = "abcdefghij0123456789";
+        for name in
+            ["GITHUB_TOKEN", "aws_secret_access_key", "DB_PASSWORD", "NPM_AUTHTOKEN", "MY_API_KEY", "STRIPE_SECRET"]
+        {
+            assert_eq!(find_secret(name, value).as_deref(), Some(value), "{name}");
+        }
+        for name in ["PATH", "HOME", "LS_COLORS", "SSH_AUTH_SOCK", "TOKENIZERS_PARALLELISM", "KEYBOARD", "PWD"] {
+            assert_eq!(find_secret(name, value), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn short_values_and_paths_are_not_secrets() {
+        assert_eq!(find_secret("DB_PASSWORD", "postgres"), None);
+        assert_eq!(find_secret("GOOGLE_CREDENTIALS", "/home/me/credentials.json"), None);
+    }
+
+    #[test]
+    fn listed_variables_are_secrets_if_they_look_random() {
+        let is_secret = |name: &str, value: &str| !secrets_listed([(name.to_owned(), value.to_owned())]).is_empty();
+        assert!(is_secret("DB_PASSWORD", "x7Kp2qL9") && !is_secret("DB_PASSWORD", "postgres"));
+        for value in ["ghp_x2Yd81kQz0PmT4vB9s", "hunter2-a8f3b1c9d7e5"] {
+            assert!(is_secret("LOGIN", value), "{value}");
+        }
+        for value in
+            ["/home/me/.cargo/bin", "production", "2026-11-24T10:00:00", "x86_64-unknown-linux-gnu", "info,hyper=warn"]
+        {
+            assert!(!is_secret("RUST_LOG", value), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_a_secret() {
+        let url = "postgres://me:correct-horse-battery@db:5432/x?y=a@b";
+        assert_eq!(find_secret("DATABASE_URL", url).as_deref(), Some("correct-horse-battery"));
+        assert_eq!(find_secret("HOMEPAGE", "https://example.org/a:b@c"), None);
+    }
+}

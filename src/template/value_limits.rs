@@ -1,0 +1,127 @@
+//! Limits the size and depth of template values, and charges fuel for reading them.
+//!
+//! Template values share their parts. `{% set ns.s = [ns.s, ns.s] %}` doubles the value without copying anything, and
+//! `[x] * 1000000` creates its items only when something reads them. The engine charges fuel only for copied data, so
+//! comparing, sorting or printing such a value could run almost endlessly or exhaust the stack. Therefore every
+//! operation that reads a whole value first consumes fuel for each part of it, and values that a template stores in a
+//! variable are limited in size and depth.
+
+use minijinja::value::{ObjectRepr, ValueKind};
+use minijinja::{Error, ErrorKind, State, Value as TemplateValue};
+
+/// How many parts a value may have: every list, object, key and scalar, counted each time it occurs.
+const MAX_PARTS: u64 = 1_000_000;
+/// How deep lists and objects may be nested.
+const MAX_DEPTH: usize = 200;
+/// How many parts one unit of fuel pays for.
+const PARTS_PER_FUEL: u64 = 32;
+/// How many bytes of a string one unit of fuel pays for; the same as in the engine.
+const BYTES_PER_FUEL: u64 = 64;
+
+/// How much of its values a filter or test reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// At most a few items.
+    Few,
+    /// All items, but not their contents.
+    Items,
+    /// Everything, including the contents of items: it compares, sorts or prints.
+    Whole,
+}
+
+/// Consumes fuel for the data that a filter or test is about to read.
+pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[TemplateValue]) -> Result<(), Error> {
+    // Every filter and test may read a whole string argument.
+    let text_bytes =
+        values.iter().filter_map(TemplateValue::as_str).fold(0, |sum: u64, text| sum.saturating_add(text.len() as u64));
+    state.consume_fuel(text_bytes / BYTES_PER_FUEL)?;
+    match reach {
+        Reach::Few => Ok(()),
+        Reach::Items => {
+            let items = values
+                .iter()
+                .filter_map(TemplateValue::len)
+                .fold(0, |sum: u64, count| sum.saturating_add(count as u64));
+            state.consume_fuel(items / PARTS_PER_FUEL)
+        }
+        Reach::Whole => values.iter().try_for_each(|value| charge_whole_value(state, value)),
+    }
+}
+
+/// Consumes fuel for reading a whole value. Refuses a value that is too large or too deep, or that contains a
+/// namespace.
+pub(super) fn charge_whole_value(state: &State<'_, '_>, value: &TemplateValue) -> Result<(), Error> {
+    let mut counter = PartCounter::default();
+    let result = counter.count_value(value, 0);
+    // Reading the parts was work even if orch then refuses the value.
+    state.consume_fuel(counter.count / PARTS_PER_FUEL)?;
+    result
+}
+
+#[derive(Default)]
+struct PartCounter {
+    count: u64,
+}
+
+impl PartCounter {
+    fn count_value(&mut self, value: &TemplateValue, depth: usize) -> Result<(), Error> {
+        self.count += 1;
+        if self.count > MAX_PARTS {
+            return Err(too_large_error("the value has more than a million parts"));
+        }
+        let kind = value.kind();
+        if !matches!(kind, ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
+            return Ok(());
+        }
+        if depth >= MAX_DEPTH {
+            return Err(too_large_error("the value is nested more than 200 levels deep"));
+        }
+        // A namespace that contains itself would be endless.
+        if depth > 0 && is_namespace(value) {
+            return Err(nested_namespace_error());
+        }
+        self.count_children(value, kind, depth)
+    }
+
+    fn count_children(&mut self, value: &TemplateValue, kind: ValueKind, depth: usize) -> Result<(), Error> {
+        for item in value.try_iter()? {
+            self.count_value(&item, depth + 1)?;
+            if kind == ValueKind::Map {
+                self.count_value(&value.get_item(&item)?, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `namespace()` created a value. The engine's type is private, so this compares the type's name.
+fn is_namespace(value: &TemplateValue) -> bool {
+    value
+        .as_object()
+        .is_some_and(|object| object.repr() == ObjectRepr::Map && object.type_name().ends_with("::Namespace"))
+}
+
+fn nested_namespace_error() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "a namespace can't be part of another value")
+}
+
+fn too_large_error(message: &'static str) -> Error {
+    Error::new(ErrorKind::OutOfFuel, message)
+}
+
+/// The filter for values that are assigned to a variable, results of expressions, and operands of `~` and `in`.
+pub(super) fn check_size(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
+    charge_whole_value(state, value)?;
+    Ok(value.clone())
+}
+
+/// The filter for operands of comparisons, which read strings too.
+pub(super) fn check_operand(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
+    state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)?;
+    check_size(state, value)
+}
+
+/// The filter for values that become a member of a namespace.
+pub(super) fn check_member(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
+    if is_namespace(value) { Err(nested_namespace_error()) } else { check_size(state, value) }
+}
