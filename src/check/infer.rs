@@ -40,7 +40,7 @@ pub(super) struct Checker<'a> {
     pub(super) budget: usize,
     /// Whether the expression only tests the next inferred value for existence, as in `x is defined`.
     pub(super) is_existence_test: bool,
-    /// The scopes in which the text uses the name [`MARK`](super::probe::MARK).
+    /// The scopes in which the text uses the name [`COMPLETION_MARK`](super::probe::COMPLETION_MARK).
     pub(super) mark_scopes: Vec<TypeScope<'a>>,
 }
 

@@ -1,8 +1,8 @@
 //! Lists the names that are valid at a position of a template or expression, with their types and origins, for
 //! completion and hover in editors.
 //!
-//! The caller puts the name [`MARK`] at the position, in a text that can be parsed. The checker then visits the text as
-//! usual, so that loops, conditions and includes affect the scope as they do in a check.
+//! The caller puts the name [`COMPLETION_MARK`] at the position, in a text that can be parsed. The checker then visits
+//! the text as usual, so that loops, conditions and includes affect the scope as they do in a check.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -62,7 +62,7 @@ struct TextChecks<'a> {
     problems: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
     used_inputs: BTreeSet<String>,
-    /// The scopes in which the texts use the name [`MARK`](super::probe::MARK).
+    /// The scopes in which the texts use the name [`COMPLETION_MARK`](super::probe::COMPLETION_MARK).
     mark_scopes: Vec<TypeScope<'a>>,
 }
 

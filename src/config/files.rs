@@ -119,7 +119,7 @@ pub(super) fn resolve_in_folder(folder: &Path, name: &str) -> Result<PathBuf, St
     }
 }
 
-/// Like [`confined`], but checks only the name and resolves no links.
+/// Like [`resolve_in_folder`], but checks only the name and resolves no links.
 ///
 /// # Errors
 /// The reason why the name can't be used: it is absolute, or has `..`.

@@ -86,7 +86,7 @@ impl Drop for LiveReporter {
     }
 }
 
-/// Redraws the moving lines until the [`Live`] is dropped.
+/// Redraws the live lines until the [`LiveReporter`] is dropped.
 fn redraw(inner: &Weak<Mutex<LiveState>>, stop: &Receiver<()>) {
     while stop.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(inner) = inner.upgrade() else { return };

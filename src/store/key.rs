@@ -16,7 +16,7 @@ const KEY_FILE: &str = "journal.key";
 /// The length of a key in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// The folder of the key, set by [`keep_key_in`].
+/// The folder of the key, set by [`set_key_folder`].
 static KEY_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// Sets the folder of the user's key, such as `~/.config/orch`; only the first call has an effect. Before that, orch

@@ -128,7 +128,7 @@ impl Lock {
         self
     }
 
-    /// The same as `disposable`, but ignores the death of a former owner.
+    /// The same as [`removed_on_drop`](Self::removed_on_drop), but ignores the death of a former owner.
     #[must_use]
     pub fn without_history(mut self) -> Self {
         self.last_seen = None;

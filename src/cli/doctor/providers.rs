@@ -23,7 +23,7 @@ pub(super) struct ProviderCheck {
     is_usable: bool,
 }
 
-/// Reports every provider. The result is for [`default_model`] and [`to_probe`].
+/// Reports every provider. The result is for [`default_model`] and [`models_to_probe`].
 pub(super) fn report_providers(
     models: &ModelRegistry,
     settings: &Settings,
