@@ -78,7 +78,7 @@ fn tensor_type(number: u32) -> Option<&'static TensorType> {
 
 /// A metadata value of the header; for an array, only its length.
 #[derive(Debug, Clone, PartialEq)]
-enum Value {
+enum MetadataValue {
     String(String),
     Integer(i128),
     Float(f64),
@@ -132,7 +132,7 @@ impl TensorInfo {
 /// The header of a GGUF file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
-    metadata: HashMap<String, Value>,
+    metadata: HashMap<String, MetadataValue>,
     pub(crate) tensors: Vec<TensorInfo>,
     /// The size of the file, in bytes.
     pub file_bytes: u64,
@@ -207,26 +207,26 @@ impl<R: Read + Seek> GgufReader<R> {
         self.file.seek_relative(offset).map_err(|error| invalid_file(format!("orch can't read it: {error}")))
     }
 
-    fn read_value(&mut self, value_type: u32, depth: u32) -> Result<Value, Error> {
+    fn read_value(&mut self, value_type: u32, depth: u32) -> Result<MetadataValue, Error> {
         Ok(match value_type {
-            0 => Value::Integer(self.read_bytes::<1>()?[0].into()),
-            1 => Value::Integer(i8::from_le_bytes(self.read_bytes()?).into()),
-            2 => Value::Integer(u16::from_le_bytes(self.read_bytes()?).into()),
-            3 => Value::Integer(i16::from_le_bytes(self.read_bytes()?).into()),
-            4 => Value::Integer(self.read_u32()?.into()),
-            5 => Value::Integer(i32::from_le_bytes(self.read_bytes()?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.read_bytes()?).into()),
-            7 => Value::Bool(self.read_bytes::<1>()? != [0]),
-            8 => Value::String(self.read_string()?),
+            0 => MetadataValue::Integer(self.read_bytes::<1>()?[0].into()),
+            1 => MetadataValue::Integer(i8::from_le_bytes(self.read_bytes()?).into()),
+            2 => MetadataValue::Integer(u16::from_le_bytes(self.read_bytes()?).into()),
+            3 => MetadataValue::Integer(i16::from_le_bytes(self.read_bytes()?).into()),
+            4 => MetadataValue::Integer(self.read_u32()?.into()),
+            5 => MetadataValue::Integer(i32::from_le_bytes(self.read_bytes()?).into()),
+            6 => MetadataValue::Float(f32::from_le_bytes(self.read_bytes()?).into()),
+            7 => MetadataValue::Bool(self.read_bytes::<1>()? != [0]),
+            8 => MetadataValue::String(self.read_string()?),
             9 if depth < 4 => self.read_array_length(depth)?,
-            10 => Value::Integer(self.read_u64()?.into()),
-            11 => Value::Integer(i64::from_le_bytes(self.read_bytes()?).into()),
-            12 => Value::Float(f64::from_le_bytes(self.read_bytes()?)),
+            10 => MetadataValue::Integer(self.read_u64()?.into()),
+            11 => MetadataValue::Integer(i64::from_le_bytes(self.read_bytes()?).into()),
+            12 => MetadataValue::Float(f64::from_le_bytes(self.read_bytes()?)),
             other => return Err(invalid_file(format!("its header is damaged: there are no values of type {other}"))),
         })
     }
 
-    fn read_array_length(&mut self, depth: u32) -> Result<Value, Error> {
+    fn read_array_length(&mut self, depth: u32) -> Result<MetadataValue, Error> {
         let (item_type, length) = (self.read_u32()?, self.read_u64()?);
         let item_size = match item_type {
             0 | 1 | 7 => 1,
@@ -247,7 +247,7 @@ impl<R: Read + Seek> GgufReader<R> {
                 }
             }
         }
-        Ok(Value::ArrayLength(length))
+        Ok(MetadataValue::ArrayLength(length))
     }
 
     fn read_tensor(&mut self) -> Result<(TensorInfo, u64), Error> {
@@ -320,7 +320,7 @@ fn parse_header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Resul
     }
     let located_tensors = (0..tensors).map(|_| source.read_tensor()).collect::<Result<Vec<_>, _>>()?;
     let alignment = match metadata.get("general.alignment") {
-        Some(Value::Integer(number)) => u64::try_from(*number).unwrap_or(0).max(1),
+        Some(MetadataValue::Integer(number)) => u64::try_from(*number).unwrap_or(0).max(1),
         _ => 32,
     };
     let start = (bytes - source.remaining).next_multiple_of(alignment);
@@ -334,7 +334,7 @@ impl Header {
     /// Returns the metadata value of a key, if it is a string.
     pub(crate) fn metadata_text(&self, key: &str) -> Option<&str> {
         match self.metadata.get(key) {
-            Some(Value::String(text)) => Some(text),
+            Some(MetadataValue::String(text)) => Some(text),
             _ => None,
         }
     }
@@ -342,7 +342,7 @@ impl Header {
     /// Returns the metadata value of a key, if it is a non-negative integer.
     pub(crate) fn metadata_u64(&self, key: &str) -> Option<u64> {
         match self.metadata.get(key) {
-            Some(Value::Integer(number)) => u64::try_from(*number).ok(),
+            Some(MetadataValue::Integer(number)) => u64::try_from(*number).ok(),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use crate::template::Templates;
 
 use super::compute::takes_long;
 use super::conversation::Conversation;
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::message::RenderedPrompt;
 use super::node::{AgentNode, PlanNode, PlannedModel};
 use super::reply_reader::{ReplyReader, ReplyRules};
@@ -23,7 +23,7 @@ use super::step_execution::{
 };
 
 pub(super) async fn run(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,
@@ -76,7 +76,7 @@ impl PreparedStep {
 }
 
 async fn prepare(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,

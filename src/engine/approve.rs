@@ -10,13 +10,13 @@ use crate::template::TemplateError;
 
 use super::compute::takes_long;
 use super::conversation::millis;
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::node::{ApproveNode, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint, fingerprint_part};
 
 pub(super) async fn run(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     approve_node: &ApproveNode,
@@ -58,7 +58,7 @@ pub(super) async fn run(
 }
 
 async fn render_message(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     approve_node: &ApproveNode,

@@ -14,7 +14,7 @@ use crate::template::{TemplateContext, Templates, eval};
 
 use super::compute::takes_long;
 use super::conversation::millis;
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::node::{CommandNode, Contract, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{
@@ -27,7 +27,7 @@ use super::step_execution::{
 const MAX_ARTIFACT_OUTPUT: usize = 4 << 20;
 
 pub(super) async fn run(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,
@@ -92,7 +92,7 @@ pub(super) async fn run(
 
 /// Returns the command as it will run, and as the fingerprint covers it.
 async fn prepare_command(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,
@@ -141,7 +141,7 @@ const PROJECT_VARIABLE: &str = "project";
 
 /// Returns the artifact of a command that ended. Work that may take long runs on a separate thread.
 async fn read_artifact(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,

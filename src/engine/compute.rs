@@ -10,7 +10,7 @@ use crate::durable::{Interrupt, ScopeDelta};
 use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::{TemplateError, eval, may_take_long};
 
-use super::interpret::RunContext;
+use super::interpret::Interpreter;
 use super::message::eval_condition_with_delta;
 use super::node::PlanNode;
 use super::scope::ValueScope;
@@ -20,7 +20,7 @@ pub(super) fn takes_long<'t>(scope: &ValueScope, texts: impl IntoIterator<Item =
     texts.into_iter().any(may_take_long) || scope.is_large()
 }
 
-impl RunContext<'_> {
+impl Interpreter<'_> {
     /// Runs a computation that may take long, and waits for its result.
     pub(super) async fn compute<T: Send + 'static>(
         self,

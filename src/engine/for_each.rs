@@ -9,7 +9,7 @@ use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::kind_of;
 
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::node::{ForEach, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
@@ -18,7 +18,7 @@ use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 type ItemResult = Option<Result<Option<Arc<Value>>, Failure>>;
 
 pub(super) async fn run(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,
@@ -58,7 +58,7 @@ pub(super) async fn run(
 }
 
 async fn evaluate_list(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,
@@ -81,7 +81,7 @@ fn item_scope(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
 
 /// Runs the items in order; each sees the workspace as the previous item left it.
 async fn run_sequentially(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     items: Vec<Value>,
@@ -105,7 +105,7 @@ async fn run_sequentially(
 }
 
 async fn run_in_parallel(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,

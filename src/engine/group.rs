@@ -13,14 +13,14 @@ use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::eval;
 
 use super::compute::takes_long;
-use super::interpret::{PipelineEnd, RunContext, StepResult};
+use super::interpret::{Interpreter, PipelineEnd, StepResult};
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 
 /// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
@@ -33,7 +33,7 @@ pub(super) async fn sequence(
 
 /// Runs steps in parallel; no step sees the artifacts of another one.
 pub(super) async fn parallel(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
@@ -81,7 +81,7 @@ pub(super) async fn parallel(
 
 /// Runs steps repeatedly until a condition holds.
 pub(super) async fn repeat(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     repeat_node: &RepeatNode,
@@ -134,7 +134,7 @@ pub(super) async fn repeat(
 
 /// Runs a sub-pipeline with its own inputs; the caller sees its outputs.
 pub(super) async fn pipeline(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
@@ -170,7 +170,7 @@ pub(super) async fn pipeline(
 }
 
 async fn call_inputs(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
@@ -212,7 +212,7 @@ fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> 
 /// Records the end of a group. Later steps see the artifacts of its steps, unless the group is an item or has an
 /// output.
 async fn finish_group(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     delta: ScopeDelta,
@@ -244,7 +244,7 @@ async fn finish_group(
 }
 
 async fn fail_group(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     delta: ScopeDelta,

@@ -28,7 +28,7 @@ pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and returns how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
-    let run = RunContext { durable, plan };
+    let run = Interpreter { durable, plan };
     let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::initial_workspace_version());
     let outcome = run.run_pipeline(&plan.body, None, &mut scope).await?;
     Ok(match outcome {
@@ -50,14 +50,14 @@ pub(super) enum PipelineEnd {
 
 /// The context of a run that its steps use.
 #[derive(Clone, Copy)]
-pub(super) struct RunContext<'a> {
+pub(super) struct Interpreter<'a> {
     /// Performs calls and records facts.
     pub(super) durable: &'a dyn Durable,
     /// The plan of the run.
     pub(super) plan: &'a Plan,
 }
 
-impl<'a> RunContext<'a> {
+impl<'a> Interpreter<'a> {
     /// Runs a pipeline's steps, then `finally`, and decides whether the pipeline succeeded.
     pub(super) async fn run_pipeline(
         self,

@@ -1,8 +1,7 @@
 //! Performs calls: sends requests to models, runs commands, writes files. Redacts every result before orch records it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -17,10 +16,11 @@ use crate::folder::OwnFolder;
 use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
-use crate::process::{EndingGroups, GuardProgram};
+use crate::process::GuardProgram;
 use crate::secret::Redactor;
 
 use super::budget::Budgets;
+use super::call_endings::CallEndings;
 use super::effects;
 use super::message::with_schema_instruction;
 use super::model_call::{run_agent_turn, send_request};
@@ -60,21 +60,6 @@ pub struct Performer {
     pub guard: GuardProgram,
     /// The child processes that orch is still ending after their calls were cut off or dropped.
     pub endings: Arc<CallEndings>,
-}
-
-/// The child processes that orch is still ending, by call.
-#[derive(Debug, Default)]
-pub struct CallEndings(Mutex<HashMap<CallKey, EndingGroups>>);
-
-impl CallEndings {
-    pub(super) fn get_or_create(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> EndingGroups {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(key.clone()).or_insert_with(|| EndingGroups::new(clock.clone())).clone()
-    }
-
-    fn forget(&self, key: &CallKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
 }
 
 /// Whether exchanges with models are recorded or replayed.

@@ -15,7 +15,7 @@ use crate::schema::render_mismatches;
 use crate::template::{eval_bool, variables};
 
 use super::compute::takes_long;
-use super::interpret::RunContext;
+use super::interpret::Interpreter;
 use super::node::{AgentNode, Contract, FileWriter, PlanNode};
 use super::plan::ReservedNames;
 use super::scope::ValueScope;
@@ -78,7 +78,7 @@ impl From<Failure> for Box<RejectedReply> {
 
 /// Reads the replies of one step.
 pub(super) struct ReplyReader<'a> {
-    run: RunContext<'a>,
+    run: Interpreter<'a>,
     key: &'a StepKey,
     node: &'a PlanNode,
     agent: &'a AgentNode,
@@ -89,7 +89,7 @@ pub(super) struct ReplyReader<'a> {
 impl<'a> ReplyReader<'a> {
     /// Creates the reader for a step that sees this scope.
     pub(super) fn new(
-        run: RunContext<'a>,
+        run: Interpreter<'a>,
         key: &'a StepKey,
         node: &'a PlanNode,
         agent: &'a AgentNode,

@@ -9,7 +9,7 @@ use crate::model::event::{FingerprintPart, PartKind, StepCompleted, StepStarted}
 use crate::model::step::Access;
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, Fingerprint, ModelRef, StepKey, canonical_json};
 
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::node::{NodeKind, PlanNode, StepLimits};
 use super::retry::{most_tries, pause};
 use super::scope::ValueScope;
@@ -19,7 +19,7 @@ const FINGERPRINT_VERSION: u32 = 1;
 
 /// A step without children, before and after it is opened.
 pub(super) struct StepExecution<'a> {
-    pub(super) run: RunContext<'a>,
+    pub(super) run: Interpreter<'a>,
     pub(super) node: &'a PlanNode,
     pub(super) spec: StepSpec,
     /// Why the step runs again, and the attempt whose record contains the reason.
@@ -38,7 +38,7 @@ pub(super) enum StepStart {
 impl<'a> StepExecution<'a> {
     /// Creates a step that is not opened yet; `parts` are the named parts of its fingerprint.
     pub(super) fn new(
-        run: RunContext<'a>,
+        run: Interpreter<'a>,
         key: &StepKey,
         node: &'a PlanNode,
         fingerprint: Fingerprint,

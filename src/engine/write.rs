@@ -6,7 +6,7 @@ use crate::durable::{Call, CallReply, Effect, FilesToWrite, Interrupt};
 use crate::model::event::{CallOutput, PartKind};
 use crate::model::{Failure, FailureClass, StepKey};
 
-use super::interpret::{RunContext, StepResult};
+use super::interpret::{Interpreter, StepResult};
 use super::node::{PlanNode, WriteNode};
 use super::scope::ValueScope;
 use super::step_execution::{
@@ -15,7 +15,7 @@ use super::step_execution::{
 };
 
 pub(super) async fn run(
-    run: RunContext<'_>,
+    run: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     write_node: &WriteNode,

@@ -66,6 +66,46 @@ pub enum Fact {
     ApprovalAnswered(ApprovalAnswered),
 }
 
+impl Fact {
+    /// The name of its kind, which is the key of its JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted(_) => "run_started",
+            Self::RunResumed(_) => "run_resumed",
+            Self::RunEnded(_) => "run_ended",
+            Self::StepReused(_) => "step_reused",
+            Self::StepStarted(_) => "step_started",
+            Self::CallStarted(_) => "call_started",
+            Self::CallEnded(_) => "call_ended",
+            Self::ReplyParsed(_) => "reply_parsed",
+            Self::StepCompleted(_) => "step_completed",
+            Self::StepFailed(_) => "step_failed",
+            Self::StepSkipped(_) => "step_skipped",
+            Self::ArtifactAccepted(_) => "artifact_accepted",
+            Self::ApprovalAsked(_) => "approval_asked",
+            Self::ApprovalAnswered(_) => "approval_answered",
+        }
+    }
+
+    /// The step that it is about; `None` for facts about the run.
+    pub fn step(&self) -> Option<&StepKey> {
+        match self {
+            Self::RunStarted(_) | Self::RunResumed(_) | Self::RunEnded(_) => None,
+            Self::StepReused(fact) => Some(&fact.step),
+            Self::StepStarted(fact) => Some(&fact.step),
+            Self::CallStarted(fact) => Some(&fact.call.step),
+            Self::CallEnded(fact) => Some(&fact.call.step),
+            Self::ReplyParsed(fact) => Some(&fact.call.step),
+            Self::StepCompleted(fact) => Some(&fact.step),
+            Self::StepFailed(fact) => Some(&fact.step),
+            Self::StepSkipped(fact) => Some(&fact.step),
+            Self::ArtifactAccepted(fact) => Some(&fact.step),
+            Self::ApprovalAsked(fact) => Some(&fact.step),
+            Self::ApprovalAnswered(fact) => Some(&fact.step),
+        }
+    }
+}
+
 /// The kind of a step, as journals and reports name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

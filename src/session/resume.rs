@@ -72,7 +72,7 @@ pub struct DryRun {
 struct PreparedResume {
     journal: Journal,
     row: RunRow,
-    journaled_state: RunState,
+    past_state: RunState,
     root: PathBuf,
     workspace: PathBuf,
     moved: bool,
@@ -111,19 +111,8 @@ impl Runner {
     ) -> Result<RunResult, SessionError> {
         let (prepared, trusted) = self.prepare_resume(request, journal, row, Purpose::Run).await?;
         let trusted = trusted.ok_or_else(|| SessionError::internal("the project was not trusted"))?;
-        let PreparedResume {
-            journal,
-            row,
-            journaled_state,
-            root,
-            workspace,
-            moved,
-            project,
-            registry,
-            plan,
-            from,
-            resumed,
-        } = prepared;
+        let PreparedResume { journal, row, past_state, root, workspace, moved, project, registry, plan, from, resumed } =
+            prepared;
         let current_dir = self.current_dir();
         let recording_folder =
             request.recording_folder.as_deref().map(|folder| execute::short_path(folder, current_dir));
@@ -145,7 +134,7 @@ impl Runner {
             from_step: from.as_ref(),
         };
         if moved {
-            journal.record_workspace_move(row.run, &journaled_state.workspace, &view.journal_name())?;
+            journal.record_workspace_move(row.run, &past_state.workspace, &view.journal_name())?;
         }
         // Files are restored only after all other checks that can refuse the run have passed.
         let drift = drift_check.find(self)?;
@@ -162,7 +151,7 @@ impl Runner {
             from,
             previous_owner_last_heartbeat: locks.run.former_owner_last_seen(),
             missing_files: accepted.missing_files,
-            relocated_to: new_location(&journaled_state, &root, &view, moved),
+            relocated_to: new_location(&past_state, &root, &view, moved),
             ..resumed
         };
         let mut facts = vec![Fact::RunResumed(resumed)];
@@ -213,16 +202,14 @@ impl Runner {
         row: RunRow,
     ) -> Result<DryRun, SessionError> {
         let (prepared, _) = self.prepare_resume(request, journal, row, Purpose::DryRun).await?;
-        let PreparedResume { journal, row, journaled_state, workspace, project, plan, from, mut resumed, .. } =
-            prepared;
+        let PreparedResume { journal, row, past_state, workspace, project, plan, from, mut resumed, .. } = prepared;
         let view = WorkspaceView::open_existing(&workspace)?;
         let plan = match &view {
             Some(view) => project_files::check_and_protect(plan, &project, self.current_dir(), view.folder())?.0,
             None => plan,
         };
         let run = row.run;
-        self.reporter
-            .info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&journaled_state.pipeline)));
+        self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
         let events = journal.events(run)?;
         let from = from.as_ref();
         let drift_check = DriftCheck {
@@ -250,7 +237,7 @@ impl Runner {
         let (last_seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
         let new_events = (last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at, fact });
         let events: Vec<Event> = events.into_iter().chain(new_events).collect();
-        Ok(DryRun { run, pipeline: journaled_state.pipeline, steps: planned_actions(&plan, &events, from)? })
+        Ok(DryRun { run, pipeline: past_state.pipeline, steps: planned_actions(&plan, &events, from)? })
     }
 
     /// The run to resume, with its journal.
@@ -271,19 +258,19 @@ impl Runner {
     ) -> Result<(PreparedResume, Option<Trusted>), SessionError> {
         let current_dir = self.current_dir();
         let root = project_root(current_dir);
-        let journaled_state = RunState::fold(row.run, &journal.events(row.run)?);
-        let model = request.model.clone().or_else(|| journaled_state.model.clone());
-        let mut location = locate(&journal, &journaled_state, &request.state, &root)?;
+        let past_state = RunState::fold(row.run, &journal.events(row.run)?);
+        let model = request.model.clone().or_else(|| past_state.model.clone());
+        let mut location = locate(&journal, &past_state, &request.state, &root)?;
         location.workspace =
-            run_workspace(&journal, journaled_state.run, request.workspace.as_ref(), &location, current_dir)?;
+            run_workspace(&journal, past_state.run, request.workspace.as_ref(), &location, current_dir)?;
         let Location { root, workspace, has_moved: moved } = location;
         if moved {
             self.reporter.note(&format!(
                 "the project was in `{}` in the run's last session; the run continues here",
-                journaled_state.root
+                past_state.root
             ));
         }
-        let project = prepare::load(&pipeline_file(&journal, &journaled_state, &root)?, model.as_deref(), self)?;
+        let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, model.as_deref(), self)?;
         let trusted = match purpose {
             Purpose::Run => {
                 let root = execute::root_and_file(&project, current_dir).0;
@@ -292,15 +279,15 @@ impl Runner {
             Purpose::DryRun => None,
         };
         let registry = self.model_registry(&project.root, &project.settings, trusted.as_ref());
-        let pinned = request.model.is_none().then_some(&journaled_state.models);
+        let pinned = request.model.is_none().then_some(&past_state.models);
         refuse_replayed(row.run, pinned)?;
         let models_by_agent =
             models::resolve_and_install(&project, &registry, pinned, request.may_download, self).await?;
-        let continue_on_error = request.continue_on_error || journaled_state.continue_on_error;
-        let budget = request.budget.clone().or_else(|| journaled_state.budget.clone());
+        let continue_on_error = request.continue_on_error || past_state.continue_on_error;
+        let budget = request.budget.clone().or_else(|| past_state.budget.clone());
         // An input that the pipeline no longer has is dropped; a new input gets its default.
         let is_declared = |(name, _): &(String, Value)| project.pipeline.inputs.contains_key(name);
-        let inputs = journaled_state.inputs.clone().into_iter().filter(is_declared).collect();
+        let inputs = past_state.inputs.clone().into_iter().filter(is_declared).collect();
         let inputs = inputs::complete_inputs(&project.pipeline, &inputs)?;
         let options = PlanOptions { continue_on_error, budget: budget.clone() };
         let plan = prepare::plan(&project, inputs, &models_by_agent, &registry, &options, self)?;
@@ -317,19 +304,8 @@ impl Runner {
             steps: plan.planned_steps(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let prepared = PreparedResume {
-            journal,
-            row,
-            journaled_state,
-            root,
-            workspace,
-            moved,
-            project,
-            registry,
-            plan,
-            from,
-            resumed,
-        };
+        let prepared =
+            PreparedResume { journal, row, past_state, root, workspace, moved, project, registry, plan, from, resumed };
         Ok((prepared, trusted))
     }
 }
@@ -356,9 +332,9 @@ fn refuse_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> R
 }
 
 /// The new location of the run, if it differs from the recorded one.
-fn new_location(journaled_state: &RunState, root: &Path, view: &WorkspaceView, moved: bool) -> Option<RunLocation> {
+fn new_location(past_state: &RunState, root: &Path, view: &WorkspaceView, moved: bool) -> Option<RunLocation> {
     let location = RunLocation { root: root.display().to_string(), workspace: view.journal_name() };
-    (moved || location.workspace != journaled_state.workspace).then_some(location)
+    (moved || location.workspace != past_state.workspace).then_some(location)
 }
 
 /// Refuses artifacts that contain a secret, since orch records artifacts.

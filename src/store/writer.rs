@@ -308,7 +308,7 @@ pub(super) fn insert_event(
     let body = blob.is_none().then_some(&payload.body);
     let (run, micros) = (event.run.0.to_string(), event.at.as_microsecond());
     let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
-    let (kind, step) = kind_and_step(&event.fact);
+    let (kind, step) = (event.fact.kind(), event.fact.step());
     connection
         .prepare_cached(
             "INSERT INTO events (run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -379,24 +379,4 @@ fn add_file(
         )?
         .execute(params![workspace, path, artifact.digest.as_str(), run, event])?;
     Ok(())
-}
-
-/// The name and the step of a fact, for the columns of `events`.
-fn kind_and_step(fact: &Fact) -> (&'static str, Option<&StepKey>) {
-    match fact {
-        Fact::RunStarted(_) => ("run_started", None),
-        Fact::RunResumed(_) => ("run_resumed", None),
-        Fact::RunEnded(_) => ("run_ended", None),
-        Fact::StepReused(fact) => ("step_reused", Some(&fact.step)),
-        Fact::StepStarted(fact) => ("step_started", Some(&fact.step)),
-        Fact::CallStarted(fact) => ("call_started", Some(&fact.call.step)),
-        Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step)),
-        Fact::ReplyParsed(fact) => ("reply_parsed", Some(&fact.call.step)),
-        Fact::StepCompleted(fact) => ("step_completed", Some(&fact.step)),
-        Fact::StepFailed(fact) => ("step_failed", Some(&fact.step)),
-        Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step)),
-        Fact::ArtifactAccepted(fact) => ("artifact_accepted", Some(&fact.step)),
-        Fact::ApprovalAsked(fact) => ("approval_asked", Some(&fact.step)),
-        Fact::ApprovalAnswered(fact) => ("approval_answered", Some(&fact.step)),
-    }
 }

@@ -3,7 +3,7 @@
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
 use super::builtins::FILTERS;
-use super::inspect::expr_range;
+use super::ranges::expr_range;
 use crate::diagnostic::equivalents;
 
 /// Returns advice on the replacement for a call of another language's function, if it is known.

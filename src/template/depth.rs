@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use minijinja::machinery::{Token, tokenize};
 
-use super::inspect::{byte_range, template_syntax};
+use super::inspect::template_syntax;
+use super::ranges::byte_range;
 
 /// How many operators, filters and brackets may lead to one value.
 const MAX_LINKS: usize = 200;

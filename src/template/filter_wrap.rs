@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::inspect::{byte_range, span_starts_too_early};
+use super::ranges::{byte_range, span_starts_too_early};
 
 /// A filter to insert around a part of a text.
 #[derive(Clone, Debug)]

@@ -57,13 +57,13 @@ pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus, SessionE
 
 /// The number of deleted runs, events and blobs.
 #[derive(Debug, Default)]
-pub(super) struct DeletionSummary {
+pub(super) struct DeletedRuns {
     pub(super) runs: usize,
     pub(super) events: usize,
     pub(super) removed_blobs: SweepSummary,
 }
 
-impl DeletionSummary {
+impl DeletedRuns {
     /// The summary as a message.
     pub(super) fn describe(&self, verb: &str) -> String {
         let format_count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
@@ -91,8 +91,8 @@ impl DeletionSummary {
 }
 
 /// Deletes runs that no process is working on, and the blobs that no other run uses.
-pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletionSummary, SessionError> {
-    let mut summary = DeletionSummary::default();
+pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRuns, SessionError> {
+    let mut summary = DeletedRuns::default();
     let mut blobs = Vec::new();
     let holder = format!("process {} (deleting runs)", std::process::id());
     for batch in runs.chunks(BATCH_SIZE) {

@@ -4,7 +4,7 @@ use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{StateArgs, current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallOutput, Event, Fact};
-use crate::model::{Artifact, Failure, StepKey};
+use crate::model::{Artifact, Failure};
 use crate::report::human;
 use crate::session::{ExitStatus, SessionError};
 
@@ -63,26 +63,26 @@ fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<(), SessionErro
 /// An event in one line: number, time, kind, step, and the most important details.
 fn event_line(event: &Event) -> String {
     let time = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
-    let (kind, step, details) = describe_fact(&event.fact);
-    let step = step.map_or_else(|| "-".to_owned(), ToString::to_string);
+    let (kind, details) = (event.fact.kind(), describe_fact(&event.fact));
+    let step = event.fact.step().map_or_else(|| "-".to_owned(), ToString::to_string);
     let details = human::first_line(&details, 120);
     format!("{:>5}  {time}  {kind:<17}  {step:<16}  {details}", event.seq).trim_end().to_owned()
 }
 
-fn describe_fact(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
+fn describe_fact(fact: &Fact) -> String {
     match fact {
-        Fact::RunStarted(fact) => ("run_started", None, format!("{} in {}", fact.pipeline, fact.workspace)),
-        Fact::RunResumed(fact) => ("run_resumed", None, format!("orch {}", fact.version)),
-        Fact::StepReused(fact) => ("step_reused", Some(&fact.step), format!("result of event {}", fact.result_seq)),
+        Fact::RunStarted(fact) => format!("{} in {}", fact.pipeline, fact.workspace),
+        Fact::RunResumed(fact) => format!("orch {}", fact.version),
+        Fact::StepReused(fact) => format!("result of event {}", fact.result_seq),
         Fact::StepStarted(fact) => {
             let model = fact.model.as_ref().map(|model| format!(" with {model}")).unwrap_or_default();
-            ("step_started", Some(&fact.step), format!("attempt {}{model}", fact.attempt))
+            format!("attempt {}{model}", fact.attempt)
         }
         Fact::CallStarted(fact) => {
             let target = fact.model.as_ref().map_or_else(|| fact.kind.as_str().to_owned(), ToString::to_string);
-            ("call_started", Some(&fact.call.step), format!("#{} {target}", fact.call.ordinal))
+            format!("#{} {target}", fact.call.ordinal)
         }
-        Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step), describe_call(fact)),
+        Fact::CallEnded(fact) => describe_call(fact),
         Fact::ReplyParsed(fact) => {
             let result = match (&fact.source, &fact.failure) {
                 (Some(source), _) if fact.left_out.is_empty() => {
@@ -93,22 +93,20 @@ fn describe_fact(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
                 }
                 (None, failure) => describe_failure(failure.as_ref()),
             };
-            ("reply_parsed", Some(&fact.call.step), result)
+            result
         }
-        Fact::StepCompleted(fact) => {
-            ("step_completed", Some(&fact.step), fact.artifact.as_ref().map(describe_artifact).unwrap_or_default())
-        }
-        Fact::StepFailed(fact) => ("step_failed", Some(&fact.step), fact.failure.to_string()),
-        Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step), fact.reason.message.clone()),
+        Fact::StepCompleted(fact) => fact.artifact.as_ref().map(describe_artifact).unwrap_or_default(),
+        Fact::StepFailed(fact) => fact.failure.to_string(),
+        Fact::StepSkipped(fact) => fact.reason.message.clone(),
         Fact::RunEnded(fact) => {
             let suffix = fact.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
-            ("run_ended", None, format!("{}{suffix}", fact.status.as_str()))
+            format!("{}{suffix}", fact.status.as_str())
         }
-        Fact::ArtifactAccepted(fact) => ("artifact_accepted", Some(&fact.step), describe_artifact(&fact.artifact)),
-        Fact::ApprovalAsked(fact) => ("approval_asked", Some(&fact.step), fact.question.clone()),
+        Fact::ArtifactAccepted(fact) => describe_artifact(&fact.artifact),
+        Fact::ApprovalAsked(fact) => fact.question.clone(),
         Fact::ApprovalAnswered(fact) => {
             let decision = if fact.answer.approved { "approved" } else { "rejected" };
-            ("approval_answered", Some(&fact.step), format!("{decision} by {}", fact.answer.by))
+            format!("{decision} by {}", fact.answer.by)
         }
     }
 }

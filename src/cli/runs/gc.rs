@@ -9,7 +9,7 @@ use crate::model::{RunId, RunStatus};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::RunRow;
 
-use super::delete::{DeletionSummary, delete_runs};
+use super::delete::{DeletedRuns, delete_runs};
 use super::{open_journal, project_root};
 
 /// Delete old runs and unused data
@@ -52,7 +52,7 @@ pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus, SessionError
     let selected = select_runs(args, &rows, jiff::Timestamp::now());
     let runs: Vec<RunId> = selected.iter().map(|row| row.run).collect();
     let mut summary = if args.dry_run {
-        DeletionSummary { runs: runs.len(), ..DeletionSummary::default() }
+        DeletedRuns { runs: runs.len(), ..DeletedRuns::default() }
     } else {
         delete_runs(&journal, &runs)?
     };

@@ -54,9 +54,7 @@ impl RunState {
             return self.outputs.clone();
         }
         let is_top_level = |step: &&PlannedStep| step.step.ancestors().is_empty();
-        // Journals of early versions do not record which steps have an output: all of them had one.
-        let has_outputs = self.planned.iter().any(|step| step.output.is_some());
-        let last = self.planned.iter().filter(is_top_level).rfind(|step| step.output.is_some() || !has_outputs)?;
+        let last = self.planned.iter().filter(is_top_level).rfind(|step| step.output.is_some())?;
         let step = self.step_index.get(&last.step).and_then(|index| self.steps.get(*index))?;
         step.artifact.as_ref().map(|artifact| artifact.value.clone())
     }

@@ -50,12 +50,9 @@ impl RunState {
             },
             _ => None,
         };
-        let Some(key) = step_key(&event.fact) else { return };
+        let Some(key) = event.fact.step() else { return };
         self.start_ancestors(key, at);
         let Some(step) = self.ensure_step_index(key).and_then(|index| self.steps.get_mut(index)) else { return };
-        if closes_call(&event.fact) {
-            step.close_call();
-        }
         match &event.fact {
             Fact::StepReused(_) => {
                 step.status = StepStatus::Completed;
@@ -121,35 +118,5 @@ impl RunState {
                 step.started.get_or_insert(at);
             }
         }
-    }
-}
-
-/// Whether a step has no open call after this fact.
-fn closes_call(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::StepReused(_)
-            | Fact::StepCompleted(_)
-            | Fact::StepFailed(_)
-            | Fact::StepSkipped(_)
-            | Fact::ApprovalAsked(_)
-    )
-}
-
-/// The step that a fact is about; `None` for facts about the run.
-fn step_key(fact: &Fact) -> Option<&StepKey> {
-    match fact {
-        Fact::StepReused(fact) => Some(&fact.step),
-        Fact::StepStarted(fact) => Some(&fact.step),
-        Fact::CallStarted(fact) => Some(&fact.call.step),
-        Fact::CallEnded(fact) => Some(&fact.call.step),
-        Fact::ReplyParsed(fact) => Some(&fact.call.step),
-        Fact::StepCompleted(fact) => Some(&fact.step),
-        Fact::StepFailed(fact) => Some(&fact.step),
-        Fact::StepSkipped(fact) => Some(&fact.step),
-        Fact::ArtifactAccepted(fact) => Some(&fact.step),
-        Fact::ApprovalAsked(fact) => Some(&fact.step),
-        Fact::ApprovalAnswered(fact) => Some(&fact.step),
-        Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) => None,
     }
 }
