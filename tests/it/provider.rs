@@ -1,7 +1,7 @@
 //! The HTTP providers against a scripted server: every dialect and every fault.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::{Failure, FailureClass};
@@ -580,8 +580,11 @@ async fn each_time_out_has_its_own_message() {
     assert_eq!(failure.class, FailureClass::Timeout);
     let total = RequestLimits { total_timeout: Duration::from_millis(300), ..short() };
     let drip = Reply::openai_text(&"word ".repeat(200)).pieces(10, Duration::from_millis(20));
+    // The whole reply takes a minute.
+    let started = Instant::now();
     let failure = failure_of(Dialect::OpenAi, drip, &total).await;
     assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab did not finish within 300 ms"));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 /// A server whose queue of new connections is full: nobody is let in, and nobody is turned away.
@@ -596,10 +599,13 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
     let _queued: Vec<_> =
         (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
     let limits = RequestLimits { connect_timeout: Duration::from_millis(200), ..short() };
+    // The kernel alone would try for two minutes.
+    let started = Instant::now();
     let failure =
         ask(endpoint(Dialect::OpenAi, format!("http://{address}/v1")), &request(), &limits).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Timeout, "{failure:?}");
     assert_eq!(failure.message, format!("can't connect to http://{address}/v1 within 200 ms"));
+    assert!(started.elapsed() < Duration::from_mins(1));
 }
 
 #[tokio::test]

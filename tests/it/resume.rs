@@ -184,11 +184,14 @@ fn a_second_ctrl_c_stops_at_once() {
     let orch = Orch::new().with(&server);
     let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
+    let began = Instant::now();
     signal(&child, "-TERM");
     std::thread::sleep(Duration::from_millis(200));
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
+    // After one signal alone, orch waits 10 s for the reply.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("stopping now"), "{stderr}");
 }
