@@ -83,18 +83,15 @@ fn describe_fact(fact: &Fact) -> String {
             format!("#{} {target}", fact.call.ordinal)
         }
         Fact::CallEnded(fact) => describe_call(fact),
-        Fact::ReplyParsed(fact) => {
-            let result = match (&fact.source, &fact.failure) {
-                (Some(source), _) if fact.left_out.is_empty() => {
-                    format!("found in {source}, {} repairs", fact.repairs.len())
-                }
-                (Some(source), _) => {
-                    format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
-                }
-                (None, failure) => describe_failure(failure.as_ref()),
-            };
-            result
-        }
+        Fact::ReplyParsed(fact) => match (&fact.source, &fact.failure) {
+            (Some(source), _) if fact.left_out.is_empty() => {
+                format!("found in {source}, {} repairs", fact.repairs.len())
+            }
+            (Some(source), _) => {
+                format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
+            }
+            (None, failure) => describe_failure(failure.as_ref()),
+        },
         Fact::StepCompleted(fact) => fact.artifact.as_ref().map(describe_artifact).unwrap_or_default(),
         Fact::StepFailed(fact) => fact.failure.to_string(),
         Fact::StepSkipped(fact) => fact.reason.message.clone(),
