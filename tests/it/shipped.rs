@@ -82,6 +82,10 @@ fn the_schema_of_code_takes_the_paths_that_projects_have_and_no_hostile_ones() {
         "src/main.py",
         "Makefile",
         ".github/workflows/ci.yml",
+        ".gitignore",
+        "web/.env.local",
+        ".golangci.yml",
+        "deps/lib.git/config",
         "docs/Über uns.md",
         "My App/main.swift",
         "日本語/メモ.txt",
@@ -121,6 +125,9 @@ fn the_schema_of_code_takes_the_paths_that_projects_have_and_no_hostile_ones() {
         "a*",
         "a\u{2028}b",
         "\u{a0}a",
+        ".git",
+        ".git/config",
+        "src/.git/hooks/pre-commit",
     ] {
         assert!(!fits(path), "{path:?}");
     }
