@@ -1,64 +1,64 @@
 //! Checks agents and models: every model reference must resolve, and some step must use every agent.
 
+use std::ops::Range;
+
 use crate::config::{Document, Project, child_pointer, item_pointer, model_file_problem, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::ModelRef;
 use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let agents = &project.pipeline.agents;
-    // If a step names an unknown agent, the user probably misspelt the name of an agent that then seems unused.
     let steps = steps_with_pointers(&project.pipeline);
-    let all_known = steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|agent| agents.contains_key(agent));
+    // A step with an unknown agent probably misspells the name of an agent that then only seems to be unused.
+    let all_known = steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|name| agents.contains_key(name));
     for (name, agent) in agents {
         let pointer = child_pointer(&child_pointer("/agents", name), "model");
         // CLI agents use model names of their own, which orch does not check.
         if agent.cli_kind().is_none() {
-            problems.extend(check_model(project, &agent.model, &pointer));
+            diagnostics.extend(check_model(project, &agent.model, &pointer));
         }
         if all_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
             let span = project.document.spans.key(&child_pointer("/agents", name));
             let message = format!("no step uses the agent `{name}`");
-            problems.push(Diagnostic::warning(Code::UnusedAgent, message).with_span(&project.document.file, span));
+            diagnostics.push(Diagnostic::warning(Code::UnusedAgent, message).with_span(&project.document.file, span));
         }
     }
     for (pointer, step) in &steps {
-        if let Some(agent) = step.agent.as_ref().filter(|agent| !agents.contains_key(*agent)) {
-            problems.push(unknown_agent(project, agent, &child_pointer(pointer, "agent")));
+        if let Some(name) = step.agent.as_ref().filter(|name| !agents.contains_key(*name)) {
+            diagnostics.push(unknown_agent(project, name, &child_pointer(pointer, "agent")));
         }
-        for (index, name) in step.fallback.iter().enumerate() {
-            problems.extend(check_model(project, name, &item_pointer(&child_pointer(pointer, "fallback"), index)));
+        for (index, reference) in step.fallback.iter().enumerate() {
+            let pointer = item_pointer(&child_pointer(pointer, "fallback"), index);
+            diagnostics.extend(check_model(project, reference, &pointer));
         }
     }
-    problems.extend(check_settings(project));
-    problems
+    diagnostics.extend(check_settings(project));
+    diagnostics
 }
 
 fn unknown_agent(project: &Project, name: &str, pointer: &str) -> Diagnostic {
     let span = project.document.spans.value(pointer);
-    let problem = Diagnostic::error(Code::UnknownAgent, format!("unknown agent `{name}`"));
+    let diagnostic = Diagnostic::error(Code::UnknownAgent, format!("unknown agent `{name}`"));
     let agent_names = project.pipeline.agents.keys().map(String::as_str);
-    let problem = problem.with_span(&project.document.file, span).with_suggestion(name, agent_names);
-    if problem.help.is_empty() { problem.with_help("agents are declared under `agents:`") } else { problem }
+    let diagnostic = diagnostic.with_span(&project.document.file, span).with_suggestion(name, agent_names);
+    if diagnostic.help.is_empty() { diagnostic.with_help("agents are declared under `agents:`") } else { diagnostic }
 }
 
 /// Checks a model reference in the pipeline file.
-fn check_model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
-    let Some(problem) = check_reference(project, name, true) else {
-        return check_model_file(project, name, &project.document, pointer);
+fn check_model(project: &Project, reference: &str, pointer: &str) -> Option<Diagnostic> {
+    let Some(error) = check_reference(project, reference, ReferenceSite::Use) else {
+        return check_model_file(project, reference, &project.document, pointer);
     };
-    let span = if project.document.spans.contains(pointer) {
-        project.document.spans.value(pointer)
-    } else {
-        return None; // the file names no model, so `name` is the default, `auto`
-    };
-    Some(problem.into_diagnostic(&project.document, span))
+    // Without a model in the file, the reference is the default, `auto`.
+    let span = project.document.spans.contains(pointer).then(|| project.document.spans.value(pointer))?;
+    Some(error.into_diagnostic(&project.document, span))
 }
 
 /// Checks that a model file exists and that orch can run it. `None` for a model that is not a file.
-fn check_model_file(project: &Project, name: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
-    let model = ModelRef::parse(name)?;
+fn check_model_file(project: &Project, reference: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
+    let model = ModelRef::parse(reference)?;
     let problem = model_file_problem(&project.root, model.file_path()?)?;
     let new_diagnostic = if problem.is_missing { Diagnostic::warning } else { Diagnostic::error };
     Some(
@@ -68,39 +68,39 @@ fn check_model_file(project: &Project, name: &str, document: &Document, pointer:
     )
 }
 
-/// Checks the models that `orch.yaml` names: the entries of `models` and the default model. An alias may refer to
-/// another alias, but no chain of aliases may lead back to itself.
+/// Checks the models that `orch.yaml` names: the entries of `models` and the default model.
 fn check_settings(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
-    let mut problems = Vec::new();
-    for (alias, settings) in &project.settings.models {
+    let mut diagnostics = Vec::new();
+    for (alias, entry) in &project.settings.models {
         let pointer = child_pointer("/models", alias);
         let key_pointer =
             |key: &str| Some(child_pointer(&pointer, key)).filter(|pointer| document.spans.contains(pointer));
         let (model_pointer, gguf_pointer) = (key_pointer("model"), key_pointer("gguf"));
-        let is_mapping = model_pointer.is_some() || gguf_pointer.is_some();
-        if (model_pointer.is_some() && gguf_pointer.is_some()) || (!is_mapping && settings.model.is_empty()) {
-            problems.push(model_entry_problem(document, &pointer, alias, is_mapping));
+        let has_both = model_pointer.is_some() && gguf_pointer.is_some();
+        let has_neither = model_pointer.is_none() && gguf_pointer.is_none() && entry.model.is_empty();
+        if has_both || has_neither {
+            diagnostics.push(invalid_model_entry(document, &pointer, alias, has_both));
             continue;
         }
         let pointer = model_pointer.or(gguf_pointer).unwrap_or(pointer);
-        problems.extend(match check_reference(project, &settings.model, false) {
-            Some(problem) => Some(problem.into_diagnostic(document, document.spans.value(&pointer))),
-            None => check_model_file(project, &settings.model, document, &pointer),
+        diagnostics.extend(match check_reference(project, &entry.model, ReferenceSite::Alias) {
+            Some(error) => Some(error.into_diagnostic(document, document.spans.value(&pointer))),
+            None => check_model_file(project, &entry.model, document, &pointer),
         });
     }
-    if let Some(name) = &project.settings.defaults.model
-        && name != "auto"
+    if let Some(reference) = &project.settings.defaults.model
+        && reference != "auto"
     {
-        let problem = check_reference(project, name, true);
+        let error = check_reference(project, reference, ReferenceSite::Use);
         let span = document.spans.value("/defaults/model");
-        problems.extend(problem.map(|problem| problem.into_diagnostic(document, span)));
+        diagnostics.extend(error.map(|error| error.into_diagnostic(document, span)));
     }
-    problems
+    diagnostics
 }
 
-/// The diagnostic for an entry of `models` that has neither `model` nor `gguf`, or both.
-fn model_entry_problem(document: &Document, pointer: &str, alias: &str, has_both: bool) -> Diagnostic {
+/// The diagnostic for an entry of `models` that has both `model` and `gguf`, or neither.
+fn invalid_model_entry(document: &Document, pointer: &str, alias: &str, has_both: bool) -> Diagnostic {
     let (message, help) = if has_both {
         (format!("`{alias}` has both `model` and `gguf`"), "leave one of them out")
     } else {
@@ -111,61 +111,72 @@ fn model_entry_problem(document: &Document, pointer: &str, alias: &str, has_both
         .with_help(help)
 }
 
-/// A mistake in a model reference, without its position in a file.
-struct ReferenceProblem {
+/// The place of a model reference. It decides which names the reference may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReferenceSite {
+    /// An agent, a fallback or the default model. The reference may be `auto`, `local` or an alias.
+    Use,
+    /// The definition of an alias. The reference may be `local` or another alias, unless the aliases form a cycle.
+    Alias,
+}
+
+/// The error for a model reference that does not resolve, without its position in a file.
+struct ReferenceError {
     code: Code,
     message: String,
+    /// The unknown name, for a suggestion of a similar one.
     name: String,
     known_names: Vec<String>,
     help: String,
 }
 
-impl ReferenceProblem {
-    fn into_diagnostic(self, document: &crate::config::Document, span: std::ops::Range<usize>) -> Diagnostic {
+impl ReferenceError {
+    fn into_diagnostic(self, document: &Document, span: Range<usize>) -> Diagnostic {
         let known_names = self.known_names.iter().map(String::as_str);
-        let problem = Diagnostic::error(self.code, self.message)
+        let diagnostic = Diagnostic::error(self.code, self.message)
             .with_span(&document.file, span)
             .with_suggestion(&self.name, known_names);
-        if problem.help.is_empty() { problem.with_help(self.help) } else { problem }
+        if diagnostic.help.is_empty() { diagnostic.with_help(self.help) } else { diagnostic }
     }
 }
 
-/// Checks that a model reference resolves. With `allows_names`, it may be `auto`, `local` or an alias. Without, it is
-/// the model of an alias, which may be `local` or another alias, if the chain of aliases ends.
-fn check_reference(project: &Project, name: &str, allows_names: bool) -> Option<ReferenceProblem> {
-    let known_aliases = || project.settings.models.keys().cloned();
-    let models = &project.settings.models;
-    if allows_names && (name == "auto" || name == "local" || models.contains_key(name)) {
+/// Checks that a model reference resolves; returns the error if it does not.
+fn check_reference(project: &Project, reference: &str, site: ReferenceSite) -> Option<ReferenceError> {
+    let aliases = &project.settings.models;
+    let known_aliases = || aliases.keys().cloned();
+    let is_name = reference == "local" || aliases.contains_key(reference);
+    if site == ReferenceSite::Use && (is_name || reference == "auto") {
         return None;
     }
-    // An alias may refer to another alias or to `local`, unless the chain of aliases never ends.
-    if !allows_names && (name == "local" || models.contains_key(name)) {
-        let mut end = name;
-        for _ in 0..=models.len() {
-            match models.get(end) {
-                Some(entry) => end = &entry.model,
+    if site == ReferenceSite::Alias && is_name {
+        let mut target = reference;
+        // A chain of aliases that is longer than their number never ends.
+        for _ in 0..=aliases.len() {
+            match aliases.get(target) {
+                Some(entry) => target = &entry.model,
                 None => return None,
             }
         }
-        let message = format!("the alias `{name}` leads back to itself");
+        let message = format!("the alias `{reference}` leads back to itself");
         let help = "define one of the aliases as `provider/model`".to_owned();
-        let name = name.to_owned();
-        return Some(ReferenceProblem { code: Code::InvalidModel, message, name, known_names: Vec::new(), help });
+        let name = reference.to_owned();
+        return Some(ReferenceError { code: Code::InvalidModel, message, name, known_names: Vec::new(), help });
     }
-    let Some(model) = ModelRef::parse(name) else {
-        let (message, known_names) = if name.contains('/') {
-            (format!("`{name}` is not `provider/model`"), Vec::new())
-        } else if allows_names {
-            let special_names = ["auto", "local"].map(str::to_owned);
-            (format!("unknown model `{name}`"), known_aliases().chain(special_names).collect())
-        } else {
-            (
-                format!("an alias must be defined as `provider/model` or another alias, not `{name}`"),
+    let Some(model) = ModelRef::parse(reference) else {
+        let (message, known_names) = match site {
+            _ if reference.contains('/') => (format!("`{reference}` is not `provider/model`"), Vec::new()),
+            ReferenceSite::Use => {
+                let special_names = ["auto", "local"].map(str::to_owned);
+                (format!("unknown model `{reference}`"), known_aliases().chain(special_names).collect())
+            }
+            ReferenceSite::Alias => (
+                format!("an alias must be defined as `provider/model` or another alias, not `{reference}`"),
                 known_aliases().collect(),
-            )
+            ),
         };
         let help = "write `provider/model`, `local:PATH`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
-        return Some(ReferenceProblem { code: Code::InvalidModel, message, name: name.to_owned(), known_names, help });
+        let name = reference.to_owned();
+        return Some(ReferenceError { code: Code::InvalidModel, message, name, known_names, help });
     };
     if model.provider == LOCAL_PROVIDER
         || BUILT_IN_PROVIDERS.contains(&model.provider.as_str())
@@ -181,5 +192,5 @@ fn check_reference(project: &Project, name: &str, allows_names: bool) -> Option<
         .chain(project.settings.providers.keys().cloned());
     let help = "declare it under `providers:` in `orch.yaml`".to_owned();
     let (name, known_names) = (model.provider, known_names.collect());
-    Some(ReferenceProblem { code: Code::UnknownProvider, message, name, known_names, help })
+    Some(ReferenceError { code: Code::UnknownProvider, message, name, known_names, help })
 }

@@ -1,6 +1,6 @@
 //! Merges schemas that all apply to one value: the parts of `allOf`, and keywords beside a `$ref`.
 //!
-//! If this module does not understand one of them, the merged type is unknown.
+//! The merged type is unknown if this module does not understand one of these schemas.
 
 use std::rc::Rc;
 
@@ -89,11 +89,10 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// The property of an object under a name, if all these schemas describe the object.
+    /// Returns the property `name` of an object that all these schemas describe.
     pub(super) fn merged_property(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
         let mut merged: MergedSchema<'a> = MergedSchema::default();
-        let (mut declared, mut required, mut known_names) = (false, false, Vec::new());
-        let mut is_closed = false;
+        let (mut is_required, mut is_closed, mut known_names) = (false, false, Vec::new());
         let declares = |node: &SchemaNode<'a>| {
             node.schema.pointer("/properties").is_some_and(|properties| properties.get(name).is_some())
         };
@@ -102,16 +101,15 @@ impl<'a> Schemas<'a> {
             let properties = node.schema.get("properties").and_then(Value::as_object);
             known_names.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
-                declared = true;
                 merged.add(self.schema_type(SchemaNode { schema, ..*node }));
             }
             let required_names = node.schema.get("required").and_then(Value::as_array);
-            required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
+            is_required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
             // Any of the alternatives may apply, so a name that one of them requires counts as required.
             let alternatives =
                 ["anyOf", "oneOf"].iter().filter_map(|keyword| node.schema.get(*keyword)?.as_array()).flatten();
             let mut alternative_names = alternatives.filter_map(|branch| branch.get("required")?.as_array()).flatten();
-            required |= declares(node) && alternative_names.any(|entry| entry == name);
+            is_required |= declares(node) && alternative_names.any(|entry| entry == name);
             let forbids = |keyword: &str| node.schema.get(keyword) == Some(&Value::Bool(false));
             let has_patterns = node.schema.get("patternProperties").is_some();
             is_closed |= !has_patterns && forbids("additionalProperties") && !declares(node);
@@ -123,11 +121,11 @@ impl<'a> Schemas<'a> {
         // A schema that names some properties probably allows only those, even if it does not forbid others.
         let is_open =
             |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
-        if !declared && !required && !known_names.is_empty() && !nodes.iter().any(is_open) {
+        if !is_declared && !is_required && !known_names.is_empty() && !nodes.iter().any(is_open) {
             return Property::Open(known_names);
         }
         let ty = merged.ty.unwrap_or(Type::Unknown);
-        if required || !declared { Property::Present(ty) } else { Property::Optional(ty) }
+        if is_required || !is_declared { Property::Present(ty) } else { Property::Optional(ty) }
     }
 }
 

@@ -10,29 +10,29 @@ use crate::template::inspect_expression;
 /// Checks a test case against the pipeline of `project`. Reports inputs, approvals and steps that the pipeline does not
 /// have, and expressions that can't be parsed.
 pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let inputs = &project.pipeline.inputs;
     for name in case.inputs.keys().filter(|name| !inputs.contains_key(*name)) {
         let message = format!("the pipeline has no input `{name}`");
-        let problem = problem_at(document, Code::UnknownPipelineInput, message, &child_pointer("/inputs", name));
-        problems.push(add_name_advice(problem, name, inputs.keys().map(String::as_str)));
+        let diagnostic = diagnostic_at(document, Code::UnknownPipelineInput, message, &child_pointer("/inputs", name));
+        diagnostics.push(add_name_advice(diagnostic, name, inputs.keys().map(String::as_str)));
     }
     let is_missing = |name: &&String| {
-        let optional = inputs.get(*name).is_some_and(|schema| schema.get("default").is_some());
-        !optional && !case.inputs.contains_key(*name)
+        let has_default = inputs.get(*name).is_some_and(|schema| schema.get("default").is_some());
+        !has_default && !case.inputs.contains_key(*name)
     };
     for name in inputs.keys().filter(is_missing) {
         let message = format!("the pipeline needs the input `{name}`");
-        let problem = Diagnostic::error(Code::MissingPipelineInput, message)
+        let diagnostic = Diagnostic::error(Code::MissingPipelineInput, message)
             .with_span(&document.file, document.spans.key("/inputs"));
-        problems.push(problem.with_help(format!("set it under `inputs:`, as `{name}: …`")));
+        diagnostics.push(diagnostic.with_help(format!("set it under `inputs:`, as `{name}: …`")));
     }
     let steps: Vec<_> = steps_with_pointers(&project.pipeline).into_iter().map(|(_, step)| step).collect();
     let approvals = || steps.iter().filter(|step| matches!(step.action(), Some(StepAction::Approve(_))));
     for name in case.answers.keys().filter(|name| approvals().all(|step| step.id != step_id(name))) {
         let message = format!("no step `{name}` asks for approval");
-        let problem = problem_at(document, Code::WrongValue, message, &child_pointer("/answers", name));
-        problems.push(add_name_advice(problem, name, approvals().map(|step| step.id.as_str())));
+        let diagnostic = diagnostic_at(document, Code::WrongValue, message, &child_pointer("/answers", name));
+        diagnostics.push(add_name_advice(diagnostic, name, approvals().map(|step| step.id.as_str())));
     }
     // A key with `/` may name a step of a called pipeline. This check does not know the steps of called pipelines.
     let has_calls = steps.iter().any(|step| matches!(step.action(), Some(StepAction::Pipeline(_))));
@@ -40,24 +40,24 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         if has_calls && key.contains('/') {
             continue;
         }
-        let problem = problem_at(
+        let diagnostic = diagnostic_at(
             document,
             Code::WrongValue,
             format!("there is no step `{key}`"),
             &child_pointer("/expect/steps", key),
         );
-        problems.push(add_name_advice(problem, step_id(key), steps.iter().map(|step| step.id.as_str())));
+        diagnostics.push(add_name_advice(diagnostic, step_id(key), steps.iter().map(|step| step.id.as_str())));
     }
     for (index, expression) in case.expect.assert.iter().enumerate() {
         let pointer = item_pointer("/expect/assert", index);
         for error in inspect_expression(expression).err().into_iter().flatten() {
-            problems.push(template_diagnostic(error, |problem, range| {
-                problem.with_span(&document.file, document.span_in_value(&pointer, range))
+            diagnostics.push(template_diagnostic(error, |diagnostic, range| {
+                diagnostic.with_span(&document.file, document.span_in_value(&pointer, range))
             }));
         }
     }
-    sort_and_dedup(&mut problems);
-    problems
+    sort_and_dedup(&mut diagnostics);
+    diagnostics
 }
 
 /// The id of the step that a key names: `code` of `fix[0]/code`.
@@ -66,19 +66,19 @@ fn step_id(key: &str) -> &str {
     last_segment.split('[').next().unwrap_or(last_segment)
 }
 
-fn problem_at(document: &Document, code: Code, message: String, pointer: &str) -> Diagnostic {
+fn diagnostic_at(document: &Document, code: Code, message: String, pointer: &str) -> Diagnostic {
     Diagnostic::error(code, message).with_span(&document.file, document.spans.key(pointer))
 }
 
 fn add_name_advice<'a>(
-    problem: Diagnostic,
+    diagnostic: Diagnostic,
     unknown_name: &str,
     known_names: impl Iterator<Item = &'a str>,
 ) -> Diagnostic {
     let known_names: Vec<&str> = known_names.collect();
     match did_you_mean(unknown_name, known_names.iter().copied()) {
-        Some(_) => problem.with_suggestion(unknown_name, known_names.iter().copied()),
-        None if known_names.is_empty() => problem,
-        None => problem.with_help(format!("known names: `{}`", known_names.join("`, `"))),
+        Some(_) => diagnostic.with_suggestion(unknown_name, known_names.iter().copied()),
+        None if known_names.is_empty() => diagnostic,
+        None => diagnostic.with_help(format!("known names: `{}`", known_names.join("`, `"))),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
     let usd = limits_with(|budget| budget.usd.is_some());
     let unpriced = limits_with(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
     let refuses = limits_with(|budget| budget.unreported == Some(Unreported::Refuse));
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (pointer, step) in steps {
         let Some((name, agent)) = step.agent.as_ref().and_then(|name| project.pipeline.agents.get_key_value(name))
         else {
@@ -49,11 +49,14 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
         };
         let warnings = [unreported(name, agent, kind, &needs), unpriced_program(project, name, agent, &needs)];
         let agent_span = value_span(project, &child_pointer("/agents", name));
-        problems.extend(
-            warnings.into_iter().flatten().map(|problem| problem.with_span(&project.document.file, agent_span.clone())),
+        diagnostics.extend(
+            warnings
+                .into_iter()
+                .flatten()
+                .map(|diagnostic| diagnostic.with_span(&project.document.file, agent_span.clone())),
         );
     }
-    problems
+    diagnostics
 }
 
 /// Warns about a CLI agent that does not, or may not, report its usage under a budget that limits tokens or accepts no

@@ -11,11 +11,11 @@ const MODEL_KEYS: &[&str] = &["temperature", "max_output_tokens"];
 const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (name, agent) in &project.pipeline.agents {
-        CliAgentCheck { project, name, agent }.check(&mut problems);
+        CliAgentCheck { project, name, agent }.check(&mut diagnostics);
     }
-    problems
+    diagnostics
 }
 
 struct CliAgentCheck<'a> {
@@ -34,7 +34,7 @@ impl CliAgentCheck<'_> {
         keys.split('/').fold(child_pointer("/agents", self.name), |pointer, key| child_pointer(&pointer, key))
     }
 
-    fn has_path(&self, keys: &str) -> bool {
+    fn has_nested(&self, keys: &str) -> bool {
         self.project.document.spans.contains(&self.nested_pointer(keys))
     }
 
@@ -47,13 +47,13 @@ impl CliAgentCheck<'_> {
         Diagnostic::error(code, message).with_span(&document.file, document.spans.key(&self.pointer(key)))
     }
 
-    fn check(&self, problems: &mut Vec<Diagnostic>) {
+    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
         let name = self.name;
-        let programs: Vec<&str> = CLI_AGENT_KIND_KEYS.iter().copied().filter(|key| self.has(key)).collect();
-        if let [first, second, ..] = programs.as_slice() {
+        let kind_keys: Vec<&str> = CLI_AGENT_KIND_KEYS.iter().copied().filter(|key| self.has(key)).collect();
+        if let [first, second, ..] = kind_keys.as_slice() {
             let message = format!("agent `{name}` has both `{first}` and `{second}`");
-            let problem = self.at_key(Code::MultipleAgentKinds, message, second);
-            problems.push(problem.with_help("an agent uses one CLI or one model; split it into two agents"));
+            let diagnostic = self.at_key(Code::MultipleAgentKinds, message, second);
+            diagnostics.push(diagnostic.with_help("an agent uses one CLI or one model; split it into two agents"));
             return;
         }
         let Some(kind) = self.agent.cli_kind() else {
@@ -66,15 +66,15 @@ impl CliAgentCheck<'_> {
                     }
                     _ => "only agents with `cli`, `acp` or `command` support it",
                 };
-                problems.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+                diagnostics.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
             }
             return;
         };
-        let program_key = programs.first().copied().unwrap_or_default();
+        let kind_key = kind_keys.first().copied().unwrap_or_default();
         for key in MODEL_KEYS.iter().filter(|key| self.has(key)) {
             let message = format!("`{key}` is not supported by CLI agents");
-            let help = format!("agent `{name}` has `{program_key}`; set such options in the settings of that CLI");
-            problems.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+            let help = format!("agent `{name}` has `{kind_key}`; set such options in the settings of that CLI");
+            diagnostics.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
         }
         for (keys, argv) in
             [("command", self.agent.command.as_ref()), ("acp/command", self.agent.acp.as_ref().map(|acp| &acp.command))]
@@ -86,23 +86,23 @@ impl CliAgentCheck<'_> {
                     "orch passes `{argument}` to the CLI agent unchanged: the command of an agent is not a template"
                 );
                 let help = "write an absolute path, or a path relative to the workspace, in which the CLI agent runs";
-                problems.push(
+                diagnostics.push(
                     Diagnostic::warning(Code::LiteralPlaceholder, message)
                         .with_span(&document.file, span)
                         .with_help(help),
                 );
             }
         }
-        let abilities = kind.capabilities();
-        for (key, is_supported) in [("model", abilities.model), ("max_turns", abilities.max_turns)] {
+        let capabilities = kind.capabilities();
+        for (key, is_supported) in [("model", capabilities.model), ("max_turns", capabilities.max_turns)] {
             if self.has(key) && !is_supported {
                 let message = format!("`{key}` is not supported by {}", describe_kind(kind));
-                problems
+                diagnostics
                     .push(self.at_key(Code::KeyNotApplicable, message, key).with_help(describe_alternative(kind, key)));
             }
         }
         for (key, estimate) in [("budget/usd", "estimate/usd"), ("budget/tokens", "estimate/tokens")] {
-            if self.has_path(key) && !abilities.usage && !self.has_path(estimate) {
+            if self.has_nested(key) && !capabilities.usage && !self.has_nested(estimate) {
                 let message = format!(
                     "`{key}` can't be enforced for {}: it reports neither tokens nor cost",
                     describe_kind(kind)
@@ -110,7 +110,7 @@ impl CliAgentCheck<'_> {
                 let help = "set the maximum of one turn under `estimate`, or limit `seconds` in the budget";
                 let document = &self.project.document;
                 let span = document.spans.key(&self.nested_pointer(key));
-                problems.push(
+                diagnostics.push(
                     Diagnostic::error(Code::KeyNotApplicable, message).with_span(&document.file, span).with_help(help),
                 );
             }

@@ -29,14 +29,14 @@ const BOUNDS: &[(&str, &str, &[&str])] = &[
 
 /// Returns the contradictions in a schema file that compiles.
 pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
-    let mut finder = ContradictionFinder { document, problems: Vec::new() };
+    let mut finder = ContradictionFinder { document, diagnostics: Vec::new() };
     finder.check_schema(&document.value, "", 0);
-    finder.problems
+    finder.diagnostics
 }
 
 struct ContradictionFinder<'a> {
     document: &'a Document,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl ContradictionFinder<'_> {
@@ -65,7 +65,8 @@ impl ContradictionFinder<'_> {
 
     fn report_unsatisfiable(&mut self, pointer: &str, message: String) {
         let span = self.document.spans.value(pointer);
-        self.problems.push(Diagnostic::error(Code::UnsatisfiableSchema, message).with_span(&self.document.file, span));
+        self.diagnostics
+            .push(Diagnostic::error(Code::UnsatisfiableSchema, message).with_span(&self.document.file, span));
     }
 
     fn check_bounds(&mut self, map: &Map<String, Value>, pointer: &str) {
@@ -114,11 +115,11 @@ impl ContradictionFinder<'_> {
             };
             let name_pointer = item_pointer(&child_pointer(pointer, "required"), index);
             let message = format!("no value fits: `{name}` is required, and `additionalProperties` forbids it");
-            let problem = Diagnostic::error(Code::UnsatisfiableSchema, message);
-            let problem = problem
+            let diagnostic = Diagnostic::error(Code::UnsatisfiableSchema, message);
+            let diagnostic = diagnostic
                 .with_span(&self.document.file, self.document.spans.value(&name_pointer))
                 .with_suggestion(name, declared_names());
-            self.problems.push(problem);
+            self.diagnostics.push(diagnostic);
         }
     }
 
@@ -143,7 +144,7 @@ impl ContradictionFinder<'_> {
             if let Some(mismatch) = compiled.mismatches(value).first() {
                 let message = format!("the {kind} does not fit: expected {}, got {}", mismatch.expected, mismatch.got);
                 let span = self.document.spans.value(&format!("{pointer}{}", mismatch.pointer));
-                self.problems
+                self.diagnostics
                     .push(Diagnostic::warning(Code::DefaultMismatch, message).with_span(&self.document.file, span));
             }
         }

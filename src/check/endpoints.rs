@@ -7,15 +7,15 @@ use crate::model::name::BUILT_IN_PROVIDERS;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (name, provider) in &project.settings.providers {
         let pointer = child_pointer("/providers", name);
-        problems.extend(check_address(document, name, provider, &pointer));
-        problems.extend(check_headers(document, provider, &child_pointer(&pointer, "headers")));
-        problems.extend(check_key_header(document, provider, &child_pointer(&pointer, "key_header")));
+        diagnostics.extend(check_address(document, name, provider, &pointer));
+        diagnostics.extend(check_headers(document, provider, &child_pointer(&pointer, "headers")));
+        diagnostics.extend(check_key_header(document, provider, &child_pointer(&pointer, "key_header")));
     }
-    problems.extend(check_trackers(document, &project.settings.tracker));
-    problems
+    diagnostics.extend(check_trackers(document, &project.settings.tracker));
+    diagnostics
 }
 
 fn check_address(document: &Document, name: &str, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
@@ -23,14 +23,14 @@ fn check_address(document: &Document, name: &str, provider: &ProviderSettings, p
         if BUILT_IN_PROVIDERS.contains(&name) {
             return None;
         }
-        let problem = Diagnostic::error(Code::MissingBaseUrl, format!("the provider `{name}` has no `base_url`"));
-        let problem = problem.with_span(&document.file, document.spans.key(pointer));
-        return Some(problem.with_help("set it, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
+        let diagnostic = Diagnostic::error(Code::MissingBaseUrl, format!("the provider `{name}` has no `base_url`"));
+        let diagnostic = diagnostic.with_span(&document.file, document.spans.key(pointer));
+        return Some(diagnostic.with_help("set it, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
     };
     let reason = base_url_error(url)?;
-    let problem = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of an API: {reason}"));
-    let problem = problem.with_span(&document.file, document.spans.value(&child_pointer(pointer, "base_url")));
-    Some(problem.with_help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
+    let diagnostic = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of an API: {reason}"));
+    let diagnostic = diagnostic.with_span(&document.file, document.spans.value(&child_pointer(pointer, "base_url")));
+    Some(diagnostic.with_help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
 }
 
 /// Checks the tracker addresses in the file. orch checks an address from an environment variable when a run starts.
@@ -43,10 +43,11 @@ fn check_trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagno
     });
     let check_url = |(name, url): (&str, &String)| {
         let reason = http_url_error(url)?;
-        let problem = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of a tracker: {reason}"));
+        let diagnostic =
+            Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of a tracker: {reason}"));
         let span = document.spans.value(&format!("/tracker/{name}/url"));
         Some(
-            problem
+            diagnostic
                 .with_span(&document.file, span)
                 .with_help("write it with its scheme, as in `https://example.com/hook`"),
         )
@@ -56,31 +57,31 @@ fn check_trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagno
 
 fn check_key_header(document: &Document, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
     let name = provider.key_header.as_ref()?;
-    let problem = Diagnostic::error(Code::InvalidHeader, header_name_error(name)?);
+    let diagnostic = Diagnostic::error(Code::InvalidHeader, header_name_error(name)?);
     Some(
-        problem
+        diagnostic
             .with_span(&document.file, document.spans.value(pointer))
             .with_help("letters, digits and `-`, as in `api-key`"),
     )
 }
 
 fn check_headers(document: &Document, provider: &ProviderSettings, parent: &str) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (name, value) in &provider.headers {
         let pointer = child_pointer(parent, name);
         if let Some(error) = header_name_error(name) {
-            let problem = Diagnostic::error(Code::InvalidHeader, error);
-            let problem = problem.with_span(&document.file, document.spans.key(&pointer));
-            problems.push(problem.with_help("letters, digits and `-`, as in `x-team`"));
+            let diagnostic = Diagnostic::error(Code::InvalidHeader, error);
+            let diagnostic = diagnostic.with_span(&document.file, document.spans.key(&pointer));
+            diagnostics.push(diagnostic.with_help("letters, digits and `-`, as in `x-team`"));
         } else if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
             let message = format!("the header `{name}` has a control character in its value");
-            let problem = Diagnostic::error(Code::InvalidHeader, message);
-            problems.push(
-                problem.with_span(&document.file, document.spans.value(&pointer)).with_help("write it on one line"),
+            let diagnostic = Diagnostic::error(Code::InvalidHeader, message);
+            diagnostics.push(
+                diagnostic.with_span(&document.file, document.spans.value(&pointer)).with_help("write it on one line"),
             );
         }
     }
-    problems
+    diagnostics
 }
 
 /// Headers that control the destination or the transfer of a request. Only orch sets them: otherwise a settings file

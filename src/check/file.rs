@@ -13,7 +13,7 @@ pub fn check_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     }
     match config::load_from(sources, path) {
         Ok(project) => check(&project),
-        Err(problems) => problems,
+        Err(diagnostics) => diagnostics,
     }
 }
 
@@ -22,7 +22,7 @@ pub fn check_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
 fn check_case_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     let (document, case) = match config::load_case_from(sources, path) {
         Ok(loaded) => loaded,
-        Err(problems) => return problems,
+        Err(diagnostics) => return diagnostics,
     };
     let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
     match config::load_from(sources, &pipeline) {
@@ -31,8 +31,8 @@ fn check_case_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
         Err(_) => {
             let message = format!("the pipeline `{}` does not exist", case.pipeline);
             let span = document.spans.value("/pipeline");
-            let problem = Diagnostic::error(Code::PipelineNotFound, message).with_span(&document.file, span);
-            vec![problem.with_help("the path is relative to the test case, such as `../default.yaml`")]
+            let diagnostic = Diagnostic::error(Code::PipelineNotFound, message).with_span(&document.file, span);
+            vec![diagnostic.with_help("the path is relative to the test case, such as `../default.yaml`")]
         }
     }
 }

@@ -65,8 +65,8 @@ impl<'a> Checker<'a> {
             let source = self.source(operand);
             let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
             let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", wrong.describe());
-            let problem = self.warning(Code::UnsupportedOperation, expr_range(operand), message);
-            self.report(problem);
+            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(operand), message);
+            self.report(diagnostic);
         }
     }
 
@@ -103,13 +103,17 @@ impl<'a> Checker<'a> {
         let verb = if is_always_wrong { "is" } else { "may be" };
         let message =
             format!("`{}` {verb} {}; the filter `{name}` does not accept it", self.source(operand), kind.describe());
-        let problem = if is_always_wrong {
+        let diagnostic = if is_always_wrong {
             self.error(Code::UnsupportedOperation, expr_range(operand), message)
         } else {
             self.warning(Code::UnsupportedOperation, expr_range(operand), message)
         };
         let can_map = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
-        self.report(if can_map { problem.with_help(format!("for each item: `map(\"{name}\")`")) } else { problem });
+        self.report(if can_map {
+            diagnostic.with_help(format!("for each item: `map(\"{name}\")`"))
+        } else {
+            diagnostic
+        });
     }
 
     /// The value of the property that a filter reads from each item, such as in `map(attribute="path")`; `None` if the
@@ -197,8 +201,8 @@ impl<'a> Checker<'a> {
             let name = name.map_or(operand, arg_expr);
             let source = self.source(name).trim_matches(['"', '\'']);
             let message = format!("some items of `{}` may lack `{source}`", self.source(operand));
-            let problem = self.warning(Code::PossiblyMissing, expr_range(name), message);
-            self.report(problem.with_help(format!("set a default: `{}(attribute=…, default=…)`", inner.name)));
+            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(name), message);
+            self.report(diagnostic.with_help(format!("set a default: `{}(attribute=…, default=…)`", inner.name)));
         }
         has_default
     }

@@ -10,7 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::model::{Step, StepAction};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let producers = artifact_producers(project);
     for site in &sites.steps {
         let mut seen_names: Vec<&str> = Vec::new();
@@ -20,18 +20,19 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
             if seen_names.contains(&name) {
                 let span = project.document.spans.value(&pointer);
                 let message = format!("`{name}` is listed twice");
-                problems.push(Diagnostic::error(Code::DuplicateName, message).with_span(&project.document.file, span));
+                diagnostics
+                    .push(Diagnostic::error(Code::DuplicateName, message).with_span(&project.document.file, span));
             } else {
-                problems.extend(unreadable_artifact(project, site, name, optional, &pointer, &producers));
+                diagnostics.extend(unreadable_artifact(project, site, name, optional, &pointer, &producers));
             }
             seen_names.push(name);
         }
         if let Some(name) = &site.step.prompt {
-            problems.extend(check_prompt_file(project, name, &child_pointer(&site.pointer, "prompt")));
+            diagnostics.extend(check_prompt_file(project, name, &child_pointer(&site.pointer, "prompt")));
         }
-        problems.extend(check_call(project, site));
+        diagnostics.extend(check_call(project, site));
     }
-    problems
+    diagnostics
 }
 
 /// Splits an entry of `inputs` into the artifact's name and whether it is optional.
@@ -83,21 +84,21 @@ fn unreadable_artifact(
     producers: &[Producer<'_>],
 ) -> Option<Diagnostic> {
     let span = project.document.spans.value(pointer);
-    let new_problem =
+    let new_diagnostic =
         |code: Code, message: String| Diagnostic::error(code, message).with_span(&project.document.file, span.clone());
     match site.scope.artifacts.get(name) {
         Some(visible) if !visible.from_previous_round || optional => return None,
         Some(_) => {
-            let problem = new_problem(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
-            return Some(problem.with_help(format!("make it optional: `{name}?`")));
+            let diagnostic = new_diagnostic(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
+            return Some(diagnostic.with_help(format!("make it optional: `{name}?`")));
         }
         None => {}
     }
     let Some(producer) = producers.iter().find(|producer| producer.name == name) else {
-        return Some(unknown_artifact(project, site, name, new_problem));
+        return Some(unknown_artifact(project, site, name, new_diagnostic));
     };
     if producer.pointer == site.pointer {
-        return Some(new_problem(
+        return Some(new_diagnostic(
             Code::ArtifactUsedTooEarly,
             format!("step `{}` cannot read its own output `{name}`", site.step.id),
         ));
@@ -105,39 +106,40 @@ fn unreadable_artifact(
     let producer_span = project.document.spans.value(&producer.name_pointer);
     let is_earlier = producer_span.start < project.document.spans.value(&site.pointer).start;
     let is_enclosing = site.pointer.starts_with(&format!("{}/", producer.pointer));
-    let problem = if is_enclosing {
-        new_problem(
+    let diagnostic = if is_enclosing {
+        new_diagnostic(
             Code::ArtifactUsedTooEarly,
             format!("`{name}` is the list of the results of all items; an item cannot read it"),
         )
     } else if is_earlier {
-        new_problem(Code::ArtifactNotInScope, format!("`{name}` is not in scope here")).with_help(
+        new_diagnostic(Code::ArtifactNotInScope, format!("`{name}` is not in scope here")).with_help(
             "parallel steps cannot read each other's artifacts; those of a `for_each` item are visible only inside it",
         )
     } else {
-        new_problem(Code::ArtifactUsedTooEarly, format!("a later step produces `{name}`"))
+        new_diagnostic(Code::ArtifactUsedTooEarly, format!("a later step produces `{name}`"))
             .with_help("steps run from top to bottom")
     };
-    Some(problem.with_secondary_label(&project.document.file, producer_span, "produced here"))
+    Some(diagnostic.with_secondary_label(&project.document.file, producer_span, "produced here"))
 }
 
 fn unknown_artifact(
     project: &Project,
     site: &Site<'_>,
     name: &str,
-    new_problem: impl Fn(Code, String) -> Diagnostic,
+    new_diagnostic: impl Fn(Code, String) -> Diagnostic,
 ) -> Diagnostic {
     if project.pipeline.inputs.contains_key(name) {
-        let problem = new_problem(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
-        return problem.with_help("every step can use an input of the run without listing it");
+        let diagnostic =
+            new_diagnostic(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
+        return diagnostic.with_help("every step can use an input of the run without listing it");
     }
     let artifacts_in_scope = site.scope.artifacts.keys().copied();
-    let problem = new_problem(Code::UnknownArtifact, format!("no step produces `{name}`"))
+    let diagnostic = new_diagnostic(Code::UnknownArtifact, format!("no step produces `{name}`"))
         .with_suggestion(name, artifacts_in_scope);
     let step = steps_with_pointers(&project.pipeline).into_iter().find(|(_, step)| step.id == name);
     match step.and_then(|(_, step): (String, &Step)| step.output.clone()) {
-        Some(output) => problem.with_help(format!("step `{name}` produces `{output}`")),
-        None => problem,
+        Some(output) => diagnostic.with_help(format!("step `{name}` produces `{output}`")),
+        None => diagnostic,
     }
 }
 
@@ -146,35 +148,35 @@ fn check_call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
     let Some(StepAction::Pipeline(file)) = site.step.action() else { return Vec::new() };
     let Some(called) = project.called_projects.get(file) else { return Vec::new() };
     let (document, inputs) = (&project.document, &called.pipeline.inputs);
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for name in site.step.with.keys().filter(|name| !inputs.contains_key(*name)) {
         let span = document.spans.key(&child_pointer(&child_pointer(&site.pointer, "with"), name));
         let message = format!("pipeline `{}` has no input `{name}`", called.pipeline.name);
-        let problem = Diagnostic::error(Code::UnknownPipelineInput, message).with_span(&document.file, span);
-        problems.push(problem.with_suggestion(name, inputs.keys().map(String::as_str)));
+        let diagnostic = Diagnostic::error(Code::UnknownPipelineInput, message).with_span(&document.file, span);
+        diagnostics.push(diagnostic.with_suggestion(name, inputs.keys().map(String::as_str)));
     }
     for (name, schema) in inputs {
         if !site.step.with.contains_key(name) && !schema.contains_key("default") {
             let span = document.spans.value(&child_pointer(&site.pointer, "pipeline"));
             let message = format!("pipeline `{}` needs the input `{name}`", called.pipeline.name);
-            let problem = Diagnostic::error(Code::MissingPipelineInput, message).with_span(&document.file, span);
-            problems.push(problem.with_help(format!("set it under `with:`: `{name}: …`")));
+            let diagnostic = Diagnostic::error(Code::MissingPipelineInput, message).with_span(&document.file, span);
+            diagnostics.push(diagnostic.with_help(format!("set it under `with:`: `{name}: …`")));
         }
     }
-    problems
+    diagnostics
 }
 
 fn check_prompt_file(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
-    if project.prompts.contains_key(name) || has_load_problem(project, &format!("prompts/{name}")) {
+    if project.prompts.contains_key(name) || has_load_diagnostic(project, &format!("prompts/{name}")) {
         return None;
     }
-    let problem = Diagnostic::error(Code::PromptNotFound, format!("there is no prompt `prompts/{name}`"));
-    let mut problem = problem.with_span(&project.document.file, project.document.spans.value(pointer));
+    let diagnostic = Diagnostic::error(Code::PromptNotFound, format!("there is no prompt `prompts/{name}`"));
+    let mut diagnostic = diagnostic.with_span(&project.document.file, project.document.spans.value(pointer));
     if is_prose(name) {
-        problem.message = "`prompt` is a prompt's text, not the name of a file in `prompts/`".to_owned();
-        return Some(problem.with_help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
+        diagnostic.message = "`prompt` is a prompt's text, not the name of a file in `prompts/`".to_owned();
+        return Some(diagnostic.with_help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
     }
-    Some(add_missing_file_advice(problem, name, &project.prompt_names, "prompts"))
+    Some(add_missing_file_advice(diagnostic, name, &project.prompt_names, "prompts"))
 }
 
 /// Whether the value is a prompt's text rather than the name of a file: it has several words or lines, or a tag.
@@ -184,14 +186,14 @@ fn is_prose(name: &str) -> bool {
     name.contains(['\n', '{']) || (!has_extension && name.split_whitespace().count() > 1)
 }
 
-/// Whether the file exists and orch has already reported a problem with loading it.
-pub(super) fn has_load_problem(project: &Project, path: &str) -> bool {
-    project.problems.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
+/// Whether loading the file has already produced a diagnostic, so that no other one is necessary.
+pub(super) fn has_load_diagnostic(project: &Project, path: &str) -> bool {
+    project.diagnostics.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
 }
 
 /// Adds advice to a diagnostic about a file that is missing in a folder.
 pub(super) fn add_missing_file_advice(
-    mut problem: Diagnostic,
+    mut diagnostic: Diagnostic,
     name: &str,
     names: &[String],
     folder: &str,
@@ -199,25 +201,25 @@ pub(super) fn add_missing_file_advice(
     let leads_outside =
         name.starts_with('/') || name.split(['/', '\\']).any(|component| component == "..") || name.contains('\\');
     if leads_outside {
-        problem.code = Code::PathOutsideFolder;
-        problem.message = format!("`{name}` leads out of `{folder}/`");
-        return problem.with_help(format!("name a file in `{folder}/`"));
+        diagnostic.code = Code::PathOutsideFolder;
+        diagnostic.message = format!("`{name}` leads out of `{folder}/`");
+        return diagnostic.with_help(format!("name a file in `{folder}/`"));
     }
     if names.iter().any(|other| other == name) {
-        problem.code = Code::PathOutsideFolder;
-        problem.message = format!("`{folder}/{name}` is a link that leads out of its folder or is broken");
-        return problem;
+        diagnostic.code = Code::PathOutsideFolder;
+        diagnostic.message = format!("`{folder}/{name}` is a link that leads out of its folder or is broken");
+        return diagnostic;
     }
     if did_you_mean(name, names.iter().map(String::as_str)).is_some() {
-        return problem.with_suggestion(name, names.iter().map(String::as_str));
+        return diagnostic.with_suggestion(name, names.iter().map(String::as_str));
     }
     let with_extension = names.iter().find(|other| other.strip_suffix(".md") == Some(name));
     match with_extension {
-        Some(other) => problem.with_help(format!("did you mean `{other}`?")),
-        None if names.is_empty() => problem.with_help(format!("the folder `{folder}/` is empty or missing")),
+        Some(other) => diagnostic.with_help(format!("did you mean `{other}`?")),
+        None if names.is_empty() => diagnostic.with_help(format!("the folder `{folder}/` is empty or missing")),
         None => {
             let listed: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
-            problem.with_help(format!("files in the folder: {}", listed.join(", ")))
+            diagnostic.with_help(format!("files in the folder: {}", listed.join(", ")))
         }
     }
 }

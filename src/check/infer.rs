@@ -12,7 +12,7 @@ use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::template::walk::arg_expr;
-use crate::template::{expr_range, follows_dollar, literal_braces_advice, trailing_name_range};
+use crate::template::{expr_range, follows_dollar, literal_braces_help, trailing_name_range};
 
 /// The location of the checked text.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) enum TextLocation {
 pub(super) struct Checker<'a> {
     pub(super) project: &'a Project,
     pub(super) schemas: Schemas<'a>,
-    pub(super) problems: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
     /// The inputs of the run that the text uses.
     pub(super) used_inputs: Vec<String>,
     /// The step that uses the text, for advice about an unknown variable; `None` for a text of the whole pipeline.
@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
         Self {
             project,
             schemas,
-            problems: Vec::new(),
+            diagnostics: Vec::new(),
             used_inputs: Vec::new(),
             site,
             location,
@@ -66,8 +66,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    pub(super) fn report(&mut self, problem: Diagnostic) {
-        self.problems.push(problem);
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
     }
 
     pub(super) fn error(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
@@ -80,7 +80,7 @@ impl<'a> Checker<'a> {
 
     /// Advice on how to write the braces around this position as plain text.
     pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
-        literal_braces_advice(self.template_text(), range.start)
+        literal_braces_help(self.template_text(), range.start)
     }
 
     /// The whole template for a prompt file; otherwise the checked text, which has no tags if it is an expression.
@@ -96,16 +96,16 @@ impl<'a> Checker<'a> {
         follows_dollar(self.template_text(), range.start)
     }
 
-    fn at_location(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
+    fn at_location(&self, diagnostic: Diagnostic, range: Range<usize>) -> Diagnostic {
         let advice = self.follows_dollar(&range).then(|| self.braces_as_text(&range)).flatten();
-        let problem = match &self.location {
-            TextLocation::File(file) => problem.with_span(file, range),
+        let diagnostic = match &self.location {
+            TextLocation::File(file) => diagnostic.with_span(file, range),
             TextLocation::Yaml(pointer) => {
                 let document = &self.project.document;
-                problem.with_span(&document.file, document.span_in_value(pointer, range))
+                diagnostic.with_span(&document.file, document.span_in_value(pointer, range))
             }
         };
-        advice.into_iter().fold(problem, Diagnostic::with_help)
+        advice.into_iter().fold(diagnostic, Diagnostic::with_help)
     }
 
     /// The source text of an expression.
@@ -118,7 +118,8 @@ impl<'a> Checker<'a> {
         let known = self.infer(expr, scope);
         if known.may_be_undefined {
             let source = self.source(expr).to_owned();
-            let problem = self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
+            let diagnostic =
+                self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
             let test = match list_of_end_item(expr) {
                 Some(list) => self.source(list).to_owned(),
                 None => format!("{source} is defined"),
@@ -127,7 +128,7 @@ impl<'a> Checker<'a> {
                 TextLocation::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
                 _ => format!("`{{% if {test} %}}…{{% endif %}}`"),
             };
-            self.report(problem.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
+            self.report(diagnostic.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
         }
         KnownValue::defined(known.ty)
     }

@@ -35,21 +35,21 @@ const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let mut counts = HashMap::new();
     if count_steps(project, &mut counts) > MAX_STEPS {
         let document = &project.document;
         let message = format!("the pipeline has more than {MAX_STEPS} steps, including the steps of called pipelines");
-        let problem =
+        let diagnostic =
             Diagnostic::error(Code::StepsTooDeep, message).with_span(&document.file, document.spans.value("/name"));
-        problems.push(problem.with_help("reduce the number of called pipelines"));
+        diagnostics.push(diagnostic.with_help("reduce the number of called pipelines"));
     }
     for (pointer, step) in steps_with_pointers(&project.pipeline) {
         let step_check = StepCheck { project, pointer: &pointer, step };
-        step_check.check_kind(&mut problems);
-        step_check.check_parallel_writes(&mut problems);
+        step_check.check_kind(&mut diagnostics);
+        step_check.check_parallel_writes(&mut diagnostics);
     }
-    problems
+    diagnostics
 }
 
 /// Counts the steps of a pipeline and of the pipelines that it calls, once for each call; saturates. `counts` caches
@@ -95,11 +95,11 @@ impl StepCheck<'_> {
         Diagnostic::error(code, message).with_span(&document.file, document.spans.value(&id))
     }
 
-    fn check_kind(&self, problems: &mut Vec<Diagnostic>) {
+    fn check_kind(&self, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         let kinds: Vec<&str> = STEP_KINDS.iter().copied().filter(|key| self.has(key)).collect();
         let [kind] = kinds.as_slice() else {
-            problems.push(match kinds.as_slice() {
+            diagnostics.push(match kinds.as_slice() {
                 [] => self
                     .at_step(Code::WrongStepKind, format!("step `{id}` has no kind"))
                     .with_help(format!("add one of {}", quoted_list(STEP_KINDS))),
@@ -112,73 +112,73 @@ impl StepCheck<'_> {
         };
         for (key, supported_kinds) in SUPPORTED_KINDS_BY_KEY {
             if self.has(key) && !supported_kinds.contains(kind) {
-                let problem =
+                let diagnostic =
                     self.at_key(Code::KeyNotApplicable, format!("`{key}` is not supported by `{kind}` steps"), key);
-                problems
-                    .push(problem.with_help(format!("only steps with {} support it", quoted_list(supported_kinds))));
+                diagnostics
+                    .push(diagnostic.with_help(format!("only steps with {} support it", quoted_list(supported_kinds))));
             }
         }
-        self.check_dependent_keys(kind, problems);
+        self.check_dependent_keys(kind, diagnostics);
         // Each nesting level adds one numeric segment to the pointer. Only steps exactly one level too deep are
         // reported, not those inside them.
         let is_index = |segment: &&str| !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
         let depth = self.pointer.split('/').filter(is_index).count();
         if depth == MAX_DEPTH + 1 {
             let message = format!("steps are nested deeper than {MAX_DEPTH} levels");
-            problems.push(self.at_step(Code::StepsTooDeep, message));
+            diagnostics.push(self.at_step(Code::StepsTooDeep, message));
         }
     }
 
     /// Reports missing keys that the kind requires, and keys that require another one.
-    fn check_dependent_keys(&self, kind: &str, problems: &mut Vec<Diagnostic>) {
+    fn check_dependent_keys(&self, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if kind == "agent" {
             for key in ["prompt", "output"] {
                 if !self.has(key) {
                     let message = format!("step `{id}` has no `{key}`");
                     let document = &self.project.document;
-                    let problem = Diagnostic::error(Code::MissingKey, message);
+                    let diagnostic = Diagnostic::error(Code::MissingKey, message);
                     let help = if key == "prompt" {
                         "add `prompt`: the file in `prompts/` that contains the agent's system prompt"
                     } else {
                         "add `output`: the name of the artifact that the step produces, in `workspace/<output>.json`"
                     };
-                    problems
-                        .push(problem.with_span(&document.file, document.spans.value(self.pointer)).with_help(help));
+                    diagnostics
+                        .push(diagnostic.with_span(&document.file, document.spans.value(self.pointer)).with_help(help));
                 }
             }
         }
         let is_group = matches!(kind, "parallel" | "repeat" | "steps");
         if is_group && self.has("output") && self.step.for_each.is_none() {
-            let problem =
+            let diagnostic =
                 self.at_key(Code::KeyNotApplicable, format!("a `{kind}` step has no `output` of its own"), "output");
-            problems.push(problem.with_help(
+            diagnostics.push(diagnostic.with_help(
                 "later steps can read the outputs of the steps inside it; only with `for_each` does it have an output: \
                  the list of its items' results",
             ));
         }
         if self.has("max_parallel") && self.step.for_each.is_none() && kind != "parallel" {
-            let problem = self.at_key(
+            let diagnostic = self.at_key(
                 Code::KeyNotApplicable,
                 "`max_parallel` has no effect without `for_each` or `parallel`".to_owned(),
                 "max_parallel",
             );
-            problems.push(problem.with_help("add a list to map over: `for_each: …`"));
+            diagnostics.push(diagnostic.with_help("add a list to map over: `for_each: …`"));
         }
         if self.has("schema") && self.step.output.is_none() {
-            let problem =
+            let diagnostic =
                 self.at_key(Code::KeyNotApplicable, "`schema` has no effect without an `output`".to_owned(), "schema");
-            problems.push(problem.with_help("name the artifact: `output: …`"));
+            diagnostics.push(diagnostic.with_help("name the artifact: `output: …`"));
         }
     }
 
     /// Reports steps that could write to the workspace at the same time.
-    fn check_parallel_writes(&self, problems: &mut Vec<Diagnostic>) {
+    fn check_parallel_writes(&self, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if self.step.for_each.is_some() && self.step.max_parallel != Some(1) && self.find_writer(self.step).is_some() {
             let message = format!("items of step `{id}` could write to the workspace at the same time");
-            let problem = self.at_key(Code::ConcurrentWrites, message, "for_each");
-            problems.push(problem.with_help(
+            let diagnostic = self.at_key(Code::ConcurrentWrites, message, "for_each");
+            diagnostics.push(diagnostic.with_help(
                 "run them one after another with `max_parallel: 1`, or set `access: read` if they write nothing",
             ));
         }
@@ -192,10 +192,10 @@ impl StepCheck<'_> {
             );
             let document = &self.project.document;
             let id_pointer = child_pointer(&format!("{}/parallel/{second_index}", self.pointer), "id");
-            let problem = Diagnostic::error(Code::ConcurrentWrites, message)
+            let diagnostic = Diagnostic::error(Code::ConcurrentWrites, message)
                 .with_span(&document.file, document.spans.value(&id_pointer));
-            problems.push(
-                problem.with_help("run one after the other, or set `access: read` for a step that writes nothing"),
+            diagnostics.push(
+                diagnostic.with_help("run one after the other, or set `access: read` for a step that writes nothing"),
             );
         }
     }

@@ -45,32 +45,31 @@ use crate::diagnostic::{Diagnostic, sort_and_dedup};
 
 /// Checks a project and the pipelines that it calls. Returns all findings, sorted by file and position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (index, project) in project.with_called_projects().into_iter().enumerate() {
-        let findings = check_pipeline(project);
-        if index == 0 {
-            problems = findings;
-        } else {
+        let mut new_diagnostics = check_pipeline(project);
+        if index > 0 {
             // Called pipelines share prompts, schemas and settings with their callers. Report each finding only once.
-            problems.extend(findings.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
+            new_diagnostics.retain(|diagnostic| !diagnostics.contains(diagnostic));
         }
+        diagnostics.append(&mut new_diagnostics);
     }
-    sort_and_dedup(&mut problems);
-    problems
+    sort_and_dedup(&mut diagnostics);
+    diagnostics
 }
 
 /// Checks one pipeline and the files that it names.
 fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     let sites = Sites::from_project(project);
-    let mut problems = project.problems.clone();
-    problems.extend(kinds::check(project));
-    problems.extend(names::check(project));
-    problems.extend(agents::check(project));
-    problems.extend(models::check(project));
-    problems.extend(cli_agents::check(project));
-    problems.extend(endpoints::check(project));
-    problems.extend(flow::check(project, &sites));
-    problems.extend(schemas::check(project));
-    problems.extend(texts::check(project, &sites));
-    problems
+    let mut diagnostics = project.diagnostics.clone();
+    diagnostics.extend(kinds::check(project));
+    diagnostics.extend(names::check(project));
+    diagnostics.extend(agents::check(project));
+    diagnostics.extend(models::check(project));
+    diagnostics.extend(cli_agents::check(project));
+    diagnostics.extend(endpoints::check(project));
+    diagnostics.extend(flow::check(project, &sites));
+    diagnostics.extend(schemas::check(project));
+    diagnostics.extend(texts::check(project, &sites));
+    diagnostics
 }

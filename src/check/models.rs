@@ -27,16 +27,16 @@ const MAX_INCLUDES: usize = 500;
 const MAX_INCLUDE_DEPTH: usize = 16;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     let steps = steps_with_pointers(&project.pipeline);
     let usd_limited_steps =
         BudgetedSteps::new(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    problems.extend(cli_agent_usage::check(project, &steps));
+    diagnostics.extend(cli_agent_usage::check(project, &steps));
     for (pointer, step) in &steps {
         for (model_pointer, name) in step_models(project, pointer, step) {
             let Some(model) = resolve_model(project, &name) else { continue };
-            problems.extend(check_window(project, pointer, step, &model));
-            problems.extend(if usd_limited_steps.contains(pointer) {
+            diagnostics.extend(check_window(project, pointer, step, &model));
+            diagnostics.extend(if usd_limited_steps.contains(pointer) {
                 check_price(project, &model_pointer, &model)
             } else {
                 None
@@ -45,11 +45,11 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     }
     for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none()) {
         let model = resolve_model(project, &agent.model);
-        problems.extend(model.and_then(|model| check_temperature(project, name, agent.temperature?, &model)));
+        diagnostics.extend(model.and_then(|model| check_temperature(project, name, agent.temperature?, &model)));
     }
     let mut reported = BTreeSet::new();
-    problems.retain(|problem| reported.insert((problem.code.as_str(), problem.message.clone())));
-    problems
+    diagnostics.retain(|diagnostic| reported.insert((diagnostic.code.as_str(), diagnostic.message.clone())));
+    diagnostics
 }
 
 /// The models that a project's files name, including called pipelines. Omits `auto` without a default model, and
@@ -118,9 +118,9 @@ fn check_window(project: &Project, step_pointer: &str, step: &Step, model: &Mode
         "`{prompt}` has at least {tokens} tokens; with a reply of up to {reply_tokens}, \
          that exceeds the context window of `{model}` ({window})"
     );
-    let problem = Diagnostic::warning(Code::ContextWindowExceeded, message)
+    let diagnostic = Diagnostic::warning(Code::ContextWindowExceeded, message)
         .with_span(&project.document.file, value_span(project, &child_pointer(step_pointer, "prompt")));
-    Some(problem.with_help("shorten the prompt, lower `max_output_tokens`, or use a model with a larger context"))
+    Some(diagnostic.with_help("shorten the prompt, lower `max_output_tokens`, or use a model with a larger context"))
 }
 
 /// The minimum number of bytes to which a template renders with any values.
@@ -150,9 +150,9 @@ fn check_price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Dia
         return None;
     }
     let message = format!("`{model}` has no known price, and a budget limits dollars");
-    let problem = Diagnostic::warning(Code::UnknownPrice, message)
+    let diagnostic = Diagnostic::warning(Code::UnknownPrice, message)
         .with_span(&project.document.file, value_span(project, pointer));
-    Some(problem.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
+    Some(diagnostic.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
 }
 
 /// The steps to which budgets with some property apply, such as a limit in dollars.
@@ -194,7 +194,7 @@ fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &M
         _ => uses_dialect("gemini", DialectSetting::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
     };
     let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
-    let problem = if has_own_temperature {
+    let diagnostic = if has_own_temperature {
         let message = format!("`{model}` has a fixed temperature: orch does not send this one");
         Diagnostic::warning(Code::UnsupportedParameter, message).with_help("remove `temperature`")
     } else if is_anthropic && temperature > 1.0 {
@@ -203,5 +203,5 @@ fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &M
     } else {
         return None;
     };
-    Some(problem.with_span(&project.document.file, value_span(project, &pointer)))
+    Some(diagnostic.with_span(&project.document.file, value_span(project, &pointer)))
 }

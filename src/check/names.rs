@@ -20,7 +20,7 @@ struct NameOwner {
 }
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut names = NameTable { project, owners: HashMap::new(), problems: Vec::new() };
+    let mut names = NameTable { project, owners: HashMap::new(), diagnostics: Vec::new() };
     for name in project.pipeline.inputs.keys() {
         names.declare(name, &NameOwner { kind: "an input", pointer: child_pointer("/inputs", name), step: None });
     }
@@ -45,29 +45,29 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
             }
         }
     }
-    names.problems
+    names.diagnostics
 }
 
 struct NameTable<'a> {
     project: &'a Project,
     owners: HashMap<String, Vec<NameOwner>>,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl NameTable<'_> {
     fn declare(&mut self, name: &str, owner: &NameOwner) {
         if RESERVED.contains(&name) {
             let message = format!("the name `{name}` is reserved");
-            let problem = self.problem_at(Code::InvalidName, message, owner);
-            self.problems.push(problem.with_help(format!("reserved: {}", quoted_list(RESERVED))));
+            let diagnostic = self.diagnostic_at(Code::InvalidName, message, owner);
+            self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED))));
         }
         let owners = self.owners.entry(name.to_lowercase()).or_default();
         let others = || owners.iter().filter(|other| other.step.is_none() || other.step != owner.step);
         let conflicting = others().find(|other| other.kind == owner.kind).or_else(|| others().next()).cloned();
         owners.push(owner.clone());
         if let Some(first) = conflicting {
-            let problem = self.conflict(name, owner, &first);
-            self.problems.push(problem);
+            let diagnostic = self.conflict(name, owner, &first);
+            self.diagnostics.push(diagnostic);
         }
     }
 
@@ -84,16 +84,16 @@ impl NameTable<'_> {
         };
         let (document, spans) = (&self.project.document, &self.project.document.spans);
         let span = if first.kind == "an input" { spans.key(&first.pointer) } else { spans.value(&first.pointer) };
-        let problem =
-            self.problem_at(code, message, owner).with_secondary_label(&document.file, span, "first used here");
+        let diagnostic =
+            self.diagnostic_at(code, message, owner).with_secondary_label(&document.file, span, "first used here");
         if code == Code::DuplicateArtifact {
-            problem.with_help("give one of the outputs another name")
+            diagnostic.with_help("give one of the outputs another name")
         } else {
-            problem
+            diagnostic
         }
     }
 
-    fn problem_at(&self, code: Code, message: String, owner: &NameOwner) -> Diagnostic {
+    fn diagnostic_at(&self, code: Code, message: String, owner: &NameOwner) -> Diagnostic {
         let document = &self.project.document;
         let is_key = owner.kind == "an input";
         let span = if is_key { document.spans.key(&owner.pointer) } else { document.spans.value(&owner.pointer) };

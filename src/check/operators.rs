@@ -105,7 +105,7 @@ impl<'a> Checker<'a> {
             if text.starts_with(['"', '\'']) || text == "none" { type_text } else { format!("`{text}`, {type_text},") }
         };
         let has_null = first == [TypeKind::Null] || second == [TypeKind::Null];
-        let problem = if comparison == Comparison::Equal && has_null {
+        let diagnostic = if comparison == Comparison::Equal && has_null {
             let compared = if first == [TypeKind::Null] { right_source } else { left_source };
             self.warning(Code::NeverEqual, range, format!("`{compared}` is never null"))
         } else if comparison == Comparison::Equal {
@@ -123,7 +123,7 @@ impl<'a> Checker<'a> {
             );
             self.error(Code::UnsupportedOperation, range, message)
         };
-        self.report(problem);
+        self.report(diagnostic);
     }
 
     /// Reports a comparison with a constant that is not one of the listed values of the other side.
@@ -135,9 +135,9 @@ impl<'a> Checker<'a> {
         }
         let listed: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
         let message = format!("`{}` is never `{text}`", self.source(value));
-        let problem = self.error(Code::NeverEqual, expr_range(constant), message);
-        let problem = problem.with_suggestion(text, allowed.iter().copied());
-        self.report(problem.with_help(format!("it is one of {}", listed.join(", "))));
+        let diagnostic = self.error(Code::NeverEqual, expr_range(constant), message);
+        let diagnostic = diagnostic.with_suggestion(text, allowed.iter().copied());
+        self.report(diagnostic.with_help(format!("it is one of {}", listed.join(", "))));
     }
 
     fn check_contains(
@@ -170,16 +170,16 @@ impl<'a> Checker<'a> {
         if let Some((x, y)) = pairs.iter().find(|(x, y)| !can_add(*x, *y)) {
             let range = expr_range(left).start..expr_range(right).end;
             let message = format!("`+` cannot join {} and {}", x.describe(), y.describe());
-            let problem = if pairs.iter().any(|(x, y)| can_add(*x, *y)) {
+            let diagnostic = if pairs.iter().any(|(x, y)| can_add(*x, *y)) {
                 self.warning(Code::UnsupportedOperation, range, format!("{message}, which may happen here"))
             } else {
                 self.error(Code::UnsupportedOperation, range, message)
             };
             let has_string = *x == TypeKind::Text || *y == TypeKind::Text;
             self.report(if has_string {
-                problem.with_help("`~` joins values of any type as strings")
+                diagnostic.with_help("`~` joins values of any type as strings")
             } else {
-                problem
+                diagnostic
             });
         }
         KnownValue::defined(match (a.kind(), b.kind()) {
@@ -217,7 +217,7 @@ impl<'a> Checker<'a> {
         let Some(wrong) = kinds.iter().find(|kind| !is_valid(**kind)) else { return };
         let source = self.source(expr);
         let range = expr_range(expr);
-        let problem = if kinds.iter().any(|kind| is_valid(*kind)) {
+        let diagnostic = if kinds.iter().any(|kind| is_valid(*kind)) {
             self.warning(
                 Code::UnsupportedOperation,
                 range,
@@ -226,7 +226,7 @@ impl<'a> Checker<'a> {
         } else {
             self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_certain}", ty.describe()))
         };
-        self.report(problem);
+        self.report(diagnostic);
     }
 }
 

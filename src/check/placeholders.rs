@@ -26,8 +26,8 @@ impl<'a> Checker<'a> {
             let placeholder_range = range.start + range_in_text.start..range.start + range_in_text.end;
             let placeholder = text.get(range_in_text).unwrap_or_default();
             let message = format!("`{placeholder}` is not replaced by the value of `{name}`");
-            let problem = self.warning(Code::LiteralPlaceholder, placeholder_range, message);
-            self.report(problem.with_help(format!(
+            let diagnostic = self.warning(Code::LiteralPlaceholder, placeholder_range, message);
+            self.report(diagnostic.with_help(format!(
                 "write `{{{{ {name} }}}}`, or `{{% raw %}}{placeholder}{{% endraw %}}` for literal text"
             )));
         }

@@ -31,22 +31,22 @@ impl<'a> Checker<'a> {
         if name == COMPLETION_MARK {
             self.mark_scopes.push(scope.clone());
         }
-        let problem = self.unknown_variable(name, range, scope);
-        self.report(problem);
+        let diagnostic = self.unknown_variable(name, range, scope);
+        self.report(diagnostic);
         KnownValue::unknown()
     }
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> Diagnostic {
-        if let Some(problem) = self.hyphenated_name_problem(&range, scope) {
-            return problem;
+        if let Some(diagnostic) = self.hyphenated_name_diagnostic(&range, scope) {
+            return diagnostic;
         }
         let name_range = range.clone();
-        let problem = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
+        let diagnostic = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
         let steps = self.project.pipeline.all_steps();
         let is_output = steps.iter().any(|step| step.output.as_deref() == Some(name));
         match self.site {
             _ if name == PROJECT_VARIABLE => {
-                problem.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
+                diagnostic.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
             }
             Some(site) if site.scope.artifacts.contains_key(name) => {
                 let optional_mark = if site.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round)
@@ -55,53 +55,55 @@ impl<'a> Checker<'a> {
                 } else {
                     ""
                 };
-                problem.with_help(format!("add `{name}{optional_mark}` to the `inputs` of step `{}`", site.step.id))
+                diagnostic.with_help(format!("add `{name}{optional_mark}` to the `inputs` of step `{}`", site.step.id))
             }
             Some(site) if site.step.output.as_deref() == Some(name) => {
-                problem.with_help(format!("step `{}` itself produces `{name}`", site.step.id))
+                diagnostic.with_help(format!("step `{}` itself produces `{name}`", site.step.id))
             }
-            _ if is_output => problem.with_help(format!("a later step produces `{name}`, or it is not in scope here")),
+            _ if is_output => {
+                diagnostic.with_help(format!("a later step produces `{name}`, or it is not in scope here"))
+            }
             site => {
                 let mut names: Vec<&str> = scope.names().collect();
                 names.sort_unstable();
                 let property_path = path_after(self.template_text(), name_range.end);
                 let known = |name: &str| scope.get(name).is_some();
                 if let Some(constant) = equivalents::constant_equivalent(name) {
-                    return problem
+                    return diagnostic
                         .with_help(format!("write `{constant}` in place of `{name}`"))
                         .with_replacement(name, Some(constant));
                 }
                 let is_similar = did_you_mean(name, names.iter().copied()).is_some();
                 if !is_similar || property_path.split('.').any(known) {
                     let has_dollar = self.follows_dollar(&name_range);
-                    match equivalents::variable_advice(name, property_path, known) {
+                    match equivalents::variable_help(name, property_path, known) {
                         // The braces are correct; only the `$` is wrong.
                         Some((advice, true)) if has_dollar => {
-                            let mut problem = problem;
-                            problem.help = vec![format!("{advice}, without a `$` before the braces")];
-                            return problem;
+                            let mut diagnostic = diagnostic;
+                            diagnostic.help = vec![format!("{advice}, without a `$` before the braces")];
+                            return diagnostic;
                         }
-                        Some((advice, _)) if !has_dollar => return problem.with_help(advice),
+                        Some((advice, _)) if !has_dollar => return diagnostic.with_help(advice),
                         Some(_) | None => {}
                     }
                 }
-                let problem = problem.with_suggestion(name, names.iter().copied());
-                if !problem.help.is_empty() {
-                    return problem;
+                let diagnostic = diagnostic.with_suggestion(name, names.iter().copied());
+                if !diagnostic.help.is_empty() {
+                    return diagnostic;
                 }
                 let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 let location = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
-                let problem = problem.with_help(format!("known {location}: {}", listed.join(", ")));
+                let diagnostic = diagnostic.with_help(format!("known {location}: {}", listed.join(", ")));
                 match self.braces_as_text(&name_range).filter(|_| !self.follows_dollar(&name_range)) {
-                    Some(advice) => problem.with_help(advice),
-                    None => problem,
+                    Some(advice) => diagnostic.with_help(advice),
+                    None => diagnostic,
                 }
             }
         }
     }
 
     /// Reports a name with hyphens, which an expression interprets as a subtraction, if the same name with `_` exists.
-    fn hyphenated_name_problem(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
+    fn hyphenated_name_diagnostic(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
         let text = self.template_text();
         let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let (preceding, following) = (text.get(..range.start)?, text.get(range.end..)?);
@@ -115,8 +117,8 @@ impl<'a> Checker<'a> {
         if name == hyphenated_name || !is_known {
             return None;
         }
-        let problem = self.error(Code::UnknownVariable, start..end, format!("unknown variable `{hyphenated_name}`"));
-        Some(problem.with_help(format!("did you mean `{name}`?")).with_replacement(hyphenated_name, Some(&name)))
+        let diagnostic = self.error(Code::UnknownVariable, start..end, format!("unknown variable `{hyphenated_name}`"));
+        Some(diagnostic.with_help(format!("did you mean `{name}`?")).with_replacement(hyphenated_name, Some(&name)))
     }
 
     /// Infers the property of a value under a name.
@@ -166,8 +168,8 @@ impl<'a> Checker<'a> {
             types.push(Type::Unknown);
         }
         if types.is_empty() {
-            let problem = self.unknown_property(base, ty, name, range, &known_names);
-            self.report(problem);
+            let diagnostic = self.unknown_property(base, ty, name, range, &known_names);
+            self.report(diagnostic);
             return KnownValue::unknown();
         }
         KnownValue::possibly_undefined(union(types), may_be_missing)
@@ -193,21 +195,22 @@ impl<'a> Checker<'a> {
         let (source, full_range) = (self.source(expr).to_owned(), expr_range(expr));
         let (base, name) = source.rsplit_once('.').unwrap_or((source.as_str(), ""));
         let range = full_range.end.saturating_sub(name.len())..full_range.end;
-        let problem = self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` names no `{name}`"));
-        let problem = problem.with_suggestion(name, known.schema_names.iter().copied());
-        self.report(problem.with_help(format!("if it may exist anyway, test it first: `{source} is defined`")));
+        let diagnostic =
+            self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` names no `{name}`"));
+        let diagnostic = diagnostic.with_suggestion(name, known.schema_names.iter().copied());
+        self.report(diagnostic.with_help(format!("if it may exist anyway, test it first: `{source} is defined`")));
         KnownValue::unknown()
     }
 
     /// Advice for a property of other languages or tools.
-    fn foreign_property_advice(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
+    fn foreign_property_help(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
         if let Some(id) = base.strip_prefix("steps.") {
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
-            return equivalents::step_property_advice(name, step.and_then(|step| step.output.as_deref()));
+            return equivalents::step_property_help(name, step.and_then(|step| step.output.as_deref()));
         }
         let is_not_object =
             ty.kind().is_some_and(|kind| matches!(kind, TypeKind::List | TypeKind::Text)) || names.is_empty();
-        if is_not_object { equivalents::property_advice(base, name) } else { None }
+        if is_not_object { equivalents::property_help(base, name) } else { None }
     }
 
     fn unknown_property(
@@ -218,30 +221,30 @@ impl<'a> Checker<'a> {
         range: Range<usize>,
         names: &[&str],
     ) -> Diagnostic {
-        let new_problem = |message: String| self.error(Code::UnknownProperty, range.clone(), message);
-        let advice = self.foreign_property_advice(base, ty, name, names);
+        let new_diagnostic = |message: String| self.error(Code::UnknownProperty, range.clone(), message);
+        let advice = self.foreign_property_help(base, ty, name, names);
         match ty.kind() {
             Some(kind) if kind != TypeKind::Object && advice.is_some() => {
-                let problem = new_problem(format!("`{base}` is {} and has no `{name}`", kind.describe()));
-                advice.into_iter().fold(problem, Diagnostic::with_help)
+                let diagnostic = new_diagnostic(format!("`{base}` is {} and has no `{name}`", kind.describe()));
+                advice.into_iter().fold(diagnostic, Diagnostic::with_help)
             }
-            Some(TypeKind::List) => new_problem(format!("`{base}` is a list and has no `{name}`"))
+            Some(TypeKind::List) => new_diagnostic(format!("`{base}` is a list and has no `{name}`"))
                 .with_help(format!("loop over it: `{{% for item in {base} %}}`, or use one item: `{base}[0].{name}`")),
             Some(kind) if kind != TypeKind::Object => {
-                new_problem(format!("`{base}` is {} and has no `{name}`", kind.describe()))
+                new_diagnostic(format!("`{base}` is {} and has no `{name}`", kind.describe()))
             }
             _ => {
-                let problem = new_problem(format!("`{base}` has no `{name}`"));
+                let diagnostic = new_diagnostic(format!("`{base}` has no `{name}`"));
                 if let Some(advice) = advice {
-                    return problem.with_help(advice);
+                    return diagnostic.with_help(advice);
                 }
-                let problem = problem.with_suggestion(name, names.iter().copied());
-                if !problem.help.is_empty() || names.is_empty() {
-                    return problem;
+                let diagnostic = diagnostic.with_suggestion(name, names.iter().copied());
+                if !diagnostic.help.is_empty() || names.is_empty() {
+                    return diagnostic;
                 }
                 let unique_names = names.iter().enumerate().filter(|(index, name)| !names[..*index].contains(name));
                 let listed: Vec<String> = unique_names.map(|(_, name)| format!("`{name}`")).collect();
-                problem.with_help(format!("it has {}", listed.join(", ")))
+                diagnostic.with_help(format!("it has {}", listed.join(", ")))
             }
         }
     }
@@ -295,8 +298,8 @@ impl<'a> Checker<'a> {
         if types.is_empty() {
             let reason = if ty.kind() == Some(TypeKind::Object) { "has no numbered items" } else { "has no items" };
             let message = format!("`{}` is {} and {reason}", self.source(base), ty.describe());
-            let problem = self.error(Code::UnknownProperty, range, message);
-            self.report(problem);
+            let diagnostic = self.error(Code::UnknownProperty, range, message);
+            self.report(diagnostic);
             return KnownValue::unknown();
         }
         KnownValue::possibly_undefined(union(types), may_be_missing)

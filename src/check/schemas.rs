@@ -3,48 +3,48 @@
 
 use serde_json::Value;
 
-use super::flow::{add_missing_file_advice, has_load_problem};
+use super::flow::{add_missing_file_advice, has_load_diagnostic};
 use crate::config::{Document, OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::schema::{Schema, SchemaError};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (step_pointer, step) in steps_with_pointers(&project.pipeline) {
         let Some(OutputType::File(file)) = output_type(step) else { continue };
         let explicit = step.schema.is_some();
         let pointer = child_pointer(&step_pointer, if explicit { "schema" } else { "output" });
-        problems.extend(check_exists(project, &file, &pointer, explicit));
+        diagnostics.extend(check_exists(project, &file, &pointer, explicit));
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
-            Err(error) => problems.extend(compile_problem(project, document, &error)),
-            Ok(_) => problems.extend(super::contradictions::check(document)),
+            Err(error) => diagnostics.extend(compile_diagnostic(project, document, &error)),
+            Ok(_) => diagnostics.extend(super::contradictions::check(document)),
         }
     }
     for name in project.pipeline.inputs.keys() {
-        problems.extend(check_input(project, name));
+        diagnostics.extend(check_input(project, name));
     }
-    problems
+    diagnostics
 }
 
 fn check_exists(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
-    if project.schema_documents.contains_key(file) || has_load_problem(project, &format!("schemas/{file}")) {
+    if project.schema_documents.contains_key(file) || has_load_diagnostic(project, &format!("schemas/{file}")) {
         return None;
     }
-    let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
-    let problem = problem.with_span(&project.document.file, project.document.spans.value(pointer));
+    let diagnostic = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
+    let diagnostic = diagnostic.with_span(&project.document.file, project.document.spans.value(pointer));
     let stem_of = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
     let stems: Vec<String> = project.schema_names.iter().map(|name| stem_of(name)).collect();
-    let problem = add_missing_file_advice(problem, &stem_of(file), &stems, "schemas");
+    let diagnostic = add_missing_file_advice(diagnostic, &stem_of(file), &stems, "schemas");
     Some(if explicit {
-        problem
+        diagnostic
     } else {
-        problem.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
+        diagnostic.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
     })
 }
 
-fn compile_problem(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
+fn compile_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
     // The check of the file that this schema refers to reports a mistake in that file.
     let is_in_other_file = error.pointer.starts_with("/$defs/") && !document.spans.contains(&error.pointer);
     if is_in_other_file && project.schema_documents.len() > 1 {
@@ -66,7 +66,7 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
         Err(error) => vec![invalid_schema(document, &pointer, &error)],
         Ok(compiled) => {
             let Some(default) = schema.get("default") else { return Vec::new() };
-            let problems = compiled.mismatches(default).into_iter().map(|mismatch| {
+            let diagnostics = compiled.mismatches(default).into_iter().map(|mismatch| {
                 let value_pointer = format!("{pointer}/default{}", mismatch.pointer);
                 let message = format!(
                     "the default of `{name}` does not fit: expected {}, got {}",
@@ -74,7 +74,7 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
                 );
                 error_at(Code::DefaultMismatch, &value_pointer, message)
             });
-            problems.collect()
+            diagnostics.collect()
         }
     }
 }
@@ -90,24 +90,24 @@ fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagn
     let string = document.value.pointer(&pointer).and_then(Value::as_str);
     if let Some(name) = string.filter(|_| pointer.ends_with("/type")) {
         // For this most common mistake, the validator's own message does not help the user.
-        let problem = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
+        let diagnostic = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
             .with_span(&document.file, span);
         return match equivalents::json_schema_type(name).filter(|type_name| *type_name != name) {
             Some(type_name) => {
-                problem.with_help(format!("write `{type_name}`")).with_replacement(name, Some(type_name))
+                diagnostic.with_help(format!("write `{type_name}`")).with_replacement(name, Some(type_name))
             }
-            None => problem.with_suggestion(name, JSON_SCHEMA_TYPES.iter().copied()),
+            None => diagnostic.with_suggestion(name, JSON_SCHEMA_TYPES.iter().copied()),
         };
     }
-    let problem = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
-    let problem = problem.with_span(&document.file, span);
+    let diagnostic = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
+    let diagnostic = diagnostic.with_span(&document.file, span);
     let is_boolean = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
     if is_boolean && pointer.ends_with("/required") {
-        return problem.with_help(if base.starts_with("/inputs/") && error.pointer == "/required" {
+        return diagnostic.with_help(if base.starts_with("/inputs/") && error.pointer == "/required" {
             "remove `required`: an input without a `default` is required"
         } else {
             "name the required members beside `properties`: `required: [NAME]`"
         });
     }
-    error.help.iter().fold(problem, Diagnostic::with_help)
+    error.help.iter().fold(diagnostic, Diagnostic::with_help)
 }

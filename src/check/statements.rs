@@ -85,8 +85,8 @@ impl<'a> Checker<'a> {
         if let Some(kind) = kinds.into_iter().find(is_structure) {
             let source = self.source(expr).to_owned();
             let message = format!("`{source}` is {}, which does not print as JSON", kind.describe());
-            let problem = self.warning(Code::PrintsRawStructure, expr_range(expr), message);
-            self.report(problem.with_help(format!("write `{{{{ {source} | tojson }}}}`, or loop over it")));
+            let diagnostic = self.warning(Code::PrintsRawStructure, expr_range(expr), message);
+            self.report(diagnostic.with_help(format!("write `{{{{ {source} | tojson }}}}`, or loop over it")));
         }
     }
 
@@ -113,19 +113,19 @@ impl<'a> Checker<'a> {
             if kinds.contains(&TypeKind::Text) {
                 let verb = if kinds == [TypeKind::Text] { "is" } else { "may be" };
                 let message = format!("`{source}` {verb} a string: the loop iterates over its characters");
-                let problem = self.warning(Code::UnsupportedOperation, expr_range(iter), message);
-                self.report(problem.with_help(format!("for its lines: `{source} | lines`")));
+                let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(iter), message);
+                self.report(diagnostic.with_help(format!("for its lines: `{source} | lines`")));
             }
             return;
         };
-        let problem = if kinds.iter().all(is_not_iterable) {
+        let diagnostic = if kinds.iter().all(is_not_iterable) {
             let message = format!("`{source}` is {}; a loop cannot iterate over it", ty.describe());
             self.error(Code::UnsupportedOperation, expr_range(iter), message)
         } else {
             let message = format!("`{source}` may be {}; a loop cannot iterate over that", kind.describe());
             self.warning(Code::UnsupportedOperation, expr_range(iter), message)
         };
-        self.report(problem);
+        self.report(diagnostic);
     }
 
     fn if_condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
@@ -151,10 +151,11 @@ impl<'a> Checker<'a> {
         let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
         let range = expr_range(name);
         let Some((_, source)) = self.project.prompts.get_key_value(&file) else {
-            if !ignore_missing && !super::flow::has_load_problem(self.project, &format!("prompts/{file}")) {
-                let problem = self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
+            if !ignore_missing && !super::flow::has_load_diagnostic(self.project, &format!("prompts/{file}")) {
+                let diagnostic =
+                    self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
                 self.report(super::flow::add_missing_file_advice(
-                    problem,
+                    diagnostic,
                     &file,
                     &self.project.prompt_names,
                     "prompts",
@@ -163,8 +164,8 @@ impl<'a> Checker<'a> {
             return;
         };
         if self.includes.contains(&file) || self.includes.len() > MAX_INCLUDE_DEPTH {
-            let problem = self.error(Code::IncludeCycle, range, format!("`{file}` includes itself"));
-            self.report(problem);
+            let diagnostic = self.error(Code::IncludeCycle, range, format!("`{file}` includes itself"));
+            self.report(diagnostic);
             return;
         }
         // The check of the file itself reports its mistakes once.

@@ -35,7 +35,7 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
         texts.check_expression(None, &child_pointer("/outputs", name), expression, &final_scope);
     }
     texts.report_unused_inputs();
-    texts.problems
+    texts.diagnostics
 }
 
 /// The scopes at the mark, in all texts of the pipeline that contain or include it.
@@ -53,13 +53,13 @@ pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
     let errors = inspect_template(&file.text).err().unwrap_or_default();
     errors
         .into_iter()
-        .map(|error| template_diagnostic(error, |problem, range| problem.with_span(file, range)))
+        .map(|error| template_diagnostic(error, |diagnostic, range| diagnostic.with_span(file, range)))
         .collect()
 }
 
 struct TextChecks<'a> {
     project: &'a Project,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
     used_inputs: BTreeSet<String>,
     /// The scopes in which the texts use the name [`COMPLETION_MARK`](super::probe::COMPLETION_MARK).
@@ -68,7 +68,7 @@ struct TextChecks<'a> {
 
 impl<'a> TextChecks<'a> {
     fn new(project: &'a Project) -> Self {
-        Self { project, problems: Vec::new(), used_inputs: BTreeSet::new(), mark_scopes: Vec::new() }
+        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), mark_scopes: Vec::new() }
     }
 
     fn check_step(&mut self, site: &'a Site<'a>) {
@@ -94,7 +94,7 @@ impl<'a> TextChecks<'a> {
                 && let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List)
             {
                 let list = list.trim();
-                let problem = if kinds.contains(&TypeKind::List) {
+                let diagnostic = if kinds.contains(&TypeKind::List) {
                     let message = format!("`{list}` may be {}, not a list", wrong_kind.describe());
                     self.warning_at(Code::NotList, &list_pointer, range, message)
                 } else {
@@ -105,7 +105,7 @@ impl<'a> TextChecks<'a> {
                         format!("`{list}` is {}, not a list", known.ty.describe()),
                     )
                 };
-                self.problems.push(problem.with_help("`for_each` maps over a list, such as `plan.steps`"));
+                self.diagnostics.push(diagnostic.with_help("`for_each` maps over a list, such as `plan.steps`"));
             }
         }
     }
@@ -114,9 +114,9 @@ impl<'a> TextChecks<'a> {
     fn report_empty_message(&mut self, pointer: &str, step: &Step) {
         let span = self.project.document.spans.value(pointer);
         let message = format!("the message of step `{}` is empty", step.id);
-        let problem = Diagnostic::error(Code::EmptyMessage, message).with_span(&self.project.document.file, span);
-        self.problems
-            .push(problem.with_help("write a message, or remove `message`: orch then builds it from the inputs"));
+        let diagnostic = Diagnostic::error(Code::EmptyMessage, message).with_span(&self.project.document.file, span);
+        self.diagnostics
+            .push(diagnostic.with_help("write a message, or remove `message`: orch then builds it from the inputs"));
     }
 
     /// Checks the texts that are specific to the kind of a step.
@@ -195,7 +195,7 @@ impl<'a> TextChecks<'a> {
                 let warning = Diagnostic::warning(Code::LiteralPlaceholder, message);
                 let span = document.spans.value(&child_pointer(&condition_pointer, "else"));
                 let help = "write it without values: the model has them in its prompt";
-                self.problems.push(warning.with_span(&document.file, span).with_help(help));
+                self.diagnostics.push(warning.with_span(&document.file, span).with_help(help));
             }
         }
     }
@@ -265,9 +265,9 @@ impl<'a> TextChecks<'a> {
         let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List));
         if !is_list || !has_text("path") || !has_text("content") {
             let message = format!("`{}` is not a list of files", files.trim());
-            let problem = self.error_at(Code::NotFileList, &pointer, range, message);
-            self.problems.push(
-                problem
+            let diagnostic = self.error_at(Code::NotFileList, &pointer, range, message);
+            self.diagnostics.push(
+                diagnostic
                     .with_help("files are a list of `{path, content}`, or an artifact with such a list under `files`"),
             );
         }
@@ -296,8 +296,8 @@ impl<'a> TextChecks<'a> {
             known.ty.describe(),
             input_type.describe()
         );
-        let problem = self.error_at(Code::InputMismatch, pointer, range, message);
-        self.problems.push(problem.with_secondary_label(
+        let diagnostic = self.error_at(Code::InputMismatch, pointer, range, message);
+        self.diagnostics.push(diagnostic.with_secondary_label(
             &called.document.file,
             called.document.spans.value(&input_pointer),
             "declared here",
@@ -305,7 +305,7 @@ impl<'a> TextChecks<'a> {
     }
 
     fn collect_results(&mut self, checker: Checker<'a>) {
-        self.problems.extend(checker.problems);
+        self.diagnostics.extend(checker.diagnostics);
         self.used_inputs.extend(checker.used_inputs);
         self.mark_scopes.extend(checker.mark_scopes);
     }
@@ -317,35 +317,35 @@ impl<'a> TextChecks<'a> {
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
             let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong_kind.describe());
-            let problem = self.warning_at(Code::NotBoolean, pointer, range, message);
+            let diagnostic = self.warning_at(Code::NotBoolean, pointer, range, message);
             let is_combination = text.contains(" and ") || text.contains(" or ");
-            self.problems.push(if is_combination {
-                problem
+            self.diagnostics.push(if is_combination {
+                diagnostic
                     .with_help("`and` and `or` return one of their operands: compare each of them, as in `x == true`")
             } else {
-                problem.with_help(format!("compare it: `{} == true`", text.trim()))
+                diagnostic.with_help(format!("compare it: `{} == true`", text.trim()))
             });
             return;
         }
         let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.describe());
-        let problem = self.error_at(Code::NotBoolean, pointer, range, message);
+        let diagnostic = self.error_at(Code::NotBoolean, pointer, range, message);
         let help = match known.ty.kind() {
             Some(TypeKind::Number) => format!("compare it: `{} > 0`", text.trim()),
             Some(TypeKind::List | TypeKind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
             _ => format!("test it: `{} is defined`", text.trim()),
         };
-        self.problems.push(problem.with_help(help));
+        self.diagnostics.push(diagnostic.with_help(help));
     }
 
     /// Reports the errors that inspection found in a text.
     fn report_template_errors(&mut self, location: &TextLocation, errors: Vec<TemplateError>) {
         let project = self.project;
-        self.problems.extend(errors.into_iter().map(|error| {
-            template_diagnostic(error, |problem, range| match location {
-                TextLocation::File(file) => problem.with_span(file, range),
+        self.diagnostics.extend(errors.into_iter().map(|error| {
+            template_diagnostic(error, |diagnostic, range| match location {
+                TextLocation::File(file) => diagnostic.with_span(file, range),
                 TextLocation::Yaml(pointer) => {
                     let document = &project.document;
-                    problem.with_span(&document.file, document.span_in_value(pointer, range))
+                    diagnostic.with_span(&document.file, document.span_in_value(pointer, range))
                 }
             })
         }));
@@ -354,19 +354,19 @@ impl<'a> TextChecks<'a> {
     /// Reports inputs of the run that no text uses.
     fn report_unused_inputs(&mut self) {
         // If a variable is misspelt, the input that the user meant seems unused.
-        if self.problems.iter().any(Diagnostic::is_error) {
+        if self.diagnostics.iter().any(Diagnostic::is_error) {
             return;
         }
         for name in self.project.pipeline.inputs.keys().filter(|name| !self.used_inputs.contains(*name)) {
             let document = &self.project.document;
             let span = document.spans.key(&child_pointer("/inputs", name));
             let message = format!("the input `{name}` is never used");
-            self.problems.push(Diagnostic::warning(Code::UnusedInput, message).with_span(&document.file, span));
+            self.diagnostics.push(Diagnostic::warning(Code::UnusedInput, message).with_span(&document.file, span));
         }
     }
 }
 
-/// Converts an error of a template or expression to a diagnostic. `at` sets the position.
+/// Converts an error of a template or expression to a diagnostic. `set_position` sets its position.
 pub(super) fn template_diagnostic(
     error: TemplateError,
     set_position: impl Fn(Diagnostic, Range<usize>) -> Diagnostic,
@@ -380,13 +380,13 @@ pub(super) fn template_diagnostic(
         | TemplateErrorKind::Undefined
         | TemplateErrorKind::WrongType => Code::TemplateSyntax,
     };
-    let mut problem = set_position(Diagnostic::error(code, error.message), error.range);
+    let mut diagnostic = set_position(Diagnostic::error(code, error.message), error.range);
     if let Some(replacement) = error.replacement {
         let (original, corrected) = *replacement;
-        problem = problem.with_replacement(&original, Some(&corrected));
+        diagnostic = diagnostic.with_replacement(&original, Some(&corrected));
     }
-    match error.hint {
-        Some(hint) => problem.with_help(hint),
-        None => problem,
+    match error.help {
+        Some(help) => diagnostic.with_help(help),
+        None => diagnostic,
     }
 }

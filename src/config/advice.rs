@@ -12,26 +12,26 @@ use crate::model::HumanDuration;
 /// Adds advice about an unknown key. Tries in this order: orch's name for a key of another tool, the nearest known key,
 /// another type that has the key, and the list of known keys.
 pub(super) fn unknown_key(
-    mut problem: Diagnostic,
+    mut diagnostic: Diagnostic,
     key: &str,
     value: &Value,
     type_name: &str,
     known_keys: &[&str],
 ) -> Diagnostic {
-    if let Some(equivalent) = equivalents::key_advice(type_name, key) {
+    if let Some(equivalent) = equivalents::key_help(type_name, key) {
         // Only a simple value is sure to fit the other key; a list or mapping may need another structure.
         let rename = equivalent.rename.filter(|_| !value.is_array() && !value.is_object());
-        return problem.with_help(equivalent.help).with_replacement(key, rename);
+        return diagnostic.with_help(equivalent.help).with_replacement(key, rename);
     }
     let similar_key = did_you_mean(key, known_keys.iter().copied());
     match similar_key.is_none().then(|| describe_destination(type_name, key)).flatten() {
-        Some(destination) => return problem.with_help(format!("`{key}` belongs {destination}")),
-        None => problem = problem.with_suggestion(key, known_keys.iter().copied()),
+        Some(destination) => return diagnostic.with_help(format!("`{key}` belongs {destination}")),
+        None => diagnostic = diagnostic.with_suggestion(key, known_keys.iter().copied()),
     }
-    if problem.help.is_empty() {
-        problem.with_help(format!("known keys here: {}", quoted(known_keys, ", ")))
+    if diagnostic.help.is_empty() {
+        diagnostic.with_help(format!("known keys here: {}", quoted(known_keys, ", ")))
     } else {
-        problem
+        diagnostic
     }
 }
 
@@ -62,7 +62,7 @@ fn describe_destination(type_name: &str, key: &str) -> Option<&'static str> {
 
 /// Adds advice about the value of `key` in the type `type_name`, which has none of the allowed types.
 pub(super) fn wrong_type(
-    problem: Diagnostic,
+    diagnostic: Diagnostic,
     value: &Value,
     type_name: &str,
     key: &str,
@@ -70,9 +70,9 @@ pub(super) fn wrong_type(
     allowed: &[&str],
 ) -> Diagnostic {
     let shape = match value {
-        Value::Null => return problem.with_help("leave the key out if it has no value"),
+        Value::Null => return diagnostic.with_help("leave the key out if it has no value"),
         Value::String(text) if allowed.iter().any(|name| contains_scalar(text, name)) => {
-            return problem.with_help("remove the quotes");
+            return diagnostic.with_help("remove the quotes");
         }
         Value::String(_) => YamlShape::Text,
         Value::Number(_) => YamlShape::Number,
@@ -82,22 +82,24 @@ pub(super) fn wrong_type(
     };
     // A mapping with `id` is a single step without its dash, not a mapping of steps by name.
     let is_single_step = value.get("id").is_some() && allowed == ["array"];
-    if !is_single_step && let Some(help) = equivalents::value_advice(type_name, key, shape, &render_inline(value)) {
-        return problem.with_help(help);
+    if !is_single_step && let Some(help) = equivalents::value_help(type_name, key, shape, &render_inline(value)) {
+        return diagnostic.with_help(help);
     }
     match value {
         Value::Number(number) if form.pattern.as_deref() == Some(HumanDuration::PATTERN) => {
-            problem.with_help(format!("give it a unit, as in `{number}s` or `{number}m`"))
+            diagnostic.with_help(format!("give it a unit, as in `{number}s` or `{number}m`"))
         }
-        Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.with_help("put quotes around it"),
-        Value::String(_) if allowed.contains(&"array") => problem.with_help("write it as a list: `[…]`"),
-        Value::Object(_) if allowed.contains(&"array") => problem.with_help("begin each item with `- `"),
-        _ => problem,
+        Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => {
+            diagnostic.with_help("put quotes around it")
+        }
+        Value::String(_) if allowed.contains(&"array") => diagnostic.with_help("write it as a list: `[…]`"),
+        Value::Object(_) if allowed.contains(&"array") => diagnostic.with_help("begin each item with `- `"),
+        _ => diagnostic,
     }
 }
 
 /// Adds advice about a pipeline input whose value is not a schema.
-pub(super) fn not_a_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
+pub(super) fn not_a_schema(diagnostic: Diagnostic, value: &Value) -> Diagnostic {
     let schema = match value {
         Value::String(text) => equivalents::json_schema_type(text).map(|name| format!("{{ type: {name} }}")),
         Value::Number(number) if number.is_f64() => Some(format!("{{ type: number, default: {number} }}")),
@@ -106,8 +108,8 @@ pub(super) fn not_a_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     };
     match schema {
-        Some(schema) => problem.with_help(format!("an input is a JSON Schema: write `{schema}`")),
-        None => problem.with_help(
+        Some(schema) => diagnostic.with_help(format!("an input is a JSON Schema: write `{schema}`")),
+        None => diagnostic.with_help(
             "an input is a JSON Schema, such as `{ type: string }`; pass its value when you run the pipeline",
         ),
     }
@@ -116,16 +118,16 @@ pub(super) fn not_a_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
 /// Adds advice about a name that `is_valid` rejects: the nearest valid name. It depends only on the rejected name, so
 /// that the fixes for a declaration and for its uses agree. `allowed` describes the valid names.
 pub(super) fn invalid_name(
-    problem: Diagnostic,
+    diagnostic: Diagnostic,
     text: &str,
     is_valid: &dyn Fn(&str) -> bool,
     allowed: &str,
 ) -> Diagnostic {
     match to_snake_case(text).filter(|name| is_valid(name)) {
         Some(name) => {
-            problem.with_help(format!("write `{name}`; allowed: {allowed}")).with_replacement(text, Some(&name))
+            diagnostic.with_help(format!("write `{name}`; allowed: {allowed}")).with_replacement(text, Some(&name))
         }
-        None => problem.with_help(format!("allowed: {allowed}")),
+        None => diagnostic.with_help(format!("allowed: {allowed}")),
     }
 }
 
@@ -138,10 +140,10 @@ const UNITS: &[(&str, &str)] = &[
 ];
 
 /// Adds advice about an invalid duration.
-pub(super) fn invalid_duration(problem: Diagnostic, text: &str) -> Diagnostic {
+pub(super) fn invalid_duration(diagnostic: Diagnostic, text: &str) -> Diagnostic {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return problem;
+        return diagnostic;
     }
     let unit = text.get(number.len()..).unwrap_or_default().trim().to_lowercase();
     let matching_unit =
@@ -149,10 +151,10 @@ pub(super) fn invalid_duration(problem: Diagnostic, text: &str) -> Diagnostic {
     match matching_unit {
         Some((short, _)) => {
             let corrected = format!("{number}{short}");
-            problem.with_help(format!("write `{corrected}`")).with_replacement(text, Some(&corrected))
+            diagnostic.with_help(format!("write `{corrected}`")).with_replacement(text, Some(&corrected))
         }
-        None if unit.is_empty() => problem.with_help(format!("give it a unit, as in `{number}s` or `{number}m`")),
-        None => problem,
+        None if unit.is_empty() => diagnostic.with_help(format!("give it a unit, as in `{number}s` or `{number}m`")),
+        None => diagnostic,
     }
 }
 

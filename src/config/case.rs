@@ -21,34 +21,34 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 /// Every mistake of the file.
 pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
     let display_path = path.to_string_lossy().replace('\\', "/");
-    if let Some(problem) = files::check_link_target(&root::find_root_from(sources, path), path, &display_path) {
-        return Err(vec![*problem]);
+    if let Some(diagnostic) = files::check_link_target(&root::find_root_from(sources, path), path, &display_path) {
+        return Err(vec![*diagnostic]);
     }
-    let file = sources.read(path, &display_path).map_err(|problem| vec![*problem])?;
+    let file = sources.read(path, &display_path).map_err(|diagnostic| vec![*diagnostic])?;
     let (document, case) = load::parse_with_form(&file, generate::case_form(), "Case")?;
-    let problems = path_problems(sources, path, &document, &case);
-    if problems.is_empty() { Ok((document, case)) } else { Err(problems) }
+    let diagnostics = path_diagnostics(sources, path, &document, &case);
+    if diagnostics.is_empty() { Ok((document, case)) } else { Err(diagnostics) }
 }
 
 /// Returns a diagnostic for each path in the test case at `path` that leads out of its project, folder or workspace.
-fn path_problems(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
-    let new_problem = |code: Code, message: String, pointer: &str, help: &str| {
+fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
+    let new_diagnostic = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
         Diagnostic::error(code, message).with_span(&document.file, span).with_help(help)
     };
     let project_root = root::find_root_from(sources, path);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (key, name) in [("pipeline", Some(&case.pipeline)), ("workspace", case.workspace.as_ref())] {
         let Some(name) = name else { continue };
         let (target, pointer) = (folder.join(name), format!("/{key}"));
         if Path::new(name).is_absolute() || !root::absolute(&target).starts_with(root::absolute(&project_root)) {
             let message = format!("`{key}: {name}` leads out of the project of the test case");
             let help = "the project is the folder with `orch.yaml`, else the folder that contains `pipelines`";
-            problems.push(new_problem(Code::PathOutsideFolder, message, &pointer, help));
+            diagnostics.push(new_diagnostic(Code::PathOutsideFolder, message, &pointer, help));
         } else if files::is_outside_folder(&project_root, &target) {
             let message = format!("`{key}: {name}` is reached by a link that leads out of the project");
-            problems.push(new_problem(
+            diagnostics.push(new_diagnostic(
                 Code::LinkOutsideProject,
                 message,
                 &pointer,
@@ -58,7 +58,7 @@ fn path_problems(sources: &Sources, path: &Path, document: &Document, case: &Cas
             && root::absolute(&root::find_root_from(sources, &target)) != root::absolute(&project_root)
         {
             let message = format!("`pipeline: {name}` belongs to another project, which has an orch.yaml of its own");
-            problems.push(new_problem(
+            diagnostics.push(new_diagnostic(
                 Code::PathOutsideFolder,
                 message,
                 &pointer,
@@ -68,7 +68,7 @@ fn path_problems(sources: &Sources, path: &Path, document: &Document, case: &Cas
     }
     if let Some(name) = case.recordings.as_ref().filter(|name| !is_below(name)) {
         let message = format!("`recordings: {name}` leads out of the folder of the test case");
-        problems.push(new_problem(
+        diagnostics.push(new_diagnostic(
             Code::PathOutsideFolder,
             message,
             "/recordings",
@@ -78,9 +78,9 @@ fn path_problems(sources: &Sources, path: &Path, document: &Document, case: &Cas
     for (index, name) in case.expect.files.iter().enumerate().filter(|(_, name)| !is_below(name)) {
         let message = format!("`{name}` leads out of the workspace");
         let help = "name a file by its path from the workspace";
-        problems.push(new_problem(Code::PathOutsideFolder, message, &item_pointer("/expect/files", index), help));
+        diagnostics.push(new_diagnostic(Code::PathOutsideFolder, message, &item_pointer("/expect/files", index), help));
     }
-    problems
+    diagnostics
 }
 
 /// Whether a name stays in its folder. Does not resolve links.

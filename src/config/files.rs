@@ -1,4 +1,4 @@
-//! Reads the files of a project: as text, of bounded size, and never from outside of their folders.
+//! Reads the files of a project as text. Refuses files that are too large, and names that lead out of their folder.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
@@ -20,33 +20,34 @@ const MAX_LISTED_FILES: usize = 10_000;
 /// # Errors
 /// One diagnostic about the file as a whole.
 pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
-    let new_problem = |code: Code, message: String| {
+    let new_diagnostic = |code: Code, message: String| {
         Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
     };
     let unreadable = |error: &std::io::Error| match error.kind() {
         ErrorKind::NotFound if display_path.contains(char::REPLACEMENT_CHARACTER) => {
-            new_problem(Code::NotUtf8, format!("the name of `{display_path}` is not UTF-8 text"))
+            new_diagnostic(Code::NotUtf8, format!("the name of `{display_path}` is not UTF-8 text"))
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory => match fs::read_link(path) {
-            Ok(target) => new_problem(
+            Ok(target) => new_diagnostic(
                 Code::FileUnreadable,
                 format!("`{display_path}` is a link to {}", describe_missing_target(&target)),
             ),
-            Err(_) => new_problem(Code::FileNotFound, format!("there is no file `{display_path}`")),
+            Err(_) => new_diagnostic(Code::FileNotFound, format!("there is no file `{display_path}`")),
         },
         ErrorKind::PermissionDenied => {
-            new_problem(Code::FileUnreadable, format!("no permission to read `{display_path}`"))
+            new_diagnostic(Code::FileUnreadable, format!("no permission to read `{display_path}`"))
         }
-        _ => {
-            new_problem(Code::FileUnreadable, format!("`{display_path}` cannot be read: {}", describe_io_error(error)))
-        }
+        _ => new_diagnostic(
+            Code::FileUnreadable,
+            format!("`{display_path}` cannot be read: {}", describe_io_error(error)),
+        ),
     };
     let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
-        return Err(new_problem(Code::FileUnreadable, format!("`{display_path}` is a folder, not a file")));
+        return Err(new_diagnostic(Code::FileUnreadable, format!("`{display_path}` is a folder, not a file")));
     }
     if !metadata.is_file() {
-        return Err(new_problem(Code::FileUnreadable, format!("`{display_path}` is not a regular file")));
+        return Err(new_diagnostic(Code::FileUnreadable, format!("`{display_path}` is not a regular file")));
     }
     // Reserves the file's size, so that one read is usually enough. A buffer that starts empty needs about eight.
     let size_hint = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or_default();
@@ -56,23 +57,23 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
     source_file_from_bytes(bytes, display_path)
 }
 
-/// Converts the bytes of a file to text, if they are UTF-8 text of allowed size.
+/// Converts the bytes of a file to text. Fails if the file is too large, or is not UTF-8 text.
 ///
 /// # Errors
 /// One diagnostic about the file as a whole.
 pub(super) fn source_file_from_bytes(bytes: Vec<u8>, display_path: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
-    let new_problem = |code: Code, message: String| {
+    let new_diagnostic = |code: Code, message: String| {
         Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
     };
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(new_problem(
+        return Err(new_diagnostic(
             Code::FileTooLarge,
             format!("`{display_path}` is larger than {} MiB", MAX_FILE_BYTES >> 20),
         ));
     }
     decode_text(bytes)
         .map(|text| SourceFile::new(display_path, text))
-        .map_err(|reason| new_problem(Code::NotUtf8, format!("`{display_path}` {reason}")))
+        .map_err(|reason| new_diagnostic(Code::NotUtf8, format!("`{display_path}` {reason}")))
 }
 
 /// Describes the missing target of a link.
@@ -94,24 +95,24 @@ pub fn is_outside_folder(folder: &Path, path: &Path) -> bool {
     matches!((real_path, real_folder), (Ok(real_path), Ok(real_folder)) if !real_path.starts_with(&real_folder))
 }
 
-/// Returns a diagnostic for a path whose links lead out of the root; `None` if they do not, or if the path does not
-/// exist, because reading it gives the better message.
+/// Returns a diagnostic for a path whose links lead out of the root; `None` if they do not. Also returns `None` if
+/// nothing exists at the path, since reading it then gives the better message.
 pub(super) fn check_link_target(root: &Path, path: &Path, display_path: &str) -> Option<Box<Diagnostic>> {
     if !is_outside_folder(root, path) {
         return None;
     }
     let message = format!("`{display_path}` is reached by a link that leads out of the project");
-    let problem = Diagnostic::error(Code::LinkOutsideProject, message).with_file(&SourceFile::new(display_path, ""));
-    Some(Box::new(problem.with_help("copy the link's target into the project")))
+    let diagnostic = Diagnostic::error(Code::LinkOutsideProject, message).with_file(&SourceFile::new(display_path, ""));
+    Some(Box::new(diagnostic.with_help("copy the link's target into the project")))
 }
 
-/// The path of a file in a folder of the project, by its name, such as `sub/plan.md`.
+/// Joins a folder of the project with the name of a file in it, such as `sub/plan.md`, and resolves links.
 ///
 /// # Errors
 /// The reason why the name can't be used: it is absolute, has `..`, or is a link that leads outside.
 pub(super) fn resolve_in_folder(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let path = join_in_folder(folder, name)?;
-    // A path that does not exist passes, because reading it gives the better message.
+    // If nothing exists at the path, reading it later gives the better message.
     if is_outside_folder(folder, &path) {
         Err(format!("`{name}` is a link that leads out of its folder"))
     } else {
@@ -119,7 +120,7 @@ pub(super) fn resolve_in_folder(folder: &Path, name: &str) -> Result<PathBuf, St
     }
 }
 
-/// Like [`resolve_in_folder`], but checks only the name and resolves no links.
+/// Joins a folder of the project with the name of a file in it, without resolving links.
 ///
 /// # Errors
 /// The reason why the name can't be used: it is absolute, or has `..`.
@@ -129,14 +130,14 @@ pub(super) fn join_in_folder(folder: &Path, name: &str) -> Result<PathBuf, Strin
         return Err(format!("`{name}` is not a file name"));
     }
     if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
-        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
-        return Err(format!("`{name}` leads out of `{folder}/`"));
+        let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
+        return Err(format!("`{name}` leads out of `{folder_name}/`"));
     }
     Ok(folder.join(relative))
 }
 
-/// Whether something exists at a path. A broken link or a file without permission counts too, so that reading it
-/// reports why it fails.
+/// Whether something exists at a path. A broken link counts too, and so does a file that orch may not read: reading it
+/// then reports the reason.
 pub(super) fn exists(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,
@@ -144,19 +145,19 @@ pub(super) fn exists(path: &Path) -> bool {
     }
 }
 
-/// The files below a folder, and the problems with skipped entries.
+/// The files below a folder, and a diagnostic for each entry that orch skipped.
 #[derive(Debug, Default)]
 pub struct FolderListing {
     /// Names relative to the folder, with `/`, sorted.
     pub names: Vec<String>,
-    /// Problems with unreadable or skipped folders and links, each with its name relative to the folder.
-    pub problems: Vec<(String, Diagnostic)>,
+    /// The diagnostic for each skipped folder or link, with the entry's name relative to the folder.
+    pub diagnostics: Vec<(String, Diagnostic)>,
 }
 
 impl FolderListing {
-    /// The problems without the names.
-    pub fn into_problems(self) -> Vec<Diagnostic> {
-        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    /// The diagnostics, without the names of their entries.
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_iter().map(|(_, diagnostic)| diagnostic).collect()
     }
 }
 
@@ -167,8 +168,8 @@ pub(super) fn list_file_names(folder: &Path) -> Vec<String> {
     list_folder(folder, "", &|_| true).names
 }
 
-/// Lists the files below a folder whose names `accepts` allows, and the problems with skipped entries; empty if the
-/// folder does not exist. Messages name the folder by `display_path`.
+/// Lists the files below a folder whose names `accepts` allows, and reports skipped entries; empty if the folder does
+/// not exist. Messages name the folder by `display_path`.
 pub(super) fn list_folder(folder: &Path, display_path: &str, accepts: &dyn Fn(&str) -> bool) -> FolderListing {
     let mut walk = FolderWalk { display_path, accepts, listing: FolderListing::default() };
     if exists(folder) {
@@ -176,7 +177,7 @@ pub(super) fn list_folder(folder: &Path, display_path: &str, accepts: &dyn Fn(&s
     }
     let mut listing = walk.listing;
     listing.names.sort();
-    listing.problems.sort_by(|(a, _), (b, _)| a.cmp(b));
+    listing.diagnostics.sort_by(|(a, _), (b, _)| a.cmp(b));
     listing
 }
 
@@ -205,7 +206,7 @@ impl FolderWalk<'_> {
     }
 
     fn visit_entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
-        // Lists names that are not UTF-8 too: reading such a file reports the name.
+        // A name that is not UTF-8 is listed too, because reading such a file reports its name.
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             return;
@@ -225,7 +226,7 @@ impl FolderWalk<'_> {
         if (self.accepts)(&full_name) && !(file_type.is_symlink() && entry.path().is_dir()) {
             match self.listing.names.len() {
                 count if count < MAX_LISTED_FILES => self.listing.names.push(full_name),
-                _ if self.listing.problems.iter().any(|(name, _)| name.is_empty()) => {}
+                _ if self.listing.diagnostics.iter().any(|(name, _)| name.is_empty()) => {}
                 _ => self.add_error("", &format!("holds more than {MAX_LISTED_FILES} files; the others are ignored")),
             }
         } else if file_type.is_symlink() {
@@ -240,25 +241,25 @@ impl FolderWalk<'_> {
     }
 
     fn add_error(&mut self, name: &str, reason: &str) {
-        self.add_problem(name, reason, Diagnostic::error);
+        self.add_diagnostic(name, reason, Diagnostic::error);
     }
 
     fn add_warning(&mut self, name: &str, reason: &str) {
-        self.add_problem(name, reason, Diagnostic::warning);
+        self.add_diagnostic(name, reason, Diagnostic::warning);
     }
 
-    fn add_problem(&mut self, name: &str, reason: &str, new_diagnostic: impl Fn(Code, String) -> Diagnostic) {
+    fn add_diagnostic(&mut self, name: &str, reason: &str, new_diagnostic: impl Fn(Code, String) -> Diagnostic) {
         let segments: Vec<&str> = [self.display_path, name].into_iter().filter(|segment| !segment.is_empty()).collect();
         let display_path = if segments.is_empty() { ".".to_owned() } else { segments.join("/") };
-        let problem = new_diagnostic(Code::FileUnreadable, format!("`{display_path}` {reason}"))
+        let diagnostic = new_diagnostic(Code::FileUnreadable, format!("`{display_path}` {reason}"))
             .with_file(&SourceFile::new(&display_path, ""));
-        self.listing.problems.push((name.to_owned(), problem));
+        self.listing.diagnostics.push((name.to_owned(), diagnostic));
     }
 }
 
-/// Describes why a folder cannot be read. The text continues a sentence that begins with the folder's name.
-fn describe_unreadable(folder: &Path, error: &std::io::Error) -> String {
-    match (error.kind(), fs::read_link(folder)) {
+/// Describes why a folder or a link's target cannot be read, as the end of a sentence that begins with its name.
+fn describe_unreadable(path: &Path, error: &std::io::Error) -> String {
+    match (error.kind(), fs::read_link(path)) {
         (ErrorKind::PermissionDenied, _) => "cannot be read: no permission".to_owned(),
         (ErrorKind::NotADirectory, _) => "is not a folder".to_owned(),
         (ErrorKind::NotFound, Ok(target)) => format!("is a link to {}", describe_missing_target(&target)),
@@ -296,9 +297,12 @@ mod tests {
         fs::write(folder.path().join("other.md"), "").unwrap();
         let listing = list_folder(folder.path(), "pipelines", &|name| name.ends_with(".yaml"));
         assert_eq!(listing.names.len(), MAX_LISTED_FILES);
-        let problems: Vec<_> =
-            listing.into_problems().into_iter().map(|problem| (problem.is_error(), problem.message)).collect();
-        assert_eq!(problems, [(true, "`pipelines` holds more than 10000 files; the others are ignored".to_owned())]);
+        let diagnostics: Vec<_> = listing
+            .into_diagnostics()
+            .into_iter()
+            .map(|diagnostic| (diagnostic.is_error(), diagnostic.message))
+            .collect();
+        assert_eq!(diagnostics, [(true, "`pipelines` holds more than 10000 files; the others are ignored".to_owned())]);
     }
 
     #[test]

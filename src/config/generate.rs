@@ -76,7 +76,8 @@ pub fn report_schema() -> &'static Value {
     SCHEMA.get_or_init(|| generate_output::<RunReport>("orch run report"))
 }
 
-/// The schema of what orch prints. Unlike files that people write, it may contain null, and later versions may add keys.
+/// The schema of what orch prints. Unlike files that people write, it may contain null, and later versions may add
+/// keys.
 fn generate_output<T: JsonSchema>(title: &str) -> Value {
     let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
     schema.insert("title".to_owned(), Value::from(title));
@@ -242,7 +243,7 @@ mod tests {
         };
         for (type_name, key) in equivalents::known_keys() {
             assert!(form_of(type_name).properties.get(key).is_none(), "{type_name} has `{key}`");
-            let advice = equivalents::key_advice(type_name, key).unwrap();
+            let advice = equivalents::key_help(type_name, key).unwrap();
             assert!(
                 advice.rename.is_none_or(|key| form_of(type_name).properties.get(key).is_some()),
                 "{type_name}: {advice:?}"

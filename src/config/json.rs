@@ -15,7 +15,7 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 /// # Errors
 /// The reason why it can't be read or parsed, or the keys that it contains twice.
 pub fn load_json(path: &Path, display_path: &str) -> Result<Document, Vec<Diagnostic>> {
-    json_document(files::read_file(path, display_path).map_err(|problem| vec![*problem])?)
+    json_document(files::read_file(path, display_path).map_err(|diagnostic| vec![*diagnostic])?)
 }
 
 /// Parses JSON that does not belong to the project, such as the inputs of a run.
@@ -26,7 +26,7 @@ pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>>
     let value = parse_json_value(&file)?;
     let spans = match json_spans::index(&file) {
         Ok(spans) => spans,
-        Err(IndexError::DuplicateKeys(problems)) => return Err(problems),
+        Err(IndexError::DuplicateKeys(diagnostics)) => return Err(diagnostics),
         // Data may have more values than the index allows; messages about it then have no positions.
         Err(IndexError::TooManyValues(_)) => SpanIndex::default(),
     };
@@ -37,8 +37,8 @@ pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>>
 pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = parse_json_value(file)?;
     let spans = json_spans::index(file).map_err(|refused| match refused {
-        IndexError::DuplicateKeys(problems) => problems,
-        IndexError::TooManyValues(problem) => vec![*problem],
+        IndexError::DuplicateKeys(diagnostics) => diagnostics,
+        IndexError::TooManyValues(diagnostic) => vec![*diagnostic],
     })?;
     Ok(Document { file: Arc::clone(file), value, spans })
 }

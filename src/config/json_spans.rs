@@ -32,9 +32,9 @@ pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, IndexError> {
     };
     if pass.visit_value(None).is_none() {
         let message = format!("the file holds more than {MAX_NODES} values");
-        let problem = Diagnostic::error(Code::YamlTooComplex, message).with_file(file);
-        let problem = problem.with_help("divide the schema into files that refer to one another by `$ref`");
-        return Err(IndexError::TooManyValues(Box::new(problem)));
+        let diagnostic = Diagnostic::error(Code::YamlTooComplex, message).with_file(file);
+        let diagnostic = diagnostic.with_help("divide the schema into files that refer to one another by `$ref`");
+        return Err(IndexError::TooManyValues(Box::new(diagnostic)));
     }
     if pass.duplicates.is_empty() { Ok(pass.spans) } else { Err(IndexError::DuplicateKeys(pass.duplicates)) }
 }
@@ -95,8 +95,8 @@ impl JsonPass<'_> {
             let is_duplicate = self.duplicate_depth == 0 && self.spans.contains(&self.pointer);
             if is_duplicate {
                 let first = self.spans.key(&self.pointer);
-                let problem = Diagnostic::error(Code::DuplicateKey, format!("the key `{name}` is written twice"));
-                self.duplicates.push(problem.with_span(self.file, key.clone()).with_secondary_label(
+                let diagnostic = Diagnostic::error(Code::DuplicateKey, format!("the key `{name}` is written twice"));
+                self.duplicates.push(diagnostic.with_span(self.file, key.clone()).with_secondary_label(
                     self.file,
                     first,
                     "first written here",
@@ -206,12 +206,12 @@ mod tests {
     #[test]
     fn a_duplicate_key_is_reported_with_both_ranges() {
         let text = r#"{ "a": { "b": 1, "c": [1] }, "\u0061": { "b": 2, "b": 3 }, "a": 0 }"#;
-        let Err(IndexError::DuplicateKeys(problems)) = index(&SourceFile::new("a.json", text)) else {
+        let Err(IndexError::DuplicateKeys(diagnostics)) = index(&SourceFile::new("a.json", text)) else {
             panic!("not refused")
         };
-        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        let messages: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
         assert_eq!(messages, ["the key `a` is written twice"; 2]);
-        assert_eq!(problems[0].span.clone().map(|span| &text[span]), Some("\"\\u0061\""));
+        assert_eq!(diagnostics[0].span.clone().map(|span| &text[span]), Some("\"\\u0061\""));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Loads a project from the path of a pipeline: finds the root and reads the files that the pipeline names.
 //!
-//! Fails only if the pipeline itself can't be loaded. Every other problem goes into [`Project::problems`], so that one
-//! check reports all of them.
+//! Fails only if the pipeline itself can't be loaded. Every other mistake becomes a diagnostic in
+//! [`Project::diagnostics`], so that one check reports all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -58,23 +58,23 @@ fn load_in_root(
     calls: &mut CallState,
 ) -> Result<Project, Vec<Diagnostic>> {
     let display_path = path.to_string_lossy().replace('\\', "/");
-    if let Some(problem) = files::check_link_target(&root, path, &display_path) {
-        return Err(vec![*problem]);
+    if let Some(diagnostic) = files::check_link_target(&root, path, &display_path) {
+        return Err(vec![*diagnostic]);
     }
     let file = sources
         .read(path, &display_path)
-        .map_err(|problem| vec![add_missing_pipeline_advice(*problem, &root, &display_path)])?;
+        .map_err(|diagnostic| vec![add_missing_pipeline_advice(*diagnostic, &root, &display_path)])?;
     let parsed = parse_with_form::<Pipeline>(&file, generate::pipeline_form(), "Pipeline");
-    let (document, pipeline) = parsed.map_err(|problems| add_file_type_advice(problems, path))?;
-    let mut loader = Loader { sources, root: &root, problems: Vec::new(), has_missing_file: false };
+    let (document, pipeline) = parsed.map_err(|diagnostics| add_file_type_advice(diagnostics, path))?;
+    let mut loader = Loader { sources, root: &root, diagnostics: Vec::new(), has_missing_file: false };
     let (settings, settings_document) = loader.load_settings();
     let prompts = loader.load_prompts(&pipeline);
     let schema_documents = loader.load_schemas(&pipeline);
     calls.callers.push(path.to_owned());
     let called = loader.load_called(path, &document, &pipeline, calls);
     calls.callers.pop();
-    let (mut problems, has_missing_file) = (loader.problems, loader.has_missing_file);
-    sort_and_dedup(&mut problems);
+    let (mut diagnostics, has_missing_file) = (loader.diagnostics, loader.has_missing_file);
+    sort_and_dedup(&mut diagnostics);
     let schemas = schema_set(&schema_documents);
     // Only advice about a missing file uses the names. To list large folders for hundreds of pipelines would take
     // longer than everything else.
@@ -82,7 +82,7 @@ fn load_in_root(
     let (prompt_names, schema_names) = (names_in("prompts"), names_in("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
     #[rustfmt::skip]
-    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: called, problems };
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: called, diagnostics };
     Ok(project)
 }
 
@@ -99,9 +99,9 @@ pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
 /// # Errors
 /// Every mistake of the file.
 pub fn load_settings_from(sources: &Sources, root: &Path) -> Result<Settings, Vec<Diagnostic>> {
-    let mut loader = Loader { sources, root, problems: Vec::new(), has_missing_file: false };
+    let mut loader = Loader { sources, root, diagnostics: Vec::new(), has_missing_file: false };
     let (settings, _) = loader.load_settings();
-    if loader.problems.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.problems) }
+    if loader.diagnostics.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.diagnostics) }
 }
 
 /// Loads every schema of a root, as a project whose pipeline has no steps.
@@ -118,52 +118,52 @@ pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
 /// The project has no schema, or `schemas/` can't be read or is a link that leads out of the project.
 pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<Diagnostic>> {
     let file = SourceFile::new(root::display_path(root, "schemas"), "");
-    if let Some(problem) = files::check_link_target(root, &root.join("schemas"), &file.path) {
-        return Err(vec![*problem]);
+    if let Some(diagnostic) = files::check_link_target(root, &root.join("schemas"), &file.path) {
+        return Err(vec![*diagnostic]);
     }
     let mut listing = sources.list_folder(&root.join("schemas"), &file.path);
     let schema_names = std::mem::take(&mut listing.names);
-    let mut read_problems = listing.into_problems();
+    let mut read_diagnostics = listing.into_diagnostics();
     let mut file_names: Vec<String> = schema_names.iter().filter(|name| name.ends_with(".json")).cloned().collect();
-    if file_names.is_empty() && read_problems.iter().any(Diagnostic::is_error) {
-        return Err(read_problems);
+    if file_names.is_empty() && read_diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(read_diagnostics);
     }
     if file_names.is_empty() {
-        let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema in `{}/`", file.path));
-        return Err(vec![problem.with_help("schemas are files such as `schemas/plan.schema.json`")]);
+        let diagnostic = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema in `{}/`", file.path));
+        return Err(vec![diagnostic.with_help("schemas are files such as `schemas/plan.schema.json`")]);
     }
     let value = json!({ "name": "schemas", "steps": [] });
     let pipeline = Pipeline::deserialize(&value)
         .map_err(|error| vec![Diagnostic::error(Code::WrongValue, error.to_string()).with_file(&file)])?;
     let document = Document { file, value, spans: SpanIndex::default() };
-    let mut loader = Loader { sources, root, problems: Vec::new(), has_missing_file: false };
+    let mut loader = Loader { sources, root, diagnostics: Vec::new(), has_missing_file: false };
     let schema_documents = loader.load_schema_files(&mut file_names);
     // No step refers to these files, so no other check reports one that can't be read.
     let json_names = schema_names.iter().filter(|name| name.ends_with(".json"));
-    read_problems.extend(json_names.filter_map(|name| unreadable_schema(sources, root, name)));
-    let (mut problems, schemas) = (loader.problems, schema_set(&schema_documents));
-    problems.extend(read_problems);
-    sort_and_dedup(&mut problems);
+    read_diagnostics.extend(json_names.filter_map(|name| unreadable_schema(sources, root, name)));
+    let (mut diagnostics, schemas) = (loader.diagnostics, schema_set(&schema_documents));
+    diagnostics.extend(read_diagnostics);
+    sort_and_dedup(&mut diagnostics);
     let (settings, settings_document, prompts, prompt_names) = (Settings::default(), None, BTreeMap::new(), Vec::new());
     let root = root.to_owned();
     #[rustfmt::skip]
-    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: BTreeMap::new(), problems };
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: BTreeMap::new(), diagnostics };
     Ok(project)
 }
 
-/// The problem with a listed schema that is a link out of its folder, or whose name is not UTF-8. In a pipeline, the
-/// step that names such a schema reports the problem.
+/// The diagnostic for a listed schema that is a link out of its folder, or whose name is not UTF-8. In a pipeline, the
+/// check of the step that names such a schema reports this instead.
 fn unreadable_schema(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
     let display_path = root::display_path(root, &format!("schemas/{name}"));
     if files::check_link_target(root, &root.join("schemas").join(name), &display_path).is_some() {
-        // `load_schema_files` has reported this already, when it read the file.
+        // `load_schema_files` has reported this already.
         return None;
     }
     match files::resolve_in_folder(&root.join("schemas"), name) {
         Err(reason) => {
             Some(Diagnostic::error(Code::PathOutsideFolder, reason).with_file(&SourceFile::new(display_path, "")))
         }
-        Ok(path) if !sources.exists(&path) => sources.read(&path, &display_path).err().map(|problem| *problem),
+        Ok(path) if !sources.exists(&path) => sources.read(&path, &display_path).err().map(|diagnostic| *diagnostic),
         Ok(_) => None,
     }
 }
@@ -191,10 +191,10 @@ pub(super) fn parse_with_form<T: DeserializeOwned>(
     type_name: &str,
 ) -> Result<(Document, T), Vec<Diagnostic>> {
     let document = yaml::parse(file)?;
-    let mut problems = shape::check(&document, form, type_name);
-    if !problems.is_empty() {
-        sort_and_dedup(&mut problems);
-        return Err(problems);
+    let mut diagnostics = shape::check(&document, form, type_name);
+    if !diagnostics.is_empty() {
+        sort_and_dedup(&mut diagnostics);
+        return Err(diagnostics);
     }
     match T::deserialize(&document.value) {
         Ok(parsed) => Ok((document, parsed)),
@@ -216,7 +216,7 @@ fn render_cycle(callers: &[PathBuf], called: &Path) -> String {
 struct Loader<'a> {
     sources: &'a Sources,
     root: &'a Path,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
     /// Whether a file that the pipeline names is missing.
     has_missing_file: bool,
 }
@@ -234,8 +234,8 @@ impl Loader<'_> {
         }
         match parse_with_form::<Settings>(&file, generate::settings_form(), "Settings") {
             Ok((document, settings)) => (Some(settings), Some(document)),
-            Err(problems) => {
-                self.problems.extend(problems);
+            Err(diagnostics) => {
+                self.diagnostics.extend(diagnostics);
                 (None, None)
             }
         }
@@ -246,8 +246,8 @@ impl Loader<'_> {
         let link_check = files::check_link_target(self.root, path, &display_path).map_or(Ok(()), Err);
         match link_check.and_then(|()| self.sources.read(path, &display_path)) {
             Ok(file) => Some(file),
-            Err(problem) => {
-                self.problems.push(*problem);
+            Err(diagnostic) => {
+                self.diagnostics.push(*diagnostic);
                 None
             }
         }
@@ -328,23 +328,23 @@ impl Loader<'_> {
                 continue;
             }
             let pointer = super::spans::child_pointer(&pointer, "pipeline");
-            let new_problem = |code: Code, message: String| {
+            let new_diagnostic = |code: Code, message: String| {
                 Diagnostic::error(code, message).with_span(&document.file, document.spans.value(&pointer))
             };
             let file = path.parent().unwrap_or(Path::new("")).join(name);
             let is_outside =
                 Path::new(name).is_absolute() || name.split(['/', '\\']).any(|component| component == "..");
             if is_outside {
-                let problem =
-                    new_problem(Code::PathOutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
-                self.problems.push(problem.with_help("name a file beside this one, or below"));
+                let diagnostic =
+                    new_diagnostic(Code::PathOutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
+                self.diagnostics.push(diagnostic.with_help("name a file beside this one, or below"));
             } else if !self.sources.exists(&file) {
                 let names = self.sources.list_files(path.parent().unwrap_or(Path::new("")));
-                let problem = new_problem(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
-                self.problems.push(problem.with_suggestion(name, names.iter().map(String::as_str)));
+                let diagnostic = new_diagnostic(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
+                self.diagnostics.push(diagnostic.with_suggestion(name, names.iter().map(String::as_str)));
             } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
                 let message = format!("`{name}` calls itself: {}", render_cycle(&calls.callers, &file));
-                self.problems.push(new_problem(Code::PipelineCycle, message));
+                self.diagnostics.push(new_diagnostic(Code::PipelineCycle, message));
             } else if let Some(loaded) = calls.loaded.get(&file) {
                 projects.extend(loaded.clone().map(|project| (name.to_owned(), project)));
             } else {
@@ -354,9 +354,9 @@ impl Loader<'_> {
                         calls.loaded.insert(file, Some(project.clone()));
                         projects.insert(name.to_owned(), project);
                     }
-                    Err(problems) => {
+                    Err(diagnostics) => {
                         calls.loaded.insert(file, None);
-                        self.problems.extend(problems);
+                        self.diagnostics.extend(diagnostics);
                     }
                 }
             }
@@ -390,8 +390,8 @@ impl Loader<'_> {
     fn parse_json(&mut self, file: &Arc<SourceFile>) -> Option<Document> {
         match parse_json(file) {
             Ok(document) => Some(document),
-            Err(problems) => {
-                self.problems.extend(problems);
+            Err(diagnostics) => {
+                self.diagnostics.extend(diagnostics);
                 None
             }
         }

@@ -5,19 +5,19 @@ use std::path::Path;
 use super::root;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
-/// Adds advice to the first problem of a file whose name is not that of a YAML file.
-pub(super) fn add_file_type_advice(mut problems: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
+/// Adds advice to the first diagnostic about a file whose name does not end like that of a YAML file.
+pub(super) fn add_file_type_advice(mut diagnostics: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
     let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if !is_yaml && let Some(first) = problems.first_mut() {
+    if !is_yaml && let Some(first) = diagnostics.first_mut() {
         first.help.push("is this a pipeline? pipelines are YAML files, such as `pipelines/default.yaml`".to_owned());
     }
-    problems
+    diagnostics
 }
 
 /// Completes the diagnostic about a missing pipeline with the closest name, or with the pipelines that exist.
-pub(super) fn add_missing_pipeline_advice(problem: Diagnostic, root: &Path, display_path: &str) -> Diagnostic {
-    if problem.code != Code::FileNotFound && !Path::new(display_path).is_dir() {
-        return problem;
+pub(super) fn add_missing_pipeline_advice(diagnostic: Diagnostic, root: &Path, display_path: &str) -> Diagnostic {
+    if diagnostic.code != Code::FileNotFound && !Path::new(display_path).is_dir() {
+        return diagnostic;
     }
     let pipelines: Vec<String> = root::list_pipelines(root).iter().map(|name| root::display_path(root, name)).collect();
     let stem_of = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -27,14 +27,14 @@ pub(super) fn add_missing_pipeline_advice(problem: Diagnostic, root: &Path, disp
         .or(stems.iter().find(|stem| **stem == wanted_stem).map(String::as_str));
     let closest = closest_stem.and_then(|closest| stems.iter().position(|stem| stem == closest));
     match closest.and_then(|index| pipelines.get(index)) {
-        Some(name) => problem.with_help(format!("did you mean `{name}`?")),
-        None if pipelines.is_empty() => problem.with_help(format!(
+        Some(name) => diagnostic.with_help(format!("did you mean `{name}`?")),
+        None if pipelines.is_empty() => diagnostic.with_help(format!(
             "there are no pipelines in `{}`; `orch init` creates a project with one",
             root::display_path(root, "pipelines")
         )),
         None => {
             let names: Vec<_> = pipelines.iter().take(10).map(|name| format!("`{name}`")).collect();
-            problem.with_help(format!("pipelines here: {}", names.join(", ")))
+            diagnostic.with_help(format!("pipelines here: {}", names.join(", ")))
         }
     }
 }

@@ -40,8 +40,8 @@ pub struct Project {
     pub schema_names: Vec<String>,
     /// The pipelines that steps call, by the value of `pipeline:`.
     pub called_projects: BTreeMap<String, Arc<Project>>,
-    /// The problems of all files other than the pipeline itself.
-    pub problems: Vec<Diagnostic>,
+    /// The diagnostics about all files except the pipeline file itself.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// The type that a step's output must have.

@@ -80,17 +80,17 @@ pub fn list_pipelines(root: &Path) -> Vec<String> {
     pipeline_listing(root).names
 }
 
-/// Like [`list_pipelines`], with the problems of skipped entries. Omits files below `pipelines/tests`: they belong to
-/// test cases and need not be valid.
+/// Like [`list_pipelines`], with a diagnostic for each skipped entry. Omits files below `pipelines/tests`: they belong
+/// to test cases and need not be valid.
 pub fn pipeline_listing(root: &Path) -> FolderListing {
     let folder = display_path(root, "pipelines");
-    if let Some(problem) = files::check_link_target(root, &root.join("pipelines"), &folder) {
-        return FolderListing { names: Vec::new(), problems: vec![("pipelines".to_owned(), *problem)] };
+    if let Some(diagnostic) = files::check_link_target(root, &root.join("pipelines"), &folder) {
+        return FolderListing { names: Vec::new(), diagnostics: vec![("pipelines".to_owned(), *diagnostic)] };
     }
     let mut listing = files::list_folder(&root.join("pipelines"), &folder, &is_pipeline);
     let is_outside_tests = |name: &String| !is_below_tests(Path::new(name));
     listing.names = listing.names.iter().map(|name| format!("pipelines/{name}")).filter(is_outside_tests).collect();
-    listing.problems.retain(|(name, _)| is_outside_tests(&format!("pipelines/{name}")));
+    listing.diagnostics.retain(|(name, _)| is_outside_tests(&format!("pipelines/{name}")));
     listing
 }
 
@@ -121,30 +121,30 @@ fn is_pipeline(name: &str) -> bool {
         && path.file_name().is_some_and(|name| name != SETTINGS_FILE)
 }
 
-/// The pipeline files below a folder, sorted, and the problems of skipped entries.
+/// The pipeline files below a folder, sorted, and a diagnostic for each skipped entry.
 ///
 /// If any of the files has an ancestor named `pipelines`, only such files count: other YAML files of a project need
 /// not be pipelines.
 pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
-    let FolderListing { names, problems } = files::list_folder(folder, &display_path(folder, ""), &is_pipeline);
+    let FolderListing { names, diagnostics } = files::list_folder(folder, &display_path(folder, ""), &is_pipeline);
     let is_relevant = |path: &PathBuf| is_case(path) || !is_below_tests(path);
     let in_pipelines = |path: &Path| path.ancestors().any(|folder| folder.ends_with("pipelines"));
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).filter(is_relevant).collect();
-    let problems = problems.into_iter().map(|(name, problem)| (folder.join(name), problem));
-    let problems = problems.filter(|(path, _)| is_relevant(path));
+    let diagnostics = diagnostics.into_iter().map(|(name, diagnostic)| (folder.join(name), diagnostic));
+    let diagnostics = diagnostics.filter(|(path, _)| is_relevant(path));
     if !files.iter().any(|file| in_pipelines(file)) {
-        return (files, problems.map(|(_, problem)| problem).collect());
+        return (files, diagnostics.map(|(_, diagnostic)| diagnostic).collect());
     }
-    let problems = problems.filter_map(|(path, mut problem)| match problem.severity {
-        Severity::Warning => in_pipelines(&path).then_some(problem),
-        Severity::Error if in_pipelines(&path) => Some(problem),
+    let diagnostics = diagnostics.filter_map(|(path, mut diagnostic)| match diagnostic.severity {
+        Severity::Warning => in_pipelines(&path).then_some(diagnostic),
+        Severity::Error if in_pipelines(&path) => Some(diagnostic),
         Severity::Error => {
-            problem.severity = Severity::Warning;
-            Some(problem)
+            diagnostic.severity = Severity::Warning;
+            Some(diagnostic)
         }
     });
-    let problems = problems.collect();
-    (files.into_iter().filter(|file| in_pipelines(file)).collect(), problems)
+    let diagnostics = diagnostics.collect();
+    (files.into_iter().filter(|file| in_pipelines(file)).collect(), diagnostics)
 }
 
 /// The path of the file `name` in a folder of a root, such as `plan.md` in `prompts`; `None` if the name leads out of

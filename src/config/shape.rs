@@ -45,9 +45,9 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
 /// Returns a diagnostic for every difference between the document and the schema. `type_name` is the name of the
 /// schema's type.
 pub(super) fn check(document: &Document, form: &SchemaForm<'_>, type_name: &str) -> Vec<Diagnostic> {
-    let mut walker = ShapeWalker { document, root: form, problems: Vec::new() };
+    let mut walker = ShapeWalker { document, root: form, diagnostics: Vec::new() };
     walker.check_value(&document.value, form, FormLocation { type_name, key: "" }, "");
-    walker.problems
+    walker.diagnostics
 }
 
 /// The location of a value: the name of the type that contains it, and its key there. The root, list items and entries
@@ -61,15 +61,15 @@ struct FormLocation<'a> {
 struct ShapeWalker<'a> {
     document: &'a Document,
     root: &'a SchemaForm<'a>,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> ShapeWalker<'a> {
     fn check_value(&mut self, value: &Value, form: &'a SchemaForm<'a>, location: FormLocation<'_>, pointer: &str) {
         let type_name = form.type_name().unwrap_or(location.type_name);
         let Some(form) = form.resolve(self.root) else { return };
-        if let Some(problem) = self.wrong_type(value, form, location, pointer) {
-            self.problems.push(problem);
+        if let Some(diagnostic) = self.wrong_type(value, form, location, pointer) {
+            self.diagnostics.push(diagnostic);
             return;
         }
         match value {
@@ -97,11 +97,11 @@ impl<'a> ShapeWalker<'a> {
         }
         let expected: Vec<_> = allowed.iter().map(|name| describe_type(name)).collect();
         let message = format!("{} must be {}, not {}", subject(pointer), expected.join(" or "), describe_value(value));
-        let problem = self.error_at(Code::WrongType, message, pointer);
+        let diagnostic = self.error_at(Code::WrongType, message, pointer);
         if is_input(pointer) && !value.is_null() {
-            return Some(advice::not_a_schema(problem, value));
+            return Some(advice::not_a_schema(diagnostic, value));
         }
-        Some(advice::wrong_type(problem, value, location.type_name, location.key, form, &allowed))
+        Some(advice::wrong_type(diagnostic, value, location.type_name, location.key, form, &allowed))
     }
 
     /// Reports a secret in the file itself. Neither the message nor a source line may contain it.
@@ -146,9 +146,9 @@ impl<'a> ShapeWalker<'a> {
         pointer: &str,
     ) {
         let span = self.document.spans.key(pointer);
-        let problem =
+        let diagnostic =
             Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).with_span(&self.document.file, span);
-        self.problems.push(advice::unknown_key(problem, key, value, type_name, &properties.names()));
+        self.diagnostics.push(advice::unknown_key(diagnostic, key, value, type_name, &properties.names()));
     }
 
     fn report_missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &FormMembers<'_>, pointer: &str) {
@@ -159,17 +159,17 @@ impl<'a> ShapeWalker<'a> {
         };
         let message = format!("{owner} has no `{key}`");
         let span = if pointer.is_empty() { 0..0 } else { self.document.spans.value(pointer) };
-        let mut problem = Diagnostic::error(Code::MissingKey, message).with_span(&self.document.file, span);
+        let mut diagnostic = Diagnostic::error(Code::MissingKey, message).with_span(&self.document.file, span);
         if let Some(description) = properties.get(key).and_then(|property| property.description.as_deref()) {
-            problem = problem.with_help(format!("`{key}`: {}", first_sentence(description)));
+            diagnostic = diagnostic.with_help(format!("`{key}`: {}", first_sentence(description)));
         }
-        self.problems.push(problem);
+        self.diagnostics.push(diagnostic);
     }
 
     fn check_list(&mut self, list: &[Value], form: &'a SchemaForm<'a>, pointer: &str) {
         if list.is_empty() && form.min_items > 0 {
             let message = format!("{} must not be empty", subject(pointer));
-            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
+            self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         }
         if let Some(items) = &form.items {
             for (index, value) in list.iter().enumerate() {
@@ -188,13 +188,13 @@ impl<'a> ShapeWalker<'a> {
                 } else {
                     format!("{} cannot be `{text}`", subject(pointer))
                 };
-                let problem =
+                let diagnostic =
                     self.error_at(Code::WrongValue, message, pointer).with_suggestion(text, allowed.iter().copied());
-                let is_complete = is_short || !problem.help.is_empty();
-                self.problems.push(if is_complete {
-                    problem
+                let is_complete = is_short || !diagnostic.help.is_empty();
+                self.diagnostics.push(if is_complete {
+                    diagnostic
                 } else {
-                    problem.with_help(format!("one of {}", quoted(&allowed, ", ")))
+                    diagnostic.with_help(format!("one of {}", quoted(&allowed, ", ")))
                 });
             }
         }
@@ -202,10 +202,10 @@ impl<'a> ShapeWalker<'a> {
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         if length < min {
             let message = format!("{} must not be empty", subject(pointer));
-            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
+            self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         } else if length > max {
             let message = format!("{} must have at most {max} characters, not {length}", subject(pointer));
-            self.problems.push(self.error_at(Code::WrongValue, message, pointer));
+            self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         } else if let Some(pattern) = form.pattern.as_deref() {
             self.check_pattern(text, pattern, pointer, false);
         }
@@ -229,13 +229,13 @@ impl<'a> ShapeWalker<'a> {
         };
         let spans = &self.document.spans;
         let span = if is_key { spans.key(pointer) } else { spans.value(pointer) };
-        let problem = Diagnostic::error(code, message).with_span(&self.document.file, span);
-        self.problems.push(match *known_pattern {
-            NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(problem, text, is_match, description),
-            TOOLS_PATTERN => problem.with_help(format!("write it as a list: `[{text}]`")),
-            HumanDuration::PATTERN => advice::invalid_duration(problem, text),
-            _ if is_name => problem.with_help(format!("allowed: {description}")),
-            _ => problem,
+        let diagnostic = Diagnostic::error(code, message).with_span(&self.document.file, span);
+        self.diagnostics.push(match *known_pattern {
+            NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(diagnostic, text, is_match, description),
+            TOOLS_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
+            HumanDuration::PATTERN => advice::invalid_duration(diagnostic, text),
+            _ if is_name => diagnostic.with_help(format!("allowed: {description}")),
+            _ => diagnostic,
         });
     }
 
@@ -246,7 +246,7 @@ impl<'a> ShapeWalker<'a> {
         for (violated, word) in [(minimum, "least"), (maximum, "most")] {
             if let Some(bound) = violated {
                 let message = format!("{} must be at {word} {bound}, not {value}", subject(pointer));
-                self.problems.push(self.error_at(Code::WrongValue, message, pointer));
+                self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
             }
         }
     }

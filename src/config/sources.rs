@@ -59,7 +59,7 @@ impl Sources {
         self.list_folder(folder, "").names
     }
 
-    /// Like [`list`](Self::list), with the problems of skipped entries. Messages name the folder by
+    /// Like [`list_files`](Self::list_files), with a diagnostic for each skipped entry. Messages name the folder by
     /// `display_path`.
     pub fn list_folder(&self, folder: &Path, display_path: &str) -> FolderListing {
         let mut listing = files::list_folder(folder, display_path, &|_| true);

@@ -36,9 +36,10 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     }
     // Two parsers have read the text. If they disagree, the value may differ from the text that the first pass checked.
     if let Some(pointer) = spans.pointers().find(|pointer| value.pointer(pointer).is_none()) {
-        let problem = Diagnostic::error(Code::YamlSyntax, "this is ambiguous YAML").with_span(file, spans.key(pointer));
+        let diagnostic =
+            Diagnostic::error(Code::YamlSyntax, "this is ambiguous YAML").with_span(file, spans.key(pointer));
         return Err(vec![
-            problem.with_help("put quotes around keys and strings, and no colon after an anchor such as `&name`"),
+            diagnostic.with_help("put quotes around keys and strings, and no colon after an anchor such as `&name`"),
         ]);
     }
     Ok(Document { file: Arc::clone(file), value, spans })
@@ -48,8 +49,8 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
 pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Vec<Diagnostic>> {
     let mut pass = YamlPass::new(file);
     let fatal = pass.run().err();
-    pass.problems.extend(fatal.map(|problem| *problem));
-    if pass.problems.is_empty() { Ok(pass.spans) } else { Err(pass.problems) }
+    pass.diagnostics.extend(fatal.map(|diagnostic| *diagnostic));
+    if pass.diagnostics.is_empty() { Ok(pass.spans) } else { Err(pass.diagnostics) }
 }
 
 fn lowercase_first(message: &str) -> String {
@@ -92,8 +93,8 @@ fn find_indent_tab(text: &str, offset: usize) -> Option<usize> {
 }
 
 fn too_deep() -> Diagnostic {
-    let problem = Diagnostic::error(Code::YamlTooComplex, format!("nested more than {MAX_DEPTH} levels deep"));
-    problem.with_help("is a bracket above not closed? no key needs values that are nested so deep")
+    let diagnostic = Diagnostic::error(Code::YamlTooComplex, format!("nested more than {MAX_DEPTH} levels deep"));
+    diagnostic.with_help("is a bracket above not closed? no key needs values that are nested so deep")
 }
 
 /// A mistake that ends the pass. Boxed, because it is rare and large.
@@ -126,7 +127,7 @@ enum FrameKind {
 struct YamlPass<'a> {
     file: &'a Arc<SourceFile>,
     spans: SpanIndex,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
     stack: Vec<YamlFrame>,
     anchors: HashMap<usize, AnchorCost>,
     total: AnchorCost,
@@ -136,7 +137,15 @@ struct YamlPass<'a> {
 impl<'a> YamlPass<'a> {
     fn new(file: &'a Arc<SourceFile>) -> Self {
         let (spans, total) = (SpanIndex::default(), AnchorCost::default());
-        Self { file, spans, problems: Vec::new(), stack: Vec::new(), anchors: HashMap::new(), total, document_count: 0 }
+        Self {
+            file,
+            spans,
+            diagnostics: Vec::new(),
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            total,
+            document_count: 0,
+        }
     }
 
     fn run(&mut self) -> Result<(), Fatal> {
@@ -152,11 +161,11 @@ impl<'a> YamlPass<'a> {
                         too_deep().with_span(&file, offset..offset)
                     }
                     None => {
-                        let problem = Diagnostic::error(Code::YamlSyntax, without_context(&message))
+                        let diagnostic = Diagnostic::error(Code::YamlSyntax, without_context(&message))
                             .with_span(&file, offset..offset);
                         match advice(&message) {
-                            Some(help) => problem.with_help(help),
-                            None => problem,
+                            Some(help) => diagnostic.with_help(help),
+                            None => diagnostic,
                         }
                     }
                 })
@@ -199,7 +208,7 @@ impl<'a> YamlPass<'a> {
     }
 
     fn refuse(&mut self, range: Range<usize>, message: impl Into<String>, help: &str) {
-        self.problems
+        self.diagnostics
             .push(Diagnostic::error(Code::UnsupportedYaml, message).with_span(self.file, range).with_help(help));
     }
 
@@ -250,12 +259,12 @@ impl<'a> YamlPass<'a> {
     fn open_frame(&mut self, kind: FrameKind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
         if self.expects_key() {
             let message = "a list or mapping cannot be a key";
-            let problem = Diagnostic::error(Code::UnsupportedYaml, message).with_span(self.file, range.clone());
+            let diagnostic = Diagnostic::error(Code::UnsupportedYaml, message).with_span(self.file, range.clone());
             // Without quotes, YAML reads `{{ x }}` as a mapping that has a mapping as its key.
             let is_template = self.file.text.get(..range.start).is_some_and(|preceding| preceding.ends_with('{'))
                 && self.file.text.get(range.start..).is_some_and(|following| following.starts_with('{'));
             let help = "put quotes around a string that begins with `{{`";
-            return Err(Box::new(if is_template { problem.with_help(help) } else { problem }));
+            return Err(Box::new(if is_template { diagnostic.with_help(help) } else { diagnostic }));
         }
         let total_at_start = self.total;
         self.add_cost(AnchorCost { nodes: 1, bytes: 0, height: 0 }, &range)?;
@@ -288,10 +297,10 @@ impl<'a> YamlPass<'a> {
         self.total.bytes = self.total.bytes.saturating_add(cost.bytes);
         if self.total.nodes > MAX_NODES || self.total.bytes > MAX_BYTES {
             let message = format!("the file holds more than {MAX_NODES} values or {} MiB", MAX_BYTES >> 20);
-            let problem = Diagnostic::error(Code::YamlTooComplex, message).with_span(self.file, range.clone());
-            let problem = problem.with_label("counted with aliases expanded");
+            let diagnostic = Diagnostic::error(Code::YamlTooComplex, message).with_span(self.file, range.clone());
+            let diagnostic = diagnostic.with_label("counted with aliases expanded");
             return Err(Box::new(
-                problem.with_help("move steps into a pipeline of their own and call it with `pipeline:`"),
+                diagnostic.with_help("move steps into a pipeline of their own and call it with `pipeline:`"),
             ));
         }
         self.check_depth(cost.height, range)
@@ -322,8 +331,8 @@ impl<'a> YamlPass<'a> {
         let Some(YamlFrame { kind: FrameKind::Map { keys, key }, .. }) = self.stack.last_mut() else { return };
         if let Some(first) = keys.get(&name) {
             let message = format!("the key `{name}` is written twice");
-            let problem = Diagnostic::error(Code::DuplicateKey, message).with_span(self.file, range.clone());
-            self.problems.push(problem.with_secondary_label(self.file, first.clone(), "first written here"));
+            let diagnostic = Diagnostic::error(Code::DuplicateKey, message).with_span(self.file, range.clone());
+            self.diagnostics.push(diagnostic.with_secondary_label(self.file, first.clone(), "first written here"));
         } else {
             keys.insert(name.clone(), range.clone());
         }

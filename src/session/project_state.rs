@@ -58,10 +58,10 @@ pub(crate) fn project_root(folder: &Path) -> PathBuf {
     root.map_or_else(|| config::find_root(&folder.join("pipeline.yaml")), Path::to_owned)
 }
 
-/// The absolute paths of the pipeline files in a root, and the problems with unreadable parts of `pipelines/`.
+/// The absolute paths of the pipeline files in a root, and a diagnostic for each unreadable part of `pipelines/`.
 pub(crate) fn pipeline_files(root: &Path, current_dir: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let pipelines = config::pipeline_listing(&short_path(root, current_dir));
-    (pipelines.names.iter().map(|name| root.join(name)).collect(), pipelines.into_problems())
+    (pipelines.names.iter().map(|name| root.join(name)).collect(), pipelines.into_diagnostics())
 }
 
 /// The only run whose id is, or starts with, `name`.

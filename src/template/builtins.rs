@@ -9,12 +9,13 @@ use minijinja::{Environment, Error, ErrorKind, State, Value as TemplateValue, fi
 use super::value::from_template_value;
 use super::value_limits::{Reach, charge, check_member, check_operand, check_size};
 
-/// The filter for operands of comparisons. Users can't write it.
-pub(super) const OPERAND: &str = "__operand";
-/// The filter for values that are assigned to a variable, results of expressions, and operands of `~` and `in`.
-pub(super) const WEIGHED: &str = "__weighed";
-/// The filter for values that become a member of a namespace.
-pub(super) const MEMBER: &str = "__member";
+/// The filter that orch inserts around operands of comparisons. Prompts can't name it themselves.
+pub(super) const CHECK_OPERAND: &str = "__check_operand";
+/// The filter that limits the size of a value: of assigned values, results of expressions, and operands of `~` and
+/// `in`.
+pub(super) const CHECK_SIZE: &str = "__check_size";
+/// The filter for values that an assignment adds to a namespace.
+pub(super) const CHECK_MEMBER: &str = "__check_member";
 
 macro_rules! table {
     ($names:ident, $register:ident, $add:path, $what:literal: $($reach:ident $name:literal = $function:expr,)+) => {
@@ -152,9 +153,9 @@ pub(super) fn register(env: &mut Environment<'static>) {
     add_filters(env);
     add_tests(env);
     add_functions(env);
-    env.add_filter(OPERAND, check_comparison_operand);
-    env.add_filter(WEIGHED, check_size);
-    env.add_filter(MEMBER, check_member);
+    env.add_filter(CHECK_OPERAND, check_comparison_operand);
+    env.add_filter(CHECK_SIZE, check_size);
+    env.add_filter(CHECK_MEMBER, check_member);
 }
 
 /// Returns the value unchanged. Refuses an undefined value, since comparing it is a mistake, and a value that is too

@@ -40,8 +40,8 @@ pub struct TemplateError {
     pub line: usize,
     /// One sentence in lower case, with literals in backticks. Never contains the value of a variable.
     pub message: String,
-    /// Advice on how to fix it.
-    pub hint: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
     /// The text to replace and its replacement, if this replacement alone fixes the error.
     pub replacement: Option<Box<(String, String)>>,
 }
@@ -67,22 +67,23 @@ impl TemplateError {
         let start = text.floor_char_boundary(range.start);
         let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
-        Self { file: None, kind, range, line, message, hint: None, replacement: None }
+        Self { file: None, kind, range, line, message, help: None, replacement: None }
     }
 
-    /// Adds advice.
-    pub(super) fn with_hint(mut self, hint: &str) -> Self {
-        self.hint = Some(hint.to_owned());
+    /// Sets the help.
+    pub(super) fn with_help(mut self, help: &str) -> Self {
+        self.help = Some(help.to_owned());
         self
     }
 
-    /// An error about syntax of another language. The slip's range counts from the byte `from` of the text.
-    pub(super) fn from_slip(text: &str, from: usize, slip: SyntaxMistake) -> Self {
-        let range = from + slip.range.start..from + slip.range.end;
+    /// An error about syntax of another language. The range of the mistake is relative to the byte `offset` of the
+    /// text.
+    pub(super) fn from_syntax_mistake(text: &str, offset: usize, mistake: SyntaxMistake) -> Self {
+        let range = offset + mistake.range.start..offset + mistake.range.end;
         let original = text.get(range.clone()).unwrap_or_default().to_owned();
         let message = format!("syntax error: unexpected `{original}`");
-        let error = Self::new(TemplateErrorKind::Syntax, text, range, message).with_hint(&slip.help);
-        match slip.replacement {
+        let error = Self::new(TemplateErrorKind::Syntax, text, range, message).with_help(&mistake.help);
+        match mistake.replacement {
             Some(replacement) => error.with_replacement(&original, replacement),
             None => error,
         }
@@ -152,15 +153,15 @@ impl TemplateError {
                 new_error(TemplateErrorKind::UnknownCallable, detail_or("unknown filter, test or function"))
             }
             ErrorKind::OutOfFuel if !detail.is_empty() => new_error(TemplateErrorKind::TooMuch, detail)
-                .with_hint("is there a loop that makes it larger each time?"),
+                .with_help("is there a loop that makes it larger each time?"),
             ErrorKind::OutOfFuel => new_error(
                 TemplateErrorKind::TooMuch,
                 format!("the template does more than {} steps of work", super::FUEL),
             )
-            .with_hint("is there a loop over more data than you intended?"),
+            .with_help("is there a loop over more data than you intended?"),
             ErrorKind::WriteFailure => {
                 let message = format!("the rendered text is larger than {} MiB", super::MAX_OUTPUT >> 20);
-                new_error(TemplateErrorKind::TooMuch, message).with_hint("does it print a large value several times?")
+                new_error(TemplateErrorKind::TooMuch, message).with_help("does it print a large value several times?")
             }
             kind => new_error(TemplateErrorKind::WrongType, detail_or(&kind.to_string())),
         }
@@ -173,7 +174,7 @@ impl TemplateError {
         if let Some(name) = reported_name {
             template_error.message = format!("`{name}` is undefined");
         }
-        template_error.with_hint("test it first: `{% if … is defined %}`, or give it a value: `… | default(…)`")
+        template_error.with_help("test it first: `{% if … is defined %}`, or give it a value: `… | default(…)`")
     }
 }
 

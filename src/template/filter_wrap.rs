@@ -11,7 +11,7 @@ use super::ranges::{byte_range, span_starts_too_early};
 pub(super) struct FilterWrap {
     /// The byte range of the part in the original text.
     pub(super) range: Range<usize>,
-    /// The text that closes it, such as `)|__operand`.
+    /// The text that closes it, such as `)|__check_operand`.
     pub(super) closing_text: &'static str,
 }
 

@@ -1,8 +1,9 @@
-//! Inspects a template before it runs: finds its includes, its refused features, and its comparisons.
+//! Inspects a template before it runs: finds its includes and the features that orch refuses, and inserts checks.
 //!
-//! The engine compares undefined values without an error, and orch does not allow that: it sends each operand of a
-//! comparison through a filter that refuses them. The text that runs differs from the original text only by these
-//! insertions, and orch maps ranges back.
+//! The template engine compares undefined values without an error, and it does not limit the size of values. orch
+//! therefore inserts filters into the source text: a filter around each operand of a comparison refuses undefined
+//! values, and filters around other expressions limit their size. The engine runs the text with these insertions, and
+//! orch maps the positions of errors back to the original text.
 
 use std::ops::Range;
 
@@ -10,8 +11,8 @@ use minijinja::machinery::ast::{BinOpKind, CallType, Expr, Stmt};
 use minijinja::machinery::{parse, parse_expr};
 use minijinja::syntax::SyntaxConfig;
 
-use super::builtins::{FILTERS, FUNCTIONS, MEMBER, OPERAND, TESTS, WEIGHED};
-use super::call_advice;
+use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTIONS, TESTS};
+use super::call_help;
 use super::depth::{find_invalid_token, find_too_deep};
 use super::error::{TemplateError, TemplateErrorKind};
 use super::filter_wrap::{self, FilterWrap};
@@ -20,7 +21,7 @@ use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
 use crate::diagnostic::{did_you_mean, equivalents};
 
-/// The syntax of prompts. A line that contains only a tag leaves no empty line behind.
+/// The syntax of prompts. The output has no empty line for a line that contains only a tag.
 pub(crate) fn template_syntax() -> SyntaxConfig {
     let mut builder = SyntaxConfig::builder();
     builder.trim_blocks(true).lstrip_blocks(true);
@@ -32,14 +33,14 @@ pub(crate) fn template_syntax() -> SyntaxConfig {
 pub struct Inspection {
     /// The names of the prompts that it includes, with the byte range of each name.
     pub includes: Vec<(String, Range<usize>)>,
-    /// The parts that run through one of orch's own filters.
+    /// The parts of the text around which orch inserts one of its own filters.
     wraps: Vec<FilterWrap>,
-    /// The texts to insert for these parts, with their offsets in the original text.
+    /// The texts to insert for these filters, with their offsets in the original text.
     insertions: Vec<(usize, &'static str)>,
 }
 
 impl Inspection {
-    /// The text that runs: the original text with the insertions.
+    /// Returns the text that the engine runs: the original text with the insertions.
     pub(super) fn rewrite(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() + self.insertions.len() * 16);
         let mut copied_until = 0;
@@ -52,11 +53,12 @@ impl Inspection {
         out
     }
 
-    /// Maps a range of the text that runs to the original text.
+    /// Maps a range of the text that the engine runs to the original text.
     pub(super) fn original_range(&self, range: Range<usize>) -> Range<usize> {
         let start = self.map_offset(range.start);
         let end = self.map_offset(range.end).max(start);
-        // An empty range was inside an insertion, so the filter has refused the operand that ends there.
+        // If the result is empty, the range was inside an insertion, so the error comes from an inserted filter. The
+        // error then belongs to the operand that ends here.
         let operands = self.wraps.iter().map(|wrap| &wrap.range).filter(|operand| start == end && operand.end == end);
         operands.min_by_key(|operand| operand.len()).cloned().unwrap_or(start..end)
     }
@@ -86,7 +88,7 @@ pub fn includes(text: &str) -> Vec<String> {
 /// Inspects a template.
 ///
 /// # Errors
-/// The syntax error, or every feature that it uses and may not use.
+/// The syntax error, or one error for each feature that the template must not use.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     check_depth(text, false)?;
     let parsed = parse(text, "template", template_syntax())
@@ -94,34 +96,33 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     let parsed = parsed.map_err(|error| vec![TemplateError::from_template_parser(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_stmt(&parsed, &mut inspector);
-    inspector
-        .finish()
-        .map_err(|errors| errors.into_iter().map(|error| error.with_literal_braces_advice(text)).collect())
+    inspector.finish().map_err(|errors| errors.into_iter().map(|error| error.with_literal_braces_help(text)).collect())
 }
 
 /// Inspects an expression.
 ///
 /// # Errors
-/// The syntax error, or every feature that it uses and may not use.
+/// The syntax error, or one error for each feature that the expression must not use.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     check_depth(text, true)?;
     let parsed = parse_expr(text).and_then(|parsed| find_invalid_token(text, true).map_or(Ok(parsed), Err));
     let parsed = parsed.map_err(|error| {
-        vec![syntax_slip_error(text).unwrap_or_else(|| TemplateError::from_syntax_error(&error, text))]
+        vec![foreign_syntax_error(text).unwrap_or_else(|| TemplateError::from_syntax_error(&error, text))]
     })?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
     // orch converts the whole result to JSON, so its size must be bounded.
     if !is_lookup(&parsed) {
-        inspector.wrap(&parsed, WEIGHED_END);
+        inspector.wrap(&parsed, CHECK_SIZE_CLOSING);
     }
     inspector.finish()
 }
 
 /// The error for an expression that can't be parsed, if it uses the syntax of another language.
-fn syntax_slip_error(text: &str) -> Option<TemplateError> {
-    braces_error(text)
-        .or_else(|| equivalents::find_expression_mistake(text).map(|slip| TemplateError::from_slip(text, 0, slip)))
+fn foreign_syntax_error(text: &str) -> Option<TemplateError> {
+    braces_error(text).or_else(|| {
+        equivalents::find_expression_mistake(text).map(|mistake| TemplateError::from_syntax_mistake(text, 0, mistake))
+    })
 }
 
 /// The error for an expression with the braces of a template around it.
@@ -134,15 +135,15 @@ fn braces_error(text: &str) -> Option<TemplateError> {
     parse_expr(inner).ok()?;
     let range = text.len() - text.trim_start().len()..text.trim_end().len();
     let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, "an expression has no braces".to_owned());
-    Some(error.with_hint(&format!("write `{inner}`")).with_replacement(trimmed, inner))
+    Some(error.with_help(&format!("write `{inner}`")).with_replacement(trimmed, inner))
 }
 
 /// Refuses a text whose syntax tree would be too deep to walk.
-fn check_depth(text: &str, expression: bool) -> Result<(), Vec<TemplateError>> {
-    let Some(range) = find_too_deep(text, expression) else { return Ok(()) };
+fn check_depth(text: &str, is_expression: bool) -> Result<(), Vec<TemplateError>> {
+    let Some(range) = find_too_deep(text, is_expression) else { return Ok(()) };
     let message = "the expression is too long: it has too many operators in a row".to_owned();
     let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, message);
-    Err(vec![error.with_hint("split it, with `{% set %}` or a loop")])
+    Err(vec![error.with_help("split it, with `{% set %}` or a loop")])
 }
 
 struct Inspector<'t> {
@@ -164,31 +165,31 @@ impl<'t> Inspector<'t> {
         Ok(self.inspection)
     }
 
-    fn refuse(&mut self, range: Range<usize>, feature: &str, hint: &str) {
+    fn refuse(&mut self, range: Range<usize>, feature: &str, help: &str) {
         let error = TemplateError::new(
             TemplateErrorKind::Refused,
             self.text,
             range,
             format!("{feature} cannot be used in prompts"),
         );
-        self.errors.push(error.with_hint(hint));
+        self.errors.push(error.with_help(help));
     }
 
     fn report_unknown(&mut self, range: Range<usize>, callable_kind: &str, name: &str, known: &[&str]) {
         let message = format!("unknown {callable_kind} `{name}`");
         let error = TemplateError::new(TemplateErrorKind::UnknownCallable, self.text, range, message);
         if let Some(replacement) = equivalents::filter_equivalent(name, known) {
-            let error = error.with_hint(&format!("write `{replacement}` in place of `{name}`"));
+            let error = error.with_help(&format!("write `{replacement}` in place of `{name}`"));
             return self.errors.push(error.with_replacement(name, replacement));
         }
         self.errors.push(match did_you_mean(name, known.iter().copied()) {
-            Some(suggestion) => error.with_hint(&format!("did you mean `{suggestion}`?")),
-            None if known.len() < 6 => error.with_hint(&format!("there are only `{}`", known.join("`, `"))),
+            Some(suggestion) => error.with_help(&format!("did you mean `{suggestion}`?")),
+            None if known.len() < 6 => error.with_help(&format!("there are only `{}`", known.join("`, `"))),
             None => error,
         });
     }
 
-    /// Sends a part through a filter, unless it is a constant.
+    /// Inserts a filter around an expression, unless the expression is a constant.
     fn wrap(&mut self, expr: &Expr<'_>, closing_text: &'static str) {
         let range = filter_wrap::range_with_parentheses(self.text, expr);
         if !matches!(expr, Expr::Const(_)) && range.end > range.start {
@@ -196,28 +197,30 @@ impl<'t> Inspector<'t> {
         }
     }
 
-    /// Sends the value of an assignment through a filter that limits its size. The result of a plain lookup has a
-    /// limited size already.
+    /// Inserts a filter around the value of an assignment, which limits its size. The size of a value that the text
+    /// only looks up has been checked before.
     fn wrap_assigned_value(&mut self, target: &Expr<'_>, value: &Expr<'_>) {
         match (target, value) {
-            (Expr::GetAttr(_), _) => self.wrap(value, MEMBER_END),
+            (Expr::GetAttr(_), _) => self.wrap(value, CHECK_MEMBER_CLOSING),
             (_, value) if is_lookup(value) => {}
-            _ => self.wrap(value, WEIGHED_END),
+            _ => self.wrap(value, CHECK_SIZE_CLOSING),
         }
     }
 }
 
-const OPERAND_END: &str = concat!(")|", "__operand");
-const WEIGHED_END: &str = concat!(")|", "__weighed");
-const MEMBER_END: &str = concat!(")|", "__member");
-const _: () = assert!(matches!(OPERAND.as_bytes(), b"__operand"));
-const _: () = assert!(matches!(WEIGHED.as_bytes(), b"__weighed"));
-const _: () = assert!(matches!(MEMBER.as_bytes(), b"__member"));
+// The texts after a wrapped expression, such as `)|__check_size`. `concat!` accepts only literals, so the assertions
+// compare them with the names of the filters.
+const CHECK_OPERAND_CLOSING: &str = concat!(")|", "__check_operand");
+const CHECK_SIZE_CLOSING: &str = concat!(")|", "__check_size");
+const CHECK_MEMBER_CLOSING: &str = concat!(")|", "__check_member");
+const _: () = assert!(matches!(CHECK_OPERAND.as_bytes(), b"__check_operand"));
+const _: () = assert!(matches!(CHECK_SIZE.as_bytes(), b"__check_size"));
+const _: () = assert!(matches!(CHECK_MEMBER.as_bytes(), b"__check_member"));
 
 /// Words that can't be names of variables.
 const KEYWORDS: &[&str] = &["and", "else", "if", "in", "is", "not", "or"];
 
-const UNTYPED_HINT: &str =
+const USE_INCLUDE_HELP: &str =
     "orch checks prompts against schemas before a run, which requires plain templates; use `include`";
 
 impl<'a> Visit<'a> for Inspector<'_> {
@@ -233,18 +236,18 @@ impl<'a> Visit<'a> for Inspector<'_> {
                     self.refuse(range, "an include by anything but a constant name", "write the name in quotes");
                 }
             },
-            Stmt::Import(inner) => self.refuse(byte_range(inner.span()), "`import`", UNTYPED_HINT),
-            Stmt::FromImport(inner) => self.refuse(byte_range(inner.span()), "`from … import`", UNTYPED_HINT),
-            Stmt::Extends(inner) => self.refuse(byte_range(inner.span()), "`extends`", UNTYPED_HINT),
-            Stmt::Block(inner) => self.refuse(byte_range(inner.span()), "`block`", UNTYPED_HINT),
-            Stmt::Macro(inner) => self.refuse(byte_range(inner.span()), "`macro`", UNTYPED_HINT),
-            Stmt::CallBlock(inner) => self.refuse(byte_range(inner.span()), "`call`", UNTYPED_HINT),
+            Stmt::Import(inner) => self.refuse(byte_range(inner.span()), "`import`", USE_INCLUDE_HELP),
+            Stmt::FromImport(inner) => self.refuse(byte_range(inner.span()), "`from … import`", USE_INCLUDE_HELP),
+            Stmt::Extends(inner) => self.refuse(byte_range(inner.span()), "`extends`", USE_INCLUDE_HELP),
+            Stmt::Block(inner) => self.refuse(byte_range(inner.span()), "`block`", USE_INCLUDE_HELP),
+            Stmt::Macro(inner) => self.refuse(byte_range(inner.span()), "`macro`", USE_INCLUDE_HELP),
+            Stmt::CallBlock(inner) => self.refuse(byte_range(inner.span()), "`call`", USE_INCLUDE_HELP),
             Stmt::AutoEscape(inner) => {
                 self.refuse(byte_range(inner.span()), "`autoescape`", "orch never escapes text in a prompt");
             }
             Stmt::Do(inner) => self.refuse(byte_range(inner.span()), "`do`", "write it as `{{ … }}` or `{% set … %}`"),
             Stmt::ForLoop(inner) if inner.recursive => {
-                self.refuse(byte_range(inner.span()), "a recursive loop", UNTYPED_HINT);
+                self.refuse(byte_range(inner.span()), "a recursive loop", USE_INCLUDE_HELP);
             }
             Stmt::Set(inner) => self.wrap_assigned_value(&inner.target, &inner.expr),
             Stmt::WithBlock(inner) => {
@@ -264,17 +267,17 @@ impl<'a> Visit<'a> for Inspector<'_> {
 
     fn visit_expr(&mut self, expr: &Expr<'a>) {
         match expr {
-            // Where the parser expects a value, it parses these words as variables.
+            // Where the parser expects a value, it takes a keyword for the name of a variable.
             Expr::Var(var) if KEYWORDS.contains(&var.id) => {
                 let message = format!("syntax error: unexpected `{}`", var.id);
                 let range = byte_range(var.span());
                 // Tags of other template languages begin with a keyword, such as `{{- if .Values.x }}`.
                 let before = self.text.get(..range.start).unwrap_or_default();
                 let is_first = before.trim_end().trim_end_matches(['-', '+']).ends_with("{{");
-                let as_text = if is_first { tags::literal_braces_advice(self.text, range.start) } else { None };
-                let hint = as_text.unwrap_or_else(|| "put operands that belong together in parentheses".to_owned());
+                let braces_help = if is_first { tags::literal_braces_help(self.text, range.start) } else { None };
+                let help = braces_help.unwrap_or_else(|| "put operands that belong together in parentheses".to_owned());
                 self.errors
-                    .push(TemplateError::new(TemplateErrorKind::Syntax, self.text, range, message).with_hint(&hint));
+                    .push(TemplateError::new(TemplateErrorKind::Syntax, self.text, range, message).with_help(&help));
             }
             Expr::Filter(inner) if !FILTERS.contains(&inner.name) => {
                 let range = name_range_after(self.text, inner.expr.as_ref(), inner.span(), inner.name);
@@ -283,21 +286,21 @@ impl<'a> Visit<'a> for Inspector<'_> {
             Expr::Test(inner) if !TESTS.contains(&inner.name) => {
                 let range = name_range_after(self.text, Some(&inner.expr), inner.span(), inner.name);
                 let operand = self.text.get(expr_range(&inner.expr)).unwrap_or_default();
-                match equivalents::call_advice(inner.name, &[operand])
+                match equivalents::call_help(inner.name, &[operand])
                     .filter(|_| equivalents::filter_equivalent(inner.name, TESTS).is_none())
                 {
-                    Some(advice) => {
+                    Some(help) => {
                         let message = format!("unknown test `{}`", inner.name);
                         let error = TemplateError::new(TemplateErrorKind::UnknownCallable, self.text, range, message);
-                        self.errors.push(error.with_hint(&advice));
+                        self.errors.push(error.with_help(&help));
                     }
                     None => self.report_unknown(range, "test", inner.name, TESTS),
                 }
             }
             Expr::Call(inner) => match inner.identify_call() {
                 CallType::Function(name) if FUNCTIONS.contains(&name) => {}
-                CallType::Function(name) => match call_advice::function_advice(self.text, inner, name) {
-                    Some(advice) => {
+                CallType::Function(name) => match call_help::function_help(self.text, inner, name) {
+                    Some(help) => {
                         let message = format!("unknown function `{name}`");
                         let error = TemplateError::new(
                             TemplateErrorKind::UnknownCallable,
@@ -305,39 +308,39 @@ impl<'a> Visit<'a> for Inspector<'_> {
                             expr_range(&inner.expr),
                             message,
                         );
-                        self.errors.push(error.with_hint(&advice));
+                        self.errors.push(error.with_help(&help));
                     }
                     None => self.report_unknown(expr_range(&inner.expr), "function", name, FUNCTIONS),
                 },
                 CallType::Method(_, name) | CallType::Block(name) => {
                     let range = trailing_name_range(inner.expr.span(), name);
-                    let hint = call_advice::method_advice(self.text, inner, name);
-                    self.refuse(range, &format!("the method `{name}`"), &hint);
+                    let help = call_help::method_help(self.text, inner, name);
+                    self.refuse(range, &format!("the method `{name}`"), &help);
                 }
                 CallType::Object(_) => {
                     self.refuse(expr_range(expr), "a call of a value", "only functions can be called");
                 }
             },
             Expr::BinOp(inner) => {
-                let close = match inner.op {
-                    op if is_comparison(op) => OPERAND_END,
-                    // These operators print or compare their operands.
-                    BinOpKind::Concat | BinOpKind::In => WEIGHED_END,
+                let closing_text = match inner.op {
+                    op if is_comparison(op) => CHECK_OPERAND_CLOSING,
+                    // `~` prints its operands, and `in` compares them.
+                    BinOpKind::Concat | BinOpKind::In => CHECK_SIZE_CLOSING,
                     _ => return,
                 };
-                self.wrap(&inner.left, close);
-                self.wrap(&inner.right, close);
+                self.wrap(&inner.left, closing_text);
+                self.wrap(&inner.right, closing_text);
             }
             Expr::Compare(inner) => {
-                self.wrap(&inner.expr, OPERAND_END);
-                inner.ops.iter().for_each(|op| self.wrap(&op.expr, OPERAND_END));
+                self.wrap(&inner.expr, CHECK_OPERAND_CLOSING);
+                inner.ops.iter().for_each(|op| self.wrap(&op.expr, CHECK_OPERAND_CLOSING));
             }
             _ => {}
         }
     }
 }
 
-/// Whether an expression only looks up a value that exists already.
+/// Whether an expression only looks up an existing value, and creates none.
 fn is_lookup(expr: &Expr<'_>) -> bool {
     matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_))
 }

@@ -5,7 +5,7 @@
 //! constant name, so that the checker can type-check templates. Does no I/O: the caller passes the sources.
 
 mod builtins;
-mod call_advice;
+mod call_help;
 mod depth;
 mod error;
 mod fence;
@@ -35,7 +35,7 @@ pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub use lookup::lookup;
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
-pub(crate) use tags::{follows_dollar, literal_braces_advice};
+pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::kind_of;
 
 /// How much work one rendering may do, in units of fuel: an instruction or 64 bytes each.

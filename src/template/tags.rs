@@ -7,14 +7,14 @@ use crate::diagnostic::equivalents;
 
 use super::error::{TemplateError, TemplateErrorKind};
 
-/// The maximal length, in bytes, of a tag that advice repeats.
-const MAX_ADVICE_TAG: usize = 80;
+/// The maximum length of a tag that a help text quotes, in bytes.
+const MAX_QUOTED_TAG_BYTES: usize = 80;
 
 /// The blocks that have an end tag.
 const BLOCKS: &[&str] = &["if", "for", "with", "filter", "set", "block", "macro", "call", "autoescape"];
 
-/// The largest text, in bytes, in which each diagnostic gets advice about its tag.
-const MAX_SCANNED_TEXT: usize = 64 << 10;
+/// The maximum length of a text in which orch looks for the tag around each error, in bytes.
+const MAX_SCANNED_TEXT_BYTES: usize = 64 << 10;
 
 /// A tag in the source text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl TemplateError {
         {
             let message = format!("syntax error: `{{% {name} %}}` is not closed");
             let error = Self::new(TemplateErrorKind::Syntax, text, block.range.clone(), message);
-            return error.with_hint(&format!("close it with `{{% end{name} %}}`"));
+            return error.with_help(&format!("close it with `{{% end{name} %}}`"));
         }
         let tag = tags.iter().rev().find(|tag| tag.range.start <= error.range.start);
         if let Some(error) = tag.and_then(|tag| error.foreign_syntax_error(text, tag, &tags)) {
@@ -47,26 +47,26 @@ impl TemplateError {
             Some(tag) if error.range.start <= tag.range.end => {
                 let range = tag.range.start..error.range.end.max(tag.range.start + 2);
                 let error = Self::new(TemplateErrorKind::Syntax, text, range, error.message);
-                error.with_hint(&raw_block_advice(text, tag))
+                error.with_help(&raw_block_help(text, tag))
             }
             _ => error,
         }
     }
 
-    /// The error with other advice, if the tag contains the syntax of another language.
+    /// The error with help about the syntax of another language, if the tag contains such syntax.
     fn foreign_syntax_error(&self, text: &str, tag: &SourceTag, tags: &[SourceTag]) -> Option<Self> {
         let written = text.get(tag.range.clone())?;
         let content = written.get(2..written.len().checked_sub(2)?).filter(|_| tag.closed)?;
         let content_start = tag.range.start + 2;
         if !written.starts_with("{%") {
             return equivalents::find_expression_mistake(content)
-                .map(|slip| Self::from_slip(text, content_start, slip));
+                .map(|mistake| Self::from_syntax_mistake(text, content_start, mistake));
         }
         let new_error = |help: &str| {
-            Self::new(TemplateErrorKind::Syntax, text, tag.range.clone(), self.message.clone()).with_hint(help)
+            Self::new(TemplateErrorKind::Syntax, text, tag.range.clone(), self.message.clone()).with_help(help)
         };
         let statement = content.trim_matches(['-', '+']).trim();
-        if let Some(help) = equivalents::template_tag_advice(statement) {
+        if let Some(help) = equivalents::template_tag_help(statement) {
             return Some(new_error(help));
         }
         let earlier_tags: Vec<SourceTag> =
@@ -77,11 +77,11 @@ impl TemplateError {
             )));
         }
         // In `if` and `elif`, the expression follows the first word. In other statements, `=` is an assignment and not
-        // a slip.
+        // a mistake.
         let keyword = statement.split_whitespace().next().filter(|keyword| matches!(*keyword, "if" | "elif"))?;
         let offset = content.find(keyword)? + keyword.len();
         equivalents::find_expression_mistake(content.get(offset..)?)
-            .map(|slip| Self::from_slip(text, content_start + offset, slip))
+            .map(|mistake| Self::from_syntax_mistake(text, content_start + offset, mistake))
     }
 
     fn unclosed_tag_error(self, text: &str, tag: &SourceTag) -> Self {
@@ -95,21 +95,21 @@ impl TemplateError {
         let range = tag.range.start..tag.range.start + end;
         let error = Self::new(TemplateErrorKind::Syntax, text, range, message);
         if is_raw(tag_text) {
-            return error.with_hint("add `{% endraw %}`");
+            return error.with_help("add `{% endraw %}`");
         }
-        let text_advice = raw_block_advice(text, tag);
+        let braces_help = raw_block_help(text, tag);
         match half_closed_name(tag_text) {
-            Some(name) => error.with_hint(&format!(
-                "{text_advice}; to print a value, use two braces on each side: `{{{{ {name} }}}}`"
+            Some(name) => error.with_help(&format!(
+                "{braces_help}; to print a value, use two braces on each side: `{{{{ {name} }}}}`"
             )),
-            None => error.with_hint(&text_advice),
+            None => error.with_help(&braces_help),
         }
     }
 
-    /// Adds advice on keeping braces as text if a `$` before the tag shows that the text is meant for another program.
-    pub(super) fn with_literal_braces_advice(self, text: &str) -> Self {
-        match literal_braces_advice(text, self.range.start) {
-            Some(advice) if self.hint.is_none() && follows_dollar(text, self.range.start) => self.with_hint(&advice),
+    /// Sets the help on how to keep braces as text, if a `$` before the tag shows that another program must read it.
+    pub(super) fn with_literal_braces_help(self, text: &str) -> Self {
+        match literal_braces_help(text, self.range.start) {
+            Some(help) if self.help.is_none() && follows_dollar(text, self.range.start) => self.with_help(&help),
             _ => self,
         }
     }
@@ -122,10 +122,10 @@ fn half_closed_name(open: &str) -> Option<&str> {
     is_path.then_some(name)
 }
 
-/// Advice on how to write the tag around this offset as text; `None` outside tags.
-pub(crate) fn literal_braces_advice(text: &str, offset: usize) -> Option<String> {
+/// Help on how to write the tag around this offset as plain text; `None` outside tags.
+pub(crate) fn literal_braces_help(text: &str, offset: usize) -> Option<String> {
     let tag = tag_at(text, offset)?;
-    Some(raw_block_advice(text, &tag))
+    Some(raw_block_help(text, &tag))
 }
 
 /// Whether a `$` precedes the tag around this offset, as in the `${{ … }}` of other programs.
@@ -135,18 +135,21 @@ pub(crate) fn follows_dollar(text: &str, offset: usize) -> bool {
 
 fn tag_at(text: &str, offset: usize) -> Option<SourceTag> {
     // Each call scans the whole text, and every tag may have a diagnostic.
-    if text.len() > MAX_SCANNED_TEXT {
+    if text.len() > MAX_SCANNED_TEXT_BYTES {
         return None;
     }
     find_tags(text).into_iter().find(|tag| tag.range.contains(&offset))
 }
 
-fn raw_block_advice(text: &str, tag: &SourceTag) -> String {
+fn raw_block_help(text: &str, tag: &SourceTag) -> String {
     let remaining = text.get(tag.range.start..).unwrap_or_default();
     let line = remaining.lines().next().unwrap_or_default();
     let end = if tag.closed { tag.range.len() } else { line.find('}').map_or(2, |offset| offset + 1) };
-    let quoted =
-        line.get(..end).filter(|quoted| quoted.len() <= MAX_ADVICE_TAG).or_else(|| line.get(..2)).unwrap_or_default();
+    let quoted = line
+        .get(..end)
+        .filter(|quoted| quoted.len() <= MAX_QUOTED_TAG_BYTES)
+        .or_else(|| line.get(..2))
+        .unwrap_or_default();
     format!("if these braces are meant as text, write `{{% raw %}}{quoted}{{% endraw %}}`")
 }
 
@@ -236,19 +239,19 @@ mod tests {
     use super::*;
     use crate::template::inspect_template;
 
-    /// The line, the start and the advice of the first error of a text.
+    /// The line, the start and the help of the first error of a text.
     fn first_error(text: &str) -> (usize, usize, String) {
         let error = inspect_template(text).unwrap_err().remove(0);
-        (error.line, error.range.start, error.hint.unwrap_or_default())
+        (error.line, error.range.start, error.help.unwrap_or_default())
     }
 
-    /// The text that the advice recommends.
-    fn advised_text(advice: &str) -> &str {
-        advice.split('`').nth(1).unwrap()
+    /// The text that the help recommends.
+    fn recommended_text(help: &str) -> &str {
+        help.split('`').nth(1).unwrap()
     }
 
     #[test]
-    fn literal_braces_are_reported_at_their_start_with_valid_advice() {
+    fn literal_braces_are_reported_at_their_start_with_valid_help() {
         let filler = "Text.\n".repeat(30);
         for (text, open_offset, braces) in [
             (format!("## Installing {{#install}}\n\n{filler}"), 14, "{#install}"),
@@ -261,9 +264,9 @@ mod tests {
             ("{{- define \"x\" -}}\n".to_owned(), 0, "{{- define \"x\" -}}"),
             (format!("It ends with {{{{\n{filler}"), 13, "{{"),
         ] {
-            let (line, start, advice) = first_error(&text);
+            let (line, start, help) = first_error(&text);
             assert_eq!((line, start), (1, open_offset), "{text}");
-            let escaped = advised_text(&advice);
+            let escaped = recommended_text(&help);
             assert_eq!(escaped, format!("{{% raw %}}{braces}{{% endraw %}}"), "{text}");
             let fixed = text.replacen(braces, escaped, 1);
             let result = inspect_template(&fixed);
@@ -279,9 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_tag_that_begins_with_a_keyword_gets_advice_to_keep_it_as_text() {
+    fn the_help_for_a_foreign_tag_that_begins_with_a_keyword_keeps_it_as_text() {
         for tag in ["{{- if .Values.x }}", "{{ if .Values.x }}", "{{- not.a }}"] {
-            assert_eq!(advised_text(&first_error(tag).2), format!("{{% raw %}}{tag}{{% endraw %}}"));
+            assert_eq!(recommended_text(&first_error(tag).2), format!("{{% raw %}}{tag}{{% endraw %}}"));
         }
         assert!(first_error("{{ 1 + if.x }}").2.contains("parentheses"));
     }

@@ -105,7 +105,7 @@ fn features_that_prevent_checking_are_refused() {
         ("{{ rage(3) }}", "unknown function `rage`"),
         ("{{ debug() }}", "unknown function `debug`"),
         ("{{ task | safe }}", "unknown filter `safe`"),
-        ("{{ task | __operand }}", "unknown filter `__operand`"),
+        ("{{ task | __check_operand }}", "unknown filter `__check_operand`"),
     ] {
         assert_eq!(message(text), expected);
     }
@@ -159,7 +159,8 @@ proptest::proptest! {
     #[test]
     fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
         if let Ok(inspection) = inspect_expression(&text) {
-            let rewritten = inspection.rewrite(&text).replace("__operand", "upper").replace("__weighed", "upper");
+            let rewritten = inspection.rewrite(&text);
+            let rewritten = rewritten.replace("__check_operand", "upper").replace("__check_size", "upper");
             proptest::prop_assert!(inspect_expression(&rewritten).is_ok(), "{} -> {}", text, rewritten);
         }
     }
@@ -231,11 +232,11 @@ fn values_have_a_maximal_depth_and_contain_no_namespace() {
 #[test]
 fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
     for (text, rewritten) in [
-        ("(a + b) == c", "((a + b))|__operand == (c)|__operand"),
-        ("a == (b) * (c)", "(a)|__operand == ((b) * (c))|__operand"),
-        ("(a) ~ (b)", "((a))|__weighed ~ ((b))|__weighed"),
-        ("f(a) == -(b)", "(f(a))|__operand == (-(b))|__operand"),
-        ("a == b ~ c", "(a)|__operand == ((b)|__weighed ~ (c)|__weighed)|__operand"),
+        ("(a + b) == c", "((a + b))|__check_operand == (c)|__check_operand"),
+        ("a == (b) * (c)", "(a)|__check_operand == ((b) * (c))|__check_operand"),
+        ("(a) ~ (b)", "((a))|__check_size ~ ((b))|__check_size"),
+        ("f(a) == -(b)", "(f(a))|__check_operand == (-(b))|__check_operand"),
+        ("a == b ~ c", "(a)|__check_operand == ((b)|__check_size ~ (c)|__check_size)|__check_operand"),
     ] {
         let template = |text: &str| format!("{{{{ {} }}}}", text.replace("f(", "range("));
         let inspection = inspect_template(&template(text)).unwrap();

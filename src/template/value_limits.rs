@@ -121,7 +121,7 @@ pub(super) fn check_operand(state: &State<'_, '_>, value: &TemplateValue) -> Res
     check_size(state, value)
 }
 
-/// The filter for values that become a member of a namespace.
+/// The filter for values that an assignment adds to a namespace.
 pub(super) fn check_member(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     if is_namespace(value) { Err(nested_namespace_error()) } else { check_size(state, value) }
 }

@@ -127,7 +127,7 @@ proptest! {
 #[test]
 fn a_text_that_the_two_parsers_read_differently_is_refused() {
     let file = SourceFile::new("p.yaml", "with: { task: x, &context: \"'known'\" }\n");
-    let problems = parse(&file).unwrap_err();
-    assert_eq!(problems[0].message, "this is ambiguous YAML");
-    assert!(problems[0].help[0].contains("anchor"));
+    let diagnostics = parse(&file).unwrap_err();
+    assert_eq!(diagnostics[0].message, "this is ambiguous YAML");
+    assert!(diagnostics[0].help[0].contains("anchor"));
 }

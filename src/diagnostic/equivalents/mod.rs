@@ -8,10 +8,10 @@ mod syntax;
 mod values;
 
 pub use syntax::{
-    SyntaxMistake, call_advice, constant_equivalent, filter_equivalent, find_expression_mistake, property_advice,
-    step_property_advice, template_tag_advice, variable_advice,
+    SyntaxMistake, call_help, constant_equivalent, filter_equivalent, find_expression_mistake, property_help,
+    step_property_help, template_tag_help, variable_help,
 };
-pub use values::{YamlShape, known_values, value_advice};
+pub use values::{YamlShape, known_values, value_help};
 
 /// The schema's name for the type of a mapping with a fixed set of keys, such as `Step`.
 type MappingType = &'static str;
@@ -34,7 +34,7 @@ enum KeyEquivalent {
 
 /// Advice about a key that a type of mapping does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyAdvice {
+pub struct KeyHelp {
     /// One sentence for the user.
     pub help: String,
     /// The key to write instead, if renaming the key fixes the mistake.
@@ -42,7 +42,7 @@ pub struct KeyAdvice {
 }
 
 /// Returns advice for the unknown key `key` in a mapping of a type, such as `Step`, if another tool has such a key.
-pub fn key_advice(mapping_type: &str, key: &str) -> Option<KeyAdvice> {
+pub fn key_help(mapping_type: &str, key: &str) -> Option<KeyHelp> {
     let normalized = normalize(key);
     let row = keys::KEYS.iter().find(|row| {
         row.mapping_types.contains(&mapping_type)
@@ -50,9 +50,9 @@ pub fn key_advice(mapping_type: &str, key: &str) -> Option<KeyAdvice> {
     })?;
     Some(match row.equivalent {
         KeyEquivalent::Renamed(new) => {
-            KeyAdvice { help: format!("write `{new}` in place of `{key}`"), rename: Some(new) }
+            KeyHelp { help: format!("write `{new}` in place of `{key}`"), rename: Some(new) }
         }
-        KeyEquivalent::Advice(text) => KeyAdvice { help: text.to_owned(), rename: None },
+        KeyEquivalent::Advice(text) => KeyHelp { help: text.to_owned(), rename: None },
     })
 }
 
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn separators_and_case_make_no_difference() {
-        let renamed = |name| key_advice("Step", name).and_then(|equivalent| equivalent.rename);
+        let renamed = |name| key_help("Step", name).and_then(|equivalent| equivalent.rename);
         for name in ["working-directory", "working_directory", "workingDirectory"] {
             assert_eq!(renamed(name), Some("cwd"));
         }
-        assert_eq!(key_advice("Step", "agent"), None);
-        assert_eq!(key_advice("Nowhere", "if"), None);
+        assert_eq!(key_help("Step", "agent"), None);
+        assert_eq!(key_help("Nowhere", "if"), None);
     }
 }

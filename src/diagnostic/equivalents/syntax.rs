@@ -197,7 +197,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Returns advice for a template tag that can't be parsed. `tag` is the tag without its braces.
-pub fn template_tag_advice(tag: &str) -> Option<&'static str> {
+pub fn template_tag_help(tag: &str) -> Option<&'static str> {
     let tag_words: Vec<&str> = tag.split_whitespace().collect();
     let begins_with = |statement: &str| {
         let mut words = statement.split(' ').enumerate();
@@ -230,7 +230,7 @@ const VARIABLES: &[(&str, &str)] = &[
 
 /// Returns advice for an unknown variable, and whether this advice names a known variable. `property_path` is the path
 /// after the name, such as `.task`; `is_known` returns whether a name exists.
-pub fn variable_advice(name: &str, property_path: &str, is_known: impl Fn(&str) -> bool) -> Option<(String, bool)> {
+pub fn variable_help(name: &str, property_path: &str, is_known: impl Fn(&str) -> bool) -> Option<(String, bool)> {
     let (_, help) = VARIABLES.iter().find(|(names, _)| names.split(' ').any(|known| known == name))?;
     let segments: Vec<&str> = property_path.split('.').skip(1).collect();
     // In `needs.build.outputs.plan` the last segment may be the name that the user means.
@@ -284,7 +284,7 @@ const CALLS: &[(&str, &str)] = &[
 const STATUS_FUNCTIONS: &[&str] = &["success", "failure", "always", "cancelled", "failed", "succeeded"];
 
 /// Returns advice for a call of an unknown function or method. `args` are the source texts of the arguments.
-pub fn call_advice(name: &str, args: &[&str]) -> Option<String> {
+pub fn call_help(name: &str, args: &[&str]) -> Option<String> {
     let normalized = super::normalize(name);
     if STATUS_FUNCTIONS.contains(&normalized.as_str()) && args.is_empty() {
         return Some("test the status of a step: `steps.ID.status == \"failed\"`; put steps that always run at the end under `finally:`".to_owned());
@@ -306,7 +306,7 @@ pub fn call_advice(name: &str, args: &[&str]) -> Option<String> {
 }
 
 /// Returns advice for a property that values have in other languages.
-pub fn property_advice(base: &str, name: &str) -> Option<String> {
+pub fn property_help(base: &str, name: &str) -> Option<String> {
     let is_length = matches!(super::normalize(name).as_str(), "length" | "len" | "size" | "count");
     is_length.then(|| format!("write `{base} | length`"))
 }
@@ -318,7 +318,7 @@ const STEP_PROPERTIES: &[(&str, &str)] = &[
 ];
 
 /// Returns advice for an unknown property of a step; `output` is the name of the step's artifact.
-pub fn step_property_advice(name: &str, output: Option<&str>) -> Option<String> {
+pub fn step_property_help(name: &str, output: Option<&str>) -> Option<String> {
     if matches!(name, "output" | "outputs" | "result" | "results" | "stdout" | "artifact" | "value") {
         let name = output.unwrap_or("NAME");
         return Some(format!(

@@ -86,7 +86,7 @@ const VALUES: &[ValueRow] = &[
 ];
 
 /// Returns advice for a value of this shape at a key of a mapping; `json_value` is the value as JSON.
-pub fn value_advice(mapping_type: &str, key: &str, shape: YamlShape, json_value: &str) -> Option<String> {
+pub fn value_help(mapping_type: &str, key: &str, shape: YamlShape, json_value: &str) -> Option<String> {
     let row = VALUES.iter().find(|row| row.0 == mapping_type && row.1 == key && row.2.contains(&shape))?;
     Some(row.3.replace("VALUE", json_value))
 }

@@ -1,4 +1,4 @@
-//! Advice on replacements for calls of functions and methods that do not exist.
+//! Help for calls of functions and methods that do not exist: what to write instead.
 
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
@@ -6,16 +6,16 @@ use super::builtins::FILTERS;
 use super::ranges::expr_range;
 use crate::diagnostic::equivalents;
 
-/// Returns advice on the replacement for a call of another language's function, if it is known.
-pub(super) fn function_advice(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
-    equivalents::call_advice(name, &arguments(text, call))
+/// Returns what to write instead of a call of another language's function, if this is known.
+pub(super) fn function_help(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
+    equivalents::call_help(name, &arguments(text, call))
 }
 
-/// Returns advice on the replacement for a call of a method.
-pub(super) fn method_advice(text: &str, call: &Call<'_>, name: &str) -> String {
+/// Returns what to write instead of a call of a method.
+pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     let arguments = arguments(text, call);
-    let replacement = match (equivalents::call_advice(name, &arguments), arguments.first()) {
-        (Some(advice), _) => advice,
+    let replacement = match (equivalents::call_help(name, &arguments), arguments.first()) {
+        (Some(help), _) => help,
         (None, Some(value)) if FILTERS.contains(&name) => format!("write `{value} | {name}`"),
         (None, _) => "use filters, as in `VALUE | length`".to_owned(),
     };
