@@ -2,7 +2,7 @@
 //!
 //! The interpreter in `engine` is a pure function of a plan, the inputs and recorded outcomes. It requests each
 //! external effect as a [`Call`], reports its decisions through [`Durable::begin`] and [`Durable::record`], and passes
-//! branches that may run in parallel to [`Durable::branches`]. It never joins, selects, spawns, sleeps or reads a
+//! branches that may run in parallel to [`Durable::run_branches`]. It never joins, selects, spawns, sleeps or reads a
 //! clock, so the same interpreter can run on a local journal and on a distributed engine.
 //!
 //! An implementation receives a [`Perform`] when it is built. It guarantees that an outcome returned by
@@ -35,7 +35,7 @@ use crate::model::{
 pub struct Call {
     /// The key of the call, unique in a run.
     pub key: CallKey,
-    /// The digest of the request: a recorded outcome is returned only for the same request.
+    /// The digest of the request. orch returns a recorded outcome only for the same request.
     pub request_digest: Digest,
     /// The effect to perform.
     pub effect: Effect,
@@ -120,7 +120,7 @@ pub struct CallOutcome {
     pub agent_activity: Option<Box<AgentActivity>>,
     /// The cost in US dollars, if a price applies and the usage is known.
     pub cost: Option<f64>,
-    /// The upper bound of the usage that was not reported.
+    /// The upper bound of the usage that the provider did not report.
     pub estimated: Option<EstimatedUsage>,
     /// The upper bound of the cost in US dollars, if the cost is unknown and the usage is estimated.
     pub estimated_cost: Option<f64>,
@@ -187,9 +187,9 @@ pub enum BeginOutcome {
     /// A recorded result has this fingerprint and is still valid: its artifact, and the id of the execution that
     /// produced it.
     Reusable(Option<Box<Artifact>>, ExecutionId),
-    /// The same request was sent before, but its reply was decoded by other rules. The interpreter decodes the recorded
-    /// replies again, latest first; if none fits, it continues with `attempt`.
-    DecodeAgain {
+    /// The same request was sent before, but orch parsed its reply by other rules. The interpreter parses the recorded
+    /// replies again, latest first. If none fits, it continues with `attempt`.
+    Reparse {
         /// The recorded replies.
         replies: Vec<CallReply>,
         /// The attempt to continue with.
@@ -197,8 +197,8 @@ pub enum BeginOutcome {
         /// Why the step runs again, if it ran before.
         rerun_reason: Option<String>,
     },
-    /// No recorded result is valid. Continue with this attempt, which may have started already; the text says why the
-    /// step runs again, if it ran before.
+    /// No recorded result is valid. The interpreter continues with this attempt, which may have started already. If the
+    /// step ran before, the text says why it runs again.
     Attempt(u32, Option<String>),
 }
 
@@ -232,7 +232,7 @@ pub enum WaitOutcome {
     Answered(ApprovalDecision),
 }
 
-/// Why the interpreter must stop without an outcome. Never recorded as an outcome.
+/// Why the interpreter must stop without an outcome. orch never records it as an outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Interrupt {
     /// The user or the system asked the run to stop.
@@ -241,9 +241,9 @@ pub enum Interrupt {
     /// No step can continue before the user decides about an approval.
     #[error("the run waits for an approval")]
     Parked,
-    /// A parallel step failed, so no step of its group starts any more.
+    /// A parallel step failed and halted its group, so no step of the group starts any more.
     #[error("a parallel step failed")]
-    Dropped,
+    GroupHalted,
     /// A call does not fit the budget.
     #[error("{0}")]
     OverBudget(Failure),
@@ -258,17 +258,17 @@ pub enum StepFact {
     /// An attempt started.
     Started(StepStarted),
     /// A reply was parsed, or could not be parsed.
-    Parsed(ReplyParsed),
-    /// The step completed. The fact follows from outcomes that are durable already. It becomes durable before any fact
-    /// that follows from it, and the artifact file is written only after that.
+    ReplyParsed(ReplyParsed),
+    /// The step completed. The fact follows from outcomes that are durable already. It becomes durable before every
+    /// later fact, and orch writes the artifact file only then.
     Completed(StepCompleted),
     /// The step failed and is not retried.
     Failed(StepFailed),
     /// The step is skipped.
     Skipped(StepSkipped),
-    /// Only these steps of `finally` remain. They run in every session, even if they ended in an earlier one. After a
-    /// stop they still have its grace period, and a time budget does not limit them.
-    Finally(Vec<StepKey>),
+    /// A `finally` started, and only these steps of it remain. They run in every session, even if they ended in an
+    /// earlier one. After a stop they still have its grace period, and a time budget does not limit them.
+    FinallyStarted(Vec<StepKey>),
 }
 
 /// A future that may run in parallel with others.
@@ -288,7 +288,7 @@ pub enum RunFlow {
 pub enum BranchOutcome {
     /// It ran to its end: the additions to the scope, and whether it halts the group.
     Ended(Box<ScopeDelta>, RunFlow),
-    /// It was dropped before its end, because a parallel branch failed.
+    /// orch ended it early, because a parallel branch failed.
     Cancelled,
     /// It did not start, because a parallel branch had failed.
     NotStarted,
@@ -327,7 +327,7 @@ pub type Computation = Box<dyn FnOnce() + Send>;
 
 /// Durable execution, the interface that the interpreter uses.
 pub trait Durable: Send + Sync {
-    /// Opens a step: returns a recorded result that is still valid, recorded replies to decode again, or the attempt to
+    /// Opens a step: returns a recorded result that is still valid, recorded replies to parse again, or the attempt to
     /// run.
     fn begin<'a>(&'a self, spec: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>>;
 
@@ -339,8 +339,8 @@ pub trait Durable: Send + Sync {
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>>;
 
     /// Runs the branches of a group, at most `limit` at once: the next one starts as soon as one ends. The outcomes
-    /// have the order of the branches. After a branch halts the group, no step of the group starts any more: calls in
-    /// flight run to their end, and everything else is dropped.
+    /// have the order of the branches. After a branch halts the group, no step of the group starts any more. Calls in
+    /// flight run to their end, and then their branches end too ([`Interrupt::GroupHalted`]).
     fn run_branches<'a>(
         &'a self,
         group: StepKey,
@@ -377,7 +377,7 @@ pub trait Perform: Send + Sync + 'static {
     /// Notifies the implementation that the outcome of a call is durable.
     fn on_recorded(&self, _call: &Call) {}
 
-    /// Returns the record of a call that started at `started` and that a stop dropped. The call has no reply, but its
-    /// time and usage count.
+    /// Returns the outcome of a call that started at `started` and that the caller dropped after a stop. The call has
+    /// no reply, but its time and usage count.
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;
 }

@@ -1,4 +1,5 @@
-//! The grammar of a schema: the tokens that it allows next, and a short sequence of tokens that completes a reply.
+//! Constrains a reply to a schema: computes the tokens that may follow, and a short sequence of tokens that completes
+//! the reply.
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
@@ -8,8 +9,8 @@ use toktrie::{SimpleVob, TokenId};
 use crate::vocab::Vocab;
 use crate::{Error, schema};
 
-/// Builds grammars from schemas. Its creation is expensive, so each model has one.
-pub(crate) struct Grammars {
+/// Builds grammars from schemas. Creating it is expensive, so each model has only one.
+pub(crate) struct GrammarFactory {
     factory: ParserFactory,
     closing_tokens: ClosingTokens,
 }
@@ -19,10 +20,12 @@ pub(crate) struct Grammars {
 struct ClosingTokens {
     end: TokenId,
     quote: Option<TokenId>,
-    outside_strings: Vec<TokenId>,
+    /// The tokens to try outside of strings, in this order. The first two close an object or an array.
+    structural_tokens: Vec<TokenId>,
 }
 
-/// Whether the text ends inside a JSON string, and whether it ends with a backslash that escapes the next character.
+/// The state of a JSON text at its end: inside a string or not, and after a backslash that escapes the next character
+/// or not.
 #[derive(Debug, Clone, Copy, Default)]
 struct JsonState {
     in_string: bool,
@@ -43,7 +46,7 @@ impl JsonState {
     }
 }
 
-/// The grammar of a schema with the state of a reply.
+/// The grammar of a schema, and the state of one reply in it.
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Matcher,
@@ -55,7 +58,7 @@ fn schema_error(error: impl std::fmt::Display) -> Error {
     Error::UnsupportedSchema(error.to_string())
 }
 
-impl Grammars {
+impl GrammarFactory {
     /// Prepares grammars for a vocabulary.
     pub(crate) fn new(vocab: &Vocab) -> Result<Self, Error> {
         let mut factory = ParserFactory::new_simple(vocab.env()).map_err(schema_error)?;
@@ -67,7 +70,7 @@ impl Grammars {
         let closing_tokens = ClosingTokens {
             end: vocab.env().tok_trie().eos_token(),
             quote: vocab.token_for_bytes(b"\""),
-            outside_strings: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
+            structural_tokens: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
                 .into_iter()
                 .filter_map(|bytes| vocab.token_for_bytes(bytes))
                 .collect(),
@@ -107,7 +110,7 @@ impl Grammar {
     }
 
     /// Computes the tokens that the grammar allows next.
-    pub(crate) fn mask(&mut self) -> Result<SimpleVob, Error> {
+    pub(crate) fn compute_mask(&mut self) -> Result<SimpleVob, Error> {
         self.matcher.compute_mask_or_eos().map_err(schema_error)
     }
 
@@ -163,7 +166,7 @@ impl Grammar {
         let mut tokens = Vec::new();
         for byte in bytes {
             let token = vocab.token_for_bytes(&[*byte])?;
-            if !grammar.mask().ok()?.is_allowed(token) {
+            if !grammar.compute_mask().ok()?.is_allowed(token) {
                 return None;
             }
             grammar.consume(token, vocab).ok()?;
@@ -182,7 +185,7 @@ impl Grammar {
         if mask.is_allowed(self.closing_tokens.end) {
             return Some(self.closing_tokens.end);
         }
-        self.closing_tokens.outside_strings.iter().copied().take(2).find(allowed)
+        self.closing_tokens.structural_tokens.iter().copied().take(2).find(allowed)
     }
 
     /// A short sequence of tokens that completes the document, chosen without the model; `None` if it has more than
@@ -196,7 +199,7 @@ impl Grammar {
             if tokens.len() >= limit {
                 return None;
             }
-            let mask = grammar.mask().ok()?;
+            let mask = grammar.compute_mask().ok()?;
             let token = grammar
                 .closing_token(&mask)
                 .or_else(|| grammar.simplest_token(&mask))
@@ -215,6 +218,6 @@ impl Grammar {
         if self.json_state.in_string {
             return None;
         }
-        self.closing_tokens.outside_strings.iter().copied().find(|token| mask.is_allowed(*token))
+        self.closing_tokens.structural_tokens.iter().copied().find(|token| mask.is_allowed(*token))
     }
 }

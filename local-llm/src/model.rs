@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::gguf;
-use crate::grammar::Grammars;
+use crate::grammar::GrammarFactory;
 use crate::memory;
 use crate::network::{KvCache, Transformer};
 use crate::sampler::TokenSampler;
@@ -139,7 +139,7 @@ pub struct Model {
     network: Transformer,
     vocab: Vocab,
     template: Template,
-    grammars: Grammars,
+    grammars: GrammarFactory,
     threads: Option<usize>,
     prefix_cache: Mutex<PrefixCache>,
 }
@@ -219,7 +219,7 @@ impl Model {
         let template =
             Template::new(chat_template.map(String::as_str), vocab.bos_text(), vocab.eos_text(), vocab.has_chatml())?;
         let network = Transformer::from_gguf(&content, &mut source)?;
-        let grammars = Grammars::new(&vocab)?;
+        let grammars = GrammarFactory::new(&vocab)?;
         let prefix_cache =
             PrefixCache { kv_cache: network.new_cache()?, tokens: Vec::new(), load: SystemLoad::default() };
         let (threads, kept) = (options.threads, Mutex::new(prefix_cache));

@@ -1,4 +1,5 @@
-//! Tokenizes with a SentencePiece vocabulary (`llama` in GGUF files): merges pairs of pieces, the highest score first.
+//! Tokenizes with a SentencePiece vocabulary (`llama` in GGUF files). It starts with one symbol for each character, and
+//! repeatedly merges the two adjacent symbols that form the piece with the highest score.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
@@ -12,8 +13,8 @@ pub(crate) const SPACE_MARK: char = '\u{2581}';
 pub(crate) struct PieceVocab {
     /// The token and score of each piece.
     pieces: HashMap<String, (TokenId, f32)>,
-    /// The token of each byte, for text that no piece covers.
-    bytes: Vec<Option<TokenId>>,
+    /// The token of each byte, for text without a piece.
+    byte_tokens: Vec<Option<TokenId>>,
     unknown: Option<TokenId>,
     /// The special tokens with their texts, the longest first.
     special_tokens: Vec<(String, TokenId)>,
@@ -21,44 +22,44 @@ pub(crate) struct PieceVocab {
     leading_space: bool,
 }
 
-/// A part of the text during merging; if its length is zero, it was merged into its left neighbour.
-struct TextPart {
+/// A symbol of the text during merging. Its length is zero after it was merged into its left neighbour.
+struct Symbol {
     start: usize,
     length: usize,
     previous: Option<usize>,
     next: Option<usize>,
 }
 
-/// Two adjacent parts that could be merged into one piece.
-struct MergePair {
+/// Two adjacent symbols that form a piece, so that they can be merged.
+struct Bigram {
     score: f32,
     left: usize,
     right: usize,
     length: usize,
 }
 
-impl MergePair {
-    /// Orders pairs by score; of pairs with equal scores, the leftmost one is the greatest.
+impl Bigram {
+    /// Orders bigrams by score. If the scores are equal, the bigram further to the left is the greater one.
     fn compare(&self, other: &Self) -> Ordering {
         self.score.total_cmp(&other.score).then_with(|| Reverse(self.left).cmp(&Reverse(other.left)))
     }
 }
 
-impl PartialEq for MergePair {
+impl PartialEq for Bigram {
     fn eq(&self, other: &Self) -> bool {
         self.compare(other) == Ordering::Equal
     }
 }
 
-impl Eq for MergePair {}
+impl Eq for Bigram {}
 
-impl PartialOrd for MergePair {
+impl PartialOrd for Bigram {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for MergePair {
+impl Ord for Bigram {
     fn cmp(&self, other: &Self) -> Ordering {
         self.compare(other)
     }
@@ -67,17 +68,17 @@ impl Ord for MergePair {
 impl PieceVocab {
     pub(crate) fn new(
         pieces: HashMap<String, (TokenId, f32)>,
-        bytes: Vec<Option<TokenId>>,
+        byte_tokens: Vec<Option<TokenId>>,
         unknown: Option<TokenId>,
         mut special_tokens: Vec<(String, TokenId)>,
         leading_space: bool,
     ) -> Self {
         special_tokens.retain(|(text, _)| !text.is_empty());
         special_tokens.sort_by_key(|(text, _)| Reverse(text.len()));
-        Self { pieces, bytes, unknown, special_tokens, leading_space }
+        Self { pieces, byte_tokens, unknown, special_tokens, leading_space }
     }
 
-    /// Encodes a prompt, and recognizes special tokens.
+    /// Encodes a prompt: recognizes special tokens, and inserts leading spaces.
     pub(crate) fn encode(&self, text: &str) -> Vec<TokenId> {
         let mut segments = if text.is_empty() { Vec::new() } else { vec![(text, None)] };
         for (special_text, token) in &self.special_tokens {
@@ -98,8 +99,8 @@ impl PieceVocab {
         tokens
     }
 
-    /// Encodes a part of a text: inserts no space and recognizes no special tokens.
-    pub(crate) fn encode_part(&self, text: &str) -> Vec<TokenId> {
+    /// Encodes text as it is: recognizes no special tokens, and inserts no space.
+    pub(crate) fn encode_ordinary(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::new();
         self.encode_segment(text, &mut tokens);
         tokens
@@ -107,66 +108,66 @@ impl PieceVocab {
 
     fn encode_segment(&self, text: &str, tokens: &mut Vec<TokenId>) {
         let text = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
-        let mut parts: Vec<TextPart> = Vec::with_capacity(text.len());
+        let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
         for (start, c) in text.char_indices() {
-            let (index, length) = (parts.len(), c.len_utf8());
+            let (index, length) = (symbols.len(), c.len_utf8());
             let next = (start + length < text.len()).then_some(index + 1);
-            parts.push(TextPart { start, length, previous: index.checked_sub(1), next });
+            symbols.push(Symbol { start, length, previous: index.checked_sub(1), next });
         }
         let mut queue = BinaryHeap::new();
-        for right in 1..parts.len() {
-            self.queue_pair(&text, &parts, Some(right - 1), Some(right), &mut queue);
+        for right in 1..symbols.len() {
+            self.push_bigram(&text, &symbols, Some(right - 1), Some(right), &mut queue);
         }
-        while let Some(pair) = queue.pop() {
-            let (Some(left), Some(right)) = (parts.get(pair.left), parts.get(pair.right)) else { continue };
-            // One of the two parts was merged with another part in the meantime.
-            if left.length == 0 || right.length == 0 || left.length + right.length != pair.length {
+        while let Some(bigram) = queue.pop() {
+            let (Some(left), Some(right)) = (symbols.get(bigram.left), symbols.get(bigram.right)) else { continue };
+            // One of the two symbols was merged with another symbol in the meantime.
+            if left.length == 0 || right.length == 0 || left.length + right.length != bigram.length {
                 continue;
             }
             let (previous, next) = (left.previous, right.next);
-            if let Some(right) = parts.get_mut(pair.right) {
+            if let Some(right) = symbols.get_mut(bigram.right) {
                 right.length = 0;
             }
-            if let Some(left) = parts.get_mut(pair.left) {
-                left.length = pair.length;
+            if let Some(left) = symbols.get_mut(bigram.left) {
+                left.length = bigram.length;
                 left.next = next;
             }
-            if let Some(next_part) = next.and_then(|next| parts.get_mut(next)) {
-                next_part.previous = Some(pair.left);
+            if let Some(next_symbol) = next.and_then(|next| symbols.get_mut(next)) {
+                next_symbol.previous = Some(bigram.left);
             }
-            self.queue_pair(&text, &parts, previous, Some(pair.left), &mut queue);
-            self.queue_pair(&text, &parts, Some(pair.left), next, &mut queue);
+            self.push_bigram(&text, &symbols, previous, Some(bigram.left), &mut queue);
+            self.push_bigram(&text, &symbols, Some(bigram.left), next, &mut queue);
         }
-        for part in parts.iter().filter(|part| part.length > 0) {
-            self.push_piece(text.get(part.start..part.start + part.length).unwrap_or_default(), tokens);
+        for symbol in symbols.iter().filter(|symbol| symbol.length > 0) {
+            self.push_piece_tokens(text.get(symbol.start..symbol.start + symbol.length).unwrap_or_default(), tokens);
         }
     }
 
-    /// Adds two adjacent parts to the queue if they form a piece.
-    fn queue_pair(
+    /// Adds two adjacent symbols to the queue as a bigram, if they form a piece.
+    fn push_bigram(
         &self,
         text: &str,
-        parts: &[TextPart],
+        symbols: &[Symbol],
         left: Option<usize>,
         right: Option<usize>,
-        queue: &mut BinaryHeap<MergePair>,
+        queue: &mut BinaryHeap<Bigram>,
     ) {
         let (Some(left), Some(right)) = (left, right) else { return };
-        let (Some(first), Some(second)) = (parts.get(left), parts.get(right)) else { return };
+        let (Some(first), Some(second)) = (symbols.get(left), symbols.get(right)) else { return };
         let length = first.length + second.length;
         let piece = text.get(first.start..first.start + length).and_then(|text| self.pieces.get(text));
         if let Some((_, score)) = piece {
-            queue.push(MergePair { score: *score, left, right, length });
+            queue.push(Bigram { score: *score, left, right, length });
         }
     }
 
-    fn push_piece(&self, piece: &str, tokens: &mut Vec<TokenId>) {
+    fn push_piece_tokens(&self, piece: &str, tokens: &mut Vec<TokenId>) {
         if let Some((token, _)) = self.pieces.get(piece) {
             tokens.push(*token);
             return;
         }
-        let byte = |byte: u8| self.bytes.get(usize::from(byte)).copied().flatten().or(self.unknown);
-        tokens.extend(piece.bytes().filter_map(byte));
+        let byte_token = |byte: u8| self.byte_tokens.get(usize::from(byte)).copied().flatten().or(self.unknown);
+        tokens.extend(piece.bytes().filter_map(byte_token));
     }
 }
 
@@ -204,9 +205,9 @@ mod tests {
 
     #[test]
     fn the_pair_with_the_highest_score_is_merged_first() {
-        assert_eq!(vocab().encode_part(" ab"), [14, 12]);
-        assert_eq!(vocab().encode_part("bab"), [12, 13]);
-        assert_eq!(vocab().encode_part("c"), [100 + u32::from(b'c')]);
+        assert_eq!(vocab().encode_ordinary(" ab"), [14, 12]);
+        assert_eq!(vocab().encode_ordinary("bab"), [12, 13]);
+        assert_eq!(vocab().encode_ordinary("c"), [100 + u32::from(b'c')]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) struct TensorReader<'a, R> {
     source: &'a mut R,
     pub(crate) matrix_bytes: usize,
     repacker: Repacker,
-    /// The architecture, which is the prefix of the model's own metadata keys.
+    /// The architecture, such as `qwen2`. The keys of the values that describe the model begin with it.
     architecture: String,
 }
 
@@ -68,7 +68,7 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         self.content.metadata.get(key).ok_or_else(|| Error::Format(format!("it has no `{key}`")))
     }
 
-    /// A value of the model's own metadata; `key` lacks the prefix with the architecture.
+    /// A metadata value whose key begins with the architecture; `key` is the rest of its key.
     fn model_value(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(&format!("{}.{key}", self.architecture))
     }

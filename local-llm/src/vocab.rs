@@ -58,7 +58,7 @@ impl TokenizerEnv for VocabEnv {
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         self.trie.tokenize_with_greedy_fallback(bytes, |text| match &self.encoder {
-            Encoder::SentencePiece(pieces) => pieces.encode_part(text),
+            Encoder::SentencePiece(pieces) => pieces.encode_ordinary(text),
             Encoder::Bpe(tokenizer) => tokenizer
                 .encode_fast(text, false)
                 .map(|encoding| encoding.get_ids().to_vec())

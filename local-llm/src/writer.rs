@@ -26,8 +26,8 @@ pub(crate) enum WriterStep {
     Continue(Vec<TokenId>),
     /// The reply ends with these tokens and is complete.
     Finish(Vec<TokenId>),
-    /// The reply drops all but the first so many tokens and continues with these tokens; the model must read them
-    /// before the next step.
+    /// The reply keeps only this number of tokens and continues with these tokens; the model must read them before the
+    /// next step.
     Rewind(usize, Vec<TokenId>),
     /// The reply is incomplete: it reached its limit, or it repeats itself.
     Truncated,
@@ -38,6 +38,7 @@ pub(crate) struct ReplyWriter<'a> {
     vocab: &'a Vocab,
     grammar: Option<Grammar>,
     sampler: TokenSampler,
+    /// For each token, whether the model must not generate it.
     banned: Vec<bool>,
     limit: usize,
     /// The tokens of the document.
@@ -48,11 +49,14 @@ pub(crate) struct ReplyWriter<'a> {
     processed_len: usize,
     fenced_ranges: Vec<FencedRange>,
     fenced_text: Option<FencedText>,
-    /// Whether the model writes the texts of files as JSON strings, because the schema restricts them further.
-    files_as_strings: bool,
+    /// Whether the model writes the texts of files as JSON strings, because the schema restricts these texts.
+    writes_files_as_strings: bool,
+    /// The number of tokens of the document before the content of the string in which the document ends.
     string_start: Option<usize>,
+    /// Tokens that would complete the document.
     closing_tokens: Option<Vec<TokenId>>,
     json: IncrementalJson,
+    /// The number of generated tokens that the reply no longer contains.
     removed_count: usize,
 }
 
@@ -77,7 +81,7 @@ impl<'a> ReplyWriter<'a> {
             processed_len: 0,
             fenced_ranges: Vec::new(),
             fenced_text: None,
-            files_as_strings: false,
+            writes_files_as_strings: false,
             string_start: None,
             closing_tokens,
             json: IncrementalJson::default(),
@@ -90,7 +94,7 @@ impl<'a> ReplyWriter<'a> {
         self.document_tokens.iter().flat_map(|token| self.vocab.token_bytes(*token)).copied().collect()
     }
 
-    /// Adds and returns the tokens with which every reply begins, because the schema allows nothing else.
+    /// Adds and returns the tokens with which the schema requires every reply to begin.
     pub(crate) fn forced_prefix(&mut self) -> Vec<TokenId> {
         let mut tokens = match &mut self.grammar {
             Some(grammar) => grammar.consume_forced(self.vocab),
@@ -158,9 +162,9 @@ impl<'a> ReplyWriter<'a> {
         };
         self.processed_len = self.model_tokens.len();
         if let Some(file) = self.fenced_text.take() {
-            return self.fenced_step(file, logits, remaining);
+            return self.step_fenced(file, logits, remaining);
         }
-        let is_narrow = self.is_near_limit(remaining);
+        let is_near_limit = self.is_near_limit(remaining);
         let vocab = self.vocab;
         let is_repeating = ends_in_repetition(&self.model_tokens);
         let Some(grammar) = &mut self.grammar else {
@@ -186,7 +190,7 @@ impl<'a> ReplyWriter<'a> {
             Some(start) => is_repeating || (is_late && self.document_tokens.len() - start >= LATE_STRING_TOKENS),
             None => is_repeating || is_late,
         };
-        let mask = grammar.mask()?;
+        let mask = grammar.compute_mask()?;
         let closing_token = if should_close { grammar.closing_token(&mask) } else { None };
         // An incomplete line of code does not parse, so end the string after its last complete line, if it has one.
         if closing_token.is_some()
@@ -203,7 +207,8 @@ impl<'a> ReplyWriter<'a> {
             return Ok(WriterStep::Finish(Vec::new()));
         }
 
-        let must_check_end = is_narrow || (self.string_start.is_none() && self.model_tokens.len() * 2 >= self.limit);
+        let must_check_end =
+            is_near_limit || (self.string_start.is_none() && self.model_tokens.len() * 2 >= self.limit);
         let closing_before = if must_check_end { grammar.closing_sequence(vocab, remaining) } else { None };
         grammar.consume(token, vocab)?;
         let mut tokens = vec![token];
@@ -241,7 +246,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::grammar::Grammars;
+    use crate::grammar::GrammarFactory;
     use crate::support::{Gguf, SMALL, TensorType};
 
     /// Writes a reply with a fake model that prefers these texts in sequence, and repeats the last one without an end.
@@ -249,7 +254,7 @@ mod tests {
     fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
         let file = Gguf::model("qwen2", SMALL, TensorType::Q8, 1).bytes();
         let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
-        let grammar = Grammars::new(&vocab).unwrap().build(schema).unwrap();
+        let grammar = GrammarFactory::new(&vocab).unwrap().build(schema).unwrap();
         let mut writer = ReplyWriter::new(&vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
         let (last, other_texts) = texts.split_last().unwrap();
         let mut preferences = other_texts.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());

@@ -44,8 +44,8 @@ pub(super) struct AcpAgent;
 struct AcpTranscript {
     /// The text since the agent last used a tool.
     text: String,
-    /// Whether the next text continues `text` instead of replacing it.
-    continues: bool,
+    /// Whether the next text is appended to `text`, and does not replace it.
+    appends_text: bool,
     denied: Vec<String>,
     cost: Option<f64>,
     /// The cost of the session before this turn, if the agent reports the cost of the whole session.
@@ -85,7 +85,7 @@ impl AgentProgram for AcpAgent {
                     let message = format!("`{name}` took longer than {:?}, and orch cancelled its turn", job.timeout);
                     Err(Failure::new(FailureClass::Timeout, message).with_hint(RAISE_TIMEOUT_HINT))
                 }
-                // The agent's error explains more than the exit code that followed it.
+                // The error that the agent reported explains more than its exit code alone.
                 Err(AcpFailure::Agent(error)) => Err(match output.code {
                     Some(code) if code != 0 => session_exit_failure(name, code, &error, &output.stderr),
                     Some(_) | None => error_failure(name, &error),
@@ -152,7 +152,7 @@ async fn run_session(
                 let response = forward_events(connection.send_request(prompt).block_task(), &mut events, sink);
                 if let Ok(response) = tokio::time::timeout(job.timeout, response).await {
                     let end = TurnEnd::from_response(response)?;
-                    sink(AgentEvent::TurnOver);
+                    sink(AgentEvent::TurnEnded);
                     return Ok((id, end));
                 }
                 has_timed_out.store(true, Ordering::Relaxed);
@@ -161,9 +161,9 @@ async fn run_session(
                 tokio::time::sleep(CANCEL_TIMEOUT).await;
                 Err(Error::internal_error())
             };
-            let end = run_turn.await;
-            is_request_error.store(end.is_err(), Ordering::Relaxed);
-            end
+            let result = run_turn.await;
+            is_request_error.store(result.is_err(), Ordering::Relaxed);
+            result
         })
         .await;
     match outcome {
@@ -235,7 +235,7 @@ async fn open_session(
             *transcript = AcpTranscript { cost_before: transcript.cost, ..AcpTranscript::default() };
             drop(transcript);
             sink(AgentEvent::Session(session.clone()));
-            return Ok((id, job.prompt_text()));
+            return Ok((id, job.text_with_system_prompt()));
         }
         // If the session no longer exists, orch sends the full conversation to a new one.
     }
@@ -246,21 +246,21 @@ async fn open_session(
     Ok((created.session_id, job.conversation_text()))
 }
 
-/// Adds an update to the transcript, and sends it as an event if it is one.
+/// Adds an update to the transcript, and sends an event for a text or a tool use.
 fn read_update(transcript: &Mutex<AcpTranscript>, events: &UnboundedSender<AgentEvent>, update: SessionUpdate) {
     let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
     let event = match update {
         SessionUpdate::AgentMessageChunk(chunk) => {
             let ContentBlock::Text(text) = chunk.content else { return };
-            if !transcript.continues {
+            if !transcript.appends_text {
                 transcript.text.clear();
-                transcript.continues = true;
+                transcript.appends_text = true;
             }
             transcript.text.push_str(&text.text);
             AgentEvent::Text(text.text)
         }
         SessionUpdate::ToolCall(call) => {
-            transcript.continues = false;
+            transcript.appends_text = false;
             AgentEvent::Tool(call.title)
         }
         SessionUpdate::UsageUpdate(update) => {
@@ -272,7 +272,7 @@ fn read_update(transcript: &Mutex<AcpTranscript>, events: &UnboundedSender<Agent
         }
         _ => return,
     };
-    // If the turn is over, the event has no receiver.
+    // After the end of the turn, the event has no receiver.
     drop(events.send(event));
 }
 
@@ -366,22 +366,22 @@ fn turn_result(job: &TurnJob<'_>, id: &SessionId, end: &TurnEnd, transcript: &Mu
     TurnResult { reply: Ok(reply), cost, activity: AgentActivity::default() }
 }
 
-/// Whether the error means that the connection ended, so that it is not a response of the agent.
+/// Whether an error reports the end of the connection. Any other error is a response of the agent.
 fn is_transport_error(error: &Error) -> bool {
     is_incoming_transport_closed(error) || is_connection_terminated(error)
 }
 
-/// The failure of an agent that exited with an error code during the session, after it reported an error or while orch
-/// was sending.
+/// The failure of an agent that exited with an error code during the session, after it had reported an error or while
+/// orch was sending a request.
 fn session_exit_failure(name: &str, code: i32, error: &Error, stderr: &CapturedOutput) -> Failure {
-    let (by_exit, by_error) = (exit_failure(name, Some(code), &[stderr]), error_failure(name, error));
-    let message = format!("{}\n{}", by_exit.message, by_error.message);
+    let (process_failure, reported_failure) = (exit_failure(name, Some(code), &[stderr]), error_failure(name, error));
+    let message = format!("{}\n{}", process_failure.message, reported_failure.message);
     // An agent without a login or without credit reports this before it exits, so the class of its error takes
     // precedence.
-    if by_error.class == FailureClass::AgentError {
-        Failure { message, ..by_exit }
+    if reported_failure.class == FailureClass::AgentError {
+        Failure { message, ..process_failure }
     } else {
-        Failure { message, ..by_error }
+        Failure { message, ..reported_failure }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The changes of a CLI agent in the workspace: the difference between two snapshots of its files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
-//! Snapshots do not use version control, and they exclude its folder and the files of orch.
+//! orch takes snapshots without version control. They exclude the folder of version control and orch's own files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -33,15 +33,19 @@ const ORCH_PREFIX: &str = ".orch";
 pub(super) struct FileSnapshot {
     files: BTreeMap<String, SnapshotFile>,
     folders: BTreeSet<String>,
+    /// The total size of the file contents.
     bytes: u64,
+    /// Whether the snapshot lacks some of the files.
     partial: bool,
 }
 
-/// One file: its size, its modification time in nanoseconds since 1970 (negative before that), and its contents unless
-/// it is too large or not a regular file.
+/// One file of a snapshot.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SnapshotFile {
-    stamp: (u64, Option<i128>),
+    /// The size in bytes, and the modification time in nanoseconds since 1970 (negative for an earlier time).
+    #[serde(rename = "stamp")]
+    size_and_time: (u64, Option<i128>),
+    /// The content and the mode; `None` if the file is too large or is not a regular file.
     state: Option<FileState>,
 }
 
@@ -79,7 +83,7 @@ impl FileSnapshot {
             if !metadata.is_dir() {
                 let state = self.read_state(&path, &metadata);
                 let modified = metadata.modified().ok().map(unix_nanoseconds);
-                self.files.insert(relative, SnapshotFile { stamp: (metadata.len(), modified), state });
+                self.files.insert(relative, SnapshotFile { size_and_time: (metadata.len(), modified), state });
             } else if !EXCLUDED_FOLDERS.contains(&name.as_str()) {
                 self.folders.insert(relative);
                 self.walk(&path, root);
@@ -100,7 +104,7 @@ impl FileSnapshot {
         Some(FileState { content: Content::from(content), mode: permission_bits(metadata) })
     }
 
-    /// The files that are new, removed or different in `after`.
+    /// The changes from this snapshot to `after`: new, removed and different files.
     pub(super) fn difference(&self, after: &Self) -> AgentActivity {
         self.difference_with_foreign(after, &|_| false)
     }
@@ -116,7 +120,7 @@ impl FileSnapshot {
             if old == new {
                 continue;
             }
-            // A file may exist although a partial snapshot does not list it, so orch must not revert it.
+            // A partial snapshot may lack a file that existed, so orch must not revert a change of such a file.
             let is_known = |file: Option<&SnapshotFile>, snapshot: &Self| {
                 file.map_or(!snapshot.partial, |file| file.state.is_some())
             };

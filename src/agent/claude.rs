@@ -53,7 +53,7 @@ impl AgentProgram for ClaudeAgent {
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
-            // Claude Code would report an invalid address as a server that can't be reached.
+            // orch checks the address itself, since Claude Code would report an invalid one as an unreachable server.
             env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
             let home = job.home()?;
             let system_file = create_turn_file(&home, "system.md", &job.turn.request.system)?;
@@ -66,12 +66,16 @@ impl AgentProgram for ClaudeAgent {
                 ("CLAUDE_CONFIG_DIR".to_owned(), path_text(&home.path().join(".claude"))),
             ];
             overrides.extend(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-            let mut spec =
-                job.program_spec(argv, job.environment(MODEL_VARIABLES, overrides), Some(job.next_messages_text()));
+            let mut spec = job.program_spec(
+                argv,
+                job.environment(MODEL_VARIABLES, overrides),
+                Some(job.text_without_system_prompt()),
+            );
             set_event_limits(&mut spec);
             let transcript = ClaudeTranscript { sink, result: None, error_code: None, unknown_tools: Vec::new() };
             let lines = LineSplitter::new(transcript);
-            let exit = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.turn_end()).await;
+            let exit =
+                process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
             let (transcript, too_long) = lines.finish();
             let exit = exit.map_err(|error| job.process_failure(&error))?;
             match transcript.result {
@@ -127,7 +131,7 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     argv
 }
 
-/// The schema without `$schema`: Claude Code silently ignores a schema whose dialect it does not know.
+/// Removes `$schema`, since Claude Code silently ignores a schema whose dialect it does not know.
 fn without_dialect(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
@@ -140,7 +144,7 @@ fn without_dialect(schema: &Value) -> Value {
     }
 }
 
-/// What Claude Code's events reported so far.
+/// Collects the events of Claude Code.
 struct ClaudeTranscript<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     result: Option<Value>,
@@ -151,7 +155,7 @@ struct ClaudeTranscript<'a> {
 }
 
 impl LineReader for ClaudeTranscript<'_> {
-    fn is_over(&self) -> bool {
+    fn has_turn_ended(&self) -> bool {
         self.result.is_some()
     }
 
@@ -168,7 +172,7 @@ impl LineReader for ClaudeTranscript<'_> {
             }
             Some("result") => {
                 self.result = Some(value.clone());
-                (self.sink)(AgentEvent::TurnOver);
+                (self.sink)(AgentEvent::TurnEnded);
             }
             Some("assistant") => {
                 self.error_code = value["error"].as_str().map(str::to_owned);

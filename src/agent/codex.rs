@@ -1,7 +1,7 @@
 //! `cli: codex`: Codex in its exec mode.
 //!
-//! Codex reads only the configuration that orch passes. It has no option to enable single tools: when the agent lists a
-//! tool, the sandbox may write to the workspace; when it lists none, the shell is off.
+//! Codex reads only the configuration that orch passes. It has no option to enable single tools: if the agent lists any
+//! tool, Codex has its shell, and if it lists none, orch turns the shell off.
 
 use std::path::Path;
 
@@ -44,7 +44,8 @@ const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 const MAX_DENIED: usize = 100;
 /// The features that are off when the agent lists no tools.
 const TOOL_FEATURES: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
-/// The tool that only its own name in `tools` grants, since it uses the network.
+/// The web search. Any name in `tools` grants the shell, but only this name grants the web search, since it uses the
+/// network.
 const WEB_SEARCH: &str = "web_search";
 
 /// The message for a failed turn without an error message.
@@ -76,11 +77,12 @@ impl AgentProgram for CodexAgent {
             let mut arguments = arguments(job, &base_url, schema_path);
             let roots = serde_json::json!([temporary_folder.display().to_string()]);
             arguments.splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={roots}")]);
-            let mut spec = job.program_spec(arguments, env, Some(job.prompt_text()));
+            let mut spec = job.program_spec(arguments, env, Some(job.text_with_system_prompt()));
             set_event_limits(&mut spec);
             let constrained = schema_file.is_some();
             let lines = LineSplitter::new(CodexTranscript::new(sink, empty_reply(job, constrained)));
-            let exit = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.turn_end()).await;
+            let exit =
+                process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
             let (mut transcript, too_long) = lines.finish();
             let exit = exit.map_err(|error| timeout_failure(job, &error, transcript.error_message.as_deref()))?;
             // Codex reports the usage of its whole thread, so orch subtracts the usage of earlier turns.
@@ -164,12 +166,12 @@ fn empty_reply(job: &TurnJob<'_>, constrained: bool) -> ChatReply {
     }
 }
 
-/// What Codex's events reported so far.
+/// Collects the events of Codex.
 struct CodexTranscript<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     reply: ChatReply,
     has_message: bool,
-    /// Whether the turn is complete. An earlier message may not be the last one.
+    /// Whether Codex reported that its turn is complete. Until then, another message may follow.
     is_completed: bool,
     /// Whether Codex reported that its turn failed.
     is_failed: bool,
@@ -180,7 +182,7 @@ struct CodexTranscript<'a> {
 }
 
 impl LineReader for CodexTranscript<'_> {
-    fn is_over(&self) -> bool {
+    fn has_turn_ended(&self) -> bool {
         self.is_completed || self.is_failed
     }
 
@@ -202,7 +204,7 @@ impl LineReader for CodexTranscript<'_> {
             Some("turn.completed") => {
                 self.error_message = None;
                 self.is_completed = true;
-                (self.sink)(AgentEvent::TurnOver);
+                (self.sink)(AgentEvent::TurnEnded);
                 let count = |name: &str| parse_token_count(&value["usage"][name]);
                 self.reply.usage = ReportedUsage {
                     input: count("input_tokens"),
@@ -296,8 +298,8 @@ fn error_failure(job: &TurnJob<'_>, message: &str) -> Failure {
     no_credit_failure(&failure.message, message).unwrap_or(failure)
 }
 
-/// The actions that were denied: commands that asked to leave the sandbox, which Codex reports only on standard error,
-/// and writes that the sandbox refused.
+/// The denied actions: commands that asked to leave the sandbox, which Codex reports only on standard error, and writes
+/// that the sandbox refused.
 async fn denied_actions(
     job: &TurnJob<'_>,
     home: &Path,
@@ -322,7 +324,8 @@ async fn denied_actions(
     denied
 }
 
-/// The failure of a process, for a time-out with Codex's last error: Codex retries an unreachable provider until then.
+/// The failure of a process. For a time-out, it includes Codex's last error, since Codex retries requests to an
+/// unreachable provider until the time-out.
 fn timeout_failure(job: &TurnJob<'_>, error: &ProcessError, last_error: Option<&str>) -> Failure {
     match (error, last_error) {
         (ProcessError::Timeout { limit, .. }, Some(last_error)) => Failure::new(

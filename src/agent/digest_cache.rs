@@ -1,4 +1,5 @@
-//! Identifies a local model file by the digest of its content, so that another file at the same path is another model.
+//! Identifies a local model file by the digest of its content, so that orch takes another file at the same path for
+//! another model.
 //!
 //! Reading gigabytes takes seconds. orch therefore caches a digest in the user's cache folder, together with the file's
 //! metadata (size, times, inode), and computes it again after the metadata has changed.
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// A file that changed within this time may change again without a new modification time, so its digest is not cached.
+/// The minimum age of a file whose digest orch writes to disk. A younger file could change again and keep its
+/// modification time.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
 /// A cache of file digests, in memory and on disk.

@@ -7,7 +7,7 @@ use crate::process::{CapturedOutput, ProcessError};
 use super::program::TurnJob;
 
 /// The npm packages of well-known agents that speak the Agent Client Protocol.
-const PACKAGES: [(&str, &str); 3] = [
+const NPM_PACKAGES: [(&str, &str); 3] = [
     ("claude-agent-acp", "@agentclientprotocol/claude-agent-acp"),
     ("codex-acp", "@agentclientprotocol/codex-acp"),
     ("gemini", "@google/gemini-cli"),
@@ -45,7 +45,7 @@ pub fn install_hint(kind: CliAgentKind, program: &str) -> String {
             "give its absolute path: orch resolves a relative path in the workspace".to_owned()
         }
         CliAgentKind::Acp | CliAgentKind::Command => {
-            let package = PACKAGES.iter().find(|(name, _)| *name == program);
+            let package = NPM_PACKAGES.iter().find(|(name, _)| *name == program);
             let command = package.map(|(_, package)| format!(": `npm install -g {package}`")).unwrap_or_default();
             format!("install `{program}`, or give its absolute path{command}")
         }
@@ -60,7 +60,7 @@ pub(super) fn exit_failure(program: &str, code: Option<i32>, outputs: &[&Capture
         .with_hint("fix the cause and continue with `orch pipeline resume`; the agent may have changed the workspace")
 }
 
-/// Describes a program's exit code for a message. There is none if orch ended the program after a complete reply.
+/// Describes a program's exit code for a message. `None` means that orch ended the program after the end of its turn.
 pub(super) fn describe_exit_code(code: Option<i32>) -> String {
     match code {
         None => "without an exit code".to_owned(),
@@ -69,7 +69,7 @@ pub(super) fn describe_exit_code(code: Option<i32>) -> String {
     }
 }
 
-/// The failure of a program that wrote a line beyond the limit.
+/// The failure of a program that wrote a line of more than the allowed length.
 pub(super) fn line_too_long(program: &str) -> Failure {
     Failure::new(FailureClass::OutputTooLarge, format!("`{program}` wrote a line that is too long for a reply"))
 }
@@ -86,8 +86,8 @@ const NO_CREDIT_PHRASES: [&str; 7] = [
     "out of credits",
 ];
 
-/// The failure for an account without credit, if `text` contains such a phrase. The key is valid then, so neither a
-/// retry nor a login would help.
+/// The failure for an account without credit, if `text` contains one of these phrases. The key of such an account is
+/// valid, so neither a retry nor a login would help.
 pub(super) fn no_credit_failure(message: &str, text: &str) -> Option<Failure> {
     let lower = text.to_lowercase();
     NO_CREDIT_PHRASES.iter().any(|phrase| lower.contains(phrase)).then(|| credit_failure(message))
@@ -98,7 +98,7 @@ fn credit_failure(message: &str) -> Failure {
         .with_hint("the account of the key has no credit left: add credit, or use the key of another account")
 }
 
-/// A hint for a failed login, which depends on whether a variable with a key is set.
+/// A hint for a failed login: check the key, or set one if no variable has a key.
 pub(super) fn login_hint(job: &TurnJob<'_>, key_variables: &[&str]) -> String {
     match key_variables.iter().find(|name| (job.agent_env.variables)(name).is_some_and(|value| !value.is_empty())) {
         Some(name) => format!("check the key in {name}: the provider rejected it"),
@@ -106,7 +106,8 @@ pub(super) fn login_hint(job: &TurnJob<'_>, key_variables: &[&str]) -> String {
     }
 }
 
-/// The failure for an HTTP status that a program got from its model's provider; `key_variables` may hold its key.
+/// The failure for an HTTP status that a program got from the provider of its model. `key_variables` are the variables
+/// that may hold the program's key.
 pub(super) fn status_failure(
     job: &TurnJob<'_>,
     program: &str,
@@ -139,7 +140,7 @@ pub(super) fn unknown_stop_failure(program: &str, reason: &str, last_text: &str)
         .with_hint("orch does not use a reply that may be incomplete; run the step again")
 }
 
-/// The end of a program's last text, as a suffix for a message; empty without a text.
+/// The end of a program's last text, as a suffix for a message; empty if there is no text.
 pub(super) fn last_text_suffix(last_text: &str) -> String {
     let text = last_text.trim();
     let (end, ellipsis) = match text.char_indices().nth_back(MAX_LAST_TEXT_CHARS) {

@@ -18,8 +18,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 /// after the end of the turn.
 pub(super) struct LineSplitter<R> {
     inner: Mutex<LinesState<R>>,
-    /// Notified when the reader has read the end of the turn.
-    turn_over: Notify,
+    /// Notified when the reader has read the value that ends the turn.
+    turn_ended: Notify,
     /// Notified when the output ends in the middle of a line.
     unfinished: Notify,
 }
@@ -39,15 +39,15 @@ pub(super) trait LineReader: Send {
     /// Whether a value ends the turn.
     fn ends_turn(&self, value: &Value) -> bool;
 
-    /// Whether the reader has read the end of the turn.
-    fn is_over(&self) -> bool;
+    /// Whether the reader has read the value that ends the turn.
+    fn has_turn_ended(&self) -> bool;
 }
 
 impl<R: LineReader> LineSplitter<R> {
     /// Creates a splitter that passes values to `reader`.
     pub(super) fn new(reader: R) -> Self {
         let inner = Mutex::new(LinesState { line: Vec::new(), too_long: false, reader });
-        Self { inner, turn_over: Notify::new(), unfinished: Notify::new() }
+        Self { inner, turn_ended: Notify::new(), unfinished: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, LinesState<R>> {
@@ -71,20 +71,20 @@ impl<R: LineReader> LineSplitter<R> {
                 inner.read_line();
             }
         }
-        if inner.reader.is_over() {
-            self.turn_over.notify_one();
+        if inner.reader.has_turn_ended() {
+            self.turn_ended.notify_one();
         } else if !inner.line.is_empty() && !bytes.trim_ascii().is_empty() {
             self.unfinished.notify_one();
         }
     }
 
-    /// Resolves when the reader has read the end of the turn, even without the end of that line.
-    pub(super) async fn turn_end(&self) {
+    /// Resolves when the reader has read the value that ends the turn, even if the end of its line is missing.
+    pub(super) async fn wait_for_turn_end(&self) {
         let mut is_unfinished = false;
         loop {
             tokio::select! {
                 biased;
-                () = self.turn_over.notified() => return,
+                () = self.turn_ended.notified() => return,
                 () = self.unfinished.notified() => is_unfinished = true,
                 () = tokio::time::sleep(IDLE_TIMEOUT), if is_unfinished => {
                     if self.lock().read_unfinished_line() {
@@ -106,7 +106,7 @@ impl<R: LineReader> LineSplitter<R> {
 
 impl<R: LineReader> LinesState<R> {
     fn read_line(&mut self) {
-        if !self.reader.is_over()
+        if !self.reader.has_turn_ended()
             && let Ok(value) = serde_json::from_slice(strip_bom_bytes(&self.line))
         {
             self.reader.read_value(&value);
@@ -114,14 +114,14 @@ impl<R: LineReader> LinesState<R> {
         self.line.clear();
     }
 
-    /// Reads an unfinished line if it is a complete value that ends the turn. Returns whether the turn is over.
+    /// Reads an unfinished line if it is a complete value that ends the turn. Returns whether the turn has ended.
     fn read_unfinished_line(&mut self) -> bool {
         // A complete object can't be the beginning of a longer one.
         let value = serde_json::from_slice::<Value>(strip_bom_bytes(&self.line)).ok().filter(Value::is_object);
         if value.is_some_and(|value| self.reader.ends_turn(&value)) {
             self.read_line();
         }
-        self.reader.is_over()
+        self.reader.has_turn_ended()
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
             value["end"] == true
         }
 
-        fn is_over(&self) -> bool {
+        fn has_turn_ended(&self) -> bool {
             self.0.iter().any(|value| self.ends_turn(value))
         }
     }
@@ -172,8 +172,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_the_end_of_a_turn_is_read_from_an_unfinished_line() {
-        let is_over =
-            async |lines: &LineSplitter<ValueCollector>| timeout(IDLE_TIMEOUT * 5, lines.turn_end()).await.is_ok();
+        let has_turn_ended = async |lines: &LineSplitter<ValueCollector>| {
+            timeout(IDLE_TIMEOUT * 5, lines.wait_for_turn_end()).await.is_ok()
+        };
         for (text, expected) in [
             ("{\"a\": 1}\n{\"end\": true}", true),
             ("{\"a\": 1}\n{\"end\": true}  ", true),
@@ -184,12 +185,12 @@ mod tests {
         ] {
             let lines = LineSplitter::new(ValueCollector(Vec::new()));
             lines.push(OutputStream::Stdout, text.as_bytes());
-            assert_eq!(is_over(&lines).await, expected, "{text}");
+            assert_eq!(has_turn_ended(&lines).await, expected, "{text}");
         }
         // The value may arrive in parts, and white space may follow.
         let lines = LineSplitter::new(ValueCollector(Vec::new()));
         lines.push(OutputStream::Stdout, b"{\"end\":");
-        assert!(!is_over(&lines).await);
+        assert!(!has_turn_ended(&lines).await);
         lines.push(OutputStream::Stdout, b" true}");
         let push_spaces = async {
             loop {
@@ -198,7 +199,7 @@ mod tests {
             }
         };
         tokio::select! {
-            is_over = is_over(&lines) => assert!(is_over),
+            has_turn_ended = has_turn_ended(&lines) => assert!(has_turn_ended),
             () = push_spaces => {}
         }
     }

@@ -19,19 +19,20 @@ use crate::provider::{Provider, RequestLimits, StreamEvent};
 const DEFAULT_TEMPERATURE: f32 = 0.2;
 /// The time limit for one reply: a busy machine generates only a few tokens per second.
 const REPLY_TIMEOUT: Duration = Duration::from_hours(1);
-/// The seed for a step's first reply, so that equal requests get equal replies. Re-asks and retries use other seeds.
+/// The seed for the first reply to a request. It is fixed, so that equal requests get equal replies. Re-asks and
+/// retries use other seeds.
 const SEED: u64 = 7;
 
 /// The embedded models. Loads a model before its first request, and keeps the last model in memory.
 pub struct LocalProvider {
-    shelf: LocalModels,
+    local_models: LocalModels,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
 }
 
 impl LocalProvider {
     /// Creates a provider for the embedded models; loads nothing yet.
-    pub fn new(shelf: &LocalModels) -> Self {
-        Self { shelf: shelf.clone(), loaded: Arc::default() }
+    pub fn new(local_models: &LocalModels) -> Self {
+        Self { local_models: local_models.clone(), loaded: Arc::default() }
     }
 }
 
@@ -58,7 +59,7 @@ impl Provider for LocalProvider {
             let (event_sender, mut events) = mpsc::unbounded_channel();
             let cancel_guard = CancelOnDrop::default();
             let job = ModelJob {
-                shelf: self.shelf.clone(),
+                local_models: self.local_models.clone(),
                 loaded: self.loaded.clone(),
                 name: request.model.model.clone(),
                 request: to_local_request(request, limits.sample_index),
@@ -79,7 +80,7 @@ impl Provider for LocalProvider {
     }
 }
 
-/// Makes the worker thread stop generating when the caller drops its future.
+/// Stops the worker thread when the caller drops its future.
 #[derive(Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
 
@@ -89,9 +90,9 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// A request and the state that the worker thread needs to generate its reply.
+/// A request, and everything that the worker thread needs to generate the reply.
 struct ModelJob {
-    shelf: LocalModels,
+    local_models: LocalModels,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
     name: String,
     request: Request,
@@ -141,16 +142,16 @@ impl ModelJob {
 
     fn load(&self) -> Result<Model, Failure> {
         let path = match catalog::find(&self.name) {
-            Some(spec) => weights::installed_path(&self.shelf.cache, spec).ok_or_else(|| {
+            Some(spec) => weights::installed_path(&self.local_models.cache, spec).ok_or_else(|| {
                 Failure::new(FailureClass::NotInstalled, format!("the embedded model `{}` is not installed", self.name))
                     .with_hint(format!("download it: `orch models pull {}`", self.name))
             })?,
-            None => match self.shelf.file_problem(&self.name) {
+            None => match self.local_models.file_problem(&self.name) {
                 Some(problem) => return Err(problem),
-                None => self.shelf.own_model_path(&self.name),
+                None => self.local_models.own_model_path(&self.name),
             },
         };
-        if self.shelf.has_changed(&path) {
+        if self.local_models.has_changed(&path) {
             let message = format!("the model file {} changed during the run", path.display());
             return Err(failure(message).with_hint("`orch pipeline resume` uses the new file"));
         }
@@ -167,7 +168,7 @@ fn failure(message: impl Into<String>) -> Failure {
     Failure::new(FailureClass::AgentError, message)
 }
 
-fn to_local_request(request: &ChatRequest, draw: u32) -> Request {
+fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
     let system = local_llm::PromptMessage { role: "system".to_owned(), content: request.system.clone() };
     let messages = request.messages.iter().map(|message| local_llm::PromptMessage {
         role: match message.role {
@@ -184,7 +185,7 @@ fn to_local_request(request: &ChatRequest, draw: u32) -> Request {
         max_tokens: max_reply_tokens(&request.model, request.max_output_tokens),
         temperature,
         top_p: 0.95,
-        seed: SEED + u64::from(draw),
+        seed: SEED + u64::from(sample_index),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct ModelRegistry {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
     settings: Settings,
-    shelf: LocalModels,
+    local_models: LocalModels,
     secrets: Vec<(String, SecretString)>,
     /// Providers to which orch refuses to connect, since the user did not agree to their disclosures.
     untrusted: BTreeSet<String>,
@@ -93,7 +93,7 @@ impl ModelRegistry {
             endpoints,
             aliases,
             settings: settings.clone(),
-            shelf: LocalModels::new(cache),
+            local_models: LocalModels::new(cache),
             secrets,
             untrusted: BTreeSet::new(),
             env_base_urls,
@@ -104,7 +104,7 @@ impl ModelRegistry {
     /// Sets the root of the project, to which the paths of model files are relative.
     #[must_use]
     pub fn with_root(mut self, root: &Path) -> Self {
-        self.shelf.root = root.to_owned();
+        self.local_models.root = root.to_owned();
         self
     }
 
@@ -130,7 +130,7 @@ impl ModelRegistry {
 
     /// The files of embedded models.
     pub fn local_models(&self) -> &LocalModels {
-        &self.shelf
+        &self.local_models
     }
 
     /// A digest that identifies a model's weights on this machine; `None` when the model's name already identifies
@@ -144,9 +144,11 @@ impl ModelRegistry {
         }
         let read_failure = |error| {
             let message = format!("the file of {model} can't be read: {error}");
-            self.shelf.file_problem(&model.model).unwrap_or_else(|| Failure::new(FailureClass::NotInstalled, message))
+            self.local_models
+                .file_problem(&model.model)
+                .unwrap_or_else(|| Failure::new(FailureClass::NotInstalled, message))
         };
-        self.shelf.weights_digest(&model.model).map_err(read_failure)
+        self.local_models.weights_digest(&model.model).map_err(read_failure)
     }
 
     /// The endpoint of a provider, for `auto` and `doctor`.
@@ -188,7 +190,7 @@ impl ModelRegistry {
                 return Err(unencrypted_failure(name, endpoint.key_variable.as_deref(), "use https://"));
             }
             Some(endpoint) => Arc::from(provider::create_provider(endpoint.clone())),
-            None if name == LOCAL_PROVIDER => local_provider(&self.shelf)?,
+            None if name == LOCAL_PROVIDER => local_provider(&self.local_models)?,
             None => {
                 return Err(Failure::new(FailureClass::BadRequest, format!("there is no provider `{name}`")));
             }
@@ -233,7 +235,7 @@ impl ModelRegistry {
         self.settings
             .context_window(model)
             .or_else(|| catalog::context_window(model))
-            .or_else(|| local_window(&self.shelf, model))
+            .or_else(|| local_window(&self.local_models, model))
     }
 
     /// The names of keys and secrets that are too short to redact.
@@ -336,8 +338,8 @@ fn dialect(setting: config::DialectSetting) -> Dialect {
 
 #[cfg(feature = "local")]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as without the embedded model")]
-fn local_provider(shelf: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
-    Ok(Arc::new(super::local::LocalProvider::new(shelf)))
+fn local_provider(local_models: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
+    Ok(Arc::new(super::local::LocalProvider::new(local_models)))
 }
 
 #[cfg(not(feature = "local"))]
@@ -348,8 +350,8 @@ fn local_provider(_: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
 
 /// The context window of a model file in tokens: the one in its header, up to the engine's limit.
 #[cfg(feature = "local")]
-fn local_window(shelf: &LocalModels, model: &ModelRef) -> Option<u64> {
-    let file = (model.provider == LOCAL_PROVIDER).then(|| shelf.own_model_path(&model.model))?;
+fn local_window(local_models: &LocalModels, model: &ModelRef) -> Option<u64> {
+    let file = (model.provider == LOCAL_PROVIDER).then(|| local_models.own_model_path(&model.model))?;
     local_llm::gguf::read_header(&file).ok().map(|header| header.context_length())
 }
 

@@ -43,13 +43,13 @@ const BASIC_VARIABLES: &[&str] = &[
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
 ];
-/// The maximum size of the output of a program that writes events, in bytes.
-const MAX_EVENT_BYTES: u64 = 1 << 30;
-/// How much of that output orch stores for messages, in bytes.
-const STORED_EVENT_BYTES: usize = 64 << 10;
+/// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
+const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
+/// How much of the output of such a program orch keeps in order to quote it in messages, in bytes.
+const CAPTURED_EVENT_OUTPUT_BYTES: usize = 64 << 10;
 /// The text before the prompt when an interrupted program continues its session.
-const RESUME_PREFIX: &str = "You were cut off before you had answered. See how far you came, and go on from there. \
-                       What you were asked was:";
+const RESUME_PREFIX: &str = "You were cut off before you answered. Check how far you got, and continue from there. \
+                       The original request:";
 
 /// The environment in which the CLI agents of a run work.
 #[derive(Clone)]
@@ -64,18 +64,18 @@ pub struct AgentEnv {
     pub variables: EnvLookup,
     /// The providers to which the settings allow sending a key over plain HTTP.
     pub insecure_providers: Vec<String>,
-    /// How to start the guard of a program: orch itself.
+    /// The executable of orch, which runs again as the guard of each program.
     pub guard: GuardProgram,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,
 }
 
-/// The call that a turn belongs to, when the turn starts, and what it may cost.
+/// The call to which a turn belongs, the time when the turn starts, and the limit of its cost.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// When the turn starts.
     pub start_time: Timestamp,
-    /// How much the turn may cost in US dollars, if a budget limits it.
+    /// The maximum cost of the turn in US dollars, if a budget limits it.
     pub usd: Option<f64>,
     /// The key of the call, which stays the same after a crash.
     pub call_key: CallKey,
@@ -93,7 +93,7 @@ pub enum AgentEvent {
     /// The id of the program's own session, which it can continue later.
     Session(String),
     /// The program reported the end of its turn, so its reply is complete.
-    TurnOver,
+    TurnEnded,
 }
 
 /// The result of a turn.
@@ -122,7 +122,8 @@ impl TurnResult {
 
 /// One kind of CLI agent.
 pub(super) trait AgentProgram: Send + Sync {
-    /// Runs one turn. Returns an error if the program reported neither cost nor usage.
+    /// Runs one turn. The result of a failed turn contains the cost and usage that the program reported. If it reported
+    /// none, this returns the failure as an error.
     fn run_turn<'a>(
         &'a self,
         job: &'a TurnJob<'a>,
@@ -145,8 +146,8 @@ pub(super) struct TurnJob<'a> {
 }
 
 impl TurnJob<'_> {
-    /// The environment of the program: the basic variables, the `inherited` ones and those that the agent lists.
-    /// `overrides` replaces values of the first two, but not of variables that the agent lists.
+    /// The environment of the program: the basic variables, the `inherited` variables and the variables that the agent
+    /// lists. `overrides` sets variables, except those that the agent lists.
     pub(super) fn environment(&self, inherited: &[&str], overrides: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
         let names = BASIC_VARIABLES.iter().copied().chain(inherited.iter().copied()).chain(listed);
@@ -185,9 +186,9 @@ impl TurnJob<'_> {
         }
     }
 
-    /// The text for a program that gets the system prompt separately: only the last message if its session contains the
-    /// earlier ones, otherwise all messages.
-    pub(super) fn next_messages_text(&self) -> String {
+    /// The prompt for a program that receives the system prompt in another way. If the program's session contains the
+    /// earlier messages, this is the last message only, otherwise all messages.
+    pub(super) fn text_without_system_prompt(&self) -> String {
         let messages = &self.turn.request.messages;
         let only_last = self.turn.session.is_some() && !self.is_resumed;
         let start = if only_last { messages.len().saturating_sub(1) } else { 0 };
@@ -197,11 +198,11 @@ impl TurnJob<'_> {
         self.with_resume_prefix(texts.join("\n\n"))
     }
 
-    /// The text for a program that gets the system prompt in this text: only the last message if its session contains
-    /// the earlier ones, otherwise the whole conversation.
-    pub(super) fn prompt_text(&self) -> String {
+    /// The prompt for a program that receives the system prompt in the same text. If the program's session contains the
+    /// earlier messages, this is the last message only, otherwise the system prompt and all messages.
+    pub(super) fn text_with_system_prompt(&self) -> String {
         match &self.turn.session {
-            Some(_) if !self.is_resumed => self.next_messages_text(),
+            Some(_) if !self.is_resumed => self.text_without_system_prompt(),
             Some(_) | None => self.with_resume_prefix(self.conversation_text()),
         }
     }
@@ -234,11 +235,11 @@ impl TurnJob<'_> {
     }
 }
 
-/// Raises the output limit for a program that writes events, and limits the stored output, since orch reads the events
-/// as they arrive.
+/// Sets the limits for a program that writes events: it may write more than other programs, and orch keeps only a part
+/// of its output, since it reads the events as they arrive.
 pub(super) fn set_event_limits(spec: &mut ProgramSpec) {
-    spec.max_captured_bytes = STORED_EVENT_BYTES;
-    spec.max_output_bytes = Some(MAX_EVENT_BYTES);
+    spec.max_captured_bytes = CAPTURED_EVENT_OUTPUT_BYTES;
+    spec.max_output_bytes = Some(MAX_EVENT_OUTPUT_BYTES);
 }
 
 /// Creates a file for one turn in the program's home folder. Dropping the returned value removes the file.
@@ -261,7 +262,7 @@ impl TurnFile {
 
 impl Drop for TurnFile {
     fn drop(&mut self) {
-        // The file may not exist. If the removal fails, orch removes the file with the run.
+        // The file may not exist. If its removal fails, the file stays until the user deletes the run.
         drop(self.0.remove());
     }
 }

@@ -20,15 +20,15 @@ const REFUSAL_MESSAGES: &[(&str, &str)] = &[
     ("operation not permitted", "1"),
 ];
 
-/// Returns the line of a command's output that reports a refused write. For a failed command, the error formats of all
-/// known languages count. For a successful one, only the formats of the system, Python and Node count, since it may
-/// have printed these words as part of another text, such as a log.
+/// Returns the line of a command's output that reports a refused write. For a failed command, this recognizes the error
+/// formats of all known languages. For a successful one, it recognizes only the formats of the system, Python and Node,
+/// since the command may have printed such a message as part of another text, such as a log.
 pub(super) fn find_refusal(output: &str, succeeded: bool) -> Option<&str> {
     output.lines().map(str::trim).find(|line| is_system_error(line) || (!succeeded && is_language_error(line)))
 }
 
-/// Whether a line has an error format of the system, Python or Node. A text that merely quotes the words usually
-/// continues after them.
+/// Whether a line has an error format of the system, Python or Node. A text that only quotes the message usually
+/// continues after it.
 fn is_system_error(line: &str) -> bool {
     line.ends_with(": Read-only file system")
         || line.contains("[Errno 30] Read-only file system")
@@ -37,8 +37,8 @@ fn is_system_error(line: &str) -> bool {
         || line.contains("rejected by user approval settings")
 }
 
-/// Whether a line has the words in the position of an error message: after a separator, and before the end of the line
-/// or a suffix that a known language adds.
+/// Whether a line has the message where an error message would be: after a separator, and before the end of the line or
+/// a suffix that a known language adds.
 fn is_language_error(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     let separators = [": ", "(", "] ", "- ", "\""];
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_finds_the_error_messages_of_the_system_python_and_node() {
+    fn error_messages_of_the_system_python_and_node_are_recognized() {
         for line in [
             "/bin/bash: line 1: /etc/x: Read-only file system",
             "touch: cannot touch '/etc/x': Read-only file system\r",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_finds_the_error_messages_of_all_languages_for_a_failed_command() {
+    fn error_messages_of_all_languages_are_recognized_for_a_failed_command() {
         for line in [
             "Error: Read-only file system (os error 30)",
             "Error: Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }",

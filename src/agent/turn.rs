@@ -70,7 +70,7 @@ pub async fn run_turn(
     // effect only if another attempt starts.
     let mut interrupt = pin!(async {
         let failure = interrupt.await;
-        while monitor.state().is_turn_over {
+        while monitor.state().has_turn_ended {
             monitor.attempt_started.notified().await;
         }
         failure
@@ -151,7 +151,7 @@ struct TurnMonitor<'a> {
 struct TurnState {
     /// Whether the program wrote text or used a tool.
     has_output: bool,
-    is_turn_over: bool,
+    has_turn_ended: bool,
     /// The program's latest output, for messages: the end of its text since its last tool use, or a description of that
     /// tool use if no text followed.
     last_text: String,
@@ -193,7 +193,7 @@ impl TurnMonitor<'_> {
                 }
             }
             AgentEvent::Text(text) => state.add_text(text),
-            AgentEvent::TurnOver => state.is_turn_over = true,
+            AgentEvent::TurnEnded => state.has_turn_ended = true,
         }
         drop(state);
         (self.sink)(event);
@@ -201,7 +201,7 @@ impl TurnMonitor<'_> {
 
     /// Marks the start of another attempt, which can be interrupted like the first.
     fn start_attempt(&self) {
-        self.state().is_turn_over = false;
+        self.state().has_turn_ended = false;
         self.attempt_started.notify_one();
     }
 

@@ -1,4 +1,4 @@
-//! A snapshot of the workspace before a turn, on disk until the journal contains the changes of the turn.
+//! The snapshot of the workspace before a turn. It stays on disk until the journal contains the changes of the turn.
 //!
 //! orch writes it before the program starts. If orch is killed during the turn, the process that resumes the run
 //! compares the workspace with it and records the turn's changes in the journal. The snapshot survives the end of the
@@ -19,27 +19,34 @@ use super::changes::FileSnapshot;
 use super::program::{AgentEnv, CallContext};
 
 /// The folder for these files, in the folder of the run's CLI agents.
-const FOLDER: &str = "turns";
+const TURNS_FOLDER: &str = "turns";
 
-/// The start of a turn, for writing.
+/// The start of a turn, as orch writes it to disk.
 #[derive(Debug, Serialize)]
 struct TurnStart<'a> {
     call: &'a CallKey,
-    ask: &'a Digest,
+    #[serde(rename = "ask")]
+    request_digest: &'a Digest,
     model: &'a ModelRef,
-    /// When the turn started.
-    at: Timestamp,
-    before: &'a FileSnapshot,
+    #[serde(rename = "at")]
+    start_time: Timestamp,
+    /// The workspace before the turn.
+    #[serde(rename = "before")]
+    snapshot: &'a FileSnapshot,
 }
 
-/// The start of a turn, for reading.
+/// The start of a turn, as orch reads it from disk.
 #[derive(Debug, Deserialize)]
 struct RecordedStart {
     call: CallKey,
-    ask: Digest,
+    #[serde(rename = "ask")]
+    request_digest: Digest,
     model: ModelRef,
-    at: Timestamp,
-    before: FileSnapshot,
+    #[serde(rename = "at")]
+    start_time: Timestamp,
+    /// The workspace before the turn.
+    #[serde(rename = "before")]
+    snapshot: FileSnapshot,
 }
 
 /// A turn during which orch was killed, so the journal does not contain its changes.
@@ -67,19 +74,24 @@ pub(super) fn write_turn_start(
     agent_env: &AgentEnv,
     context: &CallContext,
     model: &ModelRef,
-    before: &FileSnapshot,
+    snapshot: &FileSnapshot,
 ) -> io::Result<()> {
-    let start =
-        TurnStart { call: &context.call_key, ask: &context.request_digest, model, at: context.start_time, before };
+    let start = TurnStart {
+        call: &context.call_key,
+        request_digest: &context.request_digest,
+        model,
+        start_time: context.start_time,
+        snapshot,
+    };
     let text = serde_json::to_vec(&start)?;
     // This replaces the file by a rename, so a kill never leaves an incomplete file under this name.
-    agent_env.agents_folder.create_subfolder(FOLDER)?.file(file_name(&context.call_key)).replace_unsynced(&text)
+    agent_env.agents_folder.create_subfolder(TURNS_FOLDER)?.file(file_name(&context.call_key)).replace_unsynced(&text)
 }
 
 /// Removes the snapshot before a turn when the journal contains the result of the turn.
 pub fn remove_turn_start(agents_folder: &OwnFolder, call: &CallKey) {
     // The file may not exist.
-    drop(agents_folder.file(format!("{FOLDER}/{}", file_name(call))).remove());
+    drop(agents_folder.file(format!("{TURNS_FOLDER}/{}", file_name(call))).remove());
 }
 
 /// The workspace of interrupted turns, in its current state.
@@ -89,7 +101,7 @@ pub struct InterruptedWorkspace<'a> {
     pub folder: &'a Path,
     /// The artifact files, which orch writes.
     pub artifacts: &'a [String],
-    /// The time when all processes of the turns had ended; these processes did not make later changes.
+    /// The time by which all processes of the turns had ended. Other processes made any later change.
     pub processes_ended: Timestamp,
     /// Returns whether another run wrote a file.
     pub is_foreign: &'a dyn Fn(&str) -> bool,
@@ -118,10 +130,10 @@ fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
     modified
 }
 
-/// The files in the folder; none if it does not exist.
+/// The files of all turns. There are none if the folder does not exist.
 fn list_files(agents_folder: &OwnFolder) -> io::Result<Vec<OwnFile>> {
-    let entries = agents_folder.list(FOLDER)?.into_iter();
-    Ok(entries.map(|(name, _)| agents_folder.file(format!("{FOLDER}/{name}"))).collect())
+    let entries = agents_folder.list(TURNS_FOLDER)?.into_iter();
+    Ok(entries.map(|(name, _)| agents_folder.file(format!("{TURNS_FOLDER}/{name}"))).collect())
 }
 
 /// Returns the turns whose result is not in the journal, with the changes in the workspace since they started, and an
@@ -142,20 +154,23 @@ pub fn find_interrupted_turns(
                 }
             }
         }
-        Err(error) => errors.push(format!("`{}` can't be read: {error}", agents_folder.path().join(FOLDER).display())),
+        Err(error) => {
+            errors.push(format!("`{}` can't be read: {error}", agents_folder.path().join(TURNS_FOLDER).display()));
+        }
     }
     if starts.is_empty() {
         return (Vec::new(), errors);
     }
-    starts.sort_by_key(|start| start.at);
-    let after = FileSnapshot::from_folder(workspace.folder, workspace.artifacts);
+    starts.sort_by_key(|start| start.start_time);
+    let current_snapshot = FileSnapshot::from_folder(workspace.folder, workspace.artifacts);
     let interrupted_turn = |start: RecordedStart| {
-        let activity = start.before.difference_with_foreign(&after, &|path| workspace.may_be_foreign(path));
+        let activity =
+            start.snapshot.difference_with_foreign(&current_snapshot, &|path| workspace.may_be_foreign(path));
         InterruptedTurn {
             call_key: start.call,
-            request_digest: start.ask,
+            request_digest: start.request_digest,
             model: start.model,
-            start_time: start.at,
+            start_time: start.start_time,
             activity,
         }
     };
@@ -169,8 +184,8 @@ mod tests {
     #[test]
     fn a_damaged_file_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join(FOLDER)).unwrap();
-        fs::write(folder.path().join(FOLDER).join("a.json"), "{").unwrap();
+        fs::create_dir(folder.path().join(TURNS_FOLDER)).unwrap();
+        fs::write(folder.path().join(TURNS_FOLDER).join("a.json"), "{").unwrap();
         let workspace = InterruptedWorkspace {
             folder: folder.path(),
             artifacts: &[],

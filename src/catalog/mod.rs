@@ -55,7 +55,7 @@ pub fn context_window(model: &ModelRef) -> Option<u64> {
         // The embedded engine supports at most this many positions for any model.
         ("local", "qwen2.5-coder-1.5b" | "smollm2-135m" | "qwen3-4b" | "qwen3-8b") => Some(8_192),
         ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
-        (_, _) => entry(model)?.window,
+        (_, _) => entry(model)?.context_window,
     }
 }
 
@@ -145,7 +145,11 @@ mod tests {
         assert_eq!(window_of("local/smollm2-135m"), Some(8192));
         assert_eq!((window_of("ollama/qwen3:8b"), window_of("openai/gpt-99")), (None, None));
         assert!(
-            table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000)
+            table()
+                .values()
+                .flat_map(HashMap::values)
+                .filter_map(|entry| entry.context_window)
+                .all(|window| window > 2000)
         );
     }
 

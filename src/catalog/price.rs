@@ -15,18 +15,20 @@ pub(super) struct Price {
     cache_read: Option<f64>,
     #[serde(default)]
     cache_write: Option<f64>,
-    /// The prices for the whole call when its prompt is long.
-    #[serde(default)]
-    above: Option<LongPromptPrice>,
+    /// The prices of the whole call if its prompt is long.
+    #[serde(default, rename = "above")]
+    long_prompt: Option<LongPromptPrice>,
     /// The maximum number of tokens in a request and its reply together.
-    #[serde(default)]
-    pub(super) window: Option<u64>,
+    #[serde(default, rename = "window")]
+    pub(super) context_window: Option<u64>,
 }
 
-/// Prices for calls whose prompt has more than `tokens` tokens.
+/// The prices of calls with a long prompt. A missing price is the same as for other calls.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct LongPromptPrice {
-    tokens: u64,
+    /// A prompt is long if it has more than this number of tokens.
+    #[serde(rename = "tokens")]
+    threshold: u64,
     #[serde(default)]
     input: Option<f64>,
     #[serde(default)]
@@ -40,14 +42,14 @@ struct LongPromptPrice {
 impl Price {
     /// The cost of the usage in US dollars.
     pub(super) fn cost(self, usage: &Usage) -> f64 {
-        let price = match self.above {
-            Some(long_prompt) if usage.input > long_prompt.tokens => Self {
+        let price = match self.long_prompt {
+            Some(long_prompt) if usage.input > long_prompt.threshold => Self {
                 input: long_prompt.input.unwrap_or(self.input),
                 output: long_prompt.output.unwrap_or(self.output),
                 cache_read: long_prompt.cache_read.or(self.cache_read),
                 cache_write: long_prompt.cache_write.or(self.cache_write),
-                above: None,
-                window: self.window,
+                long_prompt: None,
+                context_window: self.context_window,
             },
             _ => self,
         };

@@ -111,7 +111,7 @@ impl<'a> Conversation<'a> {
             };
             let RejectedReply { failure, problems } = match self.reader.read(&reply).await? {
                 Ok(extracted) => {
-                    self.leaf.run.durable.record(StepFact::Parsed(extracted.parsed_fact(key))).await?;
+                    self.leaf.run.durable.record(StepFact::ReplyParsed(extracted.parsed_fact(key))).await?;
                     return Ok(Ok(extracted.value));
                 }
                 Err(rejected) => *rejected,
@@ -131,7 +131,7 @@ impl<'a> Conversation<'a> {
                 failure: Some(failure.clone()),
                 re_asks: next.is_some(),
             };
-            self.leaf.run.durable.record(StepFact::Parsed(fact)).await?;
+            self.leaf.run.durable.record(StepFact::ReplyParsed(fact)).await?;
             let session_usage = reply.agent_activity.as_ref().and_then(|activity| activity.session_usage);
             session = reply.id.clone().map(|id| (id, session_usage));
             match next {

@@ -44,7 +44,7 @@ pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, I
 pub(super) enum PipelineEnd {
     /// It succeeded, with these outputs.
     Completed(Map<String, Value>),
-    /// It failed. There is no failure here if a step failed, since the failure of the step is on record.
+    /// It failed. `None` if a step failed, since the events contain the failure of the step.
     Failed(Option<Failure>),
 }
 
@@ -66,7 +66,7 @@ impl<'a> Interpreter<'a> {
         scope: &mut ValueScope,
     ) -> Result<PipelineEnd, Interrupt> {
         let main_flow = match self.run_sequence(&body.nodes, parent, scope).await {
-            Err(stop @ (Interrupt::Cancelled | Interrupt::OverBudget(_) | Interrupt::Dropped))
+            Err(stop @ (Interrupt::Cancelled | Interrupt::OverBudget(_) | Interrupt::GroupHalted))
                 if !body.finally.is_empty() =>
             {
                 self.record_finally(body, parent).await?;
@@ -76,7 +76,7 @@ impl<'a> Interpreter<'a> {
             other => other?,
         };
         let earlier_failure = scope.take_failure();
-        let failed = earlier_failure.is_some();
+        let has_failed_step = earlier_failure.is_some();
         self.record_finally(body, parent).await?;
         self.run_sequence(&body.finally, parent, scope).await?;
         let finally_failure = scope.take_failure();
@@ -87,16 +87,18 @@ impl<'a> Interpreter<'a> {
         }
         let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
         if !takes_long(scope, texts) {
-            return Ok(self.with_hint(body, evaluate_outcome(body.success.as_deref(), &body.outputs, scope, failed)));
+            return Ok(
+                self.with_hint(body, evaluate_outcome(body.success.as_deref(), &body.outputs, scope, has_failed_step))
+            );
         }
         let (success, outputs, scope) = (body.success.clone(), body.outputs.clone(), scope.clone());
         let key = parent.cloned().unwrap_or_default();
         let outcome =
-            self.compute(&key, move || evaluate_outcome(success.as_deref(), &outputs, &scope, failed)).await?;
+            self.compute(&key, move || evaluate_outcome(success.as_deref(), &outputs, &scope, has_failed_step)).await?;
         Ok(self.with_hint(body, outcome))
     }
 
-    /// Adds a hint on how to continue to a failed outcome.
+    /// Adds to a failed outcome a hint on how the user can continue.
     fn with_hint(self, body: &PlanBody, outcome: PipelineEnd) -> PipelineEnd {
         let PipelineEnd::Failed(Some(failure)) = outcome else { return outcome };
         let class = failure.class;
@@ -105,13 +107,13 @@ impl<'a> Interpreter<'a> {
         PipelineEnd::Failed(Some(hints::with_run_hint(self.plan, failure, texts)))
     }
 
-    /// Records that only the steps of `finally` remain.
+    /// Records that `finally` starts, if it has steps.
     async fn record_finally(self, body: &PlanBody, parent: Option<&StepKey>) -> Result<(), Interrupt> {
         if body.finally.is_empty() {
             return Ok(());
         }
         let keys = body.finally.iter().map(|node| StepKey::child_of(parent, &node.id)).collect();
-        self.durable.record(StepFact::Finally(keys)).await.map(drop)
+        self.durable.record(StepFact::FinallyStarted(keys)).await.map(drop)
     }
 
     /// Runs steps in order.
@@ -192,6 +194,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
+    /// Records that a step is skipped, and why.
     pub(super) async fn skip(
         self,
         key: &StepKey,
@@ -225,13 +228,12 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs. `failed`: whether a step
-/// failed.
+/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs.
 fn evaluate_outcome(
     success: Option<&str>,
     output_expressions: &IndexMap<String, String>,
     scope: &ValueScope,
-    failed: bool,
+    has_failed_step: bool,
 ) -> PipelineEnd {
     let context = scope.full_context();
     let succeeded = match success {
@@ -243,7 +245,7 @@ fn evaluate_outcome(
             }
             Err(failure) => return PipelineEnd::Failed(Some(failure)),
         },
-        None => !failed,
+        None => !has_failed_step,
     };
     if !succeeded {
         return PipelineEnd::Failed(None);
@@ -261,7 +263,7 @@ fn evaluate_outcome(
     PipelineEnd::Completed(outputs)
 }
 
-/// Notes the result of a step in the scope. Its failure is on record already.
+/// Notes the result of a step in the scope. The events contain its failure already.
 fn note_result(node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
     match result {
         Ok(value) => scope.note_completed_step(node, value),

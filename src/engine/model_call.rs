@@ -55,7 +55,7 @@ pub(super) async fn run_agent_turn(
 ) -> TurnResult {
     let agent_env = AgentEnv {
         workspace: performer.workspace.clone(),
-        agents_folder: performer.agent_dirs.clone(),
+        agents_folder: performer.agents_folder.clone(),
         artifacts: performer.artifact_files.clone(),
         variables: performer.env_vars.clone(),
         insecure_providers: performer.models.insecure_providers(),
@@ -69,7 +69,7 @@ pub(super) async fn run_agent_turn(
         AgentEvent::Tool(line) => {
             performer.observer.on_progress(&CallProgress::Output(key.clone(), performer.redactor.redact(&line)));
         }
-        AgentEvent::Session(_) | AgentEvent::TurnOver => {}
+        AgentEvent::Session(_) | AgentEvent::TurnEnded => {}
     };
     let result = run_turn(turn, &agent_env, context, &sink, cut_failure).await;
     stream.end();

@@ -39,7 +39,7 @@ pub struct Performer {
     /// The absolute path of the workspace.
     pub workspace: PathBuf,
     /// The folder in which CLI agents store their own files during this run.
-    pub agent_dirs: OwnFolder,
+    pub agents_folder: OwnFolder,
     /// The workspace files of artifacts.
     pub artifact_files: Vec<String>,
     /// The project files that lie inside the workspace, including those that do not exist yet.
@@ -128,10 +128,10 @@ impl Perform for Performer {
 
     fn on_recorded(&self, call: &Call) {
         if matches!(call.effect, Effect::Turn(_)) {
-            let (agent_dirs, key) = (self.agent_dirs.clone(), call.key.clone());
+            let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
             // The call does not wait for this; if the note remains, a resume removes it, since the outcome is on
             // record.
-            drop(tokio::task::spawn_blocking(move || remove_turn_start(&agent_dirs, &key)));
+            drop(tokio::task::spawn_blocking(move || remove_turn_start(&agents_folder, &key)));
         }
     }
 

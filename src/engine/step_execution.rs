@@ -79,7 +79,7 @@ impl<'a> StepExecution<'a> {
                 self.bump_workspace_version(scope, execution_id);
                 StepStart::Reusable(artifact.map(|artifact| Arc::new(artifact.value)))
             }
-            BeginOutcome::DecodeAgain { replies, attempt, rerun_reason: reason } => {
+            BeginOutcome::Reparse { replies, attempt, rerun_reason: reason } => {
                 self.rerun_reason = reason.map(|reason| (attempt, reason));
                 StepStart::Run(replies, attempt)
             }
@@ -109,7 +109,7 @@ impl<'a> StepExecution<'a> {
             model,
             access: self.node.access,
             fingerprint: self.spec.fingerprint.clone(),
-            parts: self.spec.fingerprint_parts.clone(),
+            fingerprint_parts: self.spec.fingerprint_parts.clone(),
             reason: self.rerun_reason.as_ref().filter(|(first, _)| *first == attempt).map(|(_, reason)| reason.clone()),
         };
         self.run.durable.record(StepFact::Started(fact)).await.map(drop)

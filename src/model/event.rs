@@ -1,8 +1,8 @@
 //! The events of a run, in the order in which they happened.
 //!
-//! Events are only ever appended. Variants are tagged by their key (`{"step_started": {…}}`), since internally tagged
-//! enums lose the digits of numbers. Within a format of the journal,
-//! fields are only ever added, with a default.
+//! orch only appends events and never changes one. A fact is an object whose only key is its kind
+//! (`{"step_started": {…}}`), since serde loses digits of numbers when it reads internally tagged enums. Within one
+//! format of the journal, new versions of orch only add fields, each with a default.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -189,8 +189,8 @@ pub struct StepReused {
 
 impl StepReused {
     /// A reused result whose artifact has not been renamed.
-    pub fn new(step: StepKey, completed: u64) -> Self {
-        Self { step, result_seq: completed, renamed_artifact: None }
+    pub fn new(step: StepKey, result_seq: u64) -> Self {
+        Self { step, result_seq, renamed_artifact: None }
     }
 }
 
@@ -212,8 +212,8 @@ pub struct StepStarted {
     /// The step's fingerprint.
     pub fingerprint: Fingerprint,
     /// The parts of the fingerprint.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<FingerprintPart>,
+    #[serde(default, rename = "parts", skip_serializing_if = "Vec::is_empty")]
+    pub fingerprint_parts: Vec<FingerprintPart>,
     /// Why the step runs although it ran before: `prompt planner.md changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -41,8 +41,8 @@ pub struct RunStarted {
     /// The steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
     /// The document of an external tracker that the run belongs to (`--workflow-id`), if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow_id: Option<String>,
+    #[serde(default, rename = "workflow_id", skip_serializing_if = "Option::is_none")]
+    pub tracker_workflow_id: Option<String>,
     /// The version of orch that started the run.
     pub version: String,
 }

@@ -1,4 +1,4 @@
-//! Progress on a terminal: a moving line for each running step, and a permanent line for each step that has ended.
+//! Progress on a terminal: a live line for each running step, and a permanent line for each step that has ended.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,7 +15,7 @@ use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
 use super::width::{display_width, pad_end, truncate_end, truncate_start};
 
-/// The interval between two redraws of the moving lines.
+/// The interval between two redraws of the live lines.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// The frames of the spinner of a running step.
 const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
@@ -23,7 +23,7 @@ const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧
 /// Draws the steps of a run while it runs.
 pub struct LiveReporter {
     inner: Arc<Mutex<LiveState>>,
-    /// Dropping this ends the thread that redraws the moving lines.
+    /// Dropping this ends the thread that redraws the live lines.
     _redraw_stop: Sender<()>,
 }
 
@@ -39,7 +39,7 @@ struct LiveState {
     open_questions: usize,
     /// The column in which the text after a step's name starts.
     names: NameColumn,
-    /// Whether orch no longer draws moving lines, because the run has ended or the process is about to exit.
+    /// Whether orch no longer draws live lines, because the run has ended or the process is about to exit.
     has_ended: bool,
     started_at: Instant,
 }
@@ -69,7 +69,7 @@ impl LiveReporter {
         }));
         let (redraw_stop, stop) = channel();
         let weak_inner = Arc::downgrade(&inner);
-        // If the thread can't start, orch redraws the moving lines only when an event arrives.
+        // If the thread can't start, orch redraws the live lines only when an event arrives.
         drop(std::thread::Builder::new().name("progress".to_owned()).spawn(move || redraw(&weak_inner, &stop)));
         Self { inner, _redraw_stop: redraw_stop }
     }
@@ -80,7 +80,7 @@ impl LiveReporter {
 }
 
 impl Drop for LiveReporter {
-    /// Removes the moving lines, even when the run was interrupted.
+    /// Removes the live lines, even when the run was interrupted.
     fn drop(&mut self) {
         self.inner().screen.clear();
     }
@@ -111,12 +111,12 @@ impl LiveState {
         if self.pending_lines.is_some() {
             return;
         }
-        let moving = if self.has_ended { Vec::new() } else { self.moving_lines() };
-        self.screen.draw(permanent, &moving);
+        let live_lines = if self.has_ended { Vec::new() } else { self.live_lines() };
+        self.screen.draw(permanent, &live_lines);
     }
 
-    /// The moving lines for the running steps.
-    fn moving_lines(&self) -> Vec<String> {
+    /// The live lines for the running steps.
+    fn live_lines(&self) -> Vec<String> {
         let width = self.screen.width();
         let frame = self.started_at.elapsed().as_millis() / REDRAW_INTERVAL.as_millis();
         let frame = usize::try_from(frame).unwrap_or_default() % SPINNER.len();
@@ -157,7 +157,7 @@ impl LiveState {
         }
     }
 
-    /// Removes the moving lines and delays all output while orch asks a question.
+    /// Removes the live lines and delays all output while orch asks a question.
     fn suspend(&mut self) {
         self.open_questions += 1;
         self.pending_lines.get_or_insert_with(Vec::new);
@@ -230,7 +230,7 @@ impl LiveState {
         step.activity = to_printable(&format!("{message}{cost_suffix}")).into_owned();
     }
 
-    /// Prints that the run stops. If the process is about to exit, this also removes the moving lines for good.
+    /// Prints that the run stops. If the process is about to exit, this also removes the live lines for good.
     fn write_stop_message(&mut self, at_once: bool) {
         self.has_ended |= at_once;
         match self.pending_lines {

@@ -1,7 +1,7 @@
-//! Redraws the end of a terminal: moving lines below permanent ones.
+//! Draws lines on a terminal: permanent lines, and below them live lines, which it redraws in place.
 //!
-//! The cursor rests on the line below the last one, so that an echo of the terminal itself, such as `^C`, does not
-//! shift the lines.
+//! Between two redraws, the cursor is on the line below the last live line. If the terminal itself writes there, such
+//! as `^C`, this does not shift the live lines.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -25,10 +25,10 @@ pub struct ScreenTerminal {
     pub size: Box<dyn Fn() -> Size + Send>,
 }
 
-/// Draws permanent lines, and moving lines below them.
+/// A terminal with permanent lines, and live lines below them.
 pub(super) struct Screen {
     terminal: ScreenTerminal,
-    /// The widths of the moving lines on the terminal, in columns.
+    /// The widths of the live lines on the terminal, in columns.
     drawn_widths: Vec<usize>,
 }
 
@@ -37,25 +37,25 @@ impl Screen {
         Self { terminal, drawn_widths: Vec::new() }
     }
 
-    /// The maximum width of a line. The last column stays empty: when it is filled, terminals wrap only before the next
-    /// character.
+    /// The maximum width of a line. The last column stays empty: after a character in it, a terminal wraps the line
+    /// only before the next character, so the position of the cursor would be unclear.
     pub(super) fn width(&self) -> usize {
         (self.terminal.size)().columns.saturating_sub(1).max(1)
     }
 
-    /// Draws permanent lines, and below them moving lines in place of the earlier moving ones.
-    pub(super) fn draw(&mut self, permanent: &str, moving: &[String]) {
+    /// Draws permanent lines, and below them live lines in place of the earlier live lines.
+    pub(super) fn draw(&mut self, permanent: &str, live_lines: &[String]) {
         let (width, lines) = (self.width(), (self.terminal.size)().lines);
         let mut text = self.move_to_first_line();
         for line in wrap_lines(permanent, width).lines() {
             let _ = writeln!(text, "{line}\x1b[K");
         }
         let max_lines = lines.saturating_sub(2).max(1);
-        let excess = moving.len().saturating_sub(max_lines);
-        let visible = if excess > 0 { max_lines.saturating_sub(1) } else { moving.len() };
-        let more = (excess > 0).then(|| format!("… {} more", moving.len() - visible));
+        let excess = live_lines.len().saturating_sub(max_lines);
+        let visible = if excess > 0 { max_lines.saturating_sub(1) } else { live_lines.len() };
+        let more = (excess > 0).then(|| format!("… {} more", live_lines.len() - visible));
         self.drawn_widths.clear();
-        for line in moving.iter().take(visible).map(String::as_str).chain(more.as_deref()) {
+        for line in live_lines.iter().take(visible).map(String::as_str).chain(more.as_deref()) {
             let line = truncate_end(line, width);
             self.drawn_widths.push(display_width(&line));
             let _ = writeln!(text, "{line}\x1b[K");
@@ -64,7 +64,7 @@ impl Screen {
         self.write_raw(&text);
     }
 
-    /// Removes the moving lines.
+    /// Removes the live lines.
     pub(super) fn clear(&mut self) {
         if self.drawn_widths.is_empty() {
             return;
@@ -74,7 +74,7 @@ impl Screen {
         self.write_raw(&text);
     }
 
-    /// The escape codes that move the cursor to the first moving line. If the terminal has become narrower, each line
+    /// The escape codes that move the cursor to the first live line. If the terminal has become narrower, each line
     /// may take up several rows.
     fn move_to_first_line(&self) -> String {
         let terminal_columns = (self.terminal.size)().columns.max(1);
@@ -84,7 +84,7 @@ impl Screen {
 
     /// Writes a text without changing it.
     pub(super) fn write_raw(&mut self, text: &str) {
-        // Errors are ignored: a terminal that was closed must not stop the run.
+        // orch ignores errors, since a closed terminal must not stop the run.
         drop(self.terminal.out.write_all(text.as_bytes()).and_then(|()| self.terminal.out.flush()));
     }
 }

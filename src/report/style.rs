@@ -1,7 +1,8 @@
-//! Colours for terminals that support them; no meaning depends on colour alone.
+//! Colours texts for a terminal. A text has the same meaning without its colours.
 //!
-//! Until orch prints a text, its colours are markers in it. A marker contains a random number that only this process
-//! knows, so that texts from elsewhere can't contain colours, and orch prints all their escape codes visibly.
+//! orch first puts markers around a coloured part of a text, and replaces them with escape codes when it prints the
+//! text. A marker contains a random number that only this process knows, so a text of a model or a program can't
+//! contain a valid marker. orch prints the escape codes in such a text visibly instead of sending them to the terminal.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -14,10 +15,10 @@ use crate::model::visible::escape_unsafe_except;
 const MARKER_START: char = '\u{fdd0}';
 const MARKER_END: char = '\u{fdd1}';
 
-/// Whether to use colours.
+/// The style of texts on a terminal: with or without colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerminalStyle {
-    /// Whether escape codes may be written.
+    /// Whether orch may write escape codes for colours.
     pub colour: bool,
 }
 
@@ -68,7 +69,7 @@ fn marker(code: &str) -> String {
     format!("{MARKER_START}{}{code}{MARKER_END}", marker_secret())
 }
 
-/// The length of the marker at the start of a text, in bytes; zero if there is none from this process.
+/// The length of the marker of this process at the start of a text, in bytes; zero if there is none.
 fn marker_length(text: &str) -> usize {
     let after_secret = text.strip_prefix(MARKER_START).and_then(|text| text.strip_prefix(marker_secret()));
     let Some(end) = after_secret.and_then(|text| text.find(MARKER_END)).filter(|end| *end <= 4) else { return 0 };

@@ -32,7 +32,7 @@ struct CompiledSchema {
     name: String,
     bundle: Arc<Value>,
     validator: Validator,
-    /// Whether the cost of a validation is counted before it runs.
+    /// Whether orch counts the cost of a validation before it runs.
     cost_counting: CostCounting,
     digest: OnceLock<Digest>,
 }
@@ -43,7 +43,7 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// The error of a schema that can't be used.
+/// The reason why orch can't use a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SchemaError {
@@ -68,7 +68,7 @@ impl Schema {
         set.get(name)
     }
 
-    /// Returns the schema that every value fits.
+    /// Returns a schema that allows every value.
     pub fn any() -> Self {
         match Self::from_bundle("any", json!(true)) {
             Ok(schema) => schema,
@@ -146,7 +146,7 @@ impl Schema {
         self.0.cost_counting == CostCounting::MayTakeLong
     }
 
-    /// Returns whether a value fits. A value whose validation would be too costly counts as one that does not fit.
+    /// Returns whether a value fits. A value whose validation would be too costly does not fit.
     pub fn is_valid(&self, value: &Value) -> bool {
         self.count_visits(value).is_ok() && self.0.validator.is_valid(value)
     }
@@ -164,8 +164,8 @@ impl Schema {
     pub fn mismatches(&self, value: &Value) -> Vec<Mismatch> {
         match self.count_visits(value) {
             Err(excess) => return vec![Mismatch::too_costly(excess)],
-            // `iter_errors` builds all errors before it yields the first, up to one per visit, which could exhaust the
-            // memory; so only ask whether the value fits.
+            // `iter_errors` builds all errors before it yields the first, up to one per visit. This could exhaust the
+            // memory, so this case checks only whether the value fits.
             Ok(visits) if visits > validation_cost::MAX_LISTED_VISITS => {
                 return if self.0.validator.is_valid(value) { Vec::new() } else { vec![Mismatch::too_many_to_list()] };
             }

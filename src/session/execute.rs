@@ -98,7 +98,7 @@ pub(crate) fn run_started_fact(
         continue_on_error: false,
         budget: None,
         steps: plan.planned_steps(),
-        workflow_id: None,
+        tracker_workflow_id: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -137,7 +137,7 @@ async fn run_to_end(
         let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), switch.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.first_facts) {
-            run.append_nowait(fact);
+            run.enqueue(fact);
         }
         let result = engine::interpret(&run, context.plan).await;
         let message_ids: Vec<i64> = messages.iter().map(|(id, _)| *id).collect();
@@ -179,7 +179,7 @@ async fn run_to_end(
 pub fn run_ended(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, Interrupt> {
     match interpreted {
         Ok(ended) => Ok(ended),
-        Err(Interrupt::Cancelled | Interrupt::Dropped) => Ok(ended_with(RunStatus::Cancelled, None)),
+        Err(Interrupt::Cancelled | Interrupt::GroupHalted) => Ok(ended_with(RunStatus::Cancelled, None)),
         Err(Interrupt::Parked) => Ok(ended_with(RunStatus::Waiting, None)),
         Err(Interrupt::OverBudget(failure)) => Ok(ended_with(RunStatus::Failed, Some(failure))),
         Err(interrupt @ Interrupt::Storage(_)) => Err(interrupt),
@@ -214,7 +214,7 @@ fn run_parts(
         observer: observer.clone(),
         redactor: Arc::new(context.models.redactor_with(&listed_secrets(context.plan, runner))),
         workspace: context.view.folder().to_path_buf(),
-        agent_dirs: context.journal.agents_folder(context.run),
+        agents_folder: context.journal.agents_folder(context.run),
         artifact_files: context.plan.artifact_paths(),
         project_files: context.project_files.clone(),
         env_vars: runner.environment.variable_lookup(),

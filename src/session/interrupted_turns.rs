@@ -13,8 +13,8 @@ use crate::store::{Journal, WorkspaceView};
 use super::Runner;
 use super::error::SessionError;
 
-/// How long programs can run after the last heartbeat of their orch process. It sends one every second, and a guard
-/// waits half a second before it kills the programs.
+/// How long programs can run after the last heartbeat of their orch process. orch records a heartbeat every second, and
+/// a guard waits half a second before it kills the programs.
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
 /// Returns a failed call, with the changed files, for each turn without a recorded end.
@@ -24,24 +24,24 @@ pub(crate) fn interrupted_turn_facts(
     redactor: &Redactor,
     runner: &Runner,
 ) -> Result<Vec<Fact>, SessionError> {
-    let agent_dirs = journal.agents_folder(run);
+    let agents_folder = journal.agents_folder(run);
     let owned_files = journal.owned_files(&view.journal_name())?;
-    let own_name = run.to_string();
+    let own_run = run.to_string();
     let last_alive = last_heartbeat.max(events.last().map(|event| event.at)).unwrap_or_default();
     let workspace = InterruptedWorkspace {
         folder: view.folder(),
         artifacts,
         processes_ended: last_alive + KILL_DELAY,
-        is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != own_name),
+        is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != own_run),
     };
-    let (turns, errors) = find_interrupted_turns(&agent_dirs, workspace);
+    let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
     for error in errors {
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }
     let mut facts = Vec::new();
     for turn in turns {
         if turn.activity.changed.is_empty() || is_recorded(events, &turn) {
-            remove_turn_start(&agent_dirs, &turn.call_key);
+            remove_turn_start(&agents_folder, &turn.call_key);
             continue;
         }
         let count = turn.activity.changed.len();
@@ -73,7 +73,7 @@ fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     })
 }
 
-/// The failed call for a turn. Its duration is zero, since its time already counts for the killed process.
+/// The failed call for a turn. Its duration is zero, since the time of the killed process already includes it.
 fn interrupted_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
     let failure = Failure::new(FailureClass::Crashed, "orch was killed during the turn");
     CallEnded {

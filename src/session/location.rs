@@ -1,4 +1,4 @@
-//! The current locations of a run's project and workspace, since the user may have moved or copied the project.
+//! Finds the current locations of a run's project and workspace: the user may have moved or copied the project.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -50,9 +50,9 @@ fn leads_outside(root: &Path, path: &Path) -> bool {
     path.starts_with(root) && config::is_outside_folder(root, path)
 }
 
-/// The location of a run's project and workspace; `root` is the project of the current folder. A journal inside a
-/// project determines the location of the project. Several projects may share a journal elsewhere (`--state`), so the
-/// run's record determines it.
+/// Finds the location of a run's project and workspace; `root` is the project of the current folder. If the journal is
+/// inside a project, the run belongs to that project. Several projects may share a journal elsewhere (`--state`), and
+/// then the record of the run determines the project.
 pub(crate) fn locate(
     journal: &Journal,
     run: &RunState,
@@ -67,8 +67,8 @@ pub(crate) fn locate(
 /// trusts with keys, so orch accepts only files inside this project.
 pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> Result<PathBuf, SessionError> {
     let path = root.join(&run.file);
-    let is_plain = Path::new(&run.file).components().all(|component| matches!(component, Component::Normal(_)));
-    if !journal.is_foreign(run.run)? || (is_plain && !config::is_outside_folder(root, &path)) {
+    let has_only_names = Path::new(&run.file).components().all(|component| matches!(component, Component::Normal(_)));
+    if !journal.is_foreign(run.run)? || (has_only_names && !config::is_outside_folder(root, &path)) {
         return Ok(path);
     }
     let error = format!(

@@ -130,7 +130,7 @@ impl Runner {
             models: models_by_agent,
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),
-            workflow_id: request.workflow_id.clone(),
+            tracker_workflow_id: request.workflow_id.clone(),
             ..execute::run_started_fact(&root, &file, &project, &view, &plan)
         });
         let context = RunContext {

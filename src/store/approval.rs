@@ -63,8 +63,12 @@ impl LocalRun {
         let decision = tokio::select! {
             decision = prompter.prompt(key.step.clone(), approval.text) => decision,
             () = self.wait_until(until) => return Ok(WaitOutcome::Elapsed),
-            () = self.halted_groups.wait_until_blocked(&key.step, finally_step.as_ref()) => return Err(Interrupt::Dropped),
-            () = self.wait_until_abandoned(finally_step.is_some(), std::time::Duration::ZERO) => return Err(Interrupt::Cancelled),
+            () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+                return Err(Interrupt::GroupHalted);
+            }
+            () = self.wait_until_abandoned(finally_step.is_some(), std::time::Duration::ZERO) => {
+                return Err(Interrupt::Cancelled);
+            }
         };
         let Some(decision) = decision else { return Err(Interrupt::Parked) };
         let CallKey { step, attempt, ordinal } = key;

@@ -14,7 +14,7 @@ use super::halt::HaltedGroups;
 /// its current call. A stop of the whole run also waits for the running branches, so that their calls in flight are
 /// recorded. If the journal can no longer record, all branches end at once.
 pub(super) async fn run_branches(
-    halted: &HaltedGroups,
+    halted_groups: &HaltedGroups,
     can_record: impl Fn() -> bool,
     group: StepKey,
     branches: Vec<Branch<'_>>,
@@ -25,7 +25,7 @@ pub(super) async fn run_branches(
     let mut running = FuturesUnordered::new();
     let (mut interrupt, mut parked) = (None, false);
     loop {
-        while running.len() < limit.max(1) && interrupt.is_none() && !halted.is_halted(&group) {
+        while running.len() < limit.max(1) && interrupt.is_none() && !halted_groups.is_group_halted(&group) {
             let Some((index, branch)) = pending.next() else { break };
             running.push(async move { (index, branch.await) });
         }
@@ -33,13 +33,13 @@ pub(super) async fn run_branches(
         let outcome = match result {
             Ok(outcome) => {
                 if matches!(outcome, BranchOutcome::Ended(_, RunFlow::Halt)) {
-                    halted.add(&group);
+                    halted_groups.add(&group);
                 }
                 outcome
             }
             Err(Interrupt::Storage(failure)) if !can_record() => return Err(Interrupt::Storage(failure)),
             Err(storage_failure @ Interrupt::Storage(_)) => {
-                halted.add(&group);
+                halted_groups.add(&group);
                 interrupt.get_or_insert(storage_failure);
                 BranchOutcome::Cancelled
             }
@@ -48,7 +48,7 @@ pub(super) async fn run_branches(
                 parked = true;
                 BranchOutcome::Cancelled
             }
-            Err(Interrupt::Dropped) if halted.is_halted(&group) => BranchOutcome::Cancelled,
+            Err(Interrupt::GroupHalted) if halted_groups.is_group_halted(&group) => BranchOutcome::Cancelled,
             Err(other) => {
                 interrupt = Some(other);
                 BranchOutcome::Cancelled
@@ -61,7 +61,7 @@ pub(super) async fn run_branches(
     match interrupt {
         Some(interrupt) => Err(interrupt),
         // A failure ends the group, whatever decision the user would have made.
-        None if parked && !halted.is_halted(&group) => Err(Interrupt::Parked),
+        None if parked && !halted_groups.is_group_halted(&group) => Err(Interrupt::Parked),
         None => Ok(outcomes),
     }
 }

@@ -21,8 +21,8 @@ impl LocalRun {
     /// The reason why no new call may start for this step now; `None` if a call may start.
     pub(super) fn pending_interrupt(&self, step: &StepKey) -> Option<Interrupt> {
         let finally_step = self.finally_step(step);
-        if self.halted_groups.blocks(step, finally_step.as_ref()) {
-            return Some(Interrupt::Dropped);
+        if self.halted_groups.is_step_halted(step, finally_step.as_ref()) {
+            return Some(Interrupt::GroupHalted);
         }
         let level = self.cancel_switch.level();
         (level > StopLevel::Run && !(level == StopLevel::Stop && finally_step.is_some()))
@@ -45,7 +45,9 @@ impl LocalRun {
         let finally_step = self.finally_step(&step);
         let permit = tokio::select! {
             biased;
-            () = self.halted_groups.wait_until_blocked(&step, finally_step.as_ref()) => return Err(Interrupt::Dropped),
+            () = self.halted_groups.wait_until_step_halted(&step, finally_step.as_ref()) => {
+                return Err(Interrupt::GroupHalted);
+            }
             permit = self.perform.acquire_permit(&call, finally_step.is_some()) => permit?,
             () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
         };
@@ -58,7 +60,7 @@ impl LocalRun {
         let fact = call_started(&call);
         match call.effect {
             Effect::ModelRequest(_) | Effect::Turn(_) | Effect::Command(_) => drop(self.append(fact).await?),
-            Effect::Snapshot(_) | Effect::Write(_) => drop(self.send(fact, false)),
+            Effect::Snapshot(_) | Effect::Write(_) => drop(self.enqueue(fact)),
         }
         let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {

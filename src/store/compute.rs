@@ -12,12 +12,12 @@ use super::LocalRun;
 const GRACE_PERIOD: Duration = Duration::from_millis(250);
 
 impl LocalRun {
-    /// Runs work on a thread of its own. After a stop request, waits at most [`GRACE_PERIOD`] for the work to end.
-    pub(super) async fn compute_until_stopped(&self, step: StepKey, work: Computation) -> Result<(), Interrupt> {
+    /// Runs a computation on a thread of its own. After a stop request, waits at most [`GRACE_PERIOD`] for its end.
+    pub(super) async fn compute_until_stopped(&self, step: StepKey, computation: Computation) -> Result<(), Interrupt> {
         let in_finally = self.finally_step(&step).is_some();
         tokio::select! {
             biased;
-            () = run_on_thread(self.clock.hold_virtual_time(), work) => Ok(()),
+            () = run_on_thread(self.clock.hold_virtual_time(), computation) => Ok(()),
             () = self.wait_until_abandoned(in_finally, GRACE_PERIOD) => Err(Interrupt::Cancelled),
         }
     }

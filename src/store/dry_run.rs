@@ -1,7 +1,7 @@
 //! Predicts what a resume would do, without doing it: the same interpreter runs over recorded events alone.
 //!
-//! If a step would run, its old result stands in for the new one, so that later steps can be predicted. A later step
-//! that reads it is reported as `MaybeRun`. A dry run writes nothing and makes no calls.
+//! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
+//! predicts `MaybeRun` for a later step that reads such a result. A dry run writes nothing and makes no calls.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::durable::{
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
 use crate::model::{CallKey, StepKey};
 
-use super::branches;
+use super::branches::run_branches;
 use super::finally_steps::FinallySteps;
 use super::halt::HaltedGroups;
 use super::index::Index;
@@ -34,10 +34,10 @@ pub enum StepPrediction {
     Skip(String),
 }
 
-/// A [`Durable`] that only records predictions.
+/// A [`Durable`] that performs nothing and only collects predictions.
 #[derive(Default)]
 pub struct DryRunDurable {
-    halted: HaltedGroups,
+    halted_groups: HaltedGroups,
     finally_steps: FinallySteps,
     state: Mutex<DryRunState>,
 }
@@ -98,7 +98,7 @@ impl DryRunDurable {
             (Some(_), None) => StepPrediction::Reuse,
             (_, Some(name)) => StepPrediction::MaybeRun(format!("input {name} may change")),
             (None, None) => {
-                let reason = state.index.run_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
+                let reason = state.index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
                 let has_replies = !state.index.replies_to_reparse(spec).is_empty();
                 StepPrediction::Run(if has_replies {
                     format!("{reason}; calls the model only if no recorded reply fits")
@@ -155,8 +155,8 @@ impl Durable for DryRunDurable {
                 // then.
                 self.add_prediction(fact.step, StepPrediction::Run("its inputs are not known yet".to_owned()));
             }
-            StepFact::Finally(steps) => self.finally_steps.add(steps),
-            StepFact::Started(_) | StepFact::Parsed(_) | StepFact::Completed(_) => {}
+            StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
+            StepFact::Started(_) | StepFact::ReplyParsed(_) | StepFact::Completed(_) => {}
         }
         async { Ok(0) }.boxed()
     }
@@ -164,10 +164,10 @@ impl Durable for DryRunDurable {
     fn run_branches<'a>(
         &'a self,
         group: StepKey,
-        list: Vec<Branch<'a>>,
+        branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        branches::run_branches(&self.halted, || true, group, list, limit).boxed()
+        run_branches(&self.halted_groups, || true, group, branches, limit).boxed()
     }
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {

@@ -1,10 +1,10 @@
-//! Halted groups: a step in them failed, and no new step starts in them.
+//! Halted groups. A group halts when one of its steps fails with a failure that stops the group.
 
 use tokio::sync::watch;
 
 use crate::model::StepKey;
 
-/// The groups in which no new step starts.
+/// The halted groups. No new step starts inside of them.
 #[derive(Debug)]
 pub(super) struct HaltedGroups(watch::Sender<Vec<StepKey>>);
 
@@ -19,22 +19,22 @@ impl HaltedGroups {
         self.0.send_modify(|groups| groups.push(group.clone()));
     }
 
-    /// Whether a step is inside a halted group. For a step inside `finally_step`, only groups at or inside that
-    /// `finally` step count.
-    pub(super) fn blocks(&self, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
-        self.0.borrow().iter().any(|group| group_blocks_step(group, step, finally_step))
+    /// Whether a step is inside a halted group. If the step belongs to a step of `finally`, a group outside of that
+    /// `finally` step does not halt it.
+    pub(super) fn is_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
+        self.0.borrow().iter().any(|group| group_halts_step(group, step, finally_step))
     }
 
-    /// Whether exactly this group is halted.
-    pub(super) fn is_halted(&self, group: &StepKey) -> bool {
+    /// Whether this group itself is halted. A halted group around it does not count.
+    pub(super) fn is_group_halted(&self, group: &StepKey) -> bool {
         self.0.borrow().contains(group)
     }
 
     /// Resolves once a step is inside a halted group.
-    pub(super) async fn wait_until_blocked(&self, step: &StepKey, finally_step: Option<&StepKey>) {
+    pub(super) async fn wait_until_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) {
         let mut receiver = self.0.subscribe();
         if receiver
-            .wait_for(|groups| groups.iter().any(|group| group_blocks_step(group, step, finally_step)))
+            .wait_for(|groups| groups.iter().any(|group| group_halts_step(group, step, finally_step)))
             .await
             .is_err()
         {
@@ -43,7 +43,7 @@ impl HaltedGroups {
     }
 }
 
-fn group_blocks_step(group: &StepKey, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
+fn group_halts_step(group: &StepKey, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
     step.is_within(group)
         && finally_step.is_none_or(|finally_step| group == finally_step || group.is_within(finally_step))
 }

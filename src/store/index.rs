@@ -213,7 +213,7 @@ impl Index {
     }
 
     /// The reason why a step runs although it ran before; `None` if it never started.
-    pub(super) fn run_reason(&self, spec: &StepSpec) -> Option<String> {
+    pub(super) fn rerun_reason(&self, spec: &StepSpec) -> Option<String> {
         if self.must_rerun(&spec.step) {
             return Some("requested with --from".to_owned());
         }
@@ -222,7 +222,7 @@ impl Index {
             let class = self.failure_classes.get(&spec.step);
             return Some(class.map_or_else(|| "it did not complete".to_owned(), |class| format!("failed: {class}")));
         }
-        let changed = describe_changes(&last.parts, &spec.fingerprint_parts);
+        let changed = describe_changes(&last.fingerprint_parts, &spec.fingerprint_parts);
         Some(if changed.is_empty() { "its request changed".to_owned() } else { changed.join(", ") })
     }
 

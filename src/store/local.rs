@@ -16,12 +16,13 @@ use crate::durable::{
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
+use super::branches::run_branches;
 use super::cancel::CancelSwitch;
 use super::finally_steps::FinallySteps;
 use super::halt::HaltedGroups;
 use super::index::Index;
-use super::writer::{JournalWriter, Promise};
-use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView, branches};
+use super::writer::{AckReceiver, JournalWriter};
+use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView};
 
 /// The parts of a [`LocalRun`].
 pub struct RunParts {
@@ -37,9 +38,9 @@ pub struct RunParts {
     pub cancel_switch: CancelSwitch,
     /// Prompts the user at the terminal, if there is one.
     pub prompter: Option<Arc<dyn ApprovalPrompter>>,
-    /// Results of earlier runs, if orch may reuse them (`--reuse`).
+    /// The results of earlier runs, if this run reuses them (`--reuse`).
     pub result_cache: Option<ResultCache>,
-    /// Records for other processes until when this one owned the run.
+    /// Updates the time of the run's lock file. After a crash, that time shows other processes when this one died.
     pub heartbeat: Heartbeat,
     /// The clock for the times of events and the deadlines of questions.
     pub clock: Arc<dyn Clock>,
@@ -48,12 +49,12 @@ pub struct RunParts {
 /// A run that this process owns.
 pub struct LocalRun {
     run: RunId,
-    view: WorkspaceView,
+    workspace: WorkspaceView,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) cancel_switch: CancelSwitch,
     pub(super) prompter: Option<Arc<dyn ApprovalPrompter>>,
-    reuse: Option<ResultCache>,
+    result_cache: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
     writer: JournalWriter,
     pub(super) halted_groups: HaltedGroups,
@@ -83,12 +84,12 @@ impl LocalRun {
         Ok(Self {
             run: parts.run,
             writer: journal.start_writer(parts.observer.clone(), parts.workspace.clone(), parts.heartbeat)?,
-            view: parts.workspace,
+            workspace: parts.workspace,
             perform: parts.perform,
             observer: parts.observer,
             cancel_switch: parts.cancel_switch,
             prompter: parts.prompter,
-            reuse: parts.result_cache,
+            result_cache: parts.result_cache,
             clock: parts.clock,
             halted_groups: HaltedGroups::default(),
             has_write_failure: Arc::default(),
@@ -102,9 +103,10 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Records a fact about the run without waiting. The fact is durable before every fact that depends on it.
-    pub fn append_nowait(&self, fact: Fact) {
-        self.queue(fact);
+    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact is
+    /// durable before every later one.
+    pub fn enqueue(&self, fact: Fact) -> ExecutionId {
+        self.send_event(fact, false).0
     }
 
     /// Records the end of the run, and waits until the record is durable.
@@ -118,7 +120,9 @@ impl LocalRun {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn send(&self, fact: Fact, urgent: bool) -> (ExecutionId, Promise) {
+    /// Sends a fact to the writer as the next event of the run. If it is not urgent, the writer waits a moment for
+    /// other events that can share its commit.
+    fn send_event(&self, fact: Fact, is_urgent: bool) -> (ExecutionId, AckReceiver) {
         let mut shared = self.lock();
         shared.seq += 1;
         let event = Event { run: self.run, seq: shared.seq, at: self.clock.now(), fact };
@@ -129,22 +133,17 @@ impl LocalRun {
         {
             shared.produced_files.insert(path.clone());
         }
-        // Append while the lock is held, so that the writer receives the events in the order of their numbers.
-        (shared.seq, self.writer.append(event, urgent))
+        // This happens while the lock is held, so that the writer receives the events in the order of their numbers.
+        (shared.seq, self.writer.append(event, is_urgent))
     }
 
-    /// Queues a fact without waiting for it. The fact is durable before every fact that depends on it.
-    fn queue(&self, fact: Fact) -> ExecutionId {
-        self.send(fact, false).0
-    }
-
-    /// Queues a fact in order; the future resolves once it is durable.
+    /// Queues a fact at once. The returned future resolves when the fact is durable.
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
         let hold = self.clock.hold_virtual_time();
-        let (execution_id, promise) = self.send(fact, true);
+        let (execution_id, ack) = self.send_event(fact, true);
         let has_write_failure = self.has_write_failure.clone();
         async move {
-            let result = wait_until_durable(promise, hold).await;
+            let result = wait_until_durable(ack, hold).await;
             if result.is_err() {
                 has_write_failure.store(true, Ordering::Release);
             }
@@ -152,7 +151,7 @@ impl LocalRun {
         }
     }
 
-    /// Whether the journal still records events, even if orch can't write files of the workspace.
+    /// Whether the journal still records events. It does so even if orch can't write the files of the workspace.
     fn can_record(&self) -> bool {
         !self.has_write_failure.load(Ordering::Acquire)
     }
@@ -160,8 +159,8 @@ impl LocalRun {
     /// Waits until all facts recorded so far are durable and their files are written.
     pub async fn flush(&self) -> Result<(), Interrupt> {
         let hold = self.clock.hold_virtual_time();
-        let promise = self.writer.flush();
-        wait_until_durable(promise, hold).await
+        let ack = self.writer.flush();
+        wait_until_durable(ack, hold).await
     }
 
     /// A number from 0 to `max` that depends only on the run and the key.
@@ -174,11 +173,11 @@ impl LocalRun {
     async fn begin_step(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
         // A step of `finally` runs in each session, even if it has a recorded result.
         let in_finally = self.finally_step(&spec.step).is_some();
-        let claim = if in_finally { None } else { self.lock().index.take_reusable_result(spec) };
-        let Some((completed, artifact)) = claim else { return self.start_attempt(spec) };
+        let recorded_result = if in_finally { None } else { self.lock().index.take_reusable_result(spec) };
+        let Some((result_seq, artifact)) = recorded_result else { return self.start_attempt(spec) };
         // Thousands of reused steps in a row would delay other work on the thread, such as a stop request.
         tokio::task::coop::consume_budget().await;
-        let mut reused = StepReused::new(spec.step.clone(), completed);
+        let mut reused = StepReused::new(spec.step.clone(), result_seq);
         let artifact = match (artifact, &spec.output) {
             (Some(recorded), Some(name)) => {
                 let artifact = Artifact { name: name.clone(), path: spec.path.clone(), ..recorded.clone() };
@@ -188,16 +187,16 @@ impl LocalRun {
             }
             (_, None) | (None, _) => None,
         };
-        self.queue(Fact::StepReused(reused));
-        // Usually the file is up to date, and orch need not wait for it.
+        self.enqueue(Fact::StepReused(reused));
+        // The file is usually up to date, and then orch waits for nothing.
         let storage_failure = |error: StoreError| Interrupt::Storage(error.run_failure());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
-            && (self.is_produced(artifact) || !self.view.is_up_to_date(artifact).map_err(storage_failure)?)
+            && (self.is_produced(artifact) || !self.workspace.is_up_to_date(artifact).map_err(storage_failure)?)
         {
             self.flush().await?;
-            self.view.write_artifact(artifact).map_err(storage_failure)?;
+            self.workspace.write_artifact(artifact).map_err(storage_failure)?;
         }
-        let execution_id = self.lock().index.execution_id(completed);
+        let execution_id = self.lock().index.execution_id(result_seq);
         Ok(BeginOutcome::Reusable(artifact.map(Box::new), execution_id))
     }
 
@@ -206,10 +205,10 @@ impl LocalRun {
         artifact.path.as_ref().is_some_and(|path| self.lock().produced_files.contains(path))
     }
 
-    /// Handles a step without a reusable result of this run: reuses a result of an earlier run if `--reuse` allows it,
-    /// else returns the attempt to run.
+    /// Starts a step for which this run has no reusable result. With `--reuse`, a result of an earlier run may replace
+    /// the attempt.
     fn start_attempt(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
-        if let Some(cache) = self.reuse.as_ref().filter(|_| spec.reusable) {
+        if let Some(cache) = self.result_cache.as_ref().filter(|_| spec.reusable) {
             let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
             let cached =
                 fingerprints.find_map(|fingerprint| Some((cache.next_result(fingerprint).transpose()?, fingerprint)));
@@ -224,22 +223,22 @@ impl LocalRun {
                     reused_from: Some(run),
                     artifact: Some(artifact.clone()),
                 };
-                let execution_id = self.queue(Fact::StepCompleted(fact));
+                let execution_id = self.enqueue(Fact::StepCompleted(fact));
                 return Ok(BeginOutcome::Reusable(Some(Box::new(artifact)), execution_id));
             }
         }
         let shared = self.lock();
         let attempt = shared.index.next_attempt(spec);
         let replies = shared.index.replies_to_reparse(spec);
-        let why = shared.index.run_reason(spec);
+        let rerun_reason = shared.index.rerun_reason(spec);
         Ok(if replies.is_empty() {
-            BeginOutcome::Attempt(attempt, why)
+            BeginOutcome::Attempt(attempt, rerun_reason)
         } else {
-            BeginOutcome::DecodeAgain { replies, attempt, rerun_reason: why }
+            BeginOutcome::Reparse { replies, attempt, rerun_reason }
         })
     }
 
-    /// The innermost `finally` step that has begun and that is or contains `step`.
+    /// The innermost `finally` step, of those that have started, that contains `step` or is `step` itself.
     pub(super) fn finally_step(&self, step: &StepKey) -> Option<StepKey> {
         self.finally_steps.innermost_enclosing(step)
     }
@@ -250,23 +249,24 @@ impl LocalRun {
                 if self.lock().index.has_recorded_start(&fact) {
                     return Ok(0);
                 }
-                // A step that may not make a call does not start.
+                // A step does not start if it could not make a call now.
                 if let Some(interrupt) = self.pending_interrupt(&fact.step) {
                     return Err(interrupt);
                 }
-                self.queue(Fact::StepStarted(fact))
+                self.enqueue(Fact::StepStarted(fact))
             }
-            StepFact::Parsed(fact) => {
+            StepFact::ReplyParsed(fact) => {
                 if self.lock().index.is_parsed(&fact.call) {
                     return Ok(0);
                 }
-                self.queue(Fact::ReplyParsed(fact))
+                self.enqueue(Fact::ReplyParsed(fact))
             }
-            // The fact follows from durable facts. The writer writes the file after the fact itself is durable.
-            StepFact::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
+            // orch does not wait for the commit: after a crash, the interpreter derives this fact from recorded
+            // outcomes again. The writer writes the artifact file only after the commit.
+            StepFact::Completed(fact) => self.enqueue(Fact::StepCompleted(fact)),
             StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
-            StepFact::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
-            StepFact::Finally(steps) => {
+            StepFact::Skipped(fact) => self.enqueue(Fact::StepSkipped(fact)),
+            StepFact::FinallyStarted(steps) => {
                 self.finally_steps.add(steps);
                 0
             }
@@ -275,8 +275,8 @@ impl LocalRun {
 }
 
 /// Waits until the writer acknowledges a fact or a flush.
-async fn wait_until_durable(promise: Promise, _hold: VirtualTimeHold) -> Result<(), Interrupt> {
-    let failure = match promise.await {
+async fn wait_until_durable(ack: AckReceiver, _hold: VirtualTimeHold) -> Result<(), Interrupt> {
+    let failure = match ack.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
         Err(_) => Failure::new(FailureClass::Storage, "the writer of the journal has ended")
@@ -301,14 +301,14 @@ impl Durable for LocalRun {
     fn run_branches<'a>(
         &'a self,
         group: StepKey,
-        list: Vec<Branch<'a>>,
+        branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        branches::run_branches(&self.halted_groups, || self.can_record(), group, list, limit).boxed()
+        run_branches(&self.halted_groups, || self.can_record(), group, branches, limit).boxed()
     }
 
-    fn compute(&self, step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
-        self.compute_until_stopped(step, work).boxed()
+    fn compute(&self, step: StepKey, computation: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
+        self.compute_until_stopped(step, computation).boxed()
     }
 
     fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
@@ -318,7 +318,7 @@ impl Durable for LocalRun {
                 Wait::Approval(approval) => return self.request_approval(key, approval).await,
             };
             let millis = min + self.jitter(&key, max.saturating_sub(min));
-            // The journal contains the attempt after the wait, so an earlier session has waited already.
+            // If the journal contains the attempt that follows the wait, an earlier session has waited already.
             if self.lock().index.has_attempt(&key) {
                 return Ok(WaitOutcome::Elapsed);
             }
@@ -326,7 +326,9 @@ impl Durable for LocalRun {
             let finally_step = self.finally_step(&key.step);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
-                () = self.halted_groups.wait_until_blocked(&key.step, finally_step.as_ref()) => Err(Interrupt::Dropped),
+                () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+                    Err(Interrupt::GroupHalted)
+                }
                 () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
             }
         }

@@ -11,7 +11,7 @@ use super::{Journal, StoreError};
 /// A filter for a list of runs.
 #[derive(Clone, Debug)]
 pub struct RunFilter {
-    /// The largest number of runs.
+    /// The maximum number of runs.
     pub limit: usize,
     /// Only runs with this status.
     pub status: Option<RunStatus>,
@@ -78,11 +78,11 @@ impl Journal {
         let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {clauses}");
         let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.read_error(e))?;
         let rows = statement.query_map(params, RawRow::from_row).map_err(|e| self.read_error(e))?;
-        rows.map(|row| self.row(row.map_err(|e| self.read_error(e))?)).collect()
+        rows.map(|row| self.parse_row(row.map_err(|e| self.read_error(e))?)).collect()
     }
 
-    fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
-        let damaged = |problem: String| StoreError::Damaged { path: self.path.clone(), what: problem };
+    fn parse_row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
+        let damaged = |reason: String| StoreError::Damaged { path: self.path.clone(), what: reason };
         let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
         let timestamp = |micros| Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()));
         let stored = match raw.status.as_str() {
@@ -105,7 +105,8 @@ impl Journal {
         })
     }
 
-    /// The status of a run with this stored status: a run that is stored as running but has no owner was interrupted.
+    /// The current status of a run, given its stored status. A run that is stored as running but has no owner was
+    /// interrupted.
     pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
         if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted

@@ -20,12 +20,14 @@ use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, WorkspaceView};
 
 /// The sender with which the writer acknowledges a job.
-type Ack = oneshot::Sender<Result<(), Failure>>;
+type AckSender = oneshot::Sender<Result<(), Failure>>;
 
-/// Resolves once an event is durable, or with the failure. For a flush, resolves once all files are written too.
-pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
+/// Receives the acknowledgement of a job: that its event is durable, or the failure. The acknowledgement of a flush
+/// also means that all files are written.
+pub(super) type AckReceiver = oneshot::Receiver<Result<(), Failure>>;
 
-/// The longest time that an event without a waiting caller is queued, so that others can share its commit.
+/// The longest time that an event waits in the queue if no caller waits for it, so that other events can share its
+/// commit.
 const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
 /// The interval at which the owner of a run renews its heartbeat.
@@ -35,8 +37,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 struct WriteJob {
     /// The event to record; `None` for a flush.
     event: Option<Event>,
+    /// Whether a caller waits for the job, so that the writer must not wait for other jobs.
     is_urgent: bool,
-    ack: Ack,
+    ack: AckSender,
 }
 
 impl WriteJob {
@@ -85,24 +88,24 @@ impl JournalWriter {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Queues an event. An event that is not urgent waits a moment, so that others can share its commit.
-    pub(super) fn append(&self, event: Event, is_urgent: bool) -> Promise {
-        self.send(Some(event), is_urgent)
+    /// Queues an event. If it is not urgent, the writer waits a moment for other events that can share its commit.
+    pub(super) fn append(&self, event: Event, is_urgent: bool) -> AckReceiver {
+        self.send_job(Some(event), is_urgent)
     }
 
-    /// Resolves once all queued events are durable and their files are written.
-    pub(super) fn flush(&self) -> Promise {
-        self.send(None, true)
+    /// Requests an acknowledgement for the time when all queued events are durable and their files are written.
+    pub(super) fn flush(&self) -> AckReceiver {
+        self.send_job(None, true)
     }
 
-    fn send(&self, event: Option<Event>, is_urgent: bool) -> Promise {
-        let (ack, promise) = oneshot::channel();
+    fn send_job(&self, event: Option<Event>, is_urgent: bool) -> AckReceiver {
+        let (ack, ack_receiver) = oneshot::channel();
         let job = WriteJob { event, is_urgent, ack };
         // A closed channel drops the acknowledgement, and the receiver resolves with an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
         }
-        promise
+        ack_receiver
     }
 }
 

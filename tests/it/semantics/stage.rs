@@ -137,7 +137,7 @@ impl Stage {
             clock: Arc::new(SystemClock),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.append_nowait(first(plan, &run.view, events.is_empty()));
+        local.enqueue(first(plan, &run.view, events.is_empty()));
         self.runtime.block_on(async {
             let ended = tokio::select! {
                 biased;
@@ -181,7 +181,7 @@ fn first(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
         continue_on_error: false,
         budget: None,
         steps,
-        workflow_id: None,
+        tracker_workflow_id: None,
         version: String::new(),
     })
 }
