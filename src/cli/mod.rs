@@ -1,48 +1,24 @@
-//! The command line: one file per command, with its arguments and its function.
+//! The command line: its arguments, its commands and their output.
 
-mod approval;
-mod budget;
-mod completions;
-mod doctor;
-#[cfg(feature = "local")]
-mod download;
-mod explain;
-mod extract;
-mod findings;
-mod graph;
-mod init;
-mod inputs;
+mod args;
+mod commands;
 mod interrupt;
-mod list;
-mod lookup;
-mod lsp;
-#[cfg(feature = "local")]
-mod model_files;
-mod models;
-mod path_base;
-mod plan;
-mod report;
-mod resume;
-mod run;
-mod runs;
-mod schema;
-mod show;
-mod test;
-mod track;
-mod trust;
-mod ui;
-mod validate;
+mod output;
+mod startup;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::PrintedCommands;
-use crate::session::{Environment, ExitStatus, Runner, SessionError, StateFolder};
-use ui::Ui;
+use crate::session::{ExitStatus, SessionError};
+
+use args::DIGEST_ARG_ID;
+use commands::pipeline::PipelineCommand;
+use commands::{pipeline, project, runs, utilities};
+use output::{ColourChoice, Ui};
 
 /// Run declarative agent pipelines
 ///
@@ -56,8 +32,8 @@ use ui::Ui;
 #[command(name = "orch", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     /// When to colour the output
-    #[arg(long, global = true, value_enum, default_value_t = ui::ColourChoice::Auto, value_name = "WHEN", help_heading = "Global options")]
-    color: ui::ColourChoice,
+    #[arg(long, global = true, value_enum, default_value_t = ColourChoice::Auto, value_name = "WHEN", help_heading = "Global options")]
+    color: ColourChoice,
 
     #[command(subcommand)]
     command: TopCommand,
@@ -75,56 +51,24 @@ enum TopCommand {
     #[command(subcommand)]
     Runs(runs::RunsCommand),
     #[command(about = "Run a pipeline; short for `orch pipeline run`")]
-    Run(run::RunArgs),
+    Run(pipeline::RunArgs),
     #[command(about = "Resume a run; short for `orch pipeline resume`")]
-    Resume(resume::ResumeArgs),
+    Resume(pipeline::ResumeArgs),
     #[command(about = "Check pipelines; short for `orch pipeline validate`")]
-    Validate(validate::ValidateArgs),
+    Validate(pipeline::ValidateArgs),
     #[command(about = "Preview a run; short for `orch pipeline plan`")]
-    Plan(plan::PlanArgs),
-    Extract(extract::ExtractArgs),
+    Plan(pipeline::PlanArgs),
+    Extract(utilities::extract::ExtractArgs),
     /// Check the schemas of the project, or print the schemas of orch's own files
     #[command(subcommand)]
-    Schema(schema::SchemaCommand),
-    Explain(explain::ExplainArgs),
-    Init(init::InitArgs),
-    Doctor(doctor::DoctorArgs),
-    Trust(trust::TrustCommandArgs),
-    Models(models::ModelsArgs),
-    Lsp(lsp::LspArgs),
-    Completions(completions::CompletionsArgs),
-}
-
-#[derive(Debug, Subcommand)]
-enum PipelineCommand {
-    Run(run::RunArgs),
-    Resume(resume::ResumeArgs),
-    Validate(validate::ValidateArgs),
-    Plan(plan::PlanArgs),
-    Test(test::TestArgs),
-    List(list::ListArgs),
-    Show(show::ShowArgs),
-    Graph(graph::GraphArgs),
-}
-
-/// The option that selects the journal.
-#[derive(Clone, Debug, Default, clap::Args)]
-struct StateArgs {
-    /// Store the journal in this folder instead of `.orch` beside the pipelines
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
-}
-
-impl StateArgs {
-    /// The state folder for a session.
-    fn state_folder(&self) -> StateFolder {
-        StateFolder::new(self.state.clone())
-    }
-
-    /// The path of the state folder for the project at `root`.
-    fn folder(&self, root: &std::path::Path) -> PathBuf {
-        self.state_folder().path_for(root)
-    }
+    Schema(project::schema::SchemaCommand),
+    Explain(utilities::explain::ExplainArgs),
+    Init(project::init::InitArgs),
+    Doctor(project::doctor::DoctorArgs),
+    Trust(project::trust::TrustCommandArgs),
+    Models(utilities::models::ModelsArgs),
+    Lsp(utilities::lsp::LspArgs),
+    Completions(utilities::completions::CompletionsArgs),
 }
 
 /// Runs the command of the process's arguments.
@@ -139,7 +83,7 @@ pub fn main() -> ExitCode {
         crate::store::set_key_folder(folder);
     }
     crate::store::set_copy_hook(interrupt::remove_copies_on_signal);
-    match completions::complete_if_requested() {
+    match utilities::completions::complete_if_requested() {
         Ok(true) => return ExitStatus::Success.into(),
         Ok(false) => {}
         Err(error) => {
@@ -183,50 +127,26 @@ fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
         })
     };
     let state = matches_with("state").and_then(|matches| matches.try_get_one::<PathBuf>("state").ok()?);
-    let trust = matches_with(trust::DIGEST_ARG_ID)
-        .and_then(|matches| matches.try_get_one::<String>(trust::DIGEST_ARG_ID).ok()?);
+    let trust = matches_with(DIGEST_ARG_ID).and_then(|matches| matches.try_get_one::<String>(DIGEST_ARG_ID).ok()?);
     PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
 fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     match command {
-        TopCommand::Pipeline(PipelineCommand::Run(args)) | TopCommand::Run(args) => run::run(args, ui),
-        TopCommand::Pipeline(PipelineCommand::Resume(args)) | TopCommand::Resume(args) => resume::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::Validate(args)) | TopCommand::Validate(args) => validate::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::Plan(args)) | TopCommand::Plan(args) => plan::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::Test(args)) => test::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::List(args)) => list::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::Show(args)) => show::run(&args, ui),
-        TopCommand::Pipeline(PipelineCommand::Graph(args)) => graph::run(&args, ui),
-        TopCommand::Runs(command) => runs::run(&command, ui),
-        TopCommand::Extract(args) => extract::run(&args, ui),
-        TopCommand::Schema(command) => schema::run(&command, ui),
-        TopCommand::Explain(args) => explain::run(&args, ui),
-        TopCommand::Init(args) => init::run(&args, ui),
-        TopCommand::Doctor(args) => doctor::run(&args, ui),
-        TopCommand::Trust(args) => trust::run(&args, ui),
-        TopCommand::Models(command) => models::run(&command, ui),
-        TopCommand::Lsp(args) => lsp::run(&args),
-        TopCommand::Completions(args) => completions::run(&args, ui),
+        TopCommand::Pipeline(command) => pipeline::dispatch(command, ui),
+        TopCommand::Runs(command) => runs::dispatch(&command, ui),
+        TopCommand::Run(args) => pipeline::dispatch(PipelineCommand::Run(args), ui),
+        TopCommand::Resume(args) => pipeline::dispatch(PipelineCommand::Resume(args), ui),
+        TopCommand::Validate(args) => pipeline::dispatch(PipelineCommand::Validate(args), ui),
+        TopCommand::Plan(args) => pipeline::dispatch(PipelineCommand::Plan(args), ui),
+        TopCommand::Extract(args) => utilities::extract::run(&args, ui),
+        TopCommand::Schema(command) => project::schema::run(&command, ui),
+        TopCommand::Explain(args) => utilities::explain::run(&args, ui),
+        TopCommand::Init(args) => project::init::run(&args, ui),
+        TopCommand::Doctor(args) => project::doctor::run(&args, ui),
+        TopCommand::Trust(args) => project::trust::run(&args, ui),
+        TopCommand::Models(args) => utilities::models::run(&args, ui),
+        TopCommand::Lsp(args) => utilities::lsp::run(&args),
+        TopCommand::Completions(args) => utilities::completions::run(&args, ui),
     }
-}
-
-/// The current folder.
-fn current_dir() -> Result<PathBuf, SessionError> {
-    std::env::current_dir().map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))
-}
-
-/// A runner that reports to this terminal and asks on it.
-fn runner(ui: &Ui) -> Result<Runner, SessionError> {
-    let runner = Runner::new(Environment::from_process()?);
-    Ok(runner.with_reporter(Arc::new(ui.clone())).with_prompter(Arc::new(ui.clone())))
-}
-
-/// The async runtime. One thread is enough because a run mostly waits; embedded models and listings of many files have
-/// threads of their own.
-fn runtime() -> Result<tokio::runtime::Runtime, SessionError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| SessionError::internal(format!("the async runtime can't be started: {error}")))
 }

@@ -137,6 +137,11 @@ impl Disclosures {
         &self.0
     }
 
+    /// All disclosures as JSON, in the order of the file.
+    pub fn to_json(&self) -> Value {
+        self.0.iter().map(Disclosure::to_json).collect()
+    }
+
     /// The disclosures that need the user's agreement.
     pub fn needing_agreement(&self) -> impl Iterator<Item = &Disclosure> {
         self.0.iter().filter(|disclosure| disclosure.needs_trust())

@@ -1,0 +1,126 @@
+//! Finds pipelines and test cases by name: `default` is `pipelines/default.yaml` of the project.
+
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::diagnostic::did_you_mean;
+use crate::session::SessionError;
+use crate::session::execute::short_path;
+use crate::session::project_state::{pipeline_files, project_root};
+
+/// The extensions of pipeline files, the usual one first.
+const EXTENSIONS: &[&str] = &["yaml", "yml"];
+/// The maximum number of names in a message.
+const MAX_LISTED_NAMES: usize = 10;
+
+/// Finds a pipeline file by its path or by its name.
+///
+/// # Errors
+/// No pipeline or several pipelines have the name; the hint lists the existing ones.
+pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
+    let Some(name) = as_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
+    let root = project_root(current_dir);
+    let (files, _) = pipeline_files(&root, current_dir);
+    let folder = root.join("pipelines");
+    if let Some(file) = yaml_file(&folder, name) {
+        return Ok(short_path(&file, current_dir));
+    }
+    let has_name = |file: &&PathBuf| declared_name(file, current_dir).as_deref() == Some(name);
+    let matches: Vec<&PathBuf> = files.iter().filter(has_name).collect();
+    match matches.as_slice() {
+        [file] => Ok(short_path(file, current_dir)),
+        [] => Err(not_found("pipeline", name, &folder, &files, current_dir)),
+        files => {
+            let list: Vec<String> = files.iter().map(|file| format!("`{}`", display_path(file, current_dir))).collect();
+            Err(SessionError::usage(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
+                .with_hint("select one by its path"))
+        }
+    }
+}
+
+/// Finds a test case by its path, or by its name in `pipelines/tests/`.
+///
+/// # Errors
+/// No test case has the name.
+pub(in crate::cli) fn find_case(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
+    let Some(name) = as_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
+    let folder = project_root(current_dir).join("pipelines").join("tests");
+    if let Some(file) = yaml_file(&folder, name) {
+        return Ok(file);
+    }
+    Err(not_found("test case", name, &folder, &yaml_files(&folder), current_dir))
+}
+
+/// The names of the project's test cases, for completion.
+pub(in crate::cli) fn case_names(current_dir: &Path) -> Vec<String> {
+    let folder = project_root(current_dir).join("pipelines").join("tests");
+    yaml_files(&folder).iter().filter_map(|file| file_name(file, &folder)).collect()
+}
+
+/// The YAML files of a folder; none if orch can't read the folder.
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let files = |entries: std::fs::ReadDir| {
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_yaml(file)).collect()
+    };
+    std::fs::read_dir(folder).map(files).unwrap_or_default()
+}
+
+/// The names of the project's pipelines, for completion.
+pub(in crate::cli) fn pipeline_names(current_dir: &Path) -> Vec<String> {
+    let root = project_root(current_dir);
+    let folder = root.join("pipelines");
+    pipeline_files(&root, current_dir).0.iter().filter_map(|file| file_name(file, &folder)).collect()
+}
+
+/// The argument as a name; `None` if it is the path of a file, or if it has an extension, a `.` or a `..`.
+fn as_name<'p>(path_or_name: &'p Path, current_dir: &Path) -> Option<&'p str> {
+    let path = current_dir.join(path_or_name);
+    // A folder can't be a pipeline, so its name may be that of a pipeline.
+    if path.is_file() || (path.is_symlink() && !path.is_dir()) || path_or_name.extension().is_some() {
+        return None;
+    }
+    let is_plain = path_or_name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    path_or_name.to_str().filter(|name| is_plain && !name.is_empty() && !name.ends_with('/'))
+}
+
+/// The YAML file with this name in a folder, or below it: `sub/check`.
+fn yaml_file(folder: &Path, name: &str) -> Option<PathBuf> {
+    EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}"))).find(|file| file.is_file())
+}
+
+/// The value of `name:` in a pipeline file.
+fn declared_name(file: &Path, current_dir: &Path) -> Option<String> {
+    config::load(&short_path(file, current_dir)).ok().map(|project| project.pipeline.name)
+}
+
+/// The path of a file in a folder, without the extension.
+fn file_name(file: &Path, folder: &Path) -> Option<String> {
+    let relative_path = file.strip_prefix(folder).ok()?.with_extension("");
+    relative_path.to_str().map(|name| name.replace('\\', "/"))
+}
+
+fn is_yaml(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|yaml| extension == *yaml))
+}
+
+/// The error for an unknown name; `noun` is "pipeline" or "test case".
+fn not_found(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_dir: &Path) -> SessionError {
+    let mut names: Vec<String> = files.iter().filter_map(|file| file_name(file, folder)).collect();
+    names.sort_unstable();
+    let error = SessionError::usage(format!("there is no {noun} `{name}`"));
+    let suggestion = did_you_mean(name, names.iter().map(String::as_str)).map(|name| format!("did you mean `{name}`?"));
+    let folder = display_path(folder, current_dir);
+    error.with_hint(suggestion.unwrap_or_else(|| {
+        let list: Vec<String> = names.iter().take(MAX_LISTED_NAMES).map(|name| format!("`{name}`")).collect();
+        match (list.len(), names.len() - list.len()) {
+            (0, _) if noun == "pipeline" => format!("`{folder}/` has none; `orch init` creates a project with one"),
+            (0, _) => format!("`{folder}/` has none"),
+            (_, 0) => format!("`{folder}/` has {}", list.join(", ")),
+            (_, more) => format!("`{folder}/` has {} and {more} more", list.join(", ")),
+        }
+    }))
+}
+
+fn display_path(path: &Path, current_dir: &Path) -> String {
+    short_path(path, current_dir).to_string_lossy().replace('\\', "/")
+}

@@ -1,0 +1,15 @@
+//! Arguments that several commands have, and how orch reads their values.
+
+pub(super) mod budget;
+mod inputs;
+pub(super) mod lookup;
+mod output_format;
+mod schema;
+mod state;
+mod trust;
+
+pub(super) use inputs::CliInputs;
+pub(super) use output_format::OutputFormat;
+pub(super) use schema::load_schema;
+pub(super) use state::StateArgs;
+pub(super) use trust::{DIGEST_ARG_ID, TrustArgs};

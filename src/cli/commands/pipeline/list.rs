@@ -1,0 +1,70 @@
+//! `orch pipeline list`.
+
+use crate::cli::args::OutputFormat;
+use crate::cli::output::Ui;
+use crate::cli::startup::current_dir;
+use crate::diagnostic::Diagnostic;
+use crate::model::visible::escape_line_breaks;
+use crate::session::execute::short_path;
+use crate::session::project_state::{pipeline_files, project_root};
+use crate::session::{ExitStatus, SessionError};
+use crate::{check, config};
+
+/// List the pipelines of a project
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ListArgs {
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+}
+
+pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = current_dir()?;
+    let root = project_root(&current_dir);
+    let mut rows = Vec::new();
+    let (paths, findings) = pipeline_files(&root, &current_dir);
+    for path in paths {
+        let display_path = path.strip_prefix(&current_dir).unwrap_or(&path).display().to_string();
+        rows.push(match config::load(&short_path(&path, &current_dir)) {
+            Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
+                display_path,
+                project.pipeline.name,
+                "has errors; see `orch pipeline validate`".to_owned(),
+                project.pipeline.steps.len(),
+            ),
+            Ok(project) => (
+                display_path,
+                project.pipeline.name,
+                project.pipeline.description.unwrap_or_default(),
+                project.pipeline.steps.len(),
+            ),
+            Err(_) => (display_path, "-".to_owned(), "can't be read; see `orch pipeline validate`".to_owned(), 0),
+        });
+    }
+    ui.print_findings(&findings);
+    let code = if findings.iter().any(Diagnostic::is_error) { ExitStatus::Usage } else { ExitStatus::Success };
+    if args.output == OutputFormat::Json {
+        let entries: Vec<_> = rows
+            .iter()
+            .map(|(path, name, description, steps)| serde_json::json!({ "path": path, "name": name, "description": description, "steps": steps }))
+            .collect();
+        ui.write_data(&format!("{:#}", serde_json::Value::from(entries)))?;
+        return Ok(code);
+    }
+    if rows.is_empty() && findings.is_empty() {
+        ui.print_message(format!(
+            "there are no pipelines in `{}`\n\n{} `orch init` creates a project with one",
+            root.join("pipelines").display(),
+            ui.stderr_style.bold("hint:")
+        ));
+    }
+    let lines = rows
+        .iter()
+        .map(|row| (escape_line_breaks(&row.0), escape_line_breaks(&row.1), escape_line_breaks(row.2.trim_end())));
+    let lines: Vec<_> = lines.collect();
+    let width = lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
+    for (path, name, description) in lines {
+        ui.write_text(&format!("{path:<width$}  {}  {description}", ui.stdout_style.bold(name)))?;
+    }
+    Ok(code)
+}

@@ -1,0 +1,132 @@
+//! `orch pipeline plan`.
+
+mod json;
+mod text;
+
+use std::path::PathBuf;
+
+use crate::cli::args::{CliInputs, OutputFormat, StateArgs, budget, lookup};
+use crate::cli::output::Ui;
+use crate::cli::startup::{runner, runtime};
+use crate::engine::Plan;
+use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
+use crate::model::Fingerprint;
+use crate::model::budget::Budget;
+use crate::session::prepare::{self, PlanOptions};
+use crate::session::{ExitStatus, SessionError, execute, find_step, models, project_files};
+use crate::store::{Journal, ResultCache};
+use crate::trust::Disclosures;
+
+/// Preview a run without running it
+///
+/// Shows the steps in order, including those inside groups, with their models and the ranges of their
+/// requests, tokens and cost; whether the budget is sufficient; and the results that --reuse would
+/// reuse. orch calls no model, writes and downloads nothing, and needs no key. For an input or output
+/// that is still unknown, prompts contain a placeholder with its type: `‹plan.summary: string›`.
+///
+/// Examples:
+///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
+///   orch pipeline plan pipelines/default.yaml --step code
+///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-5-5 --budget usd=1
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(in crate::cli) struct PlanArgs {
+    /// The pipeline file, or the name of a pipeline in `pipelines/`
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    #[command(flatten)]
+    inputs: CliInputs,
+
+    /// The model for every agent: `provider/model`, an alias, `local` or `auto`
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// Show the prompt, command or question of each step, as far as it is known
+    #[arg(long)]
+    prompts: bool,
+
+    /// Show only this step, with its prompt
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+
+    /// Show which results of earlier runs a run with --reuse would reuse
+    #[arg(long)]
+    reuse: bool,
+
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
+    #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
+    budget: Option<Budget>,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// The forecast and the facts around it, ready for printing.
+struct PlanReport<'a> {
+    plan: &'a Plan,
+    description: Option<&'a str>,
+    /// The inputs without a value.
+    missing_inputs: Vec<&'a str>,
+    steps: Vec<StepForecast>,
+    budget_forecasts: Vec<LimitForecast>,
+    /// The variables of missing keys, each with a model that needs it.
+    missing_keys: models::MissingKeys,
+    /// The data that orch.yaml sends to other machines, and whether the user agreed to it.
+    disclosures: Disclosures,
+    trusted: bool,
+}
+
+pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let current_dir = runner.current_dir();
+    let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, args.model.as_deref(), &runner)?;
+    let (known_inputs, missing_inputs) = args.inputs.partial_inputs(&project.pipeline)?;
+    let available = runner.model_registry(&project.root, &project.settings, None);
+    let (names, _) = runtime()?.block_on(models::resolve_model_names(&project, &available, None, &runner))?;
+    let options = PlanOptions { budget: args.budget.clone(), ..PlanOptions::default() };
+    let plan = prepare::plan(&project, known_inputs, &names, &available, &options, &runner)?;
+    let plan = project_files::protect_project_files(plan, &project, current_dir);
+
+    let (root, _) = execute::root_and_file(&project, current_dir);
+    let state = args.state.folder(&root);
+    let cache = if args.reuse { Journal::open_read_only(&state)?.map(ResultCache::from_journal) } else { None };
+    let mut cache_error = None;
+    let mut find_result = |fingerprint: &Fingerprint| {
+        let result = cache.as_ref()?.next_result(fingerprint);
+        result.unwrap_or_else(|error| {
+            cache_error = Some(error);
+            None
+        })
+    };
+    let steps = forecast(&plan, &missing_inputs, &available, &mut |fingerprint| {
+        find_result(fingerprint).map(|(_, artifact)| artifact.value)
+    });
+    if let Some(error) = cache_error {
+        return Err(error.into());
+    }
+    let disclosures = Disclosures::from_settings(&project.settings);
+    let report = PlanReport {
+        budget_forecasts: LimitForecast::compare(&plan, &steps),
+        description: project.pipeline.description.as_deref(),
+        missing_inputs: missing_inputs.iter().map(|(name, _)| name.as_str()).collect(),
+        plan: &plan,
+        steps,
+        missing_keys: models::missing_keys(names.values(), &available),
+        trusted: runner.is_trusted(&root, &disclosures)?,
+        disclosures,
+    };
+    let selected_step = args.step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
+    match args.output {
+        OutputFormat::Json => ui.write_data(&format!("{:#}", json::plan_json(&report, selected_step.as_ref())))?,
+        OutputFormat::Text => {
+            ui.write_text(&text::render_plan(&report, args.prompts, selected_step.as_ref(), ui.stdout_style))?;
+        }
+    }
+    Ok(ExitStatus::Success)
+}

@@ -1,0 +1,155 @@
+//! `orch pipeline resume`.
+
+use std::path::PathBuf;
+
+use crate::cli::args::{OutputFormat, StateArgs, TrustArgs, budget};
+use crate::cli::output::{Ui, print_result};
+use crate::cli::startup::{runner, runtime};
+use crate::model::RunId;
+use crate::model::budget::Budget;
+use crate::model::visible::escape_line_breaks;
+use crate::session::{ChangedFilesPolicy, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner, SessionError};
+
+/// Resume a run that failed or was stopped
+///
+/// orch reads the project's files again, so you can fix a prompt, a schema or the pipeline first. It
+/// reuses the recorded result of each step whose request, schema and `accept` conditions have not
+/// changed, and runs the other steps.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ResumeArgs {
+    /// The ID of the run, or the start of it [default: the latest run that did not complete]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// The workspace; required if the run was imported or was started in another copy of the project [default: the
+    /// run's workspace]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
+    /// The model for every agent from now on
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    /// After a failed step, continue with every step that does not depend on it
+    #[arg(long)]
+    continue_on_error: bool,
+
+    /// Run this step again even if its result could be reused; later steps run again only if their inputs change
+    #[arg(long, value_name = "STEP")]
+    from: Option<String>,
+
+    /// Show which steps orch would reuse and which it would run, and why, without doing it
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Keep changed files as they are: record edited artifact files as outputs of their steps, and accept that files of
+    /// `write` steps and CLI agents were deleted or reverted
+    #[arg(long, conflicts_with = "discard_changed")]
+    accept_changed: bool,
+
+    /// Restore edited artifact files, and deleted or reverted files of `write` steps and CLI agents, to their recorded
+    /// content
+    #[arg(long)]
+    discard_changed: bool,
+
+    /// Agree to downloading the embedded model
+    #[arg(long, short)]
+    yes: bool,
+
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
+    #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
+    budget: Option<Budget>,
+
+    /// Write the exchanges of this resume with models to this folder, for `orch pipeline run --replay`
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+
+    /// Print no progress, and no summary of a completed run
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+    ui.quiet = args.quiet;
+    let runner = runner(ui)?;
+    let request = ResumeRequest {
+        run: args.run.clone(),
+        workspace: args.workspace.clone(),
+        state: args.state.state_folder(),
+        model: args.model.clone(),
+        continue_on_error: args.continue_on_error,
+        from_step: args.from.clone(),
+        changed_files: match (args.accept_changed, args.discard_changed) {
+            (true, _) => ChangedFilesPolicy::Accept,
+            (false, true) => ChangedFilesPolicy::Discard,
+            (false, false) => ChangedFilesPolicy::Refuse,
+        },
+        may_download: args.yes,
+        budget: args.budget.clone(),
+        recording_folder: args.record.clone(),
+        trust: args.trust.digest(),
+    };
+    if args.dry_run {
+        let dry_run = runtime()?.block_on(runner.dry_run(&request))?;
+        return print_dry_run(&dry_run, args.output, ui);
+    }
+    resume(&runner, &request, args.output, ui)
+}
+
+/// Resumes a run after its approval was answered.
+pub(in crate::cli) fn resume_after_answer(
+    run: RunId,
+    state: StateArgs,
+    trust: &TrustArgs,
+    ui: &Ui,
+) -> Result<ExitStatus, SessionError> {
+    let request = ResumeRequest {
+        run: Some(run.to_string()),
+        state: state.state_folder(),
+        trust: trust.digest(),
+        ..ResumeRequest::default()
+    };
+    resume(&runner(ui)?, &request, OutputFormat::Text, ui)
+}
+
+fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let result = runtime()?.block_on(runner.resume(request))?;
+    print_result(&result, output, runner.current_dir(), ui)
+}
+
+/// Prints which steps a resume would reuse and run.
+fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let action_name = |action| match action {
+        DryRunAction::Reuse => "reuse",
+        DryRunAction::Run => "run",
+        DryRunAction::MaybeRun => "maybe_run",
+        DryRunAction::Skip => "skip",
+        DryRunAction::Removed => "removed",
+    };
+    if output == OutputFormat::Json {
+        let steps = dry_run.steps.iter();
+        let steps: Vec<serde_json::Value> = steps
+            .map(
+                |step| serde_json::json!({ "step": step.step, "action": action_name(step.action), "why": step.reason }),
+            )
+            .collect();
+        ui.write_data(&format!("{:#}", serde_json::Value::from(steps)))?;
+        return Ok(ExitStatus::Success);
+    }
+    for step in &dry_run.steps {
+        let line = format!("{:<9} {:<14} {}", action_name(step.action), step.step, step.reason);
+        ui.write_text(&escape_line_breaks(line.trim_end()))?;
+    }
+    Ok(ExitStatus::Success)
+}

@@ -1,0 +1,110 @@
+//! `orch pipeline run`.
+
+use std::path::PathBuf;
+
+use crate::cli::args::{CliInputs, OutputFormat, StateArgs, TrustArgs, budget, lookup};
+use crate::cli::output::{Ui, print_result};
+use crate::cli::startup::{runner, runtime};
+use crate::model::budget::Budget;
+use crate::session::{ExitStatus, RunRequest, SessionError};
+
+/// Run a pipeline
+///
+/// orch validates the project first, and calls no model if it finds errors. Then it runs the steps in
+/// order, and saves their outputs in the workspace as NAME.json. orch records every reply before using
+/// it, so you can resume a run that fails or is stopped with `orch pipeline resume`.
+///
+/// Examples:
+///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
+///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-5-5 < task.md
+///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(in crate::cli) struct RunArgs {
+    /// The pipeline file, or the name of a pipeline in `pipelines/`
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    #[command(flatten)]
+    inputs: CliInputs,
+
+    /// The folder for artifacts [default: workspace]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
+    /// The model for every agent: `provider/model`, an alias, `local` or `auto`
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    /// Attach the run to this workflow in the Convex tracker (`tracker.convex`) [default: create a new workflow]
+    #[arg(long, value_name = "ID")]
+    workflow_id: Option<String>,
+
+    /// After a failed step, continue with every step that does not depend on it; the run still fails
+    #[arg(long)]
+    continue_on_error: bool,
+
+    /// Before the run, remove the unchanged files that earlier runs created in the workspace (artifacts and files of
+    /// `write` steps), and nothing else
+    #[arg(long)]
+    clean: bool,
+
+    /// Agree to downloading the embedded model
+    #[arg(long, short)]
+    yes: bool,
+
+    /// Reuse results of earlier runs with identical requests, except those of commands, of agents with access to the
+    /// workspace, and of approvals
+    #[arg(long)]
+    reuse: bool,
+
+    /// Write each exchange with a model to this folder, without secrets, for `--replay`
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+
+    /// Answer requests from this folder of recordings instead of calling a model; unrecorded requests fail
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "reuse"])]
+    replay: Option<PathBuf>,
+
+    /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
+    /// the pipeline file or orch.yaml
+    #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
+    budget: Option<Budget>,
+
+    /// Print no progress, and no summary of a completed run
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+    ui.quiet = args.quiet;
+    let runner = runner(ui)?;
+    let request = RunRequest {
+        pipeline: lookup::find_pipeline(&args.pipeline, runner.current_dir())?,
+        inputs: Box::new(args.inputs),
+        workspace: args.workspace,
+        state: args.state.state_folder(),
+        model: args.model,
+        workflow_id: args.workflow_id,
+        continue_on_error: args.continue_on_error,
+        clean: args.clean,
+        may_download: args.yes,
+        reuse: args.reuse,
+        recording_folder: args.record,
+        replay: args.replay,
+        budget: args.budget,
+        trust: args.trust.digest(),
+    };
+    let result = runtime()?.block_on(runner.start(&request))?;
+    print_result(&result, args.output, runner.current_dir(), ui)
+}

@@ -1,0 +1,105 @@
+//! New recordings of a test case. orch writes them to a folder beside the old ones, and replaces those after the run.
+//!
+//! A project file chooses the folder of recordings, so orch requires it to be below the folder of the case and follows
+//! no links.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::folder::{OwnFile, OwnFolder, TEMPORARY_PREFIX};
+use crate::session::SessionError;
+use crate::store::Lock;
+
+use super::path_error;
+
+/// The lock file in a folder of new recordings. It is locked while the process runs.
+const LOCK_FILE: &str = "lock";
+/// A running process has locked its folder within this time.
+const LOCK_DELAY: Duration = Duration::from_mins(1);
+
+/// A folder for new recordings, which is deleted on drop.
+pub(super) struct NewRecordings {
+    lock: Option<Lock>,
+    case_folder: OwnFolder,
+    name: String,
+}
+
+impl NewRecordings {
+    /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the case.
+    pub(super) fn create_beside(case_folder: &OwnFolder, recordings: &str) -> Result<Self, SessionError> {
+        let name = format!("{}{TEMPORARY_PREFIX}{}", parent_path(recordings), uuid::Uuid::now_v7().simple());
+        case_folder.create_subfolder(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
+        let mut new_folder = Self { lock: None, case_folder: case_folder.clone(), name };
+        let (file, holder) = (new_folder.file(LOCK_FILE), format!("process {}", std::process::id()));
+        let lock = Lock::acquire(&file, "the folder of new recordings", &holder);
+        new_folder.lock = Some(lock.map_err(|error| SessionError::usage(error.to_string()))?);
+        Ok(new_folder)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.case_folder.path().join(&self.name)
+    }
+
+    fn file(&self, name: &str) -> OwnFile {
+        self.case_folder.file(format!("{}/{name}", self.name))
+    }
+
+    /// Moves the new recordings to their destination, and then deletes the old ones unless other cases may share their
+    /// folder. If the process dies between the two steps, both sets remain.
+    pub(super) fn replace_old(&self, recordings: &str, deletes_old: bool) -> Result<(), SessionError> {
+        let destination = self.case_folder.path().join(recordings);
+        self.case_folder.create_subfolder(recordings).map_err(|error| path_error(&destination, &error))?;
+        let old_names = recording_names(&self.case_folder, recordings)?;
+        let new_names = recording_names(&self.case_folder, &self.name)?;
+        for name in &new_names {
+            let target = self.case_folder.file(format!("{recordings}/{name}"));
+            self.file(name).rename(&target).map_err(|error| path_error(&target.path(), &error))?;
+        }
+        let outdated = old_names.iter().filter(|name| deletes_old && !new_names.contains(name));
+        outdated
+            .map(|name| self.case_folder.file(format!("{recordings}/{name}")))
+            .try_for_each(|file| file.remove().map_err(|error| path_error(&file.path(), &error)))
+    }
+}
+
+impl Drop for NewRecordings {
+    fn drop(&mut self) {
+        self.lock = None;
+        // If this fails, the next run of the case deletes the folder.
+        drop(self.case_folder.remove_tree(&self.name));
+    }
+}
+
+/// The path of the folder that contains a folder, with a trailing `/`; empty for the folder of the case.
+fn parent_path(name: &str) -> &str {
+    let name = name.trim_end_matches('/');
+    name.rfind('/').map_or("", |end| &name[..=end])
+}
+
+/// The names of the recordings in a folder.
+fn recording_names(case_folder: &OwnFolder, name: &str) -> Result<Vec<String>, SessionError> {
+    let entries = case_folder.list(name).map_err(|error| path_error(&case_folder.path().join(name), &error))?;
+    let names = entries.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json")).collect())
+}
+
+/// Deletes the folders of new recordings whose processes have died.
+pub(super) fn remove_abandoned(case_folder: &OwnFolder, recordings: &str) -> Result<(), SessionError> {
+    let parent_folder = parent_path(recordings);
+    let Ok(entries) = case_folder.list(parent_folder) else { return Ok(()) };
+    for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_dir()) {
+        let name = format!("{parent_folder}{name}");
+        if is_abandoned(case_folder, &name) {
+            case_folder.remove_tree(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_abandoned(case_folder: &OwnFolder, name: &str) -> bool {
+    let lock = case_folder.file(format!("{name}/{LOCK_FILE}"));
+    if lock.exists() {
+        return !Lock::is_held(&lock);
+    }
+    case_folder.file(name).modified().is_ok_and(|time| time.elapsed().unwrap_or_default() > LOCK_DELAY)
+}

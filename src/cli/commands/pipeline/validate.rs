@@ -1,0 +1,197 @@
+//! `orch pipeline validate`.
+
+mod fix;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::agent::ModelRegistry;
+use crate::check;
+use crate::cli::args::lookup;
+use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
+use crate::cli::startup::runner;
+use crate::config::{self, Sources};
+use crate::diagnostic::{self, Diagnostic};
+use crate::model::visible::escape_line_breaks;
+use crate::session::execute::short_path;
+use crate::session::models::{self, MissingKeys};
+use crate::session::project_state::{pipeline_files, project_root};
+use crate::session::{ExitStatus, Runner, SessionError};
+use crate::trust::Disclosures;
+
+/// Check pipelines, prompts and schemas without running anything
+///
+/// Reports all findings at once, each with its file, line, column and advice. Without a path, orch
+/// checks every pipeline and test case of the project. Exit code 0, or 2 if there are errors.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ValidateArgs {
+    /// Pipeline files, names of pipelines, test case files, or folders of these [default: pipelines/]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    flags: FindingsArgs,
+
+    /// Apply unambiguous fixes and list them, then check again
+    #[arg(long)]
+    fix: bool,
+
+    /// Print the first changes that `--fix` would make as a diff, and change nothing
+    #[arg(long, requires = "fix", conflicts_with = "format")]
+    dry_run: bool,
+
+    /// Check again whenever a file of the project changes, until Ctrl-C
+    #[arg(long, conflicts_with = "fix")]
+    watch: bool,
+}
+
+pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    if args.watch {
+        return watch::run(args, &runner, ui);
+    }
+    validate_once(args, &runner, ui)
+}
+
+fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = runner.current_dir();
+    let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
+    let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
+        (true, true) => {
+            let (findings, missing_keys) = check_all(&paths, runner);
+            ui.write_data(&fix::first_round_diff(&findings))?;
+            (findings, missing_keys)
+        }
+        (true, false) => (fix::apply_fixes(&|| check_all(&paths, runner).0, ui)?, MissingKeys::new()),
+        (false, _) => check_all(&paths, runner),
+    };
+    findings.extend(load_findings);
+    diagnostic::sort_and_dedup(&mut findings);
+    let checked: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
+    let noun = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
+    let code = print_findings(&args.flags, &checked, findings, noun, ui)?;
+    if args.flags.format == FindingsFormat::Human {
+        for note in disclosure_notes(&paths, runner)? {
+            ui.print_always(&escape_line_breaks(&format!("{} {note}", ui.stderr_style.warning("note:"))));
+        }
+        for (variable, model) in missing_keys {
+            let note = format!("{} {variable} is not set; {model} needs it to run", ui.stderr_style.warning("note:"));
+            ui.print_always(&escape_line_breaks(&note));
+        }
+    }
+    Ok(code)
+}
+
+/// The shortest paths of the selected files, and the findings for files and folders that orch can't read.
+fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
+    let mut findings = Vec::new();
+    if paths.is_empty() {
+        let root = project_root(current_dir);
+        let (mut files, findings) = pipeline_files(&root, current_dir);
+        let cases = config::list_cases(&root);
+        if !files.is_empty() {
+            files.extend(cases.iter().map(|name| root.join(name)));
+        }
+        if files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
+            let error = SessionError::usage("the project has no pipelines");
+            return Err(error.with_hint("`orch init` creates a project with one"));
+        }
+        return Ok((files.iter().map(|path| short_path(path, current_dir)).collect(), findings));
+    }
+    let mut unique_files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let files = if path.is_dir() {
+            let (contained_files, problems) = config::pipelines_below(path);
+            findings.extend(problems);
+            if contained_files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
+                let error = SessionError::usage(format!("there is no pipeline in `{}`", display_path(path)));
+                return Err(error.with_hint("pipelines are `.yaml` files, usually in a folder `pipelines/`"));
+            }
+            contained_files
+        } else {
+            vec![lookup::find_pipeline(path, current_dir)?]
+        };
+        for file in files {
+            let file = short_path(file.strip_prefix(".").unwrap_or(&file), current_dir);
+            if !unique_files.contains(&file) {
+                unique_files.push(file);
+            }
+        }
+    }
+    Ok((unique_files, findings))
+}
+
+/// The stack size of a thread that checks, equal to that of a process.
+const CHECK_STACK_BYTES: usize = 8 << 20;
+
+/// Checks all files. Findings in a schema that several pipelines use occur only once. A missing key is not a finding,
+/// because it depends on the machine.
+fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunk_size = paths.len().div_ceil(threads).max(1);
+    let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
+        let start = |chunk| {
+            let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
+            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
+        };
+        let threads: Vec<_> = paths.chunks(chunk_size).map(start).collect();
+        let results = threads.into_iter().map(|(chunk, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // If the system can't start another thread, this thread checks the chunk.
+            Err(_) => check_files(chunk, runner),
+        });
+        results.collect()
+    });
+    let (findings, missing_keys): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+    let mut findings = findings.into_iter().flatten().collect();
+    diagnostic::sort_and_dedup(&mut findings);
+    (findings, missing_keys.into_iter().flatten().collect())
+}
+
+fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+    let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
+    for path in paths {
+        if config::is_case(path) {
+            findings.extend(check::check_file(&Sources::default(), path));
+            continue;
+        }
+        match config::load(path) {
+            Ok(project) => {
+                findings.extend(check::check(&project));
+                missing.extend(missing_keys(&project, runner));
+            }
+            Err(problems) => findings.extend(problems),
+        }
+    }
+    (findings, missing)
+}
+
+fn missing_keys(project: &config::Project, runner: &Runner) -> MissingKeys {
+    let model_refs = check::named_models(project);
+    if model_refs.is_empty() {
+        return MissingKeys::new();
+    }
+    let available = ModelRegistry::new(&project.settings, &runner.environment.variable_lookup(), PathBuf::new());
+    models::missing_keys(&model_refs, &available)
+}
+
+/// One line for each setting that sends data to another machine. Invalid settings have findings instead.
+fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>, SessionError> {
+    let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
+    let mut lines = Vec::new();
+    for root in roots {
+        let Ok(settings) = config::load_settings(&root) else { continue };
+        let disclosures = Disclosures::from_settings(&settings);
+        let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures)?;
+        for disclosure in disclosures.needing_agreement() {
+            let advice = if trusted { "" } else { "; a run needs `orch trust` first" };
+            lines.push(format!("{disclosure}{advice}"));
+        }
+    }
+    Ok(lines)
+}
+
+fn display_path(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "/")
+}

@@ -1,0 +1,169 @@
+//! `orch doctor`.
+
+mod probe;
+mod programs;
+mod providers;
+
+use std::path::Path;
+
+use crate::cli::args::{StateArgs, TrustArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::runner;
+use crate::config;
+use crate::model::visible::escape_line_breaks;
+use crate::session::execute::short_path;
+use crate::session::project_state::{pipeline_files, project_root};
+use crate::session::{ExitStatus, Runner, SessionError};
+use crate::store::Journal;
+use crate::trust::Disclosures;
+
+/// Show what is set up and what is missing
+///
+/// Checks the project, the keys in the environment, model servers on this machine, CLI agents, the
+/// embedded model and the journal, and shows which model `model: auto` selects. Sends nothing
+/// outside this machine unless you pass --probe. Exit code 2 if something is broken.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct DoctorArgs {
+    /// Send one small question to every provider and CLI agent that seems usable; this may cost a little
+    #[arg(long)]
+    probe: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Prints one line for each check.
+struct DoctorReport<'a> {
+    ui: &'a Ui,
+    problem_count: usize,
+}
+
+impl DoctorReport<'_> {
+    /// Prints the result of a check: `ok` is `None` if it is neither good nor bad.
+    fn print_check(&mut self, ok: Option<bool>, name: &str, text: String) -> Result<(), SessionError> {
+        let style = &self.ui.stdout_style;
+        let mark = match ok {
+            Some(true) => style.success("ok  "),
+            Some(false) => style.error("bad "),
+            None => style.dim("-   "),
+        };
+        self.problem_count += usize::from(ok == Some(false));
+        self.ui.write_text(&escape_line_breaks(&format!("{mark} {name:<11} {text}")))
+    }
+}
+
+pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let current_dir = runner.current_dir();
+    let root = project_root(current_dir);
+    let mut report = DoctorReport { ui, problem_count: 0 };
+    let version = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    report.print_check(Some(true), "orch", version)?;
+    let (pipelines, findings) = pipeline_files(&root, current_dir);
+    let plural = if pipelines.len() == 1 { "" } else { "s" };
+    let summary = format!("{} with {} pipeline{plural}", root.display(), pipelines.len());
+    let is_readable = !findings.iter().any(crate::diagnostic::Diagnostic::is_error);
+    let summary = if is_readable { summary } else { format!("{summary}; orch can't read all of them, see above") };
+    ui.print_findings(&findings);
+    report.print_check(
+        if is_readable { (!pipelines.is_empty()).then_some(true) } else { Some(false) },
+        "project",
+        summary,
+    )?;
+    let settings = match config::load_settings(&short_path(&root, current_dir)) {
+        Ok(settings) => settings,
+        Err(findings) => {
+            ui.print_findings(&findings);
+            report.print_check(Some(false), "orch.yaml", "orch can't use it; see above".to_owned())?;
+            config::Settings::default()
+        }
+    };
+    let digest = args.trust.digest();
+    let trusted = args.probe.then(|| runner.ensure_trusted(&root, &settings, digest.as_deref())).transpose()?;
+    let models = runner.model_registry(&root, &settings, trusted.as_ref());
+    let providers = providers::report_providers(&models, &settings, &mut report)?;
+    providers::report_default_model(&models, &runner, &settings, &providers, &mut report)?;
+    report_disclosures(&root, &settings, &runner, &mut report)?;
+    let programs = programs::report_programs(&pipelines, &runner, &mut report)?;
+    #[cfg(feature = "local")]
+    report_embedded_models(models.local_models(), &mut report)?;
+    report_journal(&args.state.folder(&root), &mut report)?;
+    if args.probe {
+        probe::probe_all(
+            &models,
+            &runner,
+            &providers::models_to_probe(&models, &settings, &providers),
+            &programs,
+            &mut report,
+        )?;
+    }
+    Ok(if report.problem_count == 0 { ExitStatus::Success } else { ExitStatus::Usage })
+}
+
+/// Reports the data that orch.yaml sends to other machines, and whether the user agreed to it.
+fn report_disclosures(
+    root: &Path,
+    settings: &config::Settings,
+    runner: &Runner,
+    report: &mut DoctorReport<'_>,
+) -> Result<(), SessionError> {
+    let disclosures = Disclosures::from_settings(settings);
+    let trusted = runner.is_trusted(root, &disclosures)?;
+    for disclosure in disclosures.all() {
+        let (ok, note) = match disclosure.needs_trust() {
+            _ if disclosure.is_refused() => (Some(false), "; refused: the connection is not encrypted"),
+            false => (None, ""),
+            true if trusted => (Some(true), "; trusted"),
+            true => (None, "; not trusted yet: `orch trust`"),
+        };
+        report.print_check(ok, "sends", format!("{disclosure}{note}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "local")]
+fn report_embedded_models(
+    shelf: &crate::agent::LocalModels,
+    report: &mut DoctorReport<'_>,
+) -> Result<(), SessionError> {
+    for spec in local_llm::catalog::all() {
+        let is_installed = local_llm::weights::installed_path(&shelf.cache, spec).is_some();
+        let state = if is_installed { "downloaded" } else { "not downloaded" };
+        let description = format!("{} ({}), {state}", spec.title, crate::report::human::format_bytes(spec.bytes));
+        report.print_check(is_installed.then_some(true), "local", description)?;
+    }
+    for name in shelf.added_names() {
+        let problem = shelf.file_problem(&name);
+        let ok = problem.is_none();
+        let description =
+            problem.map_or_else(|| shelf.own_model_path(&name).display().to_string(), |problem| problem.message);
+        report.print_check(Some(ok), "local", format!("local/{name} (added): {description}"))?;
+    }
+    Ok(())
+}
+
+fn report_journal(state: &Path, report: &mut DoctorReport<'_>) -> Result<(), SessionError> {
+    match Journal::open_read_only(state) {
+        Ok(None) => report.print_check(None, "journal", "no runs yet".to_owned()),
+        Ok(Some(journal)) => match journal.quick_check() {
+            Ok(None) => {
+                let count = journal.runs(usize::MAX)?.len();
+                let runs = if count == 1 { "run" } else { "runs" };
+                report.print_check(
+                    Some(true),
+                    "journal",
+                    format!("{count} {runs} in {}", journal.state_folder().display()),
+                )
+            }
+            Ok(Some(damage)) => report.print_check(Some(false), "journal", format!("damaged: {damage}")),
+            Err(error) => report.print_check(Some(false), "journal", error.to_string()),
+        },
+        Err(error) => {
+            let hint = error.failure().hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            report.print_check(Some(false), "journal", format!("{error}{hint}"))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Reports the CLI agents: the built-in kinds with their versions, and the programs that the project's pipelines name.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::agent;
+use crate::cli::startup::runtime;
+use crate::config;
+use crate::engine::command_environment;
+use crate::model::step::Access;
+use crate::model::{CliAgent, CliAgentKind};
+use crate::process::{self, EndingGroups, ProgramSpec};
+use crate::session::execute::short_path;
+use crate::session::{Runner, SessionError};
+
+use super::DoctorReport;
+
+/// Reports the programs, and returns those that a probe can start.
+pub(super) fn report_programs(
+    pipelines: &[PathBuf],
+    runner: &Runner,
+    report: &mut DoctorReport<'_>,
+) -> Result<Vec<CliAgent>, SessionError> {
+    let mut usable_programs = Vec::new();
+    for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
+        let name = kind.as_str();
+        match program_version(name, runner) {
+            Some(version) => {
+                report.print_check(Some(true), name, version)?;
+                usable_programs.push(default_program(kind));
+            }
+            None => report.print_check(None, name, format!("not installed; {}", agent::install_hint(kind, name)))?,
+        }
+    }
+    let current_dir = runner.current_dir();
+    for program in pipeline_programs(pipelines, current_dir) {
+        let (kind, name) = (program.kind, program.argv.first().cloned().unwrap_or_default());
+        if let Some(path) = find_executable(&name, current_dir) {
+            report.print_check(Some(true), kind.as_str(), path.display().to_string())?;
+            usable_programs.push(program);
+        } else {
+            let advice = agent::install_hint(kind, &name);
+            report.print_check(Some(false), kind.as_str(), format!("`{name}` is not installed; {advice}"))?;
+        }
+    }
+    Ok(usable_programs)
+}
+
+fn default_program(kind: CliAgentKind) -> CliAgent {
+    let (argv, tools, env) = (Vec::new(), Vec::new(), Vec::new());
+    CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None }
+}
+
+/// The programs that agents of the pipelines start with `acp` or `command`, each once; skips unreadable pipelines.
+fn pipeline_programs(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgent> {
+    let mut unique_programs: Vec<CliAgent> = Vec::new();
+    for path in pipelines {
+        let Ok(project) = config::load(&short_path(path, current_dir)) else { continue };
+        let programs = project.pipeline.agents.values().filter_map(|agent| agent.cli_agent(Access::None));
+        for program in programs.filter(|program| !program.argv.is_empty()) {
+            let program = CliAgent { tools: Vec::new(), ..program };
+            if unique_programs.iter().all(|other| other.argv != program.argv) {
+                unique_programs.push(program);
+            }
+        }
+    }
+    unique_programs
+}
+
+/// The file that orch starts for a program's name.
+fn find_executable(name: &str, current_dir: &Path) -> Option<PathBuf> {
+    if name.contains(std::path::MAIN_SEPARATOR) {
+        return Some(current_dir.join(name)).filter(|path| is_executable(path));
+    }
+    let path_variable = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path_variable).collect();
+    folders.iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// The first line that a program prints for `--version`; `None` if the program is not installed.
+fn program_version(program: &str, runner: &Runner) -> Option<String> {
+    let spec = ProgramSpec {
+        argv: vec![program.to_owned(), "--version".to_owned()],
+        cwd: std::env::temp_dir(),
+        // The program may belong to the project, so it gets no keys.
+        env: command_environment(&*runner.environment.variable_lookup(), []),
+        stdin: None,
+        timeout: Some(Duration::from_secs(10)),
+        max_captured_bytes: 4096,
+        max_output_bytes: None,
+        guard: runner.environment.guard().to_owned().into(),
+        ending_process_groups: EndingGroups::default(),
+    };
+    let output_future = async {
+        let output = process::run(&spec, &|_, _| {}).await;
+        spec.ending_process_groups.wait_all_ended().await;
+        output
+    };
+    let output = runtime().ok()?.block_on(output_future).ok()?;
+    (output.code == Some(0)).then(|| output.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_executable_is_no_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tool");
+        for (mode, expected) in [(0o644, None), (0o744, Some(folder.path().join("./tool")))] {
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(find_executable("./tool", folder.path()), expected, "{mode:o}");
+        }
+    }
+}

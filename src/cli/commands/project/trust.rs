@@ -1,0 +1,123 @@
+//! `orch trust`.
+
+mod programs;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cli::args::OutputFormat;
+use crate::cli::output::Ui;
+use crate::cli::startup::{current_dir, runner};
+use crate::config;
+use crate::model::visible::path_for_display;
+use crate::session::execute::short_path;
+use crate::session::project_state::project_root;
+use crate::session::trust::{check_encryption, ledger_error};
+use crate::session::{ExitStatus, SessionError};
+use crate::trust::{Disclosures, TrustLedger};
+
+/// Trust a project to send keys and runs to the addresses in its orch.yaml
+///
+/// Shows which environment variables orch.yaml sends to which addresses and which programs the
+/// pipelines start, and records that you agree. orch requires this once for a project whose orch.yaml
+/// sends a key to a host other than the provider's own, reads a key from another variable, or has a
+/// tracker. The agreement is valid until one of these settings changes or the project moves.
+///
+/// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct TrustCommandArgs {
+    /// The folder of the project [default: the project of the current folder]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+
+    /// Print the digest of these settings, and record nothing
+    #[arg(long)]
+    print: bool,
+
+    /// Withdraw an earlier agreement
+    #[arg(long, conflicts_with = "print")]
+    revoke: bool,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", conflicts_with = "revoke")]
+    output: OutputFormat,
+}
+
+pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = current_dir()?;
+    let root = match &args.folder {
+        Some(folder) => current_dir.join(folder),
+        None => project_root(&current_dir),
+    };
+    let root = root.canonicalize().map_err(|error| SessionError::unreadable(&root, &error))?;
+    let runner = runner(ui)?;
+    let ledger = runner.trust_ledger();
+    if args.revoke {
+        let revoke = |ledger: TrustLedger| ledger.revoke(&root).map_err(|error| ledger_error(&ledger, &error));
+        let was_trusted = ledger.map_or(Ok(false), revoke)?;
+        let status = if was_trusted { "is no longer trusted" } else { "was not trusted" };
+        ui.print_message(format!("{} {status}", path_for_display(&root)));
+        return Ok(ExitStatus::Success);
+    }
+    let settings = config::load_settings(&short_path(&root, &current_dir))?;
+    let disclosures = Disclosures::from_settings(&settings);
+    check_encryption(&disclosures)?;
+    let digest = disclosures.digest();
+    let programs = programs::started_programs(&root, &current_dir, ui);
+    if !args.print
+        && let Some(digest) = &digest
+    {
+        let ledger = ledger.ok_or_else(no_configuration)?;
+        ledger.record(&root, digest).map_err(|error| ledger_error(&ledger, &error))?;
+    }
+    if args.output == OutputFormat::Json {
+        let trusted = runner.is_trusted(&root, &disclosures)?;
+        ui.write_data(&format!("{:#}", as_json(&root, &disclosures, trusted, &programs)))?;
+        return Ok(ExitStatus::Success);
+    }
+    print_disclosures(&root, &disclosures, &programs, ui);
+    match (&digest, args.print) {
+        (None, _) => ui.print_message("orch.yaml requires no agreement"),
+        (Some(digest), true) => ui.write_data(digest.as_str())?,
+        (Some(digest), false) => {
+            ui.print_message(format!(
+                "\n{} is trusted with these settings; in CI, use `--trust {digest}`",
+                path_for_display(&root)
+            ));
+        }
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// Prints the data that orch.yaml sends to other machines, and the programs that the pipelines start.
+fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
+    if !disclosures.all().is_empty() {
+        ui.print_message(format!("orch.yaml of {} sends:", path_for_display(root)));
+    }
+    for disclosure in disclosures.all() {
+        let mark = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
+        ui.print_message(format!(" {mark} {disclosure}"));
+    }
+    if !programs.is_empty() {
+        ui.print_message("\nIts pipelines start these programs, with your rights, as a Makefile would:");
+        for program in programs {
+            ui.print_message(format!("   {program}"));
+        }
+    }
+}
+
+fn as_json(root: &Path, disclosures: &Disclosures, trusted: bool, programs: &[String]) -> Value {
+    json!({
+        "root": root.display().to_string(),
+        "digest": disclosures.digest(),
+        "trusted": trusted,
+        "disclosures": disclosures.to_json(),
+        "programs": programs,
+    })
+}
+
+fn no_configuration() -> SessionError {
+    SessionError::usage("orch has no folder to record the agreement in: neither XDG_CONFIG_HOME nor HOME is set")
+        .with_hint("set HOME, or pass `--trust DIGEST` to each command; `orch trust --print` prints the digest")
+}

@@ -1,0 +1,50 @@
+//! The programs that the pipelines of a project start, for `orch trust`.
+
+use std::path::Path;
+
+use crate::cli::output::Ui;
+use crate::config::{self, Project};
+use crate::model::step::{Access, CommandLine};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Step, StepAction};
+use crate::session::execute::short_path;
+use crate::session::project_state::pipeline_files;
+
+/// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
+///
+/// For an unreadable pipeline, the list contains a line that says so.
+pub(super) fn started_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
+    let (pipelines, findings) = pipeline_files(root, current_dir);
+    ui.print_findings(&findings);
+    let mut lines = Vec::new();
+    for path in pipelines {
+        let display_path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        match config::load(&short_path(&path, current_dir)) {
+            Ok(project) => push_programs(&project, &display_path, &mut lines),
+            Err(_) => lines.push(format!("unknown: {display_path} can't be read; see `orch pipeline validate`")),
+        }
+    }
+    lines.iter().map(|line| escape_line_breaks(line).into_owned()).collect()
+}
+
+fn push_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) {
+    for (name, agent) in &project.pipeline.agents {
+        if let Some(program) = agent.cli_agent(Access::None) {
+            let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
+            lines.push(format!("{argv}  (agent {name} of {display_path})"));
+        }
+    }
+    for step in project.pipeline.all_steps() {
+        lines.extend(
+            command_line(step).map(|command_line| format!("{command_line}  (step {} of {display_path})", step.id)),
+        );
+    }
+}
+
+fn command_line(step: &Step) -> Option<String> {
+    match step.action()? {
+        StepAction::Command(CommandLine::Shell(text)) => Some(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+        StepAction::Command(CommandLine::Argv(argv)) => Some(argv.join(" ")),
+        _ => None,
+    }
+}

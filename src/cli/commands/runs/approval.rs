@@ -1,0 +1,66 @@
+//! `orch runs approve` and `orch runs reject`: answer an approval from any process.
+
+use crate::cli::args::{StateArgs, TrustArgs};
+use crate::cli::commands::pipeline::resume_after_answer;
+use crate::cli::output::{Ui, user_name};
+use crate::cli::startup::runner;
+use crate::model::RunStatus;
+use crate::session::project_state::printed_commands;
+use crate::session::{AnswerRequest, ExitStatus, SessionError};
+
+/// Answer a run that waits for an approval
+///
+/// orch records the answer for exactly the text that the approval shows. To continue the run, use
+/// `orch pipeline resume`, or --resume to do so at once.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct AnswerArgs {
+    /// The ID of the run, or the start of it [default: the only run that waits]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// The step to answer, if several steps wait
+    #[arg(value_name = "STEP")]
+    step: Option<String>,
+
+    /// A note that later steps can read, such as the reason for a rejection
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    note: String,
+
+    /// The name of the person who answers [default: the current user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+
+    /// Resume the run at once
+    #[arg(long)]
+    resume: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let answer = runner.answer(&AnswerRequest {
+        run: args.run.clone(),
+        step: args.step.clone(),
+        state: args.state.state_folder(),
+        approved,
+        note: args.note.clone(),
+        by: args.by.clone().unwrap_or_else(user_name),
+        resumes_next: args.resume,
+        trust: args.trust.digest(),
+    })?;
+    let decision = if approved { "approved" } else { "rejected" };
+    if args.resume {
+        ui.print_message(format!("{} of run {} is {decision}", answer.step, answer.run));
+        return resume_after_answer(answer.run, args.state.clone(), &args.trust, ui);
+    }
+    let resume = printed_commands(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
+    let next_step =
+        if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
+    ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));
+    Ok(ExitStatus::Success)
+}

@@ -1,0 +1,152 @@
+//! `orch runs events`: prints the recorded events of a run.
+
+use crate::cli::args::{OutputFormat, StateArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::{current_dir, runner, runtime};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact};
+use crate::model::{Artifact, Failure};
+use crate::report::human;
+use crate::session::project_state::project_root;
+use crate::session::{ExitStatus, SessionError};
+
+use super::{find_run_or_latest, open_journal};
+
+/// Print the recorded events of a run, one per line
+///
+/// With --follow, orch continues to print new events until the run ends or waits for an approval, also
+/// if another process executes the run. With --output json, every line is one JSON object with `run`,
+/// `seq`, `at` and `fact`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs events 7d1d --follow\n  orch runs events 7d1d --output json | jq -c .fact.step_failed"
+)]
+pub(in crate::cli) struct RunsEventsArgs {
+    /// The ID of the run, or the start of it [default: the latest run]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// Continue to print new events until the run ends
+    #[arg(long, short)]
+    follow: bool,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    if args.follow {
+        let mut events = runner(ui)?.follow(&args.state.state_folder(), args.run.as_deref())?;
+        let runtime = runtime()?;
+        while let Some(event) = runtime.block_on(events.next())? {
+            print(&event, args.output, ui)?;
+        }
+        return Ok(ExitStatus::Success);
+    }
+    let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
+    let row = find_run_or_latest(&journal, args.run.as_deref())?;
+    journal.events(row.run)?.iter().try_for_each(|event| print(event, args.output, ui))?;
+    Ok(ExitStatus::Success)
+}
+
+fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<(), SessionError> {
+    match output {
+        OutputFormat::Json => {
+            ui.write_data(&serde_json::to_string(event).map_err(|error| SessionError::internal(error.to_string()))?)
+        }
+        OutputFormat::Text => ui.write_text(&crate::model::visible::escape_line_breaks(&event_line(event))),
+    }
+}
+
+/// An event in one line: number, time, kind, step, and the most important details.
+fn event_line(event: &Event) -> String {
+    let time = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let (kind, details) = (event.fact.kind(), describe_fact(&event.fact));
+    let step = event.fact.step().map_or_else(|| "-".to_owned(), ToString::to_string);
+    let details = human::first_line(&details, 120);
+    format!("{:>5}  {time}  {kind:<17}  {step:<16}  {details}", event.seq).trim_end().to_owned()
+}
+
+fn describe_fact(fact: &Fact) -> String {
+    match fact {
+        Fact::RunStarted(fact) => format!("{} in {}", fact.pipeline, fact.workspace),
+        Fact::RunResumed(fact) => format!("orch {}", fact.version),
+        Fact::StepReused(fact) => format!("result of event {}", fact.result_seq),
+        Fact::StepStarted(fact) => {
+            let model = fact.model.as_ref().map(|model| format!(" with {model}")).unwrap_or_default();
+            format!("attempt {}{model}", fact.attempt)
+        }
+        Fact::CallStarted(fact) => {
+            let target = fact.model.as_ref().map_or_else(|| fact.kind.as_str().to_owned(), ToString::to_string);
+            format!("#{} {target}", fact.call.ordinal)
+        }
+        Fact::CallEnded(fact) => describe_call(fact),
+        Fact::ReplyParsed(fact) => match (&fact.source, &fact.failure) {
+            (Some(source), _) if fact.left_out.is_empty() => {
+                format!("found in {source}, {} repairs", fact.repairs.len())
+            }
+            (Some(source), _) => {
+                format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
+            }
+            (None, failure) => describe_failure(failure.as_ref()),
+        },
+        Fact::StepCompleted(fact) => fact.artifact.as_ref().map(describe_artifact).unwrap_or_default(),
+        Fact::StepFailed(fact) => fact.failure.to_string(),
+        Fact::StepSkipped(fact) => fact.reason.message.clone(),
+        Fact::RunEnded(fact) => {
+            let suffix = fact.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+            format!("{}{suffix}", fact.status.as_str())
+        }
+        Fact::ArtifactAccepted(fact) => describe_artifact(&fact.artifact),
+        Fact::ApprovalAsked(fact) => fact.question.clone(),
+        Fact::ApprovalAnswered(fact) => {
+            let decision = if fact.answer.approved { "approved" } else { "rejected" };
+            format!("{decision} by {}", fact.answer.by)
+        }
+    }
+}
+
+fn describe_call(fact: &CallEnded) -> String {
+    let duration = human::format_duration(human::duration_between(fact.started, fact.ended));
+    let outcome = match (&fact.reply, &fact.output, &fact.failure) {
+        (Some(_), _, _) => human::format_usage(&fact.usage()),
+        (None, Some(CallOutput::Command(output)), _) => format!("exit code {}", output.exit_code),
+        (None, Some(CallOutput::Snapshot(_)), _) => "scanned the files".to_owned(),
+        (None, Some(CallOutput::Applied(_)), _) => "wrote the files".to_owned(),
+        // Shorten the message, because the activity of a CLI agent follows it.
+        (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
+    };
+    format!("#{} {duration}, {outcome}{}", fact.call.ordinal, describe_activity(fact))
+}
+
+/// The activity of a CLI agent in a turn.
+fn describe_activity(fact: &CallEnded) -> String {
+    let Some(activity) = fact.activity() else { return String::new() };
+    let mut text = String::new();
+    let mut add = |count: usize, singular: &str, plural: &str| {
+        if count > 0 {
+            text.push_str(&format!(", {count} {}", if count == 1 { singular } else { plural }));
+        }
+    };
+    add(activity.tools.len(), "tool call", "tool calls");
+    add(activity.changed.len(), "file changed", "files changed");
+    add(activity.denied.len(), "denied", "denied");
+    if !fact.usage().is_empty() {
+        text.push_str(&format!(", {}", human::format_cost(fact.cost_total())));
+    }
+    if let Some(session) = fact.session() {
+        text.push_str(&format!(", session {session}"));
+    }
+    text
+}
+
+fn describe_failure(failure: Option<&Failure>) -> String {
+    failure.map_or_else(|| "no result".to_owned(), ToString::to_string)
+}
+
+fn describe_artifact(artifact: &Artifact) -> String {
+    format!("{} {}", artifact.path.as_ref().unwrap_or(&artifact.name), artifact.digest.short())
+}

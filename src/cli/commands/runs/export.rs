@@ -1,0 +1,60 @@
+//! `orch runs export`: exports a run as one JSON file.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use crate::cli::args::StateArgs;
+use crate::cli::output::Ui;
+use crate::cli::startup::current_dir;
+use crate::files::write_atomically;
+use crate::model::visible::path_for_display;
+use crate::session::project_state::project_root;
+use crate::session::{ExitStatus, SessionError};
+use crate::store::ExportedRun;
+
+use super::{find_run_or_latest, open_journal};
+
+/// Export a run as one JSON file
+///
+/// The file contains every recorded event, including inputs, replies, artifacts and the contents that
+/// `write:` steps replaced, but no keys. Use it to inspect a run elsewhere with `orch runs import`, or
+/// to archive a run before you delete it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"
+)]
+pub(in crate::cli) struct RunsExportArgs {
+    /// The ID of the run, or the start of it [default: the latest run]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// The new file to write to [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
+    let row = find_run_or_latest(&journal, args.run.as_deref())?;
+    let events = journal.events(row.run)?;
+    let count = events.len();
+    let exported = ExportedRun::new(row.run, events);
+    let text = exported.to_text().map_err(|error| SessionError::internal(error.to_string()))?;
+    let Some(file) = &args.to else {
+        ui.write_data(&text)?;
+        return Ok(ExitStatus::Success);
+    };
+    write_atomically(file, text.as_bytes(), false).map_err(|error| {
+        let write_error = SessionError::usage(format!("can't write `{}`: {error}", file.display()));
+        match error.kind() {
+            ErrorKind::AlreadyExists => write_error.with_hint("select a file that does not exist yet"),
+            ErrorKind::NotFound => write_error.with_hint("the folder of the file must exist"),
+            _ => write_error,
+        }
+    })?;
+    ui.print_message(format!("exported run {} with {count} events to {}", row.run, path_for_display(file)));
+    Ok(ExitStatus::Success)
+}

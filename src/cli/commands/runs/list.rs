@@ -1,0 +1,213 @@
+//! `orch runs list`: lists runs, the latest first.
+
+use serde_json::json;
+
+use crate::cli::args::{OutputFormat, StateArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::current_dir;
+use crate::model::RunStatus;
+use crate::model::event::ApprovalAsked;
+use crate::model::visible::escape_line_breaks;
+use crate::report::width::{display_width, pad_end, truncate_end};
+use crate::report::{human, to_printable};
+use crate::session::project_state::project_root;
+use crate::session::{ExitStatus, SessionError, pending_approvals};
+use crate::store::{Journal, RunFilter, RunRow};
+
+/// List runs, the latest first
+///
+/// For a run that waits for an approval, orch also prints the open questions. On a terminal, orch
+/// truncates the lines to its width; in a pipe or a file, it prints the full task and questions.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct RunsListArgs {
+    /// The maximum number of runs
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT", value_parser = parse_limit)]
+    limit: usize,
+
+    /// List only runs with this status
+    #[arg(long, value_enum, value_name = "STATUS")]
+    status: Option<StatusFilter>,
+
+    /// List only runs of the pipeline with this name
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Parses a limit of at least one.
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("the limit must be at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("`{text}` is not a number")),
+    }
+}
+
+/// The status of the runs to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StatusFilter {
+    /// A process is working on it
+    Running,
+    /// It waits for an approval
+    Waiting,
+    /// It ran to its end
+    Completed,
+    /// A step failed, or `success` is false
+    Failed,
+    /// The user stopped it
+    Cancelled,
+    /// Its process died before it ended
+    Interrupted,
+}
+
+impl From<StatusFilter> for RunStatus {
+    fn from(status: StatusFilter) -> Self {
+        match status {
+            StatusFilter::Running => Self::Running,
+            StatusFilter::Waiting => Self::Waiting,
+            StatusFilter::Completed => Self::Completed,
+            StatusFilter::Failed => Self::Failed,
+            StatusFilter::Cancelled => Self::Cancelled,
+            StatusFilter::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let folder = args.state.folder(&project_root(&current_dir()?));
+    let filter =
+        RunFilter { limit: args.limit, status: args.status.map(RunStatus::from), pipeline: args.pipeline.clone() };
+    let journal = Journal::open_existing(&folder)?;
+    let rows = journal.as_ref().map(|journal| journal.list_runs(&filter)).transpose()?.unwrap_or_default();
+    let mut listed_runs = Vec::new();
+    for row in rows {
+        let questions = match &journal {
+            Some(journal) if row.status == RunStatus::Waiting => {
+                pending_approvals(journal, row.run, &journal.events(row.run)?)?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        listed_runs.push(ListedRun { row, questions });
+    }
+    if args.output == OutputFormat::Json {
+        let runs: Vec<_> = listed_runs.iter().map(ListedRun::json).collect();
+        ui.write_data(&format!("{:#}", serde_json::Value::from(runs)))?;
+        return Ok(ExitStatus::Success);
+    }
+    if listed_runs.is_empty() {
+        let is_unfiltered = args.status.is_none() && args.pipeline.is_none();
+        ui.print_message(if is_unfiltered { "no runs yet" } else { "no runs match" });
+    }
+    let table = RunTable::for_runs(&listed_runs, ui.stdout_width());
+    listed_runs.iter().try_for_each(|run| table.print_row(run, ui)).map(|()| ExitStatus::Success)
+}
+
+/// A run in the list, with its open questions.
+struct ListedRun {
+    row: RunRow,
+    questions: Vec<ApprovalAsked>,
+}
+
+impl ListedRun {
+    fn duration(&self) -> String {
+        let row = &self.row;
+        row.ended
+            .map_or_else(|| "-".to_owned(), |end| human::format_duration(human::duration_between(row.started, end)))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut json = row_json(&self.row);
+        if !self.questions.is_empty() {
+            let questions =
+                self.questions.iter().map(|question| json!({ "step": question.step, "question": question.question }));
+            json["questions"] = questions.collect();
+        }
+        json
+    }
+}
+
+/// The indent of a question below its run.
+const QUESTION_INDENT: &str = "    ";
+
+/// The widths of the columns.
+struct RunTable {
+    status: usize,
+    duration: usize,
+    pipeline: usize,
+    /// The width of the terminal; `None` if the output is not a terminal, so that lines are not truncated.
+    terminal: Option<usize>,
+}
+
+impl RunTable {
+    /// The width of the columns before the status.
+    const PREFIX_WIDTH: usize = 12 + 2 + 16 + 2;
+    /// The minimum width of the task.
+    const MIN_TASK_WIDTH: usize = 10;
+
+    fn for_runs(runs: &[ListedRun], terminal: Option<usize>) -> Self {
+        let max_width = |width: &dyn Fn(&ListedRun) -> usize| runs.iter().map(width).max().unwrap_or_default();
+        let status = max_width(&|run| run.row.status.as_str().len());
+        let duration = max_width(&|run| run.duration().len());
+        let pipeline = max_width(&|run| display_width(&to_printable(&escape_line_breaks(&run.row.pipeline))));
+        let available_width = terminal.map(|width| {
+            width.saturating_sub(Self::PREFIX_WIDTH + status + 1 + duration + 2 + 2 + Self::MIN_TASK_WIDTH)
+        });
+        Self { status, duration, pipeline: pipeline.min(available_width.unwrap_or(usize::MAX)), terminal }
+    }
+
+    fn print_row(&self, run: &ListedRun, ui: &Ui) -> Result<(), SessionError> {
+        let row = &run.row;
+        let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
+        let status = format!("{:<width$}", row.status.as_str(), width = self.status);
+        let status = match row.status {
+            RunStatus::Completed => ui.stdout_style.success(status),
+            RunStatus::Failed => ui.stdout_style.error(status),
+            RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => {
+                ui.stdout_style.warning(status)
+            }
+        };
+        let pipeline = escape_line_breaks(&row.pipeline);
+        let pipeline = to_printable(&pipeline);
+        let pipeline = pad_end(&truncate_end(&pipeline, self.pipeline), self.pipeline);
+        let used_width = Self::PREFIX_WIDTH + self.status + 1 + self.duration + 2 + self.pipeline + 2;
+        let task = self.fit(row.task.as_deref().unwrap_or_default(), used_width);
+        let line = format!(
+            "{}  {started}  {status} {:>width$}  {pipeline}  {task}",
+            row.run,
+            run.duration(),
+            width = self.duration
+        );
+        let questions = run.questions.iter().map(|question| {
+            let label = format!("step {} asks: ", escape_line_breaks(question.step.as_str()));
+            let text = self.fit(&question.question, QUESTION_INDENT.len() + display_width(&label));
+            format!("{label}{text}")
+        });
+        // In a pipe, each run has one line.
+        let separator = if self.terminal.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
+        let line = std::iter::once(line.trim_end().to_owned()).chain(questions).collect::<Vec<_>>().join(&separator);
+        ui.write_text(&line)
+    }
+
+    /// Converts a text to one line, and truncates it to the remaining width of the terminal.
+    fn fit(&self, text: &str, used_width: usize) -> String {
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = to_printable(&line);
+        self.terminal.map_or_else(
+            || line.to_string(),
+            |width| truncate_end(&line, width.saturating_sub(used_width)).into_owned(),
+        )
+    }
+}
+
+fn row_json(row: &RunRow) -> serde_json::Value {
+    json!({
+        "run": row.run.to_string(), "id": row.run.0.to_string(), "pipeline": row.pipeline, "file": row.file, "workspace": row.workspace,
+        "task": row.task, "status": row.status, "started_at": row.started, "ended_at": row.ended,
+    })
+}

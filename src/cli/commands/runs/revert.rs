@@ -1,0 +1,116 @@
+//! `orch runs revert`: reverts the files that `write:` steps and CLI agents of a run changed.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::args::{OutputFormat, StateArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::current_dir;
+use crate::files::{ChangeSet, RevertOutcome, RevertedFile, Tree};
+use crate::model::RunState;
+use crate::model::visible::escape_line_breaks;
+use crate::session::project_state::{find_run, project_root};
+use crate::session::writes::step_writes;
+use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
+use crate::store::{RunRow, WorkspaceView};
+
+use super::open_journal;
+
+/// Revert the file changes of a run
+///
+/// Restores the files that `write:` steps and CLI agents of the run changed in the workspace to their
+/// state before the run, all or none. If a file was changed since, orch leaves and lists it, and the
+/// exit code is 1; --force reverts it too. orch does not know the changes of commands, and does not
+/// revert artifact files. To write the files again, start a new run.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs diff 7d1d            # shows the changes\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"
+)]
+pub(in crate::cli) struct RunsRevertArgs {
+    /// The ID of the run, or the start of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// The workspace; required if the run was imported or was started in another copy of the project [default: the
+    /// run's workspace]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
+    /// Also revert files that were changed since
+    #[arg(long)]
+    force: bool,
+
+    /// Only show what orch would do
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = current_dir()?;
+    let root = project_root(&current_dir);
+    let journal = open_journal(&args.state, &root)?;
+    let row = find_run(&journal, &args.run)?;
+    let run = RunState::fold(row.run, &journal.events(row.run)?);
+    let recorded = locate(&journal, &run, &args.state.state_folder(), &root)?;
+    let workspace = run_workspace(&journal, row.run, args.workspace.as_ref(), &recorded, &current_dir)?;
+    let view = WorkspaceView::open_existing(&workspace)?.ok_or_else(|| {
+        SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace.display(), row.run))
+    })?;
+    let _locks = RunLocks::acquire(&journal, row.run, &view)?;
+    let events = journal.events(row.run)?;
+    let change_sets: Vec<ChangeSet> = step_writes(row.run, &events)?.into_iter().map(|write| write.changes).collect();
+    let tree = Tree::open(view.folder())?;
+    let reverted = if args.dry_run {
+        tree.preview_revert(&change_sets, args.force)
+    } else {
+        tree.revert_all(&change_sets, args.force)
+    };
+    let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
+    print_files(args, &row, &view, &reverted.files, ui)?;
+    let is_incomplete = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
+    Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
+}
+
+fn print_files(
+    args: &RunsRevertArgs,
+    row: &RunRow,
+    view: &WorkspaceView,
+    files: &[RevertedFile],
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    if args.output == OutputFormat::Json {
+        let text = json!({
+            "run": row.run.to_string(), "workspace": view.journal_name(), "dry_run": args.dry_run, "files": files,
+        });
+        return ui.write_data(&format!("{text:#}"));
+    }
+    for file in files {
+        let (outcome, reason) = match file.ending {
+            RevertOutcome::Restored if args.dry_run => ("would revert", None),
+            RevertOutcome::Restored => ("reverted", None),
+            RevertOutcome::Unchanged => ("unchanged", None),
+            RevertOutcome::Left => ("skipped", file.reason.as_deref()),
+        };
+        let reason = reason.map(|reason| format!(": it {reason}")).unwrap_or_default();
+        let width = if args.dry_run { 12 } else { 9 };
+        ui.write_text(&escape_line_breaks(&format!("{outcome:<width$} {}{reason}", file.path)))?;
+    }
+    if files.is_empty() {
+        ui.print_message(format!("run {} changed no files", row.run));
+    }
+    if files.iter().any(|file| file.ending == RevertOutcome::Left) {
+        ui.print_always(&format!(
+            "\n{} --force also reverts skipped files, unless they are no longer regular files",
+            ui.stderr_style.bold("hint:")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! `orch runs show`: shows one run.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+
+use crate::cli::args::{OutputFormat, StateArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::current_dir;
+use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
+use crate::model::{RunId, RunState};
+use crate::process::shorten_middle;
+use crate::report::human;
+use crate::report::summary::{NameColumn, render_step_line, render_summary};
+use crate::session::project_state::{printed_commands, project_root};
+use crate::session::{ExitStatus, SessionError};
+
+use super::{find_run_or_latest, open_journal};
+
+/// Show a run: its steps, their usage and their artifacts
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct RunsShowArgs {
+    /// The ID of the run, or the start of it [default: the latest run]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// Also print every recorded reply
+    #[arg(long)]
+    replies: bool,
+
+    /// Print only the replies of this step and of the steps inside it
+    #[arg(long, value_name = "STEP", requires = "replies")]
+    step: Option<String>,
+
+    /// The output format
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: OutputFormat,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let current_dir = current_dir()?;
+    let journal = open_journal(&args.state, &project_root(&current_dir))?;
+    let row = find_run_or_latest(&journal, args.run.as_deref())?;
+    let events = journal.events(row.run)?;
+    let mut state = RunState::fold(row.run, &events);
+    match journal.live_status(row.run, state.status) {
+        RunStatus::Interrupted => state.mark_interrupted(),
+        status => state.status = status,
+    }
+    if args.output == OutputFormat::Json {
+        let mut report =
+            serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
+        if args.replies {
+            report["calls"] = selected_calls(args, &events)?.into_iter().map(call_json).collect();
+        }
+        ui.write_data(&format!("{report:#}"))?;
+        return Ok(ExitStatus::Success);
+    }
+    if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
+        ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
+    }
+    let names = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
+    for step in state.steps_in_file_order() {
+        ui.write_text(&render_step_line(step, names, ui.stdout_style))?;
+    }
+    let commands = printed_commands(journal.state_folder(), &current_dir, &ui.commands);
+    ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
+    if args.replies {
+        selected_calls(args, &events)?.into_iter().try_for_each(|call| print_call(call, row.run, ui))?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// The calls that the options select, in order.
+fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
+    let call_ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
+    let calls: Vec<&CallEnded> = events.iter().filter_map(call_ended).collect();
+    let Some(step) = &args.step else { return Ok(calls) };
+    let is_selected = |name: &str| {
+        name.strip_prefix(step.as_str()).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['/', '[']))
+    };
+    let (selected, other_calls): (Vec<_>, Vec<_>) =
+        calls.into_iter().partition(|call| is_selected(&call.call.step.to_string()));
+    if selected.is_empty() {
+        let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.call.step)).collect();
+        names.dedup();
+        names.truncate(20);
+        let error = SessionError::usage(format!("the run has no reply of a step `{step}`"));
+        return Err(if names.is_empty() {
+            error
+        } else {
+            error.with_hint(format!("it has replies of {}", names.join(", ")))
+        });
+    }
+    Ok(selected)
+}
+
+/// The maximum size of a reply on a terminal, in bytes: half from its beginning and half from its end.
+const MAX_TERMINAL_BYTES: usize = 64 << 10;
+
+fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), SessionError> {
+    let text = match (&call.reply, &call.output, &call.failure) {
+        (Some(reply), _, _) => reply.text.clone(),
+        (None, Some(output), _) => describe_output(output),
+        (None, None, Some(failure)) => failure.to_string(),
+        (None, None, None) => String::new(),
+    };
+    let model = call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string);
+    let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
+    ui.write_text(&format!("\n{} {} ({model})\n{text}", ui.stdout_style.bold("call"), call.call))?;
+    if matches!(text, Cow::Owned(_)) {
+        let step = call.call.step.declared_key();
+        let command = ui.commands.with_options(format!("orch runs show {run} --replies --step '{step}'"));
+        ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
+    }
+    if let Some(note) = call.reply.as_ref().and_then(|reply| reply.remarks.beside.as_ref()) {
+        ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
+    }
+    activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))
+}
+
+/// The output of a call that is not a model request.
+fn describe_output(output: &CallOutput) -> String {
+    match output {
+        CallOutput::Command(output) if output.stderr.is_empty() => {
+            format!("exit code {}\n{}", output.exit_code, output.stdout)
+        }
+        CallOutput::Command(output) => {
+            let line_end = if output.stdout.is_empty() || output.stdout.ends_with('\n') { "" } else { "\n" };
+            format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
+        }
+        CallOutput::Snapshot(changes) | CallOutput::Applied(changes) => format!("{changes:#}"),
+    }
+}
+
+/// The activity of a CLI agent, one line for each action.
+fn activity_lines(call: &CallEnded) -> Vec<String> {
+    let Some(activity) = call.activity() else { return Vec::new() };
+    let label_lines =
+        |label: &'static str, lines: &[String]| lines.iter().map(|line| format!("{label:<8} {line}")).collect();
+    let mut lines: Vec<String> = label_lines("tool", &activity.tools);
+    lines.extend::<Vec<String>>(label_lines("denied", &activity.denied));
+    lines.extend::<Vec<String>>(label_lines("changed", &activity.changed));
+    if activity.partial {
+        lines.push("the list of changed files is incomplete, because there were too many files".to_owned());
+    }
+    let session = call.session();
+    lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
+    if !call.usage().is_empty() {
+        lines.push(format!("{:<8} {}", "cost", human::format_cost(call.cost_total())));
+    }
+    lines
+}
+
+fn call_json(call: &CallEnded) -> serde_json::Value {
+    json!({
+        "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
+        "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
+    })
+}

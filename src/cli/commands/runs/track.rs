@@ -1,0 +1,100 @@
+//! `orch runs track`: delivers outstanding events to the trackers.
+
+use crate::cli::args::{StateArgs, TrustArgs};
+use crate::cli::output::Ui;
+use crate::cli::startup::{runner, runtime};
+use crate::config;
+use crate::model::RunId;
+use crate::session::execute::short_path;
+use crate::session::project_state::project_root;
+use crate::session::trackers::{Trackers, delivery_message, event_count};
+use crate::session::{ExitStatus, SessionError};
+use crate::store::{Journal, Outbox};
+use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
+
+use super::{find_run_or_latest, open_journal};
+
+/// Deliver runs to the trackers of orch.yaml
+///
+/// orch sends each tracker, in order, the events that it has not received yet because it was
+/// unreachable or rejected them. Exit code 1 if some events are still undelivered.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct TrackArgs {
+    /// The ID of the run, or the start of it [default: the latest run]
+    #[arg(value_name = "RUN", conflicts_with = "all")]
+    run: Option<String>,
+
+    /// Deliver every tracked run
+    #[arg(long)]
+    all: bool,
+
+    /// Start with the first event, for a tracker that has lost its data
+    #[arg(long)]
+    again: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let current_dir = runner.current_dir();
+    let root = project_root(current_dir);
+    let settings = config::load_settings(&short_path(&root, current_dir))?;
+    if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
+        return Err(
+            SessionError::usage("orch.yaml has no tracker").with_hint("add one under `tracker:`; see docs/tracking.md")
+        );
+    }
+    let trusted = runner.ensure_trusted(&root, &settings, args.trust.digest().as_deref())?;
+    let trackers = Trackers::new(&settings.tracker, &runner.environment.variable_lookup(), &trusted);
+    let journal = open_journal(&args.state, &root)?;
+    let run_ids = select_runs(args, &journal)?;
+    crate::network::install_tls_provider();
+    let runtime = runtime()?;
+    let start = if args.again { DeliveryStart::FirstEvent } else { DeliveryStart::FirstRefused };
+    let print_failure = |run, name, reason: &str| {
+        ui.write_text(&format!("{run}  {name:<8} {}: {reason}", ui.stdout_style.error("not delivered")))
+    };
+    let (mut is_complete, mut unreachable) = (true, Vec::new());
+    for run in run_ids {
+        for target in &trackers.targets {
+            // orch tries an unreachable tracker only once.
+            if unreachable.contains(&target.name()) {
+                print_failure(run, target.name(), "it is unreachable")?;
+                continue;
+            }
+            let report = runtime.block_on(deliver(journal.state_folder(), run, target, start, jiff::Timestamp::now));
+            is_complete &= print_report(run, target, &report, ui)?;
+            unreachable.extend(report.gave_up.then_some(target.name()));
+        }
+        for (name, reason) in &trackers.unusable {
+            print_failure(run, name, reason)?;
+            is_complete = false;
+        }
+    }
+    Ok(if is_complete { ExitStatus::Success } else { ExitStatus::Failed })
+}
+
+fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
+    if args.all {
+        return Ok(Outbox::open(journal.state_folder())?.runs()?);
+    }
+    Ok(vec![find_run_or_latest(journal, args.run.as_deref())?.run])
+}
+
+/// Prints the result of a delivery, and returns whether it is complete.
+fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool, SessionError> {
+    let status = match (report.is_complete(), report.delivered) {
+        (true, 0) => "nothing to deliver".to_owned(),
+        (true, count) => format!("{} delivered", event_count(count)),
+        (false, count) => {
+            format!("{} delivered; {}", event_count(count), ui.stdout_style.error(delivery_message(report)))
+        }
+    };
+    ui.write_text(&format!("{run}  {:<8} {status}", target.name()))?;
+    Ok(report.is_complete())
+}

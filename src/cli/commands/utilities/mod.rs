@@ -1,0 +1,7 @@
+//! Commands that need no pipeline: replies, codes, embedded models, editors and shells.
+
+pub(in crate::cli) mod completions;
+pub(in crate::cli) mod explain;
+pub(in crate::cli) mod extract;
+pub(in crate::cli) mod lsp;
+pub(in crate::cli) mod models;

@@ -1,0 +1,215 @@
+//! Lists and downloads models, and adds the user's model files.
+
+use std::fs;
+use std::path::Path;
+
+use local_llm::catalog::{self, ModelSpec};
+use local_llm::gguf;
+use local_llm::weights::{self, WantedFile};
+
+use crate::agent::{LocalModels, is_valid_own_name};
+use crate::cli::output::{DownloadProgressView, Ui};
+use crate::report::human::format_bytes;
+use crate::session::weights::{
+    self as session_weights, describe_model, download_error, find_embedded_model, to_download_progress,
+};
+use crate::session::{DownloadReporter as _, Runner, SessionError};
+
+use super::{AddArgs, PullArgs};
+
+/// Lists the models of the catalog and the added ones.
+pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<(), SessionError> {
+    let added = shelf.added_names();
+    let names = catalog::all().iter().map(|spec| spec.name).chain(added.iter().map(String::as_str));
+    let width = "local/".len() + names.map(str::len).max().unwrap_or(0);
+    ui.write_text(&format!("{:<width$}  {:>7}  {:>7}  STATE", "NAME", "FILE", "MEMORY"))?;
+    for spec in catalog::all() {
+        let mut state = match weights::installed_path(&shelf.cache, spec) {
+            Some(_) => ui.stdout_style.success("downloaded"),
+            None => "not downloaded".to_owned(),
+        };
+        if spec == catalog::default_model() {
+            state.push_str(", the default");
+        }
+        if !spec.is_tested {
+            state.push_str(", untried");
+        }
+        let name = format!("local/{}", spec.name);
+        ui.write_text(&format!(
+            "{name:<width$}  {:>7}  {:>7}  {state}",
+            format_bytes(spec.bytes),
+            format_bytes(spec.memory)
+        ))?;
+    }
+    for name in added {
+        let file = shelf.own_model_path(&name);
+        let (size, memory, state) = match (shelf.file_problem(&name), gguf::read_header(&file)) {
+            (None, Ok(header)) => (
+                format_bytes(header.file_bytes),
+                format_bytes(header.memory_estimate().max_bytes),
+                ui.stdout_style.success("added"),
+            ),
+            (Some(problem), _) => (String::new(), String::new(), ui.stdout_style.error(problem.message)),
+            (None, Err(error)) => (String::new(), String::new(), ui.stdout_style.error(error)),
+        };
+        let name = format!("local/{name}");
+        ui.write_text(&format!("{name:<width$}  {size:>7}  {memory:>7}  {state}"))?;
+    }
+    ui.print_message("\nMEMORY is the maximum memory of a model. orch verifies untried models by their\nSHA-256 digest, but this version has not been tested with them.");
+    Ok(())
+}
+
+/// Downloads a model of the list, or reads one from `--from`.
+pub(super) async fn pull_model(
+    shelf: &LocalModels,
+    args: &PullArgs,
+    runner: &Runner,
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    let name = args.name.strip_prefix("local/").unwrap_or(&args.name);
+    let spec = if name == "local" { Some(catalog::default_model()) } else { catalog::find(name) };
+    let Some(from) = &args.from else {
+        if spec.is_none() && shelf.added_names().iter().any(|added_name| added_name == name) {
+            ui.print_message(format!("local/{name} already exists: {}", shelf.own_model_path(name).display()));
+            return Ok(());
+        }
+        let spec = spec.map_or_else(|| find_embedded_model(shelf, name), Ok)?;
+        return match weights::installed_path(&shelf.cache, spec) {
+            Some(path) => {
+                ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
+                Ok(())
+            }
+            None => session_weights::download_weights(&shelf.cache, spec, runner).await.map(drop),
+        };
+    };
+    let wanted = if let Some(spec) = spec {
+        WantedFile::from(spec)
+    } else {
+        check_name(name)?;
+        let sha256 = args.sha256.as_deref().map(parse_sha256).transpose()?;
+        WantedFile { name: name.to_owned(), file: format!("{name}.gguf"), bytes: None, sha256 }
+    };
+    install(shelf, spec, &wanted, from, ui).await
+}
+
+/// Installs the weights of a model from an address or a file.
+async fn install(
+    shelf: &LocalModels,
+    spec: Option<&ModelSpec>,
+    wanted: &WantedFile,
+    from: &str,
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    let title = spec.map_or_else(|| format!("local/{}", wanted.name), |spec| spec.title.to_owned());
+    let destination = shelf.cache.join(&wanted.file);
+    if destination.symlink_metadata().is_ok()
+        && spec.is_none_or(|spec| weights::installed_path(&shelf.cache, spec).is_some())
+    {
+        return Err(SessionError::usage(format!("{title} already exists: {}", destination.display()))
+            .with_hint(format!("to replace it, delete it first: rm {}", destination.display())));
+    }
+    let download = DownloadProgressView::new(&title, ui);
+    let show_progress = |event| {
+        if let Some(progress) = to_download_progress(event) {
+            download.progress(&progress);
+        }
+    };
+    let result = if from.starts_with("http://") || from.starts_with("https://") {
+        crate::network::install_tls_provider();
+        weights::pull_from(&shelf.cache, wanted, from, &show_progress).await
+    } else if Path::new(from).is_file() {
+        weights::install_copy(&shelf.cache, wanted, Path::new(from), &show_progress).await
+    } else {
+        return Err(SessionError::usage(format!("`{from}` is neither a file nor an http address")));
+    };
+    drop(download);
+    let path = result.map_err(|error| download_error(&title, &error))?;
+    ui.print_message(format!("fetched {title} into {}", path.display()));
+    if spec.is_none() {
+        print_usage(&path, &wanted.name, ui)?;
+        if wanted.sha256.is_none() {
+            ui.print_message(format!(
+                "{}: orch did not verify the file; pass its digest with `--sha256`",
+                ui.stderr_style.dim("note")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a file: copies a model of the list, and links any other file.
+pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<(), SessionError> {
+    let file = &args.file;
+    let unreadable = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
+    let real_path = fs::canonicalize(file).map_err(unreadable)?;
+    if args.name.is_none()
+        && let Some(spec) = weights::recognize(&real_path).map_err(unreadable)?
+    {
+        if let Some(path) = weights::installed_path(&shelf.cache, spec) {
+            ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
+            return Ok(());
+        }
+        return install(shelf, Some(spec), &WantedFile::from(spec), &real_path.to_string_lossy(), ui).await;
+    }
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = args.name.as_deref().unwrap_or(stem);
+    check_name(name)?;
+    let not_added = |error| SessionError::usage(format!("`{}` can't be added: {error}", file.display()));
+    gguf::read_header(&real_path).and_then(|header| header.check()).map_err(not_added)?;
+    let destination = shelf.own_model_path(name);
+    match fs::read_link(&destination) {
+        Ok(_) => fs::remove_file(&destination).map_err(|error| SessionError::usage(error.to_string()))?,
+        Err(_) if destination.symlink_metadata().is_ok() => {
+            return Err(SessionError::usage(format!(
+                "a model `local/{name}` already exists: {}",
+                destination.display()
+            ))
+            .with_hint("choose another name with `--name`"));
+        }
+        Err(_) => {}
+    }
+    let linked = fs::create_dir_all(&shelf.cache).and_then(|()| link(&real_path, &destination));
+    linked.map_err(|error| SessionError::usage(format!("{} can't be created: {error}", destination.display())))?;
+    print_usage(&destination, name, ui)
+}
+
+/// Prints the properties of a model file and how to use the model.
+fn print_usage(file: &Path, name: &str, ui: &Ui) -> Result<(), SessionError> {
+    let header = gguf::read_header(file).map_err(|error| SessionError::usage(error.to_string()))?;
+    ui.print_message(format!("local/{name} is {}", describe_model(&header)));
+    ui.print_message(format!("use it with `--model local/{name}`, or `model: local/{name}` in a pipeline"));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn link(file: &Path, destination: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(file, destination)
+}
+
+#[cfg(not(unix))]
+fn link(file: &Path, destination: &Path) -> std::io::Result<()> {
+    fs::copy(file, destination).map(drop)
+}
+
+/// Checks that the user's model file may have this name.
+fn check_name(name: &str) -> Result<(), SessionError> {
+    if is_valid_own_name(name) && !["auto", "local"].contains(&name) {
+        return Ok(());
+    }
+    let is_in_catalog = catalog::all().iter().any(|spec| spec.name == name || spec.file == format!("{name}.gguf"));
+    let reason = if is_in_catalog {
+        "belongs to a model of the list"
+    } else {
+        "must consist of letters, digits, `.`, `_` and `-`"
+    };
+    Err(SessionError::usage(format!("the name `{name}` {reason}")).with_hint("choose another name with `--name NAME`"))
+}
+
+/// Parses a SHA-256 digest and converts it to lower case.
+fn parse_sha256(text: &str) -> Result<String, SessionError> {
+    let digest = text.trim().to_lowercase();
+    if digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(digest);
+    }
+    Err(SessionError::usage(format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits")))
+}

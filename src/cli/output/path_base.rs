@@ -1,0 +1,109 @@
+//! Rewrites the paths of findings for machine-readable formats: relative to the root of the git repository.
+//!
+//! In messages for people, paths are relative to the current folder. A code host that shows findings beside changed
+//! lines needs paths relative to the repository, in whichever folder orch was started.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, SourceFile};
+use crate::session::SessionError;
+
+/// Makes paths that are relative to the current folder relative to another one, `root`.
+pub(super) struct PathBase {
+    root: PathBuf,
+    current_dir: PathBuf,
+}
+
+impl PathBase {
+    /// Uses a folder that the user selected.
+    pub(super) fn from_folder(folder: &Path, current_dir: &Path) -> Result<Self, SessionError> {
+        let display_path = folder.display();
+        let root = current_dir.join(folder).canonicalize().map_err(|error| {
+            SessionError::usage(format!("`--relative-to {display_path}` is not a usable folder: {error}"))
+        })?;
+        if !root.is_dir() {
+            return Err(SessionError::usage(format!("`--relative-to {display_path}` is a file, not a folder")));
+        }
+        Ok(Self { root, current_dir: real_path(current_dir) })
+    }
+
+    /// Uses the root of the git repository that contains a folder.
+    pub(super) fn from_repository(current_dir: &Path) -> Option<Self> {
+        let current_dir = real_path(current_dir);
+        // In a worktree or a submodule, `.git` is a file.
+        let root = current_dir.ancestors().find(|folder| folder.join(".git").exists())?.to_owned();
+        Some(Self { root, current_dir })
+    }
+
+    /// Makes a path relative to the root, unless it is outside of the root.
+    pub(super) fn rewrite_path(&self, display_path: &str) -> String {
+        let absolute_path = normalize(&self.current_dir.join(display_path));
+        match absolute_path.strip_prefix(&self.root) {
+            Ok(relative_path) if !relative_path.as_os_str().is_empty() => {
+                relative_path.to_string_lossy().replace('\\', "/")
+            }
+            Ok(_) | Err(_) => display_path.to_owned(),
+        }
+    }
+
+    /// Makes the paths in findings relative to the root.
+    pub(super) fn rewrite_findings(&self, findings: &mut [Diagnostic]) {
+        let mut rewritten_files: HashMap<Arc<str>, Arc<SourceFile>> = HashMap::new();
+        let mut rewrite = |file: &mut Arc<SourceFile>| {
+            let key: Arc<str> = file.path.as_str().into();
+            let rewritten = rewritten_files
+                .entry(key)
+                .or_insert_with(|| SourceFile::new(self.rewrite_path(&file.path), file.text.as_str()));
+            *file = Arc::clone(rewritten);
+        };
+        for finding in findings {
+            let labels = finding.related.iter_mut().map(|label| &mut label.file);
+            for file in finding.file.iter_mut().chain(labels) {
+                rewrite(file);
+            }
+        }
+    }
+}
+
+/// The real path of a folder, so that it starts with the path of its repository; unchanged if orch can't resolve it.
+fn real_path(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+}
+
+/// Removes `.` and `..` from a path, without reading the disk.
+fn normalize(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            component => out.push(component),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_inside_the_root_become_relative_to_it() {
+        let base = PathBase { root: "/repo".into(), current_dir: "/repo/sub".into() };
+        for (display_path, expected) in [
+            ("pipelines/a.yaml", "sub/pipelines/a.yaml"),
+            ("./a.yaml", "sub/a.yaml"),
+            ("../b/a.yaml", "b/a.yaml"),
+            ("/repo/sub/a.yaml", "sub/a.yaml"),
+            ("../../a.yaml", "../../a.yaml"),
+            ("/elsewhere/a.yaml", "/elsewhere/a.yaml"),
+            ("..", ".."),
+        ] {
+            assert_eq!(base.rewrite_path(display_path), expected, "{display_path}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Prints the result of a run.
+
+use std::path::Path;
+
+use crate::cli::args::OutputFormat;
+use crate::model::{RunState, RunStatus};
+use crate::report::PrintedCommands;
+use crate::report::summary::render_summary;
+use crate::session::project_state::printed_commands;
+use crate::session::{ExitStatus, RunResult, SessionError};
+
+use super::ui::Ui;
+
+/// Prints the result of a run, and returns the exit code.
+pub(in crate::cli) fn print_result(
+    result: &RunResult,
+    output: OutputFormat,
+    current_dir: &Path,
+    ui: &Ui,
+) -> Result<ExitStatus, SessionError> {
+    print(&result.state, output, &printed_commands(&result.state_folder, current_dir, &ui.commands), current_dir, ui)?;
+    match &result.recording {
+        Some(failure) => Err(SessionError::from(failure.clone())
+            .with_status(ExitStatus::Failed)
+            .with_hint("orch recorded the run itself")),
+        None => Ok(result.exit_status()),
+    }
+}
+
+/// Prints the result of a run; `commands` adds the options that commands need to find it from the current folder.
+fn print(
+    state: &RunState,
+    output: OutputFormat,
+    commands: &PrintedCommands,
+    current_dir: &Path,
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    let json_result = if output == OutputFormat::Json {
+        let report = serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
+        ui.write_data(&format!("{report:#}"))
+    } else {
+        Ok(())
+    };
+    let text = render_summary(state, ui.stderr_style, ui.stderr_width(), current_dir, commands);
+    if state.status == RunStatus::Completed {
+        ui.print_message(text.trim_end());
+    } else {
+        // `--quiet` suppresses progress, never a failure.
+        ui.print_always(text.trim_end());
+    }
+    // The run has ended and is on record; only the output of its report failed.
+    json_result.map_err(|error| {
+        error.with_status(ExitStatus::Failed).with_hint(format!(
+            "`{}` prints the report again",
+            commands.with_options(format!("orch runs show {} --output json", state.run))
+        ))
+    })
+}

@@ -1,0 +1,337 @@
+//! The terminal: data goes to standard output, messages for people go to standard error.
+
+use std::borrow::Cow;
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use terminal_size::{Height, Width, terminal_size_of};
+
+use crate::cli::interrupt;
+use crate::diagnostic::{self, Diagnostic};
+use crate::durable::{CallProgress, Observer};
+use crate::model::event::ApprovalDecision;
+use crate::model::visible::{escape_line_breaks, escape_unsafe};
+use crate::model::{Event, RunId, StepKey};
+use crate::report::lines::stop_message;
+use crate::report::screen::{ScreenTerminal as Screen, Size};
+use crate::report::width::wrap_lines;
+use crate::report::{LineReporter, LiveReporter, PrintedCommands, TerminalStyle, to_printable};
+#[cfg(feature = "local")]
+use crate::session::DownloadReporter;
+use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
+use crate::store::ApprovalPrompter;
+
+#[cfg(feature = "local")]
+use super::download::DownloadProgressView;
+
+/// When to colour the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum ColourChoice {
+    /// On terminals, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Writes to the standard streams.
+#[derive(Clone)]
+pub(in crate::cli) struct Ui {
+    /// Colours for standard error.
+    pub(in crate::cli) stderr_style: TerminalStyle,
+    /// Colours for standard output.
+    pub(in crate::cli) stdout_style: TerminalStyle,
+    /// Whether standard error is a terminal that can redraw lines.
+    pub(in crate::cli) can_redraw: bool,
+    /// Whether standard error is a terminal.
+    stderr_is_terminal: bool,
+    /// Whether standard output is a terminal.
+    pub(in crate::cli) stdout_is_terminal: bool,
+    /// Whether to suppress progress and the summary.
+    pub(in crate::cli) quiet: bool,
+    /// The options that suggested commands need.
+    pub(in crate::cli) commands: PrintedCommands,
+}
+
+impl Ui {
+    pub(in crate::cli) fn new(colour: ColourChoice) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let auto = |is_terminal: bool| is_terminal && !is_set("NO_COLOR") && !is_dumb;
+        let use_colour = |is_terminal: bool| match colour {
+            ColourChoice::Auto => auto(is_terminal),
+            ColourChoice::Always => true,
+            ColourChoice::Never => false,
+        };
+        let stderr_is_terminal = std::io::stderr().is_terminal();
+        Self {
+            stderr_style: TerminalStyle { colour: use_colour(stderr_is_terminal) },
+            stdout_style: TerminalStyle { colour: use_colour(std::io::stdout().is_terminal()) },
+            can_redraw: stderr_is_terminal && !is_dumb,
+            stderr_is_terminal,
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            quiet: false,
+            commands: PrintedCommands::default(),
+        }
+    }
+
+    /// Writes data, such as JSON or a diff: unchanged into a pipe, with escaped control characters on a terminal.
+    pub(in crate::cli) fn write_data(&self, text: &str) -> Result<(), SessionError> {
+        if self.stdout_is_terminal { self.write_preformatted(text) } else { write_out(text.as_bytes()) }
+    }
+
+    /// Writes text for people to standard output, with escaped control characters. On a terminal, this wraps lines
+    /// between words.
+    pub(in crate::cli) fn write_text(&self, text: &str) -> Result<(), SessionError> {
+        let text = to_printable(text);
+        match self.stdout_width() {
+            Some(width) => write_out(wrap_lines(&text, width).as_bytes()),
+            None => write_out(text.as_bytes()),
+        }
+    }
+
+    /// Writes text for people without wrapping its lines, such as a drawing.
+    #[expect(clippy::unused_self, reason = "only a `Ui` writes to the standard streams")]
+    pub(in crate::cli) fn write_preformatted(&self, text: &str) -> Result<(), SessionError> {
+        write_out(to_printable(text).as_bytes())
+    }
+
+    /// The columns of standard output, if it is a terminal.
+    pub(in crate::cli) fn stdout_width(&self) -> Option<usize> {
+        self.stdout_is_terminal.then(|| size_of(std::io::stdout()).columns)
+    }
+
+    /// The columns of standard error, if it is a terminal.
+    pub(in crate::cli) fn stderr_width(&self) -> Option<usize> {
+        self.stderr_is_terminal.then(|| stderr_size().columns)
+    }
+
+    /// Prints a message, unless `--quiet` is set.
+    pub(in crate::cli) fn print_message(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.print_always(text.as_ref());
+        }
+    }
+
+    /// Prints a message even if `--quiet` is set.
+    pub(in crate::cli) fn print_always(&self, text: &str) {
+        // An error means that standard error is closed.
+        drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(&to_printable(text))));
+    }
+
+    /// Wraps a text if standard error is a terminal.
+    fn wrap_for_stderr<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.stderr_width().map_or(Cow::Borrowed(text), |width| wrap_lines(text, width))
+    }
+
+    /// Prints the error of a failed command.
+    pub(in crate::cli) fn print_error(&self, error: &SessionError) {
+        self.print_findings(error.findings());
+        if !error.message().is_empty() {
+            self.print_always(&format!(
+                "{} {}",
+                self.stderr_style.error("error:"),
+                escape_line_breaks(error.message())
+            ));
+            error.details().iter().for_each(|line| self.print_always(&escape_line_breaks(line)));
+        }
+        for hint in error.hints() {
+            self.print_always(&format!(
+                "\n{} {}",
+                self.stderr_style.bold("hint:"),
+                escape_line_breaks(&self.commands.complete_commands(hint))
+            ));
+        }
+    }
+
+    /// Prints findings with their source, and their number.
+    pub(in crate::cli) fn print_findings(&self, findings: &[Diagnostic]) {
+        if findings.is_empty() {
+            return;
+        }
+        let mut style =
+            diagnostic::RenderStyle { colour: self.stderr_style.colour, ..diagnostic::RenderStyle::default() };
+        style.width = self.stderr_width().unwrap_or(style.width);
+        // The renderer escapes control characters itself, so only its own colours are left.
+        let text = diagnostic::render_all(findings, style);
+        drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));
+        self.print_always(&format!("\n{}", diagnostic::render_counts(findings)));
+    }
+}
+
+impl Reporter for Ui {
+    fn info(&self, text: &str) {
+        self.print_message(text);
+    }
+
+    fn note(&self, text: &str) {
+        self.print_message(format!("{} {text}", self.stderr_style.warning("note:")));
+    }
+
+    fn warning(&self, text: &str) {
+        self.print_message(format!("{} {text}", self.stderr_style.warning("warning:")));
+    }
+
+    fn problem(&self, text: &str) {
+        self.print_always(&format!("{} {text}", self.stderr_style.warning("note:")));
+    }
+
+    fn findings(&self, findings: &[Diagnostic]) {
+        if !self.quiet {
+            Self::print_findings(self, findings);
+        }
+    }
+
+    /// Plain lines, or redrawn lines on a terminal.
+    fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
+        if self.quiet {
+            return Arc::new(QuietObserver);
+        }
+        if self.can_redraw {
+            let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
+            return Arc::new(LiveReporter::new(run, events, self.stderr_style, terminal));
+        }
+        Arc::new(LineReporter::new(run, events, Box::new(std::io::stderr())))
+    }
+
+    fn run_started(&self, _: RunId, cancel: &CancelHandle) {
+        interrupt::listen_for_signals(cancel.clone());
+    }
+
+    #[cfg(feature = "local")]
+    fn download(&self, title: &str) -> Box<dyn DownloadReporter + '_> {
+        Box::new(DownloadProgressView::new(title, self))
+    }
+
+    fn command_options(&self) -> PrintedCommands {
+        self.commands.clone()
+    }
+}
+
+impl Prompter for Ui {
+    fn confirm(&self, question: &str) -> Option<bool> {
+        if !self.can_redraw || !std::io::stdin().is_terminal() {
+            return None;
+        }
+        drop(write!(
+            std::io::stderr().lock(),
+            "{}",
+            self.wrap_for_stderr(&format!("{} [y/N] ", to_printable(question)))
+        ));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks the user on the terminal.
+    fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
+        (self.can_redraw && !self.quiet && std::io::stdin().is_terminal())
+            .then(|| Arc::new(TerminalPrompter::default()) as Arc<dyn ApprovalPrompter>)
+    }
+}
+
+/// Writes bytes to standard output, and adds a final line break if there is none.
+fn write_out(text: &[u8]) -> Result<(), SessionError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)?;
+    if !text.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Asks the user on the terminal: yes, no, or later.
+#[derive(Default)]
+struct TerminalPrompter {
+    /// Held while a question is open, so that there is only one at a time.
+    question_lock: Arc<Mutex<()>>,
+}
+
+impl ApprovalPrompter for TerminalPrompter {
+    fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // This is not a thread of the runtime, because the runtime would wait for it before shutting down.
+        let question_lock = self.question_lock.clone();
+        std::thread::spawn(move || {
+            let _guard = question_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            // Sending fails after Ctrl-C, when the receiver is gone.
+            drop(sender.send(ask_on_terminal(&step, &question)));
+        });
+        async move { receiver.await.ok().flatten() }.boxed()
+    }
+}
+
+/// The size of a terminal that does not report its size.
+const DEFAULT_SIZE: Size = Size { columns: 80, lines: 24 };
+
+/// The size of the terminal of standard error.
+fn stderr_size() -> Size {
+    size_of(std::io::stderr())
+}
+
+#[cfg(unix)]
+fn size_of(terminal: impl std::os::fd::AsFd) -> Size {
+    size_or_default(terminal_size_of(terminal))
+}
+
+#[cfg(windows)]
+fn size_of(terminal: impl std::os::windows::io::AsHandle) -> Size {
+    size_or_default(terminal_size_of(terminal))
+}
+
+fn size_or_default(reported: Option<(Width, Height)>) -> Size {
+    match reported {
+        Some((Width(columns @ 1..), Height(lines @ 1..))) => Size { columns: columns.into(), lines: lines.into() },
+        Some(_) | None => DEFAULT_SIZE,
+    }
+}
+
+/// Prints a question and reads the answer; `None` means later.
+fn ask_on_terminal(step: &StepKey, question: &str) -> Option<ApprovalDecision> {
+    let question = escape_unsafe(question);
+    let prompt = format!("\n{step} asks:\n\n{question}\n\napprove? [y]es, [n]o, anything else for later: ");
+    // An error means that standard error is closed.
+    drop(std::io::stderr().lock().write_all(wrap_lines(&prompt, stderr_size().columns).as_bytes()));
+    let approved = match read_line()?.to_ascii_lowercase().as_str() {
+        "y" | "yes" => true,
+        "n" | "no" => false,
+        _ => return None,
+    };
+    drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
+    let (note, by) = (read_line()?, user_name());
+    Some(ApprovalDecision { approved, note, by, at: jiff::Timestamp::now() })
+}
+
+/// Reads a line from standard input; `None` at the end of input.
+fn read_line() -> Option<String> {
+    let mut text = String::new();
+    let count = std::io::stdin().read_line(&mut text).ok()?;
+    (count > 0).then(|| text.trim().to_owned())
+}
+
+/// The name of the current user.
+pub(in crate::cli) fn user_name() -> String {
+    let names = ["USER", "LOGNAME", "USERNAME"].iter();
+    names
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Reports only that a run stops.
+struct QuietObserver;
+
+impl Observer for QuietObserver {
+    fn on_event(&self, _: &Event) {}
+
+    fn on_progress(&self, signal: &CallProgress) {
+        if let CallProgress::Stopping { immediately: at_once } = signal {
+            // An error means that standard error is closed.
+            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*at_once)));
+        }
+    }
+}
