@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod error;
 mod interrupt;
 mod output;
 mod startup;
@@ -9,15 +10,17 @@ mod startup;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::PrintedCommands;
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 
 use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, utilities};
+use error::to_session_error;
 use output::{ColourChoice, Ui};
 
 /// Run declarative agent pipelines
@@ -105,7 +108,7 @@ pub fn main() -> ExitCode {
     let mut ui = Ui::new(cli.color);
     ui.commands = commands;
     let result = dispatch(cli.command, &mut ui);
-    let code = match result {
+    let code = match result.map_err(to_session_error) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitStatus::Success,
         Err(error) => {
@@ -131,7 +134,7 @@ fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
     PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
-fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {
     match command {
         TopCommand::Pipeline(command) => pipeline::dispatch(command, ui),
         TopCommand::Runs(command) => runs::dispatch(&command, ui),

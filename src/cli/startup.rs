@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result};
+
 use crate::session::{Environment, Runner, SessionError};
 
 use super::output::Ui;
@@ -13,16 +15,14 @@ pub(super) fn current_dir() -> Result<PathBuf, SessionError> {
 }
 
 /// A runner that reports to this terminal and asks on it.
-pub(super) fn runner(ui: &Ui) -> Result<Runner, SessionError> {
+pub(super) fn runner(ui: &Ui) -> Result<Runner> {
     let runner = Runner::new(Environment::from_process()?);
     Ok(runner.with_reporter(Arc::new(ui.clone())).with_prompter(Arc::new(ui.clone())))
 }
 
 /// The async runtime. One thread is enough because a run mostly waits; embedded models and listings of many files have
 /// threads of their own.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, SessionError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| SessionError::internal(format!("the async runtime can't be started: {error}")))
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the async runtime can't be started")
 }

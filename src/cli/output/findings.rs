@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::startup::current_dir;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::session::{ExitStatus, SessionError};
@@ -75,7 +77,7 @@ pub(in crate::cli) fn print_findings(
     mut findings: Vec<Diagnostic>,
     noun: &str,
     ui: &Ui,
-) -> Result<ExitStatus, SessionError> {
+) -> Result<ExitStatus> {
     if flags.deny.contains(&Deny::Warnings) {
         for finding in &mut findings {
             finding.severity = Severity::Error;

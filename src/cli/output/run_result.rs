@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use anyhow::Result;
+
 use crate::cli::args::OutputFormat;
+use crate::cli::error::to_session_error;
 use crate::model::{RunState, RunStatus};
 use crate::report::PrintedCommands;
 use crate::report::summary::render_summary;
@@ -17,12 +20,13 @@ pub(in crate::cli) fn print_result(
     output: OutputFormat,
     current_dir: &Path,
     ui: &Ui,
-) -> Result<ExitStatus, SessionError> {
+) -> Result<ExitStatus> {
     print(&result.state, output, &printed_commands(&result.state_folder, current_dir, &ui.commands), current_dir, ui)?;
     match &result.recording {
         Some(failure) => Err(SessionError::from(failure.clone())
             .with_status(ExitStatus::Failed)
-            .with_hint("orch recorded the run itself")),
+            .with_hint("orch recorded the run itself")
+            .into()),
         None => Ok(result.exit_status()),
     }
 }
@@ -34,9 +38,9 @@ fn print(
     commands: &PrintedCommands,
     current_dir: &Path,
     ui: &Ui,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     let json_result = if output == OutputFormat::Json {
-        let report = serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
+        let report = serde_json::to_value(state.report())?;
         ui.write_data(&format!("{report:#}"))
     } else {
         Ok(())
@@ -50,9 +54,8 @@ fn print(
     }
     // The run has ended and is on record; only the output of its report failed.
     json_result.map_err(|error| {
-        error.with_status(ExitStatus::Failed).with_hint(format!(
-            "`{}` prints the report again",
-            commands.with_options(format!("orch runs show {} --output json", state.run))
-        ))
+        let command = commands.with_options(format!("orch runs show {} --output json", state.run));
+        let error = to_session_error(error).with_status(ExitStatus::Failed);
+        error.with_hint(format!("`{command}` prints the report again")).into()
     })
 }

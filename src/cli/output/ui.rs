@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Result;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use terminal_size::{Height, Width, terminal_size_of};
@@ -79,13 +80,13 @@ impl Ui {
     }
 
     /// Writes data, such as JSON or a diff: unchanged into a pipe, with escaped control characters on a terminal.
-    pub(in crate::cli) fn write_data(&self, text: &str) -> Result<(), SessionError> {
+    pub(in crate::cli) fn write_data(&self, text: &str) -> Result<()> {
         if self.stdout_is_terminal { self.write_preformatted(text) } else { write_out(text.as_bytes()) }
     }
 
     /// Writes text for people to standard output, with escaped control characters. On a terminal, this wraps lines
     /// between words.
-    pub(in crate::cli) fn write_text(&self, text: &str) -> Result<(), SessionError> {
+    pub(in crate::cli) fn write_text(&self, text: &str) -> Result<()> {
         let text = to_printable(text);
         match self.stdout_width() {
             Some(width) => write_out(wrap_lines(&text, width).as_bytes()),
@@ -95,7 +96,7 @@ impl Ui {
 
     /// Writes text for people without wrapping its lines, such as a drawing.
     #[expect(clippy::unused_self, reason = "only a `Ui` writes to the standard streams")]
-    pub(in crate::cli) fn write_preformatted(&self, text: &str) -> Result<(), SessionError> {
+    pub(in crate::cli) fn write_preformatted(&self, text: &str) -> Result<()> {
         write_out(to_printable(text).as_bytes())
     }
 
@@ -234,7 +235,7 @@ impl Prompter for Ui {
 }
 
 /// Writes bytes to standard output, and adds a final line break if there is none.
-fn write_out(text: &[u8]) -> Result<(), SessionError> {
+fn write_out(text: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text)?;
     if !text.ends_with(b"\n") {

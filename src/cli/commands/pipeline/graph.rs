@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::lookup;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
@@ -37,10 +39,10 @@ enum GraphFormat {
     Svg,
 }
 
-pub(super) fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
-    let project = config::load(&short_path(&path, &current_dir))?;
+    let project = config::load(&short_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
     let graph = Graph::from_project(&project);
     let drawing = match args.format {
         GraphFormat::Text => {

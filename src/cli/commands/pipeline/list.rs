@@ -1,13 +1,15 @@
 //! `orch pipeline list`.
 
+use anyhow::Result;
+
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::escape_line_breaks;
+use crate::session::ExitStatus;
 use crate::session::execute::short_path;
 use crate::session::project_state::{pipeline_files, project_root};
-use crate::session::{ExitStatus, SessionError};
 use crate::{check, config};
 
 /// List the pipelines of a project
@@ -18,7 +20,7 @@ pub(in crate::cli) struct ListArgs {
     output: OutputFormat,
 }
 
-pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let root = project_root(&current_dir);
     let mut rows = Vec::new();

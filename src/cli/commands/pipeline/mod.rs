@@ -9,10 +9,11 @@ mod show;
 mod test;
 mod validate;
 
+use anyhow::Result;
 use clap::Subcommand;
 
 use crate::cli::output::Ui;
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 
 pub(in crate::cli) use plan::PlanArgs;
 pub(in crate::cli) use resume::{ResumeArgs, resume_after_answer};
@@ -33,7 +34,7 @@ pub(in crate::cli) enum PipelineCommand {
 }
 
 /// Runs a command of `orch pipeline`.
-pub(in crate::cli) fn dispatch(command: PipelineCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn dispatch(command: PipelineCommand, ui: &mut Ui) -> Result<ExitStatus> {
     match command {
         PipelineCommand::Run(args) => run::run(args, ui),
         PipelineCommand::Resume(args) => resume::run(&args, ui),

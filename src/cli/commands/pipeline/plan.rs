@@ -5,6 +5,8 @@ mod text;
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::{CliInputs, OutputFormat, StateArgs, budget, lookup};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
@@ -13,7 +15,7 @@ use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
 use crate::session::prepare::{self, PlanOptions};
-use crate::session::{ExitStatus, SessionError, execute, find_step, models, project_files};
+use crate::session::{ExitStatus, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
 use crate::trust::Disclosures;
 
@@ -82,7 +84,7 @@ struct PlanReport<'a> {
     trusted: bool,
 }
 
-pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, args.model.as_deref(), &runner)?;

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::{OutputFormat, StateArgs, TrustArgs, budget};
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::visible::escape_line_breaks;
-use crate::session::{ChangedFilesPolicy, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner, SessionError};
+use crate::session::{ChangedFilesPolicy, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner};
 
 /// Resume a run that failed or was stopped
 ///
@@ -80,7 +82,7 @@ pub(in crate::cli) struct ResumeArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
     ui.quiet = args.quiet;
     let runner = runner(ui)?;
     let request = ResumeRequest {
@@ -113,7 +115,7 @@ pub(in crate::cli) fn resume_after_answer(
     state: StateArgs,
     trust: &TrustArgs,
     ui: &Ui,
-) -> Result<ExitStatus, SessionError> {
+) -> Result<ExitStatus> {
     let request = ResumeRequest {
         run: Some(run.to_string()),
         state: state.state_folder(),
@@ -123,13 +125,13 @@ pub(in crate::cli) fn resume_after_answer(
     resume(&runner(ui)?, &request, OutputFormat::Text, ui)
 }
 
-fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {
     let result = runtime()?.block_on(runner.resume(request))?;
     print_result(&result, output, runner.current_dir(), ui)
 }
 
 /// Prints which steps a resume would reuse and run.
-fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {
     let action_name = |action| match action {
         DryRunAction::Reuse => "reuse",
         DryRunAction::Run => "run",

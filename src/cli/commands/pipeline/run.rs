@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::{CliInputs, OutputFormat, StateArgs, TrustArgs, budget, lookup};
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::budget::Budget;
-use crate::session::{ExitStatus, RunRequest, SessionError};
+use crate::session::{ExitStatus, RunRequest};
 
 /// Run a pipeline
 ///
@@ -86,7 +88,7 @@ pub(in crate::cli) struct RunArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
     ui.quiet = args.quiet;
     let runner = runner(ui)?;
     let request = RunRequest {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::lookup;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
@@ -22,10 +24,10 @@ pub(in crate::cli) struct ShowArgs {
     pipeline: PathBuf,
 }
 
-pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
-    let project = config::load(&short_path(&path, &current_dir))?;
+    let project = config::load(&short_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
     ui.write_text(&describe_pipeline(&project, ui))?;
     Ok(ExitStatus::Success)
 }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Result;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::agent::Recorder;
 use crate::cli::args::{TrustArgs, lookup};
+use crate::cli::error::to_session_error;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document, Project, steps_with_pointers};
@@ -73,7 +75,7 @@ enum TestFormat {
     Junit,
 }
 
-pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let files = case_files(args, &current_dir)?;
     let quiet = std::mem::replace(&mut ui.quiet, true);
@@ -81,9 +83,9 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus, SessionErr
     for file in files {
         let start = Instant::now();
         let name = path_for_display(&short_path(&file, &current_dir));
-        let problems = match run_case(args, &file, &current_dir, ui) {
+        let problems = match run_case(args, &file, &current_dir, ui).map_err(to_session_error) {
             Ok(problems) => problems,
-            Err(error) if error.status() == ExitStatus::Interrupted => return Err(error),
+            Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
             Err(error) if error.findings().is_empty() => {
                 let lines = std::iter::once(escape_line_breaks(error.message()).into_owned());
                 let lines = lines.chain(error.details().iter().cloned());
@@ -113,7 +115,7 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus, SessionErr
     Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn print_result(result: &CaseResult, ui: &Ui) -> Result<(), SessionError> {
+fn print_result(result: &CaseResult, ui: &Ui) -> Result<()> {
     let duration = human::format_duration(result.duration);
     if result.problems.is_empty() {
         return ui.write_text(&format!("{}   {} ({duration})", ui.stdout_style.success("ok"), result.name));
@@ -171,8 +173,8 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
 }
 
 /// Runs one case, and returns the differences from the expected result.
-fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
-    let (document, case) = config::load_case(&short_path(file, current_dir))?;
+fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>> {
+    let (document, case) = config::load_case(&short_path(file, current_dir)).map_err(SessionError::with_findings)?;
     let folder = file.parent().unwrap_or(current_dir);
     let runner = runner(ui)?;
     let project = prepare::load(&folder.join(&case.pipeline), args.model.as_deref(), &runner)?;
@@ -224,9 +226,8 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         approver: Arc::new(CannedApprovals(case.answers.clone().into_iter().collect())),
     }))?;
     if execute::exit_status(&state) == ExitStatus::Interrupted {
-        return Err(
-            SessionError::usage("interrupted before all test cases had run").with_status(ExitStatus::Interrupted)
-        );
+        let error = SessionError::usage("interrupted before all test cases had run");
+        return Err(error.with_status(ExitStatus::Interrupted).into());
     }
     let mut problems = compare(&case, &state, &view);
     problems.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));

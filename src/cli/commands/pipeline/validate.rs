@@ -6,6 +6,8 @@ mod watch;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 use crate::agent::ModelRegistry;
 use crate::check;
 use crate::cli::args::lookup;
@@ -46,7 +48,7 @@ pub(in crate::cli) struct ValidateArgs {
     watch: bool,
 }
 
-pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     if args.watch {
         return watch::run(args, &runner, ui);
@@ -54,7 +56,7 @@ pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus, SessionErr
     validate_once(args, &runner, ui)
 }
 
-fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
     let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
@@ -177,7 +179,7 @@ fn missing_keys(project: &config::Project, runner: &Runner) -> MissingKeys {
 }
 
 /// One line for each setting that sends data to another machine. Invalid settings have findings instead.
-fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>, SessionError> {
+fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>> {
     let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
     let mut lines = Vec::new();
     for root in roots {

@@ -6,6 +6,8 @@ mod providers;
 
 use std::path::Path;
 
+use anyhow::Result;
+
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::runner;
@@ -13,7 +15,7 @@ use crate::config;
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::short_path;
 use crate::session::project_state::{pipeline_files, project_root};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::session::{ExitStatus, Runner};
 use crate::store::Journal;
 use crate::trust::Disclosures;
 
@@ -43,7 +45,7 @@ struct DoctorReport<'a> {
 
 impl DoctorReport<'_> {
     /// Prints the result of a check: `ok` is `None` if it is neither good nor bad.
-    fn print_check(&mut self, ok: Option<bool>, name: &str, text: String) -> Result<(), SessionError> {
+    fn print_check(&mut self, ok: Option<bool>, name: &str, text: String) -> Result<()> {
         let style = &self.ui.stdout_style;
         let mark = match ok {
             Some(true) => style.success("ok  "),
@@ -55,7 +57,7 @@ impl DoctorReport<'_> {
     }
 }
 
-pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let root = project_root(current_dir);
@@ -109,7 +111,7 @@ fn report_disclosures(
     settings: &config::Settings,
     runner: &Runner,
     report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     let disclosures = Disclosures::from_settings(settings);
     let trusted = runner.is_trusted(root, &disclosures)?;
     for disclosure in disclosures.all() {
@@ -125,10 +127,7 @@ fn report_disclosures(
 }
 
 #[cfg(feature = "local")]
-fn report_embedded_models(
-    shelf: &crate::agent::LocalModels,
-    report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+fn report_embedded_models(shelf: &crate::agent::LocalModels, report: &mut DoctorReport<'_>) -> Result<()> {
     for spec in local_llm::catalog::all() {
         let is_installed = local_llm::weights::installed_path(&shelf.cache, spec).is_some();
         let state = if is_installed { "downloaded" } else { "not downloaded" };
@@ -145,7 +144,7 @@ fn report_embedded_models(
     Ok(())
 }
 
-fn report_journal(state: &Path, report: &mut DoctorReport<'_>) -> Result<(), SessionError> {
+fn report_journal(state: &Path, report: &mut DoctorReport<'_>) -> Result<()> {
     match Journal::open_read_only(state) {
         Ok(None) => report.print_check(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.quick_check() {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::folder::{FolderAccess, OwnFolder};
@@ -58,7 +60,7 @@ const PROJECT_FILES: &[(&str, &str)] = &embed_files![
 /// The orch.yaml of a new project.
 const SETTINGS_FILE: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
-pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus> {
     let folder = resolve_link(current_dir()?.join(&args.folder));
     let project_folder = OwnFolder::create(&folder, FolderAccess::Ordinary);
     let project_folder = project_folder
@@ -77,7 +79,7 @@ pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus, Sessio
                 existing_count += 1;
                 ui.print_message(format!("{} {name} (it already exists)", ui.stderr_style.dim("skipped")));
             }
-            Err(error) => return Err(write_error(error)),
+            Err(error) => return Err(write_error(error).into()),
         }
     }
     let cd_command =

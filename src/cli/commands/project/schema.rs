@@ -2,11 +2,12 @@
 
 mod check;
 
+use anyhow::Result;
 use clap::Subcommand;
 
 use crate::cli::output::Ui;
 use crate::config;
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 
 /// Check the schemas of the project, or print the schemas of orch's own files
 #[derive(Debug, Subcommand)]
@@ -25,7 +26,7 @@ pub(in crate::cli) enum SchemaCommand {
     Report,
 }
 
-pub(in crate::cli) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus> {
     let schema = match command {
         SchemaCommand::Check(args) => return check::run(args, ui),
         SchemaCommand::Pipeline => config::pipeline_schema(),

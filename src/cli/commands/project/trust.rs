@@ -4,6 +4,7 @@ mod programs;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::args::OutputFormat;
@@ -44,7 +45,7 @@ pub(in crate::cli) struct TrustCommandArgs {
     output: OutputFormat,
 }
 
-pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let root = match &args.folder {
         Some(folder) => current_dir.join(folder),
@@ -60,7 +61,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
         ui.print_message(format!("{} {status}", path_for_display(&root)));
         return Ok(ExitStatus::Success);
     }
-    let settings = config::load_settings(&short_path(&root, &current_dir))?;
+    let settings = config::load_settings(&short_path(&root, &current_dir)).map_err(SessionError::with_findings)?;
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let digest = disclosures.digest();

@@ -1,12 +1,14 @@
 //! `orch runs approve` and `orch runs reject`: answer an approval from any process.
 
+use anyhow::Result;
+
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::commands::pipeline::resume_after_answer;
 use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
 use crate::session::project_state::printed_commands;
-use crate::session::{AnswerRequest, ExitStatus, SessionError};
+use crate::session::{AnswerRequest, ExitStatus};
 
 /// Answer a run that waits for an approval
 ///
@@ -41,7 +43,7 @@ pub(in crate::cli) struct AnswerArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let answer = runner.answer(&AnswerRequest {
         run: args.run.clone(),

@@ -1,5 +1,6 @@
 //! `orch runs artifact`: prints a recorded artifact.
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
@@ -43,7 +44,7 @@ pub(in crate::cli) struct RunsArtifactArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsArtifactArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsArtifactArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
     let state = RunState::fold(row.run, &journal.events(row.run)?);

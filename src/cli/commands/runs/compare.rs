@@ -1,5 +1,6 @@
 //! `orch runs diff A B`: shows the differences between the steps and artifacts of two runs.
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::args::OutputFormat;
@@ -8,17 +9,11 @@ use crate::files::{self, ChangeSet, FileChange, FileState};
 use crate::model::event::RunStatus;
 use crate::model::{Artifact, RunState, StepKey, StepState};
 use crate::report::human;
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 use crate::store::{Journal, RunRow};
 
-pub(super) fn run(
-    journal: &Journal,
-    a: &RunRow,
-    b: &RunRow,
-    output: OutputFormat,
-    ui: &Ui,
-) -> Result<ExitStatus, SessionError> {
-    let state = |row: &RunRow| -> Result<RunState, SessionError> {
+pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {
+    let state = |row: &RunRow| -> Result<RunState> {
         let mut state = RunState::fold(row.run, &journal.events(row.run)?);
         match row.status {
             RunStatus::Interrupted => state.mark_interrupted(),

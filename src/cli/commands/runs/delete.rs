@@ -1,5 +1,6 @@
 //! `orch runs delete`: deletes runs from the journal.
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
@@ -7,8 +8,8 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::RunId;
 use crate::report::human;
+use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Lock, SweepSummary};
 
 use super::open_journal;
@@ -38,7 +39,7 @@ pub(in crate::cli) struct RunsDeleteArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let mut runs: Vec<RunId> = Vec::new();
     for id in &args.runs {
@@ -92,7 +93,7 @@ impl DeletedRuns {
 }
 
 /// Deletes runs that no process is working on, and the blobs that no other run uses.
-pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRuns, SessionError> {
+pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRuns> {
     let mut summary = DeletedRuns::default();
     let mut blobs = Vec::new();
     let holder = format!("process {} (deleting runs)", std::process::id());

@@ -1,14 +1,15 @@
 //! `orch runs diff`: shows the file changes of a run, or the differences between two runs.
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::{self, ChangeKind, ChangeSet};
+use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
 use crate::session::writes::{StepWrite, step_writes, unrecorded_files};
-use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, RunRow};
 
 use super::{compare, find_run_or_latest, open_journal};
@@ -47,7 +48,7 @@ pub(in crate::cli) struct RunsDiffArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
     match &args.other {
@@ -56,7 +57,7 @@ pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus, SessionErr
     }
 }
 
-fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus> {
     let events = journal.events(row.run)?;
     for (step, path) in unrecorded_files(&events) {
         ui.print_message(format!(

@@ -1,13 +1,15 @@
 //! `orch runs events`: prints the recorded events of a run.
 
+use anyhow::Result;
+
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallOutput, Event, Fact};
 use crate::model::{Artifact, Failure};
 use crate::report::human;
+use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError};
 
 use super::{find_run_or_latest, open_journal};
 
@@ -37,7 +39,7 @@ pub(in crate::cli) struct RunsEventsArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus> {
     if args.follow {
         let mut events = runner(ui)?.follow(&args.state.state_folder(), args.run.as_deref())?;
         let runtime = runtime()?;
@@ -52,11 +54,9 @@ pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus, SessionE
     Ok(ExitStatus::Success)
 }
 
-fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<(), SessionError> {
+fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
     match output {
-        OutputFormat::Json => {
-            ui.write_data(&serde_json::to_string(event).map_err(|error| SessionError::internal(error.to_string()))?)
-        }
+        OutputFormat::Json => ui.write_data(&serde_json::to_string(event)?),
         OutputFormat::Text => ui.write_text(&crate::model::visible::escape_line_breaks(&event_line(event))),
     }
 }

@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
@@ -36,13 +38,13 @@ pub(in crate::cli) struct RunsExportArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
     let count = events.len();
     let exported = ExportedRun::new(row.run, events);
-    let text = exported.to_text().map_err(|error| SessionError::internal(error.to_string()))?;
+    let text = exported.to_text()?;
     let Some(file) = &args.to else {
         ui.write_data(&text)?;
         return Ok(ExitStatus::Success);

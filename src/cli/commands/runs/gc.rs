@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::{RunId, RunStatus};
+use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError};
 use crate::store::RunRow;
 
 use super::delete::{DeletedRuns, delete_runs};
@@ -47,7 +49,7 @@ pub(in crate::cli) struct RunsGcArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let rows = journal.runs(usize::MAX)?;
     let selected = select_runs(args, &rows, jiff::Timestamp::now());

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+
 use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
@@ -32,7 +34,7 @@ pub(in crate::cli) struct RunsImportArgs {
 /// The maximum size of the file.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
-pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
     let import_error =
         |reason: String| SessionError::usage(format!("can't import `{}`: {reason}", args.file.display()));
     let hint = "the file must come from `orch runs export`";

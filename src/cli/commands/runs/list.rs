@@ -1,5 +1,6 @@
 //! `orch runs list`: lists runs, the latest first.
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
@@ -11,7 +12,7 @@ use crate::model::visible::escape_line_breaks;
 use crate::report::width::{display_width, pad_end, truncate_end};
 use crate::report::{human, to_printable};
 use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError, pending_approvals};
+use crate::session::{ExitStatus, pending_approvals};
 use crate::store::{Journal, RunFilter, RunRow};
 
 /// List runs, the latest first
@@ -79,7 +80,7 @@ impl From<StatusFilter> for RunStatus {
     }
 }
 
-pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus> {
     let folder = args.state.folder(&project_root(&current_dir()?));
     let filter =
         RunFilter { limit: args.limit, status: args.status.map(RunStatus::from), pipeline: args.pipeline.clone() };
@@ -161,7 +162,7 @@ impl RunTable {
         Self { status, duration, pipeline: pipeline.min(available_width.unwrap_or(usize::MAX)), terminal }
     }
 
-    fn print_row(&self, run: &ListedRun, ui: &Ui) -> Result<(), SessionError> {
+    fn print_row(&self, run: &ListedRun, ui: &Ui) -> Result<()> {
         let row = &run.row;
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
         let status = format!("{:<width$}", row.status.as_str(), width = self.status);

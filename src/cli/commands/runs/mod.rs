@@ -16,6 +16,7 @@ mod track;
 
 use std::path::Path;
 
+use anyhow::Result;
 use clap::Subcommand;
 
 use crate::cli::args::StateArgs;
@@ -56,7 +57,7 @@ pub(in crate::cli) enum RunsCommand {
 }
 
 /// Runs a command of `orch runs`.
-pub(in crate::cli) fn dispatch(command: &RunsCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn dispatch(command: &RunsCommand, ui: &mut Ui) -> Result<ExitStatus> {
     match command {
         RunsCommand::List(args) => list::run(args, ui),
         RunsCommand::Show(args) => show::run(args, ui),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
@@ -53,7 +54,7 @@ pub(in crate::cli) struct RunsRevertArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let root = project_root(&current_dir);
     let journal = open_journal(&args.state, &root)?;
@@ -85,7 +86,7 @@ fn print_files(
     view: &WorkspaceView,
     files: &[RevertedFile],
     ui: &Ui,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     if args.output == OutputFormat::Json {
         let text = json!({
             "run": row.run.to_string(), "workspace": view.journal_name(), "dry_run": args.dry_run, "files": files,

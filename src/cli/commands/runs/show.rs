@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
@@ -40,7 +41,7 @@ pub(in crate::cli) struct RunsShowArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let journal = open_journal(&args.state, &project_root(&current_dir))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
@@ -51,8 +52,7 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus, SessionErr
         status => state.status = status,
     }
     if args.output == OutputFormat::Json {
-        let mut report =
-            serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
+        let mut report = serde_json::to_value(state.report())?;
         if args.replies {
             report["calls"] = selected_calls(args, &events)?.into_iter().map(call_json).collect();
         }
@@ -101,7 +101,7 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'
 /// The maximum size of a reply on a terminal, in bytes: half from its beginning and half from its end.
 const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
-fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), SessionError> {
+fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     let text = match (&call.reply, &call.output, &call.failure) {
         (Some(reply), _, _) => reply.text.clone(),
         (None, Some(output), _) => describe_output(output),

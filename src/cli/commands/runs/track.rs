@@ -1,5 +1,7 @@
 //! `orch runs track`: delivers outstanding events to the trackers.
 
+use anyhow::Result;
+
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
@@ -39,15 +41,14 @@ pub(in crate::cli) struct TrackArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let root = project_root(current_dir);
-    let settings = config::load_settings(&short_path(&root, current_dir))?;
+    let settings = config::load_settings(&short_path(&root, current_dir)).map_err(SessionError::with_findings)?;
     if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
-        return Err(
-            SessionError::usage("orch.yaml has no tracker").with_hint("add one under `tracker:`; see docs/tracking.md")
-        );
+        let error = SessionError::usage("orch.yaml has no tracker");
+        return Err(error.with_hint("add one under `tracker:`; see docs/tracking.md").into());
     }
     let trusted = runner.ensure_trusted(&root, &settings, args.trust.digest().as_deref())?;
     let trackers = Trackers::new(&settings.tracker, &runner.environment.variable_lookup(), &trusted);
@@ -79,7 +80,7 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus, SessionError>
     Ok(if is_complete { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
+fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>> {
     if args.all {
         return Ok(Outbox::open(journal.state_folder())?.runs()?);
     }
@@ -87,7 +88,7 @@ fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, Sessio
 }
 
 /// Prints the result of a delivery, and returns whether it is complete.
-fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool, SessionError> {
+fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool> {
     let status = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
         (true, count) => format!("{} delivered", event_count(count)),

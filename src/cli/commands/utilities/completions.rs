@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::{Command, CommandFactory as _};
 use clap_complete::env::Shells;
 use clap_complete::{
@@ -44,7 +45,7 @@ pub(in crate::cli) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(in crate::cli) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitStatus> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string());
     let shell =

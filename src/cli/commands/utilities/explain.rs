@@ -1,5 +1,7 @@
 //! `orch explain`.
 
+use anyhow::Result;
+
 use crate::cli::output::Ui;
 use crate::diagnostic::{Code as FindingCode, did_you_mean, render_all_explanations, render_explanation};
 use crate::session::{ExitStatus, SessionError};
@@ -18,7 +20,7 @@ pub(in crate::cli) struct ExplainArgs {
     all: bool,
 }
 
-pub(in crate::cli) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus> {
     let text = match &args.code {
         _ if args.all => render_all_explanations(),
         Some(name) => render_explanation(find_code(name)?),

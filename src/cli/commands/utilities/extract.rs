@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 use crate::cli::args::load_schema;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
@@ -50,7 +52,7 @@ enum StopReasonArg {
     Refusal,
 }
 
-pub(in crate::cli) fn run(args: &ExtractArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &ExtractArgs, ui: &Ui) -> Result<ExitStatus> {
     let schema = load_schema(&args.schema, &current_dir()?)?;
     let reply = read_reply(args.file.as_deref())?;
     let stop_hint = match args.stop_reason {

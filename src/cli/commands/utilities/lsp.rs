@@ -1,7 +1,9 @@
 //! `orch lsp`.
 
+use anyhow::Result;
+
 use crate::lsp::{self, SessionEnd};
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 
 /// Start the language server for editors
 ///
@@ -20,7 +22,7 @@ pub(in crate::cli) struct LspArgs {
     stdio: bool,
 }
 
-pub(in crate::cli) fn run(_args: &LspArgs) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(_args: &LspArgs) -> Result<ExitStatus> {
     match lsp::serve(std::io::stdin(), std::io::stdout())? {
         SessionEnd::Shutdown => Ok(ExitStatus::Success),
         SessionEnd::Abrupt => Ok(ExitStatus::Failed),

@@ -5,10 +5,11 @@ mod files;
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::cli::output::Ui;
-use crate::session::{ExitStatus, SessionError};
+use crate::session::ExitStatus;
 
 /// List, download and add embedded models
 ///
@@ -57,7 +58,7 @@ struct AddArgs {
 }
 
 #[cfg(feature = "local")]
-pub(in crate::cli) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(in crate::cli) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus> {
     use crate::cli::startup::{runner, runtime};
     let runner = runner(ui)?;
     let shelf = crate::agent::LocalModels::new(runner.environment.model_cache().to_owned());
@@ -70,7 +71,7 @@ pub(in crate::cli) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, Sess
 }
 
 #[cfg(not(feature = "local"))]
-pub(in crate::cli) fn run(_: &ModelsArgs, _: &Ui) -> Result<ExitStatus, SessionError> {
-    Err(SessionError::usage("this orch was built without the embedded models")
-        .with_hint("build it with the feature `local`"))
+pub(in crate::cli) fn run(_: &ModelsArgs, _: &Ui) -> Result<ExitStatus> {
+    let error = crate::session::SessionError::usage("this orch was built without the embedded models");
+    Err(error.with_hint("build it with the feature `local`").into())
 }

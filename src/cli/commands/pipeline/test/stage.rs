@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::cli::interrupt;
 use crate::config;
 use crate::model::case::Case;
@@ -37,12 +39,12 @@ pub(super) async fn prepare_workspace(
     folder: &Path,
     runner: &Runner,
     workspace: &Path,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     if let Some(files) = &case.workspace {
         let from = folder.join(files);
         if !from.is_dir() {
             let error = SessionError::usage(format!("`workspace: {files}` is not a folder"));
-            return Err(error.with_hint(format!("orch expects it at `{}`", from.display())));
+            return Err(error.with_hint(format!("orch expects it at `{}`", from.display())).into());
         }
         let (root, destination) = (root.to_owned(), workspace.to_owned());
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -55,7 +57,7 @@ pub(super) async fn prepare_workspace(
                 copy_task.await
             }
         };
-        result.map_err(|error| SessionError::internal(error.to_string()))??;
+        result??;
     }
     for argv in &case.setup {
         run_setup_command(argv, runner, workspace).await?;

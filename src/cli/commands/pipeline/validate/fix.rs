@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use similar::TextDiff;
 
 use crate::cli::output::Ui;
@@ -36,7 +37,7 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
 /// Applies edits until none are left, and returns the remaining findings.
-pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, SessionError> {
+pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>> {
     let mut findings = check();
     let mut rolled_back = HashSet::new();
     for _ in 0..MAX_ROUNDS {

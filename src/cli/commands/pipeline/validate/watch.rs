@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Result;
+
+use crate::cli::error::to_session_error;
 use crate::cli::output::Ui;
 use crate::config;
 use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::session::{ExitStatus, Runner};
 
 use super::{ValidateArgs, display_path, selected_files, validate_once};
 
@@ -23,13 +26,13 @@ type FileStamps = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Checks until the process ends; returns only if standard output is closed.
 #[expect(clippy::disallowed_methods, reason = "this command runs no pipeline")]
-pub(super) fn run(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let mut stamps = scan(args, current_dir);
     loop {
-        match validate_once(args, runner, ui) {
+        match validate_once(args, runner, ui).map_err(to_session_error) {
             Ok(_) => {}
-            Err(error) if error.is_broken_pipe() => return Err(error),
+            Err(error) if error.is_broken_pipe() => return Err(error.into()),
             Err(error) => ui.print_error(&error),
         }
         ui.print_message("\nwaiting for changes; press Ctrl-C to stop");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::agent::{AgentEnv, CallContext, ModelRegistry, TurnResult, run_turn};
@@ -30,7 +31,7 @@ pub(super) fn probe_all(
     probed_models: &[ModelRef],
     programs: &[CliAgent],
     report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     for model in probed_models {
         let started = Instant::now();
         let reply = runtime()?.block_on(probe_model(models, model));
@@ -57,7 +58,7 @@ fn report_probe(
     reply: Result<ChatReply, Failure>,
     cost: Option<f64>,
     report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     let time = human::format_duration(started.elapsed());
     match reply {
         Ok(reply) => {
@@ -94,7 +95,7 @@ async fn probe_model(models: &ModelRegistry, model: &ModelRef) -> Result<ChatRep
 }
 
 /// Runs one turn in an empty folder, which is deleted afterwards.
-fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) -> Result<TurnResult, SessionError> {
+fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) -> Result<TurnResult> {
     let folder = tempfile::tempdir()
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let workspace = folder.path().join("workspace");

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::agent;
 use crate::cli::startup::runtime;
 use crate::config;
@@ -10,8 +12,8 @@ use crate::engine::command_environment;
 use crate::model::step::Access;
 use crate::model::{CliAgent, CliAgentKind};
 use crate::process::{self, EndingGroups, ProgramSpec};
+use crate::session::Runner;
 use crate::session::execute::short_path;
-use crate::session::{Runner, SessionError};
 
 use super::DoctorReport;
 
@@ -20,7 +22,7 @@ pub(super) fn report_programs(
     pipelines: &[PathBuf],
     runner: &Runner,
     report: &mut DoctorReport<'_>,
-) -> Result<Vec<CliAgent>, SessionError> {
+) -> Result<Vec<CliAgent>> {
     let mut usable_programs = Vec::new();
     for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
         let name = kind.as_str();

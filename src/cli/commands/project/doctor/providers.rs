@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::agent::{AUTO_CANDIDATES, ModelRegistry, choose_model};
 use crate::cli::startup::runtime;
 use crate::config::Settings;
 use crate::model::ModelRef;
 use crate::model::name::LOCAL_PROVIDER;
 use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
-use crate::session::{Runner, SessionError};
+use crate::session::Runner;
 
 use super::DoctorReport;
 
@@ -28,7 +30,7 @@ pub(super) fn report_providers(
     models: &ModelRegistry,
     settings: &Settings,
     report: &mut DoctorReport<'_>,
-) -> Result<Vec<ProviderCheck>, SessionError> {
+) -> Result<Vec<ProviderCheck>> {
     let mut providers = Vec::new();
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
@@ -59,7 +61,7 @@ fn report_server(
     is_expected: bool,
     facts: &mut ProviderCheck,
     report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
     // Without --probe, orch sends nothing to other machines.
     if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
@@ -101,7 +103,7 @@ pub(super) fn report_default_model(
     settings: &Settings,
     providers: &[ProviderCheck],
     report: &mut DoctorReport<'_>,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     if let Some(name) = settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = match models.resolve(name) {
             Ok(model) => model,

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 use crate::cli::args::load_schema;
 use crate::cli::output::{FindingsArgs, Ui, print_findings};
 use crate::cli::startup::current_dir;
@@ -31,7 +33,7 @@ pub(in crate::cli) struct SchemaCheckArgs {
     flags: FindingsArgs,
 }
 
-pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     match (&args.artifact, &args.schema) {
         (Some(file), Some(schema)) => {
@@ -47,10 +49,10 @@ pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus, Session
     }
 }
 
-fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<ExitStatus> {
     let root = short_path(&project_root(current_dir), current_dir);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
-    let project = config::load_schemas(&root)?;
+    let project = config::load_schemas(&root).map_err(SessionError::with_findings)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());
     print_findings(&args.flags, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
 }

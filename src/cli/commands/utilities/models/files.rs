@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Result;
 use local_llm::catalog::{self, ModelSpec};
 use local_llm::gguf;
 use local_llm::weights::{self, WantedFile};
@@ -18,7 +19,7 @@ use crate::session::{DownloadReporter as _, Runner, SessionError};
 use super::{AddArgs, PullArgs};
 
 /// Lists the models of the catalog and the added ones.
-pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<(), SessionError> {
+pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<()> {
     let added = shelf.added_names();
     let names = catalog::all().iter().map(|spec| spec.name).chain(added.iter().map(String::as_str));
     let width = "local/".len() + names.map(str::len).max().unwrap_or(0);
@@ -60,12 +61,7 @@ pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<(), SessionErr
 }
 
 /// Downloads a model of the list, or reads one from `--from`.
-pub(super) async fn pull_model(
-    shelf: &LocalModels,
-    args: &PullArgs,
-    runner: &Runner,
-    ui: &Ui,
-) -> Result<(), SessionError> {
+pub(super) async fn pull_model(shelf: &LocalModels, args: &PullArgs, runner: &Runner, ui: &Ui) -> Result<()> {
     let name = args.name.strip_prefix("local/").unwrap_or(&args.name);
     let spec = if name == "local" { Some(catalog::default_model()) } else { catalog::find(name) };
     let Some(from) = &args.from else {
@@ -79,7 +75,10 @@ pub(super) async fn pull_model(
                 ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
                 Ok(())
             }
-            None => session_weights::download_weights(&shelf.cache, spec, runner).await.map(drop),
+            None => {
+                session_weights::download_weights(&shelf.cache, spec, runner).await?;
+                Ok(())
+            }
         };
     };
     let wanted = if let Some(spec) = spec {
@@ -99,14 +98,15 @@ async fn install(
     wanted: &WantedFile,
     from: &str,
     ui: &Ui,
-) -> Result<(), SessionError> {
+) -> Result<()> {
     let title = spec.map_or_else(|| format!("local/{}", wanted.name), |spec| spec.title.to_owned());
     let destination = shelf.cache.join(&wanted.file);
     if destination.symlink_metadata().is_ok()
         && spec.is_none_or(|spec| weights::installed_path(&shelf.cache, spec).is_some())
     {
         return Err(SessionError::usage(format!("{title} already exists: {}", destination.display()))
-            .with_hint(format!("to replace it, delete it first: rm {}", destination.display())));
+            .with_hint(format!("to replace it, delete it first: rm {}", destination.display()))
+            .into());
     }
     let download = DownloadProgressView::new(&title, ui);
     let show_progress = |event| {
@@ -120,7 +120,7 @@ async fn install(
     } else if Path::new(from).is_file() {
         weights::install_copy(&shelf.cache, wanted, Path::new(from), &show_progress).await
     } else {
-        return Err(SessionError::usage(format!("`{from}` is neither a file nor an http address")));
+        return Err(SessionError::usage(format!("`{from}` is neither a file nor an http address")).into());
     };
     drop(download);
     let path = result.map_err(|error| download_error(&title, &error))?;
@@ -138,7 +138,7 @@ async fn install(
 }
 
 /// Adds a file: copies a model of the list, and links any other file.
-pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<(), SessionError> {
+pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<()> {
     let file = &args.file;
     let unreadable = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
     let real_path = fs::canonicalize(file).map_err(unreadable)?;
@@ -164,7 +164,8 @@ pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> R
                 "a model `local/{name}` already exists: {}",
                 destination.display()
             ))
-            .with_hint("choose another name with `--name`"));
+            .with_hint("choose another name with `--name`")
+            .into());
         }
         Err(_) => {}
     }
@@ -174,7 +175,7 @@ pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> R
 }
 
 /// Prints the properties of a model file and how to use the model.
-fn print_usage(file: &Path, name: &str, ui: &Ui) -> Result<(), SessionError> {
+fn print_usage(file: &Path, name: &str, ui: &Ui) -> Result<()> {
     let header = gguf::read_header(file).map_err(|error| SessionError::usage(error.to_string()))?;
     ui.print_message(format!("local/{name} is {}", describe_model(&header)));
     ui.print_message(format!("use it with `--model local/{name}`, or `model: local/{name}` in a pipeline"));

@@ -1,0 +1,81 @@
+//! The errors of commands.
+//!
+//! Commands pass errors on as [`anyhow::Error`]. A function that finds a mistake in the user's request or files returns
+//! a [`SessionError`]. It has its own exit code and hints, so no caller adds context to it.
+
+use std::io;
+
+use crate::model::Failure;
+use crate::session::SessionError;
+use crate::store::{LockError, StoreError};
+
+/// Converts the error of a command to one with an exit code and hints, as orch prints it.
+///
+/// The session defines them for some errors of the modules below it. Any other error is a bug in orch.
+pub(super) fn to_session_error(error: anyhow::Error) -> SessionError {
+    error
+        .downcast::<SessionError>()
+        .or_else(|error| error.downcast::<StoreError>().map(SessionError::from))
+        .or_else(|error| error.downcast::<LockError>().map(SessionError::from))
+        .or_else(|error| error.downcast::<Failure>().map(SessionError::from))
+        .or_else(|error| {
+            if is_output_error(&error) { error.downcast::<io::Error>().map(SessionError::from) } else { Err(error) }
+        })
+        .unwrap_or_else(|error| SessionError::internal(format!("{error:#}")))
+}
+
+/// Whether orch could not write its output: an I/O error without context, or a broken pipe. Any other I/O error needs
+/// context that names the operation.
+fn is_output_error(error: &anyhow::Error) -> bool {
+    let has_no_context = error.chain().next().is_some_and(|outermost| outermost.is::<io::Error>());
+    let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    has_no_context || error.downcast_ref::<io::Error>().is_some_and(is_broken_pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Error;
+
+    use super::*;
+    use crate::session::ExitStatus;
+
+    fn status_and_message(error: Error) -> (ExitStatus, String) {
+        let error = to_session_error(error);
+        (error.status(), error.message().to_owned())
+    }
+
+    #[test]
+    fn a_session_error_keeps_its_exit_code_and_hints() {
+        let error = SessionError::usage("used up").with_status(ExitStatus::Limit).with_hint("raise it");
+        let error = to_session_error(error.into());
+        assert_eq!((error.status(), error.message()), (ExitStatus::Limit, "used up"));
+        assert_eq!(error.hints(), ["raise it".to_owned()]);
+    }
+
+    #[test]
+    fn an_error_of_the_store_is_printed_as_the_session_prints_it() {
+        let error = || StoreError::TooOld { path: "journal.db".into(), found: 1, known: 2 };
+        let (expected, printed) = (SessionError::from(error()), to_session_error(error().into()));
+        assert_eq!((printed.status(), printed.to_string()), (expected.status(), expected.to_string()));
+        assert_eq!(printed.hints(), expected.hints());
+        let printed = to_session_error(LockError::Store(error()).into());
+        assert_eq!((printed.status(), printed.to_string()), (expected.status(), expected.to_string()));
+    }
+
+    #[test]
+    fn an_io_error_is_one_of_the_output_unless_it_has_context() {
+        let error = || io::Error::other("disk full");
+        let of_output = "the output can't be written: disk full".to_owned();
+        assert_eq!(status_and_message(error().into()), (ExitStatus::Usage, of_output));
+        let with_context = Error::new(error()).context("the runtime can't be started");
+        let of_runtime = "the runtime can't be started: disk full".to_owned();
+        assert_eq!(status_and_message(with_context), (ExitStatus::Internal, of_runtime));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_one_even_below_context() {
+        let error = || Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(to_session_error(error()).is_broken_pipe());
+        assert!(to_session_error(error().context("the list can't be printed")).is_broken_pipe());
+    }
+}
