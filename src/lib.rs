@@ -21,36 +21,57 @@
 //! # }
 //! ```
 //!
-//! It uses the other modules: [`config`] loads a project, [`check`] reports its errors, [`engine`] plans and interprets
-//! a pipeline, [`durable`] is the interface for durable execution that [`store`] implements on one machine, and
-//! [`extract`] extracts the JSON from replies. [`cli`] is the command line. `ARCHITECTURE.md` describes how the modules
-//! work together.
+//! [`model`] has the data of pipelines and runs, with the events and the report. [`check`] and [`diagnostic`] report the
+//! errors of a project's files, and [`extract`] extracts the JSON from replies. [`durable`] is the interface for durable
+//! execution, which orch implements on one machine.
+//!
+//! The other public modules are for orch's own program, tests, benchmarks and fuzz targets; they may change in every
+//! version. `ARCHITECTURE.md` describes how the modules work together.
 
-pub mod agent;
-pub mod catalog;
 pub mod check;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod crash;
 pub mod diagnostic;
 pub mod durable;
-pub mod engine;
 pub mod extract;
-pub mod files;
-pub mod folder;
-pub mod graph;
-pub mod lsp;
 pub mod model;
-pub mod network;
-pub mod offload;
-pub mod process;
-pub mod provider;
-pub mod report;
-pub mod schema;
-pub mod secret;
 pub mod session;
+
+#[doc(hidden)]
+pub mod agent;
+mod catalog;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod clock;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod crash;
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod folder;
+#[doc(hidden)]
+pub mod graph;
+#[doc(hidden)]
+pub mod lsp;
+#[doc(hidden)]
+pub mod network;
+mod offload;
+#[doc(hidden)]
+pub mod process;
+#[doc(hidden)]
+pub mod provider;
+#[doc(hidden)]
+pub mod report;
+#[doc(hidden)]
+pub mod schema;
+#[doc(hidden)]
+pub mod secret;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod template;
-pub mod track;
-pub mod trust;
+mod track;
+mod trust;
