@@ -132,8 +132,7 @@ impl CallOutcome {
     /// The usage that the provider reported, with a reply or with a failure.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         let (reply, failure) = match &self.result {
-            Ok(CallReply::Chat(reply)) => (Some(reply), None),
-            Ok(CallReply::Output(_)) => (None, None),
+            Ok(reply) => (reply.chat(), None),
             Err(failure) => (None, Some(failure)),
         };
         reported_usage(reply, failure, self.agent_activity.as_deref())
@@ -142,7 +141,7 @@ impl CallOutcome {
     /// Whether a model may have generated tokens: it replied, or the request was interrupted.
     pub fn may_have_generated(&self) -> bool {
         match &self.result {
-            Ok(reply) => matches!(reply, CallReply::Chat(_)),
+            Ok(reply) => reply.chat().is_some(),
             Err(failure) => failure.interrupted,
         }
     }

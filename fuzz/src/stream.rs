@@ -34,7 +34,7 @@ pub fn stream(input: &[u8]) {
     }
     let (result, heard) = whole;
     match result {
-        Ok(reply) => assert_eq!(heard, reply.text),
+        Ok(reply) => assert_eq!(heard, reply.text()),
         Err(failure) => {
             assert!(!failure.message.is_empty());
             assert!(failure.message.len() < 4096, "a message of {} bytes", failure.message.len());

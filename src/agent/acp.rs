@@ -354,16 +354,10 @@ fn turn_result(job: &TurnJob<'_>, id: &SessionId, end: &TurnEnd, transcript: &Mu
         other => return failed_turn(unknown_stop_failure("the agent", &format!("{other:?}"), &transcript.text)),
     };
     let cost = transcript.turn_cost();
-    let activity = Some(Box::new(AgentActivity { denied: transcript.denied, ..AgentActivity::default() }));
+    let activity = AgentActivity { denied: transcript.denied, ..AgentActivity::default() };
     let usage = usage.unwrap_or_default();
-    let reply = ChatReply {
-        stop,
-        usage,
-        id: Some(id.to_string()),
-        agent_activity: activity,
-        ..plain_reply(transcript.text, job.turn)
-    };
-    TurnResult { reply: Ok(reply), cost, activity: AgentActivity::default() }
+    let reply = ChatReply { stop, usage, id: Some(id.to_string()), ..plain_reply(transcript.text, job.turn) };
+    TurnResult { reply: Ok(reply), cost, activity }
 }
 
 /// Whether an error reports the end of the connection. Any other error is a response of the agent.

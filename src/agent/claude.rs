@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model::cost::parse_dollar_amount;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
-use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
+use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};
 use crate::process;
 
 use super::exit::{exit_failure, line_too_long, login_hint, no_credit_failure, status_failure, unknown_stop_failure};
@@ -223,12 +223,13 @@ fn tool_line(block: &Value) -> String {
 
 /// The result of a turn. The cost counts even when the turn failed.
 fn turn_result(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>, unknown_tools: Vec<String>) -> TurnResult {
-    let mut reply = chat_reply(job, result, error_code);
-    if let Some(activity) = reply.as_mut().ok().and_then(|reply| reply.agent_activity.as_mut()) {
-        activity.denied.extend(unknown_tools);
-    }
-    let usage = reply.is_err().then(|| reported_usage(&result["usage"]));
-    let activity = AgentActivity { usage, ..AgentActivity::default() };
+    let reply = chat_reply(job, result, error_code);
+    let activity = if reply.is_ok() {
+        let denied = result["permission_denials"].as_array().into_iter().flatten().map(tool_line);
+        AgentActivity { denied: denied.chain(unknown_tools).collect(), ..AgentActivity::default() }
+    } else {
+        AgentActivity { usage: Some(reported_usage(&result["usage"])), ..AgentActivity::default() }
+    };
     TurnResult { reply, cost: parse_dollar_amount(&result["total_cost_usd"]), activity }
 }
 
@@ -238,16 +239,14 @@ fn chat_reply(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) -> Re
     if result["is_error"] == true || result["subtype"] != "success" {
         return Err(error_failure(job, result, error_code));
     }
-    let denied = result["permission_denials"].as_array().into_iter().flatten().map(tool_line).collect();
     let structured = result.get("structured_output").filter(|value| !value.is_null());
     Ok(ChatReply {
-        text: structured.map_or_else(|| text.to_owned(), Value::to_string),
+        content: Content::from_text(structured.map_or_else(|| text.to_owned(), Value::to_string)),
         stop: stop_reason(&result["stop_reason"], text)?,
         usage: reported_usage(&result["usage"]),
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
         constrained: structured.is_some(),
-        agent_activity: Some(Box::new(AgentActivity { denied, ..AgentActivity::default() })),
         remarks: Box::default(),
     })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::model::program::SANDBOX_REFUSAL_PREFIX;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
-use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
+use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};
 use crate::process::{self, CapturedOutput, ProcessError};
 use crate::provider::strict_schema;
 
@@ -90,19 +90,20 @@ impl AgentProgram for CodexAgent {
             let earlier_usage = job.turn.session_usage.filter(|_| is_same_session);
             let turn_usage = transcript.reply.usage.since(earlier_usage);
             let session_usage = transcript.reply.usage.session_total(earlier_usage);
+            let mut activity = AgentActivity::default();
             let reply = match (transcript.error_message.take(), exit.code) {
                 (None, _) if transcript.has_message && transcript.is_completed => {
                     let denied = denied_actions(job, home.path(), &transcript, &exit.stderr).await;
-                    let activity = Some(Box::new(AgentActivity { session_usage, denied, ..AgentActivity::default() }));
-                    Ok(ChatReply { agent_activity: activity, usage: turn_usage, ..transcript.reply })
+                    (activity.session_usage, activity.denied) = (session_usage, denied);
+                    Ok(ChatReply { usage: turn_usage, ..transcript.reply })
                 }
                 (Some(message), _) => Err(error_failure(job, &message)),
                 (None, _) if too_long => Err(line_too_long("codex")),
-                (None, code) if transcript.has_message => Err(incomplete_turn(code, &transcript.reply.text)),
+                (None, code) if transcript.has_message => Err(incomplete_turn(code, &transcript.reply.text())),
                 (None, code) => Err(exit_failure("codex", code, &[&exit.stderr, &exit.stdout])),
             };
-            let usage = (!turn_usage.is_empty()).then_some(turn_usage);
-            Ok(TurnResult { reply, cost: None, activity: AgentActivity { usage, ..AgentActivity::default() } })
+            activity.usage = Some(turn_usage).filter(|usage| reply.is_err() && !usage.is_empty());
+            Ok(TurnResult { reply, cost: None, activity })
         }
         .boxed()
     }
@@ -155,13 +156,12 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
 
 fn empty_reply(job: &TurnJob<'_>, constrained: bool) -> ChatReply {
     ChatReply {
-        text: String::new(),
+        content: Content::default(),
         stop: StopReason::End,
         usage: ReportedUsage::default(),
         model: job.turn.program.model.clone(),
         id: None,
         constrained,
-        agent_activity: None,
         remarks: Box::default(),
     }
 }
@@ -243,9 +243,10 @@ impl<'a> CodexTranscript<'a> {
     fn read_item(&mut self, item: &Value) {
         match item["type"].as_str() {
             Some("agent_message") => {
-                item["text"].as_str().unwrap_or_default().clone_into(&mut self.reply.text);
+                let text = item["text"].as_str().unwrap_or_default();
+                self.reply.content = Content::from_text(text);
                 self.has_message = true;
-                (self.sink)(AgentEvent::Text(self.reply.text.clone()));
+                (self.sink)(AgentEvent::Text(text.to_owned()));
             }
             Some("command_execution") => {
                 let declined = (item["status"] == "declined").then(|| item["command"].as_str()).flatten();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::local_models::LocalModels;
 use crate::model::name::max_reply_tokens;
-use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Role, StopReason, Usage};
+use crate::model::{ChatReply, ChatRequest, Content, Failure, FailureClass, Role, StopReason, Usage};
 use crate::provider::{Provider, RequestLimits, StreamEvent};
 
 /// The default sampling temperature: small models need a low one.
@@ -175,7 +175,7 @@ fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
             Role::User => "user".to_owned(),
             Role::Assistant => "assistant".to_owned(),
         },
-        content: message.content.clone(),
+        content: message.content.text().into_owned(),
     });
     #[expect(clippy::cast_possible_truncation, reason = "a temperature has few digits")]
     let temperature = request.temperature.map_or(DEFAULT_TEMPERATURE, |temperature| temperature as f32);
@@ -191,7 +191,7 @@ fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
 
 fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
     ChatReply {
-        text: reply.text.clone(),
+        content: Content::from_text(reply.text.clone()),
         stop: match reply.finish_reason {
             FinishReason::Complete => StopReason::End,
             FinishReason::Length | FinishReason::Cancelled => StopReason::Length,
@@ -207,7 +207,6 @@ fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),
-        agent_activity: None,
         remarks: Box::default(),
     }
 }

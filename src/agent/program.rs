@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::folder::{OwnFile, OwnFolder};
 use crate::model::{
-    AgentActivity, AgentTurn, CallKey, ChatReply, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
+    AgentActivity, AgentTurn, CallKey, ChatReply, Content, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
     StopReason,
 };
 use crate::process::{EndingGroups, GuardProgram, ProgramSpec};
@@ -103,7 +103,7 @@ pub struct TurnResult {
     pub reply: Result<ChatReply, Failure>,
     /// The cost of the turn in US dollars, if the program reports it.
     pub cost: Option<f64>,
-    /// The activity of the program, for a turn without a reply.
+    /// The activity of the program.
     pub activity: AgentActivity,
 }
 
@@ -193,8 +193,9 @@ impl TurnJob<'_> {
         let only_last = self.turn.session.is_some() && !self.is_resumed;
         let start = if only_last { messages.len().saturating_sub(1) } else { 0 };
         let messages = messages.get(start..).unwrap_or_default().iter();
-        let texts: Vec<String> =
-            messages.map(|message| if only_last { message.content.clone() } else { message_text(message) }).collect();
+        let texts: Vec<String> = messages
+            .map(|message| if only_last { message.content.text().into_owned() } else { message_text(message) })
+            .collect();
         self.with_resume_prefix(texts.join("\n\n"))
     }
 
@@ -270,21 +271,20 @@ impl Drop for TurnFile {
 /// A message as text, for a conversation that orch sends again.
 fn message_text(message: &Message) -> String {
     match message.role {
-        Role::User => message.content.clone(),
-        Role::Assistant => format!("Your answer was:\n\n{}", message.content),
+        Role::User => message.content.text().into_owned(),
+        Role::Assistant => format!("Your answer was:\n\n{}", message.content.text()),
     }
 }
 
 /// The reply of a program that reports only its text.
 pub(super) fn plain_reply(text: String, turn: &AgentTurn) -> ChatReply {
     ChatReply {
-        text,
+        content: Content::from_text(text),
         stop: StopReason::End,
         usage: ReportedUsage::default(),
         model: turn.program.model.clone(),
         id: None,
         constrained: false,
-        agent_activity: None,
         remarks: Box::default(),
     }
 }

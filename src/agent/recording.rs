@@ -15,7 +15,7 @@ use crate::files::read_to_end_bounded;
 use crate::folder::{FolderAccess, OwnFolder, open_file};
 use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
+    ChatReply, ChatRequest, Content, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
     canonical_json,
 };
 use crate::secret::Redactor;
@@ -56,7 +56,13 @@ struct Recording {
 
 /// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
 fn request_key(request: &ChatRequest) -> Digest {
-    let content = json!({ "system": request.system, "messages": request.messages, "schema": request.schema });
+    // The key contains only the texts: data that a provider wants back differs each time, and recordings lack it.
+    let messages: Vec<Value> = request
+        .messages
+        .iter()
+        .map(|message| json!({ "role": message.role, "content": message.content.text() }))
+        .collect();
+    let content = json!({ "system": request.system, "messages": messages, "schema": request.schema });
     Digest::compute(canonical_json(&content).as_bytes())
 }
 
@@ -84,7 +90,7 @@ fn request_text(system: &str, messages: impl Iterator<Item = (String, String)>) 
 fn messages(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
     request.messages.iter().map(|message| {
         let role = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
-        (role.unwrap_or_default(), message.content.clone())
+        (role.unwrap_or_default(), message.content.text().into_owned())
     })
 }
 
@@ -147,7 +153,7 @@ impl Recorder {
             system: redacted_lines(&request.system),
             messages: messages(request).map(|(role, text)| (role, redacted_lines(&text))).collect(),
             schema: request.schema.as_ref().map(|schema| Digest::compute(canonical_json(schema).as_bytes())),
-            reply: redacted_lines(&reply.text),
+            reply: redacted_lines(&reply.text()),
             stop: reply.stop,
             usage: reply.usage,
             remarks: Box::new(redactor.redact_remarks((*reply.remarks).clone())),
@@ -217,13 +223,12 @@ impl Replay {
         let key = request_key(request);
         if let Some(recording) = self.find(step, key.as_str()) {
             return Ok(ChatReply {
-                text: recording.reply.join("\n"),
+                content: Content::from_text(recording.reply.join("\n")),
                 stop: recording.stop,
                 usage: recording.usage,
                 model: Some(recording.model.clone()),
                 id: None,
                 constrained: false,
-                agent_activity: None,
                 remarks: recording.remarks.clone(),
             });
         }

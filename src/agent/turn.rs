@@ -109,10 +109,10 @@ pub async fn run_turn(
         }
     }
     match &mut result.reply {
-        Ok(reply) => {
-            let reported = reply.agent_activity.take().map(|reported| *reported).unwrap_or_default();
+        Ok(_) => {
+            let reported = std::mem::take(&mut result.activity);
             (activity.denied, activity.session_usage) = (reported.denied, reported.session_usage);
-            reply.agent_activity = Some(Box::new(activity));
+            result.activity = activity;
         }
         Err(failure) => {
             let has_usage = result.activity.usage.is_some_and(|usage| usage.complete().is_some());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::durable::{CallReply, Interrupt};
+use crate::durable::Interrupt;
 use crate::model::event::{FingerprintPart, PartKind};
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{ChatRequest, Digest, Failure, Fingerprint, ModelRef, StepKey};
@@ -43,11 +43,7 @@ pub(super) async fn run(
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
-    let recorded = replies.iter().filter_map(|reply| match reply {
-        CallReply::Chat(reply) => Some(reply),
-        CallReply::Output(_) => None,
-    });
-    for reply in recorded {
+    for reply in replies.iter().filter(|reply| reply.chat().is_some()) {
         if let Ok(extracted) = reader.read(reply).await? {
             return leaf.finish(scope, attempt, Ok(Some(extracted.value))).await;
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::durable::{Call, CallReply, Effect, Interrupt, ModelRequest, StepFact};
 use crate::extract;
 use crate::model::event::ReplyParsed;
-use crate::model::{AgentTurn, CallKey, ChatReply, ChatRequest, Failure, FailureClass, Usage};
+use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Failure, FailureClass, Usage};
 
 use super::agent::request_digest;
 use super::message::{RenderedPrompt, re_ask};
@@ -109,6 +109,7 @@ impl<'a> Conversation<'a> {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
+            let Some(chat) = reply.chat() else { return Ok(Err(unexpected_record())) };
             let RejectedReply { failure, problems } = match self.reader.read(&reply).await? {
                 Ok(extracted) => {
                     self.leaf.run.durable.record(StepFact::ReplyParsed(extracted.parsed_fact(key))).await?;
@@ -119,7 +120,8 @@ impl<'a> Conversation<'a> {
             let may_re_ask = ordinal <= self.agent.re_asks;
             // The re-ask contains the model's previous answer, without reasoning and without turns that the model
             // invented.
-            let answer = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
+            let text = chat.text();
+            let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
             let next = may_re_ask.then(|| re_ask(&request, answer, &failure, &problems)).flatten();
             let next = next.map(|request| (max_request_usage(&request), request));
             let fact = ReplyParsed {
@@ -132,8 +134,8 @@ impl<'a> Conversation<'a> {
                 re_asks: next.is_some(),
             };
             self.leaf.run.durable.record(StepFact::ReplyParsed(fact)).await?;
-            let session_usage = reply.agent_activity.as_ref().and_then(|activity| activity.session_usage);
-            session = reply.id.clone().map(|id| (id, session_usage));
+            let session_usage = reply.activity().and_then(|activity| activity.session_usage);
+            session = chat.id.clone().map(|id| (id, session_usage));
             match next {
                 Some(next) => (max_usage, request) = next,
                 None => return Ok(Err(failure)),
@@ -149,7 +151,7 @@ impl<'a> Conversation<'a> {
         request: &ChatRequest,
         max_usage: Usage,
         session: Option<(String, Option<Usage>)>,
-    ) -> Result<Result<ChatReply, Failure>, Interrupt> {
+    ) -> Result<Result<CallReply, Failure>, Interrupt> {
         let ends_at = match (self.agent.limits.deadline, self.started_at) {
             (Some(deadline), Some(started_at)) => {
                 Some(started_at + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
@@ -184,12 +186,18 @@ impl<'a> Conversation<'a> {
         self.started_at.get_or_insert(outcome.started);
         self.ended_at = Some(outcome.ended);
         Ok(match outcome.result {
-            Ok(CallReply::Chat(reply)) => Ok(reply),
-            Ok(CallReply::Output(_)) => Err(unexpected_record()),
+            Ok(reply) => Ok(reply),
             Err(failure) if self.agent.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
             Err(failure) => Err(failure),
         })
     }
+}
+
+/// A rejected reply as a re-ask repeats it: with the data that the provider wants back, but without tool calls, which
+/// have no results.
+fn re_ask_content(content: &Content, answer: &str) -> Content {
+    let has_calls = content.blocks().iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
+    if has_calls { Content::from_text(answer) } else { content.with_text(answer) }
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::durable::ScopeDelta;
-use crate::model::{ChatRequest, Failure, FailureClass, Message};
+use crate::model::{ChatRequest, Content, Failure, FailureClass, Message, Role};
 use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
 use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
@@ -94,13 +94,18 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
 pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
         let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
-        first.content = format!("{}\n\n{instruction}\n\n{}", first.content, fence(schema));
+        first.content.append_paragraph(&format!("{instruction}\n\n{}", fence(schema)));
     }
     request
 }
 
 /// Returns the request that re-asks after a rejected reply; `None` when a re-ask can't help.
-pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mismatches: &str) -> Option<ChatRequest> {
+pub(super) fn re_ask(
+    request: &ChatRequest,
+    answer: Content,
+    failure: &Failure,
+    mismatches: &str,
+) -> Option<ChatRequest> {
     let mismatches = if mismatches.is_empty() { failure.message.as_str() } else { mismatches };
     let instruction = match failure.class {
         FailureClass::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
@@ -118,12 +123,14 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
     };
     let mut next_request = request.clone();
     // A truncated or empty reply does not help the model and may fill its context, so orch sends only the instruction.
-    if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply) || reply.trim().is_empty() {
+    if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply)
+        || answer.text().trim().is_empty()
+    {
         if let Some(last_message) = next_request.messages.last_mut() {
-            last_message.content = format!("{}\n\n{instruction}", last_message.content);
+            last_message.content.append_paragraph(&instruction);
         }
     } else {
-        next_request.messages.push(Message::assistant(reply));
+        next_request.messages.push(Message { role: Role::Assistant, content: answer });
         next_request.messages.push(Message::user(instruction));
     }
     Some(next_request)

@@ -14,7 +14,7 @@ use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelReque
 use crate::files::FileLedger;
 use crate::folder::OwnFolder;
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey};
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::GuardProgram;
 use crate::secret::Redactor;
@@ -219,6 +219,19 @@ impl From<Result<CallReply, Failure>> for EffectResult {
     }
 }
 
+impl From<TurnResult> for EffectResult {
+    fn from(turn: TurnResult) -> Self {
+        let TurnResult { reply, cost, activity } = turn;
+        match reply {
+            Ok(reply) => {
+                let reply = TurnReply { reply: with_plausible_usage(reply), activity };
+                Self { result: Ok(CallReply::Turn(Box::new(reply))), cost, activity: AgentActivity::default() }
+            }
+            Err(failure) => Self { result: Err(failure_with_plausible_usage(failure)), cost, activity },
+        }
+    }
+}
+
 impl Performer {
     /// Resolves when the time of a step is used up; never for steps of `finally` (`in_finally`), which may clean up
     /// even then.
@@ -233,10 +246,7 @@ impl Performer {
         result: &Result<CallReply, Failure>,
         activity: Option<&AgentActivity>,
     ) -> Vec<String> {
-        let reply_activity = match result {
-            Ok(CallReply::Chat(reply)) => reply.agent_activity.as_deref(),
-            Ok(CallReply::Output(_)) | Err(_) => None,
-        };
+        let reply_activity = result.as_ref().ok().and_then(CallReply::activity);
         let (performer, files) =
             (self.clone(), reply_activity.or(activity).and_then(|activity| activity.files.clone()));
         match tokio::task::spawn_blocking(move || effects::find_reverted_files(&performer, files)).await {
@@ -250,7 +260,8 @@ impl Performer {
     /// Returns the result of a call without secrets.
     async fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         let size = match &result {
-            Ok(CallReply::Chat(reply)) => reply.text.len(),
+            Ok(CallReply::Chat(reply)) => reply.content.byte_len(),
+            Ok(CallReply::Turn(turn)) => turn.reply.content.byte_len(),
             Ok(CallReply::Output(CallOutput::Command(output))) => {
                 output.stdout.len().saturating_add(output.stderr.len())
             }
@@ -291,12 +302,7 @@ impl Performer {
                     request_digest: call.request_digest.clone(),
                 };
                 let turn_result = self.run_turn(key, &turn, &context, cut_failure(time_limit, stop)).await;
-                let result = turn_result
-                    .reply
-                    .map(with_plausible_usage)
-                    .map_err(failure_with_plausible_usage)
-                    .map(CallReply::Chat);
-                EffectResult { result, cost: turn_result.cost, activity: turn_result.activity }
+                turn_result.into()
             }
             Effect::Command(command) => effects::run_command(self, key, &command, cut_failure(time_limit, stop))
                 .await

@@ -174,7 +174,7 @@ impl RateWindow {
 
 /// Returns the upper bound of a request's usage: one input token for every two bytes, and the longest reply.
 pub fn max_request_usage(request: &ChatRequest) -> Usage {
-    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
     let input = (request.system.len() + messages + schema).div_ceil(2);
     let (input, output) = (

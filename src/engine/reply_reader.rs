@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::durable::Interrupt;
+use crate::durable::{CallReply, Interrupt};
 use crate::extract::{self, Extraction, Options, RejectionReason, StopHint};
 use crate::files::{self, ReservedFiles};
 use crate::model::event::{FingerprintPart, PartKind, ReplyParsed};
@@ -19,7 +19,7 @@ use super::interpret::Interpreter;
 use super::node::{AgentNode, Contract, FileWriter, PlanNode};
 use super::plan::ReservedNames;
 use super::scope::ValueScope;
-use super::step_execution::{digest, fingerprint_part};
+use super::step_execution::{digest, fingerprint_part, unexpected_record};
 
 /// The hint for a CLI agent that was denied a tool.
 const GRANT_TOOL_HINT: &str =
@@ -101,12 +101,13 @@ impl<'a> ReplyReader<'a> {
     /// Reads a reply, on a separate thread if that may take long.
     pub(super) async fn read(
         &self,
-        reply: &ChatReply,
+        reply: &CallReply,
     ) -> Result<Result<ExtractedValue, Box<RejectedReply>>, Interrupt> {
         let reserved_names = self.run.plan.reserved_names();
         let contract = self.node.output.as_ref().map(|output| &output.contract);
         let conditions = self.agent.accept.iter().map(|accept| accept.that.as_str());
-        let is_large = reply.text.len() >= LARGE_TEXT_BYTES || contract.is_some_and(Contract::takes_long);
+        let is_large = reply.chat().is_some_and(|chat| chat.content.byte_len() >= LARGE_TEXT_BYTES)
+            || contract.is_some_and(Contract::takes_long);
         if !is_large && (self.agent.accept.is_empty() || !takes_long(&self.scope, conditions)) {
             return Ok(
                 ReplyRules { node: self.node, agent: self.agent, scope: &self.scope, reserved_names }.apply(reply)
@@ -181,7 +182,7 @@ impl ReplyRules<'_> {
     }
 
     /// Extracts the value of a reply, and checks it against the rules.
-    fn apply(&self, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
+    fn apply(&self, reply: &CallReply) -> Result<ExtractedValue, Box<RejectedReply>> {
         let extracted = extract_reply(self.node, self.agent, reply)?;
         let violations: Vec<RuleViolation> =
             self.write_violations(&extracted.value).chain(self.accept_violations(&extracted.value)).collect();
@@ -247,12 +248,13 @@ struct RuleViolation {
 }
 
 /// Extracts the value by its schema, or returns the failure with the list of mismatches.
-fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
-    if let Some(denied) = reply.agent_activity.as_ref().and_then(|activity| activity.denied.first()) {
+fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Result<ExtractedValue, Box<RejectedReply>> {
+    if let Some(denied) = reply.activity().and_then(|activity| activity.denied.first()) {
         let message = format!("the agent was denied a permission: {denied}");
         let hint = if denied.starts_with(SANDBOX_REFUSAL_PREFIX) { SANDBOX_HINT } else { GRANT_TOOL_HINT };
         return Err(Failure::new(FailureClass::PermissionDenied, message).with_hint(hint).into());
     }
+    let reply = reply.chat().ok_or_else(|| Box::<RejectedReply>::from(unexpected_record()))?;
     if let Some(reason) = &reply.remarks.unknown_stop {
         let message = format!("the reply may be incomplete: its stop reason is `{}`", shorten_reason(reason));
         let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
@@ -268,7 +270,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Resul
         StopReason::Refusal => StopHint::Refusal,
         StopReason::ToolUse | StopReason::Unknown => StopHint::Unknown,
     };
-    match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
+    match extract::extract(reply.text().as_bytes(), schema, &Options { strict: agent.strict, stop }) {
         Ok(extraction) => {
             Ok(ExtractedValue { value: extraction.value.clone(), extraction: Some(extraction), left_out: Vec::new() })
         }
@@ -282,7 +284,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Resul
                 RejectionReason::EmptyReply => FailureClass::EmptyReply,
             };
             let failure = match class {
-                FailureClass::EmptyReply if reply.text.trim().is_empty() => empty_reply(reply),
+                FailureClass::EmptyReply if reply.text().trim().is_empty() => empty_reply(reply),
                 FailureClass::EmptyReply => Failure::new(class, rejection.message.clone()).with_hint(REASONING_HINT),
                 class => with_hint(Failure::new(class, rejection.message.clone()), agent),
             };
@@ -295,12 +297,13 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
     let failure = match reply.stop {
         StopReason::Refusal => Failure::new(FailureClass::Refusal, "the model refused to answer"),
         StopReason::Length => Failure::new(FailureClass::MaxTokensReached, "the reply was cut off at the token limit"),
-        _ if reply.text.trim().is_empty() => empty_reply(reply),
+        _ if reply.text().trim().is_empty() => empty_reply(reply),
         // The text before a tool call is not the answer.
         StopReason::ToolUse => Failure::new(FailureClass::EmptyReply, "the model called a tool instead of answering")
             .with_hint(NO_TOOLS_HINT),
         StopReason::End | StopReason::Unknown => {
-            let answer = extract::answer_text(&reply.text);
+            let text = reply.text();
+            let answer = extract::answer_text(&text);
             if let Some(text) = answer.text {
                 return Ok(ExtractedValue {
                     value: Value::String(text.to_owned()),

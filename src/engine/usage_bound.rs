@@ -48,7 +48,7 @@ impl UsageBound {
 
 /// Removes implausible token counts from a reply.
 pub(super) fn with_plausible_usage(reply: ChatReply) -> ChatReply {
-    ChatReply { usage: reply.usage.plausible_for_reply(&reply.text), ..reply }
+    ChatReply { usage: reply.usage.plausible_for_reply(&reply.text()), ..reply }
 }
 
 /// Removes implausible token counts from the failure of an interrupted reply.

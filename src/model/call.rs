@@ -9,7 +9,7 @@ use super::chat::{ChatReply, ModelRef};
 use super::cost::CostTotal;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
-use super::program::AgentActivity;
+use super::program::{AgentActivity, TurnReply};
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
 /// A call started. A call that waits for a permit has not started.
@@ -80,7 +80,7 @@ pub struct CallEnded {
     /// The failure, if the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What a CLI agent did in a turn that ended without a reply.
+    /// What a CLI agent did in its turn besides replying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
     /// What the call cost in US dollars; absent if no price applies or its usage is unknown.
@@ -101,18 +101,13 @@ pub struct CallEnded {
 impl CallEnded {
     /// The CLI agent's session in which the turn ran.
     pub fn session(&self) -> Option<&String> {
-        let agent_reply = self.reply.as_ref().filter(|reply| reply.agent_activity.is_some());
-        let activity_session = || self.agent_activity.as_ref().and_then(|activity| activity.session.as_ref());
-        agent_reply.and_then(|reply| reply.id.as_ref()).or_else(activity_session)
+        let activity = self.agent_activity.as_ref()?;
+        self.reply.as_ref().and_then(|reply| reply.id.as_ref()).or(activity.session.as_ref())
     }
 
     /// What a CLI agent did in its turn, with or without a reply.
     pub fn activity(&self) -> Option<&AgentActivity> {
-        self.reply
-            .as_ref()
-            .and_then(|reply| reply.agent_activity.as_ref())
-            .or(self.agent_activity.as_ref())
-            .map(|activity| &**activity)
+        self.agent_activity.as_deref()
     }
 
     /// The usage that the provider reported, with or without a reply.
@@ -150,8 +145,29 @@ pub(crate) fn reported_usage(
 pub enum CallReply {
     /// A model's reply.
     Chat(ChatReply),
+    /// The reply of a CLI agent.
+    Turn(Box<TurnReply>),
     /// The output of any other call.
     Output(CallOutput),
+}
+
+impl CallReply {
+    /// The reply of a model or a CLI agent; `None` for any other call.
+    pub fn chat(&self) -> Option<&ChatReply> {
+        match self {
+            Self::Chat(reply) => Some(reply),
+            Self::Turn(turn) => Some(&turn.reply),
+            Self::Output(_) => None,
+        }
+    }
+
+    /// What a CLI agent did besides replying; `None` for any other call.
+    pub fn activity(&self) -> Option<&AgentActivity> {
+        match self {
+            Self::Turn(turn) => Some(&turn.activity),
+            Self::Chat(_) | Self::Output(_) => None,
+        }
+    }
 }
 
 /// The output of a call to something other than a model.

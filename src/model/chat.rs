@@ -2,6 +2,7 @@
 //!
 //! Users keep journals with these types for years, so fields are only ever added, with a default.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::content::Content;
 use super::name::{LOCAL_FILE_PREFIX, LOCAL_PROVIDER};
-use super::program::AgentActivity;
 use super::usage::ReportedUsage;
 
 /// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
@@ -81,19 +82,19 @@ pub enum Role {
 pub struct Message {
     /// The author.
     pub role: Role,
-    /// The text, never empty.
-    pub content: String,
+    /// The content, never empty.
+    pub content: Content,
 }
 
 impl Message {
     /// A message from the pipeline.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self { role: Role::User, content: content.into() }
+    pub fn user(text: impl Into<String>) -> Self {
+        Self { role: Role::User, content: Content::from_text(text) }
     }
 
     /// A message from the model.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self { role: Role::Assistant, content: content.into() }
+    pub fn assistant(text: impl Into<String>) -> Self {
+        Self { role: Role::Assistant, content: Content::from_text(text) }
     }
 }
 
@@ -139,8 +140,8 @@ pub enum StopReason {
 /// One reply of a model, as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatReply {
-    /// The text of the reply: all text parts joined, without reasoning.
-    pub text: String,
+    /// The content of the reply: its text, and data that the provider wants back unchanged.
+    pub content: Content,
     /// Why the model stopped.
     pub stop: StopReason,
     /// The usage that the provider reported.
@@ -154,12 +155,16 @@ pub struct ChatReply {
     /// Whether the provider constrained the reply to the schema.
     #[serde(default)]
     pub constrained: bool,
-    /// What a CLI agent did besides replying.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent_activity: Option<Box<AgentActivity>>,
     /// Details about a reply that is incomplete or contains more than text.
     #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
     pub remarks: Box<ReplyDetails>,
+}
+
+impl ChatReply {
+    /// The text of the reply: all blocks of text joined, without reasoning.
+    pub fn text(&self) -> Cow<'_, str> {
+        self.content.text()
+    }
 }
 
 /// Details about a reply that is incomplete or contains more than text.

@@ -53,6 +53,8 @@ classes! {
     /// The reply fits its schema but can't be used: an `accept` condition is false, or a `write` step would reject its
     /// files.
     OutputRejected = "output_rejected",
+    /// The reply contains a secret in signed or encrypted data, which orch can neither redact nor save.
+    SecretInReply = "secret_in_reply",
     /// Several values in the reply fit the schema, and the step has `extract: strict`.
     AmbiguousReply = "ambiguous_reply",
     /// A template could not be rendered.

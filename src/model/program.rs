@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chat::{ChatRequest, ModelRef};
+use super::chat::{ChatReply, ChatRequest, ModelRef};
 use super::step::Access;
 use super::usage::{ReportedUsage, Usage};
 
@@ -226,4 +226,13 @@ impl AgentActivity {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The reply of a CLI agent, with what it did besides replying.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TurnReply {
+    /// The reply.
+    pub reply: ChatReply,
+    /// What it did besides replying.
+    pub activity: AgentActivity,
 }

@@ -9,7 +9,7 @@ use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::ANTHROPIC;
-use super::{Endpoint, Provider, RequestLimits, client, schema};
+use super::{Dialect, Endpoint, Provider, RequestLimits, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -39,7 +39,8 @@ impl Provider for Anthropic {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1").unwrap_or(&base);
         let body = request_body(&self.endpoint, request);
-        let assembler = AnthropicReply { draft: Draft::new(body.get("output_config").is_some()) };
+        let draft = Draft::new(body.get("output_config").is_some());
+        let assembler = AnthropicReply { draft, ..AnthropicReply::default() };
         let call = HttpCall {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -67,7 +68,11 @@ fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
                 Role::User => "user",
                 Role::Assistant => "assistant",
             };
-            let content = if Some(index) == last_user { cached_text(&message.content) } else { json!(message.content) };
+            let content = if Some(index) == last_user {
+                cached_text(&message.content.text())
+            } else {
+                json!(message.content.text())
+            };
             json!({"role": role, "content": content})
         })
         .collect();
@@ -96,7 +101,14 @@ fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 #[derive(Default)]
 pub(super) struct AnthropicReply {
     draft: Draft,
+    /// The reasoning block that is arriving: its text and its signature.
+    thinking: Option<(String, String)>,
+    /// Whether the block that is arriving is a call of a tool of ours.
+    is_call_open: bool,
 }
+
+/// The key of a tool call: the server numbers blocks, and only one is open at a time.
+const OPEN_CALL: &str = "open";
 
 impl AnthropicReply {
     /// Reads the id, the model, the usage and the stop reason of a message.
@@ -117,19 +129,42 @@ impl AnthropicReply {
     /// Reads a content block or a delta of one.
     fn read_block(&mut self, block: Option<&Value>, sink: ReplySink<'_>) {
         let text = |field: &str| block.and_then(|block| block.get(field)?.as_str()).filter(|text| !text.is_empty());
+        let kind = text("type").unwrap_or_default();
+        if kind == "thinking" {
+            self.finish_block();
+            self.thinking = Some((String::new(), String::new()));
+        }
+        if let Some((thinking, signature)) = &mut self.thinking {
+            thinking.push_str(text("thinking").unwrap_or_default());
+            signature.push_str(text("signature").unwrap_or_default());
+        }
         if let Some(thinking) = text("thinking") {
             self.draft.push_reasoning(thinking, sink);
         }
         if let Some(text) = text("text") {
             self.draft.push_text(text, sink);
         }
-        if let (Some("tool_use" | "server_tool_use" | "mcp_tool_use"), Some(name)) = (text("type"), text("name")) {
-            self.draft.record_tool_call(name);
+        match (kind, text("name")) {
+            ("tool_use", Some(name)) => {
+                self.is_call_open = true;
+                self.draft.start_call(OPEN_CALL, text("id"), name);
+                let input = block.and_then(|block| block.get("input"));
+                if let Some(input) = input.filter(|input| input.as_object().is_some_and(|input| !input.is_empty())) {
+                    self.draft.set_arguments(OPEN_CALL, input);
+                }
+            }
+            ("server_tool_use" | "mcp_tool_use", Some(name)) => self.draft.record_tool_call(name),
+            ("input_json_delta", _) if self.is_call_open => {
+                self.draft.push_arguments(OPEN_CALL, text("partial_json").unwrap_or_default());
+            }
+            _ => {}
         }
-        let kind = text("type").unwrap_or_default();
         let is_other_content = match kind {
             "redacted_thinking" => {
                 self.draft.record_hidden_reasoning();
+                if let Some(block) = block.filter(|block| block.get("data").is_some_and(Value::is_string)) {
+                    self.draft.push_opaque(Dialect::Anthropic, block.clone());
+                }
                 true
             }
             "" | "text" | "thinking" => false,
@@ -142,6 +177,15 @@ impl AnthropicReply {
         let has_content =
             is_other_content || ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
         self.draft.stop.record_chunk(stop_reasons::ANTHROPIC, None, has_content);
+    }
+
+    /// Ends the block that is arriving. Reasoning goes back to the API only with its signature.
+    fn finish_block(&mut self) {
+        self.is_call_open = false;
+        if let Some((thinking, signature)) = self.thinking.take().filter(|(_, signature)| !signature.is_empty()) {
+            let block = json!({"type": "thinking", "thinking": thinking, "signature": signature});
+            self.draft.push_opaque(Dialect::Anthropic, block);
+        }
     }
 }
 
@@ -162,7 +206,7 @@ impl Assembler for AnthropicReply {
                 self.read_usage(event);
             }
             Some("message_stop") => return StreamItem::End,
-            Some("content_block_stop") => {}
+            Some("content_block_stop") => self.finish_block(),
             // A `ping` only keeps the connection alive; event types that orch does not know are foreign.
             Some("ping") => return StreamItem::Ignored,
             _ => return StreamItem::Foreign,
@@ -176,6 +220,7 @@ impl Assembler for AnthropicReply {
         };
         for block in content {
             self.read_block(Some(block), sink);
+            self.finish_block();
         }
         self.read_head(body);
         true
@@ -211,7 +256,8 @@ impl Assembler for AnthropicReply {
         self.draft.usage.partial_usage(&ANTHROPIC)
     }
 
-    fn into_reply(self) -> ChatReply {
+    fn into_reply(mut self) -> ChatReply {
+        self.finish_block();
         self.draft.into_reply(&ANTHROPIC)
     }
 }

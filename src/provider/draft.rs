@@ -1,10 +1,13 @@
 //! A reply under construction: the state that every dialect collects in the same way.
 
-use super::StreamEvent;
+use serde_json::Value;
+
 use super::http::ReplySink;
 use super::stop_reasons::StopTrack;
 use super::usage::{UsageFields, UsageMeter};
+use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ReplyDetails, StopReason};
+use crate::model::content::{Content, ContentBlock};
 
 /// The largest number of tools and of kinds of content that a remark lists.
 const MAX_LISTED: usize = 5;
@@ -12,14 +15,14 @@ const MAX_LISTED: usize = 5;
 /// A reply under construction.
 #[derive(Default)]
 pub(super) struct Draft {
-    pub(super) text: String,
+    blocks: Vec<DraftBlock>,
     pub(super) stop: StopTrack,
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
     /// Whether the request asked the API to constrain the reply to the schema.
     pub(super) constrained: bool,
-    /// The tools that the model called, although the request offered none.
+    /// The names of the tools that the model called.
     tools: Vec<String>,
     /// The length of the reasoning so far, in characters.
     reasoning_chars: usize,
@@ -27,6 +30,41 @@ pub(super) struct Draft {
     hidden_reasoning: bool,
     /// The kinds of content other than text that arrived.
     other_kinds: Vec<String>,
+}
+
+/// A block of the reply so far.
+enum DraftBlock {
+    Text(String),
+    Opaque(Dialect, Value),
+    Call(DraftCall),
+}
+
+/// A tool call of which the arguments may still be arriving.
+struct DraftCall {
+    /// The key with which the stream refers to the call, such as its index.
+    key: String,
+    id: Option<String>,
+    name: String,
+    arguments: Arguments,
+}
+
+/// The arguments of a tool call, as a server sends them.
+enum Arguments {
+    /// Text that is JSON once it is complete.
+    Text(String),
+    /// A value.
+    Value(Value),
+}
+
+impl Arguments {
+    /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
+    fn into_value(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Text(text) if text.trim().is_empty() => Value::Object(serde_json::Map::new()),
+            Self::Text(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        }
+    }
 }
 
 impl Draft {
@@ -38,16 +76,50 @@ impl Draft {
     /// Whether nothing has arrived yet: no text, no reasoning, no tool call and no other content.
     pub(super) fn is_empty(&self) -> bool {
         let has_reasoning = self.reasoning_chars > 0 || self.hidden_reasoning;
-        self.text.trim().is_empty() && !has_reasoning && self.tools.is_empty() && self.other_kinds.is_empty()
+        !self.has_text() && !has_reasoning && self.tools.is_empty() && self.other_kinds.is_empty()
+    }
+
+    /// Whether there is text other than white space.
+    fn has_text(&self) -> bool {
+        self.texts().any(|text| !text.trim().is_empty())
+    }
+
+    /// The length of the text so far, in bytes.
+    pub(super) fn text_len(&self) -> usize {
+        self.texts().map(str::len).sum()
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.blocks.iter().filter_map(|block| match block {
+            DraftBlock::Text(text) => Some(text.as_str()),
+            DraftBlock::Opaque(..) | DraftBlock::Call(_) => None,
+        })
     }
 
     /// Appends a piece of text and passes it to the sink.
     pub(super) fn push_text(&mut self, text: &str, sink: ReplySink<'_>) {
-        if !text.is_empty() {
-            self.usage.mark_out_of_date();
-            self.text.push_str(text);
-            sink(StreamEvent::Text(text.to_owned()));
+        if text.is_empty() {
+            return;
         }
+        self.usage.mark_out_of_date();
+        match self.blocks.last_mut() {
+            Some(DraftBlock::Text(last)) => last.push_str(text),
+            _ => self.blocks.push(DraftBlock::Text(text.to_owned())),
+        }
+        sink(StreamEvent::Text(text.to_owned()));
+    }
+
+    /// Appends a piece of text that stays a block of its own, since the data that follows belongs to exactly this text.
+    pub(super) fn push_separate_text(&mut self, text: &str, sink: ReplySink<'_>) {
+        if !text.is_empty() {
+            self.blocks.push(DraftBlock::Text(String::new()));
+            self.push_text(text, sink);
+        }
+    }
+
+    /// Appends data that the provider wants back unchanged.
+    pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
+        self.blocks.push(DraftBlock::Opaque(dialect, data));
     }
 
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
@@ -59,12 +131,48 @@ impl Draft {
         }
     }
 
-    /// Records that the model called a tool.
+    /// Records that the model called a tool that the provider itself runs.
     pub(super) fn record_tool_call(&mut self, name: &str) {
         self.usage.mark_out_of_date();
         if !self.tools.iter().any(|listed| listed == name) {
             self.tools.push(name.to_owned());
         }
+    }
+
+    /// Starts a tool call; later pieces of its arguments have the same key.
+    pub(super) fn start_call(&mut self, key: &str, id: Option<&str>, name: &str) {
+        self.record_tool_call(name);
+        self.blocks.push(DraftBlock::Call(DraftCall {
+            key: key.to_owned(),
+            id: id.filter(|id| !id.is_empty()).map(str::to_owned),
+            name: name.to_owned(),
+            arguments: Arguments::Text(String::new()),
+        }));
+    }
+
+    /// Appends a piece of the arguments to the latest call with this key.
+    pub(super) fn push_arguments(&mut self, key: &str, piece: &str) {
+        self.usage.mark_out_of_date();
+        if let Some(DraftCall { arguments: Arguments::Text(text), .. }) = self.call_mut(key) {
+            text.push_str(piece);
+        }
+    }
+
+    /// Sets the complete arguments of the latest call with this key.
+    pub(super) fn set_arguments(&mut self, key: &str, value: &Value) {
+        if let Some(call) = self.call_mut(key) {
+            call.arguments = match value {
+                Value::String(text) => Arguments::Text(text.clone()),
+                value => Arguments::Value(value.clone()),
+            };
+        }
+    }
+
+    fn call_mut(&mut self, key: &str) -> Option<&mut DraftCall> {
+        self.blocks.iter_mut().rev().find_map(|block| match block {
+            DraftBlock::Call(call) if call.key == key => Some(call),
+            _ => None,
+        })
     }
 
     /// Records reasoning that the server does not show.
@@ -84,7 +192,8 @@ impl Draft {
     /// Finishes the reply, with the usage from these fields of the provider's reports.
     pub(super) fn into_reply(self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
-        let instead = if self.text.trim().is_empty() { self.describe_content(usage.reasoning) } else { None };
+        let has_text = self.has_text();
+        let instead = if has_text { None } else { self.describe_content(usage.reasoning) };
         let remarks = Box::new(ReplyDetails {
             unknown_stop: self.stop.unknown_reason().map(str::to_owned),
             instead,
@@ -92,17 +201,16 @@ impl Draft {
         });
         let stop = match self.stop.reason() {
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.
-            StopReason::End if self.text.trim().is_empty() && !self.tools.is_empty() => StopReason::ToolUse,
+            StopReason::End if !has_text && !self.tools.is_empty() => StopReason::ToolUse,
             stop => stop,
         };
         ChatReply {
-            text: self.text,
+            content: finish_blocks(self.blocks),
             stop,
             usage,
             model: self.model,
             id: self.id,
             constrained: self.constrained,
-            agent_activity: None,
             remarks,
         }
     }
@@ -125,4 +233,23 @@ impl Draft {
         let parts: Vec<String> = [reasoning, calls, other_content].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" and "))
     }
+}
+
+/// The blocks of a complete reply. A call without an id gets one from its position, since servers of some dialects
+/// leave it out.
+fn finish_blocks(blocks: Vec<DraftBlock>) -> Content {
+    let mut calls = 0_usize;
+    let finished: Vec<ContentBlock> = blocks
+        .into_iter()
+        .map(|block| match block {
+            DraftBlock::Text(text) => ContentBlock::Text { text },
+            DraftBlock::Opaque(dialect, data) => ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data },
+            DraftBlock::Call(call) => {
+                calls += 1;
+                let id = call.id.unwrap_or_else(|| format!("call_{calls}"));
+                ContentBlock::ToolCall { id, name: call.name, arguments: call.arguments.into_value() }
+            }
+        })
+        .collect();
+    Content::from(finished)
 }

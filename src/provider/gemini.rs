@@ -9,7 +9,7 @@ use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::GEMINI;
-use super::{Endpoint, Provider, RequestLimits, client, schema};
+use super::{Dialect, Endpoint, Provider, RequestLimits, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -63,7 +63,7 @@ fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
                 Role::User => "user",
                 Role::Assistant => "model",
             };
-            json!({"role": role, "parts": [{"text": message.content}]})
+            json!({"role": role, "parts": [{"text": message.content.text()}]})
         })
         .collect();
     let mut config = Map::new();
@@ -84,6 +84,9 @@ fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     body.insert("generationConfig".into(), Value::Object(config));
     Value::Object(body)
 }
+
+/// The key of a tool call, which always arrives whole.
+const OPEN_CALL: &str = "open";
 
 /// A Gemini reply under construction.
 #[derive(Default)]
@@ -113,24 +116,48 @@ impl GeminiReply {
 
     /// Reads a part; returns whether it has any content.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
+        let signature = part.get("thoughtSignature").filter(|signature| signature.is_string());
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
-            self.draft.record_tool_call(name);
+            let id = part.pointer("/functionCall/id").and_then(Value::as_str);
+            self.draft.start_call(OPEN_CALL, id, name);
+            if let Some(arguments) = part.pointer("/functionCall/args") {
+                self.draft.set_arguments(OPEN_CALL, arguments);
+            }
+            self.push_signature(signature, false);
             return true;
         }
+        let is_thought = part.get("thought").and_then(Value::as_bool) == Some(true);
         let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
             let kinds = ["executableCode", "codeExecutionResult", "inlineData", "fileData", "functionResponse"];
             let kind = kinds.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
             if let Some(kind) = kind {
                 self.draft.record_other_content(kind);
             }
+            // A signature may arrive in a part without text, which then goes back as a part of its own.
+            self.push_signature(signature.filter(|_| kind.is_none() && !is_thought), true);
             return kind.is_some();
         };
-        if part.get("thought").and_then(Value::as_bool) == Some(true) {
-            self.draft.push_reasoning(text, sink);
-        } else {
-            self.draft.push_text(text, sink);
+        match signature {
+            _ if is_thought => self.draft.push_reasoning(text, sink),
+            Some(_) => {
+                self.draft.push_separate_text(text, sink);
+                self.push_signature(signature, false);
+            }
+            None => self.draft.push_text(text, sink),
         }
         true
+    }
+
+    /// Stores the signature of a part. The API wants it back on exactly that part: on the block before it, or on a part
+    /// without text.
+    fn push_signature(&mut self, signature: Option<&Value>, is_own_part: bool) {
+        if let Some(signature) = signature {
+            let mut data = Map::from_iter([("thoughtSignature".to_owned(), signature.clone())]);
+            if is_own_part {
+                data.insert("text".to_owned(), json!(""));
+            }
+            self.draft.push_opaque(Dialect::Gemini, Value::Object(data));
+        }
     }
 }
 

@@ -169,7 +169,7 @@ fn with_remark(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatRep
         return reply;
     }
     let text = errors::excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
-    if reply.text.trim().is_empty() {
+    if reply.text().trim().is_empty() {
         let instead = reply.remarks.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
         reply.remarks.instead = Some(format!("{instead}the words: {text}"));
     } else {

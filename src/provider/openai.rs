@@ -63,7 +63,7 @@ fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
             Role::User => "user",
             Role::Assistant => "assistant",
         };
-        json!({"role": role, "content": message.content})
+        json!({"role": role, "content": message.content.text()})
     }));
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model.model));
@@ -110,6 +110,21 @@ fn is_reasoning_model(endpoint: &Endpoint, model: &str) -> bool {
 pub(super) struct OpenAiReply {
     draft: Draft,
     has_refusal: bool,
+    /// The tool calls that are arriving: at most one for each index.
+    open_calls: Vec<OpenCall>,
+}
+
+/// A tool call of which pieces are arriving.
+#[derive(PartialEq)]
+struct OpenCall {
+    id: Option<String>,
+    name: String,
+    index: u64,
+}
+
+/// The key of the tool call at an index.
+fn call_key(index: u64) -> String {
+    index.to_string()
 }
 
 impl OpenAiReply {
@@ -135,7 +150,7 @@ impl OpenAiReply {
     /// Reads a message or a delta of one; returns whether it has any content.
     fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
         let text = |field: &str| message.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let length_before = self.draft.text.len();
+        let length_before = self.draft.text_len();
         let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
         match reasoning {
             Some(reasoning) => self.draft.push_reasoning(reasoning, sink),
@@ -162,7 +177,7 @@ impl OpenAiReply {
         }
         let has_tool_calls = self.read_tool_calls(message);
         let has_parts = message.get("content").is_some_and(is_filled_list);
-        has_reasoning || has_parts || self.draft.text.len() > length_before || has_tool_calls
+        has_reasoning || has_parts || self.draft.text_len() > length_before || has_tool_calls
     }
 
     /// Reads one element of a content list. Mistral writes reasoning as an element that holds a list of texts.
@@ -190,15 +205,39 @@ impl OpenAiReply {
         }
     }
 
-    /// Records tool calls; returns whether there are any. Only the first delta of a call names the tool.
+    /// Reads tool calls, or pieces of them; returns whether there are any.
     fn read_tool_calls(&mut self, message: &Value) -> bool {
-        let list = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-        let calls: Vec<&Value> =
-            list.filter_map(|call| call.get("function")).chain(message.get("function_call")).collect();
-        for name in calls.iter().filter_map(|call| call.get("name")?.as_str()).filter(|name| !name.is_empty()) {
-            self.draft.record_tool_call(name);
+        let mut has_calls = false;
+        for call in list_in(message, "tool_calls").chain(message.get("function_call")) {
+            let function = call.get("function").unwrap_or(call);
+            has_calls |= function.is_object();
+            self.read_tool_call(call, function);
         }
-        calls.iter().any(|call| call.is_object())
+        has_calls
+    }
+
+    /// Reads one tool call or a piece of one. Only its first piece names the tool. Some servers give every parallel call
+    /// the index 0, and some give every piece a new id. So a named piece starts a new call, unless it repeats the name
+    /// and the id of the call that is open at its index.
+    fn read_tool_call(&mut self, call: &Value, function: &Value) {
+        let text = |value: &Value, field: &str| {
+            value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let index = call.get("index").and_then(Value::as_u64).unwrap_or_default();
+        let (id, name) = (text(call, "id"), text(function, "name"));
+        if let Some(name) = name {
+            let opened = OpenCall { id, name, index };
+            if !self.open_calls.contains(&opened) || opened.id.is_none() {
+                self.open_calls.retain(|open| open.index != index);
+                self.draft.start_call(&call_key(index), opened.id.as_deref(), &opened.name);
+                self.open_calls.push(opened);
+            }
+        }
+        match function.get("arguments") {
+            Some(Value::String(piece)) => self.draft.push_arguments(&call_key(index), piece),
+            Some(value @ Value::Object(_)) => self.draft.set_arguments(&call_key(index), value),
+            _ => {}
+        }
     }
 }
 

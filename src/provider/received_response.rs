@@ -81,7 +81,7 @@ mod tests {
         let pieces = body.as_bytes().chunks(chunk_size).map(Bytes::copy_from_slice).collect();
         let response = ServerResponse { status: 200, content_type: "application/json".to_owned(), chunks: pieces };
         let reply = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await;
-        reply.map(|reply| reply.text).map_err(|failure| failure.class)
+        reply.map(|reply| reply.text().into_owned()).map_err(|failure| failure.class)
     }
 
     #[tokio::test]

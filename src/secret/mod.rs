@@ -15,9 +15,10 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 use crate::model::event::{CallOutput, CallReply};
-use crate::model::{AgentActivity, Failure, ReplyDetails};
+use crate::model::{AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, TurnReply};
 
 pub use stream::StreamRedactor;
 pub use variables::{secrets_among, secrets_listed};
@@ -84,13 +85,11 @@ impl Redactor {
     /// Redacts a reply or a failure, so that orch may record it; orch redacts it once, when it arrives.
     pub fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         match result {
-            Ok(CallReply::Chat(mut reply)) => {
-                reply.text = self.redact(&reply.text);
-                reply.model = reply.model.map(|model| self.redact(&model));
-                reply.id = reply.id.map(|id| self.redact(&id));
-                reply.agent_activity = reply.agent_activity.map(|activity| Box::new(self.redact_activity(*activity)));
-                reply.remarks = Box::new(self.redact_remarks(*reply.remarks));
-                Ok(CallReply::Chat(reply))
+            Ok(CallReply::Chat(reply)) => self.redact_reply(reply).map(CallReply::Chat),
+            Ok(CallReply::Turn(turn)) => {
+                let TurnReply { reply, activity } = *turn;
+                let activity = self.redact_activity(activity);
+                Ok(CallReply::Turn(Box::new(TurnReply { reply: self.redact_reply(reply)?, activity })))
             }
             Ok(CallReply::Output(CallOutput::Command(mut output))) => {
                 // Where orch truncated an output, the ends of both parts are redacted already.
@@ -110,6 +109,68 @@ impl Redactor {
                 failure.hint = failure.hint.map(|hint| self.redact(&hint));
                 Err(failure)
             }
+        }
+    }
+
+    /// Redacts a reply. Data that the provider wants back unchanged can't be redacted, so the reply fails if that data
+    /// contains a secret.
+    fn redact_reply(&self, reply: ChatReply) -> Result<ChatReply, Failure> {
+        let blocks = Vec::from(reply.content).into_iter().map(|block| self.redact_block(block));
+        let content = Content::from(blocks.collect::<Result<Vec<_>, _>>().map_err(|failure| Failure {
+            usage: Some(reply.usage).filter(|usage| !usage.is_empty()).map(Box::new),
+            interrupted: reply.usage.complete().is_none(),
+            ..failure
+        })?);
+        Ok(ChatReply {
+            content,
+            model: reply.model.map(|model| self.redact(&model)),
+            id: reply.id.map(|id| self.redact(&id)),
+            remarks: Box::new(self.redact_remarks(*reply.remarks)),
+            ..reply
+        })
+    }
+
+    fn redact_block(&self, block: ContentBlock) -> Result<ContentBlock, Failure> {
+        Ok(match block {
+            ContentBlock::Text { text } => ContentBlock::Text { text: self.redact(&text) },
+            ContentBlock::ToolCall { id, name, mut arguments } => {
+                self.redact_strings(&mut arguments);
+                ContentBlock::ToolCall { id: self.redact(&id), name: self.redact(&name), arguments }
+            }
+            ContentBlock::ToolResult { id, name, content, is_error } => ContentBlock::ToolResult {
+                id: self.redact(&id),
+                name: self.redact(&name),
+                content: self.redact(&content),
+                is_error,
+            },
+            ContentBlock::Opaque { dialect, data } => {
+                if self.contains_secret(&data.to_string()) {
+                    let message = "the reply contains a secret in signed or encrypted data, which orch can't redact";
+                    return Err(Failure::new(FailureClass::SecretInReply, message).with_hint(
+                        "orch did not save the reply: remove the secret from the inputs and the workspace of the step, or choose a model without reasoning",
+                    ));
+                }
+                ContentBlock::Opaque { dialect, data }
+            }
+            block @ ContentBlock::File { .. } => block,
+        })
+    }
+
+    /// Redacts every string and every name in a JSON value.
+    fn redact_strings(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.redact(text),
+            Value::Array(list) => list.iter_mut().for_each(|item| self.redact_strings(item)),
+            Value::Object(map) => {
+                *map = std::mem::take(map)
+                    .into_iter()
+                    .map(|(name, mut item)| {
+                        self.redact_strings(&mut item);
+                        (self.redact(&name), item)
+                    })
+                    .collect();
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 

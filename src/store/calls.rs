@@ -152,11 +152,15 @@ fn call_started(call: &Call) -> Fact {
 
 /// The event that records how a call ended.
 fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
-    let CallOutcome { started, ended, result, agent_activity, cost, estimated, estimated_cost, reverted_files } =
+    let CallOutcome { started, ended, result, mut agent_activity, cost, estimated, estimated_cost, reverted_files } =
         outcome.clone();
     let (mut reply, mut output, mut failure) = (None, None, None);
     match result {
         Ok(CallReply::Chat(chat)) => reply = Some(chat),
+        Ok(CallReply::Turn(turn)) => {
+            reply = Some(turn.reply);
+            agent_activity = Some(Box::new(turn.activity));
+        }
         Ok(CallReply::Output(call_output)) => output = Some(call_output),
         Err(error) => failure = Some(error),
     }

@@ -8,7 +8,9 @@ use crate::model::event::{
     ApprovalAnswered, ApprovalAsked, ApprovalDecision, CallEnded, Event, Fact, FingerprintPart, PartKind,
     StepCompleted, StepStarted,
 };
-use crate::model::{Artifact, CallKey, ChatReply, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage};
+use crate::model::{
+    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, TurnReply, Usage,
+};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
@@ -117,7 +119,12 @@ impl Index {
 
     fn call_ended(&mut self, fact: &CallEnded) {
         let result = match (&fact.reply, &fact.output, &fact.failure) {
-            (Some(reply), _, _) => Ok(CallReply::Chat(reply.clone())),
+            (Some(reply), _, _) => Ok(match &fact.agent_activity {
+                Some(activity) => {
+                    CallReply::Turn(Box::new(TurnReply { reply: reply.clone(), activity: (**activity).clone() }))
+                }
+                None => CallReply::Chat(reply.clone()),
+            }),
             (None, Some(output), _) => Ok(CallReply::Output(output.clone())),
             // A call has no outcome if the budget, a stop or the death of the process ended it.
             (None, None, Some(failure))
@@ -135,7 +142,7 @@ impl Index {
             started: fact.started,
             ended: fact.ended,
             result,
-            agent_activity: fact.agent_activity.clone(),
+            agent_activity: fact.agent_activity.clone().filter(|_| fact.reply.is_none()),
             cost: fact.cost,
             estimated: fact.estimated,
             estimated_cost: fact.estimated_cost,
@@ -287,13 +294,12 @@ impl Index {
         // The edit used no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(CallReply::Chat(ChatReply {
-            text,
+            content: Content::from_text(text),
             stop,
             usage,
             model: None,
             id: None,
             constrained: false,
-            agent_activity: None,
             remarks: Box::default(),
         }))
     }

@@ -32,7 +32,7 @@ fn a_tool_of_claude_behind_acp_is_granted_by_name_or_kind_else_refused() {
         let (ran, report) = agents.run(&[]);
         assert_eq!((ran.code != 0, class(&report)), (wanted != "none", wanted), "{tools}: {report:#}");
         assert_eq!(agents.orch.exists("workspace/made"), wanted == "none", "{tools}");
-        let work = &agents.calls()[0]["reply"]["agent_activity"];
+        let work = &agents.calls()[0]["agent_activity"];
         let tools_used = work["tools"].as_array().map_or(0, Vec::len);
         assert!(tools_used > 0, "{work:#}");
         assert_eq!(work["changed"], if wanted == "none" { json!(["made"]) } else { Value::Null }, "{work:#}");

@@ -173,7 +173,7 @@ fn what_a_turn_did_until_orch_was_killed_is_on_record_when_the_run_goes_on() {
         (calls.len(), class, &calls[0]["agent_activity"]["changed"]),
         (2, Some("crashed"), &serde_json::json!(["made.txt"]))
     );
-    assert_eq!(calls[1]["reply"]["agent_activity"]["changed"], serde_json::json!(["made-2.txt"]), "{calls:#?}");
+    assert_eq!(calls[1]["agent_activity"]["changed"], serde_json::json!(["made-2.txt"]), "{calls:#?}");
     let run = all[0]["run"].as_str().unwrap().to_owned();
     let diff = orch.run(&["runs", "diff", &run]).exits(0).stdout;
     assert!(diff.contains("+half") && diff.contains("+more"), "{diff}");

@@ -105,7 +105,7 @@ fn a_tool_that_is_denied_fails_the_step_for_each_kind_and_the_answer_is_kept() {
         assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{agent}: {report:#} {:#?}", agents.calls());
         assert!(!agents.orch.exists("workspace/made") && !std::path::Path::new("/etc/orch-was-here").exists());
         // Codex behind ACP ends its turn when it is denied something, and says no more.
-        let said = &agents.calls()[0]["reply"]["text"];
+        let said = &agents.calls()[0]["reply"]["content"];
         assert!(*said == "{\"n\": 1}" || (agent.contains("codex-acp") && said.is_string()), "{agent}: {said}");
     }
 }

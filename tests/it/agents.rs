@@ -182,7 +182,7 @@ fn a_denied_tool_is_told_and_the_reply_is_kept() {
     assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{report:#}");
     assert!(ran.stderr.contains("Write /etc/orch-was-here"), "{}", ran.stderr);
     assert!(!std::path::Path::new("/etc/orch-was-here").exists());
-    assert_eq!(agents.calls()[0]["reply"]["text"], "I could not write it.");
+    assert_eq!(agents.calls()[0]["reply"]["content"], "I could not write it.");
 }
 
 #[test]
@@ -218,11 +218,11 @@ fn codex_writes_with_its_shell_and_what_changed_is_on_record() {
     let (ran, _) = agents.run(&[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(agents.orch.read("workspace/made.txt"), "hello");
-    let reply = &agents.calls()[0]["reply"];
+    let call = &agents.calls()[0];
     assert_eq!(
-        (&reply["agent_activity"]["changed"], &reply["usage"]["output"]),
+        (&call["agent_activity"]["changed"], &call["reply"]["usage"]["output"]),
         (&json!(["made.txt"]), &json!(6)),
-        "{reply:#}"
+        "{call:#}"
     );
     let first = &agents.asked()[0];
     assert_eq!(

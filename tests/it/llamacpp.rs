@@ -115,7 +115,7 @@ async fn a_peer_answers_within_the_schema_and_counts() {
 
     let provider = create_provider(peer.endpoint());
     let reply = provider.chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
-    let value: Value = serde_json::from_str(&reply.text).unwrap();
+    let value: Value = serde_json::from_str(&reply.text()).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert!(value["reason"].is_string() && value["tags"].is_array(), "{value}");
     assert_eq!(reply.stop, StopReason::End);
@@ -156,7 +156,7 @@ async fn a_peer_that_does_not_stream_is_understood() {
     let between = whole(&peer);
     let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
     let reply = create_provider(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
-    let value: Value = serde_json::from_str(&reply.text).unwrap();
+    let value: Value = serde_json::from_str(&reply.text()).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert_eq!(reply.stop, StopReason::End);
     assert!(reply.constrained && reply.usage.input > Some(10) && reply.usage.output > Some(5), "{reply:?}");

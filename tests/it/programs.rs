@@ -167,7 +167,7 @@ fn options_reach_a_command_and_what_it_changed_is_on_record() {
     assert_eq!(orch.json("workspace/answer.json")["seen"], "big edit,run 5 yes -");
     let shown = orch.run(&["runs", "show", "--replies", "--output", "json"]);
     let calls: Value = serde_json::from_str(&shown.stdout).unwrap();
-    assert_eq!(calls["calls"][0]["reply"]["agent_activity"]["changed"], json!(["made", "src/kept"]), "{calls:#}");
+    assert_eq!(calls["calls"][0]["agent_activity"]["changed"], json!(["made", "src/kept"]), "{calls:#}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ async fn every_dialect_streams_text_usage_and_names() {
         // One byte at a time: no letter and no event comes whole.
         let server = Server::start(move |r| Reply::text_for(&r.path, text).pieces(1, Duration::ZERO));
         let (reply, signals) = heard(at(dialect, &server)).await;
-        assert_eq!(reply.text, text, "{dialect}");
+        assert_eq!(reply.text(), text, "{dialect}");
         assert_eq!(reply.stop, StopReason::End);
         assert_eq!(reply.usage, usage.into(), "{dialect}");
         assert_eq!(reply.model.as_deref(), Some("scripted"));
@@ -285,7 +285,7 @@ async fn stop_reasons() {
         };
         let server = Server::always(reply);
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
-        assert_eq!((reply.stop, reply.text.as_str()), (stop, "part"), "{dialect} {reason}");
+        assert_eq!((reply.stop, &*reply.text()), (stop, "part"), "{dialect} {reason}");
     }
 }
 
@@ -300,7 +300,7 @@ async fn refusals_and_blocked_prompts() {
     {
         let server = Server::always(reply);
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
-        assert_eq!((reply.stop, reply.text.as_str()), (StopReason::Refusal, text));
+        assert_eq!((reply.stop, &*reply.text()), (StopReason::Refusal, text));
         assert_eq!(reply.usage.input, input);
     }
 }
@@ -334,7 +334,7 @@ async fn reasoning_is_heard_but_not_part_of_the_text() {
     ] {
         let server = Server::always(reply);
         let (reply, signals) = heard(at(dialect, &server)).await;
-        assert_eq!(reply.text, "yes");
+        assert_eq!(reply.text(), "yes");
         assert_eq!(signals, [StreamEvent::Reasoning("hmm".into()), StreamEvent::Text("yes".into())], "{dialect}");
     }
 }
@@ -354,7 +354,7 @@ async fn servers_that_do_not_stream_are_understood() {
     ] {
         let server = Server::always(reply);
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
-        assert_eq!((reply.text.as_str(), reply.stop), ("hello", StopReason::End), "{dialect}");
+        assert_eq!((&*reply.text(), reply.stop), ("hello", StopReason::End), "{dialect}");
         assert_eq!((reply.usage.input, reply.usage.output), (Some(11), Some(1)));
     }
 }
@@ -372,7 +372,7 @@ async fn streams_without_a_content_type_comments_and_line_ends() {
         let kind = if body.starts_with('\u{feff}') { "text/event-stream" } else { "" };
         let server = Server::always(Reply::typed(kind, body.clone()));
         let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-        assert_eq!(reply.text, "hi", "{body}");
+        assert_eq!(reply.text(), "hi", "{body}");
     }
 }
 
@@ -381,7 +381,7 @@ async fn done_without_a_finish_reason_is_an_end() {
     let server =
         Server::always(Reply::raw_events("data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n"));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.stop), ("hi", StopReason::Unknown));
+    assert_eq!((&*reply.text(), reply.stop), ("hi", StopReason::Unknown));
 }
 
 #[tokio::test]
@@ -558,7 +558,7 @@ async fn a_line_that_dies_after_the_last_word_loses_nothing() {
     let cut = reply.len() - 2;
     let server = Server::always(reply.clone().cut_after(cut));
     let answer = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((answer.text.as_str(), answer.usage.input), ("whole", Some(11)));
+    assert_eq!((&*answer.text(), answer.usage.input), ("whole", Some(11)));
     // Before the last word it is a cut, though the stop reason came.
     let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short()).await;
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
@@ -776,7 +776,7 @@ async fn compressed_replies_are_read_and_counted_in_full() {
     ];
     let server = Server::always(Reply::raw_events(body).header("content-encoding", "gzip"));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.stop), ("hello", StopReason::End));
+    assert_eq!((&*reply.text(), reply.stop), ("hello", StopReason::End));
     let limits = RequestLimits { max_reply_bytes: 80, ..short() };
     let failure = ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure:?}");

@@ -25,11 +25,11 @@ async fn proxies_are_for_other_hosts_only() {
     let server = Server::saying("directly");
     for host in ["127.0.0.1", "localhost"] {
         let base = server.openai_url().replace("127.0.0.1", host);
-        assert_eq!(ask(through(&variables, &base), &request(), &short()).await.unwrap().text, "directly");
+        assert_eq!(ask(through(&variables, &base), &request(), &short()).await.unwrap().text(), "directly");
     }
     assert!(proxy.requests().is_empty());
     let reply = ask(through(&variables, "http://model.invalid/v1"), &request(), &short()).await.unwrap();
-    assert_eq!(reply.text, "by way of the proxy");
+    assert_eq!(reply.text(), "by way of the proxy");
     let paths: Vec<String> = proxy.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["http://model.invalid/v1/chat/completions"]);
 }
@@ -42,7 +42,7 @@ async fn a_proxy_gets_its_user_and_password_and_no_message_shows_them() {
     });
     let with = |user: &str| [("all_proxy", proxy.url().replace("http://", &format!("http://{user}@")))];
     let reply = ask(through(&with("u:p%40ss"), "http://model.invalid/v1"), &request(), &short()).await.unwrap();
-    assert_eq!(reply.text, "let in");
+    assert_eq!(reply.text(), "let in");
     let failure = ask(through(&with("u:wrong"), "http://model.invalid/v1"), &request(), &short()).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(407)));
     assert_eq!(
@@ -137,7 +137,7 @@ async fn a_socks_proxy_looks_the_host_up_if_it_is_told_to() {
     let (address, hosts) = socks(&server);
     let variables = [("ALL_PROXY", format!("socks5h://{address}"))];
     let reply = ask(through(&variables, "http://model.invalid/v1"), &request(), &short()).await.unwrap();
-    assert_eq!(reply.text, "by way of SOCKS");
+    assert_eq!(reply.text(), "by way of SOCKS");
     assert_eq!(*hosts.lock().unwrap(), ["model.invalid"]);
     // With `socks5` this machine looks it up, and the message says whose doing that is.
     let variables = [("ALL_PROXY", format!("socks5://{address}"))];

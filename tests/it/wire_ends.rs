@@ -45,7 +45,7 @@ async fn a_reply_that_is_cut_at_any_byte_is_whole_or_none() {
                 let reply = good(dialect, text).unframed().truncated(cut);
                 let server = Server::always(if reset { reply.reset() } else { reply });
                 if let Ok(reply) = ask(at(dialect, &server), &request(), &short()).await {
-                    assert_eq!((reply.text.as_str(), reply.stop), (text, StopReason::End), "{dialect} {cut} {reset}");
+                    assert_eq!((&*reply.text(), reply.stop), (text, StopReason::End), "{dialect} {cut} {reset}");
                 }
             }
         }
@@ -73,7 +73,7 @@ async fn a_stop_reason_that_is_not_known_comes_with_its_text() {
     ] {
         let server = Server::always(stopped(dialect, "part", reason));
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
-        assert_eq!((reply.text.as_str(), reply.stop), ("part", StopReason::Unknown));
+        assert_eq!((&*reply.text(), reply.stop), ("part", StopReason::Unknown));
         assert_eq!(reply.remarks.unknown_stop.as_deref(), Some(reason), "{dialect}");
     }
 }
@@ -99,16 +99,16 @@ async fn a_line_that_stays_open_after_the_end_costs_no_time_out() {
     let length = ended.len();
     let server = Server::always(ended.unframed().stall_after(length));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End));
+    assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End));
     // Less time than the grace: still no time-out.
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &brief()).await.unwrap();
-    assert_eq!(reply.text, "whole");
+    assert_eq!(reply.text(), "whole");
     for dialect in DIALECTS {
         let reply = good(dialect, "whole");
         let length = reply.len();
         let server = Server::always(reply.unframed().stall_after(length));
         let reply = ask(at(dialect, &server), &request(), &brief()).await.unwrap();
-        assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End), "{dialect}");
+        assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End), "{dialect}");
     }
 }
 
@@ -118,7 +118,7 @@ async fn usage_that_comes_after_the_end_is_counted() {
     let late = format!("data: {}\n\ndata: [DONE]\n\ndata: {usage}\n\n", chunk("whole", &json!("stop")));
     let server = Server::always(Reply::raw_events(late));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.usage.input, reply.usage.output), ("whole", Some(7), Some(5)));
+    assert_eq!((&*reply.text(), reply.usage.input, reply.usage.output), ("whole", Some(7), Some(5)));
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
         for (reply, limits) in [(silent.clone(), brief()), (pinging, brief()), (silent, idle)] {
             let server = Server::always(reply);
             match ask(at(Dialect::OpenAi, &server), &request(), &limits).await {
-                Ok(reply) => assert!(whole && reply.text == "whole", "{events:?}"),
+                Ok(reply) => assert!(whole && reply.text() == "whole", "{events:?}"),
                 Err(failure) => assert!(!whole && failure.class == FailureClass::Timeout, "{events:?}: {failure:?}"),
             }
         }
@@ -148,13 +148,13 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
     let pings = format!("data: {}\n\n{}", chunk("whole", &stop), ": ping\n\n".repeat(3000));
     let server = Server::always(Reply::raw_events(pings));
     let limits = RequestLimits { max_reply_bytes: 10_000, ..short() };
-    assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap().text, "whole");
+    assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap().text(), "whole");
     // Anthropic: stop reason and usage came, and no `message_stop`.
     let body = Reply::anthropic_text("whole");
     let before = body.len() - "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".len();
     let server = Server::always(body.unframed().stall_after(before));
     let reply = ask(at(Dialect::Anthropic, &server), &request(), &brief()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.usage.output), ("whole", Some(1)));
+    assert_eq!((&*reply.text(), reply.usage.output), ("whole", Some(1)));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_json_reply_is_complete_with_its_last_brace() {
     for reply in [reply.clone().unframed().stall_after(length), reply.unframed().reset()] {
         let server = Server::always(reply);
         let reply = ask(at(Dialect::OpenAi, &server), &request(), &brief()).await.unwrap();
-        assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End));
+        assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End));
     }
 }
 
@@ -198,7 +198,7 @@ async fn a_whole_reply_that_is_labelled_as_a_stream_is_read() {
             let server = Server::always(Reply::raw_events(body.clone()));
             let read =
                 ask(at(dialect, &server), &request(), &short()).await.unwrap_or_else(|e| panic!("{body}: {e:?}"));
-            assert_eq!((read.text.as_str(), read.stop), ("whole", StopReason::End), "{body}");
+            assert_eq!((&*read.text(), read.stop), ("whole", StopReason::End), "{body}");
             assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{body}");
         }
     }
@@ -257,7 +257,7 @@ async fn a_whole_reply_is_read_though_the_connection_is_kept_alive() {
                     let server = Server::always(answer);
                     let read = ask(at(dialect, &server), &request(), &brief()).await;
                     let read = read.unwrap_or_else(|e| panic!("{dialect} {kind} {how} {body}: {e:?}"));
-                    assert_eq!((read.text.as_str(), read.stop), ("whole", StopReason::End), "{dialect} {kind} {how}");
+                    assert_eq!((&*read.text(), read.stop), ("whole", StopReason::End), "{dialect} {kind} {how}");
                     assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{dialect} {kind} {how}");
                     assert!(read.remarks.is_empty(), "{read:?}");
                 }
@@ -335,7 +335,7 @@ async fn an_event_of_words_does_not_cost_the_reply() {
         let server = Server::always(Reply::raw_events(format!(
             "data: {words}\n\ndata: {text}\n\ndata: {words}\n\ndata: {end}\n\n"
         )));
-        assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap().text, "whole");
+        assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap().text(), "whole");
         let cut = Reply::raw_events(format!("data: {text}\n\ndata: {words}\n\n"));
         let failure = failure_of(Dialect::OpenAi, cut, &short()).await;
         assert!(failure.message.contains("broke off") && failure.message.ends_with(words), "{failure:?}");

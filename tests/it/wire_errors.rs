@@ -340,7 +340,7 @@ async fn what_a_stream_says_beside_the_reply_is_shown_when_it_is_cut() {
     let server = Server::always(Reply::raw_events(stream));
     let reply =
         crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.remarks.beside), ("whole", Some(note.to_string())));
+    assert_eq!((&*reply.text(), reply.remarks.beside.clone()), ("whole", Some(note.to_string())));
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ fn fill_turn_estimate(estimate: &mut RequestEstimate, agent: &AgentNode) {
 
 /// Returns a lower estimate of the tokens of a request.
 fn min_request_tokens(request: &ChatRequest) -> u64 {
-    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
     u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)
 }
 

@@ -87,7 +87,7 @@ async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) 
 }
 
 fn is_full_reply(reply: &ChatReply) -> bool {
-    (reply.text.as_str(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.remarks.is_empty()
+    (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.remarks.is_empty()
 }
 
 const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 3] = [
@@ -139,5 +139,5 @@ async fn a_reset_after_a_reason_in_every_chunk_is_a_failure() {
     // Without a connection error the dialects differ: only Chat Completions has an end mark, which is missing here.
     let chunks = |chunk| vec![stream_bytes(&[chunk, chunk], "")];
     assert!(read_chunks(Dialect::OpenAi, chunks(openai), false).await.is_err());
-    assert_eq!(read_chunks(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");
+    assert_eq!(read_chunks(Dialect::Gemini, chunks(gemini), false).await.unwrap().text(), "half half ");
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
 use orch::files::{ChangeSet, ReservedFiles, Tree, parse_entries};
 use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
-use orch::model::{ChatReply, Event, Failure, FailureClass, StepKey, StopReason, Usage};
+use orch::model::{ChatReply, Content, Event, Failure, FailureClass, StepKey, StopReason, Usage};
 use orch::store::ApprovalPrompter;
 use tokio::sync::oneshot;
 
@@ -124,17 +124,16 @@ impl Board {
             Effect::ModelRequest(ask) => {
                 let text = match say {
                     Say::Garbage => "nothing to see".to_owned(),
-                    _ => answer(&ask.request.messages[0].content).to_string(),
+                    _ => answer(&ask.request.messages[0].content.text()).to_string(),
                 };
                 let (stop, usage) = (StopReason::End, Usage::default());
                 let reply = ChatReply {
-                    text,
+                    content: Content::from_text(text),
                     stop,
                     usage: usage.into(),
                     model: None,
                     id: None,
                     constrained: false,
-                    agent_activity: None,
                     remarks: Box::default(),
                 };
                 Ok(CallReply::Chat(reply))

@@ -11,7 +11,7 @@ use orch::durable::{
 };
 use orch::model::approval::ApprovalDecision;
 use orch::model::call::{CallOutput, CommandOutput};
-use orch::model::{CallKey, ChatReply, Failure, StepKey, StopReason, Usage};
+use orch::model::{CallKey, ChatReply, Content, Failure, StepKey, StopReason, Usage};
 use serde_json::{Value, json};
 
 use super::generate::{Rng, fitting};
@@ -47,13 +47,12 @@ impl Memory {
                 self.replies.lock().unwrap().push((call.key.step.clone(), value.clone()));
                 let text = if ask.request.schema.is_some() { value.to_string() } else { rng.word() };
                 CallReply::Chat(ChatReply {
-                    text,
+                    content: Content::from_text(text),
                     stop: StopReason::End,
                     usage: Usage::default().into(),
                     model: None,
                     id: None,
                     constrained: true,
-                    agent_activity: None,
                     remarks: Box::default(),
                 })
             }

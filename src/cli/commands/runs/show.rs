@@ -103,7 +103,7 @@ const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     let text = match (&call.reply, &call.output, &call.failure) {
-        (Some(reply), _, _) => reply.text.clone(),
+        (Some(reply), _, _) => reply.text().into_owned(),
         (None, Some(output), _) => describe_output(output),
         (None, None, Some(failure)) => failure.to_string(),
         (None, None, None) => String::new(),

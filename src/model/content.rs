@@ -1,0 +1,240 @@
+//! The content of messages and replies: blocks of text, tool calls, tool results, files, and data that a provider wants
+//! back unchanged.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::id::Digest;
+
+/// One block of a message or a reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ContentBlock {
+    /// Text.
+    Text {
+        /// The text, never empty.
+        text: String,
+    },
+    /// The model calls a tool.
+    ToolCall {
+        /// The id with which the result refers to this call.
+        id: String,
+        /// The name of the tool.
+        name: String,
+        /// The arguments; a string if the model wrote arguments that are not JSON.
+        arguments: Value,
+    },
+    /// The result of a tool call.
+    ToolResult {
+        /// The id of the call.
+        id: String,
+        /// The name of the tool.
+        name: String,
+        /// The result as text.
+        content: String,
+        /// Whether the call failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
+    /// Data that the provider wants back unchanged, such as signed or encrypted reasoning. orch sends it only to the
+    /// dialect and the model that it came from, and neither shows nor changes it.
+    Opaque {
+        /// The dialect that it came from: `anthropic`, `responses` or `gemini`.
+        dialect: String,
+        /// The data, as the provider sent it.
+        data: Value,
+    },
+    /// An image or a document.
+    File {
+        /// Its media type, such as `image/png` or `application/pdf`.
+        media_type: String,
+        /// The digest of its bytes.
+        digest: Digest,
+    },
+}
+
+impl ContentBlock {
+    /// A block of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+}
+
+/// The content of a message or a reply: a list of blocks. As JSON, content that is one text is a string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content(Vec<ContentBlock>);
+
+impl Content {
+    /// Content that is one text; empty if the text is empty.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self(if text.is_empty() { Vec::new() } else { vec![ContentBlock::Text { text }] })
+    }
+
+    /// The blocks, in order.
+    pub fn blocks(&self) -> &[ContentBlock] {
+        &self.0
+    }
+
+    /// All blocks of text, joined.
+    pub fn text(&self) -> Cow<'_, str> {
+        let mut texts = self.0.iter().filter_map(|block| match block {
+            ContentBlock::Text { text } => Some(text.as_str()),
+            _ => None,
+        });
+        match (texts.next(), texts.next()) {
+            (None, _) => Cow::Borrowed(""),
+            (Some(text), None) => Cow::Borrowed(text),
+            (Some(first), Some(second)) => Cow::Owned([first, second].into_iter().chain(texts).collect()),
+        }
+    }
+
+    /// The number of bytes that the content adds to a request, for upper bounds.
+    pub fn byte_len(&self) -> usize {
+        self.0
+            .iter()
+            .map(|block| match block {
+                ContentBlock::Text { text } => text.len(),
+                ContentBlock::ToolCall { id, name, arguments } => id.len() + name.len() + arguments.to_string().len(),
+                ContentBlock::ToolResult { id, name, content, .. } => id.len() + name.len() + content.len(),
+                ContentBlock::Opaque { data, .. } => data.to_string().len(),
+                ContentBlock::File { .. } => 0,
+            })
+            .sum()
+    }
+
+    /// Appends a text in a new paragraph of the last block of text, or as the first block of text.
+    pub fn append_paragraph(&mut self, paragraph: &str) {
+        match self.0.iter_mut().rev().find_map(|block| match block {
+            ContentBlock::Text { text } => Some(text),
+            _ => None,
+        }) {
+            Some(text) => *text = format!("{text}\n\n{paragraph}"),
+            None => self.0.push(ContentBlock::text(paragraph)),
+        }
+    }
+
+    /// This content with one text in place of its blocks of text. The other blocks stay in their order; the text takes
+    /// the place of the first block of text.
+    #[must_use]
+    pub fn with_text(&self, text: &str) -> Self {
+        if self.text() == text {
+            return self.clone();
+        }
+        let mut blocks = Vec::with_capacity(self.0.len());
+        let mut replacement = (!text.is_empty()).then(|| ContentBlock::text(text));
+        for block in &self.0 {
+            match block {
+                ContentBlock::Text { .. } => blocks.extend(replacement.take()),
+                block => blocks.push(block.clone()),
+            }
+        }
+        blocks.extend(replacement);
+        Self(blocks)
+    }
+}
+
+impl From<Vec<ContentBlock>> for Content {
+    fn from(blocks: Vec<ContentBlock>) -> Self {
+        Self(blocks)
+    }
+}
+
+impl From<Content> for Vec<ContentBlock> {
+    fn from(content: Content) -> Self {
+        content.0
+    }
+}
+
+/// The two forms of content in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ContentForm {
+    Text(String),
+    Blocks(Vec<ContentBlock>),
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [] => serializer.serialize_str(""),
+            [ContentBlock::Text { text }] => serializer.serialize_str(text),
+            blocks => blocks.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match ContentForm::deserialize(deserializer)? {
+            ContentForm::Text(text) => Self::from_text(text),
+            ContentForm::Blocks(blocks) => Self(blocks),
+        })
+    }
+}
+
+impl JsonSchema for Content {
+    fn schema_name() -> Cow<'static, str> {
+        "Content".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let block = generator.subschema_for::<ContentBlock>();
+        schemars::json_schema!({
+            "description": "The content of a message or a reply: a text, or a list of blocks.",
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": block }]
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn thought() -> ContentBlock {
+        ContentBlock::Opaque { dialect: "anthropic".to_owned(), data: json!({ "type": "thinking", "signature": "s" }) }
+    }
+
+    #[test]
+    fn one_text_is_a_string_and_other_content_is_a_list() {
+        for (content, value) in [
+            (Content::default(), json!("")),
+            (Content::from_text("yes"), json!("yes")),
+            (
+                Content::from(vec![thought(), ContentBlock::text("yes")]),
+                json!([
+                    { "type": "opaque", "dialect": "anthropic", "data": { "type": "thinking", "signature": "s" } },
+                    { "type": "text", "text": "yes" },
+                ]),
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&content).unwrap(), value);
+            assert_eq!(serde_json::from_value::<Content>(value).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_replaced_text_keeps_the_other_blocks() {
+        let content = Content::from(vec![thought(), ContentBlock::text("a"), ContentBlock::text("b")]);
+        assert_eq!(content.text(), "ab");
+        assert_eq!(content.with_text("ab"), content);
+        assert_eq!(content.with_text("c").blocks(), [thought(), ContentBlock::text("c")]);
+        assert_eq!(Content::from(vec![thought()]).with_text("c").blocks(), [thought(), ContentBlock::text("c")]);
+    }
+
+    #[test]
+    fn a_paragraph_extends_the_last_text() {
+        let mut content = Content::from(vec![ContentBlock::text("a"), thought()]);
+        content.append_paragraph("b");
+        assert_eq!(content.blocks(), [ContentBlock::text("a\n\nb"), thought()]);
+        let mut empty = Content::default();
+        empty.append_paragraph("b");
+        assert_eq!(empty, Content::from_text("b"));
+    }
+}
