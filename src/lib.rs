@@ -37,7 +37,8 @@ pub mod session;
 
 #[doc(hidden)]
 pub mod agent;
-mod catalog;
+#[doc(hidden)]
+pub mod catalog;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
@@ -58,7 +59,8 @@ pub mod graph;
 pub mod lsp;
 #[doc(hidden)]
 pub mod network;
-mod offload;
+#[doc(hidden)]
+pub mod offload;
 #[doc(hidden)]
 pub mod process;
 #[doc(hidden)]
@@ -73,5 +75,7 @@ pub mod secret;
 pub mod store;
 #[doc(hidden)]
 pub mod template;
-mod track;
-mod trust;
+#[doc(hidden)]
+pub mod track;
+#[doc(hidden)]
+pub mod trust;

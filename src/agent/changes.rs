@@ -43,7 +43,6 @@ pub(super) struct FileSnapshot {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SnapshotFile {
     /// The size in bytes, and the modification time in nanoseconds since 1970 (negative for an earlier time).
-    #[serde(rename = "stamp")]
     size_and_time: (u64, Option<i128>),
     /// The content and the mode; `None` if the file is too large or is not a regular file.
     state: Option<FileState>,

@@ -107,7 +107,7 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     if let Some(turns) = program.max_turns {
         add("--max-turns", &turns.to_string());
     }
-    if let Some(usd) = job.context.usd {
+    if let Some(usd) = job.context.max_cost {
         // Claude Code rejects a budget of zero.
         add("--max-budget-usd", &format!("{:.6}", usd.max(1e-6)));
     }
@@ -247,7 +247,7 @@ fn chat_reply(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) -> Re
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
         constrained: structured.is_some(),
-        remarks: Box::default(),
+        details: Box::default(),
     })
 }
 
@@ -287,7 +287,7 @@ fn error_failure(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) ->
             .with_hint("raise `max_turns` of the agent, or make its task smaller");
     }
     if subtype == "error_max_budget_usd" {
-        let usd = job.context.usd.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
+        let usd = job.context.max_cost.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
         let message = format!("`claude` used up the remaining budget{usd} in this turn");
         return Failure::new(FailureClass::BudgetExceeded, message)
             .with_hint("raise `usd` of the budget and resume the run");

@@ -162,7 +162,7 @@ fn empty_reply(job: &TurnJob<'_>, constrained: bool) -> ChatReply {
         model: job.turn.program.model.clone(),
         id: None,
         constrained,
-        remarks: Box::default(),
+        details: Box::default(),
     }
 }
 

@@ -207,6 +207,6 @@ fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),
-        remarks: Box::default(),
+        details: Box::default(),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder};
 use crate::model::{
     AgentActivity, AgentTurn, CallKey, ChatReply, Content, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
     StopReason,
@@ -57,7 +57,7 @@ pub struct AgentEnv {
     /// The workspace, absolute.
     pub workspace: PathBuf,
     /// The folder for the home folders and settings of this run's CLI agents.
-    pub agents_folder: OwnFolder,
+    pub agents_folder: NoFollowFolder,
     /// Artifact files in the workspace; changes to them are orch's, not the agent's.
     pub artifacts: Vec<String>,
     /// Looks up variables in the environment of this process.
@@ -76,7 +76,7 @@ pub struct CallContext {
     /// When the turn starts.
     pub start_time: Timestamp,
     /// The maximum cost of the turn in US dollars, if a budget limits it.
-    pub usd: Option<f64>,
+    pub max_cost: Option<f64>,
     /// The key of the call, which stays the same after a crash.
     pub call_key: CallKey,
     /// The digest of the request.
@@ -213,12 +213,12 @@ impl TurnJob<'_> {
     }
 
     /// Opens the home folder of this kind of program in this run; creates it if necessary.
-    pub(super) fn home(&self) -> Result<OwnFolder, Failure> {
+    pub(super) fn home(&self) -> Result<NoFollowFolder, Failure> {
         self.agent_folder(self.turn.program.kind.as_str())
     }
 
     /// Opens a folder for the CLI agents of this run; creates it if necessary.
-    pub(super) fn agent_folder(&self, name: &str) -> Result<OwnFolder, Failure> {
+    pub(super) fn agent_folder(&self, name: &str) -> Result<NoFollowFolder, Failure> {
         self.agent_env.agents_folder.create_subfolder(name).map_err(|error| {
             let folder = self.agent_env.agents_folder.path().join(name);
             Failure::new(FailureClass::Storage, format!("the folder `{}` can't be created: {error}", folder.display()))
@@ -244,7 +244,7 @@ pub(super) fn set_event_limits(spec: &mut ProgramSpec) {
 }
 
 /// Creates a file for one turn in the program's home folder. Dropping the returned value removes the file.
-pub(super) fn create_turn_file(home: &OwnFolder, name: &str, text: &str) -> Result<TurnFile, Failure> {
+pub(super) fn create_turn_file(home: &NoFollowFolder, name: &str, text: &str) -> Result<TurnFile, Failure> {
     let file = TurnFile(home.file(format!("turn-{}-{name}", uuid::Uuid::now_v7().simple())));
     let written = file.0.create_new().and_then(|mut opened| opened.write_all(text.as_bytes()));
     written.map(|()| file).map_err(|error| {
@@ -253,7 +253,7 @@ pub(super) fn create_turn_file(home: &OwnFolder, name: &str, text: &str) -> Resu
 }
 
 /// A file that a program reads during one turn.
-pub(super) struct TurnFile(OwnFile);
+pub(super) struct TurnFile(NoFollowFile);
 
 impl TurnFile {
     pub(super) fn path(&self) -> PathBuf {
@@ -285,6 +285,6 @@ pub(super) fn plain_reply(text: String, turn: &AgentTurn) -> ChatReply {
         model: turn.program.model.clone(),
         id: None,
         constrained: false,
-        remarks: Box::default(),
+        details: Box::default(),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::files::read_to_end_bounded;
-use crate::folder::{FolderAccess, OwnFolder, open_file};
+use crate::folder::{FolderAccess, NoFollowFolder, open_file};
 use crate::model::text::decode_text;
 use crate::model::{
     ChatReply, ChatRequest, Content, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
@@ -51,7 +51,7 @@ struct Recording {
     usage: ReportedUsage,
     /// Remarks about the reply that its text does not show.
     #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
-    remarks: Box<ReplyDetails>,
+    details: Box<ReplyDetails>,
 }
 
 /// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
@@ -97,7 +97,7 @@ fn messages(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
 /// Records the requests and replies of a run in a folder that only the user can read, since they may be private.
 #[derive(Debug)]
 pub struct Recorder {
-    folder: OwnFolder,
+    folder: NoFollowFolder,
     /// How often each file name was used: steps may send the same request and get different replies.
     name_counts: Mutex<HashMap<String, usize>>,
     first_failure: Mutex<Option<Failure>>,
@@ -109,11 +109,11 @@ impl Recorder {
     /// # Errors
     /// The folder can't be created.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        OwnFolder::create(folder, FolderAccess::Private).map(Self::from_folder)
+        NoFollowFolder::create(folder, FolderAccess::Private).map(Self::from_folder)
     }
 
     /// Creates a recorder that writes to a folder.
-    pub fn from_folder(folder: OwnFolder) -> Self {
+    pub fn from_folder(folder: NoFollowFolder) -> Self {
         Self { folder, name_counts: Mutex::default(), first_failure: Mutex::default() }
     }
 
@@ -156,7 +156,7 @@ impl Recorder {
             reply: redacted_lines(&reply.text()),
             stop: reply.stop,
             usage: reply.usage,
-            remarks: Box::new(redactor.redact_remarks((*reply.remarks).clone())),
+            details: Box::new(redactor.redact_details((*reply.details).clone())),
             key: key.clone(),
         };
         let name = format!("{}.{}", step.declared_key().as_str().replace('/', "."), key.short());
@@ -229,7 +229,7 @@ impl Replay {
                 model: Some(recording.model.clone()),
                 id: None,
                 constrained: false,
-                remarks: recording.remarks.clone(),
+                details: recording.details.clone(),
             });
         }
         let message = format!("no recording in `{}` matches this request", self.folder.display());

@@ -4,7 +4,7 @@
 //! kill, a stop or a budget limit in the middle of the turn, the next attempt can continue the session. The file is
 //! optional: if orch can't write or read it, the turn starts again from the beginning.
 
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder};
 use crate::model::Digest;
 
 /// The length of the longest id that orch accepts, in bytes.
@@ -15,13 +15,13 @@ const FOLDER: &str = "sessions";
 
 /// The file for the session of one turn.
 pub(super) struct SessionFile {
-    agents_folder: OwnFolder,
+    agents_folder: NoFollowFolder,
     name: String,
 }
 
 impl SessionFile {
     /// The file for the turn that `turn_id` identifies, in the folder of the run's CLI agents.
-    pub(super) fn new(agents_folder: &OwnFolder, turn_id: &str) -> Self {
+    pub(super) fn new(agents_folder: &NoFollowFolder, turn_id: &str) -> Self {
         Self { agents_folder: agents_folder.clone(), name: Digest::compute(turn_id.as_bytes()).to_string() }
     }
 
@@ -46,7 +46,7 @@ impl SessionFile {
         drop(self.file().remove());
     }
 
-    fn file(&self) -> OwnFile {
+    fn file(&self) -> NoFollowFile {
         self.agents_folder.file(format!("{FOLDER}/{}", self.name))
     }
 }
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn only_the_same_turn_reads_a_session_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let agents_folder = OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
+        let agents_folder = NoFollowFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
         let session_file = SessionFile::new(&agents_folder, "ask@1#1");
         assert_eq!(session_file.read(), None);
         session_file.write("0199-abc");

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder};
 use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
 
 use super::changes::FileSnapshot;
@@ -25,13 +25,10 @@ const TURNS_FOLDER: &str = "turns";
 #[derive(Debug, Serialize)]
 struct TurnStart<'a> {
     call: &'a CallKey,
-    #[serde(rename = "ask")]
     request_digest: &'a Digest,
     model: &'a ModelRef,
-    #[serde(rename = "at")]
     start_time: Timestamp,
     /// The workspace before the turn.
-    #[serde(rename = "before")]
     snapshot: &'a FileSnapshot,
 }
 
@@ -39,13 +36,10 @@ struct TurnStart<'a> {
 #[derive(Debug, Deserialize)]
 struct RecordedStart {
     call: CallKey,
-    #[serde(rename = "ask")]
     request_digest: Digest,
     model: ModelRef,
-    #[serde(rename = "at")]
     start_time: Timestamp,
     /// The workspace before the turn.
-    #[serde(rename = "before")]
     snapshot: FileSnapshot,
 }
 
@@ -89,7 +83,7 @@ pub(super) fn write_turn_start(
 }
 
 /// Removes the snapshot before a turn when the journal contains the result of the turn.
-pub fn remove_turn_start(agents_folder: &OwnFolder, call: &CallKey) {
+pub fn remove_turn_start(agents_folder: &NoFollowFolder, call: &CallKey) {
     // The file may not exist.
     drop(agents_folder.file(format!("{TURNS_FOLDER}/{}", file_name(call))).remove());
 }
@@ -131,7 +125,7 @@ fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
 }
 
 /// The files of all turns. There are none if the folder does not exist.
-fn list_files(agents_folder: &OwnFolder) -> io::Result<Vec<OwnFile>> {
+fn list_files(agents_folder: &NoFollowFolder) -> io::Result<Vec<NoFollowFile>> {
     let entries = agents_folder.list(TURNS_FOLDER)?.into_iter();
     Ok(entries.map(|(name, _)| agents_folder.file(format!("{TURNS_FOLDER}/{name}"))).collect())
 }
@@ -139,7 +133,7 @@ fn list_files(agents_folder: &OwnFolder) -> io::Result<Vec<OwnFile>> {
 /// Returns the turns whose result is not in the journal, with the changes in the workspace since they started, and an
 /// error message for each file that can't be read.
 pub fn find_interrupted_turns(
-    agents_folder: &OwnFolder,
+    agents_folder: &NoFollowFolder,
     workspace: InterruptedWorkspace<'_>,
 ) -> (Vec<InterruptedTurn>, Vec<String>) {
     let (mut starts, mut errors) = (Vec::new(), Vec::new());
@@ -192,7 +186,7 @@ mod tests {
             processes_ended: Timestamp::UNIX_EPOCH,
             is_foreign: &|_| false,
         };
-        let agents_folder = OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
+        let agents_folder = NoFollowFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
         let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
         assert!(turns.is_empty() && errors.len() == 1 && errors[0].contains("a.json"), "{errors:?}");
     }

@@ -12,7 +12,7 @@ use crate::agent::{CallContext, EnvLookup, ModelRegistry, Recorder, Replay, Turn
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
-use crate::folder::OwnFolder;
+use crate::folder::NoFollowFolder;
 use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
@@ -39,7 +39,7 @@ pub struct Performer {
     /// The absolute path of the workspace.
     pub workspace: PathBuf,
     /// The folder in which CLI agents store their own files during this run.
-    pub agents_folder: OwnFolder,
+    pub agents_folder: NoFollowFolder,
     /// The workspace files of artifacts.
     pub artifact_files: Vec<String>,
     /// The project files that lie inside the workspace, including those that do not exist yet.
@@ -297,7 +297,7 @@ impl Performer {
             Effect::Turn(turn) => {
                 let context = CallContext {
                     start_time: started,
-                    usd: self.budgets.remaining_usd(&key.step),
+                    max_cost: self.budgets.remaining_usd(&key.step),
                     call_key: key.clone(),
                     request_digest: call.request_digest.clone(),
                 };

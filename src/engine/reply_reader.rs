@@ -255,7 +255,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
         return Err(Failure::new(FailureClass::PermissionDenied, message).with_hint(hint).into());
     }
     let reply = reply.chat().ok_or_else(|| Box::<RejectedReply>::from(unexpected_record()))?;
-    if let Some(reason) = &reply.remarks.unknown_stop {
+    if let Some(reason) = &reply.details.unknown_stop {
         let message = format!("the reply may be incomplete: its stop reason is `{}`", shorten_reason(reason));
         let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
         return Err(Failure::new(FailureClass::UnknownStop, message).with_hint(hint).into());
@@ -328,7 +328,7 @@ const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `m
 
 /// The failure for a reply without text; it names the content that arrived instead.
 fn empty_reply(reply: &ChatReply) -> Failure {
-    let Some(instead) = &reply.remarks.instead else {
+    let Some(instead) = &reply.details.instead else {
         return Failure::new(FailureClass::EmptyReply, "the reply is empty");
     };
     let failure = Failure::new(FailureClass::EmptyReply, format!("the reply has no text, only {instead}"));

@@ -8,17 +8,17 @@ use std::time::SystemTime;
 use cap_fs_ext::DirExt as _;
 use cap_std::fs::{Metadata, OpenOptions};
 
-use super::{OwnFolder, nofollow};
+use super::{NoFollowFolder, nofollow};
 
 /// A file, by its folder and its name below that folder. Each method opens it again.
 #[derive(Clone, Debug)]
-pub struct OwnFile {
-    folder: OwnFolder,
+pub struct NoFollowFile {
+    folder: NoFollowFolder,
     name: String,
 }
 
-impl OwnFile {
-    pub(super) fn new(folder: OwnFolder, name: String) -> Self {
+impl NoFollowFile {
+    pub(super) fn new(folder: NoFollowFolder, name: String) -> Self {
         Self { folder, name }
     }
 
@@ -104,7 +104,7 @@ impl OwnFile {
     }
 
     /// Replaces or creates the file by a rename, so that a reader sees either all of it or nothing. Its bytes are
-    /// durable; its name is durable after [`OwnFolder::sync`].
+    /// durable; its name is durable after [`NoFollowFolder::sync`].
     ///
     /// # Errors
     /// Fails with [`super::LinkRefused`] for a link in place of a parent folder; replaces a link in place of the file.
@@ -112,10 +112,10 @@ impl OwnFile {
         self.folder.replace(&self.name, bytes, true)
     }
 
-    /// Like [`OwnFile::replace`], but a power failure may lose the bytes.
+    /// Like [`NoFollowFile::replace`], but a power failure may lose the bytes.
     ///
     /// # Errors
-    /// The same as [`OwnFile::replace`].
+    /// The same as [`NoFollowFile::replace`].
     pub fn replace_unsynced(&self, bytes: &[u8]) -> io::Result<()> {
         self.folder.replace(&self.name, bytes, false)
     }

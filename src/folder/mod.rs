@@ -1,14 +1,14 @@
 //! Folders in which orch stores files: the state folder, the workspace, and folders of recordings.
 //!
 //! A project may come from an untrusted author, with symbolic links in place of these folders and their files.
-//! [`OwnFolder`] opens the folder itself without following a link, and opens everything below it name by name from
+//! [`NoFollowFolder`] opens the folder itself without following a link, and opens everything below it name by name from
 //! there. orch therefore never reads, writes, locks or removes a file elsewhere. A link is an error ([`LinkRefused`]).
 
 mod file;
 mod nofollow;
 mod temporary;
 
-pub use file::OwnFile;
+pub use file::NoFollowFile;
 pub use nofollow::{LinkRefused, is_link_refused, open_dir, open_file};
 pub use temporary::{TemporaryFolder, remove_temporary_folders};
 
@@ -46,7 +46,7 @@ impl FolderAccess {
 
 /// A folder, by a path without links. Names below it are relative, with `/`, and never contain `..`.
 #[derive(Clone, Debug)]
-pub struct OwnFolder {
+pub struct NoFollowFolder {
     /// The path of the folder that orch opened first. Links above it were resolved once.
     base: PathBuf,
     /// The names from there to this folder; none of them may be a link.
@@ -56,7 +56,7 @@ pub struct OwnFolder {
     access: FolderAccess,
 }
 
-impl OwnFolder {
+impl NoFollowFolder {
     /// Opens the folder at a path, which must exist and must not be a link. Resolves links above it once.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl OwnFolder {
         Ok(folder)
     }
 
-    /// Like [`OwnFolder::open`], but creates the folder and its parents if necessary.
+    /// Like [`NoFollowFolder::open`], but creates the folder and its parents if necessary.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link.
@@ -89,8 +89,8 @@ impl OwnFolder {
     }
 
     /// A file in the folder, or below it.
-    pub fn file(&self, name: impl Into<String>) -> OwnFile {
-        OwnFile::new(self.clone(), name.into())
+    pub fn file(&self, name: impl Into<String>) -> NoFollowFile {
+        NoFollowFile::new(self.clone(), name.into())
     }
 
     /// Removes the permissions of everyone but the owner. Ignores errors, such as that of a read-only medium, since the
@@ -278,9 +278,9 @@ mod tests {
         fs::create_dir_all(at("victim/sub")).unwrap();
         fs::write(at("victim/file"), "original").unwrap();
         symlink(at("victim"), at("linked")).unwrap();
-        assert!(is_link_refused(&OwnFolder::open(&at("linked"), FolderAccess::Private).unwrap_err()));
-        assert!(is_link_refused(&OwnFolder::create(&at("linked"), FolderAccess::Private).unwrap_err()));
-        let own = OwnFolder::create(&at("own"), FolderAccess::Private).unwrap();
+        assert!(is_link_refused(&NoFollowFolder::open(&at("linked"), FolderAccess::Private).unwrap_err()));
+        assert!(is_link_refused(&NoFollowFolder::create(&at("linked"), FolderAccess::Private).unwrap_err()));
+        let own = NoFollowFolder::create(&at("own"), FolderAccess::Private).unwrap();
         symlink(at("victim"), at("own/sub")).unwrap();
         symlink(at("victim/file"), at("own/file")).unwrap();
         for error in [
@@ -315,7 +315,7 @@ mod tests {
     fn a_folder_that_a_link_replaced_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir_all(parent.path().join("victim/run/home")).unwrap();
-        let own = OwnFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
+        let own = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
         let home = own.subfolder("agents/run").create_subfolder("home").unwrap();
         home.file("before").replace_unsynced(b"x").unwrap();
         fs::rename(parent.path().join("own/agents"), parent.path().join("own/moved")).unwrap();
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn only_the_user_can_access_a_private_folder_and_its_contents() {
         let parent = tempfile::tempdir().unwrap();
-        let own = OwnFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
+        let own = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
         own.file("a/b").replace(b"x").unwrap();
         own.file("lock").open_or_create().unwrap();
         let modes = ["", "a", "a/b", "lock"].map(|name| mode(&own.path().join(name)));

@@ -157,7 +157,7 @@ pub struct ChatReply {
     pub constrained: bool,
     /// Details about a reply that is incomplete or contains more than text.
     #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
-    pub remarks: Box<ReplyDetails>,
+    pub details: Box<ReplyDetails>,
 }
 
 impl ChatReply {

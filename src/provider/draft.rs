@@ -194,7 +194,7 @@ impl Draft {
         let usage = self.usage.complete_usage(fields);
         let has_text = self.has_text();
         let instead = if has_text { None } else { self.describe_content(usage.reasoning) };
-        let remarks = Box::new(ReplyDetails {
+        let details = Box::new(ReplyDetails {
             unknown_stop: self.stop.unknown_reason().map(str::to_owned),
             instead,
             beside: None,
@@ -211,7 +211,7 @@ impl Draft {
             model: self.model,
             id: self.id,
             constrained: self.constrained,
-            remarks,
+            details,
         }
     }
 

@@ -170,10 +170,10 @@ fn with_remark(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatRep
     }
     let text = errors::excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
     if reply.text().trim().is_empty() {
-        let instead = reply.remarks.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
-        reply.remarks.instead = Some(format!("{instead}the words: {text}"));
+        let instead = reply.details.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
+        reply.details.instead = Some(format!("{instead}the words: {text}"));
     } else {
-        reply.remarks.beside = Some(text);
+        reply.details.beside = Some(text);
     }
     reply
 }

@@ -125,7 +125,7 @@ impl Redactor {
             content,
             model: reply.model.map(|model| self.redact(&model)),
             id: reply.id.map(|id| self.redact(&id)),
-            remarks: Box::new(self.redact_remarks(*reply.remarks)),
+            details: Box::new(self.redact_details(*reply.details)),
             ..reply
         })
     }
@@ -174,13 +174,13 @@ impl Redactor {
         }
     }
 
-    /// Redacts the remarks about a reply.
-    pub fn redact_remarks(&self, remarks: ReplyDetails) -> ReplyDetails {
+    /// Redacts the details of a reply.
+    pub fn redact_details(&self, details: ReplyDetails) -> ReplyDetails {
         let redact = |text: Option<String>| text.map(|text| self.redact(&text));
         ReplyDetails {
-            unknown_stop: redact(remarks.unknown_stop),
-            instead: redact(remarks.instead),
-            beside: redact(remarks.beside),
+            unknown_stop: redact(details.unknown_stop),
+            instead: redact(details.instead),
+            beside: redact(details.beside),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::agent::{AutoError, ModelRegistry, REPLAY_PROVIDER, Recorder, Replay, choose_model};
 use crate::config::{self, Project};
 use crate::engine::PlannedModel;
-use crate::folder::{FolderAccess, OwnFolder, is_link_refused};
+use crate::folder::{FolderAccess, NoFollowFolder, is_link_refused};
 use crate::model::ModelRef;
 use crate::model::name::{LOCAL_PROVIDER, NameError};
 use crate::provider::{is_loopback_address, served_models};
@@ -137,7 +137,7 @@ pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Resu
     let root = root.canonicalize().map_err(refuse)?;
     let absolute = config::absolute(&runner.current_dir().join(folder));
     let recorder = match absolute.strip_prefix(&root).ok().and_then(Path::to_str) {
-        Some(relative) => OwnFolder::open(&root, FolderAccess::Private)
+        Some(relative) => NoFollowFolder::open(&root, FolderAccess::Private)
             .and_then(|root| root.create_subfolder(&relative.replace('\\', "/")))
             .map(Recorder::from_folder),
         None => Recorder::new(&super::project_state::resolve_link(folder.to_owned())),

@@ -1,7 +1,7 @@
 //! Content-addressed payloads that are too large for a journal row.
 
 use crate::crash::crash_point;
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder};
 use crate::model::Digest;
 
 use super::StoreError;
@@ -15,11 +15,11 @@ const BLOB_FOLDER: &str = "blobs";
 /// The folder `blobs/`: one file per payload, named by its BLAKE3 digest.
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
-    state: OwnFolder,
+    state: NoFollowFolder,
 }
 
 impl Blobs {
-    pub(super) fn new(state: OwnFolder) -> Self {
+    pub(super) fn new(state: NoFollowFolder) -> Self {
         Self { state }
     }
 
@@ -28,12 +28,12 @@ impl Blobs {
         format!("{BLOB_FOLDER}/{}", digest.get(..2).unwrap_or("__"))
     }
 
-    pub(super) fn file(&self, digest: &str) -> OwnFile {
+    pub(super) fn file(&self, digest: &str) -> NoFollowFile {
         self.state.file(format!("{}/{digest}", Self::folder_of(digest)))
     }
 
     /// Every file in the folder.
-    pub(super) fn files(&self) -> Result<Vec<OwnFile>, StoreError> {
+    pub(super) fn files(&self) -> Result<Vec<NoFollowFile>, StoreError> {
         let list_folder = |name: &str| {
             self.state.list(name).map_err(|error| StoreError::io("list", &self.state.path().join(name))(error))
         };
@@ -91,7 +91,7 @@ mod tests {
     use crate::folder::FolderAccess;
 
     fn blobs(folder: &std::path::Path) -> Blobs {
-        Blobs::new(OwnFolder::open(folder, FolderAccess::Private).unwrap())
+        Blobs::new(NoFollowFolder::open(folder, FolderAccess::Private).unwrap())
     }
 
     #[test]

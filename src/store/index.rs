@@ -300,7 +300,7 @@ impl Index {
             model: None,
             id: None,
             constrained: false,
-            remarks: Box::default(),
+            details: Box::default(),
         }))
     }
 

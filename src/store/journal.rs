@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
-use crate::folder::{FolderAccess, OwnFile, OwnFolder, TemporaryFolder};
+use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TemporaryFolder};
 use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
@@ -28,7 +28,7 @@ use super::{OwnedFiles, StoreError, WorkspaceView, schema};
 #[derive(Debug)]
 pub struct Journal {
     state: PathBuf,
-    pub(super) folder: OwnFolder,
+    pub(super) folder: NoFollowFolder,
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
@@ -45,7 +45,7 @@ pub(super) const AGENTS_FOLDER: &str = "agents";
 impl Journal {
     /// Opens the journal of a state folder, and creates both if needed. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let folder = OwnFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
+        let folder = NoFollowFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         check_state_folder(&folder)?;
         // Only one process at a time may open the journal: another process must not check the origin of a file that
         // SQLite creates here before this process has written the note about that file.
@@ -79,7 +79,7 @@ impl Journal {
 
     fn from_parts(
         state: &Path,
-        folder: OwnFolder,
+        folder: NoFollowFolder,
         mut reader: Connection,
         copy: Option<TemporaryFolder>,
         origin: JournalOrigin,
@@ -115,7 +115,7 @@ impl Journal {
         if !Self::has_journal(state)? {
             return Ok(None);
         }
-        let folder = OwnFolder::open(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
+        let folder = NoFollowFolder::open(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         check_state_folder(&folder)?;
         let origin = determine_origin(&folder, UserKey::read().as_ref())?;
         let (reader, copy) = open_read_only(&folder)?;
@@ -123,7 +123,7 @@ impl Journal {
     }
 
     fn has_journal(state: &Path) -> Result<bool, StoreError> {
-        let folder = match OwnFolder::open(state, FolderAccess::Private) {
+        let folder = match NoFollowFolder::open(state, FolderAccess::Private) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
             folder => folder.map_err(StoreError::io("open", state))?,
         };
@@ -155,12 +155,12 @@ impl Journal {
     }
 
     /// The lock file of a run; the process that holds the lock owns the run.
-    pub fn lock_file(&self, run: RunId) -> OwnFile {
+    pub fn lock_file(&self, run: RunId) -> NoFollowFile {
         self.folder.file(format!("locks/{}.lock", run.0))
     }
 
     /// The folder where CLI agents store their homes, settings and sessions during a run.
-    pub fn agents_folder(&self, run: RunId) -> OwnFolder {
+    pub fn agents_folder(&self, run: RunId) -> NoFollowFolder {
         self.folder.subfolder(&format!("{AGENTS_FOLDER}/{}", run.0))
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::folder::OwnFolder;
+use crate::folder::NoFollowFolder;
 
 use super::StoreError;
 use super::journal::DATABASE_FILE;
@@ -50,13 +50,13 @@ pub(super) struct OpeningLock(
 
 impl OpeningLock {
     /// Waits for the lock. If the folder can't be locked, several processes may open the journal at the same time.
-    pub(super) fn acquire(folder: &OwnFolder) -> Self {
+    pub(super) fn acquire(folder: &NoFollowFolder) -> Self {
         Self(folder.lock().ok())
     }
 }
 
 /// Fails if the database is missing but its write-ahead log exists: SQLite would delete the log.
-pub(super) fn check_no_orphaned_log(folder: &OwnFolder) -> Result<(), StoreError> {
+pub(super) fn check_no_orphaned_log(folder: &NoFollowFolder) -> Result<(), StoreError> {
     let log = folder.file("journal.db-wal");
     if log.metadata().map_or(true, |meta| meta.len() == 0) {
         return Ok(());

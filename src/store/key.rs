@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::folder::{FolderAccess, OwnFolder, open_file};
+use crate::folder::{FolderAccess, NoFollowFolder, open_file};
 
 /// The file's name in the configuration folder.
 const KEY_FILE: &str = "journal.key";
@@ -81,7 +81,7 @@ fn read_or_create_key(folder: &Path) -> io::Result<UserKey> {
 /// Creates the file atomically. Leaves a file that another process has created meanwhile.
 fn create_key(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
-        OwnFolder::create(folder, FolderAccess::Private)?;
+        NoFollowFolder::create(folder, FolderAccess::Private)?;
     }
     let mut bytes = [0; KEY_LENGTH];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

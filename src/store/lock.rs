@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use crate::crash::crash_point;
-use crate::folder::OwnFile;
+use crate::folder::NoFollowFile;
 
 /// The process that holds a lock, as text from the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    location: OwnFile,
+    location: NoFollowFile,
     /// Whether `drop` removes the file.
     disposable: bool,
     last_seen: Option<Timestamp>,
@@ -79,7 +79,7 @@ impl Lock {
     /// Acquires the lock of a file and writes `owner` into the file. `resource` is the locked run or workspace, for the
     /// error message.
     #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
-    pub fn acquire(lock_file: &OwnFile, resource: &str, owner: &str) -> Result<Self, LockError> {
+    pub fn acquire(lock_file: &NoFollowFile, resource: &str, owner: &str) -> Result<Self, LockError> {
         // A process that checks the lock (`is_held`) holds it for an instant, so try several times.
         for pause in [5, 20, 80, 0] {
             if let Some(file) = try_lock(lock_file)? {
@@ -90,7 +90,7 @@ impl Lock {
         Err(LockError::Held { what: resource.to_owned(), holder: read_holder(lock_file) })
     }
 
-    fn from_locked_file(mut file: File, lock_file: &OwnFile, owner: &str) -> Result<Self, LockError> {
+    fn from_locked_file(mut file: File, lock_file: &NoFollowFile, owner: &str) -> Result<Self, LockError> {
         let io = |source| StoreError::Io { doing: "write", path: lock_file.path(), source };
         // A clean exit deletes the file, so a process that died left a non-empty file.
         let meta = file.metadata().map_err(io)?;
@@ -136,7 +136,7 @@ impl Lock {
     }
 
     /// Whether a process holds the lock of a file.
-    pub fn is_held(lock_file: &OwnFile) -> bool {
+    pub fn is_held(lock_file: &NoFollowFile) -> bool {
         lock_file.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }
@@ -155,7 +155,7 @@ impl Drop for Lock {
     }
 }
 
-fn try_lock(lock_file: &OwnFile) -> Result<Option<File>, StoreError> {
+fn try_lock(lock_file: &NoFollowFile) -> Result<Option<File>, StoreError> {
     let file = lock_file.open_or_create().map_err(StoreError::io("open", &lock_file.path()))?;
     match file.try_lock() {
         // The former owner may have removed the file between our open and our lock.
@@ -166,7 +166,7 @@ fn try_lock(lock_file: &OwnFile) -> Result<Option<File>, StoreError> {
 }
 
 #[cfg(unix)]
-fn is_same_file(file: &File, lock_file: &OwnFile) -> bool {
+fn is_same_file(file: &File, lock_file: &NoFollowFile) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (file.metadata(), lock_file.identity()) {
         (Ok(opened), Ok(current)) => (opened.dev(), opened.ino()) == current,
@@ -175,11 +175,11 @@ fn is_same_file(file: &File, lock_file: &OwnFile) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_same_file(_: &File, _: &OwnFile) -> bool {
+fn is_same_file(_: &File, _: &NoFollowFile) -> bool {
     true
 }
 
-fn read_holder(lock_file: &OwnFile) -> LockHolder {
+fn read_holder(lock_file: &NoFollowFile) -> LockHolder {
     let mut text = String::new();
     let result = lock_file.open().and_then(|file| file.take(200).read_to_string(&mut text));
     match result {
@@ -191,10 +191,10 @@ fn read_holder(lock_file: &OwnFile) -> LockHolder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::{FolderAccess, OwnFolder};
+    use crate::folder::{FolderAccess, NoFollowFolder};
 
-    fn lock_file(folder: &std::path::Path) -> OwnFile {
-        OwnFolder::open(folder, FolderAccess::Private).unwrap().file("a.lock")
+    fn lock_file(folder: &std::path::Path) -> NoFollowFile {
+        NoFollowFolder::open(folder, FolderAccess::Private).unwrap().file("a.lock")
     }
 
     #[test]

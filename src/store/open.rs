@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::folder::{OwnFile, OwnFolder, TemporaryFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder, TemporaryFolder};
 
 use super::StoreError;
 use super::copy::create_copy_folder;
@@ -35,13 +35,13 @@ const MAX_COPY_BYTES: u64 = 1 << 30;
 const MAX_SQL_BYTES: i32 = 64 << 10;
 
 /// A file that SQLite opens beside the database.
-fn companion(folder: &OwnFolder, suffix: &str) -> OwnFile {
+fn companion(folder: &NoFollowFolder, suffix: &str) -> NoFollowFile {
     folder.file(format!("{DATABASE_FILE}{suffix}"))
 }
 
 /// Fails if an entry of the state folder is a link, or a file that SQLite must not open. Otherwise a run could fail
 /// after calls that cost money, or wait until another process opens the other end of a pipe.
-pub(super) fn check_state_folder(folder: &OwnFolder) -> Result<(), StoreError> {
+pub(super) fn check_state_folder(folder: &NoFollowFolder) -> Result<(), StoreError> {
     let database =
         COMPANION_SUFFIXES.iter().map(|suffix| companion(folder, suffix)).chain([folder.file(DATABASE_FILE)]);
     let files = database.chain(STATE_FILES.iter().map(|name| folder.file(*name))).map(|file| (file, true));
@@ -70,14 +70,14 @@ pub(super) fn check_state_folder(folder: &OwnFolder) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn unrecognized(folder: &OwnFolder, reason: String) -> StoreError {
+fn unrecognized(folder: &NoFollowFolder, reason: String) -> StoreError {
     StoreError::Unrecognized { path: folder.file(DATABASE_FILE).path(), why: reason }
 }
 
 /// Creates the file of a new database, for the user alone; SQLite gives the files beside it the same permissions.
 ///
 /// No connection of this process may have it open: closing a file releases all locks of the process on it.
-pub(super) fn create_database_file(file: &OwnFile) -> Result<(), StoreError> {
+pub(super) fn create_database_file(file: &NoFollowFile) -> Result<(), StoreError> {
     match file.create_new() {
         // Another process created it first.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -113,7 +113,7 @@ pub(super) fn is_read_only(error: &StoreError) -> bool {
 
 /// Opens a read-only connection that leaves the folder unchanged, even on a read-only medium. Also returns the folder
 /// of the copy that the connection reads, if it needs a copy.
-pub(super) fn open_read_only(folder: &OwnFolder) -> Result<(Connection, Option<TemporaryFolder>), StoreError> {
+pub(super) fn open_read_only(folder: &NoFollowFolder) -> Result<(Connection, Option<TemporaryFolder>), StoreError> {
     let path = folder.file(DATABASE_FILE).path();
     let has_log = companion(folder, "-wal").metadata().is_ok_and(|meta| meta.len() > 0);
     if !has_log {
@@ -132,7 +132,7 @@ pub(super) fn open_read_only(folder: &OwnFolder) -> Result<(Connection, Option<T
 }
 
 /// Copies a database with its write-ahead log, and opens a connection to the copy.
-fn open_copy(folder: &OwnFolder) -> Result<(Connection, TemporaryFolder), StoreError> {
+fn open_copy(folder: &NoFollowFolder) -> Result<(Connection, TemporaryFolder), StoreError> {
     let path = folder.file(DATABASE_FILE).path();
     let error = || StoreError::io("copy", &path);
     let names = [DATABASE_FILE.to_owned(), format!("{DATABASE_FILE}-wal")];
@@ -146,7 +146,7 @@ fn open_copy(folder: &OwnFolder) -> Result<(Connection, TemporaryFolder), StoreE
         return Err(error()(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
     }
     let copy = create_copy_folder().map_err(error())?;
-    let target = OwnFolder::open(copy.path(), crate::folder::FolderAccess::Private).map_err(error())?;
+    let target = NoFollowFolder::open(copy.path(), crate::folder::FolderAccess::Private).map_err(error())?;
     for name in names {
         let file = folder.file(name.as_str());
         let source = file.open().map_err(StoreError::io("copy", &file.path()))?;

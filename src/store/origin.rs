@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use rusqlite::Transaction;
 
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{NoFollowFile, NoFollowFolder};
 
 use super::StoreError;
 use super::journal::DATABASE_FILE;
@@ -51,7 +51,7 @@ pub(super) struct OriginNote {
 
 impl OriginNote {
     /// Reads the note of a state folder; `None` if it is missing or too long.
-    pub(super) fn read(folder: &OwnFolder) -> Result<Option<Self>, StoreError> {
+    pub(super) fn read(folder: &NoFollowFolder) -> Result<Option<Self>, StoreError> {
         let file = folder.file(NOTE_FILE);
         let bytes = match file.metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -74,7 +74,7 @@ impl OriginNote {
     }
 
     /// Whether the seal is valid for this key and the current files.
-    fn is_valid(&self, key: &UserKey, folder: &OwnFolder) -> Result<bool, StoreError> {
+    fn is_valid(&self, key: &UserKey, folder: &NoFollowFolder) -> Result<bool, StoreError> {
         let Ok(seal) = blake3::Hash::from_hex(&self.seal) else { return Ok(false) };
         let is_sealed = seal == key.seal(&sealed_text(&self.project_folder, &database_identity(folder)?, &self.log));
         // An empty log contains nothing from another user.
@@ -83,7 +83,7 @@ impl OriginNote {
     }
 
     /// Writes the note for the current files, unless it is up to date. Without a key, the note has no seal.
-    pub(super) fn write(folder: &OwnFolder, home: &Path, key: Option<&UserKey>) -> Result<(), StoreError> {
+    pub(super) fn write(folder: &NoFollowFolder, home: &Path, key: Option<&UserKey>) -> Result<(), StoreError> {
         let log = log_identity(folder)?.identity;
         let seal = match key {
             Some(key) => key.seal(&sealed_text(home, &database_identity(folder)?, &log)).to_hex().to_string(),
@@ -104,7 +104,7 @@ impl OriginNote {
 /// Determines the origin of the journal in a state folder. Call this before SQLite opens the journal, which may apply
 /// the log.
 pub(super) fn determine_origin(
-    folder: &OwnFolder,
+    folder: &NoFollowFolder,
     key: Result<&UserKey, &KeyUnavailable>,
 ) -> Result<JournalOrigin, StoreError> {
     let key = match key {
@@ -124,11 +124,11 @@ fn sealed_text(home: &Path, database: &str, log: &str) -> String {
     format!("orch journal\n{}\n{database}\n{log}\n", home.display())
 }
 
-fn database_identity(folder: &OwnFolder) -> Result<String, StoreError> {
+fn database_identity(folder: &NoFollowFolder) -> Result<String, StoreError> {
     Ok(file_identity(&folder.file(DATABASE_FILE))?.identity)
 }
 
-fn log_identity(folder: &OwnFolder) -> Result<FileIdentity, StoreError> {
+fn log_identity(folder: &NoFollowFolder) -> Result<FileIdentity, StoreError> {
     file_identity(&folder.file(format!("{DATABASE_FILE}-wal")))
 }
 
@@ -139,7 +139,7 @@ struct FileIdentity {
 }
 
 /// The identity of a file on this disk: its inode number and its creation time, where the file system records one.
-fn file_identity(file: &OwnFile) -> Result<FileIdentity, StoreError> {
+fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
     let path = file.path();
     let meta = match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::folder::OwnFile;
+use crate::folder::NoFollowFile;
 
 use super::{LockError, StoreError};
 
@@ -21,7 +21,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
-    lock_file: OwnFile,
+    lock_file: NoFollowFile,
 }
 
 impl ProgramsLock {
@@ -29,13 +29,13 @@ impl ProgramsLock {
     ///
     /// # Errors
     /// The programs do not end in time, or orch can't use the file.
-    pub fn acquire(lock_file: &OwnFile, workspace: &str, owner: &str) -> Result<Self, LockError> {
+    pub fn acquire(lock_file: &NoFollowFile, workspace: &str, owner: &str) -> Result<Self, LockError> {
         Self::acquire_within(lock_file, workspace, owner, MAX_WAIT)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
     fn acquire_within(
-        lock_file: &OwnFile,
+        lock_file: &NoFollowFile,
         workspace: &str,
         owner: &str,
         max_wait: Duration,
@@ -87,7 +87,8 @@ mod tests {
     fn a_guard_with_the_shared_file_holds_the_lock_and_the_error_names_the_former_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("programs.lock");
-        let own_folder = crate::folder::OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
+        let own_folder =
+            crate::folder::NoFollowFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
         let lock_file = own_folder.file("programs.lock");
         let acquire =
             || ProgramsLock::acquire_within(&lock_file, "the workspace `w`", "process 7 (run x)", Duration::ZERO);

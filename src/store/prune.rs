@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::crash::crash_point;
-use crate::folder::OwnFile;
+use crate::folder::NoFollowFile;
 use crate::model::RunId;
 
 use super::journal::AGENTS_FOLDER;
@@ -95,7 +95,7 @@ impl Journal {
         if blobs.is_empty() {
             return Ok(SweepSummary::default());
         }
-        let files = blobs.iter().map(|digest| self.blobs.file(digest)).filter(OwnFile::exists).collect();
+        let files = blobs.iter().map(|digest| self.blobs.file(digest)).filter(NoFollowFile::exists).collect();
         self.remove_unused(files, true)
     }
 
@@ -132,7 +132,7 @@ impl Journal {
         self.folder.remove_tree(&name).map_err(StoreError::io("remove", &self.state_folder().join(&name)))
     }
 
-    fn remove_unused(&self, files: Vec<OwnFile>, remove: bool) -> Result<SweepSummary, StoreError> {
+    fn remove_unused(&self, files: Vec<NoFollowFile>, remove: bool) -> Result<SweepSummary, StoreError> {
         let error = |source| self.sqlite_error("write", source);
         // Hold the write lock: a writer checks its blobs again once it holds that lock.
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
@@ -168,11 +168,11 @@ fn used_blobs(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Ve
     rows.collect()
 }
 
-fn is_temporary(file: &OwnFile) -> bool {
+fn is_temporary(file: &NoFollowFile) -> bool {
     file.file_name().starts_with('.')
 }
 
-fn is_stale(file: &OwnFile) -> bool {
+fn is_stale(file: &NoFollowFile) -> bool {
     file.modified().is_ok_and(|modified| modified.elapsed().unwrap_or_default() > MIN_STALE_AGE)
 }
 

@@ -14,7 +14,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It rises with each change that an older version of orch, or this
 /// one, could not read. Until the first release orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 const SCHEMA: &str = "
 CREATE TABLE events (

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::crash::crash_point;
-use crate::folder::{FolderAccess, OwnFile, OwnFolder, TEMPORARY_PREFIX, is_link_refused};
+use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX, is_link_refused};
 use crate::model::{Artifact, Digest};
 
 use super::{OwnedFiles, StoreError};
@@ -17,7 +17,7 @@ const PROGRAMS_LOCK_FILE: &str = ".orch.programs.lock";
 /// A workspace folder.
 #[derive(Clone, Debug)]
 pub struct WorkspaceView {
-    folder: OwnFolder,
+    folder: NoFollowFolder,
 }
 
 /// How an artifact file differs from its record.
@@ -45,13 +45,13 @@ impl WorkspaceView {
     /// Opens the workspace at `folder`, and creates it if needed. The folder must not be a link; orch resolves links
     /// above it once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let folder = OwnFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
+        let folder = NoFollowFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
     }
 
     /// Opens the workspace at `folder`, if it exists.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
-        match OwnFolder::open(folder, FolderAccess::Ordinary) {
+        match NoFollowFolder::open(folder, FolderAccess::Ordinary) {
             Ok(folder) => Ok(Some(Self { folder })),
             Err(error) if is_link_refused(&error) => Err(StoreError::io("open", folder)(error)),
             Err(_) => Ok(None),
@@ -69,12 +69,12 @@ impl WorkspaceView {
     }
 
     /// The workspace's lock file.
-    pub fn lock_file(&self) -> OwnFile {
+    pub fn lock_file(&self) -> NoFollowFile {
         self.folder.file(LOCK_FILE)
     }
 
     /// The lock file that the workspace's programs hold too.
-    pub fn programs_lock_file(&self) -> OwnFile {
+    pub fn programs_lock_file(&self) -> NoFollowFile {
         self.folder.file(PROGRAMS_LOCK_FILE)
     }
 

@@ -74,7 +74,7 @@ async fn a_stop_reason_that_is_not_known_comes_with_its_text() {
         let server = Server::always(stopped(dialect, "part", reason));
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
         assert_eq!((&*reply.text(), reply.stop), ("part", StopReason::Unknown));
-        assert_eq!(reply.remarks.unknown_stop.as_deref(), Some(reason), "{dialect}");
+        assert_eq!(reply.details.unknown_stop.as_deref(), Some(reason), "{dialect}");
     }
 }
 
@@ -212,7 +212,7 @@ async fn a_stop_reason_that_is_no_text_or_comes_before_another_does_not_make_a_r
             let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
             let server = Server::always(Reply::raw_events(format!("{body}data: [DONE]\n\n")));
             let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-            assert!(reply.remarks.unknown_stop.is_some(), "{body}");
+            assert!(reply.details.unknown_stop.is_some(), "{body}");
         }
     }
     let gemini = |text: &str, reason: &str| json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": reason}]});
@@ -230,7 +230,7 @@ async fn a_stop_reason_that_is_no_text_or_comes_before_another_does_not_make_a_r
     let odd = json!({"type": "message_delta", "delta": {"stop_reason": 5}});
     let server = Server::always(Reply::events(&[text, odd, json!({"type": "message_stop"})]));
     let reply = ask(at(Dialect::Anthropic, &server), &request(), &short()).await.unwrap();
-    assert_eq!(reply.remarks.unknown_stop.as_deref(), Some("5"));
+    assert_eq!(reply.details.unknown_stop.as_deref(), Some("5"));
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn a_whole_reply_is_read_though_the_connection_is_kept_alive() {
                     let read = read.unwrap_or_else(|e| panic!("{dialect} {kind} {how} {body}: {e:?}"));
                     assert_eq!((&*read.text(), read.stop), ("whole", StopReason::End), "{dialect} {kind} {how}");
                     assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{dialect} {kind} {how}");
-                    assert!(read.remarks.is_empty(), "{read:?}");
+                    assert!(read.details.is_empty(), "{read:?}");
                 }
             }
         }
@@ -316,7 +316,7 @@ async fn a_reply_without_text_names_what_came() {
     ] {
         let server = Server::always(Reply::events(&events));
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
-        assert_eq!(reply.remarks.instead.as_deref(), Some(instead), "{events:?}");
+        assert_eq!(reply.details.instead.as_deref(), Some(instead), "{events:?}");
     }
 }
 

@@ -340,7 +340,7 @@ async fn what_a_stream_says_beside_the_reply_is_shown_when_it_is_cut() {
     let server = Server::always(Reply::raw_events(stream));
     let reply =
         crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
-    assert_eq!((&*reply.text(), reply.remarks.beside.clone()), ("whole", Some(note.to_string())));
+    assert_eq!((&*reply.text(), reply.details.beside.clone()), ("whole", Some(note.to_string())));
 }
 
 #[tokio::test]
@@ -385,7 +385,7 @@ async fn words_after_content_count_as_the_reason_where_no_stop_reason_comes() {
         let server = Server::always(Reply::raw_events(stream));
         let reply =
             crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
-        assert!(reply.remarks.beside.unwrap().contains("worker was killed"));
+        assert!(reply.details.beside.unwrap().contains("worker was killed"));
     }
 }
 

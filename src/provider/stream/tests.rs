@@ -87,7 +87,7 @@ async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) 
 }
 
 fn is_full_reply(reply: &ChatReply) -> bool {
-    (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.remarks.is_empty()
+    (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.details.is_empty()
 }
 
 const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 3] = [

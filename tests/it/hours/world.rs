@@ -16,7 +16,7 @@ use orch::engine::budget::Budgets;
 use orch::engine::perform::{Exchange, Performer};
 use orch::engine::rate_limit::{ProviderAllowance, RateLimiters};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
-use orch::folder::{FolderAccess, OwnFolder};
+use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
@@ -176,7 +176,7 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            agents_folder: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
+            agents_folder: NoFollowFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
             artifact_files: plan.artifact_paths(),
             project_files: Vec::new(),
             env_vars: variables(),

@@ -134,7 +134,7 @@ impl Board {
                     model: None,
                     id: None,
                     constrained: false,
-                    remarks: Box::default(),
+                    details: Box::default(),
                 };
                 Ok(CallReply::Chat(reply))
             }

@@ -53,7 +53,7 @@ impl Memory {
                     model: None,
                     id: None,
                     constrained: true,
-                    remarks: Box::default(),
+                    details: Box::default(),
                 })
             }
             Effect::Command(_) => CallReply::Output(CallOutput::Command(CommandOutput {

@@ -18,7 +18,7 @@ use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document, Project, steps_with_pointers};
 use crate::engine::perform::Exchange;
-use crate::folder::{FolderAccess, OwnFolder, TemporaryFolder};
+use crate::folder::{FolderAccess, NoFollowFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::ApprovalDecision;
 use crate::model::visible::{escape_line_breaks, path_for_display};
@@ -188,7 +188,7 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     };
     let available = runner.model_registry(&project.root, &project.settings, Some(&trusted));
     let recordings = recordings_folder(&document, &case);
-    let case_folder = OwnFolder::open(&resolve_link(folder.to_owned()), FolderAccess::Private);
+    let case_folder = NoFollowFolder::open(&resolve_link(folder.to_owned()), FolderAccess::Private);
     let case_folder = case_folder.map_err(|error| path_error(folder, &error))?;
     let sweep_result = new_recordings::remove_abandoned(&case_folder, &recordings);
     let new_recordings = if args.update {

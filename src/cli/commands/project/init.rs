@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::folder::{FolderAccess, OwnFolder};
+use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::session::project_state::resolve_link;
 use crate::session::{ExitStatus, SessionError};
 
@@ -62,7 +62,7 @@ const SETTINGS_FILE: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
 pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus> {
     let folder = resolve_link(current_dir()?.join(&args.folder));
-    let project_folder = OwnFolder::create(&folder, FolderAccess::Ordinary);
+    let project_folder = NoFollowFolder::create(&folder, FolderAccess::Ordinary);
     let project_folder = project_folder
         .map_err(|error| SessionError::usage(format!("`{}` can't be created: {error}", folder.display())))?;
     let mut existing_count = 0;

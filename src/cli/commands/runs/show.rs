@@ -116,7 +116,7 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
         let command = ui.commands.with_options(format!("orch runs show {run} --replies --step '{step}'"));
         ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
     }
-    if let Some(note) = call.reply.as_ref().and_then(|reply| reply.remarks.beside.as_ref()) {
+    if let Some(note) = call.reply.as_ref().and_then(|reply| reply.details.beside.as_ref()) {
         ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
     }
     activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))

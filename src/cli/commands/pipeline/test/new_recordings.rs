@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::folder::{OwnFile, OwnFolder, TEMPORARY_PREFIX};
+use crate::folder::{NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX};
 use crate::session::SessionError;
 use crate::store::Lock;
 
@@ -20,13 +20,13 @@ const LOCK_DELAY: Duration = Duration::from_mins(1);
 /// A folder for new recordings, which is deleted on drop.
 pub(super) struct NewRecordings {
     lock: Option<Lock>,
-    case_folder: OwnFolder,
+    case_folder: NoFollowFolder,
     name: String,
 }
 
 impl NewRecordings {
     /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the case.
-    pub(super) fn create_beside(case_folder: &OwnFolder, recordings: &str) -> Result<Self, SessionError> {
+    pub(super) fn create_beside(case_folder: &NoFollowFolder, recordings: &str) -> Result<Self, SessionError> {
         let name = format!("{}{TEMPORARY_PREFIX}{}", parent_path(recordings), uuid::Uuid::now_v7().simple());
         case_folder.create_subfolder(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
         let mut new_folder = Self { lock: None, case_folder: case_folder.clone(), name };
@@ -40,7 +40,7 @@ impl NewRecordings {
         self.case_folder.path().join(&self.name)
     }
 
-    fn file(&self, name: &str) -> OwnFile {
+    fn file(&self, name: &str) -> NoFollowFile {
         self.case_folder.file(format!("{}/{name}", self.name))
     }
 
@@ -77,14 +77,14 @@ fn parent_path(name: &str) -> &str {
 }
 
 /// The names of the recordings in a folder.
-fn recording_names(case_folder: &OwnFolder, name: &str) -> Result<Vec<String>, SessionError> {
+fn recording_names(case_folder: &NoFollowFolder, name: &str) -> Result<Vec<String>, SessionError> {
     let entries = case_folder.list(name).map_err(|error| path_error(&case_folder.path().join(name), &error))?;
     let names = entries.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json")).collect())
 }
 
 /// Deletes the folders of new recordings whose processes have died.
-pub(super) fn remove_abandoned(case_folder: &OwnFolder, recordings: &str) -> Result<(), SessionError> {
+pub(super) fn remove_abandoned(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), SessionError> {
     let parent_folder = parent_path(recordings);
     let Ok(entries) = case_folder.list(parent_folder) else { return Ok(()) };
     for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_dir()) {
@@ -96,7 +96,7 @@ pub(super) fn remove_abandoned(case_folder: &OwnFolder, recordings: &str) -> Res
     Ok(())
 }
 
-fn is_abandoned(case_folder: &OwnFolder, name: &str) -> bool {
+fn is_abandoned(case_folder: &NoFollowFolder, name: &str) -> bool {
     let lock = case_folder.file(format!("{name}/{LOCK_FILE}"));
     if lock.exists() {
         return !Lock::is_held(&lock);

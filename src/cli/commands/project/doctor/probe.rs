@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::agent::{AgentEnv, CallContext, ModelRegistry, TurnResult, run_turn};
 use crate::cli::startup::runtime;
-use crate::folder::{FolderAccess, OwnFolder};
+use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::{
     AgentTurn, CallKey, ChatReply, ChatRequest, CliAgent, CliAgentKind, Digest, Failure, Message, ModelRef, StepKey,
     TurnEstimate,
@@ -101,7 +101,7 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace)
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
-    let probe_folder = OwnFolder::open(folder.path(), FolderAccess::Private)
+    let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let agent_env = AgentEnv {
         workspace,
@@ -126,7 +126,7 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
     let call = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
     let context = CallContext {
         start_time: Timestamp::now(),
-        usd: None,
+        max_cost: None,
         call_key: call,
         request_digest: Digest::compute(b"probe"),
     };
