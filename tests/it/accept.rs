@@ -1,14 +1,14 @@
-//! What a reply must keep beyond its schema: conditions of `accept`, and what a later `write` would refuse.
+//! Conditions on a reply beyond its schema: `accept`, and what a later `write` would refuse.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::control::{AGENT, project, run, statuses};
+use crate::step_kinds::{AGENT, project, run, statuses};
 use crate::support::{Orch, Reply, Server};
 
-/// A server that answers each request with the next of these, and at the end with the last.
-fn in_turn(answers: &[Value]) -> Server {
+/// A server that answers the requests with these values in order, and repeats the last one.
+fn server_with_answers(answers: &[Value]) -> Server {
     let (answers, count) = (answers.to_vec(), AtomicUsize::new(0));
     Server::start(move |_| {
         let place = count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
@@ -21,25 +21,25 @@ fn file(path: &str, content: &str) -> Value {
     json!({ "path": path, "content": content })
 }
 
-fn failure<'r>(report: &'r Value, step: &str) -> &'r Value {
+fn step_error<'r>(report: &'r Value, step: &str) -> &'r Value {
     let steps = report["steps"].as_array().unwrap();
     &steps.iter().find(|found| found["name"] == step).unwrap_or_else(|| panic!("{step}: {report:#}"))["error"]
 }
 
-/// A step that codes, and one that writes what it gave.
-fn code_and_write() -> String {
+/// An agent step, and a step that writes the files of its artifact.
+fn code_and_write_steps() -> String {
     format!(
         "  - {{ id: code, {AGENT}, prompt: code.md, output: code }}\n  - {{ id: files, write: code, inputs: [code] }}\n"
     )
 }
 
 #[test]
-fn what_write_would_refuse_goes_back_to_the_model_with_the_exact_entries() {
+fn entries_that_write_would_refuse_are_sent_back_to_the_model() {
     let bad = json!({ "files": [file("models/User.py", "a"), file("models/User.py", "b"), file("/etc/x", "c"),
         file("../y", "d"), file("code.json", "e"), file("Readme", "f"), file("README", "g")] });
     let good = json!({ "files": [file("models/User.py", "b")] });
-    let server = in_turn(&[bad.clone(), good]);
-    let orch = project(&server, &code_and_write());
+    let server = server_with_answers(&[bad.clone(), good]);
+    let orch = project(&server, &code_and_write_steps());
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(statuses(&report), ["code completed", "files completed"]);
@@ -63,12 +63,12 @@ fn what_write_would_refuse_goes_back_to_the_model_with_the_exact_entries() {
 }
 
 #[test]
-fn when_the_re_asks_are_used_up_the_step_of_the_agent_fails_and_nothing_is_written() {
-    let server = in_turn(&[json!({ "files": [file("a", "1"), file("a", "2")] })]);
-    let orch = project(&server, &code_and_write());
+fn an_agent_step_without_re_asks_left_fails_and_writes_nothing() {
+    let server = server_with_answers(&[json!({ "files": [file("a", "1"), file("a", "2")] })]);
+    let orch = project(&server, &code_and_write_steps());
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (1, 3), "{ran:?}");
-    let failure = failure(&report, "code");
+    let failure = step_error(&report, "code");
     assert_eq!(failure["class"], "output_rejected", "{failure:#}");
     let message = "step `files` can't write the files of the reply: `a` is listed twice, with different contents";
     assert_eq!(failure["message"], message);
@@ -76,10 +76,10 @@ fn when_the_re_asks_are_used_up_the_step_of_the_agent_fails_and_nothing_is_writt
 }
 
 #[test]
-fn paths_are_normalised_and_entries_that_are_equal_count_once() {
+fn paths_are_normalised_and_equal_entries_are_merged() {
     let listed = json!([file("./src/a.py", "1"), file("src//a.py", "1"), file("src/./b.py", "2")]);
-    let server = in_turn(&[json!({ "files": listed })]);
-    let orch = project(&server, &code_and_write());
+    let server = server_with_answers(&[json!({ "files": listed })]);
+    let orch = project(&server, &code_and_write_steps());
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (0, 1), "{ran:?}");
     assert_eq!(orch.read("workspace/src/a.py"), "1");
@@ -88,9 +88,10 @@ fn paths_are_normalised_and_entries_that_are_equal_count_once() {
     assert!(!shown.stdout.contains("./") && !shown.stdout.contains("//"), "{shown:?}");
 }
 
-/// Where files that clash are refused: at the agent, who can answer again, or at `write`.
+/// Conflicting files are rejected at the agent step, which can ask again, wherever orch can trace its artifact to a
+/// `write`; elsewhere the `write` step rejects them.
 #[test]
-fn the_way_from_an_agent_to_a_write_is_followed_where_the_text_tells_it() {
+fn conflicting_files_are_rejected_at_the_agent_step_where_the_write_is_known() {
     let code = |more: &str| format!("{{ id: code, {AGENT}, prompt: code.md, output: code, re_ask: 0{more} }}");
     let write = |files: &str| format!("{{ id: files, write: {files}, inputs: [code] }}");
     let (plain, files) = (code(""), write("code.files"));
@@ -120,7 +121,7 @@ fn the_way_from_an_agent_to_a_write_is_followed_where_the_text_tells_it() {
             "  - {plain}\n  - {{ id: copy, run: [cat], stdin: code, schema: any, output: copy, inputs: [code] }}\n  - {{ id: files, write: copy, inputs: [copy] }}\n"
         ),
     ];
-    let server = in_turn(&[json!({ "files": [file("a", "1"), file("a", "2")] })]);
+    let server = server_with_answers(&[json!({ "files": [file("a", "1"), file("a", "2")] })]);
     let all = followed.iter().map(|steps| (steps, "output_rejected"));
     for (steps, class) in all.chain(refused_later.iter().map(|steps| (steps, "path_refused"))) {
         let orch = project(&server, steps);
@@ -138,17 +139,17 @@ fn the_way_from_an_agent_to_a_write_is_followed_where_the_text_tells_it() {
     }
 }
 
-/// A project with one agent step that has these conditions.
-fn judged(server: &Server, more: &str) -> Orch {
+/// A project with one agent step that has these keys.
+fn project_with_condition(server: &Server, more: &str) -> Orch {
     project(server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan, {more} }}\n"))
 }
 
 const SHORT: &str = r#"accept: [{ that: "plan.steps | length <= 2", else: "plan two steps at most" }]"#;
 
 #[test]
-fn a_condition_that_does_not_hold_goes_back_in_its_words() {
-    let server = in_turn(&[json!({ "steps": [1, 2, 3] }), json!({ "steps": [1] })]);
-    let orch = judged(&server, SHORT);
+fn the_message_of_a_failed_condition_is_sent_back_to_the_model() {
+    let server = server_with_answers(&[json!({ "steps": [1, 2, 3] }), json!({ "steps": [1] })]);
+    let orch = project_with_condition(&server, SHORT);
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (0, 2), "{ran:?}");
     assert_eq!(report["result"], json!({ "steps": [1] }));
@@ -157,12 +158,12 @@ fn a_condition_that_does_not_hold_goes_back_in_its_words() {
 }
 
 #[test]
-fn conditions_see_what_the_step_sees_and_all_that_fail_are_told() {
-    let server = in_turn(&[json!({ "n": 1 })]);
+fn conditions_see_the_inputs_of_the_step_and_every_failed_one_is_reported() {
+    let server = server_with_answers(&[json!({ "n": 1 })]);
     let accept = r#"re_ask: 0, accept: [{ that: "plan.n == 1", else: "n is 1" }, { that: "plan.n > task | length", else: "n is more than the letters of the task" }, { that: "plan.missing.deeper == 1", else: "missing is there" }]"#;
-    let (ran, report) = run(&judged(&server, accept), &[]);
+    let (ran, report) = run(&project_with_condition(&server, accept), &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let failure = failure(&report, "plan");
+    let failure = step_error(&report, "plan");
     assert_eq!(failure["class"], "output_rejected");
     let message = failure["message"].as_str().unwrap();
     assert!(
@@ -173,8 +174,8 @@ fn conditions_see_what_the_step_sees_and_all_that_fail_are_told() {
 }
 
 #[test]
-fn conditions_hold_for_each_item_and_for_text() {
-    let server = in_turn(&[json!("no"), json!("yes"), json!("yes")]);
+fn conditions_apply_to_each_item_and_to_text() {
+    let server = server_with_answers(&[json!("no"), json!("yes"), json!("yes")]);
     let orch = project(
         &server,
         "  - { id: one, agent: a, schema: text, prompt: one.md, for_each: \"[1, 2]\", max_parallel: 1, message: \"{{ item }}\", output: said, accept: [{ that: \"said == 'yes'\", else: \"say yes\" }] }\n",
@@ -186,11 +187,11 @@ fn conditions_hold_for_each_item_and_for_text() {
     assert!(words.contains("- say yes\n") && words.contains("the whole corrected answer"), "{words}");
 }
 
-/// What is taken is told from what is asked: other conditions read the recorded reply again.
+/// The conditions are not part of the request: with other conditions, orch reads the recorded reply again.
 #[test]
-fn another_condition_reads_recorded_replies_again_and_asks_only_when_none_is_taken() {
-    let server = in_turn(&[json!({ "steps": [1, 2] }), json!({ "steps": [1] })]);
-    let orch = judged(&server, SHORT);
+fn a_changed_condition_asks_the_model_only_if_no_recorded_reply_meets_it() {
+    let server = server_with_answers(&[json!({ "steps": [1, 2] }), json!({ "steps": [1] })]);
+    let orch = project_with_condition(&server, SHORT);
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (0, 1), "{ran:?}");
     let id = report["run"].as_str().unwrap().to_owned();
@@ -198,7 +199,7 @@ fn another_condition_reads_recorded_replies_again_and_asks_only_when_none_is_tak
 
     orch.edit("pipelines/main.yaml", "length <= 2", "length < 3");
     assert_eq!((resume(&orch).code, server.requests().len()), (0, 1), "the recorded reply is taken");
-    // Other words for the model change nothing of what is taken.
+    // Another message for the model does not change which replies are accepted.
     orch.edit("pipelines/main.yaml", "plan two steps at most", "two steps at most");
     assert_eq!((resume(&orch).code, server.requests().len()), (0, 1));
     orch.edit("pipelines/main.yaml", "length < 3", "length < 2");
@@ -208,10 +209,10 @@ fn another_condition_reads_recorded_replies_again_and_asks_only_when_none_is_tak
     assert_eq!(orch.json("workspace/plan.json"), json!({ "steps": [1] }));
 }
 
-/// A condition that looks at a value which no request holds: another value is another result.
+/// The condition uses a value that is not in the request: another value invalidates the result.
 #[test]
-fn the_values_that_a_condition_looks_at_belong_to_the_recipe() {
-    let server = in_turn(&[json!({ "n": 5 }), json!({ "n": 9 })]);
+fn the_values_that_a_condition_uses_belong_to_the_fingerprint() {
+    let server = server_with_answers(&[json!({ "n": 5 }), json!({ "n": 9 })]);
     let orch = project(
         &server,
         &format!(
@@ -229,9 +230,9 @@ fn the_values_that_a_condition_looks_at_belong_to_the_recipe() {
 }
 
 #[test]
-fn a_failed_step_takes_its_recorded_reply_once_the_condition_lets_it() {
-    let server = in_turn(&[json!({ "steps": [1, 2, 3] })]);
-    let orch = judged(&server, SHORT);
+fn a_failed_step_uses_its_recorded_reply_once_the_condition_holds() {
+    let server = server_with_answers(&[json!({ "steps": [1, 2, 3] })]);
+    let orch = project_with_condition(&server, SHORT);
     let (ran, _) = run(&orch, &[]);
     assert_eq!((ran.code, server.requests().len()), (1, 3), "{ran:?}");
     orch.edit("pipelines/main.yaml", "length <= 2", "length <= 3");

@@ -1,13 +1,13 @@
-//! Agents behind the Agent Client Protocol: a real adapter, and one that fails in every way.
+//! Agents behind the Agent Client Protocol: a real adapter, and a scripted one that fails in every way.
 
 use serde_json::{Value, json};
 
-use crate::agents::{Agents, class, has_result};
-use crate::control::run;
+use crate::cli_agents::{Agents, class, has_tool_result};
+use crate::step_kinds::run;
 use crate::support::{Orch, Recorded, Reply};
 
-/// The settings of the adapter's own Codex, which asks the scripted server.
-pub(crate) fn settings(agents: &Agents) {
+/// Writes the settings of the adapter's own Codex, which calls the scripted server.
+pub(crate) fn write_codex_settings(agents: &Agents) {
     let text = format!(
         "model = \"scripted\"\nmodel_provider = \"lab\"\n[model_providers.lab]\nname = \"lab\"\nbase_url = \"{}/v1\"\nenv_key = \"LAB_KEY\"\nwire_api = \"responses\"\n",
         agents.server.url()
@@ -29,7 +29,7 @@ fn claude_plans_codex_codes_and_an_acp_agent_reviews() {
             Reply::anthropic_text("{\"file\": \"user.txt\"}")
         } else if text.contains("You review.") {
             Reply::response_text("It is fine: {\"approved\": true}")
-        } else if has_result(request) {
+        } else if has_tool_result(request) {
             Reply::response_text("{\"n\": 1}")
         } else {
             assert!(text.contains("user.txt"), "the plan reaches the coder: {text}");
@@ -37,7 +37,7 @@ fn claude_plans_codex_codes_and_an_acp_agent_reviews() {
         }
     };
     let Some(agents) = Agents::new(&agents, steps, answer) else { return };
-    settings(&agents);
+    write_codex_settings(&agents);
     for name in ["plan", "code", "review"] {
         agents.orch.write(&format!("prompts/{name}.md"), &format!("You {name}.\n"));
     }
@@ -50,9 +50,9 @@ fn claude_plans_codex_codes_and_an_acp_agent_reviews() {
 }
 
 #[test]
-fn what_an_acp_agent_asks_leave_for_is_answered_by_its_grant() {
+fn a_permission_request_of_an_acp_agent_is_answered_by_its_grant() {
     let answer = |request: &Recorded| {
-        if has_result(request) {
+        if has_tool_result(request) {
             Reply::response_text("{\"n\": 2}")
         } else {
             let call = json!({ "cmd": "echo yes > made", "login": false, "sandbox_permissions": "require_escalated", "justification": "May I?" });
@@ -61,7 +61,7 @@ fn what_an_acp_agent_asks_leave_for_is_answered_by_its_grant() {
     };
     for (tools, code) in [("[execute]", 0), ("none", 1)] {
         let Some(agents) = Agents::one(&format!("{ADAPTER}, tools: {tools}"), "", answer) else { return };
-        settings(&agents);
+        write_codex_settings(&agents);
         let (ran, report) = agents.run(&[]);
         assert_eq!(ran.code, code, "{tools}: {ran:?}");
         assert_eq!(agents.orch.exists("workspace/made"), code == 0);
@@ -69,8 +69,8 @@ fn what_an_acp_agent_asks_leave_for_is_answered_by_its_grant() {
     }
 }
 
-/// A project whose agent is the script in this mode.
-fn scripted(mode: &str, step: &str) -> Orch {
+/// A project whose agent is the script `acp_agent.py` in this mode.
+fn scripted_project(mode: &str, step: &str) -> Orch {
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     orch.write(
@@ -86,7 +86,7 @@ fn scripted(mode: &str, step: &str) -> Orch {
 }
 
 #[test]
-fn each_way_in_which_an_acp_agent_fails_has_its_class() {
+fn each_failure_of_an_acp_agent_has_its_class() {
     let cases = [
         ("exit", "agent_error", "exit code 1"),
         ("killed", "agent_error", "exit code 137"),
@@ -101,20 +101,20 @@ fn each_way_in_which_an_acp_agent_fails_has_its_class() {
         ("silent", "empty_reply", ""),
     ];
     for (mode, wanted, words) in cases {
-        let orch = scripted(mode, "");
+        let orch = scripted_project(mode, "");
         let (ran, report) = run(&orch, &[]);
         assert_eq!((ran.code, class(&report)), (1, wanted), "{mode}: {report:#}");
         let message = report["steps"][0]["error"]["message"].as_str().unwrap();
         assert!(message.contains(words), "{mode}: {message}");
     }
-    let orch = scripted("exit", "");
+    let orch = scripted_project("exit", "");
     orch.edit("pipelines/main.yaml", "[python3,", "[no-such-agent,");
     assert_eq!(class(&run(&orch, &[]).1), "not_installed");
 }
 
 #[test]
-fn a_hanging_acp_agent_is_asked_to_stop_and_then_ended() {
-    let orch = scripted("hang", ", timeout: 1500ms, retry: { max: 1 }");
+fn a_hanging_acp_agent_is_asked_to_stop_and_then_killed() {
+    let orch = scripted_project("hang", ", timeout: 1500ms, retry: { max: 1 }");
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
     assert!(orch.exists("workspace/cancelled"));
@@ -123,16 +123,16 @@ fn a_hanging_acp_agent_is_asked_to_stop_and_then_ended() {
 }
 
 #[test]
-fn an_acp_agent_that_has_answered_and_stays_is_ended_and_its_answer_kept_with_what_it_took() {
-    let orch = scripted("stays", ", timeout: 5s");
+fn an_acp_agent_that_stays_after_its_answer_is_ended_and_its_answer_and_usage_are_kept() {
+    let orch = scripted_project("stays", ", timeout: 5s");
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!((orch.json("workspace/answer.json"), &report["usage"]["input"]), (json!({ "n": 5 }), &json!(70)));
 }
 
 #[test]
-fn a_count_or_cost_of_an_acp_agent_that_cannot_be_true_is_unknown_and_no_earlier_one_takes_its_place() {
-    let orch = scripted("counts", "");
+fn an_impossible_usage_or_cost_of_an_acp_agent_counts_as_unknown() {
+    let orch = scripted_project("counts", "");
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["cost_usd"]), (0, &Value::Null), "{report:#}");
     let used = &report["usage"];
@@ -140,8 +140,8 @@ fn a_count_or_cost_of_an_acp_agent_that_cannot_be_true_is_unknown_and_no_earlier
 }
 
 #[test]
-fn an_acp_agent_is_asked_again_in_the_session_that_it_can_load() {
-    let orch = scripted("reask", "");
+fn an_acp_agent_is_re_asked_in_the_session_that_it_can_load() {
+    let orch = scripted_project("reask", "");
     orch.edit("pipelines/main.yaml", "re_ask: 0", "re_ask: 1");
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");

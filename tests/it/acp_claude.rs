@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::agents::{Agents, assert_costs_of_turns, class, has_result};
+use crate::cli_agents::{Agents, assert_costs_of_turns, class, has_tool_result};
 use crate::support::agents::claude_adapter;
 use crate::support::{Recorded, Reply};
 
 #[test]
-fn claude_behind_acp_answers_with_its_cost_and_session_on_record() {
+fn the_cost_and_session_of_claude_behind_acp_are_recorded() {
     let Some(agents) = Agents::one(&claude_adapter(), "", |_| Reply::anthropic_text("It is {\"n\": 4}.")) else {
         return;
     };
@@ -20,9 +20,9 @@ fn claude_behind_acp_answers_with_its_cost_and_session_on_record() {
 }
 
 #[test]
-fn a_tool_of_claude_behind_acp_is_granted_by_name_or_kind_else_refused() {
+fn claude_behind_acp_uses_only_tools_that_are_granted_by_name_or_kind() {
     let answer = |request: &Recorded| {
-        if has_result(request) {
+        if has_tool_result(request) {
             return Reply::anthropic_text("{\"n\": 2}");
         }
         Reply::anthropic_tool("Bash", &json!({ "command": "echo yes > made", "description": "make it" }))
@@ -40,7 +40,7 @@ fn a_tool_of_claude_behind_acp_is_granted_by_name_or_kind_else_refused() {
 }
 
 #[test]
-fn claude_behind_acp_is_asked_again_in_its_session() {
+fn claude_behind_acp_is_re_asked_in_its_session() {
     let agents = Agents::one(&claude_adapter(), "", |request| {
         let again = request.body.to_string().contains("does not fit");
         Reply::anthropic_text(if again { "{\"n\": 5}" } else { "{\"n\": \"five\"}" })
@@ -51,6 +51,6 @@ fn claude_behind_acp_is_asked_again_in_its_session() {
     let calls = agents.calls();
     assert_eq!(calls[0]["reply"]["id"], calls[1]["reply"]["id"], "one session: {calls:#?}");
     assert_costs_of_turns(&calls);
-    let last = agents.asked().pop().unwrap().body["messages"].to_string();
+    let last = agents.model_requests().pop().unwrap().body["messages"].to_string();
     assert!(last.contains("five") && last.matches("You answer in kind.").count() == 1, "{last}");
 }

@@ -1,25 +1,25 @@
-//! What an agent may spend: in all its steps together, for each kind as far as it can be counted.
+//! Budgets of agents: all steps of an agent share one, and orch counts it as far as each kind of agent allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use crate::agents::Agents;
-use crate::control::{answering, project, run, statuses};
-use crate::support::{Orch, Ran, Recorded, Reply};
+use crate::cli_agents::Agents;
+use crate::step_kinds::{answering_server, project, run, statuses};
+use crate::support::{Orch, Recorded, Reply, RunOutput};
 
-const TWO: &str = "  - { id: one, agent: a, prompt: ask.md, output: x, schema: any }\n  - { id: two, agent: a, prompt: ask.md, message: \"again\", output: y, schema: any }\n";
+const TWO_STEPS: &str = "  - { id: one, agent: a, prompt: ask.md, output: x, schema: any }\n  - { id: two, agent: a, prompt: ask.md, message: \"again\", output: y, schema: any }\n";
 
 #[test]
-fn the_steps_of_an_agent_share_its_budget_and_others_have_theirs() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn the_steps_of_an_agent_share_its_budget_and_other_agents_do_not() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let agent = "schema: any, message: \"{{ task }}\"";
     let steps = format!(
         "  - {{ id: one, agent: a, prompt: one.md, output: x, {agent} }}\n  - {{ id: other, agent: b, prompt: two.md, output: y, {agent} }}\n  - {{ id: two, agent: a, prompt: three.md, output: z, {agent} }}\n"
     );
     let orch = project(&server, &steps);
-    // A call takes 10 and some tokens by the server's count; its estimate is about 110.
+    // By the server's count a call uses little more than 10 tokens; its estimate is about 110.
     let limited = "a: { model: auto, max_output_tokens: 100, budget: { tokens: 115 } }\n  b: { model: auto }";
     orch.edit("pipelines/main.yaml", "a: { model: auto }", limited);
     let (ran, report) = run(&orch, &[]);
@@ -32,7 +32,7 @@ fn the_steps_of_an_agent_share_its_budget_and_others_have_theirs() {
 }
 
 #[test]
-fn claude_is_held_to_what_is_left_and_its_cost_counts() {
+fn claude_receives_the_remaining_budget_and_its_cost_counts() {
     let (done, asked) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
     let is_done = done.clone();
     let answer = move |_: &Recorded| {
@@ -43,52 +43,52 @@ fn claude_is_held_to_what_is_left_and_its_cost_counts() {
         Reply::anthropic_tool("Write", &json!({ "file_path": format!("f{number}"), "content": "x" }))
     };
     let agent = "  a: { cli: claude, model: claude-sonnet-4-5, tools: [Write], budget: { usd: 0.0003 } }\n";
-    let Some(agents) = Agents::new(agent, TWO, answer) else { return };
+    let Some(agents) = Agents::new(agent, TWO_STEPS, answer) else { return };
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
     assert!(ran.stderr.contains("`claude` used up the remaining budget of $0.0003"), "{}", ran.stderr);
-    let asked = agents.asked().len();
+    let asked = agents.model_requests().len();
     assert!(asked < 5, "it stopped by itself: {asked} requests");
     assert!(report["cost_usd"].as_f64() > Some(0.0), "what it cost is on record: {report:#}");
     assert!(report["usage"]["output"].as_u64() > Some(0), "{report:#}");
-    let again = Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(4);
+    let again = RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(4);
     assert!(again.stderr.contains("the budget of agent a is $0.00"), "{again:?}");
-    assert_eq!(agents.asked().len(), asked, "nothing is left, so nothing is asked");
+    assert_eq!(agents.model_requests().len(), asked, "nothing is left, so nothing is asked");
     done.store(true, Ordering::SeqCst);
     agents.orch.edit("pipelines/main.yaml", "usd: 0.0003", "usd: 5");
-    Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+    RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
 }
 
 #[test]
-fn codex_is_counted_by_the_list_price_of_its_model_before_each_turn() {
-    let Some(agents) = Agents::new("  a: { cli: codex, model: scripted, budget: { usd: 0.2 } }\n", TWO, |_| {
+fn before_each_turn_of_codex_its_cost_is_estimated_by_the_list_price() {
+    let Some(agents) = Agents::new("  a: { cli: codex, model: scripted, budget: { usd: 0.2 } }\n", TWO_STEPS, |_| {
         Reply::response_text("{}")
     }) else {
         return;
     };
     let refused =
-        Ran::of(&agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"]).output().unwrap());
+        RunOutput::of(&agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"]).output().unwrap());
     refused.exits(2).says("codex/scripted has no known price");
-    // 3 tokens out, at 100 000 dollars a million.
+    // The model writes 3 tokens, at 100 000 dollars a million.
     agents.orch.write("orch.yaml", "models:\n  c: { model: openai/scripted, input_price: 5, output_price: 100000 }\n");
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
     assert!(ran.stderr.contains("the next turn takes more than"), "{}", ran.stderr);
-    assert_eq!(agents.asked().len(), 1);
+    assert_eq!(agents.model_requests().len(), 1);
     assert!(report["cost_usd"].as_f64() > Some(0.2), "{report:#}");
     agents.orch.edit("pipelines/main.yaml", "usd: 0.2", "usd: 50");
-    Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
-    assert_eq!(agents.asked().len(), 2);
+    RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+    assert_eq!(agents.model_requests().len(), 2);
 }
 
 #[test]
-fn a_time_that_an_agent_has_used_up_ends_its_program() {
+fn a_program_is_ended_when_the_time_budget_of_its_agent_is_used_up() {
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     let agents = "agents:\n  a: { command: [sh, -c, 'sleep 30'], budget: { seconds: 1 } }\n";
     orch.write(
         "pipelines/main.yaml",
-        &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO}"),
+        &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO_STEPS}"),
     );
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
@@ -96,13 +96,13 @@ fn a_time_that_an_agent_has_used_up_ends_its_program() {
 }
 
 #[test]
-fn a_budget_that_cannot_be_counted_is_a_mistake() {
+fn a_budget_that_orch_cannot_count_is_a_finding() {
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     let agents = "agents:\n  a: { command: [cat], budget: { usd: 1, tokens: 5 } }\n";
     orch.write(
         "pipelines/main.yaml",
-        &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO}"),
+        &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO_STEPS}"),
     );
     let ran = orch.run(&["pipeline", "validate"]).exits(2);
     ran.says("`budget/usd` can't be enforced for an agent with `command`").says("`budget/tokens` can't be enforced");

@@ -1,14 +1,14 @@
-//! Every way in which an agent program breaks off, for each kind: class, exit code, and the row of the document.
+//! The ways in which an agent program fails, for each kind of agent: class, exit code, and the row in docs/agents.md.
 #![cfg(unix)]
 
 use serde_json::{Value, json};
 
-use crate::acp::{ADAPTER, settings};
-use crate::agents::{Agents, class, has_result};
-use crate::support::agents::{claude_adapter, impostor};
-use crate::support::{Orch, Ran, Recorded, Reply};
+use crate::acp::{ADAPTER, write_codex_settings};
+use crate::cli_agents::{Agents, class, has_tool_result};
+use crate::support::agents::{claude_adapter, fake_program};
+use crate::support::{Orch, Recorded, Reply, RunOutput};
 
-/// What goes wrong with the program itself, as a script in its place; the class, and what the message says.
+/// A fault of the program, the script that causes it, the class of the failure, and a part of its message.
 const FAULTS: [(&str, &str, &str, &str); 6] = [
     ("ends with exit code 1", "echo out of luck >&2; exit 1", "agent_error", "out of luck"),
     ("ends without an answer", "true", "agent_error", "exit code 0"),
@@ -18,7 +18,7 @@ const FAULTS: [(&str, &str, &str, &str); 6] = [
     ("hangs", "sleep 300 & echo $! > child; wait", "timeout", ""),
 ];
 
-/// The kinds, each with its agent and the program whose place the script takes.
+/// The kinds of agents, each with its settings and the program that the script replaces.
 const KINDS: [(&str, &str, &str); 3] = [
     ("claude", "cli: claude", "claude"),
     ("codex", "cli: codex", "codex"),
@@ -32,20 +32,20 @@ fn project(agent: &str) -> Orch {
     orch
 }
 
-fn row(fault: &str, class: &str) -> String {
+fn table_row(fault: &str, class: &str) -> String {
     format!("| {fault} | `{class}` |")
 }
 
 #[test]
-fn each_way_in_which_a_program_breaks_off_has_its_class_for_each_kind() {
+fn each_fault_of_a_program_has_its_class_for_each_kind_of_agent() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
     for (fault, script, wanted, words) in FAULTS {
-        assert!(document.contains(&row(fault, wanted)), "docs/agents.md lacks {}", row(fault, wanted));
+        assert!(document.contains(&table_row(fault, wanted)), "docs/agents.md lacks {}", table_row(fault, wanted));
         for (kind, agent, program) in KINDS {
             let orch = project(agent);
-            let path = impostor(&orch, program, script);
+            let path = fake_program(&orch, program, script);
             let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
-            let ran = Ran::of(&orch.command(&args).env("PATH", path).output().unwrap());
+            let ran = RunOutput::of(&orch.command(&args).env("PATH", path).output().unwrap());
             let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
             assert_eq!((ran.code, class(&report)), (1, wanted), "{kind} {fault}: {report:#}");
             let message = report["steps"][0]["error"]["message"].as_str().unwrap();
@@ -59,28 +59,28 @@ fn each_way_in_which_a_program_breaks_off_has_its_class_for_each_kind() {
 }
 
 #[test]
-fn a_program_that_is_not_installed_says_how_to_get_it() {
+fn the_hint_for_a_missing_program_says_how_to_install_it() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
-    assert!(document.contains(&row("is not installed", "not_installed")));
+    assert!(document.contains(&table_row("is not installed", "not_installed")));
     let hints = ["npm install -g @anthropic-ai/claude-code", "npm install -g @openai/codex", "install `codex-acp`"];
     for ((kind, agent, _), hint) in KINDS.into_iter().zip(hints) {
         let orch = project(agent);
         let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
-        let ran = Ran::of(&orch.command(&args).env("PATH", "/usr/bin:/bin").output().unwrap());
+        let ran = RunOutput::of(&orch.command(&args).env("PATH", "/usr/bin:/bin").output().unwrap());
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!((ran.code, class(&report)), (1, "not_installed"), "{kind}: {report:#}");
         assert!(ran.stderr.contains(hint), "{kind}: {}", ran.stderr);
     }
 }
 
-/// The real programs, with a tool that they are not granted.
+/// Runs the real programs, whose model calls a tool that they are not granted.
 #[test]
-fn a_tool_that_is_denied_fails_the_step_for_each_kind_and_the_answer_is_kept() {
+fn a_denied_tool_fails_the_step_and_keeps_the_answer_for_each_kind_of_agent() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
-    assert!(document.contains(&row("is denied a tool", "permission_denied")));
+    assert!(document.contains(&table_row("is denied a tool", "permission_denied")));
     let answer = |request: &Recorded| {
         let is_claude = request.path.contains("/messages");
-        match (is_claude, has_result(request)) {
+        match (is_claude, has_tool_result(request)) {
             (true, true) => Reply::anthropic_text("{\"n\": 1}"),
             (true, false) => {
                 Reply::anthropic_tool("Bash", &json!({ "command": "echo x > /etc/orch-was-here", "description": "x" }))
@@ -100,21 +100,21 @@ fn a_tool_that_is_denied_fails_the_step_for_each_kind_and_the_answer_is_kept() {
     ];
     for agent in agents {
         let Some(agents) = Agents::one(&agent, ", access: read", answer) else { return };
-        settings(&agents);
+        write_codex_settings(&agents);
         let (ran, report) = agents.run(&[]);
         assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{agent}: {report:#} {:#?}", agents.calls());
         assert!(!agents.orch.exists("workspace/made") && !std::path::Path::new("/etc/orch-was-here").exists());
-        // Codex behind ACP ends its turn when it is denied something, and says no more.
+        // Codex behind ACP ends its turn without a text when a tool is denied.
         let said = &agents.calls()[0]["reply"]["content"];
         assert!(*said == "{\"n\": 1}" || (agent.contains("codex-acp") && said.is_string()), "{agent}: {said}");
     }
 }
 
-/// The real programs, whose model never gives what the schema wants.
+/// Runs the real programs, whose model never gives a value that fits the schema.
 #[test]
-fn a_structured_output_that_never_comes_is_asked_for_again_and_then_fails_for_each_kind() {
+fn a_missing_structured_output_is_asked_for_again_and_then_fails_the_step() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
-    assert!(document.contains(&row("answers without the value that the schema wants", "no_json")));
+    assert!(document.contains(&table_row("answers without the value that the schema wants", "no_json")));
     let answer = |request: &Recorded| {
         let text = "I would rather not.";
         if request.path.contains("/messages") { Reply::anthropic_text(text) } else { Reply::response_text(text) }
@@ -123,7 +123,7 @@ fn a_structured_output_that_never_comes_is_asked_for_again_and_then_fails_for_ea
         ["cli: claude".to_owned(), "cli: codex, model: scripted".to_owned(), ADAPTER.to_owned(), claude_adapter()];
     for agent in agents {
         let Some(agents) = Agents::one(&agent, ", re_ask: 1", answer) else { return };
-        settings(&agents);
+        write_codex_settings(&agents);
         let (ran, report) = agents.run(&[]);
         assert_eq!((ran.code, class(&report)), (1, "no_json"), "{agent}: {report:#}");
         assert_eq!(report["steps"][0]["calls"], 2, "{agent}: {report:#}");

@@ -1,5 +1,5 @@
-//! Agent programs that are cut off in the middle of a turn: nothing is left behind, and resume goes on
-//! in the program's own session.
+//! Agent programs that are interrupted during a turn: no process stays behind, and a resume continues in the program's
+//! own session.
 #![cfg(target_os = "linux")]
 
 use std::process::{Child, Stdio};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::acp::{ADAPTER, settings};
-use crate::agents::{Agents, class, has_result};
+use crate::acp::{ADAPTER, write_codex_settings};
+use crate::cli_agents::{Agents, class, has_tool_result};
 use crate::support::agents::claude_adapter;
-use crate::support::{Ran, Recorded, Reply};
+use crate::support::{Recorded, Reply, RunOutput};
 
 const SLOW: Duration = Duration::from_mins(1);
 
-/// The programs that are cut off: each with the tool that it uses before.
+/// The agents that the tests interrupt, each with the tool that it uses before.
 fn programs() -> [(String, &'static str); 4] {
     [
         ("cli: claude, tools: [Write]".to_owned(), "Write"),
@@ -26,12 +26,12 @@ fn programs() -> [(String, &'static str); 4] {
     ]
 }
 
-/// A model that uses a tool once, and then takes its time while `slow` says so.
-fn works(tool: &'static str, slow: &Arc<AtomicBool>) -> impl Fn(&Recorded) -> Reply + use<> {
+/// A model that uses a tool once, and then delays its replies while `slow` is set.
+fn slow_model(tool: &'static str, slow: &Arc<AtomicBool>) -> impl Fn(&Recorded) -> Reply + use<> {
     let slow = slow.clone();
     move |request| {
         let is_claude = request.path.contains("/messages");
-        if !has_result(request) {
+        if !has_tool_result(request) {
             return match tool {
                 "Write" => Reply::anthropic_tool("Write", &json!({ "file_path": "made.txt", "content": "1" })),
                 "Bash" => Reply::anthropic_tool("Bash", &json!({ "command": "echo 1 > made.txt", "description": "x" })),
@@ -45,7 +45,7 @@ fn works(tool: &'static str, slow: &Arc<AtomicBool>) -> impl Fn(&Recorded) -> Re
 }
 
 #[track_caller]
-fn waits(what: &str, done: impl Fn() -> bool) {
+fn wait_until(what: &str, done: impl Fn() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_mins(2), "waited in vain: {what}");
@@ -53,13 +53,13 @@ fn waits(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Processes with this folder in their command line or environment, but for one.
+/// Processes with this folder in their command line or environment, without the process `but`.
 fn running_below(folder: &std::path::Path, but: u32) -> Vec<String> {
     let folder = folder.display().to_string();
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
     let pids = all.filter(|path| {
         let text = |name: &str| std::fs::read(path.join(name)).unwrap_or_default();
-        // A guard ends by itself, when what it guards has ended.
+        // A guard ends by itself when its program has ended.
         let is_guard = String::from_utf8_lossy(&text("cmdline")).contains("__guard");
         !is_guard && String::from_utf8_lossy(&[text("cmdline"), text("environ")].concat()).contains(&folder)
     });
@@ -67,53 +67,53 @@ fn running_below(folder: &std::path::Path, but: u32) -> Vec<String> {
     pids.filter(|pid| pid.parse() != Ok(but)).collect()
 }
 
-/// A run whose program has used its tool and waits for its model.
-fn started(agents: &Agents) -> Child {
+/// Starts a run and waits until its program has used its tool and waits for its model.
+fn start_until_tool_use(agents: &Agents) -> Child {
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
     let mut command = agents.command(&args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    waits("the second request", || agents.asked().iter().any(has_result));
-    // Programs write what they did into files of their own a moment after they went on.
+    wait_until("the second request", || agents.model_requests().iter().any(has_tool_result));
+    // Programs save their session to files a moment after they sent the request.
     std::thread::sleep(Duration::from_millis(1500));
     assert!(!running_below(agents.orch.path(), child.id()).is_empty(), "the program runs");
     child
 }
 
-/// Whether the program remembers in the request what it did before it was cut off.
+/// Whether the request contains what the program did before it was interrupted.
 fn remembers(request: &Recorded) -> bool {
     let text = request.body.to_string();
-    text.contains("You were cut off") && text.contains("made.txt") && has_result(request)
+    text.contains("You were cut off") && text.contains("made.txt") && has_tool_result(request)
 }
 
 #[test]
-fn a_killed_orch_leaves_no_program_behind_and_resume_goes_on_in_its_session() {
+fn a_killed_orch_leaves_no_program_behind_and_a_resume_continues_its_session() {
     for (agent, tool) in programs() {
         let slow = Arc::new(AtomicBool::new(true));
-        let Some(agents) = Agents::one(&agent, ", schema: any", works(tool, &slow)) else { return };
-        settings(&agents);
-        let mut child = started(&agents);
+        let Some(agents) = Agents::one(&agent, ", schema: any", slow_model(tool, &slow)) else { return };
+        write_codex_settings(&agents);
+        let mut child = start_until_tool_use(&agents);
         child.kill().unwrap();
         child.wait().unwrap();
-        waits("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
         slow.store(false, Ordering::SeqCst);
-        let before = agents.asked().len();
-        Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+        let before = agents.model_requests().len();
+        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
         assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
-        let after: Vec<Recorded> = agents.asked().split_off(before);
+        let after: Vec<Recorded> = agents.model_requests().split_off(before);
         assert!(after.iter().any(remembers), "{agent}: {:#?}", after.iter().map(|r| &r.body).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn a_session_that_is_gone_means_that_the_turn_begins_anew() {
+fn a_turn_whose_session_is_missing_begins_anew() {
     for (agent, tool) in programs() {
         let slow = Arc::new(AtomicBool::new(true));
-        let Some(agents) = Agents::one(&agent, ", schema: any", works(tool, &slow)) else { return };
-        settings(&agents);
-        let mut child = started(&agents);
+        let Some(agents) = Agents::one(&agent, ", schema: any", slow_model(tool, &slow)) else { return };
+        write_codex_settings(&agents);
+        let mut child = start_until_tool_use(&agents);
         child.kill().unwrap();
         child.wait().unwrap();
-        waits("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
         slow.store(false, Ordering::SeqCst);
         let homes = agents.orch.path().join(".orch/agents");
         let run = std::fs::read_dir(&homes).unwrap().next().unwrap().unwrap().path();
@@ -123,23 +123,23 @@ fn a_session_that_is_gone_means_that_the_turn_begins_anew() {
         for home in ["acp-home", "codex-home/sessions"].map(|name| agents.orch.path().join(name)) {
             drop(std::fs::remove_dir_all(home));
         }
-        crate::support::agents::folder_of_the_adapter(&agents.orch.path().join("acp-home"));
-        Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+        crate::support::agents::create_adapter_folder(&agents.orch.path().join("acp-home"));
+        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
         assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
     }
 }
 
 #[test]
-fn a_program_that_is_killed_in_its_turn_is_told_and_resume_asks_it_again() {
+fn a_killed_program_fails_its_step_and_a_resume_asks_it_again() {
     for (agent, tool) in programs() {
         let slow = Arc::new(AtomicBool::new(true));
-        let Some(agents) = Agents::one(&agent, ", schema: any", works(tool, &slow)) else { return };
-        settings(&agents);
-        let child = started(&agents);
+        let Some(agents) = Agents::one(&agent, ", schema: any", slow_model(tool, &slow)) else { return };
+        write_codex_settings(&agents);
+        let child = start_until_tool_use(&agents);
         let pids = running_below(agents.orch.path(), child.id());
         let killed = std::process::Command::new("kill").args(["-s", "KILL"]).args(&pids).status().unwrap();
         assert!(killed.success());
-        let ran = Ran::of(&child.wait_with_output().unwrap());
+        let ran = RunOutput::of(&child.wait_with_output().unwrap());
         let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
         assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{agent}: {report:#}");
         let message = report["steps"][0]["error"]["message"].as_str().unwrap();
@@ -147,22 +147,22 @@ fn a_program_that_is_killed_in_its_turn_is_told_and_resume_asks_it_again() {
         let work = &agents.calls()[0]["agent_activity"];
         assert!(work["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "{agent}: {work:#}");
         assert_eq!(work["changed"], json!(["made.txt"]), "{agent}: what it had done is on record");
-        waits("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
         slow.store(false, Ordering::SeqCst);
-        Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
         assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
     }
 }
 
 #[test]
-fn a_program_that_hangs_is_ended_with_everything_it_started() {
+fn a_hanging_program_is_ended_with_every_process_that_it_started() {
     for (agent, tool) in programs() {
         let slow = Arc::new(AtomicBool::new(true));
         let step = ", schema: any, timeout: 6s, retry: { max: 1 }";
-        let Some(agents) = Agents::one(&agent, step, works(tool, &slow)) else { return };
-        settings(&agents);
+        let Some(agents) = Agents::one(&agent, step, slow_model(tool, &slow)) else { return };
+        write_codex_settings(&agents);
         let (ran, report) = agents.run(&[]);
         assert_eq!((ran.code, class(&report)), (1, "timeout"), "{agent}: {report:#}");
-        waits("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
     }
 }

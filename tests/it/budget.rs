@@ -1,31 +1,31 @@
-//! Budgets are limits: checked before a call, kept over a resume.
+//! Budgets: orch checks them before each call, and keeps count over a resume.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control::{answering, project, run, statuses};
+use crate::step_kinds::{answering_server, project, run, statuses};
 use crate::support::{Orch, Reply, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
-fn two(orch: &Orch) -> String {
+fn read_pipeline(orch: &Orch) -> String {
     orch.read("pipelines/main.yaml")
 }
 
-fn steps() -> String {
+fn two_steps() -> String {
     format!(
         "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
     )
 }
 
 #[test]
-fn a_call_that_does_not_fit_is_not_made_and_the_run_goes_on_with_a_higher_budget() {
-    let server = answering(|step, _| json!({ "step": step }));
-    let orch = project(&server, &steps());
-    let text = two(&orch).replace("model: auto", "model: auto, max_output_tokens: 100");
-    // The first call takes 10 + 5 tokens by the server's count; the estimate of one is about 110.
+fn a_call_that_exceeds_the_budget_is_made_only_after_the_budget_is_raised() {
+    let server = answering_server(|step, _| json!({ "step": step }));
+    let orch = project(&server, &two_steps());
+    let text = read_pipeline(&orch).replace("model: auto", "model: auto, max_output_tokens: 100");
+    // By the server's count the first call uses 10 + 5 tokens; the estimate of a call is about 110.
     orch.write("pipelines/main.yaml", &format!("{text}budget: {{ tokens: 120 }}\n"));
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 4, "{ran:?}");
@@ -40,8 +40,8 @@ fn a_call_that_does_not_fit_is_not_made_and_the_run_goes_on_with_a_higher_budget
 }
 
 #[test]
-fn a_budget_of_a_step_holds_for_what_is_inside_it() {
-    let server = answering(|_, _| json!(1));
+fn the_budget_of_a_step_limits_its_items() {
+    let server = answering_server(|_, _| json!(1));
     let orch = project(
         &server,
         &format!(
@@ -57,10 +57,10 @@ fn a_budget_of_a_step_holds_for_what_is_inside_it() {
 }
 
 #[test]
-fn a_model_without_a_price_does_not_start_under_a_budget_of_money() {
-    let server = answering(|_, _| json!(1));
-    let orch = project(&server, &steps());
-    let text = two(&orch);
+fn a_model_without_a_price_does_not_start_under_a_budget_in_dollars() {
+    let server = answering_server(|_, _| json!(1));
+    let orch = project(&server, &two_steps());
+    let text = read_pipeline(&orch);
     orch.write("pipelines/main.yaml", &format!("{text}budget: {{ usd: 1 }}\n"));
     let ran = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(2);
     assert!(ran.stderr.contains("lab/test has no known price"), "{}", ran.stderr);
@@ -79,8 +79,8 @@ fn a_model_without_a_price_does_not_start_under_a_budget_of_money() {
 }
 
 #[test]
-fn time_is_a_budget_too() {
-    let server = answering(|_, _| json!(1));
+fn a_run_stops_when_its_seconds_are_used_up() {
+    let server = answering_server(|_, _| json!(1));
     let orch = project(&server, "  - { id: slow, run: sleep 0.7 }\n  - { id: next, run: sleep 0.7 }\n");
     orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { seconds: 1 }");
     let (ran, report) = run(&orch, &[]);
@@ -90,8 +90,8 @@ fn time_is_a_budget_too() {
 }
 
 #[test]
-fn time_that_is_over_ends_the_call_in_flight_which_is_made_again_when_there_is_more() {
-    // Far longer than the second that the budget has, on however busy a machine.
+fn a_used_up_time_budget_ends_the_call_in_flight_and_a_higher_one_repeats_it() {
+    // This is far longer than the second of the budget, however busy the machine is.
     let long = Duration::from_mins(1);
     let asked = AtomicUsize::new(0);
     let server = Server::start(move |_| {
@@ -115,8 +115,8 @@ fn time_that_is_over_ends_the_call_in_flight_which_is_made_again_when_there_is_m
 }
 
 #[test]
-fn the_time_of_a_step_ends_its_calls() {
-    let server = answering(|_, _| json!(1));
+fn the_time_budget_of_a_step_ends_its_calls() {
+    let server = answering_server(|_, _| json!(1));
     let orch = project(&server, "  - { id: slow, run: sleep 9, budget: { seconds: 1 } }\n");
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 4, "{ran:?}");
@@ -125,9 +125,9 @@ fn the_time_of_a_step_ends_its_calls() {
 
 #[test]
 fn finally_runs_when_the_budget_is_used_up() {
-    let server = answering(|step, _| json!({ "step": step }));
-    let orch = project(&server, &steps());
-    let text = two(&orch);
+    let server = answering_server(|step, _| json!({ "step": step }));
+    let orch = project(&server, &two_steps());
+    let text = read_pipeline(&orch);
     orch.write(
         "pipelines/main.yaml",
         &format!("{text}finally:\n  - {{ id: tidy, run: touch tidied }}\nbudget: {{ tokens: 10 }}\n"),

@@ -1,7 +1,7 @@
-//! What `validate` says about folders of valid and invalid pipelines.
+//! What `validate` reports for folders of valid and invalid pipelines.
 //!
-//! Each folder of `tests/pipelines/invalid` is a small project with one mistake, and
-//! `expected.txt` is exactly what a person sees. `ORCH_UPDATE=1` writes these files anew.
+//! Each folder of `tests/pipelines/invalid` is a small project with one mistake, and its `expected.txt` is exactly what
+//! the user sees. `ORCH_UPDATE=1` writes these files anew.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,8 +28,8 @@ fn folders(kind: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What a person sees, with paths from the project's folder on.
-fn seen(folder: &Path, found: &[Diagnostic]) -> String {
+/// What the user sees, with paths relative to the project's folder.
+fn rendered(folder: &Path, found: &[Diagnostic]) -> String {
     render_all(found, RenderStyle::default()).replace(&format!("{}/", folder.display()), "")
 }
 
@@ -38,7 +38,7 @@ fn each_invalid_pipeline_gives_exactly_the_expected_message() {
     let update = std::env::var_os("ORCH_UPDATE").is_some();
     let mut wrong = Vec::new();
     for folder in folders("invalid") {
-        let found = seen(&folder, &validate(&folder.join("pipelines/main.yaml")));
+        let found = rendered(&folder, &validate(&folder.join("pipelines/main.yaml")));
         let expected = folder.join("expected.txt");
         if update {
             fs::write(&expected, &found).unwrap();
@@ -50,7 +50,7 @@ fn each_invalid_pipeline_gives_exactly_the_expected_message() {
 }
 
 #[test]
-fn each_invalid_pipeline_has_a_finding_with_a_place() {
+fn each_invalid_pipeline_has_a_finding_with_a_location() {
     for folder in folders("invalid") {
         let found = validate(&folder.join("pipelines/main.yaml"));
         assert!(!found.is_empty(), "{} has no finding", folder.display());
@@ -71,8 +71,8 @@ fn each_code_has_an_example() {
             missing.remove(problem.code.as_str());
         }
     }
-    // These need a file that version control does not keep (none at all, unreadable, huge, a link to another place), or
-    // another command.
+    // These codes need a file that version control does not keep (none at all, unreadable, huge, a link to another
+    // folder), or another command.
     for code in
         [Code::FileNotFound, Code::FileUnreadable, Code::FileTooLarge, Code::LinkOutsideProject, Code::ArtifactMismatch]
     {
@@ -87,13 +87,13 @@ fn valid_pipelines_have_no_finding() {
     assert!(all.len() >= 40);
     for folder in all {
         let found = validate(&folder.join("pipelines/main.yaml"));
-        assert!(found.is_empty(), "{}:\n{}", folder.display(), seen(&folder, &found));
+        assert!(found.is_empty(), "{}:\n{}", folder.display(), rendered(&folder, &found));
     }
 }
 
-/// Goes over a schema of ours: every key that a file may have, and those that this one has.
-fn keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut BTreeSet<String>) {
-    // A definition may refer to itself (steps in steps): its keys are named after it, and gone over once.
+/// Walks a schema of orch: collects every key that a file may have, and those that this file has.
+fn collect_keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut BTreeSet<String>) {
+    // A definition may refer to itself (steps in steps), so its keys are named after it and walked once.
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
     let (schema, at) = match name {
         Some(name) => (root.pointer(name).unwrap(), name),
@@ -110,7 +110,7 @@ fn keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut
         let found = value.and_then(|value| value.get(key));
         if value.is_none() || found.is_some() {
             all.insert(below.clone());
-            keys(inner, root, found, &below, all);
+            collect_keys(inner, root, found, &below, all);
         }
     }
     let each: Vec<Option<&Value>> = match value {
@@ -122,7 +122,7 @@ fn keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut
     for (word, mark) in [("additionalProperties", "*"), ("items", "[]")] {
         if let Some(inner) = schema.get(word).filter(|inner| inner.is_object()) {
             for value in &each {
-                keys(inner, root, *value, &format!("{at}.{mark}"), all);
+                collect_keys(inner, root, *value, &format!("{at}.{mark}"), all);
             }
         }
     }
@@ -132,11 +132,11 @@ fn keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut
 fn the_valid_pipelines_use_every_key_together() {
     for (name, schema) in [("pipelines/main.yaml", pipeline_schema()), ("orch.yaml", settings_schema())] {
         let (mut all, mut used) = (BTreeSet::new(), BTreeSet::new());
-        keys(schema, schema, None, "", &mut all);
+        collect_keys(schema, schema, None, "", &mut all);
         for folder in folders("valid") {
             let Ok(text) = fs::read_to_string(folder.join(name)) else { continue };
             let value: Value = serde_yaml::from_str(&text).unwrap();
-            keys(schema, schema, Some(&value), "", &mut used);
+            collect_keys(schema, schema, Some(&value), "", &mut used);
         }
         assert!(all.len() > 10, "{all:?}");
         let missing: Vec<_> = all.difference(&used).collect();
@@ -150,7 +150,7 @@ fn the_default_pipeline_has_no_finding() {
     assert!(found.is_empty(), "{}", render_all(&found, RenderStyle::default()));
 }
 
-/// The schemas that editors use are files of the project; `ORCH_UPDATE=1` writes them.
+/// Editors use these schema files; `ORCH_UPDATE=1` writes them.
 #[test]
 fn the_schema_files_for_editors_are_up_to_date() {
     for (path, schema) in
@@ -185,7 +185,7 @@ fn a_missing_pipeline_names_the_ones_that_exist() {
 }
 
 /// The files of the default project, copied and then damaged.
-fn damaged(which: usize, at: f64, cut: usize, insert: &str) -> tempfile::TempDir {
+fn damaged_project(which: usize, at: f64, cut: usize, insert: &str) -> tempfile::TempDir {
     let files = ["pipelines/default.yaml", "prompts/coder.md", "prompts/reviewer.md", "schemas/plan.schema.json"];
     let folder = tempfile::tempdir().unwrap();
     for name in ["pipelines", "prompts", "schemas"] {
@@ -207,23 +207,23 @@ fn damaged(which: usize, at: f64, cut: usize, insert: &str) -> tempfile::TempDir
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-    /// Whatever is done to a file, the check ends with findings that can be shown.
+    /// Whatever is done to a file, the check ends with findings that can be displayed.
     #[test]
-    fn no_damage_makes_a_check_panic(
+    fn a_check_of_a_damaged_file_never_panics(
         which in 0usize..4,
         at in 0.0f64..1.0,
         cut in 0usize..30,
         insert in "([{}\\[\\]\"':|.%$#&*<>=!?\n\t -]|plan|if|for|é|\\{\\{|\\}\\}|\\{% ){0,6}",
     ) {
-        let folder = damaged(which, at, cut, &insert);
+        let folder = damaged_project(which, at, cut, &insert);
         let found = validate(&folder.path().join("pipelines/default.yaml"));
-        let _ = seen(folder.path(), &found);
+        let _ = rendered(folder.path(), &found);
     }
 }
 
-/// An embedded model's replies are short, whatever its agent allows: its small context holds them.
+/// An embedded model has a small context; orch limits its replies, whatever its agent allows.
 #[test]
-fn the_shipped_pipelines_fit_the_smallest_embedded_model() {
+fn the_shipped_pipelines_fit_the_context_of_the_smallest_embedded_model() {
     let orch = Orch::new();
     orch.write("orch.yaml", "defaults: { model: local/smollm2-135m }\n");
     orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0);

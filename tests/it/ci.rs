@@ -1,4 +1,4 @@
-//! The files for CI systems: they are YAML, and the commands in them do what they say.
+//! The files for CI systems: they are valid YAML, and their commands do what they say.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Orch, Ran};
+use crate::support::{Orch, RunOutput};
 
 fn parse(name: &str, text: &str) -> Value {
     serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"))
@@ -18,13 +18,15 @@ fn examples() -> Vec<Value> {
     blocks.map(|block| parse("docs/ci.md", block)).collect()
 }
 
-/// The lines of every text below a value that are commands of orch.
-fn commands(value: &Value, out: &mut Vec<String>) {
+/// Collects the lines of all texts in a value that are commands of orch.
+fn collect_commands(value: &Value, out: &mut Vec<String>) {
     match value {
         Value::String(text) => out.extend(text.lines().filter(|line| line.starts_with("orch ")).map(str::to_owned)),
-        Value::Array(items) => items.iter().for_each(|item| commands(item, out)),
-        // A title may read like a command.
-        Value::Object(map) => map.iter().filter(|(key, _)| *key != "name").for_each(|(_, inner)| commands(inner, out)),
+        Value::Array(items) => items.iter().for_each(|item| collect_commands(item, out)),
+        // A title may look like a command.
+        Value::Object(map) => {
+            map.iter().filter(|(key, _)| *key != "name").for_each(|(_, inner)| collect_commands(inner, out))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -37,17 +39,17 @@ fn bash(orch: &Orch, script: &str) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Ran {
-    Ran::of(&command.output().unwrap())
+fn run(mut command: Command) -> RunOutput {
+    RunOutput::of(&command.output().unwrap())
 }
 
 #[test]
-fn each_command_of_the_examples_passes_a_good_project_and_fails_a_bad_one() {
+fn each_command_of_the_examples_accepts_a_valid_project_and_rejects_an_invalid_one() {
     let mut lines = Vec::new();
     for example in examples() {
-        commands(&example, &mut lines);
+        collect_commands(&example, &mut lines);
     }
-    commands(&parse("hooks", &fs::read_to_string(".pre-commit-hooks.yaml").unwrap()), &mut lines);
+    collect_commands(&parse("hooks", &fs::read_to_string(".pre-commit-hooks.yaml").unwrap()), &mut lines);
     assert!(lines.len() >= 6, "{lines:?}");
     for line in lines {
         let orch = Orch::new();
@@ -59,7 +61,7 @@ fn each_command_of_the_examples_passes_a_good_project_and_fails_a_bad_one() {
 }
 
 #[test]
-fn the_examples_give_the_action_only_inputs_that_it_has() {
+fn the_examples_use_only_inputs_that_the_action_defines() {
     let action = parse("action.yml", &fs::read_to_string("action.yml").unwrap());
     let text = fs::read_to_string("docs/ci.md").unwrap();
     for name in action["inputs"].as_object().unwrap().keys() {
@@ -80,8 +82,8 @@ fn the_examples_give_the_action_only_inputs_that_it_has() {
     assert_eq!(uses, 3);
 }
 
-/// A git repository with the default project in a folder, whose pipeline names an agent that there is not.
-fn below(folder: &str) -> Orch {
+/// A git repository with the default project in a folder; its pipeline names an agent that does not exist.
+fn repository_with_project_in(folder: &str) -> Orch {
     let (orch, made) = (Orch::empty(), Orch::new());
     run(bash(&orch, "git init --quiet .")).exits(0);
     let mut copy = Command::new("cp");
@@ -95,32 +97,32 @@ fn below(folder: &str) -> Orch {
     orch
 }
 
-/// Every place of a SARIF log.
-fn uris(log: &Value, out: &mut Vec<String>) {
+/// Collects every location of a SARIF log.
+fn collect_uris(log: &Value, out: &mut Vec<String>) {
     match log {
         Value::Object(map) => {
             out.extend(map.get("uri").and_then(Value::as_str).map(str::to_owned));
-            map.values().for_each(|value| uris(value, out));
+            map.values().for_each(|value| collect_uris(value, out));
         }
-        Value::Array(list) => list.iter().for_each(|value| uris(value, out)),
+        Value::Array(list) => list.iter().for_each(|value| collect_uris(value, out)),
         _ => {}
     }
 }
 
 #[test]
-fn the_action_names_files_by_their_path_in_the_repository() {
-    let orch = below("services/agents");
+fn the_action_reports_files_by_their_path_in_the_repository() {
+    let orch = repository_with_project_in("services/agents");
     let given = [("binary", env!("CARGO_BIN_EXE_orch")), ("working-directory", "services/agents")];
-    let ran = act(&orch, &given).exits(2);
+    let ran = run_action(&orch, &given).exits(2);
     let file = "services/agents/pipelines/default.yaml";
     assert!(ran.stdout.starts_with(&format!("::error file={file},line=")), "{}", ran.stdout);
-    // What `output` names lies where the steps after it look.
-    act(&orch, &[&given[..], &[("format", "sarif"), ("output", "reports/orch.sarif")]].concat()).exits(2);
+    // The file that `output` names lies where the later steps look for it.
+    run_action(&orch, &[&given[..], &[("format", "sarif"), ("output", "reports/orch.sarif")]].concat()).exits(2);
     let mut places = Vec::new();
-    uris(&orch.json("reports/orch.sarif")["runs"], &mut places);
+    collect_uris(&orch.json("reports/orch.sarif")["runs"], &mut places);
     assert!(!places.is_empty() && places.iter().all(|uri| uri == file), "{places:?}");
     assert!(places.iter().all(|uri| orch.exists(uri)), "{places:?}");
-    act(
+    run_action(
         &orch,
         &[&given[..], &[("format", "junit"), ("output", "orch.xml"), ("paths", "pipelines/default.yaml")]].concat(),
     )
@@ -131,8 +133,8 @@ fn the_action_names_files_by_their_path_in_the_repository() {
 }
 
 #[test]
-fn paths_are_relative_to_the_folder_that_is_named() {
-    let orch = below("services/agents");
+fn reported_paths_are_relative_to_the_given_folder() {
+    let orch = repository_with_project_in("services/agents");
     let path = |flags: &str, folder: &str| {
         let line = format!("cd {folder} && orch pipeline validate --format json {flags} || test $? = 2");
         let report: Value = serde_json::from_str(&run(bash(&orch, &line)).exits(0).stdout).unwrap();
@@ -153,8 +155,8 @@ fn paths_are_relative_to_the_folder_that_is_named() {
 }
 
 #[test]
-fn a_worktree_is_a_repository_of_its_own() {
-    let orch = below("app");
+fn paths_in_a_worktree_are_relative_to_the_worktree() {
+    let orch = repository_with_project_in("app");
     let commit =
         "git add . && git -c user.name=a -c user.email=a@b commit --quiet -m x && git worktree add --quiet tree";
     run(bash(&orch, commit)).exits(0);
@@ -163,7 +165,7 @@ fn a_worktree_is_a_repository_of_its_own() {
 }
 
 #[test]
-fn hooks_run_for_the_files_of_a_project_wherever_it_is() {
+fn hooks_run_for_the_files_of_a_project_in_any_folder() {
     let hooks = parse("hooks", &fs::read_to_string(".pre-commit-hooks.yaml").unwrap());
     let mut patterns: Vec<String> =
         hooks.as_array().unwrap().iter().map(|hook| hook["files"].as_str().unwrap().to_owned()).collect();
@@ -183,16 +185,16 @@ fn hooks_run_for_the_files_of_a_project_wherever_it_is() {
             assert!(!pattern.is_match(other), "{pattern}: {other}");
         }
     }
-    // With the folder that the page says to give.
-    let orch = below("services/agents");
+    // The hook gets the folder as an argument, as docs/ci.md says.
+    let orch = repository_with_project_in("services/agents");
     let entry = hooks[0]["entry"].as_str().unwrap();
     run(bash(&orch, &format!("{entry} services/agents"))).exits(2).says("services/agents/pipelines/default.yaml:");
     orch.edit("services/agents/pipelines/default.yaml", "agent: nobody", "agent: coder");
     run(bash(&orch, &format!("{entry} services/agents"))).exits(0);
 }
 
-/// Runs the steps of the action as a runner does, but for installing orch.
-fn act(orch: &Orch, given: &[(&str, &str)]) -> Ran {
+/// Runs the steps of the action as a runner does, except for installing orch.
+fn run_action(orch: &Orch, given: &[(&str, &str)]) -> RunOutput {
     let action = parse("action.yml", &fs::read_to_string("action.yml").unwrap());
     let input = |name: &str| {
         let given = given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -211,7 +213,7 @@ fn act(orch: &Orch, given: &[(&str, &str)]) -> Ran {
         }
         let added = orch.read("runner/path").lines().collect::<Vec<_>>().join(":");
         let mut command = bash(orch, script);
-        // What comes first on the path is what the step before put there.
+        // The earlier steps added these folders to the path.
         command.env("PATH", format!("{added}:{}", std::env::var("PATH").unwrap()));
         command.env("RUNNER_TEMP", orch.path().join("runner")).env("GITHUB_PATH", orch.path().join("runner/path"));
         for (name, value) in step["env"].as_object().unwrap() {
@@ -226,15 +228,16 @@ fn act(orch: &Orch, given: &[(&str, &str)]) -> Ran {
 }
 
 #[test]
-fn the_action_checks_with_a_given_program() {
+fn the_action_uses_the_given_program() {
     let binary = ("binary", env!("CARGO_BIN_EXE_orch"));
     let orch = Orch::new();
-    act(&orch, &[binary]).exits(0);
+    run_action(&orch, &[binary]).exits(0);
     orch.edit("pipelines/default.yaml", "agents:", "agents:\n  spare: { model: auto }");
-    let ran = act(&orch, &[binary]).exits(0);
+    let ran = run_action(&orch, &[binary]).exits(0);
     assert!(ran.stdout.starts_with("::warning file=pipelines/default.yaml,"), "{}", ran.stdout);
-    let ran = act(&orch, &[binary, ("deny", "warnings"), ("paths", "pipelines pipelines/default.yaml")]).exits(2);
+    let ran =
+        run_action(&orch, &[binary, ("deny", "warnings"), ("paths", "pipelines pipelines/default.yaml")]).exits(2);
     assert!(ran.stdout.starts_with("::error file=pipelines/default.yaml,"), "{}", ran.stdout);
-    act(&orch, &[binary, ("format", "sarif"), ("output", "orch.sarif")]).exits(0);
+    run_action(&orch, &[binary, ("format", "sarif"), ("output", "orch.sarif")]).exits(0);
     assert_eq!(orch.json("orch.sarif")["version"], "2.1.0");
 }

@@ -1,4 +1,4 @@
-//! The process ends at each place where something is made durable, at each time that it comes there.
+//! Ends the process at each point where orch makes something durable, at each time that it passes there.
 //!
 //! Needs the feature `failpoints`: `cargo test --features failpoints --test it crash`.
 
@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::control::{answering, project};
-use crate::kill::{AT_ONCE, answer, arrived, every_kind, finish, latest, once_each, replies_on_record, workspace};
-use crate::store::assert_whole;
+use crate::kill::{
+    MAX_IN_FLIGHT, answer, assert_completed_once, latest_run, project_with_every_kind, recorded_reply_count,
+    resume_to_end, settled_request_count, workspace_files,
+};
+use crate::step_kinds::{answering_server, project};
+use crate::store::assert_journal_whole;
 use crate::support::{Orch, Reply, Server};
 
-/// How often a place is let through before the process ends there; further on it is all the same.
+/// How often the process passes a point before the test stops trying; later passes behave alike.
 const PASSES: usize = 14;
 
-/// A large payload, so that blobs are written too; it is the last, and costs no request.
-fn with_large(server: &Server) -> Orch {
-    let orch = every_kind(server);
+/// The large payload is stored as a blob; it is the last one, and needs no request.
+fn project_with_large_payload(server: &Server) -> Orch {
+    let orch = project_with_every_kind(server);
     let large =
         "  - { id: large, run: \"head -c 100000 /dev/zero | tr '\\\\0' x\", output: large, schema: text }\nfinally:";
     orch.edit("pipelines/main.yaml", "finally:", large);
@@ -25,25 +28,25 @@ fn with_large(server: &Server) -> Orch {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
-fn a_process_that_ends_at_any_boundary_loses_nothing() {
+fn a_process_that_ends_at_any_point_loses_nothing() {
     let server = Server::start(answer);
-    let whole = with_large(&server);
+    let whole = project_with_large_payload(&server);
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
     whole.run(&args).exits(3);
     let approve = |run: &str| ["runs", "approve", run, "--note", "fine", "--resume"].map(ToOwned::to_owned);
-    let run = latest(&whole).unwrap().0;
+    let run = latest_run(&whole).unwrap().0;
     whole.run(&approve(&run).each_ref().map(String::as_str)).exits(0);
-    let (expected, all) = (workspace(&whole), server.requests().len());
+    let (expected, all) = (workspace_files(&whole), server.requests().len());
     let mut ended = 0;
     for point in orch::crash::POINTS {
         for pass in 0..PASSES {
             let server = Server::start(answer);
-            let orch = with_large(&server);
+            let orch = project_with_large_payload(&server);
             let chosen = format!("{point}={pass}*off->return");
             let broken = |args: &[&str]| orch.command(args).env("FAILPOINTS", &chosen).output().unwrap().status;
             let mut status = broken(&args);
             if status.code() == Some(3) {
-                let run = latest(&orch).unwrap().0;
+                let run = latest_run(&orch).unwrap().0;
                 status = broken(&approve(&run).each_ref().map(String::as_str));
             }
             if status.success() {
@@ -52,25 +55,25 @@ fn a_process_that_ends_at_any_boundary_loses_nothing() {
             }
             assert_eq!(status.code(), None, "{chosen}: {status}");
             ended += 1;
-            let before = arrived(&server);
-            let Some((run, _)) = latest(&orch) else {
+            let before = settled_request_count(&server);
+            let Some((run, _)) = latest_run(&orch) else {
                 assert!(before <= 1, "{chosen}: {before} requests and no run");
                 continue;
             };
-            let recorded = replies_on_record(&orch, &run);
-            finish(&orch, &run);
-            assert_eq!(workspace(&orch), expected, "{chosen}");
-            once_each(&orch, &run);
+            let recorded = recorded_reply_count(&orch, &run);
+            resume_to_end(&orch, &run);
+            assert_eq!(workspace_files(&orch), expected, "{chosen}");
+            assert_completed_once(&orch, &run);
             assert_eq!(server.requests().len() - before, all - recorded, "{chosen}");
-            assert!(before - recorded <= AT_ONCE, "{chosen}: {before} asked, {recorded} recorded");
+            assert!(before - recorded <= MAX_IN_FLIGHT, "{chosen}: {before} asked, {recorded} recorded");
         }
     }
     println!("ended {ended} times at {} places", orch::crash::POINTS.len());
 }
 
 #[test]
-fn a_reply_that_is_on_record_serves_although_the_deadline_passed_while_the_process_was_dead() {
-    let server = answering(|_, _| json!(1));
+fn a_recorded_reply_is_used_although_the_deadline_passed_after_the_process_ended() {
+    let server = answering_server(|_, _| json!(1));
     let orch = project(&server, "  - { id: one, agent: a, schema: any, prompt: one.md, deadline: 1s, output: x }\n");
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
     let status = orch.command(&args).env("FAILPOINTS", "call::recorded=return").output().unwrap().status;
@@ -80,16 +83,16 @@ fn a_reply_that_is_on_record_serves_although_the_deadline_passed_while_the_proce
     assert_eq!(server.requests().len(), 1);
 }
 
-/// Two runs whose payloads are blobs, one of them shared; the first is exported beside.
-fn with_runs() -> (Server, Orch, [String; 2]) {
-    let server = answering(|_, _| json!(1));
+/// Two runs whose payloads are blobs, of which they share one; the first is also exported.
+fn project_with_two_runs() -> (Server, Orch, [String; 2]) {
+    let server = answering_server(|_, _| json!(1));
     let orch = project(
         &server,
         "  - { id: large, run: \"head -c 100000 /dev/zero | tr '\\\\0' x\", output: large, schema: text }\n  - { id: own, run: \"head -c 100000 /dev/urandom | base64\", access: none, output: own, schema: text }\n  - { id: one, agent: a, schema: any, prompt: one.md, output: x }\n",
     );
     let runs = [(); 2].map(|()| {
         orch.run(&RUN).exits(0);
-        latest(&orch).unwrap().0
+        latest_run(&orch).unwrap().0
     });
     orch.run(&["runs", "export", &runs[0], "--to", "first.json"]).exits(0);
     (server, orch, runs)
@@ -99,14 +102,14 @@ const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do 
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
-fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing_it_again() {
+fn maintenance_that_ends_at_any_point_damages_no_run_and_can_be_repeated() {
     let mut ended = 0;
     for point in orch::crash::MAINTENANCE_POINTS {
         for pass in 0..3 {
-            let (_server, orch, [first, second]) = with_runs();
+            let (_server, orch, [first, second]) = project_with_two_runs();
             let chosen = format!("{point}={pass}*off->return");
             let mut reached = false;
-            // What was done before the process ended may refuse to be done again.
+            // The repeated command may refuse work that was done before the process ended.
             for (args, again) in [
                 (&["runs", "export", &second, "--to", "second.json"][..], 2),
                 (&["runs", "delete", &first], 2),
@@ -122,7 +125,7 @@ fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing
                 let status = orch.command(args).env("FAILPOINTS", &chosen).output().unwrap().status;
                 if status.code().is_none() {
                     reached = true;
-                    assert_whole(&orch);
+                    assert_journal_whole(&orch);
                     let repeated = orch.run(args);
                     assert!([0, again].contains(&repeated.code), "{chosen}: {repeated:?}");
                 } else {
@@ -134,13 +137,13 @@ fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing
                 break;
             }
             ended += 1;
-            assert_whole(&orch);
+            assert_journal_whole(&orch);
             let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0).stdout;
             assert!(listed.contains(&second) && !listed.contains(&first), "{chosen}: {listed}");
             for name in ["large", "own"] {
                 orch.run(&["runs", "artifact", &second, name]).exits(0);
             }
-            // The export is whole, the recordings replay, and nothing is left over.
+            // The export is complete, the recordings replay, and no temporary file is left.
             orch.run(&["runs", "delete", &second]).exits(0);
             orch.run(&["runs", "import", "second.json"]).exits(0);
             orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--replay", "recorded"]).exits(0);
@@ -155,7 +158,7 @@ fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
-fn a_run_that_ends_at_any_boundary_of_its_last_step_is_resumed_by_a_resume_that_names_none() {
+fn a_run_that_ends_at_any_point_of_its_last_step_is_resumed_without_its_id() {
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
     let mut ended = 0;
     for point in orch::crash::POINTS {

@@ -1,4 +1,4 @@
-//! What the documents show is true: pipelines check clean, keys are explained, the script runs.
+//! The documents match the program: their pipelines are valid, keys are explained, the example script works.
 
 use std::fs;
 
@@ -15,15 +15,15 @@ fn documents() -> Vec<(String, String)> {
 }
 
 /// The fenced blocks of a document with exactly this info string.
-fn blocks<'a>(text: &'a str, info: &str) -> Vec<&'a str> {
+fn fenced_blocks<'a>(text: &'a str, info: &str) -> Vec<&'a str> {
     text.split(&format!("```{info}\n")).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
 #[test]
-fn every_whole_pipeline_in_the_documents_checks_clean() {
+fn every_whole_pipeline_in_the_documents_is_valid() {
     let mut count = 0;
     for (name, text) in documents() {
-        for block in blocks(&text, "yaml pipeline") {
+        for block in fenced_blocks(&text, "yaml pipeline") {
             let orch = Orch::new();
             orch.write("pipelines/shown.yaml", block);
             let ran = orch.run(&["pipeline", "validate", "pipelines/shown.yaml"]);
@@ -35,7 +35,7 @@ fn every_whole_pipeline_in_the_documents_checks_clean() {
 }
 
 #[test]
-fn the_table_of_agent_programs_is_what_the_code_says() {
+fn the_table_of_agent_programs_matches_the_code() {
     let word = |able: bool| if able { "yes" } else { "no" };
     let text = fs::read_to_string("docs/agents.md").unwrap();
     for kind in orch::model::CliAgentKind::ALL {
@@ -48,8 +48,8 @@ fn the_table_of_agent_programs_is_what_the_code_says() {
     }
 }
 
-/// The value of a constant of a source file, for the simple expressions that limits are.
-fn constant(file: &str, name: &str) -> Vec<u64> {
+/// The values of a constant in a source file, for the simple expressions that define limits.
+fn constant_values(file: &str, name: &str) -> Vec<u64> {
     let text = fs::read_to_string(format!("src/{file}")).unwrap_or_else(|error| panic!("src/{file}: {error}"));
     let marker = format!("const {name}: ");
     let line = text.lines().find(|line| line.contains(&marker)).unwrap_or_else(|| panic!("src/{file} has no {name}"));
@@ -63,8 +63,8 @@ fn constant(file: &str, name: &str) -> Vec<u64> {
     value.split(',').map(one).collect()
 }
 
-/// A number as the documents write it.
-fn shown(number: u64) -> String {
+/// Formats a number as the documents write it.
+fn formatted(number: u64) -> String {
     match number {
         n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
         n if n >= 4 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),
@@ -78,7 +78,7 @@ fn shown(number: u64) -> String {
 }
 
 #[test]
-fn the_table_of_limits_has_the_values_of_the_constants() {
+fn the_table_of_limits_matches_the_constants() {
     let text = fs::read_to_string("docs/security.md").unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains(".rs` "));
     let mut count = 0;
@@ -94,8 +94,8 @@ fn the_table_of_limits_has_the_values_of_the_constants() {
                 }
                 None => name,
             };
-            for value in constant(file, name) {
-                let shown = shown(value);
+            for value in constant_values(file, name) {
+                let shown = formatted(value);
                 let number = |c: char| c.is_ascii_digit() || c == ',';
                 let stands = limit
                     .match_indices(&shown)
@@ -109,7 +109,7 @@ fn the_table_of_limits_has_the_values_of_the_constants() {
 }
 
 #[test]
-fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
+fn the_documents_have_an_example_of_every_key() {
     fn keys(schema: &Value, out: &mut Vec<String>) {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             out.extend(properties.keys().cloned());
@@ -122,7 +122,7 @@ fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
     }
     let shown: String = documents()
         .iter()
-        .flat_map(|(_, text)| ["yaml pipeline", "yaml"].map(|info| blocks(text, info).join("\n")))
+        .flat_map(|(_, text)| ["yaml pipeline", "yaml"].map(|info| fenced_blocks(text, info).join("\n")))
         .collect();
     for name in ["pipeline", "orch"] {
         let schema: Value =
@@ -135,11 +135,11 @@ fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
     }
 }
 
-/// Commands of `orch runs` in the documents, without what a shell makes of the rest of the line.
-fn shown_commands() -> Vec<(String, Vec<String>)> {
+/// Commands of `orch runs` in the documents, without the shell syntax around them.
+fn documented_commands() -> Vec<(String, Vec<String>)> {
     let mut all = Vec::new();
     for (name, text) in documents() {
-        for block in ["sh", "console"].into_iter().flat_map(|info| blocks(&text, info)) {
+        for block in ["sh", "console"].into_iter().flat_map(|info| fenced_blocks(&text, info)) {
             let lines = block.lines().map(|line| line.trim_start_matches("$ "));
             for line in lines.filter(|line| line.starts_with("orch runs ")) {
                 let end = line.find(['|', '>', '&', '#']).unwrap_or(line.len());
@@ -152,9 +152,9 @@ fn shown_commands() -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn every_command_about_runs_is_shown_and_taken_as_it_is_shown() {
+fn every_command_about_runs_is_documented_and_works_as_documented() {
     let orch = Orch::new();
-    let shown = shown_commands();
+    let shown = documented_commands();
     for (name, words) in &shown {
         let args: Vec<&str> = words.iter().map(String::as_str).collect();
         let ran = orch.run(&args);

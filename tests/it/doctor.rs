@@ -1,10 +1,10 @@
-//! `orch doctor`: what is set up, what is missing, and whether it answers.
+//! `orch doctor` reports what is configured, what is missing, and whether it works.
 
-use crate::agents::Agents;
-use crate::support::{Orch, Ran, Recorded, Reply, Server};
+use crate::cli_agents::Agents;
+use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
 
-/// A server that has these models, and answers in each dialect.
-fn serving(models: &'static str) -> impl Fn(&Recorded) -> Reply + Send + Sync + 'static {
+/// Answers with a list of these models, and with a completion in each dialect.
+fn answer_with_models(models: &'static str) -> impl Fn(&Recorded) -> Reply + Send + Sync + 'static {
     move |request| match request.path.as_str() {
         path if path.ends_with("/models") => Reply::status(200, models),
         path if path.contains("/responses") => Reply::response_text("ok"),
@@ -12,14 +12,14 @@ fn serving(models: &'static str) -> impl Fn(&Recorded) -> Reply + Send + Sync + 
     }
 }
 
-fn line<'a>(ran: &'a Ran, name: &str) -> &'a str {
+fn line<'a>(ran: &'a RunOutput, name: &str) -> &'a str {
     let mut lines = ran.stdout.lines().filter(|line| line.get(5..).is_some_and(|rest| rest.starts_with(name)));
     lines.next().unwrap_or_else(|| panic!("no {name} in {}", ran.stdout))
 }
 
 #[test]
-fn a_server_without_a_key_is_asked_whether_it_is_there_and_what_it_has() {
-    let server = Server::start(serving(r#"{"data":[{"id":"qwen3-coder"}]}"#));
+fn doctor_asks_a_server_without_a_key_for_its_models() {
+    let server = Server::start(answer_with_models(r#"{"data":[{"id":"qwen3-coder"}]}"#));
     let orch = Orch::new().with(&server);
     let ran = orch.run(&["doctor"]).exits(0);
     assert!(
@@ -33,55 +33,56 @@ fn a_server_without_a_key_is_asked_whether_it_is_there_and_what_it_has() {
 }
 
 #[test]
-fn an_ollama_without_models_is_told_from_no_server() {
-    let server = Server::start(serving(r#"{"object":"list","data":[]}"#));
+fn doctor_distinguishes_an_ollama_without_models_from_no_server() {
+    let server = Server::start(answer_with_models(r#"{"object":"list","data":[]}"#));
     let orch = Orch::new();
     assert!(line(&orch.run(&["doctor"]), "ollama ").contains("nothing answers"));
-    let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", server.url()).output().unwrap());
+    let ran = RunOutput::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", server.url()).output().unwrap());
     assert!(line(&ran, "ollama ").ends_with("answers, but serves no model; get one: `ollama pull qwen3`"), "{ran:?}");
     let other = Server::always(Reply::status(404, "not found"));
-    let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", other.url()).output().unwrap());
+    let ran = RunOutput::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", other.url()).output().unwrap());
     assert!(line(&ran, "ollama ").contains("answers, but does not list its models"), "{ran:?}");
 }
 
 #[test]
-fn a_default_model_that_lacks_its_key_is_bad_and_auto_says_what_it_would_be() {
+fn a_default_model_without_its_key_is_an_error_and_auto_names_its_choice() {
     let orch = Orch::new();
     orch.write("orch.yaml", "defaults: { model: anthropic/claude-sonnet-4-5 }\n");
     let ran = orch.run(&["doctor"]).exits(2);
     assert!(line(&ran, "model ").contains("needs a key, and ANTHROPIC_API_KEY is not set"), "{ran:?}");
     orch.write("orch.yaml", "");
-    let ran = Ran::of(&orch.command(&["doctor"]).env("OPENAI_API_KEY", "sk-0123456789").output().unwrap()).exits(0);
+    let ran =
+        RunOutput::of(&orch.command(&["doctor"]).env("OPENAI_API_KEY", "sk-0123456789").output().unwrap()).exits(0);
     assert_eq!(line(&ran, "model "), "ok   model       openai/gpt-6.1-sol (auto: OPENAI_API_KEY is set)");
 }
 
 #[test]
-fn the_programs_that_are_here_have_their_versions_and_others_a_way_to_get_them() {
+fn doctor_lists_versions_of_installed_programs_and_how_to_install_the_others() {
     let Some(agents) = Agents::one("acp: { command: [codex-acp] }", "", |_| Reply::anthropic_text("x")) else { return };
-    let here = Ran::of(&agents.command(&["doctor"]).output().unwrap()).exits(0);
+    let here = RunOutput::of(&agents.command(&["doctor"]).output().unwrap()).exits(0);
     assert!(
         line(&here, "claude ").contains("(Claude Code)") && line(&here, "codex ").contains("codex-cli "),
         "{here:?}"
     );
     assert!(line(&here, "acp ").ends_with("/codex-acp"), "{here:?}");
-    let none = Ran::of(&agents.command(&["doctor"]).env("PATH", "/usr/bin:/bin").output().unwrap()).exits(2);
+    let none = RunOutput::of(&agents.command(&["doctor"]).env("PATH", "/usr/bin:/bin").output().unwrap()).exits(2);
     assert!(line(&none, "codex ").contains("not installed; install it: `npm install -g @openai/codex`"), "{none:?}");
     assert!(line(&none, "acp ").contains("`npm install -g @agentclientprotocol/codex-acp`"), "{none:?}");
 }
 
 #[test]
-fn a_probe_asks_each_model_and_each_program_once() {
-    let answer = serving(r#"{"data":[{"id":"qwen3-coder"}]}"#);
+fn a_probe_calls_each_model_and_each_program_once() {
+    let answer = answer_with_models(r#"{"data":[{"id":"qwen3-coder"}]}"#);
     let Some(agents) = Agents::one("acp: { command: [codex-acp] }, env: [CODEX_HOME, LAB_KEY]", "", answer) else {
         return;
     };
-    crate::acp::settings(&agents);
+    crate::acp::write_codex_settings(&agents);
     agents.orch.write(
         "orch.yaml",
         &format!("providers: {{ lab: {{ dialect: openai, base_url: \"{}/v1\" }} }}\n", agents.server.url()),
     );
     agents.orch.edit("pipelines/main.yaml", "steps:", "  b: { command: [cat] }\nsteps:");
-    let ran = Ran::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
+    let ran = RunOutput::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
     let probes: Vec<&str> = ran.stdout.lines().filter(|line| line.contains(" probe ")).collect();
     for name in [
         "anthropic/claude-sonnet-5-5",
@@ -100,7 +101,7 @@ fn a_probe_asks_each_model_and_each_program_once() {
 }
 
 #[test]
-fn a_probe_that_is_refused_says_why_and_shows_no_key() {
+fn a_refused_probe_shows_the_reason_and_no_key() {
     let refuse = |_: &Recorded| Reply::status(401, r#"{"error":{"message":"wrong key sk-of-the-test-01234"}}"#);
     let server = Server::start(refuse);
     let orch = Orch::new();
@@ -109,7 +110,7 @@ fn a_probe_that_is_refused_says_why_and_shows_no_key() {
         .env("OPENAI_BASE_URL", server.openai_url())
         .env("OPENAI_API_KEY", "sk-of-the-test-01234")
         .env("PATH", "/usr/bin:/bin");
-    let ran = Ran::of(&command.output().unwrap()).exits(2);
+    let ran = RunOutput::of(&command.output().unwrap()).exits(2);
     let probe = line(&ran, "probe ");
     assert!(probe.starts_with("bad") && probe.contains("auth"), "{probe}");
     assert!(!ran.stdout.contains("sk-of-the-test"), "{ran:?}");

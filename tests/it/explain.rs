@@ -1,4 +1,4 @@
-//! `orch explain` and docs/checks.md: every example says what its entry says.
+//! `orch explain` and docs/checks.md: each example of a code shows what its entry says.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::Orch;
 
-/// The project of the examples with some files instead of its own.
+/// The project of the examples, in which these files replace the ones of the same name.
 fn project(files: &[&ExampleFile]) -> Orch {
     let orch = Orch::empty();
     let replaces = |base: &ExampleFile| {
@@ -21,7 +21,7 @@ fn project(files: &[&ExampleFile]) -> Orch {
     orch
 }
 
-/// The codes of everything that is found.
+/// The codes of all findings.
 fn codes(orch: &Orch) -> Vec<String> {
     let ran = if orch.exists("workspace/plan.json") {
         let args = ["schema", "check", "--artifact", "workspace/plan.json", "--schema", "plan", "--format", "json"];
@@ -35,7 +35,7 @@ fn codes(orch: &Orch) -> Vec<String> {
 }
 
 #[test]
-fn each_wrong_example_gives_its_code_and_each_right_one_is_clean() {
+fn each_wrong_example_gives_its_code_and_each_right_one_gives_none() {
     let mut bad = Vec::new();
     assert_eq!(codes(&project(&[])), [""; 0], "the project itself is clean");
     for code in Code::ALL {
@@ -67,7 +67,7 @@ fn the_page_of_checks_is_up_to_date() {
 }
 
 #[test]
-fn a_code_is_explained_however_it_is_written() {
+fn explain_accepts_a_code_in_every_spelling() {
     let orch = Orch::empty();
     for name in ["ORCH0305", "orch0305", "305", "0305"] {
         let ran = orch.run(&["explain", name]).exits(0);

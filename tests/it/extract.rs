@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::support::cpu_time;
 
-fn read(reply: &str, schema: &Value, options: Options) -> Result<Extraction, Box<Rejection>> {
+fn extract_from(reply: &str, schema: &Value, options: Options) -> Result<Extraction, Box<Rejection>> {
     extract(reply.as_bytes(), &Schema::compile("case", schema.clone()).unwrap(), &options)
 }
 
-fn stop(name: Option<&str>) -> StopHint {
+fn stop_hint(name: Option<&str>) -> StopHint {
     match name {
         Some("length") => StopHint::Length,
         Some("refusal") => StopHint::Refusal,
@@ -21,8 +21,8 @@ fn stop(name: Option<&str>) -> StopHint {
     }
 }
 
-/// The text of a case, also where it is given as parts that repeat.
-fn reply(case: &Value) -> String {
+/// The text of a case, which may be given as repeated parts.
+fn reply_of(case: &Value) -> String {
     let parts = |case: &Value| -> Option<String> {
         let part = |part: &Value| Some(part[0].as_str()?.repeat(usize::try_from(part[1].as_u64()?).ok()?));
         case["raw_parts"].as_array()?.iter().map(part).collect()
@@ -30,36 +30,36 @@ fn reply(case: &Value) -> String {
     case["raw"].as_str().map(str::to_owned).or_else(|| parts(case)).unwrap()
 }
 
-/// Equality where `1.50` is `1.5`, as in the tables, which were written by another program.
-fn same(a: &Value, b: &Value) -> bool {
+/// Equality in which `1.50` equals `1.5`, because another program wrote the tables.
+fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
             a == b || (a.as_i128().is_none() || b.as_i128().is_none()) && a.as_f64() == b.as_f64()
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| equal(value, other)))
         }
         _ => a == b,
     }
 }
 
-/// What is wrong with the outcome of a case.
-fn wrong(case: &Value) -> Option<String> {
+/// Describes how the outcome of a case differs from the expected one.
+fn mismatch(case: &Value) -> Option<String> {
     let schema = case.get("schema").filter(|schema| !schema.is_null()).cloned().unwrap_or(json!({}));
-    let options = Options { strict: case["strict"] == true, stop: stop(case["stop"].as_str()) };
+    let options = Options { strict: case["strict"] == true, stop: stop_hint(case["stop"].as_str()) };
     let lenient = case["lenient"] == true;
-    match read(&reply(case), &schema, options) {
+    match extract_from(&reply_of(case), &schema, options) {
         Ok(found) if case["reject"] == true => (!lenient).then(|| format!("{}: took {}", case["id"], found.value)),
-        Ok(found) => (!same(&found.value, &case["expected"])).then(|| format!("{}: took {}", case["id"], found.value)),
+        Ok(found) => (!equal(&found.value, &case["expected"])).then(|| format!("{}: took {}", case["id"], found.value)),
         Err(no) => (case["reject"] != true && !lenient).then(|| format!("{}: {}", case["id"], no.message)),
     }
 }
 
-fn table(text: &str) {
+fn check_table(text: &str) {
     let one = |line: &str| match serde_json::from_str(line) {
-        Ok(case) => wrong(&case),
-        // Nested more deeply than the reader of the table goes; `deep_nesting_is_bounded` has its like.
+        Ok(case) => mismatch(&case),
+        // This case is nested more deeply than the parser of the table allows; `deep_nesting_is_bounded` covers it.
         Err(error) => (!line.contains("nested-500")).then(|| error.to_string()),
     };
     let wrong: Vec<String> = text.lines().filter_map(one).collect();
@@ -67,17 +67,17 @@ fn table(text: &str) {
 }
 
 #[test]
-fn public_cases() {
-    table(include_str!("../data/extract/own_public.jsonl"));
+fn public_cases_give_the_expected_outcomes() {
+    check_table(include_str!("../data/extract/own_public.jsonl"));
 }
 
 #[test]
-fn own_cases() {
-    table(include_str!("../data/extract/cases.jsonl"));
+fn own_cases_give_the_expected_outcomes() {
+    check_table(include_str!("../data/extract/cases.jsonl"));
 }
 
-/// Runs one block of the documentation.
-fn example(block: &str) -> String {
+/// Runs one block of the documentation, and returns its output.
+fn run_example(block: &str) -> String {
     let mut parts = block.split("---\n");
     let (head, reply) = (parts.next().unwrap().trim(), parts.next().unwrap());
     let (word, rest) = head.split_once(' ').unwrap_or(("", head));
@@ -85,8 +85,8 @@ fn example(block: &str) -> String {
     let route = json!({ "type": "object", "required": ["next"], "additionalProperties": false,
         "properties": { "next": { "enum": ["coder", "reviewer", "done"] }, "reason": { "type": "string" } } });
     let schema = if schema == "route" { route } else { serde_json::from_str(schema).unwrap() };
-    let options = Options { strict: word == "strict", stop: stop(Some(word)) };
-    match read(reply.trim_end_matches('\n'), &schema, options) {
+    let options = Options { strict: word == "strict", stop: stop_hint(Some(word)) };
+    match extract_from(reply.trim_end_matches('\n'), &schema, options) {
         Err(no) => format!("no: {}", no.reason.as_str()),
         Ok(found) => {
             let marks: Vec<&str> = std::iter::once(found.source.as_str())
@@ -98,7 +98,7 @@ fn example(block: &str) -> String {
 }
 
 #[test]
-fn the_documentation_is_true() {
+fn the_examples_of_the_documentation_give_the_documented_output() {
     let text = include_str!("../../docs/extraction.md");
     let blocks: Vec<&str> =
         text.split("````extract\n").skip(1).map(|rest| rest.split("\n````").next().unwrap()).collect();
@@ -106,7 +106,7 @@ fn the_documentation_is_true() {
     for block in blocks {
         let expected = block.rsplit("---\n").next().unwrap();
         let (value, marks) = expected.rsplit_once(" [").unwrap_or((expected, ""));
-        let got = example(block);
+        let got = run_example(block);
         let (got_value, got_marks) = got.rsplit_once(" [").unwrap_or((&got, ""));
         let same = match (serde_json::from_str::<Value>(value), serde_json::from_str::<Value>(got_value)) {
             (Ok(expected), Ok(got)) => expected == got,
@@ -134,7 +134,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object that is no empty one, as an answer is.
+/// A non-empty object, as an answer is.
 fn any_object() -> impl Strategy<Value = Value> {
     any_json().prop_map(|value| json!({ "value": value }))
 }
@@ -143,14 +143,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_bare_value_is_itself(value in any_json(), pretty: bool) {
+    fn a_bare_value_is_extracted_unchanged(value in any_json(), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        let found = read(&text, &json!({}), Options { strict: true, ..Options::default() });
+        let found = extract_from(&text, &json!({}), Options { strict: true, ..Options::default() });
         prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
     }
 
     #[test]
-    fn a_wrapped_value_is_itself(value in any_object(), before in "[a-zA-Z ,.!?'\n(){}-]{0,60}", after in "[a-zA-Z ,.!?'\n()-]{0,60}", wrapping in 0..4) {
+    fn a_value_inside_a_text_is_extracted_unchanged(value in any_object(), before in "[a-zA-Z ,.!?'\n(){}-]{0,60}", after in "[a-zA-Z ,.!?'\n()-]{0,60}", wrapping in 0..4) {
         prop_assume!(!before.contains('{'));
         let text = serde_json::to_string_pretty(&value).unwrap();
         let reply = match wrapping {
@@ -159,38 +159,38 @@ proptest! {
             2 => format!("{before}\n~~~~\n{text}\n~~~~\n{after}"),
             _ => format!("{before}<answer>{text}</answer>{after}"),
         };
-        let found = read(&reply, &json!({ "type": "object" }), Options { strict: true, ..Options::default() });
+        let found = extract_from(&reply, &json!({ "type": "object" }), Options { strict: true, ..Options::default() });
         prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
     }
 
     #[test]
-    fn a_cut_value_is_refused(value in any_object(), at in any::<prop::sample::Index>()) {
+    fn a_truncated_value_is_rejected(value in any_object(), at in any::<prop::sample::Index>()) {
         let text = serde_json::to_string(&value).unwrap();
         let mut end = 1 + at.index(text.len() - 1);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let found = read(&text[..end], &json!({ "type": "object" }), Options::default());
+        let found = extract_from(&text[..end], &json!({ "type": "object" }), Options::default());
         prop_assert!(found.is_err(), "{:?}", found);
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(reply in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_are_extracted_or_rejected_without_a_panic(reply in prop::collection::vec(any::<u8>(), 0..400)) {
         let schema = Schema::any();
         let _ = extract(&reply, &schema, &Options::default());
     }
 
     #[test]
-    fn what_is_taken_fits(reply in "[ab{}\\[\\]:,\"'\\\\`<>/1.\n -]{0,80}") {
+    fn every_extracted_value_fits_the_schema(reply in "[ab{}\\[\\]:,\"'\\\\`<>/1.\n -]{0,80}") {
         let schema = json!({ "type": ["object", "array"], "properties": { "a": { "type": "integer" } }, "items": { "type": ["integer", "string"] } });
-        if let Ok(found) = read(&reply, &schema, Options::default()) {
+        if let Ok(found) = extract_from(&reply, &schema, Options::default()) {
             prop_assert!(Schema::compile("case", schema).unwrap().is_valid(&found.value));
         }
     }
 }
 
-/// Replies made to hurt.
-fn hostile() -> Vec<String> {
+/// Replies that are meant to be slow to parse.
+fn hostile_replies() -> Vec<String> {
     let units = [
         "[",
         "{",
@@ -272,12 +272,12 @@ fn hostile_replies_end_quickly() {
         json!({ "type": "object", "required": ["never"], "properties": { "never": { "type": "integer" } } }),
     )
     .unwrap();
-    for reply in hostile() {
+    for reply in hostile_replies() {
         for text in [reply.clone(), format!("```json\n{reply}\n```"), format!("{{\"never\": [\"{reply}")] {
             let start = cpu_time();
             let _ = extract(text.as_bytes(), &schema, &Options::default());
             let _ = extract(text.as_bytes(), &Schema::any(), &Options::default());
-            // Generous, for builds without optimisation; quadratic time takes minutes.
+            // The limit is generous, for builds without optimisation; quadratic time would take minutes.
             assert!(
                 cpu_time().saturating_sub(start) < Duration::from_secs(20),
                 "{:?}",
@@ -290,15 +290,15 @@ fn hostile_replies_end_quickly() {
 #[test]
 fn deep_nesting_is_bounded() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let read = |text: String| {
+    let is_accepted = |text: String| {
         std::thread::Builder::new()
             .stack_size(2 << 20)
-            .spawn(move || read(&text, &json!({}), Options::default()).is_ok())
+            .spawn(move || extract_from(&text, &json!({}), Options::default()).is_ok())
             .unwrap()
             .join()
             .unwrap()
     };
-    assert!(read(nested(500)));
-    assert!(!read(nested(600)));
-    assert!(!read(nested(100_000)));
+    assert!(is_accepted(nested(500)));
+    assert!(!is_accepted(nested(600)));
+    assert!(!is_accepted(nested(100_000)));
 }

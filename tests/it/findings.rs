@@ -1,11 +1,11 @@
-//! How `orch pipeline validate` tells what it found: paths, formats, exit codes.
+//! How `orch pipeline validate` reports findings: paths, formats, exit codes.
 
 use serde_json::Value;
 
 use crate::support::Orch;
 
-/// The default project with an error and a warning, and a clean pipeline beside it.
-fn wrong() -> Orch {
+/// The default project with an error and a warning, and a valid pipeline beside it.
+fn project_with_findings() -> Orch {
     let orch = Orch::new();
     let text = orch.read("pipelines/default.yaml");
     orch.write("pipelines/more/clean.yaml", &text);
@@ -14,13 +14,13 @@ fn wrong() -> Orch {
     orch
 }
 
-fn validate(orch: &Orch, more: &[&str]) -> crate::support::Ran {
+fn validate(orch: &Orch, more: &[&str]) -> crate::support::RunOutput {
     orch.run(&[&["pipeline", "validate"], more].concat())
 }
 
 #[test]
 fn only_the_format_for_people_leaves_standard_output_empty() {
-    let orch = wrong();
+    let orch = project_with_findings();
     let ran = validate(&orch, &[]).exits(2).says("unknown agent `codr`");
     assert_eq!(ran.stdout, "");
     for format in ["json", "sarif", "github", "junit"] {
@@ -31,8 +31,8 @@ fn only_the_format_for_people_leaves_standard_output_empty() {
 }
 
 #[test]
-fn json_has_the_files_the_counts_and_the_findings() {
-    let ran = validate(&wrong(), &["--format", "json"]).exits(2);
+fn the_json_format_has_the_files_the_counts_and_the_findings() {
+    let ran = validate(&project_with_findings(), &["--format", "json"]).exits(2);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     let checked: Vec<&str> = report["checked"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(
@@ -47,8 +47,8 @@ fn json_has_the_files_the_counts_and_the_findings() {
 }
 
 #[test]
-fn sarif_fits_the_official_schema() {
-    // As published, but for a stray bracket in the pattern of languages, which no regex engine takes.
+fn the_sarif_log_fits_the_official_schema() {
+    // This is the published schema without a stray bracket in the pattern of languages, which no regex engine accepts.
     let text = std::fs::read_to_string("tests/data/sarif-schema-2.1.0.json").unwrap();
     let schema: Value = serde_json::from_str(&text.replace("[a-zA-Z]{2}]?$", "[a-zA-Z]{2}$")).unwrap();
     let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
@@ -67,8 +67,8 @@ fn sarif_fits_the_official_schema() {
 }
 
 #[test]
-fn github_gets_a_command_a_finding() {
-    let ran = validate(&wrong(), &["--format", "github"]).exits(2);
+fn the_github_format_has_a_command_for_each_finding() {
+    let ran = validate(&project_with_findings(), &["--format", "github"]).exits(2);
     let line = ran.stdout.lines().find(|line| line.contains("ORCH0304")).unwrap();
     assert!(
         line.starts_with("::error file=pipelines/default.yaml,line=") && line.contains(",title=ORCH0304::"),
@@ -78,8 +78,8 @@ fn github_gets_a_command_a_finding() {
 }
 
 #[test]
-fn junit_has_a_suite_for_each_file() {
-    let ran = validate(&wrong(), &["--format", "junit"]).exits(2);
+fn the_junit_format_has_a_suite_for_each_file() {
+    let ran = validate(&project_with_findings(), &["--format", "junit"]).exits(2);
     assert!(ran.stdout.starts_with("<?xml"), "{}", ran.stdout);
     for text in ["failures=\"1\"", "testsuite name=\"pipelines/more/clean.yaml\"", "type=\"ORCH0304\""] {
         assert!(ran.stdout.contains(text), "no {text} in {}", ran.stdout);
@@ -95,8 +95,8 @@ fn warnings_are_errors_when_denied() {
 }
 
 #[test]
-fn a_folder_stands_for_the_pipelines_below_it() {
-    let orch = wrong();
+fn a_folder_argument_checks_all_pipelines_in_it() {
+    let orch = project_with_findings();
     validate(&orch, &["pipelines/more"]).exits(0).says("ok: 1 pipeline checked");
     validate(&orch, &["."]).exits(2).says(" pipelines/default.yaml:");
     validate(&orch, &["pipelines/more", "pipelines/more/clean.yaml"]).exits(0).says("ok: 1 pipeline checked");

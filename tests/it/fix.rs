@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::support::Orch;
 
-fn fix(orch: &Orch, more: &[&str]) -> crate::support::Ran {
+fn fix(orch: &Orch, more: &[&str]) -> crate::support::RunOutput {
     orch.run(&[&["pipeline", "validate", "--fix"], more].concat())
 }
 
 #[test]
-fn typos_are_mended_over_several_rounds_and_told() {
+fn typos_are_fixed_over_several_rounds_and_reported() {
     let orch = Orch::new();
     let good = orch.read("pipelines/default.yaml");
-    // The misspelt key hides the misspelt agent until it is mended.
+    // The misspelt key hides the misspelt agent until it is fixed.
     orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
     orch.edit("pipelines/default.yaml", "agent: coder", "agent: codr");
     let ran = fix(&orch, &[]).exits(0);
@@ -54,7 +54,7 @@ outputs: { the-end: the-plan }
 ";
 
 #[test]
-fn names_with_hyphens_are_mended_with_all_their_uses() {
+fn names_with_hyphens_are_fixed_with_all_their_uses() {
     let orch = Orch::new();
     orch.write("pipelines/hyphens.yaml", HYPHENS);
     orch.write("prompts/draft.md", "Write a draft of {{ my-task }}.\n");
@@ -73,7 +73,7 @@ fn names_with_hyphens_are_mended_with_all_their_uses() {
 }
 
 #[test]
-fn a_name_that_another_has_without_its_hyphen_is_left_to_a_person() {
+fn a_hyphenated_name_is_not_fixed_if_the_new_name_is_in_use() {
     let orch = Orch::new();
     let text =
         "name: two\nsteps:\n  - { id: a-b, run: make, access: none }\n  - { id: a_b, run: lint, access: none }\n";
@@ -83,7 +83,7 @@ fn a_name_that_another_has_without_its_hyphen_is_left_to_a_person() {
 }
 
 #[test]
-fn what_may_mean_two_things_is_left_to_a_person() {
+fn a_typo_with_two_possible_corrections_is_not_fixed() {
     let orch = Orch::new();
     let text = orch.read("prompts/coder.md");
     orch.write("prompts/codes.md", &text);
@@ -94,7 +94,7 @@ fn what_may_mean_two_things_is_left_to_a_person() {
 }
 
 #[test]
-fn an_edit_that_makes_a_file_worse_is_taken_back() {
+fn an_edit_that_adds_findings_is_undone() {
     let orch = Orch::new();
     orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    prompt: coder.md\n    promt: coder.md");
     let before = orch.read("pipelines/default.yaml");
@@ -104,7 +104,7 @@ fn an_edit_that_makes_a_file_worse_is_taken_back() {
 }
 
 #[test]
-fn what_is_mended_is_told_and_so_is_the_rest() {
+fn fixed_and_remaining_findings_are_reported() {
     for folder in std::fs::read_dir("tests/pipelines/invalid").unwrap() {
         let folder = folder.unwrap().path();
         let orch = Orch::empty();
@@ -131,7 +131,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
-fn watching_checks_again_after_each_change() {
+fn watch_checks_again_after_each_change() {
     let orch = Orch::new();
     let mut child = orch.start(&["pipeline", "validate", "--watch"]);
     let (send, lines) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! `orch pipeline graph`: pictures as they are kept in `tests/data/graph`; `ORCH_UPDATE=1` writes them anew.
+//! `orch pipeline graph` draws the pictures in `tests/data/graph`; `ORCH_UPDATE=1` writes them anew.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn graph(path: &str) -> Graph {
     Graph::from_project(&load(Path::new(path)).unwrap())
 }
 
-fn same(name: &str, drawn: &str) {
+fn assert_same_picture(name: &str, drawn: &str) {
     let path = format!("tests/data/graph/{name}");
     if std::env::var_os("ORCH_UPDATE").is_some() {
         fs::write(&path, drawn).unwrap();
@@ -24,13 +24,13 @@ fn same(name: &str, drawn: &str) {
 }
 
 #[test]
-fn the_pictures_are_those_that_are_kept() {
+fn the_pictures_match_the_stored_ones() {
     for (name, path) in [("default", "pipelines/default.yaml"), ("every_kind", EVERY_KIND)] {
         let graph = graph(path);
-        same(&format!("{name}.txt"), &render_text(&graph));
-        same(&format!("{name}.mmd"), &render_mermaid(&graph));
-        same(&format!("{name}.dot"), &render_dot(&graph));
-        same(&format!("{name}.svg"), &render_svg(&graph));
+        assert_same_picture(&format!("{name}.txt"), &render_text(&graph));
+        assert_same_picture(&format!("{name}.mmd"), &render_mermaid(&graph));
+        assert_same_picture(&format!("{name}.dot"), &render_dot(&graph));
+        assert_same_picture(&format!("{name}.svg"), &render_svg(&graph));
     }
 }
 
@@ -42,7 +42,7 @@ fn every_valid_pipeline_can_be_drawn_in_80_columns_and_as_well_formed_xml() {
         for line in render_text(&graph).lines() {
             assert!(unicode_width::UnicodeWidthStr::width(line) <= 80, "{}: {line}", path.display());
         }
-        well_formed(&render_svg(&graph));
+        assert_well_formed(&render_svg(&graph));
         let lines = render_mermaid(&graph);
         let count = |word: &str| {
             lines.lines().filter(|line| line.trim() == word || line.trim().starts_with(&format!("{word} "))).count()
@@ -55,8 +55,8 @@ fn every_valid_pipeline_can_be_drawn_in_80_columns_and_as_well_formed_xml() {
     }
 }
 
-/// Every element is closed in order, and no sign of markup stands in text.
-fn well_formed(xml: &str) {
+/// Asserts that elements are closed in order, and that texts contain no markup.
+fn assert_well_formed(xml: &str) {
     let mut open: Vec<&str> = Vec::new();
     for part in xml.split('<').skip(1) {
         let (tag, text) = part.split_once('>').expect("a tag ends");
@@ -75,7 +75,7 @@ fn well_formed(xml: &str) {
 }
 
 #[test]
-fn edges_lead_from_the_step_that_produces_to_the_one_that_reads() {
+fn edges_lead_from_the_producing_step_to_the_reading_one() {
     fn names(nodes: &[GraphNode], found: &mut Vec<String>) {
         for node in nodes {
             found.push(node.id.clone());
@@ -106,7 +106,7 @@ fn the_picture_in_the_documentation_is_what_the_program_prints() {
 }
 
 #[test]
-fn a_format_that_is_not_there_is_refused_and_a_broken_file_is_a_finding() {
+fn an_unknown_format_is_refused_and_an_invalid_file_is_a_finding() {
     let orch = Orch::new();
     let ran = orch.run(&["pipeline", "graph", "pipelines/default.yaml", "--format", "png"]);
     assert_eq!(ran.code, 2);

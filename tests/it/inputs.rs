@@ -1,13 +1,13 @@
-//! Inputs of a run from files and from standard input: their values, their mistakes and their limits.
+//! Inputs of a run from files and from standard input: values, findings and limits.
 
 use std::io::Write as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Orch, Ran};
+use crate::support::{Orch, RunOutput};
 
-/// A project whose pipeline writes what it was given into a file.
+/// A project whose pipeline writes the values of its inputs into a file.
 fn project() -> Orch {
     let orch = Orch::empty();
     orch.write(
@@ -30,25 +30,25 @@ fn project() -> Orch {
     orch
 }
 
-fn run(orch: &Orch, more: &[&str]) -> Ran {
+fn run(orch: &Orch, more: &[&str]) -> RunOutput {
     let mut args = vec!["pipeline", "run", "pipelines/main.yaml"];
     args.extend(more);
     orch.run(&args)
 }
 
-fn seen(orch: &Orch, more: &[&str]) -> Value {
+fn received_values(orch: &Orch, more: &[&str]) -> Value {
     run(orch, more).exits(0);
     orch.json("workspace/seen.json")
 }
 
-/// Runs it with something on standard input.
-fn fed(orch: &Orch, more: &[&str], input: &[u8]) -> Ran {
+/// Runs the pipeline with this standard input.
+fn run_with_stdin(orch: &Orch, more: &[&str], input: &[u8]) -> RunOutput {
     let mut args = vec!["pipeline", "run", "pipelines/main.yaml"];
     args.extend(more);
     let mut command = orch.command(&args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
-    Ran::of(&child.wait_with_output().unwrap())
+    RunOutput::of(&child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -57,22 +57,25 @@ fn values_come_from_files_as_text_or_as_json_by_the_schema_of_the_input() {
     orch.write("task.json", "{\"title\": \"T\"}\n").write("text.md", "[1, 2]\n").write("count.json", "\u{feff}7\n");
     let files = ["--task-file", "task.json", "-i", "text=@text.md", "-i", "count=@count.json", "-i", "level=high"];
     assert_eq!(
-        seen(&orch, &files),
+        received_values(&orch, &files),
         json!({ "task": { "title": "T" }, "text": "[1, 2]\n", "count": 7, "level": "high" })
     );
     let literals = ["--task", "{\"title\": \"L\"}", "-i", "text=@@ana", "-i", "count=null", "-i", "level=1"];
-    assert_eq!(seen(&orch, &literals), json!({ "task": { "title": "L" }, "text": "@ana", "count": null, "level": 1 }));
+    assert_eq!(
+        received_values(&orch, &literals),
+        json!({ "task": { "title": "L" }, "text": "@ana", "count": null, "level": 1 })
+    );
 }
 
 #[test]
-fn a_value_that_no_command_line_can_hold_is_read_from_a_file() {
+fn a_value_that_is_too_long_for_a_command_line_is_read_from_a_file() {
     let orch = project();
     let long = "x".repeat(236 << 10);
     orch.write("inputs.json", &json!({ "task": { "title": "T" }, "text": long }).to_string());
-    assert_eq!(seen(&orch, &["--input-file", "inputs.json"])["text"], long);
+    assert_eq!(received_values(&orch, &["--input-file", "inputs.json"])["text"], long);
     orch.write("text.md", &long);
-    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@text.md"])["text"], long);
-    // A plan takes the same.
+    assert_eq!(received_values(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@text.md"])["text"], long);
+    // A plan accepts the same file.
     let plan = |file: &str| orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--input-file", file]);
     let open = plan("inputs.json").exits(0).stdout.contains("unknown inputs");
     orch.write("none.json", "{}");
@@ -81,28 +84,31 @@ fn a_value_that_no_command_line_can_hold_is_read_from_a_file() {
 }
 
 #[test]
-fn flags_go_before_the_file_of_all_inputs() {
+fn flags_take_precedence_over_the_input_file() {
     let orch = project();
     orch.write("inputs.json", "{\"task\": {\"title\": \"file\"}, \"text\": \"file\", \"count\": 2}");
     let given = ["--input-file", "inputs.json", "--task", "{\"title\": \"flag\"}", "-i", "count=3"];
-    assert_eq!(seen(&orch, &given), json!({ "task": { "title": "flag" }, "text": "file", "count": 3, "level": 1 }));
+    assert_eq!(
+        received_values(&orch, &given),
+        json!({ "task": { "title": "flag" }, "text": "file", "count": 3, "level": 1 })
+    );
     run(&orch, &["-i", "count=3", "-i", "count=4"]).exits(2).says("the input `count` is given twice");
     run(&orch, &["--task", "{}", "-i", "task={}"]).exits(2).says("the input `task` is given twice");
 }
 
 #[test]
-fn standard_input_is_read_where_a_file_is_and_once() {
+fn standard_input_can_replace_one_file() {
     let orch = project();
-    fed(&orch, &["--input-file", "-"], b"{\"task\": {\"title\": \"in\"}}").exits(0);
+    run_with_stdin(&orch, &["--input-file", "-"], b"{\"task\": {\"title\": \"in\"}}").exits(0);
     assert_eq!(orch.json("workspace/seen.json")["task"], json!({ "title": "in" }));
-    fed(&orch, &["--task-file", "-"], b"{\"title\": \"task\"}").exits(0);
+    run_with_stdin(&orch, &["--task-file", "-"], b"{\"title\": \"task\"}").exits(0);
     assert_eq!(orch.json("workspace/seen.json")["task"], json!({ "title": "task" }));
-    fed(&orch, &["--task", "{\"title\": \"T\"}", "-i", "text=@-"], b"words").exits(0);
+    run_with_stdin(&orch, &["--task", "{\"title\": \"T\"}", "-i", "text=@-"], b"words").exits(0);
     assert_eq!(orch.json("workspace/seen.json")["text"], "words");
-    fed(&orch, &["--task", "-", "-i", "text=@-"], b"{}")
+    run_with_stdin(&orch, &["--task", "-", "-i", "text=@-"], b"{}")
         .exits(2)
         .says("only one option can read standard input: choose between `--task -` and `--input text=@-`");
-    fed(&orch, &["--task-file", "-"], b"{\"title\": ").exits(2).says("--> standard input:1:10");
+    run_with_stdin(&orch, &["--task-file", "-"], b"{\"title\": ").exits(2).says("--> standard input:1:10");
 }
 
 #[test]
@@ -128,13 +134,13 @@ fn a_mistake_in_a_file_is_shown_with_its_line_and_column() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named_with_what_to_write() {
+fn an_unreadable_file_is_named_with_the_correct_syntax() {
     let orch = project();
     run(&orch, &["-i", "text=@ana"]).exits(2).says("there is no file `ana`").says("two: `--input text=@@ana`");
-    // As the hint says.
-    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@ana"])["text"], "@ana");
+    // This follows the hint.
+    assert_eq!(received_values(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@ana"])["text"], "@ana");
     run(&orch, &["-i", "text=@"]).exits(2).says("names no file").says("`--input text=@@` for a lone `@`");
-    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@"])["text"], "@");
+    assert_eq!(received_values(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@"])["text"], "@");
     run(&orch, &["--input-file", "nope.json"]).exits(2).says("there is no file `nope.json`").says("a JSON file");
     std::fs::create_dir(orch.path().join("folder")).unwrap();
     run(&orch, &["-i", "text=@folder"]).exits(2).says("`folder` is a folder, not a file");
@@ -143,7 +149,7 @@ fn a_file_that_cannot_be_read_is_named_with_what_to_write() {
 }
 
 #[test]
-fn files_of_inputs_have_the_limit_of_inputs() {
+fn files_of_inputs_have_the_size_limit_of_inputs() {
     let orch = project();
     orch.write("long", &"x".repeat((4 << 20) + 1));
     run(&orch, &["-i", "text=@long"]).exits(2).says("the input `text` is longer than 4 MiB");

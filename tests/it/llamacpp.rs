@@ -1,4 +1,4 @@
-//! Our `openai` dialect against a server that we did not write: llama.cpp's own.
+//! The `openai` dialect against an independent server: llama.cpp's own.
 //!
 //! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`, and
 //! `ORCH_TEST_LLAMACPP_MODEL`, a small instruct model as a GGUF file.
@@ -18,17 +18,17 @@ use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
 
-/// The server; closing its standard input ends it.
-struct Peer {
+/// The server; it ends when its standard input is closed.
+struct LlamaServer {
     process: Child,
     base_url: String,
-    /// One server at a time: each computes on both cores, and several stand in one another's way.
+    /// Only one server runs at a time: each computes on both cores, and several would slow one another down.
     _turn: MutexGuard<'static, ()>,
 }
 
 static TURN: Mutex<()> = Mutex::new(());
 
-impl Peer {
+impl LlamaServer {
     /// Starts the server on the small instruct model; `None`, with a printed reason, where there is none.
     fn start() -> Option<Self> {
         let model = env::var_os("ORCH_TEST_LLAMACPP_MODEL");
@@ -40,7 +40,7 @@ impl Peer {
     /// Starts the server on a file; `None`, with a printed reason, where there is no such server.
     fn serving(model: &Path) -> Option<Self> {
         let Some(python) = env::var_os("ORCH_TEST_LLAMACPP_PYTHON") else {
-            // What is printed by the macros is not shown of a test that passes.
+            // Output of the macros is not shown for a test that passes.
             let mut shown = std::io::stderr();
             writeln!(shown, "skipped, since ORCH_TEST_LLAMACPP_PYTHON is not set: a comparison with llama.cpp")
                 .unwrap();
@@ -79,7 +79,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for LlamaServer {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         let _ = self.process.wait();
@@ -108,8 +108,8 @@ fn request() -> ChatRequest {
 }
 
 #[tokio::test]
-async fn a_peer_answers_within_the_schema_and_counts() {
-    let Some(peer) = Peer::start() else { return };
+async fn llama_cpp_answers_within_the_schema_and_reports_usage() {
+    let Some(peer) = LlamaServer::start() else { return };
     let models = served_models(&peer.endpoint(), Duration::from_secs(10)).await.unwrap();
     assert_eq!(models.len(), 1, "{models:?}");
 
@@ -126,15 +126,15 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     let reply = provider.chat(&tiny, &RequestLimits::default(), &|_| {}).await.unwrap();
     assert_eq!((reply.stop, reply.usage.output), (StopReason::Length, Some(3)), "{reply:?}");
 
-    // Longer than the server's context of 2048 tokens.
+    // This is longer than the server's context of 2048 tokens.
     let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..request() };
     let failure = provider.chat(&long, &RequestLimits::default(), &|_| {}).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)), "{failure:?}");
     println!("the peer's words: {failure}");
 }
 
-/// The peer behind a server that asks it not to stream, and passes on its one JSON object.
-fn whole(peer: &Peer) -> Server {
+/// A server in front of the other one that asks it not to stream, and passes on its single JSON object.
+fn non_streaming(peer: &LlamaServer) -> Server {
     orch::network::install_tls_provider();
     let url = format!("{}/chat/completions", peer.base_url);
     Server::start(move |request| {
@@ -151,9 +151,9 @@ fn whole(peer: &Peer) -> Server {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_stream_is_understood() {
-    let Some(peer) = Peer::start() else { return };
-    let between = whole(&peer);
+async fn an_unstreamed_reply_of_llama_cpp_is_understood() {
+    let Some(peer) = LlamaServer::start() else { return };
+    let between = non_streaming(&peer);
     let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
     let reply = create_provider(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text()).unwrap();
@@ -162,9 +162,10 @@ async fn a_peer_that_does_not_stream_is_understood() {
     assert!(reply.constrained && reply.usage.input > Some(10) && reply.usage.output > Some(5), "{reply:?}");
 }
 
-/// The first token's chances by llama.cpp, the likeliest first: its number and the logarithm of its probability.
+/// The probabilities of the first token by llama.cpp, the likeliest first: number and logarithm of the probability of
+/// each token.
 #[cfg(feature = "local")]
-async fn chances(base_url: &str, text: &str) -> Vec<(u32, f64)> {
+async fn first_token_probabilities(base_url: &str, text: &str) -> Vec<(u32, f64)> {
     let body = json!({ "messages": [{ "role": "user", "content": text }], "max_tokens": 1, "temperature": 0,
         "logprobs": true, "top_logprobs": 5 });
     let url = format!("{base_url}/chat/completions");
@@ -178,15 +179,15 @@ async fn chances(base_url: &str, text: &str) -> Vec<(u32, f64)> {
 
 #[cfg(feature = "local")]
 #[tokio::test]
-async fn our_engine_gives_the_first_token_the_chances_that_the_peer_gives_it() {
-    let Some(peer) = Peer::start() else { return };
+async fn the_embedded_engine_and_llama_cpp_agree_on_the_probabilities_of_the_first_token() {
+    let Some(peer) = LlamaServer::start() else { return };
     orch::network::install_tls_provider();
     let file = env::var_os("ORCH_TEST_LLAMACPP_MODEL").unwrap();
     let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
     for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {
         let known = ours.likeliest_tokens(&[local_llm::PromptMessage::new("user", text)], 200).unwrap();
-        let theirs = chances(&peer.base_url, text).await;
-        // Weights are kept in different forms, so that close chances may change places.
+        let theirs = first_token_probabilities(&peer.base_url, text).await;
+        // Both store weights in different formats, so that tokens of similar probability may change places.
         assert!(known.iter().take(2).any(|(token, ..)| *token == theirs[0].0), "{text}: {known:?} {theirs:?}");
         for (token, log) in theirs {
             let (.., own) =

@@ -1,4 +1,4 @@
-//! The language server, as an editor sees it: findings, and how the two get on.
+//! The language server as an editor uses it: findings, the protocol, and the lifecycle.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::support::{Editor, Orch};
 
 const PIPELINE: &str = "pipelines/default.yaml";
 
-/// The text that a range of a finding covers, counted in UTF-16.
-fn covered(text: &str, range: &Value) -> String {
+/// The text in the range of a finding, counted in UTF-16.
+fn text_of_range(text: &str, range: &Value) -> String {
     let (start, end) = (&range["start"], &range["end"]);
     assert_eq!(start["line"], end["line"], "{range}");
     let line = text.split('\n').nth(usize::try_from(start["line"].as_u64().unwrap()).unwrap()).unwrap();
@@ -17,7 +17,7 @@ fn covered(text: &str, range: &Value) -> String {
 }
 
 #[test]
-fn findings_follow_the_text_that_is_open_and_not_the_disk() {
+fn findings_follow_the_open_text_and_not_the_disk() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     editor.open_file(PIPELINE);
@@ -28,7 +28,7 @@ fn findings_follow_the_text_that_is_open_and_not_the_disk() {
     let one = found.iter().find(|d| d["code"] == "ORCH0304").unwrap();
     assert_eq!((one["source"].as_str(), one["severity"].as_u64()), (Some("orch"), Some(1)));
     assert!(one["message"].as_str().unwrap().contains("\nhelp: did you mean `coder`?"), "{one}");
-    assert_eq!(covered(&wrong, &one["range"]), "codr");
+    assert_eq!(text_of_range(&wrong, &one["range"]), "codr");
     assert!(one.get("codeDescription").is_none());
     editor.change(PIPELINE, 3, &orch.read(PIPELINE).replace("agents:\n", "agents:\n  spare: { model: auto }\n"));
     let found = editor.findings(PIPELINE, Some(3));
@@ -39,42 +39,42 @@ fn findings_follow_the_text_that_is_open_and_not_the_disk() {
 }
 
 #[test]
-fn a_change_of_a_schema_shows_in_prompts_and_is_taken_back() {
+fn a_change_of_a_schema_updates_the_findings_of_prompts() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     let prompt = "prompts/reviewer.md";
     orch.write(prompt, "{{ plan.summary }}");
     editor.open_file("schemas/plan.schema.json");
-    editor.until("schemas/plan.schema.json", "");
+    editor.wait_for_finding("schemas/plan.schema.json", "");
     let schema = orch.read("schemas/plan.schema.json");
     assert!(schema.contains("\"summary\""));
     let renamed = schema.replace("\"summary\"", "\"gist\"");
     editor.change("schemas/plan.schema.json", 2, &renamed);
-    let found = editor.until(prompt, "ORCH0601");
+    let found = editor.wait_for_finding(prompt, "ORCH0601");
     assert!(found[0]["message"].as_str().unwrap().contains("`plan` has no `summary`"), "{found:?}");
-    assert_eq!(covered(&orch.read(prompt), &found[0]["range"]), "summary");
+    assert_eq!(text_of_range(&orch.read(prompt), &found[0]["range"]), "summary");
     editor.change("schemas/plan.schema.json", 3, &schema);
-    editor.until(prompt, "");
+    editor.wait_for_finding(prompt, "");
 }
 
 #[test]
-fn other_places_of_a_finding_are_told() {
+fn findings_have_related_locations() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     let text = orch.read(PIPELINE).replace("inputs: [plan]  ", "inputs: [review]");
     editor.open(PIPELINE, &text);
-    let found = editor.until(PIPELINE, "ORCH0306");
+    let found = editor.wait_for_finding(PIPELINE, "ORCH0306");
     let one = found.iter().find(|d| d["code"] == "ORCH0306").unwrap();
     let other = &one["relatedInformation"][0];
     assert_eq!(
         (other["message"].as_str(), other["location"]["uri"].as_str()),
         (Some("produced here"), Some(&*editor.uri(PIPELINE)))
     );
-    assert_eq!(covered(&text, &other["location"]["range"]), "review");
+    assert_eq!(text_of_range(&text, &other["location"]["range"]), "review");
 }
 
 #[test]
-fn characters_are_counted_as_the_client_asks() {
+fn characters_are_counted_in_the_encoding_of_the_client() {
     let orch = Orch::new();
     let text = "name: \"🦀é\"\r\nagents: { \"🦀🦀\": {model: auto}, a: {modl: auto} }\r\nsteps:\r\n  - id: x\r\n    run: ls\r\n";
     for (encodings, name, character) in [
@@ -85,12 +85,12 @@ fn characters_are_counted_as_the_client_asks() {
         let mut editor = Editor::with(&orch, encodings);
         assert_eq!(editor.server["capabilities"]["positionEncoding"], name);
         editor.open("pipelines/x.yaml", text);
-        let found = editor.until("pipelines/x.yaml", "ORCH0201");
+        let found = editor.wait_for_finding("pipelines/x.yaml", "ORCH0201");
         let one = found.iter().find(|d| d["code"] == "ORCH0201").unwrap();
         assert_eq!(one["range"]["start"], json!({ "line": 1, "character": character }), "{name}");
         let start = one["range"]["start"]["character"].as_u64().unwrap();
         assert_eq!(one["range"]["end"]["character"], start + 4);
-        // An edit in the same units mends it.
+        // An edit in the same units fixes the finding.
         let range = json!({ "start": one["range"]["start"], "end": one["range"]["end"] });
         editor.edit("pipelines/x.yaml", 2, json!([{ "range": range, "text": "model" }]));
         let found = editor.findings("pipelines/x.yaml", Some(2));
@@ -99,12 +99,12 @@ fn characters_are_counted_as_the_client_asks() {
 }
 
 #[test]
-fn edits_are_offered_where_there_is_one_way_only() {
+fn a_fix_is_offered_where_only_one_is_possible() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     let text = orch.read(PIPELINE).replace("agent: coder", "agent: codr").replace("on_error: stop", "on_error: stp");
     editor.open(PIPELINE, &text);
-    let found = editor.until(PIPELINE, "ORCH0204");
+    let found = editor.wait_for_finding(PIPELINE, "ORCH0204");
     let range = found.iter().find(|d| d["code"] == "ORCH0204").unwrap()["range"].clone();
     let uri = editor.uri(PIPELINE);
     let ask = |only: Value| json!({ "textDocument": { "uri": uri }, "range": range, "context": { "diagnostics": [], "only": only } });
@@ -114,17 +114,17 @@ fn edits_are_offered_where_there_is_one_way_only() {
     assert_eq!(actions[0]["isPreferred"], true);
     let edit = &actions[0]["edit"]["changes"][&uri][0];
     editor.edit(PIPELINE, 2, json!([{ "range": edit["range"], "text": edit["newText"] }]));
-    editor.until(PIPELINE, "ORCH0304");
+    editor.wait_for_finding(PIPELINE, "ORCH0304");
     let all = editor.ask("textDocument/codeAction", ask(json!(["source"])));
     assert_eq!(all[0]["kind"], "source.fixAll");
     let edit = &all[0]["edit"]["changes"][&uri][0];
     editor.edit(PIPELINE, 3, json!([{ "range": edit["range"], "text": edit["newText"] }]));
-    editor.until(PIPELINE, "");
+    editor.wait_for_finding(PIPELINE, "");
     assert_eq!(editor.ask("textDocument/codeAction", ask(json!(null))), json!([]));
 }
 
 #[test]
-fn files_that_come_and_go_are_noticed() {
+fn created_and_deleted_files_update_the_findings() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     editor.open_file(PIPELINE);
@@ -135,31 +135,31 @@ fn files_that_come_and_go_are_noticed() {
     let event = |uri: String, kind: u8| json!({ "changes": [{ "uri": uri, "type": kind }] });
     std::fs::rename(orch.path().join("prompts/coder.md"), orch.path().join("prompts/codr.md")).unwrap();
     let uri = editor.uri("prompts/coder.md");
-    editor.tell("workspace/didChangeWatchedFiles", event(uri.clone(), 3));
-    let found = editor.until(PIPELINE, "ORCH0407");
+    editor.notify("workspace/didChangeWatchedFiles", event(uri.clone(), 3));
+    let found = editor.wait_for_finding(PIPELINE, "ORCH0407");
     assert!(found[0]["message"].as_str().unwrap().contains("did you mean `codr.md`?"), "{found:?}");
-    // A text that is open is a file, also while the disk has none.
+    // An open text counts as a file, even if it is not on the disk.
     editor.open("prompts/coder.md", "{{ nothing }}");
-    editor.until(PIPELINE, "");
-    editor.until("prompts/coder.md", "ORCH0406");
+    editor.wait_for_finding(PIPELINE, "");
+    editor.wait_for_finding("prompts/coder.md", "ORCH0406");
     editor.close("prompts/coder.md");
-    editor.until(PIPELINE, "ORCH0407");
-    editor.until("prompts/coder.md", "");
+    editor.wait_for_finding(PIPELINE, "ORCH0407");
+    editor.wait_for_finding("prompts/coder.md", "");
     std::fs::rename(orch.path().join("prompts/codr.md"), orch.path().join("prompts/coder.md")).unwrap();
-    editor.tell("workspace/didChangeWatchedFiles", event(uri, 1));
-    editor.until(PIPELINE, "");
-    // A broken pipeline that is deleted takes its findings with it.
+    editor.notify("workspace/didChangeWatchedFiles", event(uri, 1));
+    editor.wait_for_finding(PIPELINE, "");
+    // When a broken pipeline is deleted, its findings disappear.
     orch.write("pipelines/broken.yaml", "name: [");
     let uri = editor.uri("pipelines/broken.yaml");
-    editor.tell("workspace/didChangeWatchedFiles", event(uri.clone(), 1));
-    editor.until("pipelines/broken.yaml", "ORCH0110");
+    editor.notify("workspace/didChangeWatchedFiles", event(uri.clone(), 1));
+    editor.wait_for_finding("pipelines/broken.yaml", "ORCH0110");
     std::fs::remove_file(orch.path().join("pipelines/broken.yaml")).unwrap();
-    editor.tell("workspace/didChangeWatchedFiles", event(uri, 3));
-    editor.until("pipelines/broken.yaml", "");
+    editor.notify("workspace/didChangeWatchedFiles", event(uri, 3));
+    editor.wait_for_finding("pipelines/broken.yaml", "");
 }
 
 #[test]
-fn projects_beside_one_another_and_odd_names_do_not_mix() {
+fn findings_of_neighbouring_projects_do_not_mix() {
     let orch = Orch::empty();
     let mut editor = Editor::new(&orch);
     for folder in ["a b", "ü%"] {
@@ -171,23 +171,23 @@ fn projects_beside_one_another_and_odd_names_do_not_mix() {
     editor.open_file("a b/pipelines/p.yaml");
     editor.open_file("ü%/pipelines/p.yaml");
     assert_eq!(editor.findings("a b/pipelines/p.yaml", Some(1)), [] as [Value; 0]);
-    editor.until("ü%/prompts/s.md", "ORCH0406");
+    editor.wait_for_finding("ü%/prompts/s.md", "ORCH0406");
     assert!(!editor.told.contains_key(&editor.uri("a b/prompts/s.md")));
     let folder = json!({ "uri": editor.uri("ü%"), "name": "two" });
-    editor.tell("workspace/didChangeWorkspaceFolders", json!({ "event": { "added": [], "removed": [folder] } }));
-    editor.until("ü%/prompts/s.md", "");
+    editor.notify("workspace/didChangeWorkspaceFolders", json!({ "event": { "added": [], "removed": [folder] } }));
+    editor.wait_for_finding("ü%/prompts/s.md", "");
 }
 
 #[test]
-fn files_that_are_not_ours_are_left_alone() {
+fn files_of_other_tools_have_no_findings() {
     let orch = Orch::empty();
     let mut editor = Editor::new(&orch);
     editor.open("compose.yaml", "services: [");
     editor.open(".github/workflows/ci.yaml", "name: ci\njobs: {}\nsteps:\n  - run: x\n");
     editor.open("notes/prompts/idea.md", "{{ nothing ");
     editor.open("one.yaml", "name: one\nsteps:\n  - id: a\n    rn: ls\n");
-    editor.until("one.yaml", "ORCH0201");
-    editor.tell(
+    editor.wait_for_finding("one.yaml", "ORCH0201");
+    editor.notify(
         "textDocument/didOpen",
         json!({ "textDocument": { "uri": "untitled:1", "languageId": "yaml", "version": 1, "text": "name: [" } }),
     );
@@ -199,18 +199,18 @@ fn files_that_are_not_ours_are_left_alone() {
 }
 
 #[test]
-fn a_prompt_that_no_pipeline_uses_is_still_read() {
+fn a_prompt_that_no_pipeline_uses_is_checked_too() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     editor.open("prompts/spare.md", "{{ anything }} {{ oops | nofilter }}");
-    let found = editor.until("prompts/spare.md", "ORCH0405");
+    let found = editor.wait_for_finding("prompts/spare.md", "ORCH0405");
     assert_eq!(found.len(), 1, "without a step there are no variables to know: {found:?}");
 }
 
 #[test]
-fn messages_that_are_none_are_answered_and_the_server_serves_on() {
+fn invalid_messages_are_answered_and_the_server_continues() {
     let orch = Orch::new();
-    let mut editor = Editor::silent(&orch);
+    let mut editor = Editor::uninitialized(&orch);
     let early = editor.answer("textDocument/hover", json!({}));
     assert_eq!(early["error"]["code"], -32002, "{early}");
     drop(editor);
@@ -229,58 +229,58 @@ fn messages_that_are_none_are_answered_and_the_server_serves_on() {
     assert_eq!(editor.pump(|message| message.get("error").is_some())["error"]["code"], -32600);
     assert_eq!(editor.answer("orch/nothing", json!({}))["error"]["code"], -32601);
     assert_eq!(editor.answer("textDocument/hover", json!({ "position": 1 }))["error"]["code"], -32602);
-    editor.tell("textDocument/didChange", json!({ "textDocument": {} }));
-    editor.tell(
+    editor.notify("textDocument/didChange", json!({ "textDocument": {} }));
+    editor.notify(
         "textDocument/didChange",
         json!({ "textDocument": { "uri": "file:///nowhere", "version": 1 }, "contentChanges": [{ "text": "x" }] }),
     );
     editor.open_file(PIPELINE);
     assert_eq!(editor.findings(PIPELINE, Some(1)), [] as [Value; 0]);
     assert!(editor.log[0]["message"].as_str().unwrap().contains("textDocument/didChange"), "{:?}", editor.log);
-    // Beyond every line, and in a range that ends before it begins.
+    // One range lies beyond the last line, another one ends before it begins.
     let range = json!({ "start": { "line": 9999, "character": 9 }, "end": { "line": 0, "character": 99999 } });
     editor.edit(PIPELINE, 2, json!([{ "range": range, "text": "\n# end\n" }]));
     editor.findings(PIPELINE, Some(2));
 }
 
 #[test]
-fn a_session_ends_as_it_was_asked_to() {
+fn a_session_ends_on_shutdown_and_exit() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     assert_eq!(editor.ask("shutdown", Value::Null), Value::Null);
     assert_eq!(editor.answer("textDocument/hover", json!({}))["error"]["code"], -32600);
-    editor.tell("exit", Value::Null);
+    editor.notify("exit", Value::Null);
     assert_eq!(editor.end(), 0);
     let mut editor = Editor::new(&orch);
-    editor.tell("exit", Value::Null);
+    editor.notify("exit", Value::Null);
     assert_eq!(editor.end(), 1, "`exit` without `shutdown`");
     assert_eq!(Editor::new(&orch).end(), 1, "the editor is gone");
 }
 
 #[test]
-fn settings_and_schemas_are_read_without_a_pipeline() {
+fn settings_and_schemas_are_checked_without_a_pipeline() {
     let orch = Orch::empty();
     let mut editor = Editor::new(&orch);
     orch.write("orch.yaml", "").write("schemas/a.json", "{ \"type\": \"strin\" }");
     editor.open("orch.yaml", "defaults: { modl: auto }\n");
-    editor.until("orch.yaml", "ORCH0201");
-    editor.until("schemas/a.json", "ORCH0502");
+    editor.wait_for_finding("orch.yaml", "ORCH0201");
+    editor.wait_for_finding("schemas/a.json", "ORCH0502");
 }
 
 #[test]
-fn a_text_that_is_too_large_is_said_to_be() {
+fn a_text_that_is_too_large_is_a_finding() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
     let text = format!("{}# {}\n", orch.read(PIPELINE), "x".repeat(5 << 20));
     editor.open(PIPELINE, &text);
-    editor.until(PIPELINE, "ORCH0104");
+    editor.wait_for_finding(PIPELINE, "ORCH0104");
     assert_eq!(editor.at("hover", PIPELINE, (1, 1)), Value::Null);
     editor.change(PIPELINE, 2, &orch.read(PIPELINE));
-    editor.until(PIPELINE, "");
+    editor.wait_for_finding(PIPELINE, "");
 }
 
 #[test]
-fn the_help_of_a_command_tells_all_that_is_known_of_it() {
+fn the_help_of_the_command_describes_the_language_server() {
     let orch = Orch::empty();
     let help = orch.run(&["lsp", "--help"]).stdout;
     assert!(help.contains("docs/editors.md") && help.contains("exit code 0"), "{help}");

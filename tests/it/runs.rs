@@ -1,18 +1,18 @@
-//! What one can do with runs that are on record.
+//! `orch runs`: the commands about recorded runs.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control::{answering, project, run};
-use crate::support::{Orch, Ran, Reply, Server};
-use crate::workflow::good;
+use crate::default_pipeline::good_reply;
+use crate::step_kinds::{answering_server, project, run};
+use crate::support::{Orch, Reply, RunOutput, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
-/// A project whose pipeline writes `src/a.py` twice, and `new/b.txt` once; the task is in what is written.
-fn writing(server: &Server) -> Orch {
+/// A project whose pipeline writes `src/a.py` twice and `new/b.txt` once; the task is part of the contents.
+fn project_with_writes(server: &Server) -> Orch {
     let orch = project(
         server,
         &format!(
@@ -24,7 +24,7 @@ fn writing(server: &Server) -> Orch {
 }
 
 fn files_server() -> Server {
-    answering(|step, task| {
+    answering_server(|step, task| {
         let task = task.trim();
         match step {
             "one" => json!([{ "path": "src/a.py", "content": "a = 1\nkept\n" }]),
@@ -40,21 +40,21 @@ fn id(report: &Value) -> String {
     report["run"].as_str().unwrap().to_owned()
 }
 
-fn parsed(ran: &Ran) -> Value {
+fn parse_stdout(ran: &RunOutput) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
 #[test]
-fn a_runs_writes_are_shown_as_one_diff_that_git_takes_back() {
+fn the_writes_of_a_run_are_shown_as_one_diff_that_git_can_reverse() {
     let server = files_server();
-    let orch = writing(&server);
+    let orch = project_with_writes(&server);
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let diff = orch.run(&["runs", "diff", &id(&report)]).exits(0).stdout;
     assert!(diff.contains("-a = 0\n+a = 2 # do it\n kept\n") && !diff.contains("a = 1"), "{diff}");
     let each = orch.run(&["runs", "diff", &id(&report), "--each"]).exits(0).stdout;
     assert!(each.contains("# first\n") && each.contains("+a = 1\n") && each.contains("-a = 1\n"), "{each}");
-    let shown = parsed(&orch.run(&["runs", "diff", &id(&report), "--output", "json"]).exits(0));
+    let shown = parse_stdout(&orch.run(&["runs", "diff", &id(&report), "--output", "json"]).exits(0));
     assert_eq!(shown["files"][1], json!({ "path": "new/b.txt", "change": "created" }));
     orch.write("patch", &diff);
     let workspace = orch.path().join("workspace");
@@ -64,13 +64,13 @@ fn a_runs_writes_are_shown_as_one_diff_that_git_takes_back() {
 }
 
 #[test]
-fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
+fn a_revert_restores_files_and_keeps_later_edits() {
     let server = files_server();
-    let orch = writing(&server);
+    let orch = project_with_writes(&server);
     let (_, report) = run(&orch, &[]);
     let run = id(&report);
     let before = orch.files();
-    let dry = parsed(&orch.run(&["runs", "revert", &run, "--dry-run", "--output", "json"]).exits(0));
+    let dry = parse_stdout(&orch.run(&["runs", "revert", &run, "--dry-run", "--output", "json"]).exits(0));
     assert_eq!(dry["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count(), 2, "{dry}");
     assert_eq!(orch.files(), before);
 
@@ -83,7 +83,7 @@ fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
 
     orch.run(&["runs", "revert", &run, "--force"]).exits(0);
     assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
-    // What the first of its two writes made of it, as after a crash.
+    // This is the content after the first of its two writes, as after an interruption.
     orch.write("workspace/src/a.py", "a = 1\nkept\n");
     orch.run(&["runs", "revert", &run]).exits(0);
     assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
@@ -94,23 +94,23 @@ fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
 #[test]
 fn two_runs_are_compared_by_steps_and_artifacts() {
     let server = files_server();
-    let orch = writing(&server);
+    let orch = project_with_writes(&server);
     let (_, one) = run(&orch, &[]);
     let ran =
         orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "other words", "--output", "json"]).exits(0);
-    let other = parsed(&ran);
+    let other = parse_stdout(&ran);
     let shown = orch.run(&["runs", "diff", &id(&one), &id(&other)]).exits(0).stdout;
     assert!(shown.contains("--- a/y.json\n+++ b/y.json\n") && shown.contains("a = 2 # other words"), "{shown}");
     assert!(!shown.contains("x.json"), "{shown}");
-    let shown = parsed(&orch.run(&["runs", "diff", &id(&one), &id(&other), "--output", "json"]).exits(0));
+    let shown = parse_stdout(&orch.run(&["runs", "diff", &id(&one), &id(&other), "--output", "json"]).exits(0));
     let same: Vec<bool> =
         shown["steps"].as_array().unwrap().iter().map(|step| step["same"].as_bool().unwrap()).collect();
     assert_eq!((shown["steps"][0]["name"].as_str(), same[0], same[2]), (Some("one"), true, false), "{shown:#}");
 }
 
 #[test]
-fn events_and_artifacts_are_printed_as_they_were_recorded() {
-    let server = Server::start(good);
+fn events_and_artifacts_are_printed_as_recorded() {
+    let server = Server::start(good_reply);
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     let lines = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
@@ -125,14 +125,14 @@ fn events_and_artifacts_are_printed_as_they_were_recorded() {
     let before = orch.read("workspace/plan.json");
     orch.write("workspace/plan.json", "edited");
     assert_eq!(orch.run(&["runs", "artifact", &id, "plan"]).exits(0).stdout, before);
-    let shown = parsed(&orch.run(&["runs", "artifact", &id, "plan", "--output", "json"]).exits(0));
+    let shown = parse_stdout(&orch.run(&["runs", "artifact", &id, "plan", "--output", "json"]).exits(0));
     assert_eq!((&shown["step"], &shown["path"]), (&json!("plan"), &json!("plan.json")));
     orch.run(&["runs", "artifact", &id, "pln"]).exits(2).says("the run has `code`, `plan`, `review`");
 }
 
 #[test]
 fn the_artifact_of_one_item_is_named_by_its_step() {
-    let server = answering(|_, message| json!({ "did": message.trim() }));
+    let server = answering_server(|_, message| json!({ "did": message.trim() }));
     let orch = project(
         &server,
         &format!(
@@ -148,13 +148,13 @@ fn the_artifact_of_one_item_is_named_by_its_step() {
 }
 
 #[test]
-fn a_run_that_goes_on_is_followed_from_another_process_and_neither_reverted_nor_deleted() {
-    let server = Server::start(|request| good(request).delay(Duration::from_secs(3)));
+fn a_run_in_progress_can_be_followed_but_not_reverted_or_deleted() {
+    let server = Server::start(|request| good_reply(request).delay(Duration::from_secs(3)));
     let orch = Orch::new().with(&server);
     let mut running = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
     let began = Instant::now();
     let run = loop {
-        let list = parsed(&orch.run(&["runs", "list", "--status", "running", "--output", "json"]));
+        let list = parse_stdout(&orch.run(&["runs", "list", "--status", "running", "--output", "json"]));
         if let Some(run) = list[0]["run"].as_str() {
             break run.to_owned();
         }
@@ -171,15 +171,17 @@ fn a_run_that_goes_on_is_followed_from_another_process_and_neither_reverted_nor_
 
 #[test]
 fn runs_are_listed_by_status_and_pipeline() {
-    let server =
-        Server::start(
-            |request| if request.last().contains("refuse me") { Reply::status(400, "{}") } else { good(request) },
-        );
+    let server = Server::start(|request| {
+        if request.last().contains("refuse me") { Reply::status(400, "{}") } else { good_reply(request) }
+    });
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task", "refuse me"]).exits(1);
     let count = |more: &[&str]| {
-        parsed(&orch.run(&[&["runs", "list", "--output", "json"], more].concat()).exits(0)).as_array().unwrap().len()
+        parse_stdout(&orch.run(&[&["runs", "list", "--output", "json"], more].concat()).exits(0))
+            .as_array()
+            .unwrap()
+            .len()
     };
     assert_eq!(count(&[]), 2);
     assert_eq!(count(&["--status", "failed"]), 1);
@@ -188,14 +190,14 @@ fn runs_are_listed_by_status_and_pipeline() {
     assert_eq!(count(&["--pipeline", "other"]), 0);
 }
 
-/// Blob files of a project.
-fn blobs(orch: &Orch) -> usize {
+/// The number of blob files of a project.
+fn blob_count(orch: &Orch) -> usize {
     let Ok(folders) = std::fs::read_dir(orch.path().join(".orch/blobs")) else { return 0 };
     folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
 }
 
-/// A project whose plan is large enough for a blob, the same in every run.
-fn large(server: &Server) -> Orch {
+/// A project whose plan is large enough for a blob, and is the same in every run.
+fn project_with_blob(server: &Server) -> Orch {
     project(
         server,
         &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan, message: \"{{{{ task }}}}\" }}\n"),
@@ -203,45 +205,45 @@ fn large(server: &Server) -> Orch {
 }
 
 #[test]
-fn a_deleted_run_leaves_what_another_one_uses() {
-    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
-    let orch = large(&server);
+fn deleting_a_run_keeps_the_blobs_of_other_runs() {
+    let server = answering_server(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = project_with_blob(&server);
     let (_, one) = run(&orch, &["--workspace", "w1"]);
-    let count = blobs(&orch);
+    let count = blob_count(&orch);
     assert!(count > 0);
     let (_, two) = run(&orch, &["--workspace", "w2"]);
-    let shared = blobs(&orch);
+    let shared = blob_count(&orch);
     assert!(shared < 2 * count, "the artifact is the same: {shared} of {count}");
     orch.run(&["runs", "delete", &id(&one)]).exits(0).says("deleted 1 run with");
     orch.run(&["runs", "show", &id(&one)]).exits(2);
-    let value = parsed(&orch.run(&["runs", "artifact", &id(&two), "plan"]).exits(0));
+    let value = parse_stdout(&orch.run(&["runs", "artifact", &id(&two), "plan"]).exits(0));
     assert_eq!(value["of"], "do it");
-    // The files stay, and are still known as written by orch.
+    // The files stay, and orch still recognizes that it wrote them.
     assert!(orch.exists("w1/plan.json"));
     run(&orch, &["--workspace", "w1"]).0.exits(0);
-    let runs = parsed(&orch.run(&["runs", "list", "--output", "json"]));
+    let runs = parse_stdout(&orch.run(&["runs", "list", "--output", "json"]));
     let names: Vec<&str> = runs.as_array().unwrap().iter().map(|row| row["run"].as_str().unwrap()).collect();
     orch.run(&[&["runs", "delete"], &names[..]].concat()).exits(0);
-    assert_eq!(blobs(&orch), 0);
+    assert_eq!(blob_count(&orch), 0);
 }
 
 #[test]
-fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
-    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
-    let orch = large(&server);
+fn gc_keeps_the_latest_and_recent_runs_and_removes_unused_blobs() {
+    let server = answering_server(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = project_with_blob(&server);
     for _ in 0..3 {
         run(&orch, &[]).0.exits(0);
     }
     orch.write(".orch/blobs/zz/zzzz", "left by a process that died");
     let homes = |run: &str| format!(".orch/agents/{run}/claude/session.jsonl");
-    let all = parsed(&orch.run(&["runs", "list", "--output", "json"]));
+    let all = parse_stdout(&orch.run(&["runs", "list", "--output", "json"]));
     let ids: Vec<String> = (0..3).map(|at| homes(all[at]["id"].as_str().unwrap())).collect();
     let lost = homes("01a20e5e-7207-7590-ac55-252ba6d692a5");
     for file in ids.iter().chain([&lost]) {
         orch.write(file, "{}");
     }
-    let rows = || parsed(&orch.run(&["runs", "list", "--output", "json"])).as_array().unwrap().len();
-    let dry = parsed(&orch.run(&["runs", "gc", "--keep", "1", "--dry-run", "--output", "json"]).exits(0));
+    let rows = || parse_stdout(&orch.run(&["runs", "list", "--output", "json"])).as_array().unwrap().len();
+    let dry = parse_stdout(&orch.run(&["runs", "gc", "--keep", "1", "--dry-run", "--output", "json"]).exits(0));
     assert_eq!((dry["runs"].as_array().unwrap().len(), dry["blobs"].as_u64(), rows()), (2, Some(1), 3), "{dry}");
     orch.run(&["runs", "gc"]).exits(0).says("deleted 0 runs and 1 blob");
     orch.run(&["runs", "gc", "--keep", "1", "--older-than", "1d"]).exits(0).says("deleted 0 runs");
@@ -253,9 +255,9 @@ fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
 }
 
 #[test]
-fn a_run_goes_to_another_journal_and_comes_out_the_same() {
-    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
-    let orch = large(&server);
+fn an_exported_run_is_imported_unchanged_into_another_journal() {
+    let server = answering_server(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = project_with_blob(&server);
     let (_, report) = run(&orch, &[]);
     let run = id(&report);
     orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(0);
@@ -266,7 +268,7 @@ fn a_run_goes_to_another_journal_and_comes_out_the_same() {
     assert_eq!(again, orch.read("run.json"));
     let show = |state: &str| orch.run(&["runs", "show", &run, "--output", "json", "--state", state]).exits(0).stdout;
     assert_eq!(show("other"), show(".orch"));
-    // What it wrote elsewhere is not taken for orch's own here.
+    // The imported run does not make the files of this workspace orch's own.
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--state", "other"];
     orch.run(&args).exits(2).says("was not written by orch");
     let torn = orch.read("run.json").replacen("\"seq\": 2", "\"seq\": 3", 1);
@@ -275,7 +277,7 @@ fn a_run_goes_to_another_journal_and_comes_out_the_same() {
 }
 
 #[test]
-fn a_hint_names_the_state_folder_that_was_given() {
+fn a_hint_names_the_given_state_folder() {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: x\nsteps:\n  - { id: bad, run: [\"false\"] }\n");
     let digest = "ab".repeat(32);
@@ -291,7 +293,7 @@ fn a_hint_names_the_state_folder_that_was_given() {
 }
 
 #[test]
-fn replies_of_one_step_are_shown_with_its_standard_error_apart() {
+fn replies_of_a_step_are_shown_separately_from_its_standard_error() {
     let orch = Orch::empty();
     let list = "[{ id: one, run: [sh, -c, 'printf said; echo why >&2'] }, { id: two, run: [echo, other] }]";
     orch.write("pipelines/main.yaml", &format!("name: x\nsteps: {list}\n"));

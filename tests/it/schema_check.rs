@@ -3,7 +3,7 @@
 use crate::support::Orch;
 
 #[test]
-fn every_schema_is_checked_also_those_that_no_pipeline_names() {
+fn every_schema_is_checked_even_if_no_pipeline_names_it() {
     let orch = Orch::new();
     orch.run(&["schema", "check"]).exits(0).says("ok: 6 schemas checked");
     orch.write(
@@ -29,7 +29,7 @@ fn every_schema_is_checked_also_those_that_no_pipeline_names() {
 }
 
 #[test]
-fn an_artifact_is_shown_where_it_does_not_fit() {
+fn an_artifact_that_does_not_fit_is_shown_with_the_location() {
     let orch = Orch::new();
     orch.write(
         "review.json",

@@ -1,4 +1,4 @@
-//! Keys stay out of everything that is written, whoever says them.
+//! No key appears in anything that orch writes, wherever the key comes from.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::kill::latest;
+use crate::kill::latest_run;
 use crate::support::{Orch, Recorded, Reply, Server};
 
-/// Forms in which the secret must not be found anywhere.
-fn forms(secret: &str) -> Vec<String> {
+/// The forms in which no output may contain the secret.
+fn secret_forms(secret: &str) -> Vec<String> {
     let quoted = |text: &str| {
         let json = Value::from(text).to_string();
         json[1..json.len() - 1].to_owned()
@@ -37,15 +37,15 @@ fn forms(secret: &str) -> Vec<String> {
         percent(false),
         STANDARD_NO_PAD.encode(secret),
         URL_SAFE_NO_PAD.encode(secret),
-        // As a user's password, without the last characters, which the padding changes.
+        // As the password of a user, without the last characters, which depend on the padding.
         STANDARD.encode(format!("user:{secret}")).trim_end_matches('=')[7..].to_owned(),
         secret.bytes().map(|byte| format!("\\u{:04x}", u16::from(byte))).collect(),
         secret.bytes().map(|byte| format!("{byte:02x}")).collect(),
     ]
 }
 
-/// A pipeline in which the secret comes back in values, as text, as an error, and from a command;
-/// what an agent said is written into files.
+/// A pipeline in which the secret returns in values, as text, as an error, and from a command; a step writes an agent's
+/// reply into files.
 const STEPS: &str = "name: leaky
 inputs:
   task: { type: string }
@@ -64,8 +64,8 @@ steps:
 
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
 
-/// A streamed reply whose text comes in these pieces.
-fn deltas(secret: &str, pieces: &[String]) -> Reply {
+/// A streamed reply whose text arrives in these pieces.
+fn reply_in_deltas(secret: &str, pieces: &[String]) -> Reply {
     let content =
         |piece: &String| json!({ "id": secret, "model": secret, "choices": [{ "delta": { "content": piece } }] });
     let mut events: Vec<Value> = pieces.iter().map(content).collect();
@@ -73,29 +73,29 @@ fn deltas(secret: &str, pieces: &[String]) -> Reply {
     Reply::events(&events)
 }
 
-/// A text in pieces of so many letters.
-fn pieces(text: &str, letters: usize) -> Vec<String> {
+/// Splits a text into pieces of so many letters.
+fn split_text(text: &str, letters: usize) -> Vec<String> {
     text.chars().collect::<Vec<_>>().chunks(letters).map(|part| part.iter().collect()).collect()
 }
 
-/// Every form once for each of its places, split there.
-fn splits(forms: &[String]) -> Vec<String> {
+/// Splits every form at each of its positions.
+fn split_forms(forms: &[String]) -> Vec<String> {
     let all = forms.iter().flat_map(|form| (1..form.len()).map(move |at| form.split_at(at)));
     all.flat_map(|(one, other)| [one.to_owned(), other.to_owned(), " | ".to_owned()]).collect()
 }
 
-/// Replies with the secret in every form; text comes in deltas of `letters` and packets of `bytes`.
-fn reply(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Reply {
-    let forms = forms(secret);
+/// Replies with the secret in every form; text arrives in deltas of `letters` and packets of `bytes`.
+fn reply_with_secret(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Reply {
+    let forms = secret_forms(secret);
     let all = forms.join(" | ");
-    let said = |text: &str| deltas(secret, &pieces(text, letters));
+    let said = |text: &str| reply_in_deltas(secret, &split_text(text, letters));
     if request.path.contains("hook") {
-        // The receiver of the tracker refuses, and says with which key.
+        // The receiver of the tracker refuses the request, and quotes the key.
         return Reply::status(422, json!({ "message": format!("bad signature {all}") }).to_string());
     }
     let reply = match request.system().trim() {
         "value" => said(&json!({ "forms": forms, secret: secret, "deep": [[{ "x": all }]] }).to_string()),
-        "text" => deltas(secret, &splits(&forms)),
+        "text" => reply_in_deltas(secret, &split_forms(&forms)),
         "files" => said(&json!([{ "path": "out/a.txt", "content": all }]).to_string()),
         "refused" => {
             Reply::status(400, json!({ "error": { "message": format!("bad key {all}"), "type": all } }).to_string())
@@ -105,24 +105,24 @@ fn reply(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Repl
     reply.pieces(bytes, Duration::ZERO)
 }
 
-/// Every file below a folder, with its bytes.
-fn files(folder: &Path, out: &mut Vec<(String, Vec<u8>)>) {
+/// Collects every file in a folder, with its bytes.
+fn collect_files(folder: &Path, out: &mut Vec<(String, Vec<u8>)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
-            files(&path, out);
+            collect_files(&path, out);
         } else {
             out.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
     }
 }
 
-/// Runs the pipeline and looks at everything that is left of it.
-fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
-    let (key, forms) = (secret.to_owned(), forms(secret));
+/// Runs the pipeline and searches every file and output for the secret.
+fn find_leak(secret: &str, letters: usize, bytes: usize) -> Option<String> {
+    let (key, forms) = (secret.to_owned(), secret_forms(secret));
     let server = Server::start({
         let key = key.clone();
-        move |request| reply(request, &key, letters, bytes)
+        move |request| reply_with_secret(request, &key, letters, bytes)
     });
     let orch = Orch::empty();
     let url = server.openai_url();
@@ -132,7 +132,7 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     );
     orch.write("orch.yaml", &settings).trust();
     orch.write("pipelines/tests/main.yaml", "pipeline: ../main.yaml\ninputs: { task: x }\n");
-    // What the command prints lies outside of everything that is looked at.
+    // The command prints into a folder that the test does not search.
     let echo = orch.path().join("echo.txt");
     fs::write(&echo, forms.join("\n")).unwrap();
     orch.write("pipelines/main.yaml", &STEPS.replace("FILE", &echo.display().to_string()));
@@ -157,7 +157,7 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
         &["pipeline", "validate", "--format", "sarif"],
         &["doctor", "--output", "json"],
     ] {
-        let run = latest(&orch);
+        let run = latest_run(&orch);
         let args: Vec<&str> =
             args.iter().map(|arg| if *arg == "LATEST" { run.as_ref().unwrap().0.as_str() } else { arg }).collect();
         let done = orch.command(&args).env("LAB_KEY", secret).env("HOOK_SECRET", secret).output().unwrap();
@@ -173,10 +173,10 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     );
     assert!(said.contains("[secret LAB_KEY]"));
     assert!(orch.read("workspace/out/a.txt").contains("[secret LAB_KEY]"));
-    files(&orch.path().join(".orch"), &mut seen);
-    files(&orch.path().join("workspace"), &mut seen);
+    collect_files(&orch.path().join(".orch"), &mut seen);
+    collect_files(&orch.path().join("workspace"), &mut seen);
     for folder in ["recordings", "out", "pipelines"] {
-        files(&orch.path().join(folder), &mut seen);
+        collect_files(&orch.path().join(folder), &mut seen);
     }
     let refused = seen.iter().filter(|(name, _)| name.ends_with("runs track")).map(|(_, text)| text.as_slice());
     let refused = String::from_utf8_lossy(&refused.collect::<Vec<_>>().concat()).into_owned();
@@ -192,19 +192,19 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
 }
 
 #[test]
-fn a_key_is_in_no_file_and_no_output_wherever_its_replies_are_split() {
+fn no_file_or_output_contains_a_key_wherever_replies_are_split() {
     for (letters, bytes) in [(1, 1), (2, 7), (3, 1_000), (19, 64)] {
-        assert_eq!(leaks("sk-Lab/0+1\"2\\3%4=567", letters, bytes), None, "in pieces of {letters}");
+        assert_eq!(find_leak("sk-Lab/0+1\"2\\3%4=567", letters, bytes), None, "in pieces of {letters}");
     }
 }
 
 #[test]
-fn no_key_of_any_kind_is_in_any_file_or_output() {
+fn no_file_or_output_contains_a_key_of_any_kind() {
     let mut runner = TestRunner::new(Config { cases: 8, failure_persistence: None, ..Config::default() });
     let kinds = ("[!-~]{8,60}", 1..40_usize, 1..200_usize);
     runner
         .run(&kinds, |(secret, letters, bytes)| {
-            prop_assert_eq!(leaks(&secret, letters, bytes), None);
+            prop_assert_eq!(find_leak(&secret, letters, bytes), None);
             Ok(())
         })
         .unwrap();
@@ -227,8 +227,8 @@ fn a_key_among_the_inputs_is_refused_before_anything_is_recorded() {
     assert!(!orch.exists(".orch") && server.requests().is_empty());
 }
 
-/// A command that says what it has in its environment.
-const SAYS: &str = "name: says
+/// A command that prints its environment.
+const PRINTS_ENVIRONMENT: &str = "name: says
 inputs:
   task: { type: string }
 steps:
@@ -236,9 +236,9 @@ steps:
 ";
 
 #[test]
-fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one() {
+fn variables_of_a_command_are_redacted_if_they_are_named_like_secrets_or_listed() {
     let orch = Orch::empty();
-    orch.write("orch.yaml", "secrets: [STAGING_LOGIN, PIN]\n").write("pipelines/main.yaml", SAYS);
+    orch.write("orch.yaml", "secrets: [STAGING_LOGIN, PIN]\n").write("pipelines/main.yaml", PRINTS_ENVIRONMENT);
     let done = orch
         .command(&RUN)
         .env("DEPLOY_TOKEN", "tok-0123456789abcdef")
@@ -263,7 +263,7 @@ fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one()
     let note = "the value of PIN is too short to redact it from the records";
     assert!(String::from_utf8_lossy(&done.stderr).contains(note), "{}", String::from_utf8_lossy(&done.stderr));
     let mut left = Vec::new();
-    files(&orch.path().join(".orch"), &mut left);
+    collect_files(&orch.path().join(".orch"), &mut left);
     for needle in ["0123456789abcdef", "me and mine", "correct-horse"] {
         let found = left.iter().find(|(_, text)| text.windows(needle.len()).any(|part| part == needle.as_bytes()));
         assert!(found.is_none(), "{needle} is in {:?}", found.map(|(name, _)| name));
@@ -271,7 +271,7 @@ fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one()
 }
 
 #[test]
-fn what_an_agent_program_gets_by_name_stays_out_of_its_reply_and_of_the_files_that_it_changed() {
+fn variables_of_an_agent_program_are_redacted_in_its_reply_and_its_files() {
     let value = "x7Kp2qL9mZ4vT1wB8s";
     let orch = Orch::empty();
     orch.write("agent.sh", "echo \"$LOGIN\" > leaked.txt; echo fine > clean.txt; echo \"I saw $LOGIN\"\n");
@@ -289,7 +289,7 @@ fn what_an_agent_program_gets_by_name_stays_out_of_its_reply_and_of_the_files_th
     let diff = orch.run(&["runs", "diff", &id]).exits(0).says("orch did not record the change of `leaked.txt`");
     assert!(diff.stdout.contains("+++ b/clean.txt") && !diff.stdout.contains("leaked.txt"), "{}", diff.stdout);
     let mut left = Vec::new();
-    files(&orch.path().join(".orch"), &mut left);
+    collect_files(&orch.path().join(".orch"), &mut left);
     let found = left.iter().find(|(_, text)| text.windows(value.len()).any(|part| part == value.as_bytes()));
     assert!(found.is_none(), "it is in {:?}", found.map(|(name, _)| name));
 }

@@ -1,4 +1,4 @@
-//! Runs that are started from a program, without the command line.
+//! Runs that a Rust program starts, without the command line.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,14 +13,14 @@ use serde_json::{Map, Value, json};
 
 use crate::support::Orch;
 
-/// A reporter that keeps what it is told, and cancels the run if that is wanted.
+/// A reporter that records its messages, and cancels the run if `cancels` is set.
 #[derive(Default)]
-struct Kept {
+struct RecordingReporter {
     lines: Mutex<Vec<String>>,
     cancels: bool,
 }
 
-impl Reporter for Kept {
+impl Reporter for RecordingReporter {
     fn note(&self, text: &str) {
         self.lines.lock().unwrap().push(text.to_owned());
     }
@@ -33,12 +33,12 @@ impl Reporter for Kept {
     }
 }
 
-/// A project of commands and a question, and what runs it.
+/// A project of commands and an approval, and the environment to run it in.
 fn project(steps: &str) -> (Orch, Environment) {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", &format!("name: main\ninputs: {{ who: {{ type: string }} }}\nsteps:\n{steps}"));
     let environment = Environment::from_process().unwrap().with_current_dir(orch.path());
-    // One folder for all tests of the process, which keeps the key of journals for its whole life.
+    // All tests of this process share one folder, because the process keeps the key of journals as long as it lives.
     let configuration = Path::new(env!("CARGO_TARGET_TMPDIR")).join("session-configuration");
     (orch, environment.with_config_dir(configuration).with_guard(env!("CARGO_BIN_EXE_orch")))
 }
@@ -47,12 +47,12 @@ fn request(who: Value) -> RunRequest {
     RunRequest::new("pipelines/main.yaml", Map::from_iter([("who".to_owned(), who)]))
 }
 
-const WAITS: &str = "  - { id: greet, run: \"echo {{ who }}\", output: greeting }\n  - { id: sure, approve: \"Go on?\" }\n  - { id: last, run: [touch, done] }\n";
+const WAITING_STEPS: &str = "  - { id: greet, run: \"echo {{ who }}\", output: greeting }\n  - { id: sure, approve: \"Go on?\" }\n  - { id: last, run: [touch, done] }\n";
 
 #[tokio::test]
 async fn a_program_starts_answers_resumes_and_follows_a_run() {
-    let (orch, environment) = project(WAITS);
-    let kept = Arc::new(Kept::default());
+    let (orch, environment) = project(WAITING_STEPS);
+    let kept = Arc::new(RecordingReporter::default());
     let runner = Runner::new(environment).with_reporter(kept.clone());
     let result = runner.start(&request(json!("Ada"))).await.unwrap();
     assert_eq!(result.state.status, RunStatus::Waiting);
@@ -84,14 +84,14 @@ async fn a_program_starts_answers_resumes_and_follows_a_run() {
 #[tokio::test]
 async fn a_program_cancels_a_run() {
     let (_orch, environment) = project("  - { id: long, run: [sleep, \"600\"] }\n");
-    let reporter = Arc::new(Kept { cancels: true, ..Kept::default() });
+    let reporter = Arc::new(RecordingReporter { cancels: true, ..RecordingReporter::default() });
     let result = Runner::new(environment).with_reporter(reporter).start(&request(json!("Ada"))).await.unwrap();
     assert_eq!(result.state.status, RunStatus::Cancelled);
 }
 
 #[tokio::test]
 async fn errors_say_what_the_user_can_do() {
-    let (orch, environment) = project(WAITS);
+    let (orch, environment) = project(WAITING_STEPS);
     let runner = Runner::new(environment);
     let error = runner.start(&request(json!(7))).await.unwrap_err();
     assert!(error.to_string().contains("the input `who` does not fit"), "{error}");

@@ -1,4 +1,4 @@
-//! Servers over TLS, as the program meets them: with a certificate that is trusted, and without.
+//! Servers over TLS, with a trusted certificate and without.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::support::{Orch, Ran, Reply, Server};
+use crate::support::{Orch, Reply, RunOutput, Server};
 
-/// A server in front of `plain` that speaks TLS; its address and its certificate in PEM, which it signed itself:
-/// as that of a server, or as that of an authority, which is what `openssl req -x509` makes.
-fn encrypted(plain: &Server, name: &str, authority: bool) -> (tokio::runtime::Runtime, SocketAddr, String) {
+/// A server with TLS in front of `plain`, its address, and its self-signed certificate in PEM: either a server's
+/// certificate or that of an authority, which `openssl req -x509` creates.
+fn tls_server(plain: &Server, name: &str, authority: bool) -> (tokio::runtime::Runtime, SocketAddr, String) {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     if authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -38,7 +38,7 @@ fn encrypted(plain: &Server, name: &str, authority: bool) -> (tokio::runtime::Ru
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // A client that does not trust the certificate goes away.
+                // A client that does not trust the certificate closes the connection.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut plain = TcpStream::connect(behind).await.unwrap();
                 drop(tokio::io::copy_bidirectional(&mut stream, &mut plain).await);
@@ -48,7 +48,7 @@ fn encrypted(plain: &Server, name: &str, authority: bool) -> (tokio::runtime::Ru
     (runtime, address, cert.pem())
 }
 
-/// A project whose provider is behind TLS, with one step.
+/// A project with one step, whose provider uses TLS.
 fn project(address: SocketAddr) -> Orch {
     let orch = Orch::empty();
     orch.write("orch.yaml", &format!("providers:\n  lab: {{ dialect: openai, base_url: \"https://{address}/v1\" }}\n"));
@@ -63,15 +63,15 @@ fn project(address: SocketAddr) -> Orch {
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
 
 /// Runs the project with a variable set to a path in its folder.
-fn run(orch: &Orch, variable: &str, path: &str) -> Ran {
-    Ran::of(&orch.command(&RUN).env(variable, orch.path().join(path)).output().unwrap())
+fn run(orch: &Orch, variable: &str, path: &str) -> RunOutput {
+    RunOutput::of(&orch.command(&RUN).env(variable, orch.path().join(path)).output().unwrap())
 }
 
 #[test]
-fn a_server_over_tls_is_asked_when_its_certificate_is_named() {
+fn a_server_with_a_named_certificate_is_trusted() {
     for authority in [false, true] {
         let plain = Server::saying("{\"ok\": true}");
-        let (_runtime, address, certificate) = encrypted(&plain, "127.0.0.1", authority);
+        let (_runtime, address, certificate) = tls_server(&plain, "127.0.0.1", authority);
         let orch = project(address);
         orch.write("certificates/a.pem", &certificate).write("certificates/README", "no certificate");
         run(&orch, "SSL_CERT_FILE", "certificates/a.pem").exits(0);
@@ -86,10 +86,10 @@ fn a_server_over_tls_is_asked_when_its_certificate_is_named() {
 }
 
 #[test]
-fn a_named_certificate_is_trusted_for_its_own_name_only() {
+fn a_named_certificate_is_trusted_only_for_its_own_name() {
     for authority in [false, true] {
         let plain = Server::saying("{\"ok\": true}");
-        let (_runtime, address, certificate) = encrypted(&plain, "other.example", authority);
+        let (_runtime, address, certificate) = tls_server(&plain, "other.example", authority);
         let orch = project(address);
         orch.write("own.pem", &certificate);
         run(&orch, "SSL_CERT_FILE", "own.pem").exits(1).says("its certificate is not trusted");
@@ -98,10 +98,10 @@ fn a_named_certificate_is_trusted_for_its_own_name_only() {
 }
 
 #[test]
-fn another_authority_of_the_same_name_is_not_trusted() {
+fn another_authority_with_the_same_name_is_not_trusted() {
     let plain = Server::saying("{\"ok\": true}");
-    let (_runtime, address, _) = encrypted(&plain, "127.0.0.1", true);
-    let (_other, _, certificate) = encrypted(&plain, "127.0.0.1", true);
+    let (_runtime, address, _) = tls_server(&plain, "127.0.0.1", true);
+    let (_other, _, certificate) = tls_server(&plain, "127.0.0.1", true);
     let orch = project(address);
     orch.write("other.pem", &certificate);
     run(&orch, "SSL_CERT_FILE", "other.pem").exits(1).says("its certificate is not trusted: it is self-signed");
@@ -109,7 +109,7 @@ fn another_authority_of_the_same_name_is_not_trusted() {
 }
 
 #[test]
-fn certificates_that_are_not_there_are_named() {
+fn missing_certificate_files_are_named() {
     let orch = project("127.0.0.1:9".parse().unwrap());
     orch.write("text.pem", "no certificate").write("empty/README", "none");
     let pem = |inside: &str| format!("-----BEGIN CERTIFICATE-----\n{inside}\n-----END CERTIFICATE-----\n");
@@ -129,22 +129,22 @@ fn certificates_that_are_not_there_are_named() {
 }
 
 #[test]
-fn doctor_says_why_a_server_over_tls_can_not_be_asked() {
+fn doctor_says_why_a_tls_server_is_not_trusted() {
     let plain = Server::start(|_| Reply::status(200, r#"{"data":[{"id":"qwen3"}]}"#));
-    let (_runtime, address, certificate) = encrypted(&plain, "127.0.0.1", true);
+    let (_runtime, address, certificate) = tls_server(&plain, "127.0.0.1", true);
     let orch = project(address);
     let ran = orch.run(&["doctor"]).exits(0);
     assert!(ran.stdout.contains("its certificate is not trusted") && ran.stdout.contains("SSL_CERT_FILE"), "{ran:?}");
     orch.write("own.pem", &certificate);
     let mut doctor = orch.command(&["doctor"]);
-    let ran = Ran::of(&doctor.env("SSL_CERT_FILE", orch.path().join("own.pem")).output().unwrap());
+    let ran = RunOutput::of(&doctor.env("SSL_CERT_FILE", orch.path().join("own.pem")).output().unwrap());
     assert!(ran.stdout.contains(&format!("https://{address}/v1 answers with qwen3")), "{ran:?}");
 }
 
 #[test]
-fn a_scheme_that_is_not_the_servers_is_named() {
+fn a_wrong_scheme_in_an_address_is_named() {
     let plain = Server::saying("{\"ok\": true}");
-    let (_runtime, address, _) = encrypted(&plain, "127.0.0.1", true);
+    let (_runtime, address, _) = tls_server(&plain, "127.0.0.1", true);
     let orch = project(address);
     orch.edit("orch.yaml", "https://", "http://");
     orch.run(&RUN).exits(1).says("if the server expects TLS, write `https://` in its base URL");
@@ -155,7 +155,7 @@ fn a_scheme_that_is_not_the_servers_is_named() {
     let answers = std::thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-        // Until the client hangs up.
+        // Waits until the client closes the connection.
         drop(client.read_to_end(&mut Vec::new()));
     });
     project(port).run(&RUN).exits(1).says("the server at this address does not speak TLS");

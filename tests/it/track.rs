@@ -1,28 +1,28 @@
-//! Runs that are followed from outside: by a Convex deployment and by a receiver of events.
+//! Trackers: a Convex deployment follows runs.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::default_pipeline::{good_reply, step_of};
 use crate::support::convex::{Convex, KEY, Mode};
-use crate::support::{Orch, Ran, Reply, Server};
-use crate::workflow::{good, step};
+use crate::support::{Orch, Reply, RunOutput, Server};
 
 const TRACKER: &str =
     "tracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } }, flush: 1500ms }\n";
 
-/// A project whose runs a deployment follows, and a model server that takes so long for each step.
-struct Followed {
+/// A project whose runs a deployment tracks, and a model server that delays each reply.
+struct TrackedProject {
     orch: Orch,
     convex: Convex,
     server: Server,
 }
 
-impl Followed {
+impl TrackedProject {
     fn new(pause: u64) -> Option<Self> {
         let convex = Convex::start()?;
-        let server = Server::start(move |request| good(request).delay(Duration::from_millis(pause)));
+        let server = Server::start(move |request| good_reply(request).delay(Duration::from_millis(pause)));
         let orch = Orch::new().with(&server);
         let settings = orch.read("orch.yaml") + TRACKER;
         orch.write("orch.yaml", &settings).trust();
@@ -35,21 +35,21 @@ impl Followed {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
-        Ran::of(&self.command(args).output().unwrap())
+    fn run(&self, args: &[&str]) -> RunOutput {
+        RunOutput::of(&self.command(args).output().unwrap())
     }
 
-    /// Starts a run and leaves it running.
+    /// Starts a run, and does not wait for it.
     fn start(&self) -> Child {
         let mut command = self.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "t"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    fn pipeline(&self, more: &[&str]) -> Ran {
+    fn pipeline(&self, more: &[&str]) -> RunOutput {
         self.run(&[&["pipeline", "run", "pipelines/default.yaml", "--task", "Create a User model"], more].concat())
     }
 
-    /// The latest run's whole id.
+    /// The full id of the latest run.
     fn id(&self) -> String {
         let ran = self.run(&["runs", "list", "--output", "json"]).exits(0);
         serde_json::from_str::<Value>(&ran.stdout).unwrap()[0]["id"].as_str().unwrap().to_owned()
@@ -63,7 +63,7 @@ impl Followed {
         self.convex.query("listSteps", json!({ "runId": self.id() }))
     }
 
-    /// The deployment has the run of the default pipeline from its start to its end.
+    /// Asserts that the deployment has the run of the default pipeline from its start to its end.
     #[track_caller]
     fn assert_complete(&self) {
         let workflow = self.workflow();
@@ -73,11 +73,11 @@ impl Followed {
         assert_eq!(statuses(&self.steps()), ends);
     }
 
-    /// What the deployment took came in the order of the events.
+    /// Asserts that the deployment received the events in order.
     #[track_caller]
     fn assert_in_order(&self) {
         let seqs: Vec<u64> =
-            self.convex.passed().iter().map(|call| call["args"]["seq"].as_u64().unwrap_or_default()).collect();
+            self.convex.accepted_calls().iter().map(|call| call["args"]["seq"].as_u64().unwrap_or_default()).collect();
         assert!(seqs.is_sorted(), "{seqs:?}");
     }
 }
@@ -87,15 +87,15 @@ fn statuses(steps: &Value) -> Vec<String> {
     steps.as_array().unwrap().iter().map(words).collect()
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+fn duration_of(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
 }
 
 #[test]
-fn a_deployment_sees_each_step_pending_then_in_progress_then_completed() {
-    let Some(followed) = Followed::new(600) else { return };
+fn a_deployment_receives_each_step_as_pending_in_progress_and_completed() {
+    let Some(followed) = TrackedProject::new(600) else { return };
     let mut child = followed.start();
     let mut seen: Vec<Vec<String>> = Vec::new();
     while child.try_wait().unwrap().is_none() {
@@ -129,9 +129,9 @@ fn a_deployment_sees_each_step_pending_then_in_progress_then_completed() {
 }
 
 #[test]
-fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later() {
-    let Some(mut followed) = Followed::new(0) else { return };
-    let usual = timed(|| drop(followed.pipeline(&[]).exits(0)));
+fn a_failing_tracker_does_not_affect_the_run_and_receives_everything_later() {
+    let Some(mut followed) = TrackedProject::new(0) else { return };
+    let usual = duration_of(|| drop(followed.pipeline(&[]).exits(0)));
     let modes = [
         (None, "can't be reached"),
         (Some(Mode::Slow(Duration::from_secs(3))), "did not finish within"),
@@ -144,8 +144,8 @@ fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later()
             None => followed.convex.down(),
             Some(mode) => followed.convex.set(mode.clone()),
         }
-        let time = timed(|| drop(followed.pipeline(&[]).exits(0).says(words).says("orch runs track")));
-        // The end of a run waits for 1.5 s; there is more to a test on a busy machine.
+        let time = duration_of(|| drop(followed.pipeline(&[]).exits(0).says(words).says("orch runs track")));
+        // The end of a run waits for 1.5 s; the rest of the test takes longer on a busy machine.
         assert!(time < usual + Duration::from_secs(5), "{mode:?}: {time:?} instead of {usual:?}");
         assert_eq!(followed.workflow(), Value::Null, "{mode:?}");
         if mode.is_none() {
@@ -164,14 +164,18 @@ fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later()
 }
 
 #[test]
-fn a_tracker_that_goes_away_in_the_middle_of_a_run_ends_up_complete_and_in_order() {
-    let Some(mut followed) = Followed::new(500) else { return };
+fn a_tracker_that_fails_during_a_run_receives_all_events_in_order() {
+    let Some(mut followed) = TrackedProject::new(500) else { return };
     let child = followed.start();
     wait(|| {
-        followed.convex.passed().iter().any(|call| call["args"]["key"] == "plan" && call["args"]["output"].is_object())
+        followed
+            .convex
+            .accepted_calls()
+            .iter()
+            .any(|call| call["args"]["key"] == "plan" && call["args"]["output"].is_object())
     });
     followed.convex.down();
-    Ran::of(&child.wait_with_output().unwrap()).exits(0).says("can't be reached");
+    RunOutput::of(&child.wait_with_output().unwrap()).exits(0).says("can't be reached");
     assert_eq!(followed.workflow()["status"], "running", "the end was not heard of");
     followed.convex.up();
     followed.run(&["runs", "track"]).exits(0);
@@ -180,21 +184,21 @@ fn a_tracker_that_goes_away_in_the_middle_of_a_run_ends_up_complete_and_in_order
 }
 
 #[test]
-fn a_tracker_that_comes_back_during_the_run_catches_up_by_itself() {
-    let Some(mut followed) = Followed::new(700) else { return };
+fn a_tracker_that_recovers_during_the_run_catches_up() {
+    let Some(mut followed) = TrackedProject::new(700) else { return };
     followed.convex.down();
     let child = followed.start();
     wait(|| !followed.server.requests().is_empty());
     followed.convex.up();
-    let ran = Ran::of(&child.wait_with_output().unwrap()).exits(0);
+    let ran = RunOutput::of(&child.wait_with_output().unwrap()).exits(0);
     assert!(!ran.stderr.contains("note:"), "{ran:?}");
     followed.assert_complete();
     followed.assert_in_order();
 }
 
 #[test]
-fn what_a_validator_refuses_is_told_and_holds_nothing_up() {
-    let Some(followed) = Followed::new(0) else { return };
+fn an_event_that_the_validator_rejects_is_reported_and_delays_nothing() {
+    let Some(followed) = TrackedProject::new(0) else { return };
     followed.convex.set(Mode::Spoiled("code"));
     followed.pipeline(&[]).exits(0).says("refused: Validator error").says("orch runs track");
     assert_eq!(followed.workflow()["status"], "completed");
@@ -209,9 +213,9 @@ fn what_a_validator_refuses_is_told_and_holds_nothing_up() {
 #[cfg(unix)]
 #[test]
 fn a_killed_run_is_completed_in_the_tracker_by_its_resume() {
-    let Some(followed) = Followed::new(600) else { return };
+    let Some(followed) = TrackedProject::new(600) else { return };
     let mut child = followed.start();
-    wait(|| followed.server.requests().iter().any(|request| step(request) == "code"));
+    wait(|| followed.server.requests().iter().any(|request| step_of(request) == "code"));
     child.kill().unwrap();
     child.wait().unwrap();
     followed.run(&["pipeline", "resume"]).exits(0);
@@ -223,22 +227,22 @@ fn a_killed_run_is_completed_in_the_tracker_by_its_resume() {
 }
 
 #[test]
-fn an_older_event_that_comes_late_changes_nothing() {
-    let Some(followed) = Followed::new(0) else { return };
+fn a_late_older_event_changes_nothing() {
+    let Some(followed) = TrackedProject::new(0) else { return };
     followed.pipeline(&[]).exits(0);
     let (workflow, steps) = (followed.workflow(), followed.steps());
-    for call in followed.convex.passed() {
+    for call in followed.convex.accepted_calls() {
         assert_eq!(followed.convex.mutate(&call)["status"], "success", "{call}");
     }
     assert_eq!((followed.workflow(), followed.steps()), (workflow, steps));
-    // To a deployment that has lost everything it is all new.
+    // A deployment that has lost its data accepts all events.
     followed.run(&["runs", "track", "--again"]).exits(0);
     followed.assert_complete();
 }
 
 #[test]
-fn a_failed_run_is_followed_with_its_error() {
-    let Some(mut followed) = Followed::new(0) else { return };
+fn a_failed_run_is_tracked_with_its_error() {
+    let Some(mut followed) = TrackedProject::new(0) else { return };
     followed.server = Server::start(|_| Reply::status(400, "{\"error\":{\"message\":\"no such thing\"}}"));
     followed.orch = followed.orch.with(&followed.server);
     followed.orch.write("orch.yaml", &(followed.orch.read("orch.yaml") + TRACKER));
@@ -249,8 +253,8 @@ fn a_failed_run_is_followed_with_its_error() {
 }
 
 #[test]
-fn a_run_belongs_to_the_workflow_that_it_is_given() {
-    let Some(followed) = Followed::new(0) else { return };
+fn a_run_belongs_to_the_given_workflow() {
+    let Some(followed) = TrackedProject::new(0) else { return };
     let made = json!({ "path": "workflows:createWorkflow", "args": { "task": "from the app" }, "format": "json" });
     let id = followed.convex.mutate(&made)["value"].as_str().unwrap().to_owned();
     followed.pipeline(&["--workflow-id", &id]).exits(0);
@@ -266,7 +270,7 @@ fn a_run_belongs_to_the_workflow_that_it_is_given() {
 
 #[test]
 fn a_deploy_key_is_never_shown() {
-    let Some(followed) = Followed::new(0) else { return };
+    let Some(followed) = TrackedProject::new(0) else { return };
     followed.convex.set(Mode::Echo);
     let ran = followed.pipeline(&[]).exits(0).says("[secret CONVEX_DEPLOY_KEY]");
     assert!(!ran.stderr.contains(KEY) && !ran.stdout.contains(KEY), "{ran:?}");
@@ -281,8 +285,8 @@ fn the_functions_of_convex_pass_the_type_checker() {
 }
 
 #[test]
-fn the_document_on_tracking_shows_what_happens() {
-    let Some(mut followed) = Followed::new(0) else { return };
+fn docs_tracking_shows_the_actual_output() {
+    let Some(mut followed) = TrackedProject::new(0) else { return };
     let text = std::fs::read_to_string("docs/tracking.md").unwrap();
     let shown = text.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     followed.convex.down();
@@ -290,7 +294,7 @@ fn the_document_on_tracking_shows_what_happens() {
         let (command, words) = part.split_once('\n').unwrap();
         let args = command.replace("\"Create a User model\"", "Create_a_User_model");
         let ran = followed.run(&args.split(' ').collect::<Vec<_>>()).exits(0);
-        assert_eq!(plain(&(ran.stdout + &ran.stderr)), plain(words), "{command}");
+        assert_eq!(without_ids(&(ran.stdout + &ran.stderr)), without_ids(words), "{command}");
         if command.starts_with("pipeline") {
             followed.convex.up();
         }
@@ -300,15 +304,15 @@ fn the_document_on_tracking_shows_what_happens() {
     followed.run(&["pipeline", "validate"]).exits(0);
 }
 
-/// The text without what differs between runs: ids, and the numbers of errors of systems.
-fn plain(text: &str) -> String {
+/// Replaces what differs between runs in a text: ids, and the numbers of system errors.
+fn without_ids(text: &str) -> String {
     let is_id = |word: &str| word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit());
-    let plain = |word: &str| {
+    let masked = |word: &str| {
         let id = word.trim_matches('`');
         if is_id(id) { word.replace(id, "RUN") } else { word.to_owned() }
     };
     let text: Vec<String> =
-        text.split(' ').map(|word| word.split('\n').map(plain).collect::<Vec<_>>().join("\n")).collect();
+        text.split(' ').map(|word| word.split('\n').map(masked).collect::<Vec<_>>().join("\n")).collect();
     let text = text.join(" ");
     let mut parts = text.split("(os error ");
     let first = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Runs whose events are posted to a receiver: a real HTTP server that checks what it gets.
+//! Webhooks: orch posts the events of a run to a real HTTP server, which verifies them.
 
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Orch, Ran, Server};
-use crate::workflow::good;
+use crate::default_pipeline::good_reply;
+use crate::support::{Orch, RunOutput, Server};
 
 const SECRET: &str = "whsec-0123456789";
 
@@ -22,7 +22,7 @@ struct Inbox {
     deliveries: Vec<String>,
     /// Timestamp, signature and body of the latest request.
     latest: (String, String, Vec<u8>),
-    /// What is answered; 0 stands for 204.
+    /// The status of the response; 0 means 204.
     answer: u16,
 }
 
@@ -50,7 +50,7 @@ impl Receiver {
         self.inbox.lock().unwrap().answer = status;
     }
 
-    /// The numbers of the events, in the order in which they came.
+    /// The numbers of the events, in the order of arrival.
     fn seqs(&self) -> Vec<u64> {
         self.inbox.lock().unwrap().events.iter().map(|event| event["seq"].as_u64().unwrap()).collect()
     }
@@ -90,19 +90,19 @@ fn project(server: &Server, tracker: &str) -> Orch {
     orch
 }
 
-fn run(orch: &Orch, secret: Option<&str>, args: &[&str]) -> Ran {
+fn run(orch: &Orch, secret: Option<&str>, args: &[&str]) -> RunOutput {
     let mut command = orch.command(args);
     if let Some(secret) = secret {
         command.env("HOOK_SECRET", secret);
     }
-    Ran::of(&command.output().unwrap())
+    RunOutput::of(&command.output().unwrap())
 }
 
 const PIPELINE: [&str; 5] = ["pipeline", "run", "pipelines/default.yaml", "--task", "t"];
 
 #[test]
-fn every_event_of_a_run_is_posted_once_in_order_and_signed() {
-    let (receiver, server) = (Receiver::start(), Server::start(good));
+fn every_event_of_a_run_is_posted_once_in_order_with_a_signature() {
+    let (receiver, server) = (Receiver::start(), Server::start(good_reply));
     let tracker = format!("tracker: {{ webhook: {{ url: \"{}\", secret: {{ env: HOOK_SECRET }} }} }}\n", receiver.url);
     let orch = project(&server, &tracker);
     run(&orch, Some(SECRET), &PIPELINE).exits(0);
@@ -117,8 +117,8 @@ fn every_event_of_a_run_is_posted_once_in_order_and_signed() {
 }
 
 #[test]
-fn a_receiver_that_has_another_secret_gets_the_run_once_it_has_the_right_one() {
-    let (receiver, server) = (Receiver::start(), Server::start(good));
+fn a_receiver_with_a_wrong_secret_receives_the_run_after_it_is_corrected() {
+    let (receiver, server) = (Receiver::start(), Server::start(good_reply));
     let tracker =
         format!("tracker: {{ webhook: {{ url: \"{}\", secret: {{ env: HOOK_SECRET }} }}, flush: 2s }}\n", receiver.url);
     let orch = project(&server, &tracker);
@@ -133,8 +133,8 @@ fn a_receiver_that_has_another_secret_gets_the_run_once_it_has_the_right_one() {
 }
 
 #[test]
-fn a_receiver_that_refuses_events_is_asked_again_on_demand() {
-    let (receiver, server) = (Receiver::start(), Server::start(good));
+fn rejected_events_are_posted_again_on_demand() {
+    let (receiver, server) = (Receiver::start(), Server::start(good_reply));
     let tracker = format!("tracker: {{ webhook: {{ url: \"{}\", secret: {{ env: HOOK_SECRET }} }} }}\n", receiver.url);
     let orch = project(&server, &tracker);
     receiver.answer(422);
@@ -150,16 +150,16 @@ fn a_receiver_that_refuses_events_is_asked_again_on_demand() {
 }
 
 #[test]
-fn orch_runs_track_says_when_there_is_no_tracker() {
-    let server = Server::start(good);
+fn runs_track_reports_a_missing_tracker() {
+    let server = Server::start(good_reply);
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     orch.run(&["runs", "track"]).exits(2).says("orch.yaml has no tracker");
 }
 
 #[test]
-fn the_receiver_of_the_document_knows_who_sent_an_event() {
-    let (receiver, server) = (Receiver::start(), Server::start(good));
+fn the_receiver_in_docs_tracking_verifies_signatures() {
+    let (receiver, server) = (Receiver::start(), Server::start(good_reply));
     let tracker = format!("tracker: {{ webhook: {{ url: \"{}\", secret: {{ env: HOOK_SECRET }} }} }}\n", receiver.url);
     run(&project(&server, &tracker), Some(SECRET), &PIPELINE).exits(0);
     let text = std::fs::read_to_string("docs/tracking.md").unwrap();

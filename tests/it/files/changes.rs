@@ -1,4 +1,4 @@
-//! What becomes of files: created, changed, deleted, applied twice, edited in between, taken back.
+//! Changes of files: creating, changing, deleting, applying twice, edits in between, reverting.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Site, write};
 
 #[test]
-fn files_are_created_changed_and_deleted_and_taken_back() {
+fn files_are_created_changed_and_deleted_and_a_revert_restores_them() {
     let site = Site::new();
     site.put("src/old.rs", "fn a() {}\n");
     site.put("src/gone.rs", [0xff, 0x00]);
@@ -53,7 +53,7 @@ fn files_are_created_changed_and_deleted_and_taken_back() {
 }
 
 #[test]
-fn applying_twice_touches_nothing_and_reports_the_same() {
+fn applying_twice_changes_nothing_and_reports_the_same() {
     let site = Site::new();
     site.put("a", "1");
     let look = site.look(&json!([{"path": "a", "content": "2"}, {"path": "b/c", "content": "3"}]));
@@ -67,7 +67,7 @@ fn applying_twice_touches_nothing_and_reports_the_same() {
 }
 
 #[test]
-fn a_file_edited_in_between_is_named_and_nothing_is_written() {
+fn a_file_that_was_edited_in_between_is_named_and_nothing_is_written() {
     let site = Site::new();
     for path in ["a", "b", "c", "d"] {
         site.put(path, path);
@@ -89,7 +89,7 @@ fn a_file_edited_in_between_is_named_and_nothing_is_written() {
 }
 
 #[test]
-fn reverting_leaves_later_edits_unless_forced() {
+fn a_revert_keeps_later_edits_unless_forced() {
     let site = Site::new();
     site.put("a", "1");
     site.put("b", "1");
@@ -111,7 +111,7 @@ fn reverting_leaves_later_edits_unless_forced() {
 }
 
 #[test]
-fn reverting_keeps_folders_that_somebody_uses_by_now() {
+fn a_revert_keeps_folders_that_contain_new_files() {
     let site = Site::new();
     let look = site.look(&json!([{"path": "new/deep/a", "content": "1"}]));
     site.tree().apply(&look).unwrap();
@@ -121,7 +121,7 @@ fn reverting_keeps_folders_that_somebody_uses_by_now() {
 }
 
 #[test]
-fn modes_are_kept_set_and_never_lend_rights() {
+fn modes_are_kept_and_set_without_setuid_bits() {
     let site = Site::new();
     for (path, mode) in [("script", 0o755), ("secret", 0o600), ("lent", 0o4755), ("only", 0o644), ("read", 0o444)] {
         site.put(path, "1");
@@ -145,7 +145,7 @@ fn modes_are_kept_set_and_never_lend_rights() {
     assert_eq!(site.mode("plain"), site.mode("ordinary"));
     fs::remove_file(site.workspace().join("ordinary")).unwrap();
     site.tree().revert(&look, false).unwrap();
-    // Not even the record of how a file was lends rights: the record may be a stranger's.
+    // A record of a file's earlier state may be forged, so a revert sets no setuid bit either.
     assert_eq!(site.mode("lent"), 0o755);
     let again = site.tree().revert(&look, false).unwrap();
     assert!(again.files.iter().all(|file| file.ending == RevertOutcome::Unchanged), "{again:?}");
@@ -154,7 +154,7 @@ fn modes_are_kept_set_and_never_lend_rights() {
 }
 
 #[test]
-fn as_many_files_as_are_allowed_are_looked_at_quickly() {
+fn the_maximum_number_of_files_is_prepared_quickly() {
     let site = Site::new();
     let list: Vec<FileEntry> = (0..MAX_FILES).map(|index| write(&format!("d{}/f{index}", index % 7), "x")).collect();
     let look = site.tree().prepare(&list, ReservedFiles::default()).unwrap();

@@ -1,4 +1,4 @@
-//! All or none, also when the system says no in the middle.
+//! A change set is applied completely or not at all, also if the system reports an error in the middle.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Site, write};
 
 #[test]
-fn a_failure_in_the_middle_of_the_swaps_puts_everything_back() {
+fn a_failure_during_the_swaps_restores_every_file() {
     let site = Site::new();
     for path in ["a", "b", "c"] {
         site.put(path, "old");
@@ -18,7 +18,7 @@ fn a_failure_in_the_middle_of_the_swaps_puts_everything_back() {
     let look = site.look(&json!([{"path": "a", "content": "new"}, {"path": "n/x", "content": "new"},
         {"path": "b", "content": "new"}, {"path": "c", "delete": true}]));
     let before = site.snapshot();
-    // The one file that not even root may replace; needs root and a file system with the attribute.
+    // Not even root may replace this one file; that needs root and a file system with the attribute.
     let file = site.workspace().join("b");
     let frozen =
         |flag: &str| Command::new("chattr").arg(flag).arg(&file).output().is_ok_and(|out| out.status.success());
@@ -36,16 +36,16 @@ fn a_failure_in_the_middle_of_the_swaps_puts_everything_back() {
 }
 
 #[test]
-fn a_full_disk_leaves_everything_as_it_was() {
+fn a_full_disk_leaves_every_file_unchanged() {
     let site = Site::new();
     site.put("a", "old");
     site.put("d", "old");
     let before = site.snapshot();
-    // A limit on the size of files stands for the disk: the system refuses to write on, as it does there.
+    // A limit on the size of files imitates the full disk: the system refuses to write more in both cases.
     let output = Command::new("bash")
         .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["files::faults::a_process_on_a_full_disk", "--exact", "--ignored"])
+        .args(["files::faults::a_write_on_a_full_disk_fails", "--exact", "--ignored"])
         .env("ORCH_TEST_FULL_DISK", site.workspace())
         .output()
         .unwrap();
@@ -56,7 +56,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
 
 #[test]
 #[ignore = "started by the test of the full disk"]
-fn a_process_on_a_full_disk() {
+fn a_write_on_a_full_disk_fails() {
     let Some(workspace) = std::env::var_os("ORCH_TEST_FULL_DISK") else { return };
     let tree = Tree::open(Path::new(&workspace)).unwrap();
     let large = "line\n".repeat(100_000);

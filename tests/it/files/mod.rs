@@ -1,9 +1,9 @@
-//! Files of an artifact in a workspace: real folders, links, full disks, races and real git.
+//! Writes files of an artifact into a workspace, with real folders, links, full disks, races and git.
 #![cfg(unix)]
 
 mod changes;
 mod faults;
-mod hostile;
+mod hostile_paths;
 mod patches;
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use orch::files::{ChangeSet, FileEntry, ReservedFiles, Tree, parse_entries};
 
-/// Everything beneath a folder: kind, mode and bytes or link by path.
+/// All entries of a folder by path: kind, mode, and bytes or link target.
 pub(super) type Snapshot = BTreeMap<PathBuf, (String, u32, Vec<u8>)>;
 
 pub(super) fn snapshot(folder: &Path) -> Snapshot {
@@ -40,7 +40,7 @@ pub(super) fn snapshot(folder: &Path) -> Snapshot {
     out
 }
 
-/// A workspace with things outside that nothing may touch.
+/// A workspace, beside files outside of it that nothing may change.
 pub(super) struct Site {
     pub(super) base: tempfile::TempDir,
 }

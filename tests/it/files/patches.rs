@@ -1,4 +1,4 @@
-//! The diff as git takes it, and the laws of applying and taking back.
+//! git accepts the diffs, and applying and reverting have the expected properties.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Site;
 
-/// Runs `git apply` in a folder, away from every configuration.
+/// Runs `git apply` in a folder, without any configuration of git.
 fn git_apply(folder: &Path, patch: &str, arguments: &[&str]) {
     use std::io::Write as _;
     let mut git = Command::new("git")
@@ -56,7 +56,7 @@ fn git_applies_the_diff() {
 
 const PATHS: [&str; 9] = ["a", "b.txt", "d/a", "d/b", "d/e/f", "g/h i", "ü", "q\"x", "z/z/z/z"];
 
-/// Texts in which a diff can go wrong.
+/// Texts that are difficult for a diff.
 fn text() -> impl Strategy<Value = String> {
     let line = prop::sample::select(vec![
         "",
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn applying_gives_exactly_the_entries_and_reverting_exactly_the_tree_before(
+    fn applying_gives_the_entries_and_reverting_gives_the_previous_tree(
         old in prop::collection::btree_map(path(), (bytes(), prop::sample::select(vec![0o644, 0o755, 0o640])), 0..9),
         new in prop::collection::btree_map(path(), (prop::option::weighted(0.8, text()), prop::option::of(prop::sample::select(vec![0o755, 0o600]))), 0..9),
         empty in any::<bool>(),

@@ -1,25 +1,25 @@
-//! Makes pipelines by chance, such as the check accepts, and smaller ones of a pipeline.
+//! Generates random pipelines that the check mostly accepts, and smaller variants of a pipeline.
 
 use super::edits::Edit;
-use super::pipe::{Access, Each, Kind, List, OnError, Pipe, Read, Step, When};
+use super::pipeline::{Access, Each, Kind, List, OnError, Read, Step, TestPipeline, When};
 use super::script::hash;
 
-/// A source of choices that a seed decides.
+/// Choices that a seed determines.
 pub(crate) struct Choices {
     seed: u64,
     drawn: u64,
     names: u32,
 }
 
-/// An artifact in reach.
+/// A visible artifact.
 #[derive(Clone)]
 struct Seen {
     name: String,
-    /// Whether it is an answer, with `ok`, `v` and `list`.
+    /// Whether its value is an answer of the script, with `ok`, `v` and `list`.
     answer: bool,
 }
 
-/// What may stand at a place.
+/// What a step may be at a place.
 #[derive(Clone, Copy)]
 struct Place {
     depth: u32,
@@ -52,11 +52,11 @@ impl Choices {
     }
 
     /// A whole pipeline.
-    pub(crate) fn pipe(&mut self) -> Pipe {
+    pub(crate) fn pipeline(&mut self) -> TestPipeline {
         self.body(0, true, 6)
     }
 
-    /// What is edited before a session, if anything.
+    /// An edit before a session, if any.
     pub(crate) fn edit(&mut self) -> Option<Edit> {
         let at = usize::try_from(self.below(1000)).unwrap();
         match self.below(10) {
@@ -67,7 +67,7 @@ impl Choices {
         }
     }
 
-    fn body(&mut self, depth: u32, may_ask: bool, most: u64) -> Pipe {
+    fn body(&mut self, depth: u32, may_ask: bool, most: u64) -> TestPipeline {
         let (mut seen, mut ids) = (Vec::new(), Vec::new());
         let place = Place { depth, may_write: true, may_ask };
         let count = 1 + self.below(most);
@@ -79,7 +79,7 @@ impl Choices {
             Some(one) if depth > 0 || self.of_hundred(40) => vec![(self.name("r"), one.name)],
             _ => Vec::new(),
         };
-        Pipe { steps, finally, success, outputs }
+        TestPipeline { steps, finally, success, outputs }
     }
 
     fn list(&mut self, count: u64, seen: &mut Vec<Seen>, ids: &mut Vec<String>, place: Place) -> Vec<Step> {
@@ -87,7 +87,7 @@ impl Choices {
         for _ in 0..count {
             let step = self.step(seen, ids, place);
             ids.push(step.id.clone());
-            seen.extend(gained(&step));
+            seen.extend(artifacts_of(&step));
             steps.push(step);
         }
         steps
@@ -166,11 +166,11 @@ impl Choices {
             }
             77..86 => {
                 let mut steps = self.list(count, &mut seen, &mut ids, place);
-                let given: Vec<Seen> = steps.iter().flat_map(gained).collect();
+                let given: Vec<Seen> = steps.iter().flat_map(artifacts_of).collect();
                 let until: Vec<Seen> = given.iter().filter(|one| one.answer).cloned().collect();
                 let until = if self.of_hundred(80) { self.pick(&until).map(|one| one.name) } else { None };
                 for step in &mut steps {
-                    // What the round before gave.
+                    // The steps of a round see the artifacts of the previous round.
                     if let Some(one) = self.pick(&given).filter(|_| self.of_hundred(50)) {
                         read(&mut step.reads, &one.name, true);
                     }
@@ -180,12 +180,12 @@ impl Choices {
             }
             86..94 => Kind::Steps(self.list(count, &mut seen, &mut ids, place)),
             _ => {
-                let mut pipe = self.body(place.depth + 1, place.may_ask, 3);
+                let mut pipeline = self.body(place.depth + 1, place.may_ask, 3);
                 if !place.may_write {
-                    tame(&mut pipe.steps);
-                    tame(&mut pipe.finally);
+                    remove_writes(&mut pipeline.steps);
+                    remove_writes(&mut pipeline.finally);
                 }
-                Kind::Call(Box::new(pipe))
+                Kind::Call(Box::new(pipeline))
             }
         }
     }
@@ -198,54 +198,54 @@ fn read(reads: &mut Vec<Read>, name: &str, optional: bool) {
     }
 }
 
-/// Artifacts that a step leaves for those after it.
-fn gained(step: &Step) -> Vec<Seen> {
+/// The artifacts that a step produces for later ones.
+fn artifacts_of(step: &Step) -> Vec<Seen> {
     match (&step.kind, &step.each) {
         (Kind::Parallel { steps, .. } | Kind::Repeat { steps, .. } | Kind::Steps(steps), None) => {
-            steps.iter().flat_map(gained).collect()
+            steps.iter().flat_map(artifacts_of).collect()
         }
         (kind, each) => {
             let answer = each.is_none() && matches!(kind, Kind::Agent { .. } | Kind::Run { .. });
-            step.gives().into_iter().map(|name| Seen { name, answer }).collect()
+            step.artifact_names().into_iter().map(|name| Seen { name, answer }).collect()
         }
     }
 }
 
-/// Takes everything that writes out of steps.
-fn tame(steps: &mut [Step]) {
+/// Removes every write from steps.
+fn remove_writes(steps: &mut [Step]) {
     for step in steps {
         match &mut step.kind {
             Kind::Run { access, .. } if *access == Access::Write => *access = Access::Read,
             Kind::Write { .. } => step.kind = Kind::Run { tries: None, access: Access::Read },
-            Kind::Parallel { steps, .. } | Kind::Repeat { steps, .. } | Kind::Steps(steps) => tame(steps),
-            Kind::Call(pipe) => {
-                tame(&mut pipe.steps);
-                tame(&mut pipe.finally);
+            Kind::Parallel { steps, .. } | Kind::Repeat { steps, .. } | Kind::Steps(steps) => remove_writes(steps),
+            Kind::Call(pipeline) => {
+                remove_writes(&mut pipeline.steps);
+                remove_writes(&mut pipeline.finally);
             }
             Kind::Agent { .. } | Kind::Run { .. } | Kind::Approve { .. } => {}
         }
     }
 }
 
-/// Pipelines that are a little smaller: one step less, or one with less to it.
-pub(crate) fn smaller(pipe: &Pipe) -> Vec<Pipe> {
-    let mut found: Vec<Pipe> = Vec::new();
+/// Pipelines that are a little smaller: with one step less, or with a simpler step.
+pub(crate) fn smaller(pipeline: &TestPipeline) -> Vec<TestPipeline> {
+    let mut found: Vec<TestPipeline> = Vec::new();
     let mut put = |steps: Vec<Step>, finally: Vec<Step>| {
-        found.push(Pipe { steps, finally, ..pipe.clone() });
+        found.push(TestPipeline { steps, finally, ..pipeline.clone() });
     };
-    for steps in fewer(&pipe.steps) {
-        put(steps, pipe.finally.clone());
+    for steps in simpler_lists(&pipeline.steps) {
+        put(steps, pipeline.finally.clone());
     }
-    for finally in fewer(&pipe.finally) {
-        put(pipe.steps.clone(), finally);
+    for finally in simpler_lists(&pipeline.finally) {
+        put(pipeline.steps.clone(), finally);
     }
-    found.push(Pipe { success: None, ..pipe.clone() });
-    found.push(Pipe { outputs: Vec::new(), ..pipe.clone() });
+    found.push(TestPipeline { success: None, ..pipeline.clone() });
+    found.push(TestPipeline { outputs: Vec::new(), ..pipeline.clone() });
     found.retain(|small| !small.steps.is_empty());
     found
 }
 
-fn fewer(steps: &[Step]) -> Vec<Vec<Step>> {
+fn simpler_lists(steps: &[Step]) -> Vec<Vec<Step>> {
     let mut found = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         let with = |new: Vec<Step>| [&steps[..at], &new, &steps[at + 1..]].concat();
@@ -267,17 +267,21 @@ fn fewer(steps: &[Step]) -> Vec<Vec<Step>> {
         let inner = |kind: Kind| with(vec![Step { kind, ..step.clone() }]);
         match &step.kind {
             Kind::Parallel { limit, steps } => {
-                found.extend(fewer(steps).into_iter().map(|steps| inner(Kind::Parallel { limit: *limit, steps })));
+                found.extend(
+                    simpler_lists(steps).into_iter().map(|steps| inner(Kind::Parallel { limit: *limit, steps })),
+                );
             }
             Kind::Repeat { until, max, goes_on, steps } => {
                 let repeat =
                     |until: Option<String>, max, steps| inner(Kind::Repeat { until, max, goes_on: *goes_on, steps });
-                found.extend(fewer(steps).into_iter().map(|steps| repeat(until.clone(), *max, steps)));
+                found.extend(simpler_lists(steps).into_iter().map(|steps| repeat(until.clone(), *max, steps)));
                 found.push(repeat(None, *max, steps.clone()));
                 found.push(repeat(until.clone(), (*max - 1).max(1), steps.clone()));
             }
-            Kind::Steps(steps) => found.extend(fewer(steps).into_iter().map(|steps| inner(Kind::Steps(steps)))),
-            Kind::Call(pipe) => found.extend(smaller(pipe).into_iter().map(|pipe| inner(Kind::Call(Box::new(pipe))))),
+            Kind::Steps(steps) => found.extend(simpler_lists(steps).into_iter().map(|steps| inner(Kind::Steps(steps)))),
+            Kind::Call(pipeline) => {
+                found.extend(smaller(pipeline).into_iter().map(|pipeline| inner(Kind::Call(Box::new(pipeline)))))
+            }
             Kind::Agent { .. } | Kind::Run { .. } | Kind::Write { .. } | Kind::Approve { .. } => {}
         }
     }

@@ -1,14 +1,14 @@
-//! The groups of the reference model: what runs side by side, again and again, or as a pipeline of its own.
+//! The groups of the reference model: parallel steps and items, loops, and called pipelines.
 
 use serde_json::{Map, Value};
 
 use super::memory::Fact;
-use super::pipe::{Pipe, Read, Step};
-use super::reference::{Env, How, Model, NEVER, Ran, below};
+use super::pipeline::{Read, Step, TestPipeline};
+use super::reference::{Ending, Env, Evaluation, Model, NEVER, below};
 
 impl Model<'_> {
-    /// Things side by side, at most `limit` at once, the next as soon as one ends. Where one fails that
-    /// `stops`, nothing new begins: neither one of them, nor a call of those under way.
+    /// Runs things in parallel, at most `limit` at once, and the next one as soon as one ends. After the failure of one
+    /// that `stops`, nothing new begins: neither one of them, nor a call of those that are running.
     pub(crate) fn window(
         &self,
         count: usize,
@@ -16,9 +16,9 @@ impl Model<'_> {
         stops: bool,
         time: u64,
         cut: u64,
-        run: &dyn Fn(usize, u64, u64) -> Ran,
-    ) -> Result<Vec<Option<Ran>>, Box<Ran>> {
-        let mut ended: Vec<Option<Ran>> = (0..count).map(|_| None).collect();
+        run: &dyn Fn(usize, u64, u64) -> Evaluation,
+    ) -> Result<Vec<Option<Evaluation>>, Box<Evaluation>> {
+        let mut ended: Vec<Option<Evaluation>> = (0..count).map(|_| None).collect();
         let mut begun: Vec<u64> = vec![NEVER; count];
         let mut going: Vec<usize> = Vec::new();
         let (mut next, mut now, mut halt, mut dropped) = (0, time, NEVER, false);
@@ -33,8 +33,8 @@ impl Model<'_> {
             let Some(at) = (0..going.len()).min_by_key(|at| end(&going[*at])) else { break };
             let index = going.remove(at);
             now = end(&index);
-            dropped |= ended[index].as_ref().is_some_and(|ran| matches!(ran.how, How::Dropped | How::Stopped));
-            let fails = ended[index].as_ref().is_some_and(|ran| matches!(ran.how, How::Failed(_)));
+            dropped |= ended[index].as_ref().is_some_and(|ran| matches!(ran.ending, Ending::Dropped | Ending::Stopped));
+            let fails = ended[index].as_ref().is_some_and(|ran| matches!(ran.ending, Ending::Failed(_)));
             if stops && fails && halt == NEVER && !dropped {
                 halt = now;
                 for other in &going {
@@ -43,33 +43,33 @@ impl Model<'_> {
                 }
             }
         }
-        // What ends at the very instant of the failure may have come first, and made room.
-        if ended.iter().flatten().filter(|ran| ran.end == halt && ran.how != How::Dropped).count() > 1 {
+        // One that ends at the very instant of the failure may have ended before it, and made room.
+        if ended.iter().flatten().filter(|ran| ran.end == halt && ran.ending != Ending::Dropped).count() > 1 {
             self.open.set(true);
         }
-        let whole = |ended: &[Option<Ran>], how: How| {
-            let mut all = Ran::at(time, &Env::default());
+        let whole = |ended: &[Option<Evaluation>], ending: Ending| {
+            let mut all = Evaluation::at(time, &Env::default());
             ended.iter().flatten().for_each(|ran| all.join(ran));
-            // What was given up gives nothing.
+            // A cancelled group has no artifacts.
             all.artifacts.clear();
             all.ends.clear();
-            Err(Box::new(Ran { how, ..all }))
+            Err(Box::new(Evaluation { ending, ..all }))
         };
-        let any = |how: &How| ended.iter().flatten().any(|ran| ran.how == *how);
-        if any(&How::Stopped) {
-            return whole(&ended, How::Stopped);
+        let any = |ending: &Ending| ended.iter().flatten().any(|ran| ran.ending == *ending);
+        if any(&Ending::Stopped) {
+            return whole(&ended, Ending::Stopped);
         }
-        if any(&How::Dropped) && halt == NEVER {
-            return whole(&ended, How::Dropped);
+        if any(&Ending::Dropped) && halt == NEVER {
+            return whole(&ended, Ending::Dropped);
         }
-        if any(&How::Parked) && halt == NEVER {
-            return whole(&ended, How::Parked);
+        if any(&Ending::Parked) && halt == NEVER {
+            return whole(&ended, Ending::Parked);
         }
         Ok(ended)
     }
 
-    /// A call that begins as everything stops: it may have been first, or not.
-    fn check_instant(&self, ran: Option<&Ran>, instant: u64) {
+    /// A call that begins at the very instant of the stop may have begun before it or not.
+    fn check_instant(&self, ran: Option<&Evaluation>, instant: u64) {
         let same = |fact: &Fact| matches!(fact, Fact::Dropped { at } if *at == instant);
         if ran.is_some_and(|ran| ran.facts.iter().any(same)) {
             self.open.set(true);
@@ -82,17 +82,17 @@ impl Model<'_> {
         limit: Option<usize>,
         steps: &[Step],
         (env, time, cut): (&Env, u64, u64),
-    ) -> Result<Ran, Box<Ran>> {
+    ) -> Result<Evaluation, Box<Evaluation>> {
         let run = |index: usize, from: u64, cut: u64| {
             let step: &Step = &steps[index];
             self.step(&below(path, &step.id), step, env, from, cut)
         };
         let ended = self.window(steps.len(), limit.unwrap_or(steps.len()), true, time, cut, &run)?;
-        let mut all = Ran::at(time, env);
+        let mut all = Evaluation::at(time, env);
         let mut stopped = None;
         for ran in ended.iter().flatten() {
-            if ran.how == How::Dropped {
-                // What was given up gives nothing.
+            if ran.ending == Ending::Dropped {
+                // A cancelled branch has no artifacts.
                 all.facts.extend(ran.facts.iter().cloned());
                 all.end = all.end.max(ran.end);
                 continue;
@@ -101,7 +101,7 @@ impl Model<'_> {
             if ran.tree != env.tree {
                 all.tree = ran.tree;
             }
-            if let How::Failed(class) = &ran.how {
+            if let Ending::Failed(class) = &ran.ending {
                 stopped = stopped.or(Some(class.clone()));
             }
         }
@@ -111,7 +111,7 @@ impl Model<'_> {
                 all.ends.push((step.id.clone(), "skipped"));
             }
         }
-        all.how = stopped.map_or(How::Well, How::Failed);
+        all.ending = stopped.map_or(Ending::Well, Ending::Failed);
         Ok(all)
     }
 
@@ -121,9 +121,9 @@ impl Model<'_> {
         (until, max, goes_on, steps): (Option<&String>, u32, bool, &[Step]),
         reads: &[Read],
         (env, time, cut): (&Env, u64, u64),
-    ) -> Ran {
-        let mut all = Ran::at(time, env);
-        let mut last = Ran::at(time, env);
+    ) -> Evaluation {
+        let mut all = Evaluation::at(time, env);
+        let mut last = Evaluation::at(time, env);
         for round in 0..max {
             let mut inside = Env { round: Some(round + 1), ..env.clone() };
             inside.see(&last);
@@ -134,10 +134,10 @@ impl Model<'_> {
             all.end = last.end;
             all.tree = last.tree;
             all.fail(last.failed.as_ref());
-            all.how = last.how.clone();
+            all.ending = last.ending.clone();
             all.artifacts.clone_from(&last.artifacts);
             all.ends.clone_from(&last.ends);
-            if all.how != How::Well {
+            if all.ending != Ending::Well {
                 return all;
             }
             if let Some(name) = until {
@@ -147,49 +147,49 @@ impl Model<'_> {
                 match value.and_then(|value| value["ok"].as_bool()) {
                     Some(true) => return all,
                     Some(false) => {}
-                    None => return Ran { how: How::Failed("expression_error".to_owned()), ..all },
+                    None => return Evaluation { ending: Ending::Failed("expression_error".to_owned()), ..all },
                 }
             }
         }
         if until.is_some() && !goes_on {
-            all.how = How::Failed("max_iterations_reached".to_owned());
+            all.ending = Ending::Failed("max_iterations_reached".to_owned());
         }
         all
     }
 
-    /// A pipeline with what it does at its end; its value is what it gives.
-    pub(crate) fn body(&self, path: &str, pipe: &Pipe, env: &Env, time: u64, cut: u64) -> Ran {
-        let mut all = self.list(path, &pipe.steps, env, time, cut);
-        if all.how == How::Parked {
+    /// A pipeline with its `finally`; its value is that of its outputs.
+    pub(crate) fn body(&self, path: &str, pipeline: &TestPipeline, env: &Env, time: u64, cut: u64) -> Evaluation {
+        let mut all = self.list(path, &pipeline.steps, env, time, cut);
+        if all.ending == Ending::Parked {
             return all;
         }
         let mut after = env.clone();
         after.see(&all);
         after.closing = true;
-        let end = self.list(path, &pipe.finally, &after, all.end, if cut == NEVER { cut } else { NEVER });
+        let end = self.list(path, &pipeline.finally, &after, all.end, if cut == NEVER { cut } else { NEVER });
         after.see(&end);
-        let (before, how) = (all.failed.clone(), all.how.clone());
+        let (before, ending) = (all.failed.clone(), all.ending.clone());
         all.join(&end);
         all.tree = end.tree;
-        all.how = match (how, end.how, &pipe.success) {
-            (How::Stopped, _, _) => How::Stopped,
-            (How::Dropped, _, _) => How::Dropped,
-            (_, How::Parked, _) => How::Parked,
-            (How::Failed(class), _, _) | (_, How::Failed(class), _) => How::Failed(class),
-            (_, _, _) if end.failed.is_some() => How::Failed(all.failed.clone().unwrap_or_default()),
+        all.ending = match (ending, end.ending, &pipeline.success) {
+            (Ending::Stopped, _, _) => Ending::Stopped,
+            (Ending::Dropped, _, _) => Ending::Dropped,
+            (_, Ending::Parked, _) => Ending::Parked,
+            (Ending::Failed(class), _, _) | (_, Ending::Failed(class), _) => Ending::Failed(class),
+            (_, _, _) if end.failed.is_some() => Ending::Failed(all.failed.clone().unwrap_or_default()),
             (_, _, Some(id)) if after.ends.get(id) != Some(&"completed") => {
-                How::Failed("success_condition_false".to_owned())
+                Ending::Failed("success_condition_false".to_owned())
             }
-            (_, _, None) if before.is_some() => How::Failed(before.unwrap_or_default()),
-            _ => How::Well,
+            (_, _, None) if before.is_some() => Ending::Failed(before.unwrap_or_default()),
+            _ => Ending::Well,
         };
         let mut outputs = Map::new();
-        for (name, artifact) in &pipe.outputs {
+        for (name, artifact) in &pipeline.outputs {
             outputs.insert(name.clone(), after.artifacts.get(artifact).cloned().unwrap_or(Value::Null));
         }
-        let undefined = pipe.outputs.iter().any(|(_, artifact)| !after.artifacts.contains_key(artifact));
-        if all.how == How::Well && undefined {
-            all.how = How::Failed("expression_error".to_owned());
+        let undefined = pipeline.outputs.iter().any(|(_, artifact)| !after.artifacts.contains_key(artifact));
+        if all.ending == Ending::Well && undefined {
+            all.ending = Ending::Failed("expression_error".to_owned());
         }
         all.value = Some(Value::Object(outputs));
         all

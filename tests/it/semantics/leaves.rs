@@ -1,65 +1,65 @@
-//! The steps of the reference model that have none inside.
+//! The steps of the reference model without steps inside.
 
 use serde_json::{Value, json};
 
-use super::memory::{Fact, Known};
-use super::pipe::{Access, Kind, Step};
-use super::reference::{Env, How, Model, Ran};
-use super::script::{Say, answer, hash};
+use super::memory::{Fact, RecordedResult};
+use super::pipeline::{Access, Kind, Step};
+use super::reference::{Ending, Env, Evaluation, Model};
+use super::script::{ScriptedOutcome, answer, hash};
 
-/// How often a reply that does not validate is sent back.
+/// How often an invalid reply is sent back.
 const RE_ASKS: u32 = 2;
 
-/// One step under way.
+/// A running step.
 struct Leaf<'a> {
     model: &'a Model<'a>,
     path: &'a str,
     recipe: String,
-    ran: Ran,
+    ran: Evaluation,
     cut: u64,
-    /// When a stop was asked for, if that holds for it.
+    /// When a stop was requested, unless the step ignores stops.
     stop: Option<u64>,
     is_command: bool,
     number: usize,
     /// Outcomes of an attempt that an earlier session began.
-    replayed: std::vec::IntoIter<Say>,
+    replayed: std::vec::IntoIter<ScriptedOutcome>,
 }
 
 impl Leaf<'_> {
-    /// One call; `None` when it may not begin any more.
-    fn call(&mut self, is_question: bool) -> Option<Say> {
+    /// Makes one call; returns `None` when it may not begin any more.
+    fn call(&mut self, is_question: bool) -> Option<ScriptedOutcome> {
         if let Some(say) = self.replayed.next() {
             return Some(say);
         }
         let (model, path, at) = (self.model, self.path.to_owned(), self.ran.end);
         if at >= self.cut {
             self.ran.facts.push(Fact::Dropped { at });
-            self.ran.how = How::Dropped;
+            self.ran.ending = Ending::Dropped;
             return None;
         }
         if self.stop.is_some_and(|stop| at > stop) {
-            self.ran.how = How::Stopped;
+            self.ran.ending = Ending::Stopped;
             return None;
         }
-        let say = model.script.say(model.session, &path, self.number, is_question);
+        let say = model.script.outcome(model.session, &path, self.number, is_question);
         let end = at + model.script.takes(model.session, &path, self.number);
-        // A request in flight is waited for; a command and a question are not.
+        // A stop waits for a request in flight, but not for a command or a question.
         let given_up = self.stop.filter(|stop| end > *stop && (self.is_command || is_question));
         if let Some(stop) = given_up.filter(|stop| !is_question || *stop < self.cut) {
-            self.ran.how = How::Stopped;
+            self.ran.ending = Ending::Stopped;
             self.ran.end = stop;
             return None;
         }
         if is_question && end > self.cut {
-            // Nobody waits for a person when the answer decides nothing.
-            self.ran.how = How::Dropped;
+            // The run does not wait for an answer that has no effect.
+            self.ran.ending = Ending::Dropped;
             self.ran.end = self.cut;
             return None;
         }
         self.ran.facts.push(Fact::Call { start: at, end, path, recipe: self.recipe.clone(), say });
         self.ran.end = end;
-        if say == Say::Later {
-            self.ran.how = How::Parked;
+        if say == ScriptedOutcome::Later {
+            self.ran.ending = Ending::Parked;
             return None;
         }
         self.number += 1;
@@ -68,11 +68,11 @@ impl Leaf<'_> {
 }
 
 impl Model<'_> {
-    /// The whole of a step, or one item of it.
-    pub(crate) fn once(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Ran {
+    /// A whole step, or one item of it.
+    pub(crate) fn step_or_item(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Evaluation {
         match &step.kind {
             Kind::Parallel { limit, steps } => {
-                // `max_parallel` of a step with both is that of the items and of the group.
+                // `max_parallel` of a step with items and a group limits both.
                 let limit = step.each.as_ref().map(|each| each.limit).or(*limit);
                 match self.parallel(path, limit, steps, (env, time, cut)) {
                     Ok(ran) => self.close(path, step, env, ran),
@@ -87,16 +87,16 @@ impl Model<'_> {
                 let ran = self.list(path, steps, env, time, cut);
                 self.close(path, step, env, ran)
             }
-            Kind::Call(pipe) => {
+            Kind::Call(pipeline) => {
                 let read = step.reads.iter().find(|read| !read.optional);
                 let given = read.map_or(json!([1, 2]), |read| env.artifacts[&read.name].clone());
                 let inside =
                     Env { given: Some(given), hidden: true, tree: env.tree, closing: env.closing, ..Env::default() };
-                let mut ran = self.body(path, pipe, &inside, time, cut);
+                let mut ran = self.body(path, pipeline, &inside, time, cut);
                 ran.ends.clear();
                 ran.artifacts.clear();
-                if ran.how == How::Well {
-                    // What failed inside is its own affair once it says that it succeeded.
+                if ran.ending == Ending::Well {
+                    // Failures inside a step that succeeded do not count outside of it.
                     ran.failed = None;
                     let outputs = ran.value.take().unwrap_or_default();
                     outputs.as_object().into_iter().flatten().for_each(|(name, value)| ran.give(name, value.clone()));
@@ -109,8 +109,8 @@ impl Model<'_> {
         }
     }
 
-    fn leaf(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Ran {
-        let words = words(step, env);
+    fn leaf(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Evaluation {
+        let words = text_of(step, env);
         let access = match &step.kind {
             Kind::Run { access, .. } => *access,
             Kind::Write { .. } => Access::Write,
@@ -118,28 +118,28 @@ impl Model<'_> {
         };
         let tree = if access == Access::None { String::new() } else { format!(" in {}", env.tree) };
         let recipe = format!("{words}{tree}");
-        let mut ran = Ran::at(time, env);
+        let mut ran = Evaluation::at(time, env);
         let touched = |execution: u64| hash(&["tree", &env.tree.to_string(), &execution.to_string()]);
         if !env.closing {
-            match self.memory.stands(path, &recipe, access != Access::None) {
-                Known::Stands(done) => {
+            match self.memory.lookup(path, &recipe, access != Access::None) {
+                RecordedResult::Reusable(done) => {
                     if access == Access::Write {
                         ran.tree = touched(done.execution);
                     }
                     return self.completed(path, step, env, ran, done.value.clone());
                 }
-                Known::Elsewhere => self.open.set(true),
-                Known::Nothing => {}
+                RecordedResult::Elsewhere => self.open.set(true),
+                RecordedResult::Nothing => {}
             }
         }
         if time >= cut {
             ran.facts.push(Fact::Dropped { at: time });
-            return Ran { how: How::Dropped, ..ran };
+            return Evaluation { ending: Ending::Dropped, ..ran };
         }
-        // `finally` goes on after a stop.
+        // `finally` continues after a stop.
         let stop = self.stop.filter(|_| !env.closing);
         if stop.is_some_and(|stop| time > stop) {
-            return Ran { how: How::Stopped, ..ran };
+            return Evaluation { ending: Ending::Stopped, ..ran };
         }
         ran.facts.push(Fact::Began { at: time, path: path.to_owned() });
         let mut leaf = Leaf {
@@ -170,7 +170,8 @@ impl Model<'_> {
             Ok(()) => {
                 let value = match &step.kind {
                     Kind::Approve { .. } => {
-                        let no = ran.facts.iter().any(|fact| matches!(fact, Fact::Call { say: Say::No, .. }));
+                        let no =
+                            ran.facts.iter().any(|fact| matches!(fact, Fact::Call { say: ScriptedOutcome::No, .. }));
                         Some(json!({ "approved": !no, "note": "", "by": "test" }))
                     }
                     Kind::Write { .. } => {
@@ -202,11 +203,11 @@ impl Leaf<'_> {
                 let mut asked = 0;
                 class = loop {
                     match self.call(false)? {
-                        Say::Well | Say::Later => return Some(Ok(())),
-                        Say::Garbage if asked < RE_ASKS => asked += 1,
-                        Say::Garbage => break "no_json",
-                        Say::Busy => break "timeout",
-                        Say::No => break "bad_request",
+                        ScriptedOutcome::Well | ScriptedOutcome::Later => return Some(Ok(())),
+                        ScriptedOutcome::Garbage if asked < RE_ASKS => asked += 1,
+                        ScriptedOutcome::Garbage => break "no_json",
+                        ScriptedOutcome::Busy => break "timeout",
+                        ScriptedOutcome::No => break "bad_request",
                     }
                 };
                 if class != "timeout" || attempt == tries {
@@ -221,17 +222,17 @@ impl Leaf<'_> {
         let mut class = "";
         for _ in 0..tries {
             class = match self.call(false)? {
-                Say::Well | Say::Later => return Some(Ok(())),
-                Say::Garbage if takes_output => return Some(Err("no_json")),
-                Say::Garbage => return Some(Ok(())),
-                Say::Busy => "timeout",
-                Say::No => "command_failed",
+                ScriptedOutcome::Well | ScriptedOutcome::Later => return Some(Ok(())),
+                ScriptedOutcome::Garbage if takes_output => return Some(Err("no_json")),
+                ScriptedOutcome::Garbage => return Some(Ok(())),
+                ScriptedOutcome::Busy => "timeout",
+                ScriptedOutcome::No => "command_failed",
             };
         }
         Some(Err(class))
     }
 
-    /// Two calls: a look at what is there, and the writing.
+    /// Makes two calls: the snapshot of the files, and the write.
     fn write(&mut self, escapes: bool) -> Option<Result<(), &'static str>> {
         self.call(false)?;
         if escapes {
@@ -243,14 +244,14 @@ impl Leaf<'_> {
 
     fn approve(&mut self, goes_on: bool) -> Option<Result<(), &'static str>> {
         match self.call(true)? {
-            Say::No if !goes_on => Some(Err("rejected")),
+            ScriptedOutcome::No if !goes_on => Some(Err("rejected")),
             _ => Some(Ok(())),
         }
     }
 }
 
-/// What a step says, with its values.
-fn words(step: &Step, env: &Env) -> String {
+/// The text of a step with its values.
+fn text_of(step: &Step, env: &Env) -> String {
     let mut text = format!("{} {}", step.id, step.word);
     for read in &step.reads {
         let value = env.artifacts.get(&read.name).map_or_else(|| "-".to_owned(), Value::to_string);

@@ -1,15 +1,15 @@
-//! What the reference model keeps of a session: facts with their times, and what of them a later session finds.
+//! What the reference model records in a session: facts with their times, and which of them a later session finds.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::script::Say;
+use super::script::ScriptedOutcome;
 
-/// Something that came about.
+/// An event in the model.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
-    /// A step that has none inside began.
+    /// A step without steps inside began.
     Began {
         at: u64,
         path: String,
@@ -19,7 +19,7 @@ pub(crate) enum Fact {
         end: u64,
         path: String,
         recipe: String,
-        say: Say,
+        say: ScriptedOutcome,
     },
     /// A call that may not begin any more.
     Dropped {
@@ -32,7 +32,7 @@ pub(crate) enum Fact {
         why: String,
         value: Option<Value>,
     },
-    /// A result with what it is made of.
+    /// A result and its inputs.
     Done {
         at: u64,
         path: String,
@@ -52,8 +52,8 @@ impl Fact {
         Self::Ended { at, path: path.to_owned(), status, why, value: None }
     }
 
-    /// The end of a step, in words.
-    pub(crate) fn told(&self) -> Option<String> {
+    /// Describes the end of a step.
+    pub(crate) fn describe_end(&self) -> Option<String> {
         match self {
             Self::Ended { path, status, why, .. } => Some(format!("{path} {status} {why}").trim_end().to_owned()),
             Self::Call { .. } | Self::Began { .. } | Self::Dropped { .. } | Self::Done { .. } | Self::File { .. } => {
@@ -62,7 +62,7 @@ impl Fact {
         }
     }
 
-    /// When it came about.
+    /// When the event happened.
     pub(crate) fn at(&self) -> u64 {
         match self {
             Self::Call { end, .. } => *end,
@@ -75,7 +75,7 @@ impl Fact {
     }
 }
 
-/// A result on record.
+/// A recorded result.
 #[derive(Clone, Debug)]
 pub(crate) struct Done {
     path: String,
@@ -84,37 +84,37 @@ pub(crate) struct Done {
     pub(crate) execution: u64,
 }
 
-/// What is known of a step that is about to run.
-pub(crate) enum Known<'a> {
-    Stands(&'a Done),
-    /// Another step has a result, or an outcome, for the very same.
+/// What earlier sessions recorded about a step that is about to run.
+pub(crate) enum RecordedResult<'a> {
+    Reusable(&'a Done),
+    /// Another step has a result or an outcome for the same inputs.
     Elsewhere,
     Nothing,
 }
 
-/// What earlier sessions left.
+/// What earlier sessions recorded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     done: Vec<Done>,
-    /// Outcomes of attempts that did not come to their end.
-    open: BTreeMap<String, Vec<(String, Say)>>,
+    /// Outcomes of attempts that did not end.
+    open: BTreeMap<String, Vec<(String, ScriptedOutcome)>>,
     counts: BTreeMap<String, usize>,
     /// The files of the workspace.
     pub(crate) files: BTreeMap<String, String>,
 }
 
 impl Memory {
-    pub(crate) fn stands(&self, path: &str, recipe: &str, touches: bool) -> Known<'_> {
+    pub(crate) fn lookup(&self, path: &str, recipe: &str, touches: bool) -> RecordedResult<'_> {
         let own = || self.done.iter().filter(|done| done.path == path);
         let latest = if touches { own().next_back() } else { own().rfind(|done| done.recipe == recipe) };
         if let Some(done) = latest.filter(|done| done.recipe == recipe) {
-            return Known::Stands(done);
+            return RecordedResult::Reusable(done);
         }
-        let same = |(other, calls): (&String, &Vec<(String, Say)>)| {
+        let same = |(other, calls): (&String, &Vec<(String, ScriptedOutcome)>)| {
             other != path && calls.iter().any(|(known, _)| known == recipe)
         };
         let elsewhere = self.done.iter().any(|done| done.path != path && done.recipe == recipe);
-        if elsewhere || self.open.iter().any(same) { Known::Elsewhere } else { Known::Nothing }
+        if elsewhere || self.open.iter().any(same) { RecordedResult::Elsewhere } else { RecordedResult::Nothing }
     }
 
     /// How many calls of a step have ended.
@@ -122,8 +122,8 @@ impl Memory {
         self.counts.get(path).copied().unwrap_or(0)
     }
 
-    /// The outcomes with which an attempt goes on.
-    pub(crate) fn replays(&self, path: &str, recipe: &str) -> Vec<Say> {
+    /// The recorded outcomes with which an attempt continues.
+    pub(crate) fn replays(&self, path: &str, recipe: &str) -> Vec<ScriptedOutcome> {
         let open = self.open.get(path).map(Vec::as_slice).unwrap_or_default();
         if open.iter().any(|(asked, _)| asked != recipe) {
             return Vec::new();
@@ -131,13 +131,13 @@ impl Memory {
         open.iter().map(|(_, say)| *say).collect()
     }
 
-    /// Takes in what a session did up to an instant.
+    /// Records what a session did until an instant.
     pub(crate) fn learn(&mut self, facts: &[Fact], until: u64) {
         let mut facts: Vec<&Fact> = facts.iter().filter(|fact| fact.at() <= until).collect();
         facts.sort_by_key(|fact| fact.at());
         for fact in facts {
             match fact {
-                Fact::Call { say: Say::Later, .. } | Fact::Began { .. } | Fact::Dropped { .. } => {}
+                Fact::Call { say: ScriptedOutcome::Later, .. } | Fact::Began { .. } | Fact::Dropped { .. } => {}
                 Fact::Call { path, recipe, say, .. } => {
                     *self.counts.entry(path.clone()).or_default() += 1;
                     let open = self.open.entry(path.clone()).or_default();

@@ -1,8 +1,8 @@
-//! The reference model: what a pipeline does, as the documentation says it, evaluated plainly.
+//! The reference model: evaluates what a pipeline does according to the documentation.
 //!
-//! It knows nothing of the engine. Time is a number: each call takes as long as the script says, all else
-//! takes none. A step is evaluated from its start; what runs side by side is evaluated apart, and once more
-//! up to the instant at which a failure beside it lets nothing new begin.
+//! It does not use the engine. Time is a number: each call takes as long as the script says, and everything else takes
+//! none. The model evaluates a step from its start. It evaluates parallel steps separately, and a second time up to the
+//! instant at which the failure of one of them prevents new calls.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -10,25 +10,26 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::memory::{Fact, Memory};
-use super::pipe::{Each, List, OnError, Step, When};
+use super::pipeline::{Each, List, OnError, Step, When};
 use super::script::{Script, hash};
 
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// One session of a run.
+/// Evaluates one session of a run.
 pub(crate) struct Model<'a> {
     pub(crate) script: Script,
     pub(crate) session: u32,
-    /// `--continue-on-error`.
+    /// Whether the run has `--continue-on-error`.
     pub(crate) lenient: bool,
     pub(crate) memory: &'a Memory,
-    /// When somebody asked for a stop, once everything of that instant had begun.
+    /// When a stop was requested, after everything of that instant had begun.
     pub(crate) stop: Option<u64>,
-    /// Two things happened at the very same instant, or two steps ask the same: more than one outcome is right.
+    /// Whether two things happened at the same instant or two steps have the same request, so that more than one
+    /// outcome is right.
     pub(crate) open: Cell<bool>,
 }
 
-/// What is seen at one place.
+/// What is visible at one place.
 #[derive(Clone, Default)]
 pub(crate) struct Env {
     pub(crate) artifacts: BTreeMap<String, Value>,
@@ -36,47 +37,47 @@ pub(crate) struct Env {
     pub(crate) item: Option<(Value, usize)>,
     pub(crate) round: Option<u32>,
     pub(crate) ends: BTreeMap<String, &'static str>,
-    /// Artifacts of the round before, of which this round has none yet: seen as optional inputs only.
+    /// Artifacts of the previous round that this round has not produced yet: only optional inputs see them.
     pub(crate) recalled: Vec<String>,
-    /// Stands for all that was written into the workspace so far.
+    /// Represents everything that was written into the workspace so far.
     pub(crate) tree: u64,
-    /// Inside of an item or a called pipeline, where artifacts are no files.
+    /// Whether the place is inside an item or a called pipeline, where artifacts are not written as files.
     pub(crate) hidden: bool,
     pub(crate) closing: bool,
 }
 
 /// How something ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum Ending {
     Well,
     Failed(String),
-    /// Given up, since a step beside it failed.
+    /// Cancelled, because a parallel step failed.
     Dropped,
     /// Waits for a person.
     Parked,
-    /// Given up at a stop.
+    /// Cancelled by a stop.
     Stopped,
 }
 
-/// What came of something.
+/// The result of an evaluation.
 #[derive(Clone)]
-pub(crate) struct Ran {
+pub(crate) struct Evaluation {
     pub(crate) end: u64,
     pub(crate) facts: Vec<Fact>,
-    pub(crate) how: How,
+    pub(crate) ending: Ending,
     pub(crate) value: Option<Value>,
-    /// What those after it see.
+    /// What later steps see.
     pub(crate) artifacts: Vec<(String, Value)>,
     pub(crate) ends: Vec<(String, &'static str)>,
     pub(crate) tree: u64,
-    /// Why the first step failed that did, at any depth.
+    /// The class of the first failure, at any depth.
     pub(crate) failed: Option<String>,
 }
 
-impl Ran {
+impl Evaluation {
     pub(crate) fn at(time: u64, env: &Env) -> Self {
         let (facts, artifacts, ends) = Default::default();
-        Self { end: time, facts, how: How::Well, value: None, artifacts, ends, tree: env.tree, failed: None }
+        Self { end: time, facts, ending: Ending::Well, value: None, artifacts, ends, tree: env.tree, failed: None }
     }
 
     pub(crate) fn give(&mut self, name: &str, value: Value) {
@@ -86,7 +87,7 @@ impl Ran {
         }
     }
 
-    /// Takes in what ran after, or beside.
+    /// Adds the result of what ran afterwards or in parallel.
     pub(crate) fn join(&mut self, other: &Self) {
         self.facts.extend(other.facts.iter().cloned());
         other.artifacts.iter().for_each(|(name, value)| self.give(name, value.clone()));
@@ -109,7 +110,7 @@ impl Env {
         self.artifacts.contains_key(name) && !self.recalled.contains(name)
     }
 
-    pub(crate) fn see(&mut self, ran: &Ran) {
+    pub(crate) fn see(&mut self, ran: &Evaluation) {
         self.artifacts.extend(ran.artifacts.iter().cloned());
         self.recalled.retain(|name| !ran.artifacts.iter().any(|(known, _)| known == name));
         self.ends.extend(ran.ends.iter().cloned());
@@ -123,8 +124,8 @@ pub(crate) fn below(path: &str, id: &str) -> String {
 
 impl Model<'_> {
     /// Steps one after another.
-    pub(crate) fn list(&self, path: &str, steps: &[Step], env: &Env, time: u64, cut: u64) -> Ran {
-        let mut all = Ran::at(time, env);
+    pub(crate) fn list(&self, path: &str, steps: &[Step], env: &Env, time: u64, cut: u64) -> Evaluation {
+        let mut all = Evaluation::at(time, env);
         let mut env = env.clone();
         let mut stopped: Option<(String, String)> = None;
         for step in steps {
@@ -138,19 +139,19 @@ impl Model<'_> {
             env.see(&ran);
             all.join(&ran);
             all.tree = ran.tree;
-            match ran.how {
-                How::Well => {}
-                How::Failed(class) => stopped = Some((step.id.clone(), class)),
-                How::Dropped | How::Parked | How::Stopped => return Ran { how: ran.how, ..all },
+            match ran.ending {
+                Ending::Well => {}
+                Ending::Failed(class) => stopped = Some((step.id.clone(), class)),
+                Ending::Dropped | Ending::Parked | Ending::Stopped => return Evaluation { ending: ran.ending, ..all },
             }
         }
-        all.how = stopped.map_or(How::Well, |(_, class)| How::Failed(class));
+        all.ending = stopped.map_or(Ending::Well, |(_, class)| Ending::Failed(class));
         all
     }
 
     /// One step of a list: `Failed` when it stops the list.
-    pub(crate) fn step(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Ran {
-        let mut nothing = Ran::at(time, env);
+    pub(crate) fn step(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Evaluation {
+        let mut nothing = Evaluation::at(time, env);
         let mut skip = |reason: String| {
             nothing.facts.push(Fact::ended(time, path, "skipped", reason));
             nothing.ends.push((step.id.clone(), "skipped"));
@@ -168,67 +169,67 @@ impl Model<'_> {
             return skip("when:".to_owned());
         }
         let mut ran = match (condition, &step.each) {
-            (None, _) => self.failed(path, Ran::at(time, env), "expression_error"),
+            (None, _) => self.failed(path, Evaluation::at(time, env), "expression_error"),
             (Some(_), Some(each)) => self.each(path, step, each, env, time, cut),
-            (Some(_), None) => self.once(path, step, env, time, cut),
+            (Some(_), None) => self.step_or_item(path, step, env, time, cut),
         };
         let stops = match step.on_error {
             Some(on_error) => on_error == OnError::Stop,
             None => !self.lenient,
         };
-        match &ran.how {
-            How::Well => {
+        match &ran.ending {
+            Ending::Well => {
                 if let (Some(name), Some(value)) = (&step.output, &ran.value) {
                     ran.give(name, value.clone());
                 }
                 ran.ends.push((step.id.clone(), "completed"));
             }
-            How::Failed(_) => {
+            Ending::Failed(_) => {
                 ran.ends.push((step.id.clone(), "failed"));
                 if !stops {
-                    ran.how = How::Well;
+                    ran.ending = Ending::Well;
                 }
             }
-            How::Dropped | How::Parked | How::Stopped => {}
+            Ending::Dropped | Ending::Parked | Ending::Stopped => {}
         }
         ran
     }
 
-    /// A step or an item that fails here and now.
-    pub(crate) fn failed(&self, path: &str, mut ran: Ran, class: &str) -> Ran {
+    /// A step or an item that fails at this instant.
+    pub(crate) fn failed(&self, path: &str, mut ran: Evaluation, class: &str) -> Evaluation {
         ran.facts.push(Fact::ended(ran.end, path, "failed", class.to_owned()));
         ran.fail(Some(&class.to_owned()));
-        Ran { how: How::Failed(class.to_owned()), value: None, ..ran }
+        Evaluation { ending: Ending::Failed(class.to_owned()), value: None, ..ran }
     }
 
-    fn each(&self, path: &str, step: &Step, each: &Each, env: &Env, time: u64, cut: u64) -> Ran {
+    fn each(&self, path: &str, step: &Step, each: &Each, env: &Env, time: u64, cut: u64) -> Evaluation {
         let list = match &each.list {
             List::Literal(count) => Some((1..=*count).map(Value::from).collect()),
             List::Of(name) => env.artifacts.get(name).and_then(|value| value["list"].as_array().cloned()),
             List::Wrong(_) => None,
         };
-        let Some(list) = list else { return self.failed(path, Ran::at(time, env), "expression_error") };
+        let Some(list) = list else { return self.failed(path, Evaluation::at(time, env), "expression_error") };
         let stops = match step.on_error {
             Some(on_error) => on_error == OnError::Stop,
             None => !self.lenient,
         };
         let item = |index: usize, value: &Value, tree: u64, from: u64, cut: u64| {
             let env = Env { item: Some((value.clone(), index)), hidden: true, tree, ..env.clone() };
-            self.once(&format!("{path}[{index}]"), step, &env, from, cut)
+            self.step_or_item(&format!("{path}[{index}]"), step, &env, from, cut)
         };
-        let mut all = Ran::at(time, env);
-        let items: Vec<Option<Ran>> = if each.limit == 1 {
-            let mut ended: Vec<Option<Ran>> = Vec::new();
+        let mut all = Evaluation::at(time, env);
+        let items: Vec<Option<Evaluation>> = if each.limit == 1 {
+            let mut ended: Vec<Option<Evaluation>> = Vec::new();
             for (index, value) in list.iter().enumerate() {
-                if stops && ended.iter().flatten().any(|ran| matches!(ran.how, How::Failed(_))) {
+                if stops && ended.iter().flatten().any(|ran| matches!(ran.ending, Ending::Failed(_))) {
                     break;
                 }
                 let ran = item(index, value, all.tree, all.end, cut);
                 all.end = ran.end;
                 all.tree = ran.tree;
-                if matches!(ran.how, How::Dropped | How::Parked | How::Stopped) {
+                if matches!(ran.ending, Ending::Dropped | Ending::Parked | Ending::Stopped) {
                     all.facts.extend(ended.into_iter().flatten().flat_map(|ran| ran.facts).chain(ran.facts));
-                    return Ran { how: ran.how, ..all };
+                    return Evaluation { ending: ran.ending, ..all };
                 }
                 ended.push(Some(ran));
             }
@@ -250,16 +251,16 @@ impl Model<'_> {
             all.end = all.end.max(ran.end);
             let value = ran.value.clone().unwrap_or(Value::Null);
             let told_apart = step.on_error == Some(OnError::Continue);
-            match &ran.how {
-                How::Well if told_apart => {
+            match &ran.ending {
+                Ending::Well if told_apart => {
                     entries.push(json!({ "index": index, "status": "completed", "value": value }))
                 }
-                How::Well => entries.push(value),
-                How::Failed(class) if told_apart => {
+                Ending::Well => entries.push(value),
+                Ending::Failed(class) if told_apart => {
                     entries.push(json!({ "index": index, "status": "failed", "error": { "class": class } }));
                 }
-                How::Failed(class) => first = first.or(Some(class.clone())),
-                How::Dropped | How::Parked | How::Stopped => {}
+                Ending::Failed(class) => first = first.or(Some(class.clone())),
+                Ending::Dropped | Ending::Parked | Ending::Stopped => {}
             }
         }
         if let Some(class) = first {
@@ -268,15 +269,17 @@ impl Model<'_> {
         self.completed(path, step, env, all, Some(Value::Array(entries)))
     }
 
-    /// A step of the kind of a group, or an item of it, that came to its end.
-    pub(crate) fn close(&self, path: &str, step: &Step, env: &Env, ran: Ran) -> Ran {
+    /// A group, or an item of it, that ended.
+    pub(crate) fn close(&self, path: &str, step: &Step, env: &Env, ran: Evaluation) -> Evaluation {
         let is_item = step.each.is_some();
         let value = ran.object();
-        let mut ran = match ran.how.clone() {
-            How::Well => self.completed(path, step, env, ran, Some(value)),
-            How::Failed(class) => self.failed(path, ran, &class),
-            // What was given up gives nothing.
-            How::Dropped | How::Parked | How::Stopped => Ran { artifacts: Vec::new(), ends: Vec::new(), ..ran },
+        let mut ran = match ran.ending.clone() {
+            Ending::Well => self.completed(path, step, env, ran, Some(value)),
+            Ending::Failed(class) => self.failed(path, ran, &class),
+            // A cancelled group has no artifacts.
+            Ending::Dropped | Ending::Parked | Ending::Stopped => {
+                Evaluation { artifacts: Vec::new(), ends: Vec::new(), ..ran }
+            }
         };
         if is_item {
             ran.artifacts.clear();
@@ -286,7 +289,14 @@ impl Model<'_> {
     }
 
     /// Records that a step or an item completed.
-    pub(crate) fn completed(&self, path: &str, step: &Step, env: &Env, mut ran: Ran, value: Option<Value>) -> Ran {
+    pub(crate) fn completed(
+        &self,
+        path: &str,
+        step: &Step,
+        env: &Env,
+        mut ran: Evaluation,
+        value: Option<Value>,
+    ) -> Evaluation {
         let shown = step.output.as_ref().and(value.clone());
         ran.facts.push(Fact::Ended {
             at: ran.end,
@@ -298,10 +308,10 @@ impl Model<'_> {
         if let (Some(name), Some(value), false) = (&step.output, &value, env.hidden) {
             ran.facts.push(Fact::File { at: ran.end, path: format!("{name}.json"), content: value.to_string() });
         }
-        Ran { how: How::Well, value, ..ran }
+        Evaluation { ending: Ending::Well, value, ..ran }
     }
 
-    /// A number for an execution that changed the workspace.
+    /// A number that identifies an execution that changed the workspace.
     pub(crate) fn execution(&self, path: &str) -> u64 {
         hash(&["execution", &self.session.to_string(), path])
     }

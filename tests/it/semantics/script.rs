@@ -1,9 +1,9 @@
-//! What answers the calls of a generated pipeline: a pure function of what is asked, and outcomes that a
-//! seed chooses by the path of a step and the number of the call.
+//! The outcomes of calls of a generated pipeline. The answer is a pure function of the request; a seed chooses how a
+//! call ends, by the path of its step and its number.
 
 use serde_json::{Value, json};
 
-/// A number that depends on its parts alone.
+/// A number that depends only on its parts.
 pub(crate) fn hash(parts: &[&str]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.iter().flat_map(|part| part.bytes().chain([0xff])) {
@@ -14,7 +14,7 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
     state ^ (state >> 32)
 }
 
-/// Words without those of failures, which are the program's own.
+/// A text without the messages of failures, which the model does not know.
 fn without_messages(words: &str) -> String {
     let mut parts = words.split(",\"message\":\"");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -34,7 +34,7 @@ fn without_messages(words: &str) -> String {
     text
 }
 
-/// What the answer to some words is.
+/// The answer to a request.
 pub(crate) fn answer(words: &str) -> Value {
     let words = &without_messages(words);
     let number = hash(&["answer", words]);
@@ -44,16 +44,16 @@ pub(crate) fn answer(words: &str) -> Value {
 
 /// How a call ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Say {
-    /// As asked.
+pub(crate) enum ScriptedOutcome {
+    /// It succeeds.
     Well,
-    /// With something that is no JSON.
+    /// Its reply is no JSON.
     Garbage,
-    /// With a failure that is worth another try.
+    /// It fails with a class that is retried.
     Busy,
-    /// With one that is not.
+    /// It fails with a class that is not retried.
     No,
-    /// A person leaves the question for later.
+    /// The question stays open.
     Later,
 }
 
@@ -61,54 +61,56 @@ pub(crate) enum Say {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Script {
     pub(crate) seed: u64,
-    /// How many of a hundred steps have an outcome other than well.
+    /// How many of a hundred steps have failures.
     pub(crate) trouble: u64,
-    /// The session from which on everything goes well.
+    /// The session from which on every call succeeds.
     pub(crate) mended: u32,
-    /// In place of chance: what every call of a step `x…` and inside of it comes to, or its first alone;
-    /// a question of a step `l…` is left for later.
-    pub(crate) chosen: Option<(Say, bool)>,
+    /// Instead of a random choice: the outcome of every call of a step `x…` and inside of it, or of its first call
+    /// alone; a question of a step `l…` stays open.
+    pub(crate) chosen: Option<(ScriptedOutcome, bool)>,
 }
 
 impl Script {
-    /// How the call with this number (of those of its step that ended, from 0) ends.
-    pub(crate) fn say(&self, session: u32, path: &str, number: usize, is_question: bool) -> Say {
+    /// How a call ends; `number` counts the ended calls of its step from 0.
+    pub(crate) fn outcome(&self, session: u32, path: &str, number: usize, is_question: bool) -> ScriptedOutcome {
         let draw = hash(&["say", &self.seed.to_string(), path]);
         let kind = draw / 100 % 8;
         if let Some((say, first)) = self.chosen {
             let within = |id: char| path.split(['/', '[']).any(|part| part.starts_with(id));
             let meant = within('x') && session < self.mended && (number == 0 || !first);
             if is_question && within('l') && session < self.mended {
-                return Say::Later;
+                return ScriptedOutcome::Later;
             }
             return match say {
-                Say::Busy | Say::Garbage | Say::Later if is_question => Say::Well,
+                ScriptedOutcome::Busy | ScriptedOutcome::Garbage | ScriptedOutcome::Later if is_question => {
+                    ScriptedOutcome::Well
+                }
                 say if meant => say,
-                _ => Say::Well,
+                _ => ScriptedOutcome::Well,
             };
         }
         if session >= self.mended || draw % 100 >= self.trouble {
-            return Say::Well;
+            return ScriptedOutcome::Well;
         }
         if is_question {
             return match kind {
-                0..4 => Say::No,
-                4..6 if session == 1 => Say::Later,
-                _ => Say::Well,
+                0..4 => ScriptedOutcome::No,
+                4..6 if session == 1 => ScriptedOutcome::Later,
+                _ => ScriptedOutcome::Well,
             };
         }
         match (kind, number) {
-            (0 | 1, _) => Say::No,
-            (2, _) => Say::Busy,
-            (3, _) => Say::Garbage,
-            (4 | 5, 0) => Say::Busy,
-            (6, 0) => Say::No,
-            (7, 0) => Say::Garbage,
-            _ => Say::Well,
+            (0 | 1, _) => ScriptedOutcome::No,
+            (2, _) => ScriptedOutcome::Busy,
+            (3, _) => ScriptedOutcome::Garbage,
+            (4 | 5, 0) => ScriptedOutcome::Busy,
+            (6, 0) => ScriptedOutcome::No,
+            (7, 0) => ScriptedOutcome::Garbage,
+            _ => ScriptedOutcome::Well,
         }
     }
 
-    /// How long a call takes, in units of no meaning; hardly any two sums are the same.
+    /// How long a call takes, in arbitrary units; two sums of such times are hardly ever equal.
     pub(crate) fn takes(&self, session: u32, path: &str, number: usize) -> u64 {
         let draw = hash(&["takes", &self.seed.to_string(), &session.to_string(), path, &number.to_string()]);
         1 + draw % (1 << 40)

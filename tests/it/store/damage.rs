@@ -1,4 +1,4 @@
-//! Files under `.orch` that are not as they were written.
+//! Damaged files in `.orch`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AGENT, assert_whole, copy, journal};
-use crate::control::{answering, project, run};
+use super::{AGENT, assert_journal_whole, copy, open_journal};
+use crate::step_kinds::{answering_server, project, run};
 use crate::support::{Orch, Reply, Server};
 
 /// A project with one run whose reply and artifact are blobs.
-fn large() -> (Server, Orch, String) {
-    let server = answering(|_, _| json!({ "text": "x".repeat(100_000) }));
+fn project_with_blobs() -> (Server, Orch, String) {
+    let server = answering_server(|_, _| json!({ "text": "x".repeat(100_000) }));
     let orch = project(&server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n"));
     let (_, report) = run(&orch, &[]);
     (server, orch, report["run"].as_str().unwrap().to_owned())
 }
 
-/// The blob of the artifact, which the same run again has too.
-fn blob(orch: &Orch) -> PathBuf {
+/// The blob of the artifact, which a repetition of the run uses, too.
+fn artifact_blob(orch: &Orch) -> PathBuf {
     let sql = "SELECT blob FROM events WHERE kind = 'step_completed'";
-    let digest: String = journal(orch).query_row(sql, [], |row| row.get(0)).unwrap();
+    let digest: String = open_journal(orch).query_row(sql, [], |row| row.get(0)).unwrap();
     orch.path().join(".orch/blobs").join(&digest[..2]).join(digest)
 }
 
 #[test]
-fn a_torn_blob_is_told_and_written_again_by_the_next_run() {
-    let (_server, orch, id) = large();
-    let path = blob(&orch);
+fn a_torn_blob_is_reported_and_the_next_run_writes_it_again() {
+    let (_server, orch, id) = project_with_blobs();
+    let path = artifact_blob(&orch);
     let whole = fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -45,7 +45,7 @@ fn a_torn_blob_is_told_and_written_again_by_the_next_run() {
         for args in [&["runs", "show", &id][..], &["runs", "export", &id], &["pipeline", "resume", &id]] {
             orch.run(args).exits(2).says(words).says("is damaged").says("restore the `.orch` folder");
         }
-        // What needs no payload still works, and the same payload mends the blob.
+        // Commands that need no payload still work, and the same payload repairs the blob.
         assert!(orch.run(&["runs", "list"]).exits(0).stdout.contains(&id));
         let (_, again) = run(&orch, &[]);
         assert_eq!(fs::read(&path).unwrap(), whole);
@@ -54,12 +54,12 @@ fn a_torn_blob_is_told_and_written_again_by_the_next_run() {
     }
     fs::remove_file(&path).unwrap();
     orch.run(&["runs", "delete", &id]).exits(0);
-    assert_whole(&orch);
+    assert_journal_whole(&orch);
 }
 
 #[test]
-fn a_corrupt_page_of_the_journal_is_told_and_nothing_is_written_over_it() {
-    let (_server, orch, _) = large();
+fn a_corrupt_page_of_the_journal_is_reported_and_not_overwritten() {
+    let (_server, orch, _) = project_with_blobs();
     let path = orch.path().join(".orch/journal.db");
     let mut bytes = fs::read(&path).unwrap();
     let last = bytes.len() - 4096;
@@ -79,9 +79,9 @@ fn a_corrupt_page_of_the_journal_is_told_and_nothing_is_written_over_it() {
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
-/// A project whose run was killed in the middle, with the write-ahead log that it left.
+/// A project whose run was killed, with the write-ahead log that it left.
 #[cfg(unix)]
-fn killed() -> (Server, Orch) {
+fn project_with_killed_run() -> (Server, Orch) {
     let server = Server::start(|request| {
         let late = if request.system().contains("two") { Duration::from_secs(30) } else { Duration::ZERO };
         Reply::openai_text(&json!({ "text": "x".repeat(9_000) }).to_string()).delay(late)
@@ -96,7 +96,7 @@ fn killed() -> (Server, Orch) {
     while server.requests().len() < 3 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    // The start of the attempt is on record a moment after the request.
+    // The start of the attempt is recorded a moment after the request.
     std::thread::sleep(Duration::from_millis(300));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -105,8 +105,8 @@ fn killed() -> (Server, Orch) {
 
 #[cfg(unix)]
 #[test]
-fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
-    let (_server, orch) = killed();
+fn a_corrupt_end_of_the_write_ahead_log_loses_only_the_last_commits() {
+    let (_server, orch) = project_with_killed_run();
     let (state, saved) = (orch.path().join(".orch"), orch.path().join("saved"));
     copy(&state, &saved);
     let wal = fs::read(saved.join("journal.db-wal")).unwrap();
@@ -118,7 +118,7 @@ fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
     let mut flipped = wal.clone();
     let end = flipped.len() - 100;
     flipped[end] ^= 1;
-    // Damaged in its last page, torn in its last page, and torn before that.
+    // The log is damaged in its last page, torn in its last page, or torn before that.
     for log in [&flipped[..], &wal[..wal.len() - 7], &wal[..wal.len() / 5 * 4]] {
         copy(&saved, &state);
         fs::write(state.join("journal.db-wal"), log).unwrap();
@@ -126,28 +126,28 @@ fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
         let left = events();
         assert!(left.len() < all.len() && !left.is_empty(), "{} of {}", left.len(), all.len());
         assert_eq!(left[..], all[..left.len()], "what is left is the beginning");
-        assert_whole(&orch);
+        assert_journal_whole(&orch);
     }
-    let quick = answering(|_, _| json!({ "text": "y" }));
+    let quick = answering_server(|_, _| json!({ "text": "y" }));
     let orch = orch.with(&quick);
-    // A log that was put back by hand may be anybody's.
+    // A log that was restored by hand may come from anyone, so its runs are foreign.
     orch.run(&["pipeline", "resume"]).exits(2).says("came from elsewhere");
     let resume = ["pipeline", "resume", "--workspace", "workspace"];
-    // Whose record is lost is not known to be of orch, so it is not overwritten.
+    // orch does not know a file whose record is lost, so it does not overwrite it.
     orch.run(&resume).exits(2).says("was not written by orch");
-    // How many records share a commit, and so are lost together, differs from run to run.
+    // The number of records in a commit, which are lost together, differs from run to run.
     fs::remove_dir_all(orch.path().join("workspace")).unwrap();
     orch.run(&resume).exits(0);
-    assert_whole(&orch);
+    assert_journal_whole(&orch);
 }
 
 #[test]
-fn a_journal_that_is_damaged_during_a_run_is_told_as_that() {
-    let (_server, orch, _) = large();
+fn damage_of_the_journal_during_a_run_is_reported_as_such() {
+    let (_server, orch, _) = project_with_blobs();
     let path = orch.path().join(".orch/journal.db");
     let file = path.clone();
     let server = Server::start(move |_| {
-        // Whoever else writes makes the owner read pages again, which are not as they were.
+        // Another writer makes the owner read pages again, which are damaged.
         let other = rusqlite::Connection::open(&file).unwrap();
         other.execute("INSERT INTO inbox (run, body) VALUES ('x', 'y')", []).unwrap();
         let mut bytes = fs::read(&file).unwrap();
@@ -158,15 +158,15 @@ fn a_journal_that_is_damaged_during_a_run_is_told_as_that() {
     let orch = orch.with(&server);
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
     let ran = orch.run(&args).exits(1).says("restore the `.orch` folder from a copy");
-    // SQLite tells it by the page that it reads first.
+    // The page that SQLite reads first determines its message.
     assert!(["malformed", "file is not a database"].iter().any(|told| ran.stderr.contains(told)), "{ran:?}");
     assert!(!ran.stderr.contains("free some space"), "{ran:?}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_write_ahead_log_without_its_journal_is_kept_and_told() {
-    let (_server, orch) = killed();
+fn a_write_ahead_log_without_its_journal_is_kept_and_reported() {
+    let (_server, orch) = project_with_killed_run();
     let (state, saved) = (orch.path().join(".orch"), orch.path().join("saved"));
     copy(&state, &saved);
     fs::remove_file(state.join("journal.db")).unwrap();
@@ -184,7 +184,7 @@ fn a_write_ahead_log_without_its_journal_is_kept_and_told() {
 
 #[cfg(unix)]
 #[test]
-fn a_journal_that_is_removed_during_a_run_is_told_and_nothing_more_is_asked() {
+fn a_removed_journal_is_reported_during_a_run_and_no_further_request_is_sent() {
     let folder = std::sync::Arc::new(std::sync::OnceLock::<PathBuf>::new());
     let state = folder.clone();
     let server = Server::start(move |request| {

@@ -1,4 +1,4 @@
-//! Disks that take no more, and such that take nothing.
+//! Full and read-only disks.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{AGENT, assert_whole};
-use crate::control::{answering, project};
-use crate::support::{Orch, Ran, Reply, Server};
+use super::{AGENT, assert_journal_whole};
+use crate::step_kinds::{answering_server, project};
+use crate::support::{Orch, Reply, RunOutput, Server};
 
-/// A disk of so many KiB at a folder, gone with the value; none where one may not mount.
+/// A disk of so many KiB that is mounted at a folder until the value is dropped; `None` where mounting is not allowed.
 pub(super) struct Disk(PathBuf);
 
 impl Disk {
@@ -32,18 +32,18 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A folder that stays mounted keeps the test's folder from being removed, and is told by that.
+        // If the folder stays mounted, removing the test's folder fails and shows it.
         drop(Command::new("umount").arg("-l").arg(&self.0).output());
     }
 }
 
-/// Six steps whose replies are too large to be taken in by a small disk together.
-fn six(server: &Server) -> Orch {
+/// Six steps whose replies together exceed a small disk.
+fn project_with_large_replies(server: &Server) -> Orch {
     let step = |name: &str| format!("  - {{ id: {name}, {AGENT}, prompt: {name}.md, output: of_{name} }}\n");
     project(server, &["plan", "code", "review", "one", "two", "three"].map(step).concat())
 }
 
-fn talkative() -> Server {
+fn server_with_large_replies() -> Server {
     let count = AtomicUsize::new(0);
     Server::start(move |_| {
         let number = count.fetch_add(1, Ordering::SeqCst);
@@ -53,9 +53,9 @@ fn talkative() -> Server {
 
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
 
-/// After the disk was full: told, whole, and gone on with without asking again.
+/// Asserts that the full disk was reported and the journal is whole, and that a resume sends no request again.
 #[track_caller]
-fn assert_mended(orch: &Orch, server: &Server, ran: Ran, more_room: impl Fn()) {
+fn assert_recovered(orch: &Orch, server: &Server, ran: RunOutput, more_room: impl Fn()) {
     let ran = ran.exits(1);
     assert!(ran.stderr.contains("orch pipeline resume"), "{ran:?}");
     assert!(ran.stderr.contains("free some space"), "{ran:?}");
@@ -64,30 +64,30 @@ fn assert_mended(orch: &Orch, server: &Server, ran: Ran, more_room: impl Fn()) {
     more_room();
     let recorded = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout.matches("\"call_ended\"").count();
     assert!(recorded + 1 >= asked, "only what was in flight is lost: {recorded} of {asked}");
-    assert_whole(orch);
+    assert_journal_whole(orch);
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), asked + 6 - recorded, "what was recorded is not asked again");
-    assert_whole(orch);
+    assert_journal_whole(orch);
 }
 
 #[test]
-fn a_full_disk_stops_the_run_and_loses_nothing_that_was_recorded() {
-    let server = talkative();
-    let orch = six(&server);
+fn a_full_disk_stops_the_run_and_loses_no_record() {
+    let server = server_with_large_replies();
+    let orch = project_with_large_replies(&server);
     let Some(disk) = Disk::small(&orch.path().join(".orch"), 700) else {
         println!("skipped: this user may not mount a small disk");
         return;
     };
     let ran = orch.run(&RUN);
-    assert_mended(&orch, &server, ran, || disk.remount("size=16m"));
+    assert_recovered(&orch, &server, ran, || disk.remount("size=16m"));
 }
 
 #[test]
-fn a_file_that_may_not_grow_stops_the_run_and_loses_nothing_that_was_recorded() {
-    let server = talkative();
-    let orch = six(&server);
+fn a_limit_on_the_file_size_stops_the_run_and_loses_no_record() {
+    let server = server_with_large_replies();
+    let orch = project_with_large_replies(&server);
     orch.run(&["runs", "list"]).exits(0);
-    // In units of 512 bytes or 1 KiB, as the shell has it.
+    // The unit is 512 bytes or 1 KiB, depending on the shell.
     let script = "trap '' XFSZ; ulimit -f 500; exec \"$0\" \"$@\"";
     let ran = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_orch")])
@@ -98,19 +98,19 @@ fn a_file_that_may_not_grow_stops_the_run_and_loses_nothing_that_was_recorded() 
         .env("XDG_CONFIG_HOME", orch.configuration())
         .output()
         .unwrap();
-    let ran = Ran::of(&ran);
+    let ran = RunOutput::of(&ran);
     let ran = ran.exits(1);
     assert!(ran.stderr.contains("can't write the journal") && ran.stderr.contains("orch pipeline resume"), "{ran:?}");
-    assert_whole(&orch);
+    assert_journal_whole(&orch);
     let asked = server.requests().len();
     orch.run(&["pipeline", "resume"]).exits(0);
     assert!(server.requests().len() <= asked + 6 - (asked - 1), "what was recorded is not asked again");
-    assert_whole(&orch);
+    assert_journal_whole(&orch);
 }
 
 #[test]
-fn a_journal_that_can_not_be_written_is_told_before_anything_is_asked() {
-    let server = answering(|step, _| json!({ "from": step }));
+fn an_unwritable_journal_on_disk_is_reported_before_any_request() {
+    let server = answering_server(|step, _| json!({ "from": step }));
     let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
     let Some(disk) = Disk::small(&orch.path().join(".orch"), 4096) else {
         println!("skipped: this user may not mount a disk");
@@ -124,26 +124,26 @@ fn a_journal_that_can_not_be_written_is_told_before_anything_is_asked() {
     disk.remount("ro");
     orch.run(&RUN).exits(2).says("make the folder writable");
     assert_eq!(server.requests().len(), asked);
-    read_it(&orch);
+    assert_readable(&orch);
     orch.run(&["pipeline", "resume"]).exits(2);
     disk.remount("rw");
-    assert_whole(&orch);
+    assert_journal_whole(&orch);
 }
 
-/// Past runs can be listed and shown.
+/// Asserts that runs can be listed and shown.
 #[track_caller]
-fn read_it(orch: &Orch) {
+fn assert_readable(orch: &Orch) {
     assert!(orch.run(&["runs", "list"]).exits(0).stdout.contains("completed"));
     assert!(orch.run(&["runs", "show", "--replies"]).exits(0).stdout.contains("call one@1#1"));
     assert!(orch.run(&["runs", "events"]).exits(0).stdout.contains("run_ended"));
 }
 
 #[test]
-fn a_journal_on_a_medium_that_can_not_be_written_can_be_read() {
-    let server = answering(|step, _| json!({ "from": step }));
+fn a_journal_on_a_read_only_disk_can_be_read() {
+    let server = answering_server(|step, _| json!({ "from": step }));
     let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
     orch.run(&RUN).exits(0);
-    // A process that reads keeps the write-ahead log from being folded in.
+    // A reading process keeps SQLite from writing the log back into the database.
     let reader = rusqlite::Connection::open(orch.path().join(".orch/journal.db")).unwrap();
     let before: i64 = reader.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     orch.run(&RUN).exits(0);

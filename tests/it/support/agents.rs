@@ -1,4 +1,4 @@
-//! The agent programs of tests: the real ones, from npm, at pinned versions.
+//! The CLI agents for tests: the real programs, from npm, at pinned versions.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -7,13 +7,14 @@ use std::sync::OnceLock;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents");
 
-/// The folder with `claude`, `codex`, `codex-acp` and `claude-agent-acp`; `None`, with a notice, where they can't be installed.
+/// The folder with `claude`, `codex`, `codex-acp` and `claude-agent-acp`; `None`, with a notice, where npm can't
+/// install them.
 pub(crate) fn programs() -> Option<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(install) {
         Ok(folder) => Some(folder.clone()),
         Err(why) => {
-            // Not through the macro, whose words are only shown of tests that fail.
+            // The macro's output is only shown for failing tests.
             let _ = writeln!(std::io::stderr(), "SKIPPED: the agent programs are not tested: {why}");
             None
         }
@@ -25,7 +26,7 @@ fn install() -> Result<PathBuf, String> {
     let bin = folder.join("node_modules/.bin");
     for program in ["claude", "codex"] {
         if program == "claude" && !runs(&bin.join(program)) {
-            // What its own script after an installation does: it puts the program in its place.
+            // This does what the package's own script does after an installation: it puts the program in its place.
             let script = folder.join("node_modules/@anthropic-ai/claude-code/install.cjs");
             let done = Command::new("node").arg(script).output().map_err(|error| error.to_string())?;
             if !done.status.success() {
@@ -39,8 +40,8 @@ fn install() -> Result<PathBuf, String> {
     Ok(bin)
 }
 
-/// `claude-agent-acp` as an agent of a pipeline, with a home of its own in `ACP_HOME`. It refuses to work for
-/// root: then it is run as nobody, who may read everything as root may, and may write what it owns.
+/// `claude-agent-acp` as an agent of a pipeline, with its own home in `ACP_HOME`. It refuses to run as root: then it
+/// runs as nobody, who may read everything that root may, and write what it owns.
 pub(crate) fn claude_adapter() -> String {
     let drop = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search ";
     let user = if is_root() { drop } else { "" };
@@ -49,8 +50,8 @@ pub(crate) fn claude_adapter() -> String {
     )
 }
 
-/// A folder in which that adapter may write.
-pub(crate) fn folder_of_the_adapter(path: &std::path::Path) {
+/// Creates a folder in which that adapter may write.
+pub(crate) fn create_adapter_folder(path: &std::path::Path) {
     std::fs::create_dir_all(path).unwrap();
     #[cfg(unix)]
     if is_root() {
@@ -58,8 +59,8 @@ pub(crate) fn folder_of_the_adapter(path: &std::path::Path) {
     }
 }
 
-/// A program of this name, a script, that comes before the real one; the `PATH` in which it does.
-pub(crate) fn impostor(orch: &super::Orch, name: &str, script: &str) -> String {
+/// Creates a script with this name that precedes the real program; returns the `PATH` for it.
+pub(crate) fn fake_program(orch: &super::Orch, name: &str, script: &str) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     orch.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
     let path = orch.path().join("bin");

@@ -1,5 +1,5 @@
-//! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a
-//! gate at which anything can be made to go wrong.
+//! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a gate that can break
+//! every request.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,20 +18,20 @@ pub(crate) const KEY: &str = "prod:test|0123456789abcdef";
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convex");
 
-/// The folder with the double's modules; `None`, with a notice, where npm can't install them.
+/// The folder with the modules of the test double; `None`, with a notice, where npm can't install them.
 fn modules() -> Option<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "convex")) {
         Ok(folder) => Some(folder),
         Err(why) => {
-            // Not through the macro, whose words are only shown of tests that fail.
+            // The macro's output is only shown for failing tests.
             let _ = writeln!(std::io::stderr(), "SKIPPED: the functions of convex/ are not tested: {why}");
             None
         }
     }
 }
 
-/// The functions in a folder below the modules, so that imports find them.
+/// Copies the functions into a folder below the modules, so that imports find them.
 fn functions(modules: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(modules).unwrap();
     for name in ["schema.ts", "workflows.ts", "tsconfig.json"] {
@@ -40,7 +40,7 @@ fn functions(modules: &Path) -> tempfile::TempDir {
     folder
 }
 
-/// What TypeScript's checker says about the functions.
+/// The output of TypeScript's checker for the functions.
 pub(crate) fn type_check() -> Option<std::process::Output> {
     let modules = modules()?;
     let folder = functions(modules);
@@ -48,18 +48,18 @@ pub(crate) fn type_check() -> Option<std::process::Output> {
     Some(Command::new("node").arg(checker).arg("-p").arg(folder.path()).output().unwrap())
 }
 
-/// What happens to requests at the gate.
+/// What the gate does with requests.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
-    /// They reach the deployment.
+    /// Requests reach the deployment.
     Open,
-    /// They hang.
+    /// Requests hang.
     Slow(Duration),
-    /// They are answered with this status and text.
+    /// The gate answers with this status and text.
     Status(u16, &'static str),
-    /// They are answered with their own headers.
+    /// The gate answers with the headers of the request.
     Echo,
-    /// Those about this step reach the deployment with a status that its validator refuses.
+    /// Requests about this step reach the deployment with a status that its validator rejects.
     Spoiled(&'static str),
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Convex {
 }
 
 impl Convex {
-    /// Starts a deployment; `None`, with a notice, where there can be none.
+    /// Starts a deployment; `None`, with a notice, where it can't run.
     pub(crate) fn start() -> Option<Self> {
         let modules = modules()?;
         let functions = functions(modules);
@@ -106,12 +106,12 @@ impl Convex {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
-    /// Nothing listens any more.
+    /// Closes the port.
     pub(crate) fn down(&mut self) {
         self.gate = None;
     }
 
-    /// It listens again, where it did before.
+    /// Opens the same port again.
     pub(crate) fn up(&mut self) {
         let (mode, upstream, passed) = (self.mode.clone(), self.upstream.clone(), self.passed.clone());
         let gate = Server::start_on(self.port, move |request| {
@@ -122,7 +122,7 @@ impl Convex {
         self.gate = Some(gate);
     }
 
-    /// Asks the deployment itself, whatever the gate does.
+    /// Queries the deployment directly, whatever the gate does.
     #[track_caller]
     pub(crate) fn query(&self, function: &str, args: Value) -> Value {
         let body = json!({ "path": format!("workflows:{function}"), "args": args, "format": "json" });
@@ -131,20 +131,20 @@ impl Convex {
         reply["value"].clone()
     }
 
-    /// Changes something in the deployment itself.
+    /// Changes data in the deployment directly.
     pub(crate) fn mutate(&self, body: &Value) -> Value {
         post(&self.upstream, "/api/mutation", &format!("Convex {KEY}"), body).1
     }
 
-    /// The calls that the deployment took, in order.
-    pub(crate) fn passed(&self) -> Vec<Value> {
+    /// The calls that the deployment accepted, in order.
+    pub(crate) fn accepted_calls(&self) -> Vec<Value> {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for Convex {
     fn drop(&mut self) {
-        // Its standard input ends, and so does it.
+        // The deployment ends when its standard input is closed.
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
@@ -167,7 +167,7 @@ fn handle(mode: Mode, request: &Recorded, upstream: &str, passed: &Mutex<Vec<Val
     Reply::status(status, reply.to_string())
 }
 
-/// One request over a connection of its own.
+/// Sends one request over its own connection.
 fn post(host: &str, path: &str, authorization: &str, body: &Value) -> (u16, Value) {
     let mut stream = TcpStream::connect(host).unwrap();
     let body = body.to_string();
@@ -180,7 +180,7 @@ fn post(host: &str, path: &str, authorization: &str, body: &Value) -> (u16, Valu
     stream.read_to_string(&mut reply).unwrap();
     let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
     let text = reply.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-    // The body may come in chunks, whose sizes stand on lines of their own.
+    // The body may be chunked, with the size of each chunk on a line.
     let json = text.lines().find(|line| line.starts_with('{')).unwrap_or("null");
     (status, serde_json::from_str(json).unwrap())
 }

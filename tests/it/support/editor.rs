@@ -1,4 +1,4 @@
-//! A small language client of our own: the real program over its standard streams.
+//! A small language client: it talks to the real program over its standard streams.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Orch;
 
-/// How long an answer may take on a machine that is busy.
+/// How long an answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An editor that has a project open.
@@ -20,25 +20,25 @@ pub(crate) struct Editor<'o> {
     stdin: Option<ChildStdin>,
     messages: Receiver<Value>,
     next: i64,
-    /// What was published last, by address.
+    /// The findings that were published last, by URI.
     pub(crate) told: HashMap<String, Value>,
-    /// What the server asked the client for.
+    /// The requests of the server to the client.
     pub(crate) asked: Vec<Value>,
-    /// What the server wrote into the client's log.
+    /// The messages that the server wrote into the client's log.
     pub(crate) log: Vec<Value>,
-    /// What the server says of itself.
+    /// The answer of the server to `initialize`.
     pub(crate) server: Value,
 }
 
 impl<'o> Editor<'o> {
-    /// An editor as most are: UTF-16, and it watches files.
+    /// A typical editor: it uses UTF-16, and watches files.
     pub(crate) fn new(orch: &'o Orch) -> Self {
         Self::with(orch, json!(["utf-16"]))
     }
 
-    /// One with other encodings.
+    /// An editor with other encodings.
     pub(crate) fn with(orch: &'o Orch, encodings: Value) -> Self {
-        let mut editor = Self::silent(orch);
+        let mut editor = Self::uninitialized(orch);
         editor.server = editor.ask(
             "initialize",
             json!({
@@ -54,12 +54,12 @@ impl<'o> Editor<'o> {
                 }
             }),
         );
-        editor.tell("initialized", json!({}));
+        editor.notify("initialized", json!({}));
         editor
     }
 
-    /// One that has said nothing yet.
-    pub(crate) fn silent(orch: &'o Orch) -> Self {
+    /// An editor that has not sent `initialize` yet.
+    pub(crate) fn uninitialized(orch: &'o Orch) -> Self {
         let mut command = orch.command(&["lsp"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let (sender, messages) = channel();
@@ -75,7 +75,7 @@ impl<'o> Editor<'o> {
         Self { orch, child, stdin, messages, next: 1, told, asked: Vec::new(), log: Vec::new(), server }
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(bytes).unwrap();
@@ -87,11 +87,11 @@ impl<'o> Editor<'o> {
         self.send(format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
     }
 
-    pub(crate) fn tell(&mut self, method: &str, params: Value) {
+    pub(crate) fn notify(&mut self, method: &str, params: Value) {
         self.body(&json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string());
     }
 
-    /// Asks, and waits for the whole answer: with `result` or `error`.
+    /// Sends a request, and waits for the whole response, with `result` or `error`.
     pub(crate) fn answer(&mut self, method: &str, params: Value) -> Value {
         let id = self.next;
         self.next += 1;
@@ -99,7 +99,7 @@ impl<'o> Editor<'o> {
         self.pump(|message| message["id"] == id && message.get("method").is_none())
     }
 
-    /// Asks, and waits for the result.
+    /// Sends a request, and waits for the result.
     #[track_caller]
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let answer = self.answer(method, params);
@@ -107,7 +107,7 @@ impl<'o> Editor<'o> {
         answer["result"].clone()
     }
 
-    /// Reads on until a message is the one that is waited for.
+    /// Reads messages until one is wanted.
     #[track_caller]
     pub(crate) fn pump(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
@@ -127,7 +127,7 @@ impl<'o> Editor<'o> {
         }
     }
 
-    /// The address of a file of the project.
+    /// The URI of a file of the project.
     pub(crate) fn uri(&self, name: &str) -> String {
         let path = self.orch.path().join(name);
         let path = path.to_str().unwrap().replace('%', "%25").replace(' ', "%20").replace('ü', "%C3%BC");
@@ -138,7 +138,7 @@ impl<'o> Editor<'o> {
     pub(crate) fn open(&mut self, name: &str, text: &str) {
         let uri = self.uri(name);
         let document = json!({ "uri": uri, "languageId": "yaml", "version": 1, "text": text });
-        self.tell("textDocument/didOpen", json!({ "textDocument": document }));
+        self.notify("textDocument/didOpen", json!({ "textDocument": document }));
     }
 
     /// Opens a file as it is on the disk.
@@ -154,15 +154,15 @@ impl<'o> Editor<'o> {
     pub(crate) fn edit(&mut self, name: &str, version: i64, changes: Value) {
         let uri = self.uri(name);
         let document = json!({ "uri": uri, "version": version });
-        self.tell("textDocument/didChange", json!({ "textDocument": document, "contentChanges": changes }));
+        self.notify("textDocument/didChange", json!({ "textDocument": document, "contentChanges": changes }));
     }
 
     pub(crate) fn close(&mut self, name: &str) {
         let uri = self.uri(name);
-        self.tell("textDocument/didClose", json!({ "textDocument": { "uri": uri } }));
+        self.notify("textDocument/didClose", json!({ "textDocument": { "uri": uri } }));
     }
 
-    /// Waits until the findings of a file are those of a version; none for the file on the disk.
+    /// Waits for the findings of a version of a file; without a version, of the file on the disk.
     #[track_caller]
     pub(crate) fn findings(&mut self, name: &str, version: Option<i64>) -> Vec<Value> {
         let uri = self.uri(name);
@@ -173,9 +173,9 @@ impl<'o> Editor<'o> {
         self.told[&uri]["diagnostics"].as_array().unwrap().clone()
     }
 
-    /// Waits until a file has a finding with this code, or none at all for an empty one.
+    /// Waits until a file has a finding with this code, or has no finding if the code is empty.
     #[track_caller]
-    pub(crate) fn until(&mut self, name: &str, code: &str) -> Vec<Value> {
+    pub(crate) fn wait_for_finding(&mut self, name: &str, code: &str) -> Vec<Value> {
         let uri = self.uri(name);
         let fits = |params: &Value| {
             let found = params["diagnostics"].as_array().unwrap();
@@ -189,7 +189,7 @@ impl<'o> Editor<'o> {
         self.told[&uri]["diagnostics"].as_array().unwrap().clone()
     }
 
-    /// Asks about a place of a file.
+    /// Sends a request about a position in a file.
     #[track_caller]
     pub(crate) fn at(&mut self, method: &str, name: &str, place: (usize, usize)) -> Value {
         let uri = self.uri(name);
@@ -201,7 +201,7 @@ impl<'o> Editor<'o> {
         self.ask(&format!("textDocument/{method}"), params)
     }
 
-    /// Opens a file whose text has an `@` at the place of the cursor, and gives what can be written there.
+    /// Opens a file whose text has an `@` at the cursor, and returns the labels of the completion there.
     #[track_caller]
     pub(crate) fn complete(&mut self, name: &str, marked: &str) -> Vec<String> {
         let (text, place) = cursor(marked);
@@ -209,7 +209,7 @@ impl<'o> Editor<'o> {
         labels(&self.at("completion", name, place))
     }
 
-    /// The same with what the word there is.
+    /// Opens such a file, and returns the hover text at the cursor.
     #[track_caller]
     pub(crate) fn hover(&mut self, name: &str, marked: &str) -> String {
         let (text, place) = cursor(marked);
@@ -218,7 +218,8 @@ impl<'o> Editor<'o> {
         found["contents"]["value"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The same with where the word is declared: the file's name in the project, and the text of that line.
+    /// Opens such a file, and returns the definitions of the word: the name of the file in the project, and the text of
+    /// the line.
     #[track_caller]
     pub(crate) fn definition(&mut self, name: &str, marked: &str) -> Vec<(String, String)> {
         let (text, place) = cursor(marked);
@@ -227,7 +228,7 @@ impl<'o> Editor<'o> {
         self.lines(&found)
     }
 
-    /// Places as names of files and the text at each.
+    /// Locations as names of files and the text of each line.
     pub(crate) fn lines(&self, places: &Value) -> Vec<(String, String)> {
         let base = self.uri("");
         let each = places.as_array().unwrap().iter().map(|place| {
@@ -241,7 +242,7 @@ impl<'o> Editor<'o> {
         each.collect()
     }
 
-    /// Ends the stream, or what is left of it, and gives the exit code.
+    /// Closes the stream, and returns the exit code.
     pub(crate) fn end(mut self) -> i32 {
         drop(self.stdin.take());
         self.child.wait().unwrap().code().unwrap()
@@ -255,7 +256,7 @@ impl Drop for Editor<'_> {
     }
 }
 
-/// A text without its `@`, and the line and character where that was, in UTF-16.
+/// A text without its `@`, and the line and character of that position, in UTF-16.
 pub(crate) fn cursor(marked: &str) -> (String, (usize, usize)) {
     let at = marked.find('@').expect("the text has an `@`");
     let before = &marked[..at];

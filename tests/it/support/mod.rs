@@ -1,4 +1,4 @@
-//! What tests share: a scripted model server, and a builder for runs of the real program.
+//! Helpers that tests share: a scripted model server, and a builder for runs of the real program.
 #![allow(dead_code, reason = "every test uses its own part")]
 
 pub(crate) mod agents;
@@ -11,10 +11,10 @@ mod orch;
 pub(crate) mod server;
 
 pub(crate) use editor::{Editor, cursor, labels};
-pub(crate) use orch::{Orch, Ran};
+pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{Recorded, Reply, Server};
 
-/// The time that this thread has used of a processor. Unlike the time on the wall, it does not depend on what else runs.
+/// The processor time of this thread. Unlike the elapsed time, it does not depend on what else runs.
 pub(crate) fn cpu_time() -> std::time::Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     std::time::Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())

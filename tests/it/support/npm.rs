@@ -1,4 +1,4 @@
-//! Modules of Node for tests: installed once for all checkouts, by the digest of the lock file.
+//! Node modules for tests: installed once for all checkouts, by the digest of the lock file.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
 
-/// Installs the pinned modules of a folder with a lock file; says where they are.
+/// Installs the pinned modules of a folder with a lock file; returns their folder.
 pub(super) fn install(sources: &str, name: &str) -> Result<PathBuf, String> {
     let lock = fs::read(format!("{sources}/package-lock.json")).unwrap();
     let digest: String = Sha256::digest(&lock).iter().take(8).map(|byte| format!("{byte:02x}")).collect();

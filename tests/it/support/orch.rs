@@ -1,4 +1,4 @@
-//! A project in a folder of its own, and the real program run in it.
+//! Runs the real program in a temporary project.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use super::Server;
 
-/// A project folder with the default pipeline, and a model server for it.
+/// A temporary folder with the default project.
 pub(crate) struct Orch {
     folder: TempDir,
-    /// The user's configuration: what the tests trust is not what the person who runs them trusts.
+    /// A temporary user configuration, so that agreements of the tests do not reach that of the user who runs them.
     configuration: TempDir,
     url: Option<String>,
 }
@@ -30,7 +30,7 @@ impl Orch {
         Self { folder: tempfile::tempdir().unwrap(), configuration: tempfile::tempdir().unwrap(), url: None }
     }
 
-    /// The same, whose provider `lab` is this server, in OpenAI's dialect.
+    /// Configures this server as the provider `lab`, in OpenAI's dialect.
     pub(crate) fn with(mut self, server: &Server) -> Self {
         self.url = Some(server.url());
         let settings = format!(
@@ -64,14 +64,14 @@ impl Orch {
         self.path().join(name).exists()
     }
 
-    /// Replaces text in a file of the project; the text must be there.
+    /// Replaces text in a file of the project; the text must exist.
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) -> &Self {
         let text = self.read(name);
         assert!(text.contains(from), "{name} has no {from:?}");
         self.write(name, &text.replace(from, to))
     }
 
-    /// The program, in the project's folder, with no environment but what it needs.
+    /// The program in the project's folder, with a minimal environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.args(args).current_dir(self.path()).env_clear();
@@ -80,14 +80,14 @@ impl Orch {
                 command.env(name, value);
             }
         }
-        // Nothing answers there: `auto` must not find a server of the machine that runs the tests.
+        // No server runs at this address: `auto` must not find a server of the machine that runs the tests.
         command.env("OLLAMA_HOST", "127.0.0.1:9");
         command.env("XDG_CONFIG_HOME", self.configuration.path());
         command.stdin(Stdio::null());
         command
     }
 
-    /// Trusts the project as it is now.
+    /// Agrees to the project as it is now.
     #[track_caller]
     pub(crate) fn trust(&self) -> &Self {
         self.run(&["trust"]).exits(0);
@@ -101,18 +101,18 @@ impl Orch {
 
     /// Runs the program to its end.
     #[track_caller]
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        Ran::of(&self.command(args).output().unwrap())
+    pub(crate) fn run(&self, args: &[&str]) -> RunOutput {
+        RunOutput::of(&self.command(args).output().unwrap())
     }
 
-    /// Runs the default pipeline with some more arguments.
+    /// Runs the default pipeline with additional arguments.
     #[track_caller]
-    pub(crate) fn pipeline(&self, more: &[&str]) -> Ran {
+    pub(crate) fn pipeline(&self, more: &[&str]) -> RunOutput {
         let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "Create a User model"];
         self.run(&[&args, more].concat())
     }
 
-    /// The same with the report as JSON.
+    /// Runs the default pipeline, and returns its exit code and report.
     #[track_caller]
     pub(crate) fn report(&self, more: &[&str]) -> (i32, Value) {
         let ran = self.pipeline(&[&["--output", "json"], more].concat());
@@ -120,12 +120,12 @@ impl Orch {
         (ran.code, report)
     }
 
-    /// Starts the program and leaves it running.
+    /// Starts the program, and does not wait for it.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Every path below the folder but the journal's, sorted.
+    /// Every path in the folder except for the journal's, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
         fn walk(folder: &Path, base: &Path, out: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -144,15 +144,15 @@ impl Orch {
     }
 }
 
-/// How a run of the program ended.
+/// The exit code and the outputs of a run of the program.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct RunOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ran {
+impl RunOutput {
     pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),

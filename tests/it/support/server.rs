@@ -1,7 +1,7 @@
 //! A scripted HTTP server that speaks every provider's dialect.
 //!
-//! It runs on its own threads over plain sockets, so that a test decides over every
-//! byte: where chunks end, where a reply stalls and where it is cut off.
+//! It runs on its own threads over plain sockets, so that a test controls every byte: where chunks end, and where a
+//! reply stalls or is cut off.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A request that came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) method: String,
     /// The path with its query.
     pub(crate) path: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// The body as JSON; null when it is none.
+    /// The body as JSON, or null if it is no JSON.
     pub(crate) body: Value,
 }
 
@@ -31,7 +31,7 @@ impl Recorded {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The system prompt, in whatever dialect.
+    /// The system prompt, in any dialect.
     pub(crate) fn system(&self) -> String {
         let openai = self.body["messages"].as_array().and_then(|messages| {
             messages.iter().find(|message| message["role"] == "system").map(|message| &message["content"])
@@ -71,7 +71,7 @@ fn text_of(content: &Value) -> String {
     }
 }
 
-/// What the server answers.
+/// The server's response.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     status: u16,
@@ -101,12 +101,12 @@ impl Reply {
         }
     }
 
-    /// Any status with any body, as JSON.
+    /// A response with any status and body, as JSON.
     pub(crate) fn status(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::new(status, "application/json", body)
     }
 
-    /// A body of any content type; none when `kind` is empty.
+    /// A response of any content type; without one if `kind` is empty.
     pub(crate) fn typed(kind: &str, body: impl Into<Vec<u8>>) -> Self {
         Self::new(200, kind, body)
     }
@@ -121,7 +121,7 @@ impl Reply {
         Self::new(200, "text/event-stream", body)
     }
 
-    /// An event stream of JSON values, without a `[DONE]`.
+    /// An event stream of JSON values, without a final `[DONE]`.
     pub(crate) fn events(events: &[Value]) -> Self {
         let lines: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
         Self::raw_events(lines.concat())
@@ -223,13 +223,13 @@ impl Reply {
         ])
     }
 
-    /// The same that says something.
+    /// A streamed response of the Responses API with a text.
     pub(crate) fn response_text(text: &str) -> Self {
         let content = json!([{"type": "output_text", "text": text}]);
         Self::response(json!({"type": "message", "role": "assistant", "id": "msg_1", "content": content}))
     }
 
-    /// The same that calls a function.
+    /// A streamed response of the Responses API with a function call.
     pub(crate) fn response_call(name: &str, arguments: &Value) -> Self {
         let arguments = arguments.to_string();
         Self::response(json!({"type": "function_call", "call_id": "call_1", "name": name, "arguments": arguments}))
@@ -263,56 +263,56 @@ impl Reply {
         Self::events(&events)
     }
 
-    /// The same with this header; it replaces one of the same name.
+    /// Adds this header; it replaces one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same after a while.
+    /// Sends the reply after this delay.
     pub(crate) fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Only the first bytes of the body; then nothing, on an open connection.
+    /// Sends only the first bytes of the body, and keeps the connection open.
     pub(crate) fn stall_after(mut self, bytes: usize) -> Self {
         self.stall_after = Some(bytes);
         self
     }
 
-    /// Only the first bytes of the body; then the connection breaks.
+    /// Sends only the first bytes of the body, and closes the connection.
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
         self.cut_after = Some(bytes);
         self
     }
 
-    /// The body in writes of so many bytes, with a pause between them.
+    /// Sends the body in writes of so many bytes, with a pause between them.
     pub(crate) fn pieces(mut self, bytes: usize, pause: Duration) -> Self {
         self.pieces = Some((bytes, pause));
         self
     }
 
-    /// The same without a length: only the end of the connection ends the body.
+    /// Sends no length: the end of the connection ends the body.
     pub(crate) fn unframed(mut self) -> Self {
         self.unframed = true;
         self
     }
 
-    /// The same, and then the connection is reset.
+    /// Resets the connection after the reply.
     pub(crate) fn reset(mut self) -> Self {
         self.reset = true;
         self
     }
 
-    /// Only the first bytes of the body, as if that were all.
+    /// Sends only the first bytes of the body, with a matching length.
     pub(crate) fn truncated(mut self, bytes: usize) -> Self {
         self.body.truncate(bytes);
         self
     }
 
-    /// How many bytes the body has.
+    /// The number of bytes of the body.
     pub(crate) fn len(&self) -> usize {
         self.body.len()
     }
@@ -349,7 +349,7 @@ impl Server {
         Self::start_on(0, handler)
     }
 
-    /// The same on this port; on a free one if it is 0.
+    /// Starts a server on this port, or on a free one if it is 0.
     pub(crate) fn start_on(port: u16, handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -366,7 +366,7 @@ impl Server {
                         break;
                     }
                     let shared = Arc::clone(&shared);
-                    // A client may go away at any time; that is no failure of the server.
+                    // A client may close the connection at any time; that is no failure of the server.
                     thread::spawn(move || stream.and_then(|stream| serve(&stream, &shared)));
                 }
             }
@@ -374,12 +374,12 @@ impl Server {
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// A server that answers every request alike.
+    /// A server that gives the same reply to every request.
     pub(crate) fn always(reply: Reply) -> Self {
         Self::start(move |_| reply.clone())
     }
 
-    /// A server that answers with this text, in the dialect that it is asked in.
+    /// A server that answers with this text, in the dialect of the request.
     pub(crate) fn saying(text: &str) -> Self {
         let text = text.to_owned();
         Self::start(move |request| Reply::text_for(&request.path, &text))
@@ -399,7 +399,7 @@ impl Server {
         format!("http://{}/v1", self.address)
     }
 
-    /// The requests so far, in the order of their arrival.
+    /// The requests so far, in the order of arrival.
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -408,7 +408,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // This connection wakes the accepting thread.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
@@ -441,13 +441,13 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         wait(stream, shared)?;
     }
     if reply.reset {
-        // Closed with this set, a connection is reset.
+        // With this option, closing the connection resets it.
         return socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
     stream.shutdown(std::net::Shutdown::Both)
 }
 
-/// Waits until the client goes away or the server stops.
+/// Waits until the client closes the connection or the server stops.
 fn wait(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_millis(20)))?;
     while !shared.stopped.load(Ordering::SeqCst) {

@@ -1,0 +1,161 @@
+//! Imported and foreign runs: orch writes only in folders that the user names.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::step_kinds::{answering_server, project, run};
+use crate::support::{Orch, Server};
+
+const STEPS: &str = "  - { id: one, agent: a, schema: any, prompt: one.md, output: made }\n  - { id: put, write: made, inputs: [made] }\n";
+
+/// A run that wrote `sub/new.txt`, its export, and its id.
+fn project_with_export() -> (Server, Orch, String) {
+    let server = answering_server(|_, _| json!([{ "path": "sub/new.txt", "content": "written by the run" }]));
+    let orch = project(&server, STEPS);
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = report["run"].as_str().unwrap().to_owned();
+    orch.run(&["runs", "export", &id, "--to", "run.json"]).exits(0);
+    (server, orch, id)
+}
+
+/// A project with the export, to import the run into.
+fn project_to_import_into(server: &Server, export: &str) -> Orch {
+    let orch = project(server, STEPS);
+    orch.write("run.json", export);
+    orch
+}
+
+#[test]
+fn an_imported_run_is_reverted_and_resumed_only_in_a_workspace_that_the_user_names() {
+    let (server, from, id) = project_with_export();
+    let there = from.path().join("workspace/sub/new.txt");
+    let orch = project_to_import_into(&server, &from.read("run.json"));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    let asked = server.requests().len();
+    for args in [
+        &["runs", "revert", &id][..],
+        &["runs", "revert", &id, "--force"],
+        &["runs", "revert", &id, "--dry-run"],
+        &["pipeline", "resume", &id],
+        &["pipeline", "resume", &id, "--discard-changed"],
+    ] {
+        orch.run(args).exits(2).says("came from elsewhere").says("--workspace");
+    }
+    assert!(there.exists() && server.requests().len() == asked);
+    // Only the folder that the user names changes.
+    orch.write("mine/sub/new.txt", "written by the run").write("mine/kept.txt", "kept");
+    orch.run(&["runs", "revert", &id, "--workspace", "mine"]).exits(0);
+    assert!(!orch.exists("mine/sub") && orch.exists("mine/kept.txt") && there.exists());
+    orch.run(&["pipeline", "resume", &id, "--workspace", "again", "--discard-changed"]);
+    assert!(!orch.exists("workspace") && there.exists());
+}
+
+#[test]
+fn an_export_with_paths_outside_of_the_workspace_is_not_imported() {
+    let (server, from, _) = project_with_export();
+    let export = from.read("run.json");
+    assert!(export.contains("sub/new.txt"));
+    for path in [
+        "../new.txt",
+        "sub/../../new.txt",
+        "/etc/cron.d/new",
+        ".git/hooks/pre-commit",
+        ".orch/journal.db",
+        ".orch.lock",
+        "C:/new.txt",
+        "..\\\\new.txt",
+        "con",
+        "",
+    ] {
+        let orch = project_to_import_into(&server, &export.replace("sub/new.txt", path));
+        orch.run(&["runs", "import", "run.json"]).exits(2).says("can't import").says("nothing was imported");
+        assert!(!orch.exists(".orch"), "{path}");
+    }
+    // The export is also rejected for the path of an artifact.
+    for path in ["../made.json", "/tmp/made.json", ".git/config"] {
+        let mut record: Value = serde_json::from_str(&export).unwrap();
+        let changed = with_paths(&mut record, path);
+        assert!(changed > 0);
+        let orch = project_to_import_into(&server, &record.to_string());
+        orch.run(&["runs", "import", "run.json"]).exits(2).says("can't import");
+    }
+}
+
+/// Gives every artifact of a record another path; returns how many there are.
+fn with_paths(value: &mut Value, path: &str) -> usize {
+    match value {
+        Value::Object(object) => {
+            let own = object.get("path").is_some_and(|found| found == "made.json");
+            if own {
+                object.insert("path".to_owned(), json!(path));
+            }
+            object.values_mut().map(|value| with_paths(value, path)).sum::<usize>() + usize::from(own)
+        }
+        Value::Array(list) => list.iter_mut().map(|value| with_paths(value, path)).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_named_workspace_is_not_followed() {
+    let (server, from, id) = project_with_export();
+    let orch = project_to_import_into(&server, &from.read("run.json"));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    let victim = tempfile::tempdir().unwrap();
+    fs::write(victim.path().join("new.txt"), "written by the run").unwrap();
+    fs::create_dir(orch.path().join("mine")).unwrap();
+    std::os::unix::fs::symlink(victim.path(), orch.path().join("mine/sub")).unwrap();
+    let ran = orch.run(&["runs", "revert", &id, "--workspace", "mine", "--force"]).exits(1);
+    assert!(ran.stdout.contains("symbolic link"), "{ran:?}");
+    assert!(victim.path().join("new.txt").exists());
+}
+
+#[test]
+fn results_of_an_imported_run_are_not_reused() {
+    let (server, from, _) = project_with_export();
+    let orch = project_to_import_into(&server, &from.read("run.json"));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    let asked = server.requests().len();
+    let (ran, _) = run(&orch, &["--reuse"]);
+    assert_eq!((ran.code, server.requests().len()), (0, asked + 1), "{ran:?}");
+    // orch reuses the results of a run that was made in this journal.
+    let (ran, _) = run(&orch, &["--reuse", "--clean"]);
+    assert_eq!((ran.code, server.requests().len()), (0, asked + 1), "{ran:?}");
+}
+
+#[test]
+fn a_foreign_journal_cannot_name_a_workspace_outside_of_the_project() {
+    let (_server, orch, id) = project_with_export();
+    let outside = tempfile::tempdir().unwrap();
+    let outer = outside.path().display().to_string();
+    let (ran, report) = run(&orch, &["--workspace", &outer]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let second = report["run"].as_str().unwrap().to_owned();
+    // Imitates a clone: the note of the location names another folder.
+    orch.write(".orch/location", "/another/place\n");
+    orch.run(&["runs", "revert", &second]).exits(2).says("came from elsewhere");
+    assert!(outside.path().join("sub/new.txt").exists());
+    orch.run(&["runs", "revert", &second, "--workspace", &outer]).exits(0);
+    assert!(!outside.path().join("sub").exists());
+    orch.run(&["runs", "show", &id]).exits(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recorded_workspace_behind_a_link_out_of_the_project_is_left_alone() {
+    let (_server, orch, _) = project_with_export();
+    let (_, report) = run(&orch, &["--workspace", "inner/workspace"]);
+    let id = report["run"].as_str().unwrap();
+    // Imitates a cloned project whose journal claims that orch wrote this file of the user's.
+    let victim = tempfile::tempdir().unwrap();
+    fs::rename(orch.path().join("inner/workspace"), victim.path().join("workspace")).unwrap();
+    fs::remove_dir(orch.path().join("inner")).unwrap();
+    std::os::unix::fs::symlink(victim.path(), orch.path().join("inner")).unwrap();
+    for args in [&["runs", "revert", id, "--force"][..], &["pipeline", "resume", id, "--discard-changed"]] {
+        orch.run(args).exits(2).says("link that leads out of the project").says("--workspace");
+    }
+    assert!(victim.path().join("workspace/sub/new.txt").exists());
+}

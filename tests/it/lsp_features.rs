@@ -1,0 +1,385 @@
+//! Features of the language server at a position: completion, hover, definitions, references, symbols.
+
+use serde_json::{Value, json};
+
+use crate::support::{Editor, Orch, cursor, labels};
+
+const PIPELINE: &str = "pipelines/default.yaml";
+
+/// A pipeline with every place at which something can be completed; `more` is at one of them.
+fn steps(more: &str) -> String {
+    format!(
+        "name: p\ninputs:\n  task: {{ type: string, description: What to do. }}\nagents:\n  planner: {{ model: auto }}\n  coder: {{ model: auto }}\nsteps:\n  - id: plan\n    agent: planner\n    prompt: planner.md\n    output: plan\n{more}"
+    )
+}
+
+fn assert_has(found: &[String], names: &[&str]) {
+    for name in names {
+        assert!(found.iter().any(|known| known == name), "no {name} in {found:?}");
+    }
+}
+
+fn assert_lacks(found: &[String], names: &[&str]) {
+    for name in names {
+        assert!(found.iter().all(|known| known != name), "{name} in {found:?}");
+    }
+}
+
+#[test]
+fn completion_offers_the_keys_and_values_of_the_format() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let top = editor.complete("pipelines/a.yaml", "name: x\n@\nsteps:\n  - id: a\n    run: ls\n");
+    assert_has(&top, &["agents", "inputs", "success", "budget"]);
+    assert_lacks(&top, &["name", "steps", "agent"]);
+    let step = editor.complete("pipelines/b.yaml", &steps("  - id: code\n    @\n    agent: coder\n"));
+    assert_has(&step, &["prompt", "output", "when", "for_each"]);
+    assert_lacks(&step, &["id", "agent", "name"]);
+    let agent = editor.complete("pipelines/c.yaml", "name: x\nagents:\n  a: { model: auto, t@ }\n");
+    assert_has(&agent, &["temperature", "tools"]);
+    assert_lacks(&agent, &["model"]);
+    let value = editor.complete("pipelines/d.yaml", &steps("  - id: code\n    on_error: @\n"));
+    assert_eq!(value, ["stop", "continue"]);
+    let deep = editor.complete(
+        "pipelines/e.yaml",
+        &steps("  - id: g\n    repeat:\n      @\n      steps:\n        - id: x\n          run: ls\n"),
+    );
+    assert_has(&deep, &["until", "max"]);
+    assert_lacks(&deep, &["steps"]);
+    assert_has(
+        &editor.complete("pipelines/g.yaml", "name: x\ninputs:\n  a: { type: string, @ }\n"),
+        &["default", "enum"],
+    );
+    let settings = editor.complete("orch.yaml", "@\n");
+    assert_has(&settings, &["providers", "models", "defaults"]);
+    let provider = editor.complete("orch.yaml", "providers:\n  lab:\n    dialect: @\n");
+    assert_has(&provider, &["openai", "anthropic"]);
+    let case = editor.complete("pipelines/tests/x.yaml", "@");
+    assert_eq!(case.first().map(String::as_str), Some("pipeline"), "what is required comes first");
+    // The completion of a key has documentation, and inserts the syntax that follows the key.
+    let (text, place) = cursor(&steps("  - id: code\n    whe@\n"));
+    editor.open("pipelines/f.yaml", &text);
+    let found = editor.at("completion", "pipelines/f.yaml", place);
+    let item = found["items"].as_array().unwrap().iter().find(|item| item["label"] == "when").unwrap().clone();
+    assert_eq!(item["textEdit"]["newText"], "when: ");
+    assert_eq!(item["textEdit"]["range"]["start"]["character"], 4);
+    assert!(item["documentation"]["value"].as_str().unwrap().contains("If it is false, orch skips the step"), "{item}");
+}
+
+#[test]
+fn completion_offers_the_names_of_the_project() {
+    let orch = Orch::new();
+    orch.write(
+        "orch.yaml",
+        "providers:\n  lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" }\nmodels:\n  fast: lab/small\n",
+    );
+    let mut editor = Editor::new(&orch);
+    let mut at = |more: &str| editor.complete("pipelines/a.yaml", &steps(more));
+    assert_eq!(at("  - id: code\n    agent: @\n"), ["planner", "coder"]);
+    assert_has(&at("  - id: code\n    agent: coder\n    prompt: co@\n"), &["coder.md", "planner.md"]);
+    assert_has(&at("  - id: code\n    agent: coder\n    prompt: \"@\"\n"), &["coder.md"]);
+    let schemas = at("  - id: code\n    schema: @\n");
+    assert_has(&schemas, &["plan", "code", "text", "any"]);
+    assert_eq!(at("  - id: code\n    inputs: [@]\n    agent: coder\n"), ["plan"]);
+    assert_eq!(at("  - id: code\n    inputs: [pl@\n    agent: coder\n"), ["plan"]);
+    assert_eq!(at("  - id: code\n    agent: coder\n    inputs:\n      - @\n"), ["plan"]);
+    assert_eq!(at("  - id: code\n    inputs: [plan, @]\n"), [] as [&str; 0], "it is listed already");
+    assert_has(&at("  - id: sub\n    pipeline: @\n"), &["default.yaml"]);
+    assert_has(&at("  - id: sub\n    pipeline: default.yaml\n    with:\n      @\n"), &["task"]);
+    let models = editor.complete("pipelines/b.yaml", "name: x\nagents:\n  a: { model: @ }\n");
+    assert_has(&models, &["fast", "auto", "local", "lab/"]);
+    assert_has(&editor.complete("orch.yaml", "models: { quick: lab/x }\ndefaults:\n  model: @\n"), &["quick", "auto"]);
+    let case = "pipeline: ../default.yaml\n";
+    assert_eq!(editor.complete("pipelines/tests/x.yaml", &format!("{case}inputs:\n  @\n")), ["task"]);
+    let steps =
+        editor.complete("pipelines/tests/x.yaml", &format!("{case}expect:\n  steps:\n    plan: completed\n    @\n"));
+    assert_has(&steps, &["code", "review"]);
+    assert_lacks(&steps, &["plan"]);
+    let typed = editor.complete("pipelines/b.yaml", &self::steps("  - id: code\n    agent:@\n"));
+    assert_eq!(typed, ["planner", "coder"], "right behind the colon too");
+}
+
+#[test]
+fn completion_offers_the_artifacts_that_the_check_accepts() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let group = "  - id: maybe\n    when: \"true\"\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n  - id: both\n    parallel:\n      - id: left\n        run: ls\n        output: left\n      - id: right\n        run: ls\n        inputs: [@]\n        output: right\n";
+    let found = editor.complete("pipelines/a.yaml", &steps(group));
+    assert_eq!(found, ["code?", "plan"], "what may be missing is offered with its mark, a sibling not at all");
+}
+
+#[test]
+fn completion_works_in_a_file_with_a_syntax_error_elsewhere() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let good = steps("  - id: code\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n");
+    editor.open("pipelines/a.yaml", &good);
+    editor.findings("pipelines/a.yaml", Some(1));
+    // The server knows the steps from the last valid version of the text.
+    let (text, place) = cursor(&good.replace("inputs: [plan]", "inputs: [@").replace("name: p\n", "name: [\n"));
+    editor.change("pipelines/a.yaml", 2, &text);
+    assert_eq!(labels(&editor.at("completion", "pipelines/a.yaml", place)), ["plan"]);
+    let (text, place) = cursor(&good.replace("agent: coder", "agent: @").replace("name: p\n", "name: [\n"));
+    editor.change("pipelines/a.yaml", 3, &text);
+    assert_eq!(labels(&editor.at("completion", "pipelines/a.yaml", place)), ["planner", "coder"]);
+    let (text, place) =
+        cursor(&good.replace("    output: code\n", "    output: code\n    whe\n    message: '{{ plan.@ }}'\n"));
+    editor.change("pipelines/a.yaml", 4, &text);
+    assert_has(&labels(&editor.at("completion", "pipelines/a.yaml", place)), &["summary", "steps"]);
+}
+
+#[test]
+fn a_pipeline_that_is_opened_with_a_syntax_error_is_read_from_the_disk() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = orch.read(PIPELINE).replace("agents:", "agents: [");
+    editor.open(PIPELINE, &text);
+    editor.wait_for_finding(PIPELINE, "ORCH0110");
+    assert_has(&editor.complete("prompts/coder.md", "{{ plan.@ }}"), &["summary"]);
+    assert_eq!(editor.complete(PIPELINE, &text.replace("inputs: [plan]", "inputs: [@]")), ["plan"]);
+}
+
+#[test]
+fn completion_in_templates_follows_the_schemas() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    let mut at = |text: &str| editor.complete("prompts/coder.md", text);
+    let names = at("{{ @ }}");
+    assert_has(&names, &["plan", "task", "steps", "range"]);
+    assert_lacks(&names, &["review", "code"]);
+    assert_has(&at("{{ plan.@ }}"), &["summary", "risks", "steps"]);
+    assert_has(&at("text {{ plan.steps[0].@"), &["title"]);
+    assert_has(&at("{{ plan.steps[0][\"@\"] }}"), &["title"]);
+    assert_has(&at("{% for s in plan.steps %}\n- {{ s.ti@ }}\n"), &["title"]);
+    assert_has(&at("{% for s in plan.steps if s.@ %}"), &["title"]);
+    assert_has(&at("{% set one = plan.steps | first %}{{ one.@ }}{% if %}"), &["title"]);
+    assert_has(&at("{{ plan.steps | map(attribute=\"@\") }}"), &["title"]);
+    assert_has(&at("{{ steps.@ }}"), &["plan"]);
+    assert_eq!(at("{{ steps.plan.@ }}"), ["status", "error"]);
+    assert_has(&at("{% for s in plan.steps %}{{ loop.@ }}{% endfor %}"), &["index", "last"]);
+    assert_has(&at("{{ plan | to@ }}"), &["tojson", "length"]);
+    assert_has(&at("{% if plan is @ %}"), &["defined", "string"]);
+    assert_has(&at("{% include \"@\" %}"), &["planner.md"]);
+    assert_has(&at("{% @ %}"), &["for", "if", "include"]);
+    assert_eq!(at("plain @ text"), [] as [&str; 0]);
+    assert_eq!(at("{# {{ plan.@ }} #}"), [] as [&str; 0]);
+}
+
+#[test]
+fn completion_in_a_shared_prompt_offers_the_inputs_of_any_of_its_steps() {
+    let orch = Orch::new();
+    orch.write("prompts/shared.md", "{% include \"inner.md\" %}").write("prompts/inner.md", "x");
+    let text = steps(
+        "  - id: one\n    agent: coder\n    prompt: shared.md\n    inputs: [plan]\n    output: a\n    schema: code\n  - id: two\n    agent: coder\n    prompt: shared.md\n    inputs: [a]\n    output: b\n    schema: text\n",
+    );
+    orch.write("pipelines/shared.yaml", &text);
+    let mut editor = Editor::new(&orch);
+    let found = editor.complete("prompts/inner.md", "{{ @ }}");
+    assert_has(&found, &["plan", "a", "task"]);
+    assert_has(&editor.complete("prompts/inner.md", "{{ plan.@ }}"), &["summary"]);
+    assert_has(&editor.complete("prompts/inner.md", "{{ a.@ }}"), &["files", "notes"]);
+}
+
+#[test]
+fn completion_in_expressions_offers_the_inputs_of_their_step() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let mut at = |more: &str| editor.complete("pipelines/a.yaml", &steps(more));
+    let code = "    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n";
+    let names = at(&format!("  - id: code\n    when: @\n{code}"));
+    assert_has(&names, &["plan", "task"]);
+    assert_lacks(&names, &["code"]);
+    assert_has(&at(&format!("  - id: code\n    when: task and plan.@\n{code}")), &["summary"]);
+    assert_has(
+        &at(&format!("  - id: code\n    for_each: plan.steps\n    message: |\n      é🦀 {{{{ item.@ }}}}\n{code}")),
+        &["title"],
+    );
+    assert_has(&at("  - id: x\n    inputs: [plan]\n    run: [echo, \"{{ plan.@ }}\"]\n"), &["summary"]);
+    assert_has(&at("  - id: x\n    inputs: [plan]\n    approve: \"{{ plan.@\"\n"), &["summary"]);
+    let review = "  - id: r\n    repeat:\n      until: review.@\n      max: 2\n      steps:\n        - id: review\n          agent: coder\n          prompt: reviewer.md\n          inputs: [plan]\n          output: review\n";
+    assert_has(&at(review), &["approved", "issues"]);
+    assert_has(&at("success: plan.@\n"), &["summary"]);
+    let rounds = "  - id: r\n    repeat:\n      max: 2\n      steps:\n        - id: x\n          run: ls\n          when: loop.@\n";
+    assert_has(&at(rounds), &["first", "max"]);
+}
+
+#[test]
+fn hovering_describes_keys_names_and_variables() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    let step = "  - id: code\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n    on_error: stop\n";
+    let mut at = |from: &str, to: &str| {
+        let text = steps(step);
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        editor.hover("pipelines/a.yaml", &text.replace(from, to))
+    };
+    assert!(at("on_error:", "on_@error:").contains("What the run does after this step failed"));
+    assert!(at("on_error: stop", "on_error: s@top").contains("`stop`:"));
+    assert!(at("agent: coder", "agent: co@der").contains("agent `coder`\n\n- `model`: `auto`"));
+    let plan = at("inputs: [plan]", "inputs: [pl@an]");
+    assert!(plan.starts_with("`plan`: object (artifact)\n\n"), "{plan}");
+    assert!(at("prompt: coder.md", "prompt: co@der.md").contains("prompt `prompts/coder.md`"));
+    assert!(at("output: code", "output: co@de").contains("schema `code.schema.json`"));
+    let other = steps("  - id: x\n    agent: coder\n    output: no@tes\n    schema: review\n");
+    assert!(editor.hover("pipelines/a.yaml", &other).contains("schema `review.schema.json`"), "what the step names");
+    let path = editor.hover("prompts/coder.md", "é🦀 {{ plan.ste@ps[0].title }}");
+    assert!(path.starts_with("`plan.steps`: list of object (property)\n\n"), "{path}");
+    let about =
+        orch.json("schemas/plan.schema.json")["properties"]["steps"]["description"].as_str().unwrap().to_owned();
+    assert!(path.contains(&about), "{path}");
+    assert!(editor.hover("prompts/coder.md", "{{ ta@sk }}").starts_with("`task`: string (input of the run)"));
+    assert_eq!(editor.hover("prompts/coder.md", "pl@ain"), "");
+}
+
+#[test]
+fn go_to_definition_leads_from_a_use_to_its_source() {
+    let orch = Orch::new();
+    orch.write("prompts/rules.md", "Be brief.");
+    let mut editor = Editor::new(&orch);
+    let whole = orch.read(PIPELINE);
+    let mut at = |from: &str, to: &str| editor.definition(PIPELINE, &whole.replacen(from, to, 1));
+    let one = |name: &str, line: &str| vec![(name.to_owned(), line.to_owned())];
+    let first = |name: &str| one(name, orch.read(name).lines().next().unwrap().trim());
+    assert_eq!(
+        at("agent: coder", "agent: co@der"),
+        one(PIPELINE, "coder:    { model: auto, max_output_tokens: 16384, temperature: 0.2 }")
+    );
+    assert_eq!(at("inputs: [plan]", "inputs: [pl@an]")[0].1.split('#').next().unwrap().trim(), "output: plan");
+    assert_eq!(at("prompt: coder.md", "prompt: co@der.md"), first("prompts/coder.md"));
+    assert_eq!(at("output: review", "output: rev@iew"), first("schemas/review.schema.json"));
+    let prompt = |editor: &mut Editor<'_>, text: &str| editor.definition("prompts/coder.md", text);
+    assert_eq!(prompt(&mut editor, "{{ pl@an.summary }}")[0].1.split('#').next().unwrap().trim(), "output: plan");
+    assert_eq!(prompt(&mut editor, "{{ ta@sk }}")[0].1.split(':').next(), Some("task"));
+    assert_eq!(prompt(&mut editor, "{{ plan.sum@mary }}"), one("schemas/plan.schema.json", "\"summary\": {"));
+    assert_eq!(prompt(&mut editor, "{% include \"ru@les.md\" %}"), first("prompts/rules.md"));
+    // This variable is set by the template in the open text.
+    let (text, place) = cursor("{% for s in plan.steps %}\n{{ s@.title }}{% endfor %}");
+    editor.open("prompts/coder.md", &text);
+    let found = editor.at("definition", "prompts/coder.md", place);
+    assert_eq!(found[0]["range"]["start"], json!({ "line": 0, "character": 7 }));
+    // A reference in a schema leads into its own file or into another one.
+    orch.write("schemas/part.schema.json", "{\n  \"type\": \"string\",\n  \"description\": \"A part.\"\n}\n");
+    let schema = "{\n  \"$defs\": {\n    \"one\": { \"type\": \"string\" }\n  },\n  \"properties\": { \"a\": { \"$ref\": \"#/$defs/one\" }, \"b\": { \"$ref\": \"part.schema.json\" } }\n}\n";
+    orch.write("schemas/whole.schema.json", schema);
+    let found = editor.definition("schemas/whole.schema.json", &schema.replace("#/$defs", "#/@$defs"));
+    assert_eq!(found, one("schemas/whole.schema.json", "\"one\": { \"type\": \"string\" }"));
+    let found = editor.definition("schemas/whole.schema.json", &schema.replace("part.", "pa@rt."));
+    assert_eq!(found, one("schemas/part.schema.json", "{"));
+    assert!(editor.hover("schemas/whole.schema.json", &schema.replace("part.", "pa@rt.")).contains("A part."));
+    let found = editor.complete("schemas/whole.schema.json", &schema.replace("#/$defs/one", "@"));
+    assert_has(&found, &["#/$defs/one", "part.schema.json", "plan.schema.json"]);
+}
+
+#[test]
+fn references_and_symbols_cover_a_pipeline_and_its_prompts() {
+    let orch = Orch::new();
+    orch.write("prompts/coder.md", "{{ plan.summary }}\n{{ other.plan }}\n");
+    let mut editor = Editor::new(&orch);
+    let (text, place) = cursor(&orch.read(PIPELINE).replacen("inputs: [plan]", "inputs: [pl@an]", 1));
+    editor.open(PIPELINE, &text);
+    let found = editor.at("references", PIPELINE, place);
+    let found = editor.lines(&found);
+    let in_pipeline = found.iter().filter(|(name, _)| name == PIPELINE).count();
+    assert_eq!(in_pipeline, 3, "its output and two inputs, each once: {found:?}");
+    assert_eq!(found.iter().filter(|(name, _)| name == "prompts/coder.md").count(), 1, "{found:?}");
+    let uri = editor.uri(PIPELINE);
+    let symbols = editor.ask("textDocument/documentSymbol", json!({ "textDocument": { "uri": uri } }));
+    let names: Vec<&str> = symbols.as_array().unwrap().iter().map(|symbol| symbol["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["plan", "code", "files", "review"]);
+    assert_eq!(symbols[1]["detail"], "agent coder");
+    let inside = |outer: &Value, inner: &Value| outer["start"]["line"].as_u64() <= inner["start"]["line"].as_u64();
+    assert!(inside(&symbols[1]["range"], &symbols[1]["selectionRange"]));
+}
+
+#[test]
+fn positions_are_right_in_files_with_windows_line_ends() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = steps(
+        "  - id: code\n    agent: co@\n    prompt: coder.md\n    inputs: [plan]\n    message: |\n      ü\n      {{ plan.x }}\n    output: code\n",
+    );
+    let text = text.replace('\n', "\r\n");
+    assert_eq!(editor.complete("pipelines/a.yaml", &text), ["planner", "coder"]);
+    let moved = text.replace("co@", "coder").replace("plan.x", "plan.@x");
+    assert_has(&editor.complete("pipelines/a.yaml", &moved), &["summary"]);
+    let found = editor.definition(
+        "pipelines/default.yaml",
+        &orch.read(PIPELINE).replace("agent: coder", "agent: co@der").replace('\n', "\r\n"),
+    );
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn an_output_leads_only_to_the_schema_of_its_step() {
+    let orch = Orch::new();
+    orch.write("schemas/notes.schema.json", "{ \"type\": \"string\" }\n");
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    let files = |found: Vec<(String, String)>| found.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    for (step, schema) in [
+        ("agent: coder", Some("schemas/notes.schema.json")),
+        ("agent: coder\n    schema: plan", Some("schemas/plan.schema.json")),
+        ("agent: coder\n    schema: text", None),
+        ("run: ls\n    schema: notes", Some("schemas/notes.schema.json")),
+        ("run: ls", None),
+        ("write: plan", None),
+        ("approve: Fine?", None),
+        ("repeat: { max: 2, steps: [] }", None),
+    ] {
+        let text = steps(&format!("  - id: x\n    {step}\n    output: no@tes\n"));
+        let found = files(editor.definition("pipelines/a.yaml", &text));
+        assert_eq!(found, schema.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{step}");
+        let shown = editor.hover("pipelines/a.yaml", &text);
+        assert_eq!(shown.contains("schema `"), schema.is_some(), "{step}: {shown}");
+    }
+}
+
+#[test]
+fn references_of_a_schema_include_outputs_in_open_pipelines() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    // This pipeline is not on the disk.
+    let other = steps(
+        "  - { id: a, agent: coder, output: review }\n  - { id: b, run: ls, output: review }\n  - { id: c, agent: coder, output: review, schema: plan }\n",
+    );
+    editor.open("pipelines/only_open.yaml", &other);
+    editor.findings("pipelines/only_open.yaml", Some(1));
+    let (text, place) = cursor(&steps("  - id: x\n    agent: coder\n    output: x\n    schema: rev@iew\n"));
+    editor.open("pipelines/a.yaml", &text);
+    editor.findings("pipelines/a.yaml", Some(1));
+    let found = editor.at("references", "pipelines/a.yaml", place);
+    let lines = |editor: &Editor<'_>, name: &str, text: &str| {
+        let here = found.as_array().unwrap().iter().filter(|place| place["uri"] == editor.uri(name).as_str());
+        let line =
+            |place: &serde_json::Value| usize::try_from(place["range"]["start"]["line"].as_u64().unwrap()).unwrap();
+        here.map(|place| text.lines().nth(line(place)).unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    let open = lines(&editor, "pipelines/only_open.yaml", &other);
+    assert_eq!(open, ["- { id: a, agent: coder, output: review }"], "{found:?}");
+    assert_eq!(lines(&editor, "pipelines/a.yaml", &text), ["schema: review"]);
+    assert_eq!(lines(&editor, PIPELINE, &orch.read(PIPELINE)), ["output: review"]);
+}
+
+#[test]
+fn open_settings_that_are_not_on_disk_mark_a_project_root() {
+    let orch = Orch::empty();
+    let mut editor = Editor::new(&orch);
+    editor.open(
+        "sub/orch.yaml",
+        "models: { fast: lab/x }\nproviders: { lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" } }\n",
+    );
+    editor.findings("sub/orch.yaml", Some(1));
+    orch.write("sub/prompts/ask.md", "Ask.");
+    editor.open(
+        "sub/flow.yaml",
+        "name: flow\nagents:\n  a: { model: fast }\nsteps:\n  - { id: x, agent: a, prompt: ask.md, output: x, schema: text }\n",
+    );
+    assert_eq!(editor.findings("sub/flow.yaml", Some(1)), [] as [serde_json::Value; 0], "the alias is known");
+}

@@ -1,0 +1,134 @@
+//! Artifacts between steps, and the success of the run.
+
+use orch::model::FailureClass;
+
+use super::{Case, ROW, Row, assert_hints_work};
+use crate::support::{Recorded, Reply};
+
+const RESUME: &str = "orch pipeline resume RUN";
+const FROM_PLAN: &str = "orch pipeline resume RUN --from plan";
+const CHANGED: &str = "orch pipeline resume RUN --accept-changed";
+const PLAN: &str = "  - { id: plan, agent: a, prompt: plan.md, output: plan, schema: any, re_ask: 0 }\n";
+
+/// A plan that changes when the server is repaired, and a step that requires the new one.
+fn after_plan(case: &Case, step: &str) {
+    case.pipeline("model: lab/test", &format!("{PLAN}{step}"));
+}
+
+fn plan_reply(_: &Recorded, is_repaired: bool) -> Reply {
+    Reply::openai_text(if is_repaired { "{\"list\": [1], \"n\": 2}" } else { "{\"list\": 1}" })
+}
+
+/// Corrects the plan.
+fn correct_plan(case: &Case, command: &str) {
+    match command {
+        FROM_PLAN => case.repair_server(),
+        CHANGED => {
+            case.orch.write("workspace/plan.json", "{\"list\": [1], \"n\": 2}");
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            class: FailureClass::TemplateError,
+            serve: plan_reply,
+            setup: |case| after_plan(case, "  - { id: say, inputs: [plan], run: \"echo {{ plan.n + 1 }}\" }\n"),
+            says: &["(template_error)", "correct the template", "edit `plan.json`"],
+            commands: &[RESUME, CHANGED, FROM_PLAN],
+            repair: |case, command| match command {
+                RESUME => case.edit("plan.n + 1", "plan.list"),
+                _ => correct_plan(case, command),
+            },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::ExpressionError,
+            serve: plan_reply,
+            setup: |case| {
+                after_plan(
+                    case,
+                    "  - { id: each, inputs: [plan], for_each: plan.list, max_parallel: 1, run: \"echo {{ item }}\", output: said }\n",
+                );
+            },
+            says: &["(expression_error)", "correct the expression in the pipeline file", "edit `plan.json`"],
+            commands: &[RESUME, CHANGED, FROM_PLAN],
+            repair: |case, command| match command {
+                RESUME => case.edit("for_each: plan.list", "for_each: \"[plan.list]\""),
+                _ => correct_plan(case, command),
+            },
+            ..ROW
+        },
+        // The final expression of the pipeline can't be evaluated.
+        Row {
+            class: FailureClass::ExpressionError,
+            serve: plan_reply,
+            setup: |case| {
+                case.pipeline("model: lab/test", &format!("{PLAN}outputs:\n  n: plan.n + 1\n"));
+            },
+            says: &["(expression_error)", "correct the pipeline file"],
+            commands: &[RESUME, FROM_PLAN],
+            repair: |case, command| match command {
+                RESUME => case.edit("plan.n + 1", "plan.list"),
+                _ => correct_plan(case, command),
+            },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::SuccessConditionFalse,
+            serve: plan_reply,
+            setup: |case| {
+                case.pipeline("model: lab/test", &format!("{PLAN}success: plan.n is defined\n"));
+            },
+            says: &["(success_condition_false)", "correct the pipeline file"],
+            commands: &[RESUME, FROM_PLAN],
+            repair: |case, command| match command {
+                RESUME => case.edit("plan.n is defined", "plan.list is defined"),
+                _ => correct_plan(case, command),
+            },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::MaxIterationsReached,
+            serve: plan_reply,
+            setup: |case| {
+                let body = PLAN.replace("  - ", "        - ");
+                let step = format!(
+                    "  - id: rounds\n    repeat:\n      until: plan.n is defined\n      max: 1\n      steps:\n{body}"
+                );
+                case.pipeline("model: lab/test", &step);
+            },
+            says: &["(max_iterations_reached)", "raise `max:`", "`on_max_iterations: continue`"],
+            commands: &[RESUME, "orch pipeline resume RUN --from rounds"],
+            repair: |case, command| {
+                if command == RESUME {
+                    case.edit("max: 1", "max: 2");
+                }
+                case.repair_server();
+            },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::MaxIterationsReached,
+            serve: plan_reply,
+            setup: |case| {
+                let body = PLAN.replace("  - ", "        - ");
+                let step = format!(
+                    "  - id: rounds\n    repeat:\n      until: plan.n is defined\n      max: 1\n      steps:\n{body}"
+                );
+                case.pipeline("model: lab/test", &step);
+            },
+            says: &["(max_iterations_reached)", "`on_max_iterations: continue`"],
+            commands: &[RESUME, "orch pipeline resume RUN --from rounds"],
+            repair: |case, _| case.edit("max: 1", "max: 1\n      on_max_iterations: continue"),
+            ..ROW
+        },
+    ]
+}
+
+#[test]
+fn hints_about_steps_work() {
+    assert_hints_work(&rows());
+}

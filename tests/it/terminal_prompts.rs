@@ -1,0 +1,66 @@
+//! Approval questions on a real terminal.
+#![cfg(unix)]
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Orch, RunOutput};
+
+/// A pipeline that asks a question while another step runs.
+fn project_with_question() -> Orch {
+    let orch = Orch::empty();
+    orch.write(
+        "pipelines/main.yaml",
+        "name: ask\nsteps:\n  - id: both\n    parallel:\n      - { id: slow, run: \"sleep 1; echo done\" }\n      - { id: first, approve: \"Go on?\", output: one }\n      - { id: second, approve: \"Really?\", output: two }\n",
+    );
+    orch
+}
+
+/// Runs the pipeline on a terminal; each pair of `typed` is the text to wait for and the text to type then.
+fn on_terminal(orch: &Orch, typed: &[(&str, &str)]) -> RunOutput {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/terminal.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args(typed.iter().flat_map(|(wait, keys)| [*wait, *keys]));
+    command.args(["--", env!("CARGO_BIN_EXE_orch"), "pipeline", "run", "pipelines/main.yaml"]);
+    RunOutput::of(&command.current_dir(orch.path()).env("TERM", "xterm").env("USER", "ana").output().unwrap())
+}
+
+#[test]
+fn questions_on_a_terminal_are_asked_one_at_a_time() {
+    let orch = project_with_question();
+    let ran = on_terminal(&orch, &[("for later", "y"), ("empty", "fine"), ("for later", "yes"), ("empty", "")]);
+    assert_eq!(ran.code, 0, "{}", ran.stdout);
+    let verdicts = [orch.json("workspace/one.json"), orch.json("workspace/two.json")];
+    assert!(verdicts.contains(&json!({ "approved": true, "note": "fine", "by": "ana" })), "{verdicts:?}");
+    assert!(verdicts.contains(&json!({ "approved": true, "note": "", "by": "ana" })), "{verdicts:?}");
+}
+
+#[test]
+fn ctrl_c_at_a_question_stops_at_once_and_later_suspends_the_run() {
+    let ran = on_terminal(&project_with_question(), &[("for later", "^C")]);
+    assert_eq!(ran.code, 130, "{}", ran.stdout);
+    let ran = on_terminal(&project_with_question(), &[("for later", "later"), ("for later", "later")]);
+    assert_eq!(ran.code, 3, "{}", ran.stdout);
+    assert!(ran.stdout.contains("orch runs approve"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_secret_that_arrives_in_two_pieces_is_never_shown() {
+    let orch = Orch::empty();
+    let command = "printf tok-0123456; sleep 0.5; echo 789abcdef; sleep 0.5; echo it is done; sleep 0.5";
+    orch.write("pipelines/main.yaml", &format!("name: say\nsteps:\n  - {{ id: say, run: \"{command}\" }}\n"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/terminal.py");
+    let mut terminal = Command::new("python3");
+    terminal.args([script, "--", env!("CARGO_BIN_EXE_orch"), "pipeline", "run", "pipelines/main.yaml"]);
+    let ran = RunOutput::of(
+        &terminal
+            .current_dir(orch.path())
+            .env("TERM", "xterm")
+            .env("DEPLOY_TOKEN", "tok-0123456789abcdef")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("0123456") && !ran.stdout.contains("789abcdef"), "{}", ran.stdout);
+}
