@@ -17,6 +17,7 @@ mod check;
 mod check_soundness;
 #[cfg(unix)]
 mod ci;
+mod clean;
 mod cli_agents;
 mod command_agents;
 mod command_output;
