@@ -140,6 +140,29 @@ fn a_request_in_flight_counts_after_its_process_was_killed() {
 }
 
 #[test]
+fn a_request_that_waits_for_its_permit_counts_nothing_after_a_kill() {
+    let server = server_with_first_reply(Reply::openai_text("1").delay(Duration::from_secs(30)));
+    let steps = "  - id: both\n    parallel:\n      - { id: one, agent: a, schema: any, prompt: one.md, output: x }\n      - { id: two, agent: a, schema: any, prompt: two.md, output: y }\n";
+    let orch = project(&server, steps);
+    orch.edit("pipelines/main.yaml", "model: auto", "model: auto, max_output_tokens: 100");
+    orch.write("orch.yaml", &orch.read("orch.yaml").replace("dialect: openai", "dialect: openai, max_concurrency: 1"));
+    let mut child = orch.start(&RUN);
+    wait_for(&server, 1);
+    let began = Instant::now();
+    while events(&orch, "step_started").len() < 2 {
+        assert!(began.elapsed() < Duration::from_mins(2), "the second step never started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(&mut child);
+    assert_eq!(events(&orch, "call_started").len(), 1, "the second request still waits for its permit");
+    orch.run(&["pipeline", "resume"]).exits(0);
+    let shown = orch.run(&["runs", "show", "--output", "json"]).exits(0).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["usage"]["estimated"]["output"], json!(100), "only the request in flight: {shown:#}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
 fn a_reply_that_was_recorded_before_a_kill_counts_once() {
     let server = server_with_first_reply(Reply::openai_stopped("one two three", "sleepy"));
     let orch = project_with_budget(&server, 200);
