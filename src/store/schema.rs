@@ -72,7 +72,7 @@ CREATE INDEX results_by_fingerprint ON results (request, decode);
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;
 ";
 
 /// Creates the tables of a new journal, and checks an existing journal, which must have the format [`VERSION`]. Refuses

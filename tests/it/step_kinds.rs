@@ -363,7 +363,7 @@ fn after_a_failure_calls_in_flight_are_kept_and_no_new_call_begins() {
     );
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let asked: Vec<String> = server.requests().iter().map(asked).collect();
+    let asked: Vec<String> = server.requests().iter().map(prompt_name).collect();
     assert!(!asked.contains(&"three".to_owned()), "{asked:?}");
     assert!(statuses(&report).contains(&"both/line/two completed".to_owned()), "{report:#}");
     assert_eq!(orch.json("workspace/y.json"), json!({ "slow": true }));

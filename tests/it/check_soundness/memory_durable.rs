@@ -82,6 +82,7 @@ impl Durable for MemoryDurable {
                 started: now,
                 ended: now,
                 result: Ok(self.answer(&call)),
+                agent_activity: None,
                 cost: None,
                 estimated: None,
                 estimated_cost: None,

@@ -110,7 +110,7 @@ async fn read(mut stream: TcpStream) -> (TcpStream, String) {
 fn answer(reply: &ScriptedReply) -> String {
     let body = if reply.status == 200 {
         json!({ "id": "1", "object": "chat.completion", "model": "scripted",
-            "choices": [{ "index": 0, "message": { "role": "assistant", "content": reply.text() }, "finish_reason": "stop" }],
+            "choices": [{ "index": 0, "message": { "role": "assistant", "content": reply.text }, "finish_reason": "stop" }],
             "usage": { "prompt_tokens": 11, "completion_tokens": 3 } })
     } else {
         json!({ "error": { "message": "not now" } })
