@@ -9,6 +9,8 @@ use serde_json::Value;
 /// The maximum number of mismatches that orch sends to a model, and their maximum size in bytes.
 const MAX_LINES: usize = 20;
 const MAX_BYTES: usize = 4096;
+/// The length of the longest pattern that a mismatch quotes, in bytes.
+const MAX_PATTERN_BYTES: usize = 200;
 
 /// A reason why a value does not fit its schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,19 @@ impl Mismatch {
         };
         let (pointer, schema_pointer, keyword) = (String::new(), String::new(), String::new());
         Self { pointer, schema_pointer, keyword, expected, got: got.to_owned() }
+    }
+
+    /// The same with the schema's own description in place of a long pattern, which neither people nor models can read.
+    pub(super) fn with_described_pattern(mut self, schema: &Value) -> Self {
+        if self.keyword == "pattern" && self.expected.len() > MAX_PATTERN_BYTES {
+            let parent = self.schema_pointer.strip_suffix("/pattern").and_then(|pointer| schema.pointer(pointer));
+            let description = parent.and_then(|schema| schema.get("description")).and_then(Value::as_str);
+            self.expected = match description {
+                Some(text) => format!("text of another form (\"{}\")", text.trim()),
+                None => truncate(&self.expected, MAX_PATTERN_BYTES) + "`",
+            };
+        }
+        self
     }
 }
 

@@ -176,6 +176,7 @@ impl Schema {
             .iter_errors(value)
             .take(50)
             .flat_map(|error| mismatch::explain_error(&error))
+            .map(|mismatch| mismatch.with_described_pattern(&self.0.bundle))
             .take(50)
             .collect()
     }
