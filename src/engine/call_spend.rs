@@ -148,7 +148,7 @@ fn count_tokens(call: &CallSpend, estimate: Option<u64>) -> (u64, Certainty) {
     match estimate {
         _ if is_replayed(call) => (usage.total(), Certainty::Reported),
         _ if usage.is_fully_reported() => (usage.total(), Certainty::Reported),
-        _ if usage.unknown_calls == 0 => (usage.total(), Certainty::Estimated),
+        _ if usage.calls_with_unknown_usage == 0 => (usage.total(), Certainty::Estimated),
         Some(max_tokens) => (usage.total().max(max_tokens), Certainty::Estimated),
         None => (usage.total(), Certainty::Unknown),
     }
@@ -164,8 +164,8 @@ fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &Mode
     // For a model that the plan no longer contains, only the name is known; use the price of that name.
     let priced_as = step_model.map_or(call.model.as_ref(), |step_model| step_model.priced_as.as_ref());
     let price = priced_as.and_then(|model| models.cost(model, &call.usage.priced_tokens()));
-    let undivided = call.usage.estimated.is_some_and(|estimated| estimated.undivided > 0);
-    if let Some(usd) = price.filter(|_| call.usage.unknown_calls == 0 && !undivided) {
+    let unsplit = call.usage.estimated.is_some_and(|estimated| estimated.unsplit > 0);
+    if let Some(usd) = price.filter(|_| call.usage.calls_with_unknown_usage == 0 && !unsplit) {
         let reported = call.usage.is_fully_reported();
         return (usd, if reported { Certainty::Reported } else { Certainty::Estimated });
     }

@@ -342,7 +342,8 @@ impl Performer {
             }
             UsageBound::Nothing => (None, None),
         };
-        let is_counted = usage.unknown_calls == 0 && estimated.is_none_or(|estimated| estimated.undivided == 0);
+        let is_counted =
+            usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
         let price = priced_as.filter(|_| is_counted && !usage.is_empty());
         let price = price.and_then(|model| self.models.cost(model, &usage.priced_tokens()));
         // If even the upper bound is zero, the cost is known to be zero.

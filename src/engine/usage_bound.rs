@@ -35,11 +35,11 @@ impl UsageBound {
             (Self::Request(max_usage), Err(failure)) if failure.interrupted => Some(EstimatedUsage {
                 input: if reported.input.is_some() { 0 } else { max_usage.input },
                 output: max_usage.output.saturating_sub(reported.lower_bound().output),
-                undivided: 0,
+                unsplit: 0,
             }),
             (Self::Turn(estimate, _), _) if outcome.may_have_generated() && reported.complete().is_none() => {
-                let undivided = estimate.tokens?.saturating_sub(reported.lower_bound().total());
-                Some(EstimatedUsage { undivided, ..EstimatedUsage::default() })
+                let unsplit = estimate.tokens?.saturating_sub(reported.lower_bound().total());
+                Some(EstimatedUsage { unsplit, ..EstimatedUsage::default() })
             }
             (Self::Request(_) | Self::Turn(..) | Self::Nothing, _) => None,
         }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct HumanDuration(pub Duration);
 
 impl HumanDuration {
-    /// The pattern of a duration in the generated schemas.
-    pub const PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
+    /// The pattern of a duration in the generated schemas: one number is not zero.
+    pub const PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))*0*[1-9][0-9]{0,8}(ms|s|m|h)([0-9]{1,9}(ms|s|m|h))*$";
 
-    /// Parses one or more numbers, each with a unit (`ms`, `s`, `m`, `h`); `None` for other text.
+    /// Parses one or more numbers, each with a unit (`ms`, `s`, `m`, `h`); `None` for other text and for zero.
     pub fn parse(text: &str) -> Option<Self> {
         let mut remaining = text;
         let mut total = Duration::ZERO;
@@ -83,12 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_printed_duration_can_be_parsed() {
-        for text in ["90s", "5m", "1h30m", "250ms"] {
+    fn a_printed_duration_can_be_parsed_and_matches_the_pattern() {
+        let pattern = regex::Regex::new(HumanDuration::PATTERN).unwrap();
+        for text in ["90s", "5m", "1h30m", "250ms", "0h5m", "5m0s", "007s"] {
+            assert!(pattern.is_match(text), "{text}");
             let duration = HumanDuration::parse(text).expect(text);
             assert_eq!(HumanDuration::parse(&duration.to_string()), Some(duration));
         }
-        for text in ["", "5", "m", "5 m", "0s", "-1s", "5d", "99999999999999999999h"] {
+        for text in ["", "5", "m", "5 m", "0s", "0h00m", "-1s", "5d", "99999999999999999999h"] {
+            assert!(!pattern.is_match(text), "{text}");
             assert_eq!(HumanDuration::parse(text), None, "{text}");
         }
     }

@@ -149,7 +149,7 @@ impl ReportedUsage {
         self.complete().is_none().then(|| EstimatedUsage {
             input: unreported(self.input, max_usage.input),
             output: unreported(self.output, max_usage.output),
-            undivided: 0,
+            unsplit: 0,
         })
     }
 }
@@ -175,7 +175,7 @@ pub struct EstimatedUsage {
     pub output: u64,
     /// Tokens of CLI agents, whose `estimate:` does not separate input from output.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub undivided: u64,
+    pub unsplit: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -185,7 +185,7 @@ fn is_zero(number: &u64) -> bool {
 
 impl From<Usage> for EstimatedUsage {
     fn from(usage: Usage) -> Self {
-        Self { input: usage.input, output: usage.output, undivided: 0 }
+        Self { input: usage.input, output: usage.output, unsplit: 0 }
     }
 }
 
@@ -207,12 +207,12 @@ pub struct UsageTotal {
     /// Generated tokens spent on reasoning (part of `output`).
     #[serde(default)]
     pub reasoning: u64,
-    /// An upper bound of the unreported tokens. It is part of `input` and `output`, except for `undivided`.
+    /// An upper bound of the unreported tokens. It is part of `input` and `output`, except for `unsplit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
     /// Calls that did not report all of their usage and have no estimate.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub unknown_calls: u64,
+    pub calls_with_unknown_usage: u64,
 }
 
 impl UsageTotal {
@@ -234,27 +234,27 @@ impl UsageTotal {
             output: lower_bound.output.saturating_add(unreported.output),
             reasoning: lower_bound.reasoning,
             estimated,
-            unknown_calls: u64::from(is_unknown),
+            calls_with_unknown_usage: u64::from(is_unknown),
         }
     }
 
     /// Whether the known usage is zero and no usage is unknown.
     pub fn is_empty(&self) -> bool {
-        self.total() == 0 && self.estimated.is_none() && self.unknown_calls == 0
+        self.total() == 0 && self.estimated.is_none() && self.calls_with_unknown_usage == 0
     }
 
     /// Whether the providers reported everything.
     pub fn is_fully_reported(&self) -> bool {
-        self.estimated.is_none() && self.unknown_calls == 0
+        self.estimated.is_none() && self.calls_with_unknown_usage == 0
     }
 
     /// All tokens together, including estimated ones.
     pub fn total(&self) -> u64 {
-        let undivided = self.estimated.map_or(0, |estimated| estimated.undivided);
-        self.input.saturating_add(self.output).saturating_add(undivided)
+        let unsplit = self.estimated.map_or(0, |estimated| estimated.unsplit);
+        self.input.saturating_add(self.output).saturating_add(unsplit)
     }
 
-    /// The prompt and generated tokens, which have prices, without undivided estimates.
+    /// The prompt and generated tokens, which have prices, without unsplit estimates.
     pub fn priced_tokens(&self) -> Usage {
         let Self { input, cache_read, cache_write, output, reasoning, .. } = *self;
         Usage { input, cache_read, cache_write, output, reasoning }
@@ -272,9 +272,9 @@ impl AddAssign for UsageTotal {
             let estimated = self.estimated.get_or_insert_default();
             estimated.input = estimated.input.saturating_add(other.input);
             estimated.output = estimated.output.saturating_add(other.output);
-            estimated.undivided = estimated.undivided.saturating_add(other.undivided);
+            estimated.unsplit = estimated.unsplit.saturating_add(other.unsplit);
         }
-        self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
+        self.calls_with_unknown_usage = self.calls_with_unknown_usage.saturating_add(other.calls_with_unknown_usage);
     }
 }
 
@@ -314,15 +314,15 @@ mod tests {
     #[test]
     fn each_unreported_total_is_estimated() {
         let reported = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
-        let estimated = |input, output| Some(EstimatedUsage { input, output, undivided: 0 });
+        let estimated = |input, output| Some(EstimatedUsage { input, output, unsplit: 0 });
         assert_eq!(reported(Some(9), Some(3)).unreported_upper_bound(&MAX_USAGE), None);
         assert_eq!(reported(Some(9), None).unreported_upper_bound(&MAX_USAGE), estimated(0, 1000));
         assert_eq!(reported(None, Some(3)).unreported_upper_bound(&MAX_USAGE), estimated(500, 0));
         assert_eq!(reported(None, None).unreported_upper_bound(&MAX_USAGE), estimated(500, 1000));
         let total = UsageTotal::from_call(Some(reported(Some(9), None)), estimated(0, 1000), true);
-        assert_eq!((total.input, total.output, total.total(), total.unknown_calls), (9, 1000, 1009, 0));
+        assert_eq!((total.input, total.output, total.total(), total.calls_with_unknown_usage), (9, 1000, 1009, 0));
         let unknown = UsageTotal::from_call(Some(reported(Some(9), None)), None, true);
-        assert_eq!((unknown.total(), unknown.unknown_calls), (9, 1));
+        assert_eq!((unknown.total(), unknown.calls_with_unknown_usage), (9, 1));
         assert!(UsageTotal::from_call(None, None, false).is_empty());
     }
 

@@ -39,16 +39,16 @@ pub fn format_usage(usage: &UsageTotal) -> String {
     let estimated = usage.estimated.unwrap_or_default();
     let estimate_mark = |tokens: u64| if tokens > 0 { "~" } else { "" };
     let mut parts = Vec::new();
-    if usage.input > 0 || usage.output > 0 || (estimated.undivided == 0 && usage.unknown_calls == 0) {
+    if usage.input > 0 || usage.output > 0 || (estimated.unsplit == 0 && usage.calls_with_unknown_usage == 0) {
         let cached =
             if usage.cache_read > 0 { format!(" ({} cached)", format_count(usage.cache_read)) } else { String::new() };
         parts.push(format!("{}{} in{cached}", estimate_mark(estimated.input), format_count(usage.input)));
         parts.push(format!("{}{} out", estimate_mark(estimated.output), format_count(usage.output)));
     }
-    if estimated.undivided > 0 {
-        parts.push(format!("~{} in and out", format_count(estimated.undivided)));
+    if estimated.unsplit > 0 {
+        parts.push(format!("~{} in and out", format_count(estimated.unsplit)));
     }
-    match usage.unknown_calls {
+    match usage.calls_with_unknown_usage {
         0 => {}
         1 if parts.is_empty() => parts.push("not reported".to_owned()),
         1 => parts.push("1 turn not reported".to_owned()),
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn estimated_and_unknown_figures_are_marked() {
-        let total = |input, output, estimated: Option<(u64, u64, u64)>, unknown_calls| {
-            let estimated = estimated.map(|(input, output, undivided)| EstimatedUsage { input, output, undivided });
-            format_usage(&UsageTotal { input, output, estimated, unknown_calls, ..UsageTotal::default() })
+        let total = |input, output, estimated: Option<(u64, u64, u64)>, calls_with_unknown_usage| {
+            let estimated = estimated.map(|(input, output, unsplit)| EstimatedUsage { input, output, unsplit });
+            format_usage(&UsageTotal { input, output, estimated, calls_with_unknown_usage, ..UsageTotal::default() })
         };
         assert_eq!(total(12, 3, None, 0), "12 in, 3 out");
         assert_eq!(total(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");

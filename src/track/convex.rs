@@ -213,9 +213,13 @@ fn workflow_document(state: &RunState) -> Value {
 fn usage_document(usage: &UsageTotal, cost: CostTotal) -> Value {
     let mut value = json!({ "inputTokens": usage.input, "outputTokens": usage.output });
     let token_sum =
-        |usage: EstimatedUsage| json!(usage.input.saturating_add(usage.output).saturating_add(usage.undivided));
+        |usage: EstimatedUsage| json!(usage.input.saturating_add(usage.output).saturating_add(usage.unsplit));
     set_if_some(&mut value, "estimatedTokens", usage.estimated.map(token_sum));
-    set_if_some(&mut value, "unknownCalls", (usage.unknown_calls > 0).then(|| json!(usage.unknown_calls)));
+    set_if_some(
+        &mut value,
+        "unknownCalls",
+        (usage.calls_with_unknown_usage > 0).then(|| json!(usage.calls_with_unknown_usage)),
+    );
     set_if_some(&mut value, "costUsd", cost.exact().map(|usd| json!(usd)));
     set_if_some(&mut value, "estimatedCostUsd", cost.upper_bound().map(|usd| json!(usd)));
     value

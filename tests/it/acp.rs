@@ -136,7 +136,11 @@ fn an_impossible_usage_or_cost_of_an_acp_agent_counts_as_unknown() {
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["cost_usd"]), (0, &Value::Null), "{report:#}");
     let used = &report["usage"];
-    assert_eq!((&used["input"], &used["output"], &used["unknown_calls"]), (&json!(0), &json!(8), &json!(1)), "{used}");
+    assert_eq!(
+        (&used["input"], &used["output"], &used["calls_with_unknown_usage"]),
+        (&json!(0), &json!(8), &json!(1)),
+        "{used}"
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_turn_without_the_usage_that_a_budget_limits_is_kept_and_stops_the_run() {
         let (done, report) = project.run(&[&RESUME[..], &["--budget", &unit.replace(": ", "=")]].concat());
         assert_eq!((done.code, project.turns()), (0, 3), "{done:?}");
         assert!(done.stderr.contains('~'), "{}", done.stderr);
-        assert!(unit.starts_with("usd") || report["usage"]["estimated"]["undivided"].as_u64() > Some(30), "{report:#}");
+        assert!(unit.starts_with("usd") || report["usage"]["estimated"]["unsplit"].as_u64() > Some(30), "{report:#}");
     }
 }
 
@@ -115,7 +115,7 @@ fn without_a_limit_a_turn_without_usage_completes_and_its_cost_is_unknown() {
     let project = Project::new("codex", &codex("7", "null"), "cli: codex", "budget: { seconds: 600 }");
     let (ran, report) = project.run(&RUN);
     assert_eq!(
-        (ran.code, &report["cost_usd"], &report["usage"]["unknown_calls"]),
+        (ran.code, &report["cost_usd"], &report["usage"]["calls_with_unknown_usage"]),
         (0, &Value::Null, &json!(3)),
         "{ran:?}"
     );
@@ -174,7 +174,7 @@ fn a_turn_during_which_orch_was_killed_is_not_free() {
     project.orch.write("go", "");
     let (ran, report) = project.run(&RESUME);
     assert_eq!((ran.code, &report["error"]["class"], project.turns()), (4, &json!("usage_unknown"), 1), "{ran:?}");
-    let lost = |report: &Value| (report["usage"]["unknown_calls"].clone(), report["cost_usd"].clone());
+    let lost = |report: &Value| (report["usage"]["calls_with_unknown_usage"].clone(), report["cost_usd"].clone());
     assert_eq!(lost(&report), (json!(1), Value::Null), "{report:#}");
     project.orch.edit("pipelines/main.yaml", "cli: claude", "cli: claude, estimate: { usd: 0.002 }");
     let (ran, report) = project.run(&RESUME);
@@ -211,7 +211,7 @@ fn a_codex_turn_without_usage_is_unknown_and_the_next_one_does_not_count_twice()
         let used = &report["usage"];
         // The sum is what the thread reported at last, whatever it reported in between.
         assert_eq!((&used["input"], &used["output"]), (&json!(2700), &json!(300)), "{gap}: {report:#}");
-        assert_eq!(used["unknown_calls"], 1, "{gap}: {report:#}");
+        assert_eq!(used["calls_with_unknown_usage"], 1, "{gap}: {report:#}");
     }
 }
 
@@ -248,7 +248,7 @@ fn an_agent_that_never_reports_tokens_does_not_start_under_a_budget_of_tokens() 
     assert!(!project.orch.run(&["pipeline", "validate"]).exits(0).stderr.contains("ORCH0713"));
     let (ran, report) = project.run(&RUN);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{ran:?}");
-    assert_eq!(report["usage"]["estimated"]["undivided"], 80, "two turns fit: {report:#}");
+    assert_eq!(report["usage"]["estimated"]["unsplit"], 80, "two turns fit: {report:#}");
     let plan =
         RunOutput::of(&project.command(&["pipeline", "plan", "pipelines/main.yaml", "--task", "t"]).output().unwrap());
     assert!(plan.stdout.contains("budget of the run, 100 tokens") || plan.stderr.contains("100 tokens"), "{plan:?}");
