@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-/// The keywords of the first looser form: structure and sizes, without patterns.
-const STRUCTURE_KEYWORDS: &[&str] = &[
+/// The keywords that the form `structure_and_sizes` of [`loosened_forms`] keeps: structure and sizes, no patterns.
+const STRUCTURE_AND_SIZE_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -25,8 +25,8 @@ const STRUCTURE_KEYWORDS: &[&str] = &[
     "prefixItems",
 ];
 
-/// The keywords of the second looser form: only structure.
-const SHAPE_KEYWORDS: &[&str] = &["type", "properties", "required", "items", "enum", "const", "anyOf"];
+/// The keywords that the form `structure` of [`loosened_forms`] keeps: structure, no sizes, patterns or references.
+const STRUCTURE_KEYWORDS: &[&str] = &["type", "properties", "required", "items", "enum", "const", "anyOf"];
 
 /// Keywords that combine a schema with other schemas or rules, so that forbidding other properties is unsafe.
 const COMBINING_KEYWORDS: &[&str] = &[
@@ -79,7 +79,8 @@ fn tighten(schema: &mut Value) {
     });
 }
 
-/// Removes all keywords except these, in this schema and in every schema inside it.
+/// Removes all keywords except these, in this schema and in every schema inside it. A `oneOf` first becomes an `anyOf`,
+/// which is looser and which the keywords contain.
 fn retain_keywords(schema: &mut Value, keywords: &[&str]) {
     let Value::Object(map) = schema else { return };
     if !map.contains_key("anyOf")
@@ -91,8 +92,8 @@ fn retain_keywords(schema: &mut Value, keywords: &[&str]) {
     for_each_subschema(map, &mut |_, value| retain_keywords(value, keywords));
 }
 
-/// Replaces sizes such as `3.0` with integers: in this workspace, JSON numbers preserve their text, and the grammar
-/// parses only integers as sizes.
+/// Replaces sizes such as `3.0` with integers: serde_json's feature `arbitrary_precision` keeps `3.0` as it was
+/// written, and the grammar accepts only integers as sizes.
 fn convert_sizes_to_integers(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     for (key, value) in map.iter_mut() {
@@ -136,15 +137,15 @@ pub(crate) fn loosened_forms(schema: &Value) -> Vec<Value> {
     convert_sizes_to_integers(&mut full);
     let mut tight = full.clone();
     tighten(&mut tight);
+    let mut structure_and_sizes = tight.clone();
+    retain_keywords(&mut structure_and_sizes, STRUCTURE_AND_SIZE_KEYWORDS);
     let mut structure = tight.clone();
     retain_keywords(&mut structure, STRUCTURE_KEYWORDS);
-    let mut shape = tight.clone();
-    retain_keywords(&mut shape, SHAPE_KEYWORDS);
     let type_only = match full.get("type").and_then(Value::as_str) {
         Some(kind) => json!({ "type": kind }),
         None => json!({}),
     };
-    [tight, full, structure, shape, type_only].into_iter().map(with_options).collect()
+    [tight, full, structure_and_sizes, structure, type_only].into_iter().map(with_options).collect()
 }
 
 #[cfg(test)]
@@ -180,7 +181,7 @@ mod tests {
             "properties": {"pattern": {"type": "string", "pattern": "(?=x)"}},
             "oneOf": [{"not": {}}],
         });
-        retain_keywords(&mut schema, STRUCTURE_KEYWORDS);
+        retain_keywords(&mut schema, STRUCTURE_AND_SIZE_KEYWORDS);
         let expected = json!({
             "type": "object",
             "properties": {"pattern": {"type": "string"}},

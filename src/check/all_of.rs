@@ -15,7 +15,7 @@ const OBJECT_KEYWORDS: &[&str] =
 /// Keywords that restrict the type of a value.
 const TYPE_KEYWORDS: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not", "if"];
 
-/// Keywords with which a schema describes or explicitly allows properties that it does not name.
+/// Keywords with which a schema describes or explicitly allows properties that it does not declare.
 const OPEN_OBJECT_KEYWORDS: &[&str] =
     &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
 
@@ -89,17 +89,17 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// Returns the property `name` of an object that all these schemas describe.
+    /// What is known about the property `name` of an object that all these schemas describe.
     pub(super) fn merged_property(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
         let mut merged: MergedSchema<'a> = MergedSchema::default();
-        let (mut is_required, mut is_closed, mut known_names) = (false, false, Vec::new());
+        let (mut is_required, mut is_closed, mut declared_properties) = (false, false, Vec::new());
         let declares = |node: &SchemaNode<'a>| {
             node.schema.pointer("/properties").is_some_and(|properties| properties.get(name).is_some())
         };
         let is_declared = nodes.iter().any(declares);
         for node in nodes {
             let properties = node.schema.get("properties").and_then(Value::as_object);
-            known_names.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
+            declared_properties.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
                 merged.add(self.schema_type(SchemaNode { schema, ..*node }));
             }
@@ -116,13 +116,13 @@ impl<'a> Schemas<'a> {
             is_closed |= !has_patterns && forbids("unevaluatedProperties") && !is_declared;
         }
         if is_closed {
-            return Property::Absent(known_names);
+            return Property::Absent(declared_properties);
         }
-        // A schema that names some properties probably allows only those, even if it does not forbid others.
+        // A schema that declares some properties probably allows only those, even if it does not forbid others.
         let is_open =
             |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
-        if !is_declared && !is_required && !known_names.is_empty() && !nodes.iter().any(is_open) {
-            return Property::Open(known_names);
+        if !is_declared && !is_required && !declared_properties.is_empty() && !nodes.iter().any(is_open) {
+            return Property::Open(declared_properties);
         }
         let ty = merged.ty.unwrap_or(Type::Unknown);
         if is_required || !is_declared { Property::Present(ty) } else { Property::Optional(ty) }

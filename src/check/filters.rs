@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::{CallArg, Expr, Filter};
 
-use super::facts::expression_path;
 use super::infer::Checker;
-use super::scope::{KnownValue, PathFact, TypeScope};
+use super::narrowing::expression_path;
+use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::expr_range;
@@ -15,46 +15,49 @@ use crate::template::walk::arg_expr;
 
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
-    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
+    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         for argument in &inner.args {
             self.infer_defined(arg_expr(argument), scope);
         }
         let Some(operand) = &inner.expr else {
-            return KnownValue::defined(Type::Text(None)); // a filter block
+            return InferredValue::defined(Type::Text(None)); // a filter block
         };
         if matches!(inner.name, "default" | "d") {
             return self.infer_default(operand, inner, scope);
         }
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
-        let is_not_empty = base.min_length() > 0 || scope.has_fact(expression_path(operand).as_ref(), &PathFact::True);
+        let is_not_empty =
+            base.min_length() > 0 || scope.has_narrowing(expression_path(operand).as_ref(), &Narrowing::True);
         let attribute = self.infer_attribute(inner, &base);
         if inner.name == "sum" {
             self.check_sum(operand, &base);
         }
         match inner.name {
-            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => KnownValue::defined(Type::Number),
-            "bool" => KnownValue::defined(Type::Bool),
+            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => InferredValue::defined(Type::Number),
+            "bool" => InferredValue::defined(Type::Bool),
             "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
-            | "string" => KnownValue::defined(Type::Text(None)),
-            "lines" | "split" => KnownValue::defined(Type::List(Type::Text(None).into(), 0)),
+            | "string" => InferredValue::defined(Type::Text(None)),
+            "lines" | "split" => InferredValue::defined(Type::List(Type::Text(None).into(), 0)),
             "first" | "last" | "min" | "max" if base.kinds().is_some() => {
-                KnownValue::possibly_undefined(self.elements(&base), !is_not_empty)
+                InferredValue::possibly_undefined(self.elements(&base), !is_not_empty)
             }
-            "batch" | "slice" => KnownValue::defined(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
+            "batch" | "slice" => {
+                InferredValue::defined(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0))
+            }
             "groupby" => {
                 self.report_missing_attribute(inner, operand, attribute);
-                KnownValue::defined(Type::List(Type::Unknown.into(), 0))
+                InferredValue::defined(Type::List(Type::Unknown.into(), 0))
             }
             "items" | "dictsort" | "zip" => {
-                KnownValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
+                InferredValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
             }
             "map" => self.infer_map(inner, operand, attribute),
-            "select" | "selectattr" | "reject" | "rejectattr" => KnownValue::defined(self.list_of(&base, 0)),
-            "reverse" if base.kind() == Some(TypeKind::Text) => KnownValue::defined(Type::Text(None)),
-            "sort" | "reverse" | "list" => KnownValue::defined(self.list_of(&base, base.min_length())),
-            "unique" => KnownValue::defined(self.list_of(&base, base.min_length().min(1))),
-            _ => KnownValue::unknown(),
+            "select" | "selectattr" | "reject" | "rejectattr" => InferredValue::defined(self.list_of(&base, 0)),
+            "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
+            "sort" | "reverse" | "list" => InferredValue::defined(self.list_of(&base, base.min_length())),
+            "unique" => InferredValue::defined(self.list_of(&base, base.min_length().min(1))),
+            _ => InferredValue::unknown(),
         }
     }
 
@@ -85,14 +88,14 @@ impl<'a> Checker<'a> {
         Type::List(self.elements(base).into(), min_length)
     }
 
-    fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
+    fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         self.is_existence_test = true;
         let operand_type = self.infer(operand, scope).ty;
         let default_type = match inner.args.first() {
             Some(argument) => self.infer(arg_expr(argument), scope).ty,
             None => Type::Text(None),
         };
-        KnownValue::defined(union([operand_type, default_type]))
+        InferredValue::defined(union([operand_type, default_type]))
     }
 
     /// Reports an operand that the filter does not accept.
@@ -118,44 +121,44 @@ impl<'a> Checker<'a> {
 
     /// The value of the property that a filter reads from each item, such as in `map(attribute="path")`; `None` if the
     /// filter names no property.
-    fn infer_attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<KnownValue<'a>> {
+    fn infer_attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<InferredValue<'a>> {
         let is_positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
         let expr = inner.args.iter().find_map(|argument| match argument {
             CallArg::Kwarg("attribute", expr) => Some(expr),
             CallArg::Pos(expr) if is_positional => Some(expr),
             _ => None,
         })?;
-        let Expr::Const(constant) = expr else { return Some(KnownValue::unknown()) };
+        let Expr::Const(constant) = expr else { return Some(InferredValue::unknown()) };
         let property_path = constant.value.as_str()?.to_owned();
         if base.kind() != Some(TypeKind::List) {
             if let Some(operand) = &inner.expr {
                 let explanation = format!("so its items have no `{property_path}`");
                 self.check_operand_kind(operand, base, |kind| kind == TypeKind::List, &explanation, &explanation);
             }
-            return Some(KnownValue::unknown());
+            return Some(InferredValue::unknown());
         }
         let items = self.schemas.items(base);
         let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
-        let known = self.infer_path(&format!("{operand}[…]"), items, &property_path, expr_range(expr));
-        Some(known)
+        let inferred = self.infer_path(&format!("{operand}[…]"), items, &property_path, expr_range(expr));
+        Some(inferred)
     }
 
     /// Infers the value at a dotted path, which is a quoted string at `range`.
-    fn infer_path(&mut self, base: &str, ty: Type<'a>, property_path: &str, range: Range<usize>) -> KnownValue<'a> {
-        let (mut known, mut offset, mut source) = (KnownValue::defined(ty), range.start + 1, base.to_owned());
+    fn infer_path(&mut self, base: &str, ty: Type<'a>, property_path: &str, range: Range<usize>) -> InferredValue<'a> {
+        let (mut inferred, mut offset, mut source) = (InferredValue::defined(ty), range.start + 1, base.to_owned());
         for name in property_path.split('.') {
             let name_range = offset..offset + name.len();
             let error_range = if self.text.get(name_range.clone()) == Some(name) { name_range } else { range.clone() };
-            let may_be_undefined = known.may_be_undefined;
-            known = match name.parse::<usize>() {
-                Ok(_) => KnownValue::defined(self.schemas.items(&known.ty)),
-                Err(_) => self.infer_property_of(&source, &known.ty, name, error_range),
+            let may_be_undefined = inferred.may_be_undefined;
+            inferred = match name.parse::<usize>() {
+                Ok(_) => InferredValue::defined(self.schemas.items(&inferred.ty)),
+                Err(_) => self.infer_property_of(&source, &inferred.ty, name, error_range),
             };
-            known.may_be_undefined |= may_be_undefined;
+            inferred.may_be_undefined |= may_be_undefined;
             source = format!("{source}.{name}");
             offset += name.len() + 1;
         }
-        known
+        inferred
     }
 
     /// `map(attribute=…)` returns a list of these properties, `map("filter")` a list of that filter's results.
@@ -163,8 +166,8 @@ impl<'a> Checker<'a> {
         &mut self,
         inner: &Filter<'a>,
         operand: &Expr<'a>,
-        attribute: Option<KnownValue<'a>>,
-    ) -> KnownValue<'a> {
+        attribute: Option<InferredValue<'a>>,
+    ) -> InferredValue<'a> {
         let Some(property) = attribute else {
             let item_type = match inner.args.first().map(arg_expr) {
                 Some(Expr::Const(name)) => match name.value.as_str() {
@@ -176,14 +179,14 @@ impl<'a> Checker<'a> {
                 },
                 Some(_) | None => Type::Unknown,
             };
-            return KnownValue::defined(Type::List(item_type.into(), 0));
+            return InferredValue::defined(Type::List(item_type.into(), 0));
         };
         let ty = if self.report_missing_attribute(inner, operand, Some(property.clone())) {
             Type::Unknown
         } else {
             property.ty
         };
-        KnownValue::defined(Type::List(ty.into(), 0))
+        InferredValue::defined(Type::List(ty.into(), 0))
     }
 
     /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a
@@ -192,7 +195,7 @@ impl<'a> Checker<'a> {
         &mut self,
         inner: &Filter<'a>,
         operand: &Expr<'a>,
-        attribute: Option<KnownValue<'a>>,
+        attribute: Option<InferredValue<'a>>,
     ) -> bool {
         let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
         if attribute.is_some_and(|property| property.may_be_undefined) && !has_default {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
-use super::facts::{condition_facts, constant_index, expression_path};
-use super::scope::{KnownValue, TypeScope};
+use super::narrowing::{condition_narrowings, constant_index, expression_path};
+use super::scope::{InferredValue, TypeScope};
 use super::sites::Site;
 use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use crate::config::Project;
@@ -40,8 +40,8 @@ pub(super) struct Checker<'a> {
     pub(super) budget: usize,
     /// Whether the expression only tests the next inferred value for existence, as in `x is defined`.
     pub(super) is_existence_test: bool,
-    /// The scopes in which the text uses the name [`COMPLETION_MARK`](super::probe::COMPLETION_MARK).
-    pub(super) mark_scopes: Vec<TypeScope<'a>>,
+    /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
+    pub(super) cursor_scopes: Vec<TypeScope<'a>>,
 }
 
 /// Tests that fail on an undefined value. Others, such as `is string`, are false for it.
@@ -62,7 +62,7 @@ impl<'a> Checker<'a> {
             includes: Vec::new(),
             budget: 500,
             is_existence_test: false,
-            mark_scopes: Vec::new(),
+            cursor_scopes: Vec::new(),
         }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Advice on how to write the braces around this position as plain text.
-    pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
+    pub(super) fn literal_braces_advice(&self, range: &Range<usize>) -> Option<String> {
         literal_braces_help(self.template_text(), range.start)
     }
 
@@ -97,7 +97,7 @@ impl<'a> Checker<'a> {
     }
 
     fn at_location(&self, diagnostic: Diagnostic, range: Range<usize>) -> Diagnostic {
-        let advice = self.follows_dollar(&range).then(|| self.braces_as_text(&range)).flatten();
+        let advice = self.follows_dollar(&range).then(|| self.literal_braces_advice(&range)).flatten();
         let diagnostic = match &self.location {
             TextLocation::File(file) => diagnostic.with_span(file, range),
             TextLocation::Yaml(pointer) => {
@@ -114,9 +114,9 @@ impl<'a> Checker<'a> {
     }
 
     /// Infers the value of an expression, and reports the expression if it can be undefined.
-    pub(super) fn infer_defined(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
-        let known = self.infer(expr, scope);
-        if known.may_be_undefined {
+    pub(super) fn infer_defined(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+        let inferred = self.infer(expr, scope);
+        if inferred.may_be_undefined {
             let source = self.source(expr).to_owned();
             let diagnostic =
                 self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
@@ -130,36 +130,36 @@ impl<'a> Checker<'a> {
             };
             self.report(diagnostic.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
         }
-        KnownValue::defined(known.ty)
+        InferredValue::defined(inferred.ty)
     }
 
     /// Infers the value of an expression that may be undefined, as in a test.
-    pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
+    pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let is_existence_test = std::mem::take(&mut self.is_existence_test);
-        let known = match expr {
+        let inferred = match expr {
             Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
-            Expr::Const(constant) => KnownValue::defined(constant_type(&constant.value)),
+            Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
                 let base = self.infer_defined(&inner.expr, scope);
-                let known = self.infer_property(
+                let inferred = self.infer_property(
                     &inner.expr,
                     &base.ty,
                     inner.name,
                     trailing_name_range(inner.span(), inner.name),
                 );
-                self.require_named_property(expr, known, is_existence_test, scope)
+                self.require_declared_property(expr, inferred, is_existence_test, scope)
             }
             Expr::GetItem(inner) => {
                 let base = self.infer_defined(&inner.expr, scope);
-                let known = self.infer_item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
-                self.require_named_property(expr, known, is_existence_test, scope)
+                let inferred = self.infer_item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
+                self.require_declared_property(expr, inferred, is_existence_test, scope)
             }
             Expr::Slice(inner) => {
                 let base = self.infer_defined(&inner.expr, scope);
                 for bound in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
                     self.infer_defined(bound, scope);
                 }
-                KnownValue::defined(match base.ty.kind() {
+                InferredValue::defined(match base.ty.kind() {
                     Some(TypeKind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
                     Some(TypeKind::Text) => Type::Text(None),
                     _ => Type::Unknown,
@@ -168,11 +168,11 @@ impl<'a> Checker<'a> {
             Expr::UnaryOp(inner) => match inner.op {
                 UnaryOpKind::Not => {
                     self.infer(&inner.expr, scope);
-                    KnownValue::defined(Type::Bool)
+                    InferredValue::defined(Type::Bool)
                 }
                 UnaryOpKind::Neg => {
                     self.infer_defined(&inner.expr, scope);
-                    KnownValue::defined(Type::Number)
+                    InferredValue::defined(Type::Number)
                 }
             },
             Expr::BinOp(inner) => match inner.op {
@@ -184,12 +184,12 @@ impl<'a> Checker<'a> {
             Expr::IfExpr(inner) => {
                 self.infer(&inner.test_expr, scope);
                 let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
-                true_scope.add_facts(condition_facts(&inner.test_expr, true));
-                false_scope.add_facts(condition_facts(&inner.test_expr, false));
+                true_scope.add_narrowings(condition_narrowings(&inner.test_expr, true));
+                false_scope.add_narrowings(condition_narrowings(&inner.test_expr, false));
                 let first = self.infer(&inner.true_expr, &true_scope);
                 match &inner.false_expr {
                     Some(false_expr) => either(first, self.infer(false_expr, &false_scope)),
-                    None => KnownValue { ty: Type::Unknown, ..first },
+                    None => InferredValue { ty: Type::Unknown, ..first },
                 }
             }
             Expr::Filter(inner) => self.filter(inner, scope),
@@ -203,14 +203,14 @@ impl<'a> Checker<'a> {
                 for argument in &inner.args {
                     self.infer_defined(arg_expr(argument), scope);
                 }
-                KnownValue::defined(Type::Bool)
+                InferredValue::defined(Type::Bool)
             }
             Expr::Call(inner) => {
                 for argument in &inner.args {
                     self.infer_defined(arg_expr(argument), scope);
                 }
                 let is_range = matches!(&inner.expr, Expr::Var(var) if var.id == "range");
-                KnownValue::defined(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
+                InferredValue::defined(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
             }
             Expr::List(inner) => self.infer_list(&inner.items, scope),
             Expr::Tuple(inner) => self.infer_list(&inner.items, scope),
@@ -226,17 +226,18 @@ impl<'a> Checker<'a> {
                         members.insert(name, ty);
                     }
                 }
-                members
-                    .map_or_else(KnownValue::unknown, |members| KnownValue::defined(Type::FixedObject(members.into())))
+                members.map_or_else(InferredValue::unknown, |members| {
+                    InferredValue::defined(Type::FixedObject(members.into()))
+                })
             }
         };
-        self.narrow(known, expression_path(expr).as_ref(), scope)
+        self.narrow(inferred, expression_path(expr).as_ref(), scope)
     }
 
-    fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
+    fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> InferredValue<'a> {
         let types: Vec<Type<'a>> = items.iter().map(|item| self.infer_defined(item, scope).ty).collect();
         let length = types.len() as u64;
-        KnownValue::defined(Type::List(union(types).into(), length))
+        InferredValue::defined(Type::List(union(types).into(), length))
     }
 
     /// Infers `and` and `or`. A template evaluates the right side only if the left side is true (`and`) or false
@@ -247,13 +248,13 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         is_and: bool,
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         let first = self.infer(left, scope);
         let mut right_scope = scope.clone();
-        right_scope.add_facts(condition_facts(left, is_and));
+        right_scope.add_narrowings(condition_narrowings(left, is_and));
         let second = self.infer(right, &right_scope);
         // An `or` returns its left side only if that is true, and then it is defined.
-        let first = if is_and { first } else { KnownValue::defined(first.ty) };
+        let first = if is_and { first } else { InferredValue::defined(first.ty) };
         either(first, second)
     }
 }
@@ -271,8 +272,8 @@ fn list_of_end_item<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
 }
 
 /// Merges two values of which an expression returns one.
-fn either<'a>(first: KnownValue<'a>, second: KnownValue<'a>) -> KnownValue<'a> {
-    KnownValue::possibly_undefined(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
+fn either<'a>(first: InferredValue<'a>, second: InferredValue<'a>) -> InferredValue<'a> {
+    InferredValue::possibly_undefined(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

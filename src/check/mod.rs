@@ -11,7 +11,6 @@ mod cli_agent_usage;
 mod cli_agents;
 mod contradictions;
 mod endpoints;
-mod facts;
 mod file;
 mod filters;
 mod flow;
@@ -19,7 +18,7 @@ mod infer;
 mod kinds;
 mod models;
 mod names;
-mod narrow;
+mod narrowing;
 mod operators;
 mod placeholders;
 mod probe;
@@ -36,7 +35,7 @@ pub use self::case::check_case;
 pub use self::file::check_file;
 pub use self::models::named_models;
 pub use self::probe::{
-    COMPLETION_MARK, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
+    COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
 };
 use self::sites::Sites;
 pub use self::texts::check_prompt;

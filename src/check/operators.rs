@@ -3,7 +3,7 @@
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
 use super::infer::Checker;
-use super::scope::{KnownValue, TypeScope};
+use super::scope::{InferredValue, TypeScope};
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::expr_range;
@@ -17,71 +17,71 @@ enum Comparison {
 }
 
 impl<'a> Checker<'a> {
-    /// Infers an operator other than `and` and `or`.
+    /// Infers the value of an operator other than `and` and `or`.
     pub(super) fn infer_operator(
         &mut self,
         op: BinOpKind,
         left: &Expr<'a>,
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
-        let (a, b) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
+    ) -> InferredValue<'a> {
+        let (left_type, right_type) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
         let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
-            BinOpKind::Concat => return KnownValue::defined(Type::Text(None)),
-            BinOpKind::Add => return self.infer_sum(left, &a, right, &b),
-            BinOpKind::Mul => return KnownValue::defined(infer_product(&a, &b)),
+            BinOpKind::Concat => return InferredValue::defined(Type::Text(None)),
+            BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
+            BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
-                self.check_number(left, &a);
-                self.check_number(right, &b);
-                return KnownValue::defined(Type::Number);
+                self.check_number(left, &left_type);
+                self.check_number(right, &right_type);
+                return InferredValue::defined(Type::Number);
             }
-            BinOpKind::ScAnd | BinOpKind::ScOr => return KnownValue::unknown(),
+            BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
         };
-        self.check_comparison(comparison, left, &a, right, &b);
-        KnownValue::defined(Type::Bool)
+        self.check_comparison(comparison, left, &left_type, right, &right_type);
+        InferredValue::defined(Type::Bool)
     }
 
-    /// Infers a chain of comparisons such as `1 < x < 3`.
+    /// Infers the value of a chain of comparisons such as `1 < x < 3`.
     pub(super) fn infer_comparison_chain(
         &mut self,
         first: &Expr<'a>,
         ops: &[CompareOp<'a>],
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         let mut left = first;
-        let mut a = self.infer_defined(left, scope).ty;
+        let mut left_type = self.infer_defined(left, scope).ty;
         for op in ops {
-            let b = self.infer_defined(&op.expr, scope).ty;
+            let right_type = self.infer_defined(&op.expr, scope).ty;
             let comparison = match op.op {
                 CompareOpKind::Eq | CompareOpKind::Ne => Comparison::Equal,
                 CompareOpKind::Lt | CompareOpKind::Lte | CompareOpKind::Gt | CompareOpKind::Gte => Comparison::Order,
                 CompareOpKind::In | CompareOpKind::NotIn => Comparison::Contains,
             };
-            self.check_comparison(comparison, left, &a, &op.expr, &b);
-            (left, a) = (&op.expr, b);
+            self.check_comparison(comparison, left, &left_type, &op.expr, &right_type);
+            (left, left_type) = (&op.expr, right_type);
         }
-        KnownValue::defined(Type::Bool)
+        InferredValue::defined(Type::Bool)
     }
 
     fn check_comparison(
         &mut self,
         comparison: Comparison,
         left: &Expr<'a>,
-        a: &Type<'a>,
+        left_type: &Type<'a>,
         right: &Expr<'a>,
-        b: &Type<'a>,
+        right_type: &Type<'a>,
     ) {
         match comparison {
-            Comparison::Contains => self.check_contains(left, a, right, b),
+            Comparison::Contains => self.check_contains(left, left_type, right, right_type),
             Comparison::Equal => {
-                self.check_constant(left, a, right);
-                self.check_constant(right, b, left);
-                self.check_comparable(comparison, left, a, right, b);
+                self.check_constant(left, left_type, right);
+                self.check_constant(right, right_type, left);
+                self.check_comparable(comparison, left, left_type, right, right_type);
             }
-            Comparison::Order => self.check_comparable(comparison, left, a, right, b),
+            Comparison::Order => self.check_comparable(comparison, left, left_type, right, right_type),
         }
     }
 
@@ -90,11 +90,11 @@ impl<'a> Checker<'a> {
         &mut self,
         comparison: Comparison,
         left: &Expr<'a>,
-        a: &Type<'a>,
+        left_type: &Type<'a>,
         right: &Expr<'a>,
-        b: &Type<'a>,
+        right_type: &Type<'a>,
     ) {
-        let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return };
+        let (Some(first), Some(second)) = (left_type.kinds(), right_type.kinds()) else { return };
         if first.iter().any(|kind| second.contains(kind)) {
             return;
         }
@@ -111,15 +111,15 @@ impl<'a> Checker<'a> {
         } else if comparison == Comparison::Equal {
             let message = format!(
                 "{} can never equal {}",
-                describe(left_source, a),
-                describe(right_source, b).trim_end_matches(',')
+                describe(left_source, left_type),
+                describe(right_source, right_type).trim_end_matches(',')
             );
             self.error(Code::NeverEqual, range, message)
         } else {
             let message = format!(
                 "{} cannot be ordered with {}",
-                describe(left_source, a),
-                describe(right_source, b).trim_end_matches(',')
+                describe(left_source, left_type),
+                describe(right_source, right_type).trim_end_matches(',')
             );
             self.error(Code::UnsupportedOperation, range, message)
         };
@@ -162,8 +162,16 @@ impl<'a> Checker<'a> {
         );
     }
 
-    fn infer_sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> KnownValue<'a> {
-        let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return KnownValue::unknown() };
+    fn infer_sum(
+        &mut self,
+        left: &Expr<'a>,
+        left_type: &Type<'a>,
+        right: &Expr<'a>,
+        right_type: &Type<'a>,
+    ) -> InferredValue<'a> {
+        let (Some(first), Some(second)) = (left_type.kinds(), right_type.kinds()) else {
+            return InferredValue::unknown();
+        };
         let can_add =
             |x: TypeKind, y: TypeKind| x == y && matches!(x, TypeKind::Number | TypeKind::Text | TypeKind::List);
         let pairs: Vec<(TypeKind, TypeKind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
@@ -182,12 +190,12 @@ impl<'a> Checker<'a> {
                 diagnostic
             });
         }
-        KnownValue::defined(match (a.kind(), b.kind()) {
+        InferredValue::defined(match (left_type.kind(), right_type.kind()) {
             (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
             (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
             (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
-                union([self.schemas.items(a), self.schemas.items(b)]).into(),
-                a.min_length() + b.min_length(),
+                union([self.schemas.items(left_type), self.schemas.items(right_type)]).into(),
+                left_type.min_length() + right_type.min_length(),
             ),
             (_, _) => Type::Unknown,
         })
@@ -230,8 +238,9 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn infer_product<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
-    match (a.kind(), b.kind()) {
+/// The type of a product: `*` multiplies numbers, and repeats a string.
+fn infer_product<'a>(left_type: &Type<'a>, right_type: &Type<'a>) -> Type<'a> {
+    match (left_type.kind(), right_type.kind()) {
         (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
         (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
         _ => Type::Unknown,

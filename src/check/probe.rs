@@ -1,8 +1,8 @@
 //! Lists the names that are valid at a position of a template or expression, with their types and origins, for
 //! completion and hover in editors.
 //!
-//! The caller puts the name [`COMPLETION_MARK`] at the position, in a text that can be parsed. The checker then visits
-//! the text as usual, so that loops, conditions and includes affect the scope as they do in a check.
+//! The caller puts the name [`COMPLETION_MARKER`] at the position, in a text that can be parsed. The checker then
+//! visits the text as usual, so that loops, conditions and includes affect the scope as they do in a check.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::diagnostic::SourceFile;
 use crate::model::StepAction;
 use crate::template::inspect_expression;
 
-/// The name that marks the position.
-pub const COMPLETION_MARK: &str = "orch_mark__";
+/// The marker: the name that the caller puts at the position.
+pub const COMPLETION_MARKER: &str = "orch_marker__";
 
 /// The text that contains the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbedText<'s> {
-    /// A prompt that contains the mark. The result covers every step that uses the prompt, directly or through
+    /// A prompt that contains the marker. The result covers every step that uses the prompt, directly or through
     /// includes.
     Prompt,
     /// A text of a step.
@@ -85,7 +85,8 @@ pub struct VisibleName {
 
 /// Every name that is valid at a position: the variables in scope, or the properties of the expression `base`.
 ///
-/// `text` is a template that contains the mark. For a prompt, the project must contain the marked text already.
+/// `text` is a template that contains the marker. For a prompt, the project must contain the text with the marker
+/// already.
 pub fn visible_names(
     project: &Project,
     probed_text: ProbedText<'_>,
@@ -136,7 +137,7 @@ fn scopes_at_position<'a>(
     text: &'a str,
 ) -> Vec<TypeScope<'a>> {
     let (site, mut scope) = match probed_text {
-        ProbedText::Prompt => return texts::scopes_at_mark(project, sites),
+        ProbedText::Prompt => return texts::scopes_at_marker(project, sites),
         ProbedText::Pipeline => (None, sites.final_scope.for_pipeline(project)),
         ProbedText::Step { pointer, text_scope: sight } => {
             let Some(site) = sites.steps.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
@@ -151,7 +152,7 @@ fn scopes_at_position<'a>(
     };
     let mut checker = Checker::new(project, site);
     checker.check_template(TextLocation::Yaml(String::new()), text, &mut scope);
-    checker.mark_scopes
+    checker.cursor_scopes
 }
 
 struct CompletionProbe<'a> {
@@ -164,8 +165,8 @@ impl<'a> CompletionProbe<'a> {
         let mut names: Vec<&str> = scope.names().collect();
         names.sort_unstable();
         let variables = names.into_iter().filter_map(|name| {
-            let known = scope.get(name)?;
-            Some(VisibleName { may_be_absent: known.may_be_undefined, ..self.describe_name(name, &known.ty) })
+            let inferred = scope.get(name)?;
+            Some(VisibleName { may_be_absent: inferred.may_be_undefined, ..self.describe_name(name, &inferred.ty) })
         });
         variables.collect()
     }

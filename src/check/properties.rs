@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::facts::{constant_index, expression_path};
 use super::infer::Checker;
-use super::probe::COMPLETION_MARK;
-use super::scope::{KnownValue, TypeScope};
+use super::narrowing::{constant_index, expression_path};
+use super::probe::COMPLETION_MARKER;
+use super::scope::{InferredValue, TypeScope};
 use super::sites::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
@@ -21,19 +21,24 @@ fn path_after(text: &str, end: usize) -> &str {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn infer_variable(&mut self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> KnownValue<'a> {
-        if let Some(known) = scope.get(name) {
+    pub(super) fn infer_variable(
+        &mut self,
+        name: &str,
+        range: Range<usize>,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
+        if let Some(inferred) = scope.get(name) {
             if self.project.pipeline.inputs.contains_key(name) {
                 self.used_inputs.push(name.to_owned());
             }
-            return known.clone();
+            return inferred.clone();
         }
-        if name == COMPLETION_MARK {
-            self.mark_scopes.push(scope.clone());
+        if name == COMPLETION_MARKER {
+            self.cursor_scopes.push(scope.clone());
         }
         let diagnostic = self.unknown_variable(name, range, scope);
         self.report(diagnostic);
-        KnownValue::unknown()
+        InferredValue::unknown()
     }
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> Diagnostic {
@@ -49,13 +54,10 @@ impl<'a> Checker<'a> {
                 diagnostic.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
             }
             Some(site) if site.scope.artifacts.contains_key(name) => {
-                let optional_mark = if site.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round)
-                {
-                    "?"
-                } else {
-                    ""
-                };
-                diagnostic.with_help(format!("add `{name}{optional_mark}` to the `inputs` of step `{}`", site.step.id))
+                let is_optional = site.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round);
+                let optional_suffix = if is_optional { "?" } else { "" };
+                diagnostic
+                    .with_help(format!("add `{name}{optional_suffix}` to the `inputs` of step `{}`", site.step.id))
             }
             Some(site) if site.step.output.as_deref() == Some(name) => {
                 diagnostic.with_help(format!("step `{}` itself produces `{name}`", site.step.id))
@@ -78,12 +80,12 @@ impl<'a> Checker<'a> {
                     let has_dollar = self.follows_dollar(&name_range);
                     match equivalents::variable_help(name, property_path, known) {
                         // The braces are correct; only the `$` is wrong.
-                        Some((advice, true)) if has_dollar => {
+                        Some(help) if has_dollar && help.names_known_variable => {
                             let mut diagnostic = diagnostic;
-                            diagnostic.help = vec![format!("{advice}, without a `$` before the braces")];
+                            diagnostic.help = vec![format!("{}, without a `$` before the braces", help.advice)];
                             return diagnostic;
                         }
-                        Some((advice, _)) if !has_dollar => return diagnostic.with_help(advice),
+                        Some(help) if !has_dollar => return diagnostic.with_help(help.advice),
                         Some(_) | None => {}
                     }
                 }
@@ -94,7 +96,7 @@ impl<'a> Checker<'a> {
                 let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 let location = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
                 let diagnostic = diagnostic.with_help(format!("known {location}: {}", listed.join(", ")));
-                match self.braces_as_text(&name_range).filter(|_| !self.follows_dollar(&name_range)) {
+                match self.literal_braces_advice(&name_range).filter(|_| !self.follows_dollar(&name_range)) {
                     Some(advice) => diagnostic.with_help(advice),
                     None => diagnostic,
                 }
@@ -121,14 +123,14 @@ impl<'a> Checker<'a> {
         Some(diagnostic.with_help(format!("did you mean `{name}`?")).with_replacement(hyphenated_name, Some(&name)))
     }
 
-    /// Infers the property of a value under a name.
+    /// Infers the type of the property `name` of a value.
     pub(super) fn infer_property(
         &mut self,
         base: &Expr<'a>,
         ty: &Type<'a>,
         name: &str,
         range: Range<usize>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         let source = self.source(base).to_owned();
         self.infer_property_of(&source, ty, name, range)
     }
@@ -139,22 +141,23 @@ impl<'a> Checker<'a> {
         ty: &Type<'a>,
         name: &str,
         range: Range<usize>,
-    ) -> KnownValue<'a> {
-        let (mut types, mut known_names, mut may_be_missing, mut is_open) = (Vec::new(), Vec::new(), false, false);
+    ) -> InferredValue<'a> {
+        let (mut types, mut declared_properties, mut may_be_missing, mut is_open) =
+            (Vec::new(), Vec::new(), false, false);
         for branch in ty.branches() {
             match (self.schemas.property(&branch, name), &branch) {
-                (_, Type::Unknown) => return KnownValue::unknown(),
+                (_, Type::Unknown) => return InferredValue::unknown(),
                 (Some(Property::Present(ty)), _) => types.push(ty),
                 (Some(Property::Optional(ty)), _) => {
                     types.push(ty);
                     may_be_missing = true;
                 }
-                (Some(Property::Absent(schema_names)), _) => {
-                    known_names.extend(schema_names);
+                (Some(Property::Absent(declared)), _) => {
+                    declared_properties.extend(declared);
                     may_be_missing = true;
                 }
-                (Some(Property::Open(schema_names)), _) => {
-                    known_names.extend(schema_names);
+                (Some(Property::Open(declared)), _) => {
+                    declared_properties.extend(declared);
                     may_be_missing = true;
                     is_open = true;
                 }
@@ -162,44 +165,44 @@ impl<'a> Checker<'a> {
             }
         }
         if types.is_empty() && is_open {
-            return KnownValue { schema_names: known_names, ..KnownValue::possibly_undefined(Type::Unknown, true) };
+            return InferredValue { declared_properties, ..InferredValue::possibly_undefined(Type::Unknown, true) };
         }
         if is_open {
             types.push(Type::Unknown);
         }
         if types.is_empty() {
-            let diagnostic = self.unknown_property(base, ty, name, range, &known_names);
+            let diagnostic = self.unknown_property(base, ty, name, range, &declared_properties);
             self.report(diagnostic);
-            return KnownValue::unknown();
+            return InferredValue::unknown();
         }
-        KnownValue::possibly_undefined(union(types), may_be_missing)
+        InferredValue::possibly_undefined(union(types), may_be_missing)
     }
 
-    /// Reports a property that the schema does not name, unless a condition has shown that the property exists, or the
-    /// expression only tests whether it exists.
-    pub(super) fn require_named_property(
+    /// Reports a property that the schema does not declare, unless a condition has shown that the property exists, or
+    /// the expression only tests whether it exists.
+    pub(super) fn require_declared_property(
         &mut self,
         expr: &Expr<'a>,
-        known: KnownValue<'a>,
+        inferred: InferredValue<'a>,
         is_existence_test: bool,
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         let narrowed = self.narrow(
-            KnownValue { schema_names: Vec::new(), ..known.clone() },
+            InferredValue { declared_properties: Vec::new(), ..inferred.clone() },
             expression_path(expr).as_ref(),
             scope,
         );
-        if known.schema_names.is_empty() || is_existence_test || !narrowed.may_be_undefined {
+        if inferred.declared_properties.is_empty() || is_existence_test || !narrowed.may_be_undefined {
             return narrowed;
         }
         let (source, full_range) = (self.source(expr).to_owned(), expr_range(expr));
         let (base, name) = source.rsplit_once('.').unwrap_or((source.as_str(), ""));
         let range = full_range.end.saturating_sub(name.len())..full_range.end;
         let diagnostic =
-            self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` names no `{name}`"));
-        let diagnostic = diagnostic.with_suggestion(name, known.schema_names.iter().copied());
+            self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` does not declare `{name}`"));
+        let diagnostic = diagnostic.with_suggestion(name, inferred.declared_properties.iter().copied());
         self.report(diagnostic.with_help(format!("if it may exist anyway, test it first: `{source} is defined`")));
-        KnownValue::unknown()
+        InferredValue::unknown()
     }
 
     /// Advice for a property of other languages or tools.
@@ -255,17 +258,17 @@ impl<'a> Checker<'a> {
         ty: &Type<'a>,
         key: &Expr<'a>,
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         if let Some(index) = constant_index(key) {
             return self.indexed_item(base, ty, index, byte_range(key.span()), scope);
         }
         let Expr::Const(constant) = key else {
             self.infer_defined(key, scope);
-            return KnownValue::defined(self.schemas.items(ty));
+            return InferredValue::defined(self.schemas.items(ty));
         };
         match constant.value.as_str() {
             Some(name) => self.infer_property(base, ty, name, expr_range(key)),
-            None => KnownValue::unknown(),
+            None => InferredValue::unknown(),
         }
     }
 
@@ -277,15 +280,15 @@ impl<'a> Checker<'a> {
         index: i64,
         range: Range<usize>,
         scope: &TypeScope<'a>,
-    ) -> KnownValue<'a> {
+    ) -> InferredValue<'a> {
         let needed_length = index.unsigned_abs() + u64::from(index >= 0);
-        let shown_length = scope.min_items(expression_path(base).as_ref());
+        let guaranteed_length = scope.min_items(expression_path(base).as_ref());
         let (mut types, mut may_be_missing) = (Vec::new(), false);
         for branch in ty.branches() {
             match branch.kind() {
-                None => return KnownValue::unknown(),
+                None => return InferredValue::unknown(),
                 Some(TypeKind::List) => {
-                    may_be_missing |= needed_length > branch.min_length().max(shown_length);
+                    may_be_missing |= needed_length > branch.min_length().max(guaranteed_length);
                     types.push(self.schemas.items(&branch));
                 }
                 Some(TypeKind::Text) => {
@@ -300,8 +303,8 @@ impl<'a> Checker<'a> {
             let message = format!("`{}` is {} and {reason}", self.source(base), ty.describe());
             let diagnostic = self.error(Code::UnknownProperty, range, message);
             self.report(diagnostic);
-            return KnownValue::unknown();
+            return InferredValue::unknown();
         }
-        KnownValue::possibly_undefined(union(types), may_be_missing)
+        InferredValue::possibly_undefined(union(types), may_be_missing)
     }
 }

@@ -1,29 +1,29 @@
-//! The variables that a template can use at one point, and the facts about them there.
+//! The variables that a template can use at one point, and what conditions have shown about them there.
 
 use std::collections::{HashMap, HashSet};
 
 use super::types::{Type, TypeKind};
 
-/// The static knowledge about the value of an expression.
+/// What the checks infer about the value of an expression.
 #[derive(Clone, Debug)]
-pub(super) struct KnownValue<'a> {
+pub(super) struct InferredValue<'a> {
     /// Its type, if it is defined.
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
     pub(super) may_be_undefined: bool,
-    /// If the schema does not name the value: the names that the schema has instead.
-    pub(super) schema_names: Vec<&'a str>,
+    /// If the schema does not declare the property that the expression reads: the properties that it declares.
+    pub(super) declared_properties: Vec<&'a str>,
 }
 
-impl<'a> KnownValue<'a> {
+impl<'a> InferredValue<'a> {
     /// A value that is always defined.
     pub(super) fn defined(ty: Type<'a>) -> Self {
-        Self { ty, may_be_undefined: false, schema_names: Vec::new() }
+        Self { ty, may_be_undefined: false, declared_properties: Vec::new() }
     }
 
     /// A value that may be undefined if `may_be_undefined` is true.
     pub(super) fn possibly_undefined(ty: Type<'a>, may_be_undefined: bool) -> Self {
-        Self { ty, may_be_undefined, schema_names: Vec::new() }
+        Self { ty, may_be_undefined, declared_properties: Vec::new() }
     }
 
     /// A value of unknown type, about which the checks report nothing.
@@ -32,9 +32,9 @@ impl<'a> KnownValue<'a> {
     }
 }
 
-/// A fact that a condition has shown about a path such as `plan.notes`.
+/// What a condition has shown about the value at a path such as `plan.notes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum PathFact {
+pub(super) enum Narrowing {
     /// It is defined.
     Defined,
     /// It is not null.
@@ -49,22 +49,22 @@ pub(super) enum PathFact {
     OneOf(Vec<String>, bool),
 }
 
-/// The variables in scope and the facts about them.
+/// The variables in scope, and what conditions have shown about them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeScope<'a> {
-    vars: HashMap<String, KnownValue<'a>>,
-    facts: HashSet<(String, PathFact)>,
+    vars: HashMap<String, InferredValue<'a>>,
+    narrowings: HashSet<(String, Narrowing)>,
 }
 
 impl<'a> TypeScope<'a> {
-    /// Binds a name to a value, and removes the facts about its earlier value.
-    pub(super) fn bind(&mut self, name: &str, value: KnownValue<'a>) {
-        self.facts.retain(|(path, _)| !is_at_or_below(path, name));
+    /// Binds a name to a value, and removes the narrowings of its earlier value.
+    pub(super) fn bind(&mut self, name: &str, value: InferredValue<'a>) {
+        self.narrowings.retain(|(path, _)| !is_at_or_below(path, name));
         self.vars.insert(name.to_owned(), value);
     }
 
     /// The value of a name.
-    pub(super) fn get(&self, name: &str) -> Option<&KnownValue<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<&InferredValue<'a>> {
         self.vars.get(name)
     }
 
@@ -73,44 +73,44 @@ impl<'a> TypeScope<'a> {
         self.vars.keys().map(String::as_str)
     }
 
-    /// Adds facts that a condition has shown.
-    pub(super) fn add_facts(&mut self, facts: impl IntoIterator<Item = (String, PathFact)>) {
-        for (path, fact) in facts {
-            if matches!(fact, PathFact::MinItems(1..)) {
-                self.facts.insert((path.clone(), PathFact::True));
+    /// Adds the narrowings that follow from a condition.
+    pub(super) fn add_narrowings(&mut self, narrowings: impl IntoIterator<Item = (String, Narrowing)>) {
+        for (path, narrowing) in narrowings {
+            if matches!(narrowing, Narrowing::MinItems(1..)) {
+                self.narrowings.insert((path.clone(), Narrowing::True));
             }
-            if matches!(fact, PathFact::True | PathFact::MinItems(1..)) {
-                self.facts.insert((path.clone(), PathFact::NotNull));
-                self.facts.insert((path.clone(), PathFact::Defined));
+            if matches!(narrowing, Narrowing::True | Narrowing::MinItems(1..)) {
+                self.narrowings.insert((path.clone(), Narrowing::NotNull));
+                self.narrowings.insert((path.clone(), Narrowing::Defined));
             }
-            self.facts.insert((path, fact));
+            self.narrowings.insert((path, narrowing));
         }
     }
 
-    /// Whether a condition has shown the fact about the path.
-    pub(super) fn has_fact(&self, path: Option<&String>, fact: &PathFact) -> bool {
-        path.is_some_and(|path| self.facts.contains(&(path.clone(), fact.clone())))
+    /// Whether a condition has shown this about the value at the path.
+    pub(super) fn has_narrowing(&self, path: Option<&String>, narrowing: &Narrowing) -> bool {
+        path.is_some_and(|path| self.narrowings.contains(&(path.clone(), narrowing.clone())))
     }
 
-    /// The minimum number of items that conditions have shown for a list.
+    /// The number of items that conditions guarantee for a list.
     pub(super) fn min_items(&self, path: Option<&String>) -> u64 {
-        let path_facts = self.facts.iter().filter(|(fact_path, _)| Some(fact_path) == path);
-        let min_items = path_facts.map(|(_, fact)| match fact {
-            PathFact::MinItems(min_items) => *min_items,
-            PathFact::True => 1,
-            PathFact::Defined | PathFact::NotNull | PathFact::Kinds(..) | PathFact::OneOf(..) => 0,
+        let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
+        let min_items = path_narrowings.map(|(_, narrowing)| match narrowing {
+            Narrowing::MinItems(min_items) => *min_items,
+            Narrowing::True => 1,
+            Narrowing::Defined | Narrowing::NotNull | Narrowing::Kinds(..) | Narrowing::OneOf(..) => 0,
         });
         min_items.max().unwrap_or(0)
     }
 
-    /// The facts about the kinds of the value at a path and about the strings below it, each with its name relative to
+    /// The narrowings of the kinds of the value at a path and of the strings below it, each with its name relative to
     /// the path.
-    pub(super) fn type_facts<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b PathFact)> {
-        self.facts.iter().filter_map(move |(fact_path, fact)| {
-            let suffix = fact_path.strip_prefix(path)?;
-            match fact {
-                PathFact::Kinds(..) if suffix.is_empty() => Some(("", fact)),
-                PathFact::OneOf(..) => suffix.strip_prefix('.').map(|name| (name, fact)),
+    pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
+        self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {
+            let suffix = narrowed_path.strip_prefix(path)?;
+            match narrowing {
+                Narrowing::Kinds(..) if suffix.is_empty() => Some(("", narrowing)),
+                Narrowing::OneOf(..) => suffix.strip_prefix('.').map(|name| (name, narrowing)),
                 _ => None,
             }
         })
@@ -121,7 +121,7 @@ impl<'a> TypeScope<'a> {
     pub(super) fn merge(&mut self, branch: &TypeScope<'a>) {
         for name in branch.vars.keys() {
             if !self.vars.contains_key(name) {
-                self.vars.insert(name.clone(), KnownValue::unknown());
+                self.vars.insert(name.clone(), InferredValue::unknown());
             }
         }
     }

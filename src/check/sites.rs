@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
-use super::scope::{KnownValue, TypeScope};
+use super::scope::{InferredValue, TypeScope};
 use super::types::{ObjectMembers, Schemas, StepStatuses, Type};
 use crate::config::{OutputType, Project, child_pointer, output_type};
 use crate::model::{Step, StepAction};
@@ -108,11 +108,11 @@ impl<'a> VisibleScope<'a> {
         for name in project.pipeline.inputs.keys() {
             let schema = project.document.value.pointer(&child_pointer("/inputs", name));
             let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.document_type(schema));
-            scope.bind(name, KnownValue::defined(ty));
+            scope.bind(name, InferredValue::defined(ty));
         }
-        scope.bind("steps", KnownValue::defined(Type::StepStatuses(self.steps.clone())));
+        scope.bind("steps", InferredValue::defined(Type::StepStatuses(self.steps.clone())));
         for (name, ty) in &self.locals {
-            scope.bind(name, KnownValue::defined(ty.clone()));
+            scope.bind(name, InferredValue::defined(ty.clone()));
         }
         scope
     }
@@ -124,7 +124,7 @@ impl<'a> VisibleScope<'a> {
             let (name, optional) = parse_input_entry(entry);
             // The check of `inputs` reports an unknown artifact.
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
-            scope.bind(name, KnownValue::possibly_undefined(ty, optional));
+            scope.bind(name, InferredValue::possibly_undefined(ty, optional));
         }
         scope
     }
@@ -133,7 +133,7 @@ impl<'a> VisibleScope<'a> {
     pub(super) fn for_command(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.for_step(project, step);
         let root = ObjectMembers::from_iter([("root", Type::Text(None))]);
-        scope.bind(PROJECT_VARIABLE, KnownValue::defined(Type::FixedObject(root.into())));
+        scope.bind(PROJECT_VARIABLE, InferredValue::defined(Type::FixedObject(root.into())));
         scope
     }
 
@@ -150,7 +150,7 @@ impl<'a> Site<'a> {
     pub(super) fn reply_scope(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.scope.for_step(project, self.step);
         if let Some(name) = &self.step.output {
-            scope.bind(name, KnownValue::defined(own_output(project, self.step)));
+            scope.bind(name, InferredValue::defined(own_output(project, self.step)));
         }
         scope
     }
@@ -168,7 +168,7 @@ impl<'a> Site<'a> {
 /// Binds artifacts in a scope. An artifact of a conditional step may be undefined.
 fn bind_artifacts<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
-        scope.bind(name, KnownValue::possibly_undefined(visible.ty.clone(), visible.conditional));
+        scope.bind(name, InferredValue::possibly_undefined(visible.ty.clone(), visible.conditional));
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
 use minijinja::machinery::parse;
 
-use super::facts::condition_facts;
 use super::infer::{Checker, TextLocation};
-use super::scope::{KnownValue, TypeScope};
+use super::narrowing::condition_narrowings;
+use super::scope::{InferredValue, TypeScope};
 use super::types::{ObjectMembers, Type, TypeKind};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
@@ -41,22 +41,22 @@ impl<'a> Checker<'a> {
             Stmt::WithBlock(inner) => {
                 let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
-                    let known = self.infer(value, &block_scope);
-                    bind(target, known, &mut block_scope);
+                    let inferred = self.infer(value, &block_scope);
+                    bind(target, inferred, &mut block_scope);
                 }
                 self.statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
-                let known = self.infer(&inner.expr, scope);
-                bind(&inner.target, known, scope);
+                let inferred = self.infer(&inner.expr, scope);
+                bind(&inner.target, inferred, scope);
             }
             Stmt::SetBlock(inner) => {
                 self.statements(&inner.body, &mut scope.clone());
-                let known = match &inner.filter {
+                let inferred = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
-                    None => KnownValue::defined(Type::Text(None)),
+                    None => InferredValue::defined(Type::Text(None)),
                 };
-                bind(&inner.target, known, scope);
+                bind(&inner.target, inferred, scope);
             }
             Stmt::FilterBlock(inner) => {
                 self.infer(&inner.filter, scope);
@@ -79,9 +79,9 @@ impl<'a> Checker<'a> {
     }
 
     fn emit(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
-        let known = self.infer_defined(expr, scope);
+        let inferred = self.infer_defined(expr, scope);
         let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
-        let Some(kinds) = known.ty.kinds() else { return };
+        let Some(kinds) = inferred.ty.kinds() else { return };
         if let Some(kind) = kinds.into_iter().find(is_structure) {
             let source = self.source(expr).to_owned();
             let message = format!("`{source}` is {}, which does not print as JSON", kind.describe());
@@ -91,15 +91,15 @@ impl<'a> Checker<'a> {
     }
 
     fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
-        let known = self.infer_defined(&inner.iter, scope);
+        let inferred = self.infer_defined(&inner.iter, scope);
         let mut body_scope = scope.clone();
-        self.check_iterable(&inner.iter, &known.ty);
-        bind(&inner.target, KnownValue::defined(self.elements(&known.ty)), &mut body_scope);
+        self.check_iterable(&inner.iter, &inferred.ty);
+        bind(&inner.target, InferredValue::defined(self.elements(&inferred.ty)), &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &body_scope);
-            body_scope.add_facts(condition_facts(filter, true));
+            body_scope.add_narrowings(condition_narrowings(filter, true));
         }
-        body_scope.bind("loop", KnownValue::defined(loop_type()));
+        body_scope.bind("loop", InferredValue::defined(loop_type()));
         self.statements(&inner.body, &mut body_scope);
         self.statements(&inner.else_body, &mut scope.clone());
     }
@@ -131,8 +131,8 @@ impl<'a> Checker<'a> {
     fn if_condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
         let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
-        true_scope.add_facts(condition_facts(&inner.expr, true));
-        false_scope.add_facts(condition_facts(&inner.expr, false));
+        true_scope.add_narrowings(condition_narrowings(&inner.expr, true));
+        false_scope.add_narrowings(condition_narrowings(&inner.expr, false));
         self.statements(&inner.true_body, &mut true_scope);
         self.statements(&inner.false_body, &mut false_scope);
         scope.merge(&true_scope);
@@ -140,9 +140,9 @@ impl<'a> Checker<'a> {
         // If a branch leaves the iteration, the template renders the text after the `if` only in the other case.
         let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
         if leaves_iteration(&inner.true_body) {
-            scope.add_facts(condition_facts(&inner.expr, false));
+            scope.add_narrowings(condition_narrowings(&inner.expr, false));
         } else if leaves_iteration(&inner.false_body) {
-            scope.add_facts(condition_facts(&inner.expr, true));
+            scope.add_narrowings(condition_narrowings(&inner.expr, true));
         }
     }
 
@@ -183,11 +183,11 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn bind<'a>(target: &Expr<'a>, value: KnownValue<'a>, scope: &mut TypeScope<'a>) {
+fn bind<'a>(target: &Expr<'a>, value: InferredValue<'a>, scope: &mut TypeScope<'a>) {
     match target {
         Expr::Var(var) => scope.bind(var.id, value),
-        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, KnownValue::unknown(), scope)),
-        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, KnownValue::unknown(), scope)),
+        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, InferredValue::unknown(), scope)),
+        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, InferredValue::unknown(), scope)),
         _ => {}
     }
 }

@@ -8,7 +8,7 @@ use minijinja::machinery::parse_expr;
 
 use super::cli_agents::has_tags;
 use super::infer::{Checker, TextLocation};
-use super::scope::{KnownValue, TypeScope};
+use super::scope::{InferredValue, TypeScope};
 use super::sites::{Site, Sites};
 use super::types::{Property, Schemas, Type, TypeKind};
 use crate::config::{Project, child_pointer, item_pointer};
@@ -38,13 +38,13 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     texts.diagnostics
 }
 
-/// The scopes at the mark, in all texts of the pipeline that contain or include it.
-pub(super) fn scopes_at_mark<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
+/// The scopes at the marker, in all texts of the pipeline that contain or include it.
+pub(super) fn scopes_at_marker<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
     let mut texts = TextChecks::new(project);
     for site in &sites.steps {
         texts.check_step(site);
     }
-    texts.mark_scopes
+    texts.cursor_scopes
 }
 
 /// Reports syntax errors and forbidden features of a prompt. Does not check types, which depend on the pipelines that
@@ -62,13 +62,13 @@ struct TextChecks<'a> {
     diagnostics: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
     used_inputs: BTreeSet<String>,
-    /// The scopes in which the texts use the name [`COMPLETION_MARK`](super::probe::COMPLETION_MARK).
-    mark_scopes: Vec<TypeScope<'a>>,
+    /// The scopes in which the texts use the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
+    cursor_scopes: Vec<TypeScope<'a>>,
 }
 
 impl<'a> TextChecks<'a> {
     fn new(project: &'a Project) -> Self {
-        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), mark_scopes: Vec::new() }
+        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), cursor_scopes: Vec::new() }
     }
 
     fn check_step(&mut self, site: &'a Site<'a>) {
@@ -89,8 +89,8 @@ impl<'a> TextChecks<'a> {
         }
         if let Some(list) = &step.for_each {
             let list_pointer = child_pointer(pointer, "for_each");
-            if let Some((known, range)) = self.check_expression(Some(site), &list_pointer, list, &scope)
-                && let Some(kinds) = known.ty.kinds()
+            if let Some((inferred, range)) = self.check_expression(Some(site), &list_pointer, list, &scope)
+                && let Some(kinds) = inferred.ty.kinds()
                 && let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List)
             {
                 let list = list.trim();
@@ -102,7 +102,7 @@ impl<'a> TextChecks<'a> {
                         Code::NotList,
                         &list_pointer,
                         range,
-                        format!("`{list}` is {}, not a list", known.ty.describe()),
+                        format!("`{list}` is {}, not a list", inferred.ty.describe()),
                     )
                 };
                 self.diagnostics.push(diagnostic.with_help("`for_each` maps over a list, such as `plan.steps`"));
@@ -161,9 +161,9 @@ impl<'a> TextChecks<'a> {
                 let called = self.project.called_projects.get(file).map(|called| &**called);
                 for (name, Expression(expression)) in &step.with {
                     let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
-                    let known = self.check_expression(Some(site), &pointer, expression, scope);
-                    if let (Some(called), Some((known, range))) = (called, known) {
-                        self.check_call_input(called, name, &pointer, expression, known, range);
+                    let inferred = self.check_expression(Some(site), &pointer, expression, scope);
+                    if let (Some(called), Some((inferred, range))) = (called, inferred) {
+                        self.check_call_input(called, name, &pointer, expression, inferred, range);
                     }
                 }
             }
@@ -218,7 +218,7 @@ impl<'a> TextChecks<'a> {
         pointer: &str,
         text: &'a str,
         scope: &TypeScope<'a>,
-    ) -> Option<(KnownValue<'a>, Range<usize>)> {
+    ) -> Option<(InferredValue<'a>, Range<usize>)> {
         let location = TextLocation::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_expression(text) {
             self.report_template_errors(&location, errors);
@@ -227,9 +227,9 @@ impl<'a> TextChecks<'a> {
         let parsed = parse_expr(text).ok()?;
         let mut checker = Checker::new(self.project, site);
         (checker.location, checker.text) = (location, text);
-        let known = checker.infer_defined(&parsed, scope);
+        let inferred = checker.infer_defined(&parsed, scope);
         self.collect_results(checker);
-        Some((known, expr_range(&parsed)))
+        Some((inferred, expr_range(&parsed)))
     }
 
     fn error_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
@@ -245,12 +245,12 @@ impl<'a> TextChecks<'a> {
     /// Checks that the value of `write` is a list of files, or has such a list under `files`.
     fn check_files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
         let pointer = child_pointer(&site.pointer, "write");
-        let Some((known, range)) = self.check_expression(Some(site), &pointer, files, scope) else { return };
+        let Some((inferred, range)) = self.check_expression(Some(site), &pointer, files, scope) else { return };
         let schemas = Schemas(&self.project.schema_documents);
-        let list = match schemas.property(&known.ty, "files") {
+        let list = match schemas.property(&inferred.ty, "files") {
             Some(Property::Present(ty) | Property::Optional(ty)) => ty,
             Some(Property::Open(_)) => Type::Unknown,
-            Some(Property::Absent(_)) | None => known.ty.clone(),
+            Some(Property::Absent(_)) | None => inferred.ty.clone(),
         };
         let entry = schemas.items(&list);
         let allows_text = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
@@ -280,20 +280,20 @@ impl<'a> TextChecks<'a> {
         name: &str,
         pointer: &str,
         text: &str,
-        known: KnownValue<'a>,
+        inferred: InferredValue<'a>,
         range: Range<usize>,
     ) {
         let input_pointer = child_pointer("/inputs", name);
         let Some(schema) = called.document.value.pointer(&input_pointer) else { return };
         let input_type = Schemas(&called.schema_documents).document_type(schema);
-        let (Some(value_kinds), Some(input_kinds)) = (known.ty.kinds(), input_type.kinds()) else { return };
+        let (Some(value_kinds), Some(input_kinds)) = (inferred.ty.kinds(), input_type.kinds()) else { return };
         if value_kinds.iter().any(|kind| input_kinds.contains(kind)) {
             return;
         }
         let message = format!(
             "`{}` is {}, but the input `{name}` accepts {}",
             text.trim(),
-            known.ty.describe(),
+            inferred.ty.describe(),
             input_type.describe()
         );
         let diagnostic = self.error_at(Code::InputMismatch, pointer, range, message);
@@ -307,13 +307,13 @@ impl<'a> TextChecks<'a> {
     fn collect_results(&mut self, checker: Checker<'a>) {
         self.diagnostics.extend(checker.diagnostics);
         self.used_inputs.extend(checker.used_inputs);
-        self.mark_scopes.extend(checker.mark_scopes);
+        self.cursor_scopes.extend(checker.cursor_scopes);
     }
 
     /// Checks an expression whose result must be a boolean.
     fn check_condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
-        let Some((known, range)) = self.check_expression(site, pointer, text, scope) else { return };
-        let Some(kinds) = known.ty.kinds() else { return };
+        let Some((inferred, range)) = self.check_expression(site, pointer, text, scope) else { return };
+        let Some(kinds) = inferred.ty.kinds() else { return };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
             let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong_kind.describe());
@@ -327,9 +327,9 @@ impl<'a> TextChecks<'a> {
             });
             return;
         }
-        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.describe());
+        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), inferred.ty.describe());
         let diagnostic = self.error_at(Code::NotBoolean, pointer, range, message);
-        let help = match known.ty.kind() {
+        let help = match inferred.ty.kind() {
             Some(TypeKind::Number) => format!("compare it: `{} > 0`", text.trim()),
             Some(TypeKind::List | TypeKind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
             _ => format!("test it: `{} is defined`", text.trim()),

@@ -56,16 +56,16 @@ pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 /// round of a loop, so that it is missing in the first round.
 pub(super) type StepStatuses<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
 
-/// The property of an object under a name.
+/// What a type tells about one property of an object.
 #[derive(Clone, Debug)]
 pub(super) enum Property<'a> {
     /// The property always exists.
     Present(Type<'a>),
     /// The property may exist.
     Optional(Type<'a>),
-    /// The property never exists; the object has these names instead.
+    /// The property never exists; the object has these properties instead.
     Absent(Vec<&'a str>),
-    /// The schema neither names nor forbids the property; it names these properties instead.
+    /// The schema neither declares nor forbids the property; it declares these properties instead.
     Open(Vec<&'a str>),
 }
 
@@ -181,7 +181,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// The property of an object under a name; `None` if the type is not an object.
+    /// What a type tells about its property `name`; `None` if the type is not an object.
     pub(super) fn property(self, ty: &Type<'a>, name: &str) -> Option<Property<'a>> {
         match ty {
             Type::FixedObject(members) => Some(match members.get(name) {
@@ -250,7 +250,7 @@ fn type_from_constants(values: &[Value]) -> Type<'_> {
     }))
 }
 
-/// The union of types; unknown if one of the types is unknown.
+/// The union of types; unknown if one of the types is unknown, or if there are none.
 pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
     let mut flat: Vec<Type<'a>> = Vec::new();
     for ty in types {

@@ -160,7 +160,7 @@ pub(super) fn invalid_duration(diagnostic: Diagnostic, text: &str) -> Diagnostic
 
 /// Converts a name to snake case; `None` if it has characters other than letters, digits and separators.
 fn to_snake_case(text: &str) -> Option<String> {
-    let (base, optional_mark) = text.strip_suffix('?').map_or((text, ""), |base| (base, "?"));
+    let (base, optional_suffix) = text.strip_suffix('?').map_or((text, ""), |base| (base, "?"));
     if !base.chars().all(|c| c.is_ascii_alphanumeric() || "_-. /".contains(c)) {
         return None;
     }
@@ -174,7 +174,7 @@ fn to_snake_case(text: &str) -> Option<String> {
         }
         after_lower_case = char.is_ascii_lowercase() || char.is_ascii_digit();
     }
-    Some(format!("{name}{optional_mark}"))
+    Some(format!("{name}{optional_suffix}"))
 }
 
 /// The maximum length in bytes of a value that advice repeats.

@@ -51,7 +51,7 @@ pub struct Performer {
     /// The budgets of the run.
     pub budgets: Arc<Budgets>,
     /// Records exchanges with models, or replays them.
-    pub exchange: Exchange,
+    pub record_replay: RecordReplay,
     /// The files that steps wrote into the workspace.
     pub file_ledger: Arc<Mutex<FileLedger>>,
     /// The clock for the start and end of calls.
@@ -64,7 +64,7 @@ pub struct Performer {
 
 /// Whether exchanges with models are recorded or replayed.
 #[derive(Clone, Debug, Default)]
-pub struct Exchange {
+pub struct RecordReplay {
     /// Records each exchange, if set.
     pub recorder: Option<Arc<Recorder>>,
     /// Replies instead of the models, if set.
@@ -360,11 +360,11 @@ impl Performer {
         now: Timestamp,
         cut_token: &CancellationToken,
     ) -> Result<ChatReply, Failure> {
-        if let Some(replay) = &self.exchange.replay {
+        if let Some(replay) = &self.record_replay.replay {
             return replay.reply(&key.step, &model_request.request);
         }
         let reply = send_request(self, key, model_request, now, cut_token).await?;
-        if let Some(recorder) = &self.exchange.recorder {
+        if let Some(recorder) = &self.record_replay.recorder {
             recorder.record(&key.step, &model_request.request, &reply, &self.redactor);
         }
         Ok(reply)
@@ -380,7 +380,7 @@ impl Performer {
         context: &CallContext,
         cut_failure: impl Future<Output = Failure>,
     ) -> TurnResult {
-        if let Some(replay) = &self.exchange.replay {
+        if let Some(replay) = &self.record_replay.replay {
             return match replay.reply(&key.step, &turn.request) {
                 // A replayed turn costs nothing.
                 Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), activity: AgentActivity::default() },
@@ -389,7 +389,7 @@ impl Performer {
         }
         let turn_with_schema = AgentTurn { request: with_schema_instruction(turn.request.clone()), ..turn.clone() };
         let result = run_agent_turn(self, key, &turn_with_schema, context, cut_failure).await;
-        if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &result.reply) {
+        if let (Some(recorder), Ok(reply)) = (&self.record_replay.recorder, &result.reply) {
             recorder.record(&key.step, &turn.request, reply, &self.redactor);
         }
         result

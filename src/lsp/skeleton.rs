@@ -3,10 +3,11 @@
 
 use super::lex::{Lexeme, lex};
 use super::template_cursor::TemplateTag;
-use crate::check::COMPLETION_MARK;
+use crate::check::COMPLETION_MARKER;
 use crate::template::inspect_template;
 
-/// The tags before a position that bind names or imply conditions. A valid tag replaces each tag that can't be parsed.
+/// The tags before a position, if they bind names or test a condition. A tag that can't be parsed is replaced by a
+/// valid one.
 #[derive(Default)]
 pub(super) struct Skeleton {
     out: String,
@@ -82,7 +83,7 @@ impl Skeleton {
 
     /// Returns the finished template, with the completion marker at the position and all blocks closed.
     pub(super) fn finish(mut self) -> String {
-        self.out.push_str(&format!("{{{{ {COMPLETION_MARK} }}}}"));
+        self.out.push_str(&format!("{{{{ {COMPLETION_MARKER} }}}}"));
         for end in std::mem::take(&mut self.open_blocks).into_iter().rev() {
             self.push_tag(end);
         }

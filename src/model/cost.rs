@@ -13,12 +13,12 @@ pub struct CostTotal {
 }
 
 impl CostTotal {
-    /// The cost of one call: known, else estimated, else unknown if the call has usage.
-    pub fn from_call(cost: Option<f64>, estimated: Option<f64>, has_usage: bool) -> Self {
+    /// The cost of one call: known, else estimated, else unknown if the call may have used tokens, else zero.
+    pub fn from_call(cost: Option<f64>, estimated: Option<f64>, may_have_used_tokens: bool) -> Self {
         Self {
             usd: cost.or(estimated).unwrap_or(0.0),
             has_estimate: cost.is_none() && estimated.is_some(),
-            has_unknown: has_usage && cost.is_none() && estimated.is_none(),
+            has_unknown: may_have_used_tokens && cost.is_none() && estimated.is_none(),
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Event {
     pub fact: Fact,
 }
 
-/// The content of an event.
+/// The content of an event: what happened, without the event's run, number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {

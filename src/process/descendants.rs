@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The running descendants of a process, each with whether it is stopped; `None` if `/proc` is not mounted.
-pub(super) fn running_descendants(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
+/// The descendants of a process that have not ended, each with whether it is suspended (state `T`); `None` if `/proc`
+/// is not mounted or the process no longer exists.
+pub(super) fn live_descendants(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     descendants(Path::new("/proc"), ancestor)
 }
 
@@ -27,6 +28,7 @@ fn descendants(proc_folder: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     while let Some(parent) = parents.pop() {
         for (pid, state) in children.remove(&parent).unwrap_or_default() {
             parents.push(pid);
+            // `Z` (a zombie) and `X` (dead) have ended.
             if !matches!(state, 'Z' | 'X') {
                 descendants.extend(Pid::from_raw(pid).map(|pid| (pid, matches!(state, 'T' | 't'))));
             }
@@ -36,7 +38,7 @@ fn descendants(proc_folder: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
 }
 
 /// The state and the parent's id in the text of `/proc/PID/stat`. The name before these fields may contain any
-/// characters, even brackets.
+/// characters, even parentheses.
 fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_brackets_does_not_hide_the_parent() {
+    fn a_name_with_parentheses_does_not_hide_the_parent() {
         assert_eq!(state_and_parent("42 (a) R 1) S 7 42 42 0"), Some(('S', 7)));
         assert_eq!(state_and_parent("42 (cut"), None);
     }

@@ -1,4 +1,5 @@
-//! Waits for the end of process groups: until their guards have exited.
+//! Waits until process groups have ended. The guard of a program (`guard.rs`) ends its group, and exits when no process
+//! of the group is left.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,8 +15,9 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock, VirtualTimeHold};
 use crate::offload::run_detached;
 
-/// How long orch waits for a group to end. A guard takes half a second, unless a device blocks a process of the group.
-/// The guard then continues alone, and a resume waits for the locked file that the guard keeps open.
+/// How long orch waits for a group to end. A guard takes half a second, unless a process of the group waits for a
+/// device. The guard then continues alone, and a resume waits for the locked file that the guard keeps open
+/// (`store/programs_lock.rs`).
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The groups that guards are ending in the background. Before orch reads the changes of their programs, it waits for
@@ -33,7 +35,7 @@ impl Default for EndingGroups {
 }
 
 impl EndingGroups {
-    /// Creates an empty list. While a group is ending, orch holds the virtual time of `clock`.
+    /// Creates an empty list. While a group is ending, the virtual time of `clock` (in tests) does not jump.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { receivers: Arc::default(), clock }
     }
@@ -72,8 +74,8 @@ pub(super) struct EndingGroup {
 }
 
 impl EndingGroup {
-    /// Waits for the group on a separate thread, since the guard runs in real time, not in virtual time. The value
-    /// becomes true when no process of the group is left.
+    /// Waits for the group on a separate thread, since the guard runs in real time, not in virtual time. The value of
+    /// the channel becomes true when no process of the group is left, or after [`END_TIMEOUT`].
     fn wait_on_thread(self, hold: VirtualTimeHold) -> watch::Receiver<bool> {
         let (has_ended, receiver) = watch::channel(false);
         run_detached("ending", move || {
@@ -97,7 +99,7 @@ impl EndingGroup {
         }
     }
 
-    /// Waits until a file is readable and reads it. Returns whether the guard has exited.
+    /// Waits until the socket or an output is readable, and reads it. Returns whether the guard has exited.
     fn poll_and_read(&mut self, timeout: Duration) -> io::Result<bool> {
         let mut files = vec![PollFd::new(&self.control, PollFlags::IN)];
         if self.drains_outputs {

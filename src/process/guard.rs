@@ -1,10 +1,11 @@
 //! The guard of a program: a process between orch and the program that ends every process of the program.
 //!
 //! The guard is orch itself, started with a hidden command and the program's arguments, in the program's folder and
-//! environment. It adopts processes whose parents have exited (on Linux, as a child subreaper), even those that left
-//! the process group. When orch closes the socket or dies, the guard sends TERM to all of them, waits, and then sends
-//! KILL until none is left. It exits when the program and all of its processes have exited. If orch sent it a locked
-//! file, the guard keeps the file open until then, so that other processes can wait for the lock.
+//! environment; its standard input is a socket to orch. It starts the program as the leader of a process group, and
+//! adopts processes whose parents have exited (on Linux, as a child subreaper), even those that left the group. When
+//! orch closes the socket or dies, the guard sends TERM to all of them, waits, and then sends KILL until none is left.
+//! It exits when the program and all of its processes have exited. If orch sent it a locked file
+//! (`store/programs_lock.rs`), the guard keeps the file open until then, so that other processes can wait for the lock.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -35,7 +36,7 @@ pub(super) const WITHOUT_INPUT: u8 = b'n';
 /// The time between TERM, which a process can handle, and KILL, which it can't handle.
 const TERM_TIMEOUT: Duration = Duration::from_millis(500);
 /// The shortest and the longest pause between two rounds of KILL. More than one round may be necessary: a process may
-/// start others meanwhile, and a process that a disk blocks ends only afterwards.
+/// start others meanwhile, and a process that waits for a disk ends only afterwards.
 const KILL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
 /// Runs as the guard of a program; `argv` is the program and its arguments.
@@ -104,7 +105,7 @@ fn guard_program(argv: &[OsString]) -> io::Result<()> {
 /// status. The program does not inherit these handlers.
 fn install_signal_handlers() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let _runtime_guard = runtime.enter();
+    let _entered = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::child()] {
         // The handler stays installed after the stream is dropped.
         drop(signal(kind)?);
@@ -138,7 +139,8 @@ fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
 }
 
-/// Waits until orch closes its end of the socket, and then ends all processes of the program.
+/// Waits until orch closes its end of the socket, and then ends all processes of the program. `leader` is the process
+/// of the program itself.
 #[expect(clippy::disallowed_methods, reason = "runs in the guard, which is a separate process")]
 fn end_when_closed(mut orch_socket: UnixStream, leader: Pid) {
     let mut buffer = [0; 16];
@@ -162,14 +164,15 @@ fn end_when_closed(mut orch_socket: UnixStream, leader: Pid) {
 /// Sends a signal to every remaining process of the program. Ignores errors, since a process may have exited already.
 #[cfg(target_os = "linux")]
 fn signal_all(leader: Pid, signal: Signal) {
-    let Some(descendants) = super::descendants::running_descendants(std::process::id()) else {
+    let Some(descendants) = super::descendants::live_descendants(std::process::id()) else {
         // Without `/proc`, only the processes in the program's group are known.
         let _ = rustix::process::kill_process_group(leader, signal);
         return;
     };
-    for (pid, is_stopped) in descendants {
+    for (pid, is_suspended) in descendants {
         let _ = rustix::process::kill_process(pid, signal);
-        if is_stopped {
+        // A suspended process would handle TERM only after it continues.
+        if is_suspended {
             let _ = rustix::process::kill_process(pid, Signal::CONT);
         }
     }

@@ -25,18 +25,18 @@ pub(super) struct RequestContext<'a> {
     pub(super) model: &'a str,
     /// The clock with which a date from the server is converted into a wait.
     pub(super) clock: &'a dyn Clock,
-    /// The wait that the headers of a response with a success status ask for, in milliseconds.
+    /// For an error inside a 2xx response: the wait that its headers ask for, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
-/// A failure of [`FailureClass::ProviderUnavailable`]. Its message is the provider's name and the predicate.
-pub(super) fn unavailable(endpoint: &Endpoint, predicate: &str) -> Failure {
-    Failure::new(FailureClass::ProviderUnavailable, format!("{} {predicate}", endpoint.name))
+/// A failure of [`FailureClass::ProviderUnavailable`]. Its message is the provider's name and what happened.
+pub(super) fn unavailable(endpoint: &Endpoint, what_happened: &str) -> Failure {
+    Failure::new(FailureClass::ProviderUnavailable, format!("{} {what_happened}", endpoint.name))
 }
 
-/// A failure of [`FailureClass::Timeout`]. Its message is the provider's name and the predicate.
-pub(super) fn timed_out(endpoint: &Endpoint, predicate: &str) -> Failure {
-    Failure::new(FailureClass::Timeout, format!("{} {predicate}", endpoint.name))
+/// A failure of [`FailureClass::Timeout`]. Its message is the provider's name and what happened.
+pub(super) fn timed_out(endpoint: &Endpoint, what_happened: &str) -> Failure {
+    Failure::new(FailureClass::Timeout, format!("{} {what_happened}", endpoint.name))
 }
 
 /// The failure when the connection breaks in the middle of a reply.
@@ -44,7 +44,7 @@ pub(super) fn connection_lost(endpoint: &Endpoint, received: usize) -> Failure {
     unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
 }
 
-/// Appends text that the stream contained besides the reply to the message of a failure.
+/// Appends to a failure's message the text that the stream contained besides the reply.
 pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoint) -> Failure {
     if text.trim().is_empty() {
         return failure;
@@ -103,7 +103,8 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
     Failure { unreached: true, ..failure }
 }
 
-/// The failure when a proxy opens no tunnel to a TLS server. The error of the client reports no status except 407.
+/// The failure when a proxy opens no tunnel to a TLS server. reqwest's error tells only whether the proxy answered 407,
+/// and no other status.
 fn tunnel_failure(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
     let reason = cause.strip_prefix("tunnel error: ")?;
     let proxy = proxy?;

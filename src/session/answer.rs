@@ -34,8 +34,9 @@ pub struct AnswerRequest {
     /// Whether the caller resumes the run next. Then orch checks the trust and the workspace for the resume before it
     /// records the answer.
     pub resumes_next: bool,
-    /// The digest of the disclosures of orch.yaml to which the user agreed, for the resume.
-    pub trust: Option<String>,
+    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints, for the
+    /// resume.
+    pub trusted_digest: Option<String>,
 }
 
 /// A recorded answer.
@@ -69,7 +70,7 @@ impl Runner {
         if request.resumes_next {
             // Checked before the answer is recorded, so that the user can repeat the same command after trusting the
             // project.
-            self.ensure_trusted(&location.root, &settings, request.trust.as_deref())?;
+            self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
                 let recorded = location.workspace.display();

@@ -13,7 +13,7 @@ use crate::model::event::{ArtifactAccepted, Event, Fact, MissingFile, StepComple
 use crate::model::step::{OnError, Step};
 use crate::model::text::decode_text;
 use crate::model::{Artifact, RunId, StepKey};
-use crate::store::{FileDrift, Journal, WorkspaceView};
+use crate::store::{FileDrift, Journal, Workspace};
 
 use super::Runner;
 use super::error::SessionError;
@@ -53,7 +53,7 @@ pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
     /// The workspace; `None` if it no longer exists.
-    pub(crate) view: Option<&'a WorkspaceView>,
+    pub(crate) workspace: Option<&'a Workspace>,
     pub(crate) events: &'a [Event],
     /// The last heartbeat of the process of the last session, if it died.
     pub(crate) last_heartbeat: Option<Timestamp>,
@@ -99,24 +99,26 @@ impl DriftCheck<'_> {
             from_step: self.from_step,
             validity_cache: OnceCell::new(),
         };
-        let removed = history.removed_files(self.view, &valid_results)?;
+        let removed = history.removed_files(self.workspace, &valid_results)?;
         let mut drift = ArtifactDrift { artifacts: Vec::new(), removed, history };
-        let Some(view) = self.view else { return Ok(drift) };
-        for message in drift.history.overwritable_edits(view, &valid_results)? {
+        let Some(workspace) = self.workspace else { return Ok(drift) };
+        for message in drift.history.overwritable_edits(workspace, &valid_results)? {
             runner.reporter.note(&format!(
                 "{message}, and the step may run again: orch records the current contents before overwriting them"
             ));
         }
-        let (owned_files, run) = (self.journal.owned_files(&view.journal_name())?, self.run.0.to_string());
+        let (owned_files, run) = (self.journal.owned_files(&workspace.path_in_journal())?, self.run.0.to_string());
         let (paths, crash_times) = (self.plan.artifact_paths(), crash_times(self.events, self.last_heartbeat));
         for expected in expected_files(self.events) {
             let crashed_at = crash_times.get(expected.session).copied().flatten();
             let is_near_crash = crashed_at.is_some_and(|time| time.duration_since(expected.at) <= CRASH_WINDOW);
-            let Some(change) = view.drift(&expected.artifact, &run, &owned_files, is_near_crash)? else { continue };
+            let Some(change) = workspace.drift(&expected.artifact, &run, &owned_files, is_near_crash)? else {
+                continue;
+            };
             if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
                 drift.artifacts.push((expected, change));
             } else {
-                let file = expected.file(view.folder());
+                let file = expected.file(workspace.folder());
                 runner.reporter.note(&format!(
                     "`{}` was changed, and no step writes it any more: orch does not touch it",
                     file.display()
@@ -137,26 +139,26 @@ impl ArtifactDrift {
     /// Handles every file according to the user's choice. Returns the facts to record.
     pub(crate) fn apply_choice(
         self,
-        view: &WorkspaceView,
+        workspace: &Workspace,
         choice: ChangedFilesPolicy,
         project: &Project,
         runner: &Runner,
     ) -> Result<AcceptedDrift, SessionError> {
         match choice {
-            ChangedFilesPolicy::Accept => self.accept(view, project),
+            ChangedFilesPolicy::Accept => self.accept(workspace, project),
             ChangedFilesPolicy::Discard => {
-                self.artifacts.iter().try_for_each(|(expected, _)| view.write_artifact(&expected.artifact))?;
-                self.history.restore(view, &self.removed)?;
+                self.artifacts.iter().try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
+                self.history.restore(workspace, &self.removed)?;
                 Ok(AcceptedDrift::default())
             }
-            ChangedFilesPolicy::Refuse => self.refuse(view, runner),
+            ChangedFilesPolicy::Refuse => self.refuse(workspace, runner),
         }
     }
 
     /// The facts to record when the user accepts the files as they are.
-    pub(crate) fn accept(&self, view: &WorkspaceView, project: &Project) -> Result<AcceptedDrift, SessionError> {
+    pub(crate) fn accept(&self, workspace: &Workspace, project: &Project) -> Result<AcceptedDrift, SessionError> {
         let to_fact = |(expected, _): &(ExpectedFile, FileDrift)| {
-            let artifact = edited_artifact(view, &expected.artifact, project)?;
+            let artifact = edited_artifact(workspace, &expected.artifact, project)?;
             Ok(ArtifactAccepted { step: expected.step.clone(), result_seq: expected.completed, artifact })
         };
         let artifacts = self.artifacts.iter().map(to_fact).collect::<Result<_, SessionError>>()?;
@@ -168,18 +170,18 @@ impl ArtifactDrift {
 
     /// Refuses to resume if the user changed a file. Only shows a note if a program of the run may itself have deleted
     /// or reverted the file when orch was killed.
-    fn refuse(self, view: &WorkspaceView, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
+    fn refuse(self, workspace: &Workspace, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
         let suspect = self.history.suspect();
         let needs_choice = !self.artifacts.is_empty() || (suspect.is_none() && !self.removed.is_empty());
         if needs_choice {
-            let messages = self.messages(view.folder());
+            let messages = self.messages(workspace.folder());
             return Err(SessionError::usage(format!("{} since this run wrote it", join_limited(&messages))).with_hint(
                 "--accept-changed keeps the files as they are; --discard-changed restores them as recorded",
             ));
         }
         if let Some(step) = suspect {
             for file in &self.removed {
-                let message = file.message(view.folder());
+                let message = file.message(workspace.folder());
                 runner.reporter.note(&format!("{message}; step {step} was running and may have done it"));
             }
         }
@@ -281,10 +283,10 @@ fn item_values<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a s
 }
 
 /// The artifact with the contents of its edited file, checked against the schema.
-fn edited_artifact(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
+fn edited_artifact(workspace: &Workspace, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
-    let path = view.folder().join(name);
-    let bytes = view.read(name)?.unwrap_or_default();
+    let path = workspace.folder().join(name);
+    let bytes = workspace.read(name)?.unwrap_or_default();
     let refuse = |reason: String| {
         SessionError::usage(format!("`{}` can't be accepted: {reason}", path.display()))
             .with_hint("correct the file, or restore it with --discard-changed")

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::files::{ChangeSet, FileState, RevertOutcome, Tree};
-use crate::store::{Journal, OwnedFiles, WorkspaceView};
+use crate::store::{Journal, OwnedFiles, Workspace};
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
@@ -13,17 +13,17 @@ use super::writes::step_writes;
 /// remove project files.
 pub(crate) fn remove_created_files(
     journal: &Journal,
-    view: &WorkspaceView,
+    workspace: &Workspace,
     owned_files: &OwnedFiles,
     project_files: &[String],
     runner: &Runner,
 ) -> Result<(), SessionError> {
-    let (mut removed, mut changed) = view.remove_owned_files(owned_files, project_files)?;
-    let mut change_sets = created_files(journal, &view.journal_name())?;
+    let (mut removed, mut changed) = workspace.remove_owned_files(owned_files, project_files)?;
+    let mut change_sets = created_files(journal, &workspace.path_in_journal())?;
     for change_set in &mut change_sets {
         change_set.files.retain(|change| !project_files.contains(&change.path));
     }
-    let reverted = Tree::open(view.folder()).and_then(|tree| tree.revert_all(&change_sets, false));
+    let reverted = Tree::open(workspace.folder()).and_then(|tree| tree.revert_all(&change_sets, false));
     for file in reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage))?.files {
         match file.ending {
             RevertOutcome::Restored => removed.push(file.path),
@@ -41,9 +41,9 @@ pub(crate) fn remove_created_files(
 }
 
 /// The changes by `write` steps in all runs of a workspace, oldest run first, without files that orch did not create.
-fn created_files(journal: &Journal, workspace: &str) -> Result<Vec<ChangeSet>, SessionError> {
+fn created_files(journal: &Journal, workspace_path: &str) -> Result<Vec<ChangeSet>, SessionError> {
     let mut runs = journal.runs(usize::MAX >> 1)?;
-    runs.retain(|row| row.workspace == workspace);
+    runs.retain(|row| row.workspace == workspace_path);
     runs.sort_by_key(|row| row.run.0);
     let mut change_sets = Vec::new();
     for row in runs {

@@ -175,7 +175,7 @@ impl From<LockError> for SessionError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Held { .. } => Self::usage(error.to_string()).with_hint("wait for it to end, or stop it"),
-            LockError::ProgramsLeft { .. } => Self::usage(error.to_string()).with_hint(
+            LockError::ProgramsStillRunning { .. } => Self::usage(error.to_string()).with_hint(
                 "their guard, a process named `orch __guard`, can't end them: end them yourself, then try again",
             ),
             LockError::Store(error) => error.into(),

@@ -10,7 +10,7 @@ use crate::clock::SystemClock;
 use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
 use crate::engine::budget::Budgets;
-use crate::engine::perform::{Exchange, Performer};
+use crate::engine::perform::{Performer, RecordReplay};
 use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderAllowance, RateLimiters};
 use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
@@ -18,7 +18,7 @@ use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::PrintedCommands;
 use crate::secret::secrets_listed;
-use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, WorkspaceView};
+use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, Workspace};
 
 use super::Runner;
 use super::cancel::CancelHandle;
@@ -40,7 +40,7 @@ pub(crate) struct RunContext<'a> {
     /// Its locks.
     pub(crate) locks: &'a RunLocks,
     /// Its workspace.
-    pub(crate) view: WorkspaceView,
+    pub(crate) workspace: Workspace,
     /// The project files that lie inside the workspace.
     pub(crate) project_files: Vec<String>,
     /// The plan to run.
@@ -52,10 +52,10 @@ pub(crate) struct RunContext<'a> {
     /// The prompter for approvals; if `None`, the session's prompter.
     pub(crate) approver: Option<Arc<dyn ApprovalPrompter>>,
     /// The recorder and the replayed recordings of model calls.
-    pub(crate) exchange: Exchange,
+    pub(crate) record_replay: RecordReplay,
     /// Results of earlier runs, if they may be reused.
     pub(crate) reuse: Option<ResultCache>,
-    /// The events to record first.
+    /// The contents of the events to record first.
     pub(crate) first_facts: Vec<Fact>,
     /// The trackers that follow the run.
     pub(crate) trackers: Trackers,
@@ -84,14 +84,14 @@ pub(crate) fn run_started_fact(
     root: &Path,
     file: &Path,
     project: &Project,
-    view: &WorkspaceView,
+    workspace: &Workspace,
     plan: &Plan,
 ) -> RunStarted {
     RunStarted {
         pipeline: project.pipeline.name.clone(),
         root: root.display().to_string(),
         file: file.display().to_string(),
-        workspace: view.journal_name(),
+        workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
         models: ResolvedModels::new(),
@@ -213,14 +213,14 @@ fn run_parts(
         models: context.models.clone(),
         observer: observer.clone(),
         redactor: Arc::new(context.models.redactor_with(&listed_secrets(context.plan, runner))),
-        workspace: context.view.folder().to_path_buf(),
+        workspace: context.workspace.folder().to_path_buf(),
         agents_folder: context.journal.agents_folder(context.run),
         artifact_files: context.plan.artifact_paths(),
         project_files: context.project_files.clone(),
         env_vars: runner.environment.variable_lookup(),
         rate_limiters: updated_limiters(&context.rate_limiters, events),
         budgets,
-        exchange: context.exchange.clone(),
+        record_replay: context.record_replay.clone(),
         file_ledger: Arc::new(Mutex::new(ledger)),
         clock: Arc::new(SystemClock),
         guard: GuardProgram {
@@ -229,17 +229,18 @@ fn run_parts(
         },
         endings: Arc::default(),
     };
-    let asker = context.approver.clone().or_else(|| runner.prompter.approver());
-    let (run, view, perform, reuse) = (context.run, context.view.clone(), Arc::new(performer), context.reuse.clone());
+    let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
+    let (run, workspace, perform, reuse) =
+        (context.run, context.workspace.clone(), Arc::new(performer), context.reuse.clone());
     let heartbeat = context.locks.run.heartbeat()?;
     let clock = Arc::new(SystemClock);
     Ok(RunParts {
         run,
-        workspace: view,
+        workspace,
         perform,
         observer,
         cancel_switch: switch,
-        prompter: asker,
+        prompter,
         result_cache: reuse,
         heartbeat,
         clock,
@@ -342,7 +343,7 @@ pub(crate) fn workspace_path(flag: Option<&PathBuf>, current_dir: &Path) -> Path
 
 /// A path of a request, for opening files and for messages. It is relative if it is below the session's current folder,
 /// and the process has the same current folder.
-pub(crate) fn short_path(path: &Path, current_dir: &Path) -> PathBuf {
+pub(crate) fn resolve_path(path: &Path, current_dir: &Path) -> PathBuf {
     let is_process_dir = std::env::current_dir().is_ok_and(|dir| dir == current_dir);
     if is_process_dir { path.strip_prefix(current_dir).unwrap_or(path).to_owned() } else { current_dir.join(path) }
 }

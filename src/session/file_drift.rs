@@ -10,7 +10,7 @@ use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
 use crate::model::event::{CallKind, CallOutput, Event, Fact, MissingFile};
 use crate::model::{CallKey, RunId, StepKey};
-use crate::store::{DryRunDurable, WorkspaceView};
+use crate::store::{DryRunDurable, Workspace};
 
 use super::dry_run::interpret_recorded;
 use super::error::{ExitStatus, SessionError};
@@ -84,10 +84,10 @@ impl FileHistory {
     /// The files of valid results that were deleted or reverted since.
     pub(crate) fn removed_files(
         &self,
-        view: Option<&WorkspaceView>,
+        workspace: Option<&Workspace>,
         valid_results: &ValidResults<'_>,
     ) -> Result<Vec<RemovedFile>, SessionError> {
-        let tree = view.map(|view| Tree::open(view.folder())).transpose()?;
+        let tree = workspace.map(|workspace| Tree::open(workspace.folder())).transpose()?;
         let undone = self.ledger.reverted_files(tree.as_ref());
         if undone.is_empty() {
             return Ok(Vec::new());
@@ -117,10 +117,10 @@ impl FileHistory {
     /// Messages about files that the user edited and that orch may overwrite, since their steps may run again.
     pub(crate) fn overwritable_edits(
         &self,
-        view: &WorkspaceView,
+        workspace: &Workspace,
         valid_results: &ValidResults<'_>,
     ) -> Result<Vec<String>, SessionError> {
-        let edited = self.ledger.user_edits(&Tree::open(view.folder())?);
+        let edited = self.ledger.user_edits(&Tree::open(workspace.folder())?);
         if edited.is_empty() {
             return Ok(Vec::new());
         }
@@ -129,15 +129,15 @@ impl FileHistory {
             let write = self.writes.get(write_index)?;
             let is_valid = self.result_of(write, validity).1 == Some(true);
             let may_run = !is_valid && planned.iter().any(|step| step.step == write.step.declared_key());
-            let file = view.folder().join(path);
+            let file = workspace.folder().join(path);
             may_run.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
         });
         Ok(messages.collect())
     }
 
     /// Restores files as their steps wrote them: all or none.
-    pub(crate) fn restore(&self, view: &WorkspaceView, removed: &[RemovedFile]) -> Result<(), SessionError> {
-        let tree = Tree::open(view.folder())?;
+    pub(crate) fn restore(&self, workspace: &Workspace, removed: &[RemovedFile]) -> Result<(), SessionError> {
+        let tree = Tree::open(workspace.folder())?;
         let states = removed.iter().filter_map(|RemovedFile { file, .. }| {
             let change =
                 self.writes.get(file.change_set_index)?.changes.files.iter().find(|change| change.path == file.path)?;

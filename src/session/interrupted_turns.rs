@@ -8,7 +8,7 @@ use crate::agent::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns
 use crate::model::event::{CallEnded, Event, Fact};
 use crate::model::{Failure, FailureClass, RunId};
 use crate::secret::Redactor;
-use crate::store::{Journal, WorkspaceView};
+use crate::store::{Journal, Workspace};
 
 use super::Runner;
 use super::error::SessionError;
@@ -20,21 +20,21 @@ const KILL_DELAY: Duration = Duration::from_secs(2);
 /// Returns a failed call, with the changed files, for each turn without a recorded end.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
-    (view, artifacts, last_heartbeat): (&WorkspaceView, &[String], Option<Timestamp>),
+    (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
     redactor: &Redactor,
     runner: &Runner,
 ) -> Result<Vec<Fact>, SessionError> {
     let agents_folder = journal.agents_folder(run);
-    let owned_files = journal.owned_files(&view.journal_name())?;
+    let owned_files = journal.owned_files(&workspace.path_in_journal())?;
     let own_run = run.to_string();
     let last_alive = last_heartbeat.max(events.last().map(|event| event.at)).unwrap_or_default();
-    let workspace = InterruptedWorkspace {
-        folder: view.folder(),
+    let interrupted_workspace = InterruptedWorkspace {
+        folder: workspace.folder(),
         artifacts,
         processes_ended: last_alive + KILL_DELAY,
         is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != own_run),
     };
-    let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
+    let (turns, errors) = find_interrupted_turns(&agents_folder, interrupted_workspace);
     for error in errors {
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::agent::ModelRegistry;
 use crate::config::Project;
-use crate::engine::perform::Exchange;
+use crate::engine::perform::RecordReplay;
 use crate::model::event::{Fact, RunStarted};
 use crate::model::{RunId, RunState};
-use crate::store::{ApprovalPrompter, Journal, WorkspaceView};
+use crate::store::{ApprovalPrompter, Journal, Workspace};
 
 use super::Runner;
 use super::error::SessionError;
@@ -28,9 +28,9 @@ pub(crate) struct IsolatedRun<'a> {
     /// The models to which the names in the files resolve.
     pub(crate) names: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
-    pub(crate) exchange: Exchange,
+    pub(crate) record_replay: RecordReplay,
     pub(crate) journal: &'a Journal,
-    pub(crate) view: WorkspaceView,
+    pub(crate) workspace: Workspace,
     /// Answers approvals.
     pub(crate) approver: Arc<dyn ApprovalPrompter>,
 }
@@ -38,31 +38,32 @@ pub(crate) struct IsolatedRun<'a> {
 impl Runner {
     /// Runs a project's pipeline to its end, or until it waits for the user.
     pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
-        let IsolatedRun { project, inputs, model, names, models, exchange, journal, view, approver: asker } = isolated;
+        let IsolatedRun { project, inputs, model, names, models, record_replay, journal, workspace, approver } =
+            isolated;
         let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
-        let locks = RunLocks::acquire(journal, run, &view)?;
+        let locks = RunLocks::acquire(journal, run, &workspace)?;
         let started = Fact::RunStarted(RunStarted {
             inputs,
             model,
             models: names,
-            ..execute::run_started_fact(&root, &file, project, &view, &plan)
+            ..execute::run_started_fact(&root, &file, project, &workspace, &plan)
         });
         let context = RunContext {
             journal,
             run,
             events: &[],
             locks: &locks,
-            view,
+            workspace,
             project_files: Vec::new(),
             plan: &plan,
             models,
             rate_limiters: execute::build_rate_limiters(project),
             trackers: Trackers::default(),
-            exchange,
+            record_replay,
             reuse: None,
-            approver: Some(asker),
+            approver: Some(approver),
             first_facts: vec![started],
         };
         execute::execute_run(context, self).await

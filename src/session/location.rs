@@ -32,7 +32,7 @@ pub(crate) fn run_workspace(
     if requested.is_some() {
         return Ok(requested_workspace(requested, current_dir));
     }
-    let reason = if let Some(reason) = journal.all_foreign_reason() {
+    let reason = if let Some(reason) = journal.unknown_origin_reason() {
         format!("{reason}, so orch does not use the recorded workspace of run {run}")
     } else if journal.is_foreign(run)? {
         format!("the record of run {run} came from elsewhere, so orch does not use its workspace")

@@ -1,7 +1,7 @@
 //! The locks of a run.
 
 use crate::model::RunId;
-use crate::store::{Journal, Lock, ProgramsLock, WorkspaceView};
+use crate::store::{Journal, Lock, ProgramsLock, Workspace};
 
 use super::error::SessionError;
 
@@ -18,13 +18,13 @@ pub(crate) struct RunLocks {
 impl RunLocks {
     /// Acquires the locks, or returns an error that names the owner. Waits for programs that a killed process left
     /// running.
-    pub(crate) fn acquire(journal: &Journal, run: RunId, view: &WorkspaceView) -> Result<Self, SessionError> {
+    pub(crate) fn acquire(journal: &Journal, run: RunId, workspace: &Workspace) -> Result<Self, SessionError> {
         let owner = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::acquire(&journal.lock_file(run), &format!("run {run}"), &owner)?.removed_on_drop();
-        let workspace_name = format!("the workspace `{}`", view.journal_name());
-        let workspace = Lock::acquire(&view.lock_file(), &workspace_name, &owner)?.without_history();
-        let programs = ProgramsLock::acquire(&view.programs_lock_file(), &workspace_name, &owner)?;
-        view.remove_temporary_files()?;
-        Ok(Self { run: run_lock, programs, _workspace: workspace })
+        let workspace_description = format!("the workspace `{}`", workspace.path_in_journal());
+        let workspace_lock = Lock::acquire(&workspace.lock_file(), &workspace_description, &owner)?.without_history();
+        let programs = ProgramsLock::acquire(&workspace.programs_lock_file(), &workspace_description, &owner)?;
+        workspace.remove_temporary_files()?;
+        Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
     }
 }

@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::perform::Exchange;
+use crate::engine::perform::RecordReplay;
 use crate::model::{Failure, RunId, RunState};
 use crate::store::set_key_folder;
 
@@ -170,8 +170,8 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    pub(crate) fn new(state: RunState, state_folder: &Path, exchange: &Exchange) -> Self {
-        let recording = exchange.recorder.as_ref().and_then(|recorder| recorder.failure());
+    pub(crate) fn new(state: RunState, state_folder: &Path, record_replay: &RecordReplay) -> Self {
+        let recording = record_replay.recorder.as_ref().and_then(|recorder| recorder.failure());
         Self { state, state_folder: state_folder.to_owned(), recording }
     }
 

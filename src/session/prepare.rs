@@ -18,12 +18,12 @@ use crate::template::Templates;
 
 use super::Runner;
 use super::error::SessionError;
-use super::execute::{root_and_file, short_path};
+use super::execute::{resolve_path, root_and_file};
 use super::models::{ResolvedModels, to_planned_model};
 
 /// Loads and checks the project of a pipeline file; `model` replaces the model of every agent.
 pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
-    let mut project = config::load(&short_path(path, runner.current_dir()))?;
+    let mut project = config::load(&resolve_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
     if findings.iter().any(Diagnostic::is_error) {
         return Err(SessionError::with_findings(findings));

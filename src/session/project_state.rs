@@ -8,7 +8,7 @@ use crate::report::PrintedCommands;
 use crate::store::{Journal, RunRow};
 
 use super::error::SessionError;
-use super::execute::short_path;
+use super::execute::resolve_path;
 
 /// The folder with orch's journal.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ pub(crate) fn project_root(folder: &Path) -> PathBuf {
 
 /// The absolute paths of the pipeline files in a root, and a diagnostic for each unreadable part of `pipelines/`.
 pub(crate) fn pipeline_files(root: &Path, current_dir: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
-    let pipelines = config::pipeline_listing(&short_path(root, current_dir));
+    let pipelines = config::pipeline_listing(&resolve_path(root, current_dir));
     (pipelines.names.iter().map(|name| root.join(name)).collect(), pipelines.into_diagnostics())
 }
 

@@ -10,11 +10,11 @@ use crate::agent::ModelRegistry;
 use crate::config::Project;
 use crate::diagnostic::did_you_mean;
 use crate::engine::Plan;
-use crate::engine::perform::Exchange;
+use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunLocation, RunResumed};
 use crate::model::{ModelRef, RunId, RunState, RunStatus, StepKey};
-use crate::store::{Journal, RunRow, WorkspaceView};
+use crate::store::{Journal, RunRow, Workspace};
 
 use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
 use super::dry_run::{PlannedAction, planned_actions};
@@ -53,8 +53,8 @@ pub struct ResumeRequest {
     pub budget: Option<Budget>,
     /// A folder into which orch writes each exchange with a model from now on.
     pub recording_folder: Option<PathBuf>,
-    /// The digest that `orch trust` shows of what orch.yaml sends to other machines, if the user agreed to it.
-    pub trust: Option<String>,
+    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints.
+    pub trusted_digest: Option<String>,
 }
 
 /// The predicted actions of a resume; see [`Runner::dry_run`].
@@ -74,7 +74,7 @@ struct PreparedResume {
     row: RunRow,
     past_state: RunState,
     root: PathBuf,
-    workspace: PathBuf,
+    workspace_path: PathBuf,
     moved: bool,
     project: Project,
     registry: Arc<ModelRegistry>,
@@ -111,56 +111,67 @@ impl Runner {
     ) -> Result<RunResult, SessionError> {
         let (prepared, trusted) = self.prepare_resume(request, journal, row, Purpose::Run).await?;
         let trusted = trusted.ok_or_else(|| SessionError::internal("the project was not trusted"))?;
-        let PreparedResume { journal, row, past_state, root, workspace, moved, project, registry, plan, from, resumed } =
-            prepared;
+        let PreparedResume {
+            journal,
+            row,
+            past_state,
+            root,
+            workspace_path,
+            moved,
+            project,
+            registry,
+            plan,
+            from,
+            resumed,
+        } = prepared;
         let current_dir = self.current_dir();
         let recording_folder =
-            request.recording_folder.as_deref().map(|folder| execute::short_path(folder, current_dir));
+            request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));
         let recorder =
             recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
-        let exchange = Exchange { recorder, replay: None };
-        let view = WorkspaceView::open(&workspace)?;
-        let locks = RunLocks::acquire(&journal, row.run, &view)?;
+        let record_replay = RecordReplay { recorder, replay: None };
+        let workspace = Workspace::open(&workspace_path)?;
+        let locks = RunLocks::acquire(&journal, row.run, &workspace)?;
         // Read again under the lock, since the previous owner may have recorded events until it released the lock.
         let events = journal.events(row.run)?;
-        let (plan, protected_files) = project_files::check_and_protect(plan, &project, current_dir, view.folder())?;
+        let (plan, protected_files) =
+            project_files::check_and_protect(plan, &project, current_dir, workspace.folder())?;
         let drift_check = DriftCheck {
             journal: &journal,
             run: row.run,
-            view: Some(&view),
+            workspace: Some(&workspace),
             events: &events,
             last_heartbeat: locks.run.former_owner_last_seen(),
             plan: &plan,
             from_step: from.as_ref(),
         };
         if moved {
-            journal.record_workspace_move(row.run, &past_state.workspace, &view.journal_name())?;
+            journal.record_workspace_move(row.run, &past_state.workspace, &workspace.path_in_journal())?;
         }
         // Files are restored only after all other checks that can refuse the run have passed.
         let drift = drift_check.find(self)?;
         let (owned_files, paths, edited) =
-            (journal.owned_files(&view.journal_name())?, plan.artifact_paths(), drift.artifact_paths());
-        view.check_no_foreign_files(
+            (journal.owned_files(&workspace.path_in_journal())?, plan.artifact_paths(), drift.artifact_paths());
+        workspace.check_no_foreign_files(
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
         )?;
-        let accepted = drift.apply_choice(&view, request.changed_files, &project, self)?;
+        let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
         refuse_secrets(&accepted, &registry)?;
 
         let resumed = RunResumed {
             from,
             previous_owner_last_heartbeat: locks.run.former_owner_last_seen(),
             missing_files: accepted.missing_files,
-            relocated_to: new_location(&past_state, &root, &view, moved),
+            relocated_to: new_location(&past_state, &root, &workspace, moved),
             ..resumed
         };
         let mut facts = vec![Fact::RunResumed(resumed)];
         facts.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
         let redactor = registry.redactor_with(&execute::listed_secrets(&plan, self));
-        let workspace = (&view, paths.as_slice(), locks.run.former_owner_last_seen());
         facts.extend(interrupted_turns::interrupted_turn_facts(
             (&journal, row.run, &events),
-            workspace,
+            (&workspace, paths.as_slice(), locks.run.former_owner_last_seen()),
             &redactor,
             self,
         )?);
@@ -169,19 +180,19 @@ impl Runner {
             run: row.run,
             events: &events,
             locks: &locks,
-            view,
+            workspace,
             project_files: protected_files,
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),
             reuse: None,
             approver: None,
-            exchange: exchange.clone(),
+            record_replay: record_replay.clone(),
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
             first_facts: facts,
         };
         let state = execute::execute_run(context, self).await?;
-        Ok(RunResult::new(state, journal.state_folder(), &exchange))
+        Ok(RunResult::new(state, journal.state_folder(), &record_replay))
     }
 
     /// Predicts the action of [`resume`](Self::resume) for each step. Does not change the run, its workspace or its
@@ -202,10 +213,13 @@ impl Runner {
         row: RunRow,
     ) -> Result<DryRun, SessionError> {
         let (prepared, _) = self.prepare_resume(request, journal, row, Purpose::DryRun).await?;
-        let PreparedResume { journal, row, past_state, workspace, project, plan, from, mut resumed, .. } = prepared;
-        let view = WorkspaceView::open_existing(&workspace)?;
-        let plan = match &view {
-            Some(view) => project_files::check_and_protect(plan, &project, self.current_dir(), view.folder())?.0,
+        let PreparedResume { journal, row, past_state, workspace_path, project, plan, from, mut resumed, .. } =
+            prepared;
+        let workspace = Workspace::open_existing(&workspace_path)?;
+        let plan = match &workspace {
+            Some(workspace) => {
+                project_files::check_and_protect(plan, &project, self.current_dir(), workspace.folder())?.0
+            }
             None => plan,
         };
         let run = row.run;
@@ -215,21 +229,21 @@ impl Runner {
         let drift_check = DriftCheck {
             journal: &journal,
             run,
-            view: view.as_ref(),
+            workspace: workspace.as_ref(),
             events: &events,
             last_heartbeat: None,
             plan: &plan,
             from_step: from,
         };
         let drift = drift_check.find(self)?;
-        let messages = drift.messages(&workspace);
+        let messages = drift.messages(&workspace_path);
         if !messages.is_empty() {
             let preview = request.changed_files.resume_preview();
             self.reporter.note(&format!("{} since this run wrote it\n      {preview}", join_limited(&messages)));
         }
         let mut accepted = AcceptedDrift::default();
-        if let Some(view) = view.filter(|_| request.changed_files == ChangedFilesPolicy::Accept) {
-            accepted = drift.accept(&view, &project)?;
+        if let Some(workspace) = workspace.filter(|_| request.changed_files == ChangedFilesPolicy::Accept) {
+            accepted = drift.accept(&workspace, &project)?;
         }
         resumed.missing_files = accepted.missing_files;
         let facts = std::iter::once(Fact::RunResumed(resumed))
@@ -263,7 +277,7 @@ impl Runner {
         let mut location = locate(&journal, &past_state, &request.state, &root)?;
         location.workspace =
             run_workspace(&journal, past_state.run, request.workspace.as_ref(), &location, current_dir)?;
-        let Location { root, workspace, has_moved: moved } = location;
+        let Location { root, workspace: workspace_path, has_moved: moved } = location;
         if moved {
             self.reporter.note(&format!(
                 "the project was in `{}` in the run's last session; the run continues here",
@@ -274,7 +288,7 @@ impl Runner {
         let trusted = match purpose {
             Purpose::Run => {
                 let root = execute::root_and_file(&project, current_dir).0;
-                Some(self.ensure_trusted(&root, &project.settings, request.trust.as_deref())?)
+                Some(self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())?)
             }
             Purpose::DryRun => None,
         };
@@ -304,8 +318,19 @@ impl Runner {
             steps: plan.planned_steps(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let prepared =
-            PreparedResume { journal, row, past_state, root, workspace, moved, project, registry, plan, from, resumed };
+        let prepared = PreparedResume {
+            journal,
+            row,
+            past_state,
+            root,
+            workspace_path,
+            moved,
+            project,
+            registry,
+            plan,
+            from,
+            resumed,
+        };
         Ok((prepared, trusted))
     }
 }
@@ -332,8 +357,8 @@ fn refuse_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> R
 }
 
 /// The new location of the run, if it differs from the recorded one.
-fn new_location(past_state: &RunState, root: &Path, view: &WorkspaceView, moved: bool) -> Option<RunLocation> {
-    let location = RunLocation { root: root.display().to_string(), workspace: view.journal_name() };
+fn new_location(past_state: &RunState, root: &Path, workspace: &Workspace, moved: bool) -> Option<RunLocation> {
+    let location = RunLocation { root: root.display().to_string(), workspace: workspace.path_in_journal() };
     (moved || location.workspace != past_state.workspace).then_some(location)
 }
 

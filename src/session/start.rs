@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::config::Project;
-use crate::engine::perform::Exchange;
+use crate::engine::perform::RecordReplay;
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::event::{Fact, RunStarted};
 use crate::secret::Redactor;
-use crate::store::{Journal, ResultCache, WorkspaceView};
+use crate::store::{Journal, ResultCache, Workspace};
 
 use super::error::SessionError;
-use super::execute::{self, RunContext, short_path};
+use super::execute::{self, RunContext, resolve_path};
 use super::inputs::InputSource;
 use super::locks::RunLocks;
 use super::prepare::{self, PlanOptions};
@@ -50,8 +50,8 @@ pub struct RunRequest {
     pub replay: Option<PathBuf>,
     /// The budget that replaces the budget of the file.
     pub budget: Option<Budget>,
-    /// The digest that `orch trust` shows of what orch.yaml sends to other machines, if the user agreed to it.
-    pub trust: Option<String>,
+    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints.
+    pub trusted_digest: Option<String>,
 }
 
 impl RunRequest {
@@ -71,7 +71,7 @@ impl RunRequest {
             recording_folder: None,
             replay: None,
             budget: None,
-            trust: None,
+            trusted_digest: None,
         }
     }
 }
@@ -97,8 +97,8 @@ impl Runner {
         let trusted = self.ensure_start_trusted(request, &project)?;
         let registry = self.model_registry(&project.root, &project.settings, Some(&trusted));
         refuse_secrets(&inputs, &registry.redactor())?;
-        let exchange = self.exchange(request, &project.root)?;
-        let models_by_agent = if exchange.replay.is_some() {
+        let record_replay = self.open_record_replay(request, &project.root)?;
+        let models_by_agent = if record_replay.replay.is_some() {
             models::replayed_models(&project)
         } else {
             models::resolve_and_install(&project, &registry, None, request.may_download, self).await?
@@ -108,20 +108,22 @@ impl Runner {
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;
-        if let Some(reason) = journal.all_foreign_reason() {
+        if let Some(reason) = journal.unknown_origin_reason() {
             self.reporter.note(&format!(
-                "{reason}; resuming one of them needs --workspace, and --reuse does not reuse their results"
+                "{reason}; to resume a run of this journal, give --workspace; \
+                 --reuse ignores the results in this journal"
             ));
         }
-        let view = WorkspaceView::open(&execute::workspace_path(request.workspace.as_ref(), current_dir))?;
+        let workspace = Workspace::open(&execute::workspace_path(request.workspace.as_ref(), current_dir))?;
         let run = RunId(uuid::Uuid::now_v7());
-        let locks = RunLocks::acquire(&journal, run, &view)?;
-        let owned_files = journal.owned_files(&view.journal_name())?;
-        let (plan, protected_files) = project_files::check_and_protect(plan, &project, current_dir, view.folder())?;
+        let locks = RunLocks::acquire(&journal, run, &workspace)?;
+        let owned_files = journal.owned_files(&workspace.path_in_journal())?;
+        let (plan, protected_files) =
+            project_files::check_and_protect(plan, &project, current_dir, workspace.folder())?;
         // Files are removed only after all other checks that can refuse the run have passed.
-        view.check_no_foreign_files(plan.artifact_paths().iter().map(String::as_str), &owned_files)?;
+        workspace.check_no_foreign_files(plan.artifact_paths().iter().map(String::as_str), &owned_files)?;
         if request.clean {
-            clean::remove_created_files(&journal, &view, &owned_files, &protected_files, self)?;
+            clean::remove_created_files(&journal, &workspace, &owned_files, &protected_files, self)?;
         }
 
         let started = Fact::RunStarted(RunStarted {
@@ -131,47 +133,47 @@ impl Runner {
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),
             tracker_workflow_id: request.workflow_id.clone(),
-            ..execute::run_started_fact(&root, &file, &project, &view, &plan)
+            ..execute::run_started_fact(&root, &file, &project, &workspace, &plan)
         });
         let context = RunContext {
             journal: &journal,
             run,
             events: &[],
             locks: &locks,
-            view,
+            workspace,
             project_files: protected_files,
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),
             approver: None,
-            exchange: exchange.clone(),
+            record_replay: record_replay.clone(),
             reuse: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
             first_facts: vec![started],
         };
         let state = execute::execute_run(context, self).await?;
-        Ok(RunResult::new(state, journal.state_folder(), &exchange))
+        Ok(RunResult::new(state, journal.state_folder(), &record_replay))
     }
 
-    /// Makes sure that the user agreed to the disclosures of the run. With recordings, orch calls no provider, so only
-    /// trackers matter.
+    /// Makes sure that the user agreed to what the run sends to other machines. When the run replays recordings, it
+    /// calls no provider, so only trackers matter.
     fn ensure_start_trusted(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
         let tracker = &project.settings.tracker;
         if request.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
             return Ok(Trusted::not_needed());
         }
         let root = execute::root_and_file(project, self.current_dir()).0;
-        self.ensure_trusted(&root, &project.settings, request.trust.as_deref())
+        self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())
     }
 
-    /// The recorder and the replayed recordings of a request.
-    fn exchange(&self, request: &RunRequest, root: &Path) -> Result<Exchange, SessionError> {
+    /// Opens the folders that a [`RunRequest`] names for recording and for replay.
+    fn open_record_replay(&self, request: &RunRequest, root: &Path) -> Result<RecordReplay, SessionError> {
         let current_dir = self.current_dir();
-        let recording_folder = request.recording_folder.as_deref().map(|folder| short_path(folder, current_dir));
+        let recording_folder = request.recording_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
         let recorder = recording_folder.map(|folder| models::open_recorder(&folder, root, self)).transpose()?;
-        let replay = request.replay.as_deref().map(|folder| short_path(folder, current_dir));
+        let replay = request.replay.as_deref().map(|folder| resolve_path(folder, current_dir));
         let replay = replay.map(|folder| models::open_recordings(&folder)).transpose()?;
-        Ok(Exchange { recorder, replay })
+        Ok(RecordReplay { recorder, replay })
     }
 }
 

@@ -73,14 +73,14 @@ impl Blobs {
         let file = self.file(digest);
         let bytes = match file.read() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Damaged { path: file.path(), what: "the file is missing".to_owned() });
+                return Err(StoreError::Damaged { path: file.path(), problem: "the file is missing".to_owned() });
             }
             result => result.map_err(StoreError::io("read", &file.path()))?,
         };
         if Digest::compute(&bytes).as_str() == digest {
             Ok(bytes)
         } else {
-            Err(StoreError::Damaged { path: file.path(), what: "its bytes do not match its name".to_owned() })
+            Err(StoreError::Damaged { path: file.path(), problem: "its bytes do not match its name".to_owned() })
         }
     }
 }

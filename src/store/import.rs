@@ -42,7 +42,7 @@ impl Journal {
 
 impl Journal {
     /// The reason why every run counts as one from elsewhere; `None` if orch knows which runs it wrote here.
-    pub fn all_foreign_reason(&self) -> Option<String> {
+    pub fn unknown_origin_reason(&self) -> Option<String> {
         match &self.origin {
             JournalOrigin::Unknown(KeyUnavailable(reason)) => {
                 Some(format!("orch can't determine whether it wrote the runs here: {reason}"))
@@ -51,13 +51,13 @@ impl Journal {
         }
     }
 
-    pub(super) fn is_all_foreign(&self) -> bool {
+    pub(super) fn all_runs_are_foreign(&self) -> bool {
         !matches!(self.origin, JournalOrigin::Own)
     }
 
     /// Whether the records of a run came from elsewhere. If so, the user must name its workspace and its project.
     pub fn is_foreign(&self, run: RunId) -> Result<bool, StoreError> {
-        if self.is_all_foreign() {
+        if self.all_runs_are_foreign() {
             return Ok(true);
         }
         let sql = "SELECT 1 FROM foreign_runs WHERE run = ?1";

@@ -22,7 +22,7 @@ use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
 use super::origin::{JournalOrigin, determine_origin};
 use super::writer::JournalWriter;
-use super::{OwnedFiles, StoreError, WorkspaceView, schema};
+use super::{OwnedFiles, StoreError, Workspace, schema};
 
 /// The journal in a state folder (`.orch/`): every event of every run of a project.
 #[derive(Debug)]
@@ -141,14 +141,14 @@ impl Journal {
     pub(super) fn start_writer(
         &self,
         observer: Arc<dyn Observer>,
-        view: WorkspaceView,
+        workspace: Workspace,
         heartbeat: Heartbeat,
     ) -> Result<JournalWriter, StoreError> {
         JournalWriter::start(
             open_read_write(&self.path)?,
             self.path.clone(),
             self.blobs.clone(),
-            view,
+            workspace,
             observer,
             heartbeat,
         )
@@ -278,7 +278,7 @@ impl Journal {
     }
 
     pub(super) fn damage_error(&self, problem: String) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), what: problem }
+        StoreError::Damaged { path: self.path.clone(), problem }
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn check_no_orphaned_log(folder: &NoFollowFolder) -> Result<(), Store
     if log.metadata().map_or(true, |meta| meta.len() == 0) {
         return Ok(());
     }
-    let what = format!("it is missing, but its write-ahead log `{}` contains the latest records", log.path().display());
-    Err(StoreError::Damaged { path: folder.file(DATABASE_FILE).path(), what })
+    let problem =
+        format!("it is missing, but its write-ahead log `{}` contains the latest records", log.path().display());
+    Err(StoreError::Damaged { path: folder.file(DATABASE_FILE).path(), problem })
 }

@@ -22,14 +22,14 @@ use super::finally_steps::FinallySteps;
 use super::halt::HaltedGroups;
 use super::index::Index;
 use super::writer::{AckReceiver, JournalWriter};
-use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView};
+use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, Workspace};
 
 /// The parts of a [`LocalRun`].
 pub struct RunParts {
     /// The run.
     pub run: RunId,
     /// The workspace.
-    pub workspace: WorkspaceView,
+    pub workspace: Workspace,
     /// Performs the calls.
     pub perform: Arc<dyn Perform>,
     /// Receives the events and the progress of the run.
@@ -49,7 +49,7 @@ pub struct RunParts {
 /// A run that this process owns.
 pub struct LocalRun {
     run: RunId,
-    workspace: WorkspaceView,
+    workspace: Workspace,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) cancel_switch: CancelSwitch,

@@ -26,18 +26,18 @@ impl std::fmt::Display for LockHolder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds the lock.
-    #[error("{what} is in use by {holder}")]
+    #[error("{resource} is in use by {holder}")]
     Held {
         /// The run or the workspace, for messages.
-        what: String,
+        resource: String,
         /// The process that holds the lock.
         holder: LockHolder,
     },
     /// A process has ended, but programs that it started still run in the workspace.
-    #[error("programs of {owner}, which has ended, still run in {what} and keep `{path}` locked")]
-    ProgramsLeft {
+    #[error("programs of {owner}, which has ended, still run in {workspace_description} and keep `{path}` locked")]
+    ProgramsStillRunning {
         /// The workspace, for messages.
-        what: String,
+        workspace_description: String,
         /// The process that started the programs.
         owner: String,
         /// The lock file.
@@ -87,7 +87,7 @@ impl Lock {
             }
             std::thread::sleep(Duration::from_millis(pause));
         }
-        Err(LockError::Held { what: resource.to_owned(), holder: read_holder(lock_file) })
+        Err(LockError::Held { resource: resource.to_owned(), holder: read_holder(lock_file) })
     }
 
     fn from_locked_file(mut file: File, lock_file: &NoFollowFile, owner: &str) -> Result<Self, LockError> {

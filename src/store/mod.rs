@@ -1,4 +1,4 @@
-//! Durable execution on one machine: the journal, blobs, the workspace view and the locks.
+//! Durable execution on one machine: the journal, blobs, the workspace and the locks.
 //!
 //! Owns everything under `.orch/` and the artifact files of a workspace. No other module knows that the journal is an
 //! SQLite database. [`LocalRun`] implements [`crate::durable::Durable`].
@@ -32,7 +32,7 @@ mod relocate;
 mod result_cache;
 mod runs;
 mod schema;
-mod view;
+mod workspace;
 mod writer;
 
 pub use approval::ApprovalPrompter;
@@ -52,7 +52,7 @@ pub use prune::{DeletionSummary, SweepSummary};
 pub use relocate::relocate_path;
 pub use result_cache::ResultCache;
 pub use runs::{RunFilter, RunRow};
-pub use view::{FileDrift, WorkspaceView};
+pub use workspace::{FileDrift, Workspace};
 
 use std::path::{Path, PathBuf};
 
@@ -111,12 +111,12 @@ pub enum StoreError {
         why: String,
     },
     /// A record differs from the data that orch wrote.
-    #[error("the journal `{}` is damaged: {what}", path.display())]
+    #[error("the journal `{}` is damaged: {problem}", path.display())]
     Damaged {
         /// The database or blob file.
         path: PathBuf,
         /// The problem, with the run that it concerns.
-        what: String,
+        problem: String,
     },
     /// Another program removed or replaced the database during a run.
     #[error("the journal `{}` was removed or replaced during the run", path.display())]

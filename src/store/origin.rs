@@ -157,7 +157,7 @@ fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
 }
 
 /// Marks every run in a journal as one from elsewhere.
-pub(super) fn mark_all_foreign(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn mark_all_runs_foreign(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["events", "runs", "inbox", "outbox", "results", "files"] {
         let sql = format!("INSERT OR IGNORE INTO foreign_runs SELECT DISTINCT run FROM {table}");
         transaction.execute(&sql, [])?;

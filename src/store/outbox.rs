@@ -103,7 +103,7 @@ impl Outbox {
             let id = uuid::Uuid::parse_str(&text);
             runs.push(RunId(id.map_err(|error| StoreError::Damaged {
                 path: self.0.path.clone(),
-                what: format!("the outbox contains the invalid run id `{text}`: {error}"),
+                problem: format!("the outbox contains the invalid run id `{text}`: {error}"),
             })?));
         }
         Ok(runs)

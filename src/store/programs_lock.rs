@@ -1,4 +1,6 @@
-//! A lock on a workspace that its programs hold too, so that no other run uses the workspace while they run.
+//! A lock on a workspace. The process of a run and the guards of the programs that it started hold it together, so that
+//! no other run uses the workspace until all of them have ended. A guard is the supervisor process of a program
+//! (`process/guard.rs`).
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -16,8 +18,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock; only the process that holds the workspace's lock may acquire it.
 ///
-/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the
-/// last of them has closed the file, so the programs of a killed process keep it until they have ended.
+/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the last
+/// of them has closed the file, so the guards of a killed process keep it until its programs have ended.
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
@@ -26,17 +28,18 @@ pub struct ProgramsLock {
 
 impl ProgramsLock {
     /// Waits until the programs of an earlier process have ended, and acquires the lock of a file.
+    /// `workspace_description` names the workspace in the error message; `owner` is the text to write into the file.
     ///
     /// # Errors
     /// The programs do not end in time, or orch can't use the file.
-    pub fn acquire(lock_file: &NoFollowFile, workspace: &str, owner: &str) -> Result<Self, LockError> {
-        Self::acquire_within(lock_file, workspace, owner, MAX_WAIT)
+    pub fn acquire(lock_file: &NoFollowFile, workspace_description: &str, owner: &str) -> Result<Self, LockError> {
+        Self::acquire_within(lock_file, workspace_description, owner, MAX_WAIT)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
     fn acquire_within(
         lock_file: &NoFollowFile,
-        workspace: &str,
+        workspace_description: &str,
         owner: &str,
         max_wait: Duration,
     ) -> Result<Self, LockError> {
@@ -49,11 +52,12 @@ impl ProgramsLock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if started.elapsed() < max_wait => std::thread::sleep(RETRY_PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    let (what, path) = (workspace.to_owned(), lock_file.path().display().to_string());
+                    let workspace_description = workspace_description.to_owned();
+                    let path = lock_file.path().display().to_string();
                     let mut former_owner = String::new();
                     drop(file.take(200).read_to_string(&mut former_owner));
                     let owner = former_owner.trim().to_owned();
-                    return Err(LockError::ProgramsLeft { what, owner, path });
+                    return Err(LockError::ProgramsStillRunning { workspace_description, owner, path });
                 }
                 Err(TryLockError::Error(source)) => return Err(io("lock")(source).into()),
             }
@@ -72,7 +76,7 @@ impl Drop for ProgramsLock {
     fn drop(&mut self) {
         self.file = None;
         // Keep the file if a guard still holds it, so that the next process waits for the guard. No other process can
-        // open the file between the two calls, since it would need the lock of the workspace.
+        // open the file between `try_lock` and `remove`, since it would need the lock of the workspace.
         if self.lock_file.open().is_ok_and(|file| file.try_lock().is_ok()) {
             drop(self.lock_file.remove());
         }

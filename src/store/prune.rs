@@ -14,7 +14,7 @@ use crate::folder::NoFollowFile;
 use crate::model::RunId;
 
 use super::journal::AGENTS_FOLDER;
-use super::{Journal, StoreError, WorkspaceView};
+use super::{Journal, StoreError, Workspace};
 
 /// The tables whose rows belong to one run, except `files`, whose rows `forget_files` deletes.
 const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
@@ -74,17 +74,17 @@ impl Journal {
             transaction.prepare_cached("SELECT workspace, path, digest FROM files WHERE run = ?1").map_err(error)?;
         let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
-        for (workspace, path, digest) in rows {
+        for (workspace_path, path, digest) in rows {
             // A file that is unreadable now may be readable later, so keep its record.
-            let is_unchanged = match WorkspaceView::open_existing(Path::new(&workspace)).ok().flatten() {
-                Some(view) => {
-                    view.digest(&path).map_or(true, |current| current.is_some_and(|current| current.as_str() == digest))
-                }
+            let is_unchanged = match Workspace::open_existing(Path::new(&workspace_path)).ok().flatten() {
+                Some(workspace) => workspace
+                    .digest(&path)
+                    .map_or(true, |current| current.is_some_and(|current| current.as_str() == digest)),
                 None => false,
             };
             if !is_unchanged {
                 let sql = "DELETE FROM files WHERE workspace = ?1 AND path = ?2 AND digest = ?3";
-                transaction.execute(sql, params![workspace, path, digest]).map_err(error)?;
+                transaction.execute(sql, params![workspace_path, path, digest]).map_err(error)?;
             }
         }
         Ok(())

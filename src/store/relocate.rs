@@ -8,7 +8,7 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use crate::model::RunId;
 
 use super::key::UserKey;
-use super::origin::{JournalOrigin, OriginNote, mark_all_foreign};
+use super::origin::{JournalOrigin, OriginNote, mark_all_runs_foreign};
 use super::{Journal, StoreError};
 
 impl Journal {
@@ -41,7 +41,7 @@ impl Journal {
     fn update_paths(&self, from: Option<&Path>, home: &Path, is_foreign: bool) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)?;
         if is_foreign {
-            mark_all_foreign(&transaction)?;
+            mark_all_runs_foreign(&transaction)?;
         }
         if let Some(from) = from.filter(|from| *from != home) {
             move_workspaces(&transaction, from, home, is_foreign)?;

@@ -36,7 +36,7 @@ impl ResultCache {
     pub fn next_result(&self, fingerprint: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ResultCacheState { journal, last_returned } = &mut *state;
-        if journal.is_all_foreign() {
+        if journal.all_runs_are_foreign() {
             return Ok(None);
         }
         let before = last_returned.get(fingerprint).copied().unwrap_or(i64::MAX);

@@ -82,7 +82,7 @@ impl Journal {
     }
 
     fn parse_row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
-        let damaged = |reason: String| StoreError::Damaged { path: self.path.clone(), what: reason };
+        let damaged = |problem: String| StoreError::Damaged { path: self.path.clone(), problem };
         let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
         let timestamp = |micros| Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()));
         let stored = match raw.status.as_str() {

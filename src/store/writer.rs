@@ -17,7 +17,7 @@ use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
 use super::blob::{Blobs, MIN_BLOB_BYTES};
 use super::journal_identity::JournalIdentity;
-use super::{Heartbeat, StoreError, WorkspaceView};
+use super::{Heartbeat, StoreError, Workspace};
 
 /// The sender with which the writer acknowledges a job.
 type AckSender = oneshot::Sender<Result<(), Failure>>;
@@ -60,7 +60,7 @@ impl JournalWriter {
         connection: Connection,
         path: PathBuf,
         blobs: Blobs,
-        view: WorkspaceView,
+        workspace: Workspace,
         observer: Arc<dyn Observer>,
         heartbeat: Heartbeat,
     ) -> Result<Self, StoreError> {
@@ -69,14 +69,14 @@ impl JournalWriter {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                let (workspace, failure, unwritten) = (view.journal_name(), None, Vec::new());
+                let (workspace_path, failure, unwritten) = (workspace.path_in_journal(), None, Vec::new());
                 let worker = Worker {
                     connection,
                     path,
                     identity,
                     blobs,
-                    view,
                     workspace,
+                    workspace_path,
                     observer,
                     heartbeat,
                     failure,
@@ -125,8 +125,8 @@ struct Worker {
     path: PathBuf,
     identity: JournalIdentity,
     blobs: Blobs,
-    view: WorkspaceView,
-    workspace: String,
+    workspace: Workspace,
+    workspace_path: String,
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
     /// The failure after which the worker writes nothing more.
@@ -208,7 +208,7 @@ impl Worker {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (event, payload) in events.iter().zip(payloads) {
             payload.restore_blob(&self.blobs)?;
-            insert_event(&transaction, event, Some(&self.workspace), &payload).map_err(error)?;
+            insert_event(&transaction, event, Some(&self.workspace_path), &payload).map_err(error)?;
         }
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
@@ -233,8 +233,8 @@ impl Worker {
     /// Writes the queued files. The next call retries files that fail.
     fn write_files(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
-        let view = &self.view;
-        self.unwritten.retain(|artifact| match view.write_artifact(artifact) {
+        let workspace = &self.workspace;
+        self.unwritten.retain(|artifact| match workspace.write_artifact(artifact) {
             Ok(()) => false,
             Err(error) => {
                 result = Err(error.run_failure());
@@ -300,11 +300,11 @@ fn split_at_run_end(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     batches
 }
 
-/// Inserts an event into the tables. Records the files of the event only if there is a `workspace`.
+/// Inserts an event into the tables. Records the files of the event only if there is a `workspace_path`.
 pub(super) fn insert_event(
     connection: &Connection,
     event: &Event,
-    workspace: Option<&str>,
+    workspace_path: Option<&str>,
     payload: &Payload,
 ) -> rusqlite::Result<()> {
     let blob = payload.blob.as_ref().map(Digest::as_str);
@@ -324,10 +324,10 @@ pub(super) fn insert_event(
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
             add_result(connection, &run, seq, fact)?;
-            add_file(connection, workspace, &run, id, fact.artifact.as_ref())
+            add_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
         }
-        Fact::ArtifactAccepted(fact) => add_file(connection, workspace, &run, id, Some(&fact.artifact)),
-        Fact::StepReused(fact) => add_file(connection, workspace, &run, id, fact.renamed_artifact.as_ref()),
+        Fact::ArtifactAccepted(fact) => add_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
+        Fact::StepReused(fact) => add_file(connection, workspace_path, &run, id, fact.renamed_artifact.as_ref()),
         Fact::StepStarted(_)
         | Fact::CallStarted(_)
         | Fact::CallEnded(_)
@@ -369,17 +369,17 @@ fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted
 
 fn add_file(
     connection: &Connection,
-    workspace: Option<&str>,
+    workspace_path: Option<&str>,
     run: &str,
     event: i64,
     artifact: Option<&Artifact>,
 ) -> rusqlite::Result<()> {
     let artifact_file = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
-    let (Some((artifact, path)), Some(workspace)) = (artifact_file, workspace) else { return Ok(()) };
+    let (Some((artifact, path)), Some(workspace_path)) = (artifact_file, workspace_path) else { return Ok(()) };
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![workspace, path, artifact.digest.as_str(), run, event])?;
+        .execute(params![workspace_path, path, artifact.digest.as_str(), run, event])?;
     Ok(())
 }

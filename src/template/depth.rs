@@ -10,8 +10,8 @@ use minijinja::machinery::{Token, tokenize};
 use super::inspect::template_syntax;
 use super::ranges::byte_range;
 
-/// How many operators, filters and brackets may lead to one value.
-const MAX_LINKS: usize = 200;
+/// The largest depth of a syntax tree: each operator, filter, dot and bracket on the way to a value adds one.
+const MAX_DEPTH: usize = 200;
 
 /// The tokenizer's error at the first character that starts no token. After a string, the engine's parser treats such a
 /// character as the end of the text, so that `a != 'x' && b` would mean `a != 'x'`.
@@ -19,13 +19,13 @@ pub(super) fn find_invalid_token(text: &str, expression: bool) -> Option<minijin
     tokenize(text, expression, template_syntax()).find_map(Result::err)
 }
 
-/// The byte range of the token at which a text becomes too deep for the parser. `None` if it never does, or if it has
-/// an invalid token, which the parser reports.
+/// The byte range of the token at which the syntax tree becomes deeper than [`MAX_DEPTH`]; `None` if it never does, or
+/// if the text has an invalid token, which the parser reports.
 pub(super) fn find_too_deep(text: &str, expression: bool) -> Option<Range<usize>> {
-    let mut depth = DepthCounter::default();
+    let mut counter = DepthCounter::default();
     for result in tokenize(text, expression, template_syntax()) {
         let (token, span) = result.ok()?;
-        if depth.read_token(&token) > MAX_LINKS {
+        if counter.read_token(&token) > MAX_DEPTH {
             return Some(byte_range(span));
         }
     }
@@ -34,9 +34,9 @@ pub(super) fn find_too_deep(text: &str, expression: bool) -> Option<Range<usize>
 
 #[derive(Default)]
 struct DepthCounter {
-    /// How many links lead to the value at the current token.
-    links: usize,
-    /// The number of links at each open bracket.
+    /// The depth at the current token.
+    depth: usize,
+    /// The depth at each open bracket.
     brackets: Vec<usize>,
     /// The number of `elif`s of each open `if`.
     branches: Vec<usize>,
@@ -51,28 +51,28 @@ impl DepthCounter {
         match token {
             Token::TemplateData(_) => {}
             Token::VariableStart | Token::BlockStart => {
-                self.links = 0;
+                self.depth = 0;
                 self.brackets.clear();
                 self.expects_block_name = matches!(token, Token::BlockStart);
             }
             Token::Ident(name) if expects_block_name => return self.read_statement(name),
             Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => {
-                self.links += 1;
-                self.brackets.push(self.links);
+                self.depth += 1;
+                self.brackets.push(self.depth);
             }
             Token::ParenClose | Token::BracketClose | Token::BraceClose => {
-                self.links = self.brackets.pop().unwrap_or_default();
+                self.depth = self.brackets.pop().unwrap_or_default();
             }
             // The next item is a sibling of the previous one.
-            Token::Comma => self.links = self.brackets.last().copied().unwrap_or_default(),
-            Token::Ident("and" | "or" | "not" | "is" | "in" | "if" | "else") => self.links += 1,
+            Token::Comma => self.depth = self.brackets.last().copied().unwrap_or_default(),
+            Token::Ident("and" | "or" | "not" | "is" | "in" | "if" | "else") => self.depth += 1,
             Token::Ident(_) | Token::Str(_) | Token::String(_) => {}
             Token::Int(_) | Token::Int128(_) | Token::Float(_) => {}
             Token::Colon | Token::Assign | Token::VariableEnd | Token::BlockEnd => {}
             // Every other token is an operator, a dot or a pipe.
-            _ => self.links += 1,
+            _ => self.depth += 1,
         }
-        self.links
+        self.depth
     }
 
     fn read_statement(&mut self, name: &str) -> usize {

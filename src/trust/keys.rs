@@ -1,9 +1,10 @@
-//! The table of the keys of `orch.yaml` with their effects outside the run. Every new key must have an entry.
+//! The table of the keys of `orch.yaml`, each with its effect on what orch sends to other machines. Every new key must
+//! have an entry.
 
-/// The effect of a key of `orch.yaml` outside the run.
+/// The effect of a key of `orch.yaml` on what orch sends to other machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyClass {
-    /// None: it changes only the computation of a run, or what orch refuses and redacts.
+    /// None: it changes only how a run computes, or what orch refuses and redacts.
     Inert,
     /// It sets an address to which orch sends data.
     Address,

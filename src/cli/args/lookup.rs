@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config;
 use crate::diagnostic::did_you_mean;
 use crate::session::SessionError;
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
 
 /// The extensions of pipeline files, the usual one first.
@@ -23,12 +23,12 @@ pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> 
     let (files, _) = pipeline_files(&root, current_dir);
     let folder = root.join("pipelines");
     if let Some(file) = yaml_file(&folder, name) {
-        return Ok(short_path(&file, current_dir));
+        return Ok(resolve_path(&file, current_dir));
     }
     let has_name = |file: &&PathBuf| declared_name(file, current_dir).as_deref() == Some(name);
     let matches: Vec<&PathBuf> = files.iter().filter(has_name).collect();
     match matches.as_slice() {
-        [file] => Ok(short_path(file, current_dir)),
+        [file] => Ok(resolve_path(file, current_dir)),
         [] => Err(not_found("pipeline", name, &folder, &files, current_dir)),
         files => {
             let list: Vec<String> = files.iter().map(|file| format!("`{}`", display_path(file, current_dir))).collect();
@@ -90,7 +90,7 @@ fn yaml_file(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// The value of `name:` in a pipeline file.
 fn declared_name(file: &Path, current_dir: &Path) -> Option<String> {
-    config::load(&short_path(file, current_dir)).ok().map(|project| project.pipeline.name)
+    config::load(&resolve_path(file, current_dir)).ok().map(|project| project.pipeline.name)
 }
 
 /// The path of a file in a folder, without the extension.
@@ -122,5 +122,5 @@ fn not_found(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_d
 }
 
 fn display_path(path: &Path, current_dir: &Path) -> String {
-    short_path(path, current_dir).to_string_lossy().replace('\\', "/")
+    resolve_path(path, current_dir).to_string_lossy().replace('\\', "/")
 }

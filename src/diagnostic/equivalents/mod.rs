@@ -8,8 +8,8 @@ mod syntax;
 mod values;
 
 pub use syntax::{
-    SyntaxMistake, call_help, constant_equivalent, filter_equivalent, find_expression_mistake, property_help,
-    step_property_help, template_tag_help, variable_help,
+    SyntaxMistake, VariableHelp, call_help, constant_equivalent, filter_equivalent, find_expression_mistake,
+    property_help, step_property_help, template_tag_help, variable_help,
 };
 pub use values::{YamlShape, known_values, value_help};
 

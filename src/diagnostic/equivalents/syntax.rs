@@ -228,9 +228,18 @@ const VARIABLES: &[(&str, &str)] = &[
     ("forloop", "write `loop.index`, as in Jinja"),
 ];
 
-/// Returns advice for an unknown variable, and whether this advice names a known variable. `property_path` is the path
-/// after the name, such as `.task`; `is_known` returns whether a name exists.
-pub fn variable_help(name: &str, property_path: &str, is_known: impl Fn(&str) -> bool) -> Option<(String, bool)> {
+/// Advice for an unknown variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableHelp {
+    /// The advice.
+    pub advice: String,
+    /// Whether the advice names a variable that exists.
+    pub names_known_variable: bool,
+}
+
+/// Returns advice for an unknown variable. `property_path` is the path after the name, such as `.task`; `is_known`
+/// returns whether a name exists.
+pub fn variable_help(name: &str, property_path: &str, is_known: impl Fn(&str) -> bool) -> Option<VariableHelp> {
     let (_, help) = VARIABLES.iter().find(|(names, _)| names.split(' ').any(|known| known == name))?;
     let segments: Vec<&str> = property_path.split('.').skip(1).collect();
     // In `needs.build.outputs.plan` the last segment may be the name that the user means.
@@ -239,8 +248,11 @@ pub fn variable_help(name: &str, property_path: &str, is_known: impl Fn(&str) ->
         .rposition(|segment| is_known(segment))
         .filter(|_| help.contains("by its own name") || help.contains("by their own names"));
     Some(match intended.and_then(|index| segments.get(index..)) {
-        Some(path) => (format!("use inputs and artifacts by their own names: write `{}`", path.join(".")), true),
-        None => ((*help).to_owned(), false),
+        Some(path) => VariableHelp {
+            advice: format!("use inputs and artifacts by their own names: write `{}`", path.join(".")),
+            names_known_variable: true,
+        },
+        None => VariableHelp { advice: (*help).to_owned(), names_known_variable: false },
     })
 }
 

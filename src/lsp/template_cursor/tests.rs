@@ -1,7 +1,7 @@
 //! Tests for the tag around a position, and for the names that tags bind.
 
 use super::*;
-use crate::check::COMPLETION_MARK;
+use crate::check::COMPLETION_MARKER;
 
 fn position_in(template: &str) -> Option<TemplatePosition> {
     let offset = template.find('@').unwrap();
@@ -52,7 +52,7 @@ fn a_skeleton_of_a_broken_template_can_be_parsed() {
         ("{%- if a -%}{{- @ -}}", "{% if a %}{{ M }}{% endif %}"),
     ] {
         let skeleton = position_in(template).unwrap_or_else(|| panic!("{template}")).skeleton;
-        assert_eq!(skeleton, expected.replace('M', COMPLETION_MARK), "{template}");
+        assert_eq!(skeleton, expected.replace('M', COMPLETION_MARKER), "{template}");
     }
 }
 

@@ -14,7 +14,7 @@ use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
 use orch::session::{SessionError, plan_project, run_ended};
-use orch::store::{CancelSwitch, Journal, LocalRun, Lock, RunParts, WorkspaceView};
+use orch::store::{CancelSwitch, Journal, LocalRun, Lock, RunParts, Workspace};
 use serde_json::Map;
 
 use super::performer::ScriptedPerformer;
@@ -31,7 +31,7 @@ pub(crate) struct Harness {
 /// One run in the project.
 pub(crate) struct Run {
     id: RunId,
-    view: WorkspaceView,
+    workspace: Workspace,
     pub(crate) performer: Option<ScriptedPerformer>,
     /// The virtual time at which the last session was stopped.
     pub(crate) stopped: Option<u64>,
@@ -109,8 +109,8 @@ impl Harness {
     }
 
     pub(crate) fn begin(&self, name: &str) -> Run {
-        let view = WorkspaceView::open(&self.folder.path().join("spaces").join(name)).unwrap();
-        Run { id: RunId(uuid::Uuid::now_v7()), view, performer: None, stopped: None }
+        let workspace = Workspace::open(&self.folder.path().join("spaces").join(name)).unwrap();
+        Run { id: RunId(uuid::Uuid::now_v7()), workspace, performer: None, stopped: None }
     }
 
     pub(crate) fn events(&self, run: &Run) -> Vec<Event> {
@@ -126,7 +126,7 @@ impl Harness {
         session: u32,
         until: SessionEnd,
     ) -> SessionResult {
-        let performer = ScriptedPerformer::new(script, session, run.view.folder(), run.performer.as_ref());
+        let performer = ScriptedPerformer::new(script, session, run.workspace.folder(), run.performer.as_ref());
         run.performer = Some(performer.clone());
         run.stopped = None;
         let events = self.events(run);
@@ -134,7 +134,7 @@ impl Harness {
         let lock = Lock::acquire(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
-            workspace: run.view.clone(),
+            workspace: run.workspace.clone(),
             perform: Arc::new(performer.clone()),
             observer: Arc::new(performer.clone()),
             cancel_switch: switch.clone(),
@@ -144,7 +144,7 @@ impl Harness {
             clock: Arc::new(SystemClock),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.enqueue(first_fact(plan, &run.view, events.is_empty()));
+        local.enqueue(first_fact(plan, &run.workspace, events.is_empty()));
         self.runtime.block_on(async {
             let ended = tokio::select! {
                 biased;
@@ -161,7 +161,7 @@ impl Harness {
 }
 
 /// The first fact of a session.
-fn first_fact(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
+fn first_fact(plan: &Plan, workspace: &Workspace, fresh: bool) -> Fact {
     let steps = plan.planned_steps();
     if !fresh {
         return Fact::RunResumed(RunResumed {
@@ -181,7 +181,7 @@ fn first_fact(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
         pipeline: "generated".to_owned(),
         root: String::new(),
         file: "pipelines/main.yaml".to_owned(),
-        workspace: view.journal_name(),
+        workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
         models: BTreeMap::new(),
@@ -253,7 +253,7 @@ impl Run {
             }
         }
         let mut found = BTreeMap::new();
-        walk(self.view.folder(), self.view.folder(), &mut found);
+        walk(self.workspace.folder(), self.workspace.folder(), &mut found);
         found
     }
 }

@@ -13,7 +13,7 @@ use orch::clock::Clock as _;
 use orch::config::{self, Project};
 use orch::durable::{CallProgress, Observer};
 use orch::engine::budget::Budgets;
-use orch::engine::perform::{Exchange, Performer};
+use orch::engine::perform::{Performer, RecordReplay};
 use orch::engine::rate_limit::{ProviderAllowance, RateLimiters};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, NoFollowFolder};
@@ -21,7 +21,7 @@ use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, F
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, run_ended};
-use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, WorkspaceView};
+use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, Workspace};
 use serde_json::Map;
 
 use super::clock::{CallsInFlight, VirtualClock};
@@ -161,7 +161,7 @@ impl SimulatedRun {
             Ok(PlannedModel::new(reference, provider.dialect()))
         };
         let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned).unwrap();
-        let view = WorkspaceView::open(&self.files.path().join("workspace")).unwrap();
+        let workspace = Workspace::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
@@ -175,35 +175,35 @@ impl SimulatedRun {
             models: models.clone(),
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
-            workspace: view.folder().to_path_buf(),
+            workspace: workspace.folder().to_path_buf(),
             agents_folder: NoFollowFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
             artifact_files: plan.artifact_paths(),
             project_files: Vec::new(),
             env_vars: variables(),
             rate_limiters: Arc::new(RateLimiters::new(64, providers)),
             budgets: Budgets::new(&plan, &events, self.died, models),
-            exchange: Exchange::default(),
+            record_replay: RecordReplay::default(),
             file_ledger: Arc::default(),
             clock: self.clock.clone(),
             guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
             endings: Arc::default(),
         };
-        let asker =
+        let prompter =
             how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn ApprovalPrompter>);
         let switch = CancelSwitch::default();
         let parts = RunParts {
             run: self.run,
-            workspace: view.clone(),
+            workspace: workspace.clone(),
             perform: Arc::new(performer),
             observer,
             cancel_switch: switch.clone(),
-            prompter: asker,
+            prompter,
             result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
             clock: self.clock.clone(),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.enqueue(first_fact(&plan, &view, self.died.take(), events.is_empty()));
+        local.enqueue(first_fact(&plan, &workspace, self.died.take(), events.is_empty()));
         let messages = self.journal.pending_messages(self.run).unwrap();
         for (_, message) in &messages {
             local.enqueue(message.clone().into_fact());
@@ -300,7 +300,7 @@ fn variables() -> EnvLookup {
 }
 
 /// The first fact of a session.
-fn first_fact(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
+fn first_fact(plan: &Plan, workspace: &Workspace, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
     let (models, steps, version) = (BTreeMap::new(), plan.planned_steps(), String::new());
     if !fresh {
         let (model, from, budget) = (None, None, None);
@@ -321,7 +321,7 @@ fn first_fact(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timesta
         pipeline: "hours".to_owned(),
         root: String::new(),
         file: Path::new("pipelines/main.yaml").display().to_string(),
-        workspace: view.journal_name(),
+        workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
         models,

@@ -8,7 +8,7 @@ use crate::cli::startup::current_dir;
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::escape_line_breaks;
 use crate::session::ExitStatus;
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::{check, config};
 
@@ -27,7 +27,7 @@ pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus> {
     let (paths, findings) = pipeline_files(&root, &current_dir);
     for path in paths {
         let display_path = path.strip_prefix(&current_dir).unwrap_or(&path).display().to_string();
-        rows.push(match config::load(&short_path(&path, &current_dir)) {
+        rows.push(match config::load(&resolve_path(&path, &current_dir)) {
             Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
                 display_path,
                 project.pipeline.name,

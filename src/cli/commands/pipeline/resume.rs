@@ -100,7 +100,7 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
         may_download: args.yes,
         budget: args.budget.clone(),
         recording_folder: args.record.clone(),
-        trust: args.trust.digest(),
+        trusted_digest: args.trust.digest(),
     };
     if args.dry_run {
         let dry_run = runtime()?.block_on(runner.dry_run(&request))?;
@@ -119,7 +119,7 @@ pub(in crate::cli) fn resume_after_answer(
     let request = ResumeRequest {
         run: Some(run.to_string()),
         state: state.state_folder(),
-        trust: trust.digest(),
+        trusted_digest: trust.digest(),
         ..ResumeRequest::default()
     };
     resume(&runner(ui)?, &request, OutputFormat::Text, ui)

@@ -105,7 +105,7 @@ pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
         recording_folder: args.record,
         replay: args.replay,
         budget: args.budget,
-        trust: args.trust.digest(),
+        trusted_digest: args.trust.digest(),
     };
     let result = runtime()?.block_on(runner.start(&request))?;
     print_result(&result, args.output, runner.current_dir(), ui)

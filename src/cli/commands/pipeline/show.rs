@@ -12,7 +12,7 @@ use crate::config::{self, Project};
 use crate::model::step::CommandLine;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Step, StepAction};
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::Disclosures;
 
@@ -27,7 +27,7 @@ pub(in crate::cli) struct ShowArgs {
 pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
-    let project = config::load(&short_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
+    let project = config::load(&resolve_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
     ui.write_text(&describe_pipeline(&project, ui))?;
     Ok(ExitStatus::Success)
 }

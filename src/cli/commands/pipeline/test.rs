@@ -17,7 +17,7 @@ use crate::cli::error::to_session_error;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document, Project, steps_with_pointers};
-use crate::engine::perform::Exchange;
+use crate::engine::perform::RecordReplay;
 use crate::folder::{FolderAccess, NoFollowFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::ApprovalDecision;
@@ -25,11 +25,11 @@ use crate::model::visible::{escape_line_breaks, path_for_display};
 use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit_report};
-use crate::session::execute::{self, short_path};
+use crate::session::execute::{self, resolve_path};
 use crate::session::project_state::{project_root, resolve_link};
 use crate::session::trust::Trusted;
 use crate::session::{ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
-use crate::store::{ApprovalPrompter, Journal, WorkspaceView};
+use crate::store::{ApprovalPrompter, Journal, Workspace};
 use crate::template::{TemplateContext, eval_bool};
 
 use new_recordings::NewRecordings;
@@ -82,7 +82,7 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     let mut results = Vec::new();
     for file in files {
         let start = Instant::now();
-        let name = path_for_display(&short_path(&file, &current_dir));
+        let name = path_for_display(&resolve_path(&file, &current_dir));
         let problems = match run_case(args, &file, &current_dir, ui).map_err(to_session_error) {
             Ok(problems) => problems,
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
@@ -139,7 +139,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     let hint = "test cases are YAML files in pipelines/tests/; `orch schema case` prints the schema of their format";
     let mut files = Vec::new();
     for path in paths {
-        let display_path = path_for_display(&short_path(&path, current_dir));
+        let display_path = path_for_display(&resolve_path(&path, current_dir));
         let read_error = |error: std::io::Error| {
             SessionError::usage(format!("the test cases of `{display_path}` can't be read: {error}"))
         };
@@ -174,7 +174,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
 
 /// Runs one case, and returns the differences from the expected result.
 fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>> {
-    let (document, case) = config::load_case(&short_path(file, current_dir)).map_err(SessionError::with_findings)?;
+    let (document, case) = config::load_case(&resolve_path(file, current_dir)).map_err(SessionError::with_findings)?;
     let folder = file.parent().unwrap_or(current_dir);
     let runner = runner(ui)?;
     let project = prepare::load(&folder.join(&case.pipeline), args.model.as_deref(), &runner)?;
@@ -196,41 +196,41 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     } else {
         None
     };
-    let (exchange, names) = if let Some(new_recordings) = &new_recordings {
+    let (record_replay, names) = if let Some(new_recordings) = &new_recordings {
         let names = runtime.block_on(models::resolve_and_install(&project, &available, None, args.yes, &runner))?;
         let recorder =
             Recorder::new(&new_recordings.path()).map_err(|error| path_error(&new_recordings.path(), &error))?;
-        (Exchange { recorder: Some(Arc::new(recorder)), replay: None }, names)
+        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, names)
     } else {
         let replay = if has_agents(&project) {
             Some(models::open_recordings(&check_inside(&project, folder.join(&recordings))?)?)
         } else {
             None
         };
-        (Exchange { replay, recorder: None }, models::replayed_models(&project))
+        (RecordReplay { replay, recorder: None }, models::replayed_models(&project))
     };
     let temporary_folder = TemporaryFolder::new()
         .map_err(|error| SessionError::usage(format!("can't create a temporary folder: {error}")))?;
     let journal = Journal::open(&temporary_folder.path().join("state"))?;
-    let view = WorkspaceView::open(&temporary_folder.path().join("workspace"))?;
-    runtime.block_on(stage::prepare_workspace(&case, &root, folder, &runner, view.folder()))?;
+    let workspace = Workspace::open(&temporary_folder.path().join("workspace"))?;
+    runtime.block_on(stage::prepare_workspace(&case, &root, folder, &runner, workspace.folder()))?;
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
         model: args.model.clone(),
         names,
         models: available,
-        exchange: exchange.clone(),
+        record_replay: record_replay.clone(),
         journal: &journal,
-        view: view.clone(),
+        workspace: workspace.clone(),
         approver: Arc::new(CannedApprovals(case.answers.clone().into_iter().collect())),
     }))?;
     if execute::exit_status(&state) == ExitStatus::Interrupted {
         let error = SessionError::usage("interrupted before all test cases had run");
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
-    let mut problems = compare(&case, &state, &view);
-    problems.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    let mut problems = compare(&case, &state, &workspace);
+    problems.extend(record_replay.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     match new_recordings {
         Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
             new_recordings.replace_old(&recordings, case.recordings.is_none())?;
@@ -268,7 +268,7 @@ fn path_error(path: &Path, error: &std::io::Error) -> SessionError {
 }
 
 /// The differences between the result of a run and the expectations of the case.
-fn compare(case: &Case, state: &RunState, view: &WorkspaceView) -> Vec<String> {
+fn compare(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
     let mut problems = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {
@@ -306,8 +306,8 @@ fn compare(case: &Case, state: &RunState, view: &WorkspaceView) -> Vec<String> {
     }
     for file in &case.expect.files {
         // A link that the run created must not reveal files outside of the workspace.
-        let path = view.folder().join(file);
-        if config::is_outside_folder(view.folder(), &path) || !path.is_file() {
+        let path = workspace.folder().join(file);
+        if config::is_outside_folder(workspace.folder(), &path) || !path.is_file() {
             problems.push(format!("the workspace has no file `{file}`"));
         }
     }

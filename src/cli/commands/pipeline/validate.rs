@@ -16,7 +16,7 @@ use crate::cli::startup::runner;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::escape_line_breaks;
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::models::{self, MissingKeys};
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::session::{ExitStatus, Runner, SessionError};
@@ -99,7 +99,7 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
             let error = SessionError::usage("the project has no pipelines");
             return Err(error.with_hint("`orch init` creates a project with one"));
         }
-        return Ok((files.iter().map(|path| short_path(path, current_dir)).collect(), findings));
+        return Ok((files.iter().map(|path| resolve_path(path, current_dir)).collect(), findings));
     }
     let mut unique_files: Vec<PathBuf> = Vec::new();
     for path in paths {
@@ -115,7 +115,7 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
             vec![lookup::find_pipeline(path, current_dir)?]
         };
         for file in files {
-            let file = short_path(file.strip_prefix(".").unwrap_or(&file), current_dir);
+            let file = resolve_path(file.strip_prefix(".").unwrap_or(&file), current_dir);
             if !unique_files.contains(&file) {
                 unique_files.push(file);
             }

@@ -13,7 +13,7 @@ use crate::cli::output::Ui;
 use crate::cli::startup::runner;
 use crate::config;
 use crate::model::visible::escape_line_breaks;
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::session::{ExitStatus, Runner};
 use crate::store::Journal;
@@ -75,7 +75,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
         "project",
         summary,
     )?;
-    let settings = match config::load_settings(&short_path(&root, current_dir)) {
+    let settings = match config::load_settings(&resolve_path(&root, current_dir)) {
         Ok(settings) => settings,
         Err(findings) => {
             ui.print_findings(&findings);

@@ -53,7 +53,7 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         note: args.note.clone(),
         by: args.by.clone().unwrap_or_else(user_name),
         resumes_next: args.resume,
-        trust: args.trust.digest(),
+        trusted_digest: args.trust.digest(),
     })?;
     let decision = if approved { "approved" } else { "rejected" };
     if args.resume {

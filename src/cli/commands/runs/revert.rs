@@ -14,7 +14,7 @@ use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::{find_run, project_root};
 use crate::session::writes::step_writes;
 use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
-use crate::store::{RunRow, WorkspaceView};
+use crate::store::{RunRow, Workspace};
 
 use super::open_journal;
 
@@ -61,21 +61,21 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let row = find_run(&journal, &args.run)?;
     let run = RunState::fold(row.run, &journal.events(row.run)?);
     let recorded = locate(&journal, &run, &args.state.state_folder(), &root)?;
-    let workspace = run_workspace(&journal, row.run, args.workspace.as_ref(), &recorded, &current_dir)?;
-    let view = WorkspaceView::open_existing(&workspace)?.ok_or_else(|| {
-        SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace.display(), row.run))
+    let workspace_path = run_workspace(&journal, row.run, args.workspace.as_ref(), &recorded, &current_dir)?;
+    let workspace = Workspace::open_existing(&workspace_path)?.ok_or_else(|| {
+        SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace_path.display(), row.run))
     })?;
-    let _locks = RunLocks::acquire(&journal, row.run, &view)?;
+    let _locks = RunLocks::acquire(&journal, row.run, &workspace)?;
     let events = journal.events(row.run)?;
     let change_sets: Vec<ChangeSet> = step_writes(row.run, &events)?.into_iter().map(|write| write.changes).collect();
-    let tree = Tree::open(view.folder())?;
+    let tree = Tree::open(workspace.folder())?;
     let reverted = if args.dry_run {
         tree.preview_revert(&change_sets, args.force)
     } else {
         tree.revert_all(&change_sets, args.force)
     };
     let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
-    print_files(args, &row, &view, &reverted.files, ui)?;
+    print_files(args, &row, &workspace, &reverted.files, ui)?;
     let is_incomplete = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
     Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
 }
@@ -83,13 +83,16 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
 fn print_files(
     args: &RunsRevertArgs,
     row: &RunRow,
-    view: &WorkspaceView,
+    workspace: &Workspace,
     files: &[RevertedFile],
     ui: &Ui,
 ) -> Result<()> {
     if args.output == OutputFormat::Json {
         let text = json!({
-            "run": row.run.to_string(), "workspace": view.journal_name(), "dry_run": args.dry_run, "files": files,
+            "run": row.run.to_string(),
+            "workspace": workspace.path_in_journal(),
+            "dry_run": args.dry_run,
+            "files": files,
         });
         return ui.write_data(&format!("{text:#}"));
     }

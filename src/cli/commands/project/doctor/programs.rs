@@ -13,7 +13,7 @@ use crate::model::step::Access;
 use crate::model::{CliAgent, CliAgentKind};
 use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::session::Runner;
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 
 use super::DoctorReport;
 
@@ -57,7 +57,7 @@ fn default_program(kind: CliAgentKind) -> CliAgent {
 fn pipeline_programs(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgent> {
     let mut unique_programs: Vec<CliAgent> = Vec::new();
     for path in pipelines {
-        let Ok(project) = config::load(&short_path(path, current_dir)) else { continue };
+        let Ok(project) = config::load(&resolve_path(path, current_dir)) else { continue };
         let programs = project.pipeline.agents.values().filter_map(|agent| agent.cli_agent(Access::None));
         for program in programs.filter(|program| !program.argv.is_empty()) {
             let program = CliAgent { tools: Vec::new(), ..program };

@@ -10,7 +10,7 @@ use crate::cli::startup::current_dir;
 use crate::config::Document;
 use crate::diagnostic::{Code as FindingCode, Diagnostic};
 use crate::schema::{Mismatch, Schema};
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::project_state::project_root;
 use crate::session::{ExitStatus, SessionError};
 use crate::{check, config};
@@ -50,7 +50,7 @@ pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus> {
 }
 
 fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<ExitStatus> {
-    let root = short_path(&project_root(current_dir), current_dir);
+    let root = resolve_path(&project_root(current_dir), current_dir);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     let project = config::load_schemas(&root).map_err(SessionError::with_findings)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());

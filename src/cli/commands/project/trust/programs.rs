@@ -7,7 +7,7 @@ use crate::config::{self, Project};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Step, StepAction};
-use crate::session::execute::short_path;
+use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
 
 /// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
@@ -19,7 +19,7 @@ pub(super) fn started_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<
     let mut lines = Vec::new();
     for path in pipelines {
         let display_path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        match config::load(&short_path(&path, current_dir)) {
+        match config::load(&resolve_path(&path, current_dir)) {
             Ok(project) => push_programs(&project, &display_path, &mut lines),
             Err(_) => lines.push(format!("unknown: {display_path} can't be read; see `orch pipeline validate`")),
         }

@@ -16,7 +16,7 @@ const PROGRAMS_LOCK_FILE: &str = ".orch.programs.lock";
 
 /// A workspace folder.
 #[derive(Clone, Debug)]
-pub struct WorkspaceView {
+pub struct Workspace {
     folder: NoFollowFolder,
 }
 
@@ -32,7 +32,7 @@ pub enum FileDrift {
 }
 
 /// The entry at a path of a workspace.
-enum ViewEntry {
+enum WorkspaceEntry {
     /// No entry.
     Missing,
     /// A regular file, with the digest of its bytes.
@@ -41,7 +41,7 @@ enum ViewEntry {
     NotRegular,
 }
 
-impl WorkspaceView {
+impl Workspace {
     /// Opens the workspace at `folder`, and creates it if needed. The folder must not be a link; orch resolves links
     /// above it once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
@@ -63,8 +63,8 @@ impl WorkspaceView {
         self.folder.path()
     }
 
-    /// The path of the folder, as text for the journal.
-    pub fn journal_name(&self) -> String {
+    /// The path of the folder as the journal records it.
+    pub fn path_in_journal(&self) -> String {
         self.folder().display().to_string()
     }
 
@@ -94,12 +94,12 @@ impl WorkspaceView {
     }
 
     /// The entry at a path.
-    fn entry_at(&self, path: &str) -> Result<ViewEntry, StoreError> {
+    fn entry_at(&self, path: &str) -> Result<WorkspaceEntry, StoreError> {
         let file = self.folder.file(path);
         match file.metadata() {
-            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(ViewEntry::Missing, ViewEntry::File)),
-            Ok(_) => Ok(ViewEntry::NotRegular),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(ViewEntry::Missing),
+            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(WorkspaceEntry::Missing, WorkspaceEntry::File)),
+            Ok(_) => Ok(WorkspaceEntry::NotRegular),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(WorkspaceEntry::Missing),
             Err(error) => Err(StoreError::io("read", &file.path())(error)),
         }
     }
@@ -112,9 +112,9 @@ impl WorkspaceView {
     ) -> Result<(), StoreError> {
         for path in paths {
             let is_foreign = match self.entry_at(path)? {
-                ViewEntry::Missing => false,
-                ViewEntry::NotRegular => true,
-                ViewEntry::File(digest) => !owned_files.contains(path, digest.as_str()),
+                WorkspaceEntry::Missing => false,
+                WorkspaceEntry::NotRegular => true,
+                WorkspaceEntry::File(digest) => !owned_files.contains(path, digest.as_str()),
             };
             if is_foreign {
                 return Err(StoreError::ForeignFile { path: self.folder.file(path).path() });
@@ -134,9 +134,9 @@ impl WorkspaceView {
     ) -> Result<Option<FileDrift>, StoreError> {
         let Some(path) = &artifact.path else { return Ok(None) };
         let digest = match self.entry_at(path)? {
-            ViewEntry::Missing => return Ok(None),
-            ViewEntry::NotRegular => return Ok(Some(FileDrift::Changed)),
-            ViewEntry::File(digest) => digest,
+            WorkspaceEntry::Missing => return Ok(None),
+            WorkspaceEntry::NotRegular => return Ok(Some(FileDrift::Changed)),
+            WorkspaceEntry::File(digest) => digest,
         };
         if digest == artifact.digest {
             return Ok(None);
@@ -152,7 +152,7 @@ impl WorkspaceView {
     /// Whether the file of an artifact contains its value.
     pub fn is_up_to_date(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
-        Ok(matches!(self.entry_at(path)?, ViewEntry::File(digest) if digest == artifact.digest))
+        Ok(matches!(self.entry_at(path)?, WorkspaceEntry::File(digest) if digest == artifact.digest))
     }
 
     /// Writes the file of an artifact, unless it contains the value already.
@@ -163,10 +163,10 @@ impl WorkspaceView {
         if self.is_up_to_date(artifact)? {
             return Ok(());
         }
-        crash_point!("view::show");
+        crash_point!("workspace::write");
         let file = self.folder.file(path);
         file.replace(&artifact.file_bytes()).map_err(StoreError::io("write", &file.path()))?;
-        crash_point!("view::shown");
+        crash_point!("workspace::written");
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl WorkspaceView {
     ) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut changed) = (Vec::new(), Vec::new());
         for path in owned_files.paths().into_iter().filter(|path| except.iter().all(|excluded| excluded != path)) {
-            let ViewEntry::File(digest) = self.entry_at(path)? else { continue };
+            let WorkspaceEntry::File(digest) = self.entry_at(path)? else { continue };
             if owned_files.contains(path, digest.as_str()) {
                 let file = self.folder.file(path);
                 file.remove().map_err(StoreError::io("remove", &file.path()))?;
