@@ -21,13 +21,13 @@ use serde_json::Value;
 
 pub use self::observer::{CallProgress, Observer};
 use crate::model::call::reported_usage;
+pub use crate::model::effect::{CommandSpec, Effect, FilesToWrite, ModelRequest};
 pub use crate::model::event::CallReply;
 use crate::model::event::{
     ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::{
-    AgentActivity, AgentTurn, Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Failure, Fingerprint, ModelRef,
-    ReportedUsage, StepKey, Usage, UsageTotal,
+    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, Fingerprint, ReportedUsage, StepKey, UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -39,72 +39,6 @@ pub struct Call {
     pub request_digest: Digest,
     /// The effect to perform.
     pub effect: Effect,
-}
-
-/// The kinds of effect that a call can have.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Sends a request to a model.
-    ModelRequest(ModelRequest),
-    /// Runs a turn of a CLI agent.
-    Turn(Box<AgentTurn>),
-    /// Runs a command in the workspace.
-    Command(CommandSpec),
-    /// Takes a snapshot of the files that are about to be written.
-    Snapshot(FilesToWrite),
-    /// Writes the files; the value is the recorded snapshot.
-    Write(Value),
-}
-
-impl Effect {
-    /// The model or CLI agent that the call addresses; `None` for commands and files.
-    pub fn model(&self) -> Option<&ModelRef> {
-        match self {
-            Self::ModelRequest(ask) => Some(&ask.request.model),
-            Self::Turn(turn) => Some(&turn.request.model),
-            Self::Command(_) | Self::Snapshot(_) | Self::Write(_) => None,
-        }
-    }
-}
-
-/// A command to run in the workspace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandSpec {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// Environment variables with the values that a shell line refers to: names with values.
-    pub values: Vec<(String, String)>,
-    /// Names of variables that the command inherits from the environment of the run.
-    pub env: Vec<String>,
-    /// The folder in which the command runs, relative to the workspace.
-    pub cwd: String,
-    /// The text that it receives on standard input.
-    pub stdin: Option<String>,
-    /// The time limit, in milliseconds.
-    pub timeout_ms: Option<u64>,
-}
-
-/// Files to put into the workspace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FilesToWrite {
-    /// The list of files, as JSON, unchanged from the artifact.
-    pub files: Value,
-    /// Workspace paths of artifact files, which a `write` step must not overwrite.
-    pub reserved: Vec<String>,
-}
-
-/// A model request with its time limit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ModelRequest {
-    /// The request.
-    pub request: ChatRequest,
-    /// The upper bound of its usage, computed from the request.
-    pub max_usage: Usage,
-    /// The time limit of the whole request, in milliseconds; the provider's default when absent.
-    pub timeout_ms: Option<u64>,
-    /// The step's deadline; the request ends then at the latest.
-    pub deadline: Option<Timestamp>,
 }
 
 /// How a call ended, as the journal records it.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::chat::{ChatReply, ModelRef};
 use super::cost::CostTotal;
+use super::effect::CallKind;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
 use super::program::{AgentActivity, TurnReply};
@@ -26,35 +27,6 @@ pub struct CallStarted {
     /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
-}
-
-/// What a call does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CallKind {
-    /// Sends a request to a model.
-    Request,
-    /// Runs a turn of a CLI agent.
-    Turn,
-    /// Runs a command.
-    Command,
-    /// Reads the files that are about to be written.
-    Snapshot,
-    /// Writes files.
-    Apply,
-}
-
-impl CallKind {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Turn => "turn",
-            Self::Command => "command",
-            Self::Snapshot => "snapshot",
-            Self::Apply => "apply",
-        }
-    }
 }
 
 /// A call ended.

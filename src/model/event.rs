@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::approval::{ApprovalAnswered, ApprovalAsked, ApprovalDecision};
-pub use super::call::{CallEnded, CallKind, CallOutput, CallReply, CallStarted, CommandOutput, ReplyParsed};
+pub use super::call::{CallEnded, CallOutput, CallReply, CallStarted, CommandOutput, ReplyParsed};
 use super::chat::ModelRef;
+pub use super::effect::CallKind;
 use super::failure::Failure;
 pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};

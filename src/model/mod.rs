@@ -14,6 +14,7 @@ pub mod chat;
 pub mod content;
 pub mod cost;
 pub mod duration;
+pub mod effect;
 pub mod event;
 pub mod failure;
 mod fingerprint;
