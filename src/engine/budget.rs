@@ -12,10 +12,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::agent::ModelRegistry;
-use crate::durable::{Call, CallOutcome, Effect, ModelRequest};
+use crate::durable::{Call, CallOutcome};
 use crate::model::budget::{Budget, Unpriced, Unreported};
+use crate::model::effect::ModelUse;
 use crate::model::event::Event;
-use crate::model::{AgentTurn, Failure, FailureClass, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
+use crate::model::{Failure, FailureClass, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
 
 use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, Reserve};
 use super::call_spend::{CallSpend, StepModels};
@@ -179,13 +180,8 @@ impl Budgets {
     /// # Errors
     /// `budget_exceeded` when it does not fit and no other reservation could make room.
     pub async fn reserve(self: &Arc<Self>, call: &Call, in_finally: bool) -> Result<Reservation, Failure> {
-        let upper_estimate =
-            |amount| Reserve { amount, tokens_estimate: AmountEstimate::Upper, usd_estimate: AmountEstimate::Upper };
-        let reserve = match &call.effect {
-            Effect::ModelRequest(model_request) => upper_estimate(self.request_amount(model_request)),
-            Effect::Turn(turn) => self.turn_reserve(turn),
-            Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => upper_estimate(Amount::default()),
-        };
+        let model_use = call.effect.profile().model_use;
+        let reserve = model_use.map_or(Reserve::NOTHING, |model_use| self.reserve_for(&model_use));
         loop {
             // Subscribe before checking, so that no release in between is missed.
             let changed = self.changed.notified();
@@ -291,27 +287,26 @@ impl Budgets {
         remaining.min_by(f64::total_cmp)
     }
 
-    fn request_amount(&self, model_request: &ModelRequest) -> Amount {
-        Amount {
-            tokens: model_request.max_usage.total(),
-            usd: self.cost_in_usd(&model_request.request.model, &model_request.max_usage),
-            time: Duration::ZERO,
-        }
-    }
-
-    /// Returns the amount that a turn reserves: the agent's `estimate:` as an upper bound, or else the size of the
-    /// prompt as a lower bound, since orch can't know what a CLI agent sends to its model.
-    fn turn_reserve(&self, turn: &AgentTurn) -> Reserve {
-        let usage = Usage { output: 0, ..super::rate_limit::max_request_usage(&turn.request) };
-        let usd = turn.program.price_model().map_or(0.0, |model| self.cost_in_usd(&model, &usage));
-        let bound_kind = |is_estimated: bool| if is_estimated { AmountEstimate::Upper } else { AmountEstimate::Lower };
-        let estimate = turn.estimate;
-        let (tokens, usd) = (estimate.tokens.unwrap_or(usage.input), estimate.usd.unwrap_or(usd));
-        let amount = Amount { tokens, usd, time: Duration::ZERO };
+    /// Returns the amount that a call to a model reserves: the upper bound that follows from the request, or else the
+    /// user's `estimate:`, or else the size of the prompt. The prompt is only a lower bound, since orch can't know what
+    /// a CLI agent sends to its model.
+    fn reserve_for(&self, model_use: &ModelUse<'_>) -> Reserve {
+        let ModelUse { request, bound, .. } = model_use;
+        let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_request_usage(request) };
+        let usage = bound.max_usage.unwrap_or_else(prompt_usage);
+        let usd = bound.priced_as.as_ref().map_or(0.0, |model| self.cost_in_usd(model, &usage));
+        let estimate_kind = |is_estimated: bool| {
+            if is_estimated || bound.max_usage.is_some() { AmountEstimate::Upper } else { AmountEstimate::Lower }
+        };
+        let estimate = bound.estimate;
         Reserve {
-            amount,
-            tokens_estimate: bound_kind(estimate.tokens.is_some()),
-            usd_estimate: bound_kind(estimate.usd.is_some()),
+            amount: Amount {
+                tokens: estimate.tokens.unwrap_or(usage.total()),
+                usd: estimate.usd.unwrap_or(usd),
+                time: Duration::ZERO,
+            },
+            tokens_estimate: estimate_kind(estimate.tokens.is_some()),
+            usd_estimate: estimate_kind(estimate.usd.is_some()),
         }
     }
 

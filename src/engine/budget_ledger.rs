@@ -31,6 +31,15 @@ pub(super) struct Reserve {
     pub(super) usd_estimate: AmountEstimate,
 }
 
+impl Reserve {
+    /// The reservation of a call that uses no model.
+    pub(super) const NOTHING: Self = Self {
+        amount: Amount { tokens: 0, usd: 0.0, time: Duration::ZERO },
+        tokens_estimate: AmountEstimate::Upper,
+        usd_estimate: AmountEstimate::Upper,
+    };
+}
+
 /// A limit with the amounts that count against it.
 pub(super) struct BudgetLedger {
     pub(super) scope: BudgetScope,

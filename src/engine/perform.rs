@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
+use crate::model::effect::UsageBound;
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, ModelRef, StepKey, TurnReply};
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::GuardProgram;
 use crate::secret::Redactor;
@@ -25,7 +26,7 @@ use super::effects;
 use super::message::with_schema_instruction;
 use super::model_call::{run_agent_turn, send_request};
 use super::rate_limit::RateLimiters;
-use super::usage_bound::{UsageBound, failure_with_plausible_usage, with_plausible_usage};
+use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
 
 /// Performs the calls of a run.
 #[derive(Clone)]
@@ -94,7 +95,7 @@ impl Perform for Performer {
         async move {
             let started = performer.clock.now();
             let (key, step) = (call.key.clone(), call.key.step.clone());
-            let (model, bound) = (call.effect.model().cloned(), UsageBound::from_effect(&call.effect));
+            let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
             let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
             let in_flight = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
@@ -117,7 +118,7 @@ impl Perform for Performer {
                 estimated_cost,
                 reverted_files,
             };
-            let outcome = performer.with_cost(outcome, model.as_ref(), bound);
+            let outcome = performer.with_cost(outcome, &bound);
             drop(in_flight);
             performer.endings.forget(&key);
             performer.budgets.settle(&step, model.as_ref(), &outcome);
@@ -158,7 +159,7 @@ impl Perform for Performer {
                 estimated_cost,
                 reverted_files,
             };
-            let outcome = self.with_cost(outcome, call.effect.model(), UsageBound::from_effect(&call.effect));
+            let outcome = self.with_cost(outcome, &call.effect.usage_bound());
             self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
             outcome
         }
@@ -331,20 +332,13 @@ impl Performer {
     }
 
     /// Adds the estimated usage and the cost to an outcome, or an upper bound if the cost is unknown.
-    fn with_cost(&self, outcome: CallOutcome, model: Option<&ModelRef>, bound: UsageBound) -> CallOutcome {
-        let estimated = bound.unreported_usage(&outcome);
+    fn with_cost(&self, outcome: CallOutcome, bound: &UsageBound) -> CallOutcome {
+        let estimated = unreported_usage(bound, &outcome);
         let outcome = CallOutcome { estimated, ..outcome };
         let usage = outcome.usage();
-        let (priced_as, max_cost) = match &bound {
-            UsageBound::Request(_) => (model, None),
-            UsageBound::Turn(estimate, priced_as) => {
-                (priced_as.as_ref(), estimate.usd.filter(|_| outcome.may_have_generated()))
-            }
-            UsageBound::Nothing => (None, None),
-        };
-        let is_counted =
-            usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
-        let price = priced_as.filter(|_| is_counted && !usage.is_empty());
+        let max_cost = bound.estimate.usd.filter(|_| outcome.may_have_generated());
+        let is_counted = usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
+        let price = bound.priced_as.as_ref().filter(|_| is_counted && !usage.is_empty());
         let price = price.and_then(|model| self.models.cost(model, &usage.priced_tokens()));
         // If even the upper bound is zero, the cost is known to be zero.
         let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_fully_reported() || *usd == 0.0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::durable::{Call, Effect, Permit};
+use crate::durable::{Call, Permit};
 use crate::model::event::{Event, Fact};
 use crate::model::name::max_reply_tokens;
 use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Usage};
@@ -96,16 +96,15 @@ impl RateLimiters {
 
     /// Waits until the limits of the run and of the provider allow the call, and returns its permit.
     pub async fn acquire(&self, call: &Call) -> Permit {
-        let model_request = match &call.effect {
-            Effect::ModelRequest(model_request) => Some(model_request),
-            Effect::Turn(_) | Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => None,
-        };
-        let limiter = model_request.and_then(|model_request| self.providers.get(&model_request.request.model.provider));
+        let limited = call.effect.profile().model_use.and_then(|model_use| {
+            let limiter = self.providers.get(&model_use.request.model.provider)?;
+            Some((limiter, model_use.rate_limited_tokens?))
+        });
         // The provider's permit comes first, so that a call that waits for it does not hold up other providers.
         let mut provider = None;
-        if let (Some(limiter), Some(model_request)) = (limiter, model_request) {
+        if let Some((limiter, tokens)) = limited {
             provider = limiter.permits.clone().acquire_owned().await.ok();
-            limiter.wait_for_slot(model_request.max_usage.total()).await;
+            limiter.wait_for_slot(tokens).await;
         }
         // Acquiring fails only on a closed semaphore, and orch never closes one.
         let run = self.run.clone().acquire_owned().await.ok();

@@ -1,48 +1,26 @@
-//! The upper bound of a call's usage before the call, and the estimate of its unreported usage after the call.
+//! The estimate of a call's unreported usage after the call, and reported counts that are not plausible.
 
-use crate::durable::{CallOutcome, Effect};
-use crate::model::{ChatReply, EstimatedUsage, Failure, ModelRef, TurnEstimate, Usage};
+use crate::durable::CallOutcome;
+use crate::model::effect::UsageBound;
+use crate::model::{ChatReply, EstimatedUsage, Failure};
 
-/// The upper bound of a call's usage, before the call.
-pub(super) enum UsageBound {
-    /// A model request uses at most this.
-    Request(Usage),
-    /// A turn of a CLI agent uses at most this, by the agent's `estimate:`. Its tokens cost the list price of this
-    /// model, if there is one.
-    Turn(TurnEstimate, Option<ModelRef>),
-    /// The call uses no model.
-    Nothing,
-}
-
-impl UsageBound {
-    /// Returns the bound of an effect.
-    pub(super) fn from_effect(effect: &Effect) -> Self {
-        match effect {
-            Effect::ModelRequest(model_request) => Self::Request(model_request.max_usage),
-            Effect::Turn(turn) => Self::Turn(turn.estimate, turn.program.price_model()),
-            Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => Self::Nothing,
+/// Returns the upper bound of the usage that the call did not report; `None` if nothing is missing or no bound is
+/// known.
+pub(super) fn unreported_usage(bound: &UsageBound, outcome: &CallOutcome) -> Option<EstimatedUsage> {
+    let reported = outcome.reported_usage().unwrap_or_default();
+    match (&bound.max_usage, &outcome.result) {
+        (Some(max_usage), Ok(_)) => reported.unreported_upper_bound(max_usage),
+        // The counts of an interrupted reply are not final: the model may have generated more after the last report.
+        (Some(max_usage), Err(failure)) if failure.interrupted => Some(EstimatedUsage {
+            input: if reported.input.is_some() { 0 } else { max_usage.input },
+            output: max_usage.output.saturating_sub(reported.lower_bound().output),
+            unsplit: 0,
+        }),
+        (None, _) if outcome.may_have_generated() && reported.complete().is_none() => {
+            let unsplit = bound.estimate.tokens?.saturating_sub(reported.lower_bound().total());
+            Some(EstimatedUsage { unsplit, ..EstimatedUsage::default() })
         }
-    }
-
-    /// Returns the upper bound of the usage that the call did not report; `None` if nothing is missing or no bound is
-    /// known.
-    pub(super) fn unreported_usage(&self, outcome: &CallOutcome) -> Option<EstimatedUsage> {
-        let reported = outcome.reported_usage().unwrap_or_default();
-        match (self, &outcome.result) {
-            (Self::Request(max_usage), Ok(_)) => reported.unreported_upper_bound(max_usage),
-            // The counts of an interrupted reply are not final: the model may have generated more after the last
-            // report.
-            (Self::Request(max_usage), Err(failure)) if failure.interrupted => Some(EstimatedUsage {
-                input: if reported.input.is_some() { 0 } else { max_usage.input },
-                output: max_usage.output.saturating_sub(reported.lower_bound().output),
-                unsplit: 0,
-            }),
-            (Self::Turn(estimate, _), _) if outcome.may_have_generated() && reported.complete().is_none() => {
-                let unsplit = estimate.tokens?.saturating_sub(reported.lower_bound().total());
-                Some(EstimatedUsage { unsplit, ..EstimatedUsage::default() })
-            }
-            (Self::Request(_) | Self::Turn(..) | Self::Nothing, _) => None,
-        }
+        (Some(_) | None, _) => None,
     }
 }
 

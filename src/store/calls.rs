@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt};
-use crate::model::event::{CallEnded, CallKind, CallStarted, Fact};
+use crate::model::effect::{EffectProfile, ModelUse};
+use crate::model::event::{CallEnded, CallStarted, Fact};
 use crate::model::{Failure, FailureClass, StepKey};
 
 use super::LocalRun;
@@ -140,14 +141,12 @@ impl LocalRun {
 
 /// The event that records that a call started.
 fn call_started(call: &Call) -> Fact {
-    let (kind, max_usage) = match &call.effect {
-        Effect::ModelRequest(request) => (CallKind::Request, Some(request.max_usage)),
-        Effect::Turn(_) => (CallKind::Turn, None),
-        Effect::Command(_) => (CallKind::Command, None),
-        Effect::Snapshot(_) => (CallKind::Snapshot, None),
-        Effect::Write(_) => (CallKind::Apply, None),
+    let EffectProfile { kind, model_use } = call.effect.profile();
+    let (model, max_usage) = match model_use {
+        Some(ModelUse { request, bound, .. }) => (Some(request.model.clone()), bound.max_usage),
+        None => (None, None),
     };
-    Fact::CallStarted(CallStarted { call: call.key.clone(), kind, model: call.effect.model().cloned(), max_usage })
+    Fact::CallStarted(CallStarted { call: call.key.clone(), kind, model, max_usage })
 }
 
 /// The event that records how a call ended.
