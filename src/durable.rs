@@ -301,10 +301,10 @@ pub trait Perform: Send + Sync + 'static {
     /// until the call ends. `in_finally` is whether the call belongs to a step of `finally`.
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 
-    /// Performs the call once; every failure is part of the outcome. When `stop` resolves, a model request, a command
-    /// or a turn ends. Its outcome is then a failure of the class
-    /// [`FailureClass::Cancelled`](crate::model::FailureClass::Cancelled), with the usage and activity until then. File
-    /// operations ignore `stop`; the caller ends them by dropping the future.
+    /// Performs the call once; every failure is part of the outcome. When `stop` resolves, the call ends. Its outcome is
+    /// then a failure of the class [`FailureClass::Cancelled`](crate::model::FailureClass::Cancelled), with the usage
+    /// and activity until then. Calls that [run to their end](crate::model::effect::CallEnding::RunToEnd) ignore `stop`;
+    /// the caller ends them by dropping the future.
     fn perform(&self, call: Call, in_finally: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
 
     /// Notifies the implementation that the outcome of a call is durable.

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
-use crate::model::effect::UsageBound;
+use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
@@ -96,13 +96,13 @@ impl Perform for Performer {
             let started = performer.clock.now();
             let (key, step) = (call.key.clone(), call.key.step.clone());
             let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
-            let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
+            let runs_program = call.effect.properties().workspace.runs_program();
             let in_flight = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
-                performer.perform_effect(call, started, in_finally, stop).await;
+                performer.perform_until_ended(call, started, in_finally, stop).await;
             let activity = (!activity.is_empty()).then(|| Box::new(performer.redactor.redact_activity(activity)));
             let reverted_files =
-                if is_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
+                if runs_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
             // Stop tracking these files only now: if this future were dropped during the scan, the removals would not
             // be on record.
             effects::stop_tracking(&performer, &reverted_files);
@@ -128,7 +128,7 @@ impl Perform for Performer {
     }
 
     fn on_recorded(&self, call: &Call) {
-        if matches!(call.effect, Effect::Turn(_)) {
+        if call.effect.properties().keeps_turn_start {
             let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
             // The call does not wait for this; if the note remains, a resume removes it, since the outcome is on
             // record.
@@ -142,10 +142,9 @@ impl Perform for Performer {
             // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
             self.endings.forget(&call.key);
-            let reverted_files = match call.effect {
-                Effect::Command(_) | Effect::Turn(_) => self.reverted_files(&Err(failure.clone()), None).await,
-                Effect::ModelRequest(_) | Effect::Snapshot(_) | Effect::Write(_) => Vec::new(),
-            };
+            let runs_program = call.effect.properties().workspace.runs_program();
+            let reverted_files =
+                if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
             effects::stop_tracking(self, &reverted_files);
             let ended = self.clock.now();
             let (result, estimated, estimated_cost) = (Err(failure), None, None);
@@ -275,41 +274,47 @@ impl Performer {
         run_on_thread(self.clock.hold_virtual_time(), move || redactor.redact_result(result)).await
     }
 
-    /// Performs an effect until its time is used up, or until `stop`; file operations ignore both.
-    async fn perform_effect(
+    /// Performs an effect. Ends it as its kind requires when its time is used up or when `stop` resolves.
+    async fn perform_until_ended(
         &self,
         call: Call,
         started: Timestamp,
         in_finally: bool,
         stop: BoxFuture<'static, ()>,
     ) -> EffectResult {
-        let key = &call.key;
-        let time_limit = self.time_limit_reached(&key.step, in_finally);
-        match call.effect {
-            Effect::ModelRequest(model_request) => {
-                let cut_token = CancellationToken::new();
-                run_until_cut_off(
-                    cut_failure(time_limit, stop),
-                    &cut_token,
-                    self.ask_model(key, &model_request, started, &cut_token),
-                )
-                .await
+        let (step, ending) = (call.key.step.clone(), call.effect.properties().ending);
+        let cut_failure = cut_failure(self.time_limit_reached(&step, in_finally), stop);
+        let cut_token = CancellationToken::new();
+        let never = std::future::pending();
+        match ending {
+            CallEnding::CutOff => {
+                let request = self.perform_effect(call, started, &cut_token, never.boxed());
+                run_until_cut_off(cut_failure, &cut_token, request).await
             }
+            CallEnding::EndProcesses => self.perform_effect(call, started, &cut_token, cut_failure.boxed()).await,
+            CallEnding::RunToEnd => self.perform_effect(call, started, &cut_token, never.boxed()).await,
+        }
+    }
+
+    /// Performs an effect of any kind. `cut_token` ends a request; `cut_failure` ends a program and is then its failure.
+    async fn perform_effect(
+        &self,
+        call: Call,
+        started: Timestamp,
+        cut_token: &CancellationToken,
+        cut_failure: BoxFuture<'_, Failure>,
+    ) -> EffectResult {
+        let Call { key, request_digest, effect } = call;
+        match effect {
+            Effect::ModelRequest(model_request) => self.ask_model(&key, &model_request, started, cut_token).await,
             Effect::Turn(turn) => {
-                let context = CallContext {
-                    start_time: started,
-                    max_cost: self.budgets.remaining_usd(&key.step),
-                    call_key: key.clone(),
-                    request_digest: call.request_digest.clone(),
-                };
-                let turn_result = self.run_turn(key, &turn, &context, cut_failure(time_limit, stop)).await;
-                turn_result.into()
+                let max_cost = self.budgets.remaining_usd(&key.step);
+                let context = CallContext { start_time: started, max_cost, call_key: key.clone(), request_digest };
+                self.run_turn(&key, &turn, &context, cut_failure).await.into()
             }
-            Effect::Command(command) => effects::run_command(self, key, &command, cut_failure(time_limit, stop))
-                .await
-                .map(CallReply::Output)
-                .into(),
-            // File operations take hardly any time and must not stop half-way.
+            Effect::Command(command) => {
+                effects::run_command(self, &key, &command, cut_failure).await.map(CallReply::Output).into()
+            }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
         }

@@ -1,4 +1,8 @@
 //! The effects that a call can have, and the table of what orch knows about each kind of call.
+//!
+//! The table has two parts. [`CallKind::properties`] holds for all calls of a kind, so code that has only the journal can
+//! use it too. [`Effect::profile`] adds what depends on the request. Every other module reads the table, so a new kind
+//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output (`model/call.rs`).
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -60,6 +64,11 @@ impl Effect {
         }
     }
 
+    /// The properties of the effect's kind.
+    pub fn properties(&self) -> CallProperties {
+        self.profile().kind.properties()
+    }
+
     /// The model or CLI agent that the call addresses; `None` for commands and files.
     pub fn model(&self) -> Option<&ModelRef> {
         self.profile().model_use.map(|model_use| &model_use.request.model)
@@ -88,16 +97,103 @@ pub enum CallKind {
 }
 
 impl CallKind {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
+    /// The properties of every call of this kind.
+    pub fn properties(self) -> CallProperties {
         match self {
-            Self::Request => "request",
-            Self::Turn => "turn",
-            Self::Command => "command",
-            Self::Snapshot => "snapshot",
-            Self::Apply => "apply",
+            Self::Request => CallProperties {
+                name: "request",
+                workspace: WorkspaceUse::None,
+                ending: CallEnding::CutOff,
+                awaits_start_record: true,
+                keeps_turn_start: false,
+            },
+            Self::Turn => CallProperties {
+                name: "turn",
+                workspace: WorkspaceUse::Program,
+                ending: CallEnding::EndProcesses,
+                awaits_start_record: true,
+                keeps_turn_start: true,
+            },
+            Self::Command => CallProperties {
+                name: "command",
+                workspace: WorkspaceUse::Program,
+                ending: CallEnding::EndProcesses,
+                awaits_start_record: true,
+                keeps_turn_start: false,
+            },
+            Self::Snapshot => CallProperties {
+                name: "snapshot",
+                workspace: WorkspaceUse::ListedFiles,
+                ending: CallEnding::RunToEnd,
+                awaits_start_record: false,
+                keeps_turn_start: false,
+            },
+            Self::Apply => CallProperties {
+                name: "apply",
+                workspace: WorkspaceUse::ListedFiles,
+                ending: CallEnding::RunToEnd,
+                awaits_start_record: false,
+                keeps_turn_start: false,
+            },
         }
     }
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        self.properties().name
+    }
+}
+
+/// The properties that all calls of a kind have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallProperties {
+    /// The stable name, as in the journal.
+    pub name: &'static str,
+    /// How the call uses the workspace.
+    pub workspace: WorkspaceUse,
+    /// How orch ends the call when its time is used up or the run stops.
+    pub ending: CallEnding,
+    /// Whether orch starts the call only when the journal contains `call_started`, because the call costs money or runs
+    /// a program. After a kill, the event shows the maximum usage of the call, and which program may have changed files.
+    pub awaits_start_record: bool,
+    /// Whether a snapshot of the workspace is on disk during the call (`agent/turn_start.rs`), until the outcome is
+    /// durable. A resume compares the workspace with it.
+    pub keeps_turn_start: bool,
+}
+
+/// How a call uses the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkspaceUse {
+    /// It does not see the workspace.
+    None,
+    /// orch itself reads or writes the files that the call lists.
+    ListedFiles,
+    /// It runs a program, which may change any file.
+    Program,
+}
+
+impl WorkspaceUse {
+    /// Whether the call sees the workspace, so that the files of earlier steps must be in place before it starts.
+    pub fn sees_files(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether the call runs a program, which may delete or revert files of earlier steps.
+    pub fn runs_program(self) -> bool {
+        self == Self::Program
+    }
+}
+
+/// How orch ends a call when its time is used up or the run stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnding {
+    /// orch cuts the call off. A reply that is complete by then counts. A stop leaves the call a grace period.
+    CutOff,
+    /// orch ends the processes of the call, after a stop at once.
+    EndProcesses,
+    /// The call must not stop half-way, so it ignores both. If it takes longer than the grace period of a stop, orch
+    /// drops it.
+    RunToEnd,
 }
 
 /// The entry of an effect in the table.
@@ -174,4 +270,80 @@ pub struct ModelRequest {
     pub timeout_ms: Option<u64>,
     /// The step's deadline; the request ends then at the latest.
     pub deadline: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CliAgent;
+
+    const KINDS: [CallKind; 5] =
+        [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Snapshot, CallKind::Apply];
+
+    #[test]
+    fn a_kind_has_the_same_name_in_the_table_and_in_the_journal() {
+        for kind in KINDS {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.properties().name);
+        }
+    }
+
+    #[test]
+    fn a_call_that_runs_a_program_starts_after_its_record_and_ends_with_its_processes() {
+        for properties in KINDS.map(CallKind::properties) {
+            let runs_program = properties.workspace.runs_program();
+            assert!(!runs_program || properties.awaits_start_record, "{properties:?}");
+            assert_eq!(properties.ending == CallEnding::EndProcesses, runs_program, "{properties:?}");
+            assert!(runs_program || !properties.keeps_turn_start, "{properties:?}");
+        }
+    }
+
+    fn request() -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("lab", "m"),
+            system: String::new(),
+            messages: Vec::new(),
+            max_output_tokens: 10,
+            temperature: None,
+            schema: None,
+            schema_name: None,
+        }
+    }
+
+    #[test]
+    fn the_bound_of_a_request_follows_from_the_request_and_that_of_a_turn_from_its_estimate() {
+        let max_usage = Usage { input: 20, output: 10, ..Usage::default() };
+        let ask = ModelRequest { request: request(), max_usage, timeout_ms: None, deadline: None };
+        let program: CliAgent =
+            serde_json::from_value(serde_json::json!({ "kind": "codex", "model": "m", "access": "read" })).unwrap();
+        let turn = AgentTurn {
+            program,
+            request: request(),
+            estimate: TurnEstimate { tokens: Some(7), usd: None },
+            session: None,
+            session_usage: None,
+            timeout_ms: None,
+            until: None,
+        };
+        let (ask, turn) = (Effect::ModelRequest(ask), Effect::Turn(Box::new(turn)));
+        for effect in [&ask, &turn] {
+            // A process that dies during the call must leave a record of the usage.
+            assert!(effect.properties().awaits_start_record);
+            assert_eq!(effect.model(), Some(&ModelRef::new("lab", "m")));
+        }
+        let rate_limited_tokens = |effect: &Effect| effect.profile().model_use.unwrap().rate_limited_tokens;
+        assert_eq!((rate_limited_tokens(&ask), rate_limited_tokens(&turn)), (Some(30), None));
+        let (ask, turn) = (ask.usage_bound(), turn.usage_bound());
+        assert_eq!((ask.max_usage, turn.max_usage), (Some(max_usage), None));
+        assert_eq!((ask.estimate.tokens, turn.estimate.tokens), (None, Some(7)));
+        assert_eq!(ask.priced_as, Some(ModelRef::new("lab", "m")));
+        assert_eq!(turn.priced_as, Some(ModelRef::new("openai", "m")));
+    }
+
+    #[test]
+    fn a_call_that_writes_files_uses_no_model() {
+        let write = Effect::Write(Value::Null);
+        assert!(write.model().is_none());
+        assert!(write.usage_bound().max_usage.is_none());
+        assert!(write.properties().workspace.sees_files());
+    }
 }

@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 
 use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
-use crate::model::event::{CallKind, CallOutput, Event, Fact, MissingFile};
+use crate::model::event::{CallOutput, Event, Fact, MissingFile};
 use crate::model::{CallKey, RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
@@ -150,7 +150,7 @@ impl FileHistory {
 /// Tracks the running programs: the commands and turns that have started and not ended.
 fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
     match fact {
-        Fact::CallStarted(fact) if matches!(fact.kind, CallKind::Command | CallKind::Turn) => {
+        Fact::CallStarted(fact) if fact.kind.properties().workspace.runs_program() => {
             programs.insert(fact.call.clone());
         }
         Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),

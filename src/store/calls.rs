@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
-use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt};
-use crate::model::effect::{EffectProfile, ModelUse};
+use crate::durable::{Call, CallOutcome, CallReply, Interrupt};
+use crate::model::effect::{CallEnding, EffectProfile, ModelUse};
 use crate::model::event::{CallEnded, CallStarted, Fact};
 use crate::model::{Failure, FailureClass, StepKey};
 
@@ -39,8 +39,9 @@ impl LocalRun {
         if let Some(interrupt) = self.pending_interrupt(&step) {
             return Err(interrupt);
         }
-        // Every effect except a model request sees the workspace, so orch must write the recorded files first.
-        if !matches!(call.effect, Effect::ModelRequest(_)) {
+        let properties = call.effect.properties();
+        // orch must write the recorded files before a call that sees them.
+        if properties.workspace.sees_files() {
             self.flush().await?;
         }
         let finally_step = self.finally_step(&step);
@@ -56,12 +57,11 @@ impl LocalRun {
         if let Some(interrupt) = self.pending_interrupt(&step) {
             return Err(interrupt);
         }
-        // Durable before a call that costs money or runs a program: after a kill it shows the largest usage of the
-        // request, and which program may have changed files.
         let fact = call_started(&call);
-        match call.effect {
-            Effect::ModelRequest(_) | Effect::Turn(_) | Effect::Command(_) => drop(self.append(fact).await?),
-            Effect::Snapshot(_) | Effect::Write(_) => drop(self.enqueue(fact)),
+        if properties.awaits_start_record {
+            self.append(fact).await?;
+        } else {
+            self.enqueue(fact);
         }
         let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
@@ -86,13 +86,13 @@ impl LocalRun {
 
     /// Performs the call; `None` if this process abandoned it.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<CallOutcome>, Interrupt> {
+        let ending = call.effect.properties().ending;
         // Programs get no grace period: orch ends them at once and records what they changed.
-        let grace = match call.effect {
-            Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
-            Effect::ModelRequest(_) | Effect::Snapshot(_) | Effect::Write(_) => GRACE_PERIOD,
+        let grace = match ending {
+            CallEnding::EndProcesses => Duration::ZERO,
+            CallEnding::CutOff | CallEnding::RunToEnd => GRACE_PERIOD,
         };
         let in_finally = self.finally_step(&call.key.step).is_some();
-        let accepts_stop = matches!(call.effect, Effect::ModelRequest(_) | Effect::Command(_) | Effect::Turn(_));
         let (stop_sender, stop_receiver) = oneshot::channel::<()>();
         let stop_requested = async move {
             // A dropped sender is not a stop: it means that this session's future was dropped.
@@ -110,7 +110,7 @@ impl LocalRun {
             result = &mut task => return result.map(Some).map_err(task_failure),
             () = self.wait_until_abandoned(in_finally, grace) => {}
         }
-        if accepts_stop {
+        if ending != CallEnding::RunToEnd {
             // If the call has ended already, the receiver was dropped, and `task` resolves below at once.
             let _ = stop_sender.send(());
             tokio::select! {
