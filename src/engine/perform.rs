@@ -14,7 +14,6 @@ use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelReque
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
-use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::GuardProgram;
@@ -259,15 +258,7 @@ impl Performer {
 
     /// Returns the result of a call without secrets.
     async fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
-        let size = match &result {
-            Ok(CallReply::Chat(reply)) => reply.content.byte_len(),
-            Ok(CallReply::Turn(turn)) => turn.reply.content.byte_len(),
-            Ok(CallReply::Output(CallOutput::Command(output))) => {
-                output.stdout.len().saturating_add(output.stderr.len())
-            }
-            Ok(CallReply::Output(CallOutput::Snapshot(_) | CallOutput::Applied(_))) | Err(_) => 0,
-        };
-        if size < LARGE_TEXT_BYTES {
+        if result.as_ref().map_or(0, CallReply::redacted_bytes) < LARGE_TEXT_BYTES {
             return self.redactor.redact_result(result);
         }
         let redactor = self.redactor.clone();

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::call_reply::CallOutput;
 use super::chat::{ChatReply, ModelRef};
 use super::cost::CostTotal;
 use super::effect::CallKind;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
-use super::program::{AgentActivity, TurnReply};
+use super::program::AgentActivity;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
 /// A call started. A call that waits for a permit has not started.
@@ -109,66 +109,6 @@ pub(crate) fn reported_usage(
     let failure_usage = || failure.and_then(Failure::reported_usage);
     let activity_usage = || activity.and_then(|activity| activity.usage);
     reply.map(|reply| reply.usage).or_else(failure_usage).or_else(activity_usage)
-}
-
-/// What a call returned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CallReply {
-    /// A model's reply.
-    Chat(ChatReply),
-    /// The reply of a CLI agent.
-    Turn(Box<TurnReply>),
-    /// The output of any other call.
-    Output(CallOutput),
-}
-
-impl CallReply {
-    /// The reply of a model or a CLI agent; `None` for any other call.
-    pub fn chat(&self) -> Option<&ChatReply> {
-        match self {
-            Self::Chat(reply) => Some(reply),
-            Self::Turn(turn) => Some(&turn.reply),
-            Self::Output(_) => None,
-        }
-    }
-
-    /// What a CLI agent did besides replying; `None` for any other call.
-    pub fn activity(&self) -> Option<&AgentActivity> {
-        match self {
-            Self::Turn(turn) => Some(&turn.activity),
-            Self::Chat(_) | Self::Output(_) => None,
-        }
-    }
-}
-
-/// The output of a call to something other than a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CallOutput {
-    /// The output of a command that exited.
-    Command(CommandOutput),
-    /// A snapshot of the files that a step is about to write.
-    Snapshot(Value),
-    /// The record of the changes after a step has written files.
-    Applied(Value),
-}
-
-/// The output of a command that exited, with any exit code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommandOutput {
-    /// Its exit code; as in shells, 128 plus the signal's number if a signal ended it.
-    pub exit_code: i32,
-    /// Its standard output, with invalid UTF-8 replaced.
-    pub stdout: String,
-    /// Its standard error, with invalid UTF-8 replaced.
-    pub stderr: String,
-    /// Whether orch truncated the output: a marker in the text shows where, and how much.
-    #[serde(default)]
-    pub cut: bool,
-    /// The folder in which it ran.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub folder: String,
 }
 
 /// A reply was parsed.

@@ -2,7 +2,7 @@
 //!
 //! The table has two parts. [`CallKind::properties`] holds for all calls of a kind, so code that has only the journal can
 //! use it too. [`Effect::profile`] adds what depends on the request. Every other module reads the table, so a new kind
-//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output (`model/call.rs`).
+//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output (`model/call_reply.rs`).
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

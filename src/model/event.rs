@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::approval::{ApprovalAnswered, ApprovalAsked, ApprovalDecision};
-pub use super::call::{CallEnded, CallOutput, CallReply, CallStarted, CommandOutput, ReplyParsed};
+pub use super::call::{CallEnded, CallStarted, ReplyParsed};
+pub use super::call_reply::{CallOutput, CallReply, CommandOutput};
 use super::chat::ModelRef;
 pub use super::effect::CallKind;
 use super::failure::Failure;

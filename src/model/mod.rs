@@ -8,6 +8,7 @@ pub mod agent;
 pub mod approval;
 pub mod budget;
 pub mod call;
+pub mod call_reply;
 mod canonical;
 pub mod case;
 pub mod chat;

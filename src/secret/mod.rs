@@ -17,7 +17,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::model::event::{CallOutput, CallReply};
+use crate::model::event::CallReply;
 use crate::model::{AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, TurnReply};
 
 pub use stream::StreamRedactor;
@@ -91,15 +91,7 @@ impl Redactor {
                 let activity = self.redact_activity(activity);
                 Ok(CallReply::Turn(Box::new(TurnReply { reply: self.redact_reply(reply)?, activity })))
             }
-            Ok(CallReply::Output(CallOutput::Command(mut output))) => {
-                // Where orch truncated an output, the ends of both parts are redacted already.
-                (output.stdout, output.stderr) = (self.redact(&output.stdout), self.redact(&output.stderr));
-                Ok(CallReply::Output(CallOutput::Command(output)))
-            }
-            // Snapshots contain the original files, so that orch can restore them exactly.
-            Ok(CallReply::Output(output @ (CallOutput::Snapshot(_) | CallOutput::Applied(_)))) => {
-                Ok(CallReply::Output(output))
-            }
+            Ok(CallReply::Output(output)) => Ok(CallReply::Output(output.map_secret_texts(|text| self.redact(text)))),
             Err(mut failure) => {
                 // Messages quote the beginning of a server's or a program's text, with `…` where orch truncated it.
                 failure.message = match failure.message.strip_suffix('…') {

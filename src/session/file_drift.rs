@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 
 use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
-use crate::model::event::{CallOutput, Event, Fact, MissingFile};
+use crate::model::event::{Event, Fact, MissingFile};
 use crate::model::{CallKey, RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
@@ -55,7 +55,7 @@ impl FileHistory {
             match &event.fact {
                 Fact::CallEnded(call) => {
                     call.reverted_files.iter().for_each(|path| history.ledger.forget(path));
-                    if matches!(call.output, Some(CallOutput::Command(_)))
+                    if call.output.as_ref().is_some_and(|output| output.kind().properties().workspace.runs_program())
                         || call.model.is_none() && call.failure.is_some()
                     {
                         history.ledger.mark_external();

@@ -2,6 +2,7 @@
 
 use super::error::SessionError;
 use crate::files::ChangeSet;
+use crate::model::call_reply::WrittenFiles;
 use crate::model::event::{CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
@@ -32,8 +33,8 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     .with_hint("a newer orch may have written it")
             })
         };
-        match &call.output {
-            Some(CallOutput::Snapshot(record)) => {
+        match call.output.as_ref().and_then(CallOutput::written_files) {
+            Some(WrittenFiles::Planned(record)) => {
                 writes.push((
                     attempt,
                     StepWrite {
@@ -45,14 +46,14 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     },
                 ));
             }
-            Some(CallOutput::Applied(_)) => {
+            Some(WrittenFiles::Written) => {
                 let is_same_attempt =
                     |(number, write): &&mut (u32, StepWrite)| *number == attempt && write.step == *step;
                 if let Some((_, write)) = writes.iter_mut().rev().find(is_same_attempt) {
                     write.applied_seq = Some(event.seq);
                 }
             }
-            Some(CallOutput::Command(_)) | None => {}
+            None => {}
         }
         if let Some(record) = call.activity().and_then(|activity| activity.files.as_ref()) {
             writes.push((

@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
-use crate::durable::{Call, CallOutcome, CallReply, Interrupt};
+use crate::durable::{Call, CallOutcome, Interrupt};
+use crate::model::call_reply::RecordedReply;
 use crate::model::effect::{CallEnding, EffectProfile, ModelUse};
 use crate::model::event::{CallEnded, CallStarted, Fact};
 use crate::model::{Failure, FailureClass, StepKey};
@@ -151,28 +152,22 @@ fn call_started(call: &Call) -> Fact {
 
 /// The event that records how a call ended.
 fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
-    let CallOutcome { started, ended, result, mut agent_activity, cost, estimated, estimated_cost, reverted_files } =
+    let CallOutcome { started, ended, result, agent_activity, cost, estimated, estimated_cost, reverted_files } =
         outcome.clone();
-    let (mut reply, mut output, mut failure) = (None, None, None);
-    match result {
-        Ok(CallReply::Chat(chat)) => reply = Some(chat),
-        Ok(CallReply::Turn(turn)) => {
-            reply = Some(turn.reply);
-            agent_activity = Some(Box::new(turn.activity));
-        }
-        Ok(CallReply::Output(call_output)) => output = Some(call_output),
-        Err(error) => failure = Some(error),
-    }
+    let (recorded, failure) = match result {
+        Ok(reply) => (reply.into_recorded(), None),
+        Err(failure) => (RecordedReply::default(), Some(failure)),
+    };
     Fact::CallEnded(CallEnded {
         call: call.key.clone(),
         request_digest: call.request_digest.clone(),
         model: call.effect.model().cloned(),
         started,
         ended,
-        reply,
-        output,
+        reply: recorded.reply,
+        output: recorded.output,
         failure,
-        agent_activity,
+        agent_activity: recorded.agent_activity.or(agent_activity),
         cost,
         estimated,
         estimated_cost,

@@ -9,7 +9,7 @@ use crate::model::event::{
     StepCompleted, StepStarted,
 };
 use crate::model::{
-    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, TurnReply, Usage,
+    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage,
 };
 
 /// An index over the events of one run, kept up to date as they are appended.
@@ -118,16 +118,10 @@ impl Index {
     }
 
     fn call_ended(&mut self, fact: &CallEnded) {
-        let result = match (&fact.reply, &fact.output, &fact.failure) {
-            (Some(reply), _, _) => Ok(match &fact.agent_activity {
-                Some(activity) => {
-                    CallReply::Turn(Box::new(TurnReply { reply: reply.clone(), activity: (**activity).clone() }))
-                }
-                None => CallReply::Chat(reply.clone()),
-            }),
-            (None, Some(output), _) => Ok(CallReply::Output(output.clone())),
+        let result = match (CallReply::from_recorded(fact), &fact.failure) {
+            (Some(reply), _) => Ok(reply),
             // A call has no outcome if the budget, a stop or the death of the process ended it.
-            (None, None, Some(failure))
+            (None, Some(failure))
                 if matches!(
                     failure.class,
                     FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed
@@ -135,8 +129,8 @@ impl Index {
             {
                 return;
             }
-            (None, None, Some(failure)) => Err(failure.clone()),
-            (None, None, None) => return,
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => return,
         };
         let outcome = CallOutcome {
             started: fact.started,

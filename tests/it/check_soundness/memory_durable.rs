@@ -10,7 +10,7 @@ use orch::durable::{
     RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::model::approval::ApprovalDecision;
-use orch::model::call::{CallOutput, CommandOutput};
+use orch::model::event::{CallOutput, CommandOutput};
 use orch::model::{CallKey, ChatReply, Content, Failure, StepKey, StopReason, Usage};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
-use crate::model::event::{CallEnded, CallOutput, Event, Fact};
+use crate::model::event::{CallEnded, Event, Fact};
 use crate::model::{Artifact, Failure};
 use crate::report::human;
 use crate::session::ExitStatus;
@@ -113,9 +113,7 @@ fn describe_call(fact: &CallEnded) -> String {
     let duration = human::format_duration(human::duration_between(fact.started, fact.ended));
     let outcome = match (&fact.reply, &fact.output, &fact.failure) {
         (Some(_), _, _) => human::format_usage(&fact.usage()),
-        (None, Some(CallOutput::Command(output)), _) => format!("exit code {}", output.exit_code),
-        (None, Some(CallOutput::Snapshot(_)), _) => "scanned the files".to_owned(),
-        (None, Some(CallOutput::Applied(_)), _) => "wrote the files".to_owned(),
+        (None, Some(output), _) => output.summary(),
         // Shorten the message, because the activity of a CLI agent follows it.
         (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
     };

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
+use crate::model::event::{CallEnded, Event, Fact, RunStatus};
 use crate::model::{RunId, RunState};
 use crate::process::shorten_middle;
 use crate::report::human;
@@ -104,7 +104,7 @@ const MAX_TERMINAL_BYTES: usize = 64 << 10;
 fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     let text = match (&call.reply, &call.output, &call.failure) {
         (Some(reply), _, _) => reply.text().into_owned(),
-        (None, Some(output), _) => describe_output(output),
+        (None, Some(output), _) => output.full_text(),
         (None, None, Some(failure)) => failure.to_string(),
         (None, None, None) => String::new(),
     };
@@ -120,20 +120,6 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
         ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
     }
     activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))
-}
-
-/// The output of a call that is not a model request.
-fn describe_output(output: &CallOutput) -> String {
-    match output {
-        CallOutput::Command(output) if output.stderr.is_empty() => {
-            format!("exit code {}\n{}", output.exit_code, output.stdout)
-        }
-        CallOutput::Command(output) => {
-            let line_end = if output.stdout.is_empty() || output.stdout.ends_with('\n') { "" } else { "\n" };
-            format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
-        }
-        CallOutput::Snapshot(changes) | CallOutput::Applied(changes) => format!("{changes:#}"),
-    }
 }
 
 /// The activity of a CLI agent, one line for each action.

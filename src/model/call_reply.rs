@@ -1,0 +1,243 @@
+//! What calls return: how the journal stores it, which texts orch redacts, and how it describes an output.
+//!
+//! A new form of output needs a variant of [`CallOutput`] and its arms in this file; other modules use its methods.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::call::CallEnded;
+use super::chat::ChatReply;
+use super::effect::CallKind;
+use super::program::{AgentActivity, TurnReply};
+
+/// What a call returned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallReply {
+    /// A model's reply.
+    Chat(ChatReply),
+    /// The reply of a CLI agent.
+    Turn(Box<TurnReply>),
+    /// The output of any other call.
+    Output(CallOutput),
+}
+
+impl CallReply {
+    /// The reply of a model or a CLI agent; `None` for any other call.
+    pub fn chat(&self) -> Option<&ChatReply> {
+        match self {
+            Self::Chat(reply) => Some(reply),
+            Self::Turn(turn) => Some(&turn.reply),
+            Self::Output(_) => None,
+        }
+    }
+
+    /// What a CLI agent did besides replying; `None` for any other call.
+    pub fn activity(&self) -> Option<&AgentActivity> {
+        match self {
+            Self::Turn(turn) => Some(&turn.activity),
+            Self::Chat(_) | Self::Output(_) => None,
+        }
+    }
+
+    /// The number of bytes that orch redacts.
+    pub fn redacted_bytes(&self) -> usize {
+        match self {
+            Self::Chat(reply) => reply.content.byte_len(),
+            Self::Turn(turn) => turn.reply.content.byte_len(),
+            Self::Output(output) => output.redacted_bytes(),
+        }
+    }
+
+    /// The fields of `call_ended` that store it.
+    pub fn into_recorded(self) -> RecordedReply {
+        match self {
+            Self::Chat(reply) => RecordedReply { reply: Some(reply), ..RecordedReply::default() },
+            Self::Turn(turn) => {
+                let TurnReply { reply, activity } = *turn;
+                RecordedReply { reply: Some(reply), agent_activity: Some(Box::new(activity)), output: None }
+            }
+            Self::Output(output) => RecordedReply { output: Some(output), ..RecordedReply::default() },
+        }
+    }
+
+    /// Reads it from the end of the call; `None` if the call failed.
+    pub fn from_recorded(call: &CallEnded) -> Option<Self> {
+        match (&call.reply, &call.agent_activity, &call.output) {
+            (Some(reply), Some(activity), _) => {
+                Some(Self::Turn(Box::new(TurnReply { reply: reply.clone(), activity: (**activity).clone() })))
+            }
+            (Some(reply), None, _) => Some(Self::Chat(reply.clone())),
+            (None, _, output) => output.clone().map(Self::Output),
+        }
+    }
+}
+
+/// The fields of `call_ended` that store what a call returned.
+#[derive(Debug, Default)]
+pub struct RecordedReply {
+    /// The reply of a model or a CLI agent.
+    pub reply: Option<ChatReply>,
+    /// The output of any other call.
+    pub output: Option<CallOutput>,
+    /// What a CLI agent did besides replying.
+    pub agent_activity: Option<Box<AgentActivity>>,
+}
+
+/// The output of a call to something other than a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutput {
+    /// The output of a command that exited.
+    Command(CommandOutput),
+    /// A snapshot of the files that a step is about to write.
+    Snapshot(Value),
+    /// The record of the changes after a step has written files.
+    Applied(Value),
+}
+
+impl CallOutput {
+    /// The kind of the call that returned the output.
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::Command(_) => CallKind::Command,
+            Self::Snapshot(_) => CallKind::Snapshot,
+            Self::Applied(_) => CallKind::Apply,
+        }
+    }
+
+    /// Replaces the texts that may contain secrets with `redact` of them.
+    #[must_use]
+    pub fn map_secret_texts(self, redact: impl Fn(&str) -> String) -> Self {
+        match self {
+            // Where orch truncated an output, the ends of both parts are redacted already, and so is the folder.
+            Self::Command(output) => Self::Command(CommandOutput {
+                stdout: redact(&output.stdout),
+                stderr: redact(&output.stderr),
+                ..output
+            }),
+            // Snapshots contain the original files, so that orch can restore them exactly.
+            Self::Snapshot(_) | Self::Applied(_) => self,
+        }
+    }
+
+    /// The number of bytes of the texts that may contain secrets.
+    fn redacted_bytes(&self) -> usize {
+        match self {
+            Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
+            Self::Snapshot(_) | Self::Applied(_) => 0,
+        }
+    }
+
+    /// What the output records about files that orch itself writes.
+    pub fn written_files(&self) -> Option<WrittenFiles<'_>> {
+        match self {
+            Self::Command(_) => None,
+            Self::Snapshot(record) => Some(WrittenFiles::Planned(record)),
+            Self::Applied(_) => Some(WrittenFiles::Written),
+        }
+    }
+
+    /// A few words about the output.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Command(output) => format!("exit code {}", output.exit_code),
+            Self::Snapshot(_) => "scanned the files".to_owned(),
+            Self::Applied(_) => "wrote the files".to_owned(),
+        }
+    }
+
+    /// The whole output as a text.
+    pub fn full_text(&self) -> String {
+        match self {
+            Self::Command(output) if output.stderr.is_empty() => {
+                format!("exit code {}\n{}", output.exit_code, output.stdout)
+            }
+            Self::Command(output) => {
+                let line_end = if output.stdout.is_empty() || output.stdout.ends_with('\n') { "" } else { "\n" };
+                format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
+            }
+            Self::Snapshot(changes) | Self::Applied(changes) => format!("{changes:#}"),
+        }
+    }
+}
+
+/// What an output records about files that orch itself writes.
+#[derive(Clone, Copy, Debug)]
+pub enum WrittenFiles<'a> {
+    /// The files that the next call of the attempt writes: their contents before and after.
+    Planned(&'a Value),
+    /// The planned files are written.
+    Written,
+}
+
+/// The output of a command that exited, with any exit code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandOutput {
+    /// Its exit code; as in shells, 128 plus the signal's number if a signal ended it.
+    pub exit_code: i32,
+    /// Its standard output, with invalid UTF-8 replaced.
+    pub stdout: String,
+    /// Its standard error, with invalid UTF-8 replaced.
+    pub stderr: String,
+    /// Whether orch truncated the output: a marker in the text shows where, and how much.
+    #[serde(default)]
+    pub cut: bool,
+    /// The folder in which it ran.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub folder: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn call_ended(fields: RecordedReply) -> CallEnded {
+        let call = json!({
+            "call": "step@1#1",
+            "request_digest": crate::model::Digest::compute(b"request"),
+            "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:01Z",
+        });
+        let RecordedReply { reply, output, agent_activity } = fields;
+        CallEnded { reply, output, agent_activity, ..serde_json::from_value(call).unwrap() }
+    }
+
+    fn command_output(stdout: &str, stderr: &str) -> CallOutput {
+        let (stdout, stderr) = (stdout.to_owned(), stderr.to_owned());
+        CallOutput::Command(CommandOutput { exit_code: 1, stdout, stderr, cut: false, folder: "secret".to_owned() })
+    }
+
+    #[test]
+    fn the_journal_gives_back_what_a_call_returned() {
+        let reply: ChatReply = serde_json::from_value(json!({
+            "content": [{ "text": "yes" }], "stop": "end", "usage": {}, "constrained": false,
+        }))
+        .unwrap();
+        // A turn during which the agent did nothing else is still a turn.
+        let turn = TurnReply { reply: reply.clone(), activity: AgentActivity::default() };
+        let returned = [
+            CallReply::Chat(reply),
+            CallReply::Turn(Box::new(turn)),
+            CallReply::Output(command_output("out", "")),
+            CallReply::Output(CallOutput::Snapshot(json!({ "files": [] }))),
+            CallReply::Output(CallOutput::Applied(json!({ "files": [] }))),
+        ];
+        for reply in returned {
+            assert_eq!(CallReply::from_recorded(&call_ended(reply.clone().into_recorded())), Some(reply));
+        }
+        assert_eq!(CallReply::from_recorded(&call_ended(RecordedReply::default())), None);
+    }
+
+    #[test]
+    fn both_outputs_of_a_command_may_contain_secrets_and_a_snapshot_stays_exact() {
+        let redact = |text: &str| text.replace("secret", "…");
+        let output = command_output("a secret", "secrets").map_secret_texts(redact);
+        assert_eq!(output, command_output("a …", "…s"));
+        let snapshot = CallOutput::Snapshot(json!({ "before": "secret" }));
+        assert_eq!(snapshot.clone().map_secret_texts(redact), snapshot);
+    }
+}
