@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
 use orch::files::{ChangeSet, ReservedFiles, Tree, parse_entries};
+use orch::model::effect::CallEnding;
 use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
 use orch::model::{ChatReply, Content, Event, Failure, FailureClass, StepKey, StopReason, Usage};
 use orch::store::ApprovalPrompter;
@@ -111,6 +112,7 @@ impl ScriptedPerformer {
         turn
     }
 
+    #[allow(clippy::match_wildcard_for_single_variants, reason = "no pipeline here makes calls of other kinds")]
     fn perform_effect(&self, effect: &Effect, say: ScriptedOutcome) -> Result<CallReply, Failure> {
         let tree = || Tree::open(&self.workspace);
         let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
@@ -163,7 +165,7 @@ impl ScriptedPerformer {
                 let look: ChangeSet = serde_json::from_value(record.clone()).unwrap();
                 Ok(CallReply::Output(CallOutput::Applied(json(serde_json::to_value(tree()?.apply(&look)?)))))
             }
-            Effect::Turn(_) => panic!("no pipeline here has a program"),
+            other => panic!("no pipeline here makes this call: {other:?}"),
         }
     }
 }
@@ -193,7 +195,7 @@ impl Perform for ScriptedPerformer {
     fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
         let own = self.clone();
         let turn = self.when_due(&call.key.step, false);
-        let heeds = matches!(call.effect, Effect::ModelRequest(_) | Effect::Command(_));
+        let heeds = call.effect.properties().ending != CallEnding::RunToEnd;
         async move {
             tokio::select! {
                 biased;
