@@ -333,7 +333,8 @@ impl Performer {
         let outcome = CallOutcome { estimated, ..outcome };
         let usage = outcome.usage();
         let max_cost = bound.estimate.usd.filter(|_| outcome.may_have_generated());
-        let is_counted = usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
+        let is_counted =
+            usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
         let price = bound.priced_as.as_ref().filter(|_| is_counted && !usage.is_empty());
         let price = price.and_then(|model| self.models.cost(model, &usage.priced_tokens()));
         // If even the upper bound is zero, the cost is known to be zero.

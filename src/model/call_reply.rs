@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_journal_gives_back_what_a_call_returned() {
         let reply: ChatReply = serde_json::from_value(json!({
-            "content": [{ "text": "yes" }], "stop": "end", "usage": {}, "constrained": false,
+            "content": "yes", "stop": "end", "usage": {}, "constrained": false,
         }))
         .unwrap();
         // A turn during which the agent did nothing else is still a turn.

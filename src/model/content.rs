@@ -2,8 +2,10 @@
 //! back unchanged.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -149,14 +151,6 @@ impl From<Content> for Vec<ContentBlock> {
     }
 }
 
-/// The two forms of content in JSON.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ContentForm {
-    Text(String),
-    Blocks(Vec<ContentBlock>),
-}
-
 impl Serialize for Content {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.as_slice() {
@@ -169,10 +163,34 @@ impl Serialize for Content {
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match ContentForm::deserialize(deserializer)? {
-            ContentForm::Text(text) => Self::from_text(text),
-            ContentForm::Blocks(blocks) => Self(blocks),
-        })
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+/// Reads both forms of content, so that an error in a block names the block's own mistake.
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of blocks")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+        Ok(Content::from_text(text))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Content, E> {
+        Ok(Content::from_text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut blocks: A) -> Result<Content, A::Error> {
+        let mut list = Vec::new();
+        while let Some(block) = blocks.next_element()? {
+            list.push(block);
+        }
+        Ok(Content(list))
     }
 }
 
@@ -217,6 +235,14 @@ mod tests {
             assert_eq!(serde_json::to_value(&content).unwrap(), value);
             assert_eq!(serde_json::from_value::<Content>(value).unwrap(), content);
         }
+    }
+
+    #[test]
+    fn an_error_names_what_a_block_lacks() {
+        let error = serde_json::from_value::<Content>(json!([{ "type": "text" }])).unwrap_err();
+        assert!(error.to_string().contains("missing field `text`"), "{error}");
+        let error = serde_json::from_value::<Content>(json!(7)).unwrap_err();
+        assert!(error.to_string().contains("a text or a list of blocks"), "{error}");
     }
 
     #[test]
