@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog;
-use crate::config::{self, ModelSettings, Settings, StructuredOutput};
+use crate::config::{ModelSettings, Settings, StructuredOutput};
 use crate::model::address::base_url_error;
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
 use crate::model::{Failure, FailureClass, ModelRef, Usage};
 use crate::network::Network;
-use crate::provider::{self, BUILTIN_PROVIDERS, Dialect, Endpoint, Provider};
+use crate::provider::{self, BUILTIN_PROVIDERS, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
 use super::local_models::LocalModels;
@@ -65,7 +65,7 @@ impl ModelRegistry {
                 file_variable.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
             let endpoint = Endpoint {
                 name: name.clone(),
-                dialect: dialect(entry.dialect),
+                dialect: entry.dialect,
                 // orch sends only the provider's own key to an address from the environment, not another key from the
                 // file.
                 base_url: env_base_url(name, variables)
@@ -326,14 +326,6 @@ fn settings_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
 fn env_base_url(name: &str, variables: &EnvLookup) -> Option<String> {
     let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?;
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
-}
-
-fn dialect(setting: config::DialectSetting) -> Dialect {
-    match setting {
-        config::DialectSetting::Anthropic => Dialect::Anthropic,
-        config::DialectSetting::Openai => Dialect::OpenAi,
-        config::DialectSetting::Gemini => Dialect::Gemini,
-    }
 }
 
 #[cfg(feature = "local")]

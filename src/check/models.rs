@@ -10,12 +10,12 @@ use minijinja::machinery::parse;
 
 use super::cli_agent_usage;
 use crate::catalog;
-use crate::config::{DialectSetting, Project, child_pointer, item_pointer, steps_with_pointers};
+use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{ModelRef, Step, Usage};
+use crate::model::{Dialect, ModelRef, Step, Usage};
 use crate::template::template_syntax;
 
 /// The maximum number of bytes of a token, for a lower bound of tokens. Prose has about four bytes per token.
@@ -187,11 +187,11 @@ fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &M
     let has_custom_server = provider_settings.is_some_and(|provider| provider.base_url.is_some());
     let uses_dialect =
         |name: &str, dialect| provider_settings.map_or(model.provider == name, |provider| provider.dialect == dialect);
-    let is_anthropic = uses_dialect("anthropic", DialectSetting::Anthropic);
+    let is_anthropic = uses_dialect("anthropic", Dialect::Anthropic);
     let has_own_temperature = match model.provider.as_str() {
         "openai" => !has_custom_server && catalog::is_openai_reasoning_model(&model.model),
         _ if is_anthropic => catalog::claude_has_fixed_temperature(&model.model),
-        _ => uses_dialect("gemini", DialectSetting::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
+        _ => uses_dialect("gemini", Dialect::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
     };
     let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
     let diagnostic = if has_own_temperature {

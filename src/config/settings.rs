@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{HumanDuration, ModelRef};
+use crate::model::{Dialect, HumanDuration, ModelRef};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -64,7 +64,7 @@ pub struct Limits {
 pub struct ProviderSettings {
     /// The format of requests and replies.
     #[schemars(example = &"openai")]
-    pub dialect: DialectSetting,
+    pub dialect: Dialect,
     /// The URL of the API, without the path of a method; orch replaces `{model}` with the model's name.
     #[schemars(example = &"http://127.0.0.1:8000/v1", length(min = 1))]
     pub base_url: Option<String>,
@@ -100,18 +100,6 @@ pub struct ProviderSettings {
     #[serde(default)]
     #[schemars(example = json!({"x-team": "search"}))]
     pub headers: IndexMap<String, String>,
-}
-
-/// The format of requests and replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DialectSetting {
-    /// The Messages API.
-    Anthropic,
-    /// The Chat Completions API, which many servers support.
-    Openai,
-    /// The `generateContent` API.
-    Gemini,
 }
 
 /// Whether orch sends schemas to the API, which then constrains its replies.

@@ -25,7 +25,6 @@ mod stream_content;
 mod usage;
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 use crate::network::Network;
 
+pub use crate::model::dialect::Dialect;
 pub use builtin::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use client::{is_loopback_address, is_unencrypted_address, normalized_address, url_host};
 pub use discover::served_models;
@@ -125,52 +125,6 @@ pub enum StreamEvent {
     Reasoning(String),
 }
 
-/// The wire format of an HTTP API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// `OpenAI`'s Chat Completions API, which most servers speak.
-    OpenAi,
-    /// Google's Gemini API.
-    Gemini,
-}
-
-impl Dialect {
-    /// The name in configuration files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::OpenAi => "openai",
-            Self::Gemini => "gemini",
-        }
-    }
-}
-
-impl fmt::Display for Dialect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The error for a text that is not the name of a dialect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a dialect: use anthropic, openai or gemini")]
-pub struct UnknownDialect(pub String);
-
-impl FromStr for Dialect {
-    type Err = UnknownDialect;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "anthropic" => Ok(Self::Anthropic),
-            "openai" => Ok(Self::OpenAi),
-            "gemini" => Ok(Self::Gemini),
-            other => Err(UnknownDialect(other.to_owned())),
-        }
-    }
-}
-
 /// The address of a server and the authentication of requests to it.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -224,17 +178,8 @@ pub fn create_provider(endpoint: Endpoint) -> Box<dyn Provider> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dialects_parse_from_their_names() {
-        for dialect in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini] {
-            assert_eq!(dialect.as_str().parse::<Dialect>(), Ok(dialect));
-        }
-        assert!("grpc".parse::<Dialect>().is_err());
-    }
 
     #[test]
     fn debug_of_an_endpoint_shows_no_secret() {
