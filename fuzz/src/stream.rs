@@ -44,18 +44,7 @@ pub fn stream(input: &[u8]) {
 
 /// The result, and the text that was heard.
 fn read(dialect: Dialect, answer: ServerResponse) -> (Result<ChatReply, Failure>, String) {
-    let endpoint = Endpoint {
-        name: "lab".into(),
-        dialect,
-        base_url: "http://127.0.0.1:1/v1".into(),
-        api_key: None,
-        key_variable: None,
-        headers: Vec::new(),
-        structured_output: false,
-        key_header: None,
-        query: Vec::new(),
-        network: Arc::default(),
-    };
+    let endpoint = Endpoint::new("lab", dialect, "http://127.0.0.1:1/v1");
     let limits = RequestLimits { clock: Arc::new(StillClock), ..RequestLimits::default() };
     let heard = Mutex::new(String::new());
     let sink = |signal: StreamEvent| {

@@ -1,16 +1,18 @@
 //! The dialect of Anthropic's Messages API.
 
+mod request;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::ANTHROPIC;
-use super::{Dialect, Endpoint, Provider, RequestLimits, client, schema};
-use crate::model::chat::{ChatReply, ChatRequest, Role};
+use super::{Dialect, Endpoint, Provider, RequestLimits, client};
+use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
@@ -36,65 +38,25 @@ impl Provider for Anthropic {
         limits: &'a RequestLimits,
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = client::base_url(&self.endpoint, &request.model.model);
-        let base = base.strip_suffix("/v1").unwrap_or(&base);
-        let body = request_body(&self.endpoint, request);
-        let draft = Draft::new(body.get("output_config").is_some());
-        let assembler = AnthropicReply { draft, ..AnthropicReply::default() };
-        let call = HttpCall {
-            endpoint: &self.endpoint,
-            model: &request.model.model,
-            url: format!("{base}/v1/messages"),
-            key_header: ("x-api-key", ""),
-            headers: &[("anthropic-version", "2023-06-01")],
-            body,
-            limits,
-        };
-        http::exchange(call, assembler, sink).boxed()
-    }
-}
-
-fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
-    // Set two cache breakpoints: the calls of a step share the system prompt, and re-asks share the conversation up to
-    // its last user message.
-    let cached_text = |text: &str| json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]);
-    let last_user = request.messages.iter().rposition(|message| message.role == Role::User);
-    let messages: Vec<Value> = request
-        .messages
-        .iter()
-        .enumerate()
-        .map(|(index, message)| {
-            let role = match message.role {
-                Role::User => "user",
-                Role::Assistant => "assistant",
+        async move {
+            let base = client::base_url(&self.endpoint, &request.model.model);
+            let base = base.strip_suffix("/v1").unwrap_or(&base);
+            let body = request::request_body(&self.endpoint, request, limits)?;
+            let draft = Draft::new(body.get("output_config").is_some());
+            let assembler = AnthropicReply { draft, ..AnthropicReply::default() };
+            let call = HttpCall {
+                endpoint: &self.endpoint,
+                model: &request.model.model,
+                url: format!("{base}/v1/messages"),
+                key_header: ("x-api-key", ""),
+                headers: &[("anthropic-version", "2023-06-01")],
+                body,
+                limits,
             };
-            let content = if Some(index) == last_user {
-                cached_text(&message.content.text())
-            } else {
-                json!(message.content.text())
-            };
-            json!({"role": role, "content": content})
-        })
-        .collect();
-    let mut body = Map::new();
-    body.insert("model".into(), json!(request.model.model));
-    body.insert("max_tokens".into(), json!(request.max_output_tokens));
-    if !request.system.is_empty() {
-        body.insert("system".into(), cached_text(&request.system));
+            http::exchange(call, assembler, sink).await
+        }
+        .boxed()
     }
-    body.insert("messages".into(), Value::Array(messages));
-    body.insert("stream".into(), json!(true));
-    // Newer models refuse any request that sets a temperature, even their own default.
-    let has_own_temperature = crate::catalog::claude_has_fixed_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
-        body.insert("temperature".into(), json!(temperature));
-    }
-    let schema = request.schema.as_deref().filter(|_| endpoint.structured_output);
-    if let Some(schema) = schema.and_then(schema::anthropic_schema) {
-        let format = json!({"type": "json_schema", "schema": schema});
-        body.insert("output_config".into(), json!({"format": format}));
-    }
-    Value::Object(body)
 }
 
 /// A Messages reply under construction.

@@ -11,18 +11,7 @@ use crate::model::failure::Failure;
 /// Sends no key.
 pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<String>, Failure> {
     let base = server.base_url.trim_end_matches('/');
-    let endpoint = Endpoint {
-        name: "the server".to_owned(),
-        dialect: Dialect::OpenAi,
-        base_url: base.to_owned(),
-        api_key: None,
-        key_variable: None,
-        headers: Vec::new(),
-        structured_output: false,
-        key_header: None,
-        query: Vec::new(),
-        network: server.network.clone(),
-    };
+    let endpoint = Endpoint { network: server.network.clone(), ..Endpoint::new("the server", Dialect::OpenAi, base) };
     let limits = RequestLimits {
         connect_timeout: timeout,
         first_byte_timeout: timeout,

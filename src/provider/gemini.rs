@@ -1,5 +1,7 @@
 //! The dialect of Google's Gemini API.
 
+mod request;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
@@ -9,8 +11,8 @@ use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::GEMINI;
-use super::{Dialect, Endpoint, Provider, RequestLimits, client, schema};
-use crate::model::chat::{ChatReply, ChatRequest, Role};
+use super::{Dialect, Endpoint, Provider, RequestLimits, client};
+use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
@@ -36,53 +38,25 @@ impl Provider for Gemini {
         limits: &'a RequestLimits,
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = client::base_url(&self.endpoint, &request.model.model);
-        let base = base.strip_suffix("/v1beta").unwrap_or(&base);
-        let model = client::path_segment(request.model.model.trim_start_matches("models/"));
-        let body = request_body(&self.endpoint, request);
-        let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
-        let call = HttpCall {
-            endpoint: &self.endpoint,
-            model: &request.model.model,
-            url: format!("{base}/v1beta/models/{model}:streamGenerateContent?alt=sse"),
-            key_header: ("x-goog-api-key", ""),
-            headers: &[],
-            body,
-            limits,
-        };
-        http::exchange(call, GeminiReply { draft: Draft::new(constrained) }, sink).boxed()
-    }
-}
-
-fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
-    let contents: Vec<Value> = request
-        .messages
-        .iter()
-        .map(|message| {
-            let role = match message.role {
-                Role::User => "user",
-                Role::Assistant => "model",
+        async move {
+            let base = client::base_url(&self.endpoint, &request.model.model);
+            let base = base.strip_suffix("/v1beta").unwrap_or(&base);
+            let model = client::path_segment(request.model.model.trim_start_matches("models/"));
+            let body = request::request_body(&self.endpoint, request, limits)?;
+            let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
+            let call = HttpCall {
+                endpoint: &self.endpoint,
+                model: &request.model.model,
+                url: format!("{base}/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+                key_header: ("x-goog-api-key", ""),
+                headers: &[],
+                body,
+                limits,
             };
-            json!({"role": role, "parts": [{"text": message.content.text()}]})
-        })
-        .collect();
-    let mut config = Map::new();
-    config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    let has_own_temperature = crate::catalog::gemini_has_fixed_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
-        config.insert("temperature".into(), json!(temperature));
+            http::exchange(call, GeminiReply { draft: Draft::new(constrained) }, sink).await
+        }
+        .boxed()
     }
-    if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
-        config.insert("responseMimeType".into(), json!("application/json"));
-        config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
-    }
-    let mut body = Map::new();
-    if !request.system.is_empty() {
-        body.insert("systemInstruction".into(), json!({"parts": [{"text": request.system}]}));
-    }
-    body.insert("contents".into(), Value::Array(contents));
-    body.insert("generationConfig".into(), Value::Object(config));
-    Value::Object(body)
 }
 
 /// The key of a tool call, which always arrives whole.

@@ -15,7 +15,9 @@ mod errors;
 mod gemini;
 mod http;
 mod openai;
+mod openai_host;
 mod received_response;
+mod request_content;
 mod requested_wait;
 mod schema;
 mod sse;
@@ -42,6 +44,7 @@ pub use builtin::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use client::{is_loopback_address, is_unencrypted_address, normalized_address, url_host};
 pub use discover::served_models;
 pub use received_response::{ServerResponse, read_response};
+pub use request_content::FileSource;
 pub use schema::strict_schema;
 
 /// A source of replies to chat requests.
@@ -71,7 +74,7 @@ pub trait Provider: Send + Sync {
 /// The largest body of a reply, in bytes after decompression.
 const MAX_REPLY_BYTES: usize = 32 << 20;
 
-/// The time-outs and the size limit of one request.
+/// The time-outs and the size limit of one request, and what it needs from its surroundings.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
     /// The time until the connection is established, including TLS.
@@ -86,6 +89,8 @@ pub struct RequestLimits {
     pub max_reply_bytes: usize,
     /// The clock with which a date from the provider is converted into a wait.
     pub clock: Arc<dyn Clock>,
+    /// The bytes of the files in the request.
+    pub files: Arc<dyn FileSource>,
     /// Cancels the exchange; the provider still returns a reply that is complete by then.
     pub cancellation: CancellationToken,
     /// The index of this request among the requests of the same step, from 0. Where orch itself samples (the embedded
@@ -102,6 +107,7 @@ impl Default for RequestLimits {
             total_timeout: Duration::from_mins(10),
             max_reply_bytes: MAX_REPLY_BYTES,
             clock: Arc::new(SystemClock),
+            files: Arc::new(request_content::NoFiles),
             cancellation: CancellationToken::new(),
             sample_index: 0,
         }
@@ -150,6 +156,24 @@ pub struct Endpoint {
     pub network: Arc<Network>,
 }
 
+impl Endpoint {
+    /// An endpoint without a key, which gets each schema as native structured output.
+    pub fn new(name: impl Into<String>, dialect: Dialect, base_url: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            dialect,
+            base_url: base_url.into(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured_output: true,
+            key_header: None,
+            query: Vec::new(),
+            network: Arc::default(),
+        }
+    }
+}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -184,16 +208,9 @@ mod tests {
     #[test]
     fn debug_of_an_endpoint_shows_no_secret() {
         let endpoint = Endpoint {
-            name: "x".into(),
-            dialect: Dialect::OpenAi,
-            base_url: "http://user:hunter2@host/v1?key=hunter2".into(),
             api_key: Some("hunter2".into()),
-            key_variable: None,
             headers: vec![("x-token".into(), "hunter2".into())],
-            structured_output: false,
-            key_header: None,
-            query: Vec::new(),
-            network: Arc::default(),
+            ..Endpoint::new("x", Dialect::OpenAi, "http://user:hunter2@host/v1?key=hunter2")
         };
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }

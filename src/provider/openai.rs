@@ -1,16 +1,18 @@
 //! The dialect of `OpenAI`'s Chat Completions API, which most servers speak.
 
+mod request;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::OPENAI;
-use super::{Endpoint, Provider, RequestLimits, client, schema};
-use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
+use super::{Endpoint, Provider, RequestLimits, client};
+use crate::model::chat::{ChatReply, ChatRequest, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
@@ -36,73 +38,24 @@ impl Provider for OpenAi {
         limits: &'a RequestLimits,
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = client::base_url(&self.endpoint, &request.model.model);
-        let body = request_body(&self.endpoint, request);
-        let draft = Draft::new(body.get("response_format").is_some());
-        let assembler = OpenAiReply { draft, ..OpenAiReply::default() };
-        let call = HttpCall {
-            endpoint: &self.endpoint,
-            model: &request.model.model,
-            url: format!("{base}/chat/completions"),
-            key_header: ("authorization", "Bearer "),
-            headers: &[],
-            body,
-            limits,
-        };
-        http::exchange(call, assembler, sink).boxed()
+        async move {
+            let base = client::base_url(&self.endpoint, &request.model.model);
+            let body = request::request_body(&self.endpoint, request, limits)?;
+            let draft = Draft::new(body.get("response_format").is_some());
+            let assembler = OpenAiReply { draft, ..OpenAiReply::default() };
+            let call = HttpCall {
+                endpoint: &self.endpoint,
+                model: &request.model.model,
+                url: format!("{base}/chat/completions"),
+                key_header: ("authorization", "Bearer "),
+                headers: &[],
+                body,
+                limits,
+            };
+            http::exchange(call, assembler, sink).await
+        }
+        .boxed()
     }
-}
-
-fn request_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
-    let mut messages = Vec::with_capacity(request.messages.len() + 1);
-    if !request.system.is_empty() {
-        messages.push(json!({"role": "system", "content": request.system}));
-    }
-    messages.extend(request.messages.iter().map(|message| {
-        let role = match message.role {
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        };
-        json!({"role": role, "content": message.content.text()})
-    }));
-    let mut body = Map::new();
-    body.insert("model".into(), json!(request.model.model));
-    body.insert("messages".into(), Value::Array(messages));
-    body.insert("stream".into(), json!(true));
-    body.insert("stream_options".into(), json!({"include_usage": true}));
-    // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
-    let limit_name = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
-    body.insert(limit_name.into(), json!(request.max_output_tokens));
-    if let Some(temperature) = request.temperature.filter(|_| !is_reasoning_model(endpoint, &request.model.model)) {
-        body.insert("temperature".into(), json!(temperature));
-    }
-    // `OpenAI` itself refuses a schema whose root is not an object; other servers accept it.
-    let is_accepted = |schema: &&Value| {
-        endpoint.structured_output
-            && (!is_openai(endpoint) || schema.get("type").and_then(Value::as_str) == Some("object"))
-    };
-    if let Some(schema) = request.schema.as_deref().filter(is_accepted) {
-        let name = request.schema_name.as_deref().unwrap_or("reply");
-        let adapted = schema::openai_schema(schema);
-        let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
-        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
-    }
-    Value::Object(body)
-}
-
-/// Whether the endpoint is `OpenAI`'s own, or Azure's with the same models.
-fn is_openai(endpoint: &Endpoint) -> bool {
-    let host = client::url_host(&endpoint.base_url);
-    host.is_some_and(|host| {
-        // Azure runs the same models and refuses the same parameters.
-        let domains = ["api.openai.com", "openai.azure.com"];
-        domains.iter().any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|sub| sub.ends_with('.')))
-    })
-}
-
-/// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature except their own.
-fn is_reasoning_model(endpoint: &Endpoint, model: &str) -> bool {
-    is_openai(endpoint) && crate::catalog::is_openai_reasoning_model(model)
 }
 
 /// A Chat Completions reply under construction.
@@ -305,59 +258,5 @@ impl Assembler for OpenAiReply {
     fn into_reply(self) -> ChatReply {
         let reply = self.draft.into_reply(&OPENAI);
         if self.has_refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::provider::Dialect;
-
-    fn endpoint(base_url: &str) -> Endpoint {
-        Endpoint {
-            name: "openai".into(),
-            dialect: Dialect::OpenAi,
-            base_url: base_url.into(),
-            api_key: None,
-            key_variable: None,
-            headers: Vec::new(),
-            structured_output: true,
-            key_header: None,
-            query: Vec::new(),
-            network: std::sync::Arc::default(),
-        }
-    }
-
-    #[test]
-    fn the_output_limit_is_sent_under_the_name_that_the_server_accepts() {
-        let request = |model: &str| ChatRequest {
-            model: crate::model::ModelRef::new("openai", model),
-            system: String::new(),
-            messages: Vec::new(),
-            max_output_tokens: 9,
-            temperature: Some(0.5),
-            schema: None,
-            schema_name: None,
-        };
-        let official = endpoint("https://api.openai.com/v1");
-        for (model, temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
-            let body = request_body(&official, &request(model));
-            assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
-            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
-        }
-        let body = request_body(&endpoint("http://127.0.0.1:1/v1"), &request("gpt-6.1-sol"));
-        assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
-    }
-
-    #[test]
-    fn only_openai_itself_has_reasoning_models() {
-        let official = endpoint("https://api.openai.com/v1");
-        for model in ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-6-sol", "o1", "o3-mini", "o4-mini"] {
-            assert!(is_reasoning_model(&official, model), "{model}");
-        }
-        for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {
-            assert!(!is_reasoning_model(&official, model), "{model}");
-        }
-        assert!(!is_reasoning_model(&endpoint("http://127.0.0.1:1/v1"), "gpt-5"));
     }
 }

@@ -62,18 +62,7 @@ mod tests {
     const REPLY: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
 
     fn endpoint() -> Endpoint {
-        Endpoint {
-            name: "lab".to_owned(),
-            dialect: Dialect::OpenAi,
-            base_url: "http://127.0.0.1:1/v1".to_owned(),
-            api_key: None,
-            key_variable: None,
-            headers: Vec::new(),
-            structured_output: false,
-            key_header: None,
-            query: Vec::new(),
-            network: std::sync::Arc::default(),
-        }
+        Endpoint::new("lab", Dialect::OpenAi, "http://127.0.0.1:1/v1")
     }
 
     /// The text of the reply in a JSON body that arrives in chunks of `chunk_size` bytes.

@@ -64,18 +64,7 @@ impl LlamaServer {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            name: "llamacpp".into(),
-            dialect: Dialect::OpenAi,
-            base_url: self.base_url.clone(),
-            api_key: None,
-            key_variable: None,
-            headers: Vec::new(),
-            structured_output: true,
-            key_header: None,
-            query: Vec::new(),
-            network: std::sync::Arc::default(),
-        }
+        Endpoint::new("llamacpp", Dialect::OpenAi, self.base_url.clone())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod failures;
 mod replies;
+mod requests;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -19,16 +20,9 @@ pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, 
 
 pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
     Endpoint {
-        name: "lab".into(),
-        dialect,
-        base_url,
         api_key: Some(KEY.into()),
         key_variable: Some("LAB_KEY".into()),
-        headers: Vec::new(),
-        structured_output: true,
-        key_header: None,
-        query: Vec::new(),
-        network: std::sync::Arc::default(),
+        ..Endpoint::new("lab", dialect, base_url)
     }
 }
 
@@ -164,6 +158,7 @@ async fn the_anthropic_dialect_sends_its_request_format() {
     assert_eq!(sent.header("x-api-key"), Some(KEY));
     assert_eq!(sent.header("authorization"), None);
     assert_eq!(sent.header("anthropic-version"), Some("2023-06-01"));
+    let text = |text| json!([{"type": "text", "text": text}]);
     let marked = |text| json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]);
     assert_eq!(
         sent.body,
@@ -172,8 +167,8 @@ async fn the_anthropic_dialect_sends_its_request_format() {
             "max_tokens": 256,
             "system": marked("You are terse."),
             "messages": [
-                {"role": "user", "content": "first"},
-                {"role": "assistant", "content": "second"},
+                {"role": "user", "content": text("first")},
+                {"role": "assistant", "content": text("second")},
                 {"role": "user", "content": marked("third")}
             ],
             "stream": true,

@@ -40,18 +40,7 @@ async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Re
     let end = breaks.then(|| Err(std::io::Error::other("reset")));
     let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
     let response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
-    let endpoint = Endpoint {
-        name: "lab".into(),
-        dialect,
-        base_url: "http://lab".into(),
-        api_key: None,
-        key_variable: None,
-        headers: Vec::new(),
-        structured_output: true,
-        key_header: None,
-        query: Vec::new(),
-        network: std::sync::Arc::default(),
-    };
+    let endpoint = Endpoint::new("lab", dialect, "http://lab");
     let limits = RequestLimits::default();
     let first_byte = Instant::now() + limits.first_byte_timeout;
     let (endpoint, limits) = (&endpoint, &limits);

@@ -1,0 +1,129 @@
+//! The body of a request to the Chat Completions API.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::chat::{ChatRequest, Message, Role};
+use crate::model::content::ContentBlock;
+use crate::model::failure::Failure;
+use crate::provider::openai_host::{accepts_schema, is_openai, is_reasoning_model};
+use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
+
+pub(super) fn request_body(
+    endpoint: &Endpoint,
+    request: &ChatRequest,
+    limits: &RequestLimits,
+) -> Result<Value, Failure> {
+    let mut messages = Vec::with_capacity(request.messages.len() + 1);
+    if !request.system.is_empty() {
+        messages.push(json!({"role": "system", "content": request.system}));
+    }
+    for message in &request.messages {
+        push_message(&mut messages, message, limits)?;
+    }
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model.model));
+    body.insert("messages".into(), Value::Array(messages));
+    body.insert("stream".into(), json!(true));
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
+    let limit_name = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
+    body.insert(limit_name.into(), json!(request.max_output_tokens));
+    if let Some(temperature) = request.temperature.filter(|_| !is_reasoning_model(endpoint, &request.model.model)) {
+        body.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
+        let name = request.schema_name.as_deref().unwrap_or("reply");
+        let adapted = schema::openai_schema(schema);
+        let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
+        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
+    }
+    Ok(Value::Object(body))
+}
+
+/// Appends a message. Each result of a tool becomes a message of its own, before the rest of the message.
+fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLimits) -> Result<(), Failure> {
+    let (mut parts, mut calls) = (Vec::new(), Vec::new());
+    let count_before = messages.len();
+    for block in request_blocks(message, Dialect::OpenAi) {
+        match block {
+            ContentBlock::Text { text } => parts.push(json!({"type": "text", "text": text})),
+            ContentBlock::File { media_type, digest } => {
+                parts.push(file_part(&EncodedFile::read(media_type, digest, limits)?));
+            }
+            ContentBlock::ToolCall { id, name, arguments } => {
+                let function = json!({"name": name, "arguments": arguments_object(arguments).to_string()});
+                calls.push(json!({"id": id, "type": "function", "function": function}));
+            }
+            ContentBlock::ToolResult { id, content, .. } => {
+                messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
+            }
+            // The dialect has no data that goes back unchanged.
+            ContentBlock::Opaque { .. } => {}
+        }
+    }
+    if parts.is_empty() && calls.is_empty() && messages.len() > count_before {
+        return Ok(());
+    }
+    let role = match message.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    // Many servers accept a list of parts only if it contains more than text.
+    let has_files = message.content.blocks().iter().any(|block| matches!(block, ContentBlock::File { .. }));
+    let content = match (has_files, parts.is_empty() && !calls.is_empty()) {
+        (true, _) => Value::Array(parts),
+        (false, true) => Value::Null,
+        (false, false) => json!(message.content.text()),
+    };
+    let mut sent = Map::new();
+    sent.insert("role".into(), json!(role));
+    sent.insert("content".into(), content);
+    if !calls.is_empty() {
+        sent.insert("tool_calls".into(), Value::Array(calls));
+    }
+    messages.push(Value::Object(sent));
+    Ok(())
+}
+
+fn file_part(file: &EncodedFile) -> Value {
+    match file.kind {
+        FileKind::Image => json!({"type": "image_url", "image_url": {"url": file.data_url()}}),
+        FileKind::Document => {
+            json!({"type": "file", "file": {"filename": file.file_name(), "file_data": file.data_url()}})
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(base_url: &str) -> Endpoint {
+        Endpoint::new("openai", Dialect::OpenAi, base_url)
+    }
+
+    #[test]
+    fn the_output_limit_is_sent_under_the_name_that_the_server_accepts() {
+        let request = |model: &str| ChatRequest {
+            model: crate::model::ModelRef::new("openai", model),
+            system: String::new(),
+            messages: Vec::new(),
+            max_output_tokens: 9,
+            temperature: Some(0.5),
+            schema: None,
+            schema_name: None,
+        };
+        let body = |endpoint: &Endpoint, model: &str| {
+            request_body(endpoint, &request(model), &RequestLimits::default()).unwrap()
+        };
+        let official = endpoint("https://api.openai.com/v1");
+        for (model, temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
+            let body = body(&official, model);
+            assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
+            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
+        }
+        let body = body(&endpoint("http://127.0.0.1:1/v1"), "gpt-6.1-sol");
+        assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
+    }
+}

@@ -1,0 +1,111 @@
+//! The content of a request's messages, as far as all dialects treat it alike: the order of blocks, the arguments of
+//! tool calls, and the bytes of files.
+
+use std::fmt::Debug;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Dialect, RequestLimits};
+use crate::model::failure::{Failure, FailureClass};
+use crate::model::{ContentBlock, Digest, Message};
+
+/// The bytes of the files that messages refer to by their digests.
+pub trait FileSource: Debug + Send + Sync {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file is missing or can't be read.
+    fn read(&self, digest: &Digest) -> Result<Bytes, Failure>;
+}
+
+/// A source without files.
+#[derive(Debug)]
+pub(super) struct NoFiles;
+
+impl FileSource for NoFiles {
+    fn read(&self, digest: &Digest) -> Result<Bytes, Failure> {
+        let message = format!("a message refers to the file {}, which orch has not stored", digest.short());
+        Err(Failure::new(FailureClass::Storage, message).with_hint("start a new run, which reads its files again"))
+    }
+}
+
+/// The blocks of a message in the order of a request: results of tools come first, as every API requires. Data that
+/// another dialect wants back is left out.
+pub(super) fn request_blocks(message: &Message, dialect: Dialect) -> impl Iterator<Item = &ContentBlock> {
+    let is_result = |block: &&ContentBlock| matches!(block, ContentBlock::ToolResult { .. });
+    let is_foreign = move |block: &&ContentBlock| match block {
+        ContentBlock::Opaque { dialect: origin, .. } => origin != dialect.as_str(),
+        _ => false,
+    };
+    let blocks = message.content.blocks();
+    let others = blocks.iter().filter(move |block| !is_result(block) && !is_foreign(block));
+    blocks.iter().filter(is_result).chain(others)
+}
+
+/// The arguments of a tool call as an object, which most APIs require. Other arguments, which a model wrote by mistake,
+/// become its only value.
+pub(super) fn arguments_object(arguments: &Value) -> Value {
+    if arguments.is_object() { arguments.clone() } else { json!({ "arguments": arguments }) }
+}
+
+/// The kind of a file in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// An image.
+    Image,
+    /// A document.
+    Document,
+}
+
+/// The media types that requests can contain, each with its kind and its short name.
+const MEDIA_TYPES: &[(&str, FileKind, &str)] = &[
+    ("image/png", FileKind::Image, "png"),
+    ("image/jpeg", FileKind::Image, "jpeg"),
+    ("image/gif", FileKind::Image, "gif"),
+    ("image/webp", FileKind::Image, "webp"),
+    ("application/pdf", FileKind::Document, "pdf"),
+];
+
+/// A file as requests contain it.
+#[derive(Debug)]
+pub(super) struct EncodedFile {
+    pub(super) media_type: &'static str,
+    pub(super) kind: FileKind,
+    /// The short name of the type, such as `png`.
+    pub(super) format: &'static str,
+    /// The bytes in Base64.
+    pub(super) base64: String,
+    /// The name of the file, which some APIs require. It depends only on the content, so that a later request repeats
+    /// it.
+    pub(super) name: String,
+}
+
+impl EncodedFile {
+    /// Reads and encodes a file.
+    ///
+    /// # Errors
+    /// A request can't contain files of this type, or the file can't be read.
+    pub(super) fn read(media_type: &str, digest: &Digest, limits: &RequestLimits) -> Result<Self, Failure> {
+        let entry = MEDIA_TYPES.iter().find(|(name, ..)| media_type.eq_ignore_ascii_case(name));
+        let Some((media_type, kind, format)) = entry else {
+            let message = format!("models can't read files of the type `{media_type}`");
+            return Err(Failure::new(FailureClass::BadRequest, message)
+                .with_hint("pass an image (PNG, JPEG, GIF or WebP) or a PDF document"));
+        };
+        let base64 = STANDARD.encode(limits.files.read(digest)?);
+        Ok(Self { media_type, kind: *kind, format, base64, name: format!("file-{}", digest.short()) })
+    }
+
+    /// The file as a `data:` URL.
+    pub(super) fn data_url(&self) -> String {
+        format!("data:{};base64,{}", self.media_type, self.base64)
+    }
+
+    /// The name of the file with its extension.
+    pub(super) fn file_name(&self) -> String {
+        format!("{}.{}", self.name, self.format)
+    }
+}
