@@ -8,7 +8,9 @@ use orch::clock::Clock;
 use orch::model::{ChatReply, Failure};
 use orch::provider::{Dialect, Endpoint, RequestLimits, ServerResponse, StreamEvent, read_response};
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+/// The digit of an input that chooses a dialect is its position here, so a new dialect goes to the end.
+const DIALECTS: [Dialect; 5] =
+    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses, Dialect::Converse];
 const KINDS: [&str; 4] = ["text/event-stream", "application/json", "", "text/html"];
 const STATUSES: [u16; 4] = [200, 400, 429, 529];
 

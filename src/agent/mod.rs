@@ -11,6 +11,7 @@ mod claude;
 mod codex;
 mod command;
 mod digest_cache;
+mod endpoints;
 mod exit;
 mod lines;
 #[cfg(feature = "local")]

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog;
-use crate::config::{ModelSettings, Settings, StructuredOutput};
+use crate::config::{ModelSettings, Settings};
 use crate::model::address::base_url_error;
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
 use crate::model::{Failure, FailureClass, ModelRef, Usage};
-use crate::network::Network;
 use crate::provider::{self, BUILTIN_PROVIDERS, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
+use super::endpoints::{endpoints, env_base_url};
 use super::local_models::LocalModels;
 use super::program::AgentEnv;
 
@@ -40,57 +40,13 @@ impl ModelRegistry {
     pub fn new(settings: &Settings, variables: &EnvLookup, cache: PathBuf) -> Self {
         let secret = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
         let secrets = settings.secrets.iter().filter_map(secret).collect();
-        let network = Arc::new(Network::from_variables(|name| variables(name)));
-        let mut endpoints = BTreeMap::new();
-        for builtin in BUILTIN_PROVIDERS {
-            let endpoint = Endpoint {
-                name: builtin.name.to_owned(),
-                dialect: builtin.dialect,
-                base_url: env_base_url(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned()),
-                api_key: builtin.key_variable.and_then(|name| variables(name)).map(SecretString::from),
-                key_variable: builtin.key_variable.map(ToOwned::to_owned),
-                headers: Vec::new(),
-                structured_output: true,
-                key_header: None,
-                query: Vec::new(),
-                network: network.clone(),
-            };
-            endpoints.insert(builtin.name.to_owned(), endpoint);
-        }
-        for (name, entry) in &settings.providers {
-            let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
-            let builtin_url = builtin.map(|builtin| builtin.base_url.to_owned());
-            let file_variable = entry.api_key.as_ref().map(|key| key.env.clone());
-            let variable =
-                file_variable.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
-            let endpoint = Endpoint {
-                name: name.clone(),
-                dialect: entry.dialect,
-                // orch sends only the provider's own key to an address from the environment, not another key from the
-                // file.
-                base_url: env_base_url(name, variables)
-                    .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
-                    .or_else(|| entry.base_url.clone())
-                    .or(builtin_url)
-                    .unwrap_or_default(),
-                // The user's own server needs no key unless the file names one.
-                api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
-                key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },
-                headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-                structured_output: entry.structured_output != Some(StructuredOutput::Off),
-                key_header: entry.key_header.clone(),
-                query: entry.query.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-                network: network.clone(),
-            };
-            endpoints.insert(name.clone(), endpoint);
-        }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
         let env_base_urls = BUILTIN_PROVIDERS
             .iter()
             .filter_map(|builtin| Some((builtin.name.to_owned(), env_base_url(builtin.name, variables)?)))
             .collect();
         Self {
-            endpoints,
+            endpoints: endpoints(settings, variables),
             aliases,
             settings: settings.clone(),
             local_models: LocalModels::new(cache),
@@ -163,8 +119,7 @@ impl ModelRegistry {
 
     /// The environment variable for a provider's key, if the provider needs a key and the variable is not set.
     pub fn missing_key(&self, provider: &str) -> Option<&str> {
-        let endpoint = self.endpoints.get(provider)?;
-        if endpoint.api_key.is_some() { None } else { endpoint.key_variable.as_deref() }
+        self.endpoints.get(provider)?.auth.missing_variable()
     }
 
     /// The name of a provider's dialect, without connecting.
@@ -187,7 +142,7 @@ impl ModelRegistry {
         let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
             Some(endpoint) if self.untrusted.contains(name) => return Err(trust_failure(endpoint)),
             Some(endpoint) if self.exposes_key(endpoint) => {
-                return Err(unencrypted_failure(name, endpoint.key_variable.as_deref(), "use https://"));
+                return Err(unencrypted_failure(name, endpoint.auth.variables().first().copied(), "use https://"));
             }
             Some(endpoint) => Arc::from(provider::create_provider(endpoint.clone())),
             None if name == LOCAL_PROVIDER => local_provider(&self.local_models)?,
@@ -215,7 +170,7 @@ impl ModelRegistry {
     /// Whether orch would send a key over plain HTTP although the settings do not allow that.
     fn exposes_key(&self, endpoint: &Endpoint) -> bool {
         let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
-        endpoint.api_key.is_some() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
+        !endpoint.auth.secrets().is_empty() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
     }
 
     /// The cost of a call in US dollars, if the price is known.
@@ -241,10 +196,7 @@ impl ModelRegistry {
     /// The names of keys and secrets that are too short to redact.
     pub fn unredactable_names(&self) -> Vec<&str> {
         let is_short = |secret: &SecretString| secret.expose_secret().trim().len() < MIN_NEEDLE_BYTES;
-        let keys = self.endpoints.values().filter(|endpoint| endpoint.api_key.as_ref().is_some_and(is_short));
-        let keys = keys.map(|endpoint| endpoint.key_variable.as_deref().unwrap_or(&endpoint.name));
-        let secrets = self.secrets.iter().filter(|(_, secret)| is_short(secret)).map(|(name, _)| name.as_str());
-        keys.chain(secrets).collect()
+        self.secrets_of(&[]).into_iter().filter(|(_, secret)| is_short(secret)).map(|(name, _)| name).collect()
     }
 
     /// A redactor for all known keys and secrets.
@@ -254,12 +206,17 @@ impl ModelRegistry {
 
     /// A redactor for all known keys and secrets and these additional ones.
     pub fn redactor_with(&self, additional: &[(String, SecretString)]) -> Redactor {
-        let keys = self.endpoints.values().filter_map(|endpoint| {
-            let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
-            Some((name, endpoint.api_key.as_ref()?))
+        Redactor::new(self.secrets_of(additional))
+    }
+
+    /// All known keys and secrets and these additional ones, each with its name.
+    fn secrets_of<'a>(&'a self, additional: &'a [(String, SecretString)]) -> Vec<(&'a str, &'a SecretString)> {
+        let keys = self.endpoints.values().flat_map(|endpoint| {
+            let secrets = endpoint.auth.secrets().into_iter();
+            secrets.map(|(variable, secret)| (variable.unwrap_or(&endpoint.name), secret))
         });
         let secrets = self.secrets.iter().chain(additional).map(|(name, secret)| (name.as_str(), secret));
-        Redactor::new(keys.chain(secrets))
+        keys.chain(secrets).collect()
     }
 }
 
@@ -322,12 +279,6 @@ fn settings_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
     )
 }
 
-/// The address of a built-in provider from the environment, which takes precedence over `orch.yaml`.
-fn env_base_url(name: &str, variables: &EnvLookup) -> Option<String> {
-    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?;
-    Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
-}
-
 #[cfg(feature = "local")]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as without the embedded model")]
 fn local_provider(local_models: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
@@ -370,19 +321,5 @@ mod tests {
     fn the_names_for_checks_are_the_built_in_providers() {
         let names: Vec<&str> = BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
         assert_eq!(names, crate::model::name::BUILT_IN_PROVIDERS);
-    }
-
-    #[test]
-    fn the_environment_takes_precedence_over_the_file() {
-        let json = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
-        let settings: Settings = serde_json::from_str(json).unwrap();
-        let variables: EnvLookup = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
-        let models = ModelRegistry::new(&settings, &variables, PathBuf::new());
-        assert_eq!(models.endpoint("openai").unwrap().base_url, "http://env/v1");
-        let no_variables: EnvLookup = Arc::new(|_| None);
-        assert_eq!(
-            ModelRegistry::new(&settings, &no_variables, PathBuf::new()).endpoint("openai").unwrap().base_url,
-            "http://file/v1"
-        );
     }
 }

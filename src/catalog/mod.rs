@@ -72,12 +72,20 @@ pub fn is_openai_reasoning_model(name: &str) -> bool {
 /// Whether a Claude model refuses requests with a temperature other than its own: Opus from 4.7 on, and every family
 /// from 5 on.
 pub fn claude_has_fixed_temperature(name: &str) -> bool {
-    let Some((_, name)) = name.rsplit_once("claude-") else { return false };
-    // Names of the first generations begin with the number: `claude-3-5-sonnet`.
-    let parts = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic));
-    let Some((family, version_text)) = parts else { return false };
-    let version = parse_version(version_text);
-    version >= (5, 0) || (family == "opus" && version >= (4, 7))
+    claude_version(name).is_some_and(|(family, version)| version >= (5, 0) || (family == "opus" && version >= (4, 7)))
+}
+
+/// Whether Amazon Bedrock constrains the replies of a Claude model to a schema: from 4.5 on.
+pub fn claude_has_structured_output(name: &str) -> bool {
+    claude_version(name).is_some_and(|(_, version)| version >= (4, 5))
+}
+
+/// The family and the version of a Claude model; `None` for other models and for the first generations, whose names
+/// begin with the number: `claude-3-5-sonnet`.
+fn claude_version(name: &str) -> Option<(&str, (u32, u32))> {
+    let (_, name) = name.rsplit_once("claude-")?;
+    let (family, version) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))?;
+    Some((family, parse_version(version)))
 }
 
 /// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore another
@@ -167,6 +175,12 @@ mod tests {
             ["claude-opus-4-6", "claude-opus-4-20250514", "claude-sonnet-4-6", "claude-3-5-sonnet", "other", "claude-"]
         {
             assert!(!claude_has_fixed_temperature(name), "{name}");
+        }
+        for name in ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-opus-5-v1:0"] {
+            assert!(claude_has_structured_output(name), "{name}");
+        }
+        for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "amazon.nova-pro"] {
+            assert!(!claude_has_structured_output(name), "{name}");
         }
         for name in ["gemini-3.6-flash", "gemini-3.5-flash-lite", "models/gemini-4-argon", "gemini-10-x"] {
             assert!(gemini_has_fixed_temperature(name), "{name}");

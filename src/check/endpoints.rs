@@ -13,13 +13,14 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         diagnostics.extend(check_address(document, name, provider, &pointer));
         diagnostics.extend(check_headers(document, provider, &child_pointer(&pointer, "headers")));
         diagnostics.extend(check_key_header(document, provider, &child_pointer(&pointer, "key_header")));
+        diagnostics.extend(check_signing(document, provider, &pointer));
     }
     diagnostics.extend(check_trackers(document, &project.settings.tracker));
     diagnostics
 }
 
 fn check_address(document: &Document, name: &str, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
-    let Some(url) = &provider.base_url else {
+    let Some(url) = provider.address() else {
         if BUILT_IN_PROVIDERS.contains(&name) {
             return None;
         }
@@ -27,7 +28,7 @@ fn check_address(document: &Document, name: &str, provider: &ProviderSettings, p
         let diagnostic = diagnostic.with_span(&document.file, document.spans.key(pointer));
         return Some(diagnostic.with_help("set it, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
     };
-    let reason = base_url_error(url)?;
+    let reason = base_url_error(&url)?;
     let diagnostic = Diagnostic::error(Code::InvalidUrl, format!("`{url}` is not the address of an API: {reason}"));
     let diagnostic = diagnostic.with_span(&document.file, document.spans.value(&child_pointer(pointer, "base_url")));
     Some(diagnostic.with_help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
@@ -63,6 +64,20 @@ fn check_key_header(document: &Document, provider: &ProviderSettings, pointer: &
             .with_span(&document.file, document.spans.value(pointer))
             .with_help("letters, digits and `-`, as in `api-key`"),
     )
+}
+
+/// Reports keys that have no effect on a provider whose requests orch signs.
+fn check_signing(document: &Document, provider: &ProviderSettings, pointer: &str) -> Vec<Diagnostic> {
+    let keys = [("api_key", provider.api_key.is_some()), ("key_header", provider.key_header.is_some())];
+    let extra_keys = keys.into_iter().filter(|(_, is_set)| *is_set && provider.aws.is_some());
+    extra_keys
+        .map(|(key, _)| {
+            let message = format!("`{key}` does not apply to a provider with `aws`: orch signs its requests");
+            Diagnostic::error(Code::KeyNotApplicable, message)
+                .with_span(&document.file, document.spans.key(&child_pointer(pointer, key)))
+                .with_help(format!("remove `{key}`, or `aws`"))
+        })
+        .collect()
 }
 
 fn check_headers(document: &Document, provider: &ProviderSettings, parent: &str) -> Vec<Diagnostic> {

@@ -188,16 +188,17 @@ fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &M
     let uses_dialect =
         |name: &str, dialect| provider_settings.map_or(model.provider == name, |provider| provider.dialect == dialect);
     let is_anthropic = uses_dialect("anthropic", Dialect::Anthropic);
+    let is_converse = provider_settings.is_some_and(|provider| provider.dialect == Dialect::Converse);
     let has_own_temperature = match model.provider.as_str() {
         "openai" => !has_custom_server && catalog::is_openai_reasoning_model(&model.model),
-        _ if is_anthropic => catalog::claude_has_fixed_temperature(&model.model),
+        _ if is_anthropic || is_converse => catalog::claude_has_fixed_temperature(&model.model),
         _ => uses_dialect("gemini", Dialect::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
     };
     let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
     let diagnostic = if has_own_temperature {
         let message = format!("`{model}` has a fixed temperature: orch does not send this one");
         Diagnostic::warning(Code::UnsupportedParameter, message).with_help("remove `temperature`")
-    } else if is_anthropic && temperature > 1.0 {
+    } else if (is_anthropic || is_converse) && temperature > 1.0 {
         let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
         Diagnostic::error(Code::UnsupportedParameter, message).with_help("write a number from 0 to 1")
     } else {

@@ -3,6 +3,8 @@
 //! Plain data, checked against a generated schema like a pipeline file. Contains the *names* of variables with keys,
 //! never the keys.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
@@ -19,6 +21,9 @@ pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
 
 /// The pattern of the name of an environment variable.
 pub(super) const ENV_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+
+/// The pattern of an AWS region, which becomes a part of an address.
+pub(super) const REGION_PATTERN: &str = "^[a-z0-9]+(-[a-z0-9]+)+$";
 
 /// The settings of a project; every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -92,6 +97,9 @@ pub struct ProviderSettings {
     /// The header that carries the key, for servers that expect another one than the dialect's default.
     #[schemars(example = &"api-key", length(min = 1))]
     pub key_header: Option<String>,
+    /// Signs each request with the AWS credentials in the environment, in place of a key.
+    #[schemars(example = json!({"region": "eu-central-1"}))]
+    pub aws: Option<AwsSettings>,
     /// Query parameters to add to each request; never put a secret here.
     #[serde(default)]
     #[schemars(example = json!({"api-version": "2024-10-21"}))]
@@ -100,6 +108,33 @@ pub struct ProviderSettings {
     #[serde(default)]
     #[schemars(example = json!({"x-team": "search"}))]
     pub headers: IndexMap<String, String>,
+}
+
+impl ProviderSettings {
+    /// The URL of the API: the one in the file, else that of Bedrock in the region of `aws`.
+    pub fn address(&self) -> Option<Cow<'_, str>> {
+        let bedrock = self.aws.as_ref().filter(|_| self.dialect == Dialect::Converse);
+        self.base_url.as_deref().map(Cow::Borrowed).or_else(|| bedrock.map(|aws| Cow::Owned(aws.bedrock_url())))
+    }
+}
+
+/// The AWS credentials in the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, for one
+/// region.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsSettings {
+    /// The region of the models.
+    #[schemars(example = &"eu-central-1", regex(pattern = REGION_PATTERN))]
+    pub region: String,
+}
+
+impl AwsSettings {
+    /// The URL of Amazon Bedrock in the region.
+    pub fn bedrock_url(&self) -> String {
+        // China is a partition of its own, with other domains.
+        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        format!("https://bedrock-runtime.{}.{domain}", self.region)
+    }
 }
 
 /// Whether orch sends schemas to the API, which then constrains its replies.

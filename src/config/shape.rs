@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::advice::{self, quoted};
 use super::form::{AdditionalMembers, FormMembers, SchemaForm};
-use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
+use super::settings::{ENV_PATTERN, PROVIDER_PATTERN, REGION_PATTERN};
 use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::HumanDuration;
@@ -39,6 +39,16 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
             !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_word_char)
         },
         "the name of an environment variable",
+    ),
+    (
+        REGION_PATTERN,
+        |text| {
+            let is_word = |word: &str| {
+                !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            };
+            text.contains('-') && text.split('-').all(is_word)
+        },
+        "the name of an AWS region, such as `eu-central-1`",
     ),
 ];
 

@@ -44,7 +44,7 @@ pub enum ContentBlock {
     /// Data that the provider wants back unchanged, such as signed or encrypted reasoning. orch sends it only to the
     /// dialect and the model that it came from, and neither shows nor changes it.
     Opaque {
-        /// The dialect that it came from: `anthropic`, `responses` or `gemini`.
+        /// The dialect that it came from: `anthropic`, `responses`, `gemini` or `converse`.
         dialect: String,
         /// The data, as the provider sent it.
         data: Value,

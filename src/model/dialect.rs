@@ -13,20 +13,26 @@ pub enum Dialect {
     Anthropic,
     /// OpenAI's Chat Completions API, which most servers speak.
     OpenAi,
+    /// OpenAI's Responses API.
+    Responses,
     /// Google's Gemini API.
     Gemini,
+    /// Amazon Bedrock's Converse API.
+    Converse,
 }
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: [Self; 3] = [Self::Anthropic, Self::OpenAi, Self::Gemini];
+    pub const ALL: [Self; 5] = [Self::Anthropic, Self::OpenAi, Self::Responses, Self::Gemini, Self::Converse];
 
     /// The name in configuration files and in recorded content.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
             Self::OpenAi => "openai",
+            Self::Responses => "responses",
             Self::Gemini => "gemini",
+            Self::Converse => "converse",
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The providers that work without configuration.
 
-use super::Dialect;
+use super::openai_host::is_within;
+use super::{Dialect, client};
 
 /// A provider that works without configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuiltinProvider {
     /// The name, which precedes the slash in a model reference.
     pub name: &'static str,
-    /// The wire format.
+    /// The dialect at the default address.
     pub dialect: Dialect,
     /// The default base URL.
     pub base_url: &'static str,
@@ -18,6 +19,13 @@ pub struct BuiltinProvider {
 }
 
 impl BuiltinProvider {
+    /// The dialect at an address. `OpenAI` itself is asked through its Responses API; other servers at the address of
+    /// `openai` are compatible ones, of which most speak only Chat Completions.
+    pub fn dialect_at(&self, base_url: &str) -> Dialect {
+        let is_own_host = client::url_host(self.base_url).is_some_and(|host| is_within(base_url, &[host.as_str()]));
+        if self.dialect == Dialect::Responses && !is_own_host { Dialect::OpenAi } else { self.dialect }
+    }
+
     /// The base URL for a value of `url_variable`. For Ollama the value may be a bare `host:port`, as in Ollama's own
     /// tools.
     pub fn base_url_from(&self, value: &str) -> String {
@@ -68,7 +76,7 @@ pub const BUILTIN_PROVIDERS: &[BuiltinProvider] = &[
     ),
     builtin_provider(
         "openai",
-        Dialect::OpenAi,
+        Dialect::Responses,
         "https://api.openai.com/v1",
         Some("OPENAI_API_KEY"),
         Some("OPENAI_BASE_URL"),
@@ -109,5 +117,21 @@ mod tests {
         ] {
             assert_eq!(ollama.base_url_from(value), url, "{value}");
         }
+    }
+
+    #[test]
+    fn only_openai_itself_is_asked_through_the_responses_api() {
+        let openai = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "openai").unwrap();
+        for (url, dialect) in [
+            ("https://api.openai.com/v1", Dialect::Responses),
+            ("https://eu.api.openai.com/v1", Dialect::Responses),
+            ("https://name.openai.azure.com/openai/v1", Dialect::OpenAi),
+            ("https://api.openai.com.evil.example/v1", Dialect::OpenAi),
+            ("http://127.0.0.1:8000/v1", Dialect::OpenAi),
+        ] {
+            assert_eq!(openai.dialect_at(url), dialect, "{url}");
+        }
+        let anthropic = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "anthropic").unwrap();
+        assert_eq!(anthropic.dialect_at("http://127.0.0.1:8000"), Dialect::Anthropic);
     }
 }

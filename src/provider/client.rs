@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url};
-use secrecy::ExposeSecret as _;
 
 use super::{Endpoint, errors};
 use crate::model::address::http_url_error;
@@ -29,43 +28,17 @@ pub(super) fn parse_url(url: &str, name: &str) -> Result<Url, Failure> {
     Url::parse(url).map_err(|error| invalid(error.to_string()))
 }
 
-/// Builds the headers of a request, and marks the ones that may be secret as sensitive.
+/// Builds the headers of a request without its authentication. Marks the user's own as sensitive, since they may be
+/// secret.
 pub(super) fn header_map(
     call_headers: &[(&'static str, &'static str)],
     endpoint: &Endpoint,
-    default_key_header: (&'static str, &'static str),
 ) -> Result<HeaderMap, Failure> {
     let mut map = HeaderMap::new();
     map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     map.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
     for (name, value) in call_headers {
         map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    if let Some(secret) = &endpoint.api_key {
-        let (name, prefix) = match &endpoint.key_header {
-            // A custom key header carries the bare key; only `authorization` needs the scheme too.
-            Some(custom) if custom.eq_ignore_ascii_case("authorization") => (custom.as_str(), "Bearer "),
-            Some(custom) => (custom.as_str(), ""),
-            None => default_key_header,
-        };
-        let mut value = HeaderValue::try_from(format!("{prefix}{}", secret.expose_secret().trim())).map_err(|_| {
-            let failure = Failure::new(
-                FailureClass::Auth,
-                format!("the key of {} has characters that a key can't have", endpoint.name),
-            );
-            match &endpoint.key_variable {
-                Some(variable) => failure.with_hint(format!("set {variable} again, without line breaks")),
-                None => failure,
-            }
-        })?;
-        value.set_sensitive(true);
-        let name = HeaderName::try_from(name).map_err(|_| {
-            Failure::new(
-                FailureClass::BadRequest,
-                format!("`key_header` of {} is not the name of a header", endpoint.name),
-            )
-        })?;
-        map.insert(name, value);
     }
     for (name, value) in &endpoint.headers {
         let invalid =
@@ -138,15 +111,20 @@ pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> String {
 
 /// Percent-encodes a text for the path of a URL; slashes stay as they are.
 pub(super) fn path_segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
+    percent_encode(text, b"/@")
+}
+
+/// Percent-encodes a text, except for unreserved characters and these.
+pub(super) fn percent_encode(text: &str, kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/@".contains(&byte) {
-            segment.push(char::from(byte));
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || kept.contains(&byte) {
+            encoded.push(char::from(byte));
         } else {
-            let _ = write!(segment, "%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
-    segment
+    encoded
 }
 
 /// The host of an address, in lower case and without a final dot; `None` when it has none.

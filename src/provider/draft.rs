@@ -36,6 +36,8 @@ pub(super) struct Draft {
 enum DraftBlock {
     Text(String),
     Opaque(Dialect, Value),
+    /// The place of opaque data that may still arrive, with the key of its item.
+    Reserved(String),
     Call(DraftCall),
 }
 
@@ -92,7 +94,7 @@ impl Draft {
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.blocks.iter().filter_map(|block| match block {
             DraftBlock::Text(text) => Some(text.as_str()),
-            DraftBlock::Opaque(..) | DraftBlock::Call(_) => None,
+            DraftBlock::Opaque(..) | DraftBlock::Reserved(_) | DraftBlock::Call(_) => None,
         })
     }
 
@@ -120,6 +122,22 @@ impl Draft {
     /// Appends data that the provider wants back unchanged.
     pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
         self.blocks.push(DraftBlock::Opaque(dialect, data));
+    }
+
+    /// Keeps the place for opaque data that arrives later, under a key.
+    pub(super) fn reserve_opaque(&mut self, key: &str) {
+        self.blocks.push(DraftBlock::Reserved(key.to_owned()));
+    }
+
+    /// Puts opaque data into the place that is reserved under a key; returns false if there is none.
+    pub(super) fn fill_reserved(&mut self, key: &str, dialect: Dialect, data: Value) -> bool {
+        let is_place = |block: &&mut DraftBlock| matches!(block, DraftBlock::Reserved(reserved) if reserved == key);
+        let place = self.blocks.iter_mut().find(is_place);
+        let is_reserved = place.is_some();
+        if let Some(place) = place {
+            *place = DraftBlock::Opaque(dialect, data);
+        }
+        is_reserved
     }
 
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
@@ -241,13 +259,16 @@ fn finish_blocks(blocks: Vec<DraftBlock>) -> Content {
     let mut calls = 0_usize;
     let finished: Vec<ContentBlock> = blocks
         .into_iter()
-        .map(|block| match block {
-            DraftBlock::Text(text) => ContentBlock::Text { text },
-            DraftBlock::Opaque(dialect, data) => ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data },
+        .filter_map(|block| match block {
+            DraftBlock::Text(text) => Some(ContentBlock::Text { text }),
+            DraftBlock::Opaque(dialect, data) => {
+                Some(ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data })
+            }
+            DraftBlock::Reserved(_) => None,
             DraftBlock::Call(call) => {
                 calls += 1;
                 let id = call.id.unwrap_or_else(|| format!("call_{calls}"));
-                ContentBlock::ToolCall { id, name: call.name, arguments: call.arguments.into_value() }
+                Some(ContentBlock::ToolCall { id, name: call.name, arguments: call.arguments.into_value() })
             }
         })
         .collect();

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::client::without_secrets;
 use super::errors::{RequestContext, redact_text, shorten};
-use super::requested_wait;
+use super::{Dialect, Endpoint, requested_wait};
 use crate::model::failure::{Failure, FailureClass};
 
 /// The longest message of a provider that orch quotes, in characters.
@@ -55,7 +55,8 @@ fn find_error(value: &Value) -> Option<&Value> {
     if let Some(errors) = non_empty_field("errors") {
         return Some(first_element(errors));
     }
-    if let Some(error) = non_empty_at("/choices/0/error").or_else(|| non_empty_at("/choices/0/message/error")) {
+    let nested_pointers = ["/choices/0/error", "/choices/0/message/error", "/response/error"];
+    if let Some(error) = nested_pointers.into_iter().find_map(non_empty_at) {
         return Some(error);
     }
     if non_empty_at("/base_resp/status_code").is_some() {
@@ -96,7 +97,7 @@ pub(super) fn parse_error_body(value: &Value) -> Option<ErrorBody> {
         let labels = value.get("type").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
         return Some(ErrorBody { message: text.to_owned(), labels, code: error_status(value) });
     }
-    let message_fields = ["message", "detail", "error_message", "error_msg", "msg", "status_msg", "title"];
+    let message_fields = ["message", "Message", "detail", "error_message", "error_msg", "msg", "status_msg", "title"];
     let message = match message_fields.iter().find_map(|field| error.get(*field).filter(|text| is_non_empty(text))) {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
@@ -167,6 +168,8 @@ pub(super) fn has_content(value: &Value) -> bool {
         "/choices/0/message/reasoning_content",
         "/candidates/0/content/parts",
         "/content",
+        "/output",
+        "/response/output",
     ];
     let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     list.iter().any(|value| content_pointers.iter().any(|pointer| value.pointer(pointer).is_some_and(is_non_empty)))
@@ -224,9 +227,9 @@ const CONTEXT_EXCEEDED: &[&str] = &[
 ];
 
 /// Names and phrases with which a provider reports that a content filter refused the request: Azure (`content_filter`),
-/// `OpenRouter`'s moderation.
+/// the Responses API (`bio_policy`), `OpenRouter`'s moderation.
 const CONTENT_FILTERED: &[&str] =
-    &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "input was flagged"];
+    &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "bio_policy", "input was flagged"];
 
 /// Whether a provider reports that the account has no credit left. This is not [`FailureClass::Auth`]: the key is valid.
 fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
@@ -261,6 +264,8 @@ fn classify(code: Option<u16>, body: &ErrorBody) -> FailureClass {
     match code {
         Some(401 | 403) => return FailureClass::Auth,
         Some(408) => return FailureClass::Timeout,
+        // Bedrock: the model failed.
+        Some(424) => return FailureClass::ProviderUnavailable,
         Some(429) => return FailureClass::RateLimited,
         Some(500..) => return FailureClass::ProviderUnavailable,
         _ => {}
@@ -285,6 +290,17 @@ fn classify(code: Option<u16>, body: &ErrorBody) -> FailureClass {
             "invalid_argument",
             "badrequest",
             "bad_request",
+            // Codes of the Responses API, which sends no status with them.
+            "invalid_prompt",
+            "invalid_image",
+            "invalid_base64_image",
+            "image_too_",
+            "image_parse_error",
+            "image_file_",
+            "empty_image_file",
+            "unsupported_image_media_type",
+            "failed_to_download_image",
+            "data_residency_mismatch",
         ])
     {
         FailureClass::BadRequest
@@ -327,23 +343,34 @@ fn summary(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, cl
 fn hint(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, class: FailureClass) -> Option<String> {
     let (endpoint, model) = (context.endpoint, context.model);
     let name = &endpoint.name;
-    match (class, &endpoint.key_variable) {
+    match class {
         _ if has_no_credit(code, body) => {
             Some(format!("add credit to the account at {name}, or name another model with --model"))
         }
-        (FailureClass::Auth, Some(variable)) if endpoint.api_key.is_some() => {
-            Some(format!("check the key in {variable}"))
-        }
-        (FailureClass::Auth, Some(variable)) => Some(format!("set {variable}")),
-        (FailureClass::Auth, None) => Some(format!(
-            "add `providers: {{ {name}: {{ api_key: {{ env: NAME }} }} }}` to orch.yaml, and set that variable"
-        )),
-        (FailureClass::BadRequest, _) if code == Some(404) && name == "ollama" && !model.is_empty() => {
+        FailureClass::Auth => Some(endpoint.auth.refused_hint(name)),
+        FailureClass::BadRequest if code == Some(404) && name == "ollama" && !model.is_empty() => {
             Some(format!("fetch it with `ollama pull {model}`"))
         }
-        (FailureClass::BadRequest, _) if code == Some(404) => {
-            Some(format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url)))
-        }
+        FailureClass::BadRequest if code == Some(404) => Some(not_found_hint(endpoint, &body.message)),
         _ => None,
+    }
+}
+
+/// The hint for a 404: another dialect where the server says or suggests so, else the model and the address.
+fn not_found_hint(endpoint: &Endpoint, message: &str) -> String {
+    let check = format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url));
+    match endpoint.dialect {
+        // As for a deployment of Azure, which also needs its version as a parameter.
+        _ if endpoint.base_url.contains("{model}") => {
+            "the model's name is a part of the address: check the name, and the parameters under `query:`".to_owned()
+        }
+        // `OpenAI` offers some models only in one of its APIs.
+        Dialect::OpenAi if message.contains("v1/responses") => {
+            format!("set `dialect: responses` under `providers.{}` of orch.yaml", endpoint.name)
+        }
+        Dialect::Responses => {
+            format!("{check}; a server without the Responses API needs `dialect: openai`")
+        }
+        _ => check,
     }
 }

@@ -217,13 +217,14 @@ pub(super) fn shorten(text: &str, max_chars: usize) -> String {
 /// Redacts every secret of the endpoint in a text.
 pub(super) fn redact_text(text: &str, endpoint: &Endpoint) -> String {
     let mut text = text.to_owned();
-    let key = endpoint.api_key.as_ref().map(|key| key.expose_secret().trim());
+    let secrets = endpoint.auth.secrets();
+    let keys = secrets.iter().map(|(_, secret)| secret.expose_secret().trim());
     let headers = endpoint.headers.iter().map(|(_, value)| {
         let value = value.trim();
         value.strip_prefix("Bearer ").unwrap_or(value)
     });
     // Short values are ordinary words: redacting them would only garble the text.
-    for secret in key.into_iter().chain(headers).filter(|secret| secret.len() >= 6) {
+    for secret in keys.chain(headers).filter(|secret| secret.len() >= 6) {
         text = text.replace(secret, "***");
     }
     text

@@ -16,7 +16,7 @@ use super::draft::Draft;
 use super::errors::{self, RequestContext};
 use super::stream::{ExchangeProgress, StreamItem, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
-use super::{Endpoint, RequestLimits, StreamEvent, error_body, requested_wait};
+use super::{Endpoint, RequestLimits, StreamEvent, UnauthenticatedRequest, error_body, requested_wait};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Failure, FailureClass};
 use crate::model::usage::ReportedUsage;
@@ -194,7 +194,16 @@ async fn send_request<A: Assembler>(
     let client = shared_client(&url, limits.connect_timeout, &endpoint.network)?;
     let payload = serde_json::to_vec(&body)
         .map_err(|e| Failure::new(FailureClass::BadRequest, format!("can't encode the request: {e}")))?;
-    let request = client.post(url).headers(header_map(headers, endpoint, key_header)?).body(payload);
+    let mut headers = header_map(headers, endpoint)?;
+    endpoint.auth.authenticate(&mut UnauthenticatedRequest {
+        provider: &endpoint.name,
+        url: &url,
+        headers: &mut headers,
+        body: &payload,
+        now: limits.clock.now(),
+        key_header,
+    })?;
+    let request = client.post(url).headers(headers).body(payload);
 
     let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
     progress.may_have_generated = true;

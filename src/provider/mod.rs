@@ -1,13 +1,15 @@
-//! Model providers over HTTP: three wire formats (dialects) behind one trait.
+//! Model providers over HTTP: every wire format (dialect) behind one trait.
 //!
 //! A provider sends one request and reads one streamed reply. It never retries: the engine decides about a retry from
 //! the class of the [`Failure`].
 
 mod anthropic;
+mod auth;
 mod body;
 mod body_format;
 mod builtin;
 mod client;
+mod converse;
 mod discover;
 mod draft;
 mod error_body;
@@ -19,6 +21,7 @@ mod openai_host;
 mod received_response;
 mod request_content;
 mod requested_wait;
+mod responses;
 mod schema;
 mod sse;
 mod stop_reasons;
@@ -31,7 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
@@ -40,6 +42,7 @@ use crate::model::failure::Failure;
 use crate::network::Network;
 
 pub use crate::model::dialect::Dialect;
+pub use auth::{AWS_SECRET_VARIABLE, AWS_VARIABLES, Auth, AwsAuth, KeyAuth, UnauthenticatedRequest};
 pub use builtin::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use client::{is_loopback_address, is_unencrypted_address, normalized_address, url_host};
 pub use discover::served_models;
@@ -49,7 +52,7 @@ pub use schema::strict_schema;
 
 /// A source of replies to chat requests.
 pub trait Provider: Send + Sync {
-    /// The dialect's name: `anthropic`, `openai` or `gemini` for the HTTP providers.
+    /// The dialect's name; for the HTTP providers that of a [`Dialect`].
     fn dialect(&self) -> &'static str;
 
     /// The time-outs and the size limit of a request, unless its step sets others.
@@ -140,16 +143,12 @@ pub struct Endpoint {
     pub dialect: Dialect,
     /// The address to which orch appends the dialect's paths, after replacing `{model}` with the model's name.
     pub base_url: String,
-    /// The key, if there is one.
-    pub api_key: Option<SecretString>,
-    /// The environment variable that holds the key, for hints.
-    pub key_variable: Option<String>,
+    /// The authentication of requests.
+    pub auth: Arc<dyn Auth>,
     /// Additional headers of every request; they override the dialect's own.
     pub headers: Vec<(String, String)>,
     /// Whether orch sends a schema as native structured output.
     pub structured_output: bool,
-    /// The header that carries the key, instead of the dialect's own.
-    pub key_header: Option<String>,
     /// Names and values of query parameters for the URL of every request.
     pub query: Vec<(String, String)>,
     /// The proxies and certificates for the connection.
@@ -163,11 +162,9 @@ impl Endpoint {
             name: name.into(),
             dialect,
             base_url: base_url.into(),
-            api_key: None,
-            key_variable: None,
+            auth: Arc::new(KeyAuth::default()),
             headers: Vec::new(),
             structured_output: true,
-            key_header: None,
             query: Vec::new(),
             network: Arc::default(),
         }
@@ -181,11 +178,9 @@ impl fmt::Debug for Endpoint {
             .field("name", &self.name)
             .field("dialect", &self.dialect)
             .field("base_url", &client::without_secrets(&self.base_url))
-            .field("api_key", &self.api_key.is_some())
-            .field("key_variable", &self.key_variable)
+            .field("auth", &self.auth)
             .field("headers", &headers)
             .field("structured", &self.structured_output)
-            .field("key_header", &self.key_header)
             .field("query", &self.query)
             .field("network", &self.network)
             .finish()
@@ -197,7 +192,9 @@ pub fn create_provider(endpoint: Endpoint) -> Box<dyn Provider> {
     match endpoint.dialect {
         Dialect::Anthropic => Box::new(anthropic::Anthropic::new(endpoint)),
         Dialect::OpenAi => Box::new(openai::OpenAi::new(endpoint)),
+        Dialect::Responses => Box::new(responses::Responses::new(endpoint)),
         Dialect::Gemini => Box::new(gemini::Gemini::new(endpoint)),
+        Dialect::Converse => Box::new(converse::Converse::new(endpoint)),
     }
 }
 
@@ -208,7 +205,7 @@ mod tests {
     #[test]
     fn debug_of_an_endpoint_shows_no_secret() {
         let endpoint = Endpoint {
-            api_key: Some("hunter2".into()),
+            auth: Arc::new(KeyAuth { key: Some("hunter2".into()), ..KeyAuth::default() }),
             headers: vec![("x-token".into(), "hunter2".into())],
             ..Endpoint::new("x", Dialect::OpenAi, "http://user:hunter2@host/v1?key=hunter2")
         };

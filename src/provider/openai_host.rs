@@ -8,7 +8,7 @@ use super::{Endpoint, client};
 /// Whether the endpoint is `OpenAI`'s own, or Azure's with the same models.
 pub(super) fn is_openai(endpoint: &Endpoint) -> bool {
     // Azure runs the same models and refuses the same parameters.
-    is_within(&endpoint.base_url, &["api.openai.com", "openai.azure.com"])
+    is_within(&endpoint.base_url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
 }
 
 /// Whether the host of an address is one of these domains, or a subdomain of one.
@@ -21,6 +21,12 @@ pub(super) fn is_within(url: &str, domains: &[&str]) -> bool {
 /// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature except their own.
 pub(super) fn is_reasoning_model(endpoint: &Endpoint, model: &str) -> bool {
     is_openai(endpoint) && crate::catalog::is_openai_reasoning_model(model)
+}
+
+/// Whether orch asks for encrypted reasoning. `OpenAI` itself refuses that for models without reasoning; other servers
+/// ignore it.
+pub(super) fn returns_encrypted_reasoning(endpoint: &Endpoint, model: &str) -> bool {
+    !is_openai(endpoint) || (crate::catalog::is_openai_reasoning_model(model) && !model.contains("-chat"))
 }
 
 /// Whether orch sends a schema to the endpoint. `OpenAI` itself refuses a schema whose root is not an object; other

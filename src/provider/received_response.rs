@@ -5,7 +5,7 @@ use bytes::Bytes;
 use reqwest::{Body, Response};
 
 use super::http::{ReceivedResponse, ReplySink, read_received_response};
-use super::{Dialect, Endpoint, RequestLimits, anthropic, gemini, openai};
+use super::{Dialect, Endpoint, RequestLimits, anthropic, converse, gemini, openai, responses};
 use crate::model::chat::ChatReply;
 use crate::model::failure::Failure;
 
@@ -50,7 +50,9 @@ pub async fn read_response(
     match endpoint.dialect {
         Dialect::Anthropic => read_received_response(received, anthropic::AnthropicReply::default(), sink).await,
         Dialect::OpenAi => read_received_response(received, openai::OpenAiReply::default(), sink).await,
+        Dialect::Responses => read_received_response(received, responses::ResponsesReply::default(), sink).await,
         Dialect::Gemini => read_received_response(received, gemini::GeminiReply::default(), sink).await,
+        Dialect::Converse => read_received_response(received, converse::ConverseReply::default(), sink).await,
     }
 }
 

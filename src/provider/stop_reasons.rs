@@ -87,6 +87,31 @@ pub(super) const OPENAI: StopTable = &[
     ("repetition", StopMeaning::Incomplete),
 ];
 
+/// `status` and `incomplete_details.reason` of the Responses API
+/// (<https://platform.openai.com/docs/api-reference/responses/object>).
+pub(super) const RESPONSES: StopTable = &[
+    ("completed", END),
+    ("max_output_tokens", LENGTH),
+    ("content_filter", REFUSAL),
+    ("failed", StopMeaning::ServerFailed),
+    ("cancelled", StopMeaning::ServerFailed),
+    ("incomplete", StopMeaning::Incomplete),
+];
+
+/// `stopReason` of Bedrock's Converse API
+/// (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html>).
+pub(super) const CONVERSE: StopTable = &[
+    ("end_turn", END),
+    ("stop_sequence", END),
+    ("max_tokens", LENGTH),
+    ("model_context_window_exceeded", LENGTH),
+    ("guardrail_intervened", REFUSAL),
+    ("content_filtered", REFUSAL),
+    ("tool_use", TOOL),
+    ("malformed_model_output", StopMeaning::Incomplete),
+    ("malformed_tool_use", StopMeaning::Incomplete),
+];
+
 /// `FinishReason` of the Gemini API (<https://ai.google.dev/api/generate-content#FinishReason>), and `MODEL_ARMOR` of
 /// Vertex AI. `FINISH_REASON_UNSPECIFIED` is the field's default value, not a reason.
 pub(super) const GEMINI: StopTable = &[
@@ -225,7 +250,7 @@ mod tests {
 
     #[test]
     fn names_in_a_table_are_unique_and_lower_case() {
-        for table in [ANTHROPIC, OPENAI, GEMINI] {
+        for table in [ANTHROPIC, OPENAI, RESPONSES, CONVERSE, GEMINI] {
             for (index, (name, _)) in table.iter().enumerate() {
                 assert_eq!(*name, name.to_ascii_lowercase());
                 assert!(!table[..index].iter().any(|(other, _)| other == name), "{name}");

@@ -32,6 +32,8 @@ pub(super) enum StreamItem {
     Ignored,
     /// Not an event of the dialect.
     Foreign,
+    /// An event that contradicts earlier ones; the text is the end of the message, after the provider's name.
+    Damaged(&'static str),
 }
 
 /// The state of an exchange, which outlives the exchange even if it fails or is dropped.
@@ -256,6 +258,10 @@ impl<A: Assembler> StreamReader<'_, A> {
             StreamItem::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
             StreamItem::Ignored => {}
             StreamItem::Foreign => return self.handle_foreign(value, data),
+            StreamItem::Damaged(problem) => {
+                let failure = errors::unavailable(self.context.endpoint, problem);
+                return Err(self.with_progress(failure, value));
+            }
         }
         Ok(())
     }

@@ -50,6 +50,13 @@ pub(super) const GEMINI: UsageFields = UsageFields {
     parse: parse_gemini,
 };
 
+/// The usage fields of Bedrock's Converse API.
+pub(super) const CONVERSE: UsageFields = UsageFields {
+    output: &["outputTokens"],
+    other: &["inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"],
+    parse: parse_converse,
+};
+
 /// Collects the reported usage of a reply under construction.
 #[derive(Default)]
 pub(super) struct UsageMeter {
@@ -149,25 +156,51 @@ fn parse_openai(report: &Map<String, Value>) -> ReportedUsage {
     }
 }
 
-/// Adds up input, cache reads and cache writes, which do not overlap. If the report has `iterations`, adds up their
-/// counts, since the totals cover only the last iteration.
-fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
-    let usage_of = |report: &Map<String, Value>| {
+/// The names of the counts of an API that counts cached input apart from other input.
+struct SeparateCounts {
+    input: &'static str,
+    cache_read: &'static str,
+    cache_write: &'static str,
+    output: &'static str,
+}
+
+impl SeparateCounts {
+    /// Adds up input, cache reads and cache writes, which do not overlap.
+    fn parse(&self, report: &Map<String, Value>) -> ReportedUsage {
         let cache_count = |name| if report.contains_key(name) { count(report, &[name]) } else { Some(0) };
-        let (cache_read, cache_write) =
-            (cache_count("cache_read_input_tokens"), cache_count("cache_creation_input_tokens"));
-        let input = count(report, &["input_tokens"]).zip(cache_read).zip(cache_write);
+        let (cache_read, cache_write) = (cache_count(self.cache_read), cache_count(self.cache_write));
+        let input = count(report, &[self.input]).zip(cache_read).zip(cache_write);
         let input = input
             .map(|((input, cache_read), cache_write)| input.saturating_add(cache_read).saturating_add(cache_write));
-        let output = count(report, &["output_tokens"]);
         ReportedUsage {
             input,
             cache_read: cache_read.unwrap_or(0),
             cache_write: cache_write.unwrap_or(0),
-            output,
+            output: count(report, &[self.output]),
             reasoning: 0,
         }
+    }
+}
+
+fn parse_converse(report: &Map<String, Value>) -> ReportedUsage {
+    let counts = SeparateCounts {
+        input: "inputTokens",
+        cache_read: "cacheReadInputTokens",
+        cache_write: "cacheWriteInputTokens",
+        output: "outputTokens",
     };
+    counts.parse(report)
+}
+
+/// If the report has `iterations`, adds up their counts, since the totals cover only the last iteration.
+fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
+    let counts = SeparateCounts {
+        input: "input_tokens",
+        cache_read: "cache_read_input_tokens",
+        cache_write: "cache_creation_input_tokens",
+        output: "output_tokens",
+    };
+    let usage_of = |report: &Map<String, Value>| counts.parse(report);
     let totals = usage_of(report);
     let iterations = report.get("iterations").and_then(Value::as_array).filter(|list| !list.is_empty());
     let Some(iterations) = iterations else { return totals };
@@ -246,6 +279,7 @@ mod tests {
             (&OPENAI, "prompt_eval_count", "eval_count"),
             (&ANTHROPIC, "input_tokens", "output_tokens"),
             (&GEMINI, "promptTokenCount", "candidatesTokenCount"),
+            (&CONVERSE, "inputTokens", "outputTokens"),
         ] {
             let report = |a: Value, b: Value| json!({ input: a, output: b });
             assert_eq!(token_counts(fields, &[report(json!(9), json!(3))]), (Some(9), Some(3)), "{input}");
@@ -256,7 +290,7 @@ mod tests {
             }
         }
         for none in [json!(null), json!({}), json!([]), json!(""), json!(7)] {
-            for fields in [&OPENAI, &ANTHROPIC, &GEMINI] {
+            for fields in [&OPENAI, &ANTHROPIC, &GEMINI, &CONVERSE] {
                 assert_eq!(token_counts(fields, std::slice::from_ref(&none)), (None, None), "{none}");
             }
         }

@@ -1,18 +1,23 @@
 //! Lists the disclosures of `orch.yaml`: what it makes orch send, to which address, and whether the user has to agree.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::config::{Address, ProviderSettings, Settings};
+use crate::config::{Address, AwsSettings, ProviderSettings, Settings};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Digest, canonical_json};
 use crate::provider::{
-    BUILTIN_PROVIDERS, BuiltinProvider, is_loopback_address, is_unencrypted_address, normalized_address, url_host,
+    AWS_SECRET_VARIABLE, AWS_VARIABLES, BUILTIN_PROVIDERS, BuiltinProvider, is_loopback_address,
+    is_unencrypted_address, normalized_address, url_host,
 };
 
 /// The version of the digest's input. Changing it voids every agreement.
 const DIGEST_VERSION: u32 = 1;
+
+/// The end of the text of a disclosure that may be sent without encryption.
+const UNENCRYPTED: &str = ", also without encryption";
 
 /// The destination of a disclosure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Disclosure {
     pub reasons: Vec<TrustReason>,
     /// Whether the file allows sending the secret without encryption.
     pub insecure: bool,
+    /// The AWS region for which orch signs requests with the secret, instead of sending it.
+    pub aws_region: Option<String>,
 }
 
 impl Disclosure {
@@ -84,21 +91,26 @@ impl Disclosure {
         !self.reasons.is_empty()
     }
 
-    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`.
+    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, and `aws_region` if orch
+    /// signs for a region.
     pub fn to_json(&self) -> Value {
         let destination = match &self.destination {
             Destination::Url(url) => json!({ "url": url }),
             Destination::Variable(name) => json!({ "env": name }),
         };
         let reasons: Vec<&str> = self.reasons.iter().map(|reason| reason.as_str()).collect();
-        json!({
+        let mut value = json!({
             "key": self.key,
             "variable": self.variable,
             "destination": destination,
             "reasons": reasons,
             "insecure": self.insecure,
             "needs_trust": self.needs_trust(),
-        })
+        });
+        if let Some((region, value)) = self.aws_region.as_ref().zip(value.as_object_mut()) {
+            value.insert("aws_region".to_owned(), json!(region));
+        }
+        value
     }
 }
 
@@ -109,6 +121,11 @@ impl fmt::Display for Disclosure {
         let variable = variable.as_deref().map(escape_line_breaks);
         let destination = destination.to_string();
         let destination = escape_line_breaks(&destination);
+        if let Some(region) = &self.aws_region {
+            let (names, region) = (AWS_VARIABLES.join(", "), escape_line_breaks(region));
+            write!(f, "`{key}` signs requests to {destination} (region {region}) with the credentials in {names}")?;
+            return if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) };
+        }
         match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {
                 write!(f, "`{key}` sends every event of every run to {destination}, with the secret in {variable}")
@@ -117,7 +134,7 @@ impl fmt::Display for Disclosure {
             (Some(variable), false) => write!(f, "`{key}` sends the key in {variable} to {destination}"),
             (None, false) => write!(f, "`{key}` sends prompts to {destination}, without a key"),
         }?;
-        if reasons.contains(&TrustReason::Unencrypted) { f.write_str(", also without encryption") } else { Ok(()) }
+        if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) }
     }
 }
 
@@ -164,15 +181,32 @@ impl Disclosures {
 fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
     let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
     let own_variable = builtin.and_then(|builtin| builtin.key_variable);
-    let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
-    let url = entry.base_url.as_deref().or_else(|| builtin.map(|builtin| builtin.base_url))?;
-    let mut reasons = variable.map(|variable| key_reasons(variable, url, own_variable)).unwrap_or_default();
+    let url = entry.address().or_else(|| builtin.map(|builtin| Cow::Borrowed(builtin.base_url)))?;
+    let (variable, mut reasons) = match &entry.aws {
+        Some(aws) => (Some(AWS_SECRET_VARIABLE), aws_reasons(aws, &url)),
+        None => {
+            let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
+            (variable, variable.map(|variable| key_reasons(variable, &url, own_variable)).unwrap_or_default())
+        }
+    };
     // Even if the address in the file is encrypted, the environment may set another one.
     if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
         reasons.push(TrustReason::Unencrypted);
     }
-    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(normalized_address(url)));
-    Some(Disclosure { key: format!("providers.{name}"), variable, destination, reasons, insecure: entry.insecure })
+    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(normalized_address(&url)));
+    let aws_region = entry.aws.as_ref().map(|aws| aws.region.clone());
+    let key = format!("providers.{name}");
+    Some(Disclosure { key, variable, destination, reasons, insecure: entry.insecure, aws_region })
+}
+
+/// The reasons why the user has to agree to signed requests. AWS credentials are not a key for models alone, so even
+/// Bedrock itself needs an agreement.
+fn aws_reasons(aws: &AwsSettings, url: &str) -> Vec<TrustReason> {
+    let mut reasons = vec![TrustReason::ForeignVariable];
+    let is_own_host = url_host(url) == url_host(&aws.bedrock_url()) || is_loopback_address(url);
+    reasons.extend((!is_own_host).then_some(TrustReason::ForeignHost));
+    reasons.extend(is_unencrypted_address(url).then_some(TrustReason::Unencrypted));
+    reasons
 }
 
 fn key_reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustReason> {
@@ -199,6 +233,7 @@ fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = Disclosure> 
         destination: destination(&convex.url),
         reasons: tracker_reasons(&convex.url),
         insecure: convex.insecure,
+        aws_region: None,
     });
     let webhook = tracker.webhook.iter().map(|webhook| Disclosure {
         key: "tracker.webhook".to_owned(),
@@ -207,6 +242,7 @@ fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = Disclosure> 
         reasons: tracker_reasons(&webhook.url),
         // orch signs the data with the secret and does not send the secret.
         insecure: true,
+        aws_region: None,
     });
     convex.chain(webhook)
 }
@@ -290,6 +326,32 @@ mod tests {
         assert_eq!(
             similar_host.all()[0].to_string(),
             "`providers.openai` sends the key in OPENAI_API_KEY to https://xn--pi-6kc.openai.com/{model}"
+        );
+    }
+
+    #[test]
+    fn signing_with_aws_credentials_always_needs_an_agreement() {
+        use TrustReason::{ForeignHost, ForeignVariable, Unencrypted};
+        for (url, reasons) in [
+            (json!(null), vec![ForeignVariable]),
+            (json!("https://bedrock-runtime.eu-central-1.amazonaws.com"), vec![ForeignVariable]),
+            (json!("http://127.0.0.1:9"), vec![ForeignVariable]),
+            (json!("https://bedrock-runtime.us-east-1.amazonaws.com"), vec![ForeignVariable, ForeignHost]),
+            (
+                json!("https://bedrock-runtime.eu-central-1.amazonaws.com.evil.example"),
+                vec![ForeignVariable, ForeignHost],
+            ),
+            (json!("http://evil.example"), vec![ForeignVariable, ForeignHost, Unencrypted]),
+        ] {
+            let entry = json!({ "dialect": "converse", "base_url": url, "aws": { "region": "eu-central-1" } });
+            let all = disclosures(json!({ "providers": { "bedrock": entry } }));
+            assert_eq!(all.all()[0].reasons, reasons, "{url}");
+        }
+        let entry = json!({ "dialect": "converse", "aws": { "region": "eu-central-1" } });
+        assert_eq!(
+            disclosures(json!({ "providers": { "bedrock": entry } })).all()[0].to_string(),
+            "`providers.bedrock` signs requests to https://bedrock-runtime.eu-central-1.amazonaws.com/ (region \
+             eu-central-1) with the credentials in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN"
         );
     }
 

@@ -38,6 +38,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("providers.*.requests_per_minute", KeyClass::Inert),
     ("providers.*.tokens_per_minute", KeyClass::Inert),
     ("providers.*.key_header", KeyClass::Literal),
+    ("providers.*.aws.region", KeyClass::Address),
     ("providers.*.query.*", KeyClass::Literal),
     ("providers.*.headers.*", KeyClass::Literal),
     ("models.*", KeyClass::Inert),
@@ -110,9 +111,12 @@ mod tests {
     /// Settings in which each key that needs an agreement has a value.
     fn settings() -> Value {
         json!({
-            "providers": { "lab": {
-                "dialect": "openai", "base_url": "https://a.example/v1", "api_key": { "env": "A_KEY" }, "insecure": false,
-            } },
+            "providers": {
+                "lab": {
+                    "dialect": "openai", "base_url": "https://a.example/v1", "api_key": { "env": "A_KEY" }, "insecure": false,
+                },
+                "bedrock": { "dialect": "converse", "base_url": "https://a.example", "aws": { "region": "us-east-1" } },
+            },
             "tracker": {
                 "convex": { "url": "https://a.example", "auth": { "env": "A_KEY" }, "insecure": false },
                 "webhook": { "url": "https://a.example", "secret": { "env": "A_KEY" } },
@@ -135,8 +139,9 @@ mod tests {
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
                 _ => json!("https://b.example/v1"),
             };
+            let provider = if key.contains(".aws.") { "bedrock" } else { "lab" };
             // `url.env` replaces a plain `url`.
-            let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', "lab").replace('.', "/"));
+            let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', provider).replace('.', "/"));
             let mut changed = settings();
             *changed.pointer_mut(&pointer).unwrap_or_else(|| panic!("give {key} a value in `settings`")) = value;
             assert_ne!(digest(changed), before, "{key}");

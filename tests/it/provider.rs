@@ -1,33 +1,40 @@
 //! The HTTP providers against a scripted server: requests of every dialect, lists of models, and helpers.
 
+mod azure;
+mod converse;
 mod failures;
 mod replies;
 mod requests;
+mod responses;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::{Failure, FailureClass};
 use orch::model::usage::Usage;
-use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
+use orch::provider::{Auth, Dialect, Endpoint, KeyAuth, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::json;
 
 use crate::support::server::{Reply, Server};
 
 pub(crate) const KEY: &str = "sk-very-secret-0123456789";
-pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+pub(crate) const DIALECTS: [Dialect; 5] = Dialect::ALL;
+
+/// The key in the variable `LAB_KEY`, in this header or the dialect's own.
+pub(crate) fn key_auth(key: &str, header: Option<&str>) -> Arc<dyn Auth> {
+    Arc::new(KeyAuth { key: Some(key.into()), variable: Some("LAB_KEY".into()), header: header.map(ToOwned::to_owned) })
+}
 
 pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
-    Endpoint {
-        api_key: Some(KEY.into()),
-        key_variable: Some("LAB_KEY".into()),
-        ..Endpoint::new("lab", dialect, base_url)
-    }
+    Endpoint { auth: key_auth(KEY, None), ..Endpoint::new("lab", dialect, base_url) }
 }
 
 pub(crate) fn endpoint_of(dialect: Dialect, server: &Server) -> Endpoint {
-    let url = if dialect == Dialect::OpenAi { server.openai_url() } else { server.url() };
+    let url = match dialect {
+        Dialect::OpenAi | Dialect::Responses => server.openai_url(),
+        Dialect::Anthropic | Dialect::Gemini | Dialect::Converse => server.url(),
+    };
     endpoint(dialect, url)
 }
 
@@ -93,6 +100,7 @@ async fn every_dialect_streams_text_usage_and_names() {
     for (dialect, usage) in [
         (Dialect::Anthropic, Usage { input: 11, cache_read: 4, cache_write: 2, output: 7, reasoning: 0 }),
         (Dialect::OpenAi, Usage { input: 11, cache_read: 4, cache_write: 0, output: 7, reasoning: 2 }),
+        (Dialect::Responses, Usage { input: 11, cache_read: 4, cache_write: 0, output: 7, reasoning: 2 }),
         (Dialect::Gemini, Usage { input: 11, cache_read: 4, cache_write: 0, output: 10, reasoning: 3 }),
     ] {
         // The pieces have one byte each, so that no character and no event arrives complete.
@@ -146,6 +154,39 @@ async fn the_openai_dialect_sends_its_request_format() {
     );
     assert_eq!(sent.system(), "You are terse.");
     assert_eq!(sent.last(), "third");
+}
+
+#[tokio::test]
+async fn the_responses_dialect_sends_its_request_format() {
+    let server = Server::saying("{}");
+    let reply = ask(endpoint_of(Dialect::Responses, &server), &with_schema(), &short_limits()).await.unwrap();
+    assert!(reply.constrained);
+    let sent = server.requests().remove(0);
+    assert_eq!((sent.method.as_str(), sent.path.as_str()), ("POST", "/v1/responses"));
+    assert_eq!(sent.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    let key = sent.body["prompt_cache_key"].as_str().unwrap().to_owned();
+    assert!(key.starts_with("orch-") && key.len() < 64, "{key}");
+    let item = |role: &str, kind: &str, text: &str| json!({"type": "message", "role": role, "content": [{"type": kind, "text": text}]});
+    assert_eq!(
+        sent.body,
+        json!({
+            "model": "some-model",
+            "instructions": "You are terse.",
+            "input": [
+                item("user", "input_text", "first"),
+                item("assistant", "output_text", "second"),
+                item("user", "input_text", "third")
+            ],
+            "stream": true,
+            "store": false,
+            "include": ["reasoning.encrypted_content"],
+            "prompt_cache_key": key,
+            "max_output_tokens": 256,
+            "temperature": 0.5,
+            "text": {"format": {"type": "json_schema", "name": "verdict", "schema": with_schema().schema, "strict": true}}
+        })
+    );
+    assert_eq!((sent.system().as_str(), sent.last().as_str()), ("You are terse.", "third"));
 }
 
 #[tokio::test]
@@ -224,7 +265,8 @@ async fn no_temperature_is_sent_to_a_model_with_a_fixed_one() {
 async fn no_schema_is_sent_without_native_structured_output() {
     for dialect in DIALECTS {
         let server = Server::saying("{}");
-        let endpoint = Endpoint { structured_output: false, api_key: None, ..endpoint_of(dialect, &server) };
+        let endpoint =
+            Endpoint { structured_output: false, auth: Arc::new(KeyAuth::default()), ..endpoint_of(dialect, &server) };
         let reply = ask(endpoint, &with_schema(), &short_limits()).await.unwrap();
         assert!(!reply.constrained);
         let sent = server.requests().remove(0);
@@ -249,7 +291,12 @@ async fn headers_of_the_user_override_those_of_orch() {
 
 #[tokio::test]
 async fn base_urls_may_end_with_the_version() {
-    for (dialect, suffix) in [(Dialect::Anthropic, "/v1/"), (Dialect::Gemini, "/v1beta"), (Dialect::OpenAi, "/v1/")] {
+    for (dialect, suffix) in [
+        (Dialect::Anthropic, "/v1/"),
+        (Dialect::Gemini, "/v1beta"),
+        (Dialect::OpenAi, "/v1/"),
+        (Dialect::Responses, "/v1/"),
+    ] {
         let server = Server::saying("x");
         ask(endpoint(dialect, format!("{}{suffix}", server.url())), &request(), &short_limits()).await.unwrap();
         let path = server.requests().remove(0).path;
@@ -301,24 +348,4 @@ async fn the_size_of_a_compressed_reply_counts_decompressed() {
     assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure:?}");
     let broken = Reply::raw_events("data: {}\n\n").header("content-encoding", "gzip");
     assert_eq!(failure_of(Dialect::OpenAi, broken, &short_limits()).await.class, FailureClass::ProviderUnavailable);
-}
-
-#[tokio::test]
-async fn a_deployment_of_classic_azure_receives_its_request_format() {
-    let server = Server::saying("{}");
-    let azure = Endpoint {
-        base_url: format!("{}/openai/deployments/{{model}}", server.url()),
-        key_header: Some("api-key".into()),
-        query: vec![("api-version".into(), "2024-10-21".into())],
-        ..endpoint_of(Dialect::OpenAi, &server)
-    };
-    let deployment = ChatRequest { model: ModelRef::new("azure", "my gpt"), ..request() };
-    ask(azure, &deployment, &short_limits()).await.unwrap();
-    let sent = server.requests().remove(0);
-    assert_eq!(sent.path, "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21");
-    assert_eq!((sent.header("api-key"), sent.header("authorization")), (Some(KEY), None));
-    // The query that Gemini itself needs is kept.
-    let gemini = Endpoint { query: vec![("a".into(), "b&c".into())], ..endpoint_of(Dialect::Gemini, &server) };
-    ask(gemini, &request(), &short_limits()).await.unwrap();
-    assert!(server.requests()[1].path.ends_with("?alt=sse&a=b%26c"), "{:?}", server.requests()[1].path);
 }

@@ -18,7 +18,9 @@ fn complete_reply(dialect: Dialect, text: &str) -> Reply {
     match dialect {
         Dialect::Anthropic => Reply::anthropic_text(text),
         Dialect::OpenAi => Reply::openai_text(text),
+        Dialect::Responses => Reply::responses_text(text),
         Dialect::Gemini => Reply::gemini_text(text),
+        Dialect::Converse => Reply::converse_text(text),
     }
 }
 
@@ -26,7 +28,9 @@ fn stopped(dialect: Dialect, text: &str, reason: &str) -> Reply {
     match dialect {
         Dialect::Anthropic => Reply::anthropic_stopped(text, reason),
         Dialect::OpenAi => Reply::openai_stopped(text, reason),
+        Dialect::Responses => Reply::responses_stopped(text, reason),
         Dialect::Gemini => Reply::gemini_stopped(text, reason),
+        Dialect::Converse => Reply::converse_stopped(text, reason),
     }
 }
 
@@ -67,6 +71,8 @@ async fn an_unknown_stop_reason_is_reported_by_its_name() {
         (Dialect::OpenAi, "sleepy"),
         (Dialect::OpenAi, "repetition"),
         (Dialect::Anthropic, "pause_turn"),
+        (Dialect::Responses, "sleepy"),
+        (Dialect::Converse, "malformed_model_output"),
         (Dialect::Gemini, "OTHER"),
         (Dialect::Gemini, "MALFORMED_RESPONSE"),
         (Dialect::Gemini, "WHATEVER_IS_NEW"),

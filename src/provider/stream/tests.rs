@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::model::chat::{ChatReply, StopReason};
 use crate::provider::{Dialect, RequestLimits};
-use crate::provider::{anthropic, gemini, openai};
+use crate::provider::{anthropic, converse, gemini, openai, responses};
 
 const OPENAI: &[&str] = &[
     r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
@@ -28,6 +28,17 @@ const ANTHROPIC: &[&str] = &[
 const GEMINI: &[&str] = &[
     r#"{"candidates":[{"content":{"parts":[{"text":"Grüße — "}]}}],"modelVersion":"m"}"#,
     r#"{"candidates":[{"content":{"parts":[{"text":"日本"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7}}"#,
+];
+const RESPONSES: &[&str] = &[
+    r#"{"type":"response.created","response":{"id":"r","model":"m","status":"in_progress","error":null,"output":[],"usage":null}}"#,
+    r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"rs","type":"reasoning","summary":[]}}"#,
+    r#"{"type":"response.output_item.done","output_index":0,"item":{"id":"rs","type":"reasoning","summary":[],"encrypted_content":"e"}}"#,
+    r#"{"type":"response.output_item.added","output_index":1,"item":{"id":"m","type":"message","content":[]}}"#,
+    r#"{"type":"response.output_text.delta","item_id":"m","output_index":1,"content_index":0,"delta":"Grüße — "}"#,
+    r#"{"type":"response.output_text.delta","item_id":"m","output_index":1,"content_index":0,"delta":"日本"}"#,
+    r#"{"type":"response.output_text.done","item_id":"m","output_index":1,"content_index":0,"text":"Grüße — 日本"}"#,
+    r#"{"type":"response.output_item.done","output_index":1,"item":{"id":"m","type":"message","content":[{"type":"output_text","text":"Grüße — 日本"}]}}"#,
+    r#"{"type":"response.completed","response":{"id":"r","status":"completed","output":[],"usage":{"input_tokens":7,"output_tokens":5}}}"#,
 ];
 const FULL_TEXT: &str = "Grüße — 日本";
 
@@ -55,7 +66,9 @@ async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Re
     match dialect {
         Dialect::Anthropic => read_reply(anthropic::AnthropicReply::default(), body).await,
         Dialect::OpenAi => read_reply(openai::OpenAiReply::default(), body).await,
+        Dialect::Responses => read_reply(responses::ResponsesReply::default(), body).await,
         Dialect::Gemini => read_reply(gemini::GeminiReply::default(), body).await,
+        Dialect::Converse => read_reply(converse::ConverseReply::default(), body).await,
     }
 }
 
@@ -79,9 +92,10 @@ fn is_full_reply(reply: &ChatReply) -> bool {
     (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.details.is_empty()
 }
 
-const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 3] = [
+const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 4] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+    (Dialect::Responses, RESPONSES, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
     (Dialect::Gemini, GEMINI, ": ping\n\n"),
 ];
 

@@ -6,7 +6,7 @@ use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, Endpoint, RequestLimits};
 use serde_json::{Value, json};
 
-use super::{DIALECTS, KEY, ask, endpoint, endpoint_of, failure_of, request, short_limits};
+use super::{DIALECTS, KEY, ask, endpoint, endpoint_of, failure_of, key_auth, request, short_limits};
 use crate::support::cpu_time;
 use crate::support::server::{Reply, Server};
 
@@ -360,7 +360,7 @@ async fn no_failure_contains_a_key() {
         }
     }
     let endpoint =
-        Endpoint { api_key: Some("sk-line\nbreak".into()), ..endpoint(Dialect::OpenAi, "http://127.0.0.1:1".into()) };
+        Endpoint { auth: key_auth("sk-line\nbreak", None), ..endpoint(Dialect::OpenAi, "http://127.0.0.1:1".into()) };
     let failure = ask(endpoint, &request(), &short_limits()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Auth);
     assert!(failure.hint.as_deref().unwrap().contains("LAB_KEY"));

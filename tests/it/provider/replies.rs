@@ -19,15 +19,23 @@ async fn every_dialect_maps_its_stop_reasons() {
         (Dialect::Anthropic, "max_tokens", StopReason::Length),
         (Dialect::Anthropic, "model_context_window_exceeded", StopReason::Length),
         (Dialect::Anthropic, "refusal", StopReason::Refusal),
+        (Dialect::Responses, "max_output_tokens", StopReason::Length),
+        (Dialect::Responses, "content_filter", StopReason::Refusal),
         (Dialect::Gemini, "MAX_TOKENS", StopReason::Length),
         (Dialect::Gemini, "SAFETY", StopReason::Refusal),
         (Dialect::Gemini, "IMAGE_SAFETY", StopReason::Refusal),
         (Dialect::Gemini, "stop", StopReason::End),
+        (Dialect::Converse, "stop_sequence", StopReason::End),
+        (Dialect::Converse, "max_tokens", StopReason::Length),
+        (Dialect::Converse, "guardrail_intervened", StopReason::Refusal),
+        (Dialect::Converse, "tool_use", StopReason::ToolUse),
     ] {
         let reply = match dialect {
             Dialect::OpenAi => Reply::openai_stopped("part", reason),
+            Dialect::Responses => Reply::responses_stopped("part", reason),
             Dialect::Anthropic => Reply::anthropic_stopped("part", reason),
             Dialect::Gemini => Reply::gemini_stopped("part", reason),
+            Dialect::Converse => Reply::converse_stopped("part", reason),
         };
         let server = Server::always(reply);
         let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
@@ -94,6 +102,7 @@ async fn unstreamed_replies_are_understood() {
         "usageMetadata": {"promptTokenCount": 11, "candidatesTokenCount": 1}}]);
     for (dialect, reply) in [
         (Dialect::OpenAi, Reply::openai_json("hello")),
+        (Dialect::Responses, Reply::responses_json("hello")),
         (Dialect::Anthropic, Reply::status(200, anthropic.to_string())),
         (Dialect::Gemini, Reply::status(200, gemini.to_string())),
         (Dialect::Gemini, Reply::typed("", gemini.to_string())),

@@ -141,6 +141,79 @@ async fn chat_completions_receive_each_block_in_their_format() {
 }
 
 #[tokio::test]
+async fn responses_receive_each_block_as_an_item() {
+    let body = sent(Dialect::Responses, &conversation()).await.body;
+    let call = |id: &str, path: &str| json!({"type": "function_call", "call_id": id, "name": "read", "arguments": format!("{{\"path\":\"{path}\"}}")});
+    assert_eq!(
+        body["input"],
+        json!([
+            {"type": "message", "role": "user", "content": [
+                {"type": "input_text", "text": "Compare."},
+                {"type": "input_image", "image_url": format!("data:image/png;base64,{CAT}"), "detail": "auto"},
+                {"type": "input_file", "filename": paper_name(),
+                    "file_data": format!("data:application/pdf;base64,{PAPER}")},
+            ]},
+            {"type": "reasoning", "id": "rs_1", "encrypted_content": "e1"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I read both."}]},
+            call("c1", "a"),
+            call("c2", "b"),
+            {"type": "function_call_output", "call_id": "c1", "output": "A"},
+            {"type": "function_call_output", "call_id": "c2", "output": "no such file"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Go on."}]},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn responses_receive_the_phase_of_each_message() {
+    let phase = |phase: &str| opaque("responses", json!({"type": "message", "phase": phase}));
+    let blocks =
+        vec![phase("commentary"), ContentBlock::text("First."), phase("final_answer"), ContentBlock::text("Done.")];
+    let messages = vec![Message::user("a"), message(Role::Assistant, blocks), Message::user("b")];
+    let body = sent(Dialect::Responses, &ChatRequest { messages, ..request() }).await.body;
+    let item = |phase: &str, text: &str| json!({"type": "message", "role": "assistant", "phase": phase, "content": [{"type": "output_text", "text": text}]});
+    assert_eq!(body["input"][1], item("commentary", "First."));
+    assert_eq!(body["input"][2], item("final_answer", "Done."));
+}
+
+#[tokio::test]
+async fn converse_receives_each_block_in_its_format() {
+    let mut request = conversation();
+    let reasoning = json!({"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s1"}}});
+    request.messages[1] = message(
+        Role::Assistant,
+        vec![
+            opaque("anthropic", json!({"x": 1})),
+            opaque("converse", reasoning.clone()),
+            call("c1", "a"),
+            call("c2", "b"),
+        ],
+    );
+    let body = sent(Dialect::Converse, &request).await.body;
+    let name = format!("file-{}", Digest::compute(b"paper").short());
+    assert_eq!(
+        body["messages"],
+        json!([
+            {"role": "user", "content": [
+                {"text": "Compare."},
+                {"image": {"format": "png", "source": {"bytes": CAT}}},
+                {"document": {"format": "pdf", "name": name, "source": {"bytes": PAPER}}},
+            ]},
+            {"role": "assistant", "content": [
+                reasoning,
+                {"toolUse": {"toolUseId": "c1", "name": "read", "input": {"path": "a"}}},
+                {"toolUse": {"toolUseId": "c2", "name": "read", "input": {"path": "b"}}},
+            ]},
+            {"role": "user", "content": [
+                {"toolResult": {"toolUseId": "c1", "content": [{"text": "A"}], "status": "success"}},
+                {"toolResult": {"toolUseId": "c2", "content": [{"text": "no such file"}], "status": "error"}},
+                {"text": "Go on."},
+            ]},
+        ])
+    );
+}
+
+#[tokio::test]
 async fn gemini_receives_each_block_in_its_format_and_each_signature_on_its_part() {
     let body = sent(Dialect::Gemini, &conversation()).await.body;
     assert_eq!(

@@ -3,6 +3,7 @@
 //! It runs on its own threads over plain sockets, so that a test controls every byte: where chunks end, and where a
 //! reply stalls or is cut off.
 
+mod aws;
 mod reply;
 
 use std::fmt::Write as _;
@@ -27,6 +28,8 @@ pub(crate) struct Recorded {
     pub(crate) headers: Vec<(String, String)>,
     /// The body as JSON, or null if it is no JSON.
     pub(crate) body: Value,
+    /// The bytes of the body.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Recorded {
@@ -40,16 +43,13 @@ impl Recorded {
         let openai = self.body["messages"].as_array().and_then(|messages| {
             messages.iter().find(|message| message["role"] == "system").map(|message| &message["content"])
         });
-        text_of(openai.unwrap_or(if self.body["system"].is_null() {
-            &self.body["systemInstruction"]["parts"]
-        } else {
-            &self.body["system"]
-        }))
+        let others = [&self.body["system"], &self.body["systemInstruction"]["parts"], &self.body["instructions"]];
+        text_of(openai.or_else(|| others.into_iter().find(|system| !system.is_null())).unwrap_or(&Value::Null))
     }
 
     /// Every message after the system prompt, as role and text.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
-        let list = self.body["messages"].as_array().or_else(|| self.body["contents"].as_array());
+        let list = ["messages", "contents", "input"].iter().find_map(|field| self.body[*field].as_array());
         list.into_iter()
             .flatten()
             .filter(|message| message["role"] != "system")
@@ -141,7 +141,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// `http://127.0.0.1:PORT/v1`: the base URL of the `OpenAI` dialect.
+    /// `http://127.0.0.1:PORT/v1`: the base URL of `OpenAI`'s dialects.
     pub(crate) fn openai_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
@@ -227,8 +227,8 @@ fn read(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Ok(Some(Recorded { method, path, headers, body }))
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Ok(Some(Recorded { method, path, headers, body, bytes }))
 }

@@ -66,6 +66,10 @@ impl Reply {
             Self::anthropic_text(text)
         } else if path.contains("GenerateContent") || path.contains("generateContent") {
             Self::gemini_text(text)
+        } else if path.contains("/responses") {
+            Self::responses_text(text)
+        } else if path.ends_with("/converse") {
+            Self::converse_text(text)
         } else {
             Self::openai_text(text)
         }
@@ -143,6 +147,83 @@ impl Reply {
             json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}}),
             json!({"type": "message_stop"}),
         ])
+    }
+
+    /// A reply of the Converse API, which is not streamed here.
+    pub(crate) fn converse_text(text: &str) -> Self {
+        Self::converse_stopped(text, "end_turn")
+    }
+
+    /// A reply of the Converse API with any stop reason.
+    pub(crate) fn converse_stopped(text: &str, reason: &str) -> Self {
+        let body = json!({"output": {"message": {"role": "assistant", "content": [{"text": text}]}},
+            "stopReason": reason, "metrics": {"latencyMs": 1}, "usage": {"inputTokens": 5,
+            "cacheReadInputTokens": 4, "cacheWriteInputTokens": 2, "outputTokens": tokens(text),
+            "totalTokens": 11 + tokens(text)}});
+        Self::new(200, "application/json", body.to_string())
+    }
+
+    /// A streamed response with reasoning that ends by itself, with every event that the API sends.
+    pub(crate) fn responses_text(text: &str) -> Self {
+        Self::responses_stopped(text, "completed")
+    }
+
+    /// A streamed response that is `completed`, or incomplete for any other reason.
+    pub(crate) fn responses_stopped(text: &str, reason: &str) -> Self {
+        let reasoning = json!({"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "e1"});
+        let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": []});
+        let message = |status: &str, content: Value| json!({"id": "msg_1", "type": "message", "role": "assistant", "status": status, "content": content});
+        let response = |status: &str, details: Value, output: Value, usage: Value| {
+            json!({"id": "resp_1", "object": "response", "model": "scripted", "status": status, "error": null,
+                "incomplete_details": details, "output": output, "usage": usage})
+        };
+        let started = response("in_progress", Value::Null, json!([]), Value::Null);
+        let is_complete = reason == "completed";
+        let status = if is_complete { "completed" } else { "incomplete" };
+        let details = if is_complete { Value::Null } else { json!({"reason": reason}) };
+        let usage = json!({"input_tokens": 11, "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": tokens(text), "output_tokens_details": {"reasoning_tokens": 2},
+            "total_tokens": 11 + tokens(text)});
+        let done = message(status, json!([part(text)]));
+        let ended = response(status, details, json!([reasoning, done]), usage);
+        let place = json!({"item_id": "msg_1", "output_index": 1, "content_index": 0});
+        let at_place = |kind: &str, field: &str, value: Value| {
+            let mut event = json!({"type": kind});
+            event.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+            event[field] = value;
+            event
+        };
+        let mut events = vec![
+            json!({"type": "response.created", "response": started}),
+            json!({"type": "response.in_progress", "response": started}),
+            json!({"type": "response.output_item.added", "output_index": 0, "item":
+                {"id": "rs_1", "type": "reasoning", "summary": []}}),
+            json!({"type": "response.output_item.done", "output_index": 0, "item": reasoning}),
+            json!({"type": "response.output_item.added", "output_index": 1, "item":
+                message("in_progress", json!([]))}),
+            at_place("response.content_part.added", "part", part("")),
+        ];
+        events.extend(pieces_of(text).map(|piece| at_place("response.output_text.delta", "delta", json!(piece))));
+        events.extend([
+            at_place("response.output_text.done", "text", json!(text)),
+            at_place("response.content_part.done", "part", part(text)),
+            json!({"type": "response.output_item.done", "output_index": 1, "item": done}),
+            json!({"type": format!("response.{status}"), "response": ended}),
+        ]);
+        for (number, event) in events.iter_mut().enumerate() {
+            event["sequence_number"] = json!(number);
+        }
+        Self::named_events(&events)
+    }
+
+    /// A response of the Responses API that is not streamed.
+    pub(crate) fn responses_json(text: &str) -> Self {
+        let content = json!([{"type": "output_text", "text": text, "annotations": []}]);
+        let body = json!({"id": "resp_1", "object": "response", "model": "scripted", "status": "completed",
+            "error": null, "incomplete_details": null,
+            "output": [{"id": "msg_1", "type": "message", "role": "assistant", "content": content}],
+            "usage": {"input_tokens": 11, "output_tokens": tokens(text)}});
+        Self::new(200, "application/json", body.to_string())
     }
 
     /// A streamed response of the Responses API with one item.

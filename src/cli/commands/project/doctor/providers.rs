@@ -34,18 +34,17 @@ pub(super) fn report_providers(
     let mut providers = Vec::new();
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
-        let is_usable = endpoint.api_key.is_some();
+        let is_usable = !endpoint.auth.secrets().is_empty() && endpoint.auth.missing_variable().is_none();
         let mut facts = ProviderCheck { name: name.to_owned(), served_models: Vec::new(), is_usable };
         if let Some(failure) = models.invalid_address(name) {
             facts.is_usable = false;
             report.print_check(Some(false), name, failure.message)?;
-        } else if let Some(variable) = &endpoint.key_variable {
-            let is_set = endpoint.api_key.is_some();
-            report.print_check(
-                is_set.then_some(true),
-                name,
-                format!("{variable} is {}set", if is_set { "" } else { "not " }),
-            )?;
+        } else if let Some(variable) = endpoint.auth.missing_variable() {
+            report.print_check(None, name, format!("{variable} is not set"))?;
+        } else if let [first, others @ ..] = endpoint.auth.variables().as_slice() {
+            let verb = if others.is_empty() { "is" } else { "are" };
+            let names: Vec<&str> = [first].into_iter().chain(others).copied().collect();
+            report.print_check(Some(true), name, format!("{} {verb} set", names.join(" and ")))?;
         } else {
             let is_expected = name == "ollama" || settings.providers.contains_key(name);
             report_server(endpoint, is_expected, &mut facts, report)?;
@@ -64,7 +63,7 @@ fn report_server(
 ) -> Result<()> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
     // Without --probe, orch sends nothing to other machines.
-    if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
+    if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi | Dialect::Responses) {
         facts.is_usable = is_expected;
         return if is_expected {
             report.print_check(None, name, format!("at {url}, without a key; --probe tests it"))

@@ -1,0 +1,121 @@
+//! The endpoints of a project's HTTP providers: those of built-in providers, and those of `orch.yaml`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::models::EnvLookup;
+use crate::config::{ProviderSettings, Settings, StructuredOutput};
+use crate::network::Network;
+use crate::provider::{Auth, AwsAuth, BUILTIN_PROVIDERS, Endpoint, KeyAuth};
+
+/// The endpoints of all HTTP providers, by name.
+pub(super) fn endpoints(settings: &Settings, variables: &EnvLookup) -> BTreeMap<String, Endpoint> {
+    let network = Arc::new(Network::from_variables(|name| variables(name)));
+    let mut endpoints = BTreeMap::new();
+    for builtin in BUILTIN_PROVIDERS {
+        let base_url = env_base_url(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned());
+        let auth = KeyAuth {
+            key: builtin.key_variable.and_then(|name| variables(name)).map(SecretString::from),
+            variable: builtin.key_variable.map(ToOwned::to_owned),
+            header: None,
+        };
+        let endpoint = Endpoint {
+            auth: Arc::new(auth),
+            network: network.clone(),
+            ..Endpoint::new(builtin.name, builtin.dialect_at(&base_url), base_url)
+        };
+        endpoints.insert(builtin.name.to_owned(), endpoint);
+    }
+    for (name, entry) in &settings.providers {
+        let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
+        let builtin_url = builtin.map(|builtin| builtin.base_url.to_owned());
+        let file_variable = entry.api_key.as_ref().map(|key| key.env.clone());
+        let variable =
+            file_variable.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
+        let endpoint = Endpoint {
+            name: name.clone(),
+            dialect: entry.dialect,
+            // orch sends only the provider's own key to an address from the environment, not another key from the
+            // file.
+            base_url: env_base_url(name, variables)
+                .filter(|_| entry.aws.is_none())
+                .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
+                .or_else(|| entry.address().map(Cow::into_owned))
+                .or(builtin_url)
+                .unwrap_or_default(),
+            auth: auth(entry, variable, variables),
+            headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            structured_output: entry.structured_output != Some(StructuredOutput::Off),
+            query: entry.query.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            network: network.clone(),
+        };
+        endpoints.insert(name.clone(), endpoint);
+    }
+    endpoints
+}
+
+/// The authentication of a provider in the file; `variable` is the one with its key.
+fn auth(entry: &ProviderSettings, variable: Option<String>, variables: &EnvLookup) -> Arc<dyn Auth> {
+    match &entry.aws {
+        Some(aws) => Arc::new(AwsAuth::from_variables(&aws.region, |name| variables(name))),
+        None => Arc::new(KeyAuth {
+            key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
+            // The user's own server needs no key unless the file names one.
+            variable: variable.filter(|_| entry.api_key.is_some() || entry.base_url.is_none()),
+            header: entry.key_header.clone(),
+        }),
+    }
+}
+
+/// The address of a built-in provider from the environment, which takes precedence over `orch.yaml`.
+pub(super) fn env_base_url(name: &str, variables: &EnvLookup) -> Option<String> {
+    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?;
+    Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::agent::ModelRegistry;
+
+    #[test]
+    fn the_file_may_set_another_dialect_than_the_default_at_an_address() {
+        let dialect = |settings: &str, url: Option<&str>| {
+            let settings: Settings = serde_json::from_str(settings).unwrap();
+            let url = url.map(ToOwned::to_owned);
+            let variables: EnvLookup = Arc::new(move |name| url.clone().filter(|_| name == "OPENAI_BASE_URL"));
+            ModelRegistry::new(&settings, &variables, PathBuf::new()).dialect("openai").unwrap()
+        };
+        let responses = r#"{"providers": {"openai": {"dialect": "responses"}}}"#;
+        let chat = r#"{"providers": {"openai": {"dialect": "openai"}}}"#;
+        for (settings, url, expected) in [
+            ("{}", None, "responses"),
+            ("{}", Some("http://lab/v1"), "openai"),
+            (responses, None, "responses"),
+            (responses, Some("http://lab/v1"), "responses"),
+            (chat, None, "openai"),
+        ] {
+            assert_eq!(dialect(settings, url), expected, "{settings} {url:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_takes_precedence_over_the_file() {
+        let json = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
+        let settings: Settings = serde_json::from_str(json).unwrap();
+        let variables: EnvLookup = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
+        let models = ModelRegistry::new(&settings, &variables, PathBuf::new());
+        assert_eq!(models.endpoint("openai").unwrap().base_url, "http://env/v1");
+        let no_variables: EnvLookup = Arc::new(|_| None);
+        assert_eq!(
+            ModelRegistry::new(&settings, &no_variables, PathBuf::new()).endpoint("openai").unwrap().base_url,
+            "http://file/v1"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The body of a request to the Responses API.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::Digest;
+use crate::model::chat::{ChatRequest, Message, Role};
+use crate::model::content::ContentBlock;
+use crate::model::failure::{Failure, FailureClass};
+use crate::provider::openai_host::{accepts_schema, is_openai, is_reasoning_model, returns_encrypted_reasoning};
+use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
+
+/// The smallest limit of a reply that `OpenAI` accepts, in tokens.
+const MIN_OUTPUT_TOKENS: u32 = 16;
+
+pub(super) fn request_body(
+    endpoint: &Endpoint,
+    request: &ChatRequest,
+    limits: &RequestLimits,
+) -> Result<Value, Failure> {
+    if request.max_output_tokens < MIN_OUTPUT_TOKENS && is_openai(endpoint) {
+        let message = format!(
+            "{} accepts no reply limit below {MIN_OUTPUT_TOKENS} tokens, and this request has {}",
+            endpoint.name, request.max_output_tokens
+        );
+        return Err(Failure::new(FailureClass::BadRequest, message)
+            .with_hint(format!("set `max_output_tokens` to at least {MIN_OUTPUT_TOKENS}")));
+    }
+    let model = &request.model.model;
+    let mut body = Map::new();
+    body.insert("model".into(), json!(model));
+    if !request.system.is_empty() {
+        body.insert("instructions".into(), json!(request.system));
+    }
+    body.insert("input".into(), Value::Array(input_items(request, limits)?));
+    body.insert("stream".into(), json!(true));
+    // orch keeps the conversation itself, so reasoning comes encrypted and goes back with the next request.
+    body.insert("store".into(), json!(false));
+    if returns_encrypted_reasoning(endpoint, model) {
+        body.insert("include".into(), json!(["reasoning.encrypted_content"]));
+    }
+    body.insert("prompt_cache_key".into(), json!(cache_key(request)));
+    body.insert("max_output_tokens".into(), json!(request.max_output_tokens));
+    if let Some(temperature) = request.temperature.filter(|_| !is_reasoning_model(endpoint, model)) {
+        body.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
+        let name = request.schema_name.as_deref().unwrap_or("reply");
+        let adapted = schema::openai_schema(schema);
+        let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});
+        body.insert("text".into(), json!({"format": format}));
+    }
+    Ok(Value::Object(body))
+}
+
+/// A short key that all requests of a step share, so that the server finds their common beginning in its cache.
+fn cache_key(request: &ChatRequest) -> String {
+    let digest = Digest::compute(format!("{}\n{}", request.model.model, request.system).as_bytes());
+    format!("orch-{}", digest.short())
+}
+
+/// The input items: messages, calls, results and reasoning.
+fn input_items(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
+    let mut items = Vec::with_capacity(request.messages.len());
+    for message in &request.messages {
+        push_items(&mut items, message, limits)?;
+    }
+    Ok(items)
+}
+
+/// Appends the items of a message. Text and files between two other items are one message item.
+fn push_items(items: &mut Vec<Value>, message: &Message, limits: &RequestLimits) -> Result<(), Failure> {
+    let mut open = OpenMessage { role: message.role, parts: Vec::new(), phase: None };
+    for block in request_blocks(message, Dialect::Responses) {
+        let item = match block {
+            ContentBlock::Text { text } => {
+                open.parts.push(json!({"type": open.text_type(), "text": text}));
+                continue;
+            }
+            ContentBlock::File { media_type, digest } => {
+                open.parts.push(file_part(&EncodedFile::read(media_type, digest, limits)?));
+                continue;
+            }
+            // The phase of the message that follows.
+            ContentBlock::Opaque { data, .. } if data.get("type").is_some_and(|kind| kind == "message") => {
+                items.extend(open.take_item());
+                open.phase = data.get("phase").cloned();
+                continue;
+            }
+            ContentBlock::Opaque { data, .. } => data.clone(),
+            ContentBlock::ToolCall { id, name, arguments } => {
+                let arguments = arguments_object(arguments).to_string();
+                json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
+            }
+            ContentBlock::ToolResult { id, content, .. } => {
+                json!({"type": "function_call_output", "call_id": id, "output": content})
+            }
+        };
+        items.extend(open.take_item());
+        items.push(item);
+    }
+    items.extend(open.take_item());
+    Ok(())
+}
+
+/// A message item under construction.
+struct OpenMessage {
+    role: Role,
+    parts: Vec<Value>,
+    phase: Option<Value>,
+}
+
+impl OpenMessage {
+    fn text_type(&self) -> &'static str {
+        match self.role {
+            Role::User => "input_text",
+            Role::Assistant => "output_text",
+        }
+    }
+
+    /// The item, if it has any content; the next one then begins.
+    fn take_item(&mut self) -> Option<Value> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        let role = match self.role {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        let mut item = Map::new();
+        item.insert("type".into(), json!("message"));
+        item.insert("role".into(), json!(role));
+        if let Some(phase) = self.phase.take() {
+            item.insert("phase".into(), phase);
+        }
+        item.insert("content".into(), Value::Array(std::mem::take(&mut self.parts)));
+        Some(Value::Object(item))
+    }
+}
+
+fn file_part(file: &EncodedFile) -> Value {
+    match file.kind {
+        FileKind::Image => json!({"type": "input_image", "image_url": file.data_url(), "detail": "auto"}),
+        FileKind::Document => {
+            json!({"type": "input_file", "filename": file.file_name(), "file_data": file.data_url()})
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelRef;
+
+    fn request(model: &str, max_output_tokens: u32) -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("openai", model),
+            system: "You are terse.".into(),
+            messages: vec![Message::user("hi")],
+            max_output_tokens,
+            temperature: Some(0.5),
+            schema: None,
+            schema_name: None,
+        }
+    }
+
+    fn body(base_url: &str, request: &ChatRequest) -> Result<Value, Failure> {
+        request_body(&Endpoint::new("openai", Dialect::Responses, base_url), request, &RequestLimits::default())
+    }
+
+    const OPENAI: &str = "https://api.openai.com/v1";
+    const OTHER: &str = "http://127.0.0.1:1/v1";
+
+    #[test]
+    fn openai_receives_only_what_its_models_accept() {
+        for (url, model, encrypted, temperature) in [
+            (OPENAI, "gpt-6.1-sol", true, false),
+            (OPENAI, "o4-mini", true, false),
+            (OPENAI, "gpt-4.1", false, true),
+            (OPENAI, "gpt-5-chat-latest", false, false),
+            (OTHER, "qwen3", true, true),
+        ] {
+            let body = body(url, &request(model, 256)).unwrap();
+            assert_eq!(body.get("include").is_some(), encrypted, "{model}");
+            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
+        }
+    }
+
+    #[test]
+    fn a_limit_below_the_minimum_fails_only_where_the_server_refuses_it() {
+        let failure = body(OPENAI, &request("gpt-4.1", 15)).unwrap_err();
+        assert_eq!(failure.class, FailureClass::BadRequest);
+        assert_eq!(failure.hint.as_deref(), Some("set `max_output_tokens` to at least 16"));
+        assert!(body(OPENAI, &request("gpt-4.1", 16)).is_ok());
+        assert!(body(OTHER, &request("qwen3", 1)).is_ok());
+    }
+
+    #[test]
+    fn the_cache_key_depends_on_the_model_and_the_system_prompt_alone() {
+        let base = request("gpt-6.1-sol", 256);
+        let longer = ChatRequest { messages: vec![Message::user("hi"), Message::assistant("ho")], ..base.clone() };
+        assert_eq!(cache_key(&base), cache_key(&longer));
+        assert_ne!(cache_key(&base), cache_key(&request("gpt-6.2", 256)));
+        assert_ne!(cache_key(&base), cache_key(&ChatRequest { system: "Other.".into(), ..base.clone() }));
+    }
+}
