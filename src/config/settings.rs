@@ -257,7 +257,7 @@ pub struct Defaults {
     pub timeout: Option<HumanDuration>,
     /// The maximum number of re-asks: how often orch sends an invalid reply back to the agent with its errors.
     /// Default: 2.
-    #[schemars(example = 2, range(min = 0, max = 10))]
+    #[schemars(example = 2, range(min = 0, max = 20))]
     pub re_ask: Option<u32>,
     /// The maximum length of a reply in tokens. Default: 4096.
     #[schemars(example = 8192, range(min = 1, max = 1_000_000))]

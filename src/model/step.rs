@@ -126,7 +126,7 @@ pub struct Step {
     /// The maximum number of re-asks: how often orch sends an invalid reply back to the agent with its errors. Default:
     /// `defaults.re_ask` of `orch.yaml`, else 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10))]
+    #[schemars(range(min = 0, max = 20))]
     #[schemars(example = 2)]
     pub re_ask: Option<u32>,
     /// Conditions on the reply in addition to its schema. If one is false, orch re-asks with its `else` message, within

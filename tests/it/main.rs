@@ -22,6 +22,7 @@ mod cli_agents;
 mod command_agents;
 mod command_output;
 #[cfg(all(unix, feature = "failpoints"))]
+mod conversations;
 mod crash;
 mod default_pipeline;
 mod docs;

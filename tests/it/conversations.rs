@@ -1,0 +1,205 @@
+//! Long conversations in every dialect: each request repeats the one before and appends to it, the data that a provider
+//! wants back returns unchanged, and the cached tokens that the provider reports are counted.
+
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::step_kinds::{project, run};
+use crate::support::{Orch, Recorded, Reply, Server};
+
+/// The number of rejected replies before the valid one.
+const RE_ASKS: usize = 20;
+
+const STEP: &str = "  - { id: one, agent: a, schema: s.json, prompt: one.md, output: x, re_ask: 20 }\n";
+
+/// A dialect: its name, the list of messages in its requests, and the blocks that must come back.
+struct Dialect {
+    name: &'static str,
+    messages: &'static str,
+    /// The reply with this text, where `turn` is the number of the request and `cached` of `prompt` tokens came from the
+    /// cache.
+    reply: fn(text: &str, turn: usize, prompt: usize, cached: usize) -> Value,
+    /// Whether a message of a request holds what the provider sent in this turn and wants back.
+    returns: fn(message: &Value, turn: usize) -> bool,
+}
+
+fn signature(turn: usize) -> String {
+    format!("signature-{turn}")
+}
+
+const DIALECTS: [Dialect; 4] = [
+    Dialect {
+        name: "anthropic",
+        messages: "messages",
+        reply: |text, turn, prompt, cached| {
+            json!({
+                "type": "message", "id": "m", "model": "test", "stop_reason": "end_turn",
+                "content": [
+                    { "type": "thinking", "thinking": "Let me see.", "signature": signature(turn) },
+                    { "type": "redacted_thinking", "data": signature(turn) },
+                    { "type": "text", "text": text },
+                ],
+                "usage": { "input_tokens": prompt - cached, "cache_read_input_tokens": cached, "output_tokens": 5 },
+            })
+        },
+        returns: |message, turn| {
+            message["role"] == "assistant"
+                && message["content"][0]
+                    == json!({ "type": "thinking", "thinking": "Let me see.", "signature": signature(turn) })
+                && message["content"][1] == json!({ "type": "redacted_thinking", "data": signature(turn) })
+        },
+    },
+    Dialect {
+        name: "openai",
+        messages: "messages",
+        reply: |text, _, prompt, cached| {
+            json!({
+                "id": "c", "object": "chat.completion", "model": "test",
+                "choices": [{ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" }],
+                "usage": {
+                    "prompt_tokens": prompt, "completion_tokens": 5, "prompt_tokens_details": { "cached_tokens": cached },
+                },
+            })
+        },
+        // Chat completions have nothing that must come back beside the text.
+        returns: |message, _| message["role"] == "assistant" && message["content"].is_string(),
+    },
+    Dialect {
+        name: "responses",
+        messages: "input",
+        reply: |text, turn, prompt, cached| {
+            json!({
+                "id": "r", "object": "response", "model": "test", "status": "completed",
+                "output": [
+                    { "type": "reasoning", "id": "rs", "summary": [], "encrypted_content": signature(turn) },
+                    {
+                        "type": "message", "id": "m", "role": "assistant", "status": "completed",
+                        "content": [{ "type": "output_text", "text": text, "annotations": [] }],
+                    },
+                ],
+                "usage": {
+                    "input_tokens": prompt, "output_tokens": 5, "input_tokens_details": { "cached_tokens": cached },
+                    "output_tokens_details": { "reasoning_tokens": 2 },
+                },
+            })
+        },
+        returns: |message, turn| message["type"] == "reasoning" && message["encrypted_content"] == signature(turn),
+    },
+    Dialect {
+        name: "gemini",
+        messages: "contents",
+        reply: |text, turn, prompt, cached| {
+            json!({
+                "responseId": "g", "modelVersion": "test",
+                "candidates": [{
+                    "finishReason": "STOP",
+                    "content": { "role": "model", "parts": [{ "text": text, "thoughtSignature": signature(turn) }] },
+                }],
+                "usageMetadata": {
+                    "promptTokenCount": prompt, "candidatesTokenCount": 5, "cachedContentTokenCount": cached,
+                },
+            })
+        },
+        returns: |message, turn| {
+            let parts = message["parts"].as_array().into_iter().flatten();
+            message["role"] == "model" && parts.into_iter().any(|part| part["thoughtSignature"] == signature(turn))
+        },
+    },
+];
+
+/// The messages of a request, without the marks that say where the cache ends.
+fn messages(request: &Recorded, dialect: &Dialect) -> Vec<Value> {
+    fn strip_marks(value: &mut Value) {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(strip_marks),
+            Value::Object(map) => {
+                map.remove("cache_control");
+                map.values_mut().for_each(strip_marks);
+            }
+            _ => {}
+        }
+    }
+    let mut list = request.body[dialect.messages].as_array().unwrap().clone();
+    list.iter_mut().for_each(strip_marks);
+    // A marked text is a list with one block, and without a mark it may be a string.
+    for message in &mut list {
+        let text = message["content"].as_array().filter(|parts| parts.len() == 1).map(|parts| parts[0]["text"].clone());
+        if let Some(text @ Value::String(_)) = text {
+            message["content"] = text;
+        }
+    }
+    list
+}
+
+fn byte_len(messages: &[Value]) -> usize {
+    messages.iter().map(|message| message.to_string().len()).sum()
+}
+
+fn project_for(dialect: &Dialect, server: &Server) -> Orch {
+    let orch = project(server, STEP);
+    let address = if dialect.name == "openai" || dialect.name == "responses" { "/v1" } else { "" };
+    let settings = format!(
+        "providers:\n  lab: {{ dialect: {}, base_url: \"{}{address}\" }}\ndefaults: {{ model: lab/test }}\n",
+        dialect.name,
+        server.url()
+    );
+    orch.write("orch.yaml", &settings);
+    let schema = json!({ "type": "object", "required": ["n"], "properties": { "n": { "type": "integer" } } });
+    orch.write("schemas/s.json", &schema.to_string());
+    orch
+}
+
+#[test]
+fn each_of_twenty_re_asks_appends_to_the_request_before_it() {
+    for dialect in &DIALECTS {
+        let previous: Mutex<Vec<Value>> = Mutex::new(Vec::new());
+        let cached_counts: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+        let counts = std::sync::Arc::new(cached_counts);
+        let seen = counts.clone();
+        let server = Server::start(move |request| {
+            let mut previous = previous.lock().unwrap();
+            let list = messages(request, dialect);
+            assert!(list.starts_with(&previous), "{}: {list:#?} does not begin with {previous:#?}", dialect.name);
+            let turn = seen.lock().unwrap().len();
+            let (prompt, cached) = (byte_len(&list), byte_len(&previous));
+            seen.lock().unwrap().push(cached);
+            *previous = list;
+            let text = if turn < RE_ASKS { format!("{{\"m\": {turn}}}") } else { "{\"n\": 1}".to_owned() };
+            Reply::typed("application/json", (dialect.reply)(&text, turn, prompt, cached).to_string())
+        });
+        let orch = project_for(dialect, &server);
+        let (ran, report) = run(&orch, &[]);
+        assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
+        let requests = server.requests();
+        assert_eq!(requests.len(), RE_ASKS + 1, "{}", dialect.name);
+        let cached = counts.lock().unwrap().clone();
+        assert!(cached.windows(2).all(|pair| pair[0] < pair[1]), "{}: {cached:?}", dialect.name);
+        assert_eq!(report["usage"]["cache_read"], json!(cached.iter().sum::<usize>()), "{}", dialect.name);
+        let last = messages(requests.last().unwrap(), dialect);
+        for turn in 0..RE_ASKS {
+            let is_returned = last.iter().any(|message| (dialect.returns)(message, turn));
+            assert!(is_returned, "{}: what turn {turn} sent did not come back: {last:#?}", dialect.name);
+        }
+    }
+}
+
+#[test]
+fn a_fallback_to_another_model_does_not_receive_the_data_of_the_first() {
+    for dialect in &DIALECTS {
+        let server = Server::start(move |request| {
+            let turn = usize::from(request.body["model"] == "other" || request.path.contains("other"));
+            let text = if turn == 1 { "{\"n\": 1}" } else { "{\"m\": 1}" };
+            Reply::typed("application/json", (dialect.reply)(text, turn, 9, 0).to_string())
+        });
+        let orch = project_for(dialect, &server);
+        orch.edit("pipelines/main.yaml", "re_ask: 20", "re_ask: 1, retry: { max: 1 }");
+        orch.edit("pipelines/main.yaml", "model: auto", "model: lab/test, fallback: [lab/other]");
+        let (ran, _) = run(&orch, &[]);
+        assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "{}: {ran:?}", dialect.name);
+        let text = String::from_utf8_lossy(&requests[2].bytes).into_owned();
+        assert!(!text.contains("signature"), "{}: {text}", dialect.name);
+    }
+}
