@@ -7,6 +7,7 @@
 
 use toktrie::TokenId;
 
+use super::rewind::FencedRange;
 use super::{LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
 use crate::grammar::Grammar;
@@ -30,14 +31,6 @@ pub(super) struct FencedText {
     may_end: bool,
 }
 
-/// The position of a text between fences in the document, and its end in the tokens that the model reads.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FencedRange {
-    document_start: usize,
-    document_end: usize,
-    read_end: usize,
-}
-
 /// Escapes a text for a JSON string; returns it without quotes.
 fn escape_json(text: &str) -> Vec<u8> {
     let json = serde_json::Value::from(text).to_string();
@@ -45,15 +38,6 @@ fn escape_json(text: &str) -> Vec<u8> {
 }
 
 impl ReplyWriter<'_> {
-    /// Converts the index of a token of the document to its index in the tokens that the model reads; `None` inside a
-    /// text between fences.
-    pub(super) fn model_index(&self, token: usize) -> Option<usize> {
-        match self.fenced_ranges.iter().rfind(|range| range.document_start < token) {
-            Some(range) => Some(token.checked_sub(range.document_end)? + range.read_end),
-            None => Some(token),
-        }
-    }
-
     /// Starts a text between fences if the document ends where the text of a file begins.
     pub(super) fn open_fence(&mut self) -> Option<WriterStep> {
         if self.writes_files_as_strings {
@@ -223,44 +207,5 @@ impl ReplyWriter<'_> {
         self.replace_document(file.quote.tokens, &tokens, grammar);
         self.closing_tokens = Some(closing_tokens);
         Some(self.replace_model_tokens(read_len, &tokens))
-    }
-
-    /// The bytes before a position of the document that belong to the same token.
-    pub(super) fn token_prefix(&self, position: ReplyPosition) -> Option<&[u8]> {
-        self.document_tokens
-            .get(position.tokens)
-            .map_or(&[][..], |token| self.vocab.token_bytes(*token))
-            .get(..position.bytes)
-    }
-
-    /// Creates the grammar for the document up to a position, followed by `bytes`. Returns it with the tokens that
-    /// replace the tokens from that position on.
-    pub(super) fn rewind_grammar(&self, position: ReplyPosition, bytes: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
-        let (remaining, removed) = self.document_tokens.split_at_checked(position.tokens)?;
-        let bytes = [self.token_prefix(position)?, bytes].concat();
-        self.grammar.as_ref()?.rewind(remaining, removed.len(), &bytes, self.vocab)
-    }
-
-    /// Replaces all but the first `kept_len` tokens of the document with `tokens`.
-    pub(super) fn replace_document(&mut self, kept_len: usize, tokens: &[TokenId], grammar: Grammar) {
-        self.document_tokens.truncate(kept_len);
-        self.fenced_ranges.retain(|range| range.document_end <= kept_len);
-        self.json = Default::default();
-        for token in &self.document_tokens {
-            let _ = self.json.push_token(self.vocab.token_bytes(*token));
-        }
-        self.grammar = Some(grammar);
-        self.string_start = None;
-        self.add_to_document(tokens);
-    }
-
-    /// Replaces all but the first `kept_len` tokens that the model reads with `tokens`. The model may not have read all
-    /// of the first ones yet.
-    pub(super) fn replace_model_tokens(&mut self, kept_len: usize, tokens: &[TokenId]) -> WriterStep {
-        let read_len = kept_len.min(self.processed_len);
-        self.removed_count += self.processed_len - read_len;
-        self.model_tokens.truncate(kept_len);
-        self.model_tokens.extend_from_slice(tokens);
-        WriterStep::Rewind(read_len, self.model_tokens.get(read_len..).unwrap_or_default().to_vec())
     }
 }
