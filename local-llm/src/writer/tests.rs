@@ -1,4 +1,7 @@
-//! Replies of a fake model that prefers given texts.
+//! Replies of fake models.
+
+mod strings;
+mod texts;
 
 use std::io::Cursor;
 
@@ -7,46 +10,133 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::grammar::GrammarFactory;
-use crate::support::{Gguf, SMALL, TensorType};
+use crate::support::Gguf;
 
-/// Writes a reply with a fake model that prefers these texts in sequence, and repeats the last one without an end.
-/// Returns the document, and the text that the model read.
-fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
-    let file = Gguf::model("qwen2", SMALL, TensorType::Q8, 1).bytes();
-    let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
-    let grammar = GrammarFactory::new(&vocab).unwrap().build(schema).unwrap();
-    let mut writer = ReplyWriter::new(&vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
-    let (last, other_texts) = texts.split_last().unwrap();
-    let mut preferences = other_texts.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
+/// Merges for the token `":"`, in which most vocabularies have a quote, the colon and the next quote.
+const COLON_MERGES: [&str; 2] = ["\" :", "\": \""];
+
+/// A vocabulary with its grammars.
+struct Tokens {
+    vocab: Vocab,
+    grammars: GrammarFactory,
+}
+
+impl Tokens {
+    fn from_gguf(file: &Gguf) -> Self {
+        let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file.bytes())).unwrap()).unwrap();
+        let grammars = GrammarFactory::new(&vocab).unwrap();
+        Self { vocab, grammars }
+    }
+
+    /// A byte-level vocabulary with these merges in addition to those that all tests have.
+    fn with_merges(merges: &[&str]) -> Self {
+        Self::from_gguf(&Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_merges(merges))
+    }
+
+    /// The tokens with which these texts begin; the model prefers the longer ones.
+    fn prefer(&self, logits: &mut [f32], text: &[u8]) {
+        let prefixes = (1..=text.len().min(40)).filter_map(|len| self.vocab.token_for_bytes(&text[..len]));
+        for (token, logit) in prefixes.zip(1u16..) {
+            logits[token as usize] = f32::from(logit);
+        }
+    }
+
+    fn prefer_end(&self, logits: &mut [f32]) {
+        logits[self.vocab.end_tokens()[0] as usize] = 100.0;
+    }
+}
+
+/// A complete or cut reply.
+#[derive(Debug)]
+struct Reply {
+    document: String,
+    /// The text that the model read.
+    read: String,
+    is_complete: bool,
+    step_count: usize,
+}
+
+impl Reply {
+    fn value(&self) -> Value {
+        assert!(self.is_complete, "{self:?}");
+        serde_json::from_str(&self.document).unwrap()
+    }
+}
+
+/// Writes a reply with a fake model: `choose` sets the logits after the text that the model has read.
+fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u8], &mut [f32])) -> Reply {
+    let vocab = &tokens.vocab;
+    let grammar = tokens.grammars.build(schema).unwrap();
+    let mut writer = ReplyWriter::new(vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
     let mut read = writer.forced_prefix();
-    loop {
-        let preference = match preferences.next().unwrap() {
-            b'$' => vocab.end_tokens()[0],
-            b'%' => vocab.token_for_bytes(b"```\n").unwrap(),
-            byte => vocab.token_for_bytes(&[byte]).unwrap(),
-        };
+    let text_of = |read: &[TokenId]| -> Vec<u8> { read.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
+    let mut step_count = 0;
+    let is_complete = loop {
         let mut logits = vec![0.0; vocab.len()];
-        // The writer chooses this token where the schema forbids the preferred one.
+        // The writer chooses this token where the schema forbids the preferred ones.
         logits[vocab.token_for_bytes(b"~").unwrap() as usize] = 0.5;
-        logits[preference as usize] = 1.0;
+        choose(&text_of(&read), &mut logits);
+        step_count += 1;
         match writer.step(&logits).unwrap() {
             WriterStep::Continue(tokens) => read.extend(tokens),
             WriterStep::Rewind(kept_len, tokens) => {
+                assert!(kept_len <= read.len() && !tokens.is_empty());
                 read.truncate(kept_len);
                 read.extend(tokens);
             }
             WriterStep::Finish(tokens) => {
                 read.extend(tokens);
-                break;
+                break true;
             }
-            WriterStep::Truncated => break,
+            WriterStep::Truncated => break false,
         }
         assert_eq!(read, writer.model_tokens);
         assert!(read.len() <= limit);
-    }
+    };
     assert!(writer.generated_count() >= read.len());
-    let read_text: Vec<u8> = read.iter().flat_map(|token| vocab.token_bytes(*token)).copied().collect();
-    (String::from_utf8(writer.document()).unwrap(), String::from_utf8(read_text).unwrap())
+    let document = String::from_utf8(writer.document()).unwrap();
+    Reply { document, read: String::from_utf8_lossy(&text_of(&read)).into_owned(), is_complete, step_count }
+}
+
+/// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last one without an
+/// end; `$` is the end token. Returns the document, and the text that the model read.
+fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
+    let tokens = Tokens::with_merges(&[]);
+    let (last, other_texts) = texts.split_last().unwrap();
+    let mut preferences = other_texts.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
+    let reply = run(&tokens, schema, limit, |_, logits| match preferences.next().unwrap() {
+        b'$' => tokens.prefer_end(logits),
+        byte => tokens.prefer(logits, &[byte]),
+    });
+    (reply.document, reply.read)
+}
+
+/// The text that a model reads and writes if it means the document of these JSON parts with these contents between
+/// them. It writes a content between fences if it has read an opening fence there, and otherwise as a JSON string.
+fn meant_text(read: &[u8], parts: &[&str], contents: &[&str]) -> Vec<u8> {
+    let mut meant = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        meant.extend(part.bytes());
+        let Some(content) = contents.get(index) else { continue };
+        let rest = read.get(meant.len()..).unwrap_or_default();
+        if rest.starts_with(b"\n```") && read.starts_with(&meant) {
+            meant.extend(rest.split_inclusive(|byte| *byte == b'\n').take(2).flatten());
+            meant.extend(content.bytes());
+            meant.extend(if content.is_empty() || content.ends_with('\n') { &b""[..] } else { b"\n" });
+            meant.extend(b"```\n");
+        } else {
+            meant.extend(Value::from(*content).to_string().bytes());
+        }
+    }
+    meant
+}
+
+/// Writes a reply with a model that means a document: these JSON parts with these contents between them.
+fn write_meant(tokens: &Tokens, schema: &Value, limit: usize, (parts, contents): (&[&str], &[&str])) -> Reply {
+    run(tokens, schema, limit, |read, logits| match meant_text(read, parts, contents).strip_prefix(read) {
+        Some(rest) if !rest.is_empty() => tokens.prefer(logits, rest),
+        _ => tokens.prefer_end(logits),
+    })
 }
 
 fn object_schema(properties: &Value) -> Value {
@@ -62,101 +152,4 @@ fn words_schema() -> Value {
 fn files_schema(content: &Value) -> Value {
     let file = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
     object_schema(&json!({ "files": { "type": "array", "items": file } }))
-}
-
-#[test]
-fn a_repetitive_string_ends_after_a_complete_line() {
-    let (text, _) = write(&words_schema(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
-    assert_eq!(text, r#"{"words":"x = 1\ny(1, 1);\n"}"#);
-}
-
-#[test]
-fn a_string_near_the_limit_ends_after_a_complete_line() {
-    let (text, _) = write(&words_schema(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
-    assert_eq!(text, r#"{"words":"one\ntwo\n"}"#);
-}
-
-#[test]
-fn a_repetitive_string_of_one_line_ends_within_the_line() {
-    let (text, _) = write(&words_schema(), 500, &["go ", "on "]);
-    assert!(text.starts_with(r#"{"words":"go on on"#) && text.ends_with(r#""}"#), "{text}");
-}
-
-#[test]
-fn the_model_writes_files_between_fences() {
-    let any_text = json!({ "type": "string", "minLength": 3 });
-    let (text, read) = write(
-        &files_schema(&any_text),
-        900,
-        &[
-            r#"{a.py""#,
-            "print(\"ä\\n\")\n\tpass\n",
-            "``",
-            "`",
-            r#",src/Makefile""#,
-            "```all:",
-            "$",
-            r#",a.md"```""#,
-            "]",
-        ],
-    );
-    assert_eq!(
-        text,
-        concat!(
-            r#"{"files":[{"path":"a.py","content":"print(\"ä\\n\")\n\tpass\n"},"#,
-            r#"{"path":"src/Makefile","content":"``~all:"},{"path":"a.md","content":"```"}]}"#
-        )
-    );
-    assert_eq!(
-        read,
-        concat!(
-            "{\"files\":[{\"path\":\"a.py\",\"content\":\n```py\nprint(\"ä\\n\")\n\tpass\n```\n},",
-            "{\"path\":\"src/Makefile\",\"content\":\n```\n``~all:\n```\n},{\"path\":\"a.md\",\"content\":\"```\"}]}"
-        )
-    );
-}
-
-#[test]
-fn a_repetitive_file_ends_after_a_complete_line() {
-    let schema = files_schema(&json!({ "type": "string" }));
-    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
-    // A file without a complete line remains unchanged if the schema requires at least one character.
-    let schema = files_schema(&json!({ "type": "string", "minLength": 1 }));
-    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
-}
-
-#[test]
-fn a_list_ends_before_a_repeated_file() {
-    let texts = [r#"{a""#, "x\n```", r#",b""#, "y\n%", r#",./A""#, "]"];
-    let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
-    assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
-    assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
-}
-
-#[test]
-fn a_content_with_further_constraints_is_written_as_json() {
-    let number = json!({ "type": "string", "pattern": "^[0-9]{2,4}$" });
-    let (text, read) = write(&files_schema(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{text}");
-    assert_eq!(text, read);
-    let (text, _) = write(
-        &files_schema(&json!({ "type": "string", "maxLength": 12 })),
-        900,
-        &[r#"{a""#, "one\ntwo\nthree\nfour\n", "]"],
-    );
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"one\ntwo\n"}"#), "{text}");
-    let choices = json!({ "type": "string", "enum": ["a\n", "b\n"] });
-    let (text, _) = write(&files_schema(&choices), 900, &[r#"{a""#, "b\n", "]"]);
-    assert_eq!(text, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
-}
-
-#[test]
-fn a_long_file_leaves_room_for_the_end_of_the_document() {
-    for limit in (60..400).step_by(11) {
-        let lines = "abcdefgh\nijklmnopqrst\nuvwxyz0123456789\n";
-        let (text, _) = write(&files_schema(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
-        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
-    }
 }

@@ -245,6 +245,23 @@ impl Gguf {
             .with("tokenizer.ggml.add_bos_token", Value::Flag(false))
     }
 
+    /// Adds merges, and the tokens that they define, to a byte-level vocabulary.
+    pub(crate) fn with_merges(mut self, merges: &[&str]) -> Self {
+        for (key, value) in &mut self.values {
+            match (key.as_str(), value) {
+                ("tokenizer.ggml.tokens", Value::Texts(list)) => {
+                    list.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+                }
+                ("tokenizer.ggml.token_type", Value::Numbers(list)) => list.extend(merges.iter().map(|_| NORMAL)),
+                ("tokenizer.ggml.merges", Value::Texts(list)) => {
+                    list.extend(merges.iter().map(|merge| (*merge).to_owned()));
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// Adds a SentencePiece vocabulary.
     pub(crate) fn with_sentencepiece_vocab(self) -> Self {
         let mut tokens = vec![("<unk>".to_owned(), UNKNOWN), ("<s>".to_owned(), CONTROL), ("</s>".to_owned(), CONTROL)];

@@ -1,0 +1,82 @@
+//! Texts between fences.
+
+use super::*;
+
+#[test]
+fn the_model_writes_files_between_fences() {
+    let any_text = json!({ "type": "string", "minLength": 3 });
+    let (text, read) = write(
+        &files_schema(&any_text),
+        900,
+        &[
+            r#"{a.py""#,
+            "print(\"ä\\n\")\n\tpass\n",
+            "``",
+            "`",
+            r#",src/Makefile""#,
+            "```all:",
+            "$",
+            r#",a.md"```""#,
+            "]",
+        ],
+    );
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"files":[{"path":"a.py","content":"print(\"ä\\n\")\n\tpass\n"},"#,
+            r#"{"path":"src/Makefile","content":"``~all:"},{"path":"a.md","content":"```"}]}"#
+        )
+    );
+    assert_eq!(
+        read,
+        concat!(
+            "{\"files\":[{\"path\":\"a.py\",\"content\":\n```py\nprint(\"ä\\n\")\n\tpass\n```\n},",
+            "{\"path\":\"src/Makefile\",\"content\":\n```\n``~all:\n```\n},{\"path\":\"a.md\",\"content\":\"```\"}]}"
+        )
+    );
+}
+
+#[test]
+fn a_repetitive_file_ends_after_a_complete_line() {
+    let schema = files_schema(&json!({ "type": "string" }));
+    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
+    // A file without a complete line remains unchanged if the schema requires at least one character.
+    let schema = files_schema(&json!({ "type": "string", "minLength": 1 }));
+    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
+    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
+}
+
+#[test]
+fn a_list_ends_before_a_repeated_file() {
+    let texts = [r#"{a""#, "x\n```", r#",b""#, "y\n```", r#",./A""#, "]"];
+    let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
+    assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
+    assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
+}
+
+#[test]
+fn a_content_with_further_constraints_is_written_as_json() {
+    let number = json!({ "type": "string", "pattern": "^[0-9]{2,4}$" });
+    let (text, read) = write(&files_schema(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
+    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{text}");
+    assert_eq!(text, read);
+    let (text, _) = write(
+        &files_schema(&json!({ "type": "string", "maxLength": 12 })),
+        900,
+        &[r#"{a""#, "one\ntwo\nthree\nfour\n", "]"],
+    );
+    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"one\ntwo\n"}"#), "{text}");
+    let choices = json!({ "type": "string", "enum": ["a\n", "b\n"] });
+    let (text, _) = write(&files_schema(&choices), 900, &[r#"{a""#, "b\n", "]"]);
+    assert_eq!(text, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
+}
+
+#[test]
+fn a_long_file_leaves_room_for_the_end_of_the_document() {
+    for limit in (60..400).step_by(11) {
+        let lines = "abcdefgh\nijklmnopqrst\nuvwxyz0123456789\n";
+        let (text, _) = write(&files_schema(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
+        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
+    }
+}
