@@ -104,11 +104,6 @@ impl Grammar {
         self.matcher.is_stopped()
     }
 
-    /// Whether the text ends inside a string.
-    pub(crate) fn in_string(&self) -> bool {
-        self.json_state.in_string
-    }
-
     /// Computes the tokens that the grammar allows next.
     pub(crate) fn compute_mask(&mut self) -> Result<SimpleVob, Error> {
         self.matcher.compute_mask_or_eos().map_err(schema_error)

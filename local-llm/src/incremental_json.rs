@@ -82,6 +82,11 @@ impl IncrementalJson {
         repetition
     }
 
+    /// The number of tokens up to the one with the opening quote of the open string; `None` outside strings.
+    pub(crate) fn string_start(&self) -> Option<usize> {
+        self.open_string.as_ref().map(|_| self.open_quote.tokens + 1)
+    }
+
     /// The end of the last complete line of the open string; `None` outside strings and in a string without a line end.
     pub(crate) fn last_line_end(&self) -> Option<ReplyPosition> {
         self.open_string.as_ref().and(self.line_end)

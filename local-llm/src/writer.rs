@@ -14,7 +14,7 @@ use crate::vocab::Vocab;
 use fenced::FencedText;
 use rewind::FencedRange;
 
-/// When a reply nears its limit, the writer ends a string with at least this many tokens.
+/// After three quarters of the limit, the writer ends each string once it has this many tokens.
 const LATE_STRING_TOKENS: usize = 24;
 
 /// A reply nears its limit when the remaining tokens are at most twice the tokens that close the document, plus this
@@ -53,8 +53,6 @@ pub(crate) struct ReplyWriter<'a> {
     fenced_text: Option<FencedText>,
     /// Whether the model writes the texts of files as JSON strings, because the schema restricts these texts.
     writes_files_as_strings: bool,
-    /// The number of tokens of the document before the content of the string in which the document ends.
-    string_start: Option<usize>,
     /// Tokens that would complete the document.
     closing_tokens: Option<Vec<TokenId>>,
     json: IncrementalJson,
@@ -84,7 +82,6 @@ impl<'a> ReplyWriter<'a> {
             fenced_ranges: Vec::new(),
             fenced_text: None,
             writes_files_as_strings: false,
-            string_start: None,
             closing_tokens,
             json: IncrementalJson::default(),
             removed_count: 0,
@@ -131,12 +128,6 @@ impl<'a> ReplyWriter<'a> {
                 repetition = repetition.or(self.json.push_token(self.vocab.token_bytes(*token)));
             }
         }
-        let in_string = self.grammar.as_ref().is_some_and(Grammar::in_string);
-        self.string_start = match (in_string, self.string_start) {
-            (false, _) => None,
-            (true, None) => Some(self.document_tokens.len()),
-            (true, start) => start,
-        };
         repetition
     }
 
@@ -177,7 +168,7 @@ impl<'a> ReplyWriter<'a> {
         }
 
         let is_late = self.model_tokens.len() * 4 >= self.limit * 3;
-        let should_close = match self.string_start {
+        let should_close = match self.json.string_start() {
             Some(start) => is_repeating || (is_late && self.document_tokens.len() - start >= LATE_STRING_TOKENS),
             None => is_repeating || is_late,
         };
@@ -199,7 +190,7 @@ impl<'a> ReplyWriter<'a> {
         }
 
         let must_check_end =
-            is_near_limit || (self.string_start.is_none() && self.model_tokens.len() * 2 >= self.limit);
+            is_near_limit || (self.json.string_start().is_none() && self.model_tokens.len() * 2 >= self.limit);
         let closing_before = if must_check_end { grammar.closing_sequence(vocab, remaining) } else { None };
         grammar.consume(token, vocab)?;
         let mut tokens = vec![token];

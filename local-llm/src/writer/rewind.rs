@@ -60,7 +60,6 @@ impl ReplyWriter<'_> {
             let _ = self.json.push_token(self.vocab.token_bytes(*token));
         }
         self.grammar = Some(grammar);
-        self.string_start = None;
         self.add_to_document(tokens);
     }
 
