@@ -3,7 +3,7 @@
 mod fenced;
 mod rewind;
 
-use toktrie::TokenId;
+use toktrie::{SimpleVob, TokenId};
 
 use crate::Error;
 use crate::grammar::Grammar;
@@ -56,6 +56,8 @@ pub(crate) struct ReplyWriter<'a> {
     /// Tokens that would complete the document.
     closing_tokens: Option<Vec<TokenId>>,
     json: IncrementalJson,
+    /// Whether the limit cut off tokens that the schema forces, so that the document is incomplete.
+    is_cut: bool,
     /// The number of generated tokens that the reply no longer contains.
     removed_count: usize,
 }
@@ -84,6 +86,7 @@ impl<'a> ReplyWriter<'a> {
             writes_files_as_strings: false,
             closing_tokens,
             json: IncrementalJson::default(),
+            is_cut: false,
             removed_count: 0,
         }
     }
@@ -99,6 +102,7 @@ impl<'a> ReplyWriter<'a> {
             Some(grammar) => grammar.consume_forced(self.vocab),
             None => Vec::new(),
         };
+        self.is_cut = tokens.len() > self.limit;
         tokens.truncate(self.limit);
         self.append(&tokens);
         tokens
@@ -139,41 +143,19 @@ impl<'a> ReplyWriter<'a> {
     /// Chooses the next tokens from the logits of the model.
     pub(crate) fn step(&mut self, logits: &[f32]) -> Result<WriterStep, Error> {
         let Some(remaining) = self.limit.checked_sub(self.model_tokens.len()).filter(|remaining| *remaining > 0) else {
-            let is_complete = self.grammar.as_ref().is_some_and(Grammar::is_finished);
+            let is_complete = !self.is_cut && self.grammar.as_ref().is_some_and(Grammar::is_finished);
             return Ok(if is_complete { WriterStep::Finish(Vec::new()) } else { WriterStep::Truncated });
         };
         self.processed_len = self.model_tokens.len();
         if let Some(file) = self.fenced_text.take() {
             return self.step_fenced(file, logits, remaining);
         }
-        let is_near_limit = self.is_near_limit(remaining);
-        let vocab = self.vocab;
-        let is_repeating = ends_in_repetition(&self.model_tokens);
-        let Some(grammar) = &mut self.grammar else {
-            if is_repeating {
-                return Ok(WriterStep::Truncated);
-            }
-            let token = self.sampler.sample(logits, None, is_banned_in(&self.banned));
-            return Ok(match token {
-                Some(token) if vocab.end_tokens().contains(&token) => WriterStep::Finish(Vec::new()),
-                Some(token) => {
-                    self.append(&[token]);
-                    WriterStep::Continue(vec![token])
-                }
-                None => WriterStep::Truncated,
-            });
-        };
+        let Some(grammar) = &mut self.grammar else { return Ok(self.step_without_schema(logits)) };
         if grammar.is_finished() {
             return Ok(WriterStep::Finish(Vec::new()));
         }
-
-        let is_late = self.model_tokens.len() * 4 >= self.limit * 3;
-        let should_close = match self.json.string_start() {
-            Some(start) => is_repeating || (is_late && self.document_tokens.len() - start >= LATE_STRING_TOKENS),
-            None => is_repeating || is_late,
-        };
         let mask = grammar.compute_mask()?;
-        let closing_token = if should_close { grammar.closing_token(&mask) } else { None };
+        let closing_token = if self.should_close() { self.closing_token(&mask) } else { None };
         // An incomplete line of code does not parse, so end the string after its last complete line, if it has one.
         if closing_token.is_some()
             && let Some(position) = self.json.last_line_end()
@@ -181,37 +163,79 @@ impl<'a> ReplyWriter<'a> {
         {
             return Ok(step);
         }
-        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
         let token = closing_token
             .or_else(|| self.sampler.sample(logits, Some(&mask), is_banned_in(&self.banned)))
             .ok_or_else(|| Error::UnsupportedSchema("no token can follow".to_owned()))?;
-        if vocab.end_tokens().contains(&token) {
+        if self.vocab.end_tokens().contains(&token) {
             return Ok(WriterStep::Finish(Vec::new()));
         }
+        self.push_document_token(token, remaining)
+    }
 
-        let must_check_end =
-            is_near_limit || (self.json.string_start().is_none() && self.model_tokens.len() * 2 >= self.limit);
-        let closing_before = if must_check_end { grammar.closing_sequence(vocab, remaining) } else { None };
+    fn step_without_schema(&mut self, logits: &[f32]) -> WriterStep {
+        if ends_in_repetition(&self.model_tokens) {
+            return WriterStep::Truncated;
+        }
+        match self.sampler.sample(logits, None, is_banned_in(&self.banned)) {
+            Some(token) if self.vocab.end_tokens().contains(&token) => WriterStep::Finish(Vec::new()),
+            Some(token) => {
+                self.append(&[token]);
+                WriterStep::Continue(vec![token])
+            }
+            None => WriterStep::Truncated,
+        }
+    }
+
+    /// Whether the open string, array or object should end, because the reply repeats itself or nears its limit.
+    fn should_close(&self) -> bool {
+        let is_late = self.model_tokens.len() * 4 >= self.limit * 3;
+        let is_long_enough =
+            self.json.string_start().is_none_or(|start| self.document_tokens.len() - start >= LATE_STRING_TOKENS);
+        (is_late && is_long_enough) || ends_in_repetition(&self.model_tokens)
+    }
+
+    fn closing_token(&self, mask: &SimpleVob) -> Option<TokenId> {
+        self.grammar.as_ref()?.closing_token(mask)
+    }
+
+    /// Adds a token that the grammar allows, and those that it forces after it; or ends the document if these would
+    /// leave too little room for its end.
+    fn push_document_token(&mut self, token: TokenId, remaining: usize) -> Result<WriterStep, Error> {
+        let vocab = self.vocab;
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
         grammar.consume(token, vocab)?;
         let mut tokens = vec![token];
         tokens.extend(grammar.consume_forced(vocab));
-        if must_check_end {
-            let remaining_after = remaining.saturating_sub(tokens.len());
-            let closing_after = grammar.closing_sequence(vocab, remaining_after).filter(|_| tokens.len() <= remaining);
-            match (closing_after, closing_before) {
-                (Some(closing_after), _) => self.closing_tokens = Some(closing_after),
-                // The token would leave too little room, so end the document instead.
-                (None, Some(closing_before)) => {
-                    self.append(&closing_before);
-                    return Ok(WriterStep::Finish(closing_before));
+        let remaining_after = remaining.saturating_sub(tokens.len());
+        let is_past_half = self.json.string_start().is_none() && self.model_tokens.len() * 2 >= self.limit;
+        if is_past_half || self.is_near_limit(remaining_after) {
+            let closing_after = self.closing_sequence(remaining_after).filter(|_| tokens.len() <= remaining);
+            match closing_after {
+                Some(closing_after) => self.closing_tokens = Some(closing_after),
+                None => {
+                    if let Some(step) = self.finish_before(tokens.len(), remaining) {
+                        return Ok(step);
+                    }
                 }
-                (None, None) => {}
             }
         }
+        self.is_cut = tokens.len() > remaining;
         tokens.truncate(remaining);
         let repetition = self.append(&tokens);
         let step = repetition.and_then(|position| self.rewind_and_close(position, b']')).or_else(|| self.open_fence());
         Ok(step.unwrap_or(WriterStep::Continue(tokens)))
+    }
+
+    fn closing_sequence(&self, limit: usize) -> Option<Vec<TokenId>> {
+        self.grammar.as_ref()?.closing_sequence(self.vocab, limit)
+    }
+
+    /// Completes the document without the last `consumed` tokens of its grammar, which are not in the document yet.
+    fn finish_before(&mut self, consumed: usize, remaining: usize) -> Option<WriterStep> {
+        let (grammar, mut tokens) = self.grammar.as_ref()?.rewind(&self.document_tokens, consumed, b"", self.vocab)?;
+        tokens.extend(grammar.closing_sequence(self.vocab, remaining.checked_sub(tokens.len())?)?);
+        self.append(&tokens);
+        Some(WriterStep::Finish(tokens))
     }
 }
 

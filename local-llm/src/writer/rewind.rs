@@ -60,6 +60,7 @@ impl ReplyWriter<'_> {
             let _ = self.json.push_token(self.vocab.token_bytes(*token));
         }
         self.grammar = Some(grammar);
+        self.is_cut = false;
         self.add_to_document(tokens);
     }
 

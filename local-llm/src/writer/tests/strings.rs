@@ -32,3 +32,29 @@ fn a_late_string_has_a_few_tokens_even_if_a_string_precedes_it() {
     let written = value["summary"].as_str().unwrap();
     assert!(summary.starts_with(written) && written.len() >= LATE_STRING_TOKENS, "{value}");
 }
+
+#[test]
+fn a_document_that_the_limit_cuts_is_not_complete() {
+    let tokens = Tokens::with_merges(&[]);
+    let word = "abcdefghabcdefghabcdefghabcdefgh";
+    let schema = json!({ "const": word });
+    let object = object_schema(&json!({ "choice": { "enum": ["x", "y"] }, "word": schema }));
+    for (schema, value) in [(schema, json!(word)), (object, json!({ "choice": "y", "word": word }))] {
+        let document = value.to_string();
+        for limit in 1..80 {
+            let reply = write_meant(&tokens, &schema, limit, (&[&document], &[]));
+            assert_eq!(reply.is_complete, serde_json::from_str::<Value>(&reply.document).is_ok(), "{limit} {reply:?}");
+            assert_eq!(reply.is_complete, reply.document == document, "{limit} {reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_document_ends_before_forced_tokens_that_do_not_fit() {
+    let tokens = Tokens::with_merges(&[]);
+    let item = object_schema(&json!({ "words": { "const": "abcdefgh".repeat(20) } }));
+    let schema = object_schema(&json!({ "list": { "type": "array", "items": item } }));
+    let document = json!({ "list": [{ "words": "abcdefgh".repeat(20) }] }).to_string();
+    let reply = write_meant(&tokens, &schema, 150, (&[&document], &[]));
+    assert_eq!(reply.value(), json!({ "list": [] }));
+}
