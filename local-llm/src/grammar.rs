@@ -143,11 +143,12 @@ impl Grammar {
         tokens
     }
 
-    /// Creates the grammar state for the document without its last `removed` tokens, followed by `bytes`. Returns it
-    /// with the tokens for `bytes`, or `None` if the schema does not allow `bytes` there.
+    /// Creates the grammar state for the document without its last `removed` tokens, followed by `bytes`; `kept` are the
+    /// tokens before these. Returns it with the tokens for `bytes`, or `None` if the schema does not allow `bytes`
+    /// there.
     pub(crate) fn rewind(
         &self,
-        remaining: &[TokenId],
+        kept: &[TokenId],
         removed: usize,
         bytes: &[u8],
         vocab: &Vocab,
@@ -157,15 +158,11 @@ impl Grammar {
         grammar.matcher = self.matcher.deep_clone();
         grammar.matcher.rollback(removed).ok()?;
         grammar.json_state = JsonState::default();
-        remaining.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
-        let mut tokens = Vec::new();
-        for byte in bytes {
-            let token = vocab.token_for_bytes(&[*byte])?;
-            if !grammar.compute_mask().ok()?.is_allowed(token) {
-                return None;
-            }
-            grammar.consume(token, vocab).ok()?;
-            tokens.push(token);
+        kept.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
+        // Where the schema forces the next bytes, the mask allows only the token that the tokenizer would choose.
+        let mut tokens = vocab.tokenize_greedily(bytes)?;
+        if !grammar.try_consume(&tokens, vocab) {
+            return None;
         }
         tokens.extend(grammar.consume_forced(vocab));
         Some((grammar, tokens))
@@ -214,5 +211,31 @@ impl Grammar {
             return None;
         }
         self.closing_tokens.structural_tokens.iter().copied().find(|token| mask.is_allowed(*token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use candle_core::quantized::gguf_file::Content;
+    use serde_json::json;
+
+    use super::*;
+    use crate::support::Gguf;
+
+    #[test]
+    fn a_rewound_document_may_continue_within_a_forced_token() {
+        let file = Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_merges(&["a b"]).bytes();
+        let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
+        let mut grammar = GrammarFactory::new(&vocab).unwrap().build(&json!({ "const": "abc" })).unwrap();
+        let forced_tokens = grammar.consume_forced(&vocab);
+        let text =
+            |tokens: &[TokenId]| -> Vec<u8> { tokens.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
+        let (rewound, tokens) = grammar.rewind(&[], forced_tokens.len(), b"\"a", &vocab).unwrap();
+        assert_eq!(text(&tokens), b"\"abc\"");
+        assert_ne!(tokens, forced_tokens);
+        assert!(rewound.is_finished());
+        assert!(grammar.rewind(&[], forced_tokens.len(), b"\"b", &vocab).is_none());
     }
 }
