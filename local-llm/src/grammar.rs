@@ -104,6 +104,11 @@ impl Grammar {
         self.matcher.is_stopped()
     }
 
+    /// Whether the document may end here.
+    pub(crate) fn may_end(&mut self) -> bool {
+        self.matcher.is_accepting().unwrap_or(false)
+    }
+
     /// Computes the tokens that the grammar allows next.
     pub(crate) fn compute_mask(&mut self) -> Result<SimpleVob, Error> {
         self.matcher.compute_mask_or_eos().map_err(schema_error)

@@ -155,6 +155,7 @@ impl<'a> ReplyWriter<'a> {
             return Ok(WriterStep::Finish(Vec::new()));
         }
         let mask = grammar.compute_mask()?;
+        let may_end = grammar.may_end();
         let closing_token = if self.should_close() { self.closing_token(&mask) } else { None };
         // An incomplete line of code does not parse, so end the string after its last complete line, if it has one.
         if closing_token.is_some()
@@ -163,10 +164,16 @@ impl<'a> ReplyWriter<'a> {
         {
             return Ok(step);
         }
-        let token = closing_token
-            .or_else(|| self.sampler.sample(logits, Some(&mask), is_banned_in(&self.banned)))
-            .ok_or_else(|| Error::UnsupportedSchema("no token can follow".to_owned()))?;
-        if self.vocab.end_tokens().contains(&token) {
+        let end_tokens = self.vocab.end_tokens();
+        let sampled_token = {
+            let is_banned = is_banned_in(&self.banned);
+            // In some vocabularies, an end token is also a text that the schema allows in a string.
+            let is_early_end = |token| !may_end && end_tokens.contains(&token);
+            closing_token
+                .or_else(|| self.sampler.sample(logits, Some(&mask), |token| is_banned(token) || is_early_end(token)))
+        };
+        let token = sampled_token.ok_or_else(|| Error::UnsupportedSchema("no token can follow".to_owned()))?;
+        if end_tokens.contains(&token) {
             return Ok(WriterStep::Finish(Vec::new()));
         }
         self.push_document_token(token, remaining)

@@ -53,6 +53,7 @@ pub(crate) const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
 fn byte_character(byte: u8) -> char {
@@ -257,6 +258,20 @@ impl Gguf {
                     list.extend(merges.iter().map(|merge| (*merge).to_owned()));
                 }
                 _ => {}
+            }
+        }
+        self
+    }
+
+    /// Makes a special token one that its maker defined: some files contain such end tokens.
+    pub(crate) fn with_user_defined_token(mut self, text: &str) -> Self {
+        let index = self.values.iter().find_map(|(key, value)| match value {
+            Value::Texts(list) if key == "tokenizer.ggml.tokens" => list.iter().position(|token| token == text),
+            _ => None,
+        });
+        for (key, value) in &mut self.values {
+            if let ("tokenizer.ggml.token_type", Value::Numbers(list)) = (key.as_str(), value) {
+                list[index.unwrap()] = USER_DEFINED;
             }
         }
         self

@@ -58,3 +58,19 @@ fn a_document_ends_before_forced_tokens_that_do_not_fit() {
     let reply = write_meant(&tokens, &schema, 150, (&[&document], &[]));
     assert_eq!(reply.value(), json!({ "list": [] }));
 }
+
+#[test]
+fn an_end_token_does_not_end_a_document_within_a_string() {
+    let file = Gguf::new("qwen2", 1).with_bpe_vocab("qwen2");
+    let user_defined = Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_user_defined_token("<|im_end|>");
+    for tokens in [Tokens::from_gguf(&file), Tokens::from_gguf(&user_defined)] {
+        let reply = run(&tokens, &words_schema(), 100, |read, logits| {
+            // Wherever the end token may not follow, the model writes this document.
+            tokens.prefer_end(logits);
+            let next_byte = br#"{"words":"ab"}"#.get(read.len()).map(std::slice::from_ref);
+            let next_token = next_byte.and_then(|byte| tokens.vocab.token_for_bytes(byte));
+            next_token.into_iter().for_each(|token| logits[token as usize] = 50.0);
+        });
+        assert_eq!(reply.value(), json!({ "words": "ab" }));
+    }
+}
