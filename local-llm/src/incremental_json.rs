@@ -27,16 +27,17 @@ pub(crate) struct IncrementalJson {
     line_end: Option<ReplyPosition>,
 }
 
-/// An open string that contains the text of a file: the `content` beside a `path`.
+/// An open string that is a text: the content of a file, which is the string `content` of an object whose `path`
+/// precedes it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct OpenFile {
+pub(crate) struct OpenText {
     /// The position of its opening quote.
-    pub(crate) quote_position: ReplyPosition,
+    pub(crate) quote: ReplyPosition,
     /// Its language in lower case: the object's `language` or the extension of its path; empty unless alphanumeric.
     pub(crate) language: String,
 }
 
-/// Extensions and languages of files whose text may contain a line of three backquotes.
+/// Extensions and languages of texts that may contain a line of three backquotes.
 const PROSE_LANGUAGES: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
 
 #[derive(Debug, Clone)]
@@ -92,9 +93,8 @@ impl IncrementalJson {
         self.open_string.as_ref().and(self.line_end)
     }
 
-    /// The open string, if it is the text of a file and its path precedes it; `None` for a file that may contain
-    /// fences.
-    pub(crate) fn open_file(&self) -> Option<OpenFile> {
+    /// The open string, if it is a text; `None` for a text that may contain fences itself.
+    pub(crate) fn open_text(&self) -> Option<OpenText> {
         let Some(JsonFrame::Object(object)) = self.frames.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
         self.open_string.as_ref()?;
@@ -106,7 +106,7 @@ impl IncrementalJson {
         let is_word = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let language = if is_word { language } else { String::new() };
         let is_prose = [extension, &language].iter().any(|word| PROSE_LANGUAGES.contains(word));
-        (!is_prose).then_some(OpenFile { quote_position: self.open_quote, language })
+        (!is_prose).then_some(OpenText { quote: self.open_quote, language })
     }
 
     fn push_byte(&mut self, byte: u8, position: ReplyPosition) -> Option<ReplyPosition> {
@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_has_the_language_of_its_object_or_path() {
-        let open_file = |text: &str, size: usize| {
+    fn an_open_text_has_the_language_of_its_object_or_path() {
+        let open_text = |text: &str, size: usize| {
             let mut items = IncrementalJson::default();
             for token in text.as_bytes().chunks(size) {
                 let _ = items.push_token(token);
             }
-            items.open_file().map(|file| (file.quote_position.tokens * size + file.quote_position.bytes, file.language))
+            items.open_text().map(|text| (text.quote.tokens * size + text.quote.bytes, text.language))
         };
         for size in 1..9 {
             for (prefix, language) in [
@@ -238,7 +238,7 @@ mod tests {
                 for content in ["", "x", r#"x\" y"#] {
                     let text = format!(r#"{prefix}"content":"{content}"#);
                     let quote = text.len() - content.len() - 1;
-                    assert_eq!(open_file(&text, size), Some((quote, language.to_owned())), "{text} {size}");
+                    assert_eq!(open_text(&text, size), Some((quote, language.to_owned())), "{text} {size}");
                 }
             }
             for text in [
@@ -251,7 +251,7 @@ mod tests {
                 r#"{"content":""#,
                 r#"["path","content",""#,
             ] {
-                assert_eq!(open_file(text, size), None, "{text} {size}");
+                assert_eq!(open_text(text, size), None, "{text} {size}");
             }
         }
     }

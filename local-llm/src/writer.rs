@@ -1,4 +1,7 @@
 //! Writes a reply token by token: follows the schema, ends repetition, and completes the reply before its limit.
+//!
+//! The document, which is what the caller receives, and the tokens that the model reads are the same, except for the
+//! contents of files: see [`fenced`].
 
 mod fenced;
 mod rewind;
@@ -28,8 +31,8 @@ pub(crate) enum WriterStep {
     Continue(Vec<TokenId>),
     /// The reply ends with these tokens and is complete.
     Finish(Vec<TokenId>),
-    /// The reply keeps only this number of tokens and continues with these tokens; the model must read them before the
-    /// next step.
+    /// Of the tokens that the model has read, the reply keeps only this number of first ones, and continues with these
+    /// tokens. The model must forget the others and read these before the next step.
     Rewind(usize, Vec<TokenId>),
     /// The reply is incomplete: it reached its limit, or it repeats itself.
     Truncated,
@@ -45,14 +48,16 @@ pub(crate) struct ReplyWriter<'a> {
     limit: usize,
     /// The tokens of the document.
     document_tokens: Vec<TokenId>,
-    /// The tokens that the model reads, with the texts of files between fences.
+    /// The tokens that the model reads instead, with texts between fences. They count towards the limit.
     model_tokens: Vec<TokenId>,
-    /// The number of these tokens that the model has already read.
+    /// How many of `model_tokens`, from the first one on, the model has read: all that there were when the step began,
+    /// less those that the step removed.
     processed_len: usize,
     fenced_ranges: Vec<FencedRange>,
     fenced_text: Option<FencedText>,
-    /// Whether the model writes the texts of files as JSON strings, because the schema restricts these texts.
-    writes_files_as_strings: bool,
+    /// Whether the model writes all further texts as JSON strings, because the schema rejected one between fences. The
+    /// other texts mostly have the same schema.
+    writes_texts_as_strings: bool,
     /// Tokens that would complete the document.
     closing_tokens: Option<Vec<TokenId>>,
     json: IncrementalJson,
@@ -83,7 +88,7 @@ impl<'a> ReplyWriter<'a> {
             processed_len: 0,
             fenced_ranges: Vec::new(),
             fenced_text: None,
-            writes_files_as_strings: false,
+            writes_texts_as_strings: false,
             closing_tokens,
             json: IncrementalJson::default(),
             is_cut: false,
@@ -147,8 +152,8 @@ impl<'a> ReplyWriter<'a> {
             return Ok(if is_complete { WriterStep::Finish(Vec::new()) } else { WriterStep::Truncated });
         };
         self.processed_len = self.model_tokens.len();
-        if let Some(file) = self.fenced_text.take() {
-            return self.step_fenced(file, logits, remaining);
+        if let Some(text) = self.fenced_text.take() {
+            return self.step_fenced(text, logits, remaining);
         }
         let Some(grammar) = &mut self.grammar else { return Ok(self.step_without_schema(logits)) };
         if grammar.is_finished() {

@@ -1,9 +1,26 @@
-//! Lets the model write the text of a file between code fences instead of inside a JSON string.
+//! Lets the model write a text between code fences instead of inside a JSON string.
 //!
-//! A small model often forgets to escape quotes and line ends, so that the code does not parse. Therefore, where the
-//! text of a file begins, the model reads ```` ```python ```` and writes lines without escapes. The writer adds each
-//! complete line to the document as JSON. After the closing fence, the model continues with the document. Only for
-//! these texts, the tokens that the model reads differ from the tokens of the document.
+//! A text is the content of a file: the string `content` of an object whose `path` precedes it. A small model often
+//! forgets to escape quotes and line ends in JSON, so that the code does not parse. Between fences it writes the code as
+//! in a conversation.
+//!
+//! There are two sequences of tokens. The document is the JSON that the caller receives. The model's tokens are what the
+//! model reads and writes; they count towards the limit. They differ in the texts alone. Where the document contains
+//! `"content":"x = \"\"\n"`, the model reads:
+//!
+//! ````text
+//! "content":
+//! ```python
+//! x = ""
+//! ```
+//! ````
+//!
+//! - A fence opens where the document ends with the opening quote of a text.
+//! - The writer adds each line to the document once it is complete, if the schema allows it.
+//! - A text ends with a line that begins with three backquotes, with an end token, or if it repeats itself or nears the
+//!   limit. In the latter cases its incomplete last line is removed, because half a line of code mostly does not parse.
+//! - If the schema does not allow the text to end there, the model writes it again as a JSON string, and also all texts
+//!   after it.
 
 use toktrie::TokenId;
 
@@ -21,9 +38,9 @@ const FENCE: &[u8] = b"```";
 pub(super) struct FencedText {
     /// The position of its opening quote in the document.
     quote: ReplyPosition,
-    /// The index of its first token in the tokens that the model reads.
-    read_start: usize,
-    /// The end of its last complete line in the tokens that the model reads.
+    /// The number of the model's tokens before it.
+    model_start: usize,
+    /// The end of its last complete line in the model's tokens.
     last_line_end: ReplyPosition,
     /// The incomplete line at its end.
     partial_line: Vec<u8>,
@@ -38,117 +55,112 @@ fn escape_json(text: &str) -> Vec<u8> {
 }
 
 impl ReplyWriter<'_> {
-    /// Starts a text between fences if the document ends where the text of a file begins.
+    /// Starts a text between fences if the document ends where a text begins.
     pub(super) fn open_fence(&mut self) -> Option<WriterStep> {
-        if self.writes_files_as_strings {
+        if self.writes_texts_as_strings {
             return None;
         }
-        let file = self.json.open_file()?;
-        let (mut grammar, tokens) = self.rewind_grammar(file.quote_position, b"\"")?;
-        let read_len = self.model_index(file.quote_position.tokens)?;
-        let prefix = self.token_prefix(file.quote_position)?.to_vec();
+        let text = self.json.open_text()?;
+        let (mut grammar, tokens) = self.rewind_grammar(text.quote, b"\"")?;
+        let kept_len = self.model_index(text.quote.tokens)?;
+        let prefix = self.token_prefix(text.quote)?.to_vec();
         // If the schema requires certain characters after the quote, the model has no free text to write.
         if tokens.iter().map(|token| self.vocab.token_bytes(*token).len()).sum::<usize>() > prefix.len() + 1 {
             return None;
         }
         let opening =
-            self.vocab.tokenize_greedily(&[&prefix, &b"\n"[..], FENCE, file.language.as_bytes(), b"\n"].concat())?;
-        let remaining = self.limit.checked_sub(read_len + opening.len() + super::CLOSING_MARGIN)?;
+            self.vocab.tokenize_greedily(&[&prefix, &b"\n"[..], FENCE, text.language.as_bytes(), b"\n"].concat())?;
+        let remaining = self.limit.checked_sub(kept_len + opening.len() + super::CLOSING_MARGIN)?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
         let may_end = grammar.can_end_string();
-        self.replace_document(file.quote_position.tokens, &tokens, grammar);
-        let step = self.replace_model_tokens(read_len, &opening);
-        let read_start = self.model_tokens.len();
-        let last_line_end = ReplyPosition { tokens: read_start, bytes: 0 };
+        self.replace_document(text.quote.tokens, &tokens, grammar);
+        let step = self.replace_model_tokens(kept_len, &opening);
+        let model_start = self.model_tokens.len();
+        let last_line_end = ReplyPosition { tokens: model_start, bytes: 0 };
         self.closing_tokens = Some(closing_tokens);
-        self.fenced_text = Some(FencedText {
-            quote: file.quote_position,
-            read_start,
-            last_line_end,
-            partial_line: Vec::new(),
-            may_end,
-        });
+        self.fenced_text =
+            Some(FencedText { quote: text.quote, model_start, last_line_end, partial_line: Vec::new(), may_end });
         Some(step)
     }
 
     /// Chooses the next token of a text between fences.
     pub(super) fn step_fenced(
         &mut self,
-        file: FencedText,
+        text: FencedText,
         logits: &[f32],
         remaining: usize,
     ) -> Result<WriterStep, Error> {
         let vocab = self.vocab;
-        let text = self.model_tokens.get(file.read_start..).unwrap_or_default();
-        let is_late = self.model_tokens.len() * 4 >= self.limit * 3 && text.len() >= LATE_STRING_TOKENS;
-        if is_late || self.is_near_limit(remaining) || ends_in_repetition(text) {
-            return self.close_file(file);
+        let written = self.model_tokens.get(text.model_start..).unwrap_or_default();
+        let is_late = self.model_tokens.len() * 4 >= self.limit * 3 && written.len() >= LATE_STRING_TOKENS;
+        if is_late || self.is_near_limit(remaining) || ends_in_repetition(written) {
+            return self.close_text(text);
         }
         let begins_fence = |token: TokenId| {
             let bytes = vocab.token_bytes(token);
-            let line = file.partial_line.iter().chain(bytes).take(FENCE.len());
-            (vocab.end_tokens().contains(&token) && file.partial_line.is_empty())
+            let line = text.partial_line.iter().chain(bytes).take(FENCE.len());
+            (vocab.end_tokens().contains(&token) && text.partial_line.is_empty())
                 || (!bytes.is_empty() && line.eq(FENCE))
         };
         let token = {
             let is_banned = is_banned_in(&self.banned);
-            self.sampler.sample(logits, None, |token| is_banned(token) || (!file.may_end && begins_fence(token)))
+            self.sampler.sample(logits, None, |token| is_banned(token) || (!text.may_end && begins_fence(token)))
         };
         match token {
-            None => self.close_file(file),
+            None => self.close_text(text),
             Some(token) if vocab.end_tokens().contains(&token) => {
-                let file = self.finish_line(file);
-                self.close_file(file)
+                let text = self.finish_line(text);
+                self.close_text(text)
             }
             Some(token) => {
                 self.model_tokens.push(token);
-                self.push_token(file, token)
+                self.push_token(text, token)
             }
         }
     }
 
-    fn push_token(&mut self, mut file: FencedText, token: TokenId) -> Result<WriterStep, Error> {
+    fn push_token(&mut self, mut text: FencedText, token: TokenId) -> Result<WriterStep, Error> {
         let bytes = self.vocab.token_bytes(token);
         for (index, byte) in bytes.iter().enumerate() {
-            file.partial_line.push(*byte);
+            text.partial_line.push(*byte);
             // A token may contain both the fence and the end of its line.
-            if *byte == b'\n' && !file.partial_line.starts_with(FENCE) {
+            if *byte == b'\n' && !text.partial_line.starts_with(FENCE) {
                 let end = match bytes.len() - index {
                     1 => ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 },
                     _ => ReplyPosition { tokens: self.model_tokens.len() - 1, bytes: index + 1 },
                 };
-                if !self.push_line(&mut file, end) {
-                    return self.close_file(file);
+                if !self.push_line(&mut text, end) {
+                    return self.close_text(text);
                 }
             }
         }
-        if file.partial_line.starts_with(FENCE) {
-            return self.close_file(file);
+        if text.partial_line.starts_with(FENCE) {
+            return self.close_text(text);
         }
-        self.fenced_text = Some(file);
+        self.fenced_text = Some(text);
         Ok(WriterStep::Continue(vec![token]))
     }
 
     /// Adds the last, incomplete line to the document.
-    fn finish_line(&mut self, mut file: FencedText) -> FencedText {
+    fn finish_line(&mut self, mut text: FencedText) -> FencedText {
         let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
-        if !file.partial_line.is_empty() {
-            self.push_line(&mut file, end);
+        if !text.partial_line.is_empty() {
+            self.push_line(&mut text, end);
         }
-        file
+        text
     }
 
     /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.
-    fn push_line(&mut self, file: &mut FencedText, end: ReplyPosition) -> bool {
-        let text = escape_json(&String::from_utf8_lossy(&file.partial_line));
-        let Some(tokens) = self.vocab.tokenize_greedily(&text) else { return false };
+    fn push_line(&mut self, text: &mut FencedText, end: ReplyPosition) -> bool {
+        let line = escape_json(&String::from_utf8_lossy(&text.partial_line));
+        let Some(tokens) = self.vocab.tokenize_greedily(&line) else { return false };
         let Some(grammar) = &mut self.grammar else { return false };
         if !grammar.try_consume(&tokens, self.vocab) {
             return false;
         }
-        file.may_end = grammar.can_end_string();
-        file.last_line_end = end;
-        file.partial_line.clear();
+        text.may_end = grammar.can_end_string();
+        text.last_line_end = end;
+        text.partial_line.clear();
         self.add_to_document(&tokens);
         true
     }
@@ -156,33 +168,33 @@ impl ReplyWriter<'_> {
     /// Ends a text after its last complete line, or after its incomplete line if the schema requires more, and
     /// continues with the document. If the schema does not allow the text to end there, the model writes it and all
     /// later texts as JSON strings.
-    fn close_file(&mut self, mut file: FencedText) -> Result<WriterStep, Error> {
-        if !file.may_end {
-            file = self.finish_line(file);
+    fn close_text(&mut self, mut text: FencedText) -> Result<WriterStep, Error> {
+        if !text.may_end {
+            text = self.finish_line(text);
         }
         let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
         let quote = self.vocab.token_for_bytes(b"\"").filter(|_| grammar.can_end_string());
         let Some(quote) = quote.filter(|quote| grammar.try_consume(&[*quote], self.vocab)) else {
-            return Ok(self.rewrite_as_string(&file).unwrap_or(WriterStep::Truncated));
+            return Ok(self.rewrite_as_string(&text).unwrap_or(WriterStep::Truncated));
         };
         let forced_tokens = grammar.consume_forced(self.vocab);
-        let document_start = file.quote.tokens;
+        let document_start = text.quote.tokens;
         self.add_to_document(&[quote]);
         let document_end = self.document_tokens.len();
         let partial_token =
-            self.model_tokens.get(file.last_line_end.tokens).map_or(&[][..], |token| self.vocab.token_bytes(*token));
-        let partial_token = partial_token.get(..file.last_line_end.bytes).unwrap_or_default();
+            self.model_tokens.get(text.last_line_end.tokens).map_or(&[][..], |token| self.vocab.token_bytes(*token));
+        let partial_token = partial_token.get(..text.last_line_end.bytes).unwrap_or_default();
         // The fence must be on a line of its own.
-        let lacks_line_end = self.last_model_byte(file.last_line_end) != Some(b'\n');
+        let lacks_line_end = self.last_model_byte(text.last_line_end) != Some(b'\n');
         let fence = [partial_token, if lacks_line_end { b"\n" } else { b"" }, FENCE, b"\n"].concat();
         let fence = self
             .vocab
             .tokenize_greedily(&fence)
             .ok_or_else(|| Error::UnsupportedSchema("the vocabulary cannot represent a fence".to_owned()))?;
-        let read_end = file.last_line_end.tokens + fence.len();
-        self.fenced_ranges.push(FencedRange { document_start, document_end, read_end });
+        let model_end = text.last_line_end.tokens + fence.len();
+        self.fenced_ranges.push(FencedRange { document_start, document_end, model_end });
         self.add_to_document(&forced_tokens);
-        let step = self.replace_model_tokens(file.last_line_end.tokens, &[fence, forced_tokens].concat());
+        let step = self.replace_model_tokens(text.last_line_end.tokens, &[fence, forced_tokens].concat());
         let remaining = self.limit.saturating_sub(self.model_tokens.len());
         self.closing_tokens = self.grammar.as_ref().and_then(|grammar| grammar.closing_sequence(self.vocab, remaining));
         Ok(step)
@@ -198,14 +210,14 @@ impl ReplyWriter<'_> {
     }
 
     /// Removes a text, so that the model writes it as a JSON string.
-    fn rewrite_as_string(&mut self, file: &FencedText) -> Option<WriterStep> {
-        self.writes_files_as_strings = true;
-        let (grammar, tokens) = self.rewind_grammar(file.quote, b"\"")?;
-        let read_len = self.model_index(file.quote.tokens)?;
-        let remaining = self.limit.checked_sub(read_len + tokens.len())?;
+    fn rewrite_as_string(&mut self, text: &FencedText) -> Option<WriterStep> {
+        self.writes_texts_as_strings = true;
+        let (grammar, tokens) = self.rewind_grammar(text.quote, b"\"")?;
+        let kept_len = self.model_index(text.quote.tokens)?;
+        let remaining = self.limit.checked_sub(kept_len + tokens.len())?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
-        self.replace_document(file.quote.tokens, &tokens, grammar);
+        self.replace_document(text.quote.tokens, &tokens, grammar);
         self.closing_tokens = Some(closing_tokens);
-        Some(self.replace_model_tokens(read_len, &tokens))
+        Some(self.replace_model_tokens(kept_len, &tokens))
     }
 }

@@ -6,20 +6,20 @@ use super::{ReplyWriter, WriterStep};
 use crate::grammar::Grammar;
 use crate::incremental_json::ReplyPosition;
 
-/// The position of a text between fences in the document, and its end in the tokens that the model reads.
+/// The position of a text in the document, and its end in the tokens that the model reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FencedRange {
     pub(super) document_start: usize,
     pub(super) document_end: usize,
-    pub(super) read_end: usize,
+    pub(super) model_end: usize,
 }
 
 impl ReplyWriter<'_> {
     /// Converts the index of a token of the document to its index in the tokens that the model reads; `None` inside a
-    /// text between fences.
+    /// text.
     pub(super) fn model_index(&self, token: usize) -> Option<usize> {
         match self.fenced_ranges.iter().rfind(|range| range.document_start < token) {
-            Some(range) => Some(token.checked_sub(range.document_end)? + range.read_end),
+            Some(range) => Some(token.checked_sub(range.document_end)? + range.model_end),
             None => Some(token),
         }
     }
@@ -27,12 +27,12 @@ impl ReplyWriter<'_> {
     /// Removes everything after a position, and closes the array or string that is open there, if the schema allows it.
     pub(super) fn rewind_and_close(&mut self, position: ReplyPosition, closing_byte: u8) -> Option<WriterStep> {
         let (grammar, tokens) = self.rewind_grammar(position, &[closing_byte])?;
-        let read_len = self.model_index(position.tokens)?;
-        let remaining = self.limit.checked_sub(read_len + tokens.len())?;
+        let kept_len = self.model_index(position.tokens)?;
+        let remaining = self.limit.checked_sub(kept_len + tokens.len())?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
         self.replace_document(position.tokens, &tokens, grammar);
         self.closing_tokens = Some(closing_tokens);
-        Some(self.replace_model_tokens(read_len, &tokens))
+        Some(self.replace_model_tokens(kept_len, &tokens))
     }
 
     /// The bytes before a position of the document that belong to the same token.
@@ -46,9 +46,9 @@ impl ReplyWriter<'_> {
     /// Creates the grammar for the document up to a position, followed by `bytes`. Returns it with the tokens that
     /// replace the tokens from that position on.
     pub(super) fn rewind_grammar(&self, position: ReplyPosition, bytes: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
-        let (remaining, removed) = self.document_tokens.split_at_checked(position.tokens)?;
+        let (kept, removed) = self.document_tokens.split_at_checked(position.tokens)?;
         let bytes = [self.token_prefix(position)?, bytes].concat();
-        self.grammar.as_ref()?.rewind(remaining, removed.len(), &bytes, self.vocab)
+        self.grammar.as_ref()?.rewind(kept, removed.len(), &bytes, self.vocab)
     }
 
     /// Replaces all but the first `kept_len` tokens of the document with `tokens`.
@@ -64,13 +64,15 @@ impl ReplyWriter<'_> {
         self.add_to_document(tokens);
     }
 
-    /// Replaces all but the first `kept_len` tokens that the model reads with `tokens`. The model may not have read all
-    /// of the first ones yet.
+    /// Replaces all but the first `kept_len` of the model's tokens with `tokens`, and returns the step that makes the
+    /// model do the same. The model has not necessarily read all of the first ones: those of this step are still to be
+    /// read, so the step contains them too.
     pub(super) fn replace_model_tokens(&mut self, kept_len: usize, tokens: &[TokenId]) -> WriterStep {
-        let read_len = kept_len.min(self.processed_len);
-        self.removed_count += self.processed_len - read_len;
+        let still_processed = kept_len.min(self.processed_len);
+        self.removed_count += self.processed_len - still_processed;
+        self.processed_len = still_processed;
         self.model_tokens.truncate(kept_len);
         self.model_tokens.extend_from_slice(tokens);
-        WriterStep::Rewind(read_len, self.model_tokens.get(read_len..).unwrap_or_default().to_vec())
+        WriterStep::Rewind(still_processed, self.model_tokens.get(still_processed..).unwrap_or_default().to_vec())
     }
 }
