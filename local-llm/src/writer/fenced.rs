@@ -36,8 +36,10 @@ const FENCE: &[u8] = b"```";
 /// A text that the model is writing between fences.
 #[derive(Debug)]
 pub(super) struct FencedText {
-    /// The position of its opening quote in the document.
-    quote: ReplyPosition,
+    /// The number of tokens of the document before those that the fence replaced in the model's tokens.
+    document_start: usize,
+    /// The text of these tokens: its opening quote, and what precedes it in the same token, such as `":`.
+    opening_json: Vec<u8>,
     /// The number of the model's tokens before it.
     model_start: usize,
     /// The end of its last complete line in the model's tokens.
@@ -62,7 +64,8 @@ impl ReplyWriter<'_> {
         }
         let text = self.json.open_text()?;
         let (mut grammar, tokens) = self.rewind_grammar(text.quote, b"\"")?;
-        let kept_len = self.model_index(text.quote.tokens)?;
+        let document_start = text.quote.tokens;
+        let kept_len = self.model_index(document_start)?;
         let prefix = self.token_prefix(text.quote)?.to_vec();
         // If the schema requires certain characters after the quote, the model has no free text to write.
         if tokens.iter().map(|token| self.vocab.token_bytes(*token).len()).sum::<usize>() > prefix.len() + 1 {
@@ -73,13 +76,19 @@ impl ReplyWriter<'_> {
         let remaining = self.limit.checked_sub(kept_len + opening.len() + super::CLOSING_MARGIN)?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
         let may_end = grammar.can_end_string();
-        self.replace_document(text.quote.tokens, &tokens, grammar);
+        self.replace_document(document_start, &tokens, grammar);
         let step = self.replace_model_tokens(kept_len, &opening);
         let model_start = self.model_tokens.len();
         let last_line_end = ReplyPosition { tokens: model_start, bytes: 0 };
         self.closing_tokens = Some(closing_tokens);
-        self.fenced_text =
-            Some(FencedText { quote: text.quote, model_start, last_line_end, partial_line: Vec::new(), may_end });
+        self.fenced_text = Some(FencedText {
+            document_start,
+            opening_json: [&prefix, &b"\""[..]].concat(),
+            model_start,
+            last_line_end,
+            partial_line: Vec::new(),
+            may_end,
+        });
         Some(step)
     }
 
@@ -178,9 +187,8 @@ impl ReplyWriter<'_> {
             return Ok(self.rewrite_as_string(&text).unwrap_or(WriterStep::Truncated));
         };
         let forced_tokens = grammar.consume_forced(self.vocab);
-        let document_start = text.quote.tokens;
         self.add_to_document(&[quote]);
-        let document_end = self.document_tokens.len();
+        let (document_start, document_end) = (text.document_start, self.document_tokens.len());
         let partial_token =
             self.model_tokens.get(text.last_line_end.tokens).map_or(&[][..], |token| self.vocab.token_bytes(*token));
         let partial_token = partial_token.get(..text.last_line_end.bytes).unwrap_or_default();
@@ -212,11 +220,12 @@ impl ReplyWriter<'_> {
     /// Removes a text, so that the model writes it as a JSON string.
     fn rewrite_as_string(&mut self, text: &FencedText) -> Option<WriterStep> {
         self.writes_texts_as_strings = true;
-        let (grammar, tokens) = self.rewind_grammar(text.quote, b"\"")?;
-        let kept_len = self.model_index(text.quote.tokens)?;
+        let position = ReplyPosition { tokens: text.document_start, bytes: 0 };
+        let (grammar, tokens) = self.rewind_grammar(position, &text.opening_json)?;
+        let kept_len = self.model_index(text.document_start)?;
         let remaining = self.limit.checked_sub(kept_len + tokens.len())?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
-        self.replace_document(text.quote.tokens, &tokens, grammar);
+        self.replace_document(text.document_start, &tokens, grammar);
         self.closing_tokens = Some(closing_tokens);
         Some(self.replace_model_tokens(kept_len, &tokens))
     }

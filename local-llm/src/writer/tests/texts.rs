@@ -80,3 +80,18 @@ fn a_long_file_leaves_room_for_the_end_of_the_document() {
         assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
     }
 }
+
+#[test]
+fn a_text_that_the_schema_rejects_becomes_a_string_also_after_a_quote_within_a_token() {
+    let tokens = Tokens::with_merges(&COLON_MERGES);
+    let word = json!({ "type": "string", "pattern": "^[a-z]+$" });
+    // Here the schema does not force the quote, so the model chooses the token `":"`.
+    let nullable = json!({ "type": ["string", "null"], "pattern": "^[a-z]+$" });
+    for content in [word, nullable] {
+        let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
+        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &["abc"][..]);
+        let reply = write_meant(&tokens, &schema, 400, document);
+        assert_eq!(reply.value(), json!({ "path": "a.py", "content": "abc" }), "{content}");
+        assert_eq!(reply.document, reply.read);
+    }
+}
