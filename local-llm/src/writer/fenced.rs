@@ -19,8 +19,8 @@
 //! - The writer adds each line to the document once it is complete, if the schema allows it.
 //! - A text ends with a line that begins with three backquotes, with an end token, or if it repeats itself or nears the
 //!   limit. In the latter cases its incomplete last line is removed, because half a line of code mostly does not parse.
-//! - If the schema does not allow the text to end there, the model writes it again as a JSON string, and also all texts
-//!   after it.
+//! - If the schema rejects a line, or the end of the text, the model writes the text again as a JSON string, and all
+//!   later texts as well.
 
 use toktrie::TokenId;
 
@@ -95,7 +95,7 @@ impl ReplyWriter<'_> {
     /// Chooses the next token of a text between fences.
     pub(super) fn step_fenced(
         &mut self,
-        text: FencedText,
+        mut text: FencedText,
         logits: &[f32],
         remaining: usize,
     ) -> Result<WriterStep, Error> {
@@ -118,7 +118,9 @@ impl ReplyWriter<'_> {
         match token {
             None => self.close_text(text),
             Some(token) if vocab.end_tokens().contains(&token) => {
-                let text = self.finish_line(text);
+                if !self.finish_line(&mut text) {
+                    return Ok(self.rewrite_as_string(&text));
+                }
                 self.close_text(text)
             }
             Some(token) => {
@@ -139,7 +141,7 @@ impl ReplyWriter<'_> {
                     _ => ReplyPosition { tokens: self.model_tokens.len() - 1, bytes: index + 1 },
                 };
                 if !self.push_line(&mut text, end) {
-                    return self.close_text(text);
+                    return Ok(self.rewrite_as_string(&text));
                 }
             }
         }
@@ -150,13 +152,10 @@ impl ReplyWriter<'_> {
         Ok(WriterStep::Continue(vec![token]))
     }
 
-    /// Adds the last, incomplete line to the document.
-    fn finish_line(&mut self, mut text: FencedText) -> FencedText {
+    /// Adds the last, incomplete line to the document and returns true if the schema allows it; otherwise returns false.
+    fn finish_line(&mut self, text: &mut FencedText) -> bool {
         let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
-        if !text.partial_line.is_empty() {
-            self.push_line(&mut text, end);
-        }
-        text
+        text.partial_line.is_empty() || self.push_line(text, end)
     }
 
     /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.
@@ -175,16 +174,15 @@ impl ReplyWriter<'_> {
     }
 
     /// Ends a text after its last complete line, or after its incomplete line if the schema requires more, and
-    /// continues with the document. If the schema does not allow the text to end there, the model writes it and all
-    /// later texts as JSON strings.
+    /// continues with the document.
     fn close_text(&mut self, mut text: FencedText) -> Result<WriterStep, Error> {
-        if !text.may_end {
-            text = self.finish_line(text);
+        if !text.may_end && !self.finish_line(&mut text) {
+            return Ok(self.rewrite_as_string(&text));
         }
         let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
         let quote = self.vocab.token_for_bytes(b"\"").filter(|_| grammar.can_end_string());
         let Some(quote) = quote.filter(|quote| grammar.try_consume(&[*quote], self.vocab)) else {
-            return Ok(self.rewrite_as_string(&text).unwrap_or(WriterStep::Truncated));
+            return Ok(self.rewrite_as_string(&text));
         };
         let forced_tokens = grammar.consume_forced(self.vocab);
         self.add_to_document(&[quote]);
@@ -217,9 +215,14 @@ impl ReplyWriter<'_> {
         }
     }
 
-    /// Removes a text, so that the model writes it as a JSON string.
-    fn rewrite_as_string(&mut self, text: &FencedText) -> Option<WriterStep> {
+    /// Removes a text that the schema rejects, so that the model writes it as a JSON string, which the grammar guides.
+    /// All later texts become strings too.
+    fn rewrite_as_string(&mut self, text: &FencedText) -> WriterStep {
         self.writes_texts_as_strings = true;
+        self.restart_as_string(text).unwrap_or(WriterStep::Truncated)
+    }
+
+    fn restart_as_string(&mut self, text: &FencedText) -> Option<WriterStep> {
         let position = ReplyPosition { tokens: text.document_start, bytes: 0 };
         let (grammar, tokens) = self.rewind_grammar(position, &text.opening_json)?;
         let kept_len = self.model_index(text.document_start)?;
