@@ -50,10 +50,11 @@ pub(super) struct FencedText {
     may_end: bool,
 }
 
-/// Escapes a text for a JSON string; returns it without quotes.
+/// Escapes a text for a JSON string; returns it without quotes. The grammar allows the character U+007F only as an
+/// escape, although JSON also allows the character itself.
 fn escape_json(text: &str) -> Vec<u8> {
     let json = serde_json::Value::from(text).to_string();
-    json.get(1..json.len() - 1).unwrap_or_default().into()
+    json.get(1..json.len() - 1).unwrap_or_default().replace('\u{7f}', "\\u007f").into_bytes()
 }
 
 impl ReplyWriter<'_> {

@@ -113,3 +113,15 @@ fn a_text_that_the_schema_rejects_becomes_a_string_also_after_a_quote_within_a_t
         assert_eq!(reply.document, reply.read);
     }
 }
+
+#[test]
+fn a_text_may_contain_any_character() {
+    let tokens = Tokens::with_merges(&COLON_MERGES);
+    let content: String =
+        (0..=0x7f_u8).map(char::from).chain("ä\u{80}\u{2028}\u{feff}\u{fffd}😀\u{10ffff}\n".chars()).collect();
+    let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
+    let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[&content[..]][..]);
+    let reply = write_meant(&tokens, &schema, 900, document);
+    assert_eq!(reply.value(), json!({ "path": "a.py", "content": content }));
+    assert!(reply.read.contains("```py\n"), "{reply:?}");
+}
