@@ -4,6 +4,7 @@
 //! contents of files: see [`fenced`].
 
 mod fenced;
+mod lines;
 mod rewind;
 
 use toktrie::{SimpleVob, TokenId};

@@ -17,21 +17,21 @@
 //!
 //! - A fence opens where the document ends with the opening quote of a text.
 //! - The writer adds each line to the document once it is complete, if the schema allows it.
-//! - A text ends with a line that begins with three backquotes, with an end token, or if it repeats itself or nears the
-//!   limit. In the latter cases its incomplete last line is removed, because half a line of code mostly does not parse.
+//! - A text ends with a line of three backquotes (see [`super::lines`]), with an end token, or if it repeats itself or
+//!   nears the limit. In the last two cases, its incomplete last line is removed, because half a line of code mostly does
+//!   not parse.
 //! - If the schema rejects a line, or the end of the text, the model writes the text again as a JSON string, and all
 //!   later texts as well.
 
 use toktrie::TokenId;
 
+use super::lines::{FENCE, TextLines};
 use super::rewind::FencedRange;
 use super::{LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
 use crate::grammar::Grammar;
 use crate::incremental_json::ReplyPosition;
 use crate::sampler::ends_in_repetition;
-
-const FENCE: &[u8] = b"```";
 
 /// A text that the model is writing between fences.
 #[derive(Debug)]
@@ -44,8 +44,7 @@ pub(super) struct FencedText {
     model_start: usize,
     /// The end of its last complete line in the model's tokens.
     last_line_end: ReplyPosition,
-    /// The incomplete line at its end.
-    partial_line: Vec<u8>,
+    lines: TextLines,
     /// Whether the schema allows the text to end after its last complete line.
     may_end: bool,
 }
@@ -87,7 +86,7 @@ impl ReplyWriter<'_> {
             opening_json: [&prefix, &b"\""[..]].concat(),
             model_start,
             last_line_end,
-            partial_line: Vec::new(),
+            lines: TextLines::default(),
             may_end,
         });
         Some(step)
@@ -106,15 +105,13 @@ impl ReplyWriter<'_> {
         if is_late || self.is_near_limit(remaining) || ends_in_repetition(written) {
             return self.close_text(text);
         }
-        let begins_fence = |token: TokenId| {
-            let bytes = vocab.token_bytes(token);
-            let line = text.partial_line.iter().chain(bytes).take(FENCE.len());
-            (vocab.end_tokens().contains(&token) && text.partial_line.is_empty())
-                || (!bytes.is_empty() && line.eq(FENCE))
+        let may_follow = |token: TokenId| match vocab.end_tokens().contains(&token) {
+            true => text.may_end || !text.lines.partial_line().is_empty(),
+            false => text.lines.may_continue(vocab.token_bytes(token), text.may_end),
         };
         let token = {
             let is_banned = is_banned_in(&self.banned);
-            self.sampler.sample(logits, None, |token| is_banned(token) || (!text.may_end && begins_fence(token)))
+            self.sampler.sample(logits, None, |token| is_banned(token) || !may_follow(token))
         };
         match token {
             None => self.close_text(text),
@@ -134,9 +131,11 @@ impl ReplyWriter<'_> {
     fn push_token(&mut self, mut text: FencedText, token: TokenId) -> Result<WriterStep, Error> {
         let bytes = self.vocab.token_bytes(token);
         for (index, byte) in bytes.iter().enumerate() {
-            text.partial_line.push(*byte);
-            // A token may contain both the fence and the end of its line.
-            if *byte == b'\n' && !text.partial_line.starts_with(FENCE) {
+            if text.lines.ends_before(*byte) {
+                return self.close_text(text);
+            }
+            text.lines.push(*byte);
+            if *byte == b'\n' {
                 let end = match bytes.len() - index {
                     1 => ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 },
                     _ => ReplyPosition { tokens: self.model_tokens.len() - 1, bytes: index + 1 },
@@ -146,22 +145,20 @@ impl ReplyWriter<'_> {
                 }
             }
         }
-        if text.partial_line.starts_with(FENCE) {
-            return self.close_text(text);
-        }
         self.fenced_text = Some(text);
         Ok(WriterStep::Continue(vec![token]))
     }
 
     /// Adds the last, incomplete line to the document and returns true if the schema allows it; otherwise returns false.
+    /// The closing fence is not part of the text.
     fn finish_line(&mut self, text: &mut FencedText) -> bool {
         let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
-        text.partial_line.is_empty() || self.push_line(text, end)
+        text.lines.partial_line().is_empty() || text.lines.is_at_fence() || self.push_line(text, end)
     }
 
     /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.
     fn push_line(&mut self, text: &mut FencedText, end: ReplyPosition) -> bool {
-        let line = escape_json(&String::from_utf8_lossy(&text.partial_line));
+        let line = escape_json(&String::from_utf8_lossy(text.lines.partial_line()));
         let Some(tokens) = self.vocab.tokenize_greedily(&line) else { return false };
         let Some(grammar) = &mut self.grammar else { return false };
         if !grammar.try_consume(&tokens, self.vocab) {
@@ -169,7 +166,7 @@ impl ReplyWriter<'_> {
         }
         text.may_end = grammar.can_end_string();
         text.last_line_end = end;
-        text.partial_line.clear();
+        text.lines.end_line();
         self.add_to_document(&tokens);
         true
     }
@@ -188,32 +185,35 @@ impl ReplyWriter<'_> {
         let forced_tokens = grammar.consume_forced(self.vocab);
         self.add_to_document(&[quote]);
         let (document_start, document_end) = (text.document_start, self.document_tokens.len());
-        let partial_token =
-            self.model_tokens.get(text.last_line_end.tokens).map_or(&[][..], |token| self.vocab.token_bytes(*token));
-        let partial_token = partial_token.get(..text.last_line_end.bytes).unwrap_or_default();
-        // The fence must be on a line of its own.
-        let lacks_line_end = self.last_model_byte(text.last_line_end) != Some(b'\n');
-        let fence = [partial_token, if lacks_line_end { b"\n" } else { b"" }, FENCE, b"\n"].concat();
-        let fence = self
-            .vocab
-            .tokenize_greedily(&fence)
-            .ok_or_else(|| Error::UnsupportedSchema("the vocabulary cannot represent a fence".to_owned()))?;
-        let model_end = text.last_line_end.tokens + fence.len();
+        let (kept_len, fence) = self.closing_fence(text.last_line_end)?;
+        let model_end = kept_len + fence.len();
         self.fenced_ranges.push(FencedRange { document_start, document_end, model_end });
         self.add_to_document(&forced_tokens);
-        let step = self.replace_model_tokens(text.last_line_end.tokens, &[fence, forced_tokens].concat());
+        let step = self.replace_model_tokens(kept_len, &[fence, forced_tokens].concat());
         let remaining = self.limit.saturating_sub(self.model_tokens.len());
         self.closing_tokens = self.grammar.as_ref().and_then(|grammar| grammar.closing_sequence(self.vocab, remaining));
         Ok(step)
     }
 
-    /// The byte before a position in the tokens that the model reads.
-    fn last_model_byte(&self, position: ReplyPosition) -> Option<u8> {
-        let bytes = |token: usize| self.model_tokens.get(token).map_or(&[][..], |token| self.vocab.token_bytes(*token));
-        match position.bytes {
-            0 => bytes(position.tokens.checked_sub(1)?).last().copied(),
-            len => bytes(position.tokens).get(len - 1).copied(),
+    /// Where the closing fence of a text begins in the model's tokens, and its tokens. The text ends at `end`; the fence
+    /// is on a line of its own. If the model wrote the fence, its tokens remain.
+    fn closing_fence(&self, end: ReplyPosition) -> Result<(usize, Vec<TokenId>), Error> {
+        let vocab = self.vocab;
+        let bytes =
+            |tokens: &[TokenId]| -> Vec<u8> { tokens.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
+        let (kept, removed) = self.model_tokens.split_at_checked(end.tokens).unwrap_or((&self.model_tokens, &[]));
+        let removed = bytes(removed);
+        let (text, rest) = removed.split_at_checked(end.bytes).unwrap_or_default();
+        if rest.strip_prefix(FENCE) == Some(b"\n") {
+            return Ok((self.model_tokens.len(), Vec::new()));
         }
+        let last_token = kept.last().map_or(&[][..], |token| vocab.token_bytes(*token));
+        let line_end = if text.is_empty() { last_token } else { text }.ends_with(b"\n");
+        let fence = [text, if line_end { b"" } else { b"\n" }, FENCE, b"\n"].concat();
+        let fence = vocab.tokenize_greedily(&fence);
+        let fence =
+            fence.ok_or_else(|| Error::UnsupportedSchema("the vocabulary cannot represent a fence".to_owned()))?;
+        Ok((end.tokens, fence))
     }
 
     /// Removes a text that the schema rejects, so that the model writes it as a JSON string, which the grammar guides.

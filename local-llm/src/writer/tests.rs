@@ -53,6 +53,8 @@ struct Reply {
     /// The text that the model read.
     read: String,
     is_complete: bool,
+    /// The number of tokens that the model read and that the reply no longer contains.
+    removed_count: usize,
     step_count: usize,
 }
 
@@ -95,7 +97,9 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
     };
     assert!(writer.generated_count() >= read.len());
     let document = String::from_utf8(writer.document()).unwrap();
-    Reply { document, read: String::from_utf8_lossy(&text_of(&read)).into_owned(), is_complete, step_count }
+    let removed_count = writer.removed_count;
+    let read = String::from_utf8_lossy(&text_of(&read)).into_owned();
+    Reply { document, read, is_complete, removed_count, step_count }
 }
 
 /// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last one without an

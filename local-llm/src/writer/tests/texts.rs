@@ -12,7 +12,7 @@ fn the_model_writes_files_between_fences() {
             r#"{a.py""#,
             "print(\"ä\\n\")\n\tpass\n",
             "``",
-            "`",
+            "`\n",
             r#",src/Makefile""#,
             "```all:",
             "$",
@@ -49,7 +49,7 @@ fn a_repetitive_file_ends_after_a_complete_line() {
 
 #[test]
 fn a_list_ends_before_a_repeated_file() {
-    let texts = [r#"{a""#, "x\n```", r#",b""#, "y\n```", r#",./A""#, "]"];
+    let texts = [r#"{a""#, "x\n```\n", r#",b""#, "y\n```\n", r#",./A""#, "]"];
     let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
     assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
     assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
@@ -124,4 +124,45 @@ fn a_text_may_contain_any_character() {
     let reply = write_meant(&tokens, &schema, 900, document);
     assert_eq!(reply.value(), json!({ "path": "a.py", "content": content }));
     assert!(reply.read.contains("```py\n"), "{reply:?}");
+}
+
+#[test]
+fn the_model_reads_the_fence_that_it_wrote() {
+    let tokens = Tokens::with_merges(&["} Ċ"]);
+    let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
+    let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &["x\n"][..]);
+    let reply = write_meant(&tokens, &schema, 400, document);
+    assert_eq!(reply.value(), json!({ "path": "a.py", "content": "x\n" }));
+    assert_eq!(reply.removed_count, 0, "{reply:?}");
+}
+
+#[test]
+fn a_text_may_contain_blocks_between_fences() {
+    let tokens = Tokens::with_merges(&["Ċ ```", "a Ċ", "aĊ ```"]);
+    let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
+    for content in [
+        "/// x\n```rust\nf();\n```\nfn f() {}\n",
+        "a\n```json\n{}\n```\"\"\"\nb\n",
+        "a\n````\nb\n",
+        "a\n````md\n```\nb\n```\n````\nc\n",
+        "a\n ```\nb```\n",
+    ] {
+        let document = (&[r#"{"path":"a.rs","content":"#, "}"][..], &[content][..]);
+        let reply = write_meant(&tokens, &schema, 400, document);
+        assert_eq!(reply.value(), json!({ "path": "a.rs", "content": content }));
+        assert!(reply.read.contains("```rs\n"), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_token_with_a_line_end_and_a_fence_does_not_end_a_text_that_is_too_short() {
+    let tokens = Tokens::with_merges(&["Ċ ```", "x Ċ", "xĊ ```"]);
+    for (min_len, meant, written) in [(1, "x\n", "x"), (2, "x\n", "x\n"), (6, "abcdef\n", "abcdef")] {
+        let content = json!({ "type": "string", "minLength": min_len });
+        let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
+        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[meant][..]);
+        let value = write_meant(&tokens, &schema, 400, document).value();
+        let content = value["content"].as_str().unwrap();
+        assert!(content.starts_with(written) && !content.contains("```"), "{value}");
+    }
 }

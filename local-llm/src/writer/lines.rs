@@ -1,0 +1,164 @@
+//! The lines of a text: which of them end it, and which of them the model must not write.
+//!
+//! As in CommonMark, the closing fence is a line of as many backquotes as the opening one has, which is three, with
+//! nothing after them but white space. So four backquotes do not end a text, and three with a word after them open a
+//! block inside the text, as in a documentation comment. The next line of backquotes closes this block, not the text.
+
+/// The opening and the closing fence of a text, without the language.
+pub(super) const FENCE: &[u8] = b"```";
+
+/// What is known of the lines of a text.
+#[derive(Debug, Default)]
+pub(super) struct TextLines {
+    /// The incomplete line at its end.
+    partial: Vec<u8>,
+    /// Whether a complete line precedes it.
+    has_line: bool,
+    /// The number of backquotes that opened a block inside the text; `None` outside of such blocks.
+    inner_fence: Option<usize>,
+}
+
+/// The number of backquotes at the beginning of a line, and what follows them.
+fn split_fence(line: &[u8]) -> (usize, &[u8]) {
+    let count = line.iter().take_while(|byte| **byte == b'`').count();
+    (count, line.get(count..).unwrap_or_default())
+}
+
+/// Whether the text after backquotes names a language, so that they open a block.
+fn is_language(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    text.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'{' | b'.'))
+        && !text.contains(&b'`')
+}
+
+impl TextLines {
+    /// The incomplete last line.
+    pub(super) fn partial_line(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// Whether the incomplete last line is the closing fence unless more follows in this line.
+    pub(super) fn is_at_fence(&self) -> bool {
+        let blanks = self.partial.strip_prefix(FENCE);
+        self.inner_fence.is_none() && blanks.is_some_and(|blanks| blanks.trim_ascii().is_empty())
+    }
+
+    /// Whether the text ends before this byte. A comma or a closing bracket after the backquotes also ends it: there, the
+    /// model continues with the JSON document without a line end.
+    pub(super) fn ends_before(&self, byte: u8) -> bool {
+        let is_after_backquotes = self.partial == FENCE;
+        self.is_at_fence()
+            && (matches!(byte, b'\n' | b'\r') || (is_after_backquotes && matches!(byte, b',' | b'}' | b']')))
+    }
+
+    /// Adds a byte that does not end the text.
+    pub(super) fn push(&mut self, byte: u8) {
+        self.partial.push(byte);
+    }
+
+    /// Ends the line, which is complete.
+    pub(super) fn end_line(&mut self) {
+        let (count, rest) = split_fence(&self.partial);
+        self.inner_fence = match self.inner_fence {
+            None if count >= FENCE.len() && self.has_line && is_language(rest) => Some(count),
+            // The end of a string or a comment may follow these backquotes.
+            Some(opening) if count >= opening && !is_language(rest) => None,
+            inner_fence => inner_fence,
+        };
+        self.has_line = true;
+        self.partial.clear();
+    }
+
+    /// Whether the text may continue with these bytes, which are not empty. `may_end` says whether it may end.
+    ///
+    /// If it may not, no line may begin with a fence: after the backquotes, the model could no longer go back. The first
+    /// line may only be the closing fence: a model that writes the opening fence again means to begin the text.
+    pub(super) fn may_continue(&self, bytes: &[u8], may_end: bool) -> bool {
+        if self.inner_fence.is_some() || (may_end && self.has_line) {
+            return true;
+        }
+        let mut line = self.partial.iter().chain(bytes);
+        let begins_fence = line.by_ref().take(FENCE.len()).eq(FENCE);
+        if may_end {
+            let may_follow = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b'}' | b']');
+            return !begins_fence || line.next().is_none_or(may_follow);
+        }
+        let mut later_lines = bytes.split(|byte| *byte == b'\n').skip(1);
+        !begins_fence && !later_lines.any(|line| line.starts_with(FENCE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of a text before its end, and whether the text ends there.
+    fn until_end(text: &str) -> (&str, bool) {
+        let mut lines = TextLines::default();
+        for (index, byte) in text.bytes().enumerate() {
+            if lines.ends_before(byte) {
+                return (&text[..index - lines.partial_line().len()], true);
+            }
+            lines.push(byte);
+            if byte == b'\n' {
+                lines.end_line();
+            }
+        }
+        (text, lines.is_at_fence())
+    }
+
+    #[test]
+    fn a_line_of_three_backquotes_ends_a_text() {
+        for text in ["", "x\n", "x\n\n", "``\n````\n", " ```\n", "x```\n", "```echo `x` ```\n", "x\n```\"\"\"\n"] {
+            for end in ["```\n", "```\r\n", "``` \t\n", "```}", "```,\"b\"", "```]\n"] {
+                assert_eq!(until_end(&format!("{text}{end}y\n```\n")), (text, true), "{text:?} {end:?}");
+            }
+            for end in ["```", "```  "] {
+                assert!(until_end(&format!("{text}{end}")).1, "{text:?} {end:?}");
+            }
+        }
+        for text in ["", "x", "`", "``", "x\n````", "x\n```rust", "x\n```rust\ny\n```"] {
+            assert!(!until_end(text).1, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_inside_a_text_ends_before_it() {
+        for text in [
+            "//! x\n```rust\nf();\n```\nmod a;\n",
+            "x = \"\"\"\n```json\n{}\n```\"\"\"\ny\n",
+            "/**\n```{.js}\nx\n``` */\n",
+            "x\n````md\n```js\n```\n````\n",
+            "x\n``` ts\n```js\n```\n```js\n``````\n",
+        ] {
+            assert_eq!(until_end(&format!("{text}```\n}}")), (text, true), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_may_not_end_has_no_fences() {
+        let lines = |text: &str| {
+            let mut lines = TextLines::default();
+            for byte in text.bytes() {
+                lines.push(byte);
+                if byte == b'\n' {
+                    lines.end_line();
+                }
+            }
+            lines
+        };
+        for (partial, next) in [("", "```"), ("``", "`"), ("x\n`", "``py"), ("x", "\n```"), ("x\n", "y\n\n````\n")] {
+            assert!(!lines(partial).may_continue(next.as_bytes(), false), "{partial:?} {next:?}");
+            assert!(lines(partial).may_continue(next.as_bytes(), true), "{partial:?} {next:?}");
+        }
+        for (partial, next) in [("", "``"), ("", "x```"), ("x``", "`"), ("``", "x\n"), ("x\n```py\n", "```")] {
+            assert!(lines(partial).may_continue(next.as_bytes(), false), "{partial:?} {next:?}");
+        }
+        // The first line may be a closing fence, but not an opening one.
+        for (next, may_follow) in [("\n", true), (" ", true), ("}", true), ("python", false), ("`", false)] {
+            assert_eq!(lines("```").may_continue(next.as_bytes(), true), may_follow, "{next:?}");
+            assert!(lines("x\n```").may_continue(next.as_bytes(), true), "{next:?}");
+        }
+        assert!(!lines("").may_continue(b"```python\n", true));
+    }
+}
