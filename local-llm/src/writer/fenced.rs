@@ -106,7 +106,7 @@ impl ReplyWriter<'_> {
             return self.close_text(text);
         }
         let may_follow = |token: TokenId| match vocab.end_tokens().contains(&token) {
-            true => text.may_end || !text.lines.partial_line().is_empty(),
+            true => text.may_end || !text.lines.is_at_line_start(),
             false => text.lines.may_continue(vocab.token_bytes(token), text.may_end),
         };
         let token = {
@@ -150,15 +150,15 @@ impl ReplyWriter<'_> {
     }
 
     /// Adds the last, incomplete line to the document and returns true if the schema allows it; otherwise returns false.
-    /// The closing fence is not part of the text.
+    /// The closing fence and half a character are not part of the text.
     fn finish_line(&mut self, text: &mut FencedText) -> bool {
         let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
-        text.lines.partial_line().is_empty() || text.lines.is_at_fence() || self.push_line(text, end)
+        text.lines.is_at_line_start() || text.lines.is_at_fence() || self.push_line(text, end)
     }
 
     /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.
     fn push_line(&mut self, text: &mut FencedText, end: ReplyPosition) -> bool {
-        let line = escape_json(&String::from_utf8_lossy(text.lines.partial_line()));
+        let line = escape_json(&text.lines.last_line());
         let Some(tokens) = self.vocab.tokenize_greedily(&line) else { return false };
         let Some(grammar) = &mut self.grammar else { return false };
         if !grammar.try_consume(&tokens, self.vocab) {

@@ -12,6 +12,8 @@ pub(super) const FENCE: &[u8] = b"```";
 pub(super) struct TextLines {
     /// The incomplete line at its end.
     partial: Vec<u8>,
+    /// The length of this line without an incomplete character at its end.
+    complete_len: usize,
     /// Whether a complete line precedes it.
     has_line: bool,
     /// The number of backquotes that opened a block inside the text; `None` outside of such blocks.
@@ -32,9 +34,15 @@ fn is_language(text: &[u8]) -> bool {
 }
 
 impl TextLines {
-    /// The incomplete last line.
-    pub(super) fn partial_line(&self) -> &[u8] {
-        &self.partial
+    /// Whether the last line is empty.
+    pub(super) fn is_at_line_start(&self) -> bool {
+        self.partial.is_empty()
+    }
+
+    /// The last line, without an incomplete character at its end.
+    pub(super) fn last_line(&self) -> String {
+        let complete_chars = self.partial.get(..self.complete_len).unwrap_or_default();
+        String::from_utf8_lossy(complete_chars).into_owned()
     }
 
     /// Whether the incomplete last line is the closing fence unless more follows in this line.
@@ -54,6 +62,9 @@ impl TextLines {
     /// Adds a byte that does not end the text.
     pub(super) fn push(&mut self, byte: u8) {
         self.partial.push(byte);
+        if self.partial.get(self.complete_len..).is_some_and(|char| std::str::from_utf8(char).is_ok()) {
+            self.complete_len = self.partial.len();
+        }
     }
 
     /// Ends the line, which is complete.
@@ -67,13 +78,27 @@ impl TextLines {
         };
         self.has_line = true;
         self.partial.clear();
+        self.complete_len = 0;
     }
 
-    /// Whether the text may continue with these bytes, which are not empty. `may_end` says whether it may end.
+    /// Whether the text remains UTF-8 with these bytes, except for an incomplete character at its end.
+    fn remains_utf8(&self, bytes: &[u8]) -> bool {
+        let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).err().is_none_or(|error| error.error_len().is_none());
+        match self.partial.get(self.complete_len..).unwrap_or_default() {
+            [] => is_utf8(bytes),
+            incomplete_char => is_utf8(&[incomplete_char, bytes].concat()),
+        }
+    }
+
+    /// Whether the text may continue with these bytes. `may_end` says whether it may end.
     ///
-    /// If it may not, no line may begin with a fence: after the backquotes, the model could no longer go back. The first
+    /// A JSON string contains whole characters, so half a character may not precede another one.
+    /// If the text may not end, no line may begin with a fence: after the backquotes, the model could no longer go back. The first
     /// line may only be the closing fence: a model that writes the opening fence again means to begin the text.
     pub(super) fn may_continue(&self, bytes: &[u8], may_end: bool) -> bool {
+        if bytes.is_empty() || !self.remains_utf8(bytes) {
+            return false;
+        }
         if self.inner_fence.is_some() || (may_end && self.has_line) {
             return true;
         }
@@ -97,7 +122,7 @@ mod tests {
         let mut lines = TextLines::default();
         for (index, byte) in text.bytes().enumerate() {
             if lines.ends_before(byte) {
-                return (&text[..index - lines.partial_line().len()], true);
+                return (&text[..index - lines.last_line().len()], true);
             }
             lines.push(byte);
             if byte == b'\n' {
@@ -160,5 +185,30 @@ mod tests {
             assert!(lines("x\n```").may_continue(next.as_bytes(), true), "{next:?}");
         }
         assert!(!lines("").may_continue(b"```python\n", true));
+    }
+
+    #[test]
+    fn a_text_has_whole_characters() {
+        let mut lines = TextLines::default();
+        for byte in b"x\xf0\x9f" {
+            lines.push(*byte);
+        }
+        assert_eq!(lines.last_line(), "x");
+        for (next, may_follow) in [
+            (&b"\x98"[..], true),
+            (b"\x98\x80", true),
+            (b"\x98\x80\n\xc3", true),
+            (b"\n", false),
+            (b"y", false),
+            (b"\x98y", false),
+            (b"\xff", false),
+            (b"", false),
+        ] {
+            assert_eq!(lines.may_continue(next, true), may_follow, "{next:?}");
+        }
+        lines.push(0x98);
+        lines.push(0x80);
+        assert_eq!(lines.last_line(), "x😀");
+        assert!(lines.may_continue(b"\n", true) && !lines.may_continue(b"\x80", true));
     }
 }

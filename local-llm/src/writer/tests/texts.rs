@@ -166,3 +166,27 @@ fn a_token_with_a_line_end_and_a_fence_does_not_end_a_text_that_is_too_short() {
         assert!(content.starts_with(written) && !content.contains("```"), "{value}");
     }
 }
+
+#[test]
+fn a_text_has_no_replacement_characters() {
+    let tokens = Tokens::with_merges(&[]);
+    let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
+    for (bytes, content) in [
+        (&b"x\xf0\x9f"[..], "x"),
+        (b"a\nx\xf0\x9f", "a\nx"),
+        (b"a\nx\xf0\x9f\x98\x80y", "a\nx😀y"),
+        // A letter cannot follow half a character.
+        (b"x\xf0\x9fy", "x"),
+    ] {
+        let reply = run(&tokens, &schema, 400, |read, logits| {
+            let opening = b"{\"path\":\"a.py\",\"content\":\n```py\n";
+            let meant = [&opening[..], bytes].concat();
+            match meant.strip_prefix(read) {
+                Some(rest) if !rest.is_empty() => tokens.prefer(logits, rest),
+                _ if !read.starts_with(opening) => tokens.prefer(logits, b"\""),
+                _ => tokens.prefer_end(logits),
+            }
+        });
+        assert_eq!(reply.value()["content"], content, "{reply:?}");
+    }
+}
