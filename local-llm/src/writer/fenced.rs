@@ -19,7 +19,7 @@
 //! - The writer adds each line to the document once it is complete, if the schema allows it.
 //! - A text ends with a line of three backquotes (see [`super::lines`]), with an end token, or if it repeats itself or
 //!   nears the limit. In the last two cases, its incomplete last line is removed, because half a line of code mostly does
-//!   not parse.
+//!   not parse, unless nothing else would remain.
 //! - If the schema rejects a line, or the end of the text, the model writes the text again as a JSON string, and all
 //!   later texts as well.
 
@@ -171,10 +171,11 @@ impl ReplyWriter<'_> {
         true
     }
 
-    /// Ends a text after its last complete line, or after its incomplete line if the schema requires more, and
-    /// continues with the document.
+    /// Ends a text after its last complete line, and continues with the document. If there is no complete line, or the
+    /// schema requires more, the text includes its incomplete line.
     fn close_text(&mut self, mut text: FencedText) -> Result<WriterStep, Error> {
-        if !text.may_end && !self.finish_line(&mut text) {
+        let needs_last_line = !text.may_end || !text.lines.has_line();
+        if needs_last_line && !self.finish_line(&mut text) {
             return Ok(self.rewrite_as_string(&text));
         }
         let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };

@@ -34,6 +34,11 @@ fn is_language(text: &[u8]) -> bool {
 }
 
 impl TextLines {
+    /// Whether the text has a complete line.
+    pub(super) fn has_line(&self) -> bool {
+        self.has_line
+    }
+
     /// Whether the last line is empty.
     pub(super) fn is_at_line_start(&self) -> bool {
         self.partial.is_empty()

@@ -41,10 +41,32 @@ fn a_repetitive_file_ends_after_a_complete_line() {
     let schema = files_schema(&json!({ "type": "string" }));
     let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
     assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
-    // A file without a complete line remains unchanged if the schema requires at least one character.
-    let schema = files_schema(&json!({ "type": "string", "minLength": 1 }));
+    // After a complete line, the schema may require more.
+    let schema = files_schema(&json!({ "type": "string", "minLength": 8 }));
+    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\ny = [1, 1"#), "{text}");
+}
+
+#[test]
+fn a_text_of_one_incomplete_line_keeps_it() {
+    let schema = files_schema(&json!({ "type": "string" }));
     let (text, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
     assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
+    let tokens = Tokens::with_merges(&[]);
+    let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
+    let line = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789".repeat(3);
+    for limit in (100..250).step_by(7) {
+        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[&line[..]][..]);
+        let value = write_meant(&tokens, &schema, limit, document).value();
+        let content = value["content"].as_str().unwrap();
+        assert!(content.trim_end().len() > 8 && line.starts_with(content.trim_end()), "{limit} {value}");
+    }
+    // The fence is not part of the text, also if the limit ends it within the fence.
+    for limit in 80..130 {
+        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[""][..]);
+        let value = write_meant(&tokens, &schema, limit, document).value();
+        assert_eq!(value["content"], "", "{limit} {value}");
+    }
 }
 
 #[test]
