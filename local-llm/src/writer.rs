@@ -56,6 +56,8 @@ pub(crate) struct ReplyWriter<'a> {
     processed_len: usize,
     fenced_ranges: Vec<FencedRange>,
     fenced_text: Option<FencedText>,
+    /// The opening quote of the last text for which the writer tried to open a fence.
+    tried_quote: Option<ReplyPosition>,
     /// Whether the model writes all further texts as JSON strings, because the schema rejected one between fences. The
     /// other texts mostly have the same schema.
     writes_texts_as_strings: bool,
@@ -89,6 +91,7 @@ impl<'a> ReplyWriter<'a> {
             processed_len: 0,
             fenced_ranges: Vec::new(),
             fenced_text: None,
+            tried_quote: None,
             writes_texts_as_strings: false,
             closing_tokens,
             json: IncrementalJson::default(),
@@ -102,7 +105,7 @@ impl<'a> ReplyWriter<'a> {
         self.document_tokens.iter().flat_map(|token| self.vocab.token_bytes(*token)).copied().collect()
     }
 
-    /// Adds and returns the tokens with which the schema requires every reply to begin.
+    /// Adds and returns the tokens with which the schema requires every reply to begin, up to an opening fence.
     pub(crate) fn forced_prefix(&mut self) -> Vec<TokenId> {
         let mut tokens = match &mut self.grammar {
             Some(grammar) => grammar.consume_forced(self.vocab),
@@ -111,7 +114,8 @@ impl<'a> ReplyWriter<'a> {
         self.is_cut = tokens.len() > self.limit;
         tokens.truncate(self.limit);
         self.append(&tokens);
-        tokens
+        let _ = self.open_fence();
+        self.model_tokens.clone()
     }
 
     /// The number of generated tokens, including the removed ones.
@@ -153,10 +157,20 @@ impl<'a> ReplyWriter<'a> {
             return Ok(if is_complete { WriterStep::Finish(Vec::new()) } else { WriterStep::Truncated });
         };
         self.processed_len = self.model_tokens.len();
-        if let Some(text) = self.fenced_text.take() {
-            return self.step_fenced(text, logits, remaining);
-        }
-        let Some(grammar) = &mut self.grammar else { return Ok(self.step_without_schema(logits)) };
+        let step = match self.fenced_text.take() {
+            Some(text) => self.step_fenced(text, logits, remaining)?,
+            None if self.grammar.is_some() => self.step_with_schema(logits, remaining)?,
+            None => self.step_without_schema(logits),
+        };
+        // The document ends where a text begins after any of these steps, if the schema forces what precedes the text.
+        Ok(match step {
+            WriterStep::Continue(_) | WriterStep::Rewind(..) => self.open_fence().unwrap_or(step),
+            WriterStep::Finish(_) | WriterStep::Truncated => step,
+        })
+    }
+
+    fn step_with_schema(&mut self, logits: &[f32], remaining: usize) -> Result<WriterStep, Error> {
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
         if grammar.is_finished() {
             return Ok(WriterStep::Finish(Vec::new()));
         }
@@ -235,7 +249,7 @@ impl<'a> ReplyWriter<'a> {
         self.is_cut = tokens.len() > remaining;
         tokens.truncate(remaining);
         let repetition = self.append(&tokens);
-        let step = repetition.and_then(|position| self.rewind_and_close(position, b']')).or_else(|| self.open_fence());
+        let step = repetition.and_then(|position| self.rewind_and_close(position, b']'));
         Ok(step.unwrap_or(WriterStep::Continue(tokens)))
     }
 

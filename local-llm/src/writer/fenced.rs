@@ -27,7 +27,7 @@ use toktrie::TokenId;
 
 use super::lines::{FENCE, TextLines};
 use super::rewind::FencedRange;
-use super::{LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
+use super::{CLOSING_MARGIN, LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
 use crate::grammar::Grammar;
 use crate::incremental_json::ReplyPosition;
@@ -57,23 +57,30 @@ fn escape_json(text: &str) -> Vec<u8> {
 }
 
 impl ReplyWriter<'_> {
-    /// Starts a text between fences if the document ends where a text begins.
+    /// Starts a text between fences if the document ends where a text begins. The text remains a JSON string if the schema
+    /// forces its first characters, or if too few tokens remain.
     pub(super) fn open_fence(&mut self) -> Option<WriterStep> {
-        if self.writes_texts_as_strings {
+        if self.writes_texts_as_strings || self.fenced_text.is_some() {
             return None;
         }
         let text = self.json.open_text()?;
+        // A fence that does not fit at the beginning of a text does not fit later either, and each attempt copies the
+        // grammar.
+        if self.tried_quote.replace(text.quote) == Some(text.quote) {
+            return None;
+        }
         let (mut grammar, tokens) = self.rewind_grammar(text.quote, b"\"")?;
         let document_start = text.quote.tokens;
         let kept_len = self.model_index(document_start)?;
         let prefix = self.token_prefix(text.quote)?.to_vec();
-        // If the schema requires certain characters after the quote, the model has no free text to write.
         if tokens.iter().map(|token| self.vocab.token_bytes(*token).len()).sum::<usize>() > prefix.len() + 1 {
             return None;
         }
         let opening =
             self.vocab.tokenize_greedily(&[&prefix, &b"\n"[..], FENCE, text.language.as_bytes(), b"\n"].concat())?;
-        let remaining = self.limit.checked_sub(kept_len + opening.len() + super::CLOSING_MARGIN)?;
+        // Half of what remains without the margin: with a longer end of the document, the text would be near the limit at
+        // once, see `is_near_limit`.
+        let remaining = self.limit.checked_sub(kept_len + opening.len() + CLOSING_MARGIN)?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
         let may_end = grammar.can_end_string();
         self.replace_document(document_start, &tokens, grammar);
@@ -189,11 +196,11 @@ impl ReplyWriter<'_> {
         let (kept_len, fence) = self.closing_fence(text.last_line_end)?;
         let model_end = kept_len + fence.len();
         self.fenced_ranges.push(FencedRange { document_start, document_end, model_end });
-        self.add_to_document(&forced_tokens);
+        let repetition = self.add_to_document(&forced_tokens);
         let step = self.replace_model_tokens(kept_len, &[fence, forced_tokens].concat());
         let remaining = self.limit.saturating_sub(self.model_tokens.len());
         self.closing_tokens = self.grammar.as_ref().and_then(|grammar| grammar.closing_sequence(self.vocab, remaining));
-        Ok(step)
+        Ok(repetition.and_then(|position| self.rewind_and_close(position, b']')).unwrap_or(step))
     }
 
     /// Where the closing fence of a text begins in the model's tokens, and its tokens. The text ends at `end`; the fence

@@ -61,6 +61,7 @@ impl ReplyWriter<'_> {
         }
         self.grammar = Some(grammar);
         self.is_cut = false;
+        self.tried_quote = None;
         self.add_to_document(tokens);
     }
 

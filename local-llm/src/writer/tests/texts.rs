@@ -212,3 +212,38 @@ fn a_text_has_no_replacement_characters() {
         assert_eq!(reply.value()["content"], content, "{reply:?}");
     }
 }
+
+#[test]
+fn a_fence_opens_where_the_schema_forces_the_quote() {
+    let tokens = Tokens::with_merges(&COLON_MERGES);
+    let file = |path: &str| object_schema(&json!({ "path": { "const": path }, "content": { "type": "string" } }));
+    // The first text begins after the tokens with which every reply begins, the second one after those between them.
+    let schema = object_schema(&json!({ "one": file("a.py"), "two": file("b.py") }));
+    let parts = [r#"{"one":{"path":"a.py","content":"#, r#"},"two":{"path":"b.py","content":"#, "}}"];
+    let reply = write_meant(&tokens, &schema, 400, (&parts, &["\"\"\"a\"\"\"\n", "b\n"]));
+    assert_eq!(
+        reply.read,
+        concat!(
+            "{\"one\":{\"path\":\"a.py\",\"content\":\n```py\n\"\"\"a\"\"\"\n```\n},",
+            "\"two\":{\"path\":\"b.py\",\"content\":\n```py\nb\n```\n}}"
+        )
+    );
+    assert_eq!(reply.removed_count, 0, "{reply:?}");
+    let value = reply.value();
+    assert_eq!((&value["one"]["content"], &value["two"]["content"]), (&json!("\"\"\"a\"\"\"\n"), &json!("b\n")));
+}
+
+#[test]
+fn a_fence_that_does_not_fit_is_not_tried_again() {
+    let tokens = Tokens::with_merges(&[]);
+    let schema = object_schema(&json!({ "path": { "const": "a.py" }, "content": { "type": "string" } }));
+    let grammar = tokens.grammars.build(&schema).unwrap();
+    let mut writer = ReplyWriter::new(&tokens.vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), 60);
+    writer.forced_prefix();
+    assert!(writer.document().ends_with(br#""content":""#));
+    writer.limit = 900;
+    let mut logits = vec![0.0; tokens.vocab.len()];
+    tokens.prefer(&mut logits, b"x");
+    writer.step(&logits).unwrap();
+    assert!(writer.document().ends_with(br#""content":"x"#));
+}
