@@ -2,7 +2,8 @@
 //!
 //! Small models often do not end a list. This module detects two kinds of repetition: an object with the same `path` as
 //! an earlier object of its list that has `content` (the model writes a file again), and three equal objects in a row.
-//! The sampler detects shorter cycles of tokens.
+//! The sampler detects shorter cycles of tokens. A path that differs only in case is not a repetition: the caller can
+//! reject it, and name both files, whereas the end of the list would also remove the files after it.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -51,7 +52,7 @@ struct ObjectFrame {
     start: usize,
     key: Vec<u8>,
     after_colon: bool,
-    path: Option<Vec<u8>>,
+    path: Option<String>,
     language: Option<Vec<u8>>,
     has_content: bool,
 }
@@ -61,7 +62,17 @@ struct ListFrame {
     /// The hash and the end of each object so far.
     objects: Vec<(u64, ReplyPosition)>,
     /// The paths of the objects that have `content`.
-    paths: HashSet<Vec<u8>>,
+    paths: HashSet<String>,
+}
+
+/// The text of a JSON string without its quotes.
+fn decode(string: &[u8]) -> Option<String> {
+    serde_json::from_slice(&[b"\"", string, b"\""].concat()).ok()
+}
+
+/// Removes the parts of a path that name the same folder again, as in `./a//b`.
+fn normalize(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 impl IncrementalJson {
@@ -98,7 +109,7 @@ impl IncrementalJson {
         let Some(JsonFrame::Object(object)) = self.frames.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
         self.open_string.as_ref()?;
-        let path = std::str::from_utf8(path).ok()?;
+        let path = path.to_ascii_lowercase();
         let file_name = path.rsplit('/').next();
         let extension = file_name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
         let language = object.language.as_ref().and_then(|language| std::str::from_utf8(language).ok());
@@ -164,7 +175,7 @@ impl IncrementalJson {
         if object.key != b"path" {
             return None;
         }
-        let path = string.strip_prefix(b"./").unwrap_or(&string).to_ascii_lowercase();
+        let path = normalize(&decode(&string)?);
         let repetition = match outer_frames.last() {
             Some(JsonFrame::List(list)) if list.paths.contains(&path) => list.objects.last().map(|(_, end)| *end),
             _ => None,
@@ -203,7 +214,7 @@ mod tests {
     #[test]
     fn a_list_ends_before_a_repeated_file() {
         let first = r#"{"files":[{"path":"a.py","content":"x \"}],"},{"path":"b.py","content":"y"}"#;
-        for path in ["a.py", "./A.py", "b.py"] {
+        for path in ["a.py", "./a.py", ".//b.py", r"b\u002epy"] {
             let text = format!(r#"{first},{{"path":"{path}","content":"z"}}]}}"#);
             for size in 1..9 {
                 assert_eq!(before_repetition(&text, size).as_deref(), Some(first), "{path} {size}");
@@ -265,6 +276,7 @@ mod tests {
             r#"[{"n":3},{"n":3},{"n":4},{"n":3}]"#,
             r#"["x","x","x","x",1,1,1,{},[],"path"]"#,
             r#"{"path":"a","content":"{\"path\":\"a\"}","path":"a"}"#,
+            r#"{"files":[{"path":"Makefile","content":"x"},{"path":"makefile","content":"x"},{"path":"b","content":""}]}"#,
         ] {
             for size in 1..7 {
                 assert_eq!(before_repetition(text, size), None, "{text} {size}");

@@ -71,7 +71,7 @@ fn a_text_of_one_incomplete_line_keeps_it() {
 
 #[test]
 fn a_list_ends_before_a_repeated_file() {
-    let texts = [r#"{a""#, "x\n```\n", r#",b""#, "y\n```\n", r#",./A""#, "]"];
+    let texts = [r#"{a""#, "x\n```\n", r#",b""#, "y\n```\n", r#",./a""#, "]"];
     let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
     assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
     assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
