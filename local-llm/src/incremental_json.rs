@@ -5,8 +5,12 @@
 //! The sampler detects shorter cycles of tokens. A path that differs only in case is not a repetition: the caller can
 //! reject it, and name both files, whereas the end of the list would also remove the files after it.
 
+mod prose;
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use prose::{is_prose_language, is_prose_path};
 
 /// A position in a reply: a number of complete tokens, and a number of bytes of the token after them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub(crate) struct IncrementalJson {
     open_quote: ReplyPosition,
     is_escaped: bool,
     line_end: Option<ReplyPosition>,
+    late_prose: Option<usize>,
 }
 
 /// An open string that is a text: the content of a file, which is the string `content` of an object whose `path`
@@ -37,9 +42,6 @@ pub(crate) struct OpenText {
     /// Its language in lower case: the object's `language` or the extension of its path; empty unless alphanumeric.
     pub(crate) language: String,
 }
-
-/// Extensions and languages of texts that may contain a line of three backquotes.
-const PROSE_LANGUAGES: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
 
 #[derive(Debug, Clone)]
 enum JsonFrame {
@@ -53,8 +55,10 @@ struct ObjectFrame {
     key: Vec<u8>,
     after_colon: bool,
     path: Option<String>,
-    language: Option<Vec<u8>>,
+    language: Option<String>,
     has_content: bool,
+    /// The token with the opening quote of the content.
+    content_token: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -109,15 +113,21 @@ impl IncrementalJson {
         let Some(JsonFrame::Object(object)) = self.frames.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
         self.open_string.as_ref()?;
-        let path = path.to_ascii_lowercase();
-        let file_name = path.rsplit('/').next();
-        let extension = file_name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
-        let language = object.language.as_ref().and_then(|language| std::str::from_utf8(language).ok());
+        let language = object.language.as_deref();
+        if is_prose_path(path) || language.is_some_and(is_prose_language) {
+            return None;
+        }
+        let extension =
+            path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
         let language = language.unwrap_or(extension).to_ascii_lowercase();
-        let is_word = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let language = if is_word { language } else { String::new() };
-        let is_prose = [extension, &language].iter().any(|word| PROSE_LANGUAGES.contains(word));
-        (!is_prose).then_some(OpenText { quote: self.open_quote, language })
+        let is_word = language.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Some(OpenText { quote: self.open_quote, language: if is_word { language } else { String::new() } })
+    }
+
+    /// The token with the opening quote of a content whose object names a language only after it, if that language is one
+    /// whose texts may contain fences; returns it once.
+    pub(crate) fn take_late_prose(&mut self) -> Option<usize> {
+        self.late_prose.take()
     }
 
     fn push_byte(&mut self, byte: u8, position: ReplyPosition) -> Option<ReplyPosition> {
@@ -168,20 +178,28 @@ impl IncrementalJson {
             object.key = string;
             return None;
         }
-        if object.key == b"language" {
-            object.language = Some(string);
-            return None;
+        match object.key.as_slice() {
+            b"content" => object.content_token = Some(self.open_quote.tokens),
+            b"language" => {
+                object.language = decode(&string);
+                if object.language.as_deref().is_some_and(is_prose_language) {
+                    self.late_prose = object.content_token;
+                }
+            }
+            b"path" => {
+                let path = normalize(&decode(&string)?);
+                let repetition = match outer_frames.last() {
+                    Some(JsonFrame::List(list)) if list.paths.contains(&path) => {
+                        list.objects.last().map(|(_, end)| *end)
+                    }
+                    _ => None,
+                };
+                object.path = Some(path);
+                return repetition;
+            }
+            _ => {}
         }
-        if object.key != b"path" {
-            return None;
-        }
-        let path = normalize(&decode(&string)?);
-        let repetition = match outer_frames.last() {
-            Some(JsonFrame::List(list)) if list.paths.contains(&path) => list.objects.last().map(|(_, end)| *end),
-            _ => None,
-        };
-        object.path = Some(path);
-        repetition
+        None
     }
 
     fn close_object(&mut self, object: ObjectFrame, position: ReplyPosition) -> Option<ReplyPosition> {

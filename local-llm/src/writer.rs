@@ -164,7 +164,9 @@ impl<'a> ReplyWriter<'a> {
         };
         // The document ends where a text begins after any of these steps, if the schema forces what precedes the text.
         Ok(match step {
-            WriterStep::Continue(_) | WriterStep::Rewind(..) => self.open_fence().unwrap_or(step),
+            WriterStep::Continue(_) | WriterStep::Rewind(..) => {
+                self.rewrite_late_prose().or_else(|| self.open_fence()).unwrap_or(step)
+            }
             WriterStep::Finish(_) | WriterStep::Truncated => step,
         })
     }
@@ -180,7 +182,7 @@ impl<'a> ReplyWriter<'a> {
         // An incomplete line of code does not parse, so end the string after its last complete line, if it has one.
         if closing_token.is_some()
             && let Some(position) = self.json.last_line_end()
-            && let Some(step) = self.rewind_and_close(position, b'"')
+            && let Some(step) = self.rewind(position, b"\"")
         {
             return Ok(step);
         }
@@ -249,7 +251,7 @@ impl<'a> ReplyWriter<'a> {
         self.is_cut = tokens.len() > remaining;
         tokens.truncate(remaining);
         let repetition = self.append(&tokens);
-        let step = repetition.and_then(|position| self.rewind_and_close(position, b']'));
+        let step = repetition.and_then(|position| self.rewind(position, b"]"));
         Ok(step.unwrap_or(WriterStep::Continue(tokens)))
     }
 

@@ -192,15 +192,16 @@ impl ReplyWriter<'_> {
         };
         let forced_tokens = grammar.consume_forced(self.vocab);
         self.add_to_document(&[quote]);
-        let (document_start, document_end) = (text.document_start, self.document_tokens.len());
+        let document_end = self.document_tokens.len();
         let (kept_len, fence) = self.closing_fence(text.last_line_end)?;
         let model_end = kept_len + fence.len();
-        self.fenced_ranges.push(FencedRange { document_start, document_end, model_end });
+        let FencedText { document_start, opening_json, .. } = text;
+        self.fenced_ranges.push(FencedRange { document_start, opening_json, document_end, model_end });
         let repetition = self.add_to_document(&forced_tokens);
         let step = self.replace_model_tokens(kept_len, &[fence, forced_tokens].concat());
         let remaining = self.limit.saturating_sub(self.model_tokens.len());
         self.closing_tokens = self.grammar.as_ref().and_then(|grammar| grammar.closing_sequence(self.vocab, remaining));
-        Ok(repetition.and_then(|position| self.rewind_and_close(position, b']')).unwrap_or(step))
+        Ok(repetition.and_then(|position| self.rewind(position, b"]")).unwrap_or(step))
     }
 
     /// Where the closing fence of a text begins in the model's tokens, and its tokens. The text ends at `end`; the fence
@@ -228,17 +229,18 @@ impl ReplyWriter<'_> {
     /// All later texts become strings too.
     fn rewrite_as_string(&mut self, text: &FencedText) -> WriterStep {
         self.writes_texts_as_strings = true;
-        self.restart_as_string(text).unwrap_or(WriterStep::Truncated)
+        let start = ReplyPosition { tokens: text.document_start, bytes: 0 };
+        self.rewind(start, &text.opening_json).unwrap_or(WriterStep::Truncated)
     }
 
-    fn restart_as_string(&mut self, text: &FencedText) -> Option<WriterStep> {
-        let position = ReplyPosition { tokens: text.document_start, bytes: 0 };
-        let (grammar, tokens) = self.rewind_grammar(position, &text.opening_json)?;
-        let kept_len = self.model_index(text.document_start)?;
-        let remaining = self.limit.checked_sub(kept_len + tokens.len())?;
-        let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;
-        self.replace_document(text.document_start, &tokens, grammar);
-        self.closing_tokens = Some(closing_tokens);
-        Some(self.replace_model_tokens(kept_len, &tokens))
+    /// Removes everything from a complete text on, so that the model writes it as a JSON string, if its language follows
+    /// it and is one whose texts may contain fences: the text may have ended at its own fence.
+    pub(super) fn rewrite_late_prose(&mut self) -> Option<WriterStep> {
+        let token = self.json.take_late_prose()?;
+        let is_around = |range: &&FencedRange| (range.document_start..range.document_end).contains(&token);
+        let FencedRange { document_start, opening_json, .. } = self.fenced_ranges.iter().find(is_around)?.clone();
+        let step = self.rewind(ReplyPosition { tokens: document_start, bytes: 0 }, &opening_json)?;
+        self.tried_quote = self.json.open_text().map(|text| text.quote);
+        Some(step)
     }
 }

@@ -6,10 +6,12 @@ use super::{ReplyWriter, WriterStep};
 use crate::grammar::Grammar;
 use crate::incremental_json::ReplyPosition;
 
-/// The position of a text in the document, and its end in the tokens that the model reads.
-#[derive(Debug, Clone, Copy)]
+/// The position of a complete text in the document, and its end in the tokens that the model reads.
+#[derive(Debug, Clone)]
 pub(super) struct FencedRange {
     pub(super) document_start: usize,
+    /// What the document has there up to the text: see [`super::fenced::FencedText`].
+    pub(super) opening_json: Vec<u8>,
     pub(super) document_end: usize,
     pub(super) model_end: usize,
 }
@@ -24,9 +26,10 @@ impl ReplyWriter<'_> {
         }
     }
 
-    /// Removes everything after a position, and closes the array or string that is open there, if the schema allows it.
-    pub(super) fn rewind_and_close(&mut self, position: ReplyPosition, closing_byte: u8) -> Option<WriterStep> {
-        let (grammar, tokens) = self.rewind_grammar(position, &[closing_byte])?;
+    /// Removes everything after a position and continues with `bytes`, if the schema allows them and enough tokens remain
+    /// for the end of the document.
+    pub(super) fn rewind(&mut self, position: ReplyPosition, bytes: &[u8]) -> Option<WriterStep> {
+        let (grammar, tokens) = self.rewind_grammar(position, bytes)?;
         let kept_len = self.model_index(position.tokens)?;
         let remaining = self.limit.checked_sub(kept_len + tokens.len())?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining)?;

@@ -247,3 +247,31 @@ fn a_fence_that_does_not_fit_is_not_tried_again() {
     writer.step(&logits).unwrap();
     assert!(writer.document().ends_with(br#""content":"x"#));
 }
+
+#[test]
+fn a_text_whose_language_follows_it_becomes_a_string_if_it_may_contain_fences() {
+    let tokens = Tokens::with_merges(&COLON_MERGES);
+    let text = json!({ "type": "string" });
+    let file = object_schema(&json!({ "path": text, "content": text, "language": text }));
+    let schema = json!({ "type": "array", "items": file, "minItems": 3, "maxItems": 3 });
+    let parts = [
+        r#"[{"path":"a","content":"#,
+        r#","language":"Rust"},{"path":"b","content":"#,
+        r#","language":"Markdown"},{"path":"c","content":"#,
+        r#","language":"Rust"}]"#,
+    ];
+    let contents = ["a\n", "b\n```\nmake\n```\nThat is all.\n", "c\n"];
+    let reply = run(&tokens, &schema, 900, |read, logits| {
+        // Between fences, the second content ends at its own fence.
+        let fenced = ["a\n", "b\n", "c\n"];
+        let meant = [contents, fenced].map(|contents| meant_text(read, &parts, &contents));
+        match meant.iter().find_map(|meant| meant.strip_prefix(read)).unwrap_or_default() {
+            b"" => tokens.prefer_end(logits),
+            rest => tokens.prefer(logits, rest),
+        }
+    });
+    let written: Vec<Value> = reply.value().as_array().unwrap().iter().map(|file| file["content"].clone()).collect();
+    assert_eq!(written, contents);
+    let fence_count = reply.read.matches("content\":\n```\n").count();
+    assert_eq!((fence_count, reply.read.contains(r#""content":"b\n"#)), (2, true), "{reply:?}");
+}
