@@ -1,0 +1,138 @@
+//! The limits of a program, and which of them it reached.
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::Limits;
+
+/// A limit that a program can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::processes`].
+    Processes,
+    /// [`Limits::cpu_time`].
+    CpuTime,
+    /// [`Limits::file_size`].
+    FileSize,
+    /// [`Limits::open_files`].
+    OpenFiles,
+}
+
+/// A limit that a program reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitReached {
+    /// The limit.
+    pub limit: Limit,
+    /// The limit's value, in the unit of [`Limits`].
+    pub value: u64,
+    /// Whether the kernel or orch ended the program for it. Otherwise a call of the program failed, and its output
+    /// tells that.
+    pub is_certain: bool,
+}
+
+impl std::fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verb = if self.is_certain { "reached" } else { "probably reached" };
+        let value = self.value;
+        match self.limit {
+            Limit::Memory => write!(f, "the program {verb} its limit of {value} bytes of memory")?,
+            Limit::Processes => write!(f, "the program {verb} its limit of {value} processes and threads")?,
+            Limit::CpuTime => write!(f, "the program {verb} its limit of {value} s of processor time")?,
+            Limit::FileSize => write!(f, "the program {verb} its limit of {value} bytes in one file")?,
+            Limit::OpenFiles => write!(f, "the program {verb} its limit of {value} open files in one process")?,
+        }
+        write!(f, "; raise `limits.{}` if it needs more", self.limit.key())
+    }
+}
+
+impl Limit {
+    /// The key of the limit in a policy.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::CpuTime => "cpu_time",
+            Self::FileSize => "file_size",
+            Self::OpenFiles => "open_files",
+        }
+    }
+
+    /// The value of the limit in a policy.
+    pub(super) fn value_in(self, limits: &Limits) -> Option<u64> {
+        match self {
+            Self::Memory => limits.memory,
+            Self::Processes => limits.processes,
+            Self::CpuTime => limits.cpu_time,
+            Self::FileSize => limits.file_size,
+            Self::OpenFiles => limits.open_files,
+        }
+    }
+
+    /// The report that a program reached this limit, if there is one.
+    pub(super) fn reached(self, limits: &Limits, is_certain: bool) -> Option<LimitReached> {
+        Some(LimitReached { limit: self, value: self.value_in(limits)?, is_certain })
+    }
+}
+
+/// The words of programs and languages for a call that failed at a limit. The first list that matches counts.
+const WORDS: &[(Limit, &[&str])] = &[
+    (Limit::OpenFiles, &["Too many open files", "EMFILE"]),
+    (Limit::FileSize, &["File too large", "EFBIG", "File size limit exceeded"]),
+    (Limit::CpuTime, &["CPU time limit exceeded", "Cputime limit exceeded"]),
+    (
+        Limit::Processes,
+        &["Resource temporarily unavailable", "BlockingIOError: [Errno 11]", "EAGAIN", "can't start new thread"],
+    ),
+    (
+        Limit::Memory,
+        &[
+            "Cannot allocate memory",
+            "ENOMEM",
+            "MemoryError",
+            "std::bad_alloc",
+            "heap out of memory",
+            "OutOfMemoryError",
+            "Out of memory",
+            "out of memory",
+            "memory allocation of",
+            "virtual memory exhausted",
+        ],
+    ),
+];
+
+/// Which limit a program that failed probably reached, by the last lines of its output. Unlike a program that the
+/// kernel ended, a program whose call failed reports this in its own words only.
+pub fn limit_in_output(output: &str, limits: &Limits) -> Option<LimitReached> {
+    let mentions = |words: &[&str]| words.iter().any(|word| output.contains(word));
+    WORDS
+        .iter()
+        .find(|(limit, words)| limit.value_in(limits).is_some() && mentions(words))
+        .and_then(|(limit, _)| limit.reached(limits, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_only_a_limit_that_was_set() {
+        let limits = Limits { open_files: Some(16), memory: Some(1 << 20), ..Limits::default() };
+        let reached = |text| limit_in_output(text, &limits).map(|reached| reached.limit);
+        assert_eq!(reached("OSError: [Errno 24] Too many open files: 'x'"), Some(Limit::OpenFiles));
+        assert_eq!(reached("terminate called after throwing an instance of 'std::bad_alloc'"), Some(Limit::Memory));
+        assert_eq!(reached("sh: fork: Resource temporarily unavailable"), None);
+        assert_eq!(reached("all fine"), None);
+    }
+
+    #[test]
+    fn a_report_names_the_limit_its_value_and_its_key() {
+        let limits = Limits { cpu_time: Some(3), ..Limits::default() };
+        let text = Limit::CpuTime.reached(&limits, true).unwrap().to_string();
+        assert_eq!(
+            text,
+            "the program reached its limit of 3 s of processor time; raise `limits.cpu_time` if it needs more"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! A control group for the processes of a program, where the user may create one with the controllers that it needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::limits::{Limit, LimitReached};
+use super::super::policy::Limits;
+
+/// Where the second version of control groups is mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+/// The processes of orch in the group: `orch __confine` outside and inside, and their threads.
+const OWN_TASKS: u64 = 4;
+
+/// The group of a program. orch removes its folder after the processes have ended.
+#[derive(Clone, Debug)]
+pub(super) struct Cgroup {
+    pub(super) folder: PathBuf,
+}
+
+impl Cgroup {
+    /// Creates a group with the limits and moves this process into it; `None` if there is nothing to limit, or if the
+    /// user may not.
+    pub(super) fn join(limits: &Limits) -> Option<Self> {
+        if limits.memory.is_none() && limits.processes.is_none() {
+            return None;
+        }
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own_group(&groups)?;
+        let own = Path::new(ROOT).join(own.trim_start_matches('/'));
+        // A group that contains processes can't pass controllers on, so the new one is usually beside it.
+        [own.as_path(), own.parent()?].into_iter().find_map(|parent| Self::create(parent, limits))
+    }
+
+    fn create(parent: &Path, limits: &Limits) -> Option<Self> {
+        if !parent.starts_with(ROOT) || !has_controllers(parent, limits) {
+            return None;
+        }
+        let group = Self { folder: parent.join(format!("orch-{}", std::process::id())) };
+        fs::create_dir(&group.folder).ok()?;
+        if group.set(limits).is_none() || group.write("cgroup.procs", "0").is_none() {
+            drop(fs::remove_dir(&group.folder));
+            return None;
+        }
+        Some(group)
+    }
+
+    fn set(&self, limits: &Limits) -> Option<()> {
+        if let Some(bytes) = limits.memory {
+            self.write("memory.max", &bytes.to_string())?;
+            // Without these files, memory may be swapped, and one process is ended instead of all.
+            let _ = self.write("memory.swap.max", "0");
+            let _ = self.write("memory.oom.group", "1");
+        }
+        if let Some(processes) = limits.processes {
+            self.write("pids.max", &processes.saturating_add(OWN_TASKS).to_string())?;
+        }
+        Some(())
+    }
+
+    fn write(&self, file: &str, text: &str) -> Option<()> {
+        fs::write(self.folder.join(file), text).ok()
+    }
+
+    /// The limit at which the kernel ended a process or refused a new one.
+    pub(super) fn reached(&self, limits: &Limits) -> Option<LimitReached> {
+        let count = |file: &str, event: &str| {
+            let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+            text.lines().find_map(|line| line.strip_prefix(event)?.trim().parse::<u64>().ok()).unwrap_or_default()
+        };
+        if count("memory.events", "oom_kill ") > 0 {
+            return Limit::Memory.reached(limits, true);
+        }
+        if count("pids.events", "max ") > 0 { Limit::Processes.reached(limits, true) } else { None }
+    }
+}
+
+/// The group of this process in the second version, from `/proc/self/cgroup`.
+fn own_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// Whether new groups in a folder get the controllers that the limits need.
+fn has_controllers(parent: &Path, limits: &Limits) -> bool {
+    let text = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    let has = |controller: &str| text.split_ascii_whitespace().any(|name| name == controller);
+    (limits.memory.is_none() || has("memory")) && (limits.processes.is_none() || has("pids"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_of_the_second_version_is_found() {
+        assert_eq!(own_group("4:memory:/x\n0::/user.slice/a.scope\n"), Some("/user.slice/a.scope"));
+        assert_eq!(own_group("4:memory:/x\n"), None);
+    }
+
+    #[test]
+    fn the_events_of_a_group_name_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cgroup.subtree_control"), "cpu memory\n").unwrap();
+        let limits = Limits { memory: Some(1 << 20), ..Limits::default() };
+        assert!(has_controllers(folder.path(), &limits));
+        assert!(!has_controllers(folder.path(), &Limits { processes: Some(1), ..limits }));
+        let group = Cgroup { folder: folder.path().to_owned() };
+        group.set(&limits).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("memory.max")).unwrap(), "1048576");
+        assert_eq!(group.reached(&limits), None);
+        fs::write(folder.path().join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert_eq!(group.reached(&limits).unwrap().limit, Limit::Memory);
+    }
+}

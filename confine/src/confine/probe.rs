@@ -1,0 +1,178 @@
+//! Which level works on this machine and, if it is not `full`, why not and what the user can do.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use super::CONFINE_COMMAND;
+use super::error::{ConfineError, Step};
+use super::policy::Level;
+use super::wire::InForce;
+
+/// What this machine can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What is in force at the strongest level that works.
+    pub best: InForce,
+    /// Whether programs get process ids of their own.
+    pub own_processes: bool,
+    /// Why stronger levels do not work, the strongest first.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Why a level does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The level.
+    pub level: Level,
+    /// The step that failed.
+    pub error: ConfineError,
+    /// What the user can do; each is enough by itself.
+    pub ways_out: Vec<String>,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, error: ConfineError { step, cause, .. }, ways_out } = self;
+        write!(f, "the sandbox level `{level}` does not work here: {step} failed: {cause}")?;
+        ways_out
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, way)| write!(f, "{} {way}", if index == 0 { ";" } else { ", or" }))
+    }
+}
+
+impl Probe {
+    /// The strongest level that works.
+    pub fn level(&self) -> Level {
+        self.best.level
+    }
+
+    /// Checks that a level works.
+    ///
+    /// # Errors
+    /// It does not; the error says why and what to do.
+    pub fn require(&self, min: Level) -> Result<(), ConfineError> {
+        if self.level() >= min {
+            return Ok(());
+        }
+        let why = self.obstacles.iter().find(|obstacle| obstacle.level == min).map(ToString::to_string);
+        let why = why.unwrap_or_else(|| format!("the sandbox level `{min}` does not work here"));
+        Err(ConfineError::new(Step::Policy, why)
+            .advise(format!("or write `min: {}` if that is enough for what the program may do", self.level())))
+    }
+}
+
+/// Tries the levels, each with a process of its own, until one works. `orch` is the executable.
+///
+/// # Errors
+/// orch can't be started.
+#[expect(clippy::disallowed_methods, reason = "orch does this once, before a run")]
+pub fn probe(orch: &Path) -> std::io::Result<Probe> {
+    let mut obstacles: Vec<Obstacle> = Vec::new();
+    for (level, own_processes) in [(Level::Full, true), (Level::Full, false), (Level::Basic, true)] {
+        let mut command = Command::new(orch);
+        command.arg0("orch").args([CONFINE_COMMAND, "--probe", &level.to_string()]);
+        if !own_processes {
+            command.arg("shared");
+        }
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).current_dir("/").output()?;
+        let answer: Result<InForce, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            Err(ConfineError::new(Step::Control, format!("`orch __confine` ended early: {}", output.status)))
+        });
+        match answer {
+            Ok(best) => {
+                let own_processes = best.own_processes;
+                obstacles.retain(|obstacle| obstacle.level > best.level);
+                return Ok(Probe { best, own_processes, obstacles });
+            }
+            // Without process ids of its own, a program is nearly as confined, so only that is tried again.
+            Err(error) if level == Level::Full && own_processes && error.step == Step::Proc => {}
+            Err(error) if obstacles.iter().any(|obstacle| obstacle.level == level) => drop(error),
+            Err(error) => obstacles.push(Obstacle { level, ways_out: ways_out(level, &error), error }),
+        }
+    }
+    let best = InForce {
+        level: Level::None,
+        landlock: 0,
+        own_processes: false,
+        limits_by: None,
+        cgroup: None,
+        gaps: vec!["nothing is enforced but the limits".to_owned()],
+    };
+    Ok(Probe { best, own_processes: false, obstacles })
+}
+
+/// What the user can do to make a level work.
+fn ways_out(level: Level, error: &ConfineError) -> Vec<String> {
+    if level == Level::Basic {
+        let kernel = "use a kernel from 6.2 on with `landlock` in its list of security modules (`lsm=` at boot)";
+        return vec![kernel.to_owned()];
+    }
+    let setting = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let is_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists());
+    ways_out_of(error.step, is_container, setting)
+}
+
+fn ways_out_of(step: Step, is_container: bool, setting: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let is = |path: &str, value: &str| setting(path).is_some_and(|text| text == value);
+    let mut ways = Vec::new();
+    if is("/proc/sys/user/max_user_namespaces", "0") {
+        ways.push("allow user namespaces with `sysctl user.max_user_namespaces=10000`".to_owned());
+    }
+    if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        ways.push("allow user namespaces with `sysctl kernel.unprivileged_userns_clone=1`".to_owned());
+    }
+    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        ways.push(
+            "allow user namespaces for orch with an AppArmor profile that has `userns,`, or for all programs with \
+             `sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
+                .to_owned(),
+        );
+    }
+    if is_container || (ways.is_empty() && step == Step::Namespaces) {
+        ways.push(
+            "start the container with `--security-opt seccomp=unconfined --security-opt systempaths=unconfined` (or a \
+             seccomp profile that allows `unshare`, `mount` and `clone` with namespaces)"
+                .to_owned(),
+        );
+    }
+    ways.push("require only `min: basic` in `sandbox:`".to_owned());
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ways_out_are_those_of_this_machine() {
+        let ubuntu = |path: &str| path.ends_with("apparmor_restrict_unprivileged_userns").then(|| "1".to_owned());
+        let ways = ways_out_of(Step::UserMap, false, ubuntu);
+        assert!(ways[0].contains("AppArmor") && ways[1].contains("min: basic") && ways.len() == 2, "{ways:?}");
+        let ways = ways_out_of(Step::Namespaces, true, |_| None);
+        assert!(ways[0].contains("seccomp=unconfined"), "{ways:?}");
+    }
+
+    #[test]
+    fn a_level_that_does_not_work_is_refused_with_the_reason() {
+        let best = InForce {
+            level: Level::Basic,
+            landlock: 7,
+            own_processes: false,
+            limits_by: None,
+            cgroup: None,
+            gaps: Vec::new(),
+        };
+        let error = ConfineError::system(Step::Namespaces, std::io::Error::from_raw_os_error(28));
+        let obstacle = Obstacle { level: Level::Full, error, ways_out: vec!["do a".to_owned(), "do b".to_owned()] };
+        let probe = Probe { best, own_processes: false, obstacles: vec![obstacle] };
+        assert!(probe.require(Level::Basic).is_ok());
+        let text = probe.require(Level::Full).unwrap_err().to_string();
+        assert!(text.contains("creating namespaces failed") && text.contains("; do a, or do b; or write"), "{text}");
+    }
+}

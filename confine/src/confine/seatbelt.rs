@@ -1,0 +1,268 @@
+//! Confinement on macOS: a profile for Seatbelt, which `sandbox-exec` puts in force.
+//!
+//! Apple has deprecated the program without a successor, and the makers of other agents use it all the same. In a
+//! profile, the last rule that matches counts. The program shares the machine's loopback, so it may listen there but
+//! connect only to the proxy and to the services that the policy lists.
+
+#![cfg_attr(target_os = "linux", allow(dead_code, reason = "Linux compiles and tests what macOS runs"))]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+use super::error::{ConfineError, InStep as _, Step};
+use super::host::Host;
+use super::limits::{Limit, LimitReached};
+use super::policy::{Level, Limits, Network, Policy};
+use super::wire::{InForce, Report, Start, receive, send};
+use super::{Job, environment, listen, write_output};
+
+/// The program that puts a profile in force.
+const SANDBOX_EXEC: &str = "/usr/bin/sandbox-exec";
+/// What every program needs: to start others, to ask the system for facts, and a terminal of its own.
+const BASE: &str = r#"(version 1)
+(deny default)
+(allow process-exec process-fork)
+(allow process-info* (target same-sandbox))
+(allow signal (target same-sandbox))
+(allow sysctl-read)
+(allow ipc-posix-sem)
+(allow ipc-posix-shm)
+(allow pseudo-tty)
+(allow mach-lookup (global-name "com.apple.system.opendirectoryd.libinfo"))
+(allow mach-lookup (global-name "com.apple.SecurityServer"))
+(allow mach-lookup (global-name "com.apple.trustd.agent"))
+(allow file-read*)
+(allow file-write-data file-ioctl (literal "/dev/null") (literal "/dev/zero") (literal "/dev/tty"))
+(allow file-read* file-write* file-ioctl (literal "/dev/ptmx") (regex #"^/dev/ttys[0-9]+$"))
+"#;
+
+/// The profile for a policy whose paths contain no links. `proxy_port` is where the proxy listens.
+pub(super) fn profile(policy: &Policy, proxy_port: Option<u16>) -> String {
+    let mut text = BASE.to_owned();
+    for path in policy.writable() {
+        push(&mut text, "allow file-write*", path);
+    }
+    for path in policy.protect.iter().map(|protected| &protected.path) {
+        push(&mut text, "deny file-write*", path);
+        // Otherwise a program could rename the folder and create another one in its place.
+        let roots: Vec<&PathBuf> = policy.writable().collect();
+        let is_between = |folder: &&Path| roots.iter().any(|root| folder.starts_with(root) && folder != root);
+        for folder in path.ancestors().skip(1).take_while(is_between) {
+            let _ = writeln!(text, "(deny file-write-unlink (literal {}))", quoted(folder));
+        }
+    }
+    // A folder may be writable although a protected one contains it.
+    for path in policy.writable() {
+        let is_inside = policy.protect.iter().any(|outer| path.starts_with(&outer.path) && *path != outer.path);
+        if is_inside {
+            push(&mut text, "allow file-write*", path);
+        }
+    }
+    for path in &policy.deny_read {
+        push(&mut text, "deny file-read* file-write*", path);
+    }
+    push_network(&mut text, policy, proxy_port);
+    text
+}
+
+fn push_network(text: &mut String, policy: &Policy, proxy_port: Option<u16>) {
+    if policy.network == Network::All {
+        text.push_str("(allow network-bind network-inbound network-outbound (local ip))\n");
+        text.push_str("(allow network-outbound (remote ip))\n");
+        text.push_str("(allow network-outbound (literal \"/private/var/run/mDNSResponder\"))\n");
+        text.push_str("(allow system-socket)\n");
+    } else {
+        text.push_str("(allow network-bind network-inbound (local ip \"localhost:*\"))\n");
+        let services = policy.hosts().unwrap_or_default().iter().filter_map(Host::service_port);
+        for port in proxy_port.into_iter().chain(services) {
+            let _ = writeln!(text, "(allow network-outbound (remote ip \"localhost:{port}\"))");
+        }
+    }
+    if policy.unix_sockets {
+        text.push_str("(allow system-socket (socket-domain AF_UNIX))\n");
+        for path in policy.writable() {
+            push(text, "allow network-bind network-inbound network-outbound", path);
+        }
+    }
+}
+
+fn push(text: &mut String, rule: &str, path: &Path) {
+    let _ = writeln!(text, "({rule} (subpath {}))", quoted(path));
+}
+
+/// A path as a string of the profile's language.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The policy with paths that contain no links, as Seatbelt compares them: `/tmp` is a link on macOS.
+fn without_links(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    let protect = policy.protect.iter_mut().map(|protected| &mut protected.path);
+    for path in policy.write.iter_mut().chain(&mut policy.deny_read).chain(&mut policy.tmp).chain(protect) {
+        if let Ok(real) = fs::canonicalize(&*path) {
+            *path = real;
+        } else if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = fs::canonicalize(parent)
+        {
+            *path = parent.join(name);
+        }
+    }
+    policy
+}
+
+/// Runs a program under Seatbelt; returns its exit code.
+#[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
+pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
+    let Job { request, mut argv, input, control, is_probe } = job;
+    let policy = without_links(&request.policy);
+    let proxy_port = listen::listen(&policy, control.as_ref())?;
+    set_rlimits(&policy.limits)?;
+    let is_free = request.level == Level::None;
+    let profile = profile(&policy, proxy_port);
+    if !is_free {
+        try_profile(&profile)?;
+    }
+    let limits_by = (policy.limits != Limits::default()).then(|| "rlimits".to_owned());
+    let gaps =
+        if policy.limits.memory.is_some() { vec!["macOS has no limit of memory".to_owned()] } else { Vec::new() };
+    let in_force = InForce { level: request.level, landlock: 0, own_processes: false, limits_by, cgroup: None, gaps };
+    if is_probe {
+        write_output(&Ok(in_force));
+        return Ok(0);
+    }
+    let start = confirm(control.as_ref(), in_force)?;
+    if let Some(replaced) = start.argv {
+        argv = replaced.into_iter().map(Into::into).collect();
+    }
+    if !is_free {
+        argv = [SANDBOX_EXEC.into(), "-p".into(), profile.into()].into_iter().chain(argv).collect();
+    }
+    let Some((name, arguments)) = argv.split_first() else {
+        return Err(ConfineError::new(Step::Start, "there is no program to start".to_owned()));
+    };
+    let mut command = Command::new(name);
+    command.args(arguments).stdin(input.map_or_else(Stdio::null, Stdio::from)).envs(start.env);
+    command.envs(environment::variables(&policy, request.level, proxy_port));
+    let mut child = command.spawn().in_step(Step::Start)?;
+    drop(command);
+    let code = exit_code(child.wait().in_step(Step::Start)?);
+    if let Some(control) = control {
+        // If orch has died, nobody needs the report.
+        let _ = send(&control, &Report::Ended { code, limit: limit_of_exit(code, &policy.limits) }, &[]);
+    }
+    Ok(code)
+}
+
+fn confirm(control: Option<&UnixStream>, in_force: InForce) -> Result<Start, ConfineError> {
+    let Some(control) = control else { return Ok(Start::default()) };
+    send(control, &Report::Confined(in_force), &[]).in_step(Step::Control)?;
+    Ok(receive(control).in_step(Step::Control)?.0)
+}
+
+/// Starts an empty program under a profile, so that a profile that is refused is an error before the real program.
+#[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
+fn try_profile(profile: &str) -> Result<(), ConfineError> {
+    let output = Command::new(SANDBOX_EXEC).args(["-p", profile, "/usr/bin/true"]).stdin(Stdio::null()).output();
+    let output = output.in_step_at(Step::Seatbelt, SANDBOX_EXEC)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let cause = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ConfineError::new(Step::Seatbelt, cause)
+        .at(SANDBOX_EXEC)
+        .advise("orch may be in a sandbox itself, inside of which macOS allows no other"))
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1)
+}
+
+fn limit_of_exit(code: i32, limits: &Limits) -> Option<LimitReached> {
+    match code - 128 {
+        signal if signal == Signal::XCPU.as_raw() => Limit::CpuTime.reached(limits, true),
+        signal if signal == Signal::XFSZ.as_raw() => Limit::FileSize.reached(limits, true),
+        _ => None,
+    }
+}
+
+fn set_rlimits(limits: &Limits) -> Result<(), ConfineError> {
+    let each = [
+        (Resource::Core, Some(0)),
+        (Resource::Cpu, limits.cpu_time),
+        (Resource::Fsize, limits.file_size),
+        (Resource::Nofile, limits.open_files),
+        (Resource::Nproc, limits.processes),
+    ];
+    for (resource, limit) in each {
+        if limit.is_some() {
+            setrlimit(resource, Rlimit { current: limit, maximum: limit }).in_step(Step::Limits)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::policy::{Mask, Protected};
+    use super::*;
+
+    fn lines(policy: &Policy, proxy_port: Option<u16>) -> Vec<String> {
+        profile(policy, proxy_port).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_last_rule_for_a_path_is_the_strictest() {
+        let protect =
+            [".git/hooks", ".orch"].map(|name| Protected { path: Path::new("/w").join(name), mask: Mask::Folder });
+        let policy = Policy {
+            write: vec!["/w".into(), "/w/.orch/tree".into()],
+            protect: protect.into(),
+            deny_read: vec!["/Users/me/.ssh".into()],
+            tmp: Some("/private/tmp/t".into()),
+            ..Policy::default()
+        };
+        let lines = lines(&policy, None);
+        let position = |line: &str| lines.iter().rposition(|other| other == line).unwrap_or_else(|| panic!("{line}"));
+        assert!(
+            position(r#"(allow file-write* (subpath "/w"))"#)
+                < position(r#"(deny file-write* (subpath "/w/.git/hooks"))"#)
+        );
+        position(r#"(deny file-write-unlink (literal "/w/.git"))"#);
+        assert!(
+            position(r#"(deny file-write* (subpath "/w/.orch"))"#)
+                < position(r#"(allow file-write* (subpath "/w/.orch/tree"))"#)
+        );
+        assert!(
+            position("(allow file-read*)") < position(r#"(deny file-read* file-write* (subpath "/Users/me/.ssh"))"#)
+        );
+        position(r#"(allow file-write* (subpath "/private/tmp/t"))"#);
+        assert!(!lines.iter().any(|line| line.contains(r#"unlink (literal "/w")"#)));
+    }
+
+    #[test]
+    fn a_program_connects_only_to_the_proxy_and_to_listed_services() {
+        let hosts = ["example.org", "127.0.0.1:8080"].map(|host| host.parse().unwrap());
+        let policy = Policy { network: Network::Hosts(hosts.into()), ..Policy::default() };
+        let outbound = |policy: &Policy, port| -> Vec<String> {
+            lines(policy, port).into_iter().filter(|line| line.contains("network-outbound")).collect()
+        };
+        let expected = [9, 8080].map(|port| format!("(allow network-outbound (remote ip \"localhost:{port}\"))"));
+        assert_eq!(outbound(&policy, Some(9)), expected);
+        assert!(outbound(&Policy::default(), None).is_empty());
+        assert!(outbound(&Policy { network: Network::All, ..Policy::default() }, None).len() > 1);
+    }
+
+    #[test]
+    fn a_path_cannot_end_its_string() {
+        let policy = Policy { write: vec![r#"/w") (allow default) ("\"#.into()], ..Policy::default() };
+        let line = lines(&policy, None).into_iter().find(|line| line.contains("/w")).unwrap();
+        assert_eq!(line, r#"(allow file-write* (subpath "/w\") (allow default) (\"\\"))"#);
+    }
+}

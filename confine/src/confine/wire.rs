@@ -1,0 +1,194 @@
+//! The messages between orch and `orch __confine` on their socket: a length, JSON, and open files sent with the length.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfineError;
+use super::limits::LimitReached;
+use super::policy::{Level, Policy};
+
+/// The longest message, in bytes. A policy with thousands of paths is far below.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// The most open files with one message: the kernel allows 253.
+pub(super) const MAX_FILES: usize = 200;
+/// The length of the length.
+const HEADER_BYTES: usize = 4;
+
+/// What orch asks `orch __confine` for, with the program's input as the first file if there is one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) policy: Policy,
+    pub(super) level: Level,
+    /// Whether the program gets process ids of its own: orch has probed that this works.
+    pub(super) own_processes: bool,
+    /// Whether orch sends the program's input as a file with this message.
+    pub(super) has_input: bool,
+}
+
+/// Lets the program start, after orch has recorded the level in force.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Start {
+    /// The program and its arguments, if they differ from those on the command line.
+    pub argv: Option<Vec<String>>,
+    /// More variables for the program.
+    pub env: Vec<(String, String)>,
+}
+
+/// What `orch __confine` reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// These sockets, sent with this message, listen inside.
+    Listening(Vec<Listener>),
+    /// The policy is in force; the program waits for [`Start`].
+    Confined(InForce),
+    /// A step failed, so the program did not start.
+    Failed(ConfineError),
+    /// The program can't be started; this is the system's error number.
+    NotStarted(i32),
+    /// The program has ended.
+    Ended {
+        /// Its exit code; for a signal, 128 plus its number.
+        code: i32,
+        /// The limit that ended it.
+        limit: Option<LimitReached>,
+    },
+}
+
+/// A socket that listens inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Listener {
+    /// The HTTP proxy.
+    Proxy,
+    /// A service of this machine at this port.
+    Service(u16),
+}
+
+/// What is in force for a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// The level.
+    pub level: Level,
+    /// The version of Landlock that the kernel offers; 0 if it offers none.
+    pub landlock: u32,
+    /// Whether the program has process ids of its own, so that it sees no other process.
+    pub own_processes: bool,
+    /// What holds the limits: `cgroup` or `rlimits`; `None` without limits.
+    pub limits_by: Option<String>,
+    /// The folder of the control group, which orch removes at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
+    /// What the level would hold but does not in this case, each as a sentence.
+    pub gaps: Vec<String>,
+}
+
+/// Sends a message and files.
+pub(super) fn send(socket: &UnixStream, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let body = encode(message)?;
+    send_header(socket, body.len(), files)?;
+    (&*socket).write_all(&body)
+}
+
+/// Turns a message into bytes.
+pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(message).map_err(io::Error::other)
+}
+
+/// Sends the length of a message with its files.
+fn send_header(socket: impl AsFd, length: usize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if files.len() > MAX_FILES || length > MAX_MESSAGE_BYTES {
+        return Err(io::Error::other("the message is too long"));
+    }
+    let header = u32::try_from(length).map_err(io::Error::other)?.to_le_bytes();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !files.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(files));
+    }
+    let sent = sendmsg(socket, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    if sent == header.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// Receives the length of a message with its files. On a socket that does not block, the error is
+/// [`io::ErrorKind::WouldBlock`] until the length has arrived.
+pub(super) fn receive_header(socket: impl AsFd) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut header = [0; HEADER_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = if cfg!(target_os = "linux") { CLOSE_ON_EXEC } else { RecvFlags::empty() };
+    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut header)], &mut ancillary, flags)?;
+    let files: Vec<OwnedFd> = ancillary
+        .drain()
+        .flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(files) => files.collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    #[cfg(not(target_os = "linux"))]
+    for file in &files {
+        rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    // The kernel hands over a length in one piece: it is shorter than any buffer.
+    let length = usize::try_from(u32::from_le_bytes(header)).map_err(io::Error::other)?;
+    match message.bytes {
+        HEADER_BYTES if length <= MAX_MESSAGE_BYTES => Ok((length, files)),
+        HEADER_BYTES => Err(io::Error::other("the message is too long")),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
+
+/// Turns the bytes of a message back.
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(body).map_err(io::Error::other)
+}
+
+/// Waits for a message and its files.
+pub(super) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
+    let (length, files) = receive_header(socket)?;
+    let mut body = vec![0; length];
+    let mut reader = socket;
+    Read::read_exact(&mut reader, &mut body)?;
+    Ok((decode(&body)?, files))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Seek as _;
+
+    use super::*;
+
+    #[test]
+    fn a_message_arrives_with_its_files() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"inside").unwrap();
+        file.rewind().unwrap();
+        let start = Start { argv: Some(vec!["x".repeat(1 << 16)]), env: Vec::new() };
+        send(&here, &start, &[file.as_fd()]).unwrap();
+        send(&here, &Report::NotStarted(2), &[]).unwrap();
+        let (received, files): (Start, _) = receive(&there).unwrap();
+        assert_eq!(received.argv, start.argv);
+        let mut text = String::new();
+        File::from(files.into_iter().next().unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "inside");
+        let (report, files): (Report, _) = receive(&there).unwrap();
+        assert!(matches!(report, Report::NotStarted(2)) && files.is_empty());
+        drop(here);
+        assert!(receive::<Report>(&there).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests against the real kernel: what a confined program can't do, and what still works.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs, reason = "tests wait for processes")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod attempts;
+mod escapes;
+mod levels;
+mod limits;
+mod network;
+mod protected;
+mod support;
+mod tools;

@@ -1,0 +1,177 @@
+//! A laboratory for confined programs: folders outside and inside, services, another process, and two users.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use orch_confine::confine::{Level, Policy, usually_protected};
+use serde_json::Value;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_orch-confine");
+/// The number of the user `nobody` and of its group.
+pub(crate) const NOBODY: u32 = 65534;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    Root,
+    Nobody,
+}
+
+impl User {
+    /// The users that this process can play.
+    pub(crate) fn all() -> Vec<Self> {
+        if is_root() { vec![Self::Root, Self::Nobody] } else { vec![Self::Nobody] }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        if self == Self::Root { "root" } else { "user" }
+    }
+
+    /// A command that runs a program as the user.
+    pub(crate) fn command(self, program: &str) -> Command {
+        if self == Self::Root || !is_root() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", program]);
+        command
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// Folders: `ws` may be changed and contains a repository, `outside` may not, `secret` may not even be read.
+pub(crate) struct Lab {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) user: User,
+}
+
+impl Lab {
+    pub(crate) fn new(user: User) -> Self {
+        // `/tmp` would be hidden.
+        let folder = tempfile::Builder::new().prefix("confine-").tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let lab = Self { folder, user };
+        for name in ["ws", "outside", "secret", "bin", "tmp", "home"] {
+            fs::create_dir(lab.path(name)).unwrap();
+            lab.give(&lab.path(name));
+        }
+        lab.write("secret/key", "secret-text");
+        lab
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A name that no other laboratory has.
+    pub(crate) fn unique(&self) -> String {
+        self.folder.path().file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// Gives a file to the user.
+    pub(crate) fn give(&self, path: &Path) {
+        if self.user == User::Nobody && is_root() {
+            std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        self.give(&self.path(name));
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            min: Level::None,
+            write: vec![self.path("ws")],
+            protect: usually_protected(&self.path("ws")),
+            deny_read: vec![self.path("secret")],
+            tmp: Some(self.path("tmp")),
+            ..Policy::default()
+        }
+    }
+
+    /// Runs a program as orch would, at a level.
+    pub(crate) fn drive(&self, level: &str, policy: &Policy, argv: &[&str]) -> Run {
+        self.drive_with(level, policy, argv, &[])
+    }
+
+    /// Runs a program as orch would, with a shell command before.
+    pub(crate) fn drive_with(&self, level: &str, policy: &Policy, argv: &[&str], env: &[(&str, &str)]) -> Run {
+        let mut command = self.command(level, policy, argv);
+        command.envs(env.iter().copied()).stdin(Stdio::null());
+        Run::new(command.output().unwrap(), &self.path("home/result"))
+    }
+
+    /// The command of [`Lab::drive`].
+    pub(crate) fn command(&self, level: &str, policy: &Policy, argv: &[&str]) -> Command {
+        self.write("home/policy", &serde_json::to_string(policy).unwrap());
+        drop(fs::remove_file(self.path("home/result")));
+        let mut command = self.user.command(BINARY);
+        command.args(["drive", level, &self.text("home/policy"), &self.text("home/result"), "--"]).args(argv);
+        command.current_dir(self.path("ws")).env("HOME", self.path("home"));
+        command
+    }
+}
+
+/// What a confined program did.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) result: Value,
+}
+
+impl Run {
+    pub(crate) fn new(output: Output, result: &Path) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            result: fs::read(result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default(),
+        }
+    }
+
+    /// The limit that ended the program, as a sentence.
+    pub(crate) fn limit(&self) -> Option<&str> {
+        self.result["ended"][1].as_str()
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeded(&self) -> &Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+}
+
+/// The program with the attempts, compiled once.
+pub(crate) fn attempts() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = BUILT.get_or_init(|| {
+        let folder = tempfile::Builder::new().prefix("confine-bin-").tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("attempts");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/attempts.c");
+        let status = Command::new("gcc").args(["-O1", "-w", "-o"]).arg(&path).arg(source).status().unwrap();
+        assert!(status.success(), "gcc can't compile the attempts");
+        (folder, path)
+    });
+    path
+}
+
+/// Whether a program is on the search path.
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

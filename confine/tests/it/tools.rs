@@ -1,0 +1,203 @@
+//! Ordinary tools at `full`: what programs of every day need still works.
+
+use orch_confine::confine::Policy;
+
+use super::support::{Lab, Run, User, has};
+
+/// Runs a shell script in the workspace at `full`.
+fn script(lab: &Lab, policy: &Policy, text: &str) -> Run {
+    lab.drive("full", policy, &["bash", "-c", &format!("set -eu\n{text}")])
+}
+
+/// A laboratory for each user whose search path has a program.
+fn labs(program: &str) -> Vec<Lab> {
+    // The tools of root's home are for root only.
+    let is_for_all = |user: &User| *user == User::Root || std::path::Path::new("/usr/bin").join(program).exists();
+    if !has(program) {
+        println!("SKIPPED: {program} is not installed");
+        return Vec::new();
+    }
+    User::all().into_iter().filter(is_for_all).map(Lab::new).collect()
+}
+
+/// Makes the workspace a repository, before the program runs.
+fn init(lab: &Lab) {
+    let mut command = lab.user.command("git");
+    command.args(["init", "-q", "-b", "main"]).current_dir(lab.path("ws")).env("HOME", lab.path("home"));
+    assert!(command.status().unwrap().success());
+}
+
+const AUTHOR: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a";
+
+#[test]
+fn git_commits_while_its_hooks_and_settings_are_protected() {
+    for lab in labs("git") {
+        init(&lab);
+        let text = format!(
+            "{AUTHOR}\necho a > a\ngit add a\ngit commit -qm one\ngit checkout -qb side\necho b > b\ngit add b\n\
+             git commit -qm two\ngit checkout -q main\ngit merge -q side\ngit log --oneline\ngit status --short\n\
+             git gc -q\ngit stash list\ngit worktree list\n! git config user.name x\ntest ! -w .git/config"
+        );
+        let run = script(&lab, &lab.policy(), &text);
+        assert!(run.succeeded().stdout.contains(" two"), "{run:?}");
+        // What takes the place of missing paths is gone afterwards.
+        for name in ["ws/.git/commondir", "ws/.orch", "ws/.github", "ws/orch.yaml"] {
+            assert!(!lab.path(name).exists(), "{name}");
+        }
+        let mut log = lab.user.command("git");
+        let log = log.args(["log", "--oneline"]).current_dir(lab.path("ws")).output().unwrap();
+        assert_eq!(String::from_utf8(log.stdout).unwrap().lines().count(), 2);
+    }
+}
+
+#[test]
+fn gcc_compiles_and_the_program_runs() {
+    for lab in labs("gcc") {
+        let text = "echo 'int main(void) { return 7; }' > a.c\ngcc -o a a.c\n./a || test $? = 7";
+        script(&lab, &lab.policy(), text).succeeded();
+    }
+}
+
+#[test]
+fn python_has_environments_event_loops_and_processes() {
+    for lab in labs("python3") {
+        let asyncio = r"
+import asyncio, subprocess, tempfile, multiprocessing, socket, threading
+async def serve(r, w):
+    w.write(await r.readline()); await w.drain(); w.close()
+async def main():
+    server = await asyncio.start_server(serve, '127.0.0.1', 0)
+    port = server.sockets[0].getsockname()[1]
+    r, w = await asyncio.open_connection('localhost', port)
+    w.write(b'hello\n')
+    assert await r.readline() == b'hello\n'
+    process = await asyncio.create_subprocess_exec('true')
+    assert await process.wait() == 0
+def work(x): return x * x
+if __name__ == '__main__':
+    asyncio.run(main())
+    with multiprocessing.Pool(2) as pool: assert pool.map(work, [1, 2, 3]) == [1, 4, 9]
+    q = multiprocessing.Queue()
+    p = multiprocessing.Process(target=q.put, args=(5,)); p.start(); assert q.get() == 5; p.join()
+    with tempfile.NamedTemporaryFile() as f: f.write(b'x')
+    import getpass, pwd, os; pwd.getpwuid(os.getuid())
+";
+        lab.write("ws/a.py", asyncio);
+        let text = "python3 a.py\npython3 -m venv --without-pip env\nenv/bin/python -c 'import sys; assert sys.prefix != sys.base_prefix'";
+        script(&lab, &lab.policy(), text).succeeded();
+    }
+}
+
+#[test]
+fn pythons_manager_needs_unix_sockets() {
+    for lab in labs("python3") {
+        let manager = "from multiprocessing import Manager\nif __name__ == '__main__':\n    with Manager() as m:\n        d = m.dict(); d['a'] = 1; assert d['a'] == 1\n";
+        lab.write("ws/a.py", manager);
+        let policy = Policy { unix_sockets: true, ..lab.policy() };
+        script(&lab, &policy, "python3 a.py").succeeded();
+        assert_ne!(script(&lab, &lab.policy(), "python3 a.py").code, Some(0));
+    }
+}
+
+#[test]
+fn node_serves_itself_and_forks() {
+    for lab in labs("node") {
+        let server = r"
+const http = require('http'), { fork } = require('child_process'), { Worker } = require('worker_threads');
+if (process.argv[2] === 'child') { process.send('up'); process.exit(0); }
+const server = http.createServer((q, a) => a.end('hello')).listen(0, () => {
+  http.get({ host: 'localhost', port: server.address().port }, answer => {
+    answer.on('data', text => { if (String(text) !== 'hello') process.exit(1); });
+    answer.on('end', () => {
+      const child = fork(__filename, ['child']);
+      child.on('message', () => new Worker('1 + 1', { eval: true }).on('exit', () => server.close()));
+    });
+  });
+});
+";
+        lab.write("ws/a.js", server);
+        script(&lab, &lab.policy(), "node a.js").succeeded();
+    }
+}
+
+#[test]
+fn npm_runs_scripts() {
+    for lab in labs("npm") {
+        lab.write("ws/package.json", r#"{"name": "a", "version": "1.0.0", "scripts": {"hello": "node -p 1+1"}}"#);
+        let run = script(&lab, &lab.policy(), "npm run --silent hello");
+        assert_eq!(run.succeeded().stdout.trim(), "2", "{run:?}");
+    }
+}
+
+#[test]
+fn cargo_builds_and_tests_offline() {
+    for lab in labs("cargo") {
+        std::fs::create_dir(lab.path("ws/src")).unwrap();
+        lab.give(&lab.path("ws/src"));
+        lab.write("ws/Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        lab.write("ws/src/lib.rs", "#[test]\nfn one() {\n    assert_eq!(1, 1);\n}\n");
+        let home = std::env::var("HOME").unwrap_or_default();
+        let text = format!(
+            "export HOME={home}\nunset CARGO_TARGET_DIR\ncargo build --offline --target-dir target\ncargo test --offline --target-dir target"
+        );
+        let run = script(&lab, &lab.policy(), &text);
+        assert!(run.succeeded().stdout.contains("1 passed"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_shell_has_jobs_pipes_temporary_files_and_a_terminal() {
+    for lab in labs("bash") {
+        let text = "sleep 5 & kill %1; wait || true\necho a | cat | grep -q a\nf=$(mktemp)\necho x > $f\ntest -s $f\n\
+                    test $TMPDIR = ${f%/*}\nset +e\nscript -qec 'tty' /dev/null | grep -q /dev/pts\nset -e\n\
+                    dd if=/dev/urandom of=/dev/null count=1 2>/dev/null\necho ok";
+        let run = script(&lab, &lab.policy(), text);
+        assert!(run.succeeded().stdout.ends_with("ok\n"), "{run:?}");
+    }
+}
+
+#[test]
+fn postgres_serves_on_the_loopback() {
+    if !has("initdb") || !has("psql") {
+        println!("SKIPPED: Postgres is not installed");
+        return;
+    }
+    // It refuses to run as root.
+    let lab = Lab::new(User::Nobody);
+    let text = "initdb -D data -U me -A trust > log\n\
+                postgres -D data -c unix_socket_directories= -c listen_addresses=127.0.0.1 -p 54321 > log 2>&1 &\n\
+                for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -p 54321 && break; sleep 0.1; done\n\
+                psql -h 127.0.0.1 -p 54321 -U me -d postgres -Atc 'select 6 * 7'\nkill %1\nwait";
+    let run = script(&lab, &lab.policy(), text);
+    assert!(run.stdout.contains("42"), "{run:?}");
+}
+
+#[test]
+fn chromium_draws_a_page_with_unix_sockets() {
+    if !has("chromium") {
+        println!("SKIPPED: chromium is not installed");
+        return;
+    }
+    for user in User::all() {
+        let lab = Lab::new(user);
+        lab.write("ws/a.html", "<p>hello <b>there</b></p>");
+        let policy = Policy { unix_sockets: true, ..lab.policy() };
+        // Its own sandbox needs namespaces, which ours refuses.
+        let text = "export HOME=$PWD\nchromium --headless --no-sandbox --disable-gpu --dump-dom file://$PWD/a.html";
+        let run = script(&lab, &policy, text);
+        assert!(run.stdout.contains("<b>there</b>"), "{run:?}");
+    }
+}
+
+#[test]
+fn tools_of_every_day_run_at_basic_too() {
+    for lab in labs("gcc") {
+        init(&lab);
+        let policy = Policy { min: orch_confine::confine::Level::Basic, ..lab.policy() };
+        let text = format!(
+            "set -eu\n{AUTHOR}\necho 'int main(void) {{ return 0; }}' > a.c\ngcc -o a a.c\n./a\ngit add a.c\n\
+             git commit -qm one\nf=$(mktemp)\necho x > $f\nfind . -name a.c | xargs cat > /dev/null"
+        );
+        lab.drive("basic", &policy, &["bash", "-c", &text]).succeeded();
+    }
+}
