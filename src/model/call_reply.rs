@@ -197,7 +197,7 @@ mod tests {
 
     fn call_ended(fields: RecordedReply) -> CallEnded {
         let call = json!({
-            "call": "step@1#1",
+            "call": { "step": "step", "attempt": 1, "ordinal": 1 },
             "request_digest": crate::model::Digest::compute(b"request"),
             "started": "2026-01-01T00:00:00Z",
             "ended": "2026-01-01T00:00:01Z",

@@ -29,7 +29,6 @@ use super::lines::{FENCE, TextLines};
 use super::rewind::FencedRange;
 use super::{CLOSING_MARGIN, LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
-use crate::grammar::Grammar;
 use crate::incremental_json::ReplyPosition;
 use crate::sampler::ends_in_repetition;
 

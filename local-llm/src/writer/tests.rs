@@ -55,7 +55,6 @@ struct Reply {
     is_complete: bool,
     /// The number of tokens that the model read and that the reply no longer contains.
     removed_count: usize,
-    step_count: usize,
 }
 
 impl Reply {
@@ -72,13 +71,11 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
     let mut writer = ReplyWriter::new(vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
     let mut read = writer.forced_prefix();
     let text_of = |read: &[TokenId]| -> Vec<u8> { read.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
-    let mut step_count = 0;
     let is_complete = loop {
         let mut logits = vec![0.0; vocab.len()];
         // The writer chooses this token where the schema forbids the preferred ones.
         logits[vocab.token_for_bytes(b"~").unwrap() as usize] = 0.5;
         choose(&text_of(&read), &mut logits);
-        step_count += 1;
         match writer.step(&logits).unwrap() {
             WriterStep::Continue(tokens) => read.extend(tokens),
             WriterStep::Rewind(kept_len, tokens) => {
@@ -99,7 +96,7 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
     let document = String::from_utf8(writer.document()).unwrap();
     let removed_count = writer.removed_count;
     let read = String::from_utf8_lossy(&text_of(&read)).into_owned();
-    Reply { document, read, is_complete, removed_count, step_count }
+    Reply { document, read, is_complete, removed_count }
 }
 
 /// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last one without an
