@@ -35,18 +35,22 @@ impl TokenSampler {
         allowed: Option<&SimpleVob>,
         is_banned: impl Fn(TokenId) -> bool,
     ) -> Option<TokenId> {
+        // Few tokens are likely enough, so check the likelihood first: `is_banned` may look at the text of a token.
         let is_candidate = |token: TokenId| allowed.is_none_or(|mask| mask.is_allowed(token)) && !is_banned(token);
-        let candidates =
-            logits.iter().zip(0..).filter(|(logit, token): &(&f32, TokenId)| logit.is_finite() && is_candidate(*token));
+        let tokens = || logits.iter().copied().zip(0..).filter(|(logit, _): &(f32, TokenId)| logit.is_finite());
+        let (max_logit, best_token) = tokens().fold(None, |best: Option<(f32, TokenId)>, (logit, token)| {
+            let is_better = best.is_none_or(|(max_logit, _)| logit > max_logit) && is_candidate(token);
+            if is_better { Some((logit, token)) } else { best }
+        })?;
         if self.temperature <= 0.0 {
-            let best = candidates.max_by(|(a, i), (b, j)| a.total_cmp(b).then(j.cmp(i)));
-            return best.map(|(_, token)| token);
+            return Some(best_token);
         }
-        let mut ranking: Vec<(f32, TokenId)> =
-            candidates.map(|(logit, token)| (logit / self.temperature, token)).collect();
-        let max_logit = ranking.iter().map(|(logit, _)| *logit).max_by(f32::total_cmp)?;
+        let max_logit = max_logit / self.temperature;
         // The sampler practically never chooses a token whose logit is this far below the maximum.
-        ranking.retain(|(logit, _)| *logit > max_logit - 16.0);
+        let mut ranking: Vec<(f32, TokenId)> = tokens()
+            .map(|(logit, token)| (logit / self.temperature, token))
+            .filter(|(logit, token)| *logit > max_logit - 16.0 && is_candidate(*token))
+            .collect();
         ranking.sort_unstable_by(|(a, i), (b, j)| b.total_cmp(a).then(i.cmp(j)));
         let total: f32 = ranking.iter().map(|(logit, _)| (logit - max_logit).exp()).sum();
         let mut nucleus_mass = 0.0;
