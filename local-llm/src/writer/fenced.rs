@@ -158,8 +158,22 @@ impl ReplyWriter<'_> {
     /// Adds the last, incomplete line to the document and returns true if the schema allows it; otherwise returns false.
     /// The closing fence and half a character are not part of the text.
     fn finish_line(&mut self, text: &mut FencedText) -> bool {
-        let end = ReplyPosition { tokens: self.model_tokens.len(), bytes: 0 };
+        let end = self.position_before(text.lines.incomplete_char_len());
         text.lines.is_at_line_start() || text.lines.is_at_fence() || self.push_line(text, end)
+    }
+
+    /// The position before the last bytes of the model's tokens.
+    fn position_before(&self, mut byte_count: usize) -> ReplyPosition {
+        let mut tokens = self.model_tokens.len();
+        while byte_count > 0 && tokens > 0 {
+            tokens -= 1;
+            let token_len = self.model_tokens.get(tokens).map_or(0, |token| self.vocab.token_bytes(*token).len());
+            if let Some(bytes) = token_len.checked_sub(byte_count) {
+                return ReplyPosition { tokens, bytes };
+            }
+            byte_count -= token_len;
+        }
+        ReplyPosition { tokens, bytes: 0 }
     }
 
     /// Adds the line to the document and returns true if the schema allows it; otherwise returns false.

@@ -86,6 +86,11 @@ impl TextLines {
         self.complete_len = 0;
     }
 
+    /// The number of bytes of the incomplete character at the end of the last line.
+    pub(super) fn incomplete_char_len(&self) -> usize {
+        self.partial.len().saturating_sub(self.complete_len)
+    }
+
     /// Whether the text remains UTF-8 with these bytes, except for an incomplete character at its end.
     fn remains_utf8(&self, bytes: &[u8]) -> bool {
         let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).err().is_none_or(|error| error.error_len().is_none());

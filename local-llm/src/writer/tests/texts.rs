@@ -210,6 +210,7 @@ fn a_text_has_no_replacement_characters() {
             }
         });
         assert_eq!(reply.value()["content"], content, "{reply:?}");
+        assert!(!reply.read.contains('\u{fffd}'), "{reply:?}");
     }
 }
 
