@@ -77,9 +77,10 @@ impl ReplyWriter<'_> {
         }
         let opening =
             self.vocab.tokenize_greedily(&[&prefix, &b"\n"[..], FENCE, text.language.as_bytes(), b"\n"].concat())?;
-        // Half of what remains without the margin: with a longer end of the document, the text would be near the limit at
-        // once, see `is_near_limit`.
-        let remaining = self.limit.checked_sub(kept_len + opening.len() + CLOSING_MARGIN)?;
+        // A text ends when it is near the limit, see `is_near_limit`. Before that, it should have some tokens: so half of
+        // what remains after these and the margin must suffice for the end of the document.
+        let reserve = LATE_STRING_TOKENS + CLOSING_MARGIN;
+        let remaining = self.limit.checked_sub(kept_len + opening.len() + reserve)?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
         let may_end = grammar.can_end_string();
         self.replace_document(document_start, &tokens, grammar);
