@@ -1,5 +1,6 @@
 //! Replies of fake models.
 
+mod random;
 mod strings;
 mod texts;
 
@@ -55,6 +56,9 @@ struct Reply {
     is_complete: bool,
     /// The number of tokens that the model read and that the reply no longer contains.
     removed_count: usize,
+    /// For each rewind, the text that the model read and had to forget, and the text that it read instead, each after
+    /// what they have in common.
+    rewinds: Vec<(String, String)>,
 }
 
 impl Reply {
@@ -64,6 +68,12 @@ impl Reply {
     }
 }
 
+fn after_common_prefix(left: &[u8], right: &[u8]) -> (String, String) {
+    let common_len = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    let rest = |text: &[u8]| String::from_utf8_lossy(&text[common_len..]).into_owned();
+    (rest(left), rest(right))
+}
+
 /// Writes a reply with a fake model: `choose` sets the logits after the text that the model has read.
 fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u8], &mut [f32])) -> Reply {
     let vocab = &tokens.vocab;
@@ -71,6 +81,7 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
     let mut writer = ReplyWriter::new(vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
     let mut read = writer.forced_prefix();
     let text_of = |read: &[TokenId]| -> Vec<u8> { read.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
+    let mut rewinds = Vec::new();
     let is_complete = loop {
         let mut logits = vec![0.0; vocab.len()];
         // The writer chooses this token where the schema forbids the preferred ones.
@@ -80,7 +91,7 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
             WriterStep::Continue(tokens) => read.extend(tokens),
             WriterStep::Rewind(kept_len, tokens) => {
                 assert!(kept_len <= read.len() && !tokens.is_empty());
-                read.truncate(kept_len);
+                rewinds.push(after_common_prefix(&text_of(&read.split_off(kept_len)), &text_of(&tokens)));
                 read.extend(tokens);
             }
             WriterStep::Finish(tokens) => {
@@ -96,7 +107,7 @@ fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u
     let document = String::from_utf8(writer.document()).unwrap();
     let removed_count = writer.removed_count;
     let read = String::from_utf8_lossy(&text_of(&read)).into_owned();
-    Reply { document, read, is_complete, removed_count }
+    Reply { document, read, is_complete, removed_count, rewinds }
 }
 
 /// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last one without an
