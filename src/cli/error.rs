@@ -27,7 +27,7 @@ pub(super) fn to_session_error(error: anyhow::Error) -> SessionError {
 /// Whether orch could not write its output: an I/O error without context, or a broken pipe. Any other I/O error needs
 /// context that names the operation.
 fn is_output_error(error: &anyhow::Error) -> bool {
-    let has_no_context = error.chain().next().is_some_and(|outermost| outermost.is::<io::Error>());
+    let has_no_context = error.chain().next().is_some_and(<dyn std::error::Error>::is::<io::Error>);
     let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     has_no_context || error.downcast_ref::<io::Error>().is_some_and(is_broken_pipe)
 }

@@ -182,12 +182,11 @@ fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosur
     let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
     let own_variable = builtin.and_then(|builtin| builtin.key_variable);
     let url = entry.address().or_else(|| builtin.map(|builtin| Cow::Borrowed(builtin.base_url)))?;
-    let (variable, mut reasons) = match &entry.aws {
-        Some(aws) => (Some(AWS_SECRET_VARIABLE), aws_reasons(aws, &url)),
-        None => {
-            let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
-            (variable, variable.map(|variable| key_reasons(variable, &url, own_variable)).unwrap_or_default())
-        }
+    let (variable, mut reasons) = if let Some(aws) = &entry.aws {
+        (Some(AWS_SECRET_VARIABLE), aws_reasons(aws, &url))
+    } else {
+        let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
+        (variable, variable.map(|variable| key_reasons(variable, &url, own_variable)).unwrap_or_default())
     };
     // Even if the address in the file is encrypted, the environment may set another one.
     if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {

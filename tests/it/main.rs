@@ -21,8 +21,8 @@ mod clean;
 mod cli_agents;
 mod command_agents;
 mod command_output;
-#[cfg(all(unix, feature = "failpoints"))]
 mod conversations;
+#[cfg(all(unix, feature = "failpoints"))]
 mod crash;
 mod default_pipeline;
 mod docs;

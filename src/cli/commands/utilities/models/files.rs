@@ -70,16 +70,12 @@ pub(super) async fn pull_model(shelf: &LocalModels, args: &PullArgs, runner: &Ru
             return Ok(());
         }
         let spec = spec.map_or_else(|| find_embedded_model(shelf, name), Ok)?;
-        return match weights::installed_path(&shelf.cache, spec) {
-            Some(path) => {
-                ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
-                Ok(())
-            }
-            None => {
-                session_weights::download_weights(&shelf.cache, spec, runner).await?;
-                Ok(())
-            }
-        };
+        if let Some(path) = weights::installed_path(&shelf.cache, spec) {
+            ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
+        } else {
+            session_weights::download_weights(&shelf.cache, spec, runner).await?;
+        }
+        return Ok(());
     };
     let wanted = if let Some(spec) = spec {
         WantedFile::from(spec)
