@@ -25,7 +25,7 @@ fn collect_commands(value: &Value, out: &mut Vec<String>) {
         Value::Array(items) => items.iter().for_each(|item| collect_commands(item, out)),
         // A title may look like a command.
         Value::Object(map) => {
-            map.iter().filter(|(key, _)| *key != "name").for_each(|(_, inner)| collect_commands(inner, out))
+            map.iter().filter(|(key, _)| *key != "name").for_each(|(_, inner)| collect_commands(inner, out));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

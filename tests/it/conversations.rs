@@ -193,8 +193,7 @@ fn a_fallback_to_another_model_does_not_receive_the_data_of_the_first() {
             Reply::typed("application/json", (dialect.reply)(text, turn, 9, 0).to_string())
         });
         let orch = project_for(dialect, &server);
-        orch.edit("pipelines/main.yaml", "re_ask: 20", "re_ask: 1, retry: { max: 1 }");
-        orch.edit("pipelines/main.yaml", "model: auto", "model: lab/test, fallback: [lab/other]");
+        orch.edit("pipelines/main.yaml", "re_ask: 20", "re_ask: 1, retry: { max: 1 }, fallback: [lab/other]");
         let (ran, _) = run(&orch, &[]);
         assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
         let requests = server.requests();

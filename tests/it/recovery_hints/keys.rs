@@ -27,6 +27,38 @@ fn with_trusted_key(case: &Case) {
     case.shell("orch trust").exits(0);
 }
 
+/// Signed reasoning can't be redacted.
+fn secret_in_signed_reasoning() -> Row {
+    Row {
+        class: FailureClass::SecretInReply,
+        serve: |_, is_repaired| {
+            let thought = if is_repaired { "The answer is 1." } else { "The key is right-key." };
+            Reply::typed(
+                "application/json",
+                serde_json::json!({
+                    "type": "message", "id": "m", "model": "test", "stop_reason": "end_turn",
+                    "content": [
+                        { "type": "thinking", "thinking": thought, "signature": "signed" },
+                        { "type": "text", "text": "{\"n\": 1}" },
+                    ],
+                    "usage": { "input_tokens": 5, "output_tokens": 5 },
+                })
+                .to_string(),
+            )
+        },
+        setup: |case| {
+            ask_step(case);
+            let settings = "dialect: anthropic, api_key: { env: LAB_KEY },";
+            case.orch.edit("orch.yaml", "dialect: openai,", settings);
+            case.shell("orch trust").exits(0);
+            case.set("LAB_KEY", "right-key");
+        },
+        says: &["(secret_in_reply)", "remove the secret from the inputs"],
+        repair: |case, _| case.repair_server(),
+        ..ROW
+    }
+}
+
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
@@ -66,35 +98,7 @@ pub(super) fn rows() -> Vec<Row> {
             then: &["orch trust"],
             ..ROW
         },
-        // Signed reasoning can't be redacted.
-        Row {
-            class: FailureClass::SecretInReply,
-            serve: |_, is_repaired| {
-                let thought = if is_repaired { "The answer is 1." } else { "The key is right-key." };
-                Reply::typed(
-                    "application/json",
-                    serde_json::json!({
-                        "type": "message", "id": "m", "model": "test", "stop_reason": "end_turn",
-                        "content": [
-                            { "type": "thinking", "thinking": thought, "signature": "signed" },
-                            { "type": "text", "text": "{\"n\": 1}" },
-                        ],
-                        "usage": { "input_tokens": 5, "output_tokens": 5 },
-                    })
-                    .to_string(),
-                )
-            },
-            setup: |case| {
-                ask_step(case);
-                let settings = "dialect: anthropic, api_key: { env: LAB_KEY },";
-                case.orch.edit("orch.yaml", "dialect: openai,", settings);
-                case.shell("orch trust").exits(0);
-                case.set("LAB_KEY", "right-key");
-            },
-            says: &["(secret_in_reply)", "remove the secret from the inputs"],
-            repair: |case, _| case.repair_server(),
-            ..ROW
-        },
+        secret_in_signed_reasoning(),
         Row {
             class: FailureClass::BadRequest,
             serve: |request, _| match request.body["model"].as_str() {
