@@ -80,6 +80,15 @@ pub fn claude_has_structured_output(name: &str) -> bool {
     claude_version(name).is_some_and(|(_, version)| version >= (4, 5))
 }
 
+/// Whether Amazon Bedrock accepts cache points for a model: Claude from 4 on, Sonnet 3.7 and Haiku 3.5. It refuses the
+/// requests of most other models if they have one. The name of an inference profile without the model's name says
+/// nothing about the model.
+pub fn bedrock_accepts_cache_points(name: &str) -> bool {
+    let earlier_models = ["claude-3-7-sonnet", "claude-3-5-haiku"];
+    claude_version(name).is_some_and(|(_, version)| version >= (4, 0))
+        || earlier_models.iter().any(|model| name.contains(model))
+}
+
 /// The family and the version of a Claude model; `None` for other models and for the first generations, whose names
 /// begin with the number: `claude-3-5-sonnet`.
 fn claude_version(name: &str) -> Option<(&str, (u32, u32))> {
@@ -181,6 +190,15 @@ mod tests {
         }
         for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "amazon.nova-pro"] {
             assert!(!claude_has_structured_output(name), "{name}");
+        }
+        let arn = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic.claude-haiku-4-5-v1:0";
+        for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", arn] {
+            assert!(bedrock_accepts_cache_points(name), "{name}");
+        }
+        let opaque = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2";
+        for name in ["amazon.nova-pro-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "anthropic.claude-instant-v1", opaque]
+        {
+            assert!(!bedrock_accepts_cache_points(name), "{name}");
         }
         for name in ["gemini-3.6-flash", "gemini-3.5-flash-lite", "models/gemini-4-argon", "gemini-10-x"] {
             assert!(gemini_has_fixed_temperature(name), "{name}");

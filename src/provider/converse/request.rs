@@ -26,6 +26,10 @@ pub(super) fn request_body(
             messages.push(json!({"role": role, "content": content}));
         }
     }
+    let has_cache_points = crate::catalog::bedrock_accepts_cache_points(model);
+    if has_cache_points {
+        push_cache_point(last_user_content(&mut messages));
+    }
     let mut config = Map::new();
     config.insert("maxTokens".into(), json!(request.max_output_tokens));
     let has_own_temperature = crate::catalog::claude_has_fixed_temperature(model);
@@ -34,7 +38,11 @@ pub(super) fn request_body(
     }
     let mut body = Map::new();
     if !request.system.is_empty() {
-        body.insert("system".into(), json!([{"text": request.system}]));
+        let mut system = json!([{"text": request.system}]);
+        if has_cache_points {
+            push_cache_point(Some(&mut system));
+        }
+        body.insert("system".into(), system);
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("inferenceConfig".into(), Value::Object(config));
@@ -47,6 +55,20 @@ pub(super) fn request_body(
         body.insert("outputConfig".into(), json!({"textFormat": {"type": "json_schema", "structure": structure}}));
     }
     Ok(Value::Object(body))
+}
+
+/// The content of the last user message. With the cache points there and after the system prompt, the calls of a step
+/// share the prompt, and each turn of a conversation shares the turns before it.
+fn last_user_content(messages: &mut [Value]) -> Option<&mut Value> {
+    let is_from_user = |message: &&mut Value| message.get("role").is_some_and(|role| role == "user");
+    messages.iter_mut().rev().find(is_from_user)?.get_mut("content")
+}
+
+/// Makes the API cache the request up to the end of this list of blocks.
+fn push_cache_point(blocks: Option<&mut Value>) {
+    if let Some(blocks) = blocks.and_then(Value::as_array_mut) {
+        blocks.push(json!({"cachePoint": {"type": "default"}}));
+    }
 }
 
 fn content_blocks(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {

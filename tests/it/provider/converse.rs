@@ -117,14 +117,15 @@ async fn the_converse_dialect_sends_its_request_format() {
     assert_eq!(sent.path, "/model/eu.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse");
     let schema = sent.body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"].as_str().unwrap();
     assert_eq!(serde_json::from_str::<Value>(schema).unwrap(), **with_schema().schema.as_ref().unwrap());
+    let cache_point = json!({"cachePoint": {"type": "default"}});
     assert_eq!(
         sent.body,
         json!({
-            "system": [{"text": "You are terse."}],
+            "system": [{"text": "You are terse."}, cache_point],
             "messages": [
                 {"role": "user", "content": [{"text": "first"}]},
                 {"role": "assistant", "content": [{"text": "second"}]},
-                {"role": "user", "content": [{"text": "third"}]},
+                {"role": "user", "content": [{"text": "third"}, cache_point]},
             ],
             "inferenceConfig": {"maxTokens": 256, "temperature": 0.5},
             "outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema":
@@ -132,10 +133,12 @@ async fn the_converse_dialect_sends_its_request_format() {
         })
     );
     assert_eq!((sent.system().as_str(), sent.last().as_str()), ("You are terse.", "third"));
-    // Bedrock refuses a schema for models that it can't constrain.
+    // Bedrock refuses a schema for models that it can't constrain, and cache points for models that have none.
     let other = ChatRequest { model: ModelRef::new("bedrock", "amazon.nova-pro-v1:0"), ..with_schema() };
     assert!(!ask(endpoint, &other, &short_limits()).await.unwrap().constrained);
-    assert!(server.requests()[1].body.get("outputConfig").is_none());
+    let other = &server.requests()[1].body;
+    assert!(other.get("outputConfig").is_none());
+    assert!(!other.to_string().contains("cachePoint"), "{other}");
 }
 
 #[tokio::test]
