@@ -4,11 +4,28 @@
 use serde_json::Value;
 
 use super::{Endpoint, client};
+use crate::model::Digest;
+use crate::model::chat::ChatRequest;
+
+/// The domain of `OpenAI`'s own address.
+const OPENAI_DOMAIN: &str = "api.openai.com";
 
 /// Whether the endpoint is `OpenAI`'s own, or Azure's with the same models.
 pub(super) fn is_openai(endpoint: &Endpoint) -> bool {
     // Azure runs the same models and refuses the same parameters.
-    is_within(&endpoint.base_url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
+    is_within(&endpoint.base_url, &[OPENAI_DOMAIN, "openai.azure.com", "cognitiveservices.azure.com"])
+}
+
+/// Whether chat completions accept a `prompt_cache_key`. Many servers refuse a request with a parameter that they don't
+/// know; Azure accepts this one only for some of its models.
+pub(super) fn accepts_cache_key(endpoint: &Endpoint) -> bool {
+    is_within(&endpoint.base_url, &[OPENAI_DOMAIN])
+}
+
+/// A short key that all requests of a step share, so that the server finds their common beginning in its cache.
+pub(super) fn cache_key(request: &ChatRequest) -> String {
+    let digest = Digest::compute(format!("{}\n{}", request.model.model, request.system).as_bytes());
+    format!("orch-{}", digest.short())
 }
 
 /// Whether the host of an address is one of these domains, or a subdomain of one.

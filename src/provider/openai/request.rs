@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
-use crate::provider::openai_host::{accepts_schema, is_openai, is_reasoning_model};
+use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, is_openai, is_reasoning_model};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -26,6 +26,9 @@ pub(super) fn request_body(
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
     body.insert("stream_options".into(), json!({"include_usage": true}));
+    if accepts_cache_key(endpoint) {
+        body.insert("prompt_cache_key".into(), json!(cache_key(request)));
+    }
     // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
     let limit_name = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit_name.into(), json!(request.max_output_tokens));
@@ -120,10 +123,34 @@ mod tests {
         let official = endpoint("https://api.openai.com/v1");
         for (model, temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
             let body = body(&official, model);
+            assert!(body["prompt_cache_key"].as_str().unwrap().starts_with("orch-"), "{model}");
             assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
             assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
         }
         let body = body(&endpoint("http://127.0.0.1:1/v1"), "gpt-6.1-sol");
         assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
+    }
+
+    #[test]
+    fn only_openais_own_address_receives_a_cache_key() {
+        let request = ChatRequest {
+            model: crate::model::ModelRef::new("openai", "gpt-4o"),
+            system: String::new(),
+            messages: Vec::new(),
+            max_output_tokens: 9,
+            temperature: None,
+            schema: None,
+            schema_name: None,
+        };
+        for (url, has_key) in [
+            ("https://api.openai.com/v1", true),
+            ("https://eu.api.openai.com/v1", true),
+            ("https://name.openai.azure.com/openai/v1", false),
+            ("https://api.openai.com.example/v1", false),
+            ("http://127.0.0.1:1/v1", false),
+        ] {
+            let body = request_body(&endpoint(url), &request, &RequestLimits::default()).unwrap();
+            assert_eq!(body.get("prompt_cache_key").is_some(), has_key, "{url}");
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::Digest;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::{Failure, FailureClass};
-use crate::provider::openai_host::{accepts_schema, is_openai, is_reasoning_model, returns_encrypted_reasoning};
+use crate::provider::openai_host::{
+    accepts_schema, cache_key, is_openai, is_reasoning_model, returns_encrypted_reasoning,
+};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -51,12 +52,6 @@ pub(super) fn request_body(
         body.insert("text".into(), json!({"format": format}));
     }
     Ok(Value::Object(body))
-}
-
-/// A short key that all requests of a step share, so that the server finds their common beginning in its cache.
-fn cache_key(request: &ChatRequest) -> String {
-    let digest = Digest::compute(format!("{}\n{}", request.model.model, request.system).as_bytes());
-    format!("orch-{}", digest.short())
 }
 
 /// The input items: messages, calls, results and reasoning.
