@@ -1,6 +1,7 @@
 //! The content of a request's messages, as far as all dialects treat it alike: the order of blocks, the arguments of
 //! tool calls, and the bytes of files.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use base64::Engine as _;
@@ -49,6 +50,12 @@ pub(super) fn request_blocks(message: &Message, dialect: Dialect) -> impl Iterat
 /// become its only value.
 pub(super) fn arguments_object(arguments: &Value) -> Value {
     if arguments.is_object() { arguments.clone() } else { json!({ "arguments": arguments }) }
+}
+
+/// The text of a tool result for an API that has no field for failed calls: the result of a failed call begins with a
+/// line that says so.
+pub(super) fn result_text(content: &str, is_error: bool) -> Cow<'_, str> {
+    if is_error { Cow::Owned(format!("Error:\n{content}")) } else { Cow::Borrowed(content) }
 }
 
 /// The kind of a file in a request.

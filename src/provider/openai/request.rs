@@ -6,7 +6,7 @@ use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, is_openai, is_reasoning_model};
-use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -58,7 +58,8 @@ fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLi
                 let function = json!({"name": name, "arguments": arguments_object(arguments).to_string()});
                 calls.push(json!({"id": id, "type": "function", "function": function}));
             }
-            ContentBlock::ToolResult { id, content, .. } => {
+            ContentBlock::ToolResult { id, content, is_error, .. } => {
+                let content = result_text(content, *is_error);
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
             // The dialect has no data that goes back unchanged.

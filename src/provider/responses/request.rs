@@ -8,7 +8,7 @@ use crate::model::failure::{Failure, FailureClass};
 use crate::provider::openai_host::{
     accepts_schema, cache_key, is_openai, is_reasoning_model, returns_encrypted_reasoning,
 };
-use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 /// The smallest limit of a reply that `OpenAI` accepts, in tokens.
@@ -87,8 +87,8 @@ fn push_items(items: &mut Vec<Value>, message: &Message, limits: &RequestLimits)
                 let arguments = arguments_object(arguments).to_string();
                 json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
             }
-            ContentBlock::ToolResult { id, content, .. } => {
-                json!({"type": "function_call_output", "call_id": id, "output": content})
+            ContentBlock::ToolResult { id, content, is_error, .. } => {
+                json!({"type": "function_call_output", "call_id": id, "output": result_text(content, *is_error)})
             }
         };
         items.extend(open.take_item());

@@ -25,7 +25,7 @@ impl FileSource for TestFiles {
     }
 }
 
-fn limits() -> RequestLimits {
+pub(crate) fn limits() -> RequestLimits {
     RequestLimits { files: Arc::new(TestFiles), ..short_limits() }
 }
 
@@ -49,8 +49,18 @@ fn message(role: Role, blocks: Vec<ContentBlock>) -> Message {
     Message { role, content: Content::from(blocks) }
 }
 
+/// A reasoning item of the Responses API.
+fn reasoning() -> Value {
+    json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e1"})
+}
+
+/// A reasoning block of the Converse API.
+fn reasoning_content() -> Value {
+    json!({"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s1"}}})
+}
+
 /// A conversation with every kind of block.
-fn conversation() -> ChatRequest {
+pub(crate) fn conversation() -> ChatRequest {
     let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s1"});
     let messages = vec![
         message(
@@ -61,7 +71,8 @@ fn conversation() -> ChatRequest {
             Role::Assistant,
             vec![
                 opaque("anthropic", thought),
-                opaque("responses", json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "e1"})),
+                opaque("responses", reasoning()),
+                opaque("converse", reasoning_content()),
                 ContentBlock::text("I read both."),
                 opaque("gemini", json!({"thoughtSignature": "g0"})),
                 call("c1", "a"),
@@ -134,7 +145,7 @@ async fn chat_completions_receive_each_block_in_their_format() {
             ]},
             {"role": "assistant", "content": "I read both.", "tool_calls": [call("c1", "a"), call("c2", "b")]},
             {"role": "tool", "tool_call_id": "c1", "content": "A"},
-            {"role": "tool", "tool_call_id": "c2", "content": "no such file"},
+            {"role": "tool", "tool_call_id": "c2", "content": "Error:\nno such file"},
             {"role": "user", "content": "Go on."},
         ])
     );
@@ -153,12 +164,12 @@ async fn responses_receive_each_block_as_an_item() {
                 {"type": "input_file", "filename": paper_name(),
                     "file_data": format!("data:application/pdf;base64,{PAPER}")},
             ]},
-            {"type": "reasoning", "id": "rs_1", "encrypted_content": "e1"},
+            reasoning(),
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I read both."}]},
             call("c1", "a"),
             call("c2", "b"),
             {"type": "function_call_output", "call_id": "c1", "output": "A"},
-            {"type": "function_call_output", "call_id": "c2", "output": "no such file"},
+            {"type": "function_call_output", "call_id": "c2", "output": "Error:\nno such file"},
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Go on."}]},
         ])
     );
@@ -178,18 +189,7 @@ async fn responses_receive_the_phase_of_each_message() {
 
 #[tokio::test]
 async fn converse_receives_each_block_in_its_format() {
-    let mut request = conversation();
-    let reasoning = json!({"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s1"}}});
-    request.messages[1] = message(
-        Role::Assistant,
-        vec![
-            opaque("anthropic", json!({"x": 1})),
-            opaque("converse", reasoning.clone()),
-            call("c1", "a"),
-            call("c2", "b"),
-        ],
-    );
-    let body = sent(Dialect::Converse, &request).await.body;
+    let body = sent(Dialect::Converse, &conversation()).await.body;
     let name = format!("file-{}", Digest::compute(b"paper").short());
     assert_eq!(
         body["messages"],
@@ -200,7 +200,8 @@ async fn converse_receives_each_block_in_its_format() {
                 {"document": {"format": "pdf", "name": name, "source": {"bytes": PAPER}}},
             ]},
             {"role": "assistant", "content": [
-                reasoning,
+                reasoning_content(),
+                {"text": "I read both."},
                 {"toolUse": {"toolUseId": "c1", "name": "read", "input": {"path": "a"}}},
                 {"toolUse": {"toolUseId": "c2", "name": "read", "input": {"path": "b"}}},
             ]},
