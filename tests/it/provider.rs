@@ -166,16 +166,17 @@ async fn the_responses_dialect_sends_its_request_format() {
     assert_eq!(sent.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
     let key = sent.body["prompt_cache_key"].as_str().unwrap().to_owned();
     assert!(key.starts_with("orch-") && key.len() < 64, "{key}");
-    let item = |role: &str, kind: &str, text: &str| json!({"type": "message", "role": role, "content": [{"type": kind, "text": text}]});
+    let item =
+        |text: &str| json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]});
     assert_eq!(
         sent.body,
         json!({
             "model": "some-model",
             "instructions": "You are terse.",
             "input": [
-                item("user", "input_text", "first"),
-                item("assistant", "output_text", "second"),
-                item("user", "input_text", "third")
+                item("first"),
+                {"type": "message", "role": "assistant", "content": "second"},
+                item("third")
             ],
             "stream": true,
             "store": false,

@@ -69,7 +69,7 @@ fn push_items(items: &mut Vec<Value>, message: &Message, limits: &RequestLimits)
     for block in request_blocks(message, Dialect::Responses) {
         let item = match block {
             ContentBlock::Text { text } => {
-                open.parts.push(json!({"type": open.text_type(), "text": text}));
+                open.parts.push(json!({"type": "input_text", "text": text}));
                 continue;
             }
             ContentBlock::File { media_type, digest } => {
@@ -106,21 +106,17 @@ struct OpenMessage {
 }
 
 impl OpenMessage {
-    fn text_type(&self) -> &'static str {
-        match self.role {
-            Role::User => "input_text",
-            Role::Assistant => "output_text",
-        }
-    }
-
     /// The item, if it has any content; the next one then begins.
     fn take_item(&mut self) -> Option<Value> {
         if self.parts.is_empty() {
             return None;
         }
-        let role = match self.role {
-            Role::User => "user",
-            Role::Assistant => "assistant",
+        let parts = std::mem::take(&mut self.parts);
+        let (role, text) = match self.role {
+            Role::User => ("user", None),
+            // The API accepts an assistant's message as output parts only with the id and the status of a message that
+            // it generated, and as a text without them.
+            Role::Assistant => ("assistant", joined_text(&parts)),
         };
         let mut item = Map::new();
         item.insert("type".into(), json!("message"));
@@ -128,9 +124,14 @@ impl OpenMessage {
         if let Some(phase) = self.phase.take() {
             item.insert("phase".into(), phase);
         }
-        item.insert("content".into(), Value::Array(std::mem::take(&mut self.parts)));
+        item.insert("content".into(), text.map_or(Value::Array(parts), Value::String));
         Some(Value::Object(item))
     }
+}
+
+/// The text of these parts; `None` if one of them is a file.
+fn joined_text(parts: &[Value]) -> Option<String> {
+    parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect()
 }
 
 fn file_part(file: &EncodedFile) -> Value {

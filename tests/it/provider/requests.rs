@@ -165,7 +165,7 @@ async fn responses_receive_each_block_as_an_item() {
                     "file_data": format!("data:application/pdf;base64,{PAPER}")},
             ]},
             reasoning(),
-            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I read both."}]},
+            {"type": "message", "role": "assistant", "content": "I read both."},
             call("c1", "a"),
             call("c2", "b"),
             {"type": "function_call_output", "call_id": "c1", "output": "A"},
@@ -182,7 +182,8 @@ async fn responses_receive_the_phase_of_each_message() {
         vec![phase("commentary"), ContentBlock::text("First."), phase("final_answer"), ContentBlock::text("Done.")];
     let messages = vec![Message::user("a"), message(Role::Assistant, blocks), Message::user("b")];
     let body = sent(Dialect::Responses, &ChatRequest { messages, ..request() }).await.body;
-    let item = |phase: &str, text: &str| json!({"type": "message", "role": "assistant", "phase": phase, "content": [{"type": "output_text", "text": text}]});
+    let item =
+        |phase: &str, text: &str| json!({"type": "message", "role": "assistant", "phase": phase, "content": text});
     assert_eq!(body["input"][1], item("commentary", "First."));
     assert_eq!(body["input"][2], item("final_answer", "Done."));
 }
