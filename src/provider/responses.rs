@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use self::text::ArrivedText;
 use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::openai_host::is_openai;
 use super::stop_reasons;
 use super::stream::StreamItem;
 use super::usage::OPENAI;
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest, StopReason};
 use crate::model::failure::Failure;
-use crate::model::usage::ReportedUsage;
+use crate::model::usage::{ReportedUsage, parse_token_count};
 
 /// A provider that speaks the Responses API.
 pub(super) struct Responses {
@@ -44,7 +45,8 @@ impl Provider for Responses {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let body = request::request_body(&self.endpoint, request, limits)?;
             let draft = Draft::new(body.get("text").is_some());
-            let assembler = ResponsesReply { draft, ..ResponsesReply::default() };
+            let silent_limit = (!is_openai(&self.endpoint)).then_some(request.max_output_tokens);
+            let assembler = ResponsesReply { draft, silent_limit, ..ResponsesReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
@@ -71,6 +73,8 @@ pub(super) struct ResponsesReply {
     has_refusal: bool,
     /// Whether the reasoning that is arriving has come as text.
     has_reasoning_text: bool,
+    /// The largest number of output tokens, if the server may cut a reply off there and still call it completed.
+    silent_limit: Option<u32>,
 }
 
 /// A function call, with the names under which later events refer to it. Servers leave out some of them.
@@ -299,6 +303,13 @@ impl ResponsesReply {
         self.calls.iter().rposition(has_property).map(|position| position.to_string())
     }
 
+    /// Whether a response used as many tokens as the request allows. llama.cpp reports such a response as completed: it
+    /// may be whole, but nothing confirms that.
+    fn has_reached_limit(&self, response: &Value) -> bool {
+        let output = response.pointer("/usage/output_tokens").and_then(parse_token_count);
+        self.silent_limit.zip(output).is_some_and(|(limit, output)| output >= u64::from(limit))
+    }
+
     /// Reads a response that has ended; returns false if its text differs from the pieces before it. Items of a kind
     /// that no event contained come only here.
     fn finish_response(&mut self, response: &Value, status: &str, sink: ReplySink<'_>) -> bool {
@@ -317,6 +328,7 @@ impl ResponsesReply {
         }
         let reason = match status {
             "incomplete" => response.pointer("/incomplete_details/reason").and_then(Value::as_str).unwrap_or(status),
+            "completed" if self.has_reached_limit(response) => "max_output_tokens",
             status => status,
         };
         self.draft.stop.record_chunk(stop_reasons::RESPONSES, Some(&json!(reason)), false);

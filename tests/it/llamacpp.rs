@@ -1,4 +1,4 @@
-//! The `openai` dialect against an independent server: llama.cpp's own.
+//! The dialects `openai` and `responses` against an independent server: llama.cpp's own.
 //!
 //! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`, and
 //! `ORCH_TEST_LLAMACPP_MODEL`, a small instruct model as a GGUF file.
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::FailureClass;
-use orch::provider::{Dialect, Endpoint, RequestLimits, create_provider, served_models};
+use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
@@ -122,11 +122,53 @@ async fn llama_cpp_answers_within_the_schema_and_reports_usage() {
     println!("the peer's words: {failure}");
 }
 
+/// A request without a schema, which the Responses API of llama.cpp ignores, with an earlier reply and a short answer.
+fn conversation() -> ChatRequest {
+    ChatRequest {
+        system: "You are terse.".into(),
+        messages: vec![Message::user("Say hi."), Message::assistant("hi"), Message::user("Say ho.")],
+        max_output_tokens: 12,
+        schema: None,
+        schema_name: None,
+        ..request()
+    }
+}
+
+#[tokio::test]
+async fn the_responses_api_of_llama_cpp_gives_the_reply_of_its_chat_completions() {
+    let Some(peer) = LlamaServer::start() else { return };
+    let limits = RequestLimits::default();
+    let responses = create_provider(Endpoint { dialect: Dialect::Responses, ..peer.endpoint() });
+    let streamed = Mutex::new(String::new());
+    let sink = |event: StreamEvent| {
+        if let StreamEvent::Text(text) = event {
+            streamed.lock().unwrap().push_str(&text);
+        }
+    };
+    let reply = responses.chat(&conversation(), &limits, &sink).await.unwrap();
+    assert!(!reply.text().trim().is_empty() && reply.id.is_some() && reply.model.is_some(), "{reply:?}");
+    assert_eq!(streamed.into_inner().unwrap(), reply.text());
+    assert_eq!(reply.stop, StopReason::End);
+    // The same tokens of the prompt: the server has read the system prompt and every message.
+    let same = create_provider(peer.endpoint()).chat(&conversation(), &limits, &|_| {}).await.unwrap();
+    assert_eq!((reply.text(), reply.usage.input), (same.text(), same.usage.input), "{reply:?} {same:?}");
+
+    let question = ChatRequest { max_output_tokens: 3, messages: request().messages, ..conversation() };
+    let reply = responses.chat(&question, &limits, &|_| {}).await.unwrap();
+    assert_eq!((reply.stop, reply.usage.output), (StopReason::Length, Some(3)), "{reply:?}");
+
+    // This is longer than the server's context of 2048 tokens.
+    let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..conversation() };
+    let failure = responses.chat(&long, &limits, &|_| {}).await.unwrap_err();
+    assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)), "{failure:?}");
+}
+
 /// A server in front of the other one that asks it not to stream, and passes on its single JSON object.
 fn non_streaming(peer: &LlamaServer) -> Server {
     orch::network::install_tls_provider();
-    let url = format!("{}/chat/completions", peer.base_url);
+    let server = peer.base_url.trim_end_matches("/v1").to_owned();
     Server::start(move |request| {
+        let url = format!("{server}{}", request.path);
         let mut body = request.body.clone();
         body["stream"] = json!(false);
         body.as_object_mut().unwrap().remove("stream_options");
@@ -149,6 +191,11 @@ async fn an_unstreamed_reply_of_llama_cpp_is_understood() {
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert_eq!(reply.stop, StopReason::End);
     assert!(reply.constrained && reply.usage.input > Some(10) && reply.usage.output > Some(5), "{reply:?}");
+
+    let endpoint = Endpoint { dialect: Dialect::Responses, base_url: between.openai_url(), ..peer.endpoint() };
+    let reply = create_provider(endpoint).chat(&conversation(), &RequestLimits::default(), &|_| {}).await.unwrap();
+    assert!(!reply.text().trim().is_empty(), "{reply:?}");
+    assert_eq!(reply.stop, StopReason::End);
 }
 
 /// The probabilities of the first token by llama.cpp, the likeliest first: number and logarithm of the probability of

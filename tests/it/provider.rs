@@ -13,6 +13,7 @@ use std::time::Duration;
 use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::{Failure, FailureClass};
 use orch::model::usage::Usage;
+use orch::network::Network;
 use orch::provider::{Auth, Dialect, Endpoint, KeyAuth, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::json;
 
@@ -36,6 +37,13 @@ pub(crate) fn endpoint_of(dialect: Dialect, server: &Server) -> Endpoint {
         Dialect::Anthropic | Dialect::Gemini | Dialect::Converse => server.url(),
     };
     endpoint(dialect, url)
+}
+
+/// An endpoint at an address of which this server receives the requests, as its proxy.
+pub(crate) fn through_proxy(proxy: &Server, dialect: Dialect, base_url: &str) -> Endpoint {
+    let url = proxy.url();
+    let network = Network::from_variables(|name| (name == "HTTP_PROXY").then(|| url.clone()));
+    Endpoint { network: Arc::new(network), ..endpoint(dialect, base_url.to_owned()) }
 }
 
 pub(crate) fn request() -> ChatRequest {

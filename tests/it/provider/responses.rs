@@ -6,7 +6,7 @@ use orch::model::failure::{Failure, FailureClass};
 use orch::provider::{Dialect, StreamEvent};
 use serde_json::{Value, json};
 
-use super::{ask, ask_with_events, endpoint_of, failure_of, request, short_limits};
+use super::{ask, ask_with_events, endpoint_of, failure_of, request, short_limits, through_proxy};
 use crate::support::server::{Reply, Server};
 
 async fn read(events: &[Value]) -> Result<ChatReply, Failure> {
@@ -231,6 +231,41 @@ async fn a_whole_response_must_have_ended() {
         json!({"object": "response", "status": "failed", "error": {"code": "server_error", "message": "sorry"}});
     let failure = failure_of(Dialect::Responses, Reply::status(200, failed.to_string()), &short_limits()).await;
     assert_eq!(failure.message, "lab is unavailable: sorry");
+}
+
+#[tokio::test]
+async fn a_completed_response_that_used_every_token_may_have_been_cut_off() {
+    let limit = u64::from(request().max_output_tokens);
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}"});
+    for (output_tokens, stop, stop_of_call) in [
+        (json!(limit - 1), StopReason::End, StopReason::ToolUse),
+        (json!(limit), StopReason::Length, StopReason::Length),
+        (json!(limit + 1), StopReason::Length, StopReason::Length),
+        (Value::Null, StopReason::End, StopReason::ToolUse),
+    ] {
+        let ended = |output: Value| {
+            json!({"status": "completed", "output": output,
+            "usage": {"input_tokens": 9, "output_tokens": output_tokens}})
+        };
+        let event = |output: Value| json!({"type": "response.completed", "response": ended(output)});
+        let reply = read(&[delta("half"), event(json!([message("half")]))]).await.unwrap();
+        assert_eq!((&*reply.text(), reply.stop), ("half", stop), "{output_tokens}");
+        assert_eq!(read(&[event(json!([call]))]).await.unwrap().stop, stop_of_call, "{output_tokens}");
+        let server = Server::always(Reply::status(200, ended(json!([message("half")])).to_string()));
+        let reply = ask(endpoint_of(Dialect::Responses, &server), &request(), &short_limits()).await.unwrap();
+        assert_eq!((&*reply.text(), reply.stop), ("half", stop), "{output_tokens}");
+    }
+}
+
+#[tokio::test]
+async fn openai_itself_reports_every_response_that_its_limit_cut_off() {
+    let usage = json!({"input_tokens": 9, "output_tokens": request().max_output_tokens});
+    let response = json!({"status": "completed", "output": [message("whole")], "usage": usage});
+    let server = Server::always(Reply::status(200, response.to_string()));
+    let endpoint = through_proxy(&server, Dialect::Responses, "http://api.openai.com/v1");
+    let reply = ask(endpoint, &request(), &short_limits()).await.unwrap();
+    assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End));
+    assert_eq!(server.requests()[0].path, "http://api.openai.com/v1/responses");
 }
 
 #[tokio::test]
