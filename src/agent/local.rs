@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use local_llm::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, Request, catalog, weights};
 use tokio::sync::mpsc;
 
+use super::files::refuse_files;
 use super::local_models::LocalModels;
 use crate::model::name::max_reply_tokens;
 use crate::model::{ChatReply, ChatRequest, Content, Failure, FailureClass, Role, StopReason, Usage};
@@ -56,6 +57,7 @@ impl Provider for LocalProvider {
         sink: &'a (dyn Fn(StreamEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
+            refuse_files(request, "the embedded model")?;
             let (event_sender, mut events) = mpsc::unbounded_channel();
             let cancel_guard = CancelOnDrop::default();
             let job = ModelJob {

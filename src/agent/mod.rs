@@ -13,6 +13,7 @@ mod command;
 mod digest_cache;
 mod endpoints;
 mod exit;
+mod files;
 mod lines;
 #[cfg(feature = "local")]
 pub mod local;

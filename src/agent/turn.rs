@@ -18,6 +18,7 @@ use super::claude::ClaudeAgent;
 use super::codex::CodexAgent;
 use super::command::CommandAgent;
 use super::exit::last_text_suffix;
+use super::files::refuse_files;
 use super::program::{AgentEnv, AgentEvent, AgentProgram, CallContext, TurnJob, TurnResult};
 use super::session_file::SessionFile;
 use super::turn_start;
@@ -53,6 +54,9 @@ pub async fn run_turn(
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
     interrupt: impl Future<Output = Failure>,
 ) -> TurnResult {
+    if let Err(failure) = refuse_files(&turn.request, &format!("the CLI agent `{}`", turn.program.kind.as_str())) {
+        return failure.into();
+    }
     let (timeout, is_deadline) = match turn_timeout(turn, context.start_time) {
         Ok(timeout) => timeout,
         Err(failure) => return failure.into(),

@@ -292,7 +292,7 @@ impl Budgets {
     /// a CLI agent sends to its model.
     fn reserve_for(&self, model_use: &ModelUse<'_>) -> Reserve {
         let ModelUse { request, bound, .. } = model_use;
-        let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_request_usage(request) };
+        let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_text_usage(request) };
         let usage = bound.max_usage.unwrap_or_else(prompt_usage);
         let usd = bound.priced_as.as_ref().map_or(0.0, |model| self.cost_in_usd(model, &usage));
         let estimate_kind = |is_estimated: bool| {

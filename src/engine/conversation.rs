@@ -66,10 +66,9 @@ impl<'a> Conversation<'a> {
                 is_first = false;
                 tries += 1;
                 let request = self.prompt.first_request(self.leaf.node, self.agent, model);
-                let max_usage = max_request_usage(&request);
                 let reference = Some(model.reference.clone());
                 self.leaf.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
-                match self.chat_loop(model, request, max_usage).await? {
+                match self.chat_loop(model, request).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last_failure = failure,
                 }
@@ -100,12 +99,11 @@ impl<'a> Conversation<'a> {
         &mut self,
         model: &PlannedModel,
         mut request: ChatRequest,
-        mut max_usage: Usage,
     ) -> Result<Result<Value, Failure>, Interrupt> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call_key(self.attempt, ordinal);
-            let reply = match self.send(key.clone(), model, &request, max_usage, session.take()).await? {
+            let reply = match self.send(key.clone(), model, &request, session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -123,7 +121,6 @@ impl<'a> Conversation<'a> {
             let text = chat.text();
             let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
             let next = may_re_ask.then(|| re_ask(&request, answer, &failure, &problems)).flatten();
-            let next = next.map(|request| (max_request_usage(&request), request));
             let fact = ReplyParsed {
                 call: key,
                 source: None,
@@ -137,7 +134,7 @@ impl<'a> Conversation<'a> {
             let session_usage = reply.activity().and_then(|activity| activity.session_usage);
             session = chat.id.clone().map(|id| (id, session_usage));
             match next {
-                Some(next) => (max_usage, request) = next,
+                Some(next) => request = next,
                 None => return Ok(Err(failure)),
             }
         }
@@ -149,7 +146,6 @@ impl<'a> Conversation<'a> {
         key: CallKey,
         model: &PlannedModel,
         request: &ChatRequest,
-        max_usage: Usage,
         session: Option<(String, Option<Usage>)>,
     ) -> Result<Result<CallReply, Failure>, Interrupt> {
         let ends_at = match (self.agent.limits.deadline, self.started_at) {
@@ -161,9 +157,15 @@ impl<'a> Conversation<'a> {
         let timeout = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
         let (own_request, timeout_ms) = (request.clone(), timeout.map(millis));
         let effect = match &model.program {
-            None => {
-                Effect::ModelRequest(ModelRequest { request: own_request, max_usage, timeout_ms, deadline: ends_at })
-            }
+            None => match max_request_usage(request, model.context_window) {
+                Ok(max_usage) => Effect::ModelRequest(ModelRequest {
+                    request: own_request,
+                    max_usage,
+                    timeout_ms,
+                    deadline: ends_at,
+                }),
+                Err(failure) => return Ok(Err(failure)),
+            },
             Some(program) => {
                 let program = program.clone();
                 let (request, estimate) = (own_request, model.estimate);

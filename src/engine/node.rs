@@ -245,20 +245,29 @@ pub struct PlannedModel {
     pub program: Option<CliAgent>,
     /// The upper bound of one turn of the CLI agent, from its `estimate:`. Not part of the fingerprint.
     pub estimate: TurnEstimate,
+    /// The largest size of a request and its reply together, in tokens, if it is known. Not part of the fingerprint.
+    pub context_window: Option<u64>,
 }
 
 impl PlannedModel {
     /// Creates a model with the API dialect of its requests.
     pub fn new(reference: ModelRef, dialect: &str) -> Self {
-        Self { reference, dialect: dialect.to_owned(), weights: None, program: None, estimate: TurnEstimate::default() }
+        Self {
+            reference,
+            dialect: dialect.to_owned(),
+            weights: None,
+            program: None,
+            estimate: TurnEstimate::default(),
+            context_window: None,
+        }
     }
 }
 
 impl From<CliAgent> for PlannedModel {
     fn from(program: CliAgent) -> Self {
         // orch can't know how a CLI agent treats a schema, so its requests always contain the schema as text.
-        let (reference, dialect) = (program.model_ref(), program.kind.as_str().to_owned());
-        Self { reference, dialect, weights: None, program: Some(program), estimate: TurnEstimate::default() }
+        let (reference, dialect) = (program.model_ref(), program.kind.as_str());
+        Self { program: Some(program), ..Self::new(reference, dialect) }
     }
 }
 

@@ -171,8 +171,31 @@ impl RateWindow {
     }
 }
 
-/// Returns the upper bound of a request's usage: one input token for every two bytes, and the longest reply.
-pub fn max_request_usage(request: &ChatRequest) -> Usage {
+/// Returns the upper bound of a request's usage. The tokens of a file depend on the model, and not on the bytes of the
+/// file. So a request with files counts as a whole context window, which no request exceeds.
+///
+/// # Errors
+/// `bad_request` for a request with files if the context window of the model is unknown.
+pub fn max_request_usage(request: &ChatRequest, context_window: Option<u64>) -> Result<Usage, Failure> {
+    let usage = max_text_usage(request);
+    if !request.has_files() {
+        return Ok(usage);
+    }
+    let window = context_window.ok_or_else(|| {
+        let message = format!(
+            "the request to {} has files, and orch can't tell how many tokens they need, since it does not know the \
+             context window of the model",
+            request.model
+        );
+        Failure::new(FailureClass::BadRequest, message)
+            .with_hint("set `context_window` of the model under `models:` in orch.yaml")
+    })?;
+    Ok(Usage { input: usage.input.max(window), ..usage })
+}
+
+/// Returns the upper bound of the usage of a request's texts and its reply: one input token for every two bytes, and
+/// the longest reply.
+pub fn max_text_usage(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
     let input = (request.system.len() + messages + schema).div_ceil(2);
@@ -185,7 +208,48 @@ pub fn max_request_usage(request: &ChatRequest) -> Usage {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, Role};
+
+    fn request(blocks: Vec<ContentBlock>) -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("lab", "m"),
+            system: "1234".to_owned(),
+            messages: vec![Message { role: Role::User, content: Content::from(blocks) }],
+            max_output_tokens: 10,
+            temperature: None,
+            schema: Some(json!({}).into()),
+            schema_name: None,
+        }
+    }
+
+    #[test]
+    fn a_request_with_a_file_may_fill_the_context_window() {
+        let text = ContentBlock::text("12345678");
+        let file =
+            ContentBlock::File { media_type: "application/pdf".to_owned(), digest: Digest::compute(b"a small file") };
+        for (blocks, window, input) in [
+            (vec![text.clone()], None, Some(7)),
+            (vec![text.clone()], Some(1000), Some(7)),
+            (vec![text.clone(), file.clone()], Some(1000), Some(1000)),
+            // The texts alone may need more than the window, as far as orch knows.
+            (vec![text.clone(), file.clone()], Some(5), Some(7)),
+            (vec![file], None, None),
+        ] {
+            let usage = max_request_usage(&request(blocks), window);
+            assert_eq!(usage.as_ref().ok().map(|usage| usage.input), input, "{usage:?}");
+            match usage {
+                Ok(usage) => assert_eq!(usage.output, 10),
+                Err(failure) => {
+                    assert_eq!(failure.class, FailureClass::BadRequest);
+                    assert!(failure.message.contains("lab/m has files"), "{failure}");
+                    assert!(failure.hint.is_some_and(|hint| hint.contains("`context_window`")));
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_provider_counts_as_unreached_until_it_has_answered() {

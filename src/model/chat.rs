@@ -121,6 +121,13 @@ pub struct ChatRequest {
     pub schema_name: Option<String>,
 }
 
+impl ChatRequest {
+    /// Whether a message has files.
+    pub fn has_files(&self) -> bool {
+        self.messages.iter().any(|message| message.content.has_files())
+    }
+}
+
 /// Why a model stopped generating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

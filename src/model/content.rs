@@ -94,7 +94,8 @@ impl Content {
         }
     }
 
-    /// The number of bytes that the content adds to a request, for upper bounds.
+    /// The number of bytes of all blocks except files. The tokens of a file do not follow from its bytes, so an upper
+    /// bound of a request's tokens needs [`Content::has_files`] too.
     pub fn byte_len(&self) -> usize {
         self.0
             .iter()
@@ -106,6 +107,11 @@ impl Content {
                 ContentBlock::File { .. } => 0,
             })
             .sum()
+    }
+
+    /// Whether the content has files.
+    pub fn has_files(&self) -> bool {
+        self.0.iter().any(|block| matches!(block, ContentBlock::File { .. }))
     }
 
     /// Appends a text in a new paragraph of the last block of text, or as the first block of text.

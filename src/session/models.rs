@@ -233,5 +233,6 @@ pub(crate) fn to_planned_model(models: &ModelRegistry, reference: &ModelRef) -> 
         provider => models.dialect(provider)?,
     };
     let weights = models.weights_digest(reference)?;
-    Ok(PlannedModel { weights, ..PlannedModel::new(reference.clone(), dialect) })
+    let context_window = models.context_window(reference);
+    Ok(PlannedModel { weights, context_window, ..PlannedModel::new(reference.clone(), dialect) })
 }

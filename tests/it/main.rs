@@ -67,6 +67,7 @@ mod proxies;
 mod recovery_hints;
 mod replay;
 mod reply_completeness;
+mod request_files;
 mod reserved_files;
 mod resource_exhaustion;
 mod resume;

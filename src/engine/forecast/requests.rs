@@ -70,10 +70,10 @@ impl ForecastWalk<'_, '_> {
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
         let max_reply = u64::from(agent.max_output_tokens);
         let large_or_small = large_request.as_ref().unwrap_or(small_request);
-        let first_input = rate_limit::max_request_usage(large_or_small)
-            .total()
-            .saturating_sub(max_reply)
-            .saturating_add(MARKUP_TOKENS);
+        let first_input =
+            rate_limit::max_text_usage(large_or_small).total().saturating_sub(max_reply).saturating_add(MARKUP_TOKENS);
+        // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
+        let unknown_tokens = unknown_tokens.filter(|_| !large_or_small.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
         let (min_input, min_output) = (min_request_tokens(small_request), min_reply_tokens(node));
         // Each re-ask repeats the whole conversation, including the replies so far.
@@ -84,7 +84,7 @@ impl ForecastWalk<'_, '_> {
             first_input.map(|first_input| re_ask_sizes(calls).map(|extra| first_input.saturating_add(extra)).sum());
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
-        estimate.reserved_tokens = rate_limit::max_request_usage(small_request).total();
+        estimate.reserved_tokens = rate_limit::max_text_usage(small_request).total();
         let new_usage = |input, output| Usage { input, output, ..Usage::default() };
         estimate.reserved_usd = self
             .models
