@@ -5,6 +5,7 @@ use futures_util::stream;
 use super::*;
 use crate::clock::SystemClock;
 use crate::model::chat::{ChatReply, StopReason};
+use crate::provider::http::{ReceivedResponse, read_received_response};
 use crate::provider::{Dialect, RequestLimits};
 use crate::provider::{anthropic, converse, gemini, openai, responses};
 
@@ -39,6 +40,28 @@ const RESPONSES: &[&str] = &[
     r#"{"type":"response.output_text.done","item_id":"m","output_index":1,"content_index":0,"text":"Grüße — 日本"}"#,
     r#"{"type":"response.output_item.done","output_index":1,"item":{"id":"m","type":"message","content":[{"type":"output_text","text":"Grüße — 日本"}]}}"#,
     r#"{"type":"response.completed","response":{"id":"r","status":"completed","output":[],"usage":{"input_tokens":7,"output_tokens":5}}}"#,
+];
+/// The dialect has no stream of events, so this is the whole reply.
+const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm","signature":"s"}}},{"text":"Grüße — 日本"}]}},"stopReason":"end_turn","usage":{"inputTokens":7,"outputTokens":5,"totalTokens":12}}"#;
+/// A reply of each dialect from a server that does not stream.
+const WHOLE_REPLIES: [(Dialect, &str); 5] = [
+    (
+        Dialect::Anthropic,
+        r#"{"type":"message","id":"m","model":"m","content":[{"type":"text","text":"Grüße — 日本"}],"stop_reason":"end_turn","usage":{"input_tokens":7,"output_tokens":5}}"#,
+    ),
+    (
+        Dialect::OpenAi,
+        r#"{"id":"c","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Grüße — 日本"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":5}}"#,
+    ),
+    (
+        Dialect::Responses,
+        r#"{"id":"r","status":"completed","output":[{"id":"rs","type":"reasoning","summary":[],"encrypted_content":"e"},{"id":"m","type":"message","content":[{"type":"output_text","text":"Grüße — 日本"}]}],"usage":{"input_tokens":7,"output_tokens":5}}"#,
+    ),
+    (
+        Dialect::Gemini,
+        r#"{"candidates":[{"content":{"parts":[{"text":"Grüße — 日本"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7},"modelVersion":"m"}"#,
+    ),
+    (Dialect::Converse, CONVERSE),
 ];
 const FULL_TEXT: &str = "Grüße — 日本";
 
@@ -92,11 +115,13 @@ fn is_full_reply(reply: &ChatReply) -> bool {
     (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.details.is_empty()
 }
 
-const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 4] = [
+/// The streams of all dialects; a gateway sends the reply of the last one as a single event.
+const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 5] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
     (Dialect::Responses, RESPONSES, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
     (Dialect::Gemini, GEMINI, ": ping\n\n"),
+    (Dialect::Converse, &[CONVERSE], ": ping\n\n"),
 ];
 
 #[tokio::test]
@@ -125,6 +150,51 @@ async fn a_cut_stream_gives_the_full_reply_or_a_failure() {
                     assert!(is_full_reply(&reply), "{dialect} {end} {breaks}: {reply:?}");
                 }
             }
+        }
+    }
+}
+
+/// Reads a reply that the server did not stream, in these chunks. The body then ends properly, or with a connection error
+/// if `breaks` is set.
+async fn read_whole_reply(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
+    let end = breaks.then(|| Err(std::io::Error::other("reset")));
+    let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
+    let mut response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
+    let content_type = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    let (endpoint, limits) = (Endpoint::new("lab", dialect, "http://lab"), RequestLimits::default());
+    let received = ReceivedResponse { endpoint: &endpoint, response: response.into(), limits: &limits };
+    match dialect {
+        Dialect::Anthropic => read_received_response(received, anthropic::AnthropicReply::default(), &|_| {}).await,
+        Dialect::OpenAi => read_received_response(received, openai::OpenAiReply::default(), &|_| {}).await,
+        Dialect::Responses => read_received_response(received, responses::ResponsesReply::default(), &|_| {}).await,
+        Dialect::Gemini => read_received_response(received, gemini::GeminiReply::default(), &|_| {}).await,
+        Dialect::Converse => read_received_response(received, converse::ConverseReply::default(), &|_| {}).await,
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_streamed_is_read_whole_for_every_split() {
+    for (dialect, body) in WHOLE_REPLIES {
+        let body = body.as_bytes();
+        for split in 0..=body.len() {
+            for breaks in [false, true] {
+                let chunks = vec![body[..split].to_vec(), body[split..].to_vec()];
+                let reply = read_whole_reply(dialect, chunks, breaks).await.unwrap();
+                assert!(is_full_reply(&reply), "{dialect} {split} {breaks}: {reply:?}");
+            }
+        }
+        let single_bytes = body.iter().map(|byte| vec![*byte]).collect();
+        assert!(is_full_reply(&read_whole_reply(dialect, single_bytes, false).await.unwrap()), "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_reply_that_is_not_streamed_is_a_failure() {
+    for (dialect, body) in WHOLE_REPLIES {
+        for (end, breaks) in (0..body.len()).flat_map(|end| [(end, false), (end, true)]) {
+            let result = read_whole_reply(dialect, vec![body.as_bytes()[..end].to_vec()], breaks).await;
+            assert!(result.is_err(), "{dialect} {end} {breaks}: {result:?}");
         }
     }
 }
