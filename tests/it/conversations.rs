@@ -14,21 +14,21 @@ const RE_ASKS: usize = 20;
 const STEP: &str = "  - { id: one, agent: a, schema: s.json, prompt: one.md, output: x, re_ask: 20 }\n";
 
 /// A dialect: its name, the list of messages in its requests, and the blocks that must come back.
-struct Dialect {
-    name: &'static str,
+pub(crate) struct Dialect {
+    pub(crate) name: &'static str,
     messages: &'static str,
     /// The reply with this text, where `turn` is the number of the request and `cached` of `prompt` tokens came from the
     /// cache.
-    reply: fn(text: &str, turn: usize, prompt: usize, cached: usize) -> Value,
+    pub(crate) reply: fn(text: &str, turn: usize, prompt: usize, cached: usize) -> Value,
     /// Whether a message of a request holds what the provider sent in this turn and wants back.
     returns: fn(message: &Value, turn: usize) -> bool,
 }
 
-fn signature(turn: usize) -> String {
+pub(crate) fn signature(turn: usize) -> String {
     format!("signature-{turn}")
 }
 
-const DIALECTS: [Dialect; 4] = [
+pub(crate) const DIALECTS: [Dialect; 5] = [
     Dialect {
         name: "anthropic",
         messages: "messages",
@@ -106,6 +106,27 @@ const DIALECTS: [Dialect; 4] = [
             message["role"] == "model" && parts.into_iter().any(|part| part["thoughtSignature"] == signature(turn))
         },
     },
+    Dialect {
+        name: "converse",
+        messages: "messages",
+        reply: |text, turn, prompt, cached| {
+            json!({
+                "output": { "message": { "role": "assistant", "content": [
+                    { "reasoningContent": { "reasoningText": { "text": "hm", "signature": signature(turn) } } },
+                    { "text": text },
+                ] } },
+                "stopReason": "end_turn",
+                "usage": {
+                    "inputTokens": prompt - cached, "cacheReadInputTokens": cached, "outputTokens": 5,
+                    "totalTokens": prompt + 5,
+                },
+            })
+        },
+        returns: |message, turn| {
+            message["role"] == "assistant"
+                && message["content"][0]["reasoningContent"]["reasoningText"]["signature"] == signature(turn)
+        },
+    },
 ];
 
 /// The messages of a request, without the marks that say where the cache ends.
@@ -136,8 +157,10 @@ fn byte_len(messages: &[Value]) -> usize {
     messages.iter().map(|message| message.to_string().len()).sum()
 }
 
-fn project_for(dialect: &Dialect, server: &Server) -> Orch {
-    let orch = project(server, STEP);
+/// A project with these steps whose provider `lab` speaks the dialect. Replies fit the schema `s.json` if they have an
+/// integer `n`.
+pub(crate) fn project_for(dialect: &Dialect, server: &Server, steps: &str) -> Orch {
+    let orch = project(server, steps);
     let address = if dialect.name == "openai" || dialect.name == "responses" { "/v1" } else { "" };
     let settings = format!(
         "providers:\n  lab: {{ dialect: {}, base_url: \"{}{address}\" }}\ndefaults: {{ model: lab/test }}\n",
@@ -168,7 +191,7 @@ fn each_of_twenty_re_asks_appends_to_the_request_before_it() {
             let text = if turn < RE_ASKS { format!("{{\"m\": {turn}}}") } else { "{\"n\": 1}".to_owned() };
             Reply::typed("application/json", (dialect.reply)(&text, turn, prompt, cached).to_string())
         });
-        let orch = project_for(dialect, &server);
+        let orch = project_for(dialect, &server, STEP);
         let (ran, report) = run(&orch, &[]);
         assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
         let requests = server.requests();
@@ -192,7 +215,7 @@ fn a_fallback_to_another_model_does_not_receive_the_data_of_the_first() {
             let text = if turn == 1 { "{\"n\": 1}" } else { "{\"m\": 1}" };
             Reply::typed("application/json", (dialect.reply)(text, turn, 9, 0).to_string())
         });
-        let orch = project_for(dialect, &server);
+        let orch = project_for(dialect, &server, STEP);
         orch.edit("pipelines/main.yaml", "re_ask: 20", "re_ask: 1, retry: { max: 1 }, fallback: [lab/other]");
         let (ran, _) = run(&orch, &[]);
         assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);

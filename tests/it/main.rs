@@ -76,6 +76,7 @@ mod reverted_files;
 mod run_summary;
 mod runs;
 mod schema_check;
+mod sdk_types;
 mod secrets;
 mod semantics;
 mod session;

@@ -4,7 +4,7 @@ mod azure;
 mod converse;
 mod failures;
 mod replies;
-mod requests;
+pub(crate) mod requests;
 mod responses;
 
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,7 @@ pub(crate) fn request() -> ChatRequest {
     }
 }
 
-fn with_schema() -> ChatRequest {
+pub(crate) fn with_schema() -> ChatRequest {
     let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
         "additionalProperties": false});
     ChatRequest { schema: Some(schema.into()), schema_name: Some("verdict".into()), ..request() }
