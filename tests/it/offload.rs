@@ -85,7 +85,8 @@ fn other_steps_continue_while_a_reply_is_checked() {
 fn a_stop_ends_the_check_of_a_reply_and_a_resume_does_not_repeat_the_request() {
     let folder = tempfile::tempdir().unwrap();
     let sign = folder.path().join("asked");
-    let server = server(600, sign.clone());
+    // The check of so many items takes minutes, so that the stop comes during it on every machine.
+    let server = server(60_000, sign.clone());
     let orch = project(&server, &sign, 1);
     let args = ["pipeline", "run", "pipelines/main.yaml"];
     let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
