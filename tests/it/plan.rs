@@ -29,7 +29,7 @@ fn step<'a>(plan: &'a Value, name: &str) -> &'a Value {
 /// One line for each step: what the plan says that it will do.
 fn prospects(plan: &Value) -> Vec<String> {
     let steps = plan["steps"].as_array().unwrap().iter();
-    let times = |step: &Value| match (&step["times"]["min"], &step["times"]["max"]) {
+    let times = |step: &Value| match (&step["executions"]["min"], &step["executions"]["max"]) {
         (least, most) if least == most => least.to_string(),
         (least, Value::Null) => format!("{least}-"),
         (least, most) => format!("{least}-{most}"),
@@ -54,7 +54,7 @@ fn known_texts_are_shown_in_full_and_nothing_is_requested_or_written() {
     assert_eq!(prospects(&plan), ["plan runs 1", "code runs 1"]);
     assert_eq!((server.requests().len(), orch.exists(".orch"), orch.exists("workspace")), (0, false, false));
     let first = step(&plan, "plan");
-    assert_eq!(first["prompts"][1], json!({ "what": "message", "exact": true, "text": "Now do it." }));
+    assert_eq!(first["prompts"][1], json!({ "label": "message", "exact": true, "text": "Now do it." }));
     let second = step(&plan, "code");
     assert!(texts(second)[1].contains("‹plan: any›") && second["prompts"][1]["exact"] == false, "{second:#}");
 
@@ -89,7 +89,7 @@ fn a_schema_stands_for_an_unknown_value_and_limits_its_size() {
     let part = step(&plan, "part");
     assert_eq!(texts(part)[1], "‹plan.parts[].title: string› of 1");
     assert_eq!(
-        (&part["requests"]["calls"], &part["each"]),
+        (&part["requests"]["calls"], &part["repetition"]),
         (&json!({ "min": 2, "max": 15 }), &json!("for each of `plan.parts`, 4 at once"))
     );
     assert!(part["requests"]["tokens_in"]["max"].is_u64(), "the schema bounds it: {part:#}");
@@ -112,7 +112,7 @@ fn known_conditions_and_lists_decide_and_unknown_ones_leave_it_open() {
     assert!(step(&plan, "three")["prompts"][1]["exact"] == true, "the first item is known");
     let (_, report) = run(&orch, &[]);
     for (place, name) in [(0, "no"), (1, "after")] {
-        assert_eq!(report["steps"][place]["reason"]["message"], step(&plan, name)["why"], "{report:#}");
+        assert_eq!(report["steps"][place]["reason"]["message"], step(&plan, name)["reason"], "{report:#}");
     }
 }
 
@@ -164,7 +164,7 @@ fn every_kind_of_step_is_described_also_inside_groups() {
         step(&plan, "call/inner")["prompts"][1],
         json!({ "what": "message", "exact": true, "text": "About do it" })
     );
-    assert_eq!(step(&plan, "call/inner")["requests"]["program"], true);
+    assert_eq!(step(&plan, "call/inner")["requests"]["is_cli_agent"], true);
     assert_eq!(step(&plan, "rounds/draft")["prompts"][0]["exact"], true, "a prompt without variables");
 }
 

@@ -143,7 +143,7 @@ fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<Exit
         let steps = dry_run.steps.iter();
         let steps: Vec<serde_json::Value> = steps
             .map(
-                |step| serde_json::json!({ "step": step.step, "action": action_name(step.action), "why": step.reason }),
+                |step| serde_json::json!({ "step": step.step, "action": action_name(step.action), "reason": step.reason }),
             )
             .collect();
         ui.write_data(&format!("{:#}", serde_json::Value::from(steps)))?;

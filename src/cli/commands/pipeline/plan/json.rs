@@ -46,10 +46,10 @@ fn step_json(step: &StepForecast) -> Value {
         "step": step.step,
         "kind": step.kind,
         "status": status,
-        "why": reason,
-        "times": range_json(step.executions),
+        "reason": reason,
+        "executions": range_json(step.executions),
         "reused": step.reused,
-        "each": step.repetition,
+        "repetition": step.repetition,
         "reads": step.reads,
         "output": step.output,
         "path": step.path,
@@ -62,19 +62,19 @@ fn requests_json(requests: &RequestEstimate) -> Value {
     json!({
         "agent": requests.agent,
         "models": requests.models.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "program": requests.is_cli_agent,
+        "is_cli_agent": requests.is_cli_agent,
         "calls": range_json(requests.calls),
         "tokens_in": range_json(requests.input),
         "tokens_out": range_json(requests.output),
         "usd": requests.cost.map(cost_json),
-        "context_window": requests.exceeded_window,
+        "exceeded_context_window": requests.exceeded_window,
     })
 }
 
 fn prompt_json(prompt: &PromptEstimate) -> Value {
     match &prompt.text {
-        Ok(text) => json!({ "what": prompt.label, "exact": prompt.exact, "text": text }),
-        Err(reason) => json!({ "what": prompt.label, "exact": false, "why": reason }),
+        Ok(text) => json!({ "label": prompt.label, "exact": prompt.exact, "text": text }),
+        Err(reason) => json!({ "label": prompt.label, "exact": false, "reason": reason }),
     }
 }
 
