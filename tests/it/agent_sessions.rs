@@ -137,8 +137,10 @@ fn a_killed_program_fails_its_step_and_a_resume_asks_it_again() {
         write_codex_settings(&agents);
         let child = start_until_tool_use(&agents);
         let pids = running_below(agents.orch.path(), child.id());
-        let killed = std::process::Command::new("kill").args(["-s", "KILL"]).args(&pids).status().unwrap();
-        assert!(killed.success());
+        // A process of the list may have ended by itself since.
+        let kill = |pid: &String| std::process::Command::new("kill").args(["-s", "KILL", pid]).status().unwrap();
+        let killed = pids.iter().filter(|pid| kill(pid).success()).count();
+        assert!(killed > 0, "{agent}: no process to kill");
         let ran = RunOutput::of(&child.wait_with_output().unwrap());
         let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
         assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{agent}: {report:#}");
