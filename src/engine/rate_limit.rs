@@ -1,5 +1,5 @@
-//! Limits the concurrent calls of the run and of each provider, and the rate of a provider's requests. Calls get their
-//! permits in the order in which they began to wait.
+//! Limits the number of concurrent calls of the run and of each provider, and the rate of the requests to a provider.
+//! Calls receive permits in the order in which they started to wait.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +35,7 @@ pub struct ProviderAllowance {
 pub struct RateLimiters {
     run: Arc<Semaphore>,
     providers: HashMap<String, Arc<RateLimiter>>,
-    /// The providers that have responded in this run, even with a failure.
+    /// The providers that have responded in this run, including those that responded with a failure.
     responsive: Mutex<HashSet<String>>,
 }
 
@@ -49,6 +49,7 @@ struct RateLimiter {
 /// The requests of the last minute, and the end of the pause that a `Retry-After` imposes.
 #[derive(Default)]
 struct RateWindow {
+    /// When each request was sent, and its tokens.
     sent_requests: Vec<(Instant, u64)>,
     blocked_until: Option<Instant>,
 }
@@ -73,7 +74,7 @@ impl RateLimiters {
         }
     }
 
-    /// Restores from the events which providers responded in earlier sessions of the run.
+    /// Restores the providers that responded in earlier sessions of the run, from its events.
     pub fn restore(&self, events: &[Event]) {
         let calls = events.iter().filter_map(|event| match &event.fact {
             Fact::CallEnded(call) => Some(call),
@@ -84,7 +85,7 @@ impl RateLimiters {
         self.responsive.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
 
-    /// Returns the failure of a call, with `unreached` set only if the provider has never responded in this run.
+    /// Returns the failure of a call. Clears `unreached` in it if the provider has responded in this run.
     pub fn refine_unreached(&self, provider: &str, failure: Failure) -> Failure {
         let mut responsive = self.responsive.lock().unwrap_or_else(PoisonError::into_inner);
         if is_response(&failure) {
@@ -100,7 +101,8 @@ impl RateLimiters {
             let limiter = self.providers.get(&model_use.request.model.provider)?;
             Some((limiter, model_use.rate_limited_tokens?))
         });
-        // The provider's permit comes first, so that a call that waits for it does not hold up other providers.
+        // Acquire the provider's permit first, so that a call that waits for it does not block calls to other
+        // providers.
         let mut provider = None;
         if let Some((limiter, tokens)) = limited {
             provider = limiter.permits.clone().acquire_owned().await.ok();
@@ -111,7 +113,7 @@ impl RateLimiters {
         Box::new(CallPermit { _run: run, _provider: provider })
     }
 
-    /// Observes the result of a request: a `Retry-After` delays every call to the provider.
+    /// Processes the result of a request: a `Retry-After` delays every later call to the provider.
     pub fn observe_reply(&self, provider: &str, reply: &Result<ChatReply, Failure>) {
         if reply.is_ok() {
             self.responsive.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.to_owned());
@@ -148,7 +150,7 @@ impl RateLimiter {
 }
 
 impl RateWindow {
-    /// Returns when the next request may be sent; `None` if that is now, and then counts the request.
+    /// Counts a request and returns `None` if it may be sent now; otherwise returns the time of the next try.
     fn try_reserve_slot(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
@@ -159,7 +161,8 @@ impl RateWindow {
         let too_many_requests = allowance
             .requests
             .is_some_and(|limit| self.sent_requests.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
-        // A request larger than the whole allowance goes through alone, since waiting would never make it fit.
+        // A request that is larger than the limit may be sent when no other request counts, since waiting would never
+        // make it fit.
         let too_many_tokens = allowance.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
         if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.first()) {
             return Some(*first + RATE_WINDOW);
@@ -171,7 +174,7 @@ impl RateWindow {
     }
 }
 
-/// Returns the upper bound of a request's usage: one input token for every two bytes, and the longest reply.
+/// Returns an upper bound of a request's usage: one input token for every two bytes, and the longest allowed reply.
 pub fn max_request_usage(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
