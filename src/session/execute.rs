@@ -17,7 +17,7 @@ use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::PrintedCommands;
-use crate::secret::secrets_listed;
+use crate::secret::secrets_in_listed_variables;
 use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, Workspace};
 
 use super::Runner;
@@ -257,7 +257,7 @@ fn updated_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateL
 pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
     let variables = runner.environment.variable_lookup();
     let with_value = |name: &str| Some((name.to_owned(), variables(name)?));
-    secrets_listed(plan.variables().into_iter().filter_map(with_value))
+    secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value))
 }
 
 /// The recorded state of a run after orch failed to write its journal or files.
