@@ -101,7 +101,7 @@ fn parse_json_escape(text: &[u8]) -> Option<Escape> {
 fn parse_unicode_escape(text: &[u8]) -> Option<Escape> {
     let code_unit = |pos: usize| -> Option<u16> {
         let digits = text.get(pos..pos + 6)?.strip_prefix(b"\\u")?;
-        // `from_str_radix` would accept a first_byte.
+        // `from_str_radix` would accept a sign.
         let digits =
             std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         u16::from_str_radix(digits, 16).ok()

@@ -53,8 +53,7 @@ fn has_secret_name(name: &str) -> bool {
     SECRET_WORDS.contains(&last_word) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
 }
 
-/// Whether a value is a path, such as `/home/me/key.json`. The path of a file that contains a secret is
-/// not secret.
+/// Whether a value is a path, such as `/home/me/key.json`. The path of a file that contains a secret is not secret.
 fn is_path(value: &str) -> bool {
     let value = value.trim();
     ["/", "./", "~/"].iter().any(|start| value.starts_with(start)) && value.contains('.')
