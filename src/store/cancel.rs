@@ -1,8 +1,8 @@
-//! The switch with which the user or a signal stops a run.
+//! The switch by which the user or a signal stops a run.
 
 use tokio::sync::watch;
 
-/// The urgency with which a run stops.
+/// Whether and how urgently a run must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopLevel {
     /// The run continues.

@@ -19,13 +19,13 @@ impl HaltedGroups {
         self.0.send_modify(|groups| groups.push(group.clone()));
     }
 
-    /// Whether a step is inside a halted group. If the step belongs to a step of `finally`, a group outside of that
-    /// `finally` step does not halt it.
+    /// Whether a step is inside a halted group. If the step belongs to `finally_step`, a step of a `finally`, only
+    /// `finally_step` itself or a group inside it halts the step.
     pub(super) fn is_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
         self.0.borrow().iter().any(|group| group_halts_step(group, step, finally_step))
     }
 
-    /// Whether this group itself is halted. A halted group around it does not count.
+    /// Whether this group itself is halted. Ignores halted groups that contain it.
     pub(super) fn is_group_halted(&self, group: &StepKey) -> bool {
         self.0.borrow().contains(group)
     }

@@ -1,4 +1,4 @@
-//! Messages from other processes to a run. The process that owns the run records them as events.
+//! Messages from other processes to a run. The process that owns the run records each message as an event.
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
