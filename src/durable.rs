@@ -107,8 +107,8 @@ pub struct StepSpec {
     pub fingerprint_parts: Vec<FingerprintPart>,
     /// Whether other runs may reuse a result with the same fingerprint.
     pub reusable: bool,
-    /// Whether the step reads or changes the workspace. If so, only its latest result can be reused: an older one no
-    /// longer describes the workspace.
+    /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
+    /// do not match the current workspace.
     pub depends_on_workspace: bool,
 }
 
@@ -299,7 +299,7 @@ pub type Permit = Box<dyn Send>;
 
 /// Performs calls. The implementation of [`Durable`] receives it when it is built.
 pub trait Perform: Send + Sync + 'static {
-    /// Waits until the limits of the run and of the provider allow the call, and returns a permit that the caller holds
+    /// Waits until the limits of the run and of the provider allow the call. Returns a permit that the caller must hold
     /// until the call ends. `in_finally` is whether the call belongs to a step of `finally`.
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 

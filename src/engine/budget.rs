@@ -59,7 +59,7 @@ pub struct Budgets {
     /// Notified when a reservation is released, a call starts or the run ends; waiters then check again whether they
     /// fit.
     changed: Arc<Notify>,
-    /// How long the processes of earlier sessions owned the run.
+    /// The time during which the processes of earlier sessions owned the run.
     owned_before: Duration,
     started: Instant,
 }
@@ -177,7 +177,8 @@ impl Budgets {
         self.end_reason.get().filter(|failure| failure.class == FailureClass::UsageUnknown).cloned()
     }
 
-    /// Reserves the upper estimate of a call. Steps of `finally` may clean up even after the time is used up.
+    /// Waits until the estimated usage of a call fits, and reserves it. Steps of `finally` may clean up even after the
+    /// time is used up.
     ///
     /// # Errors
     /// `budget_exceeded` if the call does not fit and no other call could make room for it.
@@ -318,6 +319,7 @@ impl Budgets {
         }
     }
 
+    /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
     fn cost_in_usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
         let has_usd_limit = self.lock().iter().any(|ledger| ledger.limit.usd.is_some());
         if has_usd_limit { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }

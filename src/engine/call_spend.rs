@@ -161,7 +161,7 @@ fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &Mode
     if call.usage.is_empty() || is_replayed(call) {
         return (0.0, Certainty::Reported);
     }
-    // For a model that the plan no longer contains, only the name is known; use the price of that name.
+    // If the plan no longer contains the model, use the price of the model's name.
     let priced_as = step_model.map_or(call.model.as_ref(), |step_model| step_model.priced_as.as_ref());
     let price = priced_as.and_then(|model| models.cost(model, &call.usage.priced_tokens()));
     // A price needs separate numbers of input and output tokens.

@@ -23,7 +23,7 @@ use super::plan::Plan;
 use super::scope::ValueScope;
 use super::{agent, approve, command, for_each, group, hints, write};
 
-/// The result of a step: its value, if it has one, or why it failed.
+/// The result of a step: its value, if it has one, or its failure.
 pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and returns how the run ended.
@@ -172,7 +172,7 @@ impl<'a> Interpreter<'a> {
         Ok(add_result_to_scope(node, scope, result))
     }
 
-    /// Runs a step once: the whole step, or one item.
+    /// Runs a step once: the whole step, or one item of a `for_each`.
     pub(super) fn run_step_body<'b>(
         self,
         key: &'b StepKey,

@@ -241,7 +241,7 @@ pub struct PlannedModel {
     pub dialect: String,
     /// The digest of a weights file, which identifies its content.
     pub weights: Option<String>,
-    /// The CLI agent, if it is one.
+    /// The CLI agent; `None` for a model.
     pub program: Option<CliAgent>,
     /// The upper bound of one turn of the CLI agent, from its `estimate:`. Not part of the fingerprint.
     pub estimate: TurnEstimate,
@@ -354,8 +354,8 @@ impl PlanNode {
         }
     }
 
-    /// The names of the artifacts that exist once the step has completed: its own, those of a group's steps, or the
-    /// outputs of a called pipeline.
+    /// The names of the artifacts that exist after the step has completed: its own artifact, the artifacts of the steps
+    /// in a group, or the outputs of a called pipeline.
     pub fn artifact_names(&self) -> Vec<String> {
         if let Some(output) = &self.output {
             return vec![output.name.clone()];

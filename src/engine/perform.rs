@@ -42,7 +42,7 @@ pub struct Performer {
     pub agents_folder: NoFollowFolder,
     /// The workspace files of artifacts.
     pub artifact_files: Vec<String>,
-    /// The project files that lie inside the workspace, including those that do not exist yet.
+    /// The project files inside the workspace, including files that do not exist yet.
     pub project_files: Vec<String>,
     /// The environment of this process.
     pub env_vars: EnvLookup,
@@ -96,7 +96,7 @@ impl Perform for Performer {
             let (key, step) = (call.key.clone(), call.key.step.clone());
             let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
             let runs_program = call.effect.properties().workspace.runs_program();
-            let in_flight = performer.budgets.track_call(&step);
+            let call_timer = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
             let activity = (!activity.is_empty()).then(|| Box::new(performer.redactor.redact_activity(activity)));
@@ -118,7 +118,7 @@ impl Perform for Performer {
                 reverted_files,
             };
             let outcome = performer.with_cost(outcome, &bound);
-            drop(in_flight);
+            drop(call_timer);
             performer.endings.forget(&key);
             performer.budgets.settle(&step, model.as_ref(), &outcome);
             outcome

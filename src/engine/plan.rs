@@ -61,7 +61,7 @@ pub trait Resolve<E> {
     fn contract(&self, step: &Step) -> Result<Contract, E>;
     /// Returns the compiled schema of a pipeline's input.
     fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
-    /// Returns a pipeline that another one calls, and the resolver of its names.
+    /// Returns a pipeline that a step calls, and the resolver of its names.
     fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<E> + '_>), E>;
     /// Returns the error for a step that can't be planned. `check` reports such steps earlier.
     fn planning_error(&self, message: String) -> E;
@@ -92,7 +92,7 @@ impl Plan {
         Self { reserved_names: Arc::new(ReservedNames { artifacts, project: project_files }), ..self }
     }
 
-    /// The workspace files that no step may write: those of artifacts, and those of the project.
+    /// The workspace files that no step may write: the files of artifacts and of the project.
     pub(super) fn reserved_names(&self) -> &Arc<ReservedNames> {
         &self.reserved_names
     }
@@ -174,7 +174,7 @@ impl Plan {
         result.unwrap_or_else(|| wanted.clone())
     }
 
-    /// Every budget of the plan: those of the run, of steps, of agents, and of called pipelines.
+    /// Every budget of the plan: of the run, of steps, of agents, and of called pipelines.
     pub fn budgets(&self) -> Vec<Limit> {
         let mut limits: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
         collect_budgets(&self.body, None, &mut limits);

@@ -22,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_mins(5);
 
 /// The limits of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProviderAllowance {
+pub struct ProviderLimits {
     /// Concurrent requests.
     pub concurrency: Option<usize>,
     /// Requests per minute.
@@ -41,7 +41,7 @@ pub struct RateLimiters {
 
 /// The rate limiter of a provider.
 struct RateLimiter {
-    allowance: ProviderAllowance,
+    limits: ProviderLimits,
     permits: Arc<Semaphore>,
     window: Mutex<RateWindow>,
 }
@@ -61,11 +61,11 @@ struct CallPermit {
 }
 
 impl RateLimiters {
-    /// Creates the limiters of a run: `concurrency` calls at once, and the limits of each provider.
-    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderAllowance)>) -> Self {
-        let new_limiter = |(name, allowance): (String, ProviderAllowance)| {
-            let permits = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
-            (name, Arc::new(RateLimiter { allowance, permits, window: Mutex::default() }))
+    /// Creates the limiters of a run from the maximum number of concurrent calls and the limits of each provider.
+    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderLimits)>) -> Self {
+        let new_limiter = |(name, limits): (String, ProviderLimits)| {
+            let permits = Arc::new(Semaphore::new(limits.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
+            (name, Arc::new(RateLimiter { limits, permits, window: Mutex::default() }))
         };
         Self {
             run: Arc::new(Semaphore::new(concurrency.max(1))),
@@ -108,7 +108,7 @@ impl RateLimiters {
             provider = limiter.permits.clone().acquire_owned().await.ok();
             limiter.wait_for_slot(tokens).await;
         }
-        // Acquiring fails only on a closed semaphore, and orch never closes one.
+        // Acquiring fails only if the semaphore is closed, and orch never closes it.
         let run = self.run.clone().acquire_owned().await.ok();
         Box::new(CallPermit { _run: run, _provider: provider })
     }
@@ -139,7 +139,7 @@ impl RateLimiter {
         loop {
             let until = {
                 let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-                match window.try_reserve_slot(self.allowance, tokens) {
+                match window.try_reserve_slot(self.limits, tokens) {
                     None => return,
                     Some(until) => until,
                 }
@@ -151,23 +151,23 @@ impl RateLimiter {
 
 impl RateWindow {
     /// Counts a request and returns `None` if it may be sent now; otherwise returns the time of the next try.
-    fn try_reserve_slot(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
+    fn try_reserve_slot(&mut self, limits: ProviderLimits, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
             return Some(until);
         }
         self.sent_requests.retain(|(sent_at, _)| *sent_at + RATE_WINDOW > now);
         let used: u64 = self.sent_requests.iter().map(|(_, tokens)| tokens).sum();
-        let too_many_requests = allowance
+        let too_many_requests = limits
             .requests
             .is_some_and(|limit| self.sent_requests.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
         // A request that is larger than the limit may be sent when no other request counts, since waiting would never
         // make it fit.
-        let too_many_tokens = allowance.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
+        let too_many_tokens = limits.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
         if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.first()) {
             return Some(*first + RATE_WINDOW);
         }
-        if allowance.requests.is_some() || allowance.tokens.is_some() {
+        if limits.requests.is_some() || limits.tokens.is_some() {
             self.sent_requests.push((now, tokens));
         }
         None
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_provider_counts_as_unreached_until_it_has_answered() {
+    fn unreached_is_cleared_after_the_first_response_of_a_provider() {
         let limiters = RateLimiters::new(1, []);
         let refused =
             || Failure { unreached: true, ..Failure::new(FailureClass::ProviderUnavailable, "connection refused") };

@@ -208,7 +208,7 @@ impl ValueScope {
         values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds_size(value, &mut remaining))
     }
 
-    /// The variables of a step's templates, which include only those artifacts that are inputs of the step.
+    /// The variables of a step's templates. They include only the artifacts that are inputs of the step.
     pub(super) fn context(&self, node: &PlanNode) -> TemplateContext {
         self.context_for_inputs(&node.inputs)
     }

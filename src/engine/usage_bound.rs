@@ -4,7 +4,7 @@ use crate::durable::CallOutcome;
 use crate::model::effect::UsageBound;
 use crate::model::{ChatReply, EstimatedUsage, Failure};
 
-/// Returns the upper bound of the usage that the call did not report; `None` if nothing is missing or no bound is
+/// Returns the upper bound of the usage that the call did not report; `None` if it reported all usage or no bound is
 /// known.
 pub(super) fn unreported_usage(bound: &UsageBound, outcome: &CallOutcome) -> Option<EstimatedUsage> {
     let reported = outcome.reported_usage().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Tracks the files that steps wrote into a workspace, to find those that were edited, deleted or reverted since.
+//! Tracks the files that steps wrote into a workspace, to find files that were edited, deleted or reverted since.
 
 use indexmap::IndexMap;
 

@@ -1,4 +1,4 @@
-//! Decides by the text of a path alone whether `write` may write it.
+//! Decides whether `write` may write a path, without reading the disk.
 //!
 //! The rules are the same on every system, so that a path accepted on one machine works on another. orch refuses a path
 //! that leaves the workspace, names files of orch or git, or means something else on another file system.
@@ -63,7 +63,7 @@ pub(super) fn refusal_reason(path: &str) -> Option<String> {
     path.split('/').find_map(name_refusal_reason)
 }
 
-/// Why orch refuses one name of a path; `None` if it accepts the name.
+/// Why orch refuses a name in a path; `None` if it accepts the name.
 fn name_refusal_reason(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("has an empty part (`//`)".to_owned());

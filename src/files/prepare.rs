@@ -185,7 +185,7 @@ fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
     }
 }
 
-/// Whether two folded paths are the same, or one is a folder of the other.
+/// Whether two folded paths are the same, or one of them is inside the other.
 fn paths_overlap(left: &str, right: &str) -> bool {
     let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|tail| tail.starts_with('/'));
     left == right || is_within(left, right) || is_within(right, left)

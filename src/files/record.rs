@@ -123,7 +123,7 @@ pub(super) fn describe_difference(current: Option<&FileState>, expected: Option<
     }
 }
 
-/// The change of one file: its states before and after.
+/// The change of a file: its states before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// The path relative to the workspace, with `/`.
@@ -158,11 +158,12 @@ pub enum ChangeKind {
     Changed,
     /// The file is deleted.
     Deleted,
-    /// The file stays as it is.
+    /// The file does not change.
     Unchanged,
 }
 
-/// A set of file changes: the states on disk, and the states to write. Applying it again does nothing.
+/// A set of file changes: for each file, the state on disk and the state to write. Applying it a second time changes
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSet {
     /// The files, in the order of the artifact.

@@ -23,7 +23,7 @@ use crate::model::{AgentActivity, ChatReply, Content, ContentBlock, Failure, Fai
 pub use stream::StreamRedactor;
 pub use variables::{secrets_among, secrets_in_listed_variables};
 
-/// The shortest value, in bytes, that the redactor searches for. A shorter value would match ordinary text.
+/// The minimum length in bytes of a value that the redactor searches for. A shorter value would match ordinary text.
 pub const MIN_NEEDLE_BYTES: usize = 8;
 
 /// Replaces every known secret, in any of the encodings that programs use, by a placeholder.

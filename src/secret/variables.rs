@@ -7,7 +7,8 @@ const SECRET_WORDS: &[&str] =
     &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "PAT"];
 /// The endings of such words in names without separators.
 const SECRET_ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
-/// The shortest value, in bytes, that counts as a secret. A shorter one, such as `postgres`, would match ordinary text.
+/// The minimum length in bytes of a value that counts as a secret. A shorter value, such as `postgres`, would match
+/// ordinary text.
 const MIN_SECRET_BYTES: usize = 16;
 
 /// Returns the secrets in the variables, each with the name of its variable: the values of variables whose names

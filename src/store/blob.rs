@@ -9,7 +9,7 @@ use super::StoreError;
 /// The size from which orch stores a payload as a blob, in bytes.
 pub(super) const MIN_BLOB_BYTES: usize = 64 * 1024;
 
-/// The folder in the state folder that holds the blobs.
+/// The subfolder of the state folder with the blobs.
 const BLOB_FOLDER: &str = "blobs";
 
 /// The folder `blobs/`: one file per payload, named by its BLAKE3 digest.

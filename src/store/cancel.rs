@@ -36,7 +36,7 @@ impl CancelSwitch {
         *self.0.borrow()
     }
 
-    /// Resolves once the switch has reached a level.
+    /// Resolves when the switch has reached a level.
     pub(super) async fn wait_for_level(&self, level: StopLevel) {
         let mut receiver = self.0.subscribe();
         if receiver.wait_for(|current| *current >= level).await.is_err() {

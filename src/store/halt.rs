@@ -30,7 +30,7 @@ impl HaltedGroups {
         self.0.borrow().contains(group)
     }
 
-    /// Resolves once a step is inside a halted group.
+    /// Resolves when a step is inside a halted group.
     pub(super) async fn wait_until_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) {
         let mut receiver = self.0.subscribe();
         if receiver

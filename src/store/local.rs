@@ -103,8 +103,8 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact is
-    /// durable before every later one.
+    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact
+    /// becomes durable before every later fact.
     pub fn enqueue(&self, fact: Fact) -> ExecutionId {
         self.send_event(fact, false).0
     }

@@ -90,7 +90,7 @@ pub(super) fn create_database_file(file: &NoFollowFile) -> Result<(), StoreError
 pub(super) fn open_read_write(path: &Path) -> Result<Connection, StoreError> {
     let error = |source| StoreError::Journal { operation: "open", path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).and_then(restrict).map_err(error)?;
+    let connection = Connection::open_with_flags(path, flags).and_then(restrict_connection).map_err(error)?;
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == 0) {
         // SQLite uses a rollback journal while it switches a new database to a write-ahead log. Keep this rollback
         // journal in memory, so that a crash does not leave it on disk.
@@ -172,12 +172,12 @@ fn open_uri(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(format!("{uri}?{parameter}"), flags).and_then(restrict).map_err(error)
+    Connection::open_with_flags(format!("{uri}?{parameter}"), flags).and_then(restrict_connection).map_err(error)
 }
 
 /// Restricts the features and sizes that SQLite accepts, since the database may come from another machine. orch uses no
 /// views or triggers.
-fn restrict(connection: Connection) -> rusqlite::Result<Connection> {
+fn restrict_connection(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(30))?;
     for (setting, enabled) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),

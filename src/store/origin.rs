@@ -149,7 +149,7 @@ struct FileIdentity {
     is_empty: bool,
 }
 
-/// The identity of a file on this disk: its inode number and its creation time, where the file system records one.
+/// The identity of a file on this disk: its inode number and, if the file system records it, its creation time.
 fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
     let path = file.path();
     let meta = match std::fs::symlink_metadata(&path) {

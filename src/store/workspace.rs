@@ -170,7 +170,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes temporary files that a killed process left beside the artifacts. The caller holds the workspace's lock,
+    /// Removes the temporary files that a killed process left in the workspace. The caller holds the workspace's lock,
     /// so no other process is writing such files.
     pub fn remove_temporary_files(&self) -> Result<(), StoreError> {
         let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;

@@ -36,7 +36,7 @@ pub enum DeliveryStart {
 /// The run to deliver, and its tracker.
 #[derive(Clone, Debug)]
 pub(super) struct DeliveryJob<'a> {
-    /// The state folder, which holds the journal.
+    /// The state folder, which contains the journal.
     pub(super) state: &'a Path,
     /// The run.
     pub(super) run: RunId,

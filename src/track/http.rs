@@ -42,7 +42,7 @@ impl HttpSender {
         }
         let uses_tls = |url: &str| url.starts_with("https://");
         if !uses_tls(address.as_str()) && !proxy.as_ref().is_some_and(|proxy| uses_tls(&proxy.value)) {
-            // Plain HTTP needs no certificates, so do not load those of the system, which means to read many files.
+            // Plain HTTP needs no certificates, and loading the system's certificates would read many files.
             builder = builder.tls_certs_only([]);
         } else if let Some(tls) = network.tls_config().map_err(failure_message)? {
             builder = builder.tls_backend_preconfigured(tls);

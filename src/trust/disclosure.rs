@@ -43,7 +43,7 @@ impl fmt::Display for Destination {
 pub enum TrustReason {
     /// The host does not belong to the provider of the key.
     ForeignHost,
-    /// The variable does not hold the provider's own key.
+    /// The variable is not the one with the provider's own key.
     ForeignVariable,
     /// orch sends every event of every run, including artifacts.
     SendsEvents,

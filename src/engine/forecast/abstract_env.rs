@@ -1,4 +1,5 @@
-//! The values at one point of a forecast: known ones, and placeholders for the results of steps that have not run yet.
+//! The values at one point of a forecast: known values, and placeholders for the results of steps that have not run
+//! yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::schema::{self, Schema};
 use crate::engine::node::{Contract, NodeKind, PlanNode};
 use crate::engine::scope::ValueScope;
 
-/// A value that exists only once its step has run.
+/// A value that is not known before its step has run.
 #[derive(Clone)]
 pub(super) struct UnknownValue {
     /// Its schema, if it has one.

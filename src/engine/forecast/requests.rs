@@ -16,7 +16,7 @@ const RE_ASK_TOKENS: u64 = 400;
 /// Tokens that the chat format adds around the texts.
 const MARKUP_TOKENS: u64 = 8;
 /// A number of tokens that costs more than zero unless the model is free.
-const MILLION: u64 = 1_000_000;
+const SAMPLE_TOKENS: u64 = 1_000_000;
 
 impl ForecastWalk<'_, '_> {
     /// Estimates the requests of one execution of the step, such as for one item in one round. `is_known` is whether
@@ -92,8 +92,10 @@ impl ForecastWalk<'_, '_> {
             .models
             .cost(&model.reference, &new_usage(estimate.reserved_tokens.saturating_sub(max_reply), max_reply));
         let min_cost = self.models.cost(&model.reference, &new_usage(min_input, min_output));
-        let is_free =
-            estimate.models.iter().all(|model| self.models.cost(model, &new_usage(MILLION, MILLION)) == Some(0.0));
+        let is_free = estimate
+            .models
+            .iter()
+            .all(|model| self.models.cost(model, &new_usage(SAMPLE_TOKENS, SAMPLE_TOKENS)) == Some(0.0));
         let max_cost = |model: &ModelRef| {
             if is_free {
                 return Some(0.0);
