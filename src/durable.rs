@@ -93,34 +93,36 @@ pub struct StepSpec {
     pub step: StepKey,
     /// The digests of everything that determines its result.
     pub fingerprint: Fingerprint,
-    /// Other fingerprints whose results are equally valid: the same list of models without its last fallbacks. The
-    /// request to the model that replied does not depend on the fallbacks after it.
+    /// Other fingerprints whose results are equally valid: those of the same list of models without the last fallbacks.
+    /// The fallbacks after the model that replied do not change its request.
     pub alternative_fingerprints: Vec<Fingerprint>,
-    /// The artifacts that the step may read, whether they exist or not.
+    /// The artifacts that the step may read, including those that do not exist.
     pub inputs: Vec<String>,
-    /// The artifact that it produces, if any.
+    /// The name of the artifact that it produces, if any.
     pub output: Option<String>,
     /// The workspace file that contains the artifact, as a relative path.
     pub path: Option<String>,
-    /// The parts of the fingerprint, each with a kind and a digest. They show the user why a result is no longer valid.
+    /// The parts of the fingerprint, each with a kind and a digest. orch compares them to explain why a result is no
+    /// longer valid.
     pub fingerprint_parts: Vec<FingerprintPart>,
     /// Whether other runs may reuse a result with the same fingerprint.
     pub reusable: bool,
-    /// Whether the step reads or changes the workspace. If so, only its latest result can be reused: an older one no
-    /// longer describes the workspace.
+    /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
+    /// do not match the current workspace.
     pub depends_on_workspace: bool,
 }
 
-/// Identifies one execution of a step. Results that depend on one execution are not valid after another.
+/// Identifies one execution of a step. A result that depends on an execution is not valid after another execution of
+/// the same step.
 pub type ExecutionId = u64;
 
 /// The result of [`Durable::begin`].
 #[derive(Clone, Debug)]
 pub enum BeginOutcome {
-    /// A recorded result has this fingerprint and is still valid: its artifact, and the id of the execution that
+    /// A recorded result with this fingerprint is still valid. Contains its artifact, and the id of the execution that
     /// produced it.
     Reusable(Option<Box<Artifact>>, ExecutionId),
-    /// The same request was sent before, but orch parsed its reply by other rules. The interpreter parses the recorded
+    /// orch sent the same request before, but parsed its reply by other rules. The interpreter parses the recorded
     /// replies again, latest first. If none fits, it continues with `attempt`.
     Reparse {
         /// The recorded replies.
@@ -139,8 +141,8 @@ pub enum BeginOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    /// A duration between these two, in milliseconds. The implementation chooses one that differs between runs, so that
-    /// parallel runs do not all retry at once.
+    /// A pause between these two durations, in milliseconds. The implementation chooses a duration that differs between
+    /// runs, so that parallel runs do not all retry at once.
     DurationBetween(u64, u64),
     /// The user's decision about an approval.
     Approval(ApprovalRequest),
@@ -165,7 +167,7 @@ pub enum WaitOutcome {
     Answered(ApprovalDecision),
 }
 
-/// Why the interpreter must stop without an outcome. orch never records it as an outcome.
+/// Why the interpreter must stop before the current step has an outcome. orch never records an interrupt as an outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Interrupt {
     /// The user or the system asked the run to stop.
@@ -192,34 +194,34 @@ pub enum StepFact {
     Started(StepStarted),
     /// A reply was parsed, or could not be parsed.
     ReplyParsed(ReplyParsed),
-    /// The step completed. The fact follows from outcomes that are durable already. It becomes durable before every
-    /// later fact, and orch writes the artifact file only then.
+    /// The step completed. The interpreter derives this fact from outcomes that are durable already. It becomes durable
+    /// before every later fact, and orch writes the artifact file only then.
     Completed(StepCompleted),
     /// The step failed and is not retried.
     Failed(StepFailed),
     /// The step is skipped.
     Skipped(StepSkipped),
-    /// A `finally` started, and only these steps of it remain. They run in every session, even if they ended in an
-    /// earlier one. After a stop they still have its grace period, and a time budget does not limit them.
+    /// These steps of a `finally` start now. They run in every session, even if they ended in an earlier one. After a
+    /// stop, calls of these steps get a grace period. Time budgets do not limit these steps.
     FinallyStarted(Vec<StepKey>),
 }
 
 /// A future that may run in parallel with others.
 pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
 
-/// Whether the following steps may run.
+/// Whether the steps after a step may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunFlow {
     /// They may run.
     Continue,
-    /// They may not run: a step failed whose failure stops the run.
+    /// They may not run, because a step failed and its failure stops the steps after it.
     Halt,
 }
 
 /// How a branch ended.
 #[derive(Clone, Debug)]
 pub enum BranchOutcome {
-    /// It ran to its end: the additions to the scope, and whether it halts the group.
+    /// It ran to its end. Contains what its steps added to the scope, and whether it halts the group.
     Ended(Box<ScopeDelta>, RunFlow),
     /// orch ended it early, because a parallel branch failed.
     Cancelled,
@@ -227,7 +229,7 @@ pub enum BranchOutcome {
     NotStarted,
 }
 
-/// The additions of a group of steps to the scope of the steps that follow.
+/// What a group of steps adds to the scope of the steps that follow.
 #[derive(Clone, Debug, Default)]
 pub struct ScopeDelta {
     /// The artifacts, by name.
@@ -236,11 +238,11 @@ pub struct ScopeDelta {
     pub steps: IndexMap<String, StepOutcome>,
     /// The first failure of a step, at any depth.
     pub first_failure: Option<Failure>,
-    /// The step that halted the sequence, and why it failed.
+    /// The id of the step that halted the sequence, and its failure.
     pub halted_by: Option<(String, Failure)>,
-    /// The digest that represents the state of the workspace after these steps.
+    /// A digest that identifies the state of the workspace after these steps.
     pub workspace_version: Option<Digest>,
-    /// The result of an item: its value, if it has one, or why it failed.
+    /// The result of an item of a `for_each`: its value, if it has one, or its failure.
     pub item_result: Option<Result<Option<Arc<Value>>, Failure>>,
 }
 
@@ -260,20 +262,20 @@ pub type Computation = Box<dyn FnOnce() + Send>;
 
 /// Durable execution, the interface that the interpreter uses.
 pub trait Durable: Send + Sync {
-    /// Opens a step: returns a recorded result that is still valid, recorded replies to parse again, or the attempt to
-    /// run.
+    /// Opens a step. Returns a recorded result that is still valid, recorded replies to parse again, or the number of
+    /// the attempt to run.
     fn begin<'a>(&'a self, spec: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>>;
 
     /// Performs a call, or returns its recorded outcome.
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>>;
 
-    /// Records a fact that the interpreter decided. A fact that is recorded already is not recorded twice. For a step
-    /// that completed or failed, returns the id of this execution.
+    /// Records a fact that the interpreter decided, unless it is recorded already. For a step that completed or failed,
+    /// returns the id of this execution.
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>>;
 
-    /// Runs the branches of a group, at most `limit` at once: the next one starts as soon as one ends. The outcomes
-    /// have the order of the branches. After a branch halts the group, no step of the group starts any more. Calls in
-    /// flight run to their end, and then their branches end too ([`Interrupt::GroupHalted`]).
+    /// Runs the branches of a group, at most `limit` at once: the next branch starts as soon as another ends. Returns
+    /// the outcomes in the order of the branches. After a branch halts the group, no further step of the group starts.
+    /// Calls in flight run to their end, and then their branches end too ([`Interrupt::GroupHalted`]).
     fn run_branches<'a>(
         &'a self,
         group: StepKey,
@@ -281,36 +283,36 @@ pub trait Durable: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>>;
 
-    /// Runs a computation that depends only on its captured values and may take long, so that it delays neither other
-    /// steps nor a stop. Nothing is recorded: a resume repeats the computation.
+    /// Runs a computation that may take long, without delaying other steps or a stop. Its result must depend only on
+    /// its captured values: orch does not record it, and a resume repeats the computation.
     fn compute(&self, _step: StepKey, computation: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         computation();
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Waits until a time has passed or the user has decided. A resume does not repeat a wait that had ended.
+    /// Waits until a time has passed or the user has decided. A resume does not repeat a wait that has ended already.
     fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>>;
 }
 
-/// A permit for one call under the limits of a run; released when dropped.
+/// A permit for one call under the limits of a run. Dropping it releases it.
 pub type Permit = Box<dyn Send>;
 
 /// Performs calls. The implementation of [`Durable`] receives it when it is built.
 pub trait Perform: Send + Sync + 'static {
-    /// Waits until the limits of the run and of the provider allow the call, and returns a permit that the caller holds
+    /// Waits until the limits of the run and of the provider allow the call. Returns a permit that the caller must hold
     /// until the call ends. `in_finally` is whether the call belongs to a step of `finally`.
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 
-    /// Performs the call once; every failure is part of the outcome. When `stop` resolves, the call ends. Its outcome is
-    /// then a failure of the class [`FailureClass::Cancelled`](crate::model::FailureClass::Cancelled), with the usage
-    /// and activity until then. Calls that [run to their end](crate::model::effect::CallEnding::RunToEnd) ignore `stop`;
-    /// the caller ends them by dropping the future.
+    /// Performs the call once; the outcome contains any failure. When `stop` resolves, the call ends with a failure of
+    /// the class [`FailureClass::Cancelled`](crate::model::FailureClass::Cancelled), and the outcome contains the usage
+    /// and activity until then. Calls that [run to their end](crate::model::effect::CallEnding::RunToEnd) ignore
+    /// `stop`; the caller ends them by dropping the future.
     fn perform(&self, call: Call, in_finally: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
 
     /// Notifies the implementation that the outcome of a call is durable.
     fn on_recorded(&self, _call: &Call) {}
 
-    /// Returns the outcome of a call that started at `started` and that the caller dropped after a stop. The call has
-    /// no reply, but its time and usage count.
+    /// Returns the outcome of a call that started at `started` and that the caller dropped after a stop. The outcome
+    /// has no reply, but its time and usage count against the budgets.
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;
 }

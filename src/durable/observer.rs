@@ -2,12 +2,12 @@
 
 use crate::model::{CallKey, Event, StepKey};
 
-/// Progress of a call in flight. Not recorded, and not every update is delivered.
+/// Progress of a call in flight. orch does not record progress, and may omit updates.
 #[derive(Clone, Debug)]
 pub enum CallProgress {
     /// The call was sent.
     Sent(CallKey),
-    /// The model is processing the prompt: the tokens processed so far, and the tokens in total.
+    /// The model is processing the prompt. Contains the number of tokens processed so far, and the total.
     ReadingPrompt(CallKey, u32, u32),
     /// The model generated this text.
     Text(CallKey, String),
@@ -15,7 +15,7 @@ pub enum CallProgress {
     Reasoning(CallKey, usize),
     /// A command wrote a line, or a CLI agent used a tool.
     Output(CallKey, String),
-    /// orch asks for an approval at the terminal; until the user decides, no other code may write there.
+    /// orch prompts for an approval at the terminal. Until the user decides, no other code may write there.
     AwaitingApproval(StepKey),
     /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),

@@ -1,4 +1,4 @@
-//! Agent steps: ask one model after another until a reply is accepted.
+//! Agent steps: call one model after another until the step accepts a reply.
 
 use std::sync::Arc;
 
@@ -23,42 +23,45 @@ use super::step_execution::{
 };
 
 pub(super) async fn run(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
     let PreparedStep { prompt, fingerprint, prefix_fingerprints, parts } =
-        match prepare(run, key, node, agent, scope).await? {
+        match prepare(interpreter, key, node, agent, scope).await? {
             Ok(prepared) => prepared,
             Err(failure) => {
-                run.fail(key, node, scope, 0, &failure).await?;
+                interpreter.fail(key, node, scope, 0, &failure).await?;
                 return Ok(Err(failure));
             }
         };
-    let reader = ReplyReader::new(run, key, node, agent, scope);
-    let mut leaf = StepExecution::new(run, key, node, fingerprint, parts).with_alternatives(prefix_fingerprints);
-    let (replies, attempt) = match leaf.begin(scope).await? {
+    let reader = ReplyReader::new(interpreter, key, node, agent, scope);
+    let mut execution =
+        StepExecution::new(interpreter, key, node, fingerprint, parts).with_alternatives(prefix_fingerprints);
+    let (replies, attempt) = match execution.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
     for reply in replies.iter().filter(|reply| reply.chat().is_some()) {
         if let Ok(extracted) = reader.read(reply).await? {
-            return leaf.finish(scope, attempt, Ok(Some(extracted.value))).await;
+            return execution.finish(scope, attempt, Ok(Some(extracted.value))).await;
         }
     }
-    let mut conversation = Conversation::new(&leaf, agent, &prompt, &reader, attempt);
+    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, attempt);
     let result = conversation.run().await?;
     let (attempt, model_index) = (conversation.attempt(), conversation.model_index());
-    leaf.note_answering_model(model_index);
-    leaf.finish(scope, attempt, result.map(Some)).await
+    execution.set_answering_model(model_index);
+    execution.finish(scope, attempt, result.map(Some)).await
 }
 
-/// A step before it is opened: its rendered prompt, its fingerprint, and the fingerprints that are equally valid.
+/// The data that opening a step needs: its rendered prompt, its fingerprint, and other fingerprints that are equally
+/// valid.
 struct PreparedStep {
     prompt: RenderedPrompt,
     fingerprint: Fingerprint,
+    /// The fingerprints of the shorter lists of models; see [`step_fingerprints`].
     prefix_fingerprints: Vec<Fingerprint>,
     parts: Vec<FingerprintPart>,
 }
@@ -72,16 +75,16 @@ impl PreparedStep {
 }
 
 async fn prepare(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     agent: &AgentNode,
     scope: &ValueScope,
 ) -> Result<Result<PreparedStep, Failure>, Interrupt> {
-    let templates = &run.plan.templates;
+    let templates = &interpreter.plan.templates;
     let prompt = templates.source_text(&agent.prompt);
     let texts = std::iter::once(prompt.as_str()).chain(agent.message.as_deref());
-    let reserved_names = run.plan.reserved_names();
+    let reserved_names = interpreter.plan.reserved_names();
     if !takes_long(scope, texts) {
         return Ok(PreparedStep::new(templates, &ReplyRules { node, agent, scope, reserved_names }));
     }
@@ -93,10 +96,10 @@ async fn prepare(
             &ReplyRules { node: &node, agent: &agent, scope: &scope, reserved_names: &reserved_names },
         )
     };
-    run.compute(key, compute).await
+    interpreter.compute(key, compute).await
 }
 
-/// The named parts of the step's fingerprint, which show the user what changed.
+/// The named parts of the step's fingerprint. orch compares them to explain why a step runs again.
 fn fingerprint_parts(templates: &Templates, rules: &ReplyRules<'_>) -> Vec<FingerprintPart> {
     let ReplyRules { node, agent, scope, .. } = *rules;
     let describe_model = |model: &PlannedModel| match &model.weights {
@@ -128,8 +131,9 @@ pub(super) fn step_fingerprints(rules: &ReplyRules<'_>, prompt: &RenderedPrompt)
     };
     let requests: Vec<Value> = agent.models.iter().map(request_for_model).collect();
     let (workspace_version, decode_rules) = (workspace_version(node, scope), rules.to_json());
-    let fingerprint_for =
-        |requests: Vec<Value>| compute_fingerprint(&requests_value(requests, workspace_version.clone()), &decode_rules);
+    let fingerprint_for = |requests: Vec<Value>| {
+        compute_fingerprint(&step_request_value(requests, workspace_version.clone()), &decode_rules)
+    };
     let prefixes = (1..requests.len())
         .filter_map(|count| requests.get(..count))
         .map(|prefix| fingerprint_for(prefix.to_vec()))
@@ -137,19 +141,20 @@ pub(super) fn step_fingerprints(rules: &ReplyRules<'_>, prompt: &RenderedPrompt)
     (fingerprint_for(requests), prefixes)
 }
 
-/// The value behind the request digest: the requests to each model in order, and the state of the workspace.
-fn requests_value(requests: Vec<Value>, workspace_version: Value) -> Value {
+/// The value from which orch computes the request digest of a step: the requests to each model in order, and the state
+/// of the workspace.
+fn step_request_value(requests: Vec<Value>, workspace_version: Value) -> Value {
     Value::Object(
         [("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), workspace_version)].into_iter().collect(),
     )
 }
 
-/// The value behind the digest of a single request.
+/// The value from which orch computes the digest of a single request.
 fn request_value(model: &PlannedModel, request: &ChatRequest) -> Value {
     match (&model.program, &model.weights) {
         (None, None) => json!({ "dialect": model.dialect, "request": request }),
-        // Weights are identified by their content: another file at the same path is another model, and a moved file is
-        // the same model.
+        // The digest identifies weights by their content: another file at the same path is another model, and a moved
+        // file is the same model.
         (None, Some(weights)) => {
             let request = ChatRequest { model: ModelRef::new(LOCAL_PROVIDER, weights), ..request.clone() };
             json!({ "dialect": model.dialect, "request": request })

@@ -1,4 +1,4 @@
-//! Approval steps: the user approves or rejects.
+//! Approval steps: orch shows a text, and the user approves or rejects it.
 
 use serde_json::json;
 
@@ -16,31 +16,32 @@ use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint, fingerprint_part};
 
 pub(super) async fn run(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     approve_node: &ApproveNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let rendered = render_message(run, key, node, approve_node, scope).await?;
+    let rendered = render_message(interpreter, key, node, approve_node, scope).await?;
     let question = match rendered {
         Ok(question) => question.trim().to_owned(),
         Err(error) => {
             let failure = Failure::new(FailureClass::TemplateError, error.to_string());
-            run.fail(key, node, scope, 0, &failure).await?;
+            interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
-    // An approval is valid only for exactly this text.
+    // An approval is valid only for exactly this text, so the text is part of the fingerprint.
     let parts = vec![fingerprint_part(PartKind::Question, &json!(question))];
-    let mut leaf = StepExecution::new(run, key, node, approval_fingerprint(&question, approve_node, scope), parts);
-    let attempt = match leaf.begin(scope).await? {
+    let mut execution =
+        StepExecution::new(interpreter, key, node, approval_fingerprint(&question, approve_node, scope), parts);
+    let attempt = match execution.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(_, attempt) => attempt,
     };
-    leaf.record_start(attempt).await?;
+    execution.record_start(attempt).await?;
     let wait = Wait::Approval(ApprovalRequest { text: question, timeout_ms: approve_node.timeout.map(millis) });
-    let result = match run.durable.wait(leaf.call_key(attempt, 1), wait).await? {
+    let result = match interpreter.durable.wait(execution.call_key(attempt, 1), wait).await? {
         WaitOutcome::Elapsed => Err(Failure::new(FailureClass::ApprovalTimeout, "no answer arrived in time")
             .with_hint("raise `timeout:` of the step, and resume the run to ask again")),
         WaitOutcome::Answered(answer) if answer.approved || approve_node.on_reject == Outcome::Continue => {
@@ -54,27 +55,27 @@ pub(super) async fn run(
             Err(Failure::new(FailureClass::Rejected, message))
         }
     };
-    leaf.finish(scope, attempt, result).await
+    execution.finish(scope, attempt, result).await
 }
 
 async fn render_message(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     approve_node: &ApproveNode,
     scope: &ValueScope,
 ) -> Result<Result<String, TemplateError>, Interrupt> {
-    let templates = &run.plan.templates;
+    let templates = &interpreter.plan.templates;
     if !takes_long(scope, [approve_node.message.as_str()]) {
         return Ok(templates.render_inline(&approve_node.message, &scope.context(node)));
     }
     let (templates, message, inputs) = (templates.clone(), approve_node.message.clone(), node.inputs.clone());
     let scope = scope.clone();
-    run.compute(key, move || templates.render_inline(&message, &scope.context_for_inputs(&inputs))).await
+    interpreter.compute(key, move || templates.render_inline(&message, &scope.context_for_inputs(&inputs))).await
 }
 
-/// The fingerprint of an approval. The request covers the shown text and the item; decode covers the effect
-/// of a rejection.
+/// The fingerprint of an approval. The request digest covers the text that is shown and the item; the decode digest
+/// covers `on_reject`.
 fn approval_fingerprint(question: &str, approve_node: &ApproveNode, scope: &ValueScope) -> Fingerprint {
     let mut request = json!({ "shown": question });
     if let (Some(request), Some(item)) = (request.as_object_mut(), scope.item()) {

@@ -1,8 +1,8 @@
-//! Derives from the pipeline file which artifacts of agents become files. So orch can report the problems that `write`
-//! would refuse while it can still re-ask the agent.
+//! Derives from the pipeline file which artifacts of agents become files. orch checks such an artifact when the reply
+//! arrives, so that it can re-ask the agent about problems that would make the `write` step fail later.
 //!
 //! The analysis follows only expressions that look up a value (`code`, `code.files`), through groups, loops and called
-//! pipelines, and assumes that every condition holds. orch checks the rest when it writes the files.
+//! pipelines, and assumes that every condition is true. orch checks all other files when it writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ use crate::template::lookup;
 
 use super::node::{FileWriter, NodeKind, PipelineNode, PlanBody, PlanNode};
 
-/// Notes in each agent node which steps write its files, and in each `write` node which agent steps list the files.
+/// Stores in each agent node the steps that write its files, and in each `write` node the agent steps that list the
+/// files.
 pub(super) fn annotate_writes(body: &mut PlanBody) {
     let mut flow = ArtifactFlow::default();
     flow.follow_body(body, None, &mut ArtifactSources::default());
@@ -22,44 +23,44 @@ pub(super) fn annotate_writes(body: &mut PlanBody) {
     }
 }
 
-/// A part of an agent's artifact, and its path in a value.
+/// A part of an agent's artifact that a value contains.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ArtifactPart {
-    /// The members of the value that lead to the part.
-    path: Vec<String>,
+    /// The names of the members that lead from the value to the part.
+    path_in_value: Vec<String>,
     /// The agent step.
     step: StepKey,
-    /// The members of the artifact that lead to the part.
-    members: Vec<String>,
+    /// The names of the members that lead from the artifact to the part.
+    path_in_artifact: Vec<String>,
 }
 
-/// The parts of artifacts that each variable may contain; cheap to clone.
+/// For each variable, the parts of artifacts that its value may contain; cheap to clone.
 type ArtifactSources = RedBlackTreeMap<String, BTreeSet<ArtifactPart>>;
 
 #[derive(Default)]
 struct ArtifactFlow {
-    /// By agent step: the steps that write its files.
+    /// For each agent step, the steps that write its files.
     writers: BTreeMap<StepKey, BTreeSet<FileWriter>>,
-    /// By `write` step: the agent steps whose files it writes.
+    /// For each `write` step, the agent steps whose files it writes.
     sources: BTreeMap<StepKey, BTreeSet<StepKey>>,
-    /// Whether the walk only collects the values at the end of a round. Then it walks inner loops once, so that the
-    /// time does not double with each level of nesting.
-    dry_walk: bool,
+    /// Whether the analysis is in the first of its two walks over a loop, which finds the values at the end of a round.
+    /// It then walks inner loops only once, so that the time does not double with each level of nesting.
+    in_first_walk: bool,
 }
 
 impl ArtifactFlow {
     fn follow_body(&mut self, body: &PlanBody, parent: Option<&StepKey>, env: &mut ArtifactSources) {
-        self.follow_list(&body.nodes, parent, env);
-        self.follow_list(&body.finally, parent, &mut env.clone());
+        self.follow_nodes(&body.nodes, parent, env);
+        self.follow_nodes(&body.finally, parent, &mut env.clone());
     }
 
-    fn follow_list(&mut self, nodes: &[PlanNode], parent: Option<&StepKey>, env: &mut ArtifactSources) {
+    fn follow_nodes(&mut self, nodes: &[PlanNode], parent: Option<&StepKey>, env: &mut ArtifactSources) {
         for node in nodes {
             self.follow_node(node, parent, env);
         }
     }
 
-    /// Follows one step, and updates `env` to the values that the following steps see.
+    /// Analyzes one step, and updates `env` to the values that the steps after it see.
     fn follow_node(&mut self, node: &PlanNode, parent: Option<&StepKey>, env: &mut ArtifactSources) {
         let key = StepKey::child_of(parent, &node.id);
         let mut inner = env.clone();
@@ -68,9 +69,9 @@ impl ArtifactFlow {
             inner.insert_mut(output.name.clone(), own_parts);
         }
         for name in node.artifact_names() {
-            // The analysis does not follow the parts of a list of items.
+            // The analysis does not look inside the list that a `for_each` step produces.
             let mut parts = if node.for_each.is_some() { BTreeSet::new() } else { variable_parts(&inner, &name) };
-            // A step that is skipped or fails leaves the previous value in place.
+            // If the step is skipped or fails, the variable keeps its previous value.
             if node.when.is_some() || !node.stops_on_failure {
                 parts.extend(variable_parts(env, &name));
             }
@@ -78,20 +79,22 @@ impl ArtifactFlow {
         }
     }
 
-    /// Follows a step in the scope of the steps inside it, and returns the parts that its own artifact contains.
+    /// Analyzes a step by its kind, and updates `env` to the values that the steps inside it produce. Returns the parts
+    /// that the step's own artifact contains.
     fn follow_kind(&mut self, node: &PlanNode, key: &StepKey, env: &mut ArtifactSources) -> BTreeSet<ArtifactPart> {
         match &node.kind {
             NodeKind::Agent(_) => {
-                return [ArtifactPart { path: Vec::new(), step: key.clone(), members: Vec::new() }].into();
+                return [ArtifactPart { path_in_value: Vec::new(), step: key.clone(), path_in_artifact: Vec::new() }]
+                    .into();
             }
             NodeKind::Write(write) => {
-                for part in lookup_parts(&write.files, env).into_iter().filter(|part| part.path.is_empty()) {
+                for part in lookup_parts(&write.files, env).into_iter().filter(|part| part.path_in_value.is_empty()) {
                     self.sources.entry(key.clone()).or_default().insert(part.step.clone());
-                    let writer = FileWriter { step: key.clone(), members: part.members };
+                    let writer = FileWriter { step: key.clone(), members: part.path_in_artifact };
                     self.writers.entry(part.step).or_default().insert(writer);
                 }
             }
-            NodeKind::Sequence(nodes) => self.follow_list(nodes, Some(key), env),
+            NodeKind::Sequence(nodes) => self.follow_nodes(nodes, Some(key), env),
             NodeKind::Parallel(nodes, _) => {
                 let outer_env = env.clone();
                 for child in nodes {
@@ -105,25 +108,25 @@ impl ArtifactFlow {
             }
             NodeKind::Repeat(repeat) => {
                 // The second walk sees the values at the end of the previous round.
-                if !self.dry_walk {
+                if !self.in_first_walk {
                     let mut round_env = env.clone();
-                    self.dry_walk = true;
-                    self.follow_list(&repeat.nodes, Some(key), &mut round_env);
-                    self.dry_walk = false;
+                    self.in_first_walk = true;
+                    self.follow_nodes(&repeat.nodes, Some(key), &mut round_env);
+                    self.in_first_walk = false;
                     for name in repeat.nodes.iter().flat_map(PlanNode::artifact_names) {
                         let mut parts = variable_parts(env, &name);
                         parts.extend(variable_parts(&round_env, &name));
                         env.insert_mut(name, parts);
                     }
                 }
-                self.follow_list(&repeat.nodes, Some(key), env);
+                self.follow_nodes(&repeat.nodes, Some(key), env);
             }
             NodeKind::Pipeline(call) => {
                 let output_parts = self.follow_call(call, key, env);
                 let named_parts =
                     output_parts.iter().flat_map(|(name, parts)| parts.iter().map(move |part| (name, part)));
                 let inside_value = |(name, part): (&String, &ArtifactPart)| ArtifactPart {
-                    path: std::iter::once(name).chain(&part.path).cloned().collect(),
+                    path_in_value: std::iter::once(name).chain(&part.path_in_value).cloned().collect(),
                     ..part.clone()
                 };
                 let value_parts = named_parts.map(inside_value).collect();
@@ -137,7 +140,7 @@ impl ArtifactFlow {
         BTreeSet::new()
     }
 
-    /// Follows a called pipeline, and returns the parts in its outputs, by output name.
+    /// Analyzes a called pipeline, and returns the parts in its outputs, by output name.
     fn follow_call(&mut self, call: &PipelineNode, key: &StepKey, env: &ArtifactSources) -> ArtifactSources {
         let input_parts = |(name, expression): (&String, &String)| (name.clone(), lookup_parts(expression, env));
         let mut inner: ArtifactSources = call.with.iter().map(input_parts).collect();
@@ -145,7 +148,7 @@ impl ArtifactFlow {
         call.body.outputs.iter().map(|(name, expression)| (name.clone(), lookup_parts(expression, &inner))).collect()
     }
 
-    /// Stores the findings in the nodes.
+    /// Stores the result of the analysis in a node and in the nodes inside it.
     fn annotate(&self, node: &mut PlanNode, parent: Option<&StepKey>) {
         let key = StepKey::child_of(parent, &node.id);
         match &mut node.kind {
@@ -173,17 +176,17 @@ fn variable_parts(env: &ArtifactSources, name: &str) -> BTreeSet<ArtifactPart> {
     env.get(name).cloned().unwrap_or_default()
 }
 
-/// The parts of artifacts in an expression's value, if the expression only looks up a value.
+/// The parts of artifacts in an expression's value. Empty unless the expression only looks up a value.
 fn lookup_parts(expression: &str, env: &ArtifactSources) -> BTreeSet<ArtifactPart> {
     let Some((name, members)) = lookup(expression) else { return BTreeSet::new() };
     let parts = env.get(&name).into_iter().flatten();
     let select_part = |part: &ArtifactPart| {
-        if let Some(remaining_members) = members.strip_prefix(part.path.as_slice()) {
-            let members = part.members.iter().chain(remaining_members).cloned().collect();
-            return Some(ArtifactPart { path: Vec::new(), step: part.step.clone(), members });
+        if let Some(remaining_members) = members.strip_prefix(part.path_in_value.as_slice()) {
+            let path_in_artifact = part.path_in_artifact.iter().chain(remaining_members).cloned().collect();
+            return Some(ArtifactPart { path_in_value: Vec::new(), step: part.step.clone(), path_in_artifact });
         }
-        let path = part.path.strip_prefix(members.as_slice())?.to_vec();
-        Some(ArtifactPart { path, ..part.clone() })
+        let path_in_value = part.path_in_value.strip_prefix(members.as_slice())?.to_vec();
+        Some(ArtifactPart { path_in_value, ..part.clone() })
     };
     parts.filter_map(select_part).collect()
 }

@@ -1,8 +1,9 @@
 //! Budgets: the spent and the reserved amounts, and whether a call still fits.
 //!
-//! A call reserves an upper estimate before it starts, and settles for its actual usage afterwards. A call that does
-//! not fit waits while other calls hold reservations, since they may release some. Once orch refuses a call because
-//! nothing can make room for it, the run is over: no other call begins, except those of `finally`.
+//! A call reserves an upper estimate before it starts, and its actual usage replaces the estimate afterwards. A call
+//! that does not fit waits while other calls hold reservations, since these calls may use less than they reserved. If
+//! no reservation is left that could make room, orch refuses the call and ends the run: no other call starts, except
+//! those of `finally`.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::model::effect::ModelUse;
 use crate::model::event::Event;
 use crate::model::{Failure, FailureClass, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
 
-use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, Reserve};
+use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, ReservedAmount};
 use super::call_spend::{CallSpend, StepModels};
 use super::node::PlannedModel;
 use super::plan::Plan;
@@ -51,14 +52,14 @@ pub type Limit = (BudgetScope, Budget);
 /// The budgets of a run.
 pub struct Budgets {
     ledgers: Mutex<Vec<BudgetLedger>>,
-    /// The failure that ended the run; set once a call did not fit.
+    /// The failure that ended the run, such as that of a call that did not fit.
     end_reason: OnceLock<Failure>,
     models: Arc<ModelRegistry>,
     step_models: StepModels,
     /// Notified when a reservation is released, a call starts or the run ends; waiters then check again whether they
     /// fit.
     changed: Arc<Notify>,
-    /// How long the processes of earlier sessions owned the run.
+    /// The time during which the processes of earlier sessions owned the run.
     owned_before: Duration,
     started: Instant,
 }
@@ -75,17 +76,18 @@ impl BudgetScope {
     }
 }
 
-/// The reservation of a call in flight; released when dropped.
+/// The reservation of a call in flight. Dropping it releases it.
 pub struct Reservation {
     budgets: Arc<Budgets>,
-    ledgers: Vec<usize>,
+    /// The indices of the ledgers that contain the reservation.
+    ledger_indices: Vec<usize>,
     amount: Amount,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut ledgers = self.budgets.lock();
-        for index in &self.ledgers {
+        for index in &self.ledger_indices {
             if let Some(ledger) = ledgers.get_mut(*index) {
                 ledger.reserved.subtract(self.amount);
                 ledger.reservation_count = ledger.reservation_count.saturating_sub(1);
@@ -96,14 +98,14 @@ impl Drop for Reservation {
     }
 }
 
-/// A call in flight, whose elapsed time counts until it is dropped.
-pub struct InFlight {
+/// A call in flight. Its elapsed time counts against time limits until this is dropped.
+pub struct CallTimer {
     budgets: Arc<Budgets>,
     step: StepKey,
     started: Instant,
 }
 
-impl Drop for InFlight {
+impl Drop for CallTimer {
     fn drop(&mut self) {
         for ledger in self.budgets.lock().iter_mut().filter(|ledger| ledger.covers(&self.step)) {
             if let Some(index) = ledger.call_starts.iter().position(|started| *started == self.started) {
@@ -114,8 +116,8 @@ impl Drop for InFlight {
 }
 
 impl Budgets {
-    /// Creates the budgets of a plan, with the usage so far according to the run's events. `died_at` is when the
-    /// process of the last session was last alive; `None` if it ended in order.
+    /// Creates the budgets of a plan, with the usage so far according to the run's events. If the process of the last
+    /// session died, `died_at` is the time when it was last alive.
     pub fn new(plan: &Plan, events: &[Event], died_at: Option<Timestamp>, models: Arc<ModelRegistry>) -> Arc<Self> {
         let new_ledger = |(scope, limit)| BudgetLedger {
             scope,
@@ -143,8 +145,8 @@ impl Budgets {
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the usage of a call: the reported part, and an estimate of the rest. Ends the run if a limit applies to a
-    /// unit in which the usage is unknown.
+    /// Counts the usage of a call: the reported part, and an estimate of the unreported part. Ends the run if the usage
+    /// is unknown in a unit that a budget limits.
     pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &CallOutcome) {
         self.count_usage(&CallSpend {
             step: step.clone(),
@@ -170,24 +172,25 @@ impl Budgets {
         }
     }
 
-    /// Returns the failure that ended the run, if the usage of a call in a limited unit is unknown.
+    /// Returns the failure that ended the run, if orch does not know the usage of a call in a limited unit.
     pub fn usage_unknown(&self) -> Option<Failure> {
         self.end_reason.get().filter(|failure| failure.class == FailureClass::UsageUnknown).cloned()
     }
 
-    /// Reserves the upper estimate of a call. Steps of `finally` may clean up even after the time is used up.
+    /// Waits until the estimated usage of a call fits, and reserves it. Steps of `finally` may clean up even after the
+    /// time is used up.
     ///
     /// # Errors
-    /// `budget_exceeded` when it does not fit and no other reservation could make room.
+    /// `budget_exceeded` if the call does not fit and no other call could make room for it.
     pub async fn reserve(self: &Arc<Self>, call: &Call, in_finally: bool) -> Result<Reservation, Failure> {
         let model_use = call.effect.profile().model_use;
-        let reserve = model_use.map_or(Reserve::NOTHING, |model_use| self.reserve_for(&model_use));
+        let reserved = model_use.map_or(ReservedAmount::NOTHING, |model_use| self.amount_to_reserve(&model_use));
         loop {
             // Subscribe before checking, so that no release in between is missed.
             let changed = self.changed.notified();
-            match self.try_reserve(&call.key.step, in_finally, reserve) {
-                Ok(ledgers) => {
-                    return Ok(Reservation { budgets: self.clone(), ledgers, amount: reserve.amount });
+            match self.try_reserve(&call.key.step, in_finally, reserved) {
+                Ok(ledger_indices) => {
+                    return Ok(Reservation { budgets: self.clone(), ledger_indices, amount: reserved.amount });
                 }
                 Err((_, true)) => changed.await,
                 Err((failure, false)) => {
@@ -198,14 +201,14 @@ impl Budgets {
         }
     }
 
-    /// Ends the run, because a call did not fit or a budget cut it off.
+    /// Ends the run, because a call did not fit or a time limit interrupted it.
     pub fn end_run(&self, failure: &Failure) {
         // This stores only the first failure, which the run reports.
         drop(self.end_reason.set(failure.clone()));
         self.changed.notify_waiters();
     }
 
-    /// Checks whether a call may still begin: a parallel call may have used up a budget while this one waited.
+    /// Checks whether a call may still start: a parallel call may have used up a budget while this call waited.
     ///
     /// # Errors
     /// The failure that ended the run.
@@ -213,13 +216,13 @@ impl Budgets {
         self.end_reason.get().filter(|_| !in_finally).map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
-    /// Marks a call of a step as in flight.
-    pub fn track_call(self: &Arc<Self>, step: &StepKey) -> InFlight {
+    /// Starts to count the time of a call against the time limits of its step and agent.
+    pub fn track_call(self: &Arc<Self>, step: &StepKey) -> CallTimer {
         let started = Instant::now();
         self.lock().iter_mut().filter(|ledger| ledger.covers(step)).for_each(|ledger| ledger.call_starts.push(started));
-        // Parallel calls share the same time, so each has less left from now on.
+        // Parallel calls share a time limit, so the other calls have less time left from now on.
         self.changed.notify_waiters();
-        InFlight { budgets: self.clone(), step: step.clone(), started }
+        CallTimer { budgets: self.clone(), step: step.clone(), started }
     }
 
     /// Resolves when the time limit of a call in flight is reached, with the failure to report.
@@ -238,8 +241,8 @@ impl Budgets {
         }
     }
 
-    /// Returns how long a call in flight may continue, and the failure to report after that; `None` when nothing limits
-    /// it. Parallel calls use up the same time, so a later call may return less.
+    /// Returns how long a call in flight may continue, and the failure to report after that; `None` if no limit
+    /// applies. When parallel calls start, the remaining time becomes shorter.
     fn remaining_time(&self, step: &StepKey) -> Option<(Duration, Failure)> {
         let owned_duration = self.owned_duration();
         let ledgers = self.lock();
@@ -253,31 +256,37 @@ impl Budgets {
         remaining.min_by_key(|(duration, _)| *duration)
     }
 
-    /// How long processes owned the run until now, in all sessions.
+    /// The time during which a process owned the run, summed over all sessions until now.
     fn owned_duration(&self) -> Duration {
         self.owned_before + self.started.elapsed()
     }
 
-    /// Tries to reserve without waiting. On failure, the boolean says whether waiting may help.
-    fn try_reserve(&self, step: &StepKey, in_finally: bool, reserve: Reserve) -> Result<Vec<usize>, (Failure, bool)> {
+    /// Tries to reserve an amount without waiting. Returns the indices of the ledgers, or the failure and whether
+    /// waiting may help.
+    fn try_reserve(
+        &self,
+        step: &StepKey,
+        in_finally: bool,
+        reserved: ReservedAmount,
+    ) -> Result<Vec<usize>, (Failure, bool)> {
         self.check_not_ended(in_finally).map_err(|failure| (failure, false))?;
         let owned_duration = (!in_finally).then(|| self.owned_duration());
         let mut ledgers = self.lock();
         for ledger in ledgers.iter().filter(|ledger| ledger.covers(step)) {
-            if let Some(failure) = ledger.exceeded(reserve, owned_duration) {
+            if let Some(failure) = ledger.exceeded(reserved, owned_duration) {
                 return Err((failure, ledger.reservation_count > 0));
             }
         }
         let mut indices = Vec::new();
         for (index, ledger) in ledgers.iter_mut().enumerate().filter(|(_, ledger)| ledger.covers(step)) {
-            ledger.reserved.add(Amount { time: Duration::ZERO, ..reserve.amount });
+            ledger.reserved.add(Amount { time: Duration::ZERO, ..reserved.amount });
             ledger.reservation_count += 1;
             indices.push(index);
         }
         Ok(indices)
     }
 
-    /// Returns how many US dollars a CLI agent may spend in a turn of this step; `None` when nothing limits it.
+    /// Returns how many US dollars a CLI agent may spend in a turn of this step; `None` if no limit applies.
     pub fn remaining_usd(&self, step: &StepKey) -> Option<f64> {
         let ledgers = self.lock();
         let remaining = ledgers.iter().filter(|ledger| ledger.covers(step)).filter_map(|ledger| {
@@ -287,10 +296,10 @@ impl Budgets {
         remaining.min_by(f64::total_cmp)
     }
 
-    /// Returns the amount that a call to a model reserves: the upper bound that follows from the request, or else the
-    /// user's `estimate:`, or else the size of the prompt. The prompt is only a lower bound, since orch can't know what
-    /// a CLI agent sends to its model.
-    fn reserve_for(&self, model_use: &ModelUse<'_>) -> Reserve {
+    /// Returns the amount that a call to a model reserves: the user's `estimate:`, or else the upper bound that follows
+    /// from the request, or else the size of the prompt. The prompt is only a lower bound, since orch can't know what a
+    /// CLI agent sends to its model.
+    fn amount_to_reserve(&self, model_use: &ModelUse<'_>) -> ReservedAmount {
         let ModelUse { request, bound, .. } = model_use;
         let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_text_usage(request) };
         let usage = bound.max_usage.unwrap_or_else(prompt_usage);
@@ -299,7 +308,7 @@ impl Budgets {
             if is_estimated || bound.max_usage.is_some() { AmountEstimate::Upper } else { AmountEstimate::Lower }
         };
         let estimate = bound.estimate;
-        Reserve {
+        ReservedAmount {
             amount: Amount {
                 tokens: estimate.tokens.unwrap_or(usage.total()),
                 usd: estimate.usd.unwrap_or(usd),
@@ -310,25 +319,29 @@ impl Budgets {
         }
     }
 
+    /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
     fn cost_in_usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
         let has_usd_limit = self.lock().iter().any(|ledger| ledger.limit.usd.is_some());
         if has_usd_limit { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
-/// Finds the first CLI agent that never reports a usage that a limit counts. Returns the agent, the unit, and whether
-/// the limit refuses estimates. Tokens matter if the agent has no estimate or the limit refuses it; dollars matter only
-/// if the limit refuses the agent's estimate.
+/// Finds the first CLI agent that never reports its usage although a budget needs it. Returns the agent, the unit of
+/// the budget, and whether the budget refuses estimates.
+///
+/// A limit of `tokens` needs the usage if the agent has no estimate or the budget refuses estimates. A limit of `usd`
+/// needs it only if the agent has an estimate that the budget refuses.
 pub fn find_uncounted_agent<'a>(
     limits: &[Limit],
     models: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
 ) -> Option<(ModelRef, &'static str, bool)> {
     let uncounted_unit = |budget: &Budget, estimate: TurnEstimate| {
         let refuses_estimates = budget.unreported == Some(Unreported::Refuse);
-        let tokens = budget.tokens.is_some() && (refuses_estimates || estimate.tokens.is_none());
-        // Without an estimate, the agent counts as a model without a price; see `find_unpriced_model`.
-        let usd = budget.usd.is_some() && refuses_estimates && estimate.usd.is_some();
-        tokens.then_some("tokens").or_else(|| usd.then_some("usd")).map(|unit| (unit, refuses_estimates))
+        let needs_tokens = budget.tokens.is_some() && (refuses_estimates || estimate.tokens.is_none());
+        // An agent without an estimate counts as a model without a price; see `find_unpriced_model`.
+        let needs_usd = budget.usd.is_some() && refuses_estimates && estimate.usd.is_some();
+        let unit = needs_tokens.then_some("tokens").or_else(|| needs_usd.then_some("usd"));
+        unit.map(|unit| (unit, refuses_estimates))
     };
     let never_reports_usage =
         |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.capabilities().usage);
@@ -339,7 +352,7 @@ pub fn find_uncounted_agent<'a>(
     })
 }
 
-/// Finds the first model without a known price under a limit of `usd` that refuses such models.
+/// Finds the first model without a known price whose budget limits `usd` and refuses models without a price.
 pub fn find_unpriced_model<'a>(
     limits: &[Limit],
     step_models: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,

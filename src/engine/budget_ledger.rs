@@ -1,4 +1,4 @@
-//! The ledger of one budget limit: the spent and the reserved amounts, and whether another call fits.
+//! The ledger of one budget: the amounts that calls have spent and reserved, and whether another call fits.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::model::{Failure, FailureClass, StepKey};
 use super::budget::BudgetScope;
 use super::call_spend::{Certainty, CountedUsage};
 
-/// A tolerance in dollars, for rounding errors of sums.
+/// The tolerance for rounding errors in sums of dollars.
 const ROUNDING_TOLERANCE: f64 = 1e-9;
 
-/// The units of a limit other than time.
+/// A unit of a limit, other than time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Tokens.
@@ -23,15 +23,15 @@ pub(super) enum Unit {
     Usd,
 }
 
-/// The amount that a call reserves, and how exactly it is known.
+/// The amount that a call reserves, and whether it is an upper or a lower bound.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reserve {
+pub(super) struct ReservedAmount {
     pub(super) amount: Amount,
     pub(super) tokens_estimate: AmountEstimate,
     pub(super) usd_estimate: AmountEstimate,
 }
 
-impl Reserve {
+impl ReservedAmount {
     /// The reservation of a call that uses no model.
     pub(super) const NOTHING: Self = Self {
         amount: Amount { tokens: 0, usd: 0.0, time: Duration::ZERO },
@@ -40,7 +40,7 @@ impl Reserve {
     };
 }
 
-/// A limit with the amounts that count against it.
+/// A budget with the amounts that count against it.
 pub(super) struct BudgetLedger {
     pub(super) scope: BudgetScope,
     pub(super) limit: Budget,
@@ -51,16 +51,17 @@ pub(super) struct BudgetLedger {
     pub(super) call_starts: Vec<Instant>,
 }
 
-/// How an amount that orch estimates before a call relates to the actual one.
+/// How an estimate before a call relates to the actual amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmountEstimate {
     /// The amount is an upper bound.
     Upper,
-    /// The amount is a lower bound, so an amount that would reach the limit exactly does not fit.
+    /// The amount is a lower bound: the actual amount is larger, so a sum that equals the limit does not fit.
     Lower,
 }
 
 impl AmountEstimate {
+    /// The words before the estimate in a message.
     pub(super) fn phrase(self) -> &'static str {
         match self {
             Self::Upper => "the next request may take",
@@ -95,21 +96,21 @@ impl BudgetLedger {
         self.scope.covers(step)
     }
 
-    /// Returns the time that counts against a time limit: for the run, how long processes owned it; for a step or an
-    /// agent, the summed duration of its calls.
-    pub(super) fn elapsed(&self, owned: Duration) -> Duration {
+    /// Returns the time that counts against a time limit: for the run, `owned_duration`, the time during which a
+    /// process owned it; for a step or an agent, the summed duration of its calls.
+    pub(super) fn elapsed(&self, owned_duration: Duration) -> Duration {
         match self.scope {
-            BudgetScope::Run => owned,
+            BudgetScope::Run => owned_duration,
             BudgetScope::Step(_) | BudgetScope::Agent(..) => {
-                self.call_starts.iter().fold(self.spent.time, |sum, since| sum.saturating_add(since.elapsed()))
+                self.call_starts.iter().fold(self.spent.time, |sum, start| sum.saturating_add(start.elapsed()))
             }
         }
     }
 
-    /// Returns how long the calls in flight may continue until the time reaches `limit`. Parallel calls of a step reach
-    /// it faster.
-    pub(super) fn remaining_time(&self, limit: Duration, owned: Duration) -> Duration {
-        let remaining = limit.saturating_sub(self.elapsed(owned));
+    /// Returns how long the calls in flight may continue until they reach `limit`. For a step or an agent, the
+    /// durations of parallel calls add up.
+    pub(super) fn remaining_time(&self, limit: Duration, owned_duration: Duration) -> Duration {
+        let remaining = limit.saturating_sub(self.elapsed(owned_duration));
         match self.scope {
             BudgetScope::Run => remaining,
             BudgetScope::Step(_) | BudgetScope::Agent(..) => {
@@ -118,7 +119,7 @@ impl BudgetLedger {
         }
     }
 
-    /// Returns the failure for an exhausted limit; `unit` is the key that the user can raise.
+    /// Returns the failure for an exceeded limit; `unit` is the key of the budget that the user can raise.
     pub(super) fn exceeded_failure(&self, details: &str, unit: &str) -> Failure {
         let scope = &self.scope;
         // `--budget` sets only the run's own budget, and replaces it as a whole.
@@ -134,14 +135,14 @@ impl BudgetLedger {
     /// Formats the limit as an argument of `--budget`, with one unit raised.
     fn budget_argument(&self, unit: &str) -> String {
         let Budget { usd, tokens, seconds, unpriced, unreported } = &self.limit;
-        let count = |name: &str, count: u64, min: u64| {
-            let count = if name == unit { count.saturating_mul(2).max(min) } else { count };
-            format!("{name}={count}")
+        let format_limit = |name: &str, limit: u64, min_raised: u64| {
+            let limit = if name == unit { limit.saturating_mul(2).max(min_raised) } else { limit };
+            format!("{name}={limit}")
         };
         let parts = [
             usd.map(|usd| format!("usd={}", if unit == "usd" { (usd * 2.0).max(5.0) } else { usd })),
-            tokens.map(|tokens| count("tokens", tokens, 900_000)),
-            seconds.map(|seconds| count("seconds", seconds, 3600)),
+            tokens.map(|tokens| format_limit("tokens", tokens, 900_000)),
+            seconds.map(|seconds| format_limit("seconds", seconds, 3600)),
             (*unpriced == Some(Unpriced::Allow)).then(|| "unpriced=allow".to_owned()),
             unreported.map(|unreported| match unreported {
                 Unreported::Estimate => "unreported=estimate".to_owned(),
@@ -151,45 +152,49 @@ impl BudgetLedger {
         parts.into_iter().flatten().collect::<Vec<_>>().join(",")
     }
 
-    /// Returns the unit of this limit in which the usage of a call is unknown, if any.
+    /// Returns the limited unit for which the certainty of a call's usage does not suffice, if any.
     pub(super) fn unknown_unit(&self, counted: &CountedUsage, replied: bool) -> Option<Unit> {
-        let refuses = replied && self.limit.unreported == Some(Unreported::Refuse);
-        let stops = |certainty| match certainty {
+        let refuses_estimates = replied && self.limit.unreported == Some(Unreported::Refuse);
+        let is_insufficient = |certainty| match certainty {
             Certainty::Reported => false,
-            Certainty::Estimated => refuses,
+            Certainty::Estimated => refuses_estimates,
             Certainty::Unpriced => self.limit.unpriced != Some(Unpriced::Allow),
             Certainty::Unknown => true,
         };
-        if self.limit.tokens.is_some() && stops(counted.tokens_certainty) {
+        if self.limit.tokens.is_some() && is_insufficient(counted.tokens_certainty) {
             return Some(Unit::Tokens);
         }
-        (self.limit.usd.is_some() && stops(counted.usd_certainty)).then_some(Unit::Usd)
+        (self.limit.usd.is_some() && is_insufficient(counted.usd_certainty)).then_some(Unit::Usd)
     }
 
-    /// Returns the failure if reserving `more` exceeds the limit, or if the time is used up; `owned` is `None` if time
-    /// does not count.
-    pub(super) fn exceeded(&self, more: Reserve, owned: Option<Duration>) -> Option<Failure> {
+    /// Returns the failure if reserving `requested` exceeds the limit, or if the time is used up; `owned_duration` is
+    /// `None` if time does not count.
+    pub(super) fn exceeded(&self, requested: ReservedAmount, owned_duration: Option<Duration>) -> Option<Failure> {
         let (spent, reserved) = (self.spent, self.reserved);
-        let Reserve { amount: more, tokens_estimate: tokens, usd_estimate: usd } = more;
+        let ReservedAmount { amount: requested, tokens_estimate, usd_estimate } = requested;
         if let Some(max_tokens) = self.limit.tokens {
-            let total = spent.tokens.saturating_add(reserved.tokens).saturating_add(more.tokens);
-            if total > max_tokens || (tokens == AmountEstimate::Lower && total == max_tokens) {
-                let details =
-                    format!("{max_tokens} tokens; {} are used, and {} {}", spent.tokens, tokens.phrase(), more.tokens);
+            let total = spent.tokens.saturating_add(reserved.tokens).saturating_add(requested.tokens);
+            if total > max_tokens || (tokens_estimate == AmountEstimate::Lower && total == max_tokens) {
+                let details = format!(
+                    "{max_tokens} tokens; {} are used, and {} {}",
+                    spent.tokens,
+                    tokens_estimate.phrase(),
+                    requested.tokens
+                );
                 return Some(self.exceeded_failure(&details, "tokens"));
             }
         }
         if let Some(max_usd) = self.limit.usd {
-            let total = spent.usd + reserved.usd + more.usd;
+            let total = spent.usd + reserved.usd + requested.usd;
             // Binary floating point can't represent most sums of cents exactly.
-            if total > max_usd + ROUNDING_TOLERANCE || (usd == AmountEstimate::Lower && total >= max_usd) {
-                let (limit, used, more) =
-                    (format_dollars(max_usd), format_dollars_rounded(spent.usd), format_dollars_rounded(more.usd));
-                let details = format!("{limit}; {used} are spent, and {} {more}", usd.phrase());
+            if total > max_usd + ROUNDING_TOLERANCE || (usd_estimate == AmountEstimate::Lower && total >= max_usd) {
+                let (limit, used) = (format_dollars(max_usd), format_dollars_rounded(spent.usd));
+                let requested = format_dollars_rounded(requested.usd);
+                let details = format!("{limit}; {used} are spent, and {} {requested}", usd_estimate.phrase());
                 return Some(self.exceeded_failure(&details, "usd"));
             }
         }
-        let elapsed = self.elapsed(owned?);
+        let elapsed = self.elapsed(owned_duration?);
         match self.limit.seconds {
             Some(max_seconds) if elapsed.as_secs() >= max_seconds => Some(
                 self.exceeded_failure(&format!("{max_seconds} s, and {} s have passed", elapsed.as_secs()), "seconds"),

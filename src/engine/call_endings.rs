@@ -1,4 +1,4 @@
-//! The child processes that outlive their calls.
+//! Tracks the child processes that may outlive their calls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::model::CallKey;
 use crate::process::EndingGroups;
 
-/// The child processes that orch is still ending, by call.
+/// For each call, the child processes that orch is still ending.
 #[derive(Debug, Default)]
 pub struct CallEndings(Mutex<HashMap<CallKey, EndingGroups>>);
 

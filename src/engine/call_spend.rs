@@ -1,4 +1,4 @@
-//! Computes the amount that a call counts against budgets: tokens and dollars, and how certain each amount is.
+//! Computes how many tokens and dollars a call counts against budgets, and how certain each amount is.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use super::budget::Limit;
 use super::budget_ledger::{Amount, Unit};
 use super::plan::Plan;
 
-/// The usage of one call, according to its event.
+/// The usage of one call, from its outcome or from its recorded event.
 pub(super) struct CallSpend {
     pub(super) step: StepKey,
     pub(super) model: Option<ModelRef>,
     pub(super) usage: UsageTotal,
     /// The cost in US dollars, if it is known.
     pub(super) cost: Option<f64>,
-    /// The upper bound of the cost, if one was recorded.
+    /// The upper bound of the cost, if the cost is unknown and a bound was recorded.
     pub(super) estimated_cost: Option<f64>,
     /// Whether a complete reply arrived.
     pub(super) replied: bool,
@@ -28,13 +28,13 @@ pub(super) struct CallSpend {
 /// How certain the usage of a call is, for one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Certainty {
-    /// The provider reported it, or it follows from what the provider reported.
+    /// The provider reported it, or orch computed it from reported values.
     Reported,
     /// It is an upper estimate of unreported usage.
     Estimated,
     /// No price applies.
     Unpriced,
-    /// It is unreported, and no estimate exists.
+    /// The provider did not report it, and no estimate exists.
     Unknown,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct CountedUsage {
     pub(super) usd_certainty: Certainty,
 }
 
-/// The plan's entries for each model and CLI agent, by step and model.
+/// The models and CLI agents of a plan, by step and model.
 #[derive(Default)]
 pub(super) struct StepModels(HashMap<(StepKey, ModelRef), StepModel>);
 
@@ -79,12 +79,12 @@ impl StepModels {
         Self(models)
     }
 
-    /// Returns the plan's entry for the model of a call; `None` when the plan no longer contains it.
+    /// Returns the plan's entry for the model of a call; `None` if the plan no longer contains this model.
     pub(super) fn find(&self, call: &CallSpend) -> Option<&StepModel> {
         self.0.get(&(call.step.declared_key(), call.model.clone()?))
     }
 
-    /// Returns the amount that a call counts, by the current estimates and prices.
+    /// Returns the amount that a call counts, with the current estimates and prices.
     pub(super) fn count_usage(&self, call: &CallSpend, models: &ModelRegistry) -> CountedUsage {
         let step_model = self.find(call);
         let estimate = step_model.map(|step_model| step_model.estimate).unwrap_or_default();
@@ -95,7 +95,7 @@ impl StepModels {
 }
 
 impl StepModels {
-    /// The failure of a run that can't continue, because a call's usage of a limited unit is unknown.
+    /// The failure that ends a run because the usage of a call is unknown in a unit that a budget limits.
     pub(super) fn unknown_usage_failure(
         &self,
         call: &CallSpend,
@@ -124,10 +124,10 @@ impl StepModels {
                 "set `unreported: estimate` in the budget, so that orch counts the upper estimate".to_owned()
             }
             (_, Some(step_model)) if step_model.program.is_some() => {
-                let refuses = budget.unreported == Some(Unreported::Refuse);
-                let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
+                let refuses_estimates = budget.unreported == Some(Unreported::Refuse);
+                let budget_change = if refuses_estimates { " and `unreported: estimate` in the budget" } else { "" };
                 format!(
-                    "set the maximum of one turn as `estimate: {{ {key}: … }}` of agent `{}`{allow}, or remove `{key}` from the budget",
+                    "set the maximum of one turn as `estimate: {{ {key}: … }}` of agent `{}`{budget_change}, or remove `{key}` from the budget",
                     step_model.agent
                 )
             }
@@ -138,7 +138,7 @@ impl StepModels {
     }
 }
 
-/// Whether the reply came from a recording; then no usage is unknown.
+/// Whether the reply came from a recording. Its usage counts as reported.
 fn is_replayed(call: &CallSpend) -> bool {
     call.model.as_ref().is_some_and(|model| model.provider == REPLAY_PROVIDER)
 }
@@ -161,11 +161,12 @@ fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &Mode
     if call.usage.is_empty() || is_replayed(call) {
         return (0.0, Certainty::Reported);
     }
-    // For a model that the plan no longer contains, only the name is known; use the price of that name.
+    // If the plan no longer contains the model, use the price of the model's name.
     let priced_as = step_model.map_or(call.model.as_ref(), |step_model| step_model.priced_as.as_ref());
     let price = priced_as.and_then(|model| models.cost(model, &call.usage.priced_tokens()));
-    let unsplit = call.usage.estimated.is_some_and(|estimated| estimated.unsplit > 0);
-    if let Some(usd) = price.filter(|_| call.usage.calls_with_unknown_usage == 0 && !unsplit) {
+    // A price needs separate numbers of input and output tokens.
+    let has_unsplit_tokens = call.usage.estimated.is_some_and(|estimated| estimated.unsplit > 0);
+    if let Some(usd) = price.filter(|_| call.usage.calls_with_unknown_usage == 0 && !has_unsplit_tokens) {
         let reported = call.usage.is_fully_reported();
         return (usd, if reported { Certainty::Reported } else { Certainty::Estimated });
     }

@@ -22,66 +22,66 @@ use super::step_execution::{
     unexpected_record, workspace_version,
 };
 
-/// How many bytes of each output stream the artifact contains. Of a longer stream it contains the first and the last
-/// half of that.
+/// The maximum number of bytes of each output stream in the artifact. For a longer stream, the artifact contains the
+/// beginning and the end, each half of this size.
 const MAX_ARTIFACT_OUTPUT: usize = 4 << 20;
 
 pub(super) async fn run(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let (command, fingerprinted) = match prepare_command(run, key, node, command_node, scope).await? {
+    let (command, fingerprint_command) = match prepare_command(interpreter, key, node, command_node, scope).await? {
         Ok(specs) => specs,
         Err(failure) => {
-            run.fail(key, node, scope, 0, &failure).await?;
+            interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     // The time limit is not part of the fingerprint.
-    let fingerprinted = json!(CommandSpec { timeout_ms: None, ..fingerprinted });
+    let request = json!(CommandSpec { timeout_ms: None, ..fingerprint_command });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let fingerprint = compute_fingerprint(
-        &json!({ "command": fingerprinted, "tree": workspace_version(node, scope) }),
+        &json!({ "command": request, "tree": workspace_version(node, scope) }),
         &json!({ "contract": contract, "success": command_node.success_codes, "stdout": command_node.parses_stdout }),
     );
     let mut parts = common_fingerprint_parts(node, scope);
     parts.push(fingerprint_part(PartKind::Command, &json!(command_node.line)));
-    let mut leaf = StepExecution::new(run, key, node, fingerprint, parts);
-    let (replies, mut attempt) = match leaf.begin(scope).await? {
+    let mut execution = StepExecution::new(interpreter, key, node, fingerprint, parts);
+    let (replies, mut attempt) = match execution.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
     for reply in &replies {
         if let CallReply::Output(CallOutput::Command(output)) = reply
-            && let Ok(value) = read_artifact(run, key, node, command_node, output).await?
+            && let Ok(value) = read_artifact(interpreter, key, node, command_node, output).await?
         {
-            return leaf.finish(scope, attempt, Ok(Some(value))).await;
+            return execution.finish(scope, attempt, Ok(Some(value))).await;
         }
     }
     let mut tries = 1;
     loop {
-        leaf.record_start(attempt).await?;
+        execution.record_start(attempt).await?;
         let effect = Effect::Command(command.clone());
-        let outcome = run
+        let outcome = interpreter
             .durable
-            .call(Call { key: leaf.call_key(attempt, 1), request_digest: digest(&fingerprinted), effect })
+            .call(Call { key: execution.call_key(attempt, 1), request_digest: digest(&request), effect })
             .await?;
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Command(output))) => {
-                read_artifact(run, key, node, command_node, &output).await?
+                read_artifact(interpreter, key, node, command_node, &output).await?
             }
             Ok(_) => Err(unexpected_record()),
             Err(failure) if command_node.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
             Err(failure) => Err(failure),
         };
         match result {
-            Ok(value) => return leaf.finish(scope, attempt, Ok(Some(value))).await,
+            Ok(value) => return execution.finish(scope, attempt, Ok(Some(value))).await,
             Err(failure) => {
-                if !leaf.wait_for_retry(&command_node.limits, &failure, tries, attempt).await? {
-                    return leaf.finish(scope, attempt, Err(failure)).await;
+                if !execution.wait_for_retry(&command_node.limits, &failure, tries, attempt).await? {
+                    return execution.finish(scope, attempt, Err(failure)).await;
                 }
             }
         }
@@ -90,21 +90,21 @@ pub(super) async fn run(
     }
 }
 
-/// Returns the command as it will run, and as the fingerprint covers it.
+/// Renders the command: in the form that runs, and in the form that the fingerprint covers.
 async fn prepare_command(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,
     scope: &ValueScope,
 ) -> Result<Result<(CommandSpec, CommandSpec), Failure>, Interrupt> {
-    let templates = &run.plan.templates;
+    let templates = &interpreter.plan.templates;
     if !takes_long(scope, template_texts(command_node)) {
         return Ok(render_pair(templates, node, command_node, scope));
     }
     let (templates, node) = (templates.clone(), node.clone());
     let (command_node, scope) = (command_node.clone(), scope.clone());
-    run.compute(key, move || render_pair(&templates, &node, &command_node, &scope)).await
+    interpreter.compute(key, move || render_pair(&templates, &node, &command_node, &scope)).await
 }
 
 /// Returns every text of a command that may contain templates.
@@ -116,7 +116,7 @@ fn template_texts(command_node: &CommandNode) -> impl Iterator<Item = &str> {
     parts.iter().chain(&command_node.stdin).chain(&command_node.cwd).map(String::as_str)
 }
 
-/// Replaces the project's folder in the fingerprint, so that a moved project reuses its results.
+/// Stands for the project's folder in the fingerprint, so that a moved project reuses its results.
 const FOLDER_PLACEHOLDER: &str = "‹project›";
 
 /// Renders the command twice: with the real folder of the project, and with [`FOLDER_PLACEHOLDER`].
@@ -131,17 +131,18 @@ fn render_pair(
         return Ok((command.clone(), command));
     }
     let placeholder_node = CommandNode { project_root: FOLDER_PLACEHOLDER.into(), ..command_node.clone() };
-    // A template that computes with the path may fail with the placeholder; then the fingerprint covers the real path.
-    let fingerprinted = render_command(templates, node, &placeholder_node, scope).unwrap_or_else(|_| command.clone());
-    Ok((command, fingerprinted))
+    // A template that computes with the path may fail with the placeholder. Then the fingerprint covers the real path.
+    let fingerprint_command =
+        render_command(templates, node, &placeholder_node, scope).unwrap_or_else(|_| command.clone());
+    Ok((command, fingerprint_command))
 }
 
 /// The template variable with the project's folder.
 const PROJECT_VARIABLE: &str = "project";
 
-/// Returns the artifact of a command that ended. Work that may take long runs on a separate thread.
+/// Returns the artifact of a command that ended, or its failure. Work that may take long runs on a separate thread.
 async fn read_artifact(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     command_node: &CommandNode,
@@ -153,7 +154,7 @@ async fn read_artifact(
         return Ok(artifact_from_output(node, command_node, output));
     }
     let (node, command_node, output) = (node.clone(), command_node.clone(), output.clone());
-    run.compute(key, move || artifact_from_output(&node, &command_node, &output)).await
+    interpreter.compute(key, move || artifact_from_output(&node, &command_node, &output)).await
 }
 
 /// Renders the command with the values in scope.
@@ -214,7 +215,8 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
     let succeeded = command_node.success_codes.is_empty()
         || command_node.success_codes.iter().any(|code| i32::from(*code) == output.exit_code);
     if !succeeded {
-        let last_output = tail(if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr });
+        let last_output =
+            quote_last_lines(if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr });
         let message = format!("the command ended with exit code {}{last_output}", output.exit_code);
         let extent = if output.cut { "the beginning and the end of its output" } else { "its full output" };
         let hint = format!(
@@ -241,15 +243,15 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
 }
 
 /// Returns the hint on how to make this exit code count as success.
-fn exit_code_hint(success: &[u8], code: i32) -> String {
+fn exit_code_hint(success_codes: &[u8], code: i32) -> String {
     let Ok(code) = u8::try_from(code) else { return String::new() };
-    let mut codes = [success, &[code]].concat();
+    let mut codes = [success_codes, &[code]].concat();
     codes.sort_unstable();
     let codes: Vec<String> = codes.iter().map(u8::to_string).collect();
     format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
 }
 
-/// English messages of programs about a missing file; a shell's exit code 127 means the same in every language.
+/// Phrases in English error messages about a missing file. In other languages only a shell's exit code 127 shows this.
 const MISSING_FILE_PHRASES: &[&str] = &[
     "no such file",
     "not found",
@@ -261,7 +263,8 @@ const MISSING_FILE_PHRASES: &[&str] = &[
     "enoent",
 ];
 
-/// Names the folder in which the command ran, if the command may have searched for a file elsewhere.
+/// Returns a hint with the folder in which the command ran, if the command failed because a file was missing: the
+/// file may be in another folder.
 fn folder_hint(output: &CommandOutput) -> String {
     let stderr = last_lines(&output.stderr).to_lowercase();
     let is_file_missing = output.exit_code == 127 || MISSING_FILE_PHRASES.iter().any(|phrase| stderr.contains(phrase));
@@ -275,7 +278,7 @@ fn folder_hint(output: &CommandOutput) -> String {
 pub(super) const PROJECT_FILE_HINT: &str =
     "in the workspace; refer to a project file as `{{ project.root }}/NAME` in `run:`";
 
-/// Turns standard output into the artifact: text, or exactly one JSON value that fits the schema.
+/// Converts standard output into the artifact: text, or exactly one JSON value that fits the schema.
 fn artifact_from_stdout(contract: &Contract, output: &CommandOutput) -> Result<Value, Failure> {
     if output.stdout.len() > MAX_ARTIFACT_OUTPUT {
         let max_mib = MAX_ARTIFACT_OUTPUT >> 20;
@@ -288,7 +291,7 @@ fn artifact_from_stdout(contract: &Contract, output: &CommandOutput) -> Result<V
         Contract::Json(schema) => schema,
     };
     let value: Value = serde_json::from_str(&output.stdout).map_err(|error| {
-        let message = format!("standard output is not JSON: {error}{}", tail(&output.stdout));
+        let message = format!("standard output is not JSON: {error}{}", quote_last_lines(&output.stdout));
         Failure::new(FailureClass::NoJson, message)
             .with_hint("print the JSON value and nothing else to standard output")
     })?;
@@ -301,8 +304,8 @@ fn artifact_from_stdout(contract: &Contract, output: &CommandOutput) -> Result<V
     }
 }
 
-/// Returns the last lines of an output, for a message.
-fn tail(output: &str) -> String {
-    let last = last_lines(output);
-    if last.is_empty() { last } else { format!(":\n{last}") }
+/// Returns the end of a message that quotes the last lines of an output; empty without output.
+fn quote_last_lines(output: &str) -> String {
+    let lines = last_lines(output);
+    if lines.is_empty() { lines } else { format!(":\n{lines}") }
 }

@@ -1,6 +1,6 @@
-//! Computations of the interpreter that may take long: with large templates, expressions or replies, or with those that
-//! expand to much more than their size. Such a computation gets its own copy of its data and goes through
-//! [`Durable::compute`](crate::durable::Durable::compute); a small one runs at once.
+//! Computations of the interpreter that may take long, because their templates, expressions or replies are large or
+//! expand to much more than their size. The interpreter passes such a computation, with a copy of its data, to
+//! [`Durable::compute`](crate::durable::Durable::compute). It runs a small computation itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,11 +27,11 @@ impl Interpreter<'_> {
         key: &StepKey,
         computation: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Interrupt> {
-        let slot = Arc::new(Mutex::new(None));
-        let result = slot.clone();
-        let computation = move || *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(computation());
+        let result_cell = Arc::new(Mutex::new(None));
+        let result_writer = result_cell.clone();
+        let computation = move || *result_writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(computation());
         self.durable.compute(key.clone(), Box::new(computation)).await?;
-        let result = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let result = result_cell.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.ok_or_else(|| {
             let failure =
                 Failure::new(FailureClass::Storage, format!("a computation of step `{key}` returned no result"));

@@ -1,5 +1,5 @@
-//! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new one, and `fallback` switches
-//! to the next model.
+//! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new conversation, and `fallback`
+//! starts one with the next model.
 
 use std::time::Duration;
 
@@ -16,30 +16,32 @@ use super::message::{RenderedPrompt, re_ask};
 use super::node::{AgentNode, PlannedModel};
 use super::rate_limit::max_request_usage;
 use super::reply_reader::{RejectedReply, ReplyReader};
-use super::retry::note_retry_after;
+use super::retry::explain_long_retry_after;
 use super::step_execution::{StepExecution, unexpected_record};
 
-/// The requests of one execution of a step.
+/// Makes the requests of one execution of a step.
 pub(super) struct Conversation<'a> {
-    leaf: &'a StepExecution<'a>,
+    execution: &'a StepExecution<'a>,
     agent: &'a AgentNode,
     prompt: &'a RenderedPrompt,
     reader: &'a ReplyReader<'a>,
     attempt: u32,
     model_index: usize,
+    /// When the first call started, from its recorded outcome.
     started_at: Option<Timestamp>,
+    /// When the last call ended, from its recorded outcome.
     ended_at: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(
-        leaf: &'a StepExecution<'a>,
+        execution: &'a StepExecution<'a>,
         agent: &'a AgentNode,
         prompt: &'a RenderedPrompt,
         reader: &'a ReplyReader<'a>,
         attempt: u32,
     ) -> Self {
-        Self { leaf, agent, prompt, reader, attempt, model_index: 0, started_at: None, ended_at: None }
+        Self { execution, agent, prompt, reader, attempt, model_index: 0, started_at: None, ended_at: None }
     }
 
     /// The current attempt, or the last one.
@@ -52,7 +54,7 @@ impl<'a> Conversation<'a> {
         self.model_index
     }
 
-    /// Sends requests until a reply is accepted, or until all tries, re-asks and fallbacks are used up.
+    /// Sends requests until the step accepts a reply, or until no tries, re-asks and fallbacks are left.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Interrupt> {
         let mut last_failure = Failure::new(FailureClass::NotInstalled, "the step has no model");
         let mut is_first = true;
@@ -65,9 +67,9 @@ impl<'a> Conversation<'a> {
                 }
                 is_first = false;
                 tries += 1;
-                let request = self.prompt.first_request(self.leaf.node, self.agent, model);
+                let request = self.prompt.first_request(self.execution.node, self.agent, model);
                 let reference = Some(model.reference.clone());
-                self.leaf.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
+                self.execution.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
                 match self.chat_loop(model, request).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last_failure = failure,
@@ -75,8 +77,8 @@ impl<'a> Conversation<'a> {
                 if self.is_past_deadline() {
                     return Ok(Err(last_failure.without_call_details()));
                 }
-                if !self.leaf.wait_for_retry(&self.agent.limits, &last_failure, tries, self.attempt).await? {
-                    last_failure = note_retry_after(last_failure);
+                if !self.execution.wait_for_retry(&self.agent.limits, &last_failure, tries, self.attempt).await? {
+                    last_failure = explain_long_retry_after(last_failure);
                     break;
                 }
             }
@@ -84,7 +86,7 @@ impl<'a> Conversation<'a> {
         Ok(Err(last_failure.without_call_details()))
     }
 
-    /// Whether the step's deadline has passed, according to the times of recorded outcomes.
+    /// Whether the step's deadline had passed when the last call ended.
     fn is_past_deadline(&self) -> bool {
         match (self.agent.limits.deadline, self.started_at, self.ended_at) {
             (Some(deadline), Some(started_at), Some(ended_at)) => {
@@ -94,7 +96,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Runs one conversation: a request, then re-asks while replies do not validate.
+    /// Runs one conversation: a request, and a re-ask after each rejected reply.
     async fn chat_loop(
         &mut self,
         model: &PlannedModel,
@@ -102,7 +104,7 @@ impl<'a> Conversation<'a> {
     ) -> Result<Result<Value, Failure>, Interrupt> {
         let mut session = None;
         for ordinal in 1.. {
-            let key = self.leaf.call_key(self.attempt, ordinal);
+            let key = self.execution.call_key(self.attempt, ordinal);
             let reply = match self.send(key.clone(), model, &request, session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
@@ -110,14 +112,18 @@ impl<'a> Conversation<'a> {
             let Some(chat) = reply.chat() else { return Ok(Err(unexpected_record())) };
             let RejectedReply { failure, problems } = match self.reader.read(&reply).await? {
                 Ok(extracted) => {
-                    self.leaf.run.durable.record(StepFact::ReplyParsed(extracted.parsed_fact(key))).await?;
+                    self.execution
+                        .interpreter
+                        .durable
+                        .record(StepFact::ReplyParsed(extracted.parsed_fact(key)))
+                        .await?;
                     return Ok(Ok(extracted.value));
                 }
                 Err(rejected) => *rejected,
             };
             let may_re_ask = ordinal <= self.agent.re_asks;
-            // The re-ask contains the model's previous answer, without reasoning and without turns that the model
-            // invented.
+            // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
+            // that the model generated after it.
             let text = chat.text();
             let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
             let next = may_re_ask.then(|| re_ask(&request, answer, &failure, &problems)).flatten();
@@ -130,7 +136,7 @@ impl<'a> Conversation<'a> {
                 failure: Some(failure.clone()),
                 re_asks: next.is_some(),
             };
-            self.leaf.run.durable.record(StepFact::ReplyParsed(fact)).await?;
+            self.execution.interpreter.durable.record(StepFact::ReplyParsed(fact)).await?;
             let session_usage = reply.activity().and_then(|activity| activity.session_usage);
             session = chat.id.clone().map(|id| (id, session_usage));
             match next {
@@ -148,7 +154,7 @@ impl<'a> Conversation<'a> {
         request: &ChatRequest,
         session: Option<(String, Option<Usage>)>,
     ) -> Result<Result<CallReply, Failure>, Interrupt> {
-        let ends_at = match (self.agent.limits.deadline, self.started_at) {
+        let deadline_time = match (self.agent.limits.deadline, self.started_at) {
             (Some(deadline), Some(started_at)) => {
                 Some(started_at + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
             }
@@ -162,7 +168,7 @@ impl<'a> Conversation<'a> {
                     request: own_request,
                     max_usage,
                     timeout_ms,
-                    deadline: ends_at,
+                    deadline: deadline_time,
                 }),
                 Err(failure) => return Ok(Err(failure)),
             },
@@ -178,13 +184,17 @@ impl<'a> Conversation<'a> {
                     session,
                     session_usage,
                     timeout_ms,
-                    until: ends_at,
+                    until: deadline_time,
                 }))
             }
         };
-        let outcome =
-            self.leaf.run.durable.call(Call { key, request_digest: request_digest(model, request), effect }).await?;
-        // These times come from the recorded outcome, so that a resumed step keeps its deadline.
+        let outcome = self
+            .execution
+            .interpreter
+            .durable
+            .call(Call { key, request_digest: request_digest(model, request), effect })
+            .await?;
+        // Use the times of the recorded outcome, so that a resumed step keeps its deadline.
         self.started_at.get_or_insert(outcome.started);
         self.ended_at = Some(outcome.ended);
         Ok(match outcome.result {
@@ -195,8 +205,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// A rejected reply as a re-ask repeats it: with the data that the provider wants back, but without tool calls, which
-/// have no results.
+/// The content of a rejected reply for a re-ask: with the opaque data that the provider needs again, but without tool
+/// calls, since orch has no results for them.
 fn re_ask_content(content: &Content, answer: &str) -> Content {
     let has_calls = content.blocks().iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
     if has_calls { Content::from_text(answer) } else { content.with_text(answer) }

@@ -1,4 +1,4 @@
-//! The effects other than model requests: commands and files.
+//! Performs the effects other than model requests: commands, snapshots and writes of files.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,10 +19,11 @@ use crate::secret::{Redactor, StreamRedactor};
 use super::command::PROJECT_FILE_HINT;
 use super::perform::Performer;
 
-/// How many bytes of each output stream orch records. Of a longer stream, it records the first and the last half of
-/// that.
+/// The maximum number of bytes of each output stream that orch records. For a longer stream, it records the beginning
+/// and the end, each half of this size.
 const MAX_RECORDED_OUTPUT: usize = 16 << 20;
-/// The environment variables that every command receives: they locate programs and settings, and set the language.
+/// The environment variables that every command receives. Programs use them to find other programs and settings, and
+/// to choose the language.
 const BASIC_VARIABLES: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
 
@@ -36,12 +37,12 @@ pub fn command_environment<'a>(
     names.filter_map(|name| Some((name.to_owned(), variables(name)?))).collect()
 }
 
-/// Runs a command in the workspace until it ends or is cut off.
+/// Runs a command in the workspace until it ends, or until `interruption` resolves with the failure to report.
 pub(super) async fn run_command(
     performer: &Performer,
     key: &CallKey,
     command: &CommandSpec,
-    cut_failure: impl Future<Output = Failure>,
+    interruption: impl Future<Output = Failure>,
 ) -> Result<CallOutput, Failure> {
     let mut env = command_environment(&*performer.env_vars, command.env.iter().map(String::as_str));
     env.extend(command.values.iter().cloned());
@@ -58,7 +59,7 @@ pub(super) async fn run_command(
     };
     let folder = spec.cwd.display().to_string();
     performer.observer.on_progress(&CallProgress::Sent(key.clone()));
-    // A secret may begin in one chunk of an output and end in the next.
+    // A chunk of output may end in the middle of a secret.
     let new_redactor = || Mutex::new(StreamRedactor::new(&performer.redactor));
     let (out, err) = (new_redactor(), new_redactor());
     let on_output = |stream: OutputStream, bytes: &[u8]| {
@@ -74,13 +75,13 @@ pub(super) async fn run_command(
     let result = tokio::select! {
         biased;
         result = process::run(&spec, &on_output) => result.map_err(|error| process_failure(error, &folder)),
-        failure = cut_failure => Err(failure),
+        failure = interruption => Err(failure),
     };
-    // The processes of a command that was cut off may still write files until they have ended.
+    // After an interruption, the processes of the command may still write files until they have ended.
     spec.ending_process_groups.wait_all_ended().await;
     let result = result?;
     let redactor = performer.redactor.clone();
-    // Each output may have up to 16 MiB, which is too much to redact on the run's thread.
+    // Each output may have up to 16 MiB, and redacting so much text would block the run's thread.
     let output = run_on_thread(performer.clock.hold_virtual_time(), move || CommandOutput {
         exit_code: result.code.unwrap_or(-1),
         cut: result.stdout.omitted_bytes() + result.stderr.omitted_bytes() > 0,
@@ -91,19 +92,20 @@ pub(super) async fn run_command(
     Ok(CallOutput::Command(output.await))
 }
 
-/// Returns an output as orch records it, without secrets, including one that the truncation cut in two.
+/// Returns the text of an output for the record, without secrets. Also redacts the parts of a secret that the
+/// truncation split.
 fn recorded_text(redactor: &Redactor, output: &CapturedOutput) -> String {
     match (output.head_and_tail(), output.omitted_bytes()) {
         ((all, _), 0) => all,
-        ((head, tail), left_out) => {
-            join_with_marker(&redactor.redact_beginning(&head), &redactor.redact_ending(&tail), left_out)
+        ((head, tail), omitted_bytes) => {
+            join_with_marker(&redactor.redact_beginning(&head), &redactor.redact_ending(&tail), omitted_bytes)
         }
     }
 }
 
 fn process_failure(error: ProcessError, folder: &str) -> Failure {
     match &error {
-        // The system resolves a relative program path from the folder in which the command runs.
+        // The system looks up a relative program path from the folder in which the command runs.
         ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
             Failure::new(FailureClass::NotInstalled, format!("{error}: the command ran in `{folder}`"))
                 .with_hint(format!("it ran {PROJECT_FILE_HINT}"))
@@ -163,7 +165,7 @@ pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<
     let (workspace, ledger) = (performer.workspace.clone(), performer.file_ledger.clone());
     run_blocking(move || {
         let change_set: ChangeSet = serde_json::from_value(record).map_err(unreadable_record)?;
-        // This holds the lock during the swap, so that no other step checks for missing files in the middle of it.
+        // Hold the lock while the files change, so that no other step checks for missing files meanwhile.
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = Tree::open(&workspace)?.apply(&change_set)?;
         ledger.record(&change_set);
@@ -172,25 +174,25 @@ pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<
     .await
 }
 
-/// Returns the files of earlier steps that are missing or reverted after a command or a turn. `files` is the record of
-/// the turn's own changes.
+/// Returns the files of earlier steps that a command or a turn deleted or reverted. `files` is the record of the turn's
+/// own changes.
 pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>) -> Vec<String> {
     let mut ledger = performer.file_ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    // This record was serialized just now, so it can be parsed.
+    // orch serialized this record a moment ago, so parsing it does not fail.
     if let Some(change_set) = files.and_then(|files| serde_json::from_value(files).ok()) {
         ledger.record(&change_set);
     }
     let tree = Tree::open(&performer.workspace).ok();
     if tree.is_none() && performer.workspace.exists() {
-        // If the workspace exists but can't be opened, nothing is known about its files.
+        // The workspace exists but can't be opened, so the states of its files are unknown.
         return Vec::new();
     }
     ledger.reverted_files(tree.as_ref()).into_iter().map(|file| file.path).collect()
 }
 
-/// Stops tracking these files, because the outcome of the call records them as reverted.
+/// Stops tracking these files, since the outcome of the call records them as reverted.
 pub(super) fn stop_tracking(performer: &Performer, paths: &[String]) {
-    // Without paths, do not wait for the lock, which a writing step may hold.
+    // A step that writes files may hold the lock for long, so wait for it only if there are paths.
     if paths.is_empty() {
         return;
     }

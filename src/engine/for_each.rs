@@ -14,57 +14,57 @@ use super::node::{ForEach, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 
-/// The result of an item; `None` if the item did not run to its end.
+/// The result of an item; `None` if the item did not start or was cancelled.
 type ItemResult = Option<Result<Option<Arc<Value>>, Failure>>;
 
 pub(super) async fn run(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let items = match evaluate_list(run, key, node, for_each, scope).await? {
+    let items = match evaluate_list(interpreter, key, node, for_each, scope).await? {
         Ok(items) => items,
         Err(failure) => {
-            run.fail(key, node, scope, 0, &failure).await?;
+            interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     let item_results = if for_each.max_parallel == 1 {
-        run_sequentially(run, key, node, items, scope).await?
+        run_sequentially(interpreter, key, node, items, scope).await?
     } else {
-        run_in_parallel(run, key, node, for_each, items, scope).await?
+        run_in_parallel(interpreter, key, node, for_each, items, scope).await?
     };
     match collect_values(for_each, item_results, scope) {
         Ok(value) => {
             let fingerprint = compute_fingerprint(&json!({ "items": value }), &json!("for_each"));
-            let mut leaf = StepExecution::new(run, key, node, fingerprint, Vec::new());
-            // Completing the `for_each` step itself changes no file, so restore the workspace version that the items
-            // left.
+            let mut execution = StepExecution::new(interpreter, key, node, fingerprint, Vec::new());
+            // Completing the `for_each` step itself changes no file, so restore the workspace version after the last
+            // item.
             let workspace_version = scope.workspace_version().clone();
-            let result = match leaf.begin(scope).await? {
+            let result = match execution.begin(scope).await? {
                 StepStart::Reusable(value) => Ok(value),
-                StepStart::Run(_, attempt) => leaf.finish(scope, attempt, Ok(Some(value))).await?,
+                StepStart::Run(_, attempt) => execution.finish(scope, attempt, Ok(Some(value))).await?,
             };
             scope.set_workspace_version(workspace_version);
             Ok(result)
         }
         Err(failure) => {
-            run.fail(key, node, scope, 0, &failure).await?;
+            interpreter.fail(key, node, scope, 0, &failure).await?;
             Ok(Err(failure))
         }
     }
 }
 
 async fn evaluate_list(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,
     scope: &ValueScope,
 ) -> Result<Result<Vec<Value>, Failure>, Interrupt> {
-    Ok(match run.eval(key, node, &for_each.list, scope).await? {
+    Ok(match interpreter.eval(key, node, &for_each.list, scope).await? {
         Ok(Value::Array(items)) => Ok(items),
         Ok(other) => {
             let message = format!("`for_each: {}` is {}, not a list", for_each.list, kind_of(&other));
@@ -79,9 +79,9 @@ fn item_scope(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
     scope.with_locals([("item", item), ("index", Value::from(index))])
 }
 
-/// Runs the items in order; each sees the workspace as the previous item left it.
+/// Runs the items in order. Each item sees the changes that the previous items made in the workspace.
 async fn run_sequentially(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     items: Vec<Value>,
@@ -93,7 +93,7 @@ async fn run_sequentially(
             break;
         }
         let mut inner = item_scope(scope, index, item);
-        let result = run.run_step_body(&key.item(index), node, &mut inner).await?;
+        let result = interpreter.run_step_body(&key.item(index), node, &mut inner).await?;
         let delta = inner.into_delta();
         if let Some(workspace_version) = &delta.workspace_version {
             scope.set_workspace_version(workspace_version.clone());
@@ -105,7 +105,7 @@ async fn run_sequentially(
 }
 
 async fn run_in_parallel(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     for_each: &ForEach,
@@ -116,7 +116,7 @@ async fn run_in_parallel(
         let mut inner = item_scope(scope, index, item);
         let key = key.item(index);
         async move {
-            let result = run.run_step_body(&key, node, &mut inner).await?;
+            let result = interpreter.run_step_body(&key, node, &mut inner).await?;
             let flow = if result.is_err() && node.stops_on_failure { RunFlow::Halt } else { RunFlow::Continue };
             let delta = ScopeDelta { item_result: Some(result), workspace_version: None, ..inner.into_delta() };
             Ok(BranchOutcome::Ended(Box::new(delta), flow))
@@ -124,7 +124,7 @@ async fn run_in_parallel(
         .boxed()
     };
     let branches: Vec<Branch<'_>> = items.into_iter().enumerate().map(branch).collect();
-    let outcomes = run.durable.run_branches(key.clone(), branches, for_each.max_parallel).await?;
+    let outcomes = interpreter.durable.run_branches(key.clone(), branches, for_each.max_parallel).await?;
     let mut item_results = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         item_results.push(match outcome {
@@ -138,8 +138,8 @@ async fn run_in_parallel(
     Ok(item_results)
 }
 
-/// Returns the step's output: the item values, or a status record per item under `on_error: continue`. Otherwise a
-/// failed item fails the step.
+/// Returns the step's output: the values of the items or, with `on_error: continue`, a status record for each item.
+/// Without `on_error: continue`, a failed item fails the step.
 fn collect_values(for_each: &ForEach, item_results: Vec<ItemResult>, scope: &mut ValueScope) -> Result<Value, Failure> {
     let failures: Vec<(usize, &Failure)> = item_results
         .iter()

@@ -20,20 +20,20 @@ use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 
 /// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
     let mut inner = scope.child_scope();
-    let flow = run.run_sequence(nodes, Some(key), &mut inner).await?;
-    finish_group(run, key, node, inner.into_delta(), flow, scope).await
+    let flow = interpreter.run_sequence(nodes, Some(key), &mut inner).await?;
+    finish_group(interpreter, key, node, inner.into_delta(), flow, scope).await
 }
 
-/// Runs steps in parallel; no step sees the artifacts of another one.
+/// Runs steps in parallel. No step sees the artifacts of the others.
 pub(super) async fn parallel(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     nodes: &[PlanNode],
@@ -44,18 +44,19 @@ pub(super) async fn parallel(
     for child in nodes {
         let (key, mut inner) = (key.child(&child.id), scope.child_scope());
         let branch = async move {
-            let flow = run.run_step(&key, child, &mut inner).await?;
+            let flow = interpreter.run_step(&key, child, &mut inner).await?;
             Ok(BranchOutcome::Ended(Box::new(inner.into_delta()), flow))
         };
         branches.push(branch.boxed());
     }
-    let outcomes = run.durable.run_branches(key.clone(), branches, limit).await?;
+    let outcomes = interpreter.durable.run_branches(key.clone(), branches, limit).await?;
     let mut inner = scope.child_scope();
-    let failed = outcomes.iter().zip(nodes).find_map(|(outcome, child)| match outcome {
+    let halting_step = outcomes.iter().zip(nodes).find_map(|(outcome, child)| match outcome {
         BranchOutcome::Ended(_, RunFlow::Halt) => Some(child.id.clone()),
         BranchOutcome::Ended(_, RunFlow::Continue) | BranchOutcome::Cancelled | BranchOutcome::NotStarted => None,
     });
-    // At most one of the parallel steps may write. The steps after the group see the workspace version of that step.
+    // At most one of the parallel steps may write, so at most one changes the workspace version. The steps after the
+    // group see that version.
     let initial_version = scope.workspace_version().clone();
     let mut workspace_version = initial_version.clone();
     for (outcome, child) in outcomes.into_iter().zip(nodes) {
@@ -68,54 +69,54 @@ pub(super) async fn parallel(
             }
             BranchOutcome::Cancelled => inner.note_cancelled_step(child),
             BranchOutcome::NotStarted => {
-                let step = failed.clone().unwrap_or_else(|| node.id.clone());
+                let step = halting_step.clone().unwrap_or_else(|| node.id.clone());
                 let reason = SkipKind::StepFailed { step };
-                run.skip(&key.child(&child.id), child, &mut inner, reason).await?;
+                interpreter.skip(&key.child(&child.id), child, &mut inner, reason).await?;
             }
         }
     }
     inner.set_workspace_version(workspace_version);
-    let flow = if failed.is_some() { RunFlow::Halt } else { RunFlow::Continue };
-    finish_group(run, key, node, inner.into_delta(), flow, scope).await
+    let flow = if halting_step.is_some() { RunFlow::Halt } else { RunFlow::Continue };
+    finish_group(interpreter, key, node, inner.into_delta(), flow, scope).await
 }
 
-/// Runs steps repeatedly until a condition holds.
+/// Runs steps repeatedly until a condition is true.
 pub(super) async fn repeat(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     repeat_node: &RepeatNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let mut last = ScopeDelta::default();
-    let mut failed = None;
+    let mut last_round = ScopeDelta::default();
+    let mut first_failure = None;
     for round in 0..repeat_node.max {
         let max = repeat_node.max;
         let loop_value = json!({
             "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == max, "max": max
         });
         let mut inner = scope.with_locals([("loop", loop_value)]);
-        inner.load_previous_round(&last);
-        if let Some(workspace_version) = &last.workspace_version {
+        inner.load_previous_round(&last_round);
+        if let Some(workspace_version) = &last_round.workspace_version {
             inner.set_workspace_version(workspace_version.clone());
         }
         let index = usize::try_from(round).unwrap_or(usize::MAX);
-        let flow = run.run_sequence(&repeat_node.nodes, Some(&key.item(index)), &mut inner).await?;
+        let flow = interpreter.run_sequence(&repeat_node.nodes, Some(&key.item(index)), &mut inner).await?;
         let round_scope = inner.clone();
-        last = inner.into_delta();
-        failed = failed.or_else(|| last.first_failure.clone());
-        last.first_failure.clone_from(&failed);
+        last_round = inner.into_delta();
+        first_failure = first_failure.or_else(|| last_round.first_failure.clone());
+        last_round.first_failure.clone_from(&first_failure);
         if flow == RunFlow::Halt {
-            return finish_group(run, key, node, last, flow, scope).await;
+            return finish_group(interpreter, key, node, last_round, flow, scope).await;
         }
         let until_result = match &repeat_node.until {
-            Some(until) => Some(run.eval_condition(key, node, until, &round_scope, &last).await?),
+            Some(until) => Some(interpreter.eval_condition(key, node, until, &round_scope, &last_round).await?),
             None => None,
         };
         match until_result {
-            Some(Ok(true)) => return finish_group(run, key, node, last, RunFlow::Continue, scope).await,
+            Some(Ok(true)) => return finish_group(interpreter, key, node, last_round, RunFlow::Continue, scope).await,
             Some(Ok(false)) | None => {}
-            Some(Err(failure)) => return fail_group(run, key, node, last, failure, scope).await,
+            Some(Err(failure)) => return fail_group(interpreter, key, node, last_round, failure, scope).await,
         }
     }
     match (&repeat_node.until, repeat_node.on_max_iterations) {
@@ -126,26 +127,28 @@ pub(super) async fn repeat(
                 .with_hint(format!(
                     "raise `max:`, or set `on_max_iterations: continue` to continue with the last round, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"
                 ));
-            fail_group(run, key, node, last, failure, scope).await
+            fail_group(interpreter, key, node, last_round, failure, scope).await
         }
-        (Some(_), Outcome::Continue) | (None, _) => finish_group(run, key, node, last, RunFlow::Continue, scope).await,
+        (Some(_), Outcome::Continue) | (None, _) => {
+            finish_group(interpreter, key, node, last_round, RunFlow::Continue, scope).await
+        }
     }
 }
 
-/// Runs a sub-pipeline with its own inputs; the caller sees its outputs.
+/// Runs a sub-pipeline with its own inputs. The caller sees only its outputs.
 pub(super) async fn pipeline(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let inputs = match call_inputs(run, key, node, call, scope).await? {
+    let inputs = match call_inputs(interpreter, key, node, call, scope).await? {
         Ok(inputs) => inputs,
-        Err(failure) => return fail_group(run, key, node, ScopeDelta::default(), failure, scope).await,
+        Err(failure) => return fail_group(interpreter, key, node, ScopeDelta::default(), failure, scope).await,
     };
     let mut inner = ValueScope::new(inputs, scope.workspace_version().clone());
-    let outcome = run.run_pipeline(&call.body, Some(key), &mut inner).await?;
+    let outcome = interpreter.run_pipeline(&call.body, Some(key), &mut inner).await?;
     let mut delta = ScopeDelta {
         first_failure: inner.first_failure().cloned(),
         workspace_version: Some(inner.workspace_version().clone()),
@@ -153,10 +156,10 @@ pub(super) async fn pipeline(
     };
     match outcome {
         PipelineEnd::Completed(outputs) => {
-            // Once the called pipeline reports success, failures inside it do not count for the caller.
+            // The called pipeline succeeded in spite of these failures, so they do not count for the caller.
             delta.first_failure = None;
             delta.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
-            finish_group(run, key, node, delta, RunFlow::Continue, scope).await
+            finish_group(interpreter, key, node, delta, RunFlow::Continue, scope).await
         }
         PipelineEnd::Failed(failure) => {
             let cause = failure.or_else(|| inner.halt_failure().cloned()).or_else(|| delta.first_failure.clone());
@@ -164,13 +167,13 @@ pub(super) async fn pipeline(
                 || Failure::new(FailureClass::Internal, format!("pipeline {} failed", call.body.name)),
                 |cause| Failure { message: format!("pipeline {}: {}", call.body.name, cause.message), ..cause },
             );
-            fail_group(run, key, node, delta, failure, scope).await
+            fail_group(interpreter, key, node, delta, failure, scope).await
         }
     }
 }
 
 async fn call_inputs(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     call: &PipelineNode,
@@ -185,7 +188,7 @@ async fn call_inputs(
     let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
     let node = PlanNode { kind: NodeKind::Sequence(Vec::new()), ..node.clone() };
     let scope = scope.clone();
-    run.compute(key, move || evaluate_inputs(&node, &call, &scope)).await
+    interpreter.compute(key, move || evaluate_inputs(&node, &call, &scope)).await
 }
 
 fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Result<Map<String, Value>, Failure> {
@@ -209,10 +212,10 @@ fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> 
     Ok(inputs)
 }
 
-/// Records the end of a group. Later steps see the artifacts of its steps, unless the group is an item or has an
-/// output.
+/// Records the end of a group. Later steps see the artifacts of the steps inside the group, unless the group is an item
+/// or has an output.
 async fn finish_group(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     delta: ScopeDelta,
@@ -221,30 +224,30 @@ async fn finish_group(
 ) -> Result<StepResult, Interrupt> {
     if flow == RunFlow::Halt {
         let failure = halt_failure(&delta);
-        return fail_group(run, key, node, delta, failure, scope).await;
+        return fail_group(interpreter, key, node, delta, failure, scope).await;
     }
     let object: Map<String, Value> =
         delta.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
     let value = Value::Object(object);
     merge_delta(key, node, &delta, scope);
-    let mut leaf = StepExecution::new(
-        run,
+    let mut execution = StepExecution::new(
+        interpreter,
         key,
         node,
         compute_fingerprint(&json!({ "group": value }), &json!("group")),
         Vec::new(),
     );
-    match leaf.begin(scope).await? {
+    match execution.begin(scope).await? {
         StepStart::Reusable(_) => {}
         StepStart::Run(_, attempt) => {
-            drop(leaf.finish(scope, attempt, Ok(Some(value.clone()))).await?);
+            drop(execution.finish(scope, attempt, Ok(Some(value.clone()))).await?);
         }
     }
     Ok(Ok(Some(Arc::new(value))))
 }
 
 async fn fail_group(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     delta: ScopeDelta,
@@ -252,7 +255,7 @@ async fn fail_group(
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
     merge_delta(key, node, &delta, scope);
-    run.fail(key, node, scope, 0, &failure).await?;
+    interpreter.fail(key, node, scope, 0, &failure).await?;
     Ok(Err(failure))
 }
 

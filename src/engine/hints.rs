@@ -1,4 +1,4 @@
-//! Adds a hint on how to continue to each recorded failure.
+//! Adds to each recorded failure a hint on how the user can continue.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +26,8 @@ pub(super) fn with_step_hint(plan: &Plan, node: &PlanNode, failure: &Failure) ->
     Failure { hint: Some(hints.join(separator)), ..failure.clone() }
 }
 
-/// Returns the failure of a run whose steps all ended, with a hint on how to continue. `expressions` caused the
-/// failure; they name artifacts.
+/// Returns the failure of a run after its last step, with a hint on how to continue. `expressions` are the expressions
+/// that caused the failure; the hint names the steps that produce their artifacts.
 pub(super) fn with_run_hint<'t>(plan: &Plan, failure: Failure, expressions: impl Iterator<Item = &'t str>) -> Failure {
     let names: BTreeSet<String> = expressions.flat_map(variables).collect();
     let rerun_hints = names.iter().filter_map(|name| plan.producer(name)).map(|step| rerun_hint(&step));
@@ -35,8 +35,8 @@ pub(super) fn with_run_hint<'t>(plan: &Plan, failure: Failure, expressions: impl
     failure.with_hint(std::iter::once(correction).chain(rerun_hints).collect::<Vec<_>>().join(", or "))
 }
 
-/// Whether only other data can help: the results of earlier steps are still valid, so a resume would fail in the same
-/// way.
+/// Whether the step can succeed only with other data. A resume alone would reuse the same results of earlier steps and
+/// fail in the same way.
 fn needs_other_data(class: FailureClass, node: &PlanNode) -> bool {
     match class {
         FailureClass::OutputRejected
@@ -50,7 +50,7 @@ fn needs_other_data(class: FailureClass, node: &PlanNode) -> bool {
     }
 }
 
-/// The ways in which the user can change the data that the step received.
+/// The hints on how the user can change the data that the step received.
 fn data_hints(plan: &Plan, node: &PlanNode) -> Vec<String> {
     let input_names = || node.inputs.iter().map(|input| input.name.as_str());
     let edit_hints = input_names()
@@ -70,7 +70,7 @@ fn rerun_hint(step: &StepKey) -> String {
     format!("run `{step}` again: `orch pipeline resume --from {step}`")
 }
 
-/// The hint for a failure that carries none.
+/// The hint for a failure without a hint of its own.
 fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
     let calls_agent = matches!(node.kind, NodeKind::Agent(_));
     Some(match class {

@@ -23,14 +23,14 @@ use super::plan::Plan;
 use super::scope::ValueScope;
 use super::{agent, approve, command, for_each, group, hints, write};
 
-/// The result of a step: its value, if it has one, or why it failed.
+/// The result of a step: its value, if it has one, or its failure.
 pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and returns how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
-    let run = Interpreter { durable, plan };
+    let interpreter = Interpreter { durable, plan };
     let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::initial_workspace_version());
-    let outcome = run.run_pipeline(&plan.body, None, &mut scope).await?;
+    let outcome = interpreter.run_pipeline(&plan.body, None, &mut scope).await?;
     Ok(match outcome {
         PipelineEnd::Completed(outputs) => {
             let result = (!plan.body.outputs.is_empty()).then(|| Value::Object(outputs));
@@ -44,11 +44,11 @@ pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, I
 pub(super) enum PipelineEnd {
     /// It succeeded, with these outputs.
     Completed(Map<String, Value>),
-    /// It failed. `None` if a step failed, since the events contain the failure of the step.
+    /// It failed, for this reason. `None` if a step failed, since the events contain the failure of the step.
     Failed(Option<Failure>),
 }
 
-/// The context of a run that its steps use.
+/// Interprets a plan. Each kind of step has a function that receives this and runs the step.
 #[derive(Clone, Copy)]
 pub(super) struct Interpreter<'a> {
     /// Performs calls and records facts.
@@ -127,17 +127,17 @@ impl<'a> Interpreter<'a> {
         'a: 'b,
     {
         async move {
-            let mut halted: Option<&str> = None;
+            let mut failed_step: Option<&str> = None;
             for node in nodes {
                 let key = StepKey::child_of(parent, &node.id);
-                if let Some(failed) = halted {
+                if let Some(failed) = failed_step {
                     let reason = SkipKind::StepFailed { step: failed.to_owned() };
                     self.skip(&key, node, scope, reason).await?;
                 } else if self.run_step(&key, node, scope).await? == RunFlow::Halt {
-                    halted = Some(&node.id);
+                    failed_step = Some(&node.id);
                 }
             }
-            Ok(if halted.is_some() { RunFlow::Halt } else { RunFlow::Continue })
+            Ok(if failed_step.is_some() { RunFlow::Halt } else { RunFlow::Continue })
         }
         .boxed()
     }
@@ -161,7 +161,7 @@ impl<'a> Interpreter<'a> {
                 }
                 Err(failure) => {
                     self.fail(key, node, scope, 0, &failure).await?;
-                    return Ok(note_result(node, scope, Err(failure)));
+                    return Ok(add_result_to_scope(node, scope, Err(failure)));
                 }
             }
         }
@@ -169,10 +169,10 @@ impl<'a> Interpreter<'a> {
             Some(for_each) => for_each::run(self, key, node, for_each, scope).await?,
             None => self.run_step_body(key, node, scope).await?,
         };
-        Ok(note_result(node, scope, result))
+        Ok(add_result_to_scope(node, scope, result))
     }
 
-    /// Runs a step once: the whole step, or one item.
+    /// Runs a step once: the whole step, or one item of a `for_each`.
     pub(super) fn run_step_body<'b>(
         self,
         key: &'b StepKey,
@@ -220,7 +220,7 @@ impl<'a> Interpreter<'a> {
         let failure = hints::with_step_hint(self.plan, node, failure);
         let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops_on_failure };
         let execution_id = self.durable.record(StepFact::Failed(fact)).await?;
-        // An attempt that started may have changed the workspace before it failed, so the workspace version changes.
+        // An attempt that started may have changed the workspace before it failed, so change the workspace version.
         if attempt > 0 && node.access == Access::Write && !node.kind.kind().is_group() {
             scope.bump_workspace_version(execution_id);
         }
@@ -228,7 +228,7 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs.
+/// Decides whether a pipeline succeeded after its last step, and evaluates its outputs.
 fn evaluate_outcome(
     success: Option<&str>,
     output_expressions: &IndexMap<String, String>,
@@ -263,8 +263,8 @@ fn evaluate_outcome(
     PipelineEnd::Completed(outputs)
 }
 
-/// Notes the result of a step in the scope. The events contain its failure already.
-fn note_result(node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
+/// Adds the result of a step to the scope. Does not record a failure, since the events contain it already.
+fn add_result_to_scope(node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
     match result {
         Ok(value) => scope.note_completed_step(node, value),
         Err(failure) => {

@@ -30,7 +30,7 @@ impl RenderedPrompt {
             None => default_message(node, scope),
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
-        // Without any message, orch sends the prompt itself as the user message.
+        // A request needs a user message. Without any, orch sends the prompt as the user message.
         if message.is_empty() && agent.message.is_none() && !system.is_empty() {
             return Ok(Self { system: message, message: system });
         }
@@ -76,7 +76,8 @@ fn map_template_error(result: Result<String, crate::template::TemplateError>) ->
     result.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))
 }
 
-/// The run's inputs as text, the item, then each artifact as fenced JSON.
+/// The default message: a section for each input of the run, for the item, and for each artifact that the step reads.
+/// A section contains a string as text, and other values as fenced JSON.
 fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
     let section = |name: &str, value: &Value| match value {
         Value::String(text) => format!("# {name}\n\n{}", text.trim()),
@@ -90,7 +91,7 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
     sections.join("\n\n")
 }
 
-/// Appends the schema to the first message, for a provider that can't enforce a schema on its replies.
+/// Appends an instruction with the schema to the first message, for a provider that can't make replies fit a schema.
 pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
         let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
@@ -99,7 +100,7 @@ pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     request
 }
 
-/// Returns the request that re-asks after a rejected reply; `None` when a re-ask can't help.
+/// Returns the request that re-asks after a rejected reply; `None` if a re-ask can't help.
 pub(super) fn re_ask(
     request: &ChatRequest,
     answer: Content,
@@ -122,7 +123,7 @@ pub(super) fn re_ask(
         _ => return None,
     };
     let mut next_request = request.clone();
-    // A truncated or empty reply does not help the model and may fill its context, so orch sends only the instruction.
+    // A truncated or empty answer does not help the model and may fill its context, so the re-ask does not quote it.
     if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply)
         || answer.text().trim().is_empty()
     {
@@ -141,7 +142,7 @@ pub(super) fn eval_condition(expression: &str, context: &TemplateContext) -> Res
     eval_bool(expression, context).map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))
 }
 
-/// Evaluates a condition over a step's values and the artifacts of the steps inside it.
+/// Evaluates a condition over the values that a step sees and the artifacts of the steps inside it.
 pub(super) fn eval_condition_with_delta(
     expression: &str,
     mut context: TemplateContext,

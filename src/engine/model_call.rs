@@ -1,4 +1,4 @@
-//! Sends a request to a model or a CLI agent, within the limits of the step, and reports its progress.
+//! Sends a request to a model or runs a turn of a CLI agent, within the limits of the step, and reports the progress.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::secret::StreamRedactor;
 use super::message::with_schema_instruction;
 use super::perform::Performer;
 
-/// Shows a text as it arrives, redacted. A secret may begin in one chunk and end in the next.
+/// Redacts a text that arrives in chunks, and passes it to the observer. A chunk may end in the middle of a secret.
 struct RedactedStream<'a> {
     performer: &'a Performer,
     key: &'a CallKey,
@@ -51,7 +51,7 @@ pub(super) async fn run_agent_turn(
     key: &CallKey,
     turn: &AgentTurn,
     context: &CallContext,
-    cut_failure: impl Future<Output = Failure>,
+    interruption: impl Future<Output = Failure>,
 ) -> TurnResult {
     let agent_env = AgentEnv {
         workspace: performer.workspace.clone(),
@@ -71,7 +71,7 @@ pub(super) async fn run_agent_turn(
         }
         AgentEvent::Session(_) | AgentEvent::TurnEnded => {}
     };
-    let result = run_turn(turn, &agent_env, context, &sink, cut_failure).await;
+    let result = run_turn(turn, &agent_env, context, &sink, interruption).await;
     stream.end();
     result
 }
@@ -88,22 +88,22 @@ pub(super) async fn send_request(
     key: &CallKey,
     model_request: &ModelRequest,
     now: Timestamp,
-    cut_token: &CancellationToken,
+    cancellation: &CancellationToken,
 ) -> Result<ChatReply, Failure> {
     let observer = performer.observer.as_ref();
     let provider = performer.models.provider(&model_request.request.model.provider)?;
     let mut limits = RequestLimits {
         clock: performer.clock.clone(),
-        cancellation: cut_token.clone(),
+        cancellation: cancellation.clone(),
         sample_index: seed_offset(key),
         ..provider.limits()
     };
     if let Some(millis) = model_request.timeout_ms {
         limits.total_timeout = Duration::from_millis(millis);
-        // A user who allows a request more time has a slow server, whose first byte is late too.
+        // A user who allows a request more time has a slow server, whose first byte arrives late too.
         limits.first_byte_timeout = limits.total_timeout;
     }
-    let mut by_deadline = false;
+    let mut is_deadline_shorter = false;
     if let Some(ends_at) = model_request.deadline {
         let remaining = Duration::try_from(ends_at.duration_since(now)).unwrap_or_default();
         if remaining.is_zero() {
@@ -111,7 +111,7 @@ pub(super) async fn send_request(
                 Failure::new(FailureClass::Timeout, "the step's deadline has passed").with_hint(RAISE_DEADLINE_HINT)
             );
         }
-        by_deadline = remaining < limits.total_timeout;
+        is_deadline_shorter = remaining < limits.total_timeout;
         limits.total_timeout = limits.total_timeout.min(remaining);
     }
     limits.first_byte_timeout = limits.first_byte_timeout.min(limits.total_timeout);
@@ -130,5 +130,5 @@ pub(super) async fn send_request(
         provider.chat(&with_schema_instruction(model_request.request.clone()), &limits, &sink).await
     };
     stream.end();
-    reply.map_err(|failure| if by_deadline { failure.with_deadline_hint() } else { failure })
+    reply.map_err(|failure| if is_deadline_shorter { failure.with_deadline_hint() } else { failure })
 }

@@ -1,4 +1,4 @@
-//! The steps of a plan: a tree of plain data plus compiled schemas.
+//! The steps of a plan: a tree of plain data and compiled schemas.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,13 @@ pub struct PlanBody {
     pub name: String,
     /// The steps, in order.
     pub nodes: Vec<PlanNode>,
-    /// The steps of `finally`, which run at the end in any case.
+    /// The steps of `finally`, which run at the end even after a failure.
     pub finally: Vec<PlanNode>,
     /// The budget of the pipeline.
     pub budget: Option<Budget>,
     /// The expression that decides about success.
     pub success: Option<String>,
-    /// The outputs for a calling pipeline: names with expressions.
+    /// The outputs of the pipeline: names with expressions.
     pub outputs: IndexMap<String, String>,
 }
 
@@ -61,7 +61,7 @@ pub struct ForEach {
     pub list: String,
     /// How many items run in parallel.
     pub max_parallel: usize,
-    /// Whether the output records the status of each item, failed ones included (`on_error: continue`).
+    /// Whether the output contains a record of the status of each item, including failed items (`on_error: continue`).
     pub records_status: bool,
 }
 
@@ -120,7 +120,7 @@ pub struct AgentNode {
     pub strict: bool,
     /// Conditions that a reply must meet beyond its schema.
     pub accept: Vec<Accept>,
-    /// The later steps that write the files that its artifact lists.
+    /// The later `write` steps that write the files in its artifact.
     pub writers: Vec<FileWriter>,
 }
 
@@ -129,7 +129,7 @@ pub struct AgentNode {
 pub struct FileWriter {
     /// The step.
     pub step: StepKey,
-    /// The path of members from the artifact to its list of files.
+    /// The names of the members that lead from the artifact to the list of files.
     pub members: Vec<String>,
 }
 
@@ -146,13 +146,13 @@ pub struct StepLimits {
     pub backoff: Option<Duration>,
     /// The failure classes that orch retries.
     pub retry_on: Vec<FailureClass>,
-    /// Whether the step waits for an unavailable provider longer than `tries` and `backoff` allow. True if it calls a
-    /// model and the pipeline sets neither.
+    /// Whether the step waits longer for an unavailable provider than `tries` and `backoff` say. True if the step calls
+    /// a model and the pipeline sets neither `retry.max` nor `retry.backoff`.
     pub waits_for_provider: bool,
 }
 
 impl StepLimits {
-    /// Whether the deadline is shorter than the time-out, so that it ends the first try.
+    /// Whether the deadline is shorter than the time-out, so that the deadline ends the first try.
     pub(super) fn deadline_is_shorter(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
     }
@@ -171,7 +171,7 @@ pub struct CommandNode {
     pub stdin: Option<String>,
     /// The project's folder, which templates see as `project.root`.
     pub project_root: Arc<str>,
-    /// The exit codes that count as success; all of them if empty.
+    /// The exit codes that count as success; if empty, every exit code does.
     pub success_codes: Vec<u8>,
     /// Whether its standard output is the artifact.
     pub parses_stdout: bool,
@@ -241,7 +241,7 @@ pub struct PlannedModel {
     pub dialect: String,
     /// The digest of a weights file, which identifies its content.
     pub weights: Option<String>,
-    /// The CLI agent, if it is one.
+    /// The CLI agent; `None` for a model.
     pub program: Option<CliAgent>,
     /// The upper bound of one turn of the CLI agent, from its `estimate:`. Not part of the fingerprint.
     pub estimate: TurnEstimate,
@@ -293,7 +293,7 @@ impl InputRef {
 /// The contract of a step's artifact.
 #[derive(Clone)]
 pub enum Contract {
-    /// A string, without conversion.
+    /// Any text.
     Text,
     /// JSON that fits a schema.
     Json(Schema),
@@ -305,7 +305,7 @@ impl Contract {
         matches!(self, Self::Text)
     }
 
-    /// Whether checking a value may take long, however small the value is.
+    /// Whether checking a value may take long, even if the value is small.
     pub fn takes_long(&self) -> bool {
         match self {
             Self::Text => false,
@@ -351,7 +351,7 @@ impl PlanNode {
         }
     }
 
-    /// The steps inside it, for changing them.
+    /// The steps inside it, as mutable references.
     pub(super) fn children_mut(&mut self) -> Box<dyn Iterator<Item = &mut PlanNode> + '_> {
         match &mut self.kind {
             NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter_mut()),
@@ -363,8 +363,8 @@ impl PlanNode {
         }
     }
 
-    /// The names of the artifacts that exist once the step has completed: its own, those of a group's steps, or the
-    /// outputs of a called pipeline.
+    /// The names of the artifacts that exist after the step has completed: its own artifact, the artifacts of the steps
+    /// in a group, or the outputs of a called pipeline.
     pub fn artifact_names(&self) -> Vec<String> {
         if let Some(output) = &self.output {
             return vec![output.name.clone()];

@@ -42,7 +42,7 @@ pub struct Performer {
     pub agents_folder: NoFollowFolder,
     /// The workspace files of artifacts.
     pub artifact_files: Vec<String>,
-    /// The project files that lie inside the workspace, including those that do not exist yet.
+    /// The project files inside the workspace, including files that do not exist yet.
     pub project_files: Vec<String>,
     /// The environment of this process.
     pub env_vars: EnvLookup,
@@ -54,11 +54,11 @@ pub struct Performer {
     pub record_replay: RecordReplay,
     /// The files that steps wrote into the workspace.
     pub file_ledger: Arc<Mutex<FileLedger>>,
-    /// The clock for the start and end of calls.
+    /// The clock for the start and end times of calls.
     pub clock: Arc<dyn Clock>,
-    /// The guard for child processes: the executable of orch itself.
+    /// The program that supervises each child process: the executable of orch itself.
     pub guard: GuardProgram,
-    /// The child processes that orch is still ending after their calls were cut off or dropped.
+    /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
 }
 
@@ -77,7 +77,7 @@ impl Perform for Performer {
             let reservation = self.budgets.reserve(call, in_finally).await.map_err(Interrupt::OverBudget)?;
             let permit = tokio::select! {
                 biased;
-                // The time budget also runs out while a call waits for its permit; such a call does not start.
+                // The time budget may run out while the call waits for its permit. Then the call does not start.
                 failure = self.time_limit_reached(&call.key.step, in_finally) => {
                     return Err(Interrupt::OverBudget(failure.without_call_details()));
                 }
@@ -96,14 +96,14 @@ impl Perform for Performer {
             let (key, step) = (call.key.clone(), call.key.step.clone());
             let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
             let runs_program = call.effect.properties().workspace.runs_program();
-            let in_flight = performer.budgets.track_call(&step);
+            let call_timer = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
             let activity = (!activity.is_empty()).then(|| Box::new(performer.redactor.redact_activity(activity)));
             let reverted_files =
                 if runs_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
-            // Stop tracking these files only now: if this future were dropped during the scan, the removals would not
-            // be on record.
+            // Stop tracking these files only now: if the caller dropped this future during the scan, orch would never
+            // record that the files were reverted.
             effects::stop_tracking(&performer, &reverted_files);
             let result = performer.redact_result(result).await;
             let (estimated, estimated_cost) = (None, None);
@@ -118,7 +118,7 @@ impl Perform for Performer {
                 reverted_files,
             };
             let outcome = performer.with_cost(outcome, &bound);
-            drop(in_flight);
+            drop(call_timer);
             performer.endings.forget(&key);
             performer.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
@@ -129,8 +129,8 @@ impl Perform for Performer {
     fn on_recorded(&self, call: &Call) {
         if call.effect.properties().keeps_turn_start {
             let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
-            // The call does not wait for this; if the note remains, a resume removes it, since the outcome is on
-            // record.
+            // The call does not wait for the removal. If it fails, a resume removes the snapshot, since the journal
+            // contains the outcome.
             drop(tokio::task::spawn_blocking(move || remove_turn_start(&agents_folder, &key)));
         }
     }
@@ -165,20 +165,20 @@ impl Perform for Performer {
     }
 }
 
-/// Performs a request until the time limit. If the reply is complete by then and only the connection is still open, the
-/// reply counts.
-async fn run_until_cut_off(
-    time_limit: impl Future<Output = Failure>,
-    token: &CancellationToken,
+/// Performs a request until it ends or is interrupted. If the reply is complete at the interruption and only the
+/// connection is still open, the reply counts.
+async fn run_until_interrupted(
+    interruption: impl Future<Output = Failure>,
+    cancellation: &CancellationToken,
     request: impl Future<Output = EffectResult>,
 ) -> EffectResult {
     tokio::pin!(request);
     let failure = tokio::select! {
         biased;
         result = &mut request => return result,
-        failure = time_limit => failure,
+        failure = interruption => failure,
     };
-    token.cancel();
+    cancellation.cancel();
     match request.now_or_never() {
         Some(result) if result.result.is_ok() => result,
         Some(result) => EffectResult { cost: result.cost, ..Err(with_usage(failure, result.result.err())).into() },
@@ -186,13 +186,13 @@ async fn run_until_cut_off(
     }
 }
 
-/// Adds to a failure the usage that the provider had reported until then.
-fn with_usage(failure: Failure, source: Option<Failure>) -> Failure {
-    Failure { usage: source.and_then(|source| source.usage), ..failure }
+/// Adds to the failure of an interrupted request the usage that the provider reported before.
+fn with_usage(failure: Failure, request_failure: Option<Failure>) -> Failure {
+    Failure { usage: request_failure.and_then(|failure| failure.usage), ..failure }
 }
 
-/// Resolves when a call must end: when its time is used up or the run stops.
-async fn cut_failure(time_limit: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
+/// Resolves with the failure to report when a call must end: when its time is used up or the run stops.
+async fn wait_for_interruption(time_limit: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
     tokio::select! {
         biased;
         failure = time_limit => failure,
@@ -200,7 +200,7 @@ async fn cut_failure(time_limit: impl Future<Output = Failure>, stop: BoxFuture<
     }
 }
 
-/// The failure of a call that a stop cut off.
+/// The failure of a call that a stop interrupted.
 fn cancelled_failure() -> Failure {
     Failure { interrupted: true, ..Failure::new(FailureClass::Cancelled, "the run was stopped") }
 }
@@ -232,8 +232,8 @@ impl From<TurnResult> for EffectResult {
 }
 
 impl Performer {
-    /// Resolves when the time of a step is used up; never for steps of `finally` (`in_finally`), which may clean up
-    /// even then.
+    /// Resolves when the time of a step is used up. Never resolves for steps of `finally` (`in_finally`), which may
+    /// clean up even then.
     async fn time_limit_reached(&self, step: &StepKey, in_finally: bool) -> Failure {
         if in_finally { std::future::pending().await } else { self.budgets.time_limit_reached(step).await }
     }
@@ -251,7 +251,7 @@ impl Performer {
         match tokio::task::spawn_blocking(move || effects::find_reverted_files(&performer, files)).await {
             Ok(reverted_files) => reverted_files,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is shutting down, and nothing more is recorded.
+            // The runtime is shutting down, so orch records nothing more.
             Err(_) => Vec::new(),
         }
     }
@@ -265,7 +265,7 @@ impl Performer {
         run_on_thread(self.clock.hold_virtual_time(), move || redactor.redact_result(result)).await
     }
 
-    /// Performs an effect. Ends it as its kind requires when its time is used up or when `stop` resolves.
+    /// Performs an effect. When its time is used up or `stop` resolves, ends it in the way that its kind requires.
     async fn perform_until_ended(
         &self,
         call: Call,
@@ -274,37 +274,40 @@ impl Performer {
         stop: BoxFuture<'static, ()>,
     ) -> EffectResult {
         let (step, ending) = (call.key.step.clone(), call.effect.properties().ending);
-        let cut_failure = cut_failure(self.time_limit_reached(&step, in_finally), stop);
-        let cut_token = CancellationToken::new();
+        let interruption = wait_for_interruption(self.time_limit_reached(&step, in_finally), stop);
+        let cancellation = CancellationToken::new();
         let never = std::future::pending();
         match ending {
             CallEnding::CutOff => {
-                let request = self.perform_effect(call, started, &cut_token, never.boxed());
-                run_until_cut_off(cut_failure, &cut_token, request).await
+                let request = self.perform_effect(call, started, &cancellation, never.boxed());
+                run_until_interrupted(interruption, &cancellation, request).await
             }
-            CallEnding::EndProcesses => self.perform_effect(call, started, &cut_token, cut_failure.boxed()).await,
-            CallEnding::RunToEnd => self.perform_effect(call, started, &cut_token, never.boxed()).await,
+            CallEnding::EndProcesses => self.perform_effect(call, started, &cancellation, interruption.boxed()).await,
+            CallEnding::RunToEnd => self.perform_effect(call, started, &cancellation, never.boxed()).await,
         }
     }
 
-    /// Performs an effect of any kind. `cut_token` ends a request; `cut_failure` ends a program and is then its failure.
+    /// Performs an effect of any kind. `cancellation` ends a request; `interruption` ends a program with the failure to
+    /// report.
     async fn perform_effect(
         &self,
         call: Call,
         started: Timestamp,
-        cut_token: &CancellationToken,
-        cut_failure: BoxFuture<'_, Failure>,
+        cancellation: &CancellationToken,
+        interruption: BoxFuture<'_, Failure>,
     ) -> EffectResult {
         let Call { key, request_digest, effect } = call;
         match effect {
-            Effect::ModelRequest(model_request) => self.ask_model(&key, &model_request, started, cut_token).await,
+            Effect::ModelRequest(model_request) => {
+                self.request_model(&key, &model_request, started, cancellation).await
+            }
             Effect::Turn(turn) => {
                 let max_cost = self.budgets.remaining_usd(&key.step);
                 let context = CallContext { start_time: started, max_cost, call_key: key.clone(), request_digest };
-                self.run_turn(&key, &turn, &context, cut_failure).await.into()
+                self.run_turn(&key, &turn, &context, interruption).await.into()
             }
             Effect::Command(command) => {
-                effects::run_command(self, &key, &command, cut_failure).await.map(CallReply::Output).into()
+                effects::run_command(self, &key, &command, interruption).await.map(CallReply::Output).into()
             }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
@@ -312,15 +315,15 @@ impl Performer {
     }
 
     /// Sends a request to a model.
-    async fn ask_model(
+    async fn request_model(
         &self,
         key: &CallKey,
         model_request: &ModelRequest,
         started: Timestamp,
-        cut_token: &CancellationToken,
+        cancellation: &CancellationToken,
     ) -> EffectResult {
         let provider = &model_request.request.model.provider;
-        let reply = self.exchange_reply(key, model_request, started, cut_token).await;
+        let reply = self.exchange_reply(key, model_request, started, cancellation).await;
         let reply = reply
             .map_err(|failure| failure_with_plausible_usage(self.rate_limiters.refine_unreached(provider, failure)));
         self.rate_limiters.observe_reply(&model_request.request.model.provider, &reply);
@@ -343,18 +346,18 @@ impl Performer {
         CallOutcome { cost, estimated_cost, ..outcome }
     }
 
-    /// Returns the model's reply, or the recorded one in a replay. Records the reply if there is a recorder.
+    /// Returns the model's reply, or the recorded reply in a replay. Records the reply if there is a recorder.
     async fn exchange_reply(
         &self,
         key: &CallKey,
         model_request: &ModelRequest,
         now: Timestamp,
-        cut_token: &CancellationToken,
+        cancellation: &CancellationToken,
     ) -> Result<ChatReply, Failure> {
         if let Some(replay) = &self.record_replay.replay {
             return replay.reply(&key.step, &model_request.request);
         }
-        let reply = send_request(self, key, model_request, now, cut_token).await?;
+        let reply = send_request(self, key, model_request, now, cancellation).await?;
         if let Some(recorder) = &self.record_replay.recorder {
             recorder.record(&key.step, &model_request.request, &reply, &self.redactor);
         }
@@ -363,13 +366,13 @@ impl Performer {
 }
 
 impl Performer {
-    /// Returns the CLI agent's reply, or the recorded one in a replay, which does not repeat changes to the workspace.
+    /// Runs a turn of a CLI agent. In a replay, returns the recorded reply without repeating changes to the workspace.
     async fn run_turn(
         &self,
         key: &CallKey,
         turn: &AgentTurn,
         context: &CallContext,
-        cut_failure: impl Future<Output = Failure>,
+        interruption: impl Future<Output = Failure>,
     ) -> TurnResult {
         if let Some(replay) = &self.record_replay.replay {
             return match replay.reply(&key.step, &turn.request) {
@@ -379,7 +382,7 @@ impl Performer {
             };
         }
         let turn_with_schema = AgentTurn { request: with_schema_instruction(turn.request.clone()), ..turn.clone() };
-        let result = run_agent_turn(self, key, &turn_with_schema, context, cut_failure).await;
+        let result = run_agent_turn(self, key, &turn_with_schema, context, interruption).await;
         if let (Some(recorder), Ok(reply)) = (&self.record_replay.recorder, &result.reply) {
             recorder.record(&key.step, &turn.request, reply, &self.redactor);
         }

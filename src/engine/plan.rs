@@ -1,6 +1,6 @@
 //! The plan of a run: a checked pipeline with every name resolved.
 //!
-//! A plan is plain data plus compiled schemas and templates. It never reads files, the environment or the clock.
+//! A plan is plain data with compiled schemas and templates. It never reads files, the environment or the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +57,11 @@ pub struct StepDefaults {
 pub trait Resolve<E> {
     /// Resolves the name of a model: `auto`, an alias, or `provider/model`.
     fn model(&self, name: &str) -> Result<PlannedModel, E>;
-    /// Returns the contract of a step's output; any JSON if steps of this kind take no schema.
+    /// Returns the contract of a step's output; any JSON if steps of this kind have no `schema`.
     fn contract(&self, step: &Step) -> Result<Contract, E>;
     /// Returns the compiled schema of a pipeline's input.
     fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
-    /// Returns a pipeline that another one calls, and the resolver of its names.
+    /// Returns a pipeline that a step calls, and the resolver of its names.
     fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<E> + '_>), E>;
     /// Returns the error for a step that can't be planned. `check` reports such steps earlier.
     fn planning_error(&self, message: String) -> E;
@@ -92,13 +92,13 @@ impl Plan {
         Self { reserved_names: Arc::new(ReservedNames { artifacts, project: project_files }), ..self }
     }
 
-    /// The workspace files that no step may write: those of artifacts, and those of the project.
+    /// The workspace files that no step may write: the files of artifacts and of the project.
     pub(super) fn reserved_names(&self) -> &Arc<ReservedNames> {
         &self.reserved_names
     }
 
-    /// Visits every step with its key, in the order of the file. The boolean is true inside a loop or `for_each`, where
-    /// a step may run any number of times.
+    /// Visits every step with its key, in the order of the file. The boolean is true for a step inside a loop or
+    /// `for_each`, which may run any number of times.
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool)) {
         fn visit_node<'a>(
             node: &'a PlanNode,
@@ -115,7 +115,7 @@ impl Plan {
         self.body.nodes.iter().chain(&self.body.finally).for_each(|node| visit_node(node, None, false, visit));
     }
 
-    /// The steps as the journal lists them at the start of a run, including those inside groups.
+    /// The steps for the journal's list at the start of a run, including the steps inside groups.
     pub fn planned_steps(&self) -> Vec<PlannedStep> {
         let mut steps = Vec::new();
         self.visit(&mut |step, node, runs_repeatedly| {
@@ -158,12 +158,12 @@ impl Plan {
         producer.map(|step| self.restart_point(&step))
     }
 
-    /// The step itself, or the outermost loop around it: `--from` with a step of a loop starts the whole loop again.
+    /// The step itself, or the outermost loop around it, since `--from` with a step of a loop repeats the whole loop.
     pub(super) fn restart_point(&self, wanted: &StepKey) -> StepKey {
         let (mut outermost, mut result) = (None, None);
         self.visit(&mut |step, _, runs_repeatedly| {
             let is_wanted = step == *wanted;
-            // A loop is visited before the steps inside it.
+            // `visit` reaches a loop before the steps inside the loop.
             if !runs_repeatedly {
                 outermost = Some(step);
             }
@@ -174,7 +174,7 @@ impl Plan {
         result.unwrap_or_else(|| wanted.clone())
     }
 
-    /// Every budget of the plan: those of the run, of steps, of agents, and of called pipelines.
+    /// Every budget of the plan: of the run, of steps, of agents, and of called pipelines.
     pub fn budgets(&self) -> Vec<Limit> {
         let mut limits: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
         collect_budgets(&self.body, None, &mut limits);
@@ -227,7 +227,7 @@ impl Plan {
     }
 }
 
-/// Workspace files that `write` may not touch.
+/// The workspace files that `write` may not change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedNames {
     /// The files of the run's artifacts.
@@ -236,7 +236,8 @@ pub(super) struct ReservedNames {
     pub(super) project: Vec<String>,
 }
 
-/// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all its steps in the same file.
+/// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all steps of the agent in the same
+/// file.
 fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<Limit>) {
     fn collect_node<'a>(
         node: &'a PlanNode,

@@ -1,4 +1,5 @@
-//! Turns a pipeline from its file into the tree of nodes that runs, with names resolved and defaults filled in.
+//! Converts the pipeline of a file into the tree of nodes that the interpreter runs: resolves names and fills in
+//! defaults.
 
 use indexmap::IndexMap;
 
@@ -13,11 +14,11 @@ use super::node::{
 use super::plan::{Resolve, StepDefaults};
 
 /// The default of `retry.max`: the tries of a request in total.
-pub(super) const TRIES: u32 = 3;
+pub(super) const DEFAULT_TRIES: u32 = 3;
 /// The default number of re-asks of a step.
-pub(super) const RE_ASKS: u32 = 2;
+pub(super) const DEFAULT_RE_ASKS: u32 = 2;
 /// The default of `max_parallel`: how many items of a `for_each` run in parallel.
-pub(super) const MAX_PARALLEL: usize = 4;
+pub(super) const DEFAULT_MAX_PARALLEL: usize = 4;
 
 /// Plans one pipeline file.
 pub(super) struct Planner<'a, E> {
@@ -26,11 +27,12 @@ pub(super) struct Planner<'a, E> {
     resolve: &'a dyn Resolve<E>,
     /// Whether the artifacts of this pipeline have files in the workspace.
     has_artifact_files: bool,
+    /// The number of pipelines that call this one, directly or indirectly.
     depth: usize,
 }
 
-/// How deeply pipelines may call one another.
-const MAX_CALLS: usize = 32;
+/// The maximum nesting depth of pipeline calls.
+const MAX_CALL_DEPTH: usize = 32;
 
 impl<'a, E> Planner<'a, E> {
     /// Creates the planner for the pipeline of a run.
@@ -59,17 +61,17 @@ impl<'a, E> Planner<'a, E> {
             Some(name) => Some(ArtifactOutput { name: name.clone(), contract: self.resolve.contract(step)? }),
             None => None,
         };
-        let each = step.for_each.as_ref().map(|list| ForEach {
+        let for_each = step.for_each.as_ref().map(|list| ForEach {
             list: list.clone(),
-            max_parallel: step.max_parallel.map_or(MAX_PARALLEL, at_least_one),
-            // Only the file decides this: a flag must not change the shape of the artifact.
+            max_parallel: step.max_parallel.map_or(DEFAULT_MAX_PARALLEL, at_least_one),
+            // Only the file decides this: `--continue-on-error` must not change the shape of the artifact.
             records_status: step.on_error == Some(OnError::Continue),
         });
-        let children_have_files = has_file && each.is_none();
+        let children_have_files = has_file && for_each.is_none();
         let mut node = PlanNode {
             id: step.id.clone(),
             when: step.when.clone(),
-            for_each: each,
+            for_each,
             inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
             output,
             has_file,
@@ -135,8 +137,11 @@ impl<'a, E> Planner<'a, E> {
             None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
         };
         // A CLI agent with tools may have changed something before it failed, so orch does not retry it by default.
-        let tries =
-            if primary_model.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
+        let tries = if primary_model.program.as_ref().is_some_and(|program| !program.tools.is_empty()) {
+            1
+        } else {
+            DEFAULT_TRIES
+        };
         let is_model = primary_model.program.is_none();
         let fallbacks = step.fallback.iter().map(|name| self.resolve.model(name));
         Ok(AgentNode {
@@ -151,7 +156,7 @@ impl<'a, E> Planner<'a, E> {
             prompt: prompt.to_owned(),
             message: step.message.clone(),
             limits: self.agent_limits(step, tries, is_model),
-            re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
+            re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(DEFAULT_RE_ASKS),
             strict: step.extract == Some(Extract::Strict),
             accept: step.accept.clone(),
             writers: Vec::new(),
@@ -183,7 +188,7 @@ impl<'a, E> Planner<'a, E> {
     }
 
     fn call(&self, step: &Step, file: &str) -> Result<PipelineNode, E> {
-        if self.depth >= MAX_CALLS {
+        if self.depth >= MAX_CALL_DEPTH {
             return Err(self.resolve.planning_error(format!("step `{}` calls pipelines too deeply", step.id)));
         }
         let (pipeline, resolve) = self.resolve.pipeline(file)?;

@@ -1,5 +1,5 @@
-//! Limits the concurrent calls of the run and of each provider, and the rate of a provider's requests. Calls get their
-//! permits in the order in which they began to wait.
+//! Limits the number of concurrent calls of the run and of each provider, and the rate of the requests to a provider.
+//! Calls receive permits in the order in which they started to wait.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_mins(5);
 
 /// The limits of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProviderAllowance {
+pub struct ProviderLimits {
     /// Concurrent requests.
     pub concurrency: Option<usize>,
     /// Requests per minute.
@@ -35,13 +35,13 @@ pub struct ProviderAllowance {
 pub struct RateLimiters {
     run: Arc<Semaphore>,
     providers: HashMap<String, Arc<RateLimiter>>,
-    /// The providers that have responded in this run, even with a failure.
+    /// The providers that have responded in this run, including those that responded with a failure.
     responsive: Mutex<HashSet<String>>,
 }
 
 /// The rate limiter of a provider.
 struct RateLimiter {
-    allowance: ProviderAllowance,
+    limits: ProviderLimits,
     permits: Arc<Semaphore>,
     window: Mutex<RateWindow>,
 }
@@ -49,6 +49,7 @@ struct RateLimiter {
 /// The requests of the last minute, and the end of the pause that a `Retry-After` imposes.
 #[derive(Default)]
 struct RateWindow {
+    /// When each request was sent, and its tokens.
     sent_requests: Vec<(Instant, u64)>,
     blocked_until: Option<Instant>,
 }
@@ -60,11 +61,11 @@ struct CallPermit {
 }
 
 impl RateLimiters {
-    /// Creates the limiters of a run: `concurrency` calls at once, and the limits of each provider.
-    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderAllowance)>) -> Self {
-        let new_limiter = |(name, allowance): (String, ProviderAllowance)| {
-            let permits = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
-            (name, Arc::new(RateLimiter { allowance, permits, window: Mutex::default() }))
+    /// Creates the limiters of a run from the maximum number of concurrent calls and the limits of each provider.
+    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderLimits)>) -> Self {
+        let new_limiter = |(name, limits): (String, ProviderLimits)| {
+            let permits = Arc::new(Semaphore::new(limits.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
+            (name, Arc::new(RateLimiter { limits, permits, window: Mutex::default() }))
         };
         Self {
             run: Arc::new(Semaphore::new(concurrency.max(1))),
@@ -73,7 +74,7 @@ impl RateLimiters {
         }
     }
 
-    /// Restores from the events which providers responded in earlier sessions of the run.
+    /// Restores the providers that responded in earlier sessions of the run, from its events.
     pub fn restore(&self, events: &[Event]) {
         let calls = events.iter().filter_map(|event| match &event.fact {
             Fact::CallEnded(call) => Some(call),
@@ -84,7 +85,7 @@ impl RateLimiters {
         self.responsive.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
 
-    /// Returns the failure of a call, with `unreached` set only if the provider has never responded in this run.
+    /// Returns the failure of a call. Clears `unreached` in it if the provider has responded in this run.
     pub fn refine_unreached(&self, provider: &str, failure: Failure) -> Failure {
         let mut responsive = self.responsive.lock().unwrap_or_else(PoisonError::into_inner);
         if is_response(&failure) {
@@ -100,18 +101,19 @@ impl RateLimiters {
             let limiter = self.providers.get(&model_use.request.model.provider)?;
             Some((limiter, model_use.rate_limited_tokens?))
         });
-        // The provider's permit comes first, so that a call that waits for it does not hold up other providers.
+        // Acquire the provider's permit first, so that a call that waits for it does not block calls to other
+        // providers.
         let mut provider = None;
         if let Some((limiter, tokens)) = limited {
             provider = limiter.permits.clone().acquire_owned().await.ok();
             limiter.wait_for_slot(tokens).await;
         }
-        // Acquiring fails only on a closed semaphore, and orch never closes one.
+        // Acquiring fails only if the semaphore is closed, and orch never closes it.
         let run = self.run.clone().acquire_owned().await.ok();
         Box::new(CallPermit { _run: run, _provider: provider })
     }
 
-    /// Observes the result of a request: a `Retry-After` delays every call to the provider.
+    /// Processes the result of a request: a `Retry-After` delays every later call to the provider.
     pub fn observe_reply(&self, provider: &str, reply: &Result<ChatReply, Failure>) {
         if reply.is_ok() {
             self.responsive.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.to_owned());
@@ -137,7 +139,7 @@ impl RateLimiter {
         loop {
             let until = {
                 let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-                match window.try_reserve_slot(self.allowance, tokens) {
+                match window.try_reserve_slot(self.limits, tokens) {
                     None => return,
                     Some(until) => until,
                 }
@@ -148,23 +150,24 @@ impl RateLimiter {
 }
 
 impl RateWindow {
-    /// Returns when the next request may be sent; `None` if that is now, and then counts the request.
-    fn try_reserve_slot(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
+    /// Counts a request and returns `None` if it may be sent now; otherwise returns the time of the next try.
+    fn try_reserve_slot(&mut self, limits: ProviderLimits, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
             return Some(until);
         }
         self.sent_requests.retain(|(sent_at, _)| *sent_at + RATE_WINDOW > now);
         let used: u64 = self.sent_requests.iter().map(|(_, tokens)| tokens).sum();
-        let too_many_requests = allowance
+        let too_many_requests = limits
             .requests
             .is_some_and(|limit| self.sent_requests.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
-        // A request larger than the whole allowance goes through alone, since waiting would never make it fit.
-        let too_many_tokens = allowance.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
+        // A request that is larger than the limit may be sent when no other request counts, since waiting would never
+        // make it fit.
+        let too_many_tokens = limits.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
         if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.first()) {
             return Some(*first + RATE_WINDOW);
         }
-        if allowance.requests.is_some() || allowance.tokens.is_some() {
+        if limits.requests.is_some() || limits.tokens.is_some() {
             self.sent_requests.push((now, tokens));
         }
         None
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_counts_as_unreached_until_it_has_answered() {
+    fn unreached_is_cleared_after_the_first_response_of_a_provider() {
         let limiters = RateLimiters::new(1, []);
         let refused =
             || Failure { unreached: true, ..Failure::new(FailureClass::ProviderUnavailable, "connection refused") };

@@ -1,4 +1,5 @@
-//! Reads a reply: extracts its value, or returns the failure and the problems to report to the model.
+//! Extracts the value of a reply and checks it against the rules of the step. If the step rejects the reply, returns
+//! the failure and the problems for the re-ask.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use super::step_execution::{digest, fingerprint_part, unexpected_record};
 /// The hint for a CLI agent that was denied a tool.
 const GRANT_TOOL_HINT: &str =
     "grant it under `tools:` of the agent, or instruct the agent in the prompt to work without it";
-/// The hint for a CLI agent whose sandbox refused a write of a command.
+/// The hint for a CLI agent whose sandbox refused to let a command write a file.
 const SANDBOX_HINT: &str = "instruct the agent in its prompt to write only in the workspace, which needs \
                             `access: write`; if the line only comes from a log that a command printed, instruct the \
                             agent not to print that log";
@@ -34,7 +35,7 @@ pub(super) struct ExtractedValue {
     /// The value.
     pub(super) value: Value,
     extraction: Option<Extraction>,
-    /// The parts of a plain-text reply that are not in the value.
+    /// Descriptions of the parts of a plain-text reply that are not in the value.
     left_out: Vec<String>,
 }
 
@@ -66,7 +67,7 @@ impl ExtractedValue {
 pub(super) struct RejectedReply {
     /// The reason for the rejection.
     pub(super) failure: Failure,
-    /// The problems to report to the model, one per line; may be empty.
+    /// The problems that the re-ask lists, one per line; may be empty.
     pub(super) problems: String,
 }
 
@@ -78,7 +79,7 @@ impl From<Failure> for Box<RejectedReply> {
 
 /// Reads the replies of one step.
 pub(super) struct ReplyReader<'a> {
-    run: Interpreter<'a>,
+    interpreter: Interpreter<'a>,
     key: &'a StepKey,
     node: &'a PlanNode,
     agent: &'a AgentNode,
@@ -89,13 +90,13 @@ pub(super) struct ReplyReader<'a> {
 impl<'a> ReplyReader<'a> {
     /// Creates the reader for a step that sees this scope.
     pub(super) fn new(
-        run: Interpreter<'a>,
+        interpreter: Interpreter<'a>,
         key: &'a StepKey,
         node: &'a PlanNode,
         agent: &'a AgentNode,
         scope: &ValueScope,
     ) -> Self {
-        Self { run, key, node, agent, scope: scope.clone() }
+        Self { interpreter, key, node, agent, scope: scope.clone() }
     }
 
     /// Reads a reply, on a separate thread if that may take long.
@@ -103,7 +104,7 @@ impl<'a> ReplyReader<'a> {
         &self,
         reply: &CallReply,
     ) -> Result<Result<ExtractedValue, Box<RejectedReply>>, Interrupt> {
-        let reserved_names = self.run.plan.reserved_names();
+        let reserved_names = self.interpreter.plan.reserved_names();
         let contract = self.node.output.as_ref().map(|output| &output.contract);
         let conditions = self.agent.accept.iter().map(|accept| accept.that.as_str());
         let is_large = reply.chat().is_some_and(|chat| chat.content.byte_len() >= LARGE_TEXT_BYTES)
@@ -115,14 +116,14 @@ impl<'a> ReplyReader<'a> {
         }
         let (node, agent, reply) = (self.node.clone(), self.agent.clone(), reply.clone());
         let (scope, reserved_names) = (self.scope.clone(), Arc::clone(reserved_names));
-        let read_on_thread = move || {
+        let apply_rules = move || {
             ReplyRules { node: &node, agent: &agent, scope: &scope, reserved_names: &reserved_names }.apply(&reply)
         };
-        self.run.compute(self.key, read_on_thread).await
+        self.interpreter.compute(self.key, apply_rules).await
     }
 }
 
-/// The rules that decide whether a step accepts a reply, and which value it extracts.
+/// The rules by which a step extracts the value of a reply and decides whether it accepts the value.
 pub(super) struct ReplyRules<'a> {
     pub(super) node: &'a PlanNode,
     pub(super) agent: &'a AgentNode,
@@ -132,7 +133,7 @@ pub(super) struct ReplyRules<'a> {
 }
 
 impl ReplyRules<'_> {
-    /// The rules as a value, for the step's fingerprint.
+    /// The rules as JSON, for the step's fingerprint.
     pub(super) fn to_json(&self) -> Value {
         let contract = self.node.output.as_ref().map(|output| output.contract.digest());
         let mut rules = Map::new();
@@ -147,7 +148,7 @@ impl ReplyRules<'_> {
         Value::Object(rules)
     }
 
-    /// The rules beyond the schema, as named parts of the fingerprint.
+    /// The rules other than the schema, as named parts of the fingerprint.
     pub(super) fn fingerprint_parts(&self) -> Vec<FingerprintPart> {
         let mut parts = Vec::new();
         if !self.agent.accept.is_empty() {
@@ -161,7 +162,7 @@ impl ReplyRules<'_> {
         parts
     }
 
-    /// The conditions of `accept`, with digests of the values that they use, except for the reply itself.
+    /// The conditions of `accept`, with the digests of the values that they use, except for the value of the reply.
     fn accept_rules(&self) -> Value {
         let output = self.node.output.as_ref().map(|output| output.name.as_str());
         let conditions: Vec<&str> = self.agent.accept.iter().map(|accept| accept.that.as_str()).collect();
@@ -174,7 +175,7 @@ impl ReplyRules<'_> {
         json!({ "conditions": conditions, "seen": values })
     }
 
-    /// The members of the reply that become files, and the files that they may not name.
+    /// The members of the value that list files to write, and the files that they must not name.
     fn write_rules(&self) -> Value {
         let members: Vec<&[String]> = self.agent.writers.iter().map(|writer| writer.members.as_slice()).collect();
         let ReservedNames { artifacts, project } = self.reserved_names;
@@ -197,12 +198,12 @@ impl ReplyRules<'_> {
         }))
     }
 
-    /// The problems for which the steps that write files of this value would refuse it.
+    /// The problems for which the steps that write the files of this value would fail.
     fn write_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
         let reserved =
             ReservedFiles { artifacts: &self.reserved_names.artifacts, project: &self.reserved_names.project };
         let check_writer = move |writer: &FileWriter| {
-            // If the member is absent, the condition of the writing step may skip that step, so this is no violation.
+            // An absent member is no violation, since the writing step may have a condition that skips it then.
             let file_list = writer
                 .members
                 .iter()
@@ -214,7 +215,7 @@ impl ReplyRules<'_> {
         };
         let mut violations: Vec<RuleViolation> = Vec::new();
         for violation in self.agent.writers.iter().filter_map(check_writer) {
-            // Several steps may write the same list; report its problems once.
+            // Several steps may write the same list of files. Report the problems of the list once.
             if !violations.iter().any(|known| known.problems == violation.problems) {
                 violations.push(violation);
             }
@@ -222,7 +223,7 @@ impl ReplyRules<'_> {
         violations.into_iter()
     }
 
-    /// The conditions of `accept` that are false or can't be evaluated.
+    /// The violated conditions of `accept`: those that are false, and those whose evaluation fails.
     fn accept_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
         let mut context = self.scope.context(self.node);
         if let (Some(output), false) = (&self.node.output, self.agent.accept.is_empty()) {
@@ -239,15 +240,15 @@ impl ReplyRules<'_> {
     }
 }
 
-/// A violation of a rule beyond the schema.
+/// A violation of a rule other than the schema.
 struct RuleViolation {
     /// The message for the user.
     message: String,
-    /// The problems to report to the model.
+    /// The problems that the re-ask lists.
     problems: Vec<String>,
 }
 
-/// Extracts the value by its schema, or returns the failure with the list of mismatches.
+/// Extracts the value that fits the schema, or returns the failure with the list of mismatches.
 fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Result<ExtractedValue, Box<RejectedReply>> {
     if let Some(denied) = reply.activity().and_then(|activity| activity.denied.first()) {
         let message = format!("the agent was denied a permission: {denied}");
@@ -256,7 +257,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
     }
     let reply = reply.chat().ok_or_else(|| Box::<RejectedReply>::from(unexpected_record()))?;
     if let Some(reason) = &reply.details.unknown_stop {
-        let message = format!("the reply may be incomplete: its stop reason is `{}`", shorten_reason(reason));
+        let message = format!("the reply may be incomplete: its stop reason is `{}`", sanitize_stop_reason(reason));
         let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
         return Err(Failure::new(FailureClass::UnknownStop, message).with_hint(hint).into());
     }
@@ -298,7 +299,7 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
         StopReason::Refusal => Failure::new(FailureClass::Refusal, "the model refused to answer"),
         StopReason::Length => Failure::new(FailureClass::MaxTokensReached, "the reply was cut off at the token limit"),
         _ if reply.text().trim().is_empty() => empty_reply(reply),
-        // The text before a tool call is not the answer.
+        // The text before a tool call is not an answer.
         StopReason::ToolUse => Failure::new(FailureClass::EmptyReply, "the model called a tool instead of answering")
             .with_hint(NO_TOOLS_HINT),
         StopReason::End | StopReason::Unknown => {
@@ -326,7 +327,7 @@ const NO_TOOLS_HINT: &str =
 /// The hint for a reply that contains only reasoning.
 const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `max_output_tokens` of the agent, or reduce the reasoning effort of the server";
 
-/// The failure for a reply without text; it names the content that arrived instead.
+/// The failure for a reply without text. Its message names the content that the reply has instead.
 fn empty_reply(reply: &ChatReply) -> Failure {
     let Some(instead) = &reply.details.instead else {
         return Failure::new(FailureClass::EmptyReply, "the reply is empty");
@@ -339,13 +340,13 @@ fn empty_reply(reply: &ChatReply) -> Failure {
     }
 }
 
-/// Shortens a stop reason for use in a sentence.
-fn shorten_reason(reason: &str) -> String {
+/// Shortens a stop reason for a message, and removes control characters.
+fn sanitize_stop_reason(reason: &str) -> String {
     reason.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Whether the reply comes from a program of the user (`command:`) instead of a model.
-fn is_program(agent: &AgentNode) -> bool {
+/// Whether the agent is a program of the user (`command:`) instead of a model.
+fn is_user_program(agent: &AgentNode) -> bool {
     let program = agent.models.first().and_then(|model| model.program.as_ref());
     program.is_some_and(|program| program.kind == CliAgentKind::Command)
 }
@@ -353,7 +354,7 @@ fn is_program(agent: &AgentNode) -> bool {
 fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
     let hint = match failure.class {
         FailureClass::MaxTokensReached => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
-        FailureClass::SchemaMismatch | FailureClass::NoJson | FailureClass::OutputRejected if is_program(agent) => {
+        FailureClass::SchemaMismatch | FailureClass::NoJson | FailureClass::OutputRejected if is_user_program(agent) => {
             "see the reply with `orch runs show --replies`; correct the program, or the schema and the conditions of the step, then run `orch pipeline resume`".to_owned()
         }
         FailureClass::SchemaMismatch | FailureClass::NoJson => {

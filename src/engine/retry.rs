@@ -1,26 +1,28 @@
-//! Decides how often orch retries a failed request, and how long the back-off is.
+//! Decides how often orch retries a failed request or command, and how long it waits before each retry.
 
 use crate::durable::Wait;
 use crate::model::{Failure, FailureClass};
 
 use super::node::StepLimits;
 
-/// The first back-off, in milliseconds; it doubles with every try.
+/// The first back-off in milliseconds. It doubles with every try.
 const BASE_BACKOFF: u64 = 500;
-/// The first back-off for an unavailable provider, in milliseconds. With [`UNAVAILABLE_TRIES`] the pauses add up to at
-/// least 31 s, which is how long a server may take to load a model.
+/// The first back-off for an unavailable provider, in milliseconds. The pauses between [`UNAVAILABLE_TRIES`] tries add
+/// up to at least 31 s, so that a server has time to load a model.
 const UNAVAILABLE_BACKOFF: u64 = 1000;
-/// The number of tries, in total, of a request to an unavailable provider.
+/// The total number of tries of a request to an unavailable provider.
 const UNAVAILABLE_TRIES: u32 = 6;
-/// The number of tries, in total, of a request whose reply ended for an unknown reason. Another try rarely ends better.
+/// The total number of tries of a request whose reply has an unknown stop reason. A retry usually gives the same
+/// result.
 const UNKNOWN_STOP_TRIES: u32 = 2;
-/// The longest back-off that orch chooses, in milliseconds.
+/// The longest back-off in milliseconds, unless the step sets a longer `backoff`.
 const MAX_BACKOFF: u64 = 30_000;
-/// The longest pause that a provider may ask for, in milliseconds. If it asks for more, the step fails at once.
+/// The longest pause that a provider may request, in milliseconds. If it requests a longer pause, the step fails at
+/// once.
 const MAX_RETRY_AFTER: u64 = 300_000;
 
-/// Whether to wait longer, until a provider is available again. False after a reply that broke off, which may have cost
-/// money, and false if orch never reached the provider, since its address may be wrong.
+/// Whether to wait longer than usual for an unavailable provider. False after an interrupted reply, since it may have
+/// cost money. False if orch never reached the provider, since the address may be wrong.
 fn should_wait_longer(limits: &StepLimits, failure: &Failure) -> bool {
     limits.waits_for_provider
         && failure.class == FailureClass::ProviderUnavailable
@@ -28,8 +30,8 @@ fn should_wait_longer(limits: &StepLimits, failure: &Failure) -> bool {
         && !failure.unreached
 }
 
-/// The number of tries, in total, for a request that failed in this way.
-pub(super) fn most_tries(limits: &StepLimits, failure: &Failure) -> u32 {
+/// The maximum total number of tries after this failure.
+pub(super) fn max_tries(limits: &StepLimits, failure: &Failure) -> u32 {
     match failure.class {
         FailureClass::UnknownStop => limits.tries.min(UNKNOWN_STOP_TRIES),
         _ if should_wait_longer(limits, failure) => UNAVAILABLE_TRIES,
@@ -37,11 +39,11 @@ pub(super) fn most_tries(limits: &StepLimits, failure: &Failure) -> u32 {
     }
 }
 
-/// The pause before the next try; `None` when the provider asks for a longer one than [`MAX_RETRY_AFTER`].
+/// The pause before the next try; `None` if the provider requests a longer pause than [`MAX_RETRY_AFTER`].
 ///
-/// The back-off is exponential, with jitter between half and all of it; a `Retry-After` is the lower bound. For an
-/// unavailable provider with [`should_wait_longer`], the pause is at least the whole back-off, and up to a quarter
-/// more.
+/// The back-off doubles with every try. The pause is between half and all of the back-off. If
+/// [`should_wait_longer`], it is between the whole back-off and a quarter more. A `Retry-After` is a lower bound of the
+/// pause.
 pub(super) fn pause(limits: &StepLimits, failure: &Failure, tries: u32) -> Option<Wait> {
     let waits_longer = should_wait_longer(limits, failure);
     let default_base = if waits_longer { UNAVAILABLE_BACKOFF } else { BASE_BACKOFF };
@@ -59,9 +61,9 @@ pub(super) fn pause(limits: &StepLimits, failure: &Failure, tries: u32) -> Optio
     }
 }
 
-/// Returns the failure of a step that orch does not retry. If the provider asked for too long a pause, adds this to the
-/// message.
-pub(super) fn note_retry_after(failure: Failure) -> Failure {
+/// Returns the failure of a step that orch does not retry. If the provider requested too long a pause, the message says
+/// so.
+pub(super) fn explain_long_retry_after(failure: Failure) -> Failure {
     let Some(retry_after) = failure.retry_after_ms.filter(|retry_after| *retry_after > MAX_RETRY_AFTER) else {
         return failure;
     };
@@ -97,16 +99,16 @@ mod tests {
         assert_eq!(pause(&limits, &failure, 1), Some(Wait::DurationBetween(45_000, 45_250)));
         failure.retry_after_ms = Some(3_600_000);
         assert_eq!(pause(&limits, &failure, 1), None);
-        let noted = note_retry_after(failure);
-        assert_eq!(noted.message, "slow down; it asks to wait 3600 s, longer than the 300 s that a step waits");
-        assert!(noted.hint.is_some());
+        let final_failure = explain_long_retry_after(failure);
+        assert_eq!(final_failure.message, "slow down; it asks to wait 3600 s, longer than the 300 s that a step waits");
+        assert!(final_failure.hint.is_some());
     }
 
     #[test]
     fn an_unavailable_provider_is_retried_for_half_a_minute() {
         let failure = Failure::new(FailureClass::ProviderUnavailable, "loading model");
         let total_pause = |limits: &StepLimits, failure: &Failure| -> u64 {
-            (1..most_tries(limits, failure))
+            (1..max_tries(limits, failure))
                 .map(|tries| match pause(limits, failure, tries) {
                     Some(Wait::DurationBetween(min, _)) => min,
                     other => panic!("{other:?}"),
@@ -118,25 +120,28 @@ mod tests {
             let failure = Failure { retry_after_ms: Some(retry_after), ..failure.clone() };
             assert_eq!(total_pause(&limits(), &failure), 31_000, "{retry_after}");
         }
-        for failure_kind in [
+        for other_failure in [
             Failure { unreached: true, ..failure.clone() },
             Failure { interrupted: true, ..failure.clone() },
             Failure::new(FailureClass::RateLimited, "slow down"),
         ] {
             assert_eq!(
-                (most_tries(&limits(), &failure_kind), total_pause(&limits(), &failure_kind)),
+                (max_tries(&limits(), &other_failure), total_pause(&limits(), &other_failure)),
                 (3, 750),
-                "{failure_kind:?}"
+                "{other_failure:?}"
             );
         }
-        let impatient_limits = StepLimits { waits_for_provider: false, ..limits() };
-        assert_eq!((most_tries(&impatient_limits, &failure), total_pause(&impatient_limits, &failure)), (3, 750));
+        let limits_without_waiting = StepLimits { waits_for_provider: false, ..limits() };
+        assert_eq!(
+            (max_tries(&limits_without_waiting, &failure), total_pause(&limits_without_waiting, &failure)),
+            (3, 750)
+        );
     }
 
     #[test]
     fn an_unknown_stop_reason_is_retried_once() {
         let failure = Failure::new(FailureClass::UnknownStop, "sleepy");
-        assert_eq!(most_tries(&limits(), &failure), 2);
-        assert_eq!(most_tries(&StepLimits { tries: 1, ..limits() }, &failure), 1);
+        assert_eq!(max_tries(&limits(), &failure), 2);
+        assert_eq!(max_tries(&StepLimits { tries: 1, ..limits() }, &failure), 1);
     }
 }

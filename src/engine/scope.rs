@@ -1,4 +1,4 @@
-//! The values that a step sees: the inputs, the artifacts so far, the outcomes of steps, the item or round.
+//! The values that a step sees: the inputs, the artifacts and outcomes of earlier steps, and the item or round.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct ValueScope {
 }
 
 impl ValueScope {
-    /// The scope at the start of a pipeline.
+    /// Creates the scope at the start of a pipeline.
     pub(super) fn new(inputs: Map<String, Value>, workspace_version: Digest) -> Self {
         Self {
             inputs: Arc::new(inputs),
@@ -47,12 +47,12 @@ impl ValueScope {
         Digest::compute(b"workspace")
     }
 
-    /// An inner scope: it sees everything, and collects its additions separately.
+    /// Creates an inner scope, which sees everything in this scope and collects its own additions.
     pub(super) fn child_scope(&self) -> Self {
         Self { delta: ScopeDelta::default(), ..self.clone() }
     }
 
-    /// An inner scope with an item or a round.
+    /// Creates an inner scope with the variables of an item or a round.
     pub(super) fn with_locals(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         let mut inner = self.child_scope();
         let mut combined = (*self.locals).clone();
@@ -64,12 +64,12 @@ impl ValueScope {
         inner
     }
 
-    /// The additions to this scope.
+    /// Returns the additions to this scope.
     pub(super) fn into_delta(self) -> ScopeDelta {
         ScopeDelta { workspace_version: Some(self.workspace_version), ..self.delta }
     }
 
-    /// Adds everything that an inner scope added, once its group of steps has ended.
+    /// Adds everything that the steps of a group added to their inner scope.
     pub(super) fn merge(&mut self, delta: &ScopeDelta) {
         for (name, value) in &delta.artifacts {
             self.add_artifact(name, value.clone());
@@ -83,7 +83,7 @@ impl ValueScope {
         }
     }
 
-    /// Loads the results of the previous round, without counting them as results of this round.
+    /// Adds the results of the previous round, but not to the additions of this round.
     pub(super) fn load_previous_round(&mut self, delta: &ScopeDelta) {
         let previous_round_artifacts = Arc::make_mut(&mut self.previous_round_artifacts);
         previous_round_artifacts.extend(delta.artifacts.keys().cloned());
@@ -110,12 +110,13 @@ impl ValueScope {
         &self.workspace_version
     }
 
-    /// Changes the workspace version after a step that may write, whether it ran or its recorded result was reused.
+    /// Changes the workspace version after a step that may write. A reused result has the id of the execution that
+    /// produced it, so it leads to the same version as that execution.
     pub(super) fn bump_workspace_version(&mut self, execution_id: ExecutionId) {
         self.workspace_version = Digest::compute(format!("{} {execution_id}", self.workspace_version).as_bytes());
     }
 
-    /// Sets the workspace version to one computed elsewhere: after a group, or in the previous round.
+    /// Sets the workspace version to that of another scope, such as the scope of a group or of the previous round.
     pub(super) fn set_workspace_version(&mut self, workspace_version: Digest) {
         self.workspace_version = workspace_version;
     }
@@ -140,8 +141,8 @@ impl ValueScope {
         self.note_outcome(node, StepStatus::Failed, Some(failure.to_string()));
     }
 
-    /// Records the step whose failure stopped the remaining steps of this scope, and that failure. Later calls have no
-    /// effect.
+    /// Records the id and the failure of the step that stopped the remaining steps of this scope. Only the first call
+    /// has an effect.
     pub(super) fn note_halting_step(&mut self, halt: Option<(String, Failure)>) {
         if self.delta.halted_by.is_none() {
             self.delta.halted_by = halt;
@@ -161,7 +162,7 @@ impl ValueScope {
         self.delta.steps.insert(id.to_owned(), outcome);
     }
 
-    /// Notes a step that orch dropped because a parallel step failed.
+    /// Records that orch cancelled a step because a parallel step failed.
     pub(super) fn note_cancelled_step(&mut self, node: &PlanNode) {
         self.note_outcome(node, StepStatus::Cancelled, None);
     }
@@ -171,7 +172,7 @@ impl ValueScope {
         self.delta.first_failure.as_ref()
     }
 
-    /// Removes and returns the failure so far, so that later failures can be distinguished from it.
+    /// Removes and returns the first failure so far. The next failure then counts as the first.
     pub(super) fn take_failure(&mut self) -> Option<Failure> {
         self.delta.first_failure.take()
     }
@@ -181,14 +182,14 @@ impl ValueScope {
         self.delta.halted_by.as_ref().map(|(_, failure)| failure)
     }
 
-    /// Records a failure in this scope or an inner one. Only the first is kept.
+    /// Records a failure in this scope or in an inner scope. Only the first failure is stored.
     pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
         if self.delta.first_failure.is_none() {
             self.delta.first_failure = failure;
         }
     }
 
-    /// Describes why a required input of a step is missing; `None` when all of them exist.
+    /// Returns why a step must be skipped because a required input is missing; `None` if all required inputs exist.
     pub(super) fn missing_input(&self, node: &PlanNode) -> Option<SkipKind> {
         let is_available =
             |name: &String| self.artifacts.contains_key(name) && !self.previous_round_artifacts.contains(name);
@@ -207,7 +208,7 @@ impl ValueScope {
         values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds_size(value, &mut remaining))
     }
 
-    /// The variables of a step's templates, which include only those artifacts that are inputs of the step.
+    /// The variables of a step's templates. They include only the artifacts that are inputs of the step.
     pub(super) fn context(&self, node: &PlanNode) -> TemplateContext {
         self.context_for_inputs(&node.inputs)
     }
@@ -223,7 +224,7 @@ impl ValueScope {
         context
     }
 
-    /// The value of a name in expressions; for `steps`, the outcome of each step.
+    /// The value of a variable in expressions. For `steps`, an object with the outcome of each step.
     pub(super) fn lookup_value(&self, name: &str) -> Option<Value> {
         if name == "steps" {
             return Some(self.steps.iter().map(|(id, outcome)| (id.clone(), outcome_value(outcome))).collect());
@@ -233,7 +234,7 @@ impl ValueScope {
         self.inputs.get(name).or(local).or_else(artifact).cloned()
     }
 
-    /// The variables of an expression that sees everything in scope.
+    /// The variables of an expression that sees every artifact in scope.
     pub(super) fn full_context(&self) -> TemplateContext {
         let mut context = self.base_context();
         for (name, value) in self.artifacts.iter() {
@@ -261,26 +262,26 @@ impl ValueScope {
     }
 }
 
-/// Whether the value's size as JSON, roughly, exceeds `remaining`; otherwise subtracts the size from `remaining`.
+/// Whether the approximate size of a value as JSON exceeds `remaining`; if not, subtracts the size from `remaining`.
 fn exceeds_size(value: &Value, remaining: &mut usize) -> bool {
     let text_size = match value {
         Value::String(text) => text.len(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => 0,
     };
-    if !subtract(text_size + 4, remaining) {
+    if !try_subtract(text_size + 4, remaining) {
         return true;
     }
     match value {
         Value::Array(items) => items.iter().any(|item| exceeds_size(item, remaining)),
         Value::Object(members) => {
-            members.iter().any(|(name, member)| !subtract(name.len(), remaining) || exceeds_size(member, remaining))
+            members.iter().any(|(name, member)| !try_subtract(name.len(), remaining) || exceeds_size(member, remaining))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
-/// Subtracts a size from `remaining`; returns false if it exceeds `remaining`.
-fn subtract(size: usize, remaining: &mut usize) -> bool {
+/// Subtracts a size from `remaining`; returns false if the size is larger than `remaining`.
+fn try_subtract(size: usize, remaining: &mut usize) -> bool {
     remaining.checked_sub(size).is_some_and(|difference| {
         *remaining = difference;
         true
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_members_count_toward_the_size() {
+    fn exceeds_size_counts_the_names_of_members() {
         let value = json!({ "aaaaaaaa": 1, "bbbbbbbb": { "cccccccc": "dddd" } });
         // 4 bytes for each of the four values, 8 for each name, and 4 for the text.
         for (limit, exceeds) in [(44, false), (43, true)] {

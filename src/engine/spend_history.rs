@@ -1,4 +1,5 @@
-//! Computes from the events of a run the time and tokens that earlier sessions spent, even those whose process died.
+//! Computes from the events of a run the time, tokens and dollars that earlier sessions spent, including sessions whose
+//! process died.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,17 +13,17 @@ use super::call_spend::CallSpend;
 /// The spending of earlier sessions.
 #[derive(Default)]
 pub(super) struct SpendHistory {
-    /// How long processes owned the run, in total.
+    /// The time during which a process owned the run, summed over all sessions.
     pub(super) owned_duration: Duration,
     /// The usage of each call.
     pub(super) calls: Vec<CallSpend>,
 }
 
-/// A call that has started and not ended at some event.
+/// A call that has started, but has not ended at the current event.
 struct InFlightCall {
     started: Timestamp,
     model: Option<ModelRef>,
-    /// The upper bound of its usage; none for a turn of a CLI agent.
+    /// The upper bound of its usage; `None` for a turn of a CLI agent.
     max_usage: Option<Usage>,
 }
 
@@ -35,7 +36,7 @@ struct PastSession {
 }
 
 impl SpendHistory {
-    /// Reads the events. `died_at` is when the process of the last session was last alive; `None` if it ended in order.
+    /// Computes the history. If the process of the last session died, `died_at` is the time when it was last alive.
     pub(super) fn from_events(events: &[Event], died_at: Option<Timestamp>) -> Self {
         let mut history = Self::default();
         let mut session = PastSession::default();
@@ -73,7 +74,7 @@ impl SpendHistory {
                     time,
                 });
             }
-            // The session ended in order, so every call that orch dropped then is on record.
+            // The session ended in order, so the journal contains the end of every call.
             Fact::RunEnded(_) => session.in_flight.clear(),
             Fact::RunStarted(_)
             | Fact::RunResumed(_)
@@ -89,7 +90,7 @@ impl SpendHistory {
         }
     }
 
-    /// Ends a session. If its process died, the calls in flight then count as spent.
+    /// Ends a session. If its process died, the calls that were in flight count with their upper bounds.
     fn end_session(&mut self, session: &mut PastSession, died_at: Option<Timestamp>) {
         let PastSession { started, last_event, in_flight } = std::mem::take(session);
         let (Some(started), Some(last_event)) = (started, last_event) else { return };

@@ -1,33 +1,35 @@
-//! The common operations of steps without children: opening with a fingerprint, completing, failing, retrying.
+//! The operations that all steps with a result of their own have in common: begin with a fingerprint, retry, complete,
+//! fail.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::durable::{BeginOutcome, CallReply, Interrupt, StepFact, StepSpec};
+use crate::durable::{BeginOutcome, CallReply, ExecutionId, Interrupt, StepFact, StepSpec};
 use crate::model::event::{FingerprintPart, PartKind, StepCompleted, StepStarted};
 use crate::model::step::Access;
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, Fingerprint, ModelRef, StepKey, canonical_json};
 
 use super::interpret::{Interpreter, StepResult};
 use super::node::{NodeKind, PlanNode, StepLimits};
-use super::retry::{most_tries, pause};
+use super::retry::{max_tries, pause};
 use super::scope::ValueScope;
 
-/// The version of the fingerprints; a new version invalidates every recorded result.
+/// The version of the fingerprints. A new version invalidates every recorded result.
 const FINGERPRINT_VERSION: u32 = 1;
 
-/// A step without children, before and after it is opened.
+/// One execution of a step.
 pub(super) struct StepExecution<'a> {
-    pub(super) run: Interpreter<'a>,
+    pub(super) interpreter: Interpreter<'a>,
     pub(super) node: &'a PlanNode,
     pub(super) spec: StepSpec,
     /// Why the step runs again, and the attempt whose record contains the reason.
     rerun_reason: Option<(u32, String)>,
+    /// The fingerprint for the record of the result, if it differs from the fingerprint in `spec`.
     answering_fingerprint: Option<Fingerprint>,
 }
 
-/// The result of opening a step.
+/// The result of [`StepExecution::begin`].
 pub(super) enum StepStart {
     /// The recorded result is still valid.
     Reusable(Option<Arc<Value>>),
@@ -36,17 +38,17 @@ pub(super) enum StepStart {
 }
 
 impl<'a> StepExecution<'a> {
-    /// Creates a step that is not opened yet; `parts` are the named parts of its fingerprint.
+    /// Creates an execution that has not begun; `parts` are the named parts of its fingerprint.
     pub(super) fn new(
-        run: Interpreter<'a>,
+        interpreter: Interpreter<'a>,
         key: &StepKey,
         node: &'a PlanNode,
         fingerprint: Fingerprint,
         parts: Vec<FingerprintPart>,
     ) -> Self {
-        // The result of an item is local to the item, so it has no file in the workspace.
+        // Only the list of all results has a file in the workspace, not the result of a single item.
         let has_file = !key.is_item();
-        let open = StepSpec {
+        let spec = StepSpec {
             step: key.clone(),
             fingerprint,
             alternative_fingerprints: Vec::new(),
@@ -57,7 +59,7 @@ impl<'a> StepExecution<'a> {
             reusable: node.access == Access::None && matches!(node.kind, NodeKind::Agent(_)),
             depends_on_workspace: node.access != Access::None,
         };
-        Self { run, node, spec: open, rerun_reason: None, answering_fingerprint: None }
+        Self { interpreter, node, spec, rerun_reason: None, answering_fingerprint: None }
     }
 
     /// Adds other fingerprints whose results are equally valid.
@@ -66,15 +68,15 @@ impl<'a> StepExecution<'a> {
         self
     }
 
-    /// Notes that the model at `model_index` produced the result. If fallbacks follow it, orch records the result with
-    /// the fingerprint of the models up to that one.
-    pub(super) fn note_answering_model(&mut self, model_index: usize) {
+    /// Sets the index of the model that produced the result. If fallbacks follow this model, orch records the result
+    /// with the fingerprint of the models up to this one, since the result does not depend on the fallbacks.
+    pub(super) fn set_answering_model(&mut self, model_index: usize) {
         self.answering_fingerprint = self.spec.alternative_fingerprints.get(model_index).cloned();
     }
 
-    /// Opens the step, and returns the recorded result if it is still valid.
+    /// Begins the step. Returns the recorded result if it is still valid.
     pub(super) async fn begin(&mut self, scope: &mut ValueScope) -> Result<StepStart, Interrupt> {
-        Ok(match self.run.durable.begin(&self.spec).await? {
+        Ok(match self.interpreter.durable.begin(&self.spec).await? {
             BeginOutcome::Reusable(artifact, execution_id) => {
                 self.bump_workspace_version(scope, execution_id);
                 StepStart::Reusable(artifact.map(|artifact| Arc::new(artifact.value)))
@@ -112,7 +114,7 @@ impl<'a> StepExecution<'a> {
             fingerprint_parts: self.spec.fingerprint_parts.clone(),
             reason: self.rerun_reason.as_ref().filter(|(first, _)| *first == attempt).map(|(_, reason)| reason.clone()),
         };
-        self.run.durable.record(StepFact::Started(fact)).await.map(drop)
+        self.interpreter.durable.record(StepFact::Started(fact)).await.map(drop)
     }
 
     /// The key of a call in an attempt.
@@ -130,7 +132,7 @@ impl<'a> StepExecution<'a> {
         match result {
             Ok(value) => self.complete(scope, attempt, value).await.map(Ok),
             Err(failure) => {
-                self.run.fail(&self.spec.step, self.node, scope, attempt, &failure).await?;
+                self.interpreter.fail(&self.spec.step, self.node, scope, attempt, &failure).await?;
                 Ok(Err(failure))
             }
         }
@@ -154,18 +156,18 @@ impl<'a> StepExecution<'a> {
             reused_from: None,
             artifact,
         };
-        let execution_id = self.run.durable.record(StepFact::Completed(fact)).await?;
+        let execution_id = self.interpreter.durable.record(StepFact::Completed(fact)).await?;
         self.bump_workspace_version(scope, execution_id);
         Ok(value)
     }
 
-    fn bump_workspace_version(&self, scope: &mut ValueScope, execution_id: u64) {
+    fn bump_workspace_version(&self, scope: &mut ValueScope, execution_id: ExecutionId) {
         if self.node.access == Access::Write && !self.node.kind.kind().is_group() {
             scope.bump_workspace_version(execution_id);
         }
     }
 
-    /// Returns whether to retry after this failure, and waits for the back-off first.
+    /// Waits for the back-off, and returns true, if the step should be retried after this failure.
     pub(super) async fn wait_for_retry(
         &self,
         limits: &StepLimits,
@@ -173,13 +175,13 @@ impl<'a> StepExecution<'a> {
         tries: u32,
         attempt: u32,
     ) -> Result<bool, Interrupt> {
-        if tries >= most_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
+        if tries >= max_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
             return Ok(false);
         }
         let Some(pause) = pause(limits, failure, tries) else {
             return Ok(false);
         };
-        self.run.durable.wait(self.call_key(attempt + 1, 0), pause).await?;
+        self.interpreter.durable.wait(self.call_key(attempt + 1, 0), pause).await?;
         Ok(true)
     }
 }
@@ -192,9 +194,9 @@ pub(super) fn unexpected_record() -> Failure {
     )
 }
 
-/// Computes the fingerprint of a step from the request and from the rules that decode the reply.
+/// Computes the fingerprint of a step from its request and from the rules by which orch decodes the reply.
 pub(super) fn compute_fingerprint(request: &Value, decode: &Value) -> Fingerprint {
-    // This is canonical JSON of `{ "of": value, "version": … }`, built as text so that the large value is not copied.
+    // The text is the canonical JSON of `{ "of": value, "version": … }`. Build it as text to avoid a copy of the value.
     let versioned_digest = |value: &Value| {
         Digest::compute(format!(r#"{{"of":{},"version":{FINGERPRINT_VERSION}}}"#, canonical_json(value)).as_bytes())
     };

@@ -1,16 +1,17 @@
-//! The estimate of a call's unreported usage after the call, and reported counts that are not plausible.
+//! Estimates the usage that a call did not report, and removes reported counts that are not plausible.
 
 use crate::durable::CallOutcome;
 use crate::model::effect::UsageBound;
 use crate::model::{ChatReply, EstimatedUsage, Failure};
 
-/// Returns the upper bound of the usage that the call did not report; `None` if nothing is missing or no bound is
+/// Returns the upper bound of the usage that the call did not report; `None` if it reported all usage or no bound is
 /// known.
 pub(super) fn unreported_usage(bound: &UsageBound, outcome: &CallOutcome) -> Option<EstimatedUsage> {
     let reported = outcome.reported_usage().unwrap_or_default();
     match (&bound.max_usage, &outcome.result) {
         (Some(max_usage), Ok(_)) => reported.unreported_upper_bound(max_usage),
-        // The counts of an interrupted reply are not final: the model may have generated more after the last report.
+        // The counts of an interrupted reply are not final: the model may have generated more tokens after the last
+        // report.
         (Some(max_usage), Err(failure)) if failure.interrupted => Some(EstimatedUsage {
             input: if reported.input.is_some() { 0 } else { max_usage.input },
             output: max_usage.output.saturating_sub(reported.lower_bound().output),
@@ -34,7 +35,7 @@ pub(super) fn failure_with_plausible_usage(failure: Failure) -> Failure {
     if !failure.interrupted {
         return failure;
     }
-    // The partial text is not available here, and its output count is not final anyway, so a count of 0 may stay.
+    // The partial text is not available here. An output count of 0 may stay, since the count is not final anyway.
     let usage = failure.reported_usage().map(|usage| usage.plausible_for_reply("")).filter(|usage| !usage.is_empty());
     Failure { usage: usage.map(Box::new), ..failure }
 }

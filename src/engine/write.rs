@@ -1,4 +1,4 @@
-//! Steps that write files. orch first records a snapshot of the current files; then it writes either all files or none.
+//! Steps that write files. orch first records a snapshot of the current files. Then it writes either all files or none.
 
 use serde_json::{Value, json};
 
@@ -15,57 +15,61 @@ use super::step_execution::{
 };
 
 pub(super) async fn run(
-    run: Interpreter<'_>,
+    interpreter: Interpreter<'_>,
     key: &StepKey,
     node: &PlanNode,
     write_node: &WriteNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let files = match run.eval(key, node, &write_node.files, scope).await? {
+    let files = match interpreter.eval(key, node, &write_node.files, scope).await? {
         Ok(files) => files,
         Err(error) => {
             let failure = Failure::new(FailureClass::ExpressionError, error.to_string());
-            run.fail(key, node, scope, 0, &failure).await?;
+            interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     let request = json!({ "files": files, "tree": workspace_version(node, scope) });
     let mut parts = common_fingerprint_parts(node, scope);
     parts.push(fingerprint_part(PartKind::Files, &files));
-    let mut leaf = StepExecution::new(run, key, node, compute_fingerprint(&request, &json!("write")), parts);
-    let attempt = match leaf.begin(scope).await? {
+    let mut execution =
+        StepExecution::new(interpreter, key, node, compute_fingerprint(&request, &json!("write")), parts);
+    let attempt = match execution.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(_, attempt) => attempt,
     };
-    leaf.record_start(attempt).await?;
-    let result = write_files(&leaf, attempt, files).await?;
-    leaf.finish(scope, attempt, result.map(Some)).await
+    execution.record_start(attempt).await?;
+    let result = write_files(&execution, attempt, files).await?;
+    execution.finish(scope, attempt, result.map(Some)).await
 }
 
-/// Takes a snapshot, then writes. Each outcome is on record before the next call, so that orch can repeat the calls
-/// after a crash, and can restore the previous contents.
+/// Takes a snapshot and then writes the files. orch records the snapshot before it writes, so that it can repeat the
+/// write after a crash and can restore the previous contents.
 async fn write_files(
-    leaf: &StepExecution<'_>,
+    execution: &StepExecution<'_>,
     attempt: u32,
     files: Value,
 ) -> Result<Result<Value, Failure>, Interrupt> {
     let effect = Effect::Snapshot(FilesToWrite {
         files: files.clone(),
-        reserved: leaf.run.plan.reserved_names().artifacts.clone(),
+        reserved: execution.interpreter.plan.reserved_names().artifacts.clone(),
     });
     let request_digest = digest(&json!({ "look": files }));
-    let snapshot_outcome =
-        leaf.run.durable.call(Call { key: leaf.call_key(attempt, 1), request_digest, effect }).await?;
+    let snapshot_outcome = execution
+        .interpreter
+        .durable
+        .call(Call { key: execution.call_key(attempt, 1), request_digest, effect })
+        .await?;
     let record = match snapshot_outcome.result {
         Ok(CallReply::Output(CallOutput::Snapshot(record))) => record,
         Ok(_) => return Ok(Err(unexpected_record())),
         Err(failure) => return Ok(Err(failure)),
     };
     let request_digest = digest(&json!({ "write": record }));
-    let call = Call { key: leaf.call_key(attempt, 2), request_digest, effect: Effect::Write(record) };
-    Ok(match leaf.run.durable.call(call).await?.result {
-        // A call that orch repeats after a crash reports another number of changed files, but the same list of files.
-        // So the artifact contains only the list.
+    let call = Call { key: execution.call_key(attempt, 2), request_digest, effect: Effect::Write(record) };
+    Ok(match execution.interpreter.durable.call(call).await?.result {
+        // The artifact contains only the list of files. The record also counts the changed files, and this count is
+        // different if orch repeats the call after a crash.
         Ok(CallReply::Output(CallOutput::Applied(record))) => Ok(json!({ "files": record.get("files") })),
         Ok(_) => Err(unexpected_record()),
         Err(failure) => Err(failure),

@@ -2,7 +2,7 @@
 
 use crate::model::{Failure, FailureClass};
 
-use super::commit::{FileMove, SwapHook, commit, read_state, remove_leftovers};
+use super::commit::{FileUpdate, SwapHook, commit, read_state, remove_leftovers};
 use super::diff::count_changed_lines;
 use super::path::refusal_reason;
 use super::problem::Problems;
@@ -10,29 +10,29 @@ use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, 
 use super::tree::Tree;
 
 impl Tree {
-    /// Writes every file of the change set, or none. Does not touch a file that already has its state after. If a file
-    /// has neither its state before nor its state after, it was edited since, and orch writes nothing at all.
+    /// Writes every file of the change set, or none. Skips a file whose state on disk is its `after` already. If the
+    /// state of a file is neither its `before` nor its `after`, the file was edited since, and orch writes nothing.
     pub fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, Failure> {
         self.apply_with_hook(change_set, &mut |_| {})
     }
 
     fn apply_with_hook(&self, change_set: &ChangeSet, before_swap: SwapHook<'_>) -> Result<ApplyReport, Failure> {
         check_record_paths(change_set)?;
-        let moves = self.pending_moves(change_set)?;
-        commit(self, &moves, before_swap)?;
-        Ok(ApplyReport { files: change_set.files.iter().map(summarize).collect(), touched: moves.len() })
+        let updates = self.pending_updates(change_set)?;
+        commit(self, &updates, before_swap)?;
+        Ok(ApplyReport { files: change_set.files.iter().map(summarize_change).collect(), touched: updates.len() })
     }
 
-    /// The moves that are still to be made.
-    fn pending_moves<'a>(&self, change_set: &'a ChangeSet) -> Result<Vec<FileMove<'a>>, Failure> {
+    /// The updates of the files whose state on disk is not their `after` yet.
+    fn pending_updates<'a>(&self, change_set: &'a ChangeSet) -> Result<Vec<FileUpdate<'a>>, Failure> {
         let mut problems = Problems::default();
-        let mut moves = Vec::new();
+        let mut updates = Vec::new();
         for change in &change_set.files {
             let current = read_state(self, &change.path);
             match remove_leftovers(self, &change.path).and(current) {
                 Ok(current) if states_match(current.as_ref(), change.after.as_ref()) => {}
                 Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {
-                    moves.push(FileMove { path: &change.path, from: current, to: change.after.as_ref() });
+                    updates.push(FileUpdate { path: &change.path, current, target: change.after.as_ref() });
                 }
                 Ok(current) => {
                     let difference = describe_difference(current.as_ref(), change.before.as_ref());
@@ -43,11 +43,11 @@ impl Tree {
         }
         let hint = "nothing was written; `orch pipeline resume` checks the files again";
         problems.into_result(FailureClass::PathRefused, "the files can't be written", hint)?;
-        Ok(moves)
+        Ok(updates)
     }
 }
 
-/// Checks the paths again: a record may have been edited, or come from elsewhere.
+/// Checks the paths of a record again, since the record may have been edited or may come from another machine.
 pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
     let mut problems = Problems::default();
     let files = change_set.files.iter().map(|change| change.path.as_str());
@@ -63,7 +63,7 @@ pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> 
     )
 }
 
-fn summarize(change: &FileChange) -> AppliedFile {
+fn summarize_change(change: &FileChange) -> AppliedFile {
     let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
     let text = |state: &Option<FileState>| match state {
         Some(state) => state.content.text().map(str::to_owned),
@@ -94,8 +94,8 @@ mod tests {
         FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
     }
 
-    /// A change set with a changed, a created, a deleted and another changed file.
-    fn four_changes(folder: &Path) -> (Tree, ChangeSet) {
+    /// Prepares a change set that changes a file, creates one, deletes one, and changes another one.
+    fn prepare_four_changes(folder: &Path) -> (Tree, ChangeSet) {
         for path in ["a", "c", "d"] {
             std::fs::write(folder.join(path), path).unwrap();
         }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_folder_created_at_a_target_path_rolls_everything_back() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, change_set) = four_changes(folder.path());
+        let (tree, change_set) = prepare_four_changes(folder.path());
         let blocking_folder = folder.path().join("sub/deep/b");
         let failure = tree
             .apply_with_hook(&change_set, &mut |index| {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn an_edit_before_the_last_swap_rolls_back_writes_folders_and_deletions() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, change_set) = four_changes(folder.path());
+        let (tree, change_set) = prepare_four_changes(folder.path());
         let failure = tree
             .apply_with_hook(&change_set, &mut |index| {
                 if index == 3 {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn an_edit_of_a_swapped_file_is_left_and_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, change_set) = four_changes(folder.path());
+        let (tree, change_set) = prepare_four_changes(folder.path());
         let failure = tree
             .apply_with_hook(&change_set, &mut |index| {
                 if index == 3 {
@@ -176,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         std::fs::create_dir(outside.path().join("deep")).unwrap();
-        let (tree, change_set) = four_changes(folder.path());
+        let (tree, change_set) = prepare_four_changes(folder.path());
         let failure = tree
             .apply_with_hook(&change_set, &mut |index| {
                 if index == 1 {
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn applying_again_completes_a_run_that_died_between_two_swaps() {
+    fn applying_again_completes_the_updates_after_a_crash() {
         let folder = tempfile::tempdir().unwrap();
-        let (tree, change_set) = four_changes(folder.path());
+        let (tree, change_set) = prepare_four_changes(folder.path());
         let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             tree.apply_with_hook(&change_set, &mut |index| assert!(index < 2, "died")).ok();
         }));

@@ -7,8 +7,8 @@ use crate::crash::crash_point;
 
 use super::path::TEMPORARY_PREFIX;
 
-/// Writes a file under a temporary name beside its target, makes its bytes durable and renames it. An existing file is
-/// replaced only if `replace` is set; otherwise it is an error.
+/// Writes a file under a temporary name in the folder of `path`, makes its bytes durable and renames it. An existing
+/// file is an error unless `replace` is set.
 pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();

@@ -1,4 +1,4 @@
-//! Reads files that may be of any size, or endless.
+//! Reads files with a size limit, since a file may be very large or endless, such as a device.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,12 +8,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file can't be read, or it is larger ([`io::ErrorKind::FileTooLarge`]). The size of a regular file is checked
-/// before reading.
+/// before the file is read.
 pub fn read_file_bounded(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.len() > max_bytes {
-        return Err(too_large(max_bytes));
+        return Err(too_large_error(max_bytes));
     }
     read_to_end_bounded(file, max_bytes)
 }
@@ -25,10 +25,10 @@ pub fn read_file_bounded(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 pub fn read_to_end_bounded(reader: impl Read, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes { Err(too_large(max_bytes)) } else { Ok(bytes) }
+    if bytes.len() as u64 > max_bytes { Err(too_large_error(max_bytes)) } else { Ok(bytes) }
 }
 
-fn too_large(max_bytes: u64) -> io::Error {
+fn too_large_error(max_bytes: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", max_bytes >> 20))
 }
 

@@ -1,8 +1,9 @@
-//! Moves files from one state to another: all of them or none.
+//! Updates files: all of them or none.
 //!
-//! orch first writes every new file durably beside its target. Then it swaps the names one by one; each old file has a
-//! second name until the end. After an error orch restores everything by renames, which need no disk space. The
-//! temporary names are derived from the paths, so the next move of the same files removes the files that a crash left.
+//! orch first writes every new file durably under a temporary name in the folder of its target. Then it renames the
+//! files one by one; each old file keeps a second name until the end. After an error, orch restores the old files by
+//! renames, which need no disk space. The temporary names are derived from the paths, so the next update of the same
+//! files removes the temporary files that a crash left.
 
 use std::collections::BTreeSet;
 
@@ -15,39 +16,39 @@ use super::problem::escaped_path;
 use super::record::{FileState, states_match};
 use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, name_of};
 
-/// One file to move: its current state on disk, and its target state.
+/// The update of one file: its current state on disk, and its target state.
 #[derive(Clone, Debug)]
-pub(super) struct FileMove<'a> {
+pub(super) struct FileUpdate<'a> {
     pub(super) path: &'a str,
-    pub(super) from: Option<FileState>,
-    pub(super) to: Option<&'a FileState>,
+    pub(super) current: Option<FileState>,
+    pub(super) target: Option<&'a FileState>,
 }
 
 /// A hook that is called before each swap with its index; tests use it to inject faults.
 pub(super) type SwapHook<'a> = &'a mut dyn FnMut(usize);
 
-/// The path of a failed move, and the reason.
-type FailedMove = (String, AccessError);
+/// The path of a failed update, and the reason.
+type FailedUpdate = (String, AccessError);
 
-/// Makes all moves, or none.
-pub(super) fn commit(tree: &Tree, moves: &[FileMove<'_>], before_swap: SwapHook<'_>) -> Result<(), Failure> {
-    let mut commit = Commit { tree, moves, new_folders: Vec::new(), swap_count: 0 };
+/// Makes all updates, or none.
+pub(super) fn commit(tree: &Tree, updates: &[FileUpdate<'_>], before_swap: SwapHook<'_>) -> Result<(), Failure> {
+    let mut commit = Commit { tree, updates, new_folders: Vec::new(), swap_count: 0 };
     match commit.run(before_swap) {
         Ok(()) => Ok(()),
         Err((path, error)) => {
             let unrestored = commit.roll_back();
-            Err(failure(&path, &error, &unrestored))
+            Err(commit_failure(&path, &error, &unrestored))
         }
     }
 }
 
-/// Removes the temporary files that an earlier process left when it moved this file.
+/// Removes the temporary files that a crash left during an update of this file.
 pub(super) fn remove_leftovers(tree: &Tree, path: &str) -> Result<(), AccessError> {
-    tree.remove_beside(path, &temporary_name(path, "new"))?;
-    tree.remove_beside(path, &temporary_name(path, "old"))
+    tree.remove_in_parent(path, &temporary_name(path, "new"))?;
+    tree.remove_in_parent(path, &temporary_name(path, "old"))
 }
 
-/// The state of a file; `None` if there is none.
+/// The state of a file on disk; `None` if the file does not exist.
 pub(super) fn read_state(tree: &Tree, path: &str) -> Result<Option<FileState>, AccessError> {
     match tree.read_entry(path, MAX_BYTES)? {
         DiskEntry::Absent => Ok(None),
@@ -60,7 +61,7 @@ fn temporary_name(path: &str, role: &str) -> String {
     format!("{TEMPORARY_PREFIX}{}-{role}", Digest::compute(path.as_bytes()).short())
 }
 
-fn failure(path: &str, error: &AccessError, unrestored: &[String]) -> Failure {
+fn commit_failure(path: &str, error: &AccessError, unrestored: &[String]) -> Failure {
     let class = match error {
         AccessError::Refused(_) => FailureClass::PathRefused,
         AccessError::Io(..) => FailureClass::Storage,
@@ -76,77 +77,76 @@ fn failure(path: &str, error: &AccessError, unrestored: &[String]) -> Failure {
 
 struct Commit<'a> {
     tree: &'a Tree,
-    moves: &'a [FileMove<'a>],
+    updates: &'a [FileUpdate<'a>],
     /// The folders that this commit created, parents first.
     new_folders: Vec<String>,
-    /// How many moves were made.
+    /// The number of files that have been swapped.
     swap_count: usize,
 }
 
 impl Commit<'_> {
-    fn run(&mut self, before_swap: SwapHook<'_>) -> Result<(), FailedMove> {
+    fn run(&mut self, before_swap: SwapHook<'_>) -> Result<(), FailedUpdate> {
         crash_point!("files::apply");
-        for file_move in self.moves {
-            self.stage(file_move).map_err(|error| (file_move.path.to_owned(), error))?;
+        for update in self.updates {
+            self.stage(update).map_err(|error| (update.path.to_owned(), error))?;
             crash_point!("files::written");
         }
         crash_point!("files::staged");
-        for (index, file_move) in self.moves.iter().enumerate() {
+        for (index, update) in self.updates.iter().enumerate() {
             before_swap(index);
-            self.swap(file_move).map_err(|error| (file_move.path.to_owned(), error))?;
+            self.swap(update).map_err(|error| (update.path.to_owned(), error))?;
             self.swap_count = index + 1;
             crash_point!("files::swapped");
         }
         self.sync()?;
         crash_point!("files::applied");
-        self.moves.iter().try_for_each(|file_move| {
-            let removed = self.tree.remove_beside(file_move.path, &temporary_name(file_move.path, "old"));
-            removed.map_err(|error| (file_move.path.to_owned(), error))?;
+        self.updates.iter().try_for_each(|update| {
+            let removed = self.tree.remove_in_parent(update.path, &temporary_name(update.path, "old"));
+            removed.map_err(|error| (update.path.to_owned(), error))?;
             crash_point!("files::tidied");
             Ok(())
         })
     }
 
-    /// Writes the new file beside its target.
-    fn stage(&mut self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
-        let Some(new_state) = file_move.to else { return Ok(()) };
-        for folder in ancestors_of(file_move.path) {
+    /// Writes the new file under a temporary name.
+    fn stage(&mut self, update: &FileUpdate<'_>) -> Result<(), AccessError> {
+        let Some(new_state) = update.target else { return Ok(()) };
+        for folder in ancestors_of(update.path) {
             if self.tree.open_folder(folder)?.is_none() {
-                self.tree.make_folder(folder)?;
+                self.tree.create_folder(folder)?;
                 self.new_folders.push(folder.to_owned());
             }
         }
-        self.tree.write_beside(file_move.path, &temporary_name(file_move.path, "new"), new_state)
+        self.tree.write_in_parent(update.path, &temporary_name(update.path, "new"), new_state)
     }
 
     /// Renames the new file to its path, and the old file to its temporary name.
-    fn swap(&self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
-        // The file must have exactly the state from before, including its mode.
-        if read_state(self.tree, file_move.path)? != file_move.from {
+    fn swap(&self, update: &FileUpdate<'_>) -> Result<(), AccessError> {
+        // Compare exactly, including the mode, since the swap replaces both.
+        if read_state(self.tree, update.path)? != update.current {
             return Err(AccessError::Refused("was changed by the user or another process just now".to_owned()));
         }
-        let (name, old_name) = (name_of(file_move.path), temporary_name(file_move.path, "old"));
-        if file_move.to.is_none() {
-            return match file_move.from {
-                Some(_) => self.tree.rename_beside(file_move.path, name, &old_name),
+        let (name, old_name) = (name_of(update.path), temporary_name(update.path, "old"));
+        if update.target.is_none() {
+            return match update.current {
+                Some(_) => self.tree.rename_in_parent(update.path, name, &old_name),
                 None => Ok(()),
             };
         }
-        if let Some(old_state) = &file_move.from {
-            // Not every file system supports hard links; a copy serves as well.
-            if self.tree.link_beside(file_move.path, &old_name).is_err() {
-                self.tree.write_beside(file_move.path, &old_name, old_state)?;
+        if let Some(old_state) = &update.current {
+            // Not every file system supports hard links. Without them, a copy can restore the old file too.
+            if self.tree.link_in_parent(update.path, &old_name).is_err() {
+                self.tree.write_in_parent(update.path, &old_name, old_state)?;
             }
         }
         crash_point!("files::aside");
-        self.tree.rename_beside(file_move.path, &temporary_name(file_move.path, "new"), name)
+        self.tree.rename_in_parent(update.path, &temporary_name(update.path, "new"), name)
     }
 
     /// Makes the names of the files and of the new folders durable.
-    fn sync(&self) -> Result<(), FailedMove> {
+    fn sync(&self) -> Result<(), FailedUpdate> {
         let parents = self.new_folders.iter().map(|folder| folder_of(folder));
-        let folders: BTreeSet<&str> =
-            self.moves.iter().map(|file_move| folder_of(file_move.path)).chain(parents).collect();
+        let folders: BTreeSet<&str> = self.updates.iter().map(|update| folder_of(update.path)).chain(parents).collect();
         folders
             .into_iter()
             .try_for_each(|folder| self.tree.sync_folder(folder).map_err(|error| (format!("{folder}/"), error)))
@@ -160,11 +160,11 @@ impl Commit<'_> {
                 unrestored.push(format!("`{}` {error}", escaped_path(path)));
             }
         };
-        for file_move in self.moves[..self.swap_count].iter().rev() {
-            note_error(file_move.path, self.restore(file_move));
+        for update in self.updates[..self.swap_count].iter().rev() {
+            note_error(update.path, self.restore(update));
         }
-        for file_move in self.moves {
-            note_error(file_move.path, remove_leftovers(self.tree, file_move.path));
+        for update in self.updates {
+            note_error(update.path, remove_leftovers(self.tree, update.path));
         }
         for folder in self.new_folders.iter().rev() {
             note_error(folder, self.tree.remove_folder(folder).map(|_| ()));
@@ -175,21 +175,21 @@ impl Commit<'_> {
         unrestored
     }
 
-    fn restore(&self, file_move: &FileMove<'_>) -> Result<(), AccessError> {
-        let written_state = file_move.to.map(FileState::writable);
-        if !states_match(read_state(self.tree, file_move.path)?.as_ref(), written_state.as_ref()) {
+    fn restore(&self, update: &FileUpdate<'_>) -> Result<(), AccessError> {
+        let written_state = update.target.map(FileState::writable);
+        if !states_match(read_state(self.tree, update.path)?.as_ref(), written_state.as_ref()) {
             return Err(AccessError::Refused(
                 "was changed by the user or another process meanwhile, and orch did not restore it".to_owned(),
             ));
         }
-        let (name, old_name) = (name_of(file_move.path), temporary_name(file_move.path, "old"));
-        let Some(old_state) = &file_move.from else { return self.tree.remove_beside(file_move.path, name) };
-        if self.tree.rename_beside(file_move.path, &old_name, name).is_ok() {
+        let (name, old_name) = (name_of(update.path), temporary_name(update.path, "old"));
+        let Some(old_state) = &update.current else { return self.tree.remove_in_parent(update.path, name) };
+        if self.tree.rename_in_parent(update.path, &old_name, name).is_ok() {
             return Ok(());
         }
         // The old file no longer has its temporary name, so orch writes its bytes again.
-        let new_name = temporary_name(file_move.path, "new");
-        self.tree.write_beside(file_move.path, &new_name, old_state)?;
-        self.tree.rename_beside(file_move.path, &new_name, name)
+        let new_name = temporary_name(update.path, "new");
+        self.tree.write_in_parent(update.path, &new_name, old_state)?;
+        self.tree.rename_in_parent(update.path, &new_name, name)
     }
 }

@@ -8,7 +8,8 @@ use super::record::{ChangeKind, ChangeSet, FileChange, FileState};
 /// Lines of context around a change.
 const CONTEXT_LINES: usize = 3;
 
-/// With more changed lines than this, orch shows all of them as replaced and does not compare single lines.
+/// The maximum number of changed lines that orch compares with one another. It shows a larger number as one replaced
+/// block.
 const MAX_COMPARED_LINES: usize = 400_000;
 
 /// Renders a change set as one unified diff in git's format; empty if nothing changes. The diff names a binary file
@@ -49,24 +50,23 @@ fn diff_operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
 fn render_file(change: &FileChange) -> String {
     let (old_path, new_path) = (quote_path("a/", &change.path), quote_path("b/", &change.path));
     let mut out = format!("diff --git {old_path} {new_path}\n");
-    // Of a regular file's mode, git tracks only the executable bit: 100644 or 100755. The header must state the mode
-    // that git has for the file.
-    let mode = |state: &FileState| match state.mode {
+    // git tracks only the executable bit of a regular file's mode, as 100644 or 100755. `git apply` expects this form.
+    let git_mode = |state: &FileState| match state.mode {
         Some(mode) if mode & 0o100 != 0 => "100755".to_owned(),
         _ => "100644".to_owned(),
     };
-    let (mut from, mut to) = (old_path.as_str(), new_path.as_str());
+    let (mut old_header, mut new_header) = (old_path.as_str(), new_path.as_str());
     match (&change.before, &change.after) {
         (None, Some(after)) => {
-            out.push_str(&format!("new file mode {}\n", mode(after)));
-            from = "/dev/null";
+            out.push_str(&format!("new file mode {}\n", git_mode(after)));
+            old_header = "/dev/null";
         }
         (Some(before), None) => {
-            out.push_str(&format!("deleted file mode {}\n", mode(before)));
-            to = "/dev/null";
+            out.push_str(&format!("deleted file mode {}\n", git_mode(before)));
+            new_header = "/dev/null";
         }
-        (Some(before), Some(after)) if mode(before) != mode(after) => {
-            out.push_str(&format!("old mode {}\nnew mode {}\n", mode(before), mode(after)));
+        (Some(before), Some(after)) if git_mode(before) != git_mode(after) => {
+            out.push_str(&format!("old mode {}\nnew mode {}\n", git_mode(before), git_mode(after)));
         }
         (Some(before), Some(after)) if before.content == after.content => {
             let octal_mode = |state: &FileState| format_mode(state.mode.unwrap_or_default());
@@ -86,21 +86,21 @@ fn render_file(change: &FileChange) -> String {
     match (text(&change.before), text(&change.after)) {
         (Some(before), Some(after)) if before == after => {}
         (Some(before), Some(after)) => {
-            out.push_str(&format!("--- {}\n+++ {}\n", header_path(from), header_path(to)));
+            out.push_str(&format!("--- {}\n+++ {}\n", header_path(old_header), header_path(new_header)));
             render_hunks(&mut out, &lines(&before), &lines(&after));
         }
-        _ => out.push_str(&format!("Binary files {from} and {to} differ\n")),
+        _ => out.push_str(&format!("Binary files {old_header} and {new_header} differ\n")),
     }
     out
 }
 
 /// A path as git writes it: in quotes, with escapes, if it contains a quote, a backslash or a control character. The
 /// files that a CLI agent creates may have such names.
-fn quote_path(side: &str, path: &str) -> String {
+fn quote_path(prefix: &str, path: &str) -> String {
     if !path.contains(|c: char| matches!(c, '"' | '\\') || c.is_ascii_control()) {
-        return format!("{side}{path}");
+        return format!("{prefix}{path}");
     }
-    let mut quoted = format!("\"{side}");
+    let mut quoted = format!("\"{prefix}");
     for c in path.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
@@ -136,7 +136,7 @@ fn render_hunks(out: &mut String, old: &[&str], new: &[&str]) {
     }
 }
 
-/// The range of lines in the header of a hunk; an empty range has the number of the line before it.
+/// The range of lines in the header of a hunk. An empty range starts with the number of the line before it.
 fn hunk_range(range: &std::ops::Range<usize>) -> String {
     match range.len() {
         0 => format!("{},0", range.start),

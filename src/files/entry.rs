@@ -20,8 +20,8 @@ pub struct FileEntry {
     pub mode: Option<u32>,
 }
 
-/// Reads the entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list as
-/// `files`. Ignores other fields and repeated equal entries. The failure lists all problems.
+/// Parses the entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list as
+/// `files`. Ignores other fields, and entries that repeat an earlier one exactly. The failure lists all problems.
 pub fn parse_entries(value: &Value) -> Result<Vec<FileEntry>, Failure> {
     let list = match value {
         Value::Array(list) => Some(list),
@@ -64,7 +64,7 @@ fn without_repetitions(mut entries: Vec<FileEntry>) -> Vec<FileEntry> {
     entries
 }
 
-/// The name of an item of the list in messages.
+/// The words that name an item of the list in a message.
 fn item_label(index: usize, item: &Value) -> String {
     match item.get("path").and_then(Value::as_str) {
         Some(path) => format!("file {} (`{}`)", index + 1, escaped_path(path)),
@@ -102,7 +102,7 @@ fn parse_entry(item: &Value) -> Result<FileEntry, String> {
     }
 }
 
-/// The highest mode: the permission bits of user, group and others, without bits that lend privileges, such as setuid.
+/// The highest mode: the permission bits of user, group and others, without bits that grant privileges, such as setuid.
 pub(super) const MAX_MODE: u32 = 0o777;
 
 /// Parses the permission bits of an entry.

@@ -1,4 +1,4 @@
-//! Tracks the files that steps wrote into a workspace, to find those that were edited, deleted or reverted since.
+//! Tracks the files that steps wrote into a workspace, to find files that were edited, deleted or reverted since.
 
 use indexmap::IndexMap;
 
@@ -23,10 +23,10 @@ struct PathHistory {
     change_set_index: usize,
     /// The content after that change set; `None` if the file was absent.
     last_digest: Option<Digest>,
-    /// All contents before that; `None` if the file was absent.
+    /// The earlier contents; `None` if the file was absent.
     earlier_digests: Vec<Option<Digest>>,
-    /// Whether a program that may change files has run since.
-    may_be_external: bool,
+    /// Whether a program that may change files has run after that change set.
+    program_ran_since: bool,
 }
 
 /// A file that was deleted or reverted after orch wrote it.
@@ -34,7 +34,7 @@ struct PathHistory {
 pub struct ExternalReversion {
     /// The path relative to the workspace.
     pub path: String,
-    /// Whether it is deleted; otherwise it has an earlier content.
+    /// Whether the file is deleted. Otherwise it has an earlier content again.
     pub is_deleted: bool,
     /// The index of the change set that wrote it, from 0.
     pub change_set_index: usize,
@@ -50,10 +50,10 @@ impl FileLedger {
                 change_set_index: self.change_set_count,
                 last_digest: None,
                 earlier_digests: Vec::new(),
-                may_be_external: false,
+                program_ran_since: false,
             };
             let history = self.files.entry(change.path.clone()).or_insert(empty_history);
-            (history.change_set_index, history.may_be_external) = (self.change_set_count, false);
+            (history.change_set_index, history.program_ran_since) = (self.change_set_count, false);
             let previous = std::mem::replace(&mut history.last_digest, after);
             for digest in [previous, before] {
                 if !history.earlier_digests.contains(&digest) {
@@ -69,35 +69,34 @@ impl FileLedger {
         self.files.shift_remove(path);
     }
 
-    /// Records that a program ran that may change files: from now on, a change may come from the program instead of the
-    /// user.
+    /// Records that a program that may change files has run. A later change of a recorded file then does not count as
+    /// an edit by the user.
     pub fn mark_external(&mut self) {
-        self.files.values_mut().for_each(|history| history.may_be_external = true);
+        self.files.values_mut().for_each(|history| history.program_ran_since = true);
     }
 
-    /// The files that the user edited, each with the index of the change set that wrote it. Leaves out files that a
-    /// program may have changed instead.
+    /// The files that the user edited, each with the index of the change set that wrote it. Omits files that a program
+    /// may have changed instead.
     pub fn user_edits(&self, tree: &Tree) -> Vec<(String, usize)> {
         let find_edit = |(path, history): (&String, &PathHistory)| {
             let current = Some(read_state(tree, path).ok()??.content.digest());
             let is_edited = current != history.last_digest
                 && !history.earlier_digests.contains(&current)
-                && !history.may_be_external;
+                && !history.program_ran_since;
             is_edited.then(|| (path.clone(), history.change_set_index))
         };
         self.files.iter().filter_map(find_edit).collect()
     }
 
     /// The files that are deleted or have an earlier content, in the order in which orch first wrote them. Without a
-    /// workspace all files count as deleted. A file that can't be read counts as changed, and is left out.
+    /// workspace, all files count as deleted. Omits a file that can't be read, since its content is unknown.
     pub fn reverted_files(&self, tree: Option<&Tree>) -> Vec<ExternalReversion> {
         let find_reversion = |(path, history): (&String, &PathHistory)| {
             let current = match tree {
                 Some(tree) => read_state(tree, path).ok()?.map(|state| state.content.digest()),
                 None => None,
             };
-            // An absent file counts too, even if it existed before the first change set: it may have been absent in
-            // between.
+            // A file that should exist but is missing counts as reverted, even if no change set recorded it as absent.
             let is_reverted =
                 current != history.last_digest && (current.is_none() || history.earlier_digests.contains(&current));
             is_reverted.then(|| ExternalReversion {
@@ -111,7 +110,8 @@ impl FileLedger {
 }
 
 impl Tree {
-    /// Writes the target states of files, all or none, whatever the files contain now; `None` deletes the file.
+    /// Replaces files by their target states, all or none, without comparing their current contents with a record.
+    /// `None` deletes the file.
     pub fn restore(&self, targets: impl Iterator<Item = (String, Option<FileState>)>) -> Result<ApplyReport, Failure> {
         let (mut change_set, mut problems) = (ChangeSet::default(), Problems::default());
         for (path, after) in targets {
@@ -141,14 +141,14 @@ mod tests {
     #[test]
     fn deleted_and_reverted_files_are_listed_apart_from_edited_files() {
         let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
-        std::fs::write(path_of("old"), "0").unwrap();
-        std::fs::write(path_of("doomed"), "0").unwrap();
+        let file_path = |name: &str| folder.path().join(name);
+        std::fs::write(file_path("old"), "0").unwrap();
+        std::fs::write(file_path("removed"), "0").unwrap();
         let (tree, mut ledger) = (Tree::open(folder.path()).unwrap(), FileLedger::default());
         write_file(&tree, &mut ledger, "old", Some("1"));
         write_file(&tree, &mut ledger, "new", Some("1"));
         write_file(&tree, &mut ledger, "old", Some("2"));
-        write_file(&tree, &mut ledger, "doomed", None);
+        write_file(&tree, &mut ledger, "removed", None);
         let reverted_files = |ledger: &FileLedger| -> Vec<(String, bool, usize)> {
             ledger
                 .reverted_files(Some(&tree))
@@ -158,21 +158,21 @@ mod tests {
         };
         assert_eq!(reverted_files(&ledger), []);
         for earlier_content in ["0", "1"] {
-            std::fs::write(path_of("old"), earlier_content).unwrap();
+            std::fs::write(file_path("old"), earlier_content).unwrap();
             assert_eq!(reverted_files(&ledger), [("old".to_owned(), false, 2)]);
         }
-        std::fs::write(path_of("old"), "3").unwrap();
-        std::fs::write(path_of("new"), "3").unwrap();
+        std::fs::write(file_path("old"), "3").unwrap();
+        std::fs::write(file_path("new"), "3").unwrap();
         assert_eq!(reverted_files(&ledger), [], "the user edited both");
         assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
-        std::fs::remove_file(path_of("new")).unwrap();
-        std::fs::write(path_of("doomed"), "0").unwrap();
-        assert_eq!(reverted_files(&ledger), [("new".to_owned(), true, 1), ("doomed".to_owned(), false, 3)]);
+        std::fs::remove_file(file_path("new")).unwrap();
+        std::fs::write(file_path("removed"), "0").unwrap();
+        assert_eq!(reverted_files(&ledger), [("new".to_owned(), true, 1), ("removed".to_owned(), false, 3)]);
         assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2)]);
         ledger.mark_external();
         assert_eq!(ledger.user_edits(&tree), [], "a program may have made the edits");
         ledger.forget("new");
-        ledger.forget("doomed");
+        ledger.forget("removed");
         assert_eq!(reverted_files(&ledger), []);
         let deleted_paths: Vec<String> = ledger.reverted_files(None).into_iter().map(|file| file.path).collect();
         assert_eq!(deleted_paths, ["old"]);

@@ -5,13 +5,14 @@
 //! reverts it, [`diff`] renders it for the user.
 //!
 //! Guarantees:
-//! - orch resolves a path name by name beneath the open workspace folder. It never follows a symbolic link, even if
-//!   another process swaps folders meanwhile.
+//! - orch resolves a path name by name, starting at the open workspace folder. It never follows a symbolic link, even if
+//!   another process replaces folders meanwhile.
 //! - orch applies a change set as a whole or, after an error, rolls it back as a whole.
-//! - Applying it again does nothing, so a run that died halfway continues by applying it again.
+//! - Applying a change set twice has the same effect as applying it once, so a run that died during the first time can
+//!   repeat it.
 //! - orch does not overwrite a file that the user or another process has changed, unless the caller forces it.
 //!
-//! This module does not depend on runs, steps and journals. Its caller holds the workspace's lock.
+//! This module does not know runs, steps or journals. Its caller holds the lock of the workspace.
 
 mod apply;
 mod atomic_write;
@@ -39,7 +40,7 @@ pub use record::{
 };
 pub use tree::Tree;
 
-/// Checks whether `write` may write a path, which may come from a record.
+/// Checks whether `write` may write a path.
 ///
 /// # Errors
 /// The reason why `write` may not write it.

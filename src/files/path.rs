@@ -1,4 +1,4 @@
-//! Decides by the text of a path alone whether `write` may write it.
+//! Decides whether `write` may write a path, without reading the disk.
 //!
 //! The rules are the same on every system, so that a path accepted on one machine works on another. orch refuses a path
 //! that leaves the workspace, names files of orch or git, or means something else on another file system.
@@ -10,13 +10,13 @@ use icu_properties::props::DefaultIgnorableCodePoint;
 
 use super::problem::escaped_path;
 
-/// The longest path in bytes: the smallest limit of all supported systems.
+/// The maximum length of a path in bytes: the lowest limit among the supported systems.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// The longest name in a path, in bytes.
+/// The maximum length of a name in a path, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// The most names in a path.
+/// The maximum number of names in a path.
 const MAX_DEPTH: usize = 64;
 
 /// The prefix of the names of orch's temporary files.
@@ -25,12 +25,12 @@ pub(super) const TEMPORARY_PREFIX: &str = ".orch-tmp-";
 /// The names that Windows reserves for devices, with any extension.
 const DEVICE_NAMES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// The path without redundant parts: `./src//a.py` becomes `src/a.py`. A `/` at the start and at the end stays.
+/// Removes redundant parts from a path: `./src//a.py` becomes `src/a.py`. Keeps a `/` at the start and at the end.
 pub(super) fn normalize(path: &str) -> String {
     let (prefix, relative) = if path.starts_with('/') { ("/", path.trim_start_matches('/')) } else { ("", path) };
     let suffix = if relative.ends_with('/') { "/" } else { "" };
     let parts: Vec<&str> = relative.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    // `.` has no other parts and is not a file: it stays unchanged, and orch refuses it later.
+    // Leave a path without other parts, such as `.`, unchanged: it names no file, and orch refuses it later.
     if parts.is_empty() { path.to_owned() } else { format!("{prefix}{}{suffix}", parts.join("/")) }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn refusal_reason(path: &str) -> Option<String> {
     path.split('/').find_map(name_refusal_reason)
 }
 
-/// Why orch refuses one name of a path; `None` if it accepts the name.
+/// Why orch refuses a name in a path; `None` if it accepts the name.
 fn name_refusal_reason(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("has an empty part (`//`)".to_owned());
@@ -114,7 +114,7 @@ fn is_device_name(name: &str) -> bool {
     DEVICE_NAMES.contains(&stem) || is_numbered_port("com") || is_numbered_port("lpt")
 }
 
-/// Whether a character reorders or breaks the text around it, so that the path looks like another one.
+/// Whether a character reorders or breaks the text around it, so that a path looks like another path.
 pub(super) fn is_misleading(char: char) -> bool {
     matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -124,15 +124,16 @@ pub(super) fn is_invisible(char: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
 }
 
-/// The canonical form of a name, to recognize reserved names: ignores compatibility forms, case and invisible
-/// characters.
+/// The canonical form of a name, by which orch recognizes reserved names. Names that differ only in compatibility
+/// forms, case or invisible characters have the same canonical form.
 fn canonical_name(name: &str) -> String {
     let folded = fold_path(name);
     // Compatibility forms may contain capitals (`ＧＩＴ`), hence the second fold.
     fold_path(&ComposingNormalizer::new_nfkc().normalize(&folded))
 }
 
-/// A key for comparing paths as file systems do that ignore case, normal form or invisible characters.
+/// The folded form of a path. Paths that a file system may treat as the same, because it ignores case, normal form or
+/// invisible characters, have the same folded form.
 pub(super) fn fold_path(path: &str) -> String {
     if path.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return path.to_ascii_lowercase();

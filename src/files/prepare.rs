@@ -13,13 +13,13 @@ use super::problem::{Problems, escaped_path};
 use super::record::{ChangeSet, Content, FileChange, FileState};
 use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, io_error, name_of};
 
-/// The most files in one list.
+/// The maximum number of files in one list.
 pub const MAX_FILES: usize = 10_000;
 
-/// The most bytes in one list, and the most bytes of the files that it replaces.
+/// The maximum number of bytes in one list, and of the files that it replaces.
 pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Files of the workspace that a list must not write; their paths are relative to it.
+/// Files that no list may write, as paths relative to the workspace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReservedFiles<'a> {
     /// The files of the run's artifacts.
@@ -29,20 +29,21 @@ pub struct ReservedFiles<'a> {
 }
 
 impl<'a> ReservedFiles<'a> {
-    /// Each file with its folded path and the start of the message that refuses it.
-    fn folded(self) -> Vec<(String, &'a str, &'static str)> {
-        let list =
+    /// The folded path of each file, its path, and the beginning of the message that refuses it.
+    fn folded_paths(self) -> Vec<(String, &'a str, &'static str)> {
+        let with_refusal =
             |paths: &'a [String], refusal| paths.iter().map(move |path| (fold_path(path), path.as_str(), refusal));
-        let artifacts = list(self.artifacts, "is kept for the artifact in");
-        artifacts.chain(list(self.project, "is kept, since this run itself is made of")).collect()
+        let artifacts = with_refusal(self.artifacts, "is kept for the artifact in");
+        artifacts.chain(with_refusal(self.project, "is kept, since this run itself is made of")).collect()
     }
 }
 
-/// The version of the rules that [`refusals`] checks; another version may refuse other lists.
+/// The version of the rules that [`refusals`] checks. It is part of fingerprints, so a change of the rules invalidates
+/// results.
 pub const RULES_VERSION: u32 = 1;
 
-/// What `write` refuses in an artifact, whatever the workspace contains: a list that can't be parsed or is too long,
-/// and paths that are not allowed or clash. Empty if there is nothing to refuse.
+/// The problems for which `write` would refuse an artifact in any workspace: a list that can't be parsed or is too
+/// long, and paths that are not allowed or conflict with one another. Empty if `write` accepts the artifact.
 pub fn refusals(artifact: &Value, reserved: ReservedFiles<'_>) -> Vec<String> {
     let parsed = parse_entries(artifact).and_then(|entries| check_limits(&entries).map(|()| entries));
     match parsed {
@@ -65,12 +66,12 @@ impl Tree {
         check_limits(entries)?;
         let mut problems = Problems::default();
         let valid_entries = check_paths(entries, reserved, &mut problems);
-        let mut survey = DiskSurvey { tree: self, names_by_folder: HashMap::new(), remaining_bytes: MAX_BYTES };
+        let mut reader = DiskReader { tree: self, names_by_folder: HashMap::new(), remaining_bytes: MAX_BYTES };
         let mut change_set = ChangeSet::default();
         let mut new_folders = BTreeSet::new();
         let mut has_conflict = false;
         for entry in valid_entries {
-            match survey.read_file(&entry.path) {
+            match reader.read_file(&entry.path) {
                 Ok(before) => change_set.files.push(new_change(entry, before)),
                 Err(conflict) => {
                     problems.add_for_path(&entry.path, conflict);
@@ -79,10 +80,10 @@ impl Tree {
                 }
             }
             if entry.content.is_some() {
-                new_folders.extend(survey.missing_folders(&entry.path).map(str::to_owned));
+                new_folders.extend(reader.missing_folders(&entry.path).map(str::to_owned));
             }
         }
-        // A folder's path is a prefix of the paths of its contents, so sorted paths have parents first.
+        // The path of a folder is a prefix of the paths inside it, so parents come first in sorted order.
         change_set.new_folders = new_folders.into_iter().collect();
         let hint = if has_conflict { CONFLICT_HINT } else { "nothing was written" };
         problems.into_result(FailureClass::PathRefused, "the files can't be written", hint)?;
@@ -110,9 +111,9 @@ fn new_change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
         let previous_mode = before.as_ref().and_then(|before| before.mode);
         let mode = match (entry.mode, &before) {
             (Some(mode), _) => cfg!(unix).then_some(mode),
-            // With the same bytes, the file retains its mode, whatever it is.
+            // If the bytes do not change, the file keeps its mode.
             (None, Some(before)) if before.content == content => previous_mode,
-            // Other bytes must not inherit bits such as setuid, which would run them as another user.
+            // New bytes must not inherit a bit such as setuid, with which the system would run them as another user.
             (None, _) => previous_mode.map(|mode| mode & MAX_MODE),
         };
         FileState { content, mode }
@@ -120,13 +121,14 @@ fn new_change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
     FileChange { path: entry.path.clone(), before, after }
 }
 
-/// Returns the entries whose paths are acceptable as text, and adds the problems of the other entries to `problems`.
+/// Checks the paths without reading the disk. Returns the valid entries, and adds the problems of the others to
+/// `problems`.
 fn check_paths<'a>(
     entries: &'a [FileEntry],
     reserved: ReservedFiles<'_>,
     problems: &mut Problems,
 ) -> Vec<&'a FileEntry> {
-    let reserved = reserved.folded();
+    let reserved = reserved.folded_paths();
     let mut entries_by_key: HashMap<String, &FileEntry> = HashMap::new();
     let mut folders_by_key: HashMap<String, &str> = HashMap::new();
     let mut valid_entries = Vec::new();
@@ -137,12 +139,12 @@ fn check_paths<'a>(
             problems.add_for_path(&entry.path, problem);
         } else if let Some((_, path, refusal)) = reserved.iter().find(|(folded, ..)| paths_overlap(folded, &key)) {
             problems.add_for_path(&entry.path, format!("{refusal} `{}`", escaped_path(path)));
-        } else if let Some((folder, spelling)) = other_spelling(&entry.path, &folders_by_key) {
+        } else if let Some((folder, spelling)) = find_other_spelling(&entry.path, &folders_by_key) {
             let problem =
                 format!("lies in `{}`, which is also spelled `{}`", escaped_path(folder), escaped_path(spelling));
             problems.add_for_path(&entry.path, problem);
         }
-        // A path may be wrong by itself and also listed twice. Both are reported, so that one more reply can fix both.
+        // Report a path that is both invalid and listed twice for both reasons, so that one re-ask can fix both.
         if let Some(first) = entries_by_key.get(&key) {
             problems.add_for_path(&entry.path, describe_duplicate(entry, first));
         }
@@ -165,8 +167,8 @@ fn check_paths<'a>(
     valid_entries
 }
 
-/// A folder of a path that an earlier path spells differently, with that spelling.
-fn other_spelling<'a>(path: &'a str, folders_by_key: &HashMap<String, &'a str>) -> Option<(&'a str, &'a str)> {
+/// Finds a folder of `path` that an earlier path spells differently. Returns the folder and the other spelling.
+fn find_other_spelling<'a>(path: &'a str, folders_by_key: &HashMap<String, &'a str>) -> Option<(&'a str, &'a str)> {
     ancestors_of(path).find_map(|folder| {
         let spelling = folders_by_key.get(&fold_path(folder))?;
         (*spelling != folder).then_some((folder, *spelling))
@@ -183,22 +185,22 @@ fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
     }
 }
 
-/// Whether two folded paths are the same, or one is a folder of the other.
+/// Whether two folded paths are the same, or one of them is inside the other.
 fn paths_overlap(left: &str, right: &str) -> bool {
     let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|tail| tail.starts_with('/'));
     left == right || is_within(left, right) || is_within(right, left)
 }
 
-/// Reads files; lists the names of each folder once.
-struct DiskSurvey<'a> {
+/// Reads files, and caches the names in each folder.
+struct DiskReader<'a> {
     tree: &'a Tree,
-    /// By folder, its names by their folded form; `None` if the folder does not exist.
+    /// The names in each folder, grouped by their folded form; `None` if the folder does not exist.
     names_by_folder: HashMap<String, Option<HashMap<String, Vec<String>>>>,
     remaining_bytes: u64,
 }
 
-impl DiskSurvey<'_> {
-    /// The file at a path. Fails if a name of the path exists on disk only in another spelling.
+impl DiskReader<'_> {
+    /// Reads the file at a path. Fails if a name of the path exists on disk only in another spelling.
     fn read_file(&mut self, path: &str) -> Result<Option<FileState>, AccessError> {
         for subpath in ancestors_of(path).chain([path]) {
             let Some(names) = self.names_in(folder_of(subpath))? else { return Ok(None) };
@@ -220,7 +222,7 @@ impl DiskSurvey<'_> {
         }
     }
 
-    /// The folders of a path that do not exist. Only complete after [`DiskSurvey::read_file`] has read the path.
+    /// The folders of a path that do not exist. Call this after [`DiskReader::read_file`], which looks up the folders.
     fn missing_folders<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         ancestors_of(path).filter(|folder| !matches!(self.names_by_folder.get(*folder), Some(Some(_))))
     }
@@ -237,7 +239,7 @@ impl DiskSurvey<'_> {
 fn list_names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, AccessError> {
     let mut names: HashMap<String, Vec<String>> = HashMap::new();
     for item in dir.entries().map_err(io_error("listed"))? {
-        // A name that is not Unicode can't be another spelling of one that is.
+        // Skip a name that is not Unicode, since it can't be another spelling of a Unicode name.
         if let Ok(name) = item.map_err(io_error("listed"))?.file_name().into_string() {
             names.entry(fold_path(&name)).or_default().push(name);
         }

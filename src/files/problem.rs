@@ -6,23 +6,23 @@ use crate::model::{Failure, FailureClass};
 
 use super::path::{is_invisible, is_misleading};
 
-/// How many problems a failure names.
-const MAX_NAMED: usize = 10;
+/// The maximum number of problems that a failure lists.
+const MAX_LISTED_PROBLEMS: usize = 10;
 
-/// How many characters of a path a message shows.
+/// The maximum number of characters of a path in a message.
 const MAX_PATH_CHARS: usize = 120;
 
-/// The problems of a list, in order, each once.
+/// The problems of a list of files, in order and without repetitions.
 #[derive(Debug, Default)]
 pub(super) struct Problems(IndexSet<String>);
 
 impl Problems {
-    /// Adds a problem of a path.
+    /// Adds a problem with a path.
     pub(super) fn add_for_path(&mut self, path: &str, problem: impl std::fmt::Display) {
         self.0.insert(format!("`{}` {problem}", escaped_path(path)));
     }
 
-    /// Adds a problem of the list as a whole.
+    /// Adds a problem whose text names its file itself.
     pub(super) fn add(&mut self, problem: impl Into<String>) {
         self.0.insert(problem.into());
     }
@@ -32,11 +32,11 @@ impl Problems {
         self.0.len()
     }
 
-    /// The first problems as texts, and how many more there are.
+    /// Returns the first problems as texts, and the number of the others as a last text.
     pub(super) fn into_messages(self) -> Vec<String> {
         let mut list: Vec<String> = self.0.into_iter().collect();
-        let more = list.len().saturating_sub(MAX_NAMED);
-        list.truncate(MAX_NAMED);
+        let more = list.len().saturating_sub(MAX_LISTED_PROBLEMS);
+        list.truncate(MAX_LISTED_PROBLEMS);
         if more > 0 {
             list.push(format!("and {more} more"));
         }
@@ -52,7 +52,7 @@ impl Problems {
     }
 }
 
-/// A path for a message: on one line, shortened, and with control characters and invisible characters escaped.
+/// Formats a path for a message: shortens it, and escapes control characters and invisible characters.
 pub(super) fn escaped_path(path: &str) -> String {
     let mut out = String::new();
     for (index, char) in path.chars().enumerate() {

@@ -1,7 +1,7 @@
-//! The records of changes to files: plain data that stays in journals for years.
+//! The records of changes to files: plain data that journals store permanently.
 //!
-//! A [`ChangeSet`] contains all data to apply, show and revert it, so that none of these depends on the artifact or on
-//! the state of the disk at that time. New fields have defaults.
+//! A [`ChangeSet`] contains all data to apply, show and revert it, so none of these needs the artifact or an earlier
+//! state of the disk. New fields must have defaults, so that orch can still read older records.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,15 +12,15 @@ use crate::model::Digest;
 
 use super::entry::MAX_MODE;
 
-/// The bytes of a file; in JSON a string if they are UTF-8, else Base64.
+/// The bytes of a file. JSON contains them as text if they are UTF-8, else as Base64.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "ContentForm", try_from = "ContentForm")]
+#[serde(into = "ContentJson", try_from = "ContentJson")]
 pub struct Content(Vec<u8>);
 
-/// How [`Content`] is written in JSON.
+/// The JSON form of [`Content`].
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ContentForm {
+enum ContentJson {
     Text(String),
     Base64(String),
 }
@@ -48,7 +48,7 @@ impl From<Vec<u8>> for Content {
     }
 }
 
-impl From<Content> for ContentForm {
+impl From<Content> for ContentJson {
     fn from(content: Content) -> Self {
         match String::from_utf8(content.0) {
             Ok(text) => Self::Text(text),
@@ -57,13 +57,13 @@ impl From<Content> for ContentForm {
     }
 }
 
-impl TryFrom<ContentForm> for Content {
+impl TryFrom<ContentJson> for Content {
     type Error = base64::DecodeError;
 
-    fn try_from(form: ContentForm) -> Result<Self, Self::Error> {
-        Ok(Self(match form {
-            ContentForm::Text(text) => text.into_bytes(),
-            ContentForm::Base64(text) => STANDARD.decode(text)?,
+    fn try_from(json: ContentJson) -> Result<Self, Self::Error> {
+        Ok(Self(match json {
+            ContentJson::Text(text) => text.into_bytes(),
+            ContentJson::Base64(text) => STANDARD.decode(text)?,
         }))
     }
 }
@@ -74,34 +74,34 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// A file as it is or should be.
+/// The state of a file: its bytes and its mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// The bytes.
     pub content: Content,
-    /// The permission bits. Absent where the system has none, and for a new file that gets the system's default.
+    /// The permission bits. `None` on a system without permission bits, and for a new file with the system's default.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "octal")]
     pub mode: Option<u32>,
 }
 
 impl FileState {
-    /// The state that orch can write: the same without mode bits that lend privileges.
+    /// The state that orch can write: this state without mode bits that grant privileges.
     pub(super) fn writable(&self) -> FileState {
         FileState { content: self.content.clone(), mode: self.mode.map(|mode| mode & MAX_MODE) }
     }
 
-    /// Whether the mode has bits that lend privileges, such as setuid.
+    /// Whether the mode has bits that grant privileges, such as setuid.
     pub(crate) fn has_privilege_bits(&self) -> bool {
         self.mode.is_some_and(|mode| mode & !MAX_MODE != 0)
     }
 
-    /// Whether a file on disk has this state; an absent mode matches any mode.
+    /// Whether a file on disk has this state. A state without a mode matches every mode.
     pub(super) fn matches(&self, current: &FileState) -> bool {
         self.content == current.content && (self.mode.is_none() || current.mode.is_none() || self.mode == current.mode)
     }
 }
 
-/// Whether a file on disk has the expected state; `None` is an absent file.
+/// Whether a file on disk has the expected state. `None` is the state of an absent file.
 pub(super) fn states_match(current: Option<&FileState>, expected: Option<&FileState>) -> bool {
     match (current, expected) {
         (None, None) => true,
@@ -123,7 +123,7 @@ pub(super) fn describe_difference(current: Option<&FileState>, expected: Option<
     }
 }
 
-/// The change of one file: its states before and after.
+/// The change of a file: its states before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// The path relative to the workspace, with `/`.
@@ -158,11 +158,12 @@ pub enum ChangeKind {
     Changed,
     /// The file is deleted.
     Deleted,
-    /// The file stays as it is.
+    /// The file does not change.
     Unchanged,
 }
 
-/// A set of file changes: the states on disk, and the states to write. Applying it again does nothing.
+/// A set of file changes: for each file, the state on disk and the state to write. Applying it a second time changes
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSet {
     /// The files, in the order of the artifact.
@@ -173,7 +174,8 @@ pub struct ChangeSet {
     pub new_folders: Vec<String>,
 }
 
-/// Merges change sets that were applied one after another: every file before the first and after the last.
+/// Merges change sets that were applied one after another. Each file has its state before the first change and its
+/// state after the last change.
 pub fn merge_change_sets(change_sets: &[ChangeSet]) -> ChangeSet {
     let mut files: IndexMap<&str, FileChange> = IndexMap::new();
     let mut new_folders: Vec<String> = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::model::{Failure, FailureClass};
 
 use super::apply::check_record_paths;
-use super::commit::{FileMove, commit, read_state, remove_leftovers};
+use super::commit::{FileUpdate, commit, read_state, remove_leftovers};
 use super::merge_change_sets;
 use super::problem::Problems;
 use super::record::{
@@ -14,37 +14,37 @@ use super::record::{
 };
 use super::tree::{AccessError, Tree};
 
-/// What to do with one file.
+/// The action that reverts one file.
 enum RevertPlan<'a> {
-    Move(FileMove<'a>),
+    Update(FileUpdate<'a>),
     Skip(RevertOutcome, Option<String>),
 }
 
 impl Tree {
-    /// Restores every file of the change set to its state before, if the disk still shows its state after. Leaves and
-    /// reports a file that was changed since, unless `force` is set, and always one that is no longer a regular file.
-    /// Removes the folders that the change set created if they are empty.
+    /// Restores the `before` of every file whose state on disk is still its `after`. Reports a file that was changed
+    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file. Removes the
+    /// folders that the change set created if they are empty.
     pub fn revert(&self, change_set: &ChangeSet, force: bool) -> Result<RevertReport, Failure> {
         check_record_paths(change_set)?;
-        let mut moves = Vec::new();
+        let mut updates = Vec::new();
         let mut report = RevertReport::default();
         for change in change_set.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged) {
             let (outcome, reason) = match self.plan_revert(change, force) {
                 RevertPlan::Skip(outcome, reason) => (outcome, reason),
-                RevertPlan::Move(file_move) => {
-                    moves.push(file_move);
+                RevertPlan::Update(update) => {
+                    updates.push(update);
                     (RevertOutcome::Restored, None)
                 }
             };
             report.files.push(RevertedFile { path: change.path.clone(), ending: outcome, reason });
         }
-        commit(self, &moves, &mut |_| {})?;
+        commit(self, &updates, &mut |_| {})?;
         self.remove_new_folders(change_set)?;
         Ok(report)
     }
 
-    /// Reverts change sets that were applied one after another, all or none, as [`Tree::revert`] does. If a file has
-    /// its state after any of them, orch restores its state before the first.
+    /// Reverts several change sets that were applied one after another, like one change set with [`Tree::revert`]. If
+    /// the state of a file is its `after` in any of them, orch restores its `before` in the first.
     pub fn revert_all(&self, change_sets: &[ChangeSet], force: bool) -> Result<RevertReport, Failure> {
         for change_set in change_sets {
             check_record_paths(change_set)?;
@@ -52,7 +52,7 @@ impl Tree {
         self.revert(&self.merge_with_disk(change_sets), force)
     }
 
-    /// The outcome that [`Tree::revert_all`] would have for each file. Writes nothing.
+    /// Returns the report that [`Tree::revert_all`] would return, without writing anything.
     pub fn preview_revert(&self, change_sets: &[ChangeSet], force: bool) -> Result<RevertReport, Failure> {
         for change_set in change_sets {
             check_record_paths(change_set)?;
@@ -69,7 +69,8 @@ impl Tree {
         Ok(RevertReport { files: files.collect() })
     }
 
-    /// Merges the change sets into one. The `after` of each file is the state on disk, if one of them wrote that state.
+    /// Merges the change sets into one. If one of them wrote the state that a file has on disk, the merged `after` of
+    /// the file is that state.
     fn merge_with_disk(&self, change_sets: &[ChangeSet]) -> ChangeSet {
         let mut merged = merge_change_sets(change_sets);
         let mut written_states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
@@ -77,7 +78,7 @@ impl Tree {
             written_states.entry(&change.path).or_default().push(&change.after);
         }
         for change in &mut merged.files {
-            // A file that can't be read is reported when it should be restored.
+            // The revert reports files that can't be read.
             let Ok(current) = read_state(self, &change.path) else { continue };
             let mut candidates = written_states.get(change.path.as_str()).into_iter().flatten().copied();
             if let Some(after) = candidates.find(|after| states_match(current.as_ref(), after.as_ref())) {
@@ -113,14 +114,14 @@ impl Tree {
         };
         match revert_outcome(change, current.as_ref(), force) {
             (RevertOutcome::Restored, _) => {
-                RevertPlan::Move(FileMove { path: &change.path, from: current, to: change.before.as_ref() })
+                RevertPlan::Update(FileUpdate { path: &change.path, current, target: change.before.as_ref() })
             }
             (outcome, reason) => RevertPlan::Skip(outcome, reason),
         }
     }
 }
 
-/// The outcome of reverting a file whose state on disk is `current`, and the reason if the file is left.
+/// The outcome of reverting a file whose state on disk is `current`, and the reason if orch leaves the file unchanged.
 fn revert_outcome(change: &FileChange, current: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
     let writable_before = change.before.as_ref().filter(|before| before.has_privilege_bits()).map(FileState::writable);
     if states_match(current, change.before.as_ref())

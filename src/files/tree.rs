@@ -1,4 +1,4 @@
-//! An open workspace folder. Every access starts there, resolves a path name by name and follows no link.
+//! An open workspace folder. Every access resolves a path name by name from there, without following links.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(super) enum DiskEntry {
 /// Why orch can't use the entry at a path.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AccessError {
-    /// An entry on the path, or at its end, has the wrong kind or state.
+    /// The entry, or a folder on its path, has the wrong type or state.
     #[error("{0}")]
     Refused(String),
     /// The operating system returned an error.
@@ -38,13 +38,13 @@ pub(super) enum AccessError {
     Io(&'static str, io::Error),
 }
 
-/// Wraps an error of the system with the action that failed, such as `written`.
+/// Wraps an error of the system with the action that failed, as a participle such as `written`.
 pub(super) fn io_error(action: &'static str) -> impl Fn(io::Error) -> AccessError {
     move |error| AccessError::Io(action, error)
 }
 
 impl Tree {
-    /// Opens the folder, which must exist and must not be a link. Links above it are followed once, in this call.
+    /// Opens the folder, which must exist and must not be a link. Only this call follows links in its parent folders.
     pub fn open(workspace: &Path) -> Result<Self, Failure> {
         match open_dir(workspace) {
             Ok(root) => Ok(Self { root }),
@@ -89,7 +89,7 @@ impl Tree {
     }
 
     /// Creates one folder, whose parent must exist.
-    pub(super) fn make_folder(&self, folder: &str) -> Result<(), AccessError> {
+    pub(super) fn create_folder(&self, folder: &str) -> Result<(), AccessError> {
         self.open_existing_parent(folder)?.create_dir(name_of(folder)).map_err(io_error("created"))
     }
 
@@ -106,8 +106,8 @@ impl Tree {
         }
     }
 
-    /// Writes a new file durably in the folder of `path`, with the name `name`.
-    pub(super) fn write_beside(&self, path: &str, name: &str, state: &FileState) -> Result<(), AccessError> {
+    /// Writes a new file `name` durably in the parent folder of `path`.
+    pub(super) fn write_in_parent(&self, path: &str, name: &str, state: &FileState) -> Result<(), AccessError> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).follow(FollowSymlinks::No);
         restrict_mode(&mut options, state.mode);
@@ -120,20 +120,20 @@ impl Tree {
         file.sync_all().map_err(io_error("written"))
     }
 
-    /// Renames `from` to `to`, both names in the folder of `path`.
-    pub(super) fn rename_beside(&self, path: &str, from: &str, to: &str) -> Result<(), AccessError> {
+    /// Renames the file `old_name` in the parent folder of `path` to `new_name`.
+    pub(super) fn rename_in_parent(&self, path: &str, old_name: &str, new_name: &str) -> Result<(), AccessError> {
         let dir = self.open_existing_parent(path)?;
-        dir.rename(from, &dir, to).map_err(io_error("replaced"))
+        dir.rename(old_name, &dir, new_name).map_err(io_error("replaced"))
     }
 
-    /// Creates a hard link `name` to a file, in the same folder.
-    pub(super) fn link_beside(&self, path: &str, name: &str) -> Result<(), AccessError> {
+    /// Creates a hard link `name` to a file, in the parent folder of the file.
+    pub(super) fn link_in_parent(&self, path: &str, name: &str) -> Result<(), AccessError> {
         let dir = self.open_existing_parent(path)?;
         dir.hard_link(name_of(path), &dir, name).map_err(io_error("linked"))
     }
 
-    /// Removes a name in the folder of `path`; does nothing if it is not there.
-    pub(super) fn remove_beside(&self, path: &str, name: &str) -> Result<(), AccessError> {
+    /// Removes the file `name` in the parent folder of `path`, if it exists.
+    pub(super) fn remove_in_parent(&self, path: &str, name: &str) -> Result<(), AccessError> {
         let Some(dir) = self.open_parent(path)? else { return Ok(()) };
         match dir.remove_file(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("removed")(error)),
@@ -165,7 +165,7 @@ pub(super) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// The folders on the way to a path, outermost first.
+/// The folders that contain a path, outermost first.
 pub(super) fn ancestors_of(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(end, _)| &path[..end])
 }
@@ -179,7 +179,7 @@ fn open_subfolder(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Acce
     if !metadata.is_dir() {
         return Err(AccessError::Refused(format!("needs the folder `{path}`, which is a file")));
     }
-    // This does not follow links, so it fails if a link has replaced the folder since the check.
+    // Open without following links, so that this fails if a link has replaced the folder since the check.
     dir.open_dir_nofollow(name).map(Some).map_err(io_error("opened"))
 }
 
@@ -196,7 +196,7 @@ fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessE
     let Some(metadata) = metadata(dir, name)? else { return Ok(DiskEntry::Absent) };
     require_regular_file(&metadata)?;
     let mut options = OpenOptions::new();
-    // If a pipe has replaced the file since the check, opening it must not wait for a writer.
+    // If a named pipe has replaced the file since the check, opening it must not wait for a writer.
     options.read(true).follow(FollowSymlinks::No).nonblock(true);
     let file = dir.open_with(name, &options).map_err(io_error("read"))?;
     let metadata = file.metadata().map_err(io_error("read"))?;
@@ -254,7 +254,7 @@ fn set_mode(_: &File, _: u32) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync(dir: &Dir) -> io::Result<()> {
-    // The handle may be open for paths only; syncing needs a handle for reading.
+    // The handle may only support path look-ups, and syncing needs a readable handle, so open the folder again.
     let mut options = OpenOptions::new();
     options.read(true);
     dir.open_with(".", &options)?.sync_all()

@@ -1,4 +1,4 @@
-//! A file in one of orch's own folders.
+//! A file in a folder in which orch stores files.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use cap_std::fs::{Metadata, OpenOptions};
 
 use super::{NoFollowFolder, nofollow};
 
-/// A file, by its folder and its name below that folder. Each method opens it again.
+/// A file, identified by its folder and its relative path in that folder. Each method opens the file again.
 #[derive(Clone, Debug)]
 pub struct NoFollowFile {
     folder: NoFollowFolder,
@@ -80,7 +80,7 @@ impl NoFollowFile {
         self.open_with(OpenOptions::new().read(true).write(true).create(true).truncate(false), true)
     }
 
-    /// Creates the file, empty.
+    /// Creates an empty file.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] if the name exists.
@@ -103,8 +103,8 @@ impl NoFollowFile {
         Ok(bytes)
     }
 
-    /// Replaces or creates the file by a rename, so that a reader sees either all of it or nothing. Its bytes are
-    /// durable; its name is durable after [`NoFollowFolder::sync`].
+    /// Replaces or creates the file by a rename, so that a reader never sees a part of the bytes. The bytes are durable
+    /// when this returns. The name is durable after [`NoFollowFolder::sync`].
     ///
     /// # Errors
     /// Fails with [`super::LinkRefused`] for a link in place of a parent folder; replaces a link in place of the file.

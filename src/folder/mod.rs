@@ -1,8 +1,8 @@
 //! Folders in which orch stores files: the state folder, the workspace, and folders of recordings.
 //!
 //! A project may come from an untrusted author, with symbolic links in place of these folders and their files.
-//! [`NoFollowFolder`] opens the folder itself without following a link, and opens everything below it name by name from
-//! there. orch therefore never reads, writes, locks or removes a file elsewhere. A link is an error ([`LinkRefused`]).
+//! [`NoFollowFolder`] opens the folder without following a link, and resolves each path inside it name by name. orch
+//! therefore never reads, writes, locks or removes a file outside the folder. A link is an error ([`LinkRefused`]).
 
 mod file;
 mod nofollow;
@@ -23,12 +23,12 @@ use crate::crash::crash_point;
 /// The prefix of the names of incomplete files.
 pub const TEMPORARY_PREFIX: &str = ".orch-tmp-";
 
-/// The permissions of the files and folders that orch creates in a folder.
+/// Who may access the files and folders that orch creates in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderAccess {
-    /// Access for the user only, independent of the umask: folders are 0700, files 0600.
+    /// Only the user, independent of the umask: folders have the mode 0700, files 0600.
     Private,
-    /// Access according to the umask.
+    /// Everyone whom the umask allows.
     Ordinary,
 }
 
@@ -44,12 +44,12 @@ impl FolderAccess {
     }
 }
 
-/// A folder, by a path without links. Names below it are relative, with `/`, and never contain `..`.
+/// A folder whose path has no links. Names of files in it are relative paths with `/`, without `..`.
 #[derive(Clone, Debug)]
 pub struct NoFollowFolder {
-    /// The path of the folder that orch opened first. Links above it were resolved once.
+    /// The path of the folder with which [`NoFollowFolder::open`] started. It contains no links.
     base: PathBuf,
-    /// The names from there to this folder; none of them may be a link.
+    /// The relative path from `base` to this folder. None of its names may be a link.
     relative: String,
     /// `base` and `relative` joined.
     path: PathBuf,
@@ -57,7 +57,8 @@ pub struct NoFollowFolder {
 }
 
 impl NoFollowFolder {
-    /// Opens the folder at a path, which must exist and must not be a link. Resolves links above it once.
+    /// Opens the folder at a path, which must exist and must not be a link. Only this call resolves links in its parent
+    /// folders.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link.
@@ -88,13 +89,13 @@ impl NoFollowFolder {
         &self.path
     }
 
-    /// A file in the folder, or below it.
+    /// A file in the folder or in one of its subfolders.
     pub fn file(&self, name: impl Into<String>) -> NoFollowFile {
         NoFollowFile::new(self.clone(), name.into())
     }
 
-    /// Removes the permissions of everyone but the owner. Ignores errors, such as that of a read-only medium, since the
-    /// files that orch creates are private anyway.
+    /// Removes the permissions of everyone but the owner. Ignores errors, such as those of a read-only file system,
+    /// since the files that orch creates are private anyway.
     pub fn restrict_to_owner(&self) {
         #[cfg(unix)]
         if let Ok(dir) = self.open_dir()
@@ -105,14 +106,14 @@ impl NoFollowFolder {
         }
     }
 
-    /// A folder below this one; it need not exist.
+    /// A subfolder, which need not exist.
     #[must_use]
     pub fn subfolder(&self, name: &str) -> Self {
         let relative = if self.relative.is_empty() { name.to_owned() } else { format!("{}/{name}", self.relative) };
         Self { base: self.base.clone(), relative, path: self.path.join(name), access: self.access }
     }
 
-    /// Creates a folder below this one if necessary, including this folder and those between.
+    /// Creates a subfolder, this folder and the folders between them, if necessary.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link in place of a parent folder.
@@ -125,7 +126,8 @@ impl NoFollowFolder {
         Ok(folder)
     }
 
-    /// The entries of a folder below this one (of this one for an empty name), by name; empty if it does not exist.
+    /// The names and metadata of the entries of a subfolder, or of this folder if `name` is empty. Returns no entries
+    /// if the folder does not exist.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link in place of a parent folder.
@@ -139,11 +141,11 @@ impl NoFollowFolder {
             let metadata = dir.symlink_metadata(entry.file_name())?;
             Ok((entry.file_name().to_string_lossy().into_owned(), metadata))
         });
-        // Omits a file that another process removed meanwhile.
+        // Omit a file that another process removed after the listing.
         entries.filter(|entry| !is_not_found(entry)).collect()
     }
 
-    /// Removes a folder below this one with its contents; for a link, removes the link itself.
+    /// Removes a file, or a subfolder with its contents. For a link, removes the link itself.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link in place of a parent folder.
@@ -159,7 +161,7 @@ impl NoFollowFolder {
         }
     }
 
-    /// Makes the names in a folder below this one durable (in this one for an empty name).
+    /// Makes the names in a subfolder durable, or in this folder if `name` is empty.
     ///
     /// # Errors
     /// Fails with [`LinkRefused`] for a link in place of a parent folder.
@@ -187,7 +189,7 @@ impl NoFollowFolder {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Replaces a file by a rename. Syncs its bytes before if `sync` is set, but never the folder.
+    /// Replaces a file by a rename. Syncs the bytes before the rename if `sync` is set. Never syncs the folder.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let (dir, name) = self.open_parent(name, true)?;
         let temporary = format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::now_v7().simple());
@@ -212,7 +214,7 @@ impl NoFollowFolder {
         Ok(())
     }
 
-    /// Opens the folder that contains a file, and returns it with the file's name in it.
+    /// Opens the parent folder of a file. Returns the folder, and the file's name in it.
     pub(crate) fn open_parent(&self, name: &str, create: bool) -> io::Result<(Dir, String)> {
         let mut parts = nofollow::split_name(name)?;
         let file_name = parts.pop().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -267,75 +269,75 @@ mod tests {
 
     use super::*;
 
-    fn mode(path: &Path) -> u32 {
+    fn permission_bits(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
     fn links_are_refused_and_their_targets_stay_unchanged() {
         let parent = tempfile::tempdir().unwrap();
-        let at = |name: &str| parent.path().join(name);
-        fs::create_dir_all(at("victim/sub")).unwrap();
-        fs::write(at("victim/file"), "original").unwrap();
-        symlink(at("victim"), at("linked")).unwrap();
-        assert!(is_link_refused(&NoFollowFolder::open(&at("linked"), FolderAccess::Private).unwrap_err()));
-        assert!(is_link_refused(&NoFollowFolder::create(&at("linked"), FolderAccess::Private).unwrap_err()));
-        let own = NoFollowFolder::create(&at("own"), FolderAccess::Private).unwrap();
-        symlink(at("victim"), at("own/sub")).unwrap();
-        symlink(at("victim/file"), at("own/file")).unwrap();
+        let path_of = |name: &str| parent.path().join(name);
+        fs::create_dir_all(path_of("victim/sub")).unwrap();
+        fs::write(path_of("victim/file"), "original").unwrap();
+        symlink(path_of("victim"), path_of("linked")).unwrap();
+        assert!(is_link_refused(&NoFollowFolder::open(&path_of("linked"), FolderAccess::Private).unwrap_err()));
+        assert!(is_link_refused(&NoFollowFolder::create(&path_of("linked"), FolderAccess::Private).unwrap_err()));
+        let state_folder = NoFollowFolder::create(&path_of("own"), FolderAccess::Private).unwrap();
+        symlink(path_of("victim"), path_of("own/sub")).unwrap();
+        symlink(path_of("victim/file"), path_of("own/file")).unwrap();
         for error in [
-            own.subfolder("sub").file("file").read().unwrap_err(),
-            own.subfolder("sub").create_subfolder("more").unwrap_err(),
-            own.subfolder("sub").list("").unwrap_err(),
-            own.file("sub/file").read().unwrap_err(),
-            own.file("file").read().unwrap_err(),
-            own.file("file").open_or_create().unwrap_err(),
-            own.file("sub/file").replace(b"x").unwrap_err(),
-            own.file("sub/new").replace(b"x").unwrap_err(),
-            own.file("sub/file").remove().unwrap_err(),
-            own.remove_tree("sub/sub").unwrap_err(),
-            own.create_subfolder("sub/more").unwrap_err(),
-            own.list("sub").unwrap_err(),
-            own.sync("sub").unwrap_err(),
+            state_folder.subfolder("sub").file("file").read().unwrap_err(),
+            state_folder.subfolder("sub").create_subfolder("more").unwrap_err(),
+            state_folder.subfolder("sub").list("").unwrap_err(),
+            state_folder.file("sub/file").read().unwrap_err(),
+            state_folder.file("file").read().unwrap_err(),
+            state_folder.file("file").open_or_create().unwrap_err(),
+            state_folder.file("sub/file").replace(b"x").unwrap_err(),
+            state_folder.file("sub/new").replace(b"x").unwrap_err(),
+            state_folder.file("sub/file").remove().unwrap_err(),
+            state_folder.remove_tree("sub/sub").unwrap_err(),
+            state_folder.create_subfolder("sub/more").unwrap_err(),
+            state_folder.list("sub").unwrap_err(),
+            state_folder.sync("sub").unwrap_err(),
         ] {
             assert!(is_link_refused(&error), "{error}");
         }
         for name in ["../victim/file", "/etc/passwd", "a/../../victim/file", ""] {
-            assert!(own.file(name).replace(b"x").is_err(), "{name:?}");
+            assert!(state_folder.file(name).replace(b"x").is_err(), "{name:?}");
         }
         // `replace` and `remove_tree` affect the link itself, never its target.
-        own.file("file").replace(b"new").unwrap();
-        own.remove_tree("sub").unwrap();
-        assert_eq!(fs::read_to_string(at("own/file")).unwrap(), "new");
-        assert_eq!(fs::read_to_string(at("victim/file")).unwrap(), "original");
-        assert!(at("victim/sub").is_dir() && !at("victim/new").exists() && !at("own/sub").exists());
+        state_folder.file("file").replace(b"new").unwrap();
+        state_folder.remove_tree("sub").unwrap();
+        assert_eq!(fs::read_to_string(path_of("own/file")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(path_of("victim/file")).unwrap(), "original");
+        assert!(path_of("victim/sub").is_dir() && !path_of("victim/new").exists() && !path_of("own/sub").exists());
     }
 
     #[test]
-    fn a_folder_that_a_link_replaced_is_refused() {
+    fn a_link_that_replaced_a_folder_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir_all(parent.path().join("victim/run/home")).unwrap();
-        let own = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
-        let home = own.subfolder("agents/run").create_subfolder("home").unwrap();
+        let state_folder = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
+        let home = state_folder.subfolder("agents/run").create_subfolder("home").unwrap();
         home.file("before").replace_unsynced(b"x").unwrap();
         fs::rename(parent.path().join("own/agents"), parent.path().join("own/moved")).unwrap();
         symlink(parent.path().join("victim"), parent.path().join("own/agents")).unwrap();
         assert!(is_link_refused(&home.file("after").replace_unsynced(b"x").unwrap_err()));
         assert!(is_link_refused(&home.file("after").create_new().unwrap_err()));
-        assert!(is_link_refused(&own.subfolder("agents/run").create_subfolder("home").unwrap_err()));
+        assert!(is_link_refused(&state_folder.subfolder("agents/run").create_subfolder("home").unwrap_err()));
         assert_eq!(fs::read_dir(parent.path().join("victim/run/home")).unwrap().count(), 0);
     }
 
     #[test]
     fn only_the_user_can_access_a_private_folder_and_its_contents() {
         let parent = tempfile::tempdir().unwrap();
-        let own = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
-        own.file("a/b").replace(b"x").unwrap();
-        own.file("lock").open_or_create().unwrap();
-        let modes = ["", "a", "a/b", "lock"].map(|name| mode(&own.path().join(name)));
+        let state_folder = NoFollowFolder::create(&parent.path().join("own"), FolderAccess::Private).unwrap();
+        state_folder.file("a/b").replace(b"x").unwrap();
+        state_folder.file("lock").open_or_create().unwrap();
+        let modes = ["", "a", "a/b", "lock"].map(|name| permission_bits(&state_folder.path().join(name)));
         assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
-        fs::set_permissions(own.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        own.restrict_to_owner();
-        assert_eq!(mode(own.path()), 0o700);
+        fs::set_permissions(state_folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        state_folder.restrict_to_owner();
+        assert_eq!(permission_bits(state_folder.path()), 0o700);
     }
 }

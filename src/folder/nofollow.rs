@@ -1,4 +1,4 @@
-//! Opens files and folders without following links; a link is an error of its own type.
+//! Opens files and folders without following links. For a link, the error is a [`LinkRefused`].
 
 use std::io;
 use std::path::{Component, Path};
@@ -54,7 +54,7 @@ pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
     open_regular_file(&dir, name, OpenOptions::new().read(true), FolderAccess::Ordinary).map(File::into_std)
 }
 
-/// The parts of a relative name; fails if the name leads out of its folder.
+/// Splits a relative path into its names. Fails if the path leads out of its folder.
 pub(super) fn split_name(name: &str) -> io::Result<Vec<&str>> {
     let check = |component: Component<'_>| match component {
         Component::Normal(_) => Ok(()),
@@ -94,7 +94,7 @@ pub(super) fn open_regular_file(
     options: &mut OpenOptions,
     access: FolderAccess,
 ) -> io::Result<File> {
-    // `nonblock` prevents waiting for the other end of a named pipe.
+    // With `nonblock`, opening a named pipe does not wait for its other end.
     options.follow(FollowSymlinks::No).nonblock(true);
     #[cfg(unix)]
     cap_std::fs::OpenOptionsExt::mode(options, access.file_mode());
@@ -104,7 +104,7 @@ pub(super) fn open_regular_file(
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("`{name}` is not a regular file"))) }
 }
 
-/// The system's error, or [`LinkRefused`] if a link is the cause.
+/// Returns [`LinkRefused`] if a link caused the error, else the system's error.
 fn link_or_system_error(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return error;

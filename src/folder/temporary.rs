@@ -39,14 +39,14 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// How often orch tries to remove a folder to which another thread still writes.
+/// The maximum number of tries to remove a folder into which another thread still writes.
 const MAX_TRIES: usize = 100;
 
 /// Removes every [`TemporaryFolder`], for a process that is about to end without dropping them.
 pub fn remove_temporary_folders() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // Another thread may add a file between the listing and the removal, but it can't create the folder again. If
-        // all tries fail, the folder stays in the system's temporary folder.
+        // `remove_dir_all` fails if another thread adds a file during the removal. If all tries fail, the folder stays
+        // in the system's temporary folder.
         let try_remove = || match std::fs::remove_dir_all(&folder) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,

@@ -25,9 +25,9 @@ pub struct Network {
     http_proxy: Option<ProxySetting>,
     https_proxy: Option<ProxySetting>,
     no_proxy: String,
-    /// A file with certificates to trust instead of the system's.
+    /// A file with the certificates to trust instead of the system's certificates.
     cert_file: Option<PathBuf>,
-    /// Folders with such files.
+    /// Folders with files of such certificates.
     cert_dirs: Vec<PathBuf>,
 }
 
@@ -50,8 +50,9 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper case before lower case (curl, in
-    /// contrast, ignores an upper-case `HTTP_PROXY`), `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR`. A proxy variable
+    /// in upper case takes precedence over the same variable in lower case. (curl, in contrast, ignores an upper-case
+    /// `HTTP_PROXY`.)
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first_set = |names: [&'static str; 4]| {
             names.into_iter().find_map(|variable| {
@@ -59,21 +60,22 @@ impl Network {
                 (!value.is_empty()).then_some(ProxySetting { variable, value })
             })
         };
-        // In a CGI script, a client sets `HTTP_PROXY` with a request header, so it can't be trusted.
+        // A web server passes the request header `Proxy` to a CGI script as `HTTP_PROXY`, so the variable can't be
+        // trusted there.
         let is_cgi = lookup("REQUEST_METHOD").is_some();
-        let proxy = |names| if is_cgi { None } else { first_set(names) };
+        let first_proxy = |names| if is_cgi { None } else { first_set(names) };
         let no_proxy = first_set(["NO_PROXY", "no_proxy", "NO_PROXY", "no_proxy"]);
         let dirs = lookup("SSL_CERT_DIR").unwrap_or_default();
         Self {
-            http_proxy: proxy(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
-            https_proxy: proxy(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            http_proxy: first_proxy(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+            https_proxy: first_proxy(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
             no_proxy: no_proxy.map(|setting| setting.value).unwrap_or_default(),
             cert_file: lookup("SSL_CERT_FILE").map(PathBuf::from),
             cert_dirs: std::env::split_paths(&dirs).filter(|dir| !dir.as_os_str().is_empty()).collect(),
         }
     }
 
-    /// The proxy for an address; `None` for the loopback and for the exceptions in `NO_PROXY`.
+    /// The proxy for an address; `None` if there is none, for a loopback address, and for an exception in `NO_PROXY`.
     pub(crate) fn proxy(&self, url: &Url) -> Result<Option<ProxySetting>, Failure> {
         let setting = if url.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
         let Some(setting) = setting.as_ref().filter(|_| !is_loopback(url)) else { return Ok(None) };
@@ -93,7 +95,8 @@ impl Network {
 }
 
 impl Network {
-    /// The TLS configuration that trusts the certificates from the environment; `None` if the system's apply.
+    /// The TLS configuration that trusts the certificates from the environment; `None` if the environment names none,
+    /// so that the system's certificates apply.
     pub(crate) fn tls_config(&self) -> Result<Option<rustls::ClientConfig>, Failure> {
         install_tls_provider();
         roots::client_config(self.cert_file.as_deref(), &self.cert_dirs)
@@ -103,13 +106,14 @@ impl Network {
 /// Installs the cryptography provider of TLS for the process, once.
 pub fn install_tls_provider() {
     static RING: Once = Once::new();
-    // This is cheap: it reads no certificates. An earlier provider of the process stays installed.
+    // This is cheap, since it reads no certificates. It fails if the process has installed a provider already, which
+    // then stays installed.
     RING.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
 
-/// The reason why a server's certificate is not trusted, and a hint; `None` when the error has another cause.
+/// The reason why orch does not trust a server's certificate, and a hint; `None` if the error has another cause.
 pub(crate) fn certificate_problem(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
     roots::certificate_problem(error)
 }
@@ -139,8 +143,8 @@ impl ProxySetting {
     }
 }
 
-/// Whether an address is on this machine: `localhost` or a loopback IP address. Names below `localhost` do not count:
-/// the system's resolver may query a server for them.
+/// Whether an address is on this machine: `localhost` or a loopback IP address. A subdomain of `localhost` does not
+/// count, since the system's resolver may query a server for it.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -157,25 +161,25 @@ mod tests {
         })
     }
 
-    fn proxy_phrase(variables: &[(&str, &str)], url: &str) -> Option<String> {
+    fn proxy_description(variables: &[(&str, &str)], url: &str) -> Option<String> {
         network(variables).proxy(&Url::parse(url).unwrap()).unwrap().map(|proxy| proxy.description())
     }
 
     #[test]
     fn each_scheme_has_its_proxy_and_exceptions_apply() {
         let all = ("ALL_PROXY", "socks5h://u:secret@p:1");
-        assert_eq!(proxy_phrase(&[all], "http://h/v1").unwrap(), "the proxy socks5h://p:1 (from ALL_PROXY)");
+        assert_eq!(proxy_description(&[all], "http://h/v1").unwrap(), "the proxy socks5h://p:1 (from ALL_PROXY)");
         let several = [all, ("https_proxy", "p:2"), ("HTTP_PROXY", "")];
-        assert_eq!(proxy_phrase(&several, "https://h/v1").unwrap(), "the proxy p:2 (from https_proxy)");
-        assert_eq!(proxy_phrase(&several, "http://h/v1").unwrap(), "the proxy socks5h://p:1 (from ALL_PROXY)");
+        assert_eq!(proxy_description(&several, "https://h/v1").unwrap(), "the proxy p:2 (from https_proxy)");
+        assert_eq!(proxy_description(&several, "http://h/v1").unwrap(), "the proxy socks5h://p:1 (from ALL_PROXY)");
         let with_exceptions = [all, ("NO_PROXY", "lab.example, 10.0.0.0/8")];
-        assert_eq!(proxy_phrase(&with_exceptions, "http://a.lab.example"), None);
-        assert_eq!(proxy_phrase(&with_exceptions, "http://10.1.2.3"), None);
-        assert!(proxy_phrase(&with_exceptions, "http://other.example").is_some());
+        assert_eq!(proxy_description(&with_exceptions, "http://a.lab.example"), None);
+        assert_eq!(proxy_description(&with_exceptions, "http://10.1.2.3"), None);
+        assert!(proxy_description(&with_exceptions, "http://other.example").is_some());
         for loopback in ["http://127.0.0.1:9", "https://localhost/v1", "http://[::1]"] {
-            assert_eq!(proxy_phrase(&[all], loopback), None);
+            assert_eq!(proxy_description(&[all], loopback), None);
         }
-        assert_eq!(proxy_phrase(&[all, ("REQUEST_METHOD", "GET")], "http://h"), None);
+        assert_eq!(proxy_description(&[all, ("REQUEST_METHOD", "GET")], "http://h"), None);
     }
 
     #[test]

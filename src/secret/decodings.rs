@@ -1,9 +1,9 @@
-//! Decodes escapes in a text, and maps each decoded byte to its range in the original text.
+//! Decodes the escapes in a text, and maps each decoded byte to its range in the original text.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// How many levels of nested escapes are decoded.
+/// The maximum number of levels of nested escapes that orch decodes.
 const MAX_DEPTH: usize = 3;
 
 /// A text with some escapes decoded.
@@ -30,15 +30,15 @@ impl DecodedText<'_> {
         }
     }
 
-    /// Decodes one kind of escape; `None` if the text has no such escape.
-    fn decode(&self, sign: u8, parse_escape: fn(&[u8]) -> Option<Escape>) -> Option<DecodedText<'static>> {
-        if !self.bytes.contains(&sign) {
+    /// Decodes one kind of escape, which begins with `first_byte`; `None` if the text has no such escape.
+    fn decode(&self, first_byte: u8, parse_escape: fn(&[u8]) -> Option<Escape>) -> Option<DecodedText<'static>> {
+        if !self.bytes.contains(&first_byte) {
             return None;
         }
         let (mut bytes, mut ranges) = (Vec::with_capacity(self.bytes.len()), Vec::with_capacity(self.bytes.len()));
         let (mut pos, mut has_escape) = (0, false);
         while let Some(tail) = self.bytes.get(pos..).filter(|tail| !tail.is_empty()) {
-            let escape = if tail.first() == Some(&sign) { parse_escape(tail) } else { None };
+            let escape = if tail.first() == Some(&first_byte) { parse_escape(tail) } else { None };
             has_escape |= escape.is_some();
             let (length, decoded) = escape.unwrap_or_else(|| (1, tail.iter().take(1).copied().collect()));
             let range = self.original_range(pos..pos + length);
@@ -62,14 +62,14 @@ impl DecodedText<'_> {
     }
 }
 
-/// Calls `visit` with the text itself and with every decoding: with escapes of JSON and of URLs decoded, nested ones
-/// too.
-pub(super) fn visit_all(text: &str, visit: &mut dyn FnMut(&DecodedText<'_>)) {
+/// Calls `visit` with the text itself and with every decoding of it: with the escapes of JSON or of URLs decoded, also
+/// several times in a row, and with line breaks removed.
+pub(super) fn visit_decodings(text: &str, visit: &mut dyn FnMut(&DecodedText<'_>)) {
     let original = DecodedText { bytes: text.as_bytes().into(), ranges: None };
-    visit_decodings(&original, MAX_DEPTH, visit);
+    visit_nested_decodings(&original, MAX_DEPTH, visit);
 }
 
-fn visit_decodings(text: &DecodedText<'_>, depth: usize, visit: &mut dyn FnMut(&DecodedText<'_>)) {
+fn visit_nested_decodings(text: &DecodedText<'_>, depth: usize, visit: &mut dyn FnMut(&DecodedText<'_>)) {
     visit(text);
     if let Some(joined) = text.without_line_breaks() {
         visit(&joined);
@@ -79,7 +79,7 @@ fn visit_decodings(text: &DecodedText<'_>, depth: usize, visit: &mut dyn FnMut(&
     }
     let decodings = [text.decode(b'\\', parse_json_escape), text.decode(b'%', parse_url_escape)];
     for decoding in decodings.into_iter().flatten() {
-        visit_decodings(&decoding, depth - 1, visit);
+        visit_nested_decodings(&decoding, depth - 1, visit);
     }
 }
 
@@ -102,7 +102,8 @@ fn parse_unicode_escape(text: &[u8]) -> Option<Escape> {
     let code_unit = |pos: usize| -> Option<u16> {
         let digits = text.get(pos..pos + 6)?.strip_prefix(b"\\u")?;
         // `from_str_radix` would accept a sign.
-        let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let digits =
+            std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         u16::from_str_radix(digits, 16).ok()
     };
     let units = [Some(code_unit(0)?), code_unit(6)];

@@ -1,8 +1,8 @@
-//! The encodings in which a secret is searched for.
+//! The encodings of a secret for which the redactor searches.
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// Returns the value itself, its lines, and the value in Base64 and hexadecimal, without those that are too short to
+/// Returns the value itself, its lines, and the value in Base64 and hexadecimal. Omits texts that are too short to
 /// search for.
 pub(super) fn encodings_of(value: &str) -> Vec<String> {
     let mut encodings = vec![value.to_owned()];
@@ -24,8 +24,8 @@ pub(super) fn encodings_of(value: &str) -> Vec<String> {
     encodings
 }
 
-/// Base64 of the value at each of the three offsets that it can have in the encoded bytes, without the characters that
-/// depend on the bytes before and after it.
+/// The Base64 characters that encode the value inside longer data. They depend on the position of the value modulo
+/// three bytes, so there are three results. Each omits the characters that also encode bytes before or after the value.
 fn aligned_base64(engine: &impl base64::Engine, value: &[u8]) -> Vec<String> {
     (0..3_usize)
         .map(|offset| {

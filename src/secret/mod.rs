@@ -1,10 +1,10 @@
-//! Secrets: the values that orch must never write, and the redactor that removes them.
+//! Secrets: the values that orch must never write, and the redactor that removes them from texts.
 //!
-//! Values come only from the environment: the keys of providers, and variables whose names or values mark them as
-//! secrets. All text that orch writes (journal, blobs, messages, reports) passes through a [`Redactor`]; text that
-//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret in plain text, in Base64 and
-//! hexadecimal, and where the text escapes it for JSON or a URL. It can't recognize other values that a program derives
-//! from the secret.
+//! Secrets come only from the environment: the keys of providers, and variables whose names or values show that they
+//! are secrets. All text that orch writes (journal, blobs, messages, reports) passes through a [`Redactor`]; text that
+//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret in plain text, in Base64, in
+//! hexadecimal, and with the escapes of JSON and of URLs. It can't recognize other values that a program derives from
+//! the secret.
 
 mod decodings;
 mod encodings;
@@ -21,22 +21,22 @@ use crate::model::event::CallReply;
 use crate::model::{AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, TurnReply};
 
 pub use stream::StreamRedactor;
-pub use variables::{secrets_among, secrets_listed};
+pub use variables::{secrets_among, secrets_in_listed_variables};
 
-/// The shortest value, in bytes, that the redactor searches for. A shorter value would match ordinary text.
+/// The minimum length in bytes of a value that the redactor searches for. A shorter value would match ordinary text.
 pub const MIN_NEEDLE_BYTES: usize = 8;
 
-/// Replaces every known secret, in the encodings that programs use, with a mark.
+/// Replaces every known secret, in any of the encodings that programs use, by a placeholder.
 #[derive(Default)]
 pub struct Redactor {
-    /// Each encoding of a secret, with its mark.
+    /// The search strings: each encoding of each secret, with the placeholder that replaces it.
     needles: Vec<(SecretString, String)>,
     automaton: Option<AhoCorasick>,
     max_needle_bytes: usize,
 }
 
 impl Redactor {
-    /// A redactor for named values; the mark that replaces a value contains its name.
+    /// Creates a redactor for named secrets. The placeholder for a secret contains its name.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Self {
         let mut needles: Vec<(SecretString, String)> = Vec::new();
         for (name, secret) in secrets {
@@ -44,16 +44,16 @@ impl Redactor {
             if value.len() < MIN_NEEDLE_BYTES {
                 continue;
             }
-            let mark = format!("[secret {name}]");
+            let placeholder = format!("[secret {name}]");
             for encoding in encodings::encodings_of(value) {
                 if needles.iter().all(|(needle, _)| needle.expose_secret() != encoding) {
-                    needles.push((SecretString::from(encoding), mark.clone()));
+                    needles.push((SecretString::from(encoding), placeholder.clone()));
                 }
             }
         }
         let texts = || needles.iter().map(|(needle, _)| needle.expose_secret());
         let longest = texts().map(str::len).max().unwrap_or_default();
-        // This fails only for more needles than an environment can hold.
+        // This fails only for more search strings than an environment can contain.
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts()).ok();
         Self { automaton: automaton.filter(|_| longest > 0), needles, max_needle_bytes: longest }
     }
@@ -66,14 +66,14 @@ impl Redactor {
     /// Redacts a text whose end was cut off, including the part of a secret before the cut.
     pub fn redact_beginning(&self, text: &str) -> String {
         let mut matches = self.find_secrets(text);
-        matches.extend(self.unfinished_end(text));
+        matches.extend(self.find_truncated_at_end(text));
         self.mask(text, matches)
     }
 
     /// Redacts a text whose beginning was cut off, including the part of a secret after the cut.
     pub fn redact_ending(&self, text: &str) -> String {
         let mut matches = self.find_secrets(text);
-        matches.extend(self.unfinished_start(text));
+        matches.extend(self.find_truncated_at_start(text));
         self.mask(text, matches)
     }
 
@@ -82,7 +82,7 @@ impl Redactor {
         !self.find_secrets(text).is_empty()
     }
 
-    /// Redacts a reply or a failure, so that orch may record it; orch redacts it once, when it arrives.
+    /// Redacts a reply or a failure. orch calls this once, when the reply arrives, and records only the redacted form.
     pub fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         match result {
             Ok(CallReply::Chat(reply)) => self.redact_reply(reply).map(CallReply::Chat),
@@ -93,7 +93,7 @@ impl Redactor {
             }
             Ok(CallReply::Output(output)) => Ok(CallReply::Output(output.map_secret_texts(|text| self.redact(text)))),
             Err(mut failure) => {
-                // Messages quote the beginning of a server's or a program's text, with `…` where orch truncated it.
+                // A message may quote the text of a server or a program. A `…` at its end shows that orch truncated it.
                 failure.message = match failure.message.strip_suffix('…') {
                     Some(beginning) => self.redact_beginning(beginning) + "…",
                     None => self.redact(&failure.message),
@@ -104,8 +104,8 @@ impl Redactor {
         }
     }
 
-    /// Redacts a reply. Data that the provider wants back unchanged can't be redacted, so the reply fails if that data
-    /// contains a secret.
+    /// Redacts a reply. Fails if opaque data contains a secret, since orch must send this data back unchanged and so
+    /// can't redact it.
     fn redact_reply(&self, reply: ChatReply) -> Result<ChatReply, Failure> {
         let blocks = Vec::from(reply.content).into_iter().map(|block| self.redact_block(block));
         let content = Content::from(blocks.collect::<Result<Vec<_>, _>>().map_err(|failure| Failure {
@@ -176,7 +176,8 @@ impl Redactor {
         }
     }
 
-    /// Redacts the activity of a CLI agent; names a file that contains a secret, but leaves out its content.
+    /// Redacts the activity of a CLI agent. Replaces the record of a changed file that contains a secret by the path of
+    /// the file in `left_out`.
     pub fn redact_activity(&self, mut activity: AgentActivity) -> AgentActivity {
         activity.session = activity.session.map(|session| self.redact(&session));
         let lists = [&mut activity.tools, &mut activity.changed, &mut activity.left_out, &mut activity.denied];
@@ -196,11 +197,11 @@ impl Redactor {
         activity
     }
 
-    /// Finds the secrets in the text; returns their ranges, each with the index of its needle.
+    /// Finds the secrets in the text. Returns the range of each match and the index of its needle.
     fn find_secrets(&self, text: &str) -> Vec<(Range<usize>, usize)> {
         let Some(automaton) = &self.automaton else { return Vec::new() };
         let mut matches = Vec::new();
-        decodings::visit_all(text, &mut |decoded| {
+        decodings::visit_decodings(text, &mut |decoded| {
             for needle_match in automaton.find_iter(decoded.bytes()) {
                 matches.push((decoded.original_range(needle_match.range()), needle_match.pattern().as_usize()));
             }
@@ -208,8 +209,8 @@ impl Redactor {
         matches
     }
 
-    /// The end of the text, if it is the beginning of a secret.
-    fn unfinished_end(&self, text: &str) -> Option<(Range<usize>, usize)> {
+    /// The match at the end of the text, if the text ends with the beginning of a secret.
+    fn find_truncated_at_end(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
         let matches = needles.filter_map(|(index, needle)| {
             let lengths = needle.char_indices().map(|(length, _)| length).filter(|length| *length >= MIN_NEEDLE_BYTES);
@@ -220,8 +221,8 @@ impl Redactor {
         matches.max().map(|(length, index)| (text.len() - length..text.len(), index))
     }
 
-    /// The beginning of the text, if it is the end of a secret.
-    fn unfinished_start(&self, text: &str) -> Option<(Range<usize>, usize)> {
+    /// The match at the beginning of the text, if the text begins with the end of a secret.
+    fn find_truncated_at_start(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
         let matches = needles.filter_map(|(index, needle)| {
             let tails = needle.char_indices().map(|(start, _)| needle.get(start..).unwrap_or_default());
@@ -231,14 +232,14 @@ impl Redactor {
         matches.max().map(|(length, index)| (0..length, index))
     }
 
-    /// Replaces each match with a mark; matches that overlap share one mark.
+    /// Replaces each match by its placeholder. Overlapping matches share one placeholder.
     fn mask(&self, text: &str, mut matches: Vec<(Range<usize>, usize)>) -> String {
         matches.sort_unstable_by_key(|(range, index)| (range.start, std::cmp::Reverse(range.end), *index));
         let (mut out, mut masked_end) = (String::with_capacity(text.len()), 0);
         for (range, index) in matches {
             if range.start >= masked_end {
                 out.push_str(text.get(masked_end..range.start).unwrap_or_default());
-                out.push_str(self.needles.get(index).map_or("[secret]", |(_, mark)| mark));
+                out.push_str(self.needles.get(index).map_or("[secret]", |(_, placeholder)| placeholder));
             }
             masked_end = masked_end.max(range.end);
         }

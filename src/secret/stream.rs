@@ -1,8 +1,8 @@
-//! Redacts text that arrives in pieces: a secret may begin in one piece and end in another.
+//! Redacts text that arrives in pieces. A piece may end in the middle of a secret.
 
 use super::Redactor;
 
-/// How many bytes an escape may take for one byte: `\u0041`, with its backslash escaped once more.
+/// The maximum length in bytes of the escape of one byte: `\\u0041`, with the backslash of `\u0041` escaped again.
 const MAX_ESCAPE_BYTES: usize = 7;
 
 /// Redacts a text that arrives in pieces. Holds back the possible beginning of a secret until more text arrives.
@@ -12,12 +12,12 @@ pub struct StreamRedactor<'a> {
 }
 
 impl<'a> StreamRedactor<'a> {
-    /// A redactor at the beginning of a text.
+    /// Creates a redactor for a text from its beginning.
     pub fn new(redactor: &'a Redactor) -> Self {
         Self { redactor, pending: String::new() }
     }
 
-    /// Adds the next piece; returns the text that can be shown now.
+    /// Adds the next piece. Returns the redacted text that can be shown now.
     pub fn push(&mut self, piece: &str) -> String {
         self.pending.push_str(piece);
         let end = self.complete_end();
@@ -27,12 +27,12 @@ impl<'a> StreamRedactor<'a> {
         redacted
     }
 
-    /// Returns the remaining text, at the end of the stream; also redacts the beginning of an unfinished secret.
+    /// Ends the stream, and returns the remaining text. Also redacts the beginning of a secret at the end of the text.
     pub fn finish(self) -> String {
         self.redactor.redact_beginning(&self.pending)
     }
 
-    /// The byte up to which the pending text contains no part of an unfinished secret.
+    /// The position up to which the pending text contains no part of a secret whose end may still arrive.
     fn complete_end(&self) -> usize {
         if self.redactor.max_needle_bytes == 0 {
             return self.pending.len();
@@ -44,7 +44,7 @@ impl<'a> StreamRedactor<'a> {
                 end = end.min(range.start);
             }
         }
-        // Do not split a character or an escape: its parts would mean something else.
+        // Do not split a character or an escape, since the redactor could not decode its parts.
         let splits_escape = |end: usize| {
             let before = self.pending.as_bytes().get(end.saturating_sub(6)..end).unwrap_or_default();
             !self.pending.is_char_boundary(end) || before.iter().any(|byte| matches!(byte, b'\\' | b'%'))

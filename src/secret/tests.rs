@@ -43,7 +43,7 @@ fn encodings(secret: &str) -> Vec<String> {
     ]
 }
 
-/// Whether the text contains the secret, escaped or not.
+/// Whether the text contains the secret in any encoding.
 fn contains_secret(secret: &str, text: &str) -> bool {
     let redactor = redactor(secret);
     !redactor.find_secrets(text).is_empty()

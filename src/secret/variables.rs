@@ -2,16 +2,17 @@
 
 use secrecy::SecretString;
 
-/// Words at the end of a variable's name that mark a secret.
+/// The last words in the names of variables that contain secrets.
 const SECRET_WORDS: &[&str] =
     &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "PAT"];
-/// Endings of names that are written as one word.
+/// The endings of such words in names without separators.
 const SECRET_ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
-/// The shortest value, in bytes, that counts as a secret. A shorter one, such as `postgres`, would match ordinary text.
+/// The minimum length in bytes of a value that counts as a secret. A shorter value, such as `postgres`, would match
+/// ordinary text.
 const MIN_SECRET_BYTES: usize = 16;
 
-/// Returns the secrets among variables, each with its name: values of variables with a secret's name, and passwords in
-/// URLs.
+/// Returns the secrets in the variables, each with the name of its variable: the values of variables whose names
+/// suggest a secret, and the passwords in URLs.
 pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
     let find_secret = |(name, value): (String, String)| {
         let has_secret_value = has_secret_name(&name) && !is_path(&value);
@@ -22,9 +23,11 @@ pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> V
     variables.into_iter().filter_map(find_secret).collect()
 }
 
-/// Returns the secrets among variables that a pipeline passes to a command or a CLI agent by name: values that look
-/// random. If the name marks a secret, shorter values count too.
-pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
+/// Returns the secrets in variables that a pipeline lists for a command or a CLI agent: the values that look random. If
+/// the name of a variable suggests a secret, shorter values count too.
+pub fn secrets_in_listed_variables(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Vec<(String, SecretString)> {
     let find_secret = |(name, value): (String, String)| {
         let text = value.trim();
         let min_bytes = if has_secret_name(&name) { super::MIN_NEEDLE_BYTES } else { MIN_SECRET_BYTES };
@@ -34,8 +37,8 @@ pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> 
     variables.into_iter().filter_map(find_secret).collect()
 }
 
-/// Whether a value looks random: one long word whose digits, upper-case and lower-case letters alternate more than in
-/// any word, name, path, URL or number: `ghp_x2Yd81kQ…`.
+/// Whether a value looks random, such as `ghp_x2Yd81kQ…`: one long word in which digits, upper-case letters and
+/// lower-case letters alternate more often than in words, names, paths, URLs and numbers.
 fn looks_random(value: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~');
     let char_class = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
@@ -51,7 +54,7 @@ fn has_secret_name(name: &str) -> bool {
     SECRET_WORDS.contains(&last_word) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
 }
 
-/// Whether a value is the path of a file that contains the secret: `/home/me/key.json`.
+/// Whether a value is a path, such as `/home/me/key.json`. The path of a file that contains a secret is not secret.
 fn is_path(value: &str) -> bool {
     let value = value.trim();
     ["/", "./", "~/"].iter().any(|start| value.starts_with(start)) && value.contains('.')
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn listed_variables_are_secrets_if_they_look_random() {
-        let is_secret = |name: &str, value: &str| !secrets_listed([(name.to_owned(), value.to_owned())]).is_empty();
+        let is_secret =
+            |name: &str, value: &str| !secrets_in_listed_variables([(name.to_owned(), value.to_owned())]).is_empty();
         assert!(is_secret("DB_PASSWORD", "x7Kp2qL9") && !is_secret("DB_PASSWORD", "postgres"));
         for value in ["ghp_x2Yd81kQz0PmT4vB9s", "hunter2-a8f3b1c9d7e5"] {
             assert!(is_secret("LOGIN", value), "{value}");

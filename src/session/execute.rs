@@ -11,13 +11,13 @@ use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
 use crate::engine::budget::Budgets;
 use crate::engine::perform::{Performer, RecordReplay};
-use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderAllowance, RateLimiters};
+use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
 use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::PrintedCommands;
-use crate::secret::secrets_listed;
+use crate::secret::secrets_in_listed_variables;
 use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, Workspace};
 
 use super::Runner;
@@ -257,7 +257,7 @@ fn updated_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateL
 pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
     let variables = runner.environment.variable_lookup();
     let with_value = |name: &str| Some((name.to_owned(), variables(name)?));
-    secrets_listed(plan.variables().into_iter().filter_map(with_value))
+    secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value))
 }
 
 /// The recorded state of a run after orch failed to write its journal or files.
@@ -296,18 +296,18 @@ pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let settings = &project.settings;
     let providers = settings.providers.iter().map(|(name, entry)| {
-        let allowance = ProviderAllowance {
+        let limits = ProviderLimits {
             concurrency: entry.max_concurrency.map(count),
             requests: entry.requests_per_minute,
             tokens: entry.tokens_per_minute,
         };
-        (name.clone(), allowance)
+        (name.clone(), limits)
     });
-    let configured: Vec<(String, ProviderAllowance)> = providers.collect();
+    let configured: Vec<(String, ProviderLimits)> = providers.collect();
     // A provider without settings has only the limits that it reports.
     let others = crate::model::name::BUILT_IN_PROVIDERS.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
     let others = others.filter(|name| !settings.providers.contains_key(**name));
-    let others: Vec<_> = others.map(|name| ((*name).to_owned(), ProviderAllowance::default())).collect();
+    let others: Vec<_> = others.map(|name| ((*name).to_owned(), ProviderLimits::default())).collect();
     Arc::new(RateLimiters::new(
         settings.limits.max_concurrency.map_or(DEFAULT_CONCURRENCY, count),
         configured.into_iter().chain(others),

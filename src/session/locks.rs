@@ -22,7 +22,8 @@ impl RunLocks {
         let owner = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::acquire(&journal.lock_file(run), &format!("run {run}"), &owner)?.removed_on_drop();
         let workspace_description = format!("the workspace `{}`", workspace.path_in_journal());
-        let workspace_lock = Lock::acquire(&workspace.lock_file(), &workspace_description, &owner)?.without_history();
+        let workspace_lock =
+            Lock::acquire(&workspace.lock_file(), &workspace_description, &owner)?.ignoring_former_owner();
         let programs = ProgramsLock::acquire(&workspace.programs_lock_file(), &workspace_description, &owner)?;
         workspace.remove_temporary_files()?;
         Ok(Self { run: run_lock, programs, _workspace: workspace_lock })

@@ -1,4 +1,4 @@
-//! Approvals: records the question and the answer, and parks the run if orch can't prompt the user now.
+//! Approvals: records the question and the answer. Parks the run if orch can't prompt the user now.
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -11,12 +11,12 @@ use super::LocalRun;
 
 /// Prompts the user at the terminal.
 pub trait ApprovalPrompter: Send + Sync {
-    /// Shows `shown` and returns the decision; `None` if the user postpones it.
-    fn prompt(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
+    /// Shows the question and returns the user's decision; `None` if the user postpones it.
+    fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
 }
 
 impl LocalRun {
-    /// Returns the recorded answer, else prompts the user at the terminal, else parks the run.
+    /// Returns the recorded answer. Without one, prompts the user at the terminal. Without a terminal, parks the run.
     pub(super) async fn request_approval(
         &self,
         key: CallKey,
@@ -26,31 +26,30 @@ impl LocalRun {
         if let Some(decision) = self.lock().index.find_answer(&key, &text_digest) {
             return Ok(WaitOutcome::Answered(decision));
         }
-        let recorded = self.lock().index.find_question(&key, &text_digest).map(|question| question.expires_at);
-        let until = if let Some(until) = recorded {
-            until
+        let recorded_expiry = self.lock().index.find_question(&key, &text_digest).map(|question| question.expires_at);
+        let expires_at = if let Some(expires_at) = recorded_expiry {
+            expires_at
         } else {
-            let until = approval.timeout_ms.and_then(|millis| {
+            let expires_at = approval.timeout_ms.and_then(|millis| {
                 self.clock
                     .now()
                     .checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
                     .ok()
             });
             let CallKey { step, attempt, ordinal } = key.clone();
-            let shown = approval.text.clone();
             let fact = ApprovalAsked {
                 step,
                 attempt,
                 ordinal,
-                question: shown,
+                question: approval.text.clone(),
                 question_digest: text_digest.clone(),
-                expires_at: until,
+                expires_at,
             };
             self.append(Fact::ApprovalAsked(fact)).await?;
-            until
+            expires_at
         };
         let Some(prompter) = &self.prompter else {
-            return if until.is_some_and(|until| self.clock.now() >= until) {
+            return if expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at) {
                 Ok(WaitOutcome::Elapsed)
             } else {
                 Err(Interrupt::Parked)
@@ -62,7 +61,7 @@ impl LocalRun {
         let finally_step = self.finally_step(&key.step);
         let decision = tokio::select! {
             decision = prompter.prompt(key.step.clone(), approval.text) => decision,
-            () = self.wait_until(until) => return Ok(WaitOutcome::Elapsed),
+            () = self.wait_until(expires_at) => return Ok(WaitOutcome::Elapsed),
             () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
@@ -77,10 +76,10 @@ impl LocalRun {
         Ok(WaitOutcome::Answered(decision))
     }
 
-    /// Resolves at `until`; never resolves if it is `None`.
-    async fn wait_until(&self, until: Option<Timestamp>) {
-        let Some(until) = until else { return std::future::pending().await };
-        let remaining = until.duration_since(self.clock.now());
+    /// Resolves at this time; never resolves if it is `None`.
+    async fn wait_until(&self, time: Option<Timestamp>) {
+        let Some(time) = time else { return std::future::pending().await };
+        let remaining = time.duration_since(self.clock.now());
         tokio::time::sleep(std::time::Duration::try_from(remaining).unwrap_or_default()).await;
     }
 }

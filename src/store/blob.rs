@@ -1,4 +1,4 @@
-//! Content-addressed payloads that are too large for a journal row.
+//! Stores payloads that are too large for a journal row in files that are named by their digests.
 
 use crate::crash::crash_point;
 use crate::folder::{NoFollowFile, NoFollowFolder};
@@ -9,7 +9,7 @@ use super::StoreError;
 /// The size from which orch stores a payload as a blob, in bytes.
 pub(super) const MIN_BLOB_BYTES: usize = 64 * 1024;
 
-/// The folder in the state folder that holds the blobs.
+/// The subfolder of the state folder with the blobs.
 const BLOB_FOLDER: &str = "blobs";
 
 /// The folder `blobs/`: one file per payload, named by its BLAKE3 digest.
@@ -50,9 +50,9 @@ impl Blobs {
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::compute(bytes);
         let (file, folder) = (self.file(digest.as_str()), Self::folder_of(digest.as_str()));
-        // A rename creates a blob atomically, but a power failure may have damaged it, so compare the bytes.
+        // A blob with this name may have been damaged by a power failure, so compare its bytes.
         if file.read().is_ok_and(|stored| stored == bytes) {
-            // The process that renamed it may have died before it synced the folder.
+            // The process that created the blob may have died before it synced the folder.
             self.sync(&folder)?;
             return Ok(digest);
         }
@@ -68,7 +68,7 @@ impl Blobs {
         self.state.sync(folder).map_err(StoreError::io("sync", &self.state.path().join(folder)))
     }
 
-    /// Reads a payload back and checks its digest.
+    /// Reads a payload and checks its digest.
     pub(super) fn get(&self, digest: &str) -> Result<Vec<u8>, StoreError> {
         let file = self.file(digest);
         let bytes = match file.read() {

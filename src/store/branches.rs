@@ -1,4 +1,4 @@
-//! Runs branches in parallel, at most a fixed number at once, and starts no new branch after a failure.
+//! Runs branches in parallel, with a limit, and starts no new branch after a failure.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -10,9 +10,9 @@ use super::halt::HaltedGroups;
 
 /// Runs branches, at most `limit` at once, and returns their outcomes in the order of the list.
 ///
-/// After a branch ends with [`RunFlow::Halt`] no other branch begins, and each running branch continues to the end of
-/// its current call. A stop of the whole run also waits for the running branches, so that their calls in flight are
-/// recorded. If the journal can no longer record, all branches end at once.
+/// After a branch ends with [`RunFlow::Halt`], no other branch starts, and each running branch continues to the end of
+/// its current call. After a stop of the run, this also waits for the running branches, so that orch records their
+/// calls in flight. If the journal fails to record events, this drops all branches at once.
 pub(super) async fn run_branches(
     halted_groups: &HaltedGroups,
     can_record: impl Fn() -> bool,
@@ -43,7 +43,7 @@ pub(super) async fn run_branches(
                 interrupt.get_or_insert(storage_failure);
                 BranchOutcome::Cancelled
             }
-            // A branch that waits for the user frees its slot for the next one.
+            // A branch that waits for the user does not count against the limit, so the next branch may start.
             Err(Interrupt::Parked) => {
                 parked = true;
                 BranchOutcome::Cancelled
@@ -60,7 +60,7 @@ pub(super) async fn run_branches(
     }
     match interrupt {
         Some(interrupt) => Err(interrupt),
-        // A failure ends the group, whatever decision the user would have made.
+        // A halted group does not wait for the user, since its failure ends it whatever the user decides.
         None if parked && !halted_groups.is_group_halted(&group) => Err(Interrupt::Parked),
         None => Ok(outcomes),
     }

@@ -1,5 +1,5 @@
-//! Makes the calls of a run. Makes each call at most once, records it before the run continues, and ends it early if
-//! the user stops the run.
+//! Makes the calls of a run. Makes each call at most once, records its outcome before the run continues, and ends it
+//! early if the user stops the run.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl LocalRun {
             return Err(interrupt);
         }
         let properties = call.effect.properties();
-        // orch must write the recorded files before a call that sees them.
+        // The call may read artifact files, so wait until the writer has written all of them.
         if properties.workspace.sees_files() {
             self.flush().await?;
         }
@@ -85,18 +85,18 @@ impl LocalRun {
         }
     }
 
-    /// Performs the call; `None` if this process abandoned it.
+    /// Performs the call. Returns `None` if a stop forced orch to drop the call before it had an outcome.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<CallOutcome>, Interrupt> {
         let ending = call.effect.properties().ending;
         // Programs get no grace period: orch ends them at once and records what they changed.
-        let grace = match ending {
+        let grace_period = match ending {
             CallEnding::EndProcesses => Duration::ZERO,
             CallEnding::CutOff | CallEnding::RunToEnd => GRACE_PERIOD,
         };
         let in_finally = self.finally_step(&call.key.step).is_some();
         let (stop_sender, stop_receiver) = oneshot::channel::<()>();
         let stop_requested = async move {
-            // A dropped sender is not a stop: it means that this session's future was dropped.
+            // A dropped sender is not a stop request: the sender is also dropped with the future of the session.
             if stop_receiver.await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -109,10 +109,10 @@ impl LocalRun {
         tokio::select! {
             biased;
             result = &mut task => return result.map(Some).map_err(task_failure),
-            () = self.wait_until_abandoned(in_finally, grace) => {}
+            () = self.wait_until_abandoned(in_finally, grace_period) => {}
         }
         if ending != CallEnding::RunToEnd {
-            // If the call has ended already, the receiver was dropped, and `task` resolves below at once.
+            // Sending fails only if the call has ended already. Then `task` resolves at once.
             let _ = stop_sender.send(());
             tokio::select! {
                 biased;
@@ -122,20 +122,21 @@ impl LocalRun {
             }
         }
         task.abort();
-        // The aborted task may still finish with its outcome, so wait until it has ended.
+        // The aborted task may still finish and return its outcome, so wait until it has ended.
         match task.await {
             Err(error) if error.is_cancelled() => Ok(None),
             result => result.map(Some).map_err(task_failure),
         }
     }
 
-    /// Resolves when orch must abandon a call: `grace` after a stop request, or at once after an abort. A call of
-    /// `finally` gets [`GRACE_PERIOD`] instead, from its own start if the stop came earlier.
-    pub(super) async fn wait_until_abandoned(&self, in_finally: bool, grace: Duration) {
+    /// Resolves when orch must abandon a call: `grace_period` after a stop request, or at once after an abort. For a
+    /// call of `finally`, the grace period is [`GRACE_PERIOD`], and it starts with the call if the stop request came
+    /// earlier.
+    pub(super) async fn wait_until_abandoned(&self, in_finally: bool, grace_period: Duration) {
         self.cancel_switch.wait_for_level(StopLevel::Stop).await;
         tokio::select! {
             () = self.cancel_switch.wait_for_level(StopLevel::Abort) => {}
-            () = tokio::time::sleep(if in_finally { GRACE_PERIOD } else { grace }) => {}
+            () = tokio::time::sleep(if in_finally { GRACE_PERIOD } else { grace_period }) => {}
         }
     }
 }

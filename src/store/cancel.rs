@@ -1,8 +1,8 @@
-//! The switch with which the user or a signal stops a run.
+//! The switch by which the user or a signal stops a run.
 
 use tokio::sync::watch;
 
-/// The urgency with which a run stops.
+/// Whether and how urgently a run must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopLevel {
     /// The run continues.
@@ -36,7 +36,7 @@ impl CancelSwitch {
         *self.0.borrow()
     }
 
-    /// Resolves once the switch has reached a level.
+    /// Resolves when the switch has reached a level.
     pub(super) async fn wait_for_level(&self, level: StopLevel) {
         let mut receiver = self.0.subscribe();
         if receiver.wait_for(|current| *current >= level).await.is_err() {

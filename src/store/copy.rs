@@ -1,4 +1,4 @@
-//! Temporary folders for copies of journals. Dropping the reader of a copy removes its folder.
+//! Creates temporary folders for copies of journals.
 
 use std::io;
 use std::sync::OnceLock;
@@ -6,17 +6,17 @@ use std::sync::OnceLock;
 use crate::folder::TemporaryFolder;
 
 /// The hook that runs before orch makes a copy.
-static HOOK: OnceLock<fn()> = OnceLock::new();
+static COPY_HOOK: OnceLock<fn()> = OnceLock::new();
 
-/// Sets a hook that runs before orch makes a copy, for example to install signal handlers, so that a signal can't end
-/// orch without removing the copy. Only the first call has an effect.
+/// Sets a hook that runs before orch makes a copy. For example, the hook can install signal handlers, so that a signal
+/// can't end orch before it removes the copy. Only the first call has an effect.
 pub fn set_copy_hook(hook: fn()) {
-    HOOK.get_or_init(|| hook);
+    COPY_HOOK.get_or_init(|| hook);
 }
 
 /// Creates a folder for a copy.
 pub(super) fn create_copy_folder() -> io::Result<TemporaryFolder> {
-    if let Some(hook) = HOOK.get() {
+    if let Some(hook) = COPY_HOOK.get() {
         hook();
     }
     TemporaryFolder::new()

@@ -1,7 +1,8 @@
-//! Predicts what a resume would do, without doing it: the same interpreter runs over recorded events alone.
+//! Predicts what a resume would do: the interpreter runs over recorded events, without making calls or writing
+//! anything.
 //!
 //! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
-//! predicts `MaybeRun` for a later step that reads such a result. A dry run writes nothing and makes no calls.
+//! predicts [`StepPrediction::MaybeRun`] for a later step that reads such a result.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,15 +49,15 @@ struct DryRunState {
     predictions: Vec<(StepKey, StepPrediction)>,
     /// The reusable results by the `seq` of their events, and whether the reuse is certain.
     reusable: HashMap<u64, bool>,
-    /// Artifacts whose values are unknown until steps run.
-    unknown: BTreeSet<String>,
+    /// Artifacts whose values are unknown, because their steps would run.
+    unknown_artifacts: BTreeSet<String>,
 }
 
 impl DryRunDurable {
-    /// A dry run over the events of a run; `from` is the step to re-run, as for a resume.
-    pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
+    /// Creates a dry run over the events of a run; `rerun_step` is the step to re-run, if any.
+    pub fn new(events: &[Event], rerun_step: Option<&StepKey>) -> Self {
         let mut index = Index::from_events(events);
-        if let Some(step) = from {
+        if let Some(step) = rerun_step {
             index.force_rerun(step, u64::MAX);
         }
         Self { state: Mutex::new(DryRunState { index, ..DryRunState::default() }), ..Self::default() }
@@ -67,8 +68,8 @@ impl DryRunDurable {
         self.lock().predictions.clone()
     }
 
-    /// The reusable results by the `seq` of their events, and whether the reuse is certain: some are reusable only if
-    /// their inputs do not change.
+    /// The reusable results by the `seq` of their events, and whether the reuse is certain. It is uncertain if an input
+    /// of the step may change.
     pub fn reusable_results(&self) -> HashMap<u64, bool> {
         self.lock().reusable.clone()
     }
@@ -81,15 +82,15 @@ impl DryRunDurable {
         let mut state = self.lock();
         let state = &mut *state;
         let is_group = spec.fingerprint_parts.is_empty();
-        // A step reads its artifact parts plus its declared inputs. An optional input that does not exist yet has no
-        // part.
+        // A step reads its declared inputs and the artifacts in its fingerprint. An optional input that does not exist
+        // yet is not in the fingerprint.
         let artifact_parts = spec.fingerprint_parts.iter().filter_map(|part| match &part.kind {
-            // The inputs of a called pipeline are computed from artifacts.
+            // An input of a called pipeline may depend on artifacts.
             PartKind::Artifact(name) | PartKind::Input(name) => Some(name.as_str()),
             _ => None,
         });
         let reads = spec.inputs.iter().map(String::as_str).chain(artifact_parts);
-        let unknown_inputs: Vec<&str> = reads.filter(|name| state.unknown.contains(*name)).collect();
+        let unknown_inputs: Vec<&str> = reads.filter(|name| state.unknown_artifacts.contains(*name)).collect();
         let old_result = state.index.last_result(&spec.step).cloned();
         let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
         let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
@@ -109,7 +110,7 @@ impl DryRunDurable {
         };
         let is_certain = prediction == StepPrediction::Reuse;
         if !is_certain {
-            state.unknown.extend(spec.output.clone());
+            state.unknown_artifacts.extend(spec.output.clone());
         }
         if !is_group {
             state.predictions.push((spec.step.clone(), prediction));
@@ -140,7 +141,7 @@ impl Durable for DryRunDurable {
         match fact {
             StepFact::Skipped(fact) => {
                 let is_unknown = match &fact.reason.kind {
-                    SkipKind::MissingInput { input, .. } => self.lock().unknown.contains(input),
+                    SkipKind::MissingInput { input, .. } => self.lock().unknown_artifacts.contains(input),
                     SkipKind::ConditionFalse { .. } | SkipKind::StepFailed { .. } => false,
                 };
                 let prediction = if is_unknown {
@@ -151,8 +152,8 @@ impl Durable for DryRunDurable {
                 self.add_prediction(fact.step, prediction);
             }
             StepFact::Failed(fact) => {
-                // The step failed here because it reads a value that does not exist yet. A real run knows the value by
-                // then.
+                // The step failed because it reads a value that does not exist yet. In a real run, an earlier step
+                // produces the value.
                 self.add_prediction(fact.step, StepPrediction::Run("its inputs are not known yet".to_owned()));
             }
             StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
@@ -175,7 +176,7 @@ impl Durable for DryRunDurable {
     }
 }
 
-/// The steps with a recorded result that are no longer in the plan.
+/// Returns the steps that have a recorded result but are no longer in the plan.
 pub fn removed_steps(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
     let mut removed: Vec<StepKey> = Vec::new();
     for event in events {

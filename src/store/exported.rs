@@ -71,13 +71,13 @@ impl ExportedRun {
             return Err(ExportedRunError::TooManyValues);
         }
         let text = decode_text(bytes).map_err(ExportedRunError::NotText)?;
-        // Another version may not even have the same members, so check the version first.
+        // Check the version first, since the members may differ in another version.
         let FormatVersion { orch_run } = parse_as(&text)?;
         if orch_run != VERSION {
             return Err(ExportedRunError::OtherVersion(orch_run));
         }
         let mut exported: Self = parse_as(&text)?;
-        // The journal stores whole microseconds. Truncate finer times, so that the events equal the ones that an import
+        // Truncate times to microseconds, the precision of the journal, so that the events equal those that an import
         // stores.
         for event in &mut exported.events {
             event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);

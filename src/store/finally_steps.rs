@@ -1,4 +1,4 @@
-//! The steps of each `finally` that has started. They may still run when other steps may no longer start.
+//! The steps of each `finally` that has started. These steps may still run after a stop or a halt of other steps.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use crate::model::StepKey;
 pub(super) struct FinallySteps(Mutex<Vec<StepKey>>);
 
 impl FinallySteps {
-    /// Records that a `finally` has started: from now on, only these steps run in its pipeline.
+    /// Records that a `finally` with these steps has started.
     pub(super) fn add(&self, steps: Vec<StepKey>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);
     }
 
-    /// The innermost `finally` step, of those that have started, that contains `step` or is `step` itself.
+    /// Among the `finally` steps that have started, the innermost one that contains `step` or is `step` itself.
     pub(super) fn innermost_enclosing(&self, step: &StepKey) -> Option<StepKey> {
         let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let enclosing = steps.iter().filter(|key| step == *key || step.is_within(key));

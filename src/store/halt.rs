@@ -19,18 +19,18 @@ impl HaltedGroups {
         self.0.send_modify(|groups| groups.push(group.clone()));
     }
 
-    /// Whether a step is inside a halted group. If the step belongs to a step of `finally`, a group outside of that
-    /// `finally` step does not halt it.
+    /// Whether a step is inside a halted group. If the step belongs to `finally_step`, a step of a `finally`, only
+    /// `finally_step` itself or a group inside it halts the step.
     pub(super) fn is_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) -> bool {
         self.0.borrow().iter().any(|group| group_halts_step(group, step, finally_step))
     }
 
-    /// Whether this group itself is halted. A halted group around it does not count.
+    /// Whether this group itself is halted. Ignores halted groups that contain it.
     pub(super) fn is_group_halted(&self, group: &StepKey) -> bool {
         self.0.borrow().contains(group)
     }
 
-    /// Resolves once a step is inside a halted group.
+    /// Resolves when a step is inside a halted group.
     pub(super) async fn wait_until_step_halted(&self, step: &StepKey, finally_step: Option<&StepKey>) {
         let mut receiver = self.0.subscribe();
         if receiver

@@ -1,4 +1,4 @@
-//! Imports a run that was recorded elsewhere.
+//! Imports an exported run, and distinguishes foreign runs, whose records came from another machine or user.
 
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -12,10 +12,10 @@ use super::writer::{Payload, insert_event};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Records the events of a run that this journal does not have, and marks the run as one from elsewhere. Does not
-    /// record the files in its workspace as written by orch, since only a run of this journal proves that.
+    /// Records the events of a run that this journal does not contain, and records that the run is foreign. Does not
+    /// record that orch wrote the files in the workspace of the run, since orch did not write them here.
     pub fn import(&self, run: RunId, events: &[Event]) -> Result<(), StoreError> {
-        let refused = |reason: &str| StoreError::ImportRefused { run: run.to_string(), why: reason.to_owned() };
+        let refused = |reason: &str| StoreError::ImportRefused { run: run.to_string(), reason: reason.to_owned() };
         check_completeness(run, events).map_err(refused)?;
         let error = |source| self.sqlite_error("write", source);
         let mut payloads = Vec::with_capacity(events.len());
@@ -41,13 +41,13 @@ impl Journal {
 }
 
 impl Journal {
-    /// The reason why every run counts as one from elsewhere; `None` if orch knows which runs it wrote here.
+    /// The reason why every run counts as foreign although orch may have written it; `None` if the origin is known.
     pub fn unknown_origin_reason(&self) -> Option<String> {
         match &self.origin {
             JournalOrigin::Unknown(KeyUnavailable(reason)) => {
                 Some(format!("orch can't determine whether it wrote the runs here: {reason}"))
             }
-            JournalOrigin::Own | JournalOrigin::Elsewhere => None,
+            JournalOrigin::Own | JournalOrigin::Foreign => None,
         }
     }
 
@@ -55,14 +55,15 @@ impl Journal {
         !matches!(self.origin, JournalOrigin::Own)
     }
 
-    /// Whether the records of a run came from elsewhere. If so, the user must name its workspace and its project.
+    /// Whether a run is foreign: its records came from another machine or user. The user must then name its workspace
+    /// and its project.
     pub fn is_foreign(&self, run: RunId) -> Result<bool, StoreError> {
         if self.all_runs_are_foreign() {
             return Ok(true);
         }
         let sql = "SELECT 1 FROM foreign_runs WHERE run = ?1";
-        let mark = self.reader.query_row(sql, [run.0.to_string()], |_| Ok(())).optional();
-        mark.map(|mark| mark.is_some()).map_err(|source| self.read_error(source))
+        let row = self.reader.query_row(sql, [run.0.to_string()], |_| Ok(())).optional();
+        row.map(|row| row.is_some()).map_err(|source| self.read_error(source))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages from other processes to a run. The process that owns the run records them as events.
+//! Messages from other processes to a run. The process that owns the run records each message as an event.
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ impl Journal {
         Ok(messages)
     }
 
-    /// Removes messages from the inbox, once the owner has recorded their facts.
+    /// Removes messages from the inbox. The owner calls this after it has recorded their facts.
     pub fn remove_messages(&self, ids: &[i64]) -> Result<(), StoreError> {
         for id in ids {
             self.reader()

@@ -1,5 +1,5 @@
-//! Finds in the recorded events of a run which calls have an outcome, which results can be reused and which attempt
-//! comes next.
+//! An index over the recorded events of a run. It finds the outcomes of calls, reusable results, and the next attempt
+//! of a step.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,35 +12,37 @@ use crate::model::{
     Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage,
 };
 
-/// An index over the events of one run, kept up to date as they are appended.
+/// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
 ///
-/// It does not store the outcomes and results of this session, since no step needs them again.
+/// It does not store the outcomes and results of the current session, since no step needs them again.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Whether `apply` gets events of earlier sessions.
+    /// Whether `apply` receives events of earlier sessions.
     replaying: bool,
     outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
-    /// Calls with a reply, by request digest. A step that was renamed or moved while in progress reuses them.
+    /// The calls with a reply, by request digest. A step that was renamed or moved before it ended reuses their
+    /// replies.
     replies_by_request: HashMap<Digest, Vec<CallKey>>,
     calls_by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
     parsed_calls: HashSet<CallKey>,
     results: HashMap<Fingerprint, Vec<RecordedResult>>,
     /// The fingerprint of each result, by its `seq`.
     fingerprints: HashMap<u64, Fingerprint>,
-    /// The new execution id of each result (by its `seq`) whose files the user has deleted or reverted since, which
-    /// counts as a new write.
+    /// The execution ids of results whose files the user deleted or reverted, by the `seq` of the result. The loss
+    /// counts as a new write, so these ids replace the original ones.
     renewed_ids: HashMap<u64, u64>,
     /// The `seq` of each step's last result.
     last_results: HashMap<StepKey, u64>,
     attempts: HashMap<StepKey, Vec<StepStarted>>,
     attempts_by_request: HashMap<Digest, Vec<StepStarted>>,
-    /// Attempts whose start this session recorded, including attempts that an earlier session began.
+    /// The attempts whose start this session recorded. An earlier session may have started them too.
     started_attempts: HashSet<(StepKey, u32)>,
     /// The last attempt of each step that has ended.
     last_ended: HashMap<StepKey, u32>,
     /// The class of each step's last failure.
     failure_classes: HashMap<StepKey, FailureClass>,
-    /// Steps that the user wants to re-run, each with the `seq` of an event: orch reuses no earlier results.
+    /// The steps that the user wants to re-run, each with the `seq` of an event. orch does not reuse their results from
+    /// before that event.
     forced_reruns: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
@@ -75,7 +77,7 @@ impl Index {
             }
             Fact::StepCompleted(fact) => {
                 self.end_attempt(&fact.step, fact.attempt);
-                // A step of this session has its own result already, so only later sessions need it.
+                // The current session needs no result of its own, since its steps have passed it on already.
                 if self.replaying {
                     let is_edited = self.is_reparsed_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
@@ -120,7 +122,7 @@ impl Index {
     fn call_ended(&mut self, fact: &CallEnded) {
         let result = match (CallReply::from_recorded(fact), &fact.failure) {
             (Some(reply), _) => Ok(reply),
-            // A call has no outcome if the budget, a stop or the death of the process ended it.
+            // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it.
             (None, Some(failure))
                 if matches!(
                     failure.class,
@@ -154,7 +156,7 @@ impl Index {
         *last = (*last).max(attempt);
     }
 
-    /// Whether a result is the user's edit of the step's previous result, parsed again under other decode rules.
+    /// Whether a result is the user's edit of the previous result, which orch parsed again under other decode rules.
     fn is_reparsed_edit(&self, fact: &StepCompleted) -> bool {
         let previous = self.last_results.get(&fact.step);
         let previous = previous.and_then(|seq| Some((seq, self.fingerprints.get(seq)?)));
@@ -169,7 +171,7 @@ impl Index {
         results.iter().any(|result| result.seq == *seq && result.is_edited && has_same_value(result))
     }
 
-    /// Replaces the artifact of the result numbered `seq` with the user's edit.
+    /// Replaces the artifact of the result with this `seq` by the user's edit.
     fn apply_edit(&mut self, seq: u64, artifact: &Artifact) {
         let results = self.fingerprints.get(&seq).and_then(|fingerprint| self.results.get_mut(fingerprint));
         if let Some(result) = results.and_then(|results| results.iter_mut().find(|result| result.seq == seq)) {
@@ -178,8 +180,9 @@ impl Index {
         }
     }
 
-    /// Stops reusing the results of a step, its items and its rounds from before the event numbered `before`.
-    pub(super) fn force_rerun(&mut self, step: &StepKey, before: u64) {
+    /// Forces a step, its items and its rounds to run again: orch does not reuse their results from before the event
+    /// `before_seq`.
+    pub(super) fn force_rerun(&mut self, step: &StepKey, before_seq: u64) {
         let is_covered = |key: &StepKey| covers(step, key);
         for attempts in self.attempts_by_request.values_mut() {
             attempts.retain(|attempt| !is_covered(&attempt.step));
@@ -193,16 +196,16 @@ impl Index {
         for (key, attempt) in last_attempts {
             self.end_attempt(&key, attempt);
         }
-        self.forced_reruns.push((step.clone(), before));
+        self.forced_reruns.push((step.clone(), before_seq));
     }
 
-    /// Whether the user wants a step to re-run and it has not completed since.
+    /// Whether the user wants a step to re-run, and the step has not completed since.
     fn must_rerun(&self, step: &StepKey) -> bool {
-        let has_no_result_since = |before: u64| self.last_results.get(step).is_none_or(|seq| *seq < before);
-        self.forced_reruns.iter().any(|(key, before)| covers(key, step) && has_no_result_since(*before))
+        let has_no_result_since = |before_seq: u64| self.last_results.get(step).is_none_or(|seq| *seq < before_seq);
+        self.forced_reruns.iter().any(|(key, before_seq)| covers(key, step) && has_no_result_since(*before_seq))
     }
 
-    /// The execution id that a reused result has for later steps that see the workspace.
+    /// The execution id of a reused result, on which later steps with access to the workspace depend.
     pub(super) fn execution_id(&self, seq: u64) -> u64 {
         self.renewed_ids.get(&seq).copied().unwrap_or(seq)
     }
@@ -213,7 +216,7 @@ impl Index {
         results.max_by_key(|result| result.seq)?.artifact.as_ref()
     }
 
-    /// The reason why a step runs although it ran before; `None` if it never started.
+    /// The reason why a step runs again; `None` if it never started.
     pub(super) fn rerun_reason(&self, spec: &StepSpec) -> Option<String> {
         if self.must_rerun(&spec.step) {
             return Some("requested with --from".to_owned());
@@ -227,14 +230,14 @@ impl Index {
         Some(if changed.is_empty() { "its request changed".to_owned() } else { changed.join(", ") })
     }
 
-    /// The recorded outcome of a call, if its request was the same. Otherwise an unused reply to the same request from
-    /// an attempt that never ended, since its step may have been renamed or moved.
+    /// Takes the recorded outcome of a call, if its request was the same. Otherwise takes a reply to the same request
+    /// from any unfinished attempt, since its step may have been renamed or moved. Each reply is taken once.
     pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
         let recorded = self.outcomes.get(key).filter(|(digest, _)| digest == request);
         let own_outcome = recorded.map(|(_, outcome)| outcome.clone());
         let calls = self.replies_by_request.get_mut(request);
         if own_outcome.is_some() {
-            // This outcome must not serve another call as well.
+            // Prevent another call from taking this reply.
             if let Some(calls) = calls {
                 calls.retain(|call| call != key);
             }
@@ -244,13 +247,13 @@ impl Index {
         let calls = calls.filter(|_| !is_rerun)?;
         let has_ended = |call: &CallKey| self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
         let index = calls.iter().position(|call| !has_ended(call))?;
-        // Remove it, so that it serves no other call, not even its own.
+        // Remove the outcome, so that no other call takes it, not even the call that it belongs to.
         self.outcomes.remove(&calls.remove(index)).map(|(_, outcome)| outcome)
     }
 
-    /// Claims a result for a step: its own result with this fingerprint, else an unclaimed result of another step. If
-    /// the user edited the step's last result for the same request, this claims no result from before the edit, since
-    /// orch parses the edit first. Returns the `seq` of the result and its artifact.
+    /// Takes a reusable result for a step: its own result with this fingerprint, or else the result of another step.
+    /// Each result is taken once. If the user edited the step's last result for the same request, this takes no earlier
+    /// result, so that orch parses the edit first. Returns the `seq` of the result and its artifact.
     pub(super) fn take_reusable_result(&mut self, spec: &StepSpec) -> Option<(u64, Option<Artifact>)> {
         let edit_seq = self.edited_result(spec).map(|result| result.seq);
         let Self { results, forced_reruns, last_results, .. } = self;
@@ -258,7 +261,8 @@ impl Index {
             if edit_seq.is_some_and(|edit_seq| result.step != spec.step || result.seq < edit_seq) {
                 return false;
             }
-            let is_stale = forced_reruns.iter().any(|(key, before)| covers(key, &spec.step) && result.seq < *before);
+            let is_stale =
+                forced_reruns.iter().any(|(key, before_seq)| covers(key, &spec.step) && result.seq < *before_seq);
             let is_superseded = spec.depends_on_workspace && last_results.get(&result.step) != Some(&result.seq);
             !is_stale && !is_superseded && (spec.output.is_none() || result.artifact.is_some())
         };
@@ -282,10 +286,9 @@ impl Index {
         self.results.get(fingerprint)?.iter().find(|result| result.seq == last_seq && result.is_edited)
     }
 
-    /// The user's edit of a step's last result in the form of a reply, if the request is the same.
+    /// The user's edit of a step's last result, in the form of a reply to parse again, if the request is the same.
     fn edit_as_reply(&self, spec: &StepSpec) -> Option<CallReply> {
         let text = String::from_utf8(self.edited_result(spec)?.artifact.as_ref()?.file_bytes()).ok()?;
-        // The edit used no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(CallReply::Chat(ChatReply {
             content: Content::from_text(text),
@@ -298,8 +301,8 @@ impl Index {
         }))
     }
 
-    /// Recorded replies to the same request that were parsed under other rules, latest first. The user's edit of the
-    /// last result comes before them.
+    /// The recorded replies to the same request that orch parsed under other rules, latest first. If the user edited
+    /// the last result, the edit comes first.
     pub(super) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
         if self.must_rerun(&spec.step) {
             return Vec::new();
@@ -308,14 +311,16 @@ impl Index {
         let attempts = fingerprints.filter_map(|fingerprint| self.attempts_by_request.get(&fingerprint.request));
         let attempts: Vec<&StepStarted> = attempts.flatten().collect();
         // If the step itself made this request before, the replies to other steps do not count.
-        let has_own = attempts.iter().any(|started| started.step == spec.step);
-        let attempts = || attempts.iter().filter(|started| !has_own || started.step == spec.step);
-        let same_rules: HashSet<(&StepKey, u32)> = attempts()
+        let has_own_attempts = attempts.iter().any(|started| started.step == spec.step);
+        let attempts = || attempts.iter().filter(|started| !has_own_attempts || started.step == spec.step);
+        let attempts_with_same_rules: HashSet<(&StepKey, u32)> = attempts()
             .filter(|started| started.fingerprint.decode == spec.fingerprint.decode)
             .map(|started| (&started.step, started.attempt))
             .collect();
         let mut replies: Vec<CallReply> = self.edit_as_reply(spec).into_iter().collect();
-        for started in attempts().rev().filter(|started| !same_rules.contains(&(&started.step, started.attempt))) {
+        for started in
+            attempts().rev().filter(|started| !attempts_with_same_rules.contains(&(&started.step, started.attempt)))
+        {
             let calls = self.calls_by_attempt.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
         }
@@ -326,9 +331,10 @@ impl Index {
     pub(super) fn next_attempt(&self, spec: &StepSpec) -> u32 {
         let first_unfinished = self.last_ended.get(&spec.step).copied().unwrap_or(0) + 1;
         let started = self.attempts.get(&spec.step).map(Vec::as_slice).unwrap_or_default();
-        let unfinished: Vec<&StepStarted> = started.iter().filter(|s| s.attempt >= first_unfinished).collect();
-        // Unfinished attempts with another fingerprint do not continue, although no event records their end.
-        let stale = unfinished.iter().filter(|s| s.fingerprint != spec.fingerprint).map(|s| s.attempt).max();
+        let unfinished: Vec<&StepStarted> = started.iter().filter(|start| start.attempt >= first_unfinished).collect();
+        // An unfinished attempt with another fingerprint must not continue, although no event records its end.
+        let stale =
+            unfinished.iter().filter(|start| start.fingerprint != spec.fingerprint).map(|start| start.attempt).max();
         stale.map_or(first_unfinished, |stale| stale + 1)
     }
 
@@ -337,7 +343,7 @@ impl Index {
     }
 
     pub(super) fn has_attempt(&self, key: &CallKey) -> bool {
-        self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|s| s.attempt == key.attempt))
+        self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|start| start.attempt == key.attempt))
     }
 
     pub(super) fn is_parsed(&self, call: &CallKey) -> bool {
@@ -345,21 +351,22 @@ impl Index {
     }
 
     /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
-    pub(super) fn find_question(&self, key: &CallKey, text: &Digest) -> Option<&ApprovalAsked> {
-        let is_same = |q: &&ApprovalAsked| q.key() == *key && q.question_digest == *text;
+    pub(super) fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
+        let is_same = |question: &&ApprovalAsked| question.key() == *key && question.question_digest == *text_digest;
         self.questions.iter().find(is_same)
     }
 
     /// The recorded answer to exactly this text, if it came in time.
-    pub(super) fn find_answer(&self, key: &CallKey, text: &Digest) -> Option<ApprovalDecision> {
-        let until = self.find_question(key, text).and_then(|question| question.expires_at);
-        let is_same = |a: &&ApprovalAnswered| a.key() == *key && a.question_digest == *text;
-        let is_in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
+    pub(super) fn find_answer(&self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
+        let expires_at = self.find_question(key, text_digest).and_then(|question| question.expires_at);
+        let is_same = |answer: &&ApprovalAnswered| answer.key() == *key && answer.question_digest == *text_digest;
+        let is_in_time =
+            |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
         self.answers.iter().filter(is_same).find(is_in_time).map(|answer| answer.answer.clone())
     }
 }
 
-/// Whether `step` is `outer`, one of its items or rounds, or inside of it.
+/// Whether `step` is `outer`, an item or a round of `outer`, or a step inside `outer`.
 fn covers(outer: &StepKey, step: &StepKey) -> bool {
     step == outer || step.declared_key() == *outer || step.is_within(outer) || step.declared_key().is_within(outer)
 }

@@ -33,7 +33,7 @@ pub struct Journal {
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
     pub(super) origin: JournalOrigin,
-    /// The folder of the copy that orch reads if it can't read the database in place.
+    /// The folder of the copy from which orch reads, if it can't read the database itself.
     _copy: Option<TemporaryFolder>,
 }
 
@@ -47,9 +47,9 @@ impl Journal {
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let folder = NoFollowFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         check_state_folder(&folder)?;
-        // Only one process at a time may open the journal: another process must not check the origin of a file that
-        // SQLite creates here before this process has written the note about that file.
-        let turn = OpeningLock::acquire(&folder);
+        // Only one process at a time may open the journal. Otherwise another process could check the origin of a file
+        // that SQLite creates here, before this process has recorded the file in the origin note.
+        let opening_lock = OpeningLock::acquire(&folder);
         let path = folder.file(DATABASE_FILE);
         let is_new = !path.exists();
         if is_new {
@@ -70,7 +70,7 @@ impl Journal {
         };
         let mut journal = Self::from_parts(state, folder, open_read_write(&path.path())?, None, origin)?;
         journal.update_location(key.as_ref().ok())?;
-        drop(turn);
+        drop(opening_lock);
         if is_new {
             journal.folder.sync("").map_err(StoreError::io("sync", state))?;
         }
@@ -97,20 +97,19 @@ impl Journal {
         })
     }
 
-    /// Opens the journal of a state folder, if there is one. Opens it only for reading if this process may not write
-    /// there.
+    /// Opens the journal of a state folder, if there is one. Opens it read-only if this process may not write to it.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
         if !Self::has_journal(state)? {
             return Ok(None);
         }
         match Self::open(state) {
-            // If reading fails too, report the failure to write the journal.
+            // If this fails too, report the first error.
             Err(error) if is_read_only(&error) => Self::open_read_only(state).map_err(|_| error),
             result => result.map(Some),
         }
     }
 
-    /// Opens the journal of a state folder for reading, if there is one. Writes nothing there.
+    /// Opens the journal of a state folder read-only, if there is one. Writes nothing into the folder.
     pub fn open_read_only(state: &Path) -> Result<Option<Self>, StoreError> {
         if !Self::has_journal(state)? {
             return Ok(None);
@@ -164,22 +163,22 @@ impl Journal {
         self.folder.subfolder(&format!("{AGENTS_FOLDER}/{}", run.0))
     }
 
-    /// Every event of a run, in order; empty when there is no such run.
+    /// Every event of a run, in order; empty if there is no such run.
     pub fn events(&self, run: RunId) -> Result<Vec<Event>, StoreError> {
         self.events_after(run, 0)
     }
 
-    /// The events of a run after the one numbered `seq`, in order.
+    /// The events of a run after the event `seq`, in order.
     pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
         self.events_between(run, i64::try_from(seq).unwrap_or(i64::MAX), i64::MAX)
     }
 
-    /// The events of a run after the one numbered `after` and up to the one numbered `last`.
-    fn events_between(&self, run: RunId, after: i64, last: i64) -> Result<Vec<Event>, StoreError> {
+    /// The events of a run after the event `after_seq`, up to and including the event `last_seq`.
+    fn events_between(&self, run: RunId, after_seq: i64, last_seq: i64) -> Result<Vec<Event>, StoreError> {
         let sql = "SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
-        let mut statement = self.reader.prepare_cached(sql).map_err(|e| self.read_error(e))?;
+        let mut statement = self.reader.prepare_cached(sql).map_err(|error| self.read_error(error))?;
         let rows = statement
-            .query_map(params![run.0.to_string(), after, last], |row| {
+            .query_map(params![run.0.to_string(), after_seq, last_seq], |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,
@@ -187,12 +186,12 @@ impl Journal {
                     row.get::<_, Option<String>>(3)?,
                 ))
             })
-            .map_err(|e| self.read_error(e))?;
-        // A run from elsewhere may contain data that exhausts the memory, so limit the number of parsed values.
+            .map_err(|error| self.read_error(error))?;
+        // A foreign run may contain data that exhausts the memory, so limit the number of parsed values.
         let mut remaining_values = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
         let mut events = Vec::new();
         for row in rows {
-            let (seq, micros, body, blob) = row.map_err(|e| self.read_error(e))?;
+            let (seq, micros, body, blob) = row.map_err(|error| self.read_error(error))?;
             events.push(self.build_event(run, seq, micros, (body, blob), &mut remaining_values)?);
         }
         Ok(events)
@@ -226,9 +225,9 @@ impl Journal {
         let fact = parse_fact(&text);
         Ok(Event {
             run,
-            seq: u64::try_from(seq).map_err(|e| damaged(e.to_string()))?,
-            at: Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()))?,
-            fact: fact.map_err(|e| damaged(e.to_string()))?,
+            seq: u64::try_from(seq).map_err(|error| damaged(error.to_string()))?,
+            at: Timestamp::from_microsecond(micros).map_err(|error| damaged(error.to_string()))?,
+            fact: fact.map_err(|error| damaged(error.to_string()))?,
         })
     }
 
@@ -237,13 +236,14 @@ impl Journal {
         let mut statement = self
             .reader
             .prepare_cached("SELECT path, digest, run, event FROM files WHERE workspace = ?1")
-            .map_err(|e| self.read_error(e))?;
+            .map_err(|error| self.read_error(error))?;
         let rows = statement
             .query_map([workspace], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-            .map_err(|e| self.read_error(e))?;
+            .map_err(|error| self.read_error(error))?;
         let mut owned_files = OwnedFiles::default();
         for row in rows {
-            let (path, digest, run, event): (String, String, String, i64) = row.map_err(|e| self.read_error(e))?;
+            let (path, digest, run, event): (String, String, String, i64) =
+                row.map_err(|error| self.read_error(error))?;
             owned_files.add(path, digest, run, event);
         }
         Ok(owned_files)
@@ -261,7 +261,7 @@ impl Journal {
 
     fn run_check(&self, sql: &str) -> Result<Option<String>, StoreError> {
         let result: Option<String> =
-            self.reader.query_row(sql, [], |row| row.get(0)).optional().map_err(|e| self.read_error(e))?;
+            self.reader.query_row(sql, [], |row| row.get(0)).optional().map_err(|error| self.read_error(error))?;
         Ok(result.filter(|text| text != "ok"))
     }
 
@@ -273,8 +273,8 @@ impl Journal {
         &self.reader
     }
 
-    pub(super) fn sqlite_error(&self, doing: &'static str, source: rusqlite::Error) -> StoreError {
-        StoreError::Journal { doing, path: self.path.clone(), source }
+    pub(super) fn sqlite_error(&self, operation: &'static str, source: rusqlite::Error) -> StoreError {
+        StoreError::Journal { operation, path: self.path.clone(), source }
     }
 
     pub(super) fn damage_error(&self, problem: String) -> StoreError {
@@ -282,8 +282,8 @@ impl Journal {
     }
 }
 
-/// Parses a fact. Allows deeper nesting than the parser does by default, but not without a limit, since a journal may
-/// come from elsewhere.
+/// Parses a fact. Allows deeper nesting than the parser does by default. The nesting still has a limit, since a journal
+/// may come from another machine.
 fn parse_fact(json: &[u8]) -> serde_json::Result<Fact> {
     if nesting_depth(json) > MAX_NESTING {
         return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));

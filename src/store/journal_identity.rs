@@ -1,5 +1,5 @@
-//! Checks on the journal's file: it must still be the opened file, only one process may open it at a time, and its log
-//! must not exist without it.
+//! Protects the file of the journal: detects that it was replaced, lets only one process at a time open it, and detects
+//! a write-ahead log without its database.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,8 @@ use crate::folder::NoFollowFolder;
 use super::StoreError;
 use super::journal::DATABASE_FILE;
 
-/// The path, device and inode of a file. SQLite continues to write to a removed file, and those events would be lost.
+/// The identity of an open database file: its path, device and inode. SQLite continues to write to a file that was
+/// removed, and the events in that file would be lost.
 pub(super) struct JournalIdentity {
     path: PathBuf,
     #[cfg(unix)]
@@ -27,7 +28,7 @@ impl JournalIdentity {
         })
     }
 
-    /// Fails if the file was removed or replaced. Systems that do not allow removing open files need no such check.
+    /// Fails if the file was removed or replaced. On systems other than Unix, an open file can't be removed.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         #[cfg(unix)]
         if !device_and_inode(&self.path).is_ok_and(|current| current == self.device_and_inode) {
@@ -43,13 +44,14 @@ fn device_and_inode(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// A lock that lets one process at a time open a journal for writing. It ends when it is dropped.
+/// A lock that lets only one process at a time open a journal for writing. Dropping it releases it.
 pub(super) struct OpeningLock(
-    #[expect(dead_code, reason = "the lock ends when this is dropped")] Option<std::fs::File>,
+    #[expect(dead_code, reason = "dropping the file releases the lock")] Option<std::fs::File>,
 );
 
 impl OpeningLock {
-    /// Waits for the lock. If the folder can't be locked, several processes may open the journal at the same time.
+    /// Waits for the lock. If the system can't lock the folder, several processes may open the journal at the same
+    /// time.
     pub(super) fn acquire(folder: &NoFollowFolder) -> Self {
         Self(folder.lock().ok())
     }

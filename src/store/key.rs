@@ -1,8 +1,8 @@
 //! The user's key on this machine. orch seals the journals that it writes with this key, to distinguish them from
 //! journals that came with a project.
 //!
-//! The key lies beside the record of trusted projects, where no clone or archive is unpacked. A process that can read
-//! it runs as the user.
+//! The key is in the user's configuration folder, which a cloned or unpacked project can't write to. Only a process of
+//! the user can read it.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ const KEY_LENGTH: usize = 32;
 /// The folder of the key, set by [`set_key_folder`].
 static KEY_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Sets the folder of the user's key, such as `~/.config/orch`; only the first call has an effect. Before that, orch
-/// treats every journal as one from elsewhere. Reads and creates nothing yet.
+/// Sets the folder of the user's key, such as `~/.config/orch`. Only the first call has an effect. Without a folder,
+/// orch treats every run as foreign. This neither reads nor creates the key.
 pub fn set_key_folder(folder: PathBuf) {
     KEY_FOLDER.get_or_init(|| folder);
 }
@@ -78,7 +78,7 @@ fn read_or_create_key(folder: &Path) -> io::Result<UserKey> {
     read_key(folder)
 }
 
-/// Creates the file atomically. Leaves a file that another process has created meanwhile.
+/// Creates the file atomically. Keeps the file of another process that created one at the same time.
 fn create_key(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         NoFollowFolder::create(folder, FolderAccess::Private)?;

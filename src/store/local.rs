@@ -40,9 +40,9 @@ pub struct RunParts {
     pub prompter: Option<Arc<dyn ApprovalPrompter>>,
     /// The results of earlier runs, if this run reuses them (`--reuse`).
     pub result_cache: Option<ResultCache>,
-    /// Updates the time of the run's lock file. After a crash, that time shows other processes when this one died.
+    /// Updates the time of the run's lock file, from which other processes learn when this process died.
     pub heartbeat: Heartbeat,
-    /// The clock for the times of events and the deadlines of questions.
+    /// The clock for the times of events and the deadlines of approvals.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -103,8 +103,8 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact is
-    /// durable before every later one.
+    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact
+    /// becomes durable before every later fact.
     pub fn enqueue(&self, fact: Fact) -> ExecutionId {
         self.send_event(fact, false).0
     }
@@ -115,13 +115,13 @@ impl LocalRun {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, LocalRunState> {
-        // Ignore a panic of another thread that held the lock: a wrong index does no lasting harm, since the journal is
-        // the source of truth.
+        // Ignore that another thread panicked while it held the lock: the journal is the source of truth, and a resume
+        // builds the index again.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a fact to the writer as the next event of the run. If it is not urgent, the writer waits a moment for
-    /// other events that can share its commit.
+    /// Sends a fact to the writer as the next event of the run. If the fact is not urgent, the writer may delay it, so
+    /// that several events share a commit.
     fn send_event(&self, fact: Fact, is_urgent: bool) -> (ExecutionId, AckReceiver) {
         let mut shared = self.lock();
         shared.seq += 1;
@@ -133,7 +133,7 @@ impl LocalRun {
         {
             shared.produced_files.insert(path.clone());
         }
-        // This happens while the lock is held, so that the writer receives the events in the order of their numbers.
+        // Send while holding the lock, so that the writer receives the events in the order of their numbers.
         (shared.seq, self.writer.append(event, is_urgent))
     }
 
@@ -151,7 +151,7 @@ impl LocalRun {
         }
     }
 
-    /// Whether the journal still records events. It does so even if orch can't write the files of the workspace.
+    /// Whether the journal still records events. A failure to write files of the workspace does not change this.
     fn can_record(&self) -> bool {
         !self.has_write_failure.load(Ordering::Acquire)
     }
@@ -188,7 +188,7 @@ impl LocalRun {
             (_, None) | (None, _) => None,
         };
         self.enqueue(Fact::StepReused(reused));
-        // The file is usually up to date, and then orch waits for nothing.
+        // The file is usually up to date, so flush only if it is not.
         let storage_failure = |error: StoreError| Interrupt::Storage(error.run_failure());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
             && (self.is_produced(artifact) || !self.workspace.is_up_to_date(artifact).map_err(storage_failure)?)
@@ -238,7 +238,7 @@ impl LocalRun {
         })
     }
 
-    /// The innermost `finally` step, of those that have started, that contains `step` or is `step` itself.
+    /// Among the `finally` steps that have started, the innermost one that contains `step` or is `step` itself.
     pub(super) fn finally_step(&self, step: &StepKey) -> Option<StepKey> {
         self.finally_steps.innermost_enclosing(step)
     }

@@ -12,7 +12,7 @@ use super::StoreError;
 use crate::crash::crash_point;
 use crate::folder::NoFollowFile;
 
-/// The process that holds a lock, as text from the lock file.
+/// A description of the process that holds a lock, from the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder(String);
 
@@ -53,34 +53,33 @@ pub enum LockError {
 pub struct Lock {
     file: File,
     location: NoFollowFile,
-    /// Whether `drop` removes the file.
-    disposable: bool,
-    last_seen: Option<Timestamp>,
-    has_beaten: Arc<AtomicBool>,
+    remove_file_on_drop: bool,
+    /// When the former owner was last alive, if it died while it held the lock.
+    former_owner_last_seen: Option<Timestamp>,
+    has_heartbeat: Arc<AtomicBool>,
 }
 
-/// Updates the modification time of a lock file, which shows until when its owner was alive. The time survives a kill,
-/// and an update forces no write to disk.
+/// Updates the modification time of a lock file, from which other processes learn when its owner was last alive. The
+/// time survives a kill of the process, and an update does not wait for the disk.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     file: Arc<File>,
-    has_beaten: Arc<AtomicBool>,
+    has_heartbeat: Arc<AtomicBool>,
 }
 
 impl Heartbeat {
     /// Records that the owner is alive now.
-    pub(super) fn beat(&self) -> std::io::Result<()> {
-        self.has_beaten.store(true, Ordering::Relaxed);
+    pub(super) fn record(&self) -> std::io::Result<()> {
+        self.has_heartbeat.store(true, Ordering::Relaxed);
         self.file.set_modified(SystemTime::now())
     }
 }
 
 impl Lock {
-    /// Acquires the lock of a file and writes `owner` into the file. `resource` is the locked run or workspace, for the
-    /// error message.
+    /// Locks a file and writes `owner` into it. `resource` describes the locked run or workspace in the error message.
     #[expect(clippy::disallowed_methods, reason = "a run acquires its locks before it starts")]
     pub fn acquire(lock_file: &NoFollowFile, resource: &str, owner: &str) -> Result<Self, LockError> {
-        // A process that checks the lock (`is_held`) holds it for an instant, so try several times.
+        // `is_held` in another process holds the lock for an instant, so try several times.
         for pause in [5, 20, 80, 0] {
             if let Some(file) = try_lock(lock_file)? {
                 return Self::from_locked_file(file, lock_file, owner);
@@ -91,47 +90,54 @@ impl Lock {
     }
 
     fn from_locked_file(mut file: File, lock_file: &NoFollowFile, owner: &str) -> Result<Self, LockError> {
-        let io = |source| StoreError::Io { doing: "write", path: lock_file.path(), source };
+        let write_error = |source| StoreError::Io { operation: "write", path: lock_file.path(), source };
         // A clean exit deletes the file, so a process that died left a non-empty file.
-        let meta = file.metadata().map_err(io)?;
-        let death_time = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
+        let meta = file.metadata().map_err(write_error)?;
+        let death_time = if meta.len() == 0 { None } else { Some(meta.modified().map_err(write_error)?) };
         if death_time.is_some() {
-            // Do not truncate a new file: some file systems write a truncated file to disk when it is closed.
-            file.set_len(0).map_err(io)?;
+            // Truncate only an old file: some file systems write a truncated file to disk when it is closed, which
+            // takes time.
+            file.set_len(0).map_err(write_error)?;
         }
-        file.rewind().map_err(io)?;
-        file.write_all(owner.as_bytes()).map_err(io)?;
+        file.rewind().map_err(write_error)?;
+        file.write_all(owner.as_bytes()).map_err(write_error)?;
         if let Some(time) = death_time {
-            // Until our first heartbeat, the file shows when the former owner was last alive.
-            file.set_modified(time).map_err(io)?;
+            // Until the first heartbeat of this process, the file must show when the former owner was last alive.
+            file.set_modified(time).map_err(write_error)?;
         }
         crash_point!("lock::signed");
-        let last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
-        Ok(Self { file, location: lock_file.clone(), disposable: false, last_seen, has_beaten: Arc::default() })
+        let former_owner_last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
+        Ok(Self {
+            file,
+            location: lock_file.clone(),
+            remove_file_on_drop: false,
+            former_owner_last_seen,
+            has_heartbeat: Arc::default(),
+        })
     }
 
     /// The time when the former owner was last alive, if it died while it held the lock.
     pub fn former_owner_last_seen(&self) -> Option<Timestamp> {
-        self.last_seen
+        self.former_owner_last_seen
     }
 
-    /// A handle that records until when this process was alive, for the next owner.
+    /// A handle with which this process records that it is alive.
     pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
         let file = self.file.try_clone().map_err(StoreError::io("open", &self.location.path()))?;
-        Ok(Heartbeat { file: Arc::new(file), has_beaten: self.has_beaten.clone() })
+        Ok(Heartbeat { file: Arc::new(file), has_heartbeat: self.has_heartbeat.clone() })
     }
 
-    /// The same lock, but `drop` also removes its file.
+    /// Returns the lock in a form whose `drop` also removes the file.
     #[must_use]
     pub fn removed_on_drop(mut self) -> Self {
-        self.disposable = true;
+        self.remove_file_on_drop = true;
         self
     }
 
-    /// The same as [`removed_on_drop`](Self::removed_on_drop), but ignores the death of a former owner.
+    /// Like [`removed_on_drop`](Self::removed_on_drop), but without the time when a former owner died.
     #[must_use]
-    pub fn without_history(mut self) -> Self {
-        self.last_seen = None;
+    pub fn ignoring_former_owner(mut self) -> Self {
+        self.former_owner_last_seen = None;
         self.removed_on_drop()
     }
 
@@ -143,11 +149,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The file shows when a former owner died. Keep it until an event records that time, which happens before the
-        // first heartbeat.
-        let is_death_recorded = self.last_seen.is_none() || self.has_beaten.load(Ordering::Relaxed);
-        if self.disposable && is_death_recorded {
-            // A file that stays is harmless: its lock is free, and the next owner overwrites it.
+        // The file shows when a former owner died. Keep the file until the journal contains that time: the first
+        // heartbeat comes after the event that records it.
+        let is_death_recorded = self.former_owner_last_seen.is_none() || self.has_heartbeat.load(Ordering::Relaxed);
+        if self.remove_file_on_drop && is_death_recorded {
+            // If the removal fails, the file does no harm: its lock is free, and the next owner overwrites it.
             drop(self.location.remove());
         }
         // If this fails, the lock ends when the last handle of the file is closed.
@@ -161,7 +167,7 @@ fn try_lock(lock_file: &NoFollowFile) -> Result<Option<File>, StoreError> {
         // The former owner may have removed the file between our open and our lock.
         Ok(()) if is_same_file(&file, lock_file) => Ok(Some(file)),
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: lock_file.path(), source }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { operation: "lock", path: lock_file.path(), source }),
     }
 }
 
@@ -231,7 +237,7 @@ mod tests {
             );
         }
         let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap().removed_on_drop();
-        lock.heartbeat().unwrap().beat().unwrap();
+        lock.heartbeat().unwrap().record().unwrap();
         drop(lock);
         assert!(!path.exists());
     }

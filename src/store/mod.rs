@@ -1,7 +1,7 @@
 //! Durable execution on one machine: the journal, blobs, the workspace and the locks.
 //!
-//! Owns everything under `.orch/` and the artifact files of a workspace. No other module knows that the journal is an
-//! SQLite database. [`LocalRun`] implements [`crate::durable::Durable`].
+//! This module owns everything in `.orch/` and the artifact files of a workspace. No other module knows that the
+//! journal is an SQLite database. [`LocalRun`] implements [`crate::durable::Durable`].
 
 mod approval;
 mod blob;
@@ -63,20 +63,20 @@ use crate::model::{Failure, FailureClass};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// orch could not read or write a file or folder.
-    #[error("can't {doing} `{}`: {source}", path.display())]
+    #[error("can't {operation} `{}`: {source}", path.display())]
     Io {
         /// The operation, as a verb: `write`, `create`, `read`.
-        doing: &'static str,
+        operation: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
         source: std::io::Error,
     },
     /// SQLite returned an error.
-    #[error("can't {doing} the journal `{}`: {source}", path.display())]
+    #[error("can't {operation} the journal `{}`: {source}", path.display())]
     Journal {
         /// The operation, as a verb.
-        doing: &'static str,
+        operation: &'static str,
         /// The database file.
         path: PathBuf,
         /// SQLite's error.
@@ -102,15 +102,15 @@ pub enum StoreError {
         /// The newest format that this version of orch reads.
         known: i64,
     },
-    /// orch did not create the journal, or a file lies beside it that orch does not create.
-    #[error("can't open the journal `{}`: {why}", path.display())]
+    /// orch did not create the journal, or the folder of the journal contains a file that orch does not create.
+    #[error("can't open the journal `{}`: {reason}", path.display())]
     Unrecognized {
         /// The database file.
         path: PathBuf,
         /// The problem.
-        why: String,
+        reason: String,
     },
-    /// A record differs from the data that orch wrote.
+    /// A row or a file does not contain the data that orch wrote.
     #[error("the journal `{}` is damaged: {problem}", path.display())]
     Damaged {
         /// The database or blob file.
@@ -128,12 +128,12 @@ pub enum StoreError {
     #[error("the journal no longer writes: {0}")]
     WriterStopped(String),
     /// A run can't be imported.
-    #[error("run {run} can't be imported: {why}")]
+    #[error("run {run} can't be imported: {reason}")]
     ImportRefused {
         /// The run.
         run: String,
         /// The reason.
-        why: String,
+        reason: String,
     },
     /// A workspace file has content that orch did not write.
     #[error("`{}` was not written by orch, so it is not overwritten", path.display())]
@@ -144,12 +144,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { doing, path, source }
+        move |source| Self::Io { operation, path, source }
     }
 
-    /// The failure to report; its message contains the path of the file.
+    /// The failure to report. Its message contains the path of the file.
     pub fn failure(&self) -> Failure {
         let hint = match self {
             Self::Io { source, .. } if is_link_refused(source) => Some(LINK_HINT),
@@ -178,12 +178,12 @@ impl StoreError {
         }
     }
 
-    /// The failure of a run in progress. Its hint only says how to fix the cause: another folder would not have this
-    /// run, and the caller adds the command that resumes it.
+    /// The failure of a run in progress. Its hint does not suggest another folder, since a resume needs the journal of
+    /// this run. The caller adds the command that resumes the run.
     pub(crate) fn run_failure(&self) -> Failure {
         let failure = self.failure();
         let fix = match self {
-            Self::Io { source, .. } if is_forbidden(source.kind()) => Some("make the folder writable again"),
+            Self::Io { source, .. } if is_write_denied(source.kind()) => Some("make the folder writable again"),
             Self::Journal { source, .. } if is_unwritable(source) => Some("make the folder writable again"),
             Self::Io { source, .. } if wrong_kind_hint(source.kind()).is_some() => wrong_kind_hint(source.kind()),
             Self::Io { .. } | Self::Journal { .. } | Self::WriterStopped(_) if failure.hint.is_none() => {
@@ -205,7 +205,7 @@ const LINK_HINT: &str =
 /// The hint for a full disk.
 const FREE_SPACE_HINT: &str = "free some space on the disk";
 
-fn is_forbidden(kind: std::io::ErrorKind) -> bool {
+fn is_write_denied(kind: std::io::ErrorKind) -> bool {
     matches!(kind, std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
@@ -228,7 +228,9 @@ fn wrong_kind_hint(kind: std::io::ErrorKind) -> Option<&'static str> {
 fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(FREE_SPACE_HINT),
-        kind if is_forbidden(kind) => Some("make the folder writable, or select others with --state and --workspace"),
+        kind if is_write_denied(kind) => {
+            Some("make the folder writable, or select others with --state and --workspace")
+        }
         std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
             Some("a file is in the place of a folder: select other folders with --state and --workspace")
         }

@@ -1,6 +1,6 @@
-//! Opens the database for reading and writing, or only for reading if this process may not write there.
+//! Opens the database for reading and writing, or read-only if this process may not write to its folder.
 //!
-//! SQLite opens files by their paths. orch gives it a path without links, forbids it to follow links, and first checks
+//! SQLite opens files by their paths. orch passes it a path without links, forbids it to follow links, and first checks
 //! every file that SQLite would open.
 
 use std::io::Read as _;
@@ -17,33 +17,33 @@ use super::StoreError;
 use super::copy::create_copy_folder;
 use super::journal::{AGENTS_FOLDER, DATABASE_FILE};
 
-/// The suffix of SQLite's rollback journal, with which SQLite undoes an unfinished transaction after a crash.
+/// The suffix of SQLite's rollback journal, from which SQLite undoes an unfinished transaction after a crash.
 const ROLLBACK_SUFFIX: &str = "-journal";
 
-/// The suffixes of all files that SQLite opens beside the database.
+/// The suffixes of all files that SQLite opens together with the database.
 const COMPANION_SUFFIXES: [&str; 3] = ["-wal", "-shm", ROLLBACK_SUFFIX];
 
 /// The other files and folders in a state folder.
 const STATE_FILES: [&str; 2] = [".gitignore", "location"];
 const STATE_FOLDERS: [&str; 3] = ["blobs", "locks", AGENTS_FOLDER];
 
-/// The longest text or row of a journal, in bytes; orch stores larger facts in files.
+/// The maximum length of a text or row in a journal, in bytes. orch stores larger facts in files.
 const MAX_ROW_BYTES: i32 = 64 << 20;
-/// The largest size of a database with its log that orch copies to read it elsewhere, in bytes.
+/// The maximum size of a database with its log, in bytes, of which orch makes a copy in order to read it.
 const MAX_COPY_BYTES: u64 = 1 << 30;
-/// The longest SQL statement in bytes, including those of the schema.
+/// The maximum length of an SQL statement in bytes, including the statements in the schema.
 const MAX_SQL_BYTES: i32 = 64 << 10;
 
-/// A file that SQLite opens beside the database.
-fn companion(folder: &NoFollowFolder, suffix: &str) -> NoFollowFile {
+/// A file that SQLite opens together with the database.
+fn companion_file(folder: &NoFollowFolder, suffix: &str) -> NoFollowFile {
     folder.file(format!("{DATABASE_FILE}{suffix}"))
 }
 
-/// Fails if an entry of the state folder is a link, or a file that SQLite must not open. Otherwise a run could fail
-/// after calls that cost money, or wait until another process opens the other end of a pipe.
+/// Fails if an entry of the state folder is a link, or a file that SQLite must not open. Without this check, a run
+/// could fail after calls that cost money, or SQLite could wait for the other end of a named pipe.
 pub(super) fn check_state_folder(folder: &NoFollowFolder) -> Result<(), StoreError> {
     let database =
-        COMPANION_SUFFIXES.iter().map(|suffix| companion(folder, suffix)).chain([folder.file(DATABASE_FILE)]);
+        COMPANION_SUFFIXES.iter().map(|suffix| companion_file(folder, suffix)).chain([folder.file(DATABASE_FILE)]);
     let files = database.chain(STATE_FILES.iter().map(|name| folder.file(*name))).map(|file| (file, true));
     let folders = STATE_FOLDERS.iter().map(|name| (folder.file(*name), false));
     for (file, is_file) in files.chain(folders) {
@@ -61,9 +61,9 @@ pub(super) fn check_state_folder(folder: &NoFollowFolder) -> Result<(), StoreErr
             Ok(_) | Err(_) => {}
         }
     }
-    // A rollback journal lists files that SQLite would open, wherever they are. orch never lets SQLite create one on
-    // disk.
-    if companion(folder, ROLLBACK_SUFFIX).metadata().is_ok_and(|meta| meta.len() > 0) {
+    // A rollback journal can make SQLite open files outside of the folder. orch never lets SQLite create one on disk,
+    // so another program or machine created it.
+    if companion_file(folder, ROLLBACK_SUFFIX).metadata().is_ok_and(|meta| meta.len() > 0) {
         let reason = format!("`{DATABASE_FILE}{ROLLBACK_SUFFIX}` lies beside it, and orch creates no such file");
         return Err(unrecognized(folder, reason));
     }
@@ -71,12 +71,13 @@ pub(super) fn check_state_folder(folder: &NoFollowFolder) -> Result<(), StoreErr
 }
 
 fn unrecognized(folder: &NoFollowFolder, reason: String) -> StoreError {
-    StoreError::Unrecognized { path: folder.file(DATABASE_FILE).path(), why: reason }
+    StoreError::Unrecognized { path: folder.file(DATABASE_FILE).path(), reason }
 }
 
-/// Creates the file of a new database, for the user alone; SQLite gives the files beside it the same permissions.
+/// Creates the file of a new database, which only the user can access. SQLite gives its other files the same
+/// permissions.
 ///
-/// No connection of this process may have it open: closing a file releases all locks of the process on it.
+/// No connection of this process may have the file open, since closing a file releases all locks of the process on it.
 pub(super) fn create_database_file(file: &NoFollowFile) -> Result<(), StoreError> {
     match file.create_new() {
         // Another process created it first.
@@ -87,12 +88,12 @@ pub(super) fn create_database_file(file: &NoFollowFile) -> Result<(), StoreError
 
 /// Opens a connection for reading and writing to an existing database.
 pub(super) fn open_read_write(path: &Path) -> Result<Connection, StoreError> {
-    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
+    let error = |source| StoreError::Journal { operation: "open", path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).and_then(restrict).map_err(error)?;
+    let connection = Connection::open_with_flags(path, flags).and_then(restrict_connection).map_err(error)?;
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == 0) {
-        // While SQLite switches a new database to a write-ahead log, it keeps its rollback journal in memory, so that a
-        // process that dies here leaves none on disk.
+        // SQLite uses a rollback journal while it switches a new database to a write-ahead log. Keep this rollback
+        // journal in memory, so that a crash does not leave it on disk.
         connection.execute_batch("PRAGMA journal_mode = MEMORY;").map_err(error)?;
     }
     connection
@@ -101,7 +102,7 @@ pub(super) fn open_read_write(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether an existing database can't be opened because this process may not write there.
+/// Whether orch can't open an existing database because this process may not write to it.
 pub(super) fn is_read_only(error: &StoreError) -> bool {
     match error {
         StoreError::Journal { source, .. } => source.sqlite_error_code().is_some_and(|code| {
@@ -111,23 +112,23 @@ pub(super) fn is_read_only(error: &StoreError) -> bool {
     }
 }
 
-/// Opens a read-only connection that leaves the folder unchanged, even on a read-only medium. Also returns the folder
-/// of the copy that the connection reads, if it needs a copy.
+/// Opens a read-only connection that does not change the folder, even on a read-only file system. If the connection
+/// needs a copy of the database, also returns the folder of the copy.
 pub(super) fn open_read_only(folder: &NoFollowFolder) -> Result<(Connection, Option<TemporaryFolder>), StoreError> {
     let path = folder.file(DATABASE_FILE).path();
-    let has_log = companion(folder, "-wal").metadata().is_ok_and(|meta| meta.len() > 0);
+    let has_log = companion_file(folder, "-wal").metadata().is_ok_and(|meta| meta.len() > 0);
     if !has_log {
         // The log is empty, so the database is complete and does not change during the read.
         return Ok((open_uri(&path, "immutable=1")?, None));
     }
-    if companion(folder, "-shm").exists() {
-        // Another process writes, or died while it wrote: use its index of the log, but only for reading.
+    if companion_file(folder, "-shm").exists() {
+        // Another process is writing, or died while it wrote. Use its index of the log read-only.
         let connection = open_uri(&path, "readonly_shm=1")?;
         if connection.query_row("PRAGMA user_version", [], |_| Ok(())).is_ok() {
             return Ok((connection, None));
         }
     }
-    // Without its companion files SQLite can't read a write-ahead log in place.
+    // Without the index of the log (`-shm`), SQLite can't read the log without writing to the folder.
     open_copy(folder).map(|(connection, copy)| (connection, Some(copy)))
 }
 
@@ -158,7 +159,7 @@ fn open_copy(folder: &NoFollowFolder) -> Result<(Connection, TemporaryFolder), S
 
 /// Opens a read-only connection with one of SQLite's URI parameters.
 fn open_uri(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
-    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
+    let error = |source| StoreError::Journal { operation: "open", path: path.to_owned(), source };
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
@@ -171,12 +172,12 @@ fn open_uri(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(format!("{uri}?{parameter}"), flags).and_then(restrict).map_err(error)
+    Connection::open_with_flags(format!("{uri}?{parameter}"), flags).and_then(restrict_connection).map_err(error)
 }
 
-/// Limits what a database can make SQLite do, since the database may come from another machine. orch uses no views or
-/// triggers.
-fn restrict(connection: Connection) -> rusqlite::Result<Connection> {
+/// Restricts the features and sizes that SQLite accepts, since the database may come from another machine. orch uses no
+/// views or triggers.
+fn restrict_connection(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(30))?;
     for (setting, enabled) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),

@@ -1,9 +1,9 @@
 //! Determines whether this user wrote a journal on this machine, or the journal came with a project.
 //!
-//! A journal can't prove its own origin, since the author of a committed `.orch` can write all of it. So orch puts a
-//! note with a seal beside the database. The seal is a hash with the user's key over the identity of the files on this
-//! disk. A clone, a pull, a copy or an unpacked archive creates other files. The current path does not count, so a
-//! moved project keeps its runs.
+//! The journal itself can't prove its origin, since the author of a committed `.orch` can write all of it. So orch
+//! stores an origin note with a seal in the folder of the database. The seal is a hash with the user's key over the
+//! identities of the files on this disk. A clone, a pull, a copy or an unpacked archive creates files with other
+//! identities. The seal does not cover the current path, so a moved project keeps its runs.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,35 +17,35 @@ use super::StoreError;
 use super::journal::DATABASE_FILE;
 use super::key::{KeyUnavailable, UserKey};
 
-/// The name of the file with the note.
+/// The name of the file with the origin note.
 const NOTE_FILE: &str = "location";
 
-/// The longest note that orch reads, in bytes.
+/// The maximum length of a note in bytes.
 const MAX_NOTE_BYTES: u64 = 64 << 10;
 
-/// The placeholder for the identity of a missing file and for a missing seal.
+/// Replaces the identity of a missing file, and a missing seal.
 const PLACEHOLDER: &str = "-";
 
-/// The number of times that a reader checks the note, since another process may open the journal at the same moment.
-const CHECKS: usize = 3;
+/// How often orch checks the note, since another process may replace it at the same moment.
+const MAX_CHECKS: usize = 3;
 
 /// The origin of a journal.
 #[derive(Clone, Debug)]
 pub(super) enum JournalOrigin {
-    /// This user's orch wrote it on this machine. orch has marked the runs in it that came from elsewhere.
+    /// This user's orch wrote it on this machine. It contains a list of its foreign runs.
     Own,
-    /// Another user or machine wrote it, or it is a copy. All of its runs are from elsewhere.
-    Elsewhere,
+    /// Another user or machine wrote it, or it is a copy. All of its runs are foreign.
+    Foreign,
     /// The origin is unknown, since there is no usable key.
     Unknown(KeyUnavailable),
 }
 
-/// The note: the folder that contained the state folder, the identity of the write-ahead log, and the seal over both
-/// and the identity of the database.
+/// The origin note: the folder that contained the state folder, the identity of the write-ahead log, and the seal. The
+/// seal covers both and the identity of the database.
 #[derive(Debug)]
 pub(super) struct OriginNote {
     pub(super) project_folder: PathBuf,
-    log: String,
+    log_identity: String,
     seal: String,
 }
 
@@ -61,48 +61,59 @@ impl OriginNote {
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches('\n');
         let mut lines = text.rsplitn(3, '\n');
-        let (seal, log, home) = (lines.next(), lines.next(), lines.next());
-        Ok(Some(match (home, log, seal) {
-            (Some(home), Some(log), Some(seal)) => {
-                Self { project_folder: PathBuf::from(home), log: log.to_owned(), seal: seal.to_owned() }
-            }
-            // An earlier version of orch, which did not seal journals, wrote the note.
-            _ => {
-                Self { project_folder: PathBuf::from(text), log: PLACEHOLDER.to_owned(), seal: PLACEHOLDER.to_owned() }
-            }
+        let (seal, log, project_folder) = (lines.next(), lines.next(), lines.next());
+        Ok(Some(match (project_folder, log, seal) {
+            (Some(project_folder), Some(log), Some(seal)) => Self {
+                project_folder: PathBuf::from(project_folder),
+                log_identity: log.to_owned(),
+                seal: seal.to_owned(),
+            },
+            // An earlier version of orch, which did not seal journals, wrote this note.
+            _ => Self {
+                project_folder: PathBuf::from(text),
+                log_identity: PLACEHOLDER.to_owned(),
+                seal: PLACEHOLDER.to_owned(),
+            },
         }))
     }
 
     /// Whether the seal is valid for this key and the current files.
     fn is_valid(&self, key: &UserKey, folder: &NoFollowFolder) -> Result<bool, StoreError> {
         let Ok(seal) = blake3::Hash::from_hex(&self.seal) else { return Ok(false) };
-        let is_sealed = seal == key.seal(&sealed_text(&self.project_folder, &database_identity(folder)?, &self.log));
-        // An empty log contains nothing from another user.
+        let is_sealed =
+            seal == key.seal(&sealed_text(&self.project_folder, &database_identity(folder)?, &self.log_identity));
+        // The identity of an empty log does not matter, since it contains nothing from another user.
         let log = log_identity(folder)?;
-        Ok(is_sealed && (log.is_empty || log.identity == self.log))
+        Ok(is_sealed && (log.is_empty || log.identity == self.log_identity))
     }
 
     /// Writes the note for the current files, unless it is up to date. Without a key, the note has no seal.
-    pub(super) fn write(folder: &NoFollowFolder, home: &Path, key: Option<&UserKey>) -> Result<(), StoreError> {
+    pub(super) fn write(
+        folder: &NoFollowFolder,
+        project_folder: &Path,
+        key: Option<&UserKey>,
+    ) -> Result<(), StoreError> {
         let log = log_identity(folder)?.identity;
         let seal = match key {
-            Some(key) => key.seal(&sealed_text(home, &database_identity(folder)?, &log)).to_hex().to_string(),
+            Some(key) => key.seal(&sealed_text(project_folder, &database_identity(folder)?, &log)).to_hex().to_string(),
             None => PLACEHOLDER.to_owned(),
         };
-        if Self::read(folder)?.is_some_and(|note| note.project_folder == home && note.log == log && note.seal == seal) {
+        if Self::read(folder)?
+            .is_some_and(|note| note.project_folder == project_folder && note.log_identity == log && note.seal == seal)
+        {
             return Ok(());
         }
         let file = folder.file(NOTE_FILE);
-        // The note must be durable before SQLite writes to the log that it names.
-        match file.replace(format!("{}\n{log}\n{seal}\n", home.display()).as_bytes()) {
+        // The note must be durable before SQLite writes to the log.
+        match file.replace(format!("{}\n{log}\n{seal}\n", project_folder.display()).as_bytes()) {
             Err(error) if is_unwritable(&error) => Ok(()),
             result => result.map_err(StoreError::io("write", &file.path())),
         }
     }
 }
 
-/// Determines the origin of the journal in a state folder. Call this before SQLite opens the journal, which may apply
-/// the log.
+/// Determines the origin of the journal in a state folder. Call this before SQLite opens the journal, since SQLite may
+/// then apply the log to the database.
 pub(super) fn determine_origin(
     folder: &NoFollowFolder,
     key: Result<&UserKey, &KeyUnavailable>,
@@ -111,17 +122,17 @@ pub(super) fn determine_origin(
         Ok(key) => key,
         Err(reason) => return Ok(JournalOrigin::Unknown(reason.clone())),
     };
-    for _ in 0..CHECKS {
+    for _ in 0..MAX_CHECKS {
         if OriginNote::read(folder)?.map_or(Ok(false), |note| note.is_valid(key, folder))? {
             return Ok(JournalOrigin::Own);
         }
     }
-    Ok(JournalOrigin::Elsewhere)
+    Ok(JournalOrigin::Foreign)
 }
 
 /// The text that the seal covers.
-fn sealed_text(home: &Path, database: &str, log: &str) -> String {
-    format!("orch journal\n{}\n{database}\n{log}\n", home.display())
+fn sealed_text(project_folder: &Path, database: &str, log: &str) -> String {
+    format!("orch journal\n{}\n{database}\n{log}\n", project_folder.display())
 }
 
 fn database_identity(folder: &NoFollowFolder) -> Result<String, StoreError> {
@@ -138,7 +149,7 @@ struct FileIdentity {
     is_empty: bool,
 }
 
-/// The identity of a file on this disk: its inode number and its creation time, where the file system records one.
+/// The identity of a file on this disk: its inode number and, if the file system records it, its creation time.
 fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
     let path = file.path();
     let meta = match std::fs::symlink_metadata(&path) {
@@ -156,13 +167,13 @@ fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
     Ok(FileIdentity { identity: format!("{inode} {created}"), is_empty: meta.len() == 0 })
 }
 
-/// Marks every run in a journal as one from elsewhere.
+/// Marks every run in a journal as foreign.
 pub(super) fn mark_all_runs_foreign(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["events", "runs", "inbox", "outbox", "results", "files"] {
         let sql = format!("INSERT OR IGNORE INTO foreign_runs SELECT DISTINCT run FROM {table}");
         transaction.execute(&sql, [])?;
     }
-    // An id has several spellings, so mark its canonical spelling too.
+    // A UUID has several spellings, so also mark the canonical spelling, for which orch searches.
     let mut statement = transaction.prepare("SELECT run FROM foreign_runs")?;
     let ids: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for id in ids.iter().filter_map(|id| uuid::Uuid::parse_str(id).ok()) {
@@ -171,7 +182,7 @@ pub(super) fn mark_all_runs_foreign(transaction: &Transaction<'_>) -> rusqlite::
     Ok(())
 }
 
-/// Whether this process can't write the note here. A process that only reads does not need the note.
+/// Whether this process may not write to the folder. Then it only reads the journal, and needs no new note.
 fn is_unwritable(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }

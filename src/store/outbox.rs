@@ -1,7 +1,7 @@
 //! The delivery cursors: the last event of each run that each tracker has received.
 //!
-//! The journal already contains the events to deliver, so the outbox stores only cursors. A cursor advances after a
-//! delivery. If the process dies during a delivery, the next process repeats it, so receivers must tolerate duplicates.
+//! The journal contains the events to deliver, so the outbox stores only cursors. A cursor advances after a delivery.
+//! If the process dies before that, the next process repeats the delivery, so receivers must tolerate duplicates.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct DeliveryCursor {
     pub refusal_reason: Option<String>,
 }
 
-/// The delivery cursors of a journal, with a database connection of their own.
+/// The delivery cursors of a journal. They use their own database connection.
 #[derive(Debug)]
 pub struct Outbox(Journal);
 
@@ -30,7 +30,7 @@ impl Outbox {
     /// Opens the outbox of a state folder.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let journal = Journal::open(state)?;
-        // A cursor that is lost in a power failure costs only a second delivery, so the run need not wait for the disk.
+        // A power failure may lose a cursor, which only leads to a second delivery. So do not wait for the disk.
         let result = journal.reader.execute_batch("PRAGMA synchronous = NORMAL;");
         result.map_err(|error| journal.read_error(error))?;
         Ok(Self(journal))
@@ -40,10 +40,11 @@ impl Outbox {
     pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
         let lock_file = self.0.folder.file(format!("locks/{}.{tracker}.lock", run.0));
         let resource = format!("the delivery of run {run} to {tracker}");
-        Lock::acquire(&lock_file, &resource, &format!("process {}", std::process::id())).map(Lock::without_history)
+        Lock::acquire(&lock_file, &resource, &format!("process {}", std::process::id()))
+            .map(Lock::ignoring_former_owner)
     }
 
-    /// The events of a run after the one numbered `seq`, in order.
+    /// The events of a run after the event `seq`, in order.
     pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
         self.0.events_after(run, seq)
     }
@@ -61,10 +62,10 @@ impl Outbox {
             })
             .map_err(|error| self.0.read_error(error))?;
         let to_u64 = |seq: i64| u64::try_from(seq).unwrap_or_default();
-        Ok(row.map(|(seq, refused, why)| DeliveryCursor {
+        Ok(row.map(|(seq, refused, refusal_reason)| DeliveryCursor {
             seq: to_u64(seq),
             first_refused: refused.map(to_u64),
-            refusal_reason: why,
+            refusal_reason,
         }))
     }
 
@@ -86,7 +87,7 @@ impl Outbox {
                     cursor.refusal_reason
                 ])
             })
-            .map_err(|error| StoreError::Journal { doing: "write", path: self.0.path.clone(), source: error })?;
+            .map_err(|error| StoreError::Journal { operation: "write", path: self.0.path.clone(), source: error })?;
         Ok(())
     }
 

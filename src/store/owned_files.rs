@@ -1,16 +1,17 @@
-//! The files that orch has written into a workspace, by path and digest. They distinguish orch's files from the user's.
+//! The files that orch has written into a workspace, by path and digest. They distinguish orch's files from files of
+//! the user.
 
 use std::collections::HashMap;
 
 /// The recorded contents of the files of one workspace.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedFiles {
-    records: HashMap<String, Vec<OwnedBytes>>,
+    records: HashMap<String, Vec<OwnedContent>>,
 }
 
 /// Content that orch wrote at a path: its digest, and the run and event that recorded it.
 #[derive(Clone, Debug)]
-struct OwnedBytes {
+struct OwnedContent {
     digest: String,
     run: String,
     event: i64,
@@ -19,7 +20,7 @@ struct OwnedBytes {
 impl OwnedFiles {
     /// Adds one record.
     pub fn add(&mut self, path: String, digest: String, run: String, event: i64) {
-        self.records.entry(path).or_default().push(OwnedBytes { digest, run, event });
+        self.records.entry(path).or_default().push(OwnedContent { digest, run, event });
     }
 
     /// Whether orch ever wrote these bytes at this path.

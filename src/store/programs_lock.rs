@@ -1,5 +1,5 @@
-//! A lock on a workspace. The process of a run and the guards of the programs that it started hold it together, so that
-//! no other run uses the workspace until all of them have ended. A guard is the supervisor process of a program
+//! A lock on a workspace that the process of a run shares with the guards of the programs that it started. No other run
+//! can use the workspace until all of them have ended. A guard is the supervisor process of a program
 //! (`process/guard.rs`).
 
 use std::fs::{File, TryLockError};
@@ -11,15 +11,15 @@ use crate::folder::NoFollowFile;
 
 use super::{LockError, StoreError};
 
-/// The longest wait for the programs of a killed process; their guards need half a second to end them.
+/// The maximum wait for the programs of a process that was killed. Their guards need half a second to end them.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// The pause between two attempts to acquire the lock.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The lock; only the process that holds the workspace's lock may acquire it.
+/// The lock. Only the process that holds the workspace's own lock may acquire it.
 ///
-/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the last
-/// of them has closed the file, so the guards of a killed process keep it until its programs have ended.
+/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when all of
+/// them have closed the file. So if the process is killed, the guards hold the lock until the programs have ended.
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
@@ -27,8 +27,8 @@ pub struct ProgramsLock {
 }
 
 impl ProgramsLock {
-    /// Waits until the programs of an earlier process have ended, and acquires the lock of a file.
-    /// `workspace_description` names the workspace in the error message; `owner` is the text to write into the file.
+    /// Waits until the programs of an earlier process have ended, locks the file and writes `owner` into it.
+    /// `workspace_description` describes the workspace in the error message.
     ///
     /// # Errors
     /// The programs do not end in time, or orch can't use the file.
@@ -44,8 +44,8 @@ impl ProgramsLock {
         max_wait: Duration,
     ) -> Result<Self, LockError> {
         let path = lock_file.path();
-        let io = |doing| StoreError::io(doing, &path);
-        let mut file = lock_file.open_or_create().map_err(io("open"))?;
+        let io_error = |operation| StoreError::io(operation, &path);
+        let mut file = lock_file.open_or_create().map_err(io_error("open"))?;
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -59,10 +59,10 @@ impl ProgramsLock {
                     let owner = former_owner.trim().to_owned();
                     return Err(LockError::ProgramsStillRunning { workspace_description, owner, path });
                 }
-                Err(TryLockError::Error(source)) => return Err(io("lock")(source).into()),
+                Err(TryLockError::Error(source)) => return Err(io_error("lock")(source).into()),
             }
         }
-        file.set_len(0).and_then(|()| file.write_all(owner.as_bytes())).map_err(io("write"))?;
+        file.set_len(0).and_then(|()| file.write_all(owner.as_bytes())).map_err(io_error("write"))?;
         Ok(Self { file: Some(Arc::new(file)), lock_file: lock_file.clone() })
     }
 

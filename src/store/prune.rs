@@ -1,7 +1,8 @@
-//! Deletes runs, and the blobs that no run uses.
+//! Deletes runs, and removes the blobs that no run uses.
 //!
-//! Deletes rows first, in one transaction, and then blobs under the write lock, so that no other process can commit an
-//! event that uses them. If a process dies in between, the next sweep removes the remaining blobs.
+//! First deletes rows in one transaction. Then removes blobs while it holds the write lock of the database, so that no
+//! other process can commit an event that uses them. If the process dies in between, the next sweep removes the
+//! remaining blobs.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,10 +17,10 @@ use crate::model::RunId;
 use super::journal::AGENTS_FOLDER;
 use super::{Journal, StoreError, Workspace};
 
-/// The tables whose rows belong to one run, except `files`, whose rows `forget_files` deletes.
+/// The tables whose rows belong to one run, except `files`, whose rows [`Journal::delete_file_records`] deletes.
 const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
 
-/// The age from which a temporary file counts as a leftover of a process that died.
+/// The minimum age of a temporary file that counts as a leftover of a process that died.
 const MIN_STALE_AGE: Duration = Duration::from_hours(1);
 
 /// The data that a deletion of runs removed.
@@ -27,7 +28,7 @@ const MIN_STALE_AGE: Duration = Duration::from_hours(1);
 pub struct DeletionSummary {
     /// The number of events.
     pub events: usize,
-    /// The digests of the blobs that they used; other runs may use them too.
+    /// The digests of the blobs that these events used. Other runs may use the same blobs.
     pub blobs: Vec<String>,
 }
 
@@ -41,18 +42,18 @@ pub struct SweepSummary {
 }
 
 impl Journal {
-    /// Deletes the records of runs; the caller holds their locks. Keeps the records of unchanged files, so that orch
-    /// still recognizes them as its own.
+    /// Deletes the records of runs. The caller holds their locks. Keeps the records of files that have not changed
+    /// since, so that orch still recognizes these files as its own.
     pub fn delete(&self, runs: &[RunId]) -> Result<DeletionSummary, StoreError> {
         let error = |source| self.sqlite_error("write", source);
-        // Overwrite deleted data, so that it does not stay in free pages of the file.
+        // Make SQLite overwrite deleted data, so that it does not remain in free pages of the database.
         self.reader.execute_batch("PRAGMA secure_delete = ON;").map_err(error)?;
         let mut deleted = DeletionSummary::default();
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         for run in runs {
             let run = run.0.to_string();
             deleted.blobs.extend(used_blobs(&transaction, Some(&run)).map_err(error)?);
-            self.forget_files(&transaction, &run)?;
+            self.delete_file_records(&transaction, &run)?;
             for table in TABLES {
                 let sql = format!("DELETE FROM {table} WHERE run = ?1");
                 let count = transaction.execute(&sql, [&run]).map_err(error)?;
@@ -62,13 +63,13 @@ impl Journal {
         crash_point!("delete::commit");
         transaction.commit().map_err(error)?;
         crash_point!("delete::committed");
-        runs.iter().try_for_each(|run| self.remove_home(&run.0.to_string()))?;
+        runs.iter().try_for_each(|run| self.remove_agent_folder(&run.0.to_string()))?;
         crash_point!("delete::homes");
         Ok(deleted)
     }
 
     /// Deletes the records of files that a run wrote and that have been changed or deleted since.
-    fn forget_files(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
+    fn delete_file_records(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
         let error = |source| self.sqlite_error("write", source);
         let mut statement =
             transaction.prepare_cached("SELECT workspace, path, digest FROM files WHERE run = ?1").map_err(error)?;
@@ -99,12 +100,12 @@ impl Journal {
         self.remove_unused(files, true)
     }
 
-    /// Removes every blob that no event uses, and the leftovers of processes that died. Without `remove` it only counts
+    /// Removes every blob that no event uses, and the leftovers of processes that died. Without `remove`, only counts
     /// the blobs.
     pub fn sweep_all(&self, remove: bool) -> Result<SweepSummary, StoreError> {
         let files = self.blobs.files()?;
         if remove {
-            self.sweep_homes()?;
+            self.sweep_agent_folders()?;
             for file in files.iter().filter(|file| is_temporary(file) && is_stale(file)) {
                 file.remove().map_err(StoreError::io("remove", &file.path()))?;
             }
@@ -112,29 +113,30 @@ impl Journal {
         self.remove_unused(files.into_iter().filter(|file| !is_temporary(file)).collect(), remove)
     }
 
-    /// Removes the folders of CLI agents whose runs no longer exist: a process died while it deleted those runs.
-    fn sweep_homes(&self) -> Result<(), StoreError> {
+    /// Removes the folders that CLI agents used in runs that no longer exist. Such a folder remains if a process dies
+    /// while it deletes a run.
+    fn sweep_agent_folders(&self) -> Result<(), StoreError> {
         let folder = self.state_folder().join(AGENTS_FOLDER);
         for (name, _) in self.folder.list(AGENTS_FOLDER).map_err(StoreError::io("list", &folder))? {
             let Ok(run) = uuid::Uuid::parse_str(&name) else { continue };
             let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
             let first_event = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
-            // A run has a folder only after its first event.
+            // orch creates such a folder only after the first event of the run.
             if first_event.map_err(|source| self.sqlite_error("read", source))?.is_none() {
-                self.remove_home(&name)?;
+                self.remove_agent_folder(&name)?;
             }
         }
         Ok(())
     }
 
-    fn remove_home(&self, name: &str) -> Result<(), StoreError> {
+    fn remove_agent_folder(&self, name: &str) -> Result<(), StoreError> {
         let name = format!("{AGENTS_FOLDER}/{name}");
         self.folder.remove_tree(&name).map_err(StoreError::io("remove", &self.state_folder().join(&name)))
     }
 
     fn remove_unused(&self, files: Vec<NoFollowFile>, remove: bool) -> Result<SweepSummary, StoreError> {
         let error = |source| self.sqlite_error("write", source);
-        // Hold the write lock: a writer checks its blobs again once it holds that lock.
+        // Hold the write lock during the removal: a writer checks its blobs again after it acquires this lock.
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         let used: HashSet<String> = used_blobs(&transaction, None).map_err(error)?.into_iter().collect();
         let mut swept = SweepSummary::default();

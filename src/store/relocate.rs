@@ -1,5 +1,5 @@
-//! Updates the journal after a project was moved or copied: its workspaces have new paths, and orch still owns the
-//! files that it wrote there.
+//! Updates the paths of workspaces in the journal after a project was moved or copied, so that orch still recognizes
+//! the files that it wrote there.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,72 +12,74 @@ use super::origin::{JournalOrigin, OriginNote, mark_all_runs_foreign};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Updates the paths of workspaces inside the project if the project has moved since the journal was last opened,
-    /// and marks the runs of a journal from elsewhere.
+    /// If the project has moved since the journal was last opened, updates the paths of the workspaces inside the
+    /// project. If the journal is foreign, marks all of its runs as foreign.
     pub(super) fn update_location(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
-        let Some(home) = self.folder.path().parent() else { return Ok(()) };
-        let recorded_home = OriginNote::read(&self.folder)?.map(|note| note.project_folder);
-        let is_foreign = matches!(self.origin, JournalOrigin::Elsewhere);
+        let Some(project_folder) = self.folder.path().parent() else { return Ok(()) };
+        let recorded_folder = OriginNote::read(&self.folder)?.map(|note| note.project_folder);
+        let is_foreign = matches!(self.origin, JournalOrigin::Foreign);
         if is_foreign && let Some(damage) = self.full_check()? {
-            // In a damaged database, a query by index may miss rows that are in the table, and runs would stay
-            // unmarked.
+            // In a damaged database, a query that uses an index may miss rows of the table, so some runs would not be
+            // marked.
             return Err(self.damage_error(damage));
         }
-        if is_foreign || recorded_home.as_deref() != Some(home) {
-            self.update_paths(recorded_home.as_deref(), home, is_foreign)
+        if is_foreign || recorded_folder.as_deref() != Some(project_folder) {
+            self.update_paths(recorded_folder.as_deref(), project_folder, is_foreign)
                 .map_err(|source| self.sqlite_error("write", source))?;
         }
         if is_foreign {
-            // Every run from elsewhere is marked now, and orch records only runs of this user from now on.
+            // All existing runs are marked as foreign now, and orch will add only runs of this user.
             self.origin = JournalOrigin::Own;
         }
-        if key.is_none() && recorded_home.as_deref() == Some(home) {
-            // Keep an earlier seal, since there is no key for a new one.
+        if key.is_none() && recorded_folder.as_deref() == Some(project_folder) {
+            // Keep the existing note, since its seal may be valid and there is no key for another seal.
             return Ok(());
         }
-        OriginNote::write(&self.folder, home, key)
+        OriginNote::write(&self.folder, project_folder, key)
     }
 
-    fn update_paths(&self, from: Option<&Path>, home: &Path, is_foreign: bool) -> rusqlite::Result<()> {
+    fn update_paths(&self, old_folder: Option<&Path>, project_folder: &Path, is_foreign: bool) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)?;
         if is_foreign {
             mark_all_runs_foreign(&transaction)?;
         }
-        if let Some(from) = from.filter(|from| *from != home) {
-            move_workspaces(&transaction, from, home, is_foreign)?;
+        if let Some(old_folder) = old_folder.filter(|old_folder| *old_folder != project_folder) {
+            move_workspaces(&transaction, old_folder, project_folder, is_foreign)?;
         }
         if is_foreign {
-            forget_outside(&transaction, home)?;
+            delete_outside_records(&transaction, project_folder)?;
         }
         transaction.commit()
     }
 
-    /// Records the new path of a moved workspace, so that orch recognizes its own files there. Does nothing for a run
-    /// from elsewhere, since its record may name the workspace of other runs.
-    pub fn record_workspace_move(&self, run: RunId, from: &str, to: &str) -> Result<(), StoreError> {
-        if from == to || self.is_foreign(run)? {
+    /// Records the new path of a moved workspace, so that orch recognizes its own files there. Does nothing for a
+    /// foreign run, since its record may contain the path of a workspace of other runs.
+    pub fn record_workspace_move(&self, run: RunId, old_path: &str, new_path: &str) -> Result<(), StoreError> {
+        if old_path == new_path || self.is_foreign(run)? {
             return Ok(());
         }
-        let result = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)
-            .and_then(|transaction| rename_workspace(&transaction, from, to).and_then(|()| transaction.commit()));
+        let result =
+            Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate).and_then(|transaction| {
+                rename_workspace(&transaction, old_path, new_path).and_then(|()| transaction.commit())
+            });
         result.map_err(|source| self.sqlite_error("write", source))
     }
 }
 
-/// Changes the recorded paths of workspaces inside `from` to the same relative paths inside `to`. Leaves workspaces
-/// that do not exist at the new path unchanged, unless `include_missing` is set.
+/// Changes the recorded path of each workspace inside `old_folder` to the same relative path inside `new_folder`. Skips
+/// a workspace that does not exist at its new path, unless `include_missing` is set.
 fn move_workspaces(
     transaction: &Transaction<'_>,
-    from: &Path,
-    to: &Path,
+    old_folder: &Path,
+    new_folder: &Path,
     include_missing: bool,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
     let names: Vec<String> =
         transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for old_path in names.iter().filter(|name| is_plain(name)) {
+    for old_path in names.iter().filter(|name| has_no_parent_component(name)) {
         let Some(new_path) =
-            relocate_path(Path::new(old_path), from, to).filter(|path| include_missing || path.is_dir())
+            relocate_path(Path::new(old_path), old_folder, new_folder).filter(|path| include_missing || path.is_dir())
         else {
             continue;
         };
@@ -86,30 +88,34 @@ fn move_workspaces(
     Ok(())
 }
 
-/// Deletes the records of files outside the project, so that orch does not treat them as its own because of a foreign
-/// journal.
-fn forget_outside(transaction: &Transaction<'_>, home: &Path) -> rusqlite::Result<()> {
+/// Deletes the records of files outside the project. Otherwise a foreign journal could make orch treat any file of the
+/// user as its own.
+fn delete_outside_records(transaction: &Transaction<'_>, project_folder: &Path) -> rusqlite::Result<()> {
     let sql = "SELECT DISTINCT workspace FROM files";
     let names: Vec<String> =
         transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for name in names.iter().filter(|name| !is_plain(name) || !Path::new(name).starts_with(home)) {
+    for name in
+        names.iter().filter(|name| !has_no_parent_component(name) || !Path::new(name).starts_with(project_folder))
+    {
         transaction.execute("DELETE FROM files WHERE workspace = ?1", [name])?;
     }
     Ok(())
 }
 
-fn rename_workspace(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<()> {
-    transaction.execute("UPDATE runs SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
-    transaction.execute("UPDATE OR REPLACE files SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
+fn rename_workspace(transaction: &Transaction<'_>, old_path: &str, new_path: &str) -> rusqlite::Result<()> {
+    transaction.execute("UPDATE runs SET workspace = ?2 WHERE workspace = ?1", params![old_path, new_path])?;
+    transaction
+        .execute("UPDATE OR REPLACE files SET workspace = ?2 WHERE workspace = ?1", params![old_path, new_path])?;
     Ok(())
 }
 
 /// Whether a path has no `..`.
-fn is_plain(path: &str) -> bool {
+fn has_no_parent_component(path: &str) -> bool {
     !Path::new(path).components().any(|component| matches!(component, Component::ParentDir))
 }
 
-/// The path inside `to` that corresponds to `path` inside `from`; `None` if `path` is not inside `from`.
-pub fn relocate_path(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
-    path.strip_prefix(from).ok().map(|rest| to.join(rest))
+/// Returns the path inside `new_folder` that corresponds to `path` inside `old_folder`; `None` if `path` is not inside
+/// `old_folder`.
+pub fn relocate_path(path: &Path, old_folder: &Path, new_folder: &Path) -> Option<PathBuf> {
+    path.strip_prefix(old_folder).ok().map(|relative| new_folder.join(relative))
 }

@@ -1,4 +1,4 @@
-//! Finds results of earlier runs of the same project by their fingerprint (`--reuse`).
+//! Finds results of earlier runs of the same project by their fingerprints (`--reuse`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +16,12 @@ pub struct ResultCache(Arc<Mutex<ResultCacheState>>);
 
 struct ResultCacheState {
     journal: Journal,
-    /// The row id of the last result returned for each fingerprint; the next lookup returns an older result.
+    /// For each fingerprint, the row id of the last returned result. The next call returns an older result.
     last_returned: HashMap<Fingerprint, i64>,
 }
 
 impl ResultCache {
-    /// Opens a cache with its own connection to the same journal.
+    /// Creates a cache that opens its own connection to this journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
         Ok(Self::from_journal(Journal::open(journal.state_folder())?))
     }
@@ -31,15 +31,15 @@ impl ResultCache {
         Self(Arc::new(Mutex::new(ResultCacheState { journal, last_returned: HashMap::new() })))
     }
 
-    /// The latest result with this fingerprint that no earlier call returned, and the run that produced it. Ignores the
-    /// results of runs from elsewhere, since this orch did not make their requests.
+    /// Returns the latest result with this fingerprint that no earlier call returned, and the run that produced it.
+    /// Ignores results of foreign runs, since orch did not make their requests here.
     pub fn next_result(&self, fingerprint: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ResultCacheState { journal, last_returned } = &mut *state;
         if journal.all_runs_are_foreign() {
             return Ok(None);
         }
-        let before = last_returned.get(fingerprint).copied().unwrap_or(i64::MAX);
+        let before_id = last_returned.get(fingerprint).copied().unwrap_or(i64::MAX);
         let row: Option<(String, i64, i64)> = journal
             .reader()
             .prepare_cached(
@@ -48,7 +48,7 @@ impl ResultCache {
             )
             .and_then(|mut statement| {
                 statement
-                    .query_row(params![fingerprint.request.as_str(), fingerprint.decode.as_str(), before], |row| {
+                    .query_row(params![fingerprint.request.as_str(), fingerprint.decode.as_str(), before_id], |row| {
                         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                     })
                     .optional()

@@ -32,7 +32,7 @@ pub struct RunRow {
     pub workspace: String,
     /// The value of the input `task`, if it is a string.
     pub task: Option<String>,
-    /// The status; `interrupted` if the process died.
+    /// The status; `interrupted` if the process of the run died.
     pub status: RunStatus,
     /// The time of its start.
     pub started: Timestamp,
@@ -48,7 +48,8 @@ impl Journal {
 
     /// The runs that match a filter, the latest first.
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, StoreError> {
-        // The database does not record whether a run with the status `running` has an owner; only the lock shows this.
+        // A run that is stored as `running` is `interrupted` if no process holds its lock, which the database does not
+        // record.
         let stored = filter.status.map(|status| match status {
             RunStatus::Interrupted => RunStatus::Running.as_str(),
             other => other.as_str(),
@@ -76,15 +77,15 @@ impl Journal {
 
     fn select(&self, clauses: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
         let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {clauses}");
-        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.read_error(e))?;
-        let rows = statement.query_map(params, RawRow::from_row).map_err(|e| self.read_error(e))?;
-        rows.map(|row| self.parse_row(row.map_err(|e| self.read_error(e))?)).collect()
+        let mut statement = self.reader.prepare_cached(&sql).map_err(|error| self.read_error(error))?;
+        let rows = statement.query_map(params, RawRow::from_row).map_err(|error| self.read_error(error))?;
+        rows.map(|row| self.parse_row(row.map_err(|error| self.read_error(error))?)).collect()
     }
 
     fn parse_row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
         let damaged = |problem: String| StoreError::Damaged { path: self.path.clone(), problem };
-        let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
-        let timestamp = |micros| Timestamp::from_microsecond(micros).map_err(|e| damaged(e.to_string()));
+        let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|error| damaged(error.to_string()))?);
+        let timestamp = |micros| Timestamp::from_microsecond(micros).map_err(|error| damaged(error.to_string()));
         let stored = match raw.status.as_str() {
             "running" => RunStatus::Running,
             "waiting" => RunStatus::Waiting,
@@ -105,8 +106,8 @@ impl Journal {
         })
     }
 
-    /// The current status of a run, given its stored status. A run that is stored as running but has no owner was
-    /// interrupted.
+    /// The current status of a run, given its stored status. A run that is stored as `running` but has no owner is
+    /// `interrupted`.
     pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
         if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted

@@ -1,7 +1,7 @@
 //! The journal's tables.
 //!
-//! `events` is the only source of truth. `runs` and `files` are caches that orch fills in the same transaction and
-//! could rebuild from `events`. `outbox` stores the last event of each run that each tracker has received.
+//! `events` is the source of truth. `runs`, `files` and `results` are caches: orch fills them in the same transaction,
+//! and could rebuild them from `events`. `outbox` stores the last event of each run that each tracker has received.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::crash::crash_point;
 
 use super::StoreError;
 
-/// The version of the format (`PRAGMA user_version`). It rises with each change that an older version of orch, or this
-/// one, could not read. Until the first release orch refuses older journals instead of migrating them.
+/// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
+/// release, orch refuses older journals instead of migrating them.
 pub(super) const VERSION: i64 = 8;
 
 const SCHEMA: &str = "
@@ -75,33 +75,33 @@ CREATE TABLE foreign_runs (           -- runs whose records came from another ma
 PRAGMA user_version = 8;
 ";
 
-/// Creates the tables of a new journal, and checks an existing journal, which must have the format [`VERSION`]. Refuses
-/// a database whose schema differs from the one that orch creates: another program created it, and a view or a trigger
-/// could replace a table.
+/// Creates the tables of a new journal, or checks that an existing journal has the format [`VERSION`]. Refuses a
+/// database whose schema is not exactly the one that orch creates, since another program could have replaced a table by
+/// a view or added a trigger.
 pub(super) fn create_or_check_tables(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
-    let found = version(connection).map_err(error)?;
-    if found > VERSION {
-        return Err(StoreError::TooNew { path: path.to_owned(), found, known: VERSION });
+    let error = |source| StoreError::Journal { operation: "open", path: path.to_owned(), source };
+    let found_version = version(connection).map_err(error)?;
+    if found_version > VERSION {
+        return Err(StoreError::TooNew { path: path.to_owned(), found: found_version, known: VERSION });
     }
-    if found < VERSION && found != 0 {
-        return Err(StoreError::TooOld { path: path.to_owned(), found, known: VERSION });
+    if found_version < VERSION && found_version != 0 {
+        return Err(StoreError::TooOld { path: path.to_owned(), found: found_version, known: VERSION });
     }
     if let Some(name) = schema_difference(connection, path)? {
-        let why = format!("orch creates no table, index, view or trigger like its `{name}`");
-        return Err(StoreError::Unrecognized { path: path.to_owned(), why });
+        let reason = format!("orch creates no table, index, view or trigger like its `{name}`");
+        return Err(StoreError::Unrecognized { path: path.to_owned(), reason });
     }
-    if found == VERSION {
+    if found_version == VERSION {
         return Ok(());
     }
-    create(connection).map_err(error)
+    create_tables(connection).map_err(error)
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+fn create_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     // Another process may create the tables at the same moment, so check again under the write lock.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if version(&transaction)? == 0 {
@@ -113,11 +113,11 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The name of an entry of the database's schema that orch does not create, or of a missing entry; `None` if neither
-/// exists.
+/// Compares the schema of the database with the schema that orch creates. Returns the name of an additional, missing or
+/// different entry; `None` if the schemas are equal.
 fn schema_difference(connection: &mut Connection, path: &Path) -> Result<Option<String>, StoreError> {
-    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
-    // Read both in one transaction, since another process may be creating the tables.
+    let error = |source| StoreError::Journal { operation: "open", path: path.to_owned(), source };
+    // Read the version and the entries in one transaction, since another process may be creating the tables.
     let transaction = connection.transaction().map_err(error)?;
     let actual_version = version(&transaction).map_err(error)?;
     let actual = schema_entries(&transaction).map_err(error)?;
@@ -133,8 +133,8 @@ fn schema_difference(connection: &mut Connection, path: &Path) -> Result<Option<
 /// The type, name, table and SQL of one entry of a database's schema.
 type SchemaEntry = (String, String, String, Option<String>);
 
-/// The entries of a database's schema, except SQLite's own `sqlite_sequence`, which stays when SQLite drops the table
-/// that needed it.
+/// The entries of a database's schema. Ignores SQLite's own table `sqlite_sequence`, which remains when the table that
+/// needed it is dropped.
 fn schema_entries(connection: &Connection) -> rusqlite::Result<BTreeSet<SchemaEntry>> {
     let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' OR type <> 'table' OR sql <> 'CREATE TABLE sqlite_sequence(name,seq)'")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;

@@ -11,7 +11,7 @@ use super::{OwnedFiles, StoreError};
 
 /// The name of the workspace's lock file.
 const LOCK_FILE: &str = ".orch.lock";
-/// The name of the lock file that programs in the workspace hold.
+/// The name of the lock file of the programs that run in the workspace; see [`ProgramsLock`](super::ProgramsLock).
 const PROGRAMS_LOCK_FILE: &str = ".orch.programs.lock";
 
 /// A workspace folder.
@@ -27,7 +27,7 @@ pub enum FileDrift {
     Changed,
     /// It has content that this run wrote earlier.
     EarlierVersion,
-    /// Another run, with this id, has written it since.
+    /// Another run, with this id, has written to it since.
     OtherRun(String),
 }
 
@@ -42,8 +42,8 @@ enum WorkspaceEntry {
 }
 
 impl Workspace {
-    /// Opens the workspace at `folder`, and creates it if needed. The folder must not be a link; orch resolves links
-    /// above it once.
+    /// Opens the workspace at `folder`, and creates it if needed. The folder must not be a link, but its parent folders
+    /// may be links.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let folder = NoFollowFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
@@ -73,7 +73,7 @@ impl Workspace {
         self.folder.file(LOCK_FILE)
     }
 
-    /// The lock file that the workspace's programs hold too.
+    /// The lock file of the programs that run in the workspace.
     pub fn programs_lock_file(&self) -> NoFollowFile {
         self.folder.file(PROGRAMS_LOCK_FILE)
     }
@@ -123,8 +123,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// How the user or another run changed the file of a reusable artifact; `None` if it is unchanged or missing. With
-    /// `after_crash`, an earlier version from this run counts as unchanged too, since a crash may have left it.
+    /// How the file of a reusable artifact differs from the artifact; `None` if it is unchanged or missing. With
+    /// `after_crash`, an earlier version that this run wrote counts as unchanged, since a crash may have left it.
     pub fn drift(
         &self,
         artifact: &Artifact,
@@ -170,7 +170,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes temporary files that a killed process left beside the artifacts. The caller holds the workspace's lock,
+    /// Removes the temporary files that a killed process left in the workspace. The caller holds the workspace's lock,
     /// so no other process is writing such files.
     pub fn remove_temporary_files(&self) -> Result<(), StoreError> {
         let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;
@@ -182,15 +182,17 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes the files that orch wrote, except the paths in `except` and files that were changed since. Returns the
-    /// removed paths and the changed ones.
+    /// Removes the files that orch wrote, except the excluded paths and files that were changed since. Returns the
+    /// removed paths and the paths of the changed files.
     pub fn remove_owned_files(
         &self,
         owned_files: &OwnedFiles,
-        except: &[String],
+        excluded_paths: &[String],
     ) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut changed) = (Vec::new(), Vec::new());
-        for path in owned_files.paths().into_iter().filter(|path| except.iter().all(|excluded| excluded != path)) {
+        for path in
+            owned_files.paths().into_iter().filter(|path| excluded_paths.iter().all(|excluded| excluded != path))
+        {
             let WorkspaceEntry::File(digest) = self.entry_at(path)? else { continue };
             if owned_files.contains(path, digest.as_str()) {
                 let file = self.folder.file(path);

@@ -19,25 +19,25 @@ use super::blob::{Blobs, MIN_BLOB_BYTES};
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, Workspace};
 
-/// The sender with which the writer acknowledges a job.
+/// The sender by which the writer acknowledges a job.
 type AckSender = oneshot::Sender<Result<(), Failure>>;
 
-/// Receives the acknowledgement of a job: that its event is durable, or the failure. The acknowledgement of a flush
+/// Receives the acknowledgement of a job: its event is durable, or the writer failed. The acknowledgement of a flush
 /// also means that all files are written.
 pub(super) type AckReceiver = oneshot::Receiver<Result<(), Failure>>;
 
-/// The longest time that an event waits in the queue if no caller waits for it, so that other events can share its
+/// The maximum time for which the writer delays an event that no caller waits for, so that several events share a
 /// commit.
 const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
-/// The interval at which the owner of a run renews its heartbeat.
+/// The interval at which the writer records a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A request to the writer thread.
 struct WriteJob {
     /// The event to record; `None` for a flush.
     event: Option<Event>,
-    /// Whether a caller waits for the job, so that the writer must not wait for other jobs.
+    /// Whether a caller waits for the job, so that the writer must not delay it.
     is_urgent: bool,
     ack: AckSender,
 }
@@ -48,7 +48,7 @@ impl WriteJob {
     }
 }
 
-/// The handle of the writer thread; when it is dropped, the thread finishes the queued events.
+/// The handle of the writer thread. Dropping it waits until the thread has written the queued events.
 #[derive(Debug)]
 pub(super) struct JournalWriter {
     jobs: Option<mpsc::Sender<WriteJob>>,
@@ -69,7 +69,7 @@ impl JournalWriter {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                let (workspace_path, failure, unwritten) = (workspace.path_in_journal(), None, Vec::new());
+                let (workspace_path, failure, unwritten_artifacts) = (workspace.path_in_journal(), None, Vec::new());
                 let worker = Worker {
                     connection,
                     path,
@@ -80,7 +80,7 @@ impl JournalWriter {
                     observer,
                     heartbeat,
                     failure,
-                    unwritten,
+                    unwritten_artifacts,
                 };
                 worker.run(&receiver);
             })
@@ -88,12 +88,12 @@ impl JournalWriter {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Queues an event. If it is not urgent, the writer waits a moment for other events that can share its commit.
+    /// Queues an event. If it is not urgent, the writer may delay it, so that several events share a commit.
     pub(super) fn append(&self, event: Event, is_urgent: bool) -> AckReceiver {
         self.send_job(Some(event), is_urgent)
     }
 
-    /// Requests an acknowledgement for the time when all queued events are durable and their files are written.
+    /// Requests an acknowledgement that all queued events are durable and their files are written.
     pub(super) fn flush(&self) -> AckReceiver {
         self.send_job(None, true)
     }
@@ -101,7 +101,7 @@ impl JournalWriter {
     fn send_job(&self, event: Option<Event>, is_urgent: bool) -> AckReceiver {
         let (ack, ack_receiver) = oneshot::channel();
         let job = WriteJob { event, is_urgent, ack };
-        // A closed channel drops the acknowledgement, and the receiver resolves with an error.
+        // If the thread has ended, this drops the sender of the acknowledgement, so the receiver gets an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
         }
@@ -129,10 +129,10 @@ struct Worker {
     workspace_path: String,
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
-    /// The failure after which the worker writes nothing more.
+    /// The first failure to record events. After it, the worker records nothing more.
     failure: Option<Failure>,
-    /// Recorded artifacts whose files are not written yet.
-    unwritten: Vec<Artifact>,
+    /// The recorded artifacts whose files are not written yet.
+    unwritten_artifacts: Vec<Artifact>,
 }
 
 impl Worker {
@@ -142,8 +142,8 @@ impl Worker {
             let first = match jobs.recv_timeout(HEARTBEAT_INTERVAL) {
                 Ok(first) => first,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    // Until this session has recorded an event, the lock file must show when the former owner was last
-                    // alive.
+                    // Until this session has recorded an event, the lock file must still show when the former owner was
+                    // last alive.
                     if has_recorded {
                         self.record_heartbeat();
                     }
@@ -151,7 +151,7 @@ impl Worker {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
-            for batch in split_at_run_end(gather(first, jobs)) {
+            for batch in split_at_run_end(collect_jobs(first, jobs)) {
                 has_recorded |= self.write_batch(batch, !has_recorded);
             }
         }
@@ -159,9 +159,8 @@ impl Worker {
 
     /// Commits a batch and acknowledges it; returns whether the journal recorded it.
     ///
-    /// If the worker can't write a file, it still records later events, so a reply in flight is not lost. The callers
-    /// that wait for files get the failure, and so does the end of the run, which the worker records only after it has
-    /// written the files.
+    /// If the worker can't write a file, it still records later events, so that a reply in flight is not lost. A flush
+    /// then fails, and so does the end of the run, which the worker records only after it has written all files.
     fn write_batch(&mut self, jobs: Vec<WriteJob>, is_first: bool) -> bool {
         let has_run_end = jobs.iter().any(WriteJob::is_run_end);
         let files_written = if has_run_end { self.write_files() } else { Ok(()) };
@@ -181,15 +180,15 @@ impl Worker {
                 self.observer.on_event(event);
             }
             let result = if job.event.is_some() { &committed } else { &written };
-            // The receiver may have been dropped: no caller waits for a fact that a later fact covers.
+            // This fails if no caller waits for the acknowledgement.
             drop(job.ack.send(result.clone()));
         }
         committed.is_ok()
     }
 
     fn record_heartbeat(&self) {
-        // If this fails, only the time between the last event and a kill is unknown.
-        drop(self.heartbeat.beat());
+        // If this fails and the process is killed, orch only misses the time between the last event and the kill.
+        drop(self.heartbeat.record());
     }
 
     fn commit(&mut self, jobs: &[WriteJob]) -> Result<(), StoreError> {
@@ -204,7 +203,7 @@ impl Worker {
         }
         crash_point!("journal::begin");
         let path = self.path.clone();
-        let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
+        let error = |source| StoreError::Journal { operation: "write", path: path.clone(), source };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (event, payload) in events.iter().zip(payloads) {
             payload.restore_blob(&self.blobs)?;
@@ -218,23 +217,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Queues the artifacts that are durable now for writing; of several with the same path, only the last.
+    /// Queues the files of artifacts that are durable now. For several artifacts with the same path, queues only the
+    /// last.
     fn queue_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             _ => None,
         });
         for artifact in artifacts.filter(|artifact| artifact.path.is_some()) {
-            self.unwritten.retain(|queued| queued.path != artifact.path);
-            self.unwritten.push(artifact.clone());
+            self.unwritten_artifacts.retain(|queued| queued.path != artifact.path);
+            self.unwritten_artifacts.push(artifact.clone());
         }
     }
 
-    /// Writes the queued files. The next call retries files that fail.
+    /// Writes the queued files. Keeps a file in the queue if it can't be written, so that the next call retries it.
     fn write_files(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         let workspace = &self.workspace;
-        self.unwritten.retain(|artifact| match workspace.write_artifact(artifact) {
+        self.unwritten_artifacts.retain(|artifact| match workspace.write_artifact(artifact) {
             Ok(()) => false,
             Err(error) => {
                 result = Err(error.run_failure());
@@ -252,14 +252,15 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// The payload of an event. If it needs a blob, the blob is durable when this returns.
+    /// Creates the payload of an event. If it needs a blob, the blob is durable when this returns.
     pub(super) fn from_event(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
         let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::WriterStopped(error.to_string()))?;
         let blob = if body.len() < MIN_BLOB_BYTES { None } else { Some(blobs.put(body.as_bytes())?) };
         Ok(Self { body, blob })
     }
 
-    /// Writes the blob again if a sweep has removed it as unused. Call this under the write lock, where no sweep runs.
+    /// Writes the blob again if a sweep has removed it, since no event used it yet. The caller holds the write lock, so
+    /// that no sweep runs at the same time.
     pub(super) fn restore_blob(&self, blobs: &Blobs) -> Result<(), StoreError> {
         match &self.blob {
             Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
@@ -268,8 +269,8 @@ impl Payload {
     }
 }
 
-/// Collects the events that arrive within [`MAX_COMMIT_DELAY`]; returns at once if one of them is urgent.
-fn gather(first: WriteJob, receiver: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
+/// Collects the jobs that arrive within [`MAX_COMMIT_DELAY`]. Returns at once if one of them is urgent.
+fn collect_jobs(first: WriteJob, receiver: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
     let deadline = Instant::now() + MAX_COMMIT_DELAY;
     let mut jobs = vec![first];
     loop {
@@ -284,8 +285,8 @@ fn gather(first: WriteJob, receiver: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob>
     }
 }
 
-/// Puts the end of a run into its own batch: earlier events must be in the journal, and their files in the workspace,
-/// before the end is recorded.
+/// Puts the end of a run into its own batch, since the worker records it only after it has committed the earlier events
+/// and written their files.
 fn split_at_run_end(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     let mut batches: Vec<Vec<WriteJob>> = Vec::new();
     let mut after_run_end = true;
@@ -300,7 +301,7 @@ fn split_at_run_end(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     batches
 }
 
-/// Inserts an event into the tables. Records the files of the event only if there is a `workspace_path`.
+/// Inserts an event into the tables. Without a `workspace_path`, does not record that orch wrote the file of the event.
 pub(super) fn insert_event(
     connection: &Connection,
     event: &Event,
@@ -319,15 +320,15 @@ pub(super) fn insert_event(
         .execute(params![run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
     let id = connection.last_insert_rowid();
     match &event.fact {
-        Fact::RunStarted(fact) => add_run(connection, &run, micros, fact),
+        Fact::RunStarted(fact) => insert_run(connection, &run, micros, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
-            add_result(connection, &run, seq, fact)?;
-            add_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
+            insert_result(connection, &run, seq, fact)?;
+            insert_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
         }
-        Fact::ArtifactAccepted(fact) => add_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
-        Fact::StepReused(fact) => add_file(connection, workspace_path, &run, id, fact.renamed_artifact.as_ref()),
+        Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
+        Fact::StepReused(fact) => insert_file(connection, workspace_path, &run, id, fact.renamed_artifact.as_ref()),
         Fact::StepStarted(_)
         | Fact::CallStarted(_)
         | Fact::CallEnded(_)
@@ -339,7 +340,7 @@ pub(super) fn insert_event(
     }
 }
 
-fn add_run(connection: &Connection, run: &str, started: i64, fact: &RunStarted) -> rusqlite::Result<()> {
+fn insert_run(connection: &Connection, run: &str, started: i64, fact: &RunStarted) -> rusqlite::Result<()> {
     let task = fact.inputs.get("task").and_then(Value::as_str);
     connection
         .prepare_cached("INSERT INTO runs (run, pipeline, file, workspace, task, status, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)")?
@@ -356,7 +357,7 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
@@ -367,7 +368,7 @@ fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted
     Ok(())
 }
 
-fn add_file(
+fn insert_file(
     connection: &Connection,
     workspace_path: Option<&str>,
     run: &str,

@@ -1,9 +1,9 @@
-//! A Convex deployment with the functions of `convex/`, called over Convex's HTTP API.
+//! Sends events to a Convex deployment with the functions of `convex/`, over Convex's HTTP API.
 //!
-//! A workflow is the Convex document that one run fills; the caller can create it beforehand and pass its id.
+//! Each run has one Convex document, the workflow. The caller can create the document before the run and pass its id.
 //!
-//! Each event becomes calls that update the documents of the run. A call contains only the data that the event changed,
-//! and the event's number, so that a call that arrives twice or late changes nothing.
+//! orch converts each event to function calls that update the documents of the run. A call contains only the data that
+//! the event changed, and the number of the event, so that the functions can ignore a call that arrives twice or late.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::model::{CostTotal, EstimatedUsage, Failure, RunId, RunState, StepKey,
 /// The name of this tracker in the outbox.
 pub(super) const NAME: &str = "convex";
 
-/// The maximum number of characters of a task that orch sends, because a Convex document can be at most 1 MiB.
+/// The maximum number of characters of a task that orch sends, since a Convex document can have at most 1 MiB.
 const MAX_TASK_CHARS: usize = 50_000;
 
 /// Calls the functions of a deployment.
@@ -28,7 +28,7 @@ pub(super) struct Convex {
     sent_run: Option<SentRun>,
 }
 
-/// The state of a run, and its documents in the last version that was sent.
+/// The state of a run, and the documents that orch sent last.
 struct SentRun {
     state: RunState,
     workflow: Value,
@@ -51,17 +51,17 @@ impl Convex {
         Self { url: format!("{}/api/mutation", url.trim_end_matches('/')), key, sent_run: None }
     }
 
-    /// The calls for an event: the names of the functions and their arguments.
+    /// The function calls for an event: each with the name and the arguments.
     fn function_calls(&mut self, event: &Event) -> Vec<(&'static str, Value)> {
         let sent_run = self.sent_run.get_or_insert_with(|| SentRun::new(event.run));
         sent_run.state.apply(event);
         let mut calls = Vec::new();
         if let Fact::RunStarted(fact) = &event.fact {
-            calls.push(("createWorkflow", sent_run.new_workflow(event, fact)));
+            calls.push(("createWorkflow", sent_run.create_workflow_args(event, fact)));
         }
         calls.extend(sent_run.changed_sessions(event).into_iter().map(|session| ("recordSession", session)));
         calls.extend(sent_run.changed_steps().into_iter().map(|step| ("upsertStep", step)));
-        // Last, so that a workflow that is reported as ended has all its data.
+        // Send this last, so that Convex has all data of a workflow before it reports the end.
         calls.extend(sent_run.changed_workflow().map(|workflow| ("updateWorkflowStatus", workflow)));
         for (_, args) in &mut calls {
             args["runId"] = json!(event.run.0.to_string());
@@ -122,7 +122,7 @@ impl SentRun {
         Self { state, workflow: Value::Null, steps: HashMap::new(), session: RunSession::default() }
     }
 
-    fn new_workflow(&mut self, event: &Event, fact: &RunStarted) -> Value {
+    fn create_workflow_args(&mut self, event: &Event, fact: &RunStarted) -> Value {
         self.workflow = workflow_document(&self.state);
         let task = fact.inputs.get("task").and_then(Value::as_str);
         let mut args = json!({ "pipeline": fact.pipeline, "status": "running", "startedAt": millis(event.at) });
@@ -131,7 +131,7 @@ impl SentRun {
         args
     }
 
-    /// The sessions that an event started or ended.
+    /// The documents of the sessions that an event started or ended.
     fn changed_sessions(&mut self, event: &Event) -> Vec<Value> {
         let version = match &event.fact {
             Fact::RunStarted(fact) => &fact.version,
@@ -171,7 +171,7 @@ impl SentRun {
             }
             self.steps.insert(step.key.clone(), document);
         }
-        // A step that was removed from the pipeline is reported one last time, as skipped.
+        // Report a step that was removed from the pipeline one last time, as skipped.
         for mut document in sent_steps.into_values() {
             document["status"] = json!(StepStatus::Skipped);
             document["reason"] = json!("the pipeline no longer has this step");
@@ -209,7 +209,7 @@ fn workflow_document(state: &RunState) -> Value {
     value
 }
 
-/// Tokens and cost, with the number of estimated tokens and the number of calls without usage.
+/// The tokens, the cost, the number of estimated tokens, and the number of calls without reported usage.
 fn usage_document(usage: &UsageTotal, cost: CostTotal) -> Value {
     let mut value = json!({ "inputTokens": usage.input, "outputTokens": usage.output });
     let token_sum =

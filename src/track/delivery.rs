@@ -1,4 +1,4 @@
-//! Delivers the events of one run to one tracker, in order, and advances its cursor.
+//! Delivers the events of one run to one tracker, in order, and advances the delivery cursor.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::model::{Digest, Event, RunId};
 use crate::secret::Redactor;
 use crate::store::{DeliveryCursor, Lock, Outbox, StoreError};
 
-/// The back-off after the first failed try; it doubles with each further failure.
+/// The back-off after the first failed try. It doubles with each further failure.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The longest back-off between two tries.
@@ -27,7 +27,7 @@ const MAX_FINAL_TRIES: u32 = 3;
 pub enum DeliveryStart {
     /// The event after the last one that was delivered or refused.
     Cursor,
-    /// The first refused event; without one, the same as `Cursor`.
+    /// The first refused event. Without a refused event, the same as `Cursor`.
     FirstRefused,
     /// The first event of the run.
     FirstEvent,
@@ -36,7 +36,7 @@ pub enum DeliveryStart {
 /// The run to deliver, and its tracker.
 #[derive(Clone, Debug)]
 pub(super) struct DeliveryJob<'a> {
-    /// The state folder, which holds the journal.
+    /// The state folder, which contains the journal.
     pub(super) state: &'a Path,
     /// The run.
     pub(super) run: RunId,
@@ -48,7 +48,7 @@ pub(super) struct DeliveryJob<'a> {
     pub(super) clock: TrackerClock,
 }
 
-/// The progress of the run, as its delivery threads see it.
+/// The progress of a run that its delivery threads follow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RunProgress {
     /// The number of the last durable event.
@@ -79,7 +79,7 @@ pub(super) async fn run_delivery(
 ) {
     let result = match DeliveryWorker::open(job, &progress, shared).await {
         Ok(mut worker) => worker.follow(&mut progress).await,
-        Err(interruption) => Err(interruption),
+        Err(stop) => Err(stop),
     };
     match result {
         Ok(()) => {}
@@ -90,7 +90,7 @@ pub(super) async fn run_delivery(
 
 /// Why a delivery ends early.
 enum DeliveryStop {
-    /// The tracker accepts nothing now; the report says why.
+    /// The tracker does not accept messages now. The report contains the reason.
     TrackerUnavailable,
     /// orch failed, for example to read the outbox.
     Failed(String),
@@ -128,7 +128,7 @@ impl<'a> DeliveryWorker<'a> {
             match outbox.lock(name, run) {
                 Ok(lock) => break lock,
                 Err(error) if progress.borrow().is_final => return Err(DeliveryStop::Failed(error.to_string())),
-                // Another process still delivers older events of this run and will finish soon.
+                // Another process still delivers earlier events of this run. It will finish soon, so try again.
                 Err(_) => sleep(FIRST_BACKOFF).await,
             }
         };
@@ -160,7 +160,8 @@ impl<'a> DeliveryWorker<'a> {
         }
     }
 
-    /// Delivers an event. A refusal is recorded, and does not delay later events.
+    /// Delivers an event. If the tracker refuses it, records the refusal and returns, so that later events are not
+    /// delayed.
     async fn deliver_event(
         &mut self,
         event: &Event,
@@ -173,7 +174,7 @@ impl<'a> DeliveryWorker<'a> {
         }
         self.cursor.seq = event.seq;
         if let Some(reason) = &refusal {
-            // Store only the first refusal: later ones may be its consequences.
+            // Store only the first refusal, since it may have caused the later ones.
             self.cursor.first_refused.get_or_insert(event.seq);
             self.cursor.refusal_reason.get_or_insert_with(|| reason.clone());
         }
@@ -218,8 +219,8 @@ impl<'a> DeliveryWorker<'a> {
         }
     }
 
-    /// A time between half and all of a back-off, derived from the run's id, so that many runs do not retry at the same
-    /// moment.
+    /// A time between half of a back-off and all of it. It depends on the run's id, so that many runs do not retry at
+    /// the same moment.
     fn jittered(&self, backoff: Duration) -> Duration {
         let seed = Digest::compute(self.run.0.as_bytes());
         let jitter = seed.as_str().get(..2).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(255);

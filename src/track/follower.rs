@@ -1,7 +1,7 @@
-//! Delivers the events of a run while it runs. Each tracker has a thread, which durable events wake.
+//! Delivers the events of a run in progress. Each tracker has a thread, which wakes up after each durable event.
 //!
-//! The run's own threads only advance an event number. The delivery threads read the events back from the journal, so
-//! that events do not accumulate in memory while a tracker is unreachable.
+//! The threads of the run only pass on the number of the last event. The delivery threads read the events from the
+//! journal, so that events do not accumulate in memory while a tracker is unreachable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts to deliver a run whose last event so far is `seq`.
+    /// Starts to deliver the events of a run whose last event so far is `seq`.
     pub fn start(state: &Path, run: RunId, seq: u64, targets: &[TrackerTarget], clock: TrackerClock) -> Self {
         let progress = watch::Sender::new(RunProgress { seq, is_final: false });
         let start = |target: &TrackerTarget| start_delivery(state, run, target.clone(), clock, progress.subscribe());
@@ -32,7 +32,7 @@ impl Follower {
         Self { progress, deliveries }
     }
 
-    /// An observer that wakes the delivery threads and forwards everything to `inner`.
+    /// Returns an observer that wakes the delivery threads and forwards everything to `inner`.
     pub fn observer(&self, inner: Arc<dyn Observer>) -> Arc<dyn Observer> {
         if self.deliveries.is_empty() {
             return inner;
@@ -40,14 +40,14 @@ impl Follower {
         Arc::new(WakeObserver { progress: self.progress.clone(), inner })
     }
 
-    /// Waits until everything is delivered, but at most `time_limit`; returns a report for each tracker.
+    /// Waits until all events are delivered, but at most for `time_limit`. Returns a report for each tracker.
     pub async fn finish(self, time_limit: Duration) -> Vec<DeliveryReport> {
         self.progress.send_modify(|progress| progress.is_final = true);
         let last_seq = self.progress.borrow().seq;
-        let (reports, endings): (Vec<SharedReport>, Vec<_>) = self.deliveries.into_iter().unzip();
+        let (reports, end_receivers): (Vec<SharedReport>, Vec<_>) = self.deliveries.into_iter().unzip();
         // orch abandons a delivery that does not end in time. The next delivery continues after the last delivered
         // event.
-        let is_in_time = timeout(time_limit, join_all(endings)).await.is_ok();
+        let is_in_time = timeout(time_limit, join_all(end_receivers)).await.is_ok();
         let final_report = |shared: SharedReport| {
             let mut report = shared.report();
             report.set_last_event(last_seq);
@@ -79,7 +79,7 @@ fn start_delivery(
             }
             Err(error) => report.update(|report| report.problem = Some(error.to_string())),
         }
-        // This fails if the `Follower` was dropped early, and then nothing waits for the end.
+        // This fails if the `Follower` was dropped early. Then no code waits for the end.
         let _ = end_sender.send(());
     };
     if let Err(error) = std::thread::Builder::new().name(format!("track {}", shared.report().tracker)).spawn(deliver) {

@@ -10,30 +10,30 @@ use super::{Tracker, TrackerClock, TrackerDecision, TrackerMessage};
 use crate::model::Failure;
 use crate::network::{Network, ProxySetting, certificate_problem};
 
-/// The time limit of one request, its reply included.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit of one request, including its reply.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most bytes that are read of a reply.
-const MAX_REPLY: usize = 64 * 1024;
+/// The maximum number of bytes of a reply that orch reads.
+const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// Posts messages to one tracker.
 pub(super) struct HttpSender {
     client: Client,
     clock: TrackerClock,
-    /// The proxy between orch and the tracker, for messages.
+    /// The proxy between orch and the tracker, for error messages.
     proxy: Option<ProxySetting>,
 }
 
 impl HttpSender {
     pub(super) fn new(url: &str, network: &Network, clock: TrackerClock) -> Result<Self, String> {
         let address = Url::parse(url).map_err(|error| format!("its address can't be read: {error}"))?;
-        let message_of = |failure: Failure| failure.message;
-        let proxy = network.proxy(&address).map_err(message_of)?;
+        let failure_message = |failure: Failure| failure.message;
+        let proxy = network.proxy(&address).map_err(failure_message)?;
         let mut builder = Client::builder()
             .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .timeout(TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
             .tcp_nodelay(true)
             .no_proxy();
         if let Some(proxy) = &proxy {
@@ -42,9 +42,9 @@ impl HttpSender {
         }
         let uses_tls = |url: &str| url.starts_with("https://");
         if !uses_tls(address.as_str()) && !proxy.as_ref().is_some_and(|proxy| uses_tls(&proxy.value)) {
-            // Load no certificates: loading those of the system reads many files, and plain HTTP needs none.
+            // Plain HTTP needs no certificates, and loading the system's certificates would read many files.
             builder = builder.tls_certs_only([]);
-        } else if let Some(tls) = network.tls_config().map_err(message_of)? {
+        } else if let Some(tls) = network.tls_config().map_err(failure_message)? {
             builder = builder.tls_backend_preconfigured(tls);
         }
         let client = builder.build().map_err(|error| root_cause(error.without_url()))?;
@@ -71,28 +71,29 @@ impl HttpSender {
         let request = self.client.post(tracker.url()).headers(headers).body(message.body.clone());
         match request.send().await {
             Ok(response) => self.read_reply(response, tracker).await,
-            Err(error) => TrackerDecision::RetryLater(self.unreachable(error)),
+            Err(error) => TrackerDecision::RetryLater(self.describe_error(error)),
         }
     }
 
     async fn read_reply(&self, mut response: Response, tracker: &dyn Tracker) -> TrackerDecision {
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        while body.len() < MAX_REPLY {
+        while body.len() < MAX_REPLY_BYTES {
             match response.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(error) => return TrackerDecision::RetryLater(self.unreachable(error)),
+                Err(error) => return TrackerDecision::RetryLater(self.describe_error(error)),
             }
         }
         tracker.parse_reply(status, &String::from_utf8_lossy(&body))
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> String {
+    /// Describes why a request got no reply.
+    fn describe_error(&self, error: reqwest::Error) -> String {
         let via_proxy =
             self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.description()));
         if error.is_timeout() {
-            return format!("it did not reply{via_proxy} within {} s", TIMEOUT.as_secs());
+            return format!("it did not reply{via_proxy} within {} s", REQUEST_TIMEOUT.as_secs());
         }
         let error = error.without_url();
         match certificate_problem(&error) {

@@ -1,9 +1,9 @@
 //! Trackers: external services that receive the events of runs.
 //!
-//! This module decides which messages orch sends to them, in which order, and what happens when they refuse a message
-//! or can't be reached. It uses durable events and the outbox, never the engine or a provider. A run neither waits for
-//! a tracker nor fails because of one: deliveries have their own threads, undelivered events stay in the outbox, and
-//! only the end of a run waits, for a bounded time.
+//! This module decides which messages orch sends to trackers and in which order, and handles refusals and unreachable
+//! trackers. It uses durable events and the outbox, never the engine or a provider. A run does not fail because of a
+//! tracker, and waits for trackers only at its end, for a limited time: deliveries have their own threads, and the
+//! outbox records which events are not delivered yet.
 
 mod convex;
 mod delivery;
@@ -74,7 +74,7 @@ impl TrackerTarget {
         }
     }
 
-    /// A redactor for the address and the secret in messages: many addresses are secrets themselves.
+    /// A redactor for messages. It removes the secret, and the address, since an address may itself be a secret.
     fn redactor(&self) -> Redactor {
         let (url, secret) = match self {
             Self::Convex { url, key, .. } => (url, key.as_ref()),
@@ -87,7 +87,7 @@ impl TrackerTarget {
 
 /// One request to a tracker; an event may need several.
 struct TrackerMessage {
-    /// The headers that do not depend on the time of sending.
+    /// The headers that do not depend on the time when orch sends the message.
     headers: Vec<(&'static str, String)>,
     /// The body, as JSON.
     body: String,
@@ -109,10 +109,10 @@ trait Tracker: Send {
     /// The address that messages are posted to.
     fn url(&self) -> &str;
 
-    /// Encodes an event as messages. The caller encodes or skips every event once, in order, from the first.
+    /// Encodes an event as messages. The caller encodes or skips each event of the run exactly once and in order.
     fn encode(&mut self, event: &Event) -> Vec<TrackerMessage>;
 
-    /// Records an event that was delivered earlier.
+    /// Updates the state of the encoder with an event that was delivered earlier.
     fn skip(&mut self, event: &Event);
 
     /// The headers that authenticate a message.
@@ -122,7 +122,7 @@ trait Tracker: Send {
     fn parse_reply(&self, status: u16, body: &str) -> TrackerDecision;
 }
 
-/// The first line of a text that is not empty, truncated to 300 characters.
+/// The first non-empty line of a text, truncated to 300 characters.
 fn excerpt(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
     let excerpt: String = line.chars().take(300).collect();

@@ -1,8 +1,8 @@
-//! The report about the delivery of a run, which orch reads during the run and at its end.
+//! The report about the delivery of a run to a tracker.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How far a run has been delivered to a tracker.
+/// The progress and the problems of a delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryReport {
     /// The tracker's name.
@@ -13,9 +13,9 @@ pub struct DeliveryReport {
     pub refused: u64,
     /// The tracker's reason for the first refusal.
     pub refusal: Option<String>,
-    /// Why the delivery makes no progress at the moment.
+    /// Why the delivery makes no progress now.
     pub problem: Option<String>,
-    /// Whether the delivery gave up because the tracker accepts nothing now.
+    /// Whether the delivery gave up, because the tracker did not accept messages.
     pub gave_up: bool,
     /// The last event that the tracker accepted or refused.
     decided_seq: u64,
@@ -51,12 +51,12 @@ impl DeliveryReport {
         self.delivered += u64::from(refusal.is_none());
         self.refused += u64::from(refusal.is_some());
         self.refusal = self.refusal.take().or(refusal);
-        // The tracker has decided about this event, so any earlier problem is solved.
+        // The tracker has replied, so it has no connection problem any more.
         self.problem = None;
     }
 }
 
-/// A report that the delivery thread writes and another thread reads.
+/// A report that the delivery thread updates and other threads read.
 #[derive(Clone, Debug)]
 pub(super) struct SharedReport(Arc<Mutex<DeliveryReport>>);
 

@@ -1,4 +1,4 @@
-//! A webhook: posts each event in the form of the journal, with a signature.
+//! Posts each event to a webhook, with the same JSON as in the journal, and signs it.
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ impl Tracker for Webhook {
     }
 
     fn encode(&mut self, event: &Event) -> Vec<TrackerMessage> {
-        // This can't fail: an event of the journal can be serialized.
+        // This does not fail, since the journal contains the event as JSON.
         let Ok(value) = serde_json::to_value(event) else { return Vec::new() };
         let kind = value["fact"].as_object().and_then(|fact| fact.keys().next().cloned()).unwrap_or_default();
         let delivery_id = format!("{}-{}", event.run.0, event.seq);
@@ -50,7 +50,7 @@ impl Tracker for Webhook {
     fn parse_reply(&self, status: u16, body: &str) -> TrackerDecision {
         match status {
             200..=299 => TrackerDecision::Accepted,
-            // These statuses mean that the receiver will never accept this message.
+            // With these statuses, the receiver will never accept this message.
             400 | 413 | 422 => TrackerDecision::Refused(format!("{status}: {}", excerpt(body))),
             _ => TrackerDecision::RetryLater(format!("it replied with status {status}: {}", excerpt(body))),
         }

@@ -1,4 +1,5 @@
-//! Lists the disclosures of `orch.yaml`: what it makes orch send, to which address, and whether the user has to agree.
+//! Lists the disclosures of `orch.yaml`: the data that it makes orch send, the address, and whether the user has to
+//! agree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,10 +14,10 @@ use crate::provider::{
     is_unencrypted_address, normalized_address, url_host,
 };
 
-/// The version of the digest's input. Changing it voids every agreement.
+/// The version of the text from which orch computes the digest. Changing it invalidates every agreement.
 const DIGEST_VERSION: u32 = 1;
 
-/// The end of the text of a disclosure that may be sent without encryption.
+/// The last words of the description of a disclosure that orch may send without encryption.
 const UNENCRYPTED: &str = ", also without encryption";
 
 /// The destination of a disclosure.
@@ -42,7 +43,7 @@ impl fmt::Display for Destination {
 pub enum TrustReason {
     /// The host does not belong to the provider of the key.
     ForeignHost,
-    /// The variable does not hold the provider's own key.
+    /// The variable is not the one with the provider's own key.
     ForeignVariable,
     /// orch sends every event of every run, including artifacts.
     SendsEvents,
@@ -67,7 +68,7 @@ impl TrustReason {
 pub struct Disclosure {
     /// The key of `orch.yaml` that causes it, such as `providers.lab`.
     pub key: String,
-    /// The environment variable whose value orch sends or signs with; `None` without a secret.
+    /// The environment variable with the secret that orch sends or uses to sign; `None` without a secret.
     pub variable: Option<String>,
     /// The destination.
     pub destination: Destination,
@@ -80,8 +81,8 @@ pub struct Disclosure {
 }
 
 impl Disclosure {
-    /// Whether orch refuses the disclosure even if the user agrees: others could read the secret in transit, and the
-    /// file does not allow that.
+    /// Whether orch refuses the disclosure even if the user agrees: orch would send the secret without encryption, and
+    /// the file does not allow that.
     pub fn is_refused(&self) -> bool {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
@@ -138,12 +139,13 @@ impl fmt::Display for Disclosure {
     }
 }
 
-/// All disclosures of a project's `orch.yaml`.
+/// The disclosures of a project's `orch.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disclosures(Vec<Disclosure>);
 
 impl Disclosures {
-    /// The disclosures of settings: first the providers in the order of the file, then the trackers.
+    /// Lists the disclosures of settings: first those of the providers in the order of the file, then those of the
+    /// trackers.
     pub fn from_settings(settings: &Settings) -> Self {
         let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
         Self(providers.chain(tracker_disclosures(settings)).collect())
@@ -166,29 +168,29 @@ impl Disclosures {
 
     /// The digest that an agreement covers; `None` if no disclosure needs an agreement.
     ///
-    /// orch computes it from the canonical JSON of the disclosures that need an agreement, sorted by key, so comments,
-    /// order and other settings do not change it.
+    /// orch computes it from the canonical JSON of the disclosures that need an agreement, sorted by key. So comments,
+    /// the order of keys and other settings do not change it.
     pub fn digest(&self) -> Option<Digest> {
         let mut untrusted: Vec<&Disclosure> = self.needing_agreement().collect();
-        untrusted.sort_by(|a, b| a.key.cmp(&b.key));
+        untrusted.sort_by(|left, right| left.key.cmp(&right.key));
         let list: Vec<Value> = untrusted.iter().map(|disclosure| disclosure.to_json()).collect();
         let text = canonical_json(&json!({ "version": DIGEST_VERSION, "disclosures": list }));
         (!list.is_empty()).then(|| Digest::compute(text.as_bytes()))
     }
 }
 
-/// The disclosure of a provider in the file; `None` if it has no base URL and is not built in.
+/// The disclosure of a provider in the file; `None` if the provider has no base URL and is not built in.
 fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
     let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
-    let own_variable = builtin.and_then(|builtin| builtin.key_variable);
+    let builtin_variable = builtin.and_then(|builtin| builtin.key_variable);
     let url = entry.address().or_else(|| builtin.map(|builtin| Cow::Borrowed(builtin.base_url)))?;
     let (variable, mut reasons) = if let Some(aws) = &entry.aws {
         (Some(AWS_SECRET_VARIABLE), aws_reasons(aws, &url))
     } else {
-        let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
-        (variable, variable.map(|variable| key_reasons(variable, &url, own_variable)).unwrap_or_default())
+        let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(builtin_variable);
+        (variable, variable.map(|variable| key_reasons(variable, &url, builtin_variable)).unwrap_or_default())
     };
-    // Even if the address in the file is encrypted, the environment may set another one.
+    // Even if the address in the file is encrypted, the environment may set an unencrypted one.
     if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
         reasons.push(TrustReason::Unencrypted);
     }
@@ -198,8 +200,8 @@ fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosur
     Some(Disclosure { key, variable, destination, reasons, insecure: entry.insecure, aws_region })
 }
 
-/// The reasons why the user has to agree to signed requests. AWS credentials are not a key for models alone, so even
-/// Bedrock itself needs an agreement.
+/// The reasons why the user has to agree to requests that orch signs with AWS credentials. These credentials give
+/// access to more than models, so even requests to Bedrock need an agreement.
 fn aws_reasons(aws: &AwsSettings, url: &str) -> Vec<TrustReason> {
     let mut reasons = vec![TrustReason::ForeignVariable];
     let is_own_host = url_host(url) == url_host(&aws.bedrock_url()) || is_loopback_address(url);
@@ -208,15 +210,15 @@ fn aws_reasons(aws: &AwsSettings, url: &str) -> Vec<TrustReason> {
     reasons
 }
 
-fn key_reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustReason> {
+fn key_reasons(variable: &str, url: &str, builtin_variable: Option<&str>) -> Vec<TrustReason> {
     let host = url_host(url);
-    let has_key_and_host =
+    let matches_key_and_host =
         |builtin: &BuiltinProvider| builtin.key_variable == Some(variable) && url_host(builtin.base_url) == host;
     let mut reasons = Vec::new();
-    // orch may send the key of a built-in provider to that provider, under any name in the file.
-    if host.is_none() || !BUILTIN_PROVIDERS.iter().any(has_key_and_host) {
+    // The key of a built-in provider may go to that provider, even if the file gives the provider another name.
+    if host.is_none() || !BUILTIN_PROVIDERS.iter().any(matches_key_and_host) {
         reasons.extend((!is_loopback_address(url)).then_some(TrustReason::ForeignHost));
-        reasons.extend((own_variable != Some(variable)).then_some(TrustReason::ForeignVariable));
+        reasons.extend((builtin_variable != Some(variable)).then_some(TrustReason::ForeignVariable));
     }
     if is_unencrypted_address(url) {
         reasons.push(TrustReason::Unencrypted);

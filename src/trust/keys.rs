@@ -1,18 +1,18 @@
-//! The table of the keys of `orch.yaml`, each with its effect on what orch sends to other machines. Every new key must
-//! have an entry.
+//! A table of the keys of `orch.yaml` with their effects on the data that orch sends to other machines. Every new key
+//! must have an entry.
 
-/// The effect of a key of `orch.yaml` on what orch sends to other machines.
+/// The effect of a key of `orch.yaml` on the data that orch sends to other machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyClass {
-    /// None: it changes only how a run computes, or what orch refuses and redacts.
+    /// None. The key changes only how a run works, or which data orch refuses and redacts.
     Inert,
-    /// It sets an address to which orch sends data.
+    /// The key sets an address to which orch sends data.
     Address,
-    /// It names an environment variable whose value leaves this process.
+    /// The key names an environment variable whose value orch sends or signs with.
     Variable,
-    /// It weakens the protection of data that orch sends.
+    /// The key weakens the protection of data that orch sends.
     WeakensProtection,
-    /// orch sends its text, unchanged from the file.
+    /// orch sends the value of the key itself.
     Literal,
 }
 
@@ -21,13 +21,13 @@ impl KeyClass {
     pub fn needs_agreement(self) -> bool {
         match self {
             Self::Address | Self::Variable | Self::WeakensProtection => true,
-            // The author of the file knows these values already, so sending them discloses no secret of the user.
+            // The author of the file knows a literal value already, so sending it discloses no secret of the user.
             Self::Inert | Self::Literal => false,
         }
     }
 }
 
-/// Every key of `orch.yaml` that holds a value, with `*` for names that the user chooses.
+/// Every key of `orch.yaml` that has a value, with `*` for names that the user chooses.
 pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("providers.*.dialect", KeyClass::Inert),
     ("providers.*.base_url", KeyClass::Address),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::trust::Disclosures;
 
-    /// Collects the keys of a schema that hold values, in the spelling of the table.
+    /// Collects the keys of a schema that have values, in the notation of [`SETTINGS_KEYS`].
     fn collect_keys(schema: &Value, root: &Value, path: &str, out: &mut BTreeSet<String>) {
         let referenced = schema["$ref"].as_str().map(|name| root.pointer(name.trim_start_matches('#')).unwrap());
         let schema = referenced.unwrap_or(schema);
@@ -92,7 +92,7 @@ mod tests {
             has_children = true;
             collect_keys(&schema["additionalProperties"], root, &child_path("*"), out);
         }
-        // A value that may be a string or a mapping is a key of its own and has children.
+        // If the value may be a string or a mapping, the table lists both the key and its children.
         let may_be_string = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
         if !has_children || may_be_string {
             out.insert(path.to_owned());

@@ -22,7 +22,7 @@ pub struct TrustLedger {
 pub enum TrustStatus {
     /// The user agreed to exactly these disclosures.
     Trusted,
-    /// The user agreed to other disclosures: the project has changed since.
+    /// The user agreed to other disclosures of this project, which has changed since.
     Changed,
     /// There is no agreement for this project.
     Unknown,
@@ -41,7 +41,7 @@ impl TrustLedger {
         &self.folder
     }
 
-    /// The ledger in a configuration folder, such as `~/.config/orch`; neither reads nor creates anything yet.
+    /// Creates a ledger for a configuration folder, such as `~/.config/orch`. Neither reads nor creates files.
     pub fn new(configuration: &Path) -> Self {
         Self { folder: configuration.join("trusted") }
     }
@@ -68,7 +68,8 @@ impl TrustLedger {
         }
     }
 
-    /// Records that the user agrees to a digest for the project in `root`; replaces an earlier agreement.
+    /// Records that the user agrees to the disclosures with this digest for the project in `root`. Replaces an earlier
+    /// agreement.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the file can't be written.
@@ -76,14 +77,14 @@ impl TrustLedger {
         let (root, file) = self.agreement_file(root)?;
         create_private_folder(&self.folder)?;
         let text = serde_json::to_vec(&Agreement { root, digest: digest.clone() })?;
-        // `tempfile` creates files that only their owner can read, and the rename never leaves an incomplete file.
+        // `tempfile` creates files that only their owner can read, and the rename prevents incomplete files.
         let mut temporary = tempfile::NamedTempFile::new_in(&self.folder)?;
         temporary.write_all(&text)?;
         temporary.persist(file).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// Withdraws an agreement; returns whether there was one.
+    /// Withdraws an agreement. Returns whether there was one.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the file can't be removed.

@@ -1,12 +1,12 @@
 //! Trust in projects: whether a project may make orch send secrets and events to addresses in its `orch.yaml`.
 //!
-//! A cloned project could name any environment variable as a key and any host as a provider. orch therefore lists the
-//! data that `orch.yaml` makes it send as [`Disclosure`]s. The user agrees once for each project to those beyond the
-//! built-in providers ([`TrustLedger`]), as with direnv. An agreement covers one digest of these disclosures, so a
-//! changed address or variable needs a new agreement.
+//! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. orch
+//! therefore lists the data that `orch.yaml` makes it send as [`Disclosure`]s. Once for each project, the user agrees
+//! to the disclosures other than those to built-in providers ([`TrustLedger`]), as with direnv. An agreement covers the
+//! digest of these disclosures, so a changed address or variable needs a new agreement.
 //!
-//! The digest does not cover the commands of a pipeline (`run:`, CLI agents): as with a Makefile, a user who runs a
-//! pipeline runs its commands.
+//! The digest does not cover the commands of a pipeline (`run:`, CLI agents): a user who runs a pipeline agrees to its
+//! commands, as with a Makefile.
 
 mod disclosure;
 mod keys;

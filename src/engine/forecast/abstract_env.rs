@@ -1,4 +1,5 @@
-//! The values at one point of a forecast: known ones, and placeholders for the results of steps that have not run yet.
+//! The values at one point of a forecast: known values, and placeholders for the results of steps that have not run
+//! yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::schema::{self, Schema};
 use crate::engine::node::{Contract, NodeKind, PlanNode};
 use crate::engine::scope::ValueScope;
 
-/// A value that exists only once its step has run.
+/// A value that is not known before its step has run.
 #[derive(Clone)]
 pub(super) struct UnknownValue {
     /// Its schema, if it has one.
@@ -21,27 +22,28 @@ pub(super) struct UnknownValue {
 }
 
 impl UnknownValue {
-    /// A value that has a schema.
+    /// An unknown value that fits this schema.
     pub(super) fn from_schema(schema: &Schema) -> Self {
         Self { schema: Some(schema.clone()), max_tokens: schema.max_bytes().map(|bytes| bytes.div_ceil(2)) }
     }
 }
 
-/// The values at one point of a forecast: one scope with placeholders for display, one with the smallest values for
-/// lower bounds, and the names of the unknown values.
+/// The values at one point of a forecast, in two forms: placeholders for display, and the smallest possible values for
+/// lower bounds.
 #[derive(Clone)]
 pub(super) struct AbstractEnv {
     pub(super) placeholders: ValueScope,
     pub(super) smallest: ValueScope,
+    /// The variables whose values are not known yet.
     pub(super) unknown: BTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
     pub(super) uncertain: BTreeSet<String>,
-    /// Artifacts that steps of the surrounding loop produce. From the second round on, steps may see those of the
-    /// previous round.
+    /// Artifacts that steps of the surrounding loop produce. From the second round on, a step may see the artifacts of
+    /// the previous round.
     pub(super) later_artifacts: BTreeMap<String, UnknownValue>,
 }
 
-/// The placeholder and the smallest value for an unknown value.
+/// An unknown value, with its placeholder and its smallest possible value.
 pub(super) struct PlaceholderPair {
     pub(super) placeholder: Value,
     pub(super) smallest: Value,
@@ -49,7 +51,7 @@ pub(super) struct PlaceholderPair {
 }
 
 impl AbstractEnv {
-    /// Creates the values at the start of a pipeline from its inputs in both forms.
+    /// Creates the values at the start of a pipeline from both forms of its inputs.
     pub(super) fn from_inputs(
         placeholders: Map<String, Value>,
         smallest: Map<String, Value>,
@@ -64,7 +66,7 @@ impl AbstractEnv {
         }
     }
 
-    /// Returns a copy with an item or a round added, in both forms.
+    /// Returns a copy with both forms of an item or a round.
     pub(super) fn with_locals(
         &self,
         placeholders: Vec<(&'static str, Value)>,
@@ -77,7 +79,7 @@ impl AbstractEnv {
         }
     }
 
-    /// Whether every named variable is known. `steps` and `loop` never are.
+    /// Whether the values of all these variables are known. The values of `steps` and `loop` count as unknown.
     pub(super) fn knows<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> bool {
         names.into_iter().all(|name| {
             name != "steps"
@@ -87,14 +89,14 @@ impl AbstractEnv {
         })
     }
 
-    /// Adds a step's artifact that is not known yet.
-    pub(super) fn add_unknown(&mut self, name: &str, placeholders: PlaceholderPair) {
-        self.placeholders.add_artifact(name, Arc::new(placeholders.placeholder));
-        self.smallest.add_artifact(name, Arc::new(placeholders.smallest));
-        self.unknown.insert(name.to_owned(), placeholders.unknown);
+    /// Adds an artifact whose value is not known yet.
+    pub(super) fn add_unknown(&mut self, name: &str, pair: PlaceholderPair) {
+        self.placeholders.add_artifact(name, Arc::new(pair.placeholder));
+        self.smallest.add_artifact(name, Arc::new(pair.smallest));
+        self.unknown.insert(name.to_owned(), pair.unknown);
     }
 
-    /// Adds a step's artifact that is known.
+    /// Adds an artifact whose value is known.
     pub(super) fn add_known(&mut self, name: &str, value: &Arc<Value>) {
         self.placeholders.add_artifact(name, value.clone());
         self.smallest.add_artifact(name, value.clone());
@@ -117,8 +119,7 @@ impl AbstractEnv {
         }
     }
 
-    /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` when one of them is
-    /// unbounded.
+    /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
         let names = node.inputs.iter().map(|input| input.name.as_str());
         let item = self.placeholders.item().is_some().then_some("item");
@@ -128,7 +129,7 @@ impl AbstractEnv {
     }
 }
 
-/// Returns the placeholders for one result of a step: of the whole step, or of one item.
+/// Returns the placeholder and the smallest value for the artifact of a step, or for one item of a `for_each` step.
 pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
     let contract = node.output.as_ref().map(|output| &output.contract);
     match (&node.kind, contract) {

@@ -1,5 +1,5 @@
-//! Forecasts steps that run over a list. Walks the items of a known list one by one, and one placeholder item of an
-//! unknown list.
+//! Forecasts `for_each` steps. For a known list, walks the items one by one; for an unknown list, walks one placeholder
+//! item.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use super::walk::ForecastWalk;
 use super::{Prediction, Range};
 use crate::engine::node::{ForEach, PlanNode};
 
-/// How many items of a known list the forecast walks one by one. For a longer list it scales up the estimate of these.
+/// The maximum number of items of a known list that the forecast walks. For a longer list it scales up the estimate of
+/// the walked items.
 const MAX_WALKED_ITEMS: usize = 100;
 
 impl ForecastWalk<'_, '_> {
@@ -34,9 +35,9 @@ impl ForecastWalk<'_, '_> {
             (Ok(_) | Err(_), false) => self.forecast_unknown_items(node, key, for_each, None, env),
             (Ok(_), true) => {
                 let message = format!("`for_each: {}` is not a list", for_each.list);
-                self.add_not_run(node, key, &Prediction::Fails(message));
+                self.add_step_without_run(node, key, &Prediction::Fails(message));
             }
-            (Err(error), true) => self.add_not_run(node, key, &Prediction::Fails(error.to_string())),
+            (Err(error), true) => self.add_step_without_run(node, key, &Prediction::Fails(error.to_string())),
         }
     }
 
@@ -63,14 +64,13 @@ impl ForecastWalk<'_, '_> {
                     .iter_mut()
                     .skip(first_step)
                     .zip(item_steps)
-                    .for_each(|(step, item_step)| step.add(item_step));
+                    .for_each(|(step, item_step)| step.add_item(item_step));
             }
         }
         let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
         if items.is_empty() {
-            self.add_not_run(node, key, &Prediction::Skipped(format!("`{}` is empty", for_each.list)));
+            self.add_step_without_run(node, key, &Prediction::Skipped(format!("`{}` is empty", for_each.list)));
         } else if items.len() > MAX_WALKED_ITEMS {
-            // Scale the estimate of the walked items up to the whole list.
             let walked = u64::try_from(MAX_WALKED_ITEMS).unwrap_or(u64::MAX);
             let scale = Range { min: count / walked, max: Some(count.div_ceil(walked)) };
             self.steps.iter_mut().skip(first_step).for_each(|step| step.multiply(scale));
@@ -127,7 +127,7 @@ impl ForecastWalk<'_, '_> {
     }
 }
 
-/// Returns the placeholders for the list that a step over items produces.
+/// Returns the placeholder and the smallest value for the list that a `for_each` step produces.
 fn list_placeholders(node: &PlanNode, for_each: &ForEach, name: &str, count: Range) -> PlaceholderPair {
     let item_pair = placeholders_for(node, &format!("{name}[]"));
     let entry = |value: Value| {

@@ -7,30 +7,30 @@ use super::{CostEstimate, Range, StepForecast};
 use crate::engine::budget::BudgetScope;
 use crate::engine::plan::Plan;
 
-/// A limit, and whether the forecast fits it.
+/// A budget of the plan, and whether the forecast fits it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitForecast {
     /// The scope of the limit.
     pub scope: BudgetScope,
     /// The limit.
     pub limit: Budget,
-    /// Whether the limit is enough. Time is not part of the forecast.
+    /// Whether the limit suffices. The forecast does not cover time.
     pub status: LimitStatus,
 }
 
-/// Whether a limit is enough.
+/// Whether a limit suffices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitStatus {
-    /// It is enough for every possible reply.
+    /// It suffices for every possible reply.
     Enough,
-    /// It may be used up at this step.
+    /// The run may exceed it at this step.
     MayRunOut(StepKey),
-    /// It is used up at this step even by the lower estimate.
+    /// The run exceeds it at this step even by the lower estimate.
     RunsOut(StepKey),
 }
 
 impl LimitForecast {
-    /// Compares each limit of a plan with the forecast of its steps.
+    /// Compares each budget of a plan with the forecast of its steps.
     pub fn compare(plan: &Plan, steps: &[StepForecast]) -> Vec<Self> {
         let limits = plan.budgets().into_iter();
         limits.map(|(scope, limit)| Self { status: compare_limit(&scope, &limit, steps), scope, limit }).collect()
@@ -47,9 +47,9 @@ fn compare_limit(scope: &BudgetScope, limit: &Budget, steps: &[StepForecast]) ->
         let min_usd = usd.min + if is_certain { requests.reserved_usd.unwrap_or_default() } else { 0.0 };
         tokens = tokens.plus(requests.turn_tokens.unwrap_or_else(|| requests.input.plus(requests.output)));
         usd = usd.plus(requests.cost.unwrap_or(CostEstimate { min: 0.0, max: None }));
-        let used_up = limit.tokens.is_some_and(|max| min_tokens.max(tokens.min) > max)
+        let exceeds_limit = limit.tokens.is_some_and(|max| min_tokens.max(tokens.min) > max)
             || limit.usd.is_some_and(|max| min_usd.max(usd.min) > max);
-        if used_up {
+        if exceeds_limit {
             return LimitStatus::RunsOut(step.step.clone());
         }
         let may_exceed = limit.tokens.is_some_and(|max| tokens.max.is_none_or(|tokens| tokens > max))

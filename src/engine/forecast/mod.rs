@@ -1,8 +1,8 @@
 //! Forecasts a run: walks its plan without making any call.
 //!
-//! The inputs of the run are known; the results of its steps are not. The forecast represents a result by its schema:
-//! by a placeholder whose parts contain their own names (for display), by the smallest value that fits (for lower
-//! bounds), and by an upper bound of its size. So every figure is a range. The forecast assumes that nothing fails,
+//! The forecast knows the inputs of the run, but not the results of its steps. It derives three things from the schema
+//! of a result: a placeholder for display, which contains the names of the members; the smallest value that fits, for
+//! lower bounds; and an upper bound of the size. So every figure is a range. The forecast assumes that nothing fails,
 //! since a request that fails usually costs nothing.
 
 mod abstract_env;
@@ -23,7 +23,7 @@ use super::plan::Plan;
 
 pub use limits::{LimitForecast, LimitStatus};
 
-/// A number between two bounds; without an upper bound when nothing limits it.
+/// A number between two bounds; the upper bound is absent if nothing limits the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// The lower bound.
@@ -32,7 +32,7 @@ pub struct Range {
     pub max: Option<u64>,
 }
 
-/// A cost in US dollars, as far as prices are known.
+/// A cost in US dollars between two bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostEstimate {
     /// The lower bound.
@@ -46,7 +46,7 @@ pub struct CostEstimate {
 pub enum Prediction {
     /// It runs.
     Runs,
-    /// It may run; the text names the condition.
+    /// It may run; the text contains the condition.
     MayRun(String),
     /// It does not run; the text is the reason.
     Skipped(String),
@@ -56,7 +56,7 @@ pub enum Prediction {
     Reused,
 }
 
-/// The forecast of one step. Steps inside groups have their own entries, one for all items and rounds.
+/// The forecast of one step. A step inside a group has its own forecast, which covers all of its items and rounds.
 #[derive(Clone, Debug)]
 pub struct StepForecast {
     /// The key of the step: ids joined by `/`.
@@ -69,9 +69,9 @@ pub struct StepForecast {
     pub executions: Range,
     /// How many of these executions reuse a result of an earlier run.
     pub reused: u64,
-    /// A phrase that describes the list or loop that it runs over.
+    /// A phrase that describes its list or its loop.
     pub repetition: Option<String>,
-    /// The artifacts that it reads, optional ones with `?`.
+    /// The artifacts that it reads; the names of optional ones end with `?`.
     pub reads: Vec<String>,
     /// The artifact that it produces.
     pub output: Option<String>,
@@ -86,7 +86,7 @@ pub struct StepForecast {
 /// A text of a step, such as its prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptEstimate {
-    /// Its label: `prompt`, `message`, `command`, `question`, `files`.
+    /// Its label: `prompt`, `message`, `command`, `question` or `files`.
     pub label: &'static str,
     /// The text, or why it is not known yet.
     pub text: Result<String, String>,
@@ -99,9 +99,9 @@ pub struct PromptEstimate {
 pub struct RequestEstimate {
     /// The agent.
     pub agent: String,
-    /// The models, fallbacks last.
+    /// The models: the agent's own, then the fallbacks.
     pub models: Vec<ModelRef>,
-    /// Whether it is a CLI agent, whose requests to its model orch can't know.
+    /// Whether it is a CLI agent. orch can't know the requests of a CLI agent to its model.
     pub is_cli_agent: bool,
     /// The number of requests.
     pub calls: Range,
@@ -109,7 +109,7 @@ pub struct RequestEstimate {
     pub input: Range,
     /// Output tokens.
     pub output: Range,
-    /// The cost; `None` when no price is known.
+    /// The cost; `None` if no price is known.
     pub cost: Option<CostEstimate>,
     /// The tokens of a CLI agent's turns, input and output together, from the agent's `estimate:`.
     pub turn_tokens: Option<Range>,
@@ -180,13 +180,13 @@ impl CostEstimate {
 }
 
 impl StepForecast {
-    /// How many groups contain it.
+    /// The number of groups that contain it.
     pub fn depth(&self) -> usize {
         self.step.ancestors().len()
     }
 
     /// Adds the forecast of another item of the same step.
-    fn add(&mut self, other: Self) {
+    fn add_item(&mut self, other: Self) {
         self.executions = self.executions.plus(other.executions);
         self.reused += other.reused;
         if self.prediction != other.prediction {

@@ -9,17 +9,18 @@ use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, Contract, PlanNode};
 use crate::engine::rate_limit;
 
-/// Bytes per token of natural language, for lower estimates.
+/// Bytes per token of natural language, for lower bounds.
 const BYTES_PER_TOKEN: usize = 4;
 /// Tokens of the instruction in a re-ask.
 const RE_ASK_TOKENS: u64 = 400;
-/// Tokens of the chat format's markup around the texts.
+/// Tokens that the chat format adds around the texts.
 const MARKUP_TOKENS: u64 = 8;
-/// A token count that is large enough to distinguish a price from zero.
-const MILLION: u64 = 1_000_000;
+/// A number of tokens that costs more than zero unless the model is free.
+const SAMPLE_TOKENS: u64 = 1_000_000;
 
 impl ForecastWalk<'_, '_> {
-    /// Estimates the requests of one execution of the step, for one item in one round.
+    /// Estimates the requests of one execution of the step, such as for one item in one round. `is_known` is whether
+    /// the values of all variables in the requests are known.
     pub(super) fn estimate_requests(
         &self,
         node: &PlanNode,
@@ -47,12 +48,13 @@ impl ForecastWalk<'_, '_> {
         if is_cli_agent {
             fill_turn_estimate(&mut estimate, agent);
         } else {
-            self.measure_requests(&mut estimate, node, agent, env, is_known);
+            self.fill_model_estimate(&mut estimate, node, agent, env, is_known);
         }
         estimate
     }
 
-    fn measure_requests(
+    /// Fills in the usage of requests to a model, from the rendered texts.
+    fn fill_model_estimate(
         &self,
         estimate: &mut RequestEstimate,
         node: &PlanNode,
@@ -65,17 +67,19 @@ impl ForecastWalk<'_, '_> {
             let prompt = RenderedPrompt::render(&self.plan.templates, node, agent, scope).ok()?;
             Some(prompt.first_request(node, agent, model))
         };
-        let (large_request, small_request) = (request(&env.placeholders), request(&env.smallest));
-        let Some(small_request) = small_request.as_ref().or(large_request.as_ref()) else { return };
+        let (placeholder_request, smallest_request) = (request(&env.placeholders), request(&env.smallest));
+        let Some(smallest_request) = smallest_request.as_ref().or(placeholder_request.as_ref()) else { return };
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
         let max_reply = u64::from(agent.max_output_tokens);
-        let large_or_small = large_request.as_ref().unwrap_or(small_request);
-        let first_input =
-            rate_limit::max_text_usage(large_or_small).total().saturating_sub(max_reply).saturating_add(MARKUP_TOKENS);
+        let largest_known_request = placeholder_request.as_ref().unwrap_or(smallest_request);
+        let first_input = rate_limit::max_text_usage(largest_known_request)
+            .total()
+            .saturating_sub(max_reply)
+            .saturating_add(MARKUP_TOKENS);
         // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
-        let unknown_tokens = unknown_tokens.filter(|_| !large_or_small.has_files());
+        let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
-        let (min_input, min_output) = (min_request_tokens(small_request), min_reply_tokens(node));
+        let (min_input, min_output) = (min_request_tokens(smallest_request), min_reply_tokens(node));
         // Each re-ask repeats the whole conversation, including the replies so far.
         let re_ask_sizes =
             |calls: u64| (0..calls).map(move |call| call.saturating_mul(max_reply.saturating_add(RE_ASK_TOKENS)));
@@ -84,14 +88,16 @@ impl ForecastWalk<'_, '_> {
             first_input.map(|first_input| re_ask_sizes(calls).map(|extra| first_input.saturating_add(extra)).sum());
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
-        estimate.reserved_tokens = rate_limit::max_text_usage(small_request).total();
+        estimate.reserved_tokens = rate_limit::max_text_usage(smallest_request).total();
         let new_usage = |input, output| Usage { input, output, ..Usage::default() };
         estimate.reserved_usd = self
             .models
             .cost(&model.reference, &new_usage(estimate.reserved_tokens.saturating_sub(max_reply), max_reply));
         let min_cost = self.models.cost(&model.reference, &new_usage(min_input, min_output));
-        let is_free =
-            estimate.models.iter().all(|model| self.models.cost(model, &new_usage(MILLION, MILLION)) == Some(0.0));
+        let is_free = estimate
+            .models
+            .iter()
+            .all(|model| self.models.cost(model, &new_usage(SAMPLE_TOKENS, SAMPLE_TOKENS)) == Some(0.0));
         let max_cost = |model: &ModelRef| {
             if is_free {
                 return Some(0.0);
@@ -118,7 +124,7 @@ fn fill_turn_estimate(estimate: &mut RequestEstimate, agent: &AgentNode) {
     (estimate.reserved_tokens, estimate.reserved_usd) = (turn_estimate.tokens.unwrap_or(0), turn_estimate.usd);
 }
 
-/// Returns a lower estimate of the tokens of a request.
+/// Returns a lower bound of the tokens of a request.
 fn min_request_tokens(request: &ChatRequest) -> u64 {
     let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
     u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)

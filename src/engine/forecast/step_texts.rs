@@ -1,4 +1,4 @@
-//! The texts of a step as far as they are known: prompts, commands, questions.
+//! Renders the texts of a step from the values that the forecast knows: prompts, commands, questions.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn message_variables(plan: &Plan, node: &PlanNode, agent: &AgentNode, env: &Abst
     input_names.chain(artifact_names).cloned().chain(["item".to_owned()]).collect()
 }
 
-/// Returns the texts of a step: its prompt, command, paths or question.
+/// Returns the texts of a step: its prompt and message, its command, the paths of its files, or its question.
 pub(super) fn step_texts(plan: &Plan, node: &PlanNode, env: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
     match &node.kind {
         NodeKind::Agent(agent) => agent_texts(plan, node, agent, env),
@@ -106,7 +106,7 @@ fn command_text(
         command::render_command(&plan.templates, node, command_node, scope).map_err(|failure| failure.message)?;
     let mut text = match &command_node.line {
         CommandLine::Argv(_) => command.argv.iter().map(|part| shell_quote(part)).collect::<Vec<_>>().join(" "),
-        // orch passes values as variables, so that a shell can't parse them as code.
+        // The last argument is the script. It refers to the values as variables, which a shell does not parse as code.
         CommandLine::Shell(_) => command.argv.last().map_or_else(String::new, |script| script.trim().to_owned()),
     };
     for (name, value) in &command.values {
@@ -115,7 +115,7 @@ fn command_text(
     Ok(text)
 }
 
-/// Quotes an argument as the user would type it in a shell.
+/// Quotes an argument in the form in which the user would type it in a shell.
 fn shell_quote(argument: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(is_plain) {
@@ -125,7 +125,7 @@ fn shell_quote(argument: &str) -> String {
     }
 }
 
-/// Returns the paths of files to write, one per line.
+/// Returns the paths of the files to write, one per line.
 fn file_paths(files: &Value) -> String {
     let list = files.as_array().map(Vec::as_slice).unwrap_or_default();
     let paths: Vec<&str> = list.iter().filter_map(|file| file.get("path").and_then(Value::as_str)).collect();

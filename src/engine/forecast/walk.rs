@@ -1,4 +1,4 @@
-//! Walks a plan and forecasts each step from the values that are known when the walk reaches it.
+//! Walks a plan, and forecasts each step from the results of the steps before it.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl ForecastWalk<'_, '_> {
         if let Prediction::Skipped(reason) | Prediction::Fails(reason) = &prediction {
             env.placeholders.note_skipped_step(node, reason);
             env.smallest.note_skipped_step(node, reason);
-            self.add_not_run(node, key, &prediction);
+            self.add_step_without_run(node, key, &prediction);
             return;
         }
         let first_step = self.steps.len();
@@ -83,8 +83,8 @@ impl ForecastWalk<'_, '_> {
         }
     }
 
-    /// Adds a step that does not run, with the steps inside it.
-    pub(super) fn add_not_run(&mut self, node: &PlanNode, key: &StepKey, prediction: &Prediction) {
+    /// Adds a step that does not run, and the steps inside it.
+    pub(super) fn add_step_without_run(&mut self, node: &PlanNode, key: &StepKey, prediction: &Prediction) {
         self.steps.push(StepForecast {
             prediction: prediction.clone(),
             executions: Range::exactly(0),
@@ -92,7 +92,7 @@ impl ForecastWalk<'_, '_> {
         });
         for child in node.children() {
             let child_prediction = Prediction::Skipped(format!("step {} does not run", node.id));
-            self.add_not_run(child, &key.child(&child.id), &child_prediction);
+            self.add_step_without_run(child, &key.child(&child.id), &child_prediction);
         }
     }
 
@@ -189,8 +189,8 @@ impl ForecastWalk<'_, '_> {
         self.steps.iter_mut().skip(first_step + 1).for_each(|step| step.multiply(rounds));
         for name in node.children().flat_map(PlanNode::artifact_names) {
             env.copy_artifact(&name, &inner);
-            // The first round may reuse a result, but the last round may produce another one, so the artifact counts as
-            // unknown.
+            // The walk covers only the first round. A later round may produce another value, so the artifact counts as
+            // unknown even if the first round reuses a result.
             env.unknown.entry(name).or_insert(UnknownValue { schema: None, max_tokens: None });
         }
     }
@@ -231,7 +231,7 @@ impl ForecastWalk<'_, '_> {
     }
 }
 
-/// Predicts whether a step runs, before the forecast of the step itself.
+/// Predicts whether a step runs.
 fn predict(node: &PlanNode, env: &AbstractEnv) -> Prediction {
     if let Some(reason) = env.placeholders.missing_input(node) {
         return Prediction::Skipped(reason.to_string());
@@ -250,7 +250,7 @@ fn predict(node: &PlanNode, env: &AbstractEnv) -> Prediction {
     uncertain_input.map_or(Prediction::Runs, |name| Prediction::MayRun(format!("if there is {name}")))
 }
 
-/// Creates an entry with only the facts about the step from the pipeline file.
+/// Creates the forecast of a step that runs once, with only the facts from the pipeline file.
 fn new_forecast(node: &PlanNode, key: &StepKey) -> StepForecast {
     let repetition = match (&node.for_each, &node.kind) {
         (Some(for_each), _) => Some(format!("for each of `{}`, {} at once", for_each.list, for_each.max_parallel)),

@@ -14,7 +14,7 @@ use orch::config::{self, Project};
 use orch::durable::{CallProgress, Observer};
 use orch::engine::budget::Budgets;
 use orch::engine::perform::{Performer, RecordReplay};
-use orch::engine::rate_limit::{ProviderAllowance, RateLimiters};
+use orch::engine::rate_limit::{ProviderLimits, RateLimiters};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
@@ -166,9 +166,9 @@ impl SimulatedRun {
         let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
         let observer = Arc::new(CallObserver { clock, calls, pauses });
-        let allowed = |provider: &config::ProviderSettings| ProviderAllowance {
+        let allowed = |provider: &config::ProviderSettings| ProviderLimits {
             requests: provider.requests_per_minute,
-            ..ProviderAllowance::default()
+            ..ProviderLimits::default()
         };
         let providers = project.settings.providers.iter().map(|(name, provider)| (name.clone(), allowed(provider)));
         let performer = Performer {

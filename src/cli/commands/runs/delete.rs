@@ -103,7 +103,7 @@ pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRu
             locks.push(Lock::acquire(&journal.lock_file(*run), &format!("run {run}"), &holder)?.removed_on_drop());
         }
         let deleted = journal.delete(batch)?;
-        drop(locks.into_iter().map(Lock::without_history).collect::<Vec<_>>());
+        drop(locks.into_iter().map(Lock::ignoring_former_owner).collect::<Vec<_>>());
         summary.runs += batch.len();
         summary.events += deleted.events;
         blobs.extend(deleted.blobs);
