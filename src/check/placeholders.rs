@@ -6,7 +6,7 @@ use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
 use crate::diagnostic::Code;
 
-/// Variables of templates that are also ordinary words. Placeholders with these names are not reported.
+/// Variables of templates that are also ordinary words. orch does not report placeholders with these names.
 const COMMON_WORDS: &[&str] = &["index", "item", "loop", "steps"];
 
 impl<'a> Checker<'a> {
@@ -59,12 +59,12 @@ fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
         let is_closed =
             after_prefix.get(length..).is_some_and(|suffix| suffix.starts_with('}') && !suffix.starts_with("}}"));
         let end = start + prefix_length + length + usize::from(braces == 1);
-        // In quoted program code, a variable can have calls and members, as in `$task->run()`.
-        let ends_properly = braces == 1
+        // In quoted program code, a call or a member may follow a variable, as in `$task->run()`.
+        let is_not_code = braces == 1
             || !after_prefix.get(length..).is_some_and(|suffix| suffix.starts_with(['-', '[', '(', ':', '=']));
         let has_valid_prefix = dollars + braces > 0 && braces <= 1 && dollars <= 1 && (braces == 0 || is_closed);
         let is_escaped = text.get(..start).is_some_and(|preceding| preceding.ends_with(['{', '$', '\\']));
-        if has_valid_prefix && ends_properly && !is_escaped && !name.is_empty() {
+        if has_valid_prefix && is_not_code && !is_escaped && !name.is_empty() {
             placeholders.push((start..end, name));
         }
         next_start = start + prefix_length.max(1);

@@ -12,9 +12,9 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (step_pointer, step) in steps_with_pointers(&project.pipeline) {
         let Some(OutputType::File(file)) = output_type(step) else { continue };
-        let explicit = step.schema.is_some();
-        let pointer = child_pointer(&step_pointer, if explicit { "schema" } else { "output" });
-        diagnostics.extend(check_exists(project, &file, &pointer, explicit));
+        let names_schema = step.schema.is_some();
+        let pointer = child_pointer(&step_pointer, if names_schema { "schema" } else { "output" });
+        diagnostics.extend(check_exists(project, &file, &pointer, names_schema));
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
@@ -28,16 +28,18 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn check_exists(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
+/// Checks that the schema of an output exists. `names_schema` is whether the step has the key `schema`; otherwise, the
+/// name of the output determines the file.
+fn check_exists(project: &Project, file: &str, pointer: &str, names_schema: bool) -> Option<Diagnostic> {
     if project.schema_documents.contains_key(file) || has_load_diagnostic(project, &format!("schemas/{file}")) {
         return None;
     }
     let diagnostic = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
     let diagnostic = diagnostic.with_span(&project.document.file, project.document.spans.value(pointer));
-    let stem_of = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
-    let stems: Vec<String> = project.schema_names.iter().map(|name| stem_of(name)).collect();
-    let diagnostic = add_missing_file_advice(diagnostic, &stem_of(file), &stems, "schemas");
-    Some(if explicit {
+    let file_stem = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
+    let stems: Vec<String> = project.schema_names.iter().map(|name| file_stem(name)).collect();
+    let diagnostic = add_missing_file_advice(diagnostic, &file_stem(file), &stems, "schemas");
+    Some(if names_schema {
         diagnostic
     } else {
         diagnostic.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
