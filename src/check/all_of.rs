@@ -105,8 +105,8 @@ impl<'a> Schemas<'a> {
             }
             let required_names = node.schema.get("required").and_then(Value::as_array);
             is_required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
-            // Which alternative applies is unknown. A name that one of them requires counts as required, so that orch never
-            // reports a property that exists.
+            // Which alternative applies is unknown. A name that one of them requires counts as required, so that orch
+            // never reports a property that exists.
             let alternatives =
                 ["anyOf", "oneOf"].iter().filter_map(|keyword| node.schema.get(*keyword)?.as_array()).flatten();
             let mut alternative_names = alternatives.filter_map(|branch| branch.get("required")?.as_array()).flatten();

@@ -171,8 +171,8 @@ impl<'a> BudgetedSteps<'a> {
         Self { applies_to_run: run_budget.is_some_and(has_property), steps }
     }
 
-    /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or of
-    /// an enclosing group.
+    /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or
+    /// of an enclosing group.
     pub(super) fn contains(&self, pointer: &str) -> bool {
         let encloses = |ancestor: &&str| {
             pointer.strip_prefix(*ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))

@@ -1,5 +1,5 @@
-//! Type narrowing: derives facts about values from a condition, for the branch in which it is true and for the branch in
-//! which it is false, and narrows the types of these values.
+//! Type narrowing: derives facts about values from a condition, for the branch in which it is true and for the branch
+//! in which it is false, and narrows the types of these values.
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
@@ -203,8 +203,8 @@ impl<'a> Checker<'a> {
         InferredValue { ty, may_be_undefined, declared_properties: inferred.declared_properties }
     }
 
-    /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does: then
-    /// the mistake is in the condition, not in the value.
+    /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does:
+    /// then the mistake is in the condition, not in the value.
     fn narrow_union(&self, ty: &Type<'a>, name: &str, narrowing: &Narrowing) -> Type<'a> {
         let Type::Union(branches) = ty else { return ty.clone() };
         let compatible: Vec<Type<'a>> =
@@ -225,8 +225,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The strings that the property at a dotted path can have; empty if the property never exists, `None` if the strings
-    /// are unknown.
+    /// The strings that the property at a dotted path can have; empty if the property never exists, `None` if the
+    /// strings are unknown.
     fn possible_strings(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
         let (first, remaining) =
             name.split_once('.').map_or((name, None), |(first, remaining)| (first, Some(remaining)));

@@ -1,5 +1,5 @@
-//! Infers the types of expressions with operators. Reports comparisons that can't be true, and operands that an operator
-//! does not support.
+//! Infers the types of expressions with operators. Reports comparisons that can't be true, and operands that an
+//! operator does not support.
 
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
@@ -127,7 +127,8 @@ impl<'a> Checker<'a> {
         self.report(diagnostic);
     }
 
-    /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this one.
+    /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this
+    /// one.
     fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
         let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
         let Some(text) = text.value.as_str() else { return };

@@ -108,8 +108,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Returns a diagnostic for a name with hyphens, which an expression interprets as a subtraction, if the same name with
-    /// `_` exists.
+    /// Returns a diagnostic for a name with hyphens, which an expression interprets as a subtraction, if the same name
+    /// with `_` exists.
     fn hyphenated_name_diagnostic(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
         let text = self.template_text();
         let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');

@@ -104,8 +104,8 @@ impl<'a> Checker<'a> {
         self.check_statements(&inner.else_body, &mut scope.clone());
     }
 
-    /// Reports a value over which a loop can't, or not always, iterate. Warns about a string, because a loop iterates over
-    /// its characters.
+    /// Reports a value over which a loop can't, or not always, iterate. Warns about a string, because a loop iterates
+    /// over its characters.
     fn check_iterable(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
         let is_not_iterable = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
         let Some(kinds) = ty.kinds() else { return };
@@ -138,8 +138,8 @@ impl<'a> Checker<'a> {
         self.check_statements(&inner.false_body, &mut false_scope);
         scope.merge(&true_scope);
         scope.merge(&false_scope);
-        // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the other
-        // branch.
+        // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the
+        // other branch.
         let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
         if leaves_iteration(&inner.true_body) {
             scope.add_narrowings(condition_narrowings(&inner.expr, false));

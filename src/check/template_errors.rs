@@ -15,7 +15,7 @@ pub(super) fn template_diagnostic(
         TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
         TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
         TemplateErrorKind::Syntax
-        | TemplateErrorKind::TooMuch
+        | TemplateErrorKind::LimitExceeded
         | TemplateErrorKind::Undefined
         | TemplateErrorKind::WrongType => Code::TemplateSyntax,
     };

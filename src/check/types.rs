@@ -52,8 +52,8 @@ pub(super) enum Type<'a> {
 /// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that have ended at a point of the pipeline. The value is true for a step that has ended only in the previous
-/// round of a loop: in the first round, `steps` does not contain it.
+/// The steps that have ended at a point of the pipeline. The value is true for a step that has ended only in the
+/// previous round of a loop: in the first round, `steps` does not contain it.
 pub(super) type StepStatuses<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
 
 /// Whether the objects of a type have a property, and the type of the property.

@@ -22,9 +22,9 @@ pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     format!("values are JSON, which has no methods: {replacement}")
 }
 
-/// The source texts of the arguments of a call. For a method, its receiver comes first.
+/// The source texts of the arguments of a call. For a method, the receiver comes first.
 fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
-    let value = match &call.expr {
+    let receiver = match &call.expr {
         Expr::GetAttr(inner) => Some(expr_range(&inner.expr)),
         _ => None,
     };
@@ -32,5 +32,5 @@ fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
         CallArg::Pos(expr) => Some(expr_range(expr)),
         _ => None,
     });
-    value.into_iter().chain(positional).filter_map(|range| text.get(range)).collect()
+    receiver.into_iter().chain(positional).filter_map(|range| text.get(range)).collect()
 }
