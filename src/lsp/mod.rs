@@ -1,7 +1,7 @@
 //! A language server for pipelines, prompts, schemas and `orch.yaml`.
 //!
 //! Implements the protocol and the features of an editor: findings, completion, hover, definitions, references. The
-//! rules for files are in `config`, `check` and `template`; this module adds none. Only the message `exit` ends the
+//! rules for files are in `config`, `check` and `template`; this module adds no rules. Only the message `exit` ends the
 //! server. The server never runs a pipeline and never writes a file.
 
 mod actions;
@@ -98,7 +98,6 @@ mod tests {
     use super::documents::Documents;
     use super::{complete, definition, hover, symbols};
 
-    /// A request at any position in any prefix of a text has a result.
     #[test]
     fn no_request_in_a_prefix_of_a_text_panics() {
         let folder = tempfile::tempdir().unwrap();
