@@ -137,9 +137,9 @@ impl<'a> Checker<'a> {
             }
             return Some(InferredValue::unknown());
         }
-        let items = self.schemas.item_type(base);
+        let item_type = self.schemas.item_type(base);
         let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
-        let inferred = self.infer_path(&format!("{operand}[…]"), items, &property_path, expr_range(expr));
+        let inferred = self.infer_path(&format!("{operand}[…]"), item_type, &property_path, expr_range(expr));
         Some(inferred)
     }
 
