@@ -1,4 +1,4 @@
-//! Merges schemas that all apply to one value: the parts of `allOf`, and keywords beside a `$ref`.
+//! Merges schemas that all apply to one value: the parts of `allOf`, and the sibling keywords of a `$ref`.
 //!
 //! The merged type is unknown if this module does not understand one of these schemas.
 
@@ -19,13 +19,13 @@ const TYPE_KEYWORDS: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not
 const OPEN_OBJECT_KEYWORDS: &[&str] =
     &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
 
-/// Whether a schema has keywords beside its `$ref` that affect the type.
+/// Whether a schema with a `$ref` has sibling keywords that affect the type.
 pub(super) fn has_constraints(map: &Map<String, Value>) -> bool {
     let mut keywords = OBJECT_KEYWORDS.iter().chain(TYPE_KEYWORDS).chain(&["allOf"]);
     keywords.any(|keyword| map.contains_key(*keyword))
 }
 
-/// Whether the schema's draft is 7 or earlier; validators then ignore keywords beside a `$ref`.
+/// Whether the schema's draft is 7 or earlier; validators then ignore the sibling keywords of a `$ref`.
 pub(super) fn ignores_ref_siblings(root: &Value) -> bool {
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
@@ -41,7 +41,7 @@ struct MergedSchema<'a> {
 }
 
 impl<'a> Schemas<'a> {
-    /// The type of a schema with `allOf`, or with other keywords beside `$ref`.
+    /// The type of a schema with `allOf`, or with a `$ref` and sibling keywords.
     pub(super) fn merge_all_of(
         self,
         node: SchemaNode<'a>,
@@ -119,7 +119,7 @@ impl<'a> Schemas<'a> {
         if is_closed {
             return Property::Absent(declared_properties);
         }
-        // A schema that declares some properties probably allows only those, even if it does not forbid others.
+        // A schema that declares some properties probably allows only these, even if it does not forbid others.
         let is_open =
             |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
         if !is_declared && !is_required && !declared_properties.is_empty() && !nodes.iter().any(is_open) {

@@ -123,7 +123,7 @@ impl ContradictionFinder<'_> {
         }
     }
 
-    /// Reports a `default` or `examples` that do not fit the schema beside them. Skips schemas with a `$ref`, which
+    /// Reports a `default` or `examples` that do not fit their schema. Skips schemas with a `$ref`, which
     /// does not resolve in a part of a file.
     fn check_examples(&mut self, schema: &Value, map: &Map<String, Value>, pointer: &str) {
         let default = map.get("default").map(|value| (child_pointer(pointer, "default"), "default", value));

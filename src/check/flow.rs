@@ -1,5 +1,5 @@
 //! Checks the data flow: each artifact that a step reads must be in scope, and an earlier step must produce it. Also
-//! checks that prompts exist, and that a step passes all required inputs to a called pipeline and no unknown ones.
+//! checks that prompts exist, and that a step passes all required inputs, and no unknown inputs, to a called pipeline.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -143,7 +143,7 @@ fn unknown_artifact(
     }
 }
 
-/// Checks the inputs that a step passes to the pipeline that it calls: reports unknown and missing ones.
+/// Checks the inputs that a step passes to the pipeline that it calls: reports unknown and missing inputs.
 fn check_call(project: &Project, scoped_step: &ScopedStep<'_>) -> Vec<Diagnostic> {
     let Some(StepAction::Pipeline(file)) = scoped_step.step.action() else { return Vec::new() };
     let Some(called) = project.called_projects.get(file) else { return Vec::new() };

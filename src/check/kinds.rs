@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 32;
 /// The maximum number of steps of a pipeline, including the steps of called pipelines, counted again for each call.
 const MAX_STEPS: usize = 100_000;
 
-/// Keys that apply only to some kinds of steps, with those kinds. Every other key applies to all kinds.
+/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
 const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),

@@ -18,7 +18,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
-            Err(error) => diagnostics.extend(compile_diagnostic(project, document, &error)),
+            Err(error) => diagnostics.extend(compilation_diagnostic(project, document, &error)),
             Ok(_) => diagnostics.extend(super::contradictions::check(document)),
         }
     }
@@ -46,7 +46,7 @@ fn check_exists(project: &Project, file: &str, pointer: &str, names_schema: bool
     })
 }
 
-fn compile_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
+fn compilation_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
     // The check of the file that this schema refers to reports a mistake in that file.
     let is_in_other_file = error.pointer.starts_with("/$defs/") && !document.spans.contains(&error.pointer);
     if is_in_other_file && project.schema_documents.len() > 1 {

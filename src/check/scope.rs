@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::types::{Type, TypeKind};
 
-/// What the checks infer about the value of an expression.
+/// The inferred type of an expression's value, and whether the value can be undefined.
 #[derive(Clone, Debug)]
 pub(super) struct InferredValue<'a> {
     /// Its type, if it is defined.
@@ -103,7 +103,7 @@ impl<'a> TypeScope<'a> {
         min_items.max().unwrap_or(0)
     }
 
-    /// The narrowings that affect the type of the value at `path`: those of its kind, and those of the strings in its
+    /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and of the strings in its
     /// properties. Each comes with the property's path relative to `path`, which is empty for the value itself.
     pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
         self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {

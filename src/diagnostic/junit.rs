@@ -67,7 +67,7 @@ mod tests {
     use crate::diagnostic::{Code, SourceFile};
 
     #[test]
-    fn errors_fail_and_warnings_and_clean_files_pass() {
+    fn errors_are_failed_cases_and_warnings_are_passed_cases() {
         let file = SourceFile::new("a.yaml", "x: <y>\u{1}");
         let findings = [
             Diagnostic::error(Code::UnknownArtifact, "no step produces `<y>\u{1}`").with_span(&file, 3..6),

@@ -55,7 +55,7 @@ mod tests {
     use super::{closest_candidate, did_you_mean};
 
     #[test]
-    fn close_names_are_suggested_and_far_ones_are_not() {
+    fn similar_names_are_suggested_and_other_names_are_not() {
         let known = ["timeout", "inputs", "on_error", "id"];
         for (unknown_name, expected) in [
             ("timout", Some("timeout")),
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_a_similar_rival_is_not_unique() {
+    fn a_candidate_with_a_similar_alternative_is_not_unique() {
         assert_eq!(closest_candidate("codr", ["coder", "planner"]), Some(("coder", true)));
         assert_eq!(closest_candidate("codr", ["coder", "coder"]), Some(("coder", true)));
         assert_eq!(closest_candidate("codr", ["coder", "code"]), Some(("coder", false)));

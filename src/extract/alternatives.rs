@@ -14,7 +14,7 @@ const MAX_PARSES: usize = 256;
 pub(super) enum ParseResolution {
     /// Only one result is possible.
     Unambiguous(ParsedValue),
-    /// Several results are possible. Contains the byte offset of the end of the longest one.
+    /// Several results are possible. Contains the byte offset of the end of the longest result.
     Ambiguous(usize),
 }
 

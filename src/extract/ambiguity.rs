@@ -1,13 +1,13 @@
 //! Records where the parser could have parsed repaired JSON in another way.
 //!
 //! Inner quotes come in pairs. If each inner quote in the strings and comments has its partner, the parser's result is
-//! what the model meant. If a quote has no partner, its string may end elsewhere. This module counts the unpaired
-//! quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
+//! the value that the model meant. If a quote has no partner, its string may end elsewhere. This module counts the
+//! unpaired quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
 
 use super::cursor::is_space;
 use super::strings::StringRole;
 
-/// What a quote does.
+/// The role of a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum QuoteRole {
     /// It closes its string.
@@ -16,7 +16,7 @@ pub(super) enum QuoteRole {
     Text,
 }
 
-/// The byte position of a quote, and what the quote does.
+/// The byte position of a quote, and its role.
 pub(super) type QuoteDecision = (usize, QuoteRole);
 
 /// The maximum number of forks that one parse stores. A parse with more forks counts as ambiguous.

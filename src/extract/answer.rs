@@ -10,12 +10,12 @@ use super::special_tokens::{self, SpecialToken, TokenKind};
 use super::tags::{self, TagKind};
 use crate::model::text::strip_bom;
 
-/// The answer in a plain-text reply, and what orch removed around it.
+/// The answer in a plain-text reply, and a list of the markup that orch removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerText<'a> {
     /// The answer; `None` if the reply contains only reasoning.
     pub text: Option<&'a str>,
-    /// What orch removed, in order: `reasoning in <think>`, `what follows <|im_end|>`.
+    /// Descriptions of the removed text, in order, such as `reasoning in <think>` or `what follows <|im_end|>`.
     pub left_out: Vec<String>,
 }
 

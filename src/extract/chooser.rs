@@ -24,7 +24,7 @@ struct Candidate {
     is_outside_strings: bool,
 }
 
-/// Receives every value of a reply from the scanner and stores what the answer may need.
+/// Receives every value of a reply from the scanner, and stores the candidates for the answer.
 pub(super) struct Chooser<'a> {
     schema: &'a Schema,
     property_names: Vec<&'a str>,

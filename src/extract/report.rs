@@ -1,4 +1,4 @@
-//! The result of an extraction: the value, where orch found it and what it repaired, or why there is no value.
+//! The result of an extraction: the value with its source and its repairs, or the reason why there is no value.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -42,7 +42,7 @@ pub struct Extraction {
     pub repairs: Vec<Repair>,
     /// The number of other distinct values that fit the schema.
     pub others: usize,
-    /// What orch skipped before the answer, such as reasoning.
+    /// Descriptions of the text that orch skipped before the answer, such as reasoning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }

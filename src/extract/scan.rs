@@ -35,7 +35,7 @@ pub(super) trait ScanSink {
     fn report_ambiguous(&mut self, start: usize);
     /// Receives the start of text that looks like JSON and can't be parsed as JSON.
     fn report_failed_parse(&mut self, start: usize);
-    /// Whether a value fits the schema, as it is or after conversion to the schema's types.
+    /// Whether a value fits the schema, unchanged or after conversion to the schema's types.
     fn fits_schema(&self, value: &Value) -> bool;
     /// Records that the reply ends inside the value at `start`.
     fn report_cut_off(&mut self, start: usize);
@@ -164,7 +164,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         let bracket = self.bracket_context();
         (self.tag_end, self.block_start) = (usize::MAX, usize::MAX);
         if self.remaining_budget == 0 {
-            return self.end_cut_off(start);
+            return self.end_scan_at_cut_off(start);
         }
         let text = self.text.get(..limit).unwrap_or_default();
         let allow_unquoted = bracket.is_leading
@@ -230,7 +230,7 @@ impl<S: ScanSink> Scanner<'_, S> {
             brackets::BracketClass::Value => {
                 let is_whole_reply = start == 0 && parsed.end == self.text.len();
                 let source = if is_whole_reply { ValueSource::Whole } else { bracket.source };
-                let is_outside_strings = bracket.is_leading && self.closes_no_string(parsed.end);
+                let is_outside_strings = bracket.is_leading && self.cannot_end_string(parsed.end);
                 self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
             }
             brackets::BracketClass::Prose => {}
@@ -288,7 +288,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.pos = start + 1;
                 return;
             }
-            Fault::UnexpectedEnd => return self.end_cut_off(start),
+            Fault::UnexpectedEnd => return self.end_scan_at_cut_off(start),
             Fault::Invalid(reason)
                 if !failure.is_likely_json
                     && cost <= 256
@@ -302,7 +302,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         };
         let text = self.text.get(..limit).unwrap_or_default();
         match bracket_end::estimate_end(text, start) {
-            None if limit == self.text.len() => self.end_cut_off(start),
+            None if limit == self.text.len() => self.end_scan_at_cut_off(start),
             end => {
                 let end = end.unwrap_or(limit);
                 if bracket.is_leading {
@@ -337,14 +337,14 @@ impl<S: ScanSink> Scanner<'_, S> {
         parsed.end = start + escaped.len();
         parsed.repairs.push(Repair::DoublyEncoded);
         self.pos = parsed.end;
-        let is_outside_strings = self.closes_no_string(parsed.end);
+        let is_outside_strings = self.cannot_end_string(parsed.end);
         self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
         true
     }
 
     /// Whether the text after `end` can't be the end of a string that began earlier: the line has no further quote, and
     /// no closing bracket or comma follows a later quote.
-    fn closes_no_string(&self, end: usize) -> bool {
+    fn cannot_end_string(&self, end: usize) -> bool {
         let tail = self.text.get(end..).unwrap_or_default();
         let line = tail.split('\n').next().unwrap_or_default();
         let may_close = |pos: usize| {
@@ -361,7 +361,7 @@ impl<S: ScanSink> Scanner<'_, S> {
     ///
     /// Any JSON after that point may be part of one of the value's strings, for example a file's text with a closing
     /// tag and an approval.
-    fn end_cut_off(&mut self, start: usize) {
+    fn end_scan_at_cut_off(&mut self, start: usize) {
         self.sink.report_cut_off(start);
         self.pos = self.text.len();
     }

@@ -4,7 +4,7 @@
 //! tokenizer, or to the reasoning parser of a server that runs them. `tags.rs` lists tags such as `<think>`.
 //! `docs/extraction.md` shows the same table.
 
-/// What a token means for the text around it.
+/// The effect of a token on the text around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
     /// The text up to the closing token is reasoning.
@@ -254,7 +254,8 @@ fn turn_header(text: &str) -> Option<(usize, bool)> {
     Some((length, is_model))
 }
 
-/// The length of a special token that the tables do not list: `<|name|>`, or the same with DeepSeek's wide bars.
+/// The length of a special token that the tables do not list: `<|name|>`, or `<｜name｜>` with the
+/// full-width bars of DeepSeek.
 fn unknown_token_length(text: &str) -> Option<usize> {
     let (closing, inner) = match (text.strip_prefix("<|"), text.strip_prefix("<｜")) {
         (Some(inner), _) => ("|>", inner),
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_token_encloses_up_to_its_counterpart() {
+    fn an_unknown_token_encloses_the_text_up_to_its_closing_token() {
         let text = "<|begin_of_plan|>x<|end_of_plan|>y";
         assert_eq!(enclosed_end(text, &token_at(text, 0).unwrap()), Some(text.len() - 1));
         let text = "<|plan|>x";

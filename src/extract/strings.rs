@@ -202,7 +202,7 @@ impl InnerQuotes {
     }
 }
 
-/// What a quote in a string does.
+/// The role of a quote in a string, as the parser determines it.
 enum QuoteVerdict {
     /// The quote closes the string.
     Closes,
@@ -214,7 +214,7 @@ enum QuoteVerdict {
     Text,
 }
 
-/// Determines what the quote at the cursor does: the role that was fixed before the parse, or else the role that the
+/// Determines the role of the quote at the cursor: the role that was fixed before the parse, or else the role that the
 /// following text suggests. `inner_count` is the number of inner quotes before the quote.
 fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, inner_count: usize) -> QuoteVerdict {
     match cursor.ambiguity.fixed_role(cursor.pos) {
@@ -226,7 +226,7 @@ fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, in
         // A parse with fixed roles accepts text that looks like a key.
         QuoteVerdict::KeyFollows if !cursor.ambiguity.fixed_roles.is_empty() => QuoteVerdict::Text,
         QuoteVerdict::KeyFollows if inner_count == 0 => QuoteVerdict::Unclosed,
-        // If the quote opens what looks like the next key, the closing quote before it is missing.
+        // If the quote seems to open the next key, the closing quote before it is missing.
         QuoteVerdict::Text
             if inner_count == 0
                 && role == StringRole::MemberValue
@@ -238,7 +238,7 @@ fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, in
     }
 }
 
-/// Determines what the quote before `quote_end` does, by the following text.
+/// Determines the role of the quote before `quote_end` by the following text.
 fn judge_by_following_text(text: &str, quote_end: usize, role: StringRole) -> QuoteVerdict {
     let pos = skip_space(text, quote_end);
     let Some(next) = text.get(pos..).and_then(|tail| tail.chars().next()) else { return QuoteVerdict::Closes };

@@ -1,6 +1,6 @@
 //! Recognizes markup around text that is not the answer: reasoning, quoted documents, code in another language.
 
-/// What a tag encloses.
+/// The kind of text that a tag encloses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TagKind {
     /// The model's reasoning.

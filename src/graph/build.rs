@@ -49,7 +49,7 @@ struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    fn take_number(&mut self) -> usize {
+    fn next_node_number(&mut self) -> usize {
         self.next_number += 1;
         self.next_number - 1
     }
@@ -58,7 +58,7 @@ impl NodeBuilder {
     fn pipeline_nodes(&mut self, project: &Project) -> Vec<GraphNode> {
         let mut nodes = self.step_nodes(&project.pipeline.steps, project);
         if !project.pipeline.finally.is_empty() {
-            let number = self.take_number();
+            let number = self.next_node_number();
             let children = self.step_nodes(&project.pipeline.finally, project);
             nodes.push(GraphNode {
                 number,
@@ -81,7 +81,7 @@ impl NodeBuilder {
     }
 
     fn step_node(&mut self, step: &Step, project: &Project) -> GraphNode {
-        let number = self.take_number();
+        let number = self.next_node_number();
         let called = match step.action() {
             Some(StepAction::Pipeline(file)) => project.called_projects.get(file),
             _ => None,

@@ -33,7 +33,7 @@ pub(super) struct PlacedNode<'a> {
     pub(super) children: LayoutBlock<'a>,
 }
 
-/// The laid-out steps of a group, and the arrows between them.
+/// The steps of a group with their positions, and the arrows between them.
 #[derive(Debug, Default)]
 pub(super) struct LayoutBlock<'a> {
     pub(super) nodes: Vec<PlacedNode<'a>>,

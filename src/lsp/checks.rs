@@ -81,7 +81,7 @@ impl Checks {
         BTreeSet::new()
     }
 
-    /// Queues all units of a root, and removes those whose files no longer exist. Returns the files whose findings
+    /// Queues all units of a root, and removes units whose files no longer exist. Returns the files whose findings
     /// it removed.
     fn queue_root(
         &mut self,

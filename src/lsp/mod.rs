@@ -99,7 +99,7 @@ mod tests {
     use super::{complete, definition, hover, symbols};
 
     #[test]
-    fn no_request_in_a_prefix_of_a_text_panics() {
+    fn requests_in_any_prefix_of_a_text_do_not_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("pipelines/p.yaml");
         let text = "name: p\nagents: { a: {model: auto} }\nsteps:\n  - id: ü\n    repeat:\n      until: \"o.x[0] | \"\n      steps:\n      - {id: b, run: [a, '{{ o. }}'], inputs: [c?]}\n    message: |\n      {% for s in o.p if s. %}{{ s['a\n\n\tx: y\n";

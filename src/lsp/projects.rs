@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_have_a_role_by_their_path_and_content() {
+    fn the_path_and_content_of_a_file_determine_its_role() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let path = |name: &str| root.join(name);

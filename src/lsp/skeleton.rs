@@ -58,7 +58,7 @@ impl Skeleton {
         }
     }
 
-    /// If the position is in the filter of a loop, adds the loop, because the filter sees the item:
+    /// If the position is in the filter of a loop, adds the loop, because the filter can use the item:
     /// `{% for s in plan.steps if s. %}`.
     pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[Lexeme]) {
         let condition = preceding.iter().position(|token| token.matches_text(text, "if"));

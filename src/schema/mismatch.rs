@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The maximum number of mismatches that orch sends to a model, and their maximum size in bytes.
 const MAX_LINES: usize = 20;
 const MAX_BYTES: usize = 4096;
-/// The length of the longest pattern that a mismatch quotes, in bytes.
+/// The maximum length of a pattern that a mismatch quotes, in bytes.
 const MAX_PATTERN_BYTES: usize = 200;
 
 /// A reason why a value does not fit its schema.

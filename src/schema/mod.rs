@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn references_lead_to_other_files_by_name_and_by_id() {
+    fn references_resolve_by_file_name_and_by_id() {
         let review = schema_set().get("review.schema.json").unwrap();
         assert!(review.is_valid(&json!([{ "line": 1, "next": { "line": 2 } }])));
         assert!(!review.is_valid(&json!([{ "line": 1, "next": { "line": "2" } }])));

@@ -72,7 +72,7 @@ impl<'a> ValueSampler<'a> {
     }
 
     /// Counts a visit, and returns whether the sample may go deeper.
-    fn visit(&mut self, depth: usize) -> bool {
+    fn count_visit(&mut self, depth: usize) -> bool {
         self.remaining_visits = self.remaining_visits.saturating_sub(1);
         depth < MAX_DEPTH && self.remaining_visits > 0
     }
@@ -87,7 +87,7 @@ impl<'a> ValueSampler<'a> {
             let ellipsis = if values.len() > 6 { " | …" } else { "" };
             return placeholder_value(name, &format!("{}{ellipsis}", alternatives.join(" | ")));
         }
-        let can_descend = self.visit(depth);
+        let can_descend = self.count_visit(depth);
         match type_name(node) {
             Some("object") if can_descend && node.get("properties").is_some() => {
                 let members = properties(node).map(|(key, schema)| {
@@ -112,7 +112,7 @@ impl<'a> ValueSampler<'a> {
         if let Some(value) = node.get("const").or(first_enum_value) {
             return value.clone();
         }
-        let can_descend = self.visit(depth);
+        let can_descend = self.count_visit(depth);
         match type_name(node) {
             Some("object") => {
                 let required: Vec<&str> = node
@@ -154,7 +154,7 @@ impl<'a> ValueSampler<'a> {
         if let Some(Value::Array(values)) = node.get("enum") {
             return values.iter().map(json_length).max();
         }
-        if !self.visit(depth) {
+        if !self.count_visit(depth) {
             return None;
         }
         match type_name(node)? {

@@ -1,4 +1,5 @@
-//! Counts the cost of a validation before it runs: the (schema, value) pairs that it visits, and how deep they nest.
+//! Counts the cost of a validation before it runs: the number of (schema, value) pairs that it visits, and their
+//! nesting depth.
 //!
 //! A validator tries every alternative. If alternatives refer to the same parts by `$ref`, it reaches a part of the
 //! schema on many paths, each time with the same part of the value: forty definitions that each offer the next one
@@ -176,7 +177,7 @@ impl SchemaSurvey {
 }
 
 /// Returns the pointer of the first part that is too costly for every value, and its cost. Updates `max_depth`, the
-/// deepest nesting of all parts.
+/// maximum nesting depth of all parts.
 fn find_too_costly_part<'a>(
     counter: &mut CostCounter<'a>,
     part: &'a Value,

@@ -171,7 +171,8 @@ fn undefined_error(state: &State<'_, '_>, value: &TemplateValue) -> Error {
     error.unwrap_or_else(|| ErrorKind::UndefinedError.into())
 }
 
-/// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only what JSON requires.
+/// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only the characters that
+/// JSON requires.
 #[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
 fn tojson(
     state: &State<'_, '_>,
@@ -208,8 +209,8 @@ fn to_pretty_json(value: &serde_json::Value, width: usize) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Indents every line except the first and empty ones, unless the options include them. Consumes the fuel before it
-/// allocates memory.
+/// Indents every line except the first line and empty lines, unless the options include them. Consumes the fuel before
+/// it allocates memory.
 #[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
 fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options: Kwargs) -> Result<String, Error> {
     let option = |index: usize, name: &str| match args.get(index) {

@@ -1,4 +1,4 @@
-//! Help for calls of functions and methods that do not exist: what to write instead.
+//! Advice for calls of functions and methods that do not exist.
 
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
@@ -6,12 +6,12 @@ use super::builtins::FILTERS;
 use super::ranges::expr_range;
 use crate::diagnostic::equivalents;
 
-/// Returns what to write instead of a call of another language's function, if this is known.
+/// Returns advice for a call of another language's function, if orch knows its equivalent.
 pub(super) fn function_help(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
     equivalents::call_help(name, &arguments(text, call))
 }
 
-/// Returns what to write instead of a call of a method.
+/// Returns advice for a call of a method.
 pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     let arguments = arguments(text, call);
     let replacement = match (equivalents::call_help(name, &arguments), arguments.first()) {

@@ -1,4 +1,4 @@
-//! Computes from the tokens of a text how deep its syntax tree would be.
+//! Computes the depth of a text's syntax tree from its tokens, before the parser builds the tree.
 //!
 //! The parser limits brackets and blocks, but not chains such as `a ~ b ~ c` or one `elif` after another, whose trees
 //! are as deep as the chain is long. Code that walks a tree is recursive and could overflow the stack.
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chains_are_bounded_and_lists_are_not() {
+    fn the_depth_of_chains_is_limited_and_the_length_of_lists_is_not() {
         for link in [" | trim", " ~ a", " + a", "[0]", ".a", " and a", " if a else a", "(a)", " ** a", " is string"] {
             let text = |count: usize| format!("{{{{ a{} }}}}", link.repeat(count));
             assert_eq!(find_too_deep_token(&text(50), false), None, "{link}");

@@ -40,7 +40,7 @@ pub struct TemplateError {
     pub line: usize,
     /// One sentence in lower case, with literals in backticks. Never contains the value of a variable.
     pub message: String,
-    /// What to do about it.
+    /// Advice on how to fix the error.
     pub help: Option<String>,
     /// The text to replace and its replacement, if this replacement alone fixes the error.
     pub replacement: Option<Box<(String, String)>>,

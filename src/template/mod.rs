@@ -188,7 +188,7 @@ impl Templates {
         Ok(values.into_script(&text_with_markers))
     }
 
-    /// The variables that a prompt uses, including those of the prompts that it includes.
+    /// The variables that a prompt uses, including the variables of the prompts that it includes.
     pub fn variables(&self, name: &str) -> BTreeSet<String> {
         let mut names = vec![name.to_owned()];
         let (mut variables, mut next_index) = (BTreeSet::new(), 0);
@@ -203,7 +203,8 @@ impl Templates {
         variables
     }
 
-    /// The variables that a text in the pipeline file uses, including those of the prompts that it includes.
+    /// The variables that a text in the pipeline file uses, including the variables of the prompts that it
+    /// includes.
     pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
         let template = self.env.template_from_named_str(INLINE, text);
         let own_variables = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();

@@ -10,8 +10,8 @@ pub(crate) fn byte_range(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
 }
 
-/// The byte range of an expression. minijinja's span for a chain such as `a.b[0].c` covers only its end, so the start
-/// is that of the chain's first value.
+/// The byte range of an expression. minijinja's span for a chain such as `a.b[0].c` covers only its end, so the range
+/// starts at the chain's first value.
 pub(crate) fn expr_range(expr: &Expr<'_>) -> Range<usize> {
     let node_range = byte_range(expr.span());
     let first = match expr {

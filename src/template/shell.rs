@@ -1,7 +1,7 @@
 //! Renders command lines for a shell. Values never become part of the script.
 //!
 //! Each value that a template prints goes into an environment variable, and the script refers to that variable. A shell
-//! does not parse what a variable expands to, so no value can end a quotation or start a command, wherever the
+//! does not parse the value of a variable, so no value can end a quotation or start a command, wherever the
 //! reference is. The form of the reference depends on the quotes around it: `"${V}"` outside of quotes (one word,
 //! whatever the value contains), `${V}` in double quotes, `'"${V}"'` in single quotes.
 

@@ -38,7 +38,7 @@ fn prompts_render_without_escapes_or_stray_lines() {
 }
 
 #[test]
-fn undefined_values_are_named() {
+fn the_error_names_the_undefined_value() {
     for (text, name) in [
         ("{{ plan.titel }}", "plan.titel"),
         ("{{ nope }}", "nope"),
@@ -135,7 +135,7 @@ fn large_artifacts_can_be_rendered() {
 }
 
 #[test]
-fn expressions_give_json_and_conditions_booleans() {
+fn expressions_return_json_and_conditions_return_booleans() {
     let context = context();
     assert_eq!(eval("plan.steps | map(attribute='id') | list", &context).unwrap(), json!([1, 2]));
     assert_eq!(eval("plan.n + 1", &context).unwrap(), json!(4));

@@ -22,10 +22,10 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.has_answer_text = false;
                 self.skip_to(Some(token.end));
             }
-            TokenKind::Answer => self.skip_over(&token),
-            TokenKind::EndOfTurn | TokenKind::ModelTurn if !self.has_answer_text => self.skip_over(&token),
+            TokenKind::Answer => self.skip_token(&token),
+            TokenKind::EndOfTurn | TokenKind::ModelTurn if !self.has_answer_text => self.skip_token(&token),
             TokenKind::OtherTurn if !self.has_answer_text => {
-                let next = self.next_token(token.end, |kind| kind == TokenKind::ModelTurn);
+                let next = self.next_token_start(token.end, |kind| kind == TokenKind::ModelTurn);
                 self.skip_to(next);
             }
             TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn => self.skip_to(None),
@@ -49,7 +49,7 @@ impl<S: ScanSink> Scanner<'_, S> {
     }
 
     /// Skips only the token itself.
-    fn skip_over(&mut self, token: &SpecialToken<'_>) {
+    fn skip_token(&mut self, token: &SpecialToken<'_>) {
         self.pos = token.end;
         self.unchecked_start = token.end;
         self.tag_end = token.end;
@@ -75,18 +75,18 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
         let tail = self.text.get(token.end..).unwrap_or_default();
         if tail.trim_start().is_empty() {
-            return self.skip_over(token);
+            return self.skip_token(token);
         }
         if self.has_answer_text && (special_tokens::looks_like_closing_token(token) || tail.contains(['{', '['])) {
             self.sink.discard_findings();
         }
-        let next = self.next_token(token.end, |kind| matches!(kind, TokenKind::Answer | TokenKind::ModelTurn));
+        let next = self.next_token_start(token.end, |kind| matches!(kind, TokenKind::Answer | TokenKind::ModelTurn));
         let next = next.filter(|_| self.search_count <= MAX_SEARCHES);
         self.skip_to(next);
     }
 
     /// The start of the first token of an accepted kind at or after `start`.
-    fn next_token(&self, start: usize, accepts: impl Fn(TokenKind) -> bool) -> Option<usize> {
+    fn next_token_start(&self, start: usize, accepts: impl Fn(TokenKind) -> bool) -> Option<usize> {
         let tail = self.text.get(start..)?;
         let mut candidates = tail.match_indices(['<', '[', '◁']).map(|(pos, _)| start + pos);
         candidates.find(|pos| special_tokens::token_at(self.text, *pos).is_some_and(|token| accepts(token.kind)))

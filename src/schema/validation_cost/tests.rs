@@ -94,7 +94,7 @@ fn nested_list(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, _| json!([inner]))
 }
 
-/// Runs `work` on a stack as large as that of the main thread; test threads have a smaller one.
+/// Runs `work` on a stack as large as the stack of the main thread, because test threads have a smaller stack.
 fn with_main_stack_size(work: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().stack_size(8 << 20).spawn(work).unwrap().join().unwrap();
 }
@@ -110,7 +110,7 @@ fn a_long_chain_of_references_is_rejected_with_advice() {
 }
 
 #[test]
-fn chains_of_references_times_levels_of_a_value_do_not_exhaust_the_stack() {
+fn long_reference_chains_with_deep_values_do_not_exhaust_the_stack() {
     with_main_stack_size(|| {
         let schema = Schema::compile("a", reference_chain(100)).unwrap();
         assert!(schema.is_valid(&nested_list(5)));
