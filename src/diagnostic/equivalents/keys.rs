@@ -64,7 +64,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[STEP], "while", Advice("write `repeat: { until: not (CONDITION), max: ROUNDS, steps: [STEPS] }`")),
     row(&[STEP], "loop", Advice("write `for_each: LIST` to run the step for each item, or `repeat: { until: CONDITION, max: ROUNDS, steps: [STEPS] }`")),
     row(&[STEP], "for foreach each map with_items with_param items iterate iterate_over expand", Renamed("for_each")),
-    row(&[STEP, PIPELINE], "matrix strategy", Advice("write `for_each: LIST` at the step; its templates use each value as `item`; nest steps for a second dimension")),
+    row(&[STEP, PIPELINE], "matrix strategy", Advice("write `for_each: LIST` at the step, and use each value as `item` in its templates; nest steps for a second dimension")),
     row(&[STEP], "max_iterations max_rounds iterations times", Advice("write `repeat: { max: ROUNDS, steps: [STEPS] }`")),
     row(&[STEP, PIPELINE], "concurrency max_concurrency fail_fast", Advice("limit the parallel items of `for_each` or steps of `parallel` with `max_parallel: NUMBER`, and those of a run with `limits: { max_concurrency: NUMBER }` in orch.yaml")),
     row(&[STEP], "async background detach", Advice("put steps that run at the same time into a group: `parallel: [STEPS]`")),

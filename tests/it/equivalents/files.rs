@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "runs-on: ubuntu-latest", "commands run on this machine: remove this key, and start a container yourself, as `run: [docker, run, --rm, IMAGE, COMMAND]`", &[]),
     row(Top, "env: { A: b }", "variables come from the environment of orch: list the variables of a command at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Top, "secrets: [TOKEN]", "`secrets` belongs into orch.yaml", &[(Settings, "# orch.yaml\nsecrets: [TOKEN]")]),
-    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step; its templates use each value as `item`; nest steps for a second dimension", &[
+    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step, and use each value as `item` in its templates; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
     row(Top, "concurrency: 2", "limit the parallel items of `for_each` or steps of `parallel` with `max_parallel: NUMBER`, and those of a run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[

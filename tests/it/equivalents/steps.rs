@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nforeach: plan.steps", "write `for_each` in place of `foreach`", &[
         (Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nfor_each: plan.steps"),
     ]),
-    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step; its templates use each value as `item`; nest steps for a second dimension", &[
+    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, and use each value as `item` in its templates; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
     row(Step, "run: make\nmax_iterations: 3", "write `repeat: { max: ROUNDS, steps: [STEPS] }`", &[(Step, "repeat: { max: 3, steps: [{ id: make, run: make }] }")]),
