@@ -27,11 +27,12 @@ struct BudgetRequirements {
 
 /// Checks each step with a CLI agent against the budgets that apply to it.
 pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
-    let steps_with = |has_property: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, has_property);
-    let token_limited_steps = steps_with(|budget| budget.tokens.is_some());
-    let usd_limited_steps = steps_with(|budget| budget.usd.is_some());
-    let steps_that_need_prices = steps_with(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    let steps_without_estimates = steps_with(|budget| budget.unreported == Some(Unreported::Refuse));
+    let budgeted_steps = |has_property: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, has_property);
+    let token_limited_steps = budgeted_steps(|budget| budget.tokens.is_some());
+    let usd_limited_steps = budgeted_steps(|budget| budget.usd.is_some());
+    let steps_that_need_prices =
+        budgeted_steps(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    let steps_without_estimates = budgeted_steps(|budget| budget.unreported == Some(Unreported::Refuse));
     let mut diagnostics = Vec::new();
     for (pointer, step) in steps {
         let Some((name, agent)) = step.agent.as_ref().and_then(|name| project.pipeline.agents.get_key_value(name))

@@ -47,7 +47,7 @@ fn check_exists(project: &Project, file: &str, pointer: &str, names_schema: bool
 }
 
 fn compilation_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
-    // The check of the file that this schema refers to reports a mistake in that file.
+    // Skips a mistake in a file that this schema refers to, because the check of that file reports it.
     let is_in_other_file = error.pointer.starts_with("/$defs/") && !document.spans.contains(&error.pointer);
     if is_in_other_file && project.schema_documents.len() > 1 {
         return None;
@@ -84,14 +84,14 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
 /// The types of JSON Schema.
 const JSON_SCHEMA_TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
 
-/// Returns the diagnostic for a schema that can't be used, at the mistake's position in the document. `base` is the
-/// pointer of the whole schema.
-fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
-    let pointer = format!("{base}{}", error.pointer);
+/// Returns the diagnostic for a schema that can't be used, at the mistake's position in the document. `base_pointer`
+/// is the pointer of the whole schema.
+fn invalid_schema(document: &Document, base_pointer: &str, error: &SchemaError) -> Diagnostic {
+    let pointer = format!("{base_pointer}{}", error.pointer);
     let span = document.spans.value(&pointer);
     let string = document.value.pointer(&pointer).and_then(Value::as_str);
     if let Some(name) = string.filter(|_| pointer.ends_with("/type")) {
-        // For this most common mistake, the validator's own message does not help the user.
+        // This is the most common mistake, and the validator's own message does not help the user.
         let diagnostic = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
             .with_span(&document.file, span);
         return match equivalents::json_schema_type(name).filter(|type_name| *type_name != name) {
@@ -105,7 +105,7 @@ fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagn
     let diagnostic = diagnostic.with_span(&document.file, span);
     let is_boolean = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
     if is_boolean && pointer.ends_with("/required") {
-        return diagnostic.with_help(if base.starts_with("/inputs/") && error.pointer == "/required" {
+        return diagnostic.with_help(if base_pointer.starts_with("/inputs/") && error.pointer == "/required" {
             "remove `required`: an input without a `default` is required"
         } else {
             "name the required members beside `properties`: `required: [NAME]`"
