@@ -15,51 +15,51 @@ use price::Price;
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
 
-/// The providers in the table. For other providers, orch does not parse it.
+/// The providers in the table. orch parses the table only for models of these providers.
 const LISTED_PROVIDERS: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
 type CatalogTable = HashMap<String, HashMap<String, Price>>;
 
-fn table() -> &'static CatalogTable {
+fn catalog_table() -> &'static CatalogTable {
     static TABLE: OnceLock<CatalogTable> = OnceLock::new();
-    // A unit test parses the file, so this default is never necessary.
+    // A unit test checks that the file can be parsed, so the default never applies.
     TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
 }
 
 /// The catalog entry of a model.
-fn entry(model: &ModelRef) -> Option<Price> {
+fn catalog_entry(model: &ModelRef) -> Option<Price> {
     if !LISTED_PROVIDERS.contains(&model.provider.as_str()) {
         return None;
     }
-    let models = table().get(&model.provider)?;
+    let models = catalog_table().get(&model.provider)?;
     let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
     // The longest name takes precedence: `gpt-5-mini` before `gpt-5`.
-    let matches = models.iter().filter(|(listed, _)| is_version_of(listed, name));
-    let (_, entry) = matches.max_by_key(|(listed, _)| listed.len())?;
+    let matches = models.iter().filter(|(listed_name, _)| is_version_of(listed_name, name));
+    let (_, entry) = matches.max_by_key(|(listed_name, _)| listed_name.len())?;
     Some(*entry)
 }
 
-/// The cost of the usage in US dollars; `None` when the model's price is unknown.
+/// The cost of the usage in US dollars; `None` if the model's price is unknown.
 ///
 /// Models that run on the user's own machine cost nothing.
 pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     if FREE_PROVIDERS.contains(&model.provider.as_str()) {
         return Some(0.0);
     }
-    entry(model).map(|price| price.cost(usage))
+    catalog_entry(model).map(|price| price.cost(usage))
 }
 
-/// The maximum number of tokens in a request and its reply together; `None` when it is unknown.
+/// The maximum number of tokens in a request and its reply together; `None` if it is unknown.
 pub fn context_window(model: &ModelRef) -> Option<u64> {
     match (model.provider.as_str(), model.model.as_str()) {
         // The embedded engine supports at most this many positions for any model.
         ("local", "qwen2.5-coder-1.5b" | "smollm2-135m" | "qwen3-4b" | "qwen3-8b") => Some(8_192),
         ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
-        (_, _) => entry(model)?.context_window,
+        (_, _) => catalog_entry(model)?.context_window,
     }
 }
 
-/// Whether an OpenAI model is a reasoning model, which refuses any temperature except its own.
+/// Whether an OpenAI model is a reasoning model, which refuses any temperature except its default.
 pub fn is_openai_reasoning_model(name: &str) -> bool {
     let leading_number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -75,7 +75,7 @@ pub fn claude_has_fixed_temperature(name: &str) -> bool {
     claude_version(name).is_some_and(|(family, version)| version >= (5, 0) || (family == "opus" && version >= (4, 7)))
 }
 
-/// Whether Amazon Bedrock constrains the replies of a Claude model to a schema: from 4.5 on.
+/// Whether Amazon Bedrock constrains the replies of a Claude model to a schema: from version 4.5 on.
 pub fn claude_has_structured_output(name: &str) -> bool {
     claude_version(name).is_some_and(|(_, version)| version >= (4, 5))
 }
@@ -97,8 +97,8 @@ fn claude_version(name: &str) -> Option<(&str, (u32, u32))> {
     Some((family, parse_version(version)))
 }
 
-/// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore another
-/// temperature, and Google has announced that future models will refuse it.
+/// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore any
+/// other temperature, and Google has announced that future models will refuse it.
 pub fn gemini_has_fixed_temperature(name: &str) -> bool {
     let Some((_, name)) = name.rsplit_once("gemini-") else { return false };
     let version = parse_version(name);
@@ -114,8 +114,8 @@ fn parse_version(text: &str) -> (u32, u32) {
 }
 
 /// Whether `name` is the listed model, or a dated, numbered, `latest` or `preview` version of it.
-fn is_version_of(listed: &str, name: &str) -> bool {
-    let Some(suffix) = name.strip_prefix(listed) else {
+fn is_version_of(listed_name: &str, name: &str) -> bool {
+    let Some(suffix) = name.strip_prefix(listed_name) else {
         return false;
     };
     let Some(version) = suffix.strip_prefix(['-', '@']) else {
@@ -133,11 +133,11 @@ fn is_version_of(listed: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn dollars(model: &str, usage: Usage) -> Option<f64> {
+    fn cost_of(model: &str, usage: Usage) -> Option<f64> {
         cost(&ModelRef::parse(model).unwrap(), &usage)
     }
 
-    const MILLION: Usage =
+    const MILLION_TOKENS: Usage =
         Usage { input: 1_000_000, cache_read: 0, cache_write: 0, output: 1_000_000, reasoning: 500_000 };
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(window_of("local/smollm2-135m"), Some(8192));
         assert_eq!((window_of("ollama/qwen3:8b"), window_of("openai/gpt-99")), (None, None));
         assert!(
-            table()
+            catalog_table()
                 .values()
                 .flat_map(HashMap::values)
                 .filter_map(|entry| entry.context_window)
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn cached_tokens_have_their_own_price() {
-        let usage = Usage { cache_read: 400_000, cache_write: 100_000, ..MILLION };
+        let usage = Usage { cache_read: 400_000, cache_write: 100_000, ..MILLION_TOKENS };
         // 0.5 M at 5, 0.4 M at 0.5, 0.1 M at 6.25, 1 M out at 25; reasoning is part of the output.
-        let cost = dollars("anthropic/claude-opus-4-5", usage).unwrap();
+        let cost = cost_of("anthropic/claude-opus-4-5", usage).unwrap();
         assert!((cost - (2.5 + 0.2 + 0.625 + 25.0)).abs() < 1e-9, "{cost}");
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn long_prompts_have_other_prices() {
         let short = Usage { input: 100_000, ..Usage::default() };
         let long = Usage { input: 300_000, ..Usage::default() };
-        let price = |usage| dollars("gemini/gemini-2.5-pro", usage).unwrap();
+        let price = |usage| cost_of("gemini/gemini-2.5-pro", usage).unwrap();
         assert!((price(short) - 0.125).abs() < 1e-9);
         assert!((price(long) - 0.75).abs() < 1e-9);
     }
@@ -229,21 +229,21 @@ mod tests {
     fn versions_have_the_price_of_their_model_and_unlisted_models_have_none() {
         for version in ["claude-opus-4-5-20251101", "claude-opus-4-5@20251101", "claude-opus-4-5-latest"] {
             assert_eq!(
-                dollars(&format!("anthropic/{version}"), MILLION),
-                dollars("anthropic/claude-opus-4-5", MILLION)
+                cost_of(&format!("anthropic/{version}"), MILLION_TOKENS),
+                cost_of("anthropic/claude-opus-4-5", MILLION_TOKENS)
             );
         }
-        assert_ne!(dollars("openai/gpt-4o-mini", MILLION), dollars("openai/gpt-4o", MILLION));
-        assert_eq!(dollars("openai/gpt-4o-2099-01-01", MILLION), dollars("openai/gpt-4o", MILLION));
+        assert_ne!(cost_of("openai/gpt-4o-mini", MILLION_TOKENS), cost_of("openai/gpt-4o", MILLION_TOKENS));
+        assert_eq!(cost_of("openai/gpt-4o-2099-01-01", MILLION_TOKENS), cost_of("openai/gpt-4o", MILLION_TOKENS));
         for unknown in ["anthropic/claude-opus-5-99", "openai/gpt-99", "lab/qwen", "openai/gpt-4o-nonsense"] {
-            assert_eq!(dollars(unknown, MILLION), None, "{unknown}");
+            assert_eq!(cost_of(unknown, MILLION_TOKENS), None, "{unknown}");
         }
     }
 
     #[test]
     fn models_on_the_users_machine_cost_nothing() {
         for model in ["local/smollm2-135m", "ollama/qwen3:8b", "lmstudio/x", "llamacpp/x", "vllm/org/x"] {
-            assert_eq!(dollars(model, MILLION), Some(0.0), "{model}");
+            assert_eq!(cost_of(model, MILLION_TOKENS), Some(0.0), "{model}");
         }
     }
 }

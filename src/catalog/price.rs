@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::model::Usage;
 
-/// Prices in US dollars per million tokens.
+/// The prices of a model in US dollars per million tokens, and its context window.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Price {
     pub(super) input: f64,

@@ -1,4 +1,4 @@
-//! Checks agents and models: every model reference must resolve, and some step must use every agent.
+//! Checks agents and models: each model reference must resolve, and at least one step must use each agent.
 
 use std::ops::Range;
 
@@ -11,15 +11,16 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let agents = &project.pipeline.agents;
     let steps = steps_with_pointers(&project.pipeline);
-    // A step with an unknown agent probably misspells the name of an agent that then only seems to be unused.
-    let all_known = steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|name| agents.contains_key(name));
+    // A step with an unknown agent probably misspells the name of a declared agent, which then only seems unused.
+    let all_agents_known =
+        steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|name| agents.contains_key(name));
     for (name, agent) in agents {
         let pointer = child_pointer(&child_pointer("/agents", name), "model");
         // CLI agents use model names of their own, which orch does not check.
         if agent.cli_kind().is_none() {
             diagnostics.extend(check_model(project, &agent.model, &pointer));
         }
-        if all_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
+        if all_agents_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
             let span = project.document.spans.key(&child_pointer("/agents", name));
             let message = format!("no step uses the agent `{name}`");
             diagnostics.push(Diagnostic::warning(Code::UnusedAgent, message).with_span(&project.document.file, span));

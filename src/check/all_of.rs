@@ -1,4 +1,4 @@
-//! Merges schemas that all apply to one value: the parts of `allOf`, and keywords beside a `$ref`.
+//! Merges schemas that all apply to one value: the parts of `allOf`, and the sibling keywords of a `$ref`.
 //!
 //! The merged type is unknown if this module does not understand one of these schemas.
 
@@ -19,13 +19,13 @@ const TYPE_KEYWORDS: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not
 const OPEN_OBJECT_KEYWORDS: &[&str] =
     &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
 
-/// Whether a schema has keywords beside its `$ref` that affect the type.
+/// Whether a schema with a `$ref` has sibling keywords that affect the type.
 pub(super) fn has_constraints(map: &Map<String, Value>) -> bool {
     let mut keywords = OBJECT_KEYWORDS.iter().chain(TYPE_KEYWORDS).chain(&["allOf"]);
     keywords.any(|keyword| map.contains_key(*keyword))
 }
 
-/// Whether the schema's draft is 7 or earlier, where keywords beside a `$ref` are ignored.
+/// Whether the schema's draft is 7 or earlier; validators then ignore the sibling keywords of a `$ref`.
 pub(super) fn ignores_ref_siblings(root: &Value) -> bool {
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
@@ -41,7 +41,7 @@ struct MergedSchema<'a> {
 }
 
 impl<'a> Schemas<'a> {
-    /// The type of a schema with `allOf`, or with other keywords beside `$ref`.
+    /// The type of a schema with `allOf`, or with a `$ref` and sibling keywords.
     pub(super) fn merge_all_of(
         self,
         node: SchemaNode<'a>,
@@ -61,19 +61,19 @@ impl<'a> Schemas<'a> {
         budget: &mut usize,
         merged: &mut MergedSchema<'a>,
     ) {
-        let Some(remaining_budget) = budget.checked_sub(1) else { return merged.add(Type::Unknown) };
+        let Some(remaining_budget) = budget.checked_sub(1) else { return merged.restrict(Type::Unknown) };
         *budget = remaining_budget;
         if let Some(target) = map.get("$ref").and_then(Value::as_str) {
             match self.resolve_ref(node, target) {
                 Some(target) => self.merge_part(target, budget, merged),
-                None => merged.add(Type::Unknown),
+                None => merged.restrict(Type::Unknown),
             }
         }
         for schema in map.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             self.merge_part(SchemaNode { schema, ..node }, budget, merged);
         }
         if TYPE_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
-            merged.add(self.own_keyword_type(node, map, budget));
+            merged.restrict(self.own_keyword_type(node, map, budget));
         } else if OBJECT_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
             merged.objects.push(node);
         }
@@ -82,14 +82,14 @@ impl<'a> Schemas<'a> {
     fn merge_part(self, node: SchemaNode<'a>, budget: &mut usize, merged: &mut MergedSchema<'a>) {
         match node.schema {
             Value::Object(map) if ignores_ref_siblings(node.root) && map.contains_key("$ref") => {
-                merged.add(self.read_type(node, budget));
+                merged.restrict(self.bounded_schema_type(node, budget));
             }
             Value::Object(map) => self.merge_schema(node, map, budget, merged),
             _ => {}
         }
     }
 
-    /// What is known about the property `name` of an object that all these schemas describe.
+    /// Whether an object that all these schemas describe has the property `name`, and the type of the property.
     pub(super) fn merged_property(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
         let mut merged: MergedSchema<'a> = MergedSchema::default();
         let (mut is_required, mut is_closed, mut declared_properties) = (false, false, Vec::new());
@@ -101,11 +101,12 @@ impl<'a> Schemas<'a> {
             let properties = node.schema.get("properties").and_then(Value::as_object);
             declared_properties.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
-                merged.add(self.schema_type(SchemaNode { schema, ..*node }));
+                merged.restrict(self.schema_type(SchemaNode { schema, ..*node }));
             }
             let required_names = node.schema.get("required").and_then(Value::as_array);
             is_required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
-            // Any of the alternatives may apply, so a name that one of them requires counts as required.
+            // Which alternative applies is unknown. A name that one of them requires counts as required, so that orch
+            // never reports a property that exists.
             let alternatives =
                 ["anyOf", "oneOf"].iter().filter_map(|keyword| node.schema.get(*keyword)?.as_array()).flatten();
             let mut alternative_names = alternatives.filter_map(|branch| branch.get("required")?.as_array()).flatten();
@@ -118,7 +119,7 @@ impl<'a> Schemas<'a> {
         if is_closed {
             return Property::Absent(declared_properties);
         }
-        // A schema that declares some properties probably allows only those, even if it does not forbid others.
+        // A schema that declares some properties probably allows only these, even if it does not forbid others.
         let is_open =
             |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
         if !is_declared && !is_required && !declared_properties.is_empty() && !nodes.iter().any(is_open) {
@@ -130,7 +131,8 @@ impl<'a> Schemas<'a> {
 }
 
 impl<'a> MergedSchema<'a> {
-    fn add(&mut self, ty: Type<'a>) {
+    /// Restricts the type to the values that also have the type `ty`.
+    fn restrict(&mut self, ty: Type<'a>) {
         self.ty = Some(match self.ty.take() {
             None => ty,
             Some(existing) => intersect(&existing, &ty),
@@ -155,13 +157,13 @@ fn with_object_schemas<'a>(ty: Type<'a>, schemas: &[SchemaNode<'a>]) -> Type<'a>
 }
 
 /// The type of the values that have both types; unknown if no value does, or if one of the types is unknown.
-fn intersect<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
+fn intersect<'a>(left: &Type<'a>, right: &Type<'a>) -> Type<'a> {
     let mut intersection = Vec::new();
-    for first in a.branches() {
-        for second in b.branches() {
-            match (first.kind(), second.kind()) {
-                (Some(first_kind), Some(second_kind)) if first_kind == second_kind => {
-                    intersection.push(intersect_same_kind(first.clone(), second));
+    for left_branch in left.branches() {
+        for right_branch in right.branches() {
+            match (left_branch.kind(), right_branch.kind()) {
+                (Some(left_kind), Some(right_kind)) if left_kind == right_kind => {
+                    intersection.push(intersect_same_kind(left_branch.clone(), right_branch));
                 }
                 (Some(_), Some(_)) => {}
                 _ => return Type::Unknown,
@@ -172,18 +174,18 @@ fn intersect<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
 }
 
 /// The type of the values that have both types, for two types of one kind.
-fn intersect_same_kind<'a>(a: Type<'a>, b: Type<'a>) -> Type<'a> {
-    match (a, b) {
-        (Type::Text(Some(a)), Type::Text(Some(b))) => {
-            Type::Text(Some(a.into_iter().filter(|text| b.contains(text)).collect()))
+fn intersect_same_kind<'a>(left: Type<'a>, right: Type<'a>) -> Type<'a> {
+    match (left, right) {
+        (Type::Text(Some(left)), Type::Text(Some(right))) => {
+            Type::Text(Some(left.into_iter().filter(|text| right.contains(text)).collect()))
         }
         (Type::Text(None), Type::Text(texts)) => Type::Text(texts),
-        (Type::SchemaList(a, a_min), Type::SchemaList(b, b_min)) => {
-            let node = if a.schema.get("items").is_some() { a } else { b };
-            Type::SchemaList(node, a_min.max(b_min))
+        (Type::SchemaList(left, left_min), Type::SchemaList(right, right_min)) => {
+            let node = if left.schema.get("items").is_some() { left } else { right };
+            Type::SchemaList(node, left_min.max(right_min))
         }
-        (a @ (Type::Object(_) | Type::AllOf(_)), Type::Object(node)) => with_object_schemas(a, &[node]),
-        (a @ (Type::Object(_) | Type::AllOf(_)), Type::AllOf(nodes)) => with_object_schemas(a, &nodes),
-        (a, _) => a,
+        (object @ (Type::Object(_) | Type::AllOf(_)), Type::Object(node)) => with_object_schemas(object, &[node]),
+        (object @ (Type::Object(_) | Type::AllOf(_)), Type::AllOf(nodes)) => with_object_schemas(object, &nodes),
+        (left, _) => left,
     }
 }

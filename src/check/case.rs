@@ -1,6 +1,6 @@
 //! Checks test cases: the inputs, approvals and steps that they name must exist in their pipeline.
 
-use super::texts::template_diagnostic;
+use super::template_errors::template_diagnostic;
 use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
 use crate::model::StepAction;

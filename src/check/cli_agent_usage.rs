@@ -10,14 +10,15 @@ use crate::model::{Agent, CliAgentKind, Step, Usage};
 
 use super::models::{BudgetedSteps, value_span};
 
-const NO_ESTIMATES: &str = ", and a budget sets `unreported: refuse`";
+/// The end of a message about a budget that refuses estimates.
+const REFUSED_ESTIMATES_REASON: &str = ", and a budget sets `unreported: refuse`";
 
-/// The requirements of the budgets that apply to a step for its CLI agent.
-struct BudgetNeeds {
+/// The requirements of the budgets that apply to a step, for the CLI agent of the step.
+struct BudgetRequirements {
     /// Whether a budget limits tokens.
-    tokens: bool,
+    limits_tokens: bool,
     /// Whether a budget limits dollars.
-    usd: bool,
+    limits_usd: bool,
     /// Whether a budget refuses models without a known price.
     needs_price: bool,
     /// Whether a budget refuses estimates of usage.
@@ -26,11 +27,12 @@ struct BudgetNeeds {
 
 /// Checks each step with a CLI agent against the budgets that apply to it.
 pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
-    let limits_with = |accepts: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, accepts);
-    let tokens = limits_with(|budget| budget.tokens.is_some());
-    let usd = limits_with(|budget| budget.usd.is_some());
-    let unpriced = limits_with(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    let refuses = limits_with(|budget| budget.unreported == Some(Unreported::Refuse));
+    let budgeted_steps = |has_property: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, has_property);
+    let token_limited_steps = budgeted_steps(|budget| budget.tokens.is_some());
+    let usd_limited_steps = budgeted_steps(|budget| budget.usd.is_some());
+    let steps_that_need_prices =
+        budgeted_steps(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    let steps_without_estimates = budgeted_steps(|budget| budget.unreported == Some(Unreported::Refuse));
     let mut diagnostics = Vec::new();
     for (pointer, step) in steps {
         let Some((name, agent)) = step.agent.as_ref().and_then(|name| project.pipeline.agents.get_key_value(name))
@@ -38,16 +40,19 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
             continue;
         };
         let Some(kind) = agent.cli_kind() else { continue };
-        let agent_budget_has = |accepts: fn(&Budget) -> bool| agent.budget.as_ref().is_some_and(accepts);
-        let needs = BudgetNeeds {
-            tokens: tokens.contains(pointer) || agent_budget_has(|budget| budget.tokens.is_some()),
-            usd: usd.contains(pointer) || agent_budget_has(|budget| budget.usd.is_some()),
-            needs_price: unpriced.contains(pointer)
+        let agent_budget_has = |has_property: fn(&Budget) -> bool| agent.budget.as_ref().is_some_and(has_property);
+        let requirements = BudgetRequirements {
+            limits_tokens: token_limited_steps.contains(pointer) || agent_budget_has(|budget| budget.tokens.is_some()),
+            limits_usd: usd_limited_steps.contains(pointer) || agent_budget_has(|budget| budget.usd.is_some()),
+            needs_price: steps_that_need_prices.contains(pointer)
                 || agent_budget_has(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow)),
-            refuses_estimates: refuses.contains(pointer)
+            refuses_estimates: steps_without_estimates.contains(pointer)
                 || agent_budget_has(|budget| budget.unreported == Some(Unreported::Refuse)),
         };
-        let warnings = [unreported(name, agent, kind, &needs), unpriced_program(project, name, agent, &needs)];
+        let warnings = [
+            unreported_usage_warning(name, agent, kind, &requirements),
+            unknown_price_warning(project, name, agent, &requirements),
+        ];
         let agent_span = value_span(project, &child_pointer("/agents", name));
         diagnostics.extend(
             warnings
@@ -59,36 +64,46 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
     diagnostics
 }
 
-/// Warns about a CLI agent that does not, or may not, report its usage under a budget that limits tokens or accepts no
-/// estimates.
-fn unreported(name: &str, agent: &Agent, kind: CliAgentKind, needs: &BudgetNeeds) -> Option<Diagnostic> {
-    let reporting = match kind {
+/// Warns about a CLI agent that does not report its usage, or may not report it, under a budget that limits tokens or
+/// refuses estimates.
+fn unreported_usage_warning(
+    name: &str,
+    agent: &Agent,
+    kind: CliAgentKind,
+    requirements: &BudgetRequirements,
+) -> Option<Diagnostic> {
+    let verb = match kind {
         CliAgentKind::Command => "does not report",
         CliAgentKind::Acp => "may not report",
         CliAgentKind::Claude | CliAgentKind::Codex => return None,
     };
     let estimate = agent.estimate.unwrap_or_default();
-    let (unit, usage) = if needs.tokens && (needs.refuses_estimates || estimate.tokens.is_none()) {
+    let (unit, usage) = if requirements.limits_tokens && (requirements.refuses_estimates || estimate.tokens.is_none()) {
         ("tokens", "its tokens, and a budget limits tokens")
-    } else if needs.usd && needs.refuses_estimates && estimate.usd.is_some() {
+    } else if requirements.limits_usd && requirements.refuses_estimates && estimate.usd.is_some() {
         ("usd", "its cost, and a budget limits dollars")
     } else {
         return None;
     };
-    let (reason, allow) =
-        if needs.refuses_estimates { (NO_ESTIMATES, ", and `unreported: estimate` in the budget") } else { ("", "") };
-    let help = format!("set the maximum of a turn under `estimate: {{ {unit}: … }}` of the agent{allow}");
-    Some(
-        Diagnostic::warning(Code::UsageNotReported, format!("agent `{name}` {reporting} {usage}{reason}"))
-            .with_help(help),
-    )
+    let (reason, budget_advice) = if requirements.refuses_estimates {
+        (REFUSED_ESTIMATES_REASON, ", and `unreported: estimate` in the budget")
+    } else {
+        ("", "")
+    };
+    let help = format!("set the maximum of a turn under `estimate: {{ {unit}: … }}` of the agent{budget_advice}");
+    Some(Diagnostic::warning(Code::UsageNotReported, format!("agent `{name}` {verb} {usage}{reason}")).with_help(help))
 }
 
 /// Warns about a CLI agent without a known price under a budget that limits money.
-fn unpriced_program(project: &Project, name: &str, agent: &Agent, needs: &BudgetNeeds) -> Option<Diagnostic> {
-    let program = agent.cli_agent(Access::None)?;
-    if !needs.needs_price
-        || program.always_reports_cost()
+fn unknown_price_warning(
+    project: &Project,
+    name: &str,
+    agent: &Agent,
+    requirements: &BudgetRequirements,
+) -> Option<Diagnostic> {
+    let cli_agent = agent.cli_agent(Access::None)?;
+    if !requirements.needs_price
+        || cli_agent.always_reports_cost()
         || agent.estimate.is_some_and(|estimate| estimate.usd.is_some())
     {
         return None;
@@ -96,7 +111,7 @@ fn unpriced_program(project: &Project, name: &str, agent: &Agent, needs: &Budget
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let has_price =
         |model| project.settings.entry_with_prices(&model).is_some() || catalog::cost(&model, &sample_usage).is_some();
-    if program.price_model().is_some_and(has_price) {
+    if cli_agent.price_model().is_some_and(has_price) {
         return None;
     }
     let message = format!("agent `{name}` has no known price, and a budget limits dollars");

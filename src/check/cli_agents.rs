@@ -34,30 +34,30 @@ impl CliAgentCheck<'_> {
         keys.split('/').fold(child_pointer("/agents", self.name), |pointer, key| child_pointer(&pointer, key))
     }
 
-    fn has_nested(&self, keys: &str) -> bool {
+    fn has_nested_key(&self, keys: &str) -> bool {
         self.project.document.spans.contains(&self.nested_pointer(keys))
     }
 
-    fn has(&self, key: &str) -> bool {
+    fn has_key(&self, key: &str) -> bool {
         self.project.document.spans.contains(&self.pointer(key))
     }
 
-    fn at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
+    fn error_at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
         let document = &self.project.document;
         Diagnostic::error(code, message).with_span(&document.file, document.spans.key(&self.pointer(key)))
     }
 
     fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
         let name = self.name;
-        let kind_keys: Vec<&str> = CLI_AGENT_KIND_KEYS.iter().copied().filter(|key| self.has(key)).collect();
+        let kind_keys: Vec<&str> = CLI_AGENT_KIND_KEYS.iter().copied().filter(|key| self.has_key(key)).collect();
         if let [first, second, ..] = kind_keys.as_slice() {
             let message = format!("agent `{name}` has both `{first}` and `{second}`");
-            let diagnostic = self.at_key(Code::MultipleAgentKinds, message, second);
+            let diagnostic = self.error_at_key(Code::MultipleAgentKinds, message, second);
             diagnostics.push(diagnostic.with_help("an agent uses one CLI or one model; split it into two agents"));
             return;
         }
         let Some(kind) = self.agent.cli_kind() else {
-            for key in CLI_AGENT_KEYS.iter().filter(|key| self.has(key)) {
+            for key in CLI_AGENT_KEYS.iter().filter(|key| self.has_key(key)) {
                 let message = format!("`{key}` is not supported by agents with a model");
                 let help = match *key {
                     "tools" => {
@@ -66,15 +66,15 @@ impl CliAgentCheck<'_> {
                     }
                     _ => "only agents with `cli`, `acp` or `command` support it",
                 };
-                diagnostics.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+                diagnostics.push(self.error_at_key(Code::KeyNotApplicable, message, key).with_help(help));
             }
             return;
         };
         let kind_key = kind_keys.first().copied().unwrap_or_default();
-        for key in MODEL_KEYS.iter().filter(|key| self.has(key)) {
+        for key in MODEL_KEYS.iter().filter(|key| self.has_key(key)) {
             let message = format!("`{key}` is not supported by CLI agents");
             let help = format!("agent `{name}` has `{kind_key}`; set such options in the settings of that CLI");
-            diagnostics.push(self.at_key(Code::KeyNotApplicable, message, key).with_help(help));
+            diagnostics.push(self.error_at_key(Code::KeyNotApplicable, message, key).with_help(help));
         }
         for (keys, argv) in
             [("command", self.agent.command.as_ref()), ("acp/command", self.agent.acp.as_ref().map(|acp| &acp.command))]
@@ -95,21 +95,22 @@ impl CliAgentCheck<'_> {
         }
         let capabilities = kind.capabilities();
         for (key, is_supported) in [("model", capabilities.model), ("max_turns", capabilities.max_turns)] {
-            if self.has(key) && !is_supported {
+            if self.has_key(key) && !is_supported {
                 let message = format!("`{key}` is not supported by {}", describe_kind(kind));
-                diagnostics
-                    .push(self.at_key(Code::KeyNotApplicable, message, key).with_help(describe_alternative(kind, key)));
+                diagnostics.push(
+                    self.error_at_key(Code::KeyNotApplicable, message, key).with_help(describe_alternative(kind, key)),
+                );
             }
         }
-        for (key, estimate) in [("budget/usd", "estimate/usd"), ("budget/tokens", "estimate/tokens")] {
-            if self.has_nested(key) && !capabilities.usage && !self.has_nested(estimate) {
+        for (limit_key, estimate_key) in [("budget/usd", "estimate/usd"), ("budget/tokens", "estimate/tokens")] {
+            if self.has_nested_key(limit_key) && !capabilities.usage && !self.has_nested_key(estimate_key) {
                 let message = format!(
-                    "`{key}` can't be enforced for {}: it reports neither tokens nor cost",
+                    "`{limit_key}` can't be enforced for {}: it reports neither tokens nor cost",
                     describe_kind(kind)
                 );
                 let help = "set the maximum of one turn under `estimate`, or limit `seconds` in the budget";
                 let document = &self.project.document;
-                let span = document.spans.key(&self.nested_pointer(key));
+                let span = document.spans.key(&self.nested_pointer(limit_key));
                 diagnostics.push(
                     Diagnostic::error(Code::KeyNotApplicable, message).with_span(&document.file, span).with_help(help),
                 );

@@ -10,7 +10,7 @@ use crate::schema::{Schema, json_type_name};
 /// The maximum number of levels of nested schemas to check.
 const MAX_DEPTH: usize = 64;
 
-/// Keywords whose value is a schema, except `not` and `if`, because no value has to fit the schema in them.
+/// Keywords whose value is a schema. Excludes `not` and `if`, because a value need not fit their schemas.
 const SCHEMA_KEYWORDS: &[&str] =
     &["items", "additionalProperties", "contains", "then", "else", "propertyNames", "unevaluatedProperties"];
 /// Keywords whose value is a list of schemas.
@@ -123,8 +123,8 @@ impl ContradictionFinder<'_> {
         }
     }
 
-    /// Reports a `default` or `examples` that do not fit the schema beside them. Skips schemas with a `$ref`, because
-    /// this part alone can't resolve it.
+    /// Reports a `default` or `examples` that do not fit their schema. Skips schemas with a `$ref`, which
+    /// does not resolve in a part of a file.
     fn check_examples(&mut self, schema: &Value, map: &Map<String, Value>, pointer: &str) {
         let default = map.get("default").map(|value| (child_pointer(pointer, "default"), "default", value));
         let examples = map.get("examples").and_then(Value::as_array).into_iter().flatten().enumerate();
@@ -160,13 +160,13 @@ fn named_types(map: &Map<String, Value>) -> Vec<&str> {
     }
 }
 
-/// Whether a schema has a `type` and allows nothing but these types.
+/// Whether a schema has a `type` and allows only these types.
 fn allows_only(map: &Map<String, Value>, allowed: &[&str]) -> bool {
     let types = named_types(map);
     !types.is_empty() && types.iter().all(|name| allowed.contains(name))
 }
 
-/// Whether a schema contains a `$ref`, or is nested too deep to check.
+/// Whether a schema contains a `$ref`, or is nested too deeply to check.
 fn contains_ref(schema: &Value, depth: usize) -> bool {
     match schema {
         Value::Object(map) => {

@@ -69,8 +69,8 @@ fn check_key_header(document: &Document, provider: &ProviderSettings, pointer: &
 /// Reports keys that have no effect on a provider whose requests orch signs.
 fn check_signing(document: &Document, provider: &ProviderSettings, pointer: &str) -> Vec<Diagnostic> {
     let keys = [("api_key", provider.api_key.is_some()), ("key_header", provider.key_header.is_some())];
-    let extra_keys = keys.into_iter().filter(|(_, is_set)| *is_set && provider.aws.is_some());
-    extra_keys
+    let unused_keys = keys.into_iter().filter(|(_, is_set)| *is_set && provider.aws.is_some());
+    unused_keys
         .map(|(key, _)| {
             let message = format!("`{key}` does not apply to a provider with `aws`: orch signs its requests");
             Diagnostic::error(Code::KeyNotApplicable, message)
@@ -115,7 +115,7 @@ const RESERVED_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-/// The reason why a header's name is not allowed; `None` if it is.
+/// The reason why a header's name is not allowed; `None` if it is allowed.
 fn header_name_error(name: &str) -> Option<String> {
     if name.is_empty() || !name.bytes().all(is_name_byte) {
         return Some(format!("`{name}` is not a valid header name"));

@@ -15,7 +15,7 @@ use crate::template::walk::arg_expr;
 
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
-    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+    pub(super) fn infer_filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         for argument in &inner.args {
             self.infer_defined(arg_expr(argument), scope);
         }
@@ -28,7 +28,7 @@ impl<'a> Checker<'a> {
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
         let is_not_empty =
-            base.min_length() > 0 || scope.has_narrowing(expression_path(operand).as_ref(), &Narrowing::True);
+            base.min_length() > 0 || scope.has_narrowing(expression_path(operand).as_ref(), &Narrowing::Truthy);
         let attribute = self.infer_attribute(inner, &base);
         if inner.name == "sum" {
             self.check_sum(operand, &base);
@@ -40,10 +40,10 @@ impl<'a> Checker<'a> {
             | "string" => InferredValue::defined(Type::Text(None)),
             "lines" | "split" => InferredValue::defined(Type::List(Type::Text(None).into(), 0)),
             "first" | "last" | "min" | "max" if base.kinds().is_some() => {
-                InferredValue::possibly_undefined(self.elements(&base), !is_not_empty)
+                InferredValue::new(self.element_type(&base), !is_not_empty)
             }
             "batch" | "slice" => {
-                InferredValue::defined(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0))
+                InferredValue::defined(Type::List(Type::List(self.element_type(&base).into(), 0).into(), 0))
             }
             "groupby" => {
                 self.report_missing_attribute(inner, operand, attribute);
@@ -53,21 +53,21 @@ impl<'a> Checker<'a> {
                 InferredValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
             }
             "map" => self.infer_map(inner, operand, attribute),
-            "select" | "selectattr" | "reject" | "rejectattr" => InferredValue::defined(self.list_of(&base, 0)),
+            "select" | "selectattr" | "reject" | "rejectattr" => InferredValue::defined(self.list_type(&base, 0)),
             "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
-            "sort" | "reverse" | "list" => InferredValue::defined(self.list_of(&base, base.min_length())),
-            "unique" => InferredValue::defined(self.list_of(&base, base.min_length().min(1))),
+            "sort" | "reverse" | "list" => InferredValue::defined(self.list_type(&base, base.min_length())),
+            "unique" => InferredValue::defined(self.list_type(&base, base.min_length().min(1))),
             _ => InferredValue::unknown(),
         }
     }
 
     /// Reports a sum over items that are not numbers.
     fn check_sum(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
-        let Some(kinds) = self.elements(base).kinds() else { return };
-        if let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
+        let Some(kinds) = self.element_type(base).kinds() else { return };
+        if let Some(invalid_kind) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
             let source = self.source(operand);
             let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
-            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", wrong.describe());
+            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", invalid_kind.describe());
             let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(operand), message);
             self.report(diagnostic);
         }
@@ -75,17 +75,17 @@ impl<'a> Checker<'a> {
 
     /// The type of the values in a loop over a value: items of a list, characters of a string, or names of an object's
     /// properties.
-    pub(super) fn elements(&self, ty: &Type<'a>) -> Type<'a> {
+    pub(super) fn element_type(&self, ty: &Type<'a>) -> Type<'a> {
         union(ty.branches().iter().map(|branch| match branch.kind() {
             Some(TypeKind::Object | TypeKind::Text) => Type::Text(None),
             Some(TypeKind::List | TypeKind::Null | TypeKind::Bool | TypeKind::Number) | None => {
-                self.schemas.items(branch)
+                self.schemas.item_type(branch)
             }
         }))
     }
 
-    fn list_of(&self, base: &Type<'a>, min_length: u64) -> Type<'a> {
-        Type::List(self.elements(base).into(), min_length)
+    fn list_type(&self, base: &Type<'a>, min_length: u64) -> Type<'a> {
+        Type::List(self.element_type(base).into(), min_length)
     }
 
     fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
@@ -137,13 +137,13 @@ impl<'a> Checker<'a> {
             }
             return Some(InferredValue::unknown());
         }
-        let items = self.schemas.items(base);
+        let item_type = self.schemas.item_type(base);
         let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
-        let inferred = self.infer_path(&format!("{operand}[…]"), items, &property_path, expr_range(expr));
+        let inferred = self.infer_path(&format!("{operand}[…]"), item_type, &property_path, expr_range(expr));
         Some(inferred)
     }
 
-    /// Infers the value at a dotted path, which is a quoted string at `range`.
+    /// Infers the value at a dotted path. The text contains the path as a quoted string at `range`.
     fn infer_path(&mut self, base: &str, ty: Type<'a>, property_path: &str, range: Range<usize>) -> InferredValue<'a> {
         let (mut inferred, mut offset, mut source) = (InferredValue::defined(ty), range.start + 1, base.to_owned());
         for name in property_path.split('.') {
@@ -151,8 +151,8 @@ impl<'a> Checker<'a> {
             let error_range = if self.text.get(name_range.clone()) == Some(name) { name_range } else { range.clone() };
             let may_be_undefined = inferred.may_be_undefined;
             inferred = match name.parse::<usize>() {
-                Ok(_) => InferredValue::defined(self.schemas.items(&inferred.ty)),
-                Err(_) => self.infer_property_of(&source, &inferred.ty, name, error_range),
+                Ok(_) => InferredValue::defined(self.schemas.item_type(&inferred.ty)),
+                Err(_) => self.infer_property_of_source(&source, &inferred.ty, name, error_range),
             };
             inferred.may_be_undefined |= may_be_undefined;
             source = format!("{source}.{name}");
@@ -161,7 +161,8 @@ impl<'a> Checker<'a> {
         inferred
     }
 
-    /// `map(attribute=…)` returns a list of these properties, `map("filter")` a list of that filter's results.
+    /// Infers the result of `map`: `map(attribute=…)` returns a list of these properties, and `map("filter")` a list of
+    /// that filter's results.
     fn infer_map(
         &mut self,
         inner: &Filter<'a>,

@@ -1,21 +1,21 @@
 //! Checks the data flow: each artifact that a step reads must be in scope, and an earlier step must produce it. Also
-//! checks that prompts exist, and that a step passes all required inputs to a called pipeline and no unknown ones.
+//! checks that prompts exist, and that a step passes all required inputs, and no unknown inputs, to a called pipeline.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::sites::{Site, Sites};
+use super::step_scopes::{ScopedStep, ScopedSteps};
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::model::{Step, StepAction};
 
-pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let producers = artifact_producers(project);
-    for site in &sites.steps {
+    for scoped_step in &scoped_steps.steps {
         let mut seen_names: Vec<&str> = Vec::new();
-        for (index, entry) in site.step.inputs.iter().enumerate() {
-            let pointer = item_pointer(&child_pointer(&site.pointer, "inputs"), index);
+        for (index, entry) in scoped_step.step.inputs.iter().enumerate() {
+            let pointer = item_pointer(&child_pointer(&scoped_step.pointer, "inputs"), index);
             let (name, optional) = parse_input_entry(entry);
             if seen_names.contains(&name) {
                 let span = project.document.spans.value(&pointer);
@@ -23,14 +23,14 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
                 diagnostics
                     .push(Diagnostic::error(Code::DuplicateName, message).with_span(&project.document.file, span));
             } else {
-                diagnostics.extend(unreadable_artifact(project, site, name, optional, &pointer, &producers));
+                diagnostics.extend(unreadable_artifact(project, scoped_step, name, optional, &pointer, &producers));
             }
             seen_names.push(name);
         }
-        if let Some(name) = &site.step.prompt {
-            diagnostics.extend(check_prompt_file(project, name, &child_pointer(&site.pointer, "prompt")));
+        if let Some(name) = &scoped_step.step.prompt {
+            diagnostics.extend(check_prompt_file(project, name, &child_pointer(&scoped_step.pointer, "prompt")));
         }
-        diagnostics.extend(check_call(project, site));
+        diagnostics.extend(check_call(project, scoped_step));
     }
     diagnostics
 }
@@ -69,7 +69,7 @@ fn artifact_producers(project: &Project) -> Vec<Producer<'_>> {
     producers
 }
 
-/// The pointer of the value with which a step names the artifact that it produces, if a step does.
+/// The pointer of the value that names an artifact, in the step that produces it; `None` if no step produces it.
 pub(super) fn producer_pointer(project: &Project, name: &str) -> Option<String> {
     artifact_producers(project).into_iter().find(|producer| producer.name == name).map(|producer| producer.name_pointer)
 }
@@ -77,7 +77,7 @@ pub(super) fn producer_pointer(project: &Project, name: &str) -> Option<String> 
 /// Returns a diagnostic for an artifact that a step can't read; `None` if it can.
 fn unreadable_artifact(
     project: &Project,
-    site: &Site<'_>,
+    scoped_step: &ScopedStep<'_>,
     name: &str,
     optional: bool,
     pointer: &str,
@@ -86,7 +86,7 @@ fn unreadable_artifact(
     let span = project.document.spans.value(pointer);
     let new_diagnostic =
         |code: Code, message: String| Diagnostic::error(code, message).with_span(&project.document.file, span.clone());
-    match site.scope.artifacts.get(name) {
+    match scoped_step.scope.artifacts.get(name) {
         Some(visible) if !visible.from_previous_round || optional => return None,
         Some(_) => {
             let diagnostic = new_diagnostic(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
@@ -95,17 +95,17 @@ fn unreadable_artifact(
         None => {}
     }
     let Some(producer) = producers.iter().find(|producer| producer.name == name) else {
-        return Some(unknown_artifact(project, site, name, new_diagnostic));
+        return Some(unknown_artifact(project, scoped_step, name, new_diagnostic));
     };
-    if producer.pointer == site.pointer {
+    if producer.pointer == scoped_step.pointer {
         return Some(new_diagnostic(
             Code::ArtifactUsedTooEarly,
-            format!("step `{}` cannot read its own output `{name}`", site.step.id),
+            format!("step `{}` cannot read its own output `{name}`", scoped_step.step.id),
         ));
     }
     let producer_span = project.document.spans.value(&producer.name_pointer);
-    let is_earlier = producer_span.start < project.document.spans.value(&site.pointer).start;
-    let is_enclosing = site.pointer.starts_with(&format!("{}/", producer.pointer));
+    let is_earlier = producer_span.start < project.document.spans.value(&scoped_step.pointer).start;
+    let is_enclosing = scoped_step.pointer.starts_with(&format!("{}/", producer.pointer));
     let diagnostic = if is_enclosing {
         new_diagnostic(
             Code::ArtifactUsedTooEarly,
@@ -124,7 +124,7 @@ fn unreadable_artifact(
 
 fn unknown_artifact(
     project: &Project,
-    site: &Site<'_>,
+    scoped_step: &ScopedStep<'_>,
     name: &str,
     new_diagnostic: impl Fn(Code, String) -> Diagnostic,
 ) -> Diagnostic {
@@ -133,7 +133,7 @@ fn unknown_artifact(
             new_diagnostic(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
         return diagnostic.with_help("every step can use an input of the run without listing it");
     }
-    let artifacts_in_scope = site.scope.artifacts.keys().copied();
+    let artifacts_in_scope = scoped_step.scope.artifacts.keys().copied();
     let diagnostic = new_diagnostic(Code::UnknownArtifact, format!("no step produces `{name}`"))
         .with_suggestion(name, artifacts_in_scope);
     let step = steps_with_pointers(&project.pipeline).into_iter().find(|(_, step)| step.id == name);
@@ -143,21 +143,21 @@ fn unknown_artifact(
     }
 }
 
-/// Checks the inputs that a step passes to the pipeline that it calls: reports unknown and missing ones.
-fn check_call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
-    let Some(StepAction::Pipeline(file)) = site.step.action() else { return Vec::new() };
+/// Checks the inputs that a step passes to the pipeline that it calls: reports unknown and missing inputs.
+fn check_call(project: &Project, scoped_step: &ScopedStep<'_>) -> Vec<Diagnostic> {
+    let Some(StepAction::Pipeline(file)) = scoped_step.step.action() else { return Vec::new() };
     let Some(called) = project.called_projects.get(file) else { return Vec::new() };
     let (document, inputs) = (&project.document, &called.pipeline.inputs);
     let mut diagnostics = Vec::new();
-    for name in site.step.with.keys().filter(|name| !inputs.contains_key(*name)) {
-        let span = document.spans.key(&child_pointer(&child_pointer(&site.pointer, "with"), name));
+    for name in scoped_step.step.with.keys().filter(|name| !inputs.contains_key(*name)) {
+        let span = document.spans.key(&child_pointer(&child_pointer(&scoped_step.pointer, "with"), name));
         let message = format!("pipeline `{}` has no input `{name}`", called.pipeline.name);
         let diagnostic = Diagnostic::error(Code::UnknownPipelineInput, message).with_span(&document.file, span);
         diagnostics.push(diagnostic.with_suggestion(name, inputs.keys().map(String::as_str)));
     }
     for (name, schema) in inputs {
-        if !site.step.with.contains_key(name) && !schema.contains_key("default") {
-            let span = document.spans.value(&child_pointer(&site.pointer, "pipeline"));
+        if !scoped_step.step.with.contains_key(name) && !schema.contains_key("default") {
+            let span = document.spans.value(&child_pointer(&scoped_step.pointer, "pipeline"));
             let message = format!("pipeline `{}` needs the input `{name}`", called.pipeline.name);
             let diagnostic = Diagnostic::error(Code::MissingPipelineInput, message).with_span(&document.file, span);
             diagnostics.push(diagnostic.with_help(format!("set it under `with:`: `{name}: …`")));
@@ -186,7 +186,7 @@ fn is_prose(name: &str) -> bool {
     name.contains(['\n', '{']) || (!has_extension && name.split_whitespace().count() > 1)
 }
 
-/// Whether loading the file has already produced a diagnostic, so that no other one is necessary.
+/// Whether loading the file has already produced a diagnostic, so that the checks need not report the file again.
 pub(super) fn has_load_diagnostic(project: &Project, path: &str) -> bool {
     project.diagnostics.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
 }
@@ -218,8 +218,8 @@ pub(super) fn add_missing_file_advice(
         Some(other) => diagnostic.with_help(format!("did you mean `{other}`?")),
         None if names.is_empty() => diagnostic.with_help(format!("the folder `{folder}/` is empty or missing")),
         None => {
-            let listed: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
-            diagnostic.with_help(format!("files in the folder: {}", listed.join(", ")))
+            let quoted: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
+            diagnostic.with_help(format!("files in the folder: {}", quoted.join(", ")))
         }
     }
 }

@@ -7,7 +7,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::narrowing::{condition_narrowings, constant_index, expression_path};
 use super::scope::{InferredValue, TypeScope};
-use super::sites::Site;
+use super::step_scopes::ScopedStep;
 use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
@@ -31,38 +31,41 @@ pub(super) struct Checker<'a> {
     /// The inputs of the run that the text uses.
     pub(super) used_inputs: Vec<String>,
     /// The step that uses the text, for advice about an unknown variable; `None` for a text of the whole pipeline.
-    pub(super) site: Option<&'a Site<'a>>,
+    pub(super) scoped_step: Option<&'a ScopedStep<'a>>,
     pub(super) location: TextLocation,
     pub(super) text: &'a str,
-    /// The prompt and the includes that the checker is inside of, outermost first.
+    /// The prompt that the checker checks, and the includes that lead from it to the current text, in order.
     pub(super) includes: Vec<String>,
     /// The remaining number of includes to follow. Bounded, because nested includes can multiply.
-    pub(super) budget: usize,
-    /// Whether the expression only tests the next inferred value for existence, as in `x is defined`.
+    pub(super) remaining_includes: usize,
+    /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
     pub(super) is_existence_test: bool,
     /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
-    pub(super) cursor_scopes: Vec<TypeScope<'a>>,
+    pub(super) marker_scopes: Vec<TypeScope<'a>>,
 }
 
-/// Tests that fail on an undefined value. Others, such as `is string`, are false for it.
-const TESTS_OF_DEFINED_VALUES: &[&str] =
+/// The maximum number of includes to follow in one text.
+const MAX_INCLUDES: usize = 500;
+
+/// The tests of templates that fail on an undefined value. Other tests, such as `is string`, return false for it.
+const TESTS_FAILING_ON_UNDEFINED: &[&str] =
     &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(project: &'a Project, site: Option<&'a Site<'a>>) -> Self {
+    pub(super) fn new(project: &'a Project, scoped_step: Option<&'a ScopedStep<'a>>) -> Self {
         let (schemas, location) = (Schemas(&project.schema_documents), TextLocation::Yaml(String::new()));
         Self {
             project,
             schemas,
             diagnostics: Vec::new(),
             used_inputs: Vec::new(),
-            site,
+            scoped_step,
             location,
             text: "",
             includes: Vec::new(),
-            budget: 500,
+            remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
-            cursor_scopes: Vec::new(),
+            marker_scopes: Vec::new(),
         }
     }
 
@@ -70,12 +73,14 @@ impl<'a> Checker<'a> {
         self.diagnostics.push(diagnostic);
     }
 
+    /// Creates an error at a range of the text.
     pub(super) fn error(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
-        self.at_location(Diagnostic::error(code, message), range)
+        self.set_location(Diagnostic::error(code, message), range)
     }
 
+    /// Creates a warning at a range of the text.
     pub(super) fn warning(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
-        self.at_location(Diagnostic::warning(code, message), range)
+        self.set_location(Diagnostic::warning(code, message), range)
     }
 
     /// Advice on how to write the braces around this position as plain text.
@@ -96,7 +101,7 @@ impl<'a> Checker<'a> {
         follows_dollar(self.template_text(), range.start)
     }
 
-    fn at_location(&self, diagnostic: Diagnostic, range: Range<usize>) -> Diagnostic {
+    fn set_location(&self, diagnostic: Diagnostic, range: Range<usize>) -> Diagnostic {
         let advice = self.follows_dollar(&range).then(|| self.literal_braces_advice(&range)).flatten();
         let diagnostic = match &self.location {
             TextLocation::File(file) => diagnostic.with_span(file, range),
@@ -120,13 +125,13 @@ impl<'a> Checker<'a> {
             let source = self.source(expr).to_owned();
             let diagnostic =
                 self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
-            let test = match list_of_end_item(expr) {
+            let condition = match list_that_must_have_items(expr) {
                 Some(list) => self.source(list).to_owned(),
                 None => format!("{source} is defined"),
             };
             let guard = match &self.location {
-                TextLocation::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
-                _ => format!("`{{% if {test} %}}…{{% endif %}}`"),
+                TextLocation::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{condition} and …`"),
+                _ => format!("`{{% if {condition} %}}…{{% endif %}}`"),
             };
             self.report(diagnostic.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
         }
@@ -160,7 +165,7 @@ impl<'a> Checker<'a> {
                     self.infer_defined(bound, scope);
                 }
                 InferredValue::defined(match base.ty.kind() {
-                    Some(TypeKind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
+                    Some(TypeKind::List) => Type::List(self.schemas.item_type(&base.ty).into(), 0),
                     Some(TypeKind::Text) => Type::Text(None),
                     _ => Type::Unknown,
                 })
@@ -192,10 +197,10 @@ impl<'a> Checker<'a> {
                     None => InferredValue { ty: Type::Unknown, ..first },
                 }
             }
-            Expr::Filter(inner) => self.filter(inner, scope),
+            Expr::Filter(inner) => self.infer_filter(inner, scope),
             Expr::Test(inner) => {
                 self.is_existence_test = matches!(inner.name, "defined" | "undefined");
-                if TESTS_OF_DEFINED_VALUES.contains(&inner.name) {
+                if TESTS_FAILING_ON_UNDEFINED.contains(&inner.name) {
                     self.infer_defined(&inner.expr, scope);
                 } else {
                     self.infer(&inner.expr, scope);
@@ -241,7 +246,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Infers `and` and `or`. A template evaluates the right side only if the left side is true (`and`) or false
-    /// (`or`), so the facts that follow from that are true in the right side.
+    /// (`or`), so the narrowings that follow from this apply to the right side.
     fn infer_logical(
         &mut self,
         left: &Expr<'a>,
@@ -249,18 +254,19 @@ impl<'a> Checker<'a> {
         is_and: bool,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let first = self.infer(left, scope);
+        let left_value = self.infer(left, scope);
         let mut right_scope = scope.clone();
         right_scope.add_narrowings(condition_narrowings(left, is_and));
-        let second = self.infer(right, &right_scope);
-        // An `or` returns its left side only if that is true, and then it is defined.
-        let first = if is_and { first } else { InferredValue::defined(first.ty) };
-        either(first, second)
+        let right_value = self.infer(right, &right_scope);
+        // An `or` returns its left side only if it is true, and an undefined value is not true.
+        let left_value = if is_and { left_value } else { InferredValue::defined(left_value.ty) };
+        either(left_value, right_value)
     }
 }
 
-/// The list whose first or last item an expression returns; that item is missing only if the list is empty.
-fn list_of_end_item<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
+/// The list from which an expression takes its first, last, smallest or largest item, which is missing only if the list
+/// is empty.
+fn list_that_must_have_items<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     match expr {
         Expr::GetItem(inner) => match &inner.subscript_expr {
             key if matches!(constant_index(key), Some(0 | -1)) => Some(&inner.expr),
@@ -271,9 +277,9 @@ fn list_of_end_item<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     }
 }
 
-/// Merges two values of which an expression returns one.
+/// The value of an expression that returns one of two values.
 fn either<'a>(first: InferredValue<'a>, second: InferredValue<'a>) -> InferredValue<'a> {
-    InferredValue::possibly_undefined(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
+    InferredValue::new(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

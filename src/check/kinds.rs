@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 32;
 /// The maximum number of steps of a pipeline, including the steps of called pipelines, counted again for each call.
 const MAX_STEPS: usize = 100_000;
 
-/// Keys that apply only to some kinds of steps, with those kinds. Every other key applies to all kinds.
+/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
 const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),
@@ -52,8 +52,8 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// Counts the steps of a pipeline and of the pipelines that it calls, once for each call; saturates. `counts` caches
-/// the result for each file.
+/// Counts the steps of a pipeline and of the pipelines that it calls, once for each call. The count saturates. `counts`
+/// caches the result for each file.
 fn count_steps<'a>(project: &'a Project, counts: &mut HashMap<&'a str, usize>) -> usize {
     let file = project.document.file.path.as_str();
     if let Some(count) = counts.get(file) {
@@ -79,17 +79,17 @@ struct StepCheck<'a> {
 }
 
 impl StepCheck<'_> {
-    fn has(&self, key: &str) -> bool {
+    fn has_key(&self, key: &str) -> bool {
         self.project.document.spans.contains(&child_pointer(self.pointer, key))
     }
 
-    fn at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
+    fn error_at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
         let document = &self.project.document;
         Diagnostic::error(code, message)
             .with_span(&document.file, document.spans.key(&child_pointer(self.pointer, key)))
     }
 
-    fn at_step(&self, code: Code, message: String) -> Diagnostic {
+    fn error_at_step(&self, code: Code, message: String) -> Diagnostic {
         let document = &self.project.document;
         let id = child_pointer(self.pointer, "id");
         Diagnostic::error(code, message).with_span(&document.file, document.spans.value(&id))
@@ -97,44 +97,47 @@ impl StepCheck<'_> {
 
     fn check_kind(&self, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
-        let kinds: Vec<&str> = STEP_KINDS.iter().copied().filter(|key| self.has(key)).collect();
+        let kinds: Vec<&str> = STEP_KINDS.iter().copied().filter(|key| self.has_key(key)).collect();
         let [kind] = kinds.as_slice() else {
             diagnostics.push(match kinds.as_slice() {
                 [] => self
-                    .at_step(Code::WrongStepKind, format!("step `{id}` has no kind"))
+                    .error_at_step(Code::WrongStepKind, format!("step `{id}` has no kind"))
                     .with_help(format!("add one of {}", quoted_list(STEP_KINDS))),
                 [first, second, ..] => self
-                    .at_key(Code::WrongStepKind, format!("step `{id}` has both `{first}` and `{second}`"), second)
+                    .error_at_key(Code::WrongStepKind, format!("step `{id}` has both `{first}` and `{second}`"), second)
                     .with_help("a step has exactly one kind; split it into two steps"),
                 [_] => return,
             });
             return;
         };
         for (key, supported_kinds) in SUPPORTED_KINDS_BY_KEY {
-            if self.has(key) && !supported_kinds.contains(kind) {
-                let diagnostic =
-                    self.at_key(Code::KeyNotApplicable, format!("`{key}` is not supported by `{kind}` steps"), key);
+            if self.has_key(key) && !supported_kinds.contains(kind) {
+                let diagnostic = self.error_at_key(
+                    Code::KeyNotApplicable,
+                    format!("`{key}` is not supported by `{kind}` steps"),
+                    key,
+                );
                 diagnostics
                     .push(diagnostic.with_help(format!("only steps with {} support it", quoted_list(supported_kinds))));
             }
         }
         self.check_dependent_keys(kind, diagnostics);
-        // Each nesting level adds one numeric segment to the pointer. Only steps exactly one level too deep are
-        // reported, not those inside them.
+        // Each nesting level adds one numeric segment to the pointer. Reports only steps that are exactly one level too
+        // deep, not the steps inside them.
         let is_index = |segment: &&str| !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
         let depth = self.pointer.split('/').filter(is_index).count();
         if depth == MAX_DEPTH + 1 {
             let message = format!("steps are nested deeper than {MAX_DEPTH} levels");
-            diagnostics.push(self.at_step(Code::StepsTooDeep, message));
+            diagnostics.push(self.error_at_step(Code::StepsTooDeep, message));
         }
     }
 
-    /// Reports missing keys that the kind requires, and keys that require another one.
+    /// Reports keys that the kind requires but the step lacks, and keys that have no effect without another key.
     fn check_dependent_keys(&self, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if kind == "agent" {
             for key in ["prompt", "output"] {
-                if !self.has(key) {
+                if !self.has_key(key) {
                     let message = format!("step `{id}` has no `{key}`");
                     let document = &self.project.document;
                     let diagnostic = Diagnostic::error(Code::MissingKey, message);
@@ -149,25 +152,31 @@ impl StepCheck<'_> {
             }
         }
         let is_group = matches!(kind, "parallel" | "repeat" | "steps");
-        if is_group && self.has("output") && self.step.for_each.is_none() {
-            let diagnostic =
-                self.at_key(Code::KeyNotApplicable, format!("a `{kind}` step has no `output` of its own"), "output");
+        if is_group && self.has_key("output") && self.step.for_each.is_none() {
+            let diagnostic = self.error_at_key(
+                Code::KeyNotApplicable,
+                format!("a `{kind}` step has no `output` of its own"),
+                "output",
+            );
             diagnostics.push(diagnostic.with_help(
                 "later steps can read the outputs of the steps inside it; only with `for_each` does it have an output: \
                  the list of its items' results",
             ));
         }
-        if self.has("max_parallel") && self.step.for_each.is_none() && kind != "parallel" {
-            let diagnostic = self.at_key(
+        if self.has_key("max_parallel") && self.step.for_each.is_none() && kind != "parallel" {
+            let diagnostic = self.error_at_key(
                 Code::KeyNotApplicable,
                 "`max_parallel` has no effect without `for_each` or `parallel`".to_owned(),
                 "max_parallel",
             );
             diagnostics.push(diagnostic.with_help("add a list to map over: `for_each: …`"));
         }
-        if self.has("schema") && self.step.output.is_none() {
-            let diagnostic =
-                self.at_key(Code::KeyNotApplicable, "`schema` has no effect without an `output`".to_owned(), "schema");
+        if self.has_key("schema") && self.step.output.is_none() {
+            let diagnostic = self.error_at_key(
+                Code::KeyNotApplicable,
+                "`schema` has no effect without an `output`".to_owned(),
+                "schema",
+            );
             diagnostics.push(diagnostic.with_help("name the artifact: `output: …`"));
         }
     }
@@ -177,7 +186,7 @@ impl StepCheck<'_> {
         let id = &self.step.id;
         if self.step.for_each.is_some() && self.step.max_parallel != Some(1) && self.find_writer(self.step).is_some() {
             let message = format!("items of step `{id}` could write to the workspace at the same time");
-            let diagnostic = self.at_key(Code::ConcurrentWrites, message, "for_each");
+            let diagnostic = self.error_at_key(Code::ConcurrentWrites, message, "for_each");
             diagnostics.push(diagnostic.with_help(
                 "run them one after another with `max_parallel: 1`, or set `access: read` if they write nothing",
             ));

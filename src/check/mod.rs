@@ -25,8 +25,9 @@ mod probe;
 mod properties;
 mod schemas;
 mod scope;
-mod sites;
 mod statements;
+mod step_scopes;
+mod template_errors;
 mod texts;
 mod type_members;
 mod types;
@@ -37,7 +38,7 @@ pub use self::models::named_models;
 pub use self::probe::{
     COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
 };
-use self::sites::Sites;
+use self::step_scopes::ScopedSteps;
 pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort_and_dedup};
@@ -59,7 +60,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
 
 /// Checks one pipeline and the files that it names.
 fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
-    let sites = Sites::from_project(project);
+    let scoped_steps = ScopedSteps::from_project(project);
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
     diagnostics.extend(names::check(project));
@@ -67,8 +68,8 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(models::check(project));
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
-    diagnostics.extend(flow::check(project, &sites));
+    diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
-    diagnostics.extend(texts::check(project, &sites));
+    diagnostics.extend(texts::check(project, &scoped_steps));
     diagnostics
 }

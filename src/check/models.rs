@@ -18,7 +18,7 @@ use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER, max_reply_tokens, r
 use crate::model::{Dialect, ModelRef, Step, Usage};
 use crate::template::template_syntax;
 
-/// The maximum number of bytes of a token, for a lower bound of tokens. Prose has about four bytes per token.
+/// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
 const MAX_BYTES_PER_TOKEN: usize = 5;
 
 /// The maximum number of includes of a prompt to follow.
@@ -35,7 +35,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     for (pointer, step) in &steps {
         for (model_pointer, name) in step_models(project, pointer, step) {
             let Some(model) = resolve_model(project, &name) else { continue };
-            diagnostics.extend(check_window(project, pointer, step, &model));
+            diagnostics.extend(check_context_window(project, pointer, step, &model));
             diagnostics.extend(if usd_limited_steps.contains(pointer) {
                 check_price(project, &model_pointer, &model)
             } else {
@@ -98,8 +98,8 @@ pub(super) fn value_span(project: &Project, pointer: &str) -> std::ops::Range<us
     project.document.spans.value(pointer)
 }
 
-/// Warns about a prompt that exceeds the model's context window with any values.
-fn check_window(project: &Project, step_pointer: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
+/// Warns about a prompt that exceeds the model's context window whatever values its variables have.
+fn check_context_window(project: &Project, step_pointer: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
     let window = project.settings.context_window(model).or_else(|| catalog::context_window(model))?;
     let prompt = step.prompt.as_ref()?;
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
@@ -109,8 +109,8 @@ fn check_window(project: &Project, step_pointer: &str, step: &Step, model: &Mode
     let text = project.prompts.get(prompt)?;
     let mut remaining_includes = MAX_INCLUDES;
     let mut min_bytes = |text: &str| min_rendered_bytes(project, text, &mut remaining_includes, 0);
-    let message = step.message.as_deref().map_or(0, &mut min_bytes);
-    let tokens = u64::try_from((min_bytes(&text.text) + message) / MAX_BYTES_PER_TOKEN).unwrap_or(u64::MAX);
+    let message_bytes = step.message.as_deref().map_or(0, &mut min_bytes);
+    let tokens = u64::try_from((min_bytes(&text.text) + message_bytes) / MAX_BYTES_PER_TOKEN).unwrap_or(u64::MAX);
     if tokens.saturating_add(u64::from(reply_tokens)) <= window {
         return None;
     }
@@ -123,12 +123,12 @@ fn check_window(project: &Project, step_pointer: &str, step: &Step, model: &Mode
     Some(diagnostic.with_help("shorten the prompt, lower `max_output_tokens`, or use a model with a larger context"))
 }
 
-/// The minimum number of bytes to which a template renders with any values.
+/// The minimum number of bytes to which a template renders, whatever values its variables have.
 fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut usize, depth: usize) -> usize {
     let Ok(Stmt::Template(template)) = parse(text, "", template_syntax()) else { return 0 };
     let sizes = template.children.iter().map(|statement| match statement {
         Stmt::EmitRaw(raw) => raw.raw.len(),
-        // Bounded, because includes can multiply and form cycles. To skip an include only lowers the minimum.
+        // Bounded, because includes can multiply and form cycles. Skipping an include only lowers the minimum.
         Stmt::Include(include) if *remaining_includes > 0 && depth < MAX_INCLUDE_DEPTH => {
             *remaining_includes -= 1;
             let name = match &include.name {
@@ -155,10 +155,10 @@ fn check_price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Dia
     Some(diagnostic.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
 }
 
-/// The steps to which budgets with some property apply, such as a limit in dollars.
+/// The steps to which budgets with a certain property apply, such as a limit in dollars.
 pub(super) struct BudgetedSteps<'a> {
     /// Whether the run's own budget has the property, so that it applies to every step.
-    run: bool,
+    applies_to_run: bool,
     /// The pointers of the steps whose own budget has the property.
     steps: Vec<&'a str>,
 }
@@ -168,16 +168,16 @@ impl<'a> BudgetedSteps<'a> {
         let steps_with_budget = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(has_property));
         let run_budget = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
         let steps = steps_with_budget.map(|(pointer, _)| pointer.as_str()).collect();
-        Self { run: run_budget.is_some_and(has_property), steps }
+        Self { applies_to_run: run_budget.is_some_and(has_property), steps }
     }
 
-    /// Whether such a budget applies to the step at this pointer: the budget of the run, of the step, or of an
-    /// enclosing group.
+    /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or
+    /// of an enclosing group.
     pub(super) fn contains(&self, pointer: &str) -> bool {
         let encloses = |ancestor: &&str| {
             pointer.strip_prefix(*ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
         };
-        self.run || self.steps.iter().any(encloses)
+        self.applies_to_run || self.steps.iter().any(encloses)
     }
 }
 
@@ -189,13 +189,13 @@ fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &M
         |name: &str, dialect| provider_settings.map_or(model.provider == name, |provider| provider.dialect == dialect);
     let is_anthropic = uses_dialect("anthropic", Dialect::Anthropic);
     let is_converse = provider_settings.is_some_and(|provider| provider.dialect == Dialect::Converse);
-    let has_own_temperature = match model.provider.as_str() {
+    let has_fixed_temperature = match model.provider.as_str() {
         "openai" => !has_custom_server && catalog::is_openai_reasoning_model(&model.model),
         _ if is_anthropic || is_converse => catalog::claude_has_fixed_temperature(&model.model),
         _ => uses_dialect("gemini", Dialect::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
     };
     let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
-    let diagnostic = if has_own_temperature {
+    let diagnostic = if has_fixed_temperature {
         let message = format!("`{model}` has a fixed temperature: orch does not send this one");
         Diagnostic::warning(Code::UnsupportedParameter, message).with_help("remove `temperature`")
     } else if (is_anthropic || is_converse) && temperature > 1.0 {

@@ -11,7 +11,7 @@ const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
 
 /// A declaration of a name.
 #[derive(Clone)]
-struct NameOwner {
+struct NameDeclaration {
     /// The kind of object that has the name, with its article, such as `an input`.
     kind: &'static str,
     pointer: String,
@@ -20,19 +20,19 @@ struct NameOwner {
 }
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut names = NameTable { project, owners: HashMap::new(), diagnostics: Vec::new() };
+    let mut names = NameTable { project, declarations: HashMap::new(), diagnostics: Vec::new() };
     for name in project.pipeline.inputs.keys() {
-        names.declare(name, &NameOwner { kind: "an input", pointer: child_pointer("/inputs", name), step: None });
+        names.declare(name, &NameDeclaration { kind: "an input", pointer: child_pointer("/inputs", name), step: None });
     }
     for (index, (pointer, step)) in steps_with_pointers(&project.pipeline).into_iter().enumerate() {
         names.declare(
             &step.id,
-            &NameOwner { kind: "a step", pointer: child_pointer(&pointer, "id"), step: Some(index) },
+            &NameDeclaration { kind: "a step", pointer: child_pointer(&pointer, "id"), step: Some(index) },
         );
         if let Some(output) = &step.output {
             names.declare(
                 output,
-                &NameOwner { kind: "an artifact", pointer: child_pointer(&pointer, "output"), step: Some(index) },
+                &NameDeclaration { kind: "an artifact", pointer: child_pointer(&pointer, "output"), step: Some(index) },
             );
         } else if let Some(StepAction::Pipeline(file)) = step.action().filter(|_| step.for_each.is_none()) {
             let outputs =
@@ -40,7 +40,11 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
             for output in outputs {
                 names.declare(
                     output,
-                    &NameOwner { kind: "an artifact", pointer: child_pointer(&pointer, "pipeline"), step: Some(index) },
+                    &NameDeclaration {
+                        kind: "an artifact",
+                        pointer: child_pointer(&pointer, "pipeline"),
+                        step: Some(index),
+                    },
                 );
             }
         }
@@ -50,29 +54,29 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
 
 struct NameTable<'a> {
     project: &'a Project,
-    owners: HashMap<String, Vec<NameOwner>>,
+    declarations: HashMap<String, Vec<NameDeclaration>>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl NameTable<'_> {
-    fn declare(&mut self, name: &str, owner: &NameOwner) {
+    fn declare(&mut self, name: &str, declaration: &NameDeclaration) {
         if RESERVED.contains(&name) {
             let message = format!("the name `{name}` is reserved");
-            let diagnostic = self.diagnostic_at(Code::InvalidName, message, owner);
+            let diagnostic = self.diagnostic_at(Code::InvalidName, message, declaration);
             self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED))));
         }
-        let owners = self.owners.entry(name.to_lowercase()).or_default();
-        let others = || owners.iter().filter(|other| other.step.is_none() || other.step != owner.step);
-        let conflicting = others().find(|other| other.kind == owner.kind).or_else(|| others().next()).cloned();
-        owners.push(owner.clone());
+        let declarations = self.declarations.entry(name.to_lowercase()).or_default();
+        let others = || declarations.iter().filter(|other| other.step.is_none() || other.step != declaration.step);
+        let conflicting = others().find(|other| other.kind == declaration.kind).or_else(|| others().next()).cloned();
+        declarations.push(declaration.clone());
         if let Some(first) = conflicting {
-            let diagnostic = self.conflict(name, owner, &first);
+            let diagnostic = self.conflict_diagnostic(name, declaration, &first);
             self.diagnostics.push(diagnostic);
         }
     }
 
-    fn conflict(&self, name: &str, owner: &NameOwner, first: &NameOwner) -> Diagnostic {
-        let kinds = (owner.kind, first.kind);
+    fn conflict_diagnostic(&self, name: &str, declaration: &NameDeclaration, first: &NameDeclaration) -> Diagnostic {
+        let kinds = (declaration.kind, first.kind);
         let (code, message) = match kinds {
             ("an artifact", "an artifact") => {
                 (Code::DuplicateArtifact, format!("the artifact `{name}` is produced by two steps"))
@@ -84,8 +88,11 @@ impl NameTable<'_> {
         };
         let (document, spans) = (&self.project.document, &self.project.document.spans);
         let span = if first.kind == "an input" { spans.key(&first.pointer) } else { spans.value(&first.pointer) };
-        let diagnostic =
-            self.diagnostic_at(code, message, owner).with_secondary_label(&document.file, span, "first used here");
+        let diagnostic = self.diagnostic_at(code, message, declaration).with_secondary_label(
+            &document.file,
+            span,
+            "first used here",
+        );
         if code == Code::DuplicateArtifact {
             diagnostic.with_help("give one of the outputs another name")
         } else {
@@ -93,10 +100,11 @@ impl NameTable<'_> {
         }
     }
 
-    fn diagnostic_at(&self, code: Code, message: String, owner: &NameOwner) -> Diagnostic {
+    fn diagnostic_at(&self, code: Code, message: String, declaration: &NameDeclaration) -> Diagnostic {
         let document = &self.project.document;
-        let is_key = owner.kind == "an input";
-        let span = if is_key { document.spans.key(&owner.pointer) } else { document.spans.value(&owner.pointer) };
+        let is_key = declaration.kind == "an input";
+        let span =
+            if is_key { document.spans.key(&declaration.pointer) } else { document.spans.value(&declaration.pointer) };
         Diagnostic::error(code, message).with_span(&document.file, span)
     }
 }

@@ -1,5 +1,5 @@
-//! Type narrowing: derives from a condition what it shows about values, both for the branch where it is true and for
-//! the other branch, and narrows the types of these values.
+//! Type narrowing: derives facts about values from a condition, for the branch in which it is true and for the branch
+//! in which it is false, and narrows the types of these values.
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
@@ -36,17 +36,19 @@ pub(super) fn constant_index(expr: &Expr<'_>) -> Option<i64> {
 /// The narrowings that follow when the condition evaluates to `outcome`, each with the path of its value.
 pub(super) fn condition_narrowings(expr: &Expr<'_>, outcome: bool) -> Vec<(String, Narrowing)> {
     let mut collected = Vec::new();
-    collect(expr, outcome, &mut collected);
+    collect_narrowings(expr, outcome, &mut collected);
     collected
 }
 
-fn collect(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
+fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
     match expr {
-        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Not) => collect(&inner.expr, !outcome, narrowings),
+        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Not) => {
+            collect_narrowings(&inner.expr, !outcome, narrowings)
+        }
         Expr::BinOp(inner) => match (inner.op, outcome) {
             (BinOpKind::ScAnd, true) | (BinOpKind::ScOr, false) => {
-                collect(&inner.left, outcome, narrowings);
-                collect(&inner.right, outcome, narrowings);
+                collect_narrowings(&inner.left, outcome, narrowings);
+                collect_narrowings(&inner.right, outcome, narrowings);
             }
             (BinOpKind::ScAnd | BinOpKind::ScOr, _) => {}
             (BinOpKind::In, _) => collect_membership(&inner.left, &inner.right, outcome, narrowings),
@@ -57,18 +59,18 @@ fn collect(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowi
                 collect_test(path, inner.name, outcome, narrowings);
             }
         }
-        // A length is true in a condition when the list is not empty.
+        // A length counts as true only if the list is not empty.
         Expr::Filter(_) => {
             if let (Some(path), true) = (length_operand(expr), outcome) {
-                narrowings.push((path, Narrowing::True));
+                narrowings.push((path, Narrowing::Truthy));
             }
         }
-        other if outcome => narrowings.extend(expression_path(other).map(|path| (path, Narrowing::True))),
+        other if outcome => narrowings.extend(expression_path(other).map(|path| (path, Narrowing::Truthy))),
         _ => {}
     }
 }
 
-/// The path whose length an expression computes.
+/// The path of the value whose length an expression computes.
 fn length_operand(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Filter(inner) if matches!(inner.name, "length" | "count") => expression_path(inner.expr.as_ref()?),
@@ -109,7 +111,7 @@ fn collect_comparison(
     narrowings: &mut Vec<(String, Narrowing)>,
 ) {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
-    // A comparison with an undefined value fails, so a true one shows that the value is defined.
+    // A comparison with an undefined value fails, so a comparison that is true shows that the value is defined.
     if outcome && matches!(op, Eq | Gt | Gte | Lt | Lte) {
         narrowings.extend(expression_path(left).map(|path| (path, Narrowing::Defined)));
     }
@@ -131,7 +133,7 @@ fn collect_comparison(
     }
     let (list, op, count) = match (length_operand(left), length_operand(right)) {
         (Some(list), None) => (list, op, integer_constant(right)),
-        (None, Some(list)) => (list, mirrored(op), integer_constant(left)),
+        (None, Some(list)) => (list, swap_operands(op), integer_constant(left)),
         _ => return,
     };
     let Some(count) = count else { return };
@@ -144,8 +146,8 @@ fn collect_comparison(
     narrowings.push((list, Narrowing::MinItems(min_items)));
 }
 
-/// The operator that gives the same result with its two sides exchanged.
-fn mirrored(op: BinOpKind) -> BinOpKind {
+/// The operator that gives the same result if its operands are swapped.
+fn swap_operands(op: BinOpKind) -> BinOpKind {
     match op {
         BinOpKind::Gt => BinOpKind::Lt,
         BinOpKind::Gte => BinOpKind::Lte,
@@ -172,8 +174,8 @@ fn collect_test(path: String, test: &str, outcome: bool, narrowings: &mut Vec<(S
     match (test, outcome) {
         ("defined", true) | ("undefined", false) => narrowings.push((path, Narrowing::Defined)),
         ("none", false) => narrowings.push((path, Narrowing::NotNull)),
-        // These tests are also true for some undefined values: an undefined value is a sequence, and it is unequal to
-        // everything.
+        // The results of these tests establish nothing: they can be the same for an undefined value, which is a
+        // sequence and differs from every other value.
         ("none" | "undefined" | "defined" | "false" | "sequence" | "iterable" | "ne" | "!=", _) => {}
         (_, true) => {
             narrowings.push((path.clone(), Narrowing::Defined));
@@ -184,7 +186,7 @@ fn collect_test(path: String, test: &str, outcome: bool, narrowings: &mut Vec<(S
 }
 
 impl<'a> Checker<'a> {
-    /// Narrows a value by what conditions have shown about its path.
+    /// Narrows a value by the facts that conditions have established about its path.
     pub(super) fn narrow(
         &self,
         inferred: InferredValue<'a>,
@@ -201,8 +203,8 @@ impl<'a> Checker<'a> {
         InferredValue { ty, may_be_undefined, declared_properties: inferred.declared_properties }
     }
 
-    /// Keeps the branches of a union that are compatible with a narrowing. Keeps all of them if none is, since then the
-    /// condition is the mistake, not the value.
+    /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does:
+    /// then the mistake is in the condition, not in the value.
     fn narrow_union(&self, ty: &Type<'a>, name: &str, narrowing: &Narrowing) -> Type<'a> {
         let Type::Union(branches) = ty else { return ty.clone() };
         let compatible: Vec<Type<'a>> =
@@ -219,12 +221,12 @@ impl<'a> Checker<'a> {
             Narrowing::OneOf(strings, false) => self
                 .possible_strings(branch, name)
                 .is_none_or(|possible| possible.is_empty() || !possible.iter().all(|string| contains(strings, string))),
-            Narrowing::Defined | Narrowing::NotNull | Narrowing::True | Narrowing::MinItems(_) => true,
+            Narrowing::Defined | Narrowing::NotNull | Narrowing::Truthy | Narrowing::MinItems(_) => true,
         }
     }
 
-    /// The strings that a value can have under a dotted name; empty if it never has a value there, `None` if they are
-    /// unknown.
+    /// The strings that the property at a dotted path can have; empty if the property never exists, `None` if the
+    /// strings are unknown.
     fn possible_strings(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
         let (first, remaining) =
             name.split_once('.').map_or((name, None), |(first, remaining)| (first, Some(remaining)));

@@ -1,4 +1,5 @@
-//! Infers the types of operators, and reports comparisons that can't be true and sums of values that can't be added.
+//! Infers the types of expressions with operators. Reports comparisons that can't be true, and operands that an
+//! operator does not support.
 
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
@@ -94,50 +95,51 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         right_type: &Type<'a>,
     ) {
-        let (Some(first), Some(second)) = (left_type.kinds(), right_type.kinds()) else { return };
-        if first.iter().any(|kind| second.contains(kind)) {
+        let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else { return };
+        if left_kinds.iter().any(|kind| right_kinds.contains(kind)) {
             return;
         }
         let range = expr_range(left).start..expr_range(right).end;
         let (left_source, right_source) = (self.source(left), self.source(right));
-        let describe = |text: &str, ty: &Type<'a>| {
+        let describe_operand = |text: &str, ty: &Type<'a>| {
             let type_text = ty.describe();
             if text.starts_with(['"', '\'']) || text == "none" { type_text } else { format!("`{text}`, {type_text},") }
         };
-        let has_null = first == [TypeKind::Null] || second == [TypeKind::Null];
-        let diagnostic = if comparison == Comparison::Equal && has_null {
-            let compared = if first == [TypeKind::Null] { right_source } else { left_source };
+        let is_null_test = left_kinds == [TypeKind::Null] || right_kinds == [TypeKind::Null];
+        let diagnostic = if comparison == Comparison::Equal && is_null_test {
+            let compared = if left_kinds == [TypeKind::Null] { right_source } else { left_source };
             self.warning(Code::NeverEqual, range, format!("`{compared}` is never null"))
         } else if comparison == Comparison::Equal {
             let message = format!(
                 "{} can never equal {}",
-                describe(left_source, left_type),
-                describe(right_source, right_type).trim_end_matches(',')
+                describe_operand(left_source, left_type),
+                describe_operand(right_source, right_type).trim_end_matches(',')
             );
             self.error(Code::NeverEqual, range, message)
         } else {
             let message = format!(
                 "{} cannot be ordered with {}",
-                describe(left_source, left_type),
-                describe(right_source, right_type).trim_end_matches(',')
+                describe_operand(left_source, left_type),
+                describe_operand(right_source, right_type).trim_end_matches(',')
             );
             self.error(Code::UnsupportedOperation, range, message)
         };
         self.report(diagnostic);
     }
 
-    /// Reports a comparison with a constant that is not one of the listed values of the other side.
+    /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this
+    /// one.
     fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
         let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
         let Some(text) = text.value.as_str() else { return };
         if allowed.contains(&text) {
             return;
         }
-        let listed: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
+        let quoted: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
         let message = format!("`{}` is never `{text}`", self.source(value));
         let diagnostic = self.error(Code::NeverEqual, expr_range(constant), message);
         let diagnostic = diagnostic.with_suggestion(text, allowed.iter().copied());
-        self.report(diagnostic.with_help(format!("it is one of {}", listed.join(", "))));
+        self.report(diagnostic.with_help(format!("it is one of {}", quoted.join(", "))));
     }
 
     fn check_contains(
@@ -150,8 +152,8 @@ impl<'a> Checker<'a> {
         if let Expr::List(list) = container {
             list.items.iter().for_each(|constant| self.check_constant(item, item_type, constant));
         }
-        let element = self.schemas.items(container_type);
-        self.check_constant(container, &element, item);
+        let container_item_type = self.schemas.item_type(container_type);
+        self.check_constant(container, &container_item_type, item);
         let is_container = |kind: TypeKind| matches!(kind, TypeKind::Text | TypeKind::List | TypeKind::Object);
         self.check_operand_kind(
             container,
@@ -169,21 +171,23 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         right_type: &Type<'a>,
     ) -> InferredValue<'a> {
-        let (Some(first), Some(second)) = (left_type.kinds(), right_type.kinds()) else {
+        let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else {
             return InferredValue::unknown();
         };
-        let can_add =
-            |x: TypeKind, y: TypeKind| x == y && matches!(x, TypeKind::Number | TypeKind::Text | TypeKind::List);
-        let pairs: Vec<(TypeKind, TypeKind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
-        if let Some((x, y)) = pairs.iter().find(|(x, y)| !can_add(*x, *y)) {
+        let can_add = |left: TypeKind, right: TypeKind| {
+            left == right && matches!(left, TypeKind::Number | TypeKind::Text | TypeKind::List)
+        };
+        let kind_pairs: Vec<(TypeKind, TypeKind)> =
+            left_kinds.iter().flat_map(|left| right_kinds.iter().map(|right| (*left, *right))).collect();
+        if let Some((left_kind, right_kind)) = kind_pairs.iter().find(|(left, right)| !can_add(*left, *right)) {
             let range = expr_range(left).start..expr_range(right).end;
-            let message = format!("`+` cannot join {} and {}", x.describe(), y.describe());
-            let diagnostic = if pairs.iter().any(|(x, y)| can_add(*x, *y)) {
+            let message = format!("`+` cannot join {} and {}", left_kind.describe(), right_kind.describe());
+            let diagnostic = if kind_pairs.iter().any(|(left, right)| can_add(*left, *right)) {
                 self.warning(Code::UnsupportedOperation, range, format!("{message}, which may happen here"))
             } else {
                 self.error(Code::UnsupportedOperation, range, message)
             };
-            let has_string = *x == TypeKind::Text || *y == TypeKind::Text;
+            let has_string = *left_kind == TypeKind::Text || *right_kind == TypeKind::Text;
             self.report(if has_string {
                 diagnostic.with_help("`~` joins values of any type as strings")
             } else {
@@ -194,7 +198,7 @@ impl<'a> Checker<'a> {
             (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
             (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
             (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
-                union([self.schemas.items(left_type), self.schemas.items(right_type)]).into(),
+                union([self.schemas.item_type(left_type), self.schemas.item_type(right_type)]).into(),
                 left_type.min_length() + right_type.min_length(),
             ),
             (_, _) => Type::Unknown,
@@ -211,28 +215,28 @@ impl<'a> Checker<'a> {
         );
     }
 
-    /// Reports an operand whose kind is never, or not always, valid. The message ends with `if_certain` or
-    /// `if_possible`.
+    /// Reports an operand whose kind is never valid or not always valid. The message ends with `if_never` or
+    /// `if_not_always`.
     pub(super) fn check_operand_kind(
         &mut self,
         expr: &Expr<'a>,
         ty: &Type<'a>,
         is_valid: impl Fn(TypeKind) -> bool,
-        if_certain: &str,
-        if_possible: &str,
+        if_never: &str,
+        if_not_always: &str,
     ) {
         let Some(kinds) = ty.kinds() else { return };
-        let Some(wrong) = kinds.iter().find(|kind| !is_valid(**kind)) else { return };
+        let Some(invalid_kind) = kinds.iter().find(|kind| !is_valid(**kind)) else { return };
         let source = self.source(expr);
         let range = expr_range(expr);
         let diagnostic = if kinds.iter().any(|kind| is_valid(*kind)) {
             self.warning(
                 Code::UnsupportedOperation,
                 range,
-                format!("`{source}` may be {}, {if_possible}", wrong.describe()),
+                format!("`{source}` may be {}, {if_not_always}", invalid_kind.describe()),
             )
         } else {
-            self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_certain}", ty.describe()))
+            self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_never}", ty.describe()))
         };
         self.report(diagnostic);
     }

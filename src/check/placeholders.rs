@@ -6,7 +6,7 @@ use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
 use crate::diagnostic::Code;
 
-/// Variables of templates that are also ordinary words. Placeholders with these names are not reported.
+/// Variables of templates that are also ordinary words. orch does not report placeholders with these names.
 const COMMON_WORDS: &[&str] = &["index", "item", "loop", "steps"];
 
 impl<'a> Checker<'a> {
@@ -45,26 +45,27 @@ impl<'a> Checker<'a> {
 fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
     let mut placeholders = Vec::new();
     let mut next_start = 0;
-    for (start, char) in text.char_indices() {
-        if start < next_start || !matches!(char, '{' | '$') {
+    for (start, c) in text.char_indices() {
+        if start < next_start || !matches!(c, '{' | '$') {
             continue;
         }
         let remaining = text.get(start..).unwrap_or_default();
         let prefix_length = remaining.len() - remaining.trim_start_matches('$').trim_start_matches('{').len();
-        let braces = remaining.get(..prefix_length).unwrap_or_default().matches('{').count();
-        let dollars = prefix_length - braces;
+        let brace_count = remaining.get(..prefix_length).unwrap_or_default().matches('{').count();
+        let dollar_count = prefix_length - brace_count;
         let after_prefix = remaining.get(prefix_length..).unwrap_or_default();
         let length = after_prefix.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after_prefix.len());
         let name = after_prefix.get(..length).unwrap_or_default();
         let is_closed =
             after_prefix.get(length..).is_some_and(|suffix| suffix.starts_with('}') && !suffix.starts_with("}}"));
-        let end = start + prefix_length + length + usize::from(braces == 1);
-        // In quoted program code, a variable can have calls and members, as in `$task->run()`.
-        let ends_properly = braces == 1
+        let end = start + prefix_length + length + usize::from(brace_count == 1);
+        // In quoted program code, a call or a member may follow a variable, as in `$task->run()`.
+        let is_not_code = brace_count == 1
             || !after_prefix.get(length..).is_some_and(|suffix| suffix.starts_with(['-', '[', '(', ':', '=']));
-        let has_valid_prefix = dollars + braces > 0 && braces <= 1 && dollars <= 1 && (braces == 0 || is_closed);
+        let has_valid_prefix =
+            dollar_count + brace_count > 0 && brace_count <= 1 && dollar_count <= 1 && (brace_count == 0 || is_closed);
         let is_escaped = text.get(..start).is_some_and(|preceding| preceding.ends_with(['{', '$', '\\']));
-        if has_valid_prefix && ends_properly && !is_escaped && !name.is_empty() {
+        if has_valid_prefix && is_not_code && !is_escaped && !name.is_empty() {
             placeholders.push((start..end, name));
         }
         next_start = start + prefix_length.max(1);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::flow;
 use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
-use super::sites::Sites;
+use super::step_scopes::ScopedSteps;
 use super::texts;
 use super::type_members::render_type;
 use super::types::{SchemaNode, Schemas, Type};
@@ -93,8 +93,8 @@ pub fn visible_names(
     text: &str,
     base: Option<&str>,
 ) -> Vec<VisibleName> {
-    let sites = Sites::from_project(project);
-    let scopes = scopes_at_position(project, &sites, probed_text, text);
+    let scoped_steps = ScopedSteps::from_project(project);
+    let scopes = scopes_at_position(project, &scoped_steps, probed_text, text);
     let probe = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
     let mut names: Vec<VisibleName> = Vec::new();
     for scope in &scopes {
@@ -104,7 +104,7 @@ pub fn visible_names(
         };
         for name in scope_names {
             match names.iter_mut().find(|existing| existing.name == name.name) {
-                Some(existing) if existing.ty != name.ty => existing.ty = union_text(&existing.ty, &name.ty),
+                Some(existing) if existing.ty != name.ty => existing.ty = add_to_union(&existing.ty, &name.ty),
                 Some(_) => {}
                 None => names.push(name),
             }
@@ -115,44 +115,50 @@ pub fn visible_names(
 
 /// The artifacts that the step at this pointer can list in its `inputs`.
 pub fn visible_artifacts(project: &Project, pointer: &str) -> Vec<VisibleName> {
-    let sites = Sites::from_project(project);
+    let scoped_steps = ScopedSteps::from_project(project);
     let probe = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
-    let Some(site) = sites.steps.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-    let names = site.scope.artifacts.iter().map(|(name, visible)| VisibleName {
+    let Some(scoped_step) = scoped_steps.steps.iter().find(|scoped_step| scoped_step.pointer == pointer) else {
+        return Vec::new();
+    };
+    let names = scoped_step.scope.artifacts.iter().map(|(name, visible)| VisibleName {
         may_be_absent: visible.conditional || visible.from_previous_round,
         ..probe.describe_name(name, &visible.ty)
     });
     names.collect()
 }
 
-/// Combines the types that a name has in different steps.
-fn union_text(a: &str, b: &str) -> String {
-    if a.split(" | ").any(|branch| branch == b) { a.to_owned() } else { format!("{a} | {b}") }
+/// Adds a type to the union of the types that a name has in different steps.
+fn add_to_union(union: &str, ty: &str) -> String {
+    if union.split(" | ").any(|branch| branch == ty) { union.to_owned() } else { format!("{union} | {ty}") }
 }
 
 fn scopes_at_position<'a>(
     project: &'a Project,
-    sites: &'a Sites<'a>,
+    scoped_steps: &'a ScopedSteps<'a>,
     probed_text: ProbedText<'_>,
     text: &'a str,
 ) -> Vec<TypeScope<'a>> {
-    let (site, mut scope) = match probed_text {
-        ProbedText::Prompt => return texts::scopes_at_marker(project, sites),
-        ProbedText::Pipeline => (None, sites.final_scope.for_pipeline(project)),
-        ProbedText::Step { pointer, text_scope: sight } => {
-            let Some(site) = sites.steps.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-            let scope = match (sight, site.step.action()) {
-                (TextScope::Step, Some(StepAction::Command(_))) => site.scope.for_command(project, site.step),
-                (TextScope::Step, _) => site.scope.for_step(project, site.step),
-                (TextScope::Round, _) => site.round_end_scope(project),
-                (TextScope::Reply, _) => site.reply_scope(project),
+    let (scoped_step, mut scope) = match probed_text {
+        ProbedText::Prompt => return texts::scopes_at_marker(project, scoped_steps),
+        ProbedText::Pipeline => (None, scoped_steps.final_scope.for_pipeline(project)),
+        ProbedText::Step { pointer, text_scope } => {
+            let Some(scoped_step) = scoped_steps.steps.iter().find(|scoped_step| scoped_step.pointer == pointer) else {
+                return Vec::new();
             };
-            (Some(site), scope)
+            let scope = match (text_scope, scoped_step.step.action()) {
+                (TextScope::Step, Some(StepAction::Command(_))) => {
+                    scoped_step.scope.for_command(project, scoped_step.step)
+                }
+                (TextScope::Step, _) => scoped_step.scope.for_step(project, scoped_step.step),
+                (TextScope::Round, _) => scoped_step.round_end_scope(project),
+                (TextScope::Reply, _) => scoped_step.reply_scope(project),
+            };
+            (Some(scoped_step), scope)
         }
     };
-    let mut checker = Checker::new(project, site);
+    let mut checker = Checker::new(project, scoped_step);
     checker.check_template(TextLocation::Yaml(String::new()), text, &mut scope);
-    checker.cursor_scopes
+    checker.marker_scopes
 }
 
 struct CompletionProbe<'a> {
@@ -244,11 +250,11 @@ impl<'a> CompletionProbe<'a> {
     }
 }
 
-/// The properties of a step that has ended.
+/// The properties of the status of a step, as in `steps.build.status`.
 fn step_status_properties() -> Vec<VisibleName> {
     let new_property = |name: &str, ty: &str, may_be_absent, description: &str| {
-        let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(description.to_owned()));
-        VisibleName { name, origin: NameOrigin::Property, ty, may_be_absent, description: about, declaration: None }
+        let (name, ty, description) = (name.to_owned(), ty.to_owned(), Some(description.to_owned()));
+        VisibleName { name, origin: NameOrigin::Property, ty, may_be_absent, description, declaration: None }
     };
     vec![
         new_property(

@@ -8,14 +8,14 @@ use super::infer::Checker;
 use super::narrowing::{constant_index, expression_path};
 use super::probe::COMPLETION_MARKER;
 use super::scope::{InferredValue, TypeScope};
-use super::sites::PROJECT_VARIABLE;
+use super::step_scopes::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
 use crate::template::{byte_range, expr_range};
 
 /// The property path that begins at this offset, after a name, such as `.build.outputs`.
-fn path_after(text: &str, end: usize) -> &str {
-    let remaining = text.get(end..).unwrap_or_default();
+fn path_after(text: &str, offset: usize) -> &str {
+    let remaining = text.get(offset..).unwrap_or_default();
     let length = remaining.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.')).unwrap_or(remaining.len());
     remaining.get(..length).unwrap_or_default()
 }
@@ -34,7 +34,7 @@ impl<'a> Checker<'a> {
             return inferred.clone();
         }
         if name == COMPLETION_MARKER {
-            self.cursor_scopes.push(scope.clone());
+            self.marker_scopes.push(scope.clone());
         }
         let diagnostic = self.unknown_variable(name, range, scope);
         self.report(diagnostic);
@@ -49,36 +49,39 @@ impl<'a> Checker<'a> {
         let diagnostic = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
         let steps = self.project.pipeline.all_steps();
         let is_output = steps.iter().any(|step| step.output.as_deref() == Some(name));
-        match self.site {
+        match self.scoped_step {
             _ if name == PROJECT_VARIABLE => {
                 diagnostic.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
             }
-            Some(site) if site.scope.artifacts.contains_key(name) => {
-                let is_optional = site.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round);
+            Some(scoped_step) if scoped_step.scope.artifacts.contains_key(name) => {
+                let is_optional =
+                    scoped_step.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round);
                 let optional_suffix = if is_optional { "?" } else { "" };
-                diagnostic
-                    .with_help(format!("add `{name}{optional_suffix}` to the `inputs` of step `{}`", site.step.id))
+                diagnostic.with_help(format!(
+                    "add `{name}{optional_suffix}` to the `inputs` of step `{}`",
+                    scoped_step.step.id
+                ))
             }
-            Some(site) if site.step.output.as_deref() == Some(name) => {
-                diagnostic.with_help(format!("step `{}` itself produces `{name}`", site.step.id))
+            Some(scoped_step) if scoped_step.step.output.as_deref() == Some(name) => {
+                diagnostic.with_help(format!("step `{}` itself produces `{name}`", scoped_step.step.id))
             }
             _ if is_output => {
                 diagnostic.with_help(format!("a later step produces `{name}`, or it is not in scope here"))
             }
-            site => {
+            scoped_step => {
                 let mut names: Vec<&str> = scope.names().collect();
                 names.sort_unstable();
                 let property_path = path_after(self.template_text(), name_range.end);
-                let known = |name: &str| scope.get(name).is_some();
+                let is_known = |name: &str| scope.get(name).is_some();
                 if let Some(constant) = equivalents::constant_equivalent(name) {
                     return diagnostic
                         .with_help(format!("write `{constant}` in place of `{name}`"))
                         .with_replacement(name, Some(constant));
                 }
                 let is_similar = did_you_mean(name, names.iter().copied()).is_some();
-                if !is_similar || property_path.split('.').any(known) {
+                if !is_similar || property_path.split('.').any(is_known) {
                     let has_dollar = self.follows_dollar(&name_range);
-                    match equivalents::variable_help(name, property_path, known) {
+                    match equivalents::variable_help(name, property_path, is_known) {
                         // The braces are correct; only the `$` is wrong.
                         Some(help) if has_dollar && help.names_known_variable => {
                             let mut diagnostic = diagnostic;
@@ -93,9 +96,10 @@ impl<'a> Checker<'a> {
                 if !diagnostic.help.is_empty() {
                     return diagnostic;
                 }
-                let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                let location = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
-                let diagnostic = diagnostic.with_help(format!("known {location}: {}", listed.join(", ")));
+                let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                let location =
+                    scoped_step.map_or("here".to_owned(), |scoped_step| format!("in step `{}`", scoped_step.step.id));
+                let diagnostic = diagnostic.with_help(format!("known {location}: {}", quoted.join(", ")));
                 match self.literal_braces_advice(&name_range).filter(|_| !self.follows_dollar(&name_range)) {
                     Some(advice) => diagnostic.with_help(advice),
                     None => diagnostic,
@@ -104,7 +108,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports a name with hyphens, which an expression interprets as a subtraction, if the same name with `_` exists.
+    /// Returns a diagnostic for a name with hyphens, which an expression interprets as a subtraction, if the same name
+    /// with `_` exists.
     fn hyphenated_name_diagnostic(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
         let text = self.template_text();
         let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -132,10 +137,11 @@ impl<'a> Checker<'a> {
         range: Range<usize>,
     ) -> InferredValue<'a> {
         let source = self.source(base).to_owned();
-        self.infer_property_of(&source, ty, name, range)
+        self.infer_property_of_source(&source, ty, name, range)
     }
 
-    pub(super) fn infer_property_of(
+    /// Infers the type of the property `name` of a value. `base` is the value's source text, for messages.
+    pub(super) fn infer_property_of_source(
         &mut self,
         base: &str,
         ty: &Type<'a>,
@@ -165,7 +171,7 @@ impl<'a> Checker<'a> {
             }
         }
         if types.is_empty() && is_open {
-            return InferredValue { declared_properties, ..InferredValue::possibly_undefined(Type::Unknown, true) };
+            return InferredValue { declared_properties, ..InferredValue::new(Type::Unknown, true) };
         }
         if is_open {
             types.push(Type::Unknown);
@@ -175,7 +181,7 @@ impl<'a> Checker<'a> {
             self.report(diagnostic);
             return InferredValue::unknown();
         }
-        InferredValue::possibly_undefined(union(types), may_be_missing)
+        InferredValue::new(union(types), may_be_missing)
     }
 
     /// Reports a property that the schema does not declare, unless a condition has shown that the property exists, or
@@ -205,7 +211,7 @@ impl<'a> Checker<'a> {
         InferredValue::unknown()
     }
 
-    /// Advice for a property of other languages or tools.
+    /// Advice for a property name of another language or tool.
     fn foreign_property_help(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
         if let Some(id) = base.strip_prefix("steps.") {
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
@@ -246,8 +252,8 @@ impl<'a> Checker<'a> {
                     return diagnostic;
                 }
                 let unique_names = names.iter().enumerate().filter(|(index, name)| !names[..*index].contains(name));
-                let listed: Vec<String> = unique_names.map(|(_, name)| format!("`{name}`")).collect();
-                diagnostic.with_help(format!("it has {}", listed.join(", ")))
+                let quoted: Vec<String> = unique_names.map(|(_, name)| format!("`{name}`")).collect();
+                diagnostic.with_help(format!("it has {}", quoted.join(", ")))
             }
         }
     }
@@ -264,7 +270,7 @@ impl<'a> Checker<'a> {
         }
         let Expr::Const(constant) = key else {
             self.infer_defined(key, scope);
-            return InferredValue::defined(self.schemas.items(ty));
+            return InferredValue::defined(self.schemas.item_type(ty));
         };
         match constant.value.as_str() {
             Some(name) => self.infer_property(base, ty, name, expr_range(key)),
@@ -289,7 +295,7 @@ impl<'a> Checker<'a> {
                 None => return InferredValue::unknown(),
                 Some(TypeKind::List) => {
                     may_be_missing |= needed_length > branch.min_length().max(guaranteed_length);
-                    types.push(self.schemas.items(&branch));
+                    types.push(self.schemas.item_type(&branch));
                 }
                 Some(TypeKind::Text) => {
                     may_be_missing = true;
@@ -305,6 +311,6 @@ impl<'a> Checker<'a> {
             self.report(diagnostic);
             return InferredValue::unknown();
         }
-        InferredValue::possibly_undefined(union(types), may_be_missing)
+        InferredValue::new(union(types), may_be_missing)
     }
 }

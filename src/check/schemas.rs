@@ -12,13 +12,13 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (step_pointer, step) in steps_with_pointers(&project.pipeline) {
         let Some(OutputType::File(file)) = output_type(step) else { continue };
-        let explicit = step.schema.is_some();
-        let pointer = child_pointer(&step_pointer, if explicit { "schema" } else { "output" });
-        diagnostics.extend(check_exists(project, &file, &pointer, explicit));
+        let names_schema = step.schema.is_some();
+        let pointer = child_pointer(&step_pointer, if names_schema { "schema" } else { "output" });
+        diagnostics.extend(check_exists(project, &file, &pointer, names_schema));
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
-            Err(error) => diagnostics.extend(compile_diagnostic(project, document, &error)),
+            Err(error) => diagnostics.extend(compilation_diagnostic(project, document, &error)),
             Ok(_) => diagnostics.extend(super::contradictions::check(document)),
         }
     }
@@ -28,24 +28,26 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn check_exists(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
+/// Checks that the schema of an output exists. `names_schema` is whether the step has the key `schema`; otherwise, the
+/// name of the output determines the file.
+fn check_exists(project: &Project, file: &str, pointer: &str, names_schema: bool) -> Option<Diagnostic> {
     if project.schema_documents.contains_key(file) || has_load_diagnostic(project, &format!("schemas/{file}")) {
         return None;
     }
     let diagnostic = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
     let diagnostic = diagnostic.with_span(&project.document.file, project.document.spans.value(pointer));
-    let stem_of = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
-    let stems: Vec<String> = project.schema_names.iter().map(|name| stem_of(name)).collect();
-    let diagnostic = add_missing_file_advice(diagnostic, &stem_of(file), &stems, "schemas");
-    Some(if explicit {
+    let file_stem = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
+    let stems: Vec<String> = project.schema_names.iter().map(|name| file_stem(name)).collect();
+    let diagnostic = add_missing_file_advice(diagnostic, &file_stem(file), &stems, "schemas");
+    Some(if names_schema {
         diagnostic
     } else {
         diagnostic.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
     })
 }
 
-fn compile_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
-    // The check of the file that this schema refers to reports a mistake in that file.
+fn compilation_diagnostic(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
+    // Skips a mistake in a file that this schema refers to, because the check of that file reports it.
     let is_in_other_file = error.pointer.starts_with("/$defs/") && !document.spans.contains(&error.pointer);
     if is_in_other_file && project.schema_documents.len() > 1 {
         return None;
@@ -82,14 +84,14 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
 /// The types of JSON Schema.
 const JSON_SCHEMA_TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
 
-/// Returns the diagnostic for a schema that can't be used, at the mistake's position in the document. `base` is the
-/// pointer of the whole schema.
-fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
-    let pointer = format!("{base}{}", error.pointer);
+/// Returns the diagnostic for a schema that can't be used, at the mistake's position in the document. `base_pointer`
+/// is the pointer of the whole schema.
+fn invalid_schema(document: &Document, base_pointer: &str, error: &SchemaError) -> Diagnostic {
+    let pointer = format!("{base_pointer}{}", error.pointer);
     let span = document.spans.value(&pointer);
     let string = document.value.pointer(&pointer).and_then(Value::as_str);
     if let Some(name) = string.filter(|_| pointer.ends_with("/type")) {
-        // For this most common mistake, the validator's own message does not help the user.
+        // This is the most common mistake, and the validator's own message does not help the user.
         let diagnostic = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
             .with_span(&document.file, span);
         return match equivalents::json_schema_type(name).filter(|type_name| *type_name != name) {
@@ -103,7 +105,7 @@ fn invalid_schema(document: &Document, base: &str, error: &SchemaError) -> Diagn
     let diagnostic = diagnostic.with_span(&document.file, span);
     let is_boolean = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
     if is_boolean && pointer.ends_with("/required") {
-        return diagnostic.with_help(if base.starts_with("/inputs/") && error.pointer == "/required" {
+        return diagnostic.with_help(if base_pointer.starts_with("/inputs/") && error.pointer == "/required" {
             "remove `required`: an input without a `default` is required"
         } else {
             "name the required members beside `properties`: `required: [NAME]`"

@@ -1,17 +1,17 @@
-//! The variables that a template can use at one point, and what conditions have shown about them there.
+//! The variables that a template can use at one point, and the facts that conditions have established about them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::types::{Type, TypeKind};
 
-/// What the checks infer about the value of an expression.
+/// The inferred type of an expression's value, and whether the value can be undefined.
 #[derive(Clone, Debug)]
 pub(super) struct InferredValue<'a> {
     /// Its type, if it is defined.
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
     pub(super) may_be_undefined: bool,
-    /// If the schema does not declare the property that the expression reads: the properties that it declares.
+    /// The properties that the schema declares, if the expression reads one that it does not declare; otherwise empty.
     pub(super) declared_properties: Vec<&'a str>,
 }
 
@@ -21,8 +21,8 @@ impl<'a> InferredValue<'a> {
         Self { ty, may_be_undefined: false, declared_properties: Vec::new() }
     }
 
-    /// A value that may be undefined if `may_be_undefined` is true.
-    pub(super) fn possibly_undefined(ty: Type<'a>, may_be_undefined: bool) -> Self {
+    /// A value of this type that may also be undefined if `may_be_undefined` is true.
+    pub(super) fn new(ty: Type<'a>, may_be_undefined: bool) -> Self {
         Self { ty, may_be_undefined, declared_properties: Vec::new() }
     }
 
@@ -32,7 +32,7 @@ impl<'a> InferredValue<'a> {
     }
 }
 
-/// What a condition has shown about the value at a path such as `plan.notes`.
+/// A fact that a condition establishes about the value at a path such as `plan.notes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Narrowing {
     /// It is defined.
@@ -40,16 +40,16 @@ pub(super) enum Narrowing {
     /// It is not null.
     NotNull,
     /// It counts as true in a condition: it is not empty and not zero.
-    True,
+    Truthy,
     /// It has at least this many items.
     MinItems(u64),
-    /// It is one of these kinds, or with `false` none of them.
+    /// It has one of these kinds; with `false`, none of them.
     Kinds(Vec<TypeKind>, bool),
-    /// It is one of these strings, or with `false` none of them.
+    /// It is one of these strings; with `false`, none of them.
     OneOf(Vec<String>, bool),
 }
 
-/// The variables in scope, and what conditions have shown about them.
+/// The variables in scope, and the facts that conditions have established about them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeScope<'a> {
     vars: HashMap<String, InferredValue<'a>>,
@@ -77,9 +77,9 @@ impl<'a> TypeScope<'a> {
     pub(super) fn add_narrowings(&mut self, narrowings: impl IntoIterator<Item = (String, Narrowing)>) {
         for (path, narrowing) in narrowings {
             if matches!(narrowing, Narrowing::MinItems(1..)) {
-                self.narrowings.insert((path.clone(), Narrowing::True));
+                self.narrowings.insert((path.clone(), Narrowing::Truthy));
             }
-            if matches!(narrowing, Narrowing::True | Narrowing::MinItems(1..)) {
+            if matches!(narrowing, Narrowing::Truthy | Narrowing::MinItems(1..)) {
                 self.narrowings.insert((path.clone(), Narrowing::NotNull));
                 self.narrowings.insert((path.clone(), Narrowing::Defined));
             }
@@ -87,24 +87,24 @@ impl<'a> TypeScope<'a> {
         }
     }
 
-    /// Whether a condition has shown this about the value at the path.
+    /// Whether a condition has established this fact about the value at the path.
     pub(super) fn has_narrowing(&self, path: Option<&String>, narrowing: &Narrowing) -> bool {
         path.is_some_and(|path| self.narrowings.contains(&(path.clone(), narrowing.clone())))
     }
 
-    /// The number of items that conditions guarantee for a list.
+    /// The minimum number of items that conditions guarantee for the list at the path.
     pub(super) fn min_items(&self, path: Option<&String>) -> u64 {
         let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
         let min_items = path_narrowings.map(|(_, narrowing)| match narrowing {
             Narrowing::MinItems(min_items) => *min_items,
-            Narrowing::True => 1,
+            Narrowing::Truthy => 1,
             Narrowing::Defined | Narrowing::NotNull | Narrowing::Kinds(..) | Narrowing::OneOf(..) => 0,
         });
         min_items.max().unwrap_or(0)
     }
 
-    /// The narrowings of the kinds of the value at a path and of the strings below it, each with its name relative to
-    /// the path.
+    /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and of the strings in its
+    /// properties. Each comes with the property's path relative to `path`, which is empty for the value itself.
     pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
         self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {
             let suffix = narrowed_path.strip_prefix(path)?;

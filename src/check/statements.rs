@@ -21,50 +21,50 @@ impl<'a> Checker<'a> {
         let (outer_location, outer_text) =
             (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
         if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
-            self.statements(&parsed.children, scope);
+            self.check_statements(&parsed.children, scope);
         }
         (self.location, self.text) = (outer_location, outer_text);
     }
 
-    fn statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
+    fn check_statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
         for statement in list {
-            self.statement(statement, scope);
+            self.check_statement(statement, scope);
         }
     }
 
-    fn statement(&mut self, statement: &Stmt<'a>, scope: &mut TypeScope<'a>) {
+    fn check_statement(&mut self, statement: &Stmt<'a>, scope: &mut TypeScope<'a>) {
         match statement {
-            Stmt::Template(inner) => self.statements(&inner.children, scope),
-            Stmt::EmitExpr(inner) => self.emit(&inner.expr, scope),
-            Stmt::ForLoop(inner) => self.for_loop(inner, scope),
-            Stmt::IfCond(inner) => self.if_condition(inner, scope),
+            Stmt::Template(inner) => self.check_statements(&inner.children, scope),
+            Stmt::EmitExpr(inner) => self.check_printed_value(&inner.expr, scope),
+            Stmt::ForLoop(inner) => self.check_for_loop(inner, scope),
+            Stmt::IfCond(inner) => self.check_if(inner, scope),
             Stmt::WithBlock(inner) => {
                 let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
                     let inferred = self.infer(value, &block_scope);
-                    bind(target, inferred, &mut block_scope);
+                    bind_target(target, inferred, &mut block_scope);
                 }
-                self.statements(&inner.body, &mut block_scope);
+                self.check_statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
                 let inferred = self.infer(&inner.expr, scope);
-                bind(&inner.target, inferred, scope);
+                bind_target(&inner.target, inferred, scope);
             }
             Stmt::SetBlock(inner) => {
-                self.statements(&inner.body, &mut scope.clone());
+                self.check_statements(&inner.body, &mut scope.clone());
                 let inferred = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
                     None => InferredValue::defined(Type::Text(None)),
                 };
-                bind(&inner.target, inferred, scope);
+                bind_target(&inner.target, inferred, scope);
             }
             Stmt::FilterBlock(inner) => {
                 self.infer(&inner.filter, scope);
-                self.statements(&inner.body, &mut scope.clone());
+                self.check_statements(&inner.body, &mut scope.clone());
             }
-            Stmt::Include(inner) => self.include(&inner.name, inner.ignore_missing, scope),
+            Stmt::Include(inner) => self.check_include(&inner.name, inner.ignore_missing, scope),
             Stmt::EmitRaw(inner) => self.check_plain_text(byte_range(inner.span()), scope),
-            // These either do not affect types, or inspection has refused them already.
+            // These statements do not affect types, or inspection has already refused them.
             Stmt::Continue(_)
             | Stmt::Break(_)
             | Stmt::AutoEscape(_)
@@ -78,7 +78,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn emit(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
+    fn check_printed_value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
         let inferred = self.infer_defined(expr, scope);
         let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = inferred.ty.kinds() else { return };
@@ -90,21 +90,22 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
+    fn check_for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
         let inferred = self.infer_defined(&inner.iter, scope);
         let mut body_scope = scope.clone();
         self.check_iterable(&inner.iter, &inferred.ty);
-        bind(&inner.target, InferredValue::defined(self.elements(&inferred.ty)), &mut body_scope);
+        bind_target(&inner.target, InferredValue::defined(self.element_type(&inferred.ty)), &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &body_scope);
             body_scope.add_narrowings(condition_narrowings(filter, true));
         }
         body_scope.bind("loop", InferredValue::defined(loop_type()));
-        self.statements(&inner.body, &mut body_scope);
-        self.statements(&inner.else_body, &mut scope.clone());
+        self.check_statements(&inner.body, &mut body_scope);
+        self.check_statements(&inner.else_body, &mut scope.clone());
     }
 
-    /// Reports a value that a loop can't iterate over, at least in some cases, or only by its characters.
+    /// Reports a value over which a loop can't, or not always, iterate. Warns about a string, because a loop iterates
+    /// over its characters.
     fn check_iterable(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
         let is_not_iterable = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
         let Some(kinds) = ty.kinds() else { return };
@@ -128,16 +129,17 @@ impl<'a> Checker<'a> {
         self.report(diagnostic);
     }
 
-    fn if_condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
+    fn check_if(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
         let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
         true_scope.add_narrowings(condition_narrowings(&inner.expr, true));
         false_scope.add_narrowings(condition_narrowings(&inner.expr, false));
-        self.statements(&inner.true_body, &mut true_scope);
-        self.statements(&inner.false_body, &mut false_scope);
+        self.check_statements(&inner.true_body, &mut true_scope);
+        self.check_statements(&inner.false_body, &mut false_scope);
         scope.merge(&true_scope);
         scope.merge(&false_scope);
-        // If a branch leaves the iteration, the template renders the text after the `if` only in the other case.
+        // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the
+        // other branch.
         let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
         if leaves_iteration(&inner.true_body) {
             scope.add_narrowings(condition_narrowings(&inner.expr, false));
@@ -146,7 +148,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
+    fn check_include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
         let Expr::Const(constant) = name else { return };
         let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
         let range = expr_range(name);
@@ -168,26 +170,26 @@ impl<'a> Checker<'a> {
             self.report(diagnostic);
             return;
         }
-        // The check of the file itself reports its mistakes once.
-        if self.budget > 0 && inspect_template(&source.text).is_ok() {
-            self.budget -= 1;
+        // Skips a file with mistakes, because the check of that file reports them.
+        if self.remaining_includes > 0 && inspect_template(&source.text).is_ok() {
+            self.remaining_includes -= 1;
             self.includes.push(file);
             self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &mut scope.clone());
             self.includes.pop();
         }
     }
 
-    /// Sets the prompt that the checker checks, so that it detects an include of the prompt in itself.
+    /// Sets the prompt that the checker checks, so that the checker detects a prompt that includes itself.
     pub(super) fn start_prompt(&mut self, prompt: &str) {
         self.includes = vec![prompt.to_owned()];
     }
 }
 
-fn bind<'a>(target: &Expr<'a>, value: InferredValue<'a>, scope: &mut TypeScope<'a>) {
+fn bind_target<'a>(target: &Expr<'a>, value: InferredValue<'a>, scope: &mut TypeScope<'a>) {
     match target {
         Expr::Var(var) => scope.bind(var.id, value),
-        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, InferredValue::unknown(), scope)),
-        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, InferredValue::unknown(), scope)),
+        Expr::List(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
+        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
         _ => {}
     }
 }

@@ -9,25 +9,26 @@ use minijinja::machinery::parse_expr;
 use super::cli_agents::has_tags;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
-use super::sites::{Site, Sites};
+use super::step_scopes::{ScopedStep, ScopedSteps};
+use super::template_errors::template_diagnostic;
 use super::types::{Property, Schemas, Type, TypeKind};
 use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::step::{CommandLine, Expression};
 use crate::model::{Step, StepAction};
-use crate::template::{TemplateError, TemplateErrorKind, expr_range, inspect_expression, inspect_template};
+use crate::template::{TemplateError, expr_range, inspect_expression, inspect_template};
 
-pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Diagnostic> {
     let mut texts = TextChecks::new(project);
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
             texts.report_template_errors(&TextLocation::File(Arc::clone(file)), errors);
         }
     }
-    for site in &sites.steps {
-        texts.check_step(site);
+    for scoped_step in &scoped_steps.steps {
+        texts.check_step(scoped_step);
     }
-    let final_scope = sites.final_scope.for_pipeline(project);
+    let final_scope = scoped_steps.final_scope.for_pipeline(project);
     if let Some(success) = &project.pipeline.success {
         texts.check_condition(None, "/success", success, &final_scope);
     }
@@ -38,13 +39,13 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     texts.diagnostics
 }
 
-/// The scopes at the marker, in all texts of the pipeline that contain or include it.
-pub(super) fn scopes_at_marker<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
+/// The scopes at [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER), in every text that contains or includes it.
+pub(super) fn scopes_at_marker<'a>(project: &'a Project, scoped_steps: &'a ScopedSteps<'a>) -> Vec<TypeScope<'a>> {
     let mut texts = TextChecks::new(project);
-    for site in &sites.steps {
-        texts.check_step(site);
+    for scoped_step in &scoped_steps.steps {
+        texts.check_step(scoped_step);
     }
-    texts.cursor_scopes
+    texts.marker_scopes
 }
 
 /// Reports syntax errors and forbidden features of a prompt. Does not check types, which depend on the pipelines that
@@ -63,33 +64,33 @@ struct TextChecks<'a> {
     /// The inputs of the run that the texts use.
     used_inputs: BTreeSet<String>,
     /// The scopes in which the texts use the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
-    cursor_scopes: Vec<TypeScope<'a>>,
+    marker_scopes: Vec<TypeScope<'a>>,
 }
 
 impl<'a> TextChecks<'a> {
     fn new(project: &'a Project) -> Self {
-        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), cursor_scopes: Vec::new() }
+        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), marker_scopes: Vec::new() }
     }
 
-    fn check_step(&mut self, site: &'a Site<'a>) {
-        let (step, pointer) = (site.step, &site.pointer);
-        let scope = site.scope.for_step(self.project, step);
+    fn check_step(&mut self, scoped_step: &'a ScopedStep<'a>) {
+        let (step, pointer) = (scoped_step.step, &scoped_step.pointer);
+        let scope = scoped_step.scope.for_step(self.project, step);
         if let Some(name) = &step.prompt
             && let Some(file) = self.project.prompts.get(name)
             && inspect_template(&file.text).is_ok()
         {
-            let mut checker = Checker::new(self.project, Some(site));
+            let mut checker = Checker::new(self.project, Some(scoped_step));
             checker.start_prompt(name);
             checker.check_template(TextLocation::File(Arc::clone(file)), &file.text, &mut scope.clone());
             self.collect_results(checker);
         }
-        self.check_kind(site, &scope);
+        self.check_kind_texts(scoped_step, &scope);
         if let Some(when) = &step.when {
-            self.check_condition(Some(site), &child_pointer(pointer, "when"), when, &scope);
+            self.check_condition(Some(scoped_step), &child_pointer(pointer, "when"), when, &scope);
         }
         if let Some(list) = &step.for_each {
             let list_pointer = child_pointer(pointer, "for_each");
-            if let Some((inferred, range)) = self.check_expression(Some(site), &list_pointer, list, &scope)
+            if let Some((inferred, range)) = self.check_expression(Some(scoped_step), &list_pointer, list, &scope)
                 && let Some(kinds) = inferred.ty.kinds()
                 && let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List)
             {
@@ -120,37 +121,37 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Checks the texts that are specific to the kind of a step.
-    fn check_kind(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
-        let (step, step_pointer) = (site.step, &site.pointer);
+    fn check_kind_texts(&mut self, scoped_step: &'a ScopedStep<'a>, scope: &TypeScope<'a>) {
+        let (step, step_pointer) = (scoped_step.step, &scoped_step.pointer);
         match step.action() {
-            Some(StepAction::Agent { .. }) => self.check_agent(site, scope),
+            Some(StepAction::Agent { .. }) => self.check_agent(scoped_step, scope),
             Some(StepAction::Command(line)) => {
                 let pointer = child_pointer(step_pointer, "run");
-                let scope = &site.scope.for_command(self.project, step);
+                let scope = &scoped_step.scope.for_command(self.project, step);
                 match line {
-                    CommandLine::Shell(line) => self.check_template(site, &pointer, line, scope),
+                    CommandLine::Shell(line) => self.check_template(scoped_step, &pointer, line, scope),
                     CommandLine::Argv(argv) => {
                         for (index, argument) in argv.iter().enumerate() {
-                            self.check_template(site, &item_pointer(&pointer, index), argument, scope);
+                            self.check_template(scoped_step, &item_pointer(&pointer, index), argument, scope);
                         }
                     }
                 }
                 if let Some(cwd) = &step.cwd {
-                    self.check_template(site, &child_pointer(step_pointer, "cwd"), cwd, scope);
+                    self.check_template(scoped_step, &child_pointer(step_pointer, "cwd"), cwd, scope);
                 }
                 if let Some(stdin) = &step.stdin {
-                    self.check_expression(Some(site), &child_pointer(step_pointer, "stdin"), stdin, scope);
+                    self.check_expression(Some(scoped_step), &child_pointer(step_pointer, "stdin"), stdin, scope);
                 }
             }
-            Some(StepAction::Write(files)) => self.check_files(site, files, scope),
+            Some(StepAction::Write(files)) => self.check_files(scoped_step, files, scope),
             Some(StepAction::Approve(message)) => {
-                self.check_template(site, &child_pointer(step_pointer, "approve"), message, scope);
+                self.check_template(scoped_step, &child_pointer(step_pointer, "approve"), message, scope);
             }
             Some(StepAction::Repeat(repeat)) => {
                 if let Some(until) = &repeat.until {
-                    let scope = site.round_end_scope(self.project);
+                    let scope = scoped_step.round_end_scope(self.project);
                     self.check_condition(
-                        Some(site),
+                        Some(scoped_step),
                         &child_pointer(&child_pointer(step_pointer, "repeat"), "until"),
                         until,
                         &scope,
@@ -161,7 +162,7 @@ impl<'a> TextChecks<'a> {
                 let called = self.project.called_projects.get(file).map(|called| &**called);
                 for (name, Expression(expression)) in &step.with {
                     let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
-                    let inferred = self.check_expression(Some(site), &pointer, expression, scope);
+                    let inferred = self.check_expression(Some(scoped_step), &pointer, expression, scope);
                     if let (Some(called), Some((inferred, range))) = (called, inferred) {
                         self.check_call_input(called, name, &pointer, expression, inferred, range);
                     }
@@ -172,23 +173,28 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Checks an agent's message and the conditions on its reply.
-    fn check_agent(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
-        let (step, step_pointer) = (site.step, &site.pointer);
+    fn check_agent(&mut self, scoped_step: &'a ScopedStep<'a>, scope: &TypeScope<'a>) {
+        let (step, step_pointer) = (scoped_step.step, &scoped_step.pointer);
         match &step.message {
             Some(message) if message.trim().is_empty() => {
                 self.report_empty_message(&child_pointer(step_pointer, "message"), step);
             }
-            Some(message) => self.check_template(site, &child_pointer(step_pointer, "message"), message, scope),
+            Some(message) => self.check_template(scoped_step, &child_pointer(step_pointer, "message"), message, scope),
             // Without a `message`, the message contains every input of the run.
             None => self.used_inputs.extend(self.project.pipeline.inputs.keys().cloned()),
         }
         if step.accept.is_empty() {
             return;
         }
-        let (accept_pointer, scope) = (child_pointer(step_pointer, "accept"), site.reply_scope(self.project));
+        let (accept_pointer, scope) = (child_pointer(step_pointer, "accept"), scoped_step.reply_scope(self.project));
         for (index, condition) in step.accept.iter().enumerate() {
             let condition_pointer = item_pointer(&accept_pointer, index);
-            self.check_condition(Some(site), &child_pointer(&condition_pointer, "that"), &condition.that, &scope);
+            self.check_condition(
+                Some(scoped_step),
+                &child_pointer(&condition_pointer, "that"),
+                &condition.that,
+                &scope,
+            );
             if has_tags(&condition.otherwise) {
                 let document = &self.project.document;
                 let message = "orch sends the text of `else` unchanged: it is not a template";
@@ -200,13 +206,13 @@ impl<'a> TextChecks<'a> {
         }
     }
 
-    fn check_template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
+    fn check_template(&mut self, scoped_step: &'a ScopedStep<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
         let location = TextLocation::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_template(text) {
             self.report_template_errors(&location, errors);
             return;
         }
-        let mut checker = Checker::new(self.project, Some(site));
+        let mut checker = Checker::new(self.project, Some(scoped_step));
         checker.check_template(location, text, &mut scope.clone());
         self.collect_results(checker);
     }
@@ -214,7 +220,7 @@ impl<'a> TextChecks<'a> {
     /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
     fn check_expression(
         &mut self,
-        site: Option<&'a Site<'a>>,
+        scoped_step: Option<&'a ScopedStep<'a>>,
         pointer: &str,
         text: &'a str,
         scope: &TypeScope<'a>,
@@ -225,7 +231,7 @@ impl<'a> TextChecks<'a> {
             return None;
         }
         let parsed = parse_expr(text).ok()?;
-        let mut checker = Checker::new(self.project, site);
+        let mut checker = Checker::new(self.project, scoped_step);
         (checker.location, checker.text) = (location, text);
         let inferred = checker.infer_defined(&parsed, scope);
         self.collect_results(checker);
@@ -243,16 +249,16 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Checks that the value of `write` is a list of files, or has such a list under `files`.
-    fn check_files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
-        let pointer = child_pointer(&site.pointer, "write");
-        let Some((inferred, range)) = self.check_expression(Some(site), &pointer, files, scope) else { return };
+    fn check_files(&mut self, scoped_step: &'a ScopedStep<'a>, files: &'a str, scope: &TypeScope<'a>) {
+        let pointer = child_pointer(&scoped_step.pointer, "write");
+        let Some((inferred, range)) = self.check_expression(Some(scoped_step), &pointer, files, scope) else { return };
         let schemas = Schemas(&self.project.schema_documents);
         let list = match schemas.property(&inferred.ty, "files") {
             Some(Property::Present(ty) | Property::Optional(ty)) => ty,
             Some(Property::Open(_)) => Type::Unknown,
             Some(Property::Absent(_)) | None => inferred.ty.clone(),
         };
-        let entry = schemas.items(&list);
+        let entry = schemas.item_type(&list);
         let allows_text = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
             Some(Property::Present(ty) | Property::Optional(ty)) => {
                 ty.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::Text))
@@ -307,12 +313,18 @@ impl<'a> TextChecks<'a> {
     fn collect_results(&mut self, checker: Checker<'a>) {
         self.diagnostics.extend(checker.diagnostics);
         self.used_inputs.extend(checker.used_inputs);
-        self.cursor_scopes.extend(checker.cursor_scopes);
+        self.marker_scopes.extend(checker.marker_scopes);
     }
 
     /// Checks an expression whose result must be a boolean.
-    fn check_condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
-        let Some((inferred, range)) = self.check_expression(site, pointer, text, scope) else { return };
+    fn check_condition(
+        &mut self,
+        scoped_step: Option<&'a ScopedStep<'a>>,
+        pointer: &str,
+        text: &'a str,
+        scope: &TypeScope<'a>,
+    ) {
+        let Some((inferred, range)) = self.check_expression(scoped_step, pointer, text, scope) else { return };
         let Some(kinds) = inferred.ty.kinds() else { return };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
@@ -353,7 +365,7 @@ impl<'a> TextChecks<'a> {
 
     /// Reports inputs of the run that no text uses.
     fn report_unused_inputs(&mut self) {
-        // If a variable is misspelt, the input that the user meant seems unused.
+        // If a text misspells the name of an input, the input seems unused.
         if self.diagnostics.iter().any(Diagnostic::is_error) {
             return;
         }
@@ -363,30 +375,5 @@ impl<'a> TextChecks<'a> {
             let message = format!("the input `{name}` is never used");
             self.diagnostics.push(Diagnostic::warning(Code::UnusedInput, message).with_span(&document.file, span));
         }
-    }
-}
-
-/// Converts an error of a template or expression to a diagnostic. `set_position` sets its position.
-pub(super) fn template_diagnostic(
-    error: TemplateError,
-    set_position: impl Fn(Diagnostic, Range<usize>) -> Diagnostic,
-) -> Diagnostic {
-    let code = match error.kind {
-        TemplateErrorKind::Refused => Code::UnsupportedTemplate,
-        TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
-        TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
-        TemplateErrorKind::Syntax
-        | TemplateErrorKind::TooMuch
-        | TemplateErrorKind::Undefined
-        | TemplateErrorKind::WrongType => Code::TemplateSyntax,
-    };
-    let mut diagnostic = set_position(Diagnostic::error(code, error.message), error.range);
-    if let Some(replacement) = error.replacement {
-        let (original, corrected) = *replacement;
-        diagnostic = diagnostic.with_replacement(&original, Some(&corrected));
-    }
-    match error.help {
-        Some(help) => diagnostic.with_help(help),
-        None => diagnostic,
     }
 }

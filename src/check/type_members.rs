@@ -26,12 +26,18 @@ impl<'a> Schemas<'a> {
                     continue;
                 }
                 let properties: Vec<_> = branches.iter().map(|branch| self.property(branch, name)).collect();
-                let present = properties.iter().all(|property| matches!(property, Some(Property::Present(_))));
+                let is_always_present =
+                    properties.iter().all(|property| matches!(property, Some(Property::Present(_))));
                 let types = properties.into_iter().filter_map(|property| match property {
                     Some(Property::Present(ty) | Property::Optional(ty)) => Some(ty),
                     Some(Property::Absent(_) | Property::Open(_)) | None => None,
                 });
-                collected.push(TypeMember { name, ty: super::types::union(types), may_be_absent: !present, schema });
+                collected.push(TypeMember {
+                    name,
+                    ty: super::types::union(types),
+                    may_be_absent: !is_always_present,
+                    schema,
+                });
             }
         }
         collected
@@ -40,6 +46,7 @@ impl<'a> Schemas<'a> {
     /// The description or title of a schema, or of the schema that it refers to.
     pub(super) fn description(self, node: SchemaNode<'a>) -> Option<&'a str> {
         let mut node = node;
+        // Bounded, because references may form a cycle.
         for _ in 0..8 {
             let description =
                 ["description", "title"].iter().find_map(|key| node.schema.get(*key).and_then(Value::as_str));
@@ -81,11 +88,11 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
     }
 }
 
-/// Renders a type for the user, one level deep.
+/// Renders a type for the user, without the properties of objects.
 pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
     match ty {
         Type::Text(Some(texts)) => texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(" | "),
-        Type::List(..) | Type::SchemaList(..) => match schemas.items(ty) {
+        Type::List(..) | Type::SchemaList(..) => match schemas.item_type(ty) {
             Type::Unknown => "list".to_owned(),
             inner @ Type::Union(_) => format!("list of ({})", render_type(schemas, &inner)),
             inner => format!("list of {}", render_type(schemas, &inner)),

@@ -52,11 +52,11 @@ pub(super) enum Type<'a> {
 /// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that have ended at a point of the pipeline. The value is true for a step that ended only in the previous
-/// round of a loop, so that it is missing in the first round.
+/// The steps that have ended at a point of the pipeline. The value is true for a step that has ended only in the
+/// previous round of a loop: in the first round, `steps` does not contain it.
 pub(super) type StepStatuses<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
 
-/// What a type tells about one property of an object.
+/// Whether the objects of a type have a property, and the type of the property.
 #[derive(Clone, Debug)]
 pub(super) enum Property<'a> {
     /// The property always exists.
@@ -73,8 +73,8 @@ pub(super) enum Property<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Schemas<'a>(pub(super) &'a BTreeMap<String, Document>);
 
-/// The maximum number of references and branches to follow, because schemas may be recursive.
-const MAX_SCHEMA_READS: usize = 200;
+/// The maximum number of schemas to visit for one type, because schemas may be recursive.
+const MAX_VISITED_SCHEMAS: usize = 200;
 
 impl<'a> Schemas<'a> {
     /// The type that a whole schema document describes.
@@ -84,19 +84,21 @@ impl<'a> Schemas<'a> {
 
     /// The type that a schema describes.
     pub(super) fn schema_type(self, node: SchemaNode<'a>) -> Type<'a> {
-        let mut budget = MAX_SCHEMA_READS;
-        self.read_type(node, &mut budget)
+        let mut budget = MAX_VISITED_SCHEMAS;
+        self.bounded_schema_type(node, &mut budget)
     }
 
-    /// The type that a schema describes. `budget` limits the number of schemas to follow.
-    pub(super) fn read_type(self, node: SchemaNode<'a>, budget: &mut usize) -> Type<'a> {
+    /// The type that a schema describes. `budget` is the remaining number of schemas to visit.
+    pub(super) fn bounded_schema_type(self, node: SchemaNode<'a>, budget: &mut usize) -> Type<'a> {
         let Value::Object(map) = node.schema else { return Type::Unknown };
         let Some(remaining_budget) = budget.checked_sub(1) else { return Type::Unknown };
         *budget = remaining_budget;
         if let Some(target) = map.get("$ref").and_then(Value::as_str)
             && (ignores_ref_siblings(node.root) || !has_constraints(map))
         {
-            return self.resolve_ref(node, target).map_or(Type::Unknown, |target| self.read_type(target, budget));
+            return self
+                .resolve_ref(node, target)
+                .map_or(Type::Unknown, |target| self.bounded_schema_type(target, budget));
         }
         if map.contains_key("$ref") || map.contains_key("allOf") {
             return self.merge_all_of(node, map, budget);
@@ -104,7 +106,7 @@ impl<'a> Schemas<'a> {
         self.own_keyword_type(node, map, budget)
     }
 
-    /// The type from the keywords of this schema, without the keywords that refer to other schemas (`$ref`, `allOf`).
+    /// The type that the keywords of this schema describe, without `$ref` and `allOf`.
     pub(super) fn own_keyword_type(
         self,
         node: SchemaNode<'a>,
@@ -125,7 +127,9 @@ impl<'a> Schemas<'a> {
             if has_own_type {
                 return Type::Unknown;
             }
-            return union(branches.iter().map(|schema| self.read_type(SchemaNode { schema, ..node }, budget)));
+            return union(
+                branches.iter().map(|schema| self.bounded_schema_type(SchemaNode { schema, ..node }, budget)),
+            );
         }
         if let Some(value) = map.get("const") {
             return type_from_constants(std::slice::from_ref(value));
@@ -159,7 +163,7 @@ impl<'a> Schemas<'a> {
     }
 
     /// The type of a list's items; unknown if the type is not a list.
-    pub(super) fn items(self, ty: &Type<'a>) -> Type<'a> {
+    pub(super) fn item_type(self, ty: &Type<'a>) -> Type<'a> {
         match ty {
             Type::List(item_type, _) => (**item_type).clone(),
             Type::SchemaList(node, _) => match node.schema.get("items") {
@@ -168,7 +172,7 @@ impl<'a> Schemas<'a> {
                 }
                 Some(_) | None => Type::Unknown,
             },
-            Type::Union(branches) => union(branches.iter().map(|ty| self.items(ty))),
+            Type::Union(branches) => union(branches.iter().map(|ty| self.item_type(ty))),
             Type::Unknown
             | Type::Null
             | Type::Bool
@@ -181,7 +185,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// What a type tells about its property `name`; `None` if the type is not an object.
+    /// Whether values of a type have the property `name`; `None` if the type is not an object.
     pub(super) fn property(self, ty: &Type<'a>, name: &str) -> Option<Property<'a>> {
         match ty {
             Type::FixedObject(members) => Some(match members.get(name) {
@@ -222,7 +226,7 @@ fn only_requires(branch: &Value) -> bool {
     })
 }
 
-/// The type of a schema for a JSON type.
+/// The type of the values of the JSON type `name` that the schema allows.
 fn type_from_name<'a>(node: SchemaNode<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
     match name {
         "null" => Type::Null,
@@ -252,25 +256,25 @@ fn type_from_constants(values: &[Value]) -> Type<'_> {
 
 /// The union of types; unknown if one of the types is unknown, or if there are none.
 pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
-    let mut flat: Vec<Type<'a>> = Vec::new();
+    let mut flattened: Vec<Type<'a>> = Vec::new();
     for ty in types {
         match ty {
             Type::Unknown => return Type::Unknown,
-            Type::Union(inner) => flat.extend(inner.iter().cloned()),
-            ty => flat.push(ty),
+            Type::Union(inner) => flattened.extend(inner.iter().cloned()),
+            ty => flattened.push(ty),
         }
     }
-    let mut out: Vec<Type<'a>> = Vec::new();
-    for ty in flat {
+    let mut distinct: Vec<Type<'a>> = Vec::new();
+    for ty in flattened {
         let is_simple = matches!(ty, Type::Null | Type::Bool | Type::Number | Type::Text(None));
-        if !(is_simple && out.iter().any(|other| other.kind() == ty.kind())) {
-            out.push(ty);
+        if !(is_simple && distinct.iter().any(|other| other.kind() == ty.kind())) {
+            distinct.push(ty);
         }
     }
-    match out.len() {
+    match distinct.len() {
         0 => Type::Unknown,
-        1 => out.swap_remove(0),
-        _ => Type::Union(Rc::new(out)),
+        1 => distinct.swap_remove(0),
+        _ => Type::Union(Rc::new(distinct)),
     }
 }
 
@@ -321,7 +325,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The members of a union, or the type itself.
+    /// The types that a union consists of; for any other type, the type itself.
     pub(super) fn branches(&self) -> Vec<Type<'a>> {
         match self {
             Type::Union(branches) => branches.to_vec(),

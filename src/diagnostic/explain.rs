@@ -58,8 +58,8 @@ pub fn render_explanation(code: Code) -> String {
     let mut out = format!("{code}: {}\n", code.title());
     let Some(entry) = explanation(code) else { return out };
     let _ = write!(out, "\n{}\n", entry.text);
-    for (wrong, title) in [(true, "Wrong"), (false, "Right")] {
-        for (i, file) in entry.files.iter().filter(|file| file.is_wrong == wrong).enumerate() {
+    for (is_wrong, title) in [(true, "Wrong"), (false, "Right")] {
+        for (i, file) in entry.files.iter().filter(|file| file.is_wrong == is_wrong).enumerate() {
             let title = if i == 0 { format!("{title}, ") } else { "with ".to_owned() };
             let _ = write!(out, "\n{title}`{}`:\n\n{}", file.path, fenced_block(file));
         }
@@ -113,7 +113,7 @@ mod tests {
         for code in Code::ALL {
             let entry = explanation(*code).unwrap_or_else(|| panic!("{code} has no entry in src/diagnostic/explain/"));
             assert!(entry.text.ends_with('.') && !entry.text.contains("# ORCH"), "{code}: {}", entry.text);
-            let has_examples = [true, false].map(|wrong| entry.files.iter().any(|file| file.is_wrong == wrong));
+            let has_examples = [true, false].map(|is_wrong| entry.files.iter().any(|file| file.is_wrong == is_wrong));
             // The examples are short UTF-8 texts without links, so they can't show these mistakes.
             let cannot_be_shown = matches!(code, Code::NotUtf8 | Code::FileTooLarge | Code::LinkOutsideProject);
             assert_eq!(has_examples, [!cannot_be_shown, !cannot_be_shown], "{code}");

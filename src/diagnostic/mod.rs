@@ -1,8 +1,8 @@
 //! Findings about a user's files, and all ways to render them.
 //!
 //! Contains [`Diagnostic`], the table of codes, and the renderings: with source and caret for people, on one line, and
-//! in the formats of other programs. Codes are stable, and no span makes a rendering panic. This module does not know
-//! where files come from, and it prints nothing.
+//! in the formats of other programs. Codes are stable, and a rendering accepts any span without a panic. This module
+//! reads no files and prints nothing.
 
 mod code;
 pub mod equivalents;
@@ -47,10 +47,10 @@ impl SourceFile {
     /// Returns the line and the column of a byte offset. Both begin at 1; columns count characters.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let end = floor_char_boundary(&self.text, offset);
-        let before = self.text.get(..end).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).unwrap_or_default().chars().count();
-        (before.matches('\n').count() + 1, column + 1)
+        let preceding = self.text.get(..end).unwrap_or_default();
+        let line_start = preceding.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = preceding.get(line_start..).unwrap_or_default().chars().count();
+        (preceding.matches('\n').count() + 1, column + 1)
     }
 }
 
@@ -73,7 +73,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns the word that orch prints, also in JSON.
+    /// Returns the name of the severity, as in messages and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -115,7 +115,7 @@ pub struct Diagnostic {
     pub file: Option<Arc<SourceFile>>,
     /// The bytes of the mistake; `None` if it concerns the whole file.
     pub span: Option<Range<usize>>,
-    /// A short text to show beside the caret.
+    /// A short text to show next to the caret.
     pub label: Option<String>,
     /// Other locations that explain the mistake.
     pub related: Vec<Label>,
@@ -137,8 +137,8 @@ impl Diagnostic {
     }
 
     fn new(code: Code, severity: Severity, message: String) -> Self {
-        let (file, span, label, labels, help, fix) = (None, None, None, Vec::new(), Vec::new(), None);
-        Self { code, severity, message, file, span, label, related: labels, help, fix }
+        let (file, span, label, related, help, fix) = (None, None, None, Vec::new(), Vec::new(), None);
+        Self { code, severity, message, file, span, label, related, help, fix }
     }
 
     /// Sets the location in a file.
@@ -156,7 +156,7 @@ impl Diagnostic {
         self
     }
 
-    /// Sets the text beside the caret.
+    /// Sets the text next to the caret.
     #[must_use]
     pub fn with_label(mut self, text: impl Into<String>) -> Self {
         self.label = Some(text.into());
@@ -183,7 +183,11 @@ impl Diagnostic {
     pub fn with_suggestion<'a>(mut self, unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
         if let Some((name, is_unique)) = suggest::closest_candidate(unknown_name, candidates) {
             self.help.push(format!("did you mean `{name}`?"));
-            self.fix = self.span.clone().filter(|_| is_unique).and_then(|span| self.fix_in(&span, unknown_name, name));
+            self.fix = self
+                .span
+                .clone()
+                .filter(|_| is_unique)
+                .and_then(|span| self.replacement_fix(&span, unknown_name, name));
         }
         self
     }
@@ -192,13 +196,13 @@ impl Diagnostic {
     #[must_use]
     pub fn with_replacement(mut self, old: &str, new: Option<&str>) -> Self {
         if let (Some(span), Some(new)) = (self.span.clone(), new) {
-            self.fix = self.fix_in(&span, old, new);
+            self.fix = self.replacement_fix(&span, old, new);
         }
         self
     }
 
     /// Returns the fix that replaces `old` by `new` inside `span`, if `old` occurs there exactly once.
-    fn fix_in(&self, span: &Range<usize>, old: &str, new: &str) -> Option<Fix> {
+    fn replacement_fix(&self, span: &Range<usize>, old: &str, new: &str) -> Option<Fix> {
         let text = self.file.as_ref()?.text.get(span.clone())?;
         let offset = text.find(old)?;
         (text.matches(old).count() == 1).then(|| {
@@ -220,16 +224,16 @@ impl Diagnostic {
 
     /// Compares findings for reports: by file, then by offset, then by code, then by message.
     pub fn report_order(&self, other: &Self) -> Ordering {
-        let sort_key = |d: &Self| {
-            let offset = d.span.as_ref().map_or(0, |span| span.start);
-            (d.file.as_ref().map(|file| file.path.clone()), offset, d.code.as_str())
+        let sort_key = |finding: &Self| {
+            let offset = finding.span.as_ref().map_or(0, |span| span.start);
+            (finding.file.as_ref().map(|file| file.path.clone()), offset, finding.code.as_str())
         };
         sort_key(self).cmp(&sort_key(other)).then_with(|| self.message.cmp(&other.message))
     }
 }
 
-/// Returns whether orch may apply a finding's fix without confirmation. It may not for a missing schema: the name may
-/// be the intended name of the artifact, and orch must not rename the user's artifact.
+/// Returns whether orch may apply a finding's fix without confirmation. The fix for a missing schema is not safe: it
+/// would rename the artifact, although the user may intend its name.
 pub fn is_fix_safe(finding: &Diagnostic) -> bool {
     finding.code != Code::SchemaNotFound
 }
@@ -237,22 +241,22 @@ pub fn is_fix_safe(finding: &Diagnostic) -> bool {
 /// Returns the safe fixes of one file with their findings, in order of position. Skips a fix that overlaps or touches
 /// an earlier one, so that all returned fixes can be applied together.
 pub fn non_overlapping_fixes<'a>(findings: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
-    let mut edits: Vec<(&Diagnostic, &Fix)> = Vec::new();
-    for d in findings {
-        if let Some(fix) = d.fix.as_ref().filter(|_| is_fix_safe(d)) {
-            edits.push((d, fix));
+    let mut fixes: Vec<(&Diagnostic, &Fix)> = Vec::new();
+    for finding in findings {
+        if let Some(fix) = finding.fix.as_ref().filter(|_| is_fix_safe(finding)) {
+            fixes.push((finding, fix));
         }
     }
-    edits.sort_by_key(|(_, fix)| (fix.span.start, fix.span.end));
+    fixes.sort_by_key(|(_, fix)| (fix.span.start, fix.span.end));
     let mut previous_end = None;
-    edits.retain(|(_, fix)| {
+    fixes.retain(|(_, fix)| {
         let is_separate = previous_end.is_none_or(|end| fix.span.start > end);
         if is_separate {
             previous_end = Some(fix.span.end);
         }
         is_separate
     });
-    edits
+    fixes
 }
 
 /// Sorts findings by file and offset, and removes duplicates.
@@ -278,14 +282,14 @@ mod tests {
     #[test]
     fn a_suggestion_contains_its_edit() {
         let file = SourceFile::new("a", "agent: codr");
-        let d = Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
+        let finding = Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder"]);
-        assert_eq!(d.help, ["did you mean `coder`?"]);
-        assert_eq!(d.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
-        let d = Diagnostic::error(Code::UnknownAgent, "x")
+        assert_eq!(finding.help, ["did you mean `coder`?"]);
+        assert_eq!(finding.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
+        let finding = Diagnostic::error(Code::UnknownAgent, "x")
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder", "code"]);
-        assert_eq!((d.help.len(), d.fix), (1, None), "two similar names leave the choice to the user");
+        assert_eq!((finding.help.len(), finding.fix), (1, None), "two similar names leave the choice to the user");
     }
 }

@@ -31,14 +31,14 @@ impl Default for RenderStyle {
 }
 
 /// Renders one finding with its source, a caret and its advice. Ends with a line break.
-pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
-    let title = level(d.severity).primary_title(sanitize_line(&d.message));
-    let mut group = title.id(d.code.as_str()).elements(snippets(d));
-    for help in &d.help {
+pub fn render(finding: &Diagnostic, style: RenderStyle) -> String {
+    let title = level(finding.severity).primary_title(sanitize_line(&finding.message));
+    let mut group = title.id(finding.code.as_str()).elements(snippets(finding));
+    for help in &finding.help {
         group = group.element(Level::HELP.message(sanitize_line(help)));
     }
     let mut groups = vec![group];
-    groups.extend(fix_group(d));
+    groups.extend(fix_group(finding));
     let decor = if style.unicode { DecorStyle::Unicode } else { DecorStyle::Ascii };
     let renderer = if style.colour { Renderer::styled() } else { Renderer::plain() };
     let text = renderer.decor_style(decor).term_width(style.width).render(&groups);
@@ -50,13 +50,13 @@ pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
 
 /// Renders all findings, separated by empty lines.
 pub fn render_all(findings: &[Diagnostic], style: RenderStyle) -> String {
-    let rendered: Vec<_> = findings.iter().map(|d| render(d, style)).collect();
+    let rendered: Vec<_> = findings.iter().map(|finding| render(finding, style)).collect();
     rendered.join("\n")
 }
 
 /// Renders the number of errors and warnings, such as `2 errors, 1 warning`. Without findings, the result is empty.
 pub fn render_counts(findings: &[Diagnostic]) -> String {
-    let errors = findings.iter().filter(|d| d.is_error()).count();
+    let errors = findings.iter().filter(|finding| finding.is_error()).count();
     let pluralize = |count: usize, noun: &str| match count {
         0 => None,
         1 => Some(format!("1 {noun}")),
@@ -67,18 +67,18 @@ pub fn render_counts(findings: &[Diagnostic]) -> String {
 }
 
 /// Renders one finding on one line: `path:line:column: error[CODE]: message (advice)`.
-pub fn render_line(d: &Diagnostic) -> String {
+pub fn render_line(finding: &Diagnostic) -> String {
     let mut line = String::new();
-    if let Some(file) = &d.file {
+    if let Some(file) = &finding.file {
         line.push_str(&file.path);
         line.push(':');
-        if let Some((row, column)) = d.line_column() {
+        if let Some((row, column)) = finding.line_column() {
             let _ = write!(line, "{row}:{column}:");
         }
         line.push(' ');
     }
-    let _ = write!(line, "{}[{}]: {}", d.severity.as_str(), d.code, d.message);
-    if let Some(help) = d.help.first() {
+    let _ = write!(line, "{}[{}]: {}", finding.severity.as_str(), finding.code, finding.message);
+    if let Some(help) = finding.help.first() {
         let _ = write!(line, " ({help})");
     }
     sanitize_line(&line)
@@ -92,19 +92,20 @@ fn level(severity: Severity) -> Level<'static> {
 }
 
 /// Returns the source snippets: first the file with the mistake, then the other files in order.
-fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
-    let Some(file) = &d.file else { return Vec::new() };
-    let Some(span) = &d.span else {
+fn snippets(finding: &Diagnostic) -> Vec<Element<'_>> {
+    let Some(file) = &finding.file else { return Vec::new() };
+    let Some(span) = &finding.span else {
         return vec![Origin::path(sanitize_line(&file.path)).into()];
     };
-    let primary = annotation(AnnotationKind::Primary, file, span, d.label.as_deref());
-    let (same, other): (Vec<_>, Vec<_>) = d.related.iter().partition(|label| label.file == *file);
+    let primary = annotation(AnnotationKind::Primary, file, span, finding.label.as_deref());
+    let (labels_in_file, other_labels): (Vec<_>, Vec<_>) =
+        finding.related.iter().partition(|label| label.file == *file);
     let context = |label: &&Label| {
         let (text, span) = (label.text.clone(), caret_range(&label.file, &label.span));
         AnnotationKind::Context.span(span).label(sanitize_line(&text))
     };
-    let mut out = vec![snippet(file).annotation(primary).annotations(same.iter().map(context)).into()];
-    out.extend(other.iter().map(|label| snippet(&label.file).annotation(context(label)).into()));
+    let mut out = vec![snippet(file).annotation(primary).annotations(labels_in_file.iter().map(context)).into()];
+    out.extend(other_labels.iter().map(|label| snippet(&label.file).annotation(context(label)).into()));
     out
 }
 
@@ -126,8 +127,8 @@ fn caret_range(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
     start..start + line.len()
 }
 
-fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
-    let (fix, file) = (d.fix.as_ref()?, d.file.as_ref()?);
+fn fix_group(finding: &Diagnostic) -> Option<Group<'_>> {
+    let (fix, file) = (finding.fix.as_ref()?, finding.file.as_ref()?);
     // The help already names the replacement of a word; only an insertion needs a diff.
     if !fix.span.is_empty() {
         return None;
@@ -151,7 +152,7 @@ fn sanitize(text: &str) -> String {
 }
 
 /// Returns the length of a colour code at the start of the text, or 0. Only the renderer's own codes can occur, because
-/// it escapes the escape characters in the source lines that it shows.
+/// the renderer escapes the escape characters in source lines.
 fn colour_code_length(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
     let length = parameters.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn people_see_the_line_and_a_caret() {
+    fn a_rendering_for_people_has_the_source_line_and_a_caret() {
         let text = render(&example(), RenderStyle::default());
         assert_eq!(
             text,
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_and_json_contain_the_same_facts() {
+    fn one_line_and_json_contain_the_same_information() {
         assert_eq!(
             render_line(&example()),
             "p.yaml:3:12: error[ORCH0304]: unknown agent `codr` (did you mean `coder`?)"
@@ -194,19 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn no_span_makes_a_rendering_panic() {
+    fn renderings_accept_any_span() {
         let file = SourceFile::new("é", "é\r\nü\u{1b}[0m\t\n");
         for start in 0..14 {
             for end in 0..14 {
                 #[allow(clippy::reversed_empty_ranges)]
-                let d = Diagnostic::error(Code::WrongType, "x\u{1b}")
+                let finding = Diagnostic::error(Code::WrongType, "x\u{1b}")
                     .with_span(&file, start..end)
                     .with_secondary_label(&file, end..start, "y");
                 for unicode in [false, true] {
-                    render(&d, RenderStyle { unicode, colour: unicode, width: 10 });
+                    render(&finding, RenderStyle { unicode, colour: unicode, width: 10 });
                 }
-                render_line(&d);
-                to_json(&d);
+                render_line(&finding);
+                to_json(&finding);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Renders findings as SARIF 2.1.0, which code hosts and editors read.
+//! Renders findings as SARIF 2.1.0, which code hosts and editors can display.
 //!
 //! The rules are the complete table of codes, so the index of a rule is its position in the table.
 
@@ -20,16 +20,16 @@ pub fn render_sarif(findings: &[Diagnostic]) -> Value {
             "tool": { "driver": {
                 "name": "orch",
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": Code::ALL.iter().map(|code| rule(*code)).collect::<Vec<_>>(),
+                "rules": Code::ALL.iter().map(|code| sarif_rule(*code)).collect::<Vec<_>>(),
             } },
             "columnKind": "unicodeCodePoints",
             "invocations": [{ "executionSuccessful": true }],
-            "results": findings.iter().map(result).collect::<Vec<_>>(),
+            "results": findings.iter().map(sarif_result).collect::<Vec<_>>(),
         }],
     })
 }
 
-fn rule(code: Code) -> Value {
+fn sarif_rule(code: Code) -> Value {
     let description = explanation(code).map_or(code.title(), |entry| entry.text);
     json!({
         "id": code.as_str(),
@@ -39,24 +39,27 @@ fn rule(code: Code) -> Value {
     })
 }
 
-fn result(d: &Diagnostic) -> Value {
-    let mut text = d.message.clone();
-    for help in &d.help {
+fn sarif_result(finding: &Diagnostic) -> Value {
+    let mut text = finding.message.clone();
+    for help in &finding.help {
         let _ = write!(text, "\n{help}");
     }
     let mut out = Map::new();
-    out.insert("ruleId".to_owned(), json!(d.code.as_str()));
-    out.insert("ruleIndex".to_owned(), json!(Code::ALL.iter().position(|code| *code == d.code)));
-    out.insert("level".to_owned(), json!(d.severity.as_str()));
+    out.insert("ruleId".to_owned(), json!(finding.code.as_str()));
+    out.insert("ruleIndex".to_owned(), json!(Code::ALL.iter().position(|code| *code == finding.code)));
+    out.insert("level".to_owned(), json!(finding.severity.as_str()));
     out.insert("message".to_owned(), json!({ "text": text }));
-    if let Some(file) = &d.file {
-        out.insert("locations".to_owned(), json!([{ "physicalLocation": physical_location(file, d.span.as_ref()) }]));
-        if let Some(fix) = &d.fix {
+    if let Some(file) = &finding.file {
+        out.insert(
+            "locations".to_owned(),
+            json!([{ "physicalLocation": physical_location(file, finding.span.as_ref()) }]),
+        );
+        if let Some(fix) = &finding.fix {
             out.insert("fixes".to_owned(), json!([sarif_fix(file, fix)]));
         }
     }
-    if !d.related.is_empty() {
-        let related = d.related.iter().enumerate().map(|(id, label)| {
+    if !finding.related.is_empty() {
+        let related = finding.related.iter().enumerate().map(|(id, label)| {
             json!({
                 "id": id,
                 "message": { "text": label.text },
@@ -76,12 +79,12 @@ fn physical_location(file: &SourceFile, span: Option<&Range<usize>>) -> Value {
     }
 }
 
-fn region(file: &SourceFile, span: &Range<usize>, with_snippet: bool) -> Value {
+fn region(file: &SourceFile, span: &Range<usize>, include_snippet: bool) -> Value {
     let start = floor_char_boundary(&file.text, span.start);
     let end = floor_char_boundary(&file.text, span.end.max(start));
     let ((line, column), (end_line, end_column)) = (file.line_column(start), file.line_column(end));
     let mut out = json!({ "startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column });
-    if with_snippet && let Some(map) = out.as_object_mut() {
+    if include_snippet && let Some(map) = out.as_object_mut() {
         map.insert("snippet".to_owned(), json!({ "text": file.text.get(start..end).unwrap_or_default() }));
     }
     out
@@ -130,11 +133,11 @@ mod tests {
     #[test]
     fn locations_fixes_and_related_locations_are_included() {
         let file = SourceFile::new("a b/p.yaml", "é: codr\n");
-        let d = Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
+        let finding = Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`")
             .with_span(&file, 4..8)
             .with_secondary_label(&file, 0..2, "here")
             .with_suggestion("codr", ["coder"]);
-        let log = render_sarif(&[d]);
+        let log = render_sarif(&[finding]);
         let result = &log["runs"][0]["results"][0];
         let location = &result["locations"][0]["physicalLocation"];
         assert_eq!(location["artifactLocation"]["uri"], "a%20b/p.yaml");

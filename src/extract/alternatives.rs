@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::ambiguity::{MAX_FORKS, QuoteDecision, QuotePairs};
 use super::parser::{self, ParsedValue};
 
-/// How many times one value is parsed again.
+/// The maximum number of times that orch parses one value again.
 const MAX_PARSES: usize = 256;
 
 /// The result of trying to parse a value in other ways.
 pub(super) enum ParseResolution {
     /// Only one result is possible.
     Unambiguous(ParsedValue),
-    /// Several results are possible; holds the byte offset of the end of the longest one.
+    /// Several results are possible. Contains the byte offset of the end of the longest result.
     Ambiguous(usize),
 }
 
-/// Tries to parse a value in other ways. Returns the resolution, and the number of bytes that were parsed.
+/// Tries to parse a value in other ways. Returns the resolution, and the number of bytes that the parser read again.
 ///
-/// An alternative is considered only if it has at most as many unpaired quotes as the first result, or ends later. The
-/// first result is accepted when no alternative with another value fits. If one fits, or if there are too many
-/// alternatives, the value is ambiguous.
+/// Considers an alternative only if it has at most as many unpaired quotes as the first result, or ends later. The
+/// value is ambiguous if such an alternative has another value that fits the schema, or if there are too many
+/// alternatives.
 pub(super) fn resolve(
     text: &str,
     start: usize,
@@ -30,7 +30,7 @@ pub(super) fn resolve(
     first: ParsedValue,
     fits_schema: &dyn Fn(&Value) -> bool,
 ) -> (ParseResolution, usize) {
-    let first_unpaired = first.ambiguity.unpaired_quotes;
+    let first_unpaired_count = first.ambiguity.unpaired_quotes;
     if first.repairs.is_empty() {
         // Valid JSON is ambiguous only if its last string escapes some of its inner quotes and not others, so that it
         // may have ended too early: `"a \"b"} c"}`.
@@ -44,7 +44,7 @@ pub(super) fn resolve(
     if first.ambiguity.is_unreliable {
         return (ParseResolution::Ambiguous(first.end), 0);
     }
-    if first_unpaired == 0 {
+    if first_unpaired_count == 0 {
         return (ParseResolution::Unambiguous(first), 0);
     }
     let mut longest_end = first.end;
@@ -66,22 +66,22 @@ pub(super) fn resolve(
             Ok(alternative) => {
                 parsed_bytes += alternative.end - start;
                 longest_end = longest_end.max(alternative.end);
-                // A longer alternative leaves less text unparsed.
+                // A longer alternative leaves less text unparsed, so it may have more unpaired quotes.
                 let is_longer = alternative.end > first.end;
                 let unpaired = alternative.ambiguity.unpaired_quotes;
-                // One more unpaired quote is still explored, since a further decision may pair it.
-                if unpaired > first_unpaired + 1 && !is_longer {
+                // Explores an alternative with one more unpaired quote, because a further decision may pair that quote.
+                if unpaired > first_unpaired_count + 1 && !is_longer {
                     continue;
                 }
                 for fork in &alternative.ambiguity.forks {
-                    let mut more_decisions = decisions.clone();
-                    more_decisions.push(*fork);
-                    more_decisions.sort_unstable();
-                    if queued.insert(more_decisions.clone()) {
-                        queue.push_back(more_decisions);
+                    let mut extended_decisions = decisions.clone();
+                    extended_decisions.push(*fork);
+                    extended_decisions.sort_unstable();
+                    if queued.insert(extended_decisions.clone()) {
+                        queue.push_back(extended_decisions);
                     }
                 }
-                if unpaired > first_unpaired && !is_longer || !fits_schema(&alternative.value) {
+                if unpaired > first_unpaired_count && !is_longer || !fits_schema(&alternative.value) {
                     continue;
                 }
                 if alternative.value != first.value {
@@ -93,13 +93,13 @@ pub(super) fn resolve(
     (ParseResolution::Unambiguous(first), parsed_bytes)
 }
 
-/// Whether a quote follows on the same line, which means that the value may have ended too early.
+/// Whether a quote follows on the same line. If so, the value may have ended too early.
 fn quote_follows_on_line(text: &str, end: usize) -> bool {
     let tail = text.get(end..).unwrap_or_default();
     tail.chars().take(400).take_while(|c| *c != '\n').any(|c| matches!(c, '"' | '“' | '”'))
 }
 
-/// Whether the last string of exact JSON contains an opening quote without a partner.
+/// Whether the last string of strict JSON contains an opening quote that no other quote closes.
 fn last_string_has_open_quote(json: &str) -> bool {
     let bytes = json.as_bytes();
     let (mut pos, mut string_start) = (0, None);

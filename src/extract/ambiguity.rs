@@ -1,13 +1,13 @@
 //! Records where the parser could have parsed repaired JSON in another way.
 //!
 //! Inner quotes come in pairs. If each inner quote in the strings and comments has its partner, the parser's result is
-//! what the model meant. If a quote has no partner, its string may end elsewhere. This module counts the unpaired
-//! quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
+//! the value that the model meant. If a quote has no partner, its string may end elsewhere. This module counts the
+//! unpaired quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
 
 use super::cursor::is_space;
 use super::strings::StringRole;
 
-/// What a quote does.
+/// The role of a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum QuoteRole {
     /// It closes its string.
@@ -16,10 +16,10 @@ pub(super) enum QuoteRole {
     Text,
 }
 
-/// The byte position of a quote, and what the quote does.
+/// The byte position of a quote, and its role.
 pub(super) type QuoteDecision = (usize, QuoteRole);
 
-/// The most forks that one parse stores; a parse with more forks counts as ambiguous.
+/// The maximum number of forks that one parse stores. A parse with more forks counts as ambiguous.
 pub(super) const MAX_FORKS: usize = 64;
 
 /// The ambiguities of one parse.
@@ -31,9 +31,11 @@ pub(super) struct QuoteAmbiguity {
     pub(super) forks: Vec<QuoteDecision>,
     /// The number of quotes in strings and comments that have no partner.
     pub(super) unpaired_quotes: usize,
-    /// Whether no parse is reliable: a comment directly follows a string and both contain quotes, or either contains an
-    /// unpaired quote; or an inner quote opens something that nothing closes; or the inner quotes are laid out like the
-    /// quotes of members or items.
+    /// Whether no parse is reliable, for one of these reasons:
+    ///
+    /// - A comment directly follows a string, and both contain quotes, or one of them contains an unpaired quote.
+    /// - An inner quote opens something that no later quote closes.
+    /// - The inner quotes are where the quotes of members or items would be.
     pub(super) is_unreliable: bool,
     /// The position of the quote that closed the last string that is a value.
     last_close: Option<usize>,
@@ -66,14 +68,15 @@ impl QuoteAmbiguity {
         has_bare_keys: bool,
     ) {
         let unpaired = pairs.unpaired_count();
-        // The text has one quote too many or no closing quote, as in `"say "yes"`, or its quotes lie where the quotes
-        // of members and items do.
-        let looks_like_members =
-            pairs.at_line_end || pairs.after_key && has_bare_keys || pairs.after_comma && role == StringRole::Item;
+        // The text has one quote too many or no closing quote, as in `"say "yes"`, or its quotes are where the quotes
+        // of members and items would be.
+        let looks_like_members = pairs.has_quote_at_line_boundary
+            || pairs.has_quote_after_bare_key && has_bare_keys
+            || pairs.has_quote_after_comma && role == StringRole::Item;
         self.is_unreliable |= pairs.is_open() || looks_like_members;
         if unpaired > 0 {
             self.unpaired_quotes += unpaired;
-            // The first unpaired quote may pair with one in the string before.
+            // The first unpaired quote may pair with a quote in the previous string.
             if let Some(last_close) = self.last_close {
                 self.add_fork(last_close, QuoteRole::Text);
             }
@@ -84,12 +87,12 @@ impl QuoteAmbiguity {
         }
         if role != StringRole::Key {
             self.last_close = Some(close);
-            self.last_has_quotes = pairs.count > 0;
+            self.last_has_quotes = pairs.quote_count > 0;
             self.last_has_unpaired = unpaired > 0;
         }
     }
 
-    /// Records the comment at `start`. If it contains an unpaired quote, this quote may close the string before it.
+    /// Records the comment at `start`. An unpaired quote in it may close the previous string.
     pub(super) fn record_comment(&mut self, text: &str, start: usize, comment: &str) {
         let mut pairs = QuotePairs::default();
         for (pos, quote) in comment.char_indices().filter(|(_, c)| matches!(c, '"' | '\'' | '“' | '”')) {
@@ -98,7 +101,7 @@ impl QuoteAmbiguity {
         let unpaired = pairs.unpaired_count();
         let gap = self.last_close.and_then(|close| text.get(close..start));
         let follows_string = gap.is_some_and(|gap| gap.chars().skip(1).all(is_space));
-        let both_have_quotes = self.last_has_quotes && pairs.count > 0;
+        let both_have_quotes = self.last_has_quotes && pairs.quote_count > 0;
         self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired > 0);
         self.unpaired_quotes += unpaired;
         if let Some(last_close) = self.last_close.filter(|_| unpaired > 0) {
@@ -116,78 +119,79 @@ impl QuoteAmbiguity {
 /// The inner quotes of one string, paired in order.
 #[derive(Debug, Default)]
 pub(super) struct QuotePairs {
-    /// Opening quotes without a closing quote.
-    open: usize,
-    /// Quotes in the middle of a word, which may be opening quotes.
-    mid_word: usize,
-    /// Closing quotes without an opening quote.
-    stray: usize,
-    /// Quotes before a colon: the text contains what looks like a key.
-    before_colon: usize,
+    /// The number of opening quotes without a closing quote.
+    open_quotes: usize,
+    /// The number of quotes in the middle of a word, which may be opening quotes.
+    mid_word_quotes: usize,
+    /// The number of closing quotes without an opening quote.
+    stray_closing_quotes: usize,
+    /// The number of quotes before a colon, which may end a key.
+    quotes_before_colon: usize,
     /// Whether a quote begins or ends a line, as the quotes around members do.
-    at_line_end: bool,
-    /// Whether a quote follows what looks like a key without quotes.
-    after_key: bool,
-    /// Whether a quote follows a comma, as the next item of a list does.
-    after_comma: bool,
+    has_quote_at_line_boundary: bool,
+    /// Whether a quote follows text that may be a key without quotes.
+    has_quote_after_bare_key: bool,
+    /// Whether a quote follows a comma, as the opening quote of the next item does.
+    has_quote_after_comma: bool,
     /// The number of quotes, without apostrophes.
-    count: usize,
+    quote_count: usize,
     /// The positions of quotes that may close the string.
     possible_ends: Vec<usize>,
 }
 
-/// The most possible ends that are stored for one string.
+/// The maximum number of possible ends that orch stores for one string.
 const MAX_POSSIBLE_ENDS: usize = 8;
 
 impl QuotePairs {
     /// The number of quotes without a partner.
     pub(super) fn unpaired_count(&self) -> usize {
-        self.open + self.mid_word + self.stray + self.before_colon
+        self.open_quotes + self.mid_word_quotes + self.stray_closing_quotes + self.quotes_before_colon
     }
 
     /// Whether a quote opened something that no later quote closed.
     pub(super) fn is_open(&self) -> bool {
-        self.open > 0
+        self.open_quotes > 0
     }
 
     /// Records the quote at `pos` in a string that starts at `start`.
     pub(super) fn add_quote(&mut self, text: &str, pos: usize, quote: char, start: usize) {
-        let before = text.get(start..pos).unwrap_or_default();
-        let after = text.get(pos + quote.len_utf8()..).unwrap_or_default();
-        self.pair(before, quote, after);
-        self.record_surroundings(before, after, pos);
+        let preceding = text.get(start..pos).unwrap_or_default();
+        let following = text.get(pos + quote.len_utf8()..).unwrap_or_default();
+        self.pair_quote(preceding, quote, following);
+        self.record_surroundings(preceding, following, pos);
     }
 
-    /// Records an escaped quote whose backslash is at `pos`; it may be the partner of one without a backslash.
+    /// Records an escaped quote whose backslash is at `pos`; it may be the partner of a quote without a backslash.
     pub(super) fn add_escaped_quote(&mut self, text: &str, pos: usize, quote: char, start: usize) {
-        let before = text.get(start..pos).unwrap_or_default();
-        self.pair(before, quote, text.get(pos + 1 + quote.len_utf8()..).unwrap_or_default());
+        let preceding = text.get(start..pos).unwrap_or_default();
+        self.pair_quote(preceding, quote, text.get(pos + 1 + quote.len_utf8()..).unwrap_or_default());
     }
 
-    fn pair(&mut self, before: &str, quote: char, after: &str) {
-        let side = classify(before, quote, after);
-        self.count += usize::from(!matches!(side, QuoteSide::Apostrophe));
+    fn pair_quote(&mut self, preceding: &str, quote: char, following: &str) {
+        let side = classify_quote(preceding, quote, following);
+        self.quote_count += usize::from(!matches!(side, QuoteSide::Apostrophe));
         match side {
-            QuoteSide::Opening => self.open += 1,
-            QuoteSide::Closing if self.open > 0 => self.open -= 1,
-            QuoteSide::Closing if self.mid_word > 0 => self.mid_word -= 1,
-            QuoteSide::Closing => self.stray += 1,
-            QuoteSide::MidWord => self.mid_word += 1,
+            QuoteSide::Opening => self.open_quotes += 1,
+            QuoteSide::Closing if self.open_quotes > 0 => self.open_quotes -= 1,
+            QuoteSide::Closing if self.mid_word_quotes > 0 => self.mid_word_quotes -= 1,
+            QuoteSide::Closing => self.stray_closing_quotes += 1,
+            QuoteSide::MidWord => self.mid_word_quotes += 1,
             QuoteSide::Apostrophe => {}
         }
     }
 
-    /// Records what surrounds the quote at `pos`.
-    fn record_surroundings(&mut self, before: &str, after: &str, pos: usize) {
-        let next = after.trim_start_matches(is_space);
-        self.after_comma |= before.trim_end_matches(is_space).ends_with([',', '，']);
-        self.after_key |= ends_with_bare_key(before);
-        let after_punctuation = after.trim_start_matches([' ', '\t', ',', '}', ']']);
-        self.at_line_end |= before.trim_end_matches([' ', '\t']).ends_with('\n') || after_punctuation.starts_with('\n');
+    /// Records the text around the quote at `pos`.
+    fn record_surroundings(&mut self, preceding: &str, following: &str, pos: usize) {
+        let next = following.trim_start_matches(is_space);
+        self.has_quote_after_comma |= preceding.trim_end_matches(is_space).ends_with([',', '，']);
+        self.has_quote_after_bare_key |= ends_with_bare_key(preceding);
+        let after_punctuation = following.trim_start_matches([' ', '\t', ',', '}', ']']);
+        self.has_quote_at_line_boundary |=
+            preceding.trim_end_matches([' ', '\t']).ends_with('\n') || after_punctuation.starts_with('\n');
         if next.starts_with([':', '：']) {
-            self.before_colon += 1;
+            self.quotes_before_colon += 1;
         }
-        let has_line_break = after.get(..after.len() - next.len()).is_some_and(|gap| gap.contains('\n'));
+        let has_line_break = following.get(..following.len() - next.len()).is_some_and(|gap| gap.contains('\n'));
         let may_close = next.starts_with([',', '，', '}', ']', '"', '\'', '“', '#', '/']) || has_line_break;
         if may_close && self.possible_ends.len() < MAX_POSSIBLE_ENDS {
             self.possible_ends.push(pos);
@@ -195,7 +199,7 @@ impl QuotePairs {
     }
 }
 
-/// Whether a text ends with `, key:`, as it does when the closing quote before the key is missing.
+/// Whether a text ends with `, key:`, as it does if the closing quote before the key is missing.
 fn ends_with_bare_key(text: &str) -> bool {
     let trimmed = text.trim_end_matches([' ', '\t']);
     let Some(before_colon) = trimmed.strip_suffix(':') else { return false };
@@ -212,9 +216,9 @@ enum QuoteSide {
 }
 
 /// Classifies a quote by the characters next to it.
-fn classify(before: &str, quote: char, after: &str) -> QuoteSide {
-    let previous = before.chars().next_back();
-    let next = after.chars().next();
+fn classify_quote(preceding: &str, quote: char, following: &str) -> QuoteSide {
+    let previous = preceding.chars().next_back();
+    let next = following.chars().next();
     let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     if matches!(quote, '\'' | '’') && is_word(previous) && is_word(next) {
         return QuoteSide::Apostrophe;

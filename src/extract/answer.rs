@@ -10,12 +10,12 @@ use super::special_tokens::{self, SpecialToken, TokenKind};
 use super::tags::{self, TagKind};
 use crate::model::text::strip_bom;
 
-/// The answer in a plain-text reply, and what orch removed around it.
+/// The answer in a plain-text reply, and a list of the markup that orch removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerText<'a> {
-    /// The answer; `None` when the reply holds nothing but reasoning.
+    /// The answer; `None` if the reply contains only reasoning.
     pub text: Option<&'a str>,
-    /// What orch removed, in order: `reasoning in <think>`, `what follows <|im_end|>`.
+    /// Descriptions of the removed text, in order, such as `reasoning in <think>` or `what follows <|im_end|>`.
     pub left_out: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Preamble {
 }
 
 /// Skips headers of the model's turn, and reasoning, at the start of a reply.
-pub(super) fn skip_preamble(text: &str, markup: ReasoningTags) -> Preamble {
+pub(super) fn skip_preamble(text: &str, reasoning_tags: ReasoningTags) -> Preamble {
     let mut preamble = Preamble { start: 0, has_answer: true, left_out: Vec::new() };
     loop {
         let tail = text.get(preamble.start..).unwrap_or_default();
@@ -86,7 +86,7 @@ pub(super) fn skip_preamble(text: &str, markup: ReasoningTags) -> Preamble {
                 }
                 TokenKind::OtherTurn | TokenKind::Unknown => break,
             },
-            (None, Some(tag)) if !tag.is_closing && !tag.is_self_closing && is_reasoning(tag.name, markup) => {
+            (None, Some(tag)) if !tag.is_closing && !tag.is_self_closing && is_reasoning(tag.name, reasoning_tags) => {
                 preamble.left_out.push(format!("reasoning in {}", text.get(pos..tag.end).unwrap_or_default()));
                 tags::enclosed_end(text, &tag)
             }
@@ -99,8 +99,9 @@ pub(super) fn skip_preamble(text: &str, markup: ReasoningTags) -> Preamble {
     preamble
 }
 
-fn is_reasoning(name: &str, markup: ReasoningTags) -> bool {
-    tags::tag_kind(name) == TagKind::Reasoning && (markup == ReasoningTags::Any || tags::is_native_reasoning(name))
+fn is_reasoning(name: &str, reasoning_tags: ReasoningTags) -> bool {
+    tags::tag_kind(name) == TagKind::Reasoning
+        && (reasoning_tags == ReasoningTags::Any || tags::is_native_reasoning(name))
 }
 
 /// Finds a closing reasoning tag whose opening tag was part of the prompt. The tag must begin or end its line. Returns
@@ -119,7 +120,7 @@ fn unopened_closing_tag(text: &str, start: usize) -> Option<(usize, &str)> {
             }
             _ => return false,
         };
-        let starts_line = text.get(..pos).is_some_and(|before| before.is_empty() || before.ends_with('\n'));
+        let starts_line = text.get(..pos).is_some_and(|preceding| preceding.is_empty() || preceding.ends_with('\n'));
         if starts_line || line_after(text, end).is_empty() {
             closing_tag = text.get(pos..end).map(|tag| (end, tag));
             return true;
@@ -129,7 +130,7 @@ fn unopened_closing_tag(text: &str, start: usize) -> Option<(usize, &str)> {
     closing_tag
 }
 
-/// Returns where the model's turn ends within a text, and the token that ends it.
+/// Returns the position in a text at which the model's turn ends, and the token that ends it.
 fn turn_end(text: &str) -> Option<(usize, &str)> {
     let mut end = None;
     visit_markup(text, 0, |pos| {
@@ -140,25 +141,25 @@ fn turn_end(text: &str) -> Option<(usize, &str)> {
     end
 }
 
-/// Whether a token ends the turn at `pos`; false when the text only mentions the token.
+/// Whether a token ends the turn at `pos`; false if the text only mentions the token.
 fn ends_turn(text: &str, pos: usize, token: &SpecialToken<'_>) -> bool {
     if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
     }
-    let before = text.get(..pos).unwrap_or_default();
-    let previous = before.chars().next_back();
+    let preceding = text.get(..pos).unwrap_or_default();
+    let previous = preceding.chars().next_back();
     if previous.is_some_and(|c| matches!(c, '"' | '\'' | '`' | '‘' | '“' | '(')) {
         return false;
     }
-    let after = line_after(text, token.end);
-    let token_follows = special_tokens::token_at(after, 0).is_some();
-    let ends_line = after.is_empty() || token_follows || is_role(after);
+    let following = line_after(text, token.end);
+    let token_follows = special_tokens::token_at(following, 0).is_some();
+    let ends_line = following.is_empty() || token_follows || is_role(following);
     let starts_line = previous.is_none_or(|c| c == '\n');
     let is_attached = previous.is_some_and(|c| !c.is_whitespace());
     match token.text {
-        // `<s>struck</s>` of HTML.
+        // In HTML, `</s>` closes struck-through text, as in `<s>old</s>`.
         "</s>" => {
-            let has_opening_tag = window(text, pos.saturating_sub(WINDOW), pos).contains("<s>");
+            let has_opening_tag = widened_slice(text, pos.saturating_sub(CONTEXT_BYTES), pos).contains("<s>");
             (is_attached || starts_line) && ends_line && !has_opening_tag
         }
         _ if token.kind == TokenKind::EndOfTurn => is_attached || starts_line && ends_line || token_follows,
@@ -166,16 +167,16 @@ fn ends_turn(text: &str, pos: usize, token: &SpecialToken<'_>) -> bool {
     }
 }
 
-/// How many bytes before and after a token are inspected; the limit keeps the search linear.
-const WINDOW: usize = 256;
+/// The number of bytes before and after a token that orch inspects. The limit keeps the search linear.
+const CONTEXT_BYTES: usize = 256;
 
 /// The text from `pos` to the end of its line, trimmed.
 fn line_after(text: &str, pos: usize) -> &str {
-    window(text, pos, pos + WINDOW).split('\n').next().unwrap_or_default().trim()
+    widened_slice(text, pos, pos + CONTEXT_BYTES).split('\n').next().unwrap_or_default().trim()
 }
 
 /// The text between two positions, widened to the next character boundaries.
-fn window(text: &str, mut start: usize, end: usize) -> &str {
+fn widened_slice(text: &str, mut start: usize, end: usize) -> &str {
     let mut end = end.min(text.len());
     while !text.is_char_boundary(start) {
         start -= 1;
@@ -218,20 +219,20 @@ fn visit_markup(text: &str, start: usize, mut visit: impl FnMut(usize) -> bool) 
     }
 }
 
-/// The longest code span, in bytes; a longer one counts as plain text.
-const MAX_CODE_SPAN: usize = 2000;
+/// The maximum length of a code span, in bytes. A longer one counts as plain text.
+const MAX_CODE_SPAN_BYTES: usize = 2000;
 
-/// The last byte of the code span that starts at `start`, or of its opening backticks when nothing closes it.
+/// The last byte of the code span that starts at `start`, or of its opening backticks if nothing closes it.
 fn code_span_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let backticks_at = |pos: usize| bytes.iter().skip(pos).take_while(|b| **b == b'`').count();
-    let opening = backticks_at(start);
-    let mut pos = start + opening;
-    while let Some(byte) = bytes.get(pos).filter(|_| pos < start + MAX_CODE_SPAN) {
+    let opening_length = backticks_at(start);
+    let mut pos = start + opening_length;
+    while let Some(byte) = bytes.get(pos).filter(|_| pos < start + MAX_CODE_SPAN_BYTES) {
         match byte {
             b'`' => {
                 let length = backticks_at(pos);
-                if length == opening {
+                if length == opening_length {
                     return pos + length - 1;
                 }
                 pos += length;
@@ -241,7 +242,7 @@ fn code_span_end(text: &str, start: usize) -> usize {
             _ => pos += 1,
         }
     }
-    start + opening - 1
+    start + opening_length - 1
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! Estimates where a bracket that does not start JSON is closed, so that the scanner can skip the text up to there.
 
-/// The byte after unreadable text that starts with a bracket: the later of two estimates. `None` when the bracket is
+/// The byte after unreadable text that starts with a bracket: the later of two estimates. `None` if the bracket is
 /// never closed.
 pub(super) fn estimate_end(text: &str, start: usize) -> Option<usize> {
-    let end = end_with_quotes(text, start)?;
+    let end = end_outside_strings(text, start)?;
     Some(end.max(end_ignoring_quotes(text, start).unwrap_or(text.len())))
 }
 
-/// The byte after the bracket that closes the one at `start`, if brackets in strings do not count; `None` when it is
-/// never closed.
+/// The byte after the bracket that closes the bracket at `start`, without brackets in strings. `None` if no bracket
+/// closes it.
 ///
 /// A quote counts only where a string can start. Otherwise an apostrophe in prose would hide the closing bracket.
-fn end_with_quotes(text: &str, start: usize) -> Option<usize> {
+fn end_outside_strings(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut pos = start;
@@ -40,8 +40,8 @@ fn end_with_quotes(text: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// The byte after the bracket that closes the one at `start`, if brackets in strings count too; `None` when it is never
-/// closed. If the quotes are unreliable, all text before this byte may be inside the brackets.
+/// The byte after the bracket that closes the bracket at `start`, with brackets in strings. `None` if no bracket closes
+/// it. If the quotes are unreliable, all text before this byte may be inside the brackets.
 fn end_ignoring_quotes(text: &str, start: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let brackets = text.as_bytes().iter().enumerate().skip(start);
@@ -69,8 +69,8 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// Whether a single quote before `after` ends a string, as opposed to an apostrophe.
-fn is_closing_single_quote(bytes: &[u8], after: usize) -> bool {
-    let next = bytes.iter().skip(after).find(|b| !b.is_ascii_whitespace());
+/// Whether a single quote before `end` closes a string, as opposed to an apostrophe.
+fn is_closing_single_quote(bytes: &[u8], end: usize) -> bool {
+    let next = bytes.iter().skip(end).find(|b| !b.is_ascii_whitespace());
     next.is_none_or(|b| matches!(b, b',' | b':' | b'}' | b']'))
 }

@@ -1,4 +1,4 @@
-//! Chooses the answer among the values of a reply: the last one that fits the schema.
+//! Chooses the answer among the values of a reply: the last value that fits the schema.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::report::{Extraction, Rejection, RejectionReason, Repair, ValueSource, reject};
 use super::scan::{ScanSink, ScannedValue};
-use super::{Options, coerce, guard};
+use super::{Options, brackets, coerce};
 use crate::schema::Schema;
 
-/// How many candidates that do not match the schema are stored for coercion; the oldest are dropped first.
+/// The maximum number of candidates that orch stores for coercion because they do not fit the schema. orch drops the
+/// oldest first.
 const MAX_MISMATCHED: usize = 32;
 
 /// A value of the reply, and where it starts.
@@ -23,19 +24,22 @@ struct Candidate {
     is_outside_strings: bool,
 }
 
-/// Receives every value of a reply from the scanner and stores what the answer may need.
+/// Receives every value of a reply from the scanner, and stores the candidates for the answer.
 pub(super) struct Chooser<'a> {
     schema: &'a Schema,
     property_names: Vec<&'a str>,
+    /// The last value that fits the schema without repairs.
     last_exact: Option<Candidate>,
+    /// The last value that fits the schema after repairs.
     last_repaired: Option<Candidate>,
+    /// The digests of all values that fit the schema.
     match_digests: HashSet<u64>,
     mismatched_candidates: VecDeque<Candidate>,
     /// The last matching value from a block in another language.
     last_fallback: Option<Candidate>,
     /// The digests of all matching values from blocks in other languages.
     fallback_digests: HashSet<u64>,
-    /// The last text that was meant as JSON and can't be parsed: the reason, and its start.
+    /// The last text that was meant as JSON and can't be parsed: the reason, and the start of the text.
     last_unreadable: Option<(&'static str, usize)>,
     /// The start of the last value that can be parsed in more than one way.
     last_ambiguous: Option<usize>,
@@ -48,7 +52,7 @@ pub(super) struct Chooser<'a> {
 impl ScanSink for Chooser<'_> {
     fn add_candidate(&mut self, candidate: ScannedValue) {
         let ScannedValue { parsed, source, start, is_outside_strings } = candidate;
-        if source == ValueSource::Prose && self.schema.is_any() && guard::is_vague(&parsed.value) {
+        if source == ValueSource::Prose && self.schema.is_any() && brackets::is_trivial_value(&parsed.value) {
             return;
         }
         let candidate = Candidate { value: parsed.value, source, repairs: parsed.repairs, start, is_outside_strings };
@@ -65,7 +69,7 @@ impl ScanSink for Chooser<'_> {
     fn add_fallback(&mut self, candidate: ScannedValue) {
         let ScannedValue { parsed, source, start, is_outside_strings } = candidate;
         if self.schema.is_valid(&parsed.value) {
-            self.fallback_digests.insert(digest(&parsed.value));
+            self.fallback_digests.insert(value_digest(&parsed.value));
             self.last_fallback =
                 Some(Candidate { value: parsed.value, source, repairs: parsed.repairs, start, is_outside_strings });
         }
@@ -140,12 +144,12 @@ impl<'a> Chooser<'a> {
     }
 
     fn add_match(&mut self, candidate: Candidate) {
-        self.match_digests.insert(digest(&candidate.value));
+        self.match_digests.insert(value_digest(&candidate.value));
         let slot = if candidate.repairs.is_empty() { &mut self.last_exact } else { &mut self.last_repaired };
         *slot = Some(candidate);
     }
 
-    /// Returns the answer, or why there is none. `text_repairs` lists the repairs of the text as a whole.
+    /// Returns the answer, or the reason why there is none. `text_repairs` lists the repairs of the text as a whole.
     pub(super) fn finish(mut self, options: Options, text_repairs: &[Repair]) -> Result<Extraction, Box<Rejection>> {
         if self.is_cut_off {
             return reject(RejectionReason::MaxTokensReached, "the reply ends inside a JSON value");
@@ -158,14 +162,14 @@ impl<'a> Chooser<'a> {
             self.last_repaired = self.last_fallback.take().filter(|_| is_only_value);
             self.retry_with_coercion();
         }
-        // A value after the ambiguous one is still the answer, unless a string of the ambiguous one may contain it.
+        // The answer may follow an ambiguous value, unless it may be part of a string in that value.
         let best = self.last_exact.as_ref().or(self.last_repaired.as_ref());
-        let is_quoted = best
+        let may_be_in_string = best
             .is_some_and(|best| !best.is_outside_strings && self.first_failed.is_some_and(|start| start < best.start));
         let is_ambiguous = self
             .last_ambiguous
             .is_some_and(|start| best.is_none_or(|best| best.start < start || !best.is_outside_strings));
-        if is_quoted || is_ambiguous {
+        if may_be_in_string || is_ambiguous {
             let message =
                 "the JSON of the reply can be read in more than one way: a quote inside a string has no backslash";
             return reject(RejectionReason::AmbiguousReply, message);
@@ -189,10 +193,10 @@ impl<'a> Chooser<'a> {
         let text_repairs = text_repairs.iter().copied().filter(affects_answer);
         let repairs: Vec<Repair> = text_repairs.chain(answer.repairs.iter().copied()).collect();
         if options.strict && !repairs.is_empty() {
-            let list: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
+            let names: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
             return reject(
                 RejectionReason::SchemaMismatch,
-                format!("the reply fits only when repaired ({})", list.join(", ")),
+                format!("the reply fits the schema only after repairs ({})", names.join(", ")),
             );
         }
         Ok(Extraction { value: answer.value, source: answer.source, repairs, others, left_out: Vec::new() })
@@ -225,30 +229,30 @@ impl<'a> Chooser<'a> {
         let message = match (self.last_unreadable, self.has_skipped_markup) {
             (Some((reason, _)), _) => format!("the JSON of the reply can't be read: {reason}"),
             (None, true) => {
-                "the reply holds JSON at most where it is no answer: in reasoning, a quotation or other code".to_owned()
+                "the reply contains no JSON outside of reasoning, quotations and code in other languages".to_owned()
             }
-            (None, false) => "the reply holds no JSON".to_owned(),
+            (None, false) => "the reply contains no JSON".to_owned(),
         };
         reject(RejectionReason::NoJson, message)
     }
 }
 
-/// Hashes a value; equal values have the same hash, whatever the order of their keys.
-fn digest(value: &Value) -> u64 {
+/// Hashes a value. Equal values have the same hash, whatever the order of their keys.
+fn value_digest(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     match value {
         Value::Object(members) => {
             let sum = members.iter().fold(members.len() as u64, |sum, (key, value)| {
-                let mut member = DefaultHasher::new();
-                (key, digest(value)).hash(&mut member);
-                sum.wrapping_add(member.finish())
+                let mut member_hasher = DefaultHasher::new();
+                (key, value_digest(value)).hash(&mut member_hasher);
+                sum.wrapping_add(member_hasher.finish())
             });
             (5, sum).hash(&mut hasher);
         }
         Value::Array(items) => {
             (4, items.len()).hash(&mut hasher);
             for item in items {
-                digest(item).hash(&mut hasher);
+                value_digest(item).hash(&mut hasher);
             }
         }
         Value::String(text) => (3, text).hash(&mut hasher),

@@ -27,7 +27,7 @@ pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c| is_space(c) || c == '\0')
 }
 
-/// The text without its terminal codes; `None` when it has none.
+/// The text without its terminal codes; `None` if the text has none.
 fn strip_terminal_codes(text: &str) -> Option<String> {
     let first = text.find('\u{1b}')?;
     let mut out = String::with_capacity(text.len());

@@ -9,13 +9,13 @@ use super::report::Repair;
 use super::scalars;
 use crate::schema::{Schema, json_type_name};
 
-/// The most wrappers (one-element arrays, one-key objects, JSON strings) that are removed from one value.
+/// The maximum number of wrappers (one-element arrays, one-key objects, JSON strings) that orch removes from one value.
 const MAX_WRAPPERS: usize = 3;
 
-/// The deepest level of the schema that is applied.
+/// The maximum depth of the subschemas that orch applies to a value.
 const MAX_DEPTH: usize = 64;
 
-/// The most steps for one value; a limit is necessary because nested unions multiply the steps.
+/// The maximum number of steps for one value. A limit is necessary because nested unions multiply the steps.
 const MAX_STEPS: usize = 200_000;
 
 /// Returns the coerced value if it fits the schema, and the repairs. `parser_repairs` lists the repairs of the parser.
@@ -68,14 +68,14 @@ fn parse_nested_json(text: &str) -> Option<Value> {
 
 struct Coercer<'a> {
     root: &'a Value,
-    /// Whether the parser changed how a number is spelled.
+    /// Whether the parser changed the spelling of a number.
     has_respelled_number: bool,
     repairs: Vec<Repair>,
     steps: usize,
 }
 
 impl<'a> Coercer<'a> {
-    /// The value converted to this part of the schema; `None` when nothing changes.
+    /// The value converted to this part of the schema; `None` if nothing changes.
     fn coerce_value(&mut self, value: &Value, schema: &'a Value, depth: usize) -> Option<Value> {
         self.steps += 1;
         if depth > MAX_DEPTH || self.steps > MAX_STEPS {
@@ -93,15 +93,15 @@ impl<'a> Coercer<'a> {
                 .iter()
                 .find_map(|keyword| self.coerce_union(value, schema.get(keyword)?.as_array()?, depth));
         }
-        let container = match new_value.as_ref().unwrap_or(value) {
+        let new_container = match new_value.as_ref().unwrap_or(value) {
             Value::Object(members) => self.coerce_members(members, schema, depth),
             Value::Array(items) => self.coerce_items(items, schema, depth),
             _ => None,
         };
-        container.or(new_value)
+        new_container.or(new_value)
     }
 
-    /// Applies the first branch that changes something, unless a branch accepts the value's type as it is.
+    /// Applies the first branch that changes the value, unless a branch accepts the type of the unchanged value.
     fn coerce_union(&mut self, value: &Value, branches: &'a [Value], depth: usize) -> Option<Value> {
         let accepts_type = |branch: &Value| {
             branch.get("type").is_some_and(|expected_type| {
@@ -125,7 +125,7 @@ impl<'a> Coercer<'a> {
     }
 
     fn coerce_members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
-        // Every member is copied, also those that the schema does not mention.
+        // Counts every member as a step, because the result has a copy of each, even if the schema does not mention it.
         self.steps = self.steps.saturating_add(members.len());
         let properties = schema.get("properties").and_then(Value::as_object);
         let default_schema = schema.get("additionalProperties");
@@ -153,17 +153,17 @@ impl<'a> Coercer<'a> {
     }
 
     fn coerce_items(&mut self, items: &[Value], schema: &'a Value, depth: usize) -> Option<Value> {
-        let prefix = schema.get("prefixItems").and_then(Value::as_array);
+        let positional_schemas = schema.get("prefixItems").and_then(Value::as_array);
         let default_schema = schema.get("items");
-        if prefix.is_none() && default_schema.is_none() {
+        if positional_schemas.is_none() && default_schema.is_none() {
             return None;
         }
-        // Every item is copied, also those that the schema does not mention.
+        // Counts every item as a step, because the result has a copy of each, even if the schema does not mention it.
         self.steps = self.steps.saturating_add(items.len());
         let mut is_changed = false;
         let mut out = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
-            let value_schema = prefix.and_then(|prefix| prefix.get(i)).or(default_schema);
+            let value_schema = positional_schemas.and_then(|schemas| schemas.get(i)).or(default_schema);
             let new_value = value_schema.and_then(|value_schema| self.coerce_value(item, value_schema, depth + 1));
             is_changed |= new_value.is_some();
             out.push(new_value.unwrap_or_else(|| item.clone()));
@@ -191,7 +191,7 @@ impl<'a> Coercer<'a> {
         Some(new_value)
     }
 
-    /// The only choice of an enumeration that differs from the value in letter case alone, or the number of the
+    /// The only choice of an enumeration that differs from the value only in letter case, or the number of the
     /// enumeration that a string spells.
     fn coerce_to_enum(&mut self, value: &Value, choices: &[Value]) -> Option<Value> {
         if choices.contains(value) {
@@ -222,7 +222,7 @@ impl<'a> Coercer<'a> {
     }
 }
 
-/// Parses a text as a value of one of the expected types, if the text contains that value and nothing else.
+/// Parses a text as a value of one of the expected types, if the text contains only that value.
 fn parse_typed(text: &str, expected_type: &Value) -> Option<(Value, Repair)> {
     let trimmed = text.trim();
     if has_type(expected_type, "number") || has_type(expected_type, "integer") {
@@ -248,7 +248,7 @@ fn has_type(keyword: &Value, name: &str) -> bool {
     let names_type =
         |word: &Value| word.as_str().is_some_and(|word| word == name || word == "integer" && name == "number");
     match keyword {
-        Value::Array(words) => words.iter().any(names_type),
-        word => names_type(word),
+        Value::Array(type_names) => type_names.iter().any(names_type),
+        type_name => names_type(type_name),
     }
 }

@@ -4,7 +4,7 @@ use super::ambiguity::QuoteAmbiguity;
 use super::report::Repair;
 
 /// The fault for an ellipsis or a comment that replaces values which the model omitted.
-pub(super) const VALUES_OMITTED: &str = "something is left out";
+pub(super) const VALUES_OMITTED: &str = "values are omitted";
 
 /// The fault for a number that JSON can't express.
 pub(super) const NOT_A_JSON_NUMBER: &str = "JSON has no NaN, Infinity or undefined";
@@ -62,7 +62,7 @@ impl<'a> TextCursor<'a> {
     /// The mode is exact, which allows no repairs.
     pub(super) fn add_repair(&mut self, repair: Repair) -> Result<(), Fault> {
         if self.mode == ParseMode::Exact {
-            return Err(Fault::Invalid("it is no strict JSON"));
+            return Err(Fault::Invalid("it is not strict JSON"));
         }
         if !self.repairs.contains(&repair) {
             self.repairs.push(repair);
@@ -100,7 +100,7 @@ impl<'a> TextCursor<'a> {
         matches!(next, Some(b'n' | b'r' | b't')) && !second.is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    /// Skips the comment at the cursor. Returns whether there was one.
+    /// Skips the comment at the cursor. Returns whether there is a comment.
     fn skip_comment(&mut self) -> Result<bool, Fault> {
         let tail = self.remaining();
         let length = if tail.starts_with("//") || tail.starts_with('#') {
@@ -111,7 +111,7 @@ impl<'a> TextCursor<'a> {
             return Ok(false);
         };
         let comment = tail.get(..length).unwrap_or_default();
-        if marks_omission(comment) {
+        if is_omission_comment(comment) {
             return Err(Fault::Invalid(VALUES_OMITTED));
         }
         self.add_repair(Repair::Comment)?;
@@ -121,19 +121,20 @@ impl<'a> TextCursor<'a> {
     }
 }
 
-/// Whether a comment replaces omitted content, such as `// ... the rest as before`.
-fn marks_omission(comment: &str) -> bool {
+/// Whether a comment replaces values that the model omitted, such as `// ... the rest as before`.
+fn is_omission_comment(comment: &str) -> bool {
     let body = comment.trim_start_matches(['/', '#', '*', ' ', '\t']);
     if body.starts_with("...") || body.starts_with('…') {
         return true;
     }
-    let start: String = body.chars().take(200).flat_map(char::to_lowercase).collect();
-    let trimmed = start.trim_end_matches(['/', '*', ' ', '\r']);
+    let lowercase_start: String = body.chars().take(200).flat_map(char::to_lowercase).collect();
+    let trimmed = lowercase_start.trim_end_matches(['/', '*', ' ', '\r']);
     let ends_with_ellipsis = trimmed.ends_with("...") || trimmed.ends_with('…');
     let omission_phrases =
         ["rest of", "remaining", "omitted", "unchanged", "truncated", "elided", "and so on", "same as before"];
-    omission_phrases.iter().any(|phrase| start.contains(phrase))
-        || ends_with_ellipsis && ["more", "other", "etc", "rest", "continue"].iter().any(|word| start.contains(word))
+    omission_phrases.iter().any(|phrase| lowercase_start.contains(phrase))
+        || ends_with_ellipsis
+            && ["more", "other", "etc", "rest", "continue"].iter().any(|word| lowercase_start.contains(word))
 }
 
 /// Whether a character is white space between tokens, including characters that JSON does not allow there.

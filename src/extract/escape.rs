@@ -3,7 +3,7 @@
 use super::cursor::{Fault, TextCursor};
 use super::report::Repair;
 
-/// Appends the character of the escape sequence at the cursor to `out`. A backslash that escapes nothing stays in the
+/// Appends the character of the escape sequence at the cursor to `out`. A backslash that escapes nothing is part of the
 /// text.
 pub(super) fn parse_escape(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
     let next = cursor.remaining().chars().nth(1).ok_or(Fault::UnexpectedEnd)?;
@@ -47,33 +47,35 @@ fn is_in_windows_path(cursor: &TextCursor<'_>) -> bool {
         return false;
     }
     let window_start = cursor.pos.saturating_sub(260);
-    let before = cursor.text.as_bytes().get(window_start..cursor.pos).unwrap_or_default();
-    let word_start =
-        before.iter().rposition(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'(')).map_or(0, |i| i + 1);
-    let Some([drive, b':', path_start @ ..]) = before.get(word_start..) else { return false };
+    let preceding = cursor.text.as_bytes().get(window_start..cursor.pos).unwrap_or_default();
+    let word_start = preceding
+        .iter()
+        .rposition(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'('))
+        .map_or(0, |i| i + 1);
+    let Some([drive, b':', path_start @ ..]) = preceding.get(word_start..) else { return false };
     drive.is_ascii_alphabetic()
         && !path_start.windows(2).any(|pair| pair == b"\\\\")
         && cursor.text.get(window_start + word_start + 2..).is_some_and(|path| path.starts_with('\\'))
 }
 
 fn parse_unicode_escape(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
-    let Some(first) = parse_code_unit(cursor.remaining())? else { return keep_backslash(cursor, out) };
-    let c = match first {
+    let Some(code_unit) = parse_code_unit(cursor.remaining())? else { return keep_backslash(cursor, out) };
+    let c = match code_unit {
         0xd800..=0xdbff => {
             let low_surrogate = parse_code_unit(cursor.remaining().get(6..).unwrap_or_default())?
                 .filter(|low_surrogate| (0xdc00..=0xdfff).contains(low_surrogate));
             let low_surrogate = low_surrogate.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?;
             cursor.pos += 6;
-            char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low_surrogate - 0xdc00))
+            char::from_u32(0x10000 + ((code_unit - 0xd800) << 10) + (low_surrogate - 0xdc00))
         }
-        _ => char::from_u32(first),
+        _ => char::from_u32(code_unit),
     };
     out.push(c.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?);
     cursor.pos += 6;
     Ok(())
 }
 
-/// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; `None` when the text starts
+/// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; `None` if the text starts
 /// with something else.
 fn parse_code_unit(text: &str) -> Result<Option<u32>, Fault> {
     let Some(digits) = text.strip_prefix("\\u") else { return Ok(None) };

@@ -31,10 +31,11 @@ pub(super) fn fence_at(text: &str, line_start: usize) -> Option<Fence<'_>> {
     Some(Fence { marker, length, info, info_start })
 }
 
-/// Where the line that closes a block starts, searched from `line_start` on; `None` when no line closes it.
-pub(super) fn closing_line(text: &str, mut line_start: usize, open: &Fence<'_>) -> Option<usize> {
-    let is_closing =
-        |fence: Fence<'_>| fence.marker == open.marker && fence.length >= open.length && fence.info.trim().is_empty();
+/// The start of the first line at or after `line_start` that closes a block; `None` if no line closes it.
+pub(super) fn closing_line(text: &str, mut line_start: usize, opening: &Fence<'_>) -> Option<usize> {
+    let is_closing = |fence: Fence<'_>| {
+        fence.marker == opening.marker && fence.length >= opening.length && fence.info.trim().is_empty()
+    };
     while line_start < text.len() {
         if fence_at(text, line_start).is_some_and(is_closing) {
             return Some(line_start);
@@ -51,9 +52,9 @@ mod tests {
     #[test]
     fn a_block_ends_at_a_fence_of_its_own_marker() {
         let text = "````json\n```\n~~~~\n  `````  \nx";
-        let open = fence_at(text, 0).unwrap();
-        assert_eq!((open.length, open.info), (4, "json"));
-        assert_eq!(closing_line(text, 9, &open), Some(18));
+        let opening = fence_at(text, 0).unwrap();
+        assert_eq!((opening.length, opening.info), (4, "json"));
+        assert_eq!(closing_line(text, 9, &opening), Some(18));
         assert!(fence_at("``x", 0).is_none());
     }
 }

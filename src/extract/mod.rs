@@ -9,13 +9,13 @@ mod alternatives;
 mod ambiguity;
 mod answer;
 mod bracket_end;
+mod brackets;
 mod chooser;
 mod clean;
 mod coerce;
 mod cursor;
 mod escape;
 mod fences;
-mod guard;
 mod parser;
 mod report;
 mod scalars;
@@ -55,7 +55,7 @@ pub enum StopHint {
 /// Extracts the value that fits the schema from a reply.
 ///
 /// # Errors
-/// A [`Rejection`] with the reason, when the reply contains no such value or can be parsed in more than one way.
+/// A [`Rejection`] with the reason, if the reply contains no such value or can be parsed in more than one way.
 pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extraction, Box<Rejection>> {
     match options.stop {
         StopHint::Refusal => return report::reject(RejectionReason::Refusal, "the model refused to answer"),

@@ -9,7 +9,7 @@ use super::report::Repair;
 use super::scalars;
 use super::strings::{self, StringRole};
 
-/// The deepest nesting. A limit is necessary because values are dropped and validated recursively.
+/// The maximum nesting depth. A limit is necessary because dropping and validating a value is recursive.
 pub(super) const MAX_DEPTH: usize = 512;
 
 /// A parsed value.
@@ -33,8 +33,11 @@ pub(super) struct ParseFailure {
     pub(super) is_likely_json: bool,
 }
 
+/// A container that is not closed yet.
 enum ParserFrame {
+    /// The items so far.
     Array(Vec<Value>),
+    /// The members so far, and the key of the next one.
     Object(Map<String, Value>, String),
 }
 
@@ -48,7 +51,7 @@ struct Parser<'a> {
 pub(super) fn parse(text: &str, start: usize, allow_unquoted: bool) -> Result<ParsedValue, ParseFailure> {
     match parse_in_mode(text, start, ParseMode::Exact) {
         Ok(parsed) => Ok(parsed),
-        // Strict JSON up to the end of the text was cut off; repairs can't help.
+        // Strict JSON that ends too early was cut off, and repairs can't complete it.
         Err(exact_failure) if exact_failure.fault == Fault::UnexpectedEnd => Err(exact_failure),
         Err(exact_failure) => parse_in_mode(text, start, ParseMode::Tolerant { allow_unquoted }).map_err(|failure| {
             ParseFailure { is_likely_json: failure.is_likely_json || exact_failure.is_likely_json, ..failure }
@@ -226,12 +229,12 @@ impl Parser<'_> {
     }
 
     /// Skips a comma or the closing bracket. Returns whether the container is closed.
-    fn skip_separator(&mut self, close: u8) -> Result<bool, Fault> {
+    fn skip_separator(&mut self, closing_bracket: u8) -> Result<bool, Fault> {
         let gap_start = self.cursor.pos;
         self.cursor.skip_space()?;
         match self.cursor.peek_char() {
             None => Err(Fault::UnexpectedEnd),
-            Some(c) if c == char::from(close) => {
+            Some(c) if c == char::from(closing_bracket) => {
                 self.cursor.pos += 1;
                 Ok(true)
             }
@@ -241,24 +244,24 @@ impl Parser<'_> {
                 }
                 self.cursor.pos += c.len_utf8();
                 self.cursor.skip_space()?;
-                let is_closed = self.cursor.peek_byte() == Some(close);
+                let is_closed = self.cursor.peek_byte() == Some(closing_bracket);
                 if is_closed {
                     self.cursor.add_repair(Repair::TrailingComma)?;
                     self.cursor.pos += 1;
                 }
                 Ok(is_closed)
             }
-            Some(next) => self.accept_missing_comma(gap_start, close, next),
+            Some(next) => self.accept_missing_comma(gap_start, closing_bracket, next),
         }
     }
 
-    /// Accepts a missing comma between two neighbours only where white space or an opening bracket separates them and
-    /// the next one clearly begins a value or key.
-    fn accept_missing_comma(&mut self, gap_start: usize, close: u8, next: char) -> Result<bool, Fault> {
+    /// Accepts a missing comma between two neighbours only if white space or an opening bracket separates them, and the
+    /// second one clearly begins a value or key.
+    fn accept_missing_comma(&mut self, gap_start: usize, closing_bracket: u8, next: char) -> Result<bool, Fault> {
         let gap = self.cursor.text.get(gap_start..self.cursor.pos).unwrap_or_default();
         let has_line_break = gap.contains('\n');
         let starts_value = strings::is_opening_quote(next)
-            || matches!(next, '{' | '[') && close == b']'
+            || matches!(next, '{' | '[') && closing_bracket == b']'
             || has_line_break && (next.is_alphanumeric() || next == '_');
         let is_separated = gap.contains(is_space) || matches!(next, '{' | '[');
         if !starts_value || !is_separated {

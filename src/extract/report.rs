@@ -1,4 +1,4 @@
-//! The result of an extraction: the value, where orch found it and what it repaired, or why there is no value.
+//! The result of an extraction: the value with its source and its repairs, or the reason why there is no value.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub enum ValueSource {
 }
 
 impl ValueSource {
-    /// The stable name.
+    /// The stable name, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -40,9 +40,9 @@ pub struct Extraction {
     pub source: ValueSource,
     /// The repairs, in order.
     pub repairs: Vec<Repair>,
-    /// How many other distinct values fit the schema.
+    /// The number of other distinct values that fit the schema.
     pub others: usize,
-    /// What orch skipped before the answer, such as reasoning.
+    /// Descriptions of the text that orch skipped before the answer, such as reasoning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
@@ -60,7 +60,7 @@ macro_rules! repairs {
             /// All repairs.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// The stable name.
+            /// The stable name, as in JSON.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
@@ -71,13 +71,13 @@ macro_rules! repairs {
 }
 
 repairs! {
-    /// Bytes that are not UTF-8 were replaced by U+FFFD.
+    /// orch replaced bytes that are not UTF-8 by U+FFFD.
     InvalidUtf8 = "invalid_utf8",
-    /// Terminal colour codes were removed.
+    /// orch removed terminal colour codes.
     AnsiCodes = "ansi_codes",
-    /// A comment was skipped.
+    /// orch skipped a comment.
     Comment = "comment",
-    /// A comma before a closing bracket was ignored.
+    /// orch ignored a comma before a closing bracket.
     TrailingComma = "trailing_comma",
     /// A comma was missing between two neighbours.
     MissingComma = "missing_comma",
@@ -101,7 +101,7 @@ repairs! {
     RawControl = "raw_control",
     /// A string contained its own quote without a backslash.
     UnescapedQuote = "unescaped_quote",
-    /// A backslash that starts no JSON escape was escaped, or a backslash before an apostrophe was removed.
+    /// orch escaped a backslash that does not start a JSON escape, or removed a backslash before an apostrophe.
     InvalidEscape = "invalid_escape",
     /// White space that JSON does not allow was between tokens.
     UnicodeSpace = "unicode_space",
@@ -109,11 +109,11 @@ repairs! {
     WidePunctuation = "wide_punctuation",
     /// An object had a key twice with the same value.
     DuplicateKey = "duplicate_key",
-    /// A scalar was converted to the schema's type without loss.
+    /// orch converted a scalar to the schema's type without loss.
     Coerced = "coerced",
-    /// A word of an enumeration had another letter case.
+    /// A value of an enumeration had another letter case.
     EnumCase = "enum_case",
-    /// Spaces around a key were removed.
+    /// orch removed spaces around a key.
     KeySpaces = "key_spaces",
     /// The value was the one element of an array.
     OneElementArray = "one_element_array",
@@ -123,7 +123,7 @@ repairs! {
     DoublyEncoded = "doubly_encoded",
 }
 
-/// Why a reply was rejected.
+/// Why orch rejected a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
@@ -142,7 +142,7 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
-    /// The stable name.
+    /// The stable name, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoJson => "no_json",
@@ -155,7 +155,7 @@ impl RejectionReason {
     }
 }
 
-/// Why a reply was rejected, with details for the next request.
+/// Why orch rejected a reply, with details for the next request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejection {
     /// The class of the rejection.

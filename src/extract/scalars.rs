@@ -9,7 +9,7 @@ use super::report::Repair;
 const NON_JSON_WORDS: [&str; 9] =
     ["nan", "infinity", "-infinity", "+infinity", "inf", "-inf", "+inf", "undefined", "-nan"];
 
-/// The longest text, in bytes, that is accepted as a string without quotes.
+/// The maximum length of a string without quotes, in bytes.
 const MAX_WORD_BYTES: usize = 400;
 
 /// Parses the scalar at the cursor. `is_member_value`: whether it is the value of a key.
@@ -38,7 +38,7 @@ pub(super) fn parse_scalar(cursor: &mut TextCursor<'_>, is_member_value: bool) -
         return Err(if token.len() == tail.len() {
             Fault::UnexpectedEnd
         } else {
-            Fault::Invalid("it is no strict JSON")
+            Fault::Invalid("it is not strict JSON")
         });
     }
     parse_tolerant(cursor, is_member_value)
@@ -46,10 +46,10 @@ pub(super) fn parse_scalar(cursor: &mut TextCursor<'_>, is_member_value: bool) -
 
 /// Whether the text after a literal ends it: a bracket, a comma, a comment, a quote, or a new line.
 fn ends_literal(tail: &str) -> bool {
-    let after = tail.trim_start_matches(|c| is_space(c) && c != '\n' && c != '\r');
-    match after.chars().next() {
+    let following = tail.trim_start_matches(|c| is_space(c) && c != '\n' && c != '\r');
+    match following.chars().next() {
         None | Some('\n' | '\r' | ',' | '，' | '}' | ']' | '"' | '\'' | '\\' | '“' | '#') => true,
-        Some('/') => after.starts_with("//") || after.starts_with("/*"),
+        Some('/') => following.starts_with("//") || following.starts_with("/*"),
         // Neighbours without a comma, as in `1 2` or `1 key: 2`, are ambiguous.
         Some(_) => false,
     }
@@ -99,9 +99,9 @@ fn next_word(tail: &str) -> &str {
         end -= 1;
     }
     let window = tail.get(..end).unwrap_or_default();
-    // A word can't contain a bracket or a quote. The search stops there to stay linear.
-    let stop = window.find([',', '，', '}', ']', '\n', '\r', '{', '[', '"', '<']).unwrap_or(window.len());
-    let mut token = window.get(..stop).unwrap_or_default();
+    // A word can't contain a bracket or a quote. The search ends there, so that it takes linear time.
+    let word_end = window.find([',', '，', '}', ']', '\n', '\r', '{', '[', '"', '<']).unwrap_or(window.len());
+    let mut token = window.get(..word_end).unwrap_or_default();
     for comment in [" //", " /*", " #", "\t//", "\t#"] {
         token = token.split(comment).next().unwrap_or_default();
     }
@@ -128,9 +128,9 @@ fn parse_unquoted_string(cursor: &TextCursor<'_>, token: &str, is_member_value: 
         || is_member_value && (first.is_ascii_digit() || matches!(first, '_' | '/' | '$' | '.' | '@' | '-'));
     let is_forbidden =
         |c: char| matches!(c, '"' | '{' | '[' | '(' | '<' | '>' | '`' | '=' | ';' | '|' | '\\' | '“' | '”');
-    let after = cursor.remaining().get(token.len()..).unwrap_or_default().trim_start_matches([' ', '\t']);
-    let may_be_key = after.starts_with(['{', '[', '"', '<']) || token.contains(": ") || token.ends_with(':');
-    // Digits alone are a number in a form that JSON can't express; a string would be a guess.
+    let following = cursor.remaining().get(token.len()..).unwrap_or_default().trim_start_matches([' ', '\t']);
+    let may_be_key = following.starts_with(['{', '[', '"', '<']) || token.contains(": ") || token.ends_with(':');
+    // Text with only digits is a number in a form that JSON can't express, and a string would be a guess.
     let has_radix_prefix = ["0x", "0b", "0o", "0X"].iter().any(|prefix| token.starts_with(prefix));
     let has_only_number_chars = !first.is_alphabetic()
         && token.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'_' | b'e' | b'E' | b'.' | b'+' | b'n'));
@@ -148,8 +148,8 @@ fn parse_unquoted_string(cursor: &TextCursor<'_>, token: &str, is_member_value: 
     if cursor.pos + token.len() == cursor.text.len() {
         return Err(Fault::UnexpectedEnd);
     }
-    if after.starts_with(['#', '/']) {
-        return Err(Fault::Invalid("a string without quotes goes on with what may be a comment"));
+    if following.starts_with(['#', '/']) {
+        return Err(Fault::Invalid("a string without quotes may end at a comment"));
     }
     Ok(Value::String(token.to_owned()))
 }
@@ -160,7 +160,7 @@ fn is_version(token: &str) -> bool {
         && token.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The digits of a number that is grouped by thousands, such as `82_461_110`; `None` when the groups are irregular.
+/// The digits of a number that is grouped by thousands, such as `82_461_110`; `None` if the groups are irregular.
 pub(super) fn remove_digit_groups(token: &str) -> Option<String> {
     let integer = token.strip_prefix(['-', '+']).unwrap_or(token).split('.').next()?;
     let mut groups = integer.split('_');

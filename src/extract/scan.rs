@@ -1,4 +1,4 @@
-//! Scans a reply for values, in one pass; the scanner does not search for further values inside a parsed value.
+//! Scans a reply for values in one pass. The scanner does not search for further values inside a parsed value.
 
 mod blocks;
 mod tokens;
@@ -11,15 +11,15 @@ use super::fences::{self, Fence};
 use super::parser::{self, ParseFailure, ParsedValue};
 use super::report::{Repair, ValueSource};
 use super::tags;
-use super::{bracket_end, guard};
+use super::{bracket_end, brackets};
 
 /// A value that the scanner found in a reply.
 pub(super) struct ScannedValue {
     pub(super) parsed: ParsedValue,
     pub(super) source: ValueSource,
     pub(super) start: usize,
-    /// Whether the value can't be part of a string that began before it: it starts a line, block or tag or follows a
-    /// colon, and nothing after it looks like the end of such a string.
+    /// Whether the value can't be part of a string that began before it. The value then starts a line, block or tag, or
+    /// follows a colon, and no text after it looks like the end of such a string.
     pub(super) is_outside_strings: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) trait ScanSink {
     fn report_ambiguous(&mut self, start: usize);
     /// Receives the start of text that looks like JSON and can't be parsed as JSON.
     fn report_failed_parse(&mut self, start: usize);
-    /// Whether a value fits the schema, as it is or after conversion to the schema's types.
+    /// Whether a value fits the schema, unchanged or after conversion to the schema's types.
     fn fits_schema(&self, value: &Value) -> bool;
     /// Records that the reply ends inside the value at `start`.
     fn report_cut_off(&mut self, start: usize);
@@ -54,23 +54,27 @@ struct Scanner<'a, S> {
     tag_end: usize,
     /// The byte after the last opening fence line.
     block_start: usize,
-    /// The names of the tags so far that mark reasoning or documents.
+    /// The names of the opening tags so far that enclose reasoning or documents.
     opened_tags: Vec<&'a str>,
-    /// Whether a tag attached to a word, as in `Vec<file>`, had no closing tag; the search for one is not repeated.
+    /// Whether a tag attached to a word, as in `Vec<file>`, had no closing tag. The scanner then does not search for
+    /// one again.
     has_unclosed_generic: bool,
-    /// Whether the text that is checked so far contains more than special tokens and white space.
+    /// Whether the text before `unchecked_start` contains more than special tokens and white space.
     has_answer_text: bool,
     /// The byte at which the unchecked text starts.
     unchecked_start: usize,
-    /// How many times the scanner has searched for the counterpart of an unknown token.
+    /// The number of times that the scanner has searched for the counterpart of an unknown token.
     search_count: usize,
-    /// How many more bytes failed parses may cost; the limit keeps the scan linear.
+    /// The number of bytes that failed parses may still read. The limit keeps the scan linear.
     remaining_budget: usize,
     sink: &'a mut S,
 }
 
-/// How many quotes after a value are inspected.
+/// The maximum number of quotes after a value that the scanner inspects.
 const MAX_QUOTES: usize = 64;
+
+/// The maximum length of a scalar that is a value of its own, in bytes.
+const MAX_SCALAR_BYTES: usize = 4096;
 
 /// Finds all values of a reply.
 pub(super) fn scan<S: ScanSink>(text: &str, sink: &mut S) {
@@ -96,7 +100,7 @@ impl<S: ScanSink> Scanner<'_, S> {
     fn run(&mut self) {
         self.offer_scalar(self.text.len(), ValueSource::Whole);
         if self.pos == 0 {
-            self.offer_scalar(self.first_token(), ValueSource::Whole);
+            self.offer_scalar(self.first_token_start(), ValueSource::Whole);
         }
         self.start_line();
         while let Some(byte) = self.move_to_next_marker() {
@@ -139,7 +143,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.open_block = None;
                 self.pos = fences::line_end(self.text, self.pos);
             }
-            // The fence of another block, or a fence after a value whose string ran past the end of its block.
+            // The fence of another block, or a fence after a value with a string that contains a fence.
             Some((opening, _)) => {
                 if fence.marker == opening.marker && fence.length >= opening.length && fence.info.trim().is_empty() {
                     self.open_block = None;
@@ -160,17 +164,17 @@ impl<S: ScanSink> Scanner<'_, S> {
         let bracket = self.bracket_context();
         (self.tag_end, self.block_start) = (usize::MAX, usize::MAX);
         if self.remaining_budget == 0 {
-            return self.end_cut_off(start);
+            return self.end_scan_at_cut_off(start);
         }
         let text = self.text.get(..limit).unwrap_or_default();
         let allow_unquoted = bracket.is_leading
             && (bracket.source != ValueSource::Prose || start == 0 || text.as_bytes().get(start) == Some(&b'{'));
-        if !allow_unquoted && !guard::may_start_json(text, start) {
+        if !allow_unquoted && !brackets::may_start_json(text, start) {
             self.pos = start + 1;
             return;
         }
         match parser::parse(text, start, allow_unquoted) {
-            Ok(parsed) => self.resolve(parsed, limit, allow_unquoted, bracket),
+            Ok(parsed) => self.resolve_ambiguity(parsed, limit, allow_unquoted, bracket),
             Err(failure) if failure.fault == Fault::UnexpectedEnd && limit < self.text.len() => {
                 self.parse_beyond_block(start, limit, bracket);
             }
@@ -179,11 +183,11 @@ impl<S: ScanSink> Scanner<'_, S> {
     }
 
     /// The position of the current bracket, and the text around it.
-    fn bracket_context(&self) -> guard::BracketContext {
-        let directly_after =
+    fn bracket_context(&self) -> brackets::BracketContext {
+        let is_directly_after =
             |start: usize| start <= self.pos && self.text.get(start..self.pos).is_some_and(|gap| gap.trim().is_empty());
-        let starts_block = directly_after(self.block_start);
-        let starts_tag = directly_after(self.tag_end);
+        let starts_block = is_directly_after(self.block_start);
+        let starts_tag = is_directly_after(self.tag_end);
         let source = if self.open_block.is_some() || starts_block {
             ValueSource::Fence
         } else if starts_tag {
@@ -191,41 +195,47 @@ impl<S: ScanSink> Scanner<'_, S> {
         } else {
             ValueSource::Prose
         };
-        let is_leading = starts_tag || starts_block || guard::is_leading(self.text, self.pos);
-        guard::BracketContext { source, is_leading, start: self.pos }
+        let is_leading = starts_tag || starts_block || brackets::is_leading(self.text, self.pos);
+        brackets::BracketContext { source, is_leading, start: self.pos }
     }
 
     /// Accepts a value if its text can be parsed in only one way.
-    fn resolve(&mut self, parsed: ParsedValue, limit: usize, allow_unquoted: bool, bracket: guard::BracketContext) {
+    fn resolve_ambiguity(
+        &mut self,
+        parsed: ParsedValue,
+        limit: usize,
+        allow_unquoted: bool,
+        bracket: brackets::BracketContext,
+    ) {
         let text = self.text.get(..limit).unwrap_or_default();
         let sink = &*self.sink;
         let (resolution, cost) =
             alternatives::resolve(text, bracket.start, allow_unquoted, parsed, &|value| sink.fits_schema(value));
-        self.spend(cost);
+        self.spend_budget(cost);
         match resolution {
-            ParseResolution::Unambiguous(parsed) => self.accept(parsed, bracket),
+            ParseResolution::Unambiguous(parsed) => self.offer_value(parsed, bracket),
             ParseResolution::Ambiguous(end) => {
                 self.sink.report_ambiguous(bracket.start);
-                // Values inside an ambiguous one do not count.
+                // Skips the values inside the ambiguous value.
                 self.pos = bracket_end::estimate_end(text, bracket.start).unwrap_or(limit).max(end);
             }
         }
     }
 
     /// Offers a parsed value, unless the text around it shows that it is not a value of the reply.
-    fn accept(&mut self, parsed: ParsedValue, bracket: guard::BracketContext) {
+    fn offer_value(&mut self, parsed: ParsedValue, bracket: brackets::BracketContext) {
         let start = bracket.start;
         self.pos = parsed.end;
-        match guard::classify(self.text, &parsed, &bracket) {
-            guard::GuardVerdict::Value => {
+        match brackets::classify(self.text, &parsed, &bracket) {
+            brackets::BracketClass::Value => {
                 let is_whole_reply = start == 0 && parsed.end == self.text.len();
                 let source = if is_whole_reply { ValueSource::Whole } else { bracket.source };
-                let is_outside_strings = bracket.is_leading && self.closes_no_string(parsed.end);
+                let is_outside_strings = bracket.is_leading && self.cannot_end_string(parsed.end);
                 self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
             }
-            guard::GuardVerdict::Prose => {}
-            guard::GuardVerdict::Fragment => self.sink.report_unreadable(
-                "it is a part of something larger that is no JSON",
+            brackets::BracketClass::Prose => {}
+            brackets::BracketClass::Fragment => self.sink.report_unreadable(
+                "it is part of a larger text that is not JSON",
                 start,
                 self.text.get(start..parsed.end).unwrap_or_default(),
             ),
@@ -234,8 +244,8 @@ impl<S: ScanSink> Scanner<'_, S> {
 
     /// Handles a value that the closing fence of its block cuts off: the fence may be a line inside one of the value's
     /// strings.
-    fn parse_beyond_block(&mut self, start: usize, limit: usize, bracket: guard::BracketContext) {
-        self.spend(self.text.len() - start);
+    fn parse_beyond_block(&mut self, start: usize, limit: usize, bracket: brackets::BracketContext) {
+        self.spend_budget(self.text.len() - start);
         if self.remaining_budget > 0
             && let Ok(parsed) = parser::parse(self.text, start, true)
         {
@@ -250,7 +260,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 if let Some((_, closing_line)) = &mut self.open_block {
                     *closing_line = None;
                 }
-                return self.resolve(parsed, self.text.len(), true, bracket);
+                return self.resolve_ambiguity(parsed, self.text.len(), true, bracket);
             }
         }
         self.sink.report_unreadable(
@@ -263,9 +273,9 @@ impl<S: ScanSink> Scanner<'_, S> {
     }
 
     /// Skips text that can't be parsed, and reports it if it was meant as JSON.
-    fn handle_failure(&mut self, start: usize, limit: usize, bracket: guard::BracketContext, failure: ParseFailure) {
+    fn handle_failure(&mut self, start: usize, limit: usize, bracket: brackets::BracketContext, failure: ParseFailure) {
         let cost = failure.pos.saturating_sub(start) + 1;
-        self.spend(cost);
+        self.spend_budget(cost);
         if self.text.get(start + 1..).is_some_and(|inner| inner.trim_start().starts_with(['"', '\''])) {
             self.sink.report_failed_parse(start);
         }
@@ -278,7 +288,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.pos = start + 1;
                 return;
             }
-            Fault::UnexpectedEnd => return self.end_cut_off(start),
+            Fault::UnexpectedEnd => return self.end_scan_at_cut_off(start),
             Fault::Invalid(reason)
                 if !failure.is_likely_json
                     && cost <= 256
@@ -292,7 +302,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         };
         let text = self.text.get(..limit).unwrap_or_default();
         match bracket_end::estimate_end(text, start) {
-            None if limit == self.text.len() => self.end_cut_off(start),
+            None if limit == self.text.len() => self.end_scan_at_cut_off(start),
             end => {
                 let end = end.unwrap_or(limit);
                 if bracket.is_leading {
@@ -313,7 +323,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         if !escaped.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
             return false;
         }
-        self.spend(escaped.len());
+        self.spend_budget(escaped.len());
         let string = format!("\"{escaped}\"");
         let Ok(ParsedValue { value: Value::String(unescaped), end, .. }) =
             parser::parse_in_mode(&string, 0, ParseMode::Exact)
@@ -327,22 +337,23 @@ impl<S: ScanSink> Scanner<'_, S> {
         parsed.end = start + escaped.len();
         parsed.repairs.push(Repair::DoublyEncoded);
         self.pos = parsed.end;
-        let is_outside_strings = self.closes_no_string(parsed.end);
+        let is_outside_strings = self.cannot_end_string(parsed.end);
         self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings });
         true
     }
 
     /// Whether the text after `end` can't be the end of a string that began earlier: the line has no further quote, and
-    /// no later quote is followed by a closing bracket or comma.
-    fn closes_no_string(&self, end: usize) -> bool {
+    /// no closing bracket or comma follows a later quote.
+    fn cannot_end_string(&self, end: usize) -> bool {
         let tail = self.text.get(end..).unwrap_or_default();
         let line = tail.split('\n').next().unwrap_or_default();
-        let may_close =
-            |pos: usize| tail.get(pos + 1..).is_some_and(|after| after.trim_start().starts_with(['}', ']', ',']));
+        let may_close = |pos: usize| {
+            tail.get(pos + 1..).is_some_and(|following| following.trim_start().starts_with(['}', ']', ',']))
+        };
         !line.contains('"') && !tail.match_indices('"').take(MAX_QUOTES).any(|(pos, _)| may_close(pos))
     }
 
-    fn spend(&mut self, cost: usize) {
+    fn spend_budget(&mut self, cost: usize) {
         self.remaining_budget = self.remaining_budget.saturating_sub(cost);
     }
 
@@ -350,7 +361,7 @@ impl<S: ScanSink> Scanner<'_, S> {
     ///
     /// Any JSON after that point may be part of one of the value's strings, for example a file's text with a closing
     /// tag and an approval.
-    fn end_cut_off(&mut self, start: usize) {
+    fn end_scan_at_cut_off(&mut self, start: usize) {
         self.sink.report_cut_off(start);
         self.pos = self.text.len();
     }

@@ -1,10 +1,10 @@
 //! Recognizes the special tokens that model families write around reasoning, answers and turns.
 //!
 //! A comment above each group of tokens names the model families that write them, according to their chat template or
-//! tokenizer, or to the reasoning parser of a server that runs them. Another module lists tags such as `<think>`.
+//! tokenizer, or to the reasoning parser of a server that runs them. `tags.rs` lists tags such as `<think>`.
 //! `docs/extraction.md` shows the same table.
 
-/// What a token means for the text around it.
+/// The effect of a token on the text around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
     /// The text up to the closing token is reasoning.
@@ -36,7 +36,7 @@ pub(super) struct SpecialToken<'a> {
 
 /// Tokens that open reasoning, each with the tokens that close it.
 const REASONING_TOKENS: [(&str, &[&str]); 8] = [
-    // gpt-oss, in the harmony format. A channel ends where a message ends or the next one begins.
+    // gpt-oss, in the harmony format. A channel ends where its message ends or the next message begins.
     ("<|channel|>analysis", &["<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>"]),
     ("<|channel|>commentary", &["<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>"]),
     // Kimi.
@@ -85,7 +85,7 @@ const END_OF_TURN_TOKENS: [&str; 27] = [
     "<|end|>",
     "<|return|>",
     "<|call|>",
-    // GPT-2 and its heirs, Phi, GLM.
+    // GPT-2 and its successors, Phi, GLM.
     "<|endoftext|>",
     // Llama 2, Mistral.
     "</s>",
@@ -131,7 +131,7 @@ const ROLE_PREFIX_TOKENS: [&str; 9] = [
 const ROLE_END_TOKENS: [&str; 5] =
     ["<|end_header_id|>", "<|header_end|>", "<|end_of_role|>", "<|im_middle|>", "<|message|>"];
 
-/// Tokens that mean a role without a role name, and whether the role is the model.
+/// Tokens that stand for a role, and whether that role is the model.
 const ROLE_TOKENS: [(&str, bool); 22] = [
     // Llama 2, Mistral.
     ("<s>[INST]", false),
@@ -164,7 +164,7 @@ const ROLE_TOKENS: [(&str, bool); 22] = [
     ("<|user_start|>", false),
 ];
 
-/// The longest special token, in bytes.
+/// The maximum length of a special token, in bytes.
 const MAX_TOKEN_BYTES: usize = 80;
 
 /// The token that starts at `pos`: a listed one, or else any text of the form `<|name|>`.
@@ -210,7 +210,7 @@ pub(super) fn token_at(text: &str, pos: usize) -> Option<SpecialToken<'_>> {
 }
 
 /// The length of a channel header in the harmony format after its first token, up to and including its `<|message|>`:
-/// ` <|constrain|>json<|message|>`, ` to=functions.f code<|message|>`. 0 when the header does not end that way.
+/// ` <|constrain|>json<|message|>`, ` to=functions.f code<|message|>`. 0 if the header does not end with that token.
 fn channel_header_length(text: &str, first_token: &str) -> usize {
     let tail = text.get(first_token.len()..).unwrap_or_default();
     let window = tail.get(..tail.floor_char_boundary(MAX_TOKEN_BYTES)).unwrap_or_default();
@@ -229,7 +229,7 @@ fn starts_instructions(text: &str) -> bool {
     window.starts_with("[INST]") && window.contains("[/INST]")
 }
 
-/// How many bytes are searched for the end of instructions.
+/// The maximum length of a block of instructions, in bytes.
 const MAX_INSTRUCTION_BYTES: usize = 4096;
 
 /// The header of a turn at the start of the text: its length, and whether the turn is the model's.
@@ -254,7 +254,8 @@ fn turn_header(text: &str) -> Option<(usize, bool)> {
     Some((length, is_model))
 }
 
-/// The length of a special token that the tables do not list: `<|name|>`, or the same with DeepSeek's wide bars.
+/// The length of a special token that the tables do not list: `<|name|>`, or `<｜name｜>` with the
+/// full-width bars of DeepSeek.
 fn unknown_token_length(text: &str) -> Option<usize> {
     let (closing, inner) = match (text.strip_prefix("<|"), text.strip_prefix("<｜")) {
         (Some(inner), _) => ("|>", inner),
@@ -268,21 +269,26 @@ fn unknown_token_length(text: &str) -> Option<usize> {
 }
 
 /// The end of the reasoning that a token opens: the start of a token that begins the next message, or the byte after a
-/// token that only closes. `None` when nothing closes it.
+/// token that only closes. `None` if nothing closes it.
 pub(super) fn reasoning_end(text: &str, opening: &SpecialToken<'_>) -> Option<usize> {
     let (pos, token) = find_first_token(text, opening.end, opening.closing_tokens)?;
     Some(if matches!(token, "<|start|>" | "<|channel|>") { pos } else { pos + token.len() })
 }
 
-/// The end of the text that an unknown token encloses, found by the usual names of closing tokens; `None` when no such
+/// The end of the text that an unknown token encloses, found by the usual names of closing tokens; `None` if no such
 /// token follows.
 pub(super) fn enclosed_end(text: &str, opening: &SpecialToken<'_>) -> Option<usize> {
     let name = token_name(opening.text);
-    let mut names = vec![format!("/{name}"), format!("end_{name}"), format!("{name}_end")];
-    let pairs = [("START", "END"), ("BEGIN", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix")];
-    names.extend(pairs.iter().filter(|(from, _)| name.contains(from)).map(|(from, to)| name.replace(from, to)));
+    let mut closing_names = vec![format!("/{name}"), format!("end_{name}"), format!("{name}_end")];
+    let word_pairs = [("START", "END"), ("BEGIN", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix")];
+    closing_names.extend(
+        word_pairs
+            .iter()
+            .filter(|(opening, _)| name.contains(opening))
+            .map(|(opening, closing)| name.replace(opening, closing)),
+    );
     let closing_tokens: Vec<String> =
-        names.iter().flat_map(|name| [format!("<|{name}|>"), format!("<｜{name}｜>")]).collect();
+        closing_names.iter().flat_map(|name| [format!("<|{name}|>"), format!("<｜{name}｜>")]).collect();
     find_first_token(text, opening.end, &closing_tokens).map(|(pos, token)| pos + token.len())
 }
 
@@ -301,7 +307,7 @@ fn token_name(token: &str) -> &str {
 }
 
 /// Whether an unknown token has the form of a closing token.
-pub(super) fn looks_closing(token: &SpecialToken<'_>) -> bool {
+pub(super) fn looks_like_closing_token(token: &SpecialToken<'_>) -> bool {
     let name = token_name(token.text).to_ascii_lowercase();
     name.starts_with('/') || name.starts_with("end") || name.contains("_end") || name.contains("suffix")
 }
@@ -346,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_token_encloses_up_to_its_counterpart() {
+    fn an_unknown_token_encloses_the_text_up_to_its_closing_token() {
         let text = "<|begin_of_plan|>x<|end_of_plan|>y";
         assert_eq!(enclosed_end(text, &token_at(text, 0).unwrap()), Some(text.len() - 1));
         let text = "<|plan|>x";

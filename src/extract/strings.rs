@@ -18,14 +18,14 @@ pub(super) enum StringRole {
     TopLevel,
 }
 
-/// The longest key, in bytes. Keys in malformed JSON are short; a longer text is not a key.
+/// The maximum length of a key, in bytes. Keys in malformed JSON are short, so a longer text is not a key.
 const MAX_KEY_BYTES: usize = 200;
 
 const AMBIGUOUS_QUOTES: Fault = Fault::Invalid("the quotes of a string are ambiguous");
 
-/// The characters that may close a string that opens with `open`.
-fn closing_quotes(open: char) -> Option<&'static [char]> {
-    Some(match open {
+/// The characters that may close a string that opens with `opening_quote`.
+fn closing_quotes(opening_quote: char) -> Option<&'static [char]> {
+    Some(match opening_quote {
         '"' => &['"'],
         '\'' => &['\''],
         '`' => &['`'],
@@ -43,9 +43,9 @@ pub(super) fn is_opening_quote(c: char) -> bool {
 
 /// Parses the string at the cursor, which is at its opening quote.
 pub(super) fn parse_string(cursor: &mut TextCursor<'_>, role: StringRole) -> Result<String, Fault> {
-    let open = cursor.peek_char().ok_or(Fault::UnexpectedEnd)?;
+    let opening_quote = cursor.peek_char().ok_or(Fault::UnexpectedEnd)?;
     if cursor.mode == ParseMode::Exact {
-        return if open == '"' { parse_exact(cursor) } else { Err(Fault::Invalid("it is no strict JSON")) };
+        return if opening_quote == '"' { parse_exact(cursor) } else { Err(Fault::Invalid("it is not strict JSON")) };
     }
     let tail = cursor.remaining();
     if tail.starts_with("```") {
@@ -56,13 +56,13 @@ pub(super) fn parse_string(cursor: &mut TextCursor<'_>, role: StringRole) -> Res
             return parse_triple_quoted(cursor, triple);
         }
     }
-    match open {
+    match opening_quote {
         '"' => {}
         '\'' | '`' => cursor.add_repair(Repair::SingleQuotes)?,
         _ => cursor.add_repair(Repair::SmartQuotes)?,
     }
-    cursor.pos += open.len_utf8();
-    parse_tolerant(cursor, closing_quotes(open).unwrap_or_default(), role)
+    cursor.pos += opening_quote.len_utf8();
+    parse_tolerant(cursor, closing_quotes(opening_quote).unwrap_or_default(), role)
 }
 
 fn parse_exact(cursor: &mut TextCursor<'_>) -> Result<String, Fault> {
@@ -80,7 +80,7 @@ fn parse_exact(cursor: &mut TextCursor<'_>) -> Result<String, Fault> {
                 return Ok(out);
             }
             Some(b'\\') => escape::parse_escape(cursor, &mut out, &['"'])?,
-            _ => return Err(Fault::Invalid("it is no strict JSON")),
+            _ => return Err(Fault::Invalid("it is not strict JSON")),
         }
     }
 }
@@ -92,7 +92,7 @@ fn parse_triple_quoted(cursor: &mut TextCursor<'_>, quote: &str) -> Result<Strin
     let tail = cursor.remaining();
     let mut length = tail.find(quote).ok_or(Fault::UnexpectedEnd)?;
     // In `"""a "quoted""""` the last three quotes close the string.
-    while tail.get(length + 3..).is_some_and(|after| after.starts_with(&quote[..1])) {
+    while tail.get(length + 3..).is_some_and(|following| following.starts_with(&quote[..1])) {
         length += 1;
     }
     let body = tail.get(..length).unwrap_or_default();
@@ -100,7 +100,7 @@ fn parse_triple_quoted(cursor: &mut TextCursor<'_>, quote: &str) -> Result<Strin
     // `"""x"" is it", "note": "y """` the closing quotes may belong to the next member.
     let is_one_line = !body.contains('\n');
     let may_close = |(pos, _): (usize, &str)| {
-        body.get(pos + 1..).is_some_and(|after| after.trim_start().starts_with([',', ':', '}', ']']))
+        body.get(pos + 1..).is_some_and(|following| following.trim_start().starts_with([',', ':', '}', ']']))
     };
     let single_quote = quote.get(..1).unwrap_or_default();
     if is_one_line && (body.starts_with([' ', '"', '\'']) || body.match_indices(single_quote).any(may_close)) {
@@ -139,15 +139,15 @@ fn parse_tolerant(
             continue;
         }
         if closing_quotes.contains(&c) {
-            let after = cursor.pos + c.len_utf8();
-            match quote_verdict(cursor, after, role, inner_quotes.count) {
-                QuoteVerdict::Closes if inner_quotes.separate_strings() && cursor.ambiguity.fixed_roles.is_empty() => {
+            let quote_end = cursor.pos + c.len_utf8();
+            match quote_verdict(cursor, quote_end, role, inner_quotes.count) {
+                QuoteVerdict::Closes if inner_quotes.separates_strings() && cursor.ambiguity.fixed_roles.is_empty() => {
                     return Err(AMBIGUOUS_QUOTES);
                 }
                 QuoteVerdict::Closes => {
                     let has_bare_keys = cursor.repairs.contains(&Repair::UnquotedKey);
                     cursor.ambiguity.record_string_end(&inner_quotes.pairs, cursor.pos, role, has_bare_keys);
-                    cursor.pos = after;
+                    cursor.pos = quote_end;
                     return Ok(out);
                 }
                 QuoteVerdict::Unclosed => return end_unclosed(cursor, start, out),
@@ -186,47 +186,51 @@ impl InnerQuotes {
     fn add(&mut self, text: &str, pos: usize, quote: char, start: usize) {
         self.pairs.add_quote(text, pos, quote, start);
         if self.count == 0 {
-            let after = pos + quote.len_utf8();
-            let before = text.get(..pos).unwrap_or_default();
-            let follows_word =
-                !before.ends_with(|c: char| is_space(c) || matches!(c, '(' | '=' | '[' | '{' | '"' | '\'' | '“' | '‘'));
-            self.first_looks_closing = follows_word && text.get(after..).is_some_and(|tail| tail.starts_with(is_space));
+            let quote_end = pos + quote.len_utf8();
+            let preceding = text.get(..pos).unwrap_or_default();
+            let follows_word = !preceding
+                .ends_with(|c: char| is_space(c) || matches!(c, '(' | '=' | '[' | '{' | '"' | '\'' | '“' | '‘'));
+            self.first_looks_closing =
+                follows_word && text.get(quote_end..).is_some_and(|tail| tail.starts_with(is_space));
         }
         self.count += 1;
     }
 
     /// Whether the quotes separate two strings, as in `"x" or "y"`, instead of being inside one string.
-    fn separate_strings(&self) -> bool {
+    fn separates_strings(&self) -> bool {
         self.first_looks_closing && self.count.is_multiple_of(2) && self.pairs.is_open()
     }
 }
 
+/// The role of a quote in a string, as the parser determines it.
 enum QuoteVerdict {
+    /// The quote closes the string.
     Closes,
     /// A colon follows the quoted text, where no key can be.
     KeyFollows,
     /// The quote opens the next key, so the closing quote is missing.
     Unclosed,
+    /// The quote is part of the string's text.
     Text,
 }
 
-/// What the quote at the cursor does: as fixed in advance, or else judged by the following text. `inner_count` is the
-/// number of inner quotes before it.
-fn quote_verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, inner_count: usize) -> QuoteVerdict {
+/// Determines the role of the quote at the cursor: the role that was fixed before the parse, or else the role that the
+/// following text suggests. `inner_count` is the number of inner quotes before the quote.
+fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, inner_count: usize) -> QuoteVerdict {
     match cursor.ambiguity.fixed_role(cursor.pos) {
         Some(QuoteRole::Closes) => return QuoteVerdict::Closes,
         Some(QuoteRole::Text) => return QuoteVerdict::Text,
         None => {}
     }
-    match judge_by_following_text(cursor.text, after, role) {
+    match judge_by_following_text(cursor.text, quote_end, role) {
         // A parse with fixed roles accepts text that looks like a key.
         QuoteVerdict::KeyFollows if !cursor.ambiguity.fixed_roles.is_empty() => QuoteVerdict::Text,
         QuoteVerdict::KeyFollows if inner_count == 0 => QuoteVerdict::Unclosed,
-        // If the quote opens what looks like the next key, the closing quote before it is missing.
+        // If the quote seems to open the next key, the closing quote before it is missing.
         QuoteVerdict::Text
             if inner_count == 0
                 && role == StringRole::MemberValue
-                && opens_next_key(cursor.text, cursor.pos, after) =>
+                && opens_next_key(cursor.text, cursor.pos, quote_end) =>
         {
             QuoteVerdict::Unclosed
         }
@@ -234,11 +238,11 @@ fn quote_verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, inner_
     }
 }
 
-/// Judges the quote before `after` by the following text.
-fn judge_by_following_text(text: &str, after: usize, role: StringRole) -> QuoteVerdict {
-    let pos = skip_space(text, after);
+/// Determines the role of the quote before `quote_end` by the following text.
+fn judge_by_following_text(text: &str, quote_end: usize, role: StringRole) -> QuoteVerdict {
+    let pos = skip_space(text, quote_end);
     let Some(next) = text.get(pos..).and_then(|tail| tail.chars().next()) else { return QuoteVerdict::Closes };
-    let has_gap = pos > after;
+    let has_gap = pos > quote_end;
     match (role, next) {
         (StringRole::Key, ':' | '：') | (StringRole::MemberValue, '}') | (StringRole::Item, ']') => {
             QuoteVerdict::from(role == StringRole::Key || is_plausible_close(text, pos))
@@ -268,13 +272,13 @@ impl From<bool> for QuoteVerdict {
 
 /// Whether more JSON, or the end of the JSON, follows the closing bracket at `pos`.
 fn is_plausible_close(text: &str, pos: usize) -> bool {
-    let after = skip_space(text, pos + 1);
-    let Some(next) = text.get(after..).and_then(|tail| tail.chars().next()) else { return true };
-    let has_line_break = text.get(pos..after).is_some_and(|gap| gap.contains('\n'));
+    let next_pos = skip_space(text, pos + 1);
+    let Some(next) = text.get(next_pos..).and_then(|tail| tail.chars().next()) else { return true };
+    let has_line_break = text.get(pos..next_pos).is_some_and(|gap| gap.contains('\n'));
     has_line_break
         || matches!(next, ',' | '，' | '}' | ']' | '`' | '<' | '/' | '#' | '{' | '.' | ';' | ')')
         || next.is_alphabetic()
-        || (is_opening_quote(next) && starts_key(text, after))
+        || (is_opening_quote(next) && starts_key(text, next_pos))
 }
 
 /// Whether a member, or the end of an object, starts at `pos`.
@@ -336,12 +340,12 @@ fn skip_space(text: &str, pos: usize) -> usize {
     pos + tail.find(|c: char| !is_space(c)).unwrap_or(tail.len())
 }
 
-/// Whether the quote at `quote` opens the next key, after a comma.
-fn opens_next_key(text: &str, quote: usize, after: usize) -> bool {
-    let before = text.get(..quote).unwrap_or_default().trim_end_matches(is_space);
-    before.ends_with(',')
-        && text.get(after..).is_some_and(|tail| tail.starts_with(|c: char| c.is_alphabetic() || c == '_'))
-        && starts_key(text, quote)
+/// Whether the quote from `quote_start` to `quote_end` opens the next key, after a comma.
+fn opens_next_key(text: &str, quote_start: usize, quote_end: usize) -> bool {
+    let preceding = text.get(..quote_start).unwrap_or_default().trim_end_matches(is_space);
+    preceding.ends_with(',')
+        && text.get(quote_end..).is_some_and(|tail| tail.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        && starts_key(text, quote_start)
 }
 
 /// Ends a string whose closing quote is missing before `, "key":`.

@@ -1,6 +1,6 @@
 //! Recognizes markup around text that is not the answer: reasoning, quoted documents, code in another language.
 
-/// What a tag encloses.
+/// The kind of text that a tag encloses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TagKind {
     /// The model's reasoning.
@@ -111,7 +111,7 @@ fn normalized_name(name: &str) -> String {
 }
 
 /// Whether `tag` opens a collapsible block (`<details>`) whose summary says that it contains reasoning.
-pub(super) fn is_reasoning_fold(text: &str, tag: &MarkupTag<'_>) -> bool {
+pub(super) fn is_collapsed_reasoning(text: &str, tag: &MarkupTag<'_>) -> bool {
     if !tag.name.eq_ignore_ascii_case("details") {
         return false;
     }
@@ -133,18 +133,18 @@ pub(super) struct MarkupTag<'a> {
     pub(super) end: usize,
 }
 
-/// The longest tag, in bytes, with its attributes.
+/// The maximum length of a tag with its attributes, in bytes.
 const MAX_TAG_BYTES: usize = 400;
 
 /// The tag at `pos`, which must be a `<` (or a `[`, for `[THINK]`).
 pub(super) fn tag_at(text: &str, pos: usize) -> Option<MarkupTag<'_>> {
-    let from_bracket = text.get(pos..)?;
-    let closing_bracket = match from_bracket.as_bytes().first()? {
+    let tag_text = text.get(pos..)?;
+    let closing_bracket = match tag_text.as_bytes().first()? {
         b'<' => '>',
         b'[' => ']',
         _ => return None,
     };
-    let inner = from_bracket.get(1..)?;
+    let inner = tag_text.get(1..)?;
     let is_closing = inner.starts_with('/');
     let inner = inner.strip_prefix('/').unwrap_or(inner);
     let name_length = inner
@@ -169,15 +169,15 @@ pub(super) fn tag_at(text: &str, pos: usize) -> Option<MarkupTag<'_>> {
     Some(MarkupTag { name, is_closing, is_self_closing: attributes.ends_with('/'), end })
 }
 
-/// The byte after the tag that closes `open`, with nested tags of the same name counted; `None` when no tag closes it.
-pub(super) fn enclosed_end(text: &str, open: &MarkupTag<'_>) -> Option<usize> {
+/// The byte after the tag that closes `opening`, past nested tags of the same name; `None` if no tag closes it.
+pub(super) fn enclosed_end(text: &str, opening: &MarkupTag<'_>) -> Option<usize> {
     let mut depth = 1_usize;
-    let mut pos = open.end;
-    let brackets = if open.name.starts_with(|c: char| c.is_ascii_uppercase()) { ['<', '['] } else { ['<', '<'] };
+    let mut pos = opening.end;
+    let brackets = if opening.name.starts_with(|c: char| c.is_ascii_uppercase()) { ['<', '['] } else { ['<', '<'] };
     while let Some(offset) = text.get(pos..)?.find(brackets) {
         pos += offset;
         match tag_at(text, pos) {
-            Some(tag) if tag.name.eq_ignore_ascii_case(open.name) && !tag.is_self_closing => {
+            Some(tag) if tag.name.eq_ignore_ascii_case(opening.name) && !tag.is_self_closing => {
                 pos = tag.end;
                 depth = if tag.is_closing { depth - 1 } else { depth + 1 };
                 if depth == 0 {
@@ -195,8 +195,8 @@ pub(super) fn may_contain_answer(info: &str) -> bool {
     JSON_OR_PLAIN_LANGUAGES.contains(&language(info).as_str())
 }
 
-/// Whether a block with this info string may contain the answer when the block is a single JSON value and the reply has
-/// no other JSON. These are languages in which a JSON value is valid too.
+/// Whether a block with this info string may contain the answer if the block is a single JSON value and the reply has
+/// no other JSON. In these languages, a JSON value is valid too.
 pub(super) fn may_contain_single_value(info: &str) -> bool {
     ["python", "py", "python3", "javascript", "js", "typescript", "ts", "yaml", "yml", "markdown", "md"]
         .contains(&language(info).as_str())
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_and_plain_blocks_may_answer() {
+    fn only_json_and_plain_text_blocks_may_contain_the_answer() {
         assert!(["", "json", "JSON", " json title=x", "jsonc", "text", "{.json}"].into_iter().all(may_contain_answer));
         assert!(
             ["rust", "python", "yaml", "diff", "js", "markdown", "json.erb"]

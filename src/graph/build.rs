@@ -40,8 +40,8 @@ fn input_label(name: &str, schema: &serde_json::Map<String, Value>) -> String {
     }
 }
 
-/// Once a graph has this many steps, it shows called pipelines without their steps: nested calls grow exponentially,
-/// and a picture of ten thousand boxes is useless.
+/// The number of steps above which a graph shows called pipelines without their steps. The number can grow
+/// exponentially with nested calls, and a picture of ten thousand boxes is useless.
 const MAX_STEPS: usize = 2_000;
 
 struct NodeBuilder {
@@ -49,7 +49,7 @@ struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    fn take_number(&mut self) -> usize {
+    fn next_node_number(&mut self) -> usize {
         self.next_number += 1;
         self.next_number - 1
     }
@@ -58,7 +58,7 @@ impl NodeBuilder {
     fn pipeline_nodes(&mut self, project: &Project) -> Vec<GraphNode> {
         let mut nodes = self.step_nodes(&project.pipeline.steps, project);
         if !project.pipeline.finally.is_empty() {
-            let number = self.take_number();
+            let number = self.next_node_number();
             let children = self.step_nodes(&project.pipeline.finally, project);
             nodes.push(GraphNode {
                 number,
@@ -81,7 +81,7 @@ impl NodeBuilder {
     }
 
     fn step_node(&mut self, step: &Step, project: &Project) -> GraphNode {
-        let number = self.take_number();
+        let number = self.next_node_number();
         let called = match step.action() {
             Some(StepAction::Pipeline(file)) => project.called_projects.get(file),
             _ => None,
@@ -140,16 +140,16 @@ fn produced_artifact(name: &str, step: &Step) -> ProducedArtifact {
         Some(OutputType::File(file)) => format!("schemas/{file}"),
         Some(OutputType::Any | OutputType::BuiltIn(_)) | None => String::new(),
     };
-    let contract = match (step.for_each.is_some(), item_type.is_empty()) {
+    let type_label = match (step.for_each.is_some(), item_type.is_empty()) {
         (true, true) => "a list".to_owned(),
         (true, false) => format!("a list of {item_type}"),
         (false, _) => item_type,
     };
-    ProducedArtifact { name: name.to_owned(), type_label: contract }
+    ProducedArtifact { name: name.to_owned(), type_label }
 }
 
-/// The number of the step that produces each visible artifact, and whether the artifact is from the previous iteration
-/// of a loop.
+/// The artifacts in scope by name: the number of the step that produces each, and whether the artifact is from the
+/// previous iteration of a loop.
 type ProducerScope = BTreeMap<String, (usize, bool)>;
 
 #[derive(Default)]
@@ -158,7 +158,7 @@ struct EdgeBuilder {
 }
 
 impl EdgeBuilder {
-    /// Adds the edges of steps that run in sequence: each step sees the artifacts of the steps before it.
+    /// Adds the edges of steps that run in sequence: each step can read the artifacts of the steps before it.
     fn add_sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
         for (index, node) in nodes.iter().enumerate() {
             self.add_node(node, scope);
@@ -174,14 +174,14 @@ impl EdgeBuilder {
 
     fn add_node(&mut self, node: &GraphNode, scope: &ProducerScope) {
         for artifact in &node.consumed {
-            let Some((from, is_from_previous_iteration)) = scope.get(&artifact.name) else { continue };
+            let Some((producer, is_from_previous_iteration)) = scope.get(&artifact.name) else { continue };
             let name = artifact.name.clone();
             let kind = match (is_from_previous_iteration, artifact.optional) {
                 (true, _) => EdgeKind::PreviousIteration(name),
                 (false, true) => EdgeKind::Optional(name),
                 (false, false) => EdgeKind::Required(name),
             };
-            self.edges.push(Edge { from: *from, to: node.number, kind });
+            self.edges.push(Edge { from: *producer, to: node.number, kind });
         }
         let mut inner_scope = scope.clone();
         match node.shape {
@@ -198,7 +198,7 @@ impl EdgeBuilder {
     }
 }
 
-/// Returns the artifacts that later steps see, each with the number of the step that produces it.
+/// Returns the artifacts that later steps can read, each with the number of the step that produces it.
 fn exported_artifacts(node: &GraphNode) -> Vec<(String, usize)> {
     if !node.produced.is_empty() {
         return node.produced.iter().map(|artifact| (artifact.name.clone(), node.number)).collect();

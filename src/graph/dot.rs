@@ -3,7 +3,7 @@
 use super::labels::truncate_to_width;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
-/// The longest line of a node, in columns.
+/// The maximum length of a line of a node, in columns.
 const MAX_COLUMNS: usize = 48;
 
 /// Renders the graph in DOT.
@@ -37,7 +37,7 @@ pub fn render_dot(graph: &Graph) -> String {
     out
 }
 
-/// Renders an edge. An edge from or to a group ends at the frame of the group.
+/// Renders an edge. The attributes `ltail` and `lhead` clip an edge at the frame of a group.
 fn render_edge(from: &str, tail: Option<usize>, to: &str, head: Option<usize>, style: &str) -> String {
     let clusters = tail.map(|number| format!("ltail=cluster_{number}")).into_iter();
     let clusters = clusters.chain(head.map(|number| format!("lhead=cluster_{number}")));
@@ -70,8 +70,8 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
     out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.number, quote(&lines.join("\n"))));
 }
 
-/// Returns the number of the first step inside a group that is not a group itself: in DOT, an edge can't end at a frame
-/// alone.
+/// Returns the number of the first step inside a group that is not a group itself, because a DOT edge can't connect to
+/// a group.
 fn first_leaf(node: &GraphNode) -> usize {
     node.children.first().map_or(node.number, first_leaf)
 }

@@ -55,17 +55,17 @@ pub(super) fn data_flow_label(node: &GraphNode, edges: &[Edge]) -> Option<String
         return None;
     }
     let consumed_label = |artifact: &ConsumedArtifact| {
-        let mark = if artifact.optional { "?" } else { "" };
+        let suffix = if artifact.optional { "?" } else { "" };
         let is_from_previous_iteration = edges.iter().any(|edge| {
             edge.to == node.number && matches!(&edge.kind, EdgeKind::PreviousIteration(name) if *name == artifact.name)
         });
         let note = if is_from_previous_iteration { " (previous iteration)" } else { "" };
-        format!("{}{mark}{note}", artifact.name)
+        format!("{}{suffix}{note}", artifact.name)
     };
     let consumed = node.consumed.iter().map(consumed_label).collect::<Vec<_>>().join(", ");
     let produced_label = |artifact: &ProducedArtifact| match artifact.type_label.as_str() {
         "" => artifact.name.clone(),
-        contract => format!("{} ({contract})", artifact.name),
+        type_label => format!("{} ({type_label})", artifact.name),
     };
     let produced = node.produced.iter().map(produced_label).collect::<Vec<_>>().join(", ");
     Some(match (consumed.is_empty(), produced.is_empty()) {
@@ -85,7 +85,7 @@ pub(super) fn display_width(text: &str) -> usize {
     text.width()
 }
 
-/// Truncates a text to at most this many columns; an ellipsis marks the truncated end.
+/// Truncates a text to at most this many columns, and ends a truncated text with an ellipsis.
 pub(super) fn truncate_to_width(text: &str, columns: usize) -> String {
     if display_width(text) <= columns {
         return text.to_owned();
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_letters_take_two_columns_when_text_is_cut_and_broken() {
+    fn wide_characters_count_as_two_columns() {
         assert_eq!(truncate_to_width("計画を立てる", 7), "計画を…");
         assert_eq!(wrap("計画を立てる", 6), ["計画を", "立てる"]);
         assert_eq!(wrap("a long name of words", 8), ["a long", "name of", "words"]);

@@ -11,7 +11,7 @@ pub(super) const LINE_HEIGHT: usize = 16;
 pub(super) const PADDING: usize = 14;
 const COLUMN_GAP: usize = 40;
 const ROW_GAP: usize = 20;
-/// The longest line in a box, in columns.
+/// The maximum length of a line in a box, in columns.
 const MAX_LINE_COLUMNS: usize = 46;
 /// The height of the title of a box.
 pub(super) const TITLE_HEIGHT: usize = 22;
@@ -33,7 +33,7 @@ pub(super) struct PlacedNode<'a> {
     pub(super) children: LayoutBlock<'a>,
 }
 
-/// The laid-out steps of a group, and the arrows between them.
+/// The steps of a group with their positions, and the arrows between them.
 #[derive(Debug, Default)]
 pub(super) struct LayoutBlock<'a> {
     pub(super) nodes: Vec<PlacedNode<'a>>,
@@ -102,7 +102,7 @@ pub(super) fn lay_out_column<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> Layo
     block
 }
 
-/// Returns an arrow from a box to the next one below it.
+/// Returns an arrow from a box to the next box below it.
 fn straight_arrow(block: &LayoutBlock<'_>, from: usize, to: usize, label: String) -> Option<Arrow> {
     let (from, to) = (block.nodes.get(from)?, block.nodes.get(to)?);
     let x = block.nodes.iter().map(|node| node.width).max().unwrap_or(0) / 2;
@@ -119,7 +119,7 @@ fn add_lane_arrow(block: &mut LayoutBlock<'_>, from: usize, to: usize, label: St
     let offset = (index % 3) * 8;
     let (start, end) = (from.y + from.height / 2 + offset, to.y + to.height / 2 - offset.min(to.height / 2));
     let points = vec![(from.x + from.width, start), (lane_x, start), (lane_x, end), (to.x + to.width, end)];
-    // The label is just below the start of the lane: further down, lines of other lanes may cross it.
+    // The label is just below the start of the lane. Further down, arrows in other lanes may cross it.
     let label_position = (lane_x + 6, from.y + from.height / 2 + 30);
     block.width = lane_x + 10 + display_width(&label) * COLUMN_WIDTH;
     block.arrows.push(Arrow { points, label, label_position });
@@ -163,13 +163,13 @@ fn lay_out_node<'a>(node: &'a GraphNode, edges: &[Edge]) -> PlacedNode<'a> {
     let line_widths = lines.iter().map(|line| display_width(line) * COLUMN_WIDTH);
     let text_width = line_widths.chain([display_width(&title) * (COLUMN_WIDTH + 1)]).max().unwrap_or(0);
     let body_height = if node.is_group() { children.height + PADDING } else { PADDING / 2 };
-    let w = (text_width + 2 * PADDING).max(children.width + 2 * PADDING + loop_arrow_width).max(150);
-    children.shift((w - children.width - loop_arrow_width) / 2 + loop_arrow_width, head_height);
+    let width = (text_width + 2 * PADDING).max(children.width + 2 * PADDING + loop_arrow_width).max(150);
+    children.shift((width - children.width - loop_arrow_width) / 2 + loop_arrow_width, head_height);
     if loop_arrow_width > 0 {
         let arrow = loop_arrow(&children);
         children.arrows.extend(arrow);
     }
-    PlacedNode { node, title, lines, x: 0, y: 0, width: w, height: head_height + body_height, children }
+    PlacedNode { node, title, lines, x: 0, y: 0, width, height: head_height + body_height, children }
 }
 
 /// Returns the arrow from the last step of a loop back to its first.

@@ -1,9 +1,9 @@
-//! Renders the graph as a Mermaid flowchart, which code hosts draw in Markdown.
+//! Renders the graph as a Mermaid flowchart, which GitHub and other code hosts render in Markdown.
 
 use super::labels::truncate_to_width;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
-/// The longest line of a node, in columns.
+/// The maximum length of a line of a node, in columns.
 const MAX_COLUMNS: usize = 48;
 
 /// Renders the graph in Mermaid.
@@ -47,7 +47,7 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
         out.push_str(&format!("{indent}end\n"));
         return;
     }
-    let (open, close) = match node.shape {
+    let (opening, closing) = match node.shape {
         NodeShape::Approve => ("{{", "}}"),
         NodeShape::Command => ("[[", "]]"),
         NodeShape::Write => ("[/", "/]"),
@@ -57,7 +57,7 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
         }
     };
     let label: Vec<String> = [format!("<b>{id}</b>"), kind].into_iter().chain(lines).collect();
-    out.push_str(&format!("{indent}n{}{open}\"{}\"{close}\n", node.number, label.join("<br/>")));
+    out.push_str(&format!("{indent}n{}{opening}\"{}\"{closing}\n", node.number, label.join("<br/>")));
 }
 
 /// Escapes text inside quotes: each character that could end the quotes or be markup becomes an entity.

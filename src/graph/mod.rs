@@ -44,7 +44,7 @@ pub struct GraphNode {
     pub last_number: usize,
     /// The step's id.
     pub id: String,
-    /// The kind of the step.
+    /// The kind of the step, which determines the shape of the node in a picture.
     pub shape: NodeShape,
     /// The kind as text, such as `agent coder · auto`.
     pub kind_label: String,
@@ -54,7 +54,7 @@ pub struct GraphNode {
     pub consumed: Vec<ConsumedArtifact>,
     /// The artifacts that it produces: its own, or the outputs of the pipeline that it calls.
     pub produced: Vec<ProducedArtifact>,
-    /// Whether it runs once for each item of a list. If so, other steps do not see the artifacts of the steps inside.
+    /// Whether it runs once for each item of a list. If so, other steps can't read the artifacts of the steps inside.
     pub is_for_each: bool,
     /// The steps inside.
     pub children: Vec<GraphNode>,
@@ -149,13 +149,13 @@ impl EdgeKind {
     }
 }
 
-/// Returns the connections between these nodes, including everything inside them: pairs of positions in the list with
-/// the labels of their edges, each pair once.
+/// Returns the connections between these nodes, including the steps inside them. A connection has the indices of its
+/// two nodes in the list, and the labels of all edges between them.
 fn connections_between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
     let mut connections: Vec<(usize, usize, Vec<String>)> = Vec::new();
     for edge in edges.iter().filter(|edge| !matches!(edge.kind, EdgeKind::PreviousIteration(_))) {
-        let position = |number| nodes.iter().position(|node| node.contains(number));
-        let (Some(from), Some(to)) = (position(edge.from), position(edge.to)) else { continue };
+        let node_index = |number| nodes.iter().position(|node| node.contains(number));
+        let (Some(from), Some(to)) = (node_index(edge.from), node_index(edge.to)) else { continue };
         if from == to {
             continue;
         }

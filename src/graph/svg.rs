@@ -19,7 +19,7 @@ rect{fill:#161b22;stroke:#484f58}rect.agent{fill:#0c2d6b;stroke:#388bfd}rect.com
 rect.write{fill:#4b2900;stroke:#bb8009}rect.approve{fill:#3c1e70;stroke:#a371f7}\
 path{stroke:#9198a1}marker path{fill:#9198a1}.label{fill:#79c0ff;stroke:#0d1117}}";
 
-/// The longest line of the text above the picture, in columns.
+/// The maximum length of a line of the text above the picture, in columns.
 const MAX_COLUMNS: usize = 80;
 
 /// Renders the graph in SVG.
@@ -48,9 +48,9 @@ pub fn render_svg(graph: &Graph) -> String {
     body.push_str("</g>\n");
     let line_widths = details.iter().map(|line| display_width(line) * 7);
     let text_width = line_widths.chain([display_width(&graph.name).min(MAX_COLUMNS / 2) * 10]).max().unwrap_or(0);
-    let (w, h) = (block.width.max(text_width) + 2 * PADDING, y + block.height + PADDING);
+    let (width, height) = (block.width.max(text_width) + 2 * PADDING, y + block.height + PADDING);
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" role=\"img\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
          <title>{}</title>\n<style>{STYLE}</style>\n<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
          markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n{body}</svg>\n",
         escape(&graph.name)
@@ -62,7 +62,7 @@ fn draw_block(out: &mut String, block: &LayoutBlock<'_>) {
         draw_node(out, node);
     }
     block.arrows.iter().for_each(|arrow| draw_arrow(out, arrow));
-    // Labels are drawn after the lines, so that their outlines cover the lines.
+    // Draws the labels after the lines, so that the outlines of the labels cover the lines.
     for arrow in block.arrows.iter().filter(|arrow| !arrow.label.is_empty()) {
         draw_text(out, "label", arrow.label_position.0, arrow.label_position.1, &arrow.label);
     }
@@ -79,9 +79,10 @@ fn draw_node(out: &mut String, node: &PlacedNode<'_>) {
             "step"
         }
     };
-    let PlacedNode { x, y, width: w, height: h, .. } = node;
+    let PlacedNode { x, y, width, height, .. } = node;
     // Writing to a string can't fail.
-    let _ = writeln!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"7\"/>");
+    let _ =
+        writeln!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"7\"/>");
     let mut baseline = y + TITLE_HEIGHT;
     draw_text(out, "id", x + PADDING, baseline, &node.title);
     for line in &node.lines {
@@ -102,8 +103,8 @@ fn draw_text(out: &mut String, class: &str, x: usize, y: usize, text: &str) {
     let _ = writeln!(out, "<text{class} x=\"{x}\" y=\"{y}\">{}</text>", escape(text));
 }
 
-/// Escapes text for XML: markup characters become entities, control characters become spaces, and other characters that
-/// XML can't contain are dropped.
+/// Escapes text for XML. Replaces markup characters by entities and control characters by spaces, and drops other
+/// characters that XML can't contain.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

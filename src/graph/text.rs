@@ -5,7 +5,7 @@ use super::{Edge, Graph, GraphNode, NodeShape, connections_between};
 
 /// The total width, in columns.
 const COLUMNS: usize = 80;
-/// The minimum width of nested boxes, in columns; a narrower group shows its steps as an indented list.
+/// The minimum width of nested boxes, in columns. A narrower group shows its steps as an indented list.
 const MIN_BOX_COLUMNS: usize = 36;
 
 /// Renders the graph as text.
@@ -67,7 +67,7 @@ fn render_box(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
 }
 
 fn render_children(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
-    // In a deeply nested group, frames would leave no room for text.
+    // In a deeply nested group, frames would leave too little room for text.
     if columns < MIN_BOX_COLUMNS {
         return render_list(&node.children, 0, columns);
     }

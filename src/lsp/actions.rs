@@ -20,31 +20,34 @@ pub(super) struct CodeAction {
     pub(super) fixed_findings: Vec<Diagnostic>,
 }
 
-/// Returns the code actions for a range of a text, and one for all safe fixes of the text.
+/// Returns the code actions for a range of a text, and one code action for all safe fixes of the text.
 pub(super) fn code_actions(findings: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<CodeAction> {
     // A finding from an older version of the text has its edit at the wrong position.
-    let is_current =
-        |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.text == text.trim_start_matches('\u{feff}'));
+    let is_current = |finding: &&Diagnostic| {
+        finding.file.as_ref().is_some_and(|file| file.text == text.trim_start_matches('\u{feff}'))
+    };
     let safe_fixes = non_overlapping_fixes(findings.iter().filter(is_current));
-    let touches_range =
-        |d: &Diagnostic| d.span.as_ref().is_none_or(|span| span.start <= range.end && range.start <= span.end);
+    let touches_range = |finding: &Diagnostic| {
+        finding.span.as_ref().is_none_or(|span| span.start <= range.end && range.start <= span.end)
+    };
     let mut actions = Vec::new();
-    for d in findings.iter().filter(is_current).filter(|d| touches_range(d)) {
-        if let (Some(file), Some(fix)) = (&d.file, &d.fix) {
+    for finding in findings.iter().filter(is_current).filter(|finding| touches_range(finding)) {
+        if let (Some(file), Some(fix)) = (&finding.file, &finding.fix) {
             let (title, file) = (edit_title(file, fix), Arc::clone(file));
             actions.push(CodeAction {
                 title,
                 kind: "quickfix",
                 file,
                 edits: vec![fix.clone()],
-                fixed_findings: vec![d.clone()],
+                fixed_findings: vec![finding.clone()],
             });
         }
     }
-    if let Some(file) = safe_fixes.first().and_then(|(d, _)| d.file.clone()) {
+    if let Some(file) = safe_fixes.first().and_then(|(finding, _)| finding.file.clone()) {
         let title = format!("Apply all unambiguous fixes ({})", safe_fixes.len());
-        let (edits, fixes) = safe_fixes.into_iter().map(|(d, fix)| (fix.clone(), d.clone())).unzip();
-        actions.push(CodeAction { title, kind: "source.fixAll", file, edits, fixed_findings: fixes });
+        let (edits, fixed_findings) =
+            safe_fixes.into_iter().map(|(finding, fix)| (fix.clone(), finding.clone())).unzip();
+        actions.push(CodeAction { title, kind: "source.fixAll", file, edits, fixed_findings });
     }
     actions
 }
@@ -52,6 +55,6 @@ pub(super) fn code_actions(findings: &[Diagnostic], text: &str, range: &Range<us
 fn edit_title(file: &SourceFile, fix: &Fix) -> String {
     match file.text.get(fix.span.clone()).unwrap_or_default() {
         "" => format!("Add `{}`", fix.replacement.trim()),
-        old => format!("Change `{old}` to `{}`", fix.replacement),
+        original => format!("Change `{original}` to `{}`", fix.replacement),
     }
 }

@@ -1,7 +1,7 @@
 //! Keeps the findings for the open projects up to date.
 //!
 //! The work consists of small units (one pipeline with the files that it names, or the settings and schemas of a root),
-//! so that a request never waits long. Each unit records the files that it read; an edit repeats only the units that
+//! so that a request never waits long. Each unit records the files that it read. An edit repeats only the units that
 //! read the edited file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,7 +23,7 @@ enum CheckUnit {
     File(PathBuf),
     /// The settings and the schemas of a root, including schemas that no pipeline names.
     Root(PathBuf),
-    /// A prompt; its unit has findings only while no pipeline uses the prompt.
+    /// A prompt. The unit has findings only while no pipeline uses the prompt.
     Prompt(PathBuf),
 }
 
@@ -55,7 +55,7 @@ impl Checks {
     /// Returns the root that a file belongs to, even if the file was deleted.
     pub(super) fn root_of(&self, path: &Path, sources: &Sources) -> Option<PathBuf> {
         let known_root = || self.roots.iter().rev().find(|root| path.starts_with(root)).cloned();
-        classify_file(path, sources).map(|member| member.root).or_else(known_root)
+        classify_file(path, sources).map(|project_file| project_file.root).or_else(known_root)
     }
 
     /// Records that a file changed, and queues the units that depend on it. Returns the files whose findings
@@ -81,18 +81,24 @@ impl Checks {
         BTreeSet::new()
     }
 
-    /// Queues all units of a root, and removes those whose files no longer exist. Returns the files whose findings
+    /// Queues all units of a root, and removes units whose files no longer exist. Returns the files whose findings
     /// it removed.
-    fn queue_root(&mut self, root: &Path, first: &Path, documents: &Documents, sources: &Sources) -> BTreeSet<PathBuf> {
+    fn queue_root(
+        &mut self,
+        root: &Path,
+        first_path: &Path,
+        documents: &Documents,
+        sources: &Sources,
+    ) -> BTreeSet<PathBuf> {
         let files = projects::pipelines_and_test_cases(root, documents.paths(), sources);
         let mut units: Vec<CheckUnit> = files.into_iter().map(CheckUnit::File).collect();
         units.push(CheckUnit::Root(root.to_owned()));
         let is_prompt = |path: &&Path| {
-            let member = classify_file(path, sources).filter(|member| member.root == root);
-            member.is_some_and(|member| matches!(member.role, FileRole::Prompt(_)))
+            let project_file = classify_file(path, sources).filter(|project_file| project_file.root == root);
+            project_file.is_some_and(|project_file| matches!(project_file.role, FileRole::Prompt(_)))
         };
         units.extend(documents.paths().filter(is_prompt).map(|path| CheckUnit::Prompt(path.to_owned())));
-        move_to_front(&mut units, first);
+        move_to_front(&mut units, first_path);
         let is_in_root = |unit: &CheckUnit| match unit {
             CheckUnit::File(path) | CheckUnit::Root(path) | CheckUnit::Prompt(path) => path.starts_with(root),
         };
@@ -101,7 +107,7 @@ impl Checks {
         self.queue.retain(|unit| !is_in_root(unit) || units.contains(unit));
         let mut files = BTreeSet::new();
         for unit in removed {
-            files.extend(self.results.remove(&unit).into_iter().flat_map(|result| paths_of(&result.findings)));
+            files.extend(self.results.remove(&unit).into_iter().flat_map(|result| finding_paths(&result.findings)));
         }
         for unit in units {
             self.enqueue(unit);
@@ -125,7 +131,7 @@ impl Checks {
         let mut files = BTreeSet::new();
         self.results.retain(|unit, result| {
             if is_in_folder(unit) {
-                files.extend(paths_of(&result.findings));
+                files.extend(finding_paths(&result.findings));
             }
             !is_in_folder(unit)
         });
@@ -158,10 +164,12 @@ impl Checks {
             }
             CheckUnit::Prompt(path) => self.check_unused_prompt(path, &sources),
         };
-        let mut files = paths_of(&findings);
+        let mut files = finding_paths(&findings);
         let result = UnitResult { findings, read_paths: sources.accessed_paths() };
         files.extend(result.read_paths.iter().filter(|path| documents.version(path).is_some()).cloned());
-        files.extend(self.results.insert(unit, result).into_iter().flat_map(|previous| paths_of(&previous.findings)));
+        files.extend(
+            self.results.insert(unit, result).into_iter().flat_map(|previous| finding_paths(&previous.findings)),
+        );
         files
     }
 
@@ -183,9 +191,9 @@ impl Checks {
     /// Returns the findings in a file, sorted and without duplicates.
     pub(super) fn findings_in(&self, path: &Path) -> Vec<Diagnostic> {
         let display_path = path.to_string_lossy().replace('\\', "/");
-        let is_in_file = |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.path == display_path);
-        let all = self.results.values().flat_map(|result| &result.findings);
-        let mut findings: Vec<Diagnostic> = all.filter(is_in_file).cloned().collect();
+        let is_in_file = |finding: &&Diagnostic| finding.file.as_ref().is_some_and(|file| file.path == display_path);
+        let all_findings = self.results.values().flat_map(|result| &result.findings);
+        let mut findings: Vec<Diagnostic> = all_findings.filter(is_in_file).cloned().collect();
         diagnostic::sort_and_dedup(&mut findings);
         findings.truncate(MAX_FINDINGS);
         findings
@@ -206,6 +214,6 @@ fn move_to_front(units: &mut [CheckUnit], path: &Path) {
     units.sort_by_key(|unit| !matches!(unit, CheckUnit::File(file) if file == path));
 }
 
-fn paths_of(findings: &[Diagnostic]) -> BTreeSet<PathBuf> {
-    findings.iter().filter_map(|d| d.file.as_ref()).map(|file| PathBuf::from(&file.path)).collect()
+fn finding_paths(findings: &[Diagnostic]) -> BTreeSet<PathBuf> {
+    findings.iter().filter_map(|finding| finding.file.as_ref()).map(|file| PathBuf::from(&file.path)).collect()
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole, step_path};
+use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, step_path};
 use super::documents::Documents;
 use super::keys::{self, KeyNode};
 use super::lookups;
@@ -16,7 +16,7 @@ use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
-/// The maximum number of agents that completion offers. Each agent costs a search for its model through the text.
+/// The maximum number of agents that completion offers. For each agent, completion searches the text for its model.
 const MAX_AGENTS: usize = 1_000;
 
 /// The kind of a completion, which determines its icon.
@@ -37,11 +37,11 @@ pub(super) enum CompletionKind {
 pub(super) struct Completion {
     pub(super) label: String,
     pub(super) kind: CompletionKind,
-    /// A short note that the editor shows beside the label.
+    /// A short note that the editor shows next to the label.
     pub(super) detail: String,
     /// A description in sentences.
     pub(super) documentation: Option<String>,
-    /// The text to insert; it replaces the range `replace`.
+    /// The text that replaces `replace_range`.
     pub(super) insert_text: String,
     pub(super) replace_range: Range<usize>,
 }
@@ -81,13 +81,13 @@ const INPUT_SCHEMA_KEYWORDS: &[(&str, &str)] = &[
 /// Returns all completions for a position.
 pub(super) fn completions_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Completion> {
     let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
-    match &cursor.focus {
-        Focus::Prompt(template) => completions_in_template(&cursor, template, documents, checks),
-        Focus::Yaml(field) => match &field.template {
+    match &cursor.position {
+        FilePosition::Prompt(template) => completions_in_template(&cursor, template, documents, checks),
+        FilePosition::Yaml(field) => match &field.template {
             Some(template) => completions_in_template(&cursor, template, documents, checks),
             None => completions_in_field(&cursor, field, documents),
         },
-        Focus::Schema => super::schema_refs::ref_completions(&cursor, documents),
+        FilePosition::Schema => super::schema_refs::ref_completions(&cursor, documents),
     }
 }
 
@@ -129,15 +129,8 @@ fn new_completion(
     description: Option<&str>,
     replaced_range: &Range<usize>,
 ) -> Completion {
-    let (label, detail, about) = (label.to_owned(), detail.to_owned(), description.map(str::to_owned));
-    Completion {
-        insert_text: label.clone(),
-        label,
-        kind,
-        detail,
-        documentation: about,
-        replace_range: replaced_range.clone(),
-    }
+    let (label, detail, documentation) = (label.to_owned(), detail.to_owned(), description.map(str::to_owned));
+    Completion { insert_text: label.clone(), label, kind, detail, documentation, replace_range: replaced_range.clone() }
 }
 
 fn name_completion(name: &VisibleName, replaced_range: &Range<usize>) -> Completion {
@@ -174,7 +167,7 @@ fn completions_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: 
     let mut completions: Vec<Completion> =
         project_completions(cursor, field, documents).into_iter().chain(values).collect();
     // `agent:` needs a space before its value.
-    if cursor.text.get(..field.word_range.start).is_some_and(|before| before.ends_with(':')) {
+    if cursor.text.get(..field.word_range.start).is_some_and(|preceding| preceding.ends_with(':')) {
         for completion in &mut completions {
             completion.insert_text.insert(0, ' ');
         }
@@ -191,20 +184,20 @@ fn key_completions(
 ) -> Vec<Completion> {
     let Some(root) = keys::format_schema(&cursor.project_file.role) else { return Vec::new() };
     let is_at_position = |word: &Range<usize>| *word == field.word_range;
-    let present: Vec<&str> = field
+    let present_names: Vec<&str> = field
         .outline
         .mapping_entries(parent)
         .filter(|(_, entry)| !entry.key_range.as_ref().is_some_and(is_at_position))
         .map(|(name, _)| name)
         .collect();
-    let is_missing = |name: &str| !present.contains(&name);
-    let colon = |node: Option<KeyNode>| if field.is_key { "" } else { node.map_or(": ", KeyNode::key_suffix) };
+    let is_missing = |name: &str| !present_names.contains(&name);
+    let key_suffix = |node: Option<KeyNode>| if field.is_key { "" } else { node.map_or(": ", KeyNode::key_suffix) };
     let mut completions: Vec<Completion> = Vec::new();
     for (name, node, is_required) in KeyNode::find(root, parent).map(|node| node.child_keys(root)).unwrap_or_default() {
         if is_missing(name) {
             let detail = format!("{}{}", node.type_label(), if is_required { ", required" } else { "" });
             let completion = new_completion(name, CompletionKind::Key, &detail, node.description(), &field.word_range);
-            completions.push(Completion { insert_text: format!("{name}{}", colon(Some(node))), ..completion });
+            completions.push(Completion { insert_text: format!("{name}{}", key_suffix(Some(node))), ..completion });
         }
     }
     completions.sort_by_key(|completion| !completion.detail.ends_with("required"));
@@ -213,14 +206,14 @@ fn key_completions(
         for (name, description) in INPUT_SCHEMA_KEYWORDS.iter().filter(|(name, _)| is_missing(name)) {
             let completion =
                 new_completion(name, CompletionKind::Key, "JSON Schema", Some(description), &field.word_range);
-            completions.push(Completion { insert_text: format!("{name}{}", colon(None)), ..completion });
+            completions.push(Completion { insert_text: format!("{name}{}", key_suffix(None)), ..completion });
         }
     }
     for (name, detail, description) in other_pipeline_keys(cursor, field, parent, documents) {
         if is_missing(&name) {
             let completion =
                 new_completion(&name, CompletionKind::Key, detail, description.as_deref(), &field.word_range);
-            completions.push(Completion { insert_text: format!("{name}{}", colon(None)), ..completion });
+            completions.push(Completion { insert_text: format!("{name}{}", key_suffix(None)), ..completion });
         }
     }
     completions
@@ -248,7 +241,7 @@ fn other_pipeline_keys(
 
 /// Returns the names from the project that are valid as the value.
 fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
-    let new = |name: &str, kind, detail: &str| new_completion(name, kind, detail, None, &field.word_range);
+    let completion = |name: &str, kind, detail: &str| new_completion(name, kind, detail, None, &field.word_range);
     match field.role {
         YamlRole::Agent => {
             let agents = [PathSegment::Key("agents".to_owned())];
@@ -256,23 +249,23 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
                 let model =
                     field.outline.find(&[entry.path.as_slice(), &[PathSegment::Key("model".to_owned())]].concat());
                 let model = model.and_then(|entry| cursor.text.get(entry.value_range.clone())).unwrap_or_default();
-                new(name, CompletionKind::Agent, model)
+                completion(name, CompletionKind::Agent, model)
             });
             completions.collect()
         }
         YamlRole::Artifact => artifact_completions(cursor, field, documents),
         YamlRole::Prompt => folder_files(cursor, "prompts", documents)
             .iter()
-            .map(|name| new(name, CompletionKind::File, "prompt"))
+            .map(|name| completion(name, CompletionKind::File, "prompt"))
             .collect(),
         YamlRole::Schema | YamlRole::Output => {
             let names = folder_files(cursor, "schemas", documents);
             let names = names.iter().filter_map(|name| name.strip_suffix(".schema.json"));
             let mut completions: Vec<Completion> =
-                names.map(|name| new(name, CompletionKind::File, "schema")).collect();
+                names.map(|name| completion(name, CompletionKind::File, "schema")).collect();
             if field.role == YamlRole::Schema {
-                completions.push(new("text", CompletionKind::Value, "a plain string"));
-                completions.push(new("any", CompletionKind::Value, "any JSON value"));
+                completions.push(completion("text", CompletionKind::Value, "a plain string"));
+                completions.push(completion("any", CompletionKind::Value, "any JSON value"));
             }
             completions
         }
@@ -308,7 +301,7 @@ fn artifact_completions(cursor: &EditorCursor, field: &YamlPosition, documents: 
     completions.collect()
 }
 
-/// Returns the other pipelines, each by its path as seen from this file.
+/// Returns the other pipelines, each by its path relative to the folder of this file.
 fn pipeline_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
     let folder = cursor.path.parent().unwrap_or(Path::new(""));
     let is_case = cursor.project_file.role == FileRole::TestCase;
@@ -325,7 +318,8 @@ fn pipeline_completions(cursor: &EditorCursor, field: &YamlPosition, documents: 
 }
 
 fn model_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
-    let new = |name: &str, detail: &str| new_completion(name, CompletionKind::Value, detail, None, &field.word_range);
+    let completion =
+        |name: &str, detail: &str| new_completion(name, CompletionKind::Value, detail, None, &field.word_range);
     let settings = lookups::current_file(&cursor.project_file.root.join(SETTINGS_FILE), documents);
     let text = settings.as_ref().map(|file| file.text.as_str()).unwrap_or_default();
     let outline = Outline::parse(text, None);
@@ -333,11 +327,12 @@ fn model_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Do
     let mut completions: Vec<Completion> = Vec::new();
     // Completion offers no aliases in the definition of an alias, which must not refer to itself.
     if field.path.first() != aliases.first() {
-        completions.extend(outline.mapping_entries(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
+        completions.extend(outline.mapping_entries(&aliases).map(|(name, _)| completion(name, "alias of orch.yaml")));
     }
-    completions.push(new("auto", "the first available model: with a key, on a server, or embedded"));
-    completions.push(new("local", "the embedded model"));
-    completions
-        .extend(outline.mapping_entries(&providers).map(|(name, _)| new(&format!("{name}/"), "provider of orch.yaml")));
+    completions.push(completion("auto", "the first available model: with a key, on a server, or embedded"));
+    completions.push(completion("local", "the embedded model"));
+    completions.extend(
+        outline.mapping_entries(&providers).map(|(name, _)| completion(&format!("{name}/"), "provider of orch.yaml")),
+    );
     completions
 }

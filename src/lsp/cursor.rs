@@ -1,4 +1,4 @@
-//! Determines the meaning of a position in a file. Completion, hover, definitions and references depend on it.
+//! Determines the meaning of a position in a file, for completion, hover, definitions and references.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) enum YamlRole {
     Pipeline,
     /// A model.
     Model,
-    /// An expression, with the names that it can see in addition to those of its step.
+    /// An expression, with its scope.
     Expression(TextScope),
     /// A template.
     Template,
@@ -61,11 +61,11 @@ pub(super) struct EditorCursor {
     pub(super) project_file: ProjectFile,
     pub(super) text: Arc<str>,
     pub(super) offset: usize,
-    pub(super) focus: Focus,
+    pub(super) position: FilePosition,
 }
 
-/// The kind of position, which depends on the file.
-pub(super) enum Focus {
+/// A position in a file, by the format of the file.
+pub(super) enum FilePosition {
     /// A position in a prompt file.
     Prompt(TemplatePosition),
     /// A position in a YAML file.
@@ -78,34 +78,34 @@ impl EditorCursor {
     /// Determines the meaning of a position; returns `None` if the position has no meaning.
     pub(super) fn from_position(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
         let text = Arc::clone(&documents.get(path)?.text);
-        let member = classify_file(path, &documents.sources())?;
-        let focus = match &member.role {
+        let project_file = classify_file(path, &documents.sources())?;
+        let position = match &project_file.role {
             FileRole::Prompt(_) => {
-                Focus::Prompt(template_cursor::template_position(&text, 0..text.len(), offset, false)?)
+                FilePosition::Prompt(template_cursor::template_position(&text, 0..text.len(), offset, false)?)
             }
-            FileRole::Schema(_) => Focus::Schema,
+            FileRole::Schema(_) => FilePosition::Schema,
             FileRole::Pipeline | FileRole::TestCase | FileRole::Settings => {
-                Focus::Yaml(field_at(&text, offset, &member.role)?)
+                FilePosition::Yaml(field_at(&text, offset, &project_file.role)?)
             }
         };
-        Some(Self { path: path.to_owned(), project_file: member, text, offset, focus })
+        Some(Self { path: path.to_owned(), project_file, text, offset, position })
     }
 }
 
-fn field_at(text: &str, offset: usize, kind: &FileRole) -> Option<YamlPosition> {
+fn field_at(text: &str, offset: usize, file_role: &FileRole) -> Option<YamlPosition> {
     let outline = Outline::parse(text, Some(offset));
     let is_on_key =
         |entry: &&OutlineEntry| entry.key_range.as_ref().is_some_and(|key| key.start <= offset && offset <= key.end);
     if let Some(entry) = outline.entries.iter().find(is_on_key) {
-        let (path, word, reach) = (entry.path.clone(), entry.key_range.clone()?, entry.editable_end);
+        let (path, word_range, editable_end) = (entry.path.clone(), entry.key_range.clone()?, entry.editable_end);
         return Some(YamlPosition {
             path,
             is_key: true,
-            word_range: word,
+            word_range,
             is_inline: false,
             role: YamlRole::Plain,
             template: None,
-            editable_end: reach,
+            editable_end,
             outline,
         });
     }
@@ -122,30 +122,21 @@ fn field_at(text: &str, offset: usize, kind: &FileRole) -> Option<YamlPosition> 
         .iter()
         .filter(is_on_value)
         .max_by_key(|entry| (entry.style != ValueStyle::Empty, entry.value_range.start))?;
-    let role = yaml_role(kind, &entry.path);
+    let role = yaml_role(file_role, &entry.path);
     let region = entry.value_range.start..entry.editable_end.max(entry.value_range.end);
     let template = match role {
         YamlRole::Expression(_) => template_cursor::template_position(text, region, offset, true),
         YamlRole::Template => template_cursor::template_position(text, region, offset, false),
         _ => None,
     };
-    let word = match entry.style {
+    let word_range = match entry.style {
         ValueStyle::Empty => offset..offset,
         // The protocol requires that a completion's edit is on one line.
         _ if text.get(entry.value_range.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
         ValueStyle::Scalar | ValueStyle::Block | ValueStyle::Flow => entry.value_range.clone(),
     };
-    let (path, inline, reach) = (entry.path.clone(), entry.key_range.is_some(), entry.editable_end);
-    Some(YamlPosition {
-        path,
-        is_key: false,
-        word_range: word,
-        is_inline: inline,
-        role,
-        template,
-        editable_end: reach,
-        outline,
-    })
+    let (path, is_inline, editable_end) = (entry.path.clone(), entry.key_range.is_some(), entry.editable_end);
+    Some(YamlPosition { path, is_key: false, word_range, is_inline, role, template, editable_end, outline })
 }
 
 /// Returns the number of segments of a path that lead to its step, as in `/steps/0/parallel/1`; 0 outside of steps.
@@ -184,7 +175,7 @@ pub(super) fn json_pointer(path: &[PathSegment]) -> String {
 }
 
 /// Returns the meaning of a value, which its path determines.
-pub(super) fn yaml_role(kind: &FileRole, path: &[PathSegment]) -> YamlRole {
+pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole {
     let path_in_step = path.get(step_path_length(path)..).unwrap_or_default();
     let segments: Vec<&str> = path_in_step
         .iter()
@@ -193,7 +184,7 @@ pub(super) fn yaml_role(kind: &FileRole, path: &[PathSegment]) -> YamlRole {
             PathSegment::Item(_) => "-",
         })
         .collect();
-    match (kind, step_path(path).is_some(), segments.as_slice()) {
+    match (file_role, step_path(path).is_some(), segments.as_slice()) {
         (FileRole::Pipeline, true, ["agent"]) => YamlRole::Agent,
         (FileRole::Pipeline, true, ["inputs", "-"]) => YamlRole::Artifact,
         (FileRole::Pipeline, true, ["output"]) => YamlRole::Output,

@@ -1,11 +1,11 @@
-//! Finds where the name at a position is declared or produced.
+//! Finds the location at which the name at a position is declared or produced.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole, step_path};
+use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, step_path};
 use super::documents::Documents;
 use super::lookups;
 use super::outline::{Outline, PathSegment};
@@ -22,7 +22,7 @@ pub(super) struct DefinitionTarget {
     pub(super) span: Range<usize>,
 }
 
-/// Returns where the name at a position is declared or produced.
+/// Returns the location at which the name at a position is declared or produced.
 pub(super) fn find_definitions(
     path: &Path,
     offset: usize,
@@ -30,13 +30,13 @@ pub(super) fn find_definitions(
     checks: &Checks,
 ) -> Vec<DefinitionTarget> {
     let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
-    let target = match &cursor.focus {
-        Focus::Prompt(template) => definition_in_template(&cursor, template, documents, checks),
-        Focus::Yaml(field) => match &field.template {
+    let target = match &cursor.position {
+        FilePosition::Prompt(template) => definition_in_template(&cursor, template, documents, checks),
+        FilePosition::Yaml(field) => match &field.template {
             Some(template) => definition_in_template(&cursor, template, documents, checks),
             None => definition_in_field(&cursor, field, documents),
         },
-        Focus::Schema => schema_refs::resolve_ref(&cursor, documents).map(|(target, ..)| target),
+        FilePosition::Schema => schema_refs::resolve_ref(&cursor, documents).map(|(target, ..)| target),
     };
     target.into_iter().collect()
 }

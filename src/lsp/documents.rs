@@ -9,11 +9,12 @@ use url::Url;
 use super::positions::{Encoding, LineIndex, Position};
 use crate::config::Sources;
 
-/// The largest text for which the server handles requests, in bytes. The check has the same limit.
-const MAX_TEXT: usize = 4 << 20;
+/// The maximum length of a text for which the server handles requests, in bytes. The check has the same limit.
+const MAX_TEXT_BYTES: usize = 4 << 20;
 
-/// The longest file URI, in bytes: a path has at most 4096 bytes, and an escape takes three characters per byte.
-const MAX_URI: usize = 16 << 10;
+/// The maximum length of a file URI, in bytes: a path has at most 4096 bytes, and an escape takes three characters per
+/// byte.
+const MAX_URI_BYTES: usize = 16 << 10;
 
 /// An open document.
 #[derive(Debug)]
@@ -38,12 +39,12 @@ pub(super) struct DocumentChange {
 /// All open documents, by the paths of their files.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
-    open: BTreeMap<PathBuf, OpenDocument>,
+    open_documents: BTreeMap<PathBuf, OpenDocument>,
 }
 
 /// Converts a URI to a path; returns `None` if the URI does not name a file or is too long.
 pub(super) fn uri_to_path(uri: &str) -> Option<PathBuf> {
-    if uri.len() > MAX_URI {
+    if uri.len() > MAX_URI_BYTES {
         return None;
     }
     Url::parse(uri).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
@@ -52,7 +53,7 @@ pub(super) fn uri_to_path(uri: &str) -> Option<PathBuf> {
 impl Documents {
     /// Stores a newly opened document.
     pub(super) fn open(&mut self, path: PathBuf, uri: String, version: i32, text: String) {
-        self.open.insert(path, OpenDocument { uri, version, text: text.into(), last_valid_text: None });
+        self.open_documents.insert(path, OpenDocument { uri, version, text: text.into(), last_valid_text: None });
     }
 
     /// Applies edits to a document. Each range refers to the text after the previous edits.
@@ -63,7 +64,7 @@ impl Documents {
         changes: Vec<DocumentChange>,
         encoding: Encoding,
     ) {
-        let Some(document) = self.open.get_mut(path) else { return };
+        let Some(document) = self.open_documents.get_mut(path) else { return };
         let mut text = document.text.to_string();
         for change in changes {
             match change.range {
@@ -81,44 +82,44 @@ impl Documents {
 
     /// Removes a document, so that the server uses the file on the disk again.
     pub(super) fn close(&mut self, path: &Path) {
-        self.open.remove(path);
+        self.open_documents.remove(path);
     }
 
     /// Returns the open document of a file, unless its text is too large for requests.
     pub(super) fn get(&self, path: &Path) -> Option<&OpenDocument> {
-        self.open.get(path).filter(|open| open.text.len() <= MAX_TEXT)
+        self.open_documents.get(path).filter(|document| document.text.len() <= MAX_TEXT_BYTES)
     }
 
     /// Returns the version number of an open document.
     pub(super) fn version(&self, path: &Path) -> Option<i32> {
-        self.open.get(path).map(|open| open.version)
+        self.open_documents.get(path).map(|document| document.version)
     }
 
     /// Records that the current text is a valid pipeline.
     pub(super) fn mark_valid(&mut self, path: &Path) {
-        if let Some(open) = self.open.get_mut(path) {
-            open.last_valid_text = Some(Arc::clone(&open.text));
+        if let Some(document) = self.open_documents.get_mut(path) {
+            document.last_valid_text = Some(Arc::clone(&document.text));
         }
     }
 
     /// Returns the paths of the open documents.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.open.keys().map(PathBuf::as_path)
+        self.open_documents.keys().map(PathBuf::as_path)
     }
 
-    /// Returns the files on the disk, overlaid with the open documents.
+    /// Returns the files on the disk, with the texts of the open documents in place of theirs.
     pub(super) fn sources(&self) -> Sources {
         let mut sources = Sources::default();
-        for (path, open) in &self.open {
-            sources.put(path, Arc::clone(&open.text));
+        for (path, document) in &self.open_documents {
+            sources.put(path, Arc::clone(&document.text));
         }
         sources
     }
 
     /// Returns the URI of a file. For an open document, this is the client's own spelling.
     pub(super) fn uri(&self, path: &Path) -> Option<String> {
-        match self.open.get(path) {
-            Some(open) => Some(open.uri.clone()),
+        match self.open_documents.get(path) {
+            Some(document) => Some(document.uri.clone()),
             None => Url::from_file_path(path).ok().map(String::from),
         }
     }
@@ -154,6 +155,6 @@ mod tests {
             edit(position(9, 9), position(9, 9), "!"),
         ];
         documents.apply_changes(path, 2, changes, Encoding::Utf16);
-        assert_eq!(documents.get(path).map(|open| (&*open.text, open.version)), Some(("🦀yy-b!", 2)));
+        assert_eq!(documents.get(path).map(|document| (&*document.text, document.version)), Some(("🦀yy-b!", 2)));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole};
+use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole};
 use super::definition::{expected_output_type, find_model_alias, resolve_file_name};
 use super::documents::Documents;
 use super::keys::{self, KeyNode};
@@ -31,13 +31,13 @@ const MAX_TEXT_CHARS: usize = 2_000;
 /// Describes the name or value at a position.
 pub(super) fn hover_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
     let cursor = EditorCursor::from_position(path, offset, documents)?;
-    match &cursor.focus {
-        Focus::Prompt(template) => hover_in_template(&cursor, template, documents, checks),
-        Focus::Yaml(field) => match &field.template {
+    match &cursor.position {
+        FilePosition::Prompt(template) => hover_in_template(&cursor, template, documents, checks),
+        FilePosition::Yaml(field) => match &field.template {
             Some(template) => hover_in_template(&cursor, template, documents, checks),
             None => hover_in_field(&cursor, field, documents),
         },
-        Focus::Schema => {
+        FilePosition::Schema => {
             let (target, schema, span) = schema_refs::resolve_ref(&cursor, documents)?;
             Some(Hover { text: describe_schema(&target.file.path, &schema), span })
         }
@@ -78,10 +78,10 @@ fn describe_name(visible: &VisibleName, base: Option<&str>) -> String {
     with_description(format!("`{path}`: {} ({origin}{optional})", visible.ty), visible.description.as_deref())
 }
 
-fn with_description(head: String, description: Option<&str>) -> String {
+fn with_description(heading: String, description: Option<&str>) -> String {
     match description.map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => format!("{head}\n\n{}", text.chars().take(MAX_TEXT_CHARS).collect::<String>()),
-        None => head,
+        Some(text) => format!("{heading}\n\n{}", text.chars().take(MAX_TEXT_CHARS).collect::<String>()),
+        None => heading,
     }
 }
 
@@ -123,7 +123,7 @@ fn hover_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Docum
 
 /// Describes a key of the file format and, if it is one of a fixed set, the value at the position.
 fn describe_key(node: KeyNode, field: &YamlPosition, value: &str) -> Option<String> {
-    let name = field.path.iter().rev().find_map(|seg| match seg {
+    let name = field.path.iter().rev().find_map(|segment| match segment {
         PathSegment::Key(name) => Some(name.as_str()),
         PathSegment::Item(_) => None,
     })?;
@@ -180,12 +180,12 @@ fn describe_schema(path: &str, schema: &Value) -> String {
 
 fn describe_pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
     let project = lookups::load_named_pipeline(cursor, name, documents)?;
-    let head =
+    let heading =
         with_description(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
     let inputs = lookups::pipeline_inputs(&project).map(|(name, description)| match description {
         Some(description) => format!("- `{name}`: {description}"),
         None => format!("- `{name}`"),
     });
     let inputs: Vec<String> = inputs.collect();
-    Some(if inputs.is_empty() { head } else { format!("{head}\n\ninputs:\n\n{}", inputs.join("\n")) })
+    Some(if inputs.is_empty() { heading } else { format!("{heading}\n\ninputs:\n\n{}", inputs.join("\n")) })
 }

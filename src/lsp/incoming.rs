@@ -73,7 +73,7 @@ pub(super) fn decode_did_open(params: Value) -> Result<Option<OpenedDocument>, R
 pub(super) fn decode_did_change(params: Value) -> Result<(Option<PathBuf>, i32, Vec<DocumentChange>), ResponseError> {
     let request: lsp::DidChangeTextDocumentParams = decode_params(params)?;
     let changes = request.content_changes.into_iter().map(|change| DocumentChange {
-        range: change.range.map(|range| (position(range.start), position(range.end))),
+        range: change.range.map(|range| (convert_position(range.start), convert_position(range.end))),
         text: change.text,
     });
     Ok((uri_to_path(request.text_document.uri.as_str()), request.text_document.version, changes.collect()))
@@ -92,14 +92,18 @@ pub(super) fn decode_document(params: Value) -> Result<Option<PathBuf>, Response
 /// Decodes a request about a position, such as `textDocument/hover`.
 pub(super) fn decode_position(params: Value) -> Result<(Option<PathBuf>, Position), ResponseError> {
     let request: lsp::TextDocumentPositionParams = decode_params(params)?;
-    Ok((uri_to_path(request.text_document.uri.as_str()), position(request.position)))
+    Ok((uri_to_path(request.text_document.uri.as_str()), convert_position(request.position)))
 }
 
 /// Decodes `textDocument/references`: the path, the position, and whether to include the declaration.
 pub(super) fn decode_references(params: Value) -> Result<(Option<PathBuf>, Position, bool), ResponseError> {
     let request: lsp::ReferenceParams = decode_params(params)?;
     let target = request.text_document_position;
-    Ok((uri_to_path(target.text_document.uri.as_str()), position(target.position), request.context.include_declaration))
+    Ok((
+        uri_to_path(target.text_document.uri.as_str()),
+        convert_position(target.position),
+        request.context.include_declaration,
+    ))
 }
 
 /// A request for code actions.
@@ -125,7 +129,7 @@ pub(super) fn decode_code_action(params: Value) -> Result<CodeActionRequest, Res
     let request: lsp::CodeActionParams = decode_params(params)?;
     Ok(CodeActionRequest {
         path: uri_to_path(request.text_document.uri.as_str()),
-        range: (position(request.range.start), position(request.range.end)),
+        range: (convert_position(request.range.start), convert_position(request.range.end)),
         requested_kinds: request.context.only.map(|kinds| kinds.iter().map(|kind| kind.as_str().to_owned()).collect()),
     })
 }
@@ -146,6 +150,6 @@ pub(super) fn decode_removed_folders(params: Value) -> Result<Vec<PathBuf>, Resp
     Ok(request.event.removed.iter().filter_map(|folder| uri_to_path(folder.uri.as_str())).collect())
 }
 
-fn position(position: lsp::Position) -> Position {
+fn convert_position(position: lsp::Position) -> Position {
     Position { line: position.line, character: position.character }
 }

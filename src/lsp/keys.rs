@@ -7,8 +7,8 @@ use super::projects::FileRole;
 use crate::config;
 
 /// Returns the schema of a kind of file.
-pub(super) fn format_schema(kind: &FileRole) -> Option<&'static Value> {
-    match kind {
+pub(super) fn format_schema(role: &FileRole) -> Option<&'static Value> {
+    match role {
         FileRole::Pipeline => Some(config::pipeline_schema()),
         FileRole::TestCase => Some(config::case_schema()),
         FileRole::Settings => Some(config::settings_schema()),
@@ -16,7 +16,7 @@ pub(super) fn format_schema(kind: &FileRole) -> Option<&'static Value> {
     }
 }
 
-/// A value in the file format: the schema at its key, and the schema that this one refers to.
+/// A value in the file format: the schema at its key, and the schema to which a `$ref` in that schema refers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyNode {
     key_schema: &'static Value,

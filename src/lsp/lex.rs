@@ -15,7 +15,7 @@ pub(super) enum LexemeKind {
     Punctuation,
 }
 
-/// A token and its bytes; for a string, `at` is the range inside the quotes.
+/// A token and its bytes. For a string, `range` is the text inside the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lexeme {
     pub(super) kind: LexemeKind,
@@ -31,7 +31,7 @@ impl Lexeme {
     }
 
     /// Returns whether the token is this name, operator or bracket.
-    pub(super) fn is_token(&self, text: &str, expected: &str) -> bool {
+    pub(super) fn matches_text(&self, text: &str, expected: &str) -> bool {
         matches!(self.kind, LexemeKind::Punctuation | LexemeKind::Name) && self.text(text) == expected
     }
 }
@@ -90,8 +90,8 @@ fn string_length(remaining: &str, quote: char) -> usize {
 pub(super) const KEYWORDS: &[&str] =
     &["and", "or", "not", "in", "is", "if", "else", "elif", "for", "set", "with", "include", "filter"];
 
-/// Returns the index of the first token of a value such as `plan.steps[0]` or `(a | first)`. The value's last token is
-/// the one before the index `end`.
+/// Returns the index of the first token of a value such as `plan.steps[0]` or `(a | first)`. The last token of the
+/// value is the token before the index `end`.
 pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
     let mut index = end;
     loop {
@@ -100,11 +100,11 @@ pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<u
         match token.kind {
             LexemeKind::Name if !KEYWORDS.contains(&token.text(text)) => {}
             LexemeKind::String | LexemeKind::Number => {}
-            LexemeKind::Punctuation if token.is_token(text, "]") => {
+            LexemeKind::Punctuation if token.matches_text(text, "]") => {
                 index = opening_bracket(text, tokens, index)?;
                 continue;
             }
-            LexemeKind::Punctuation if token.is_token(text, ")") => {
+            LexemeKind::Punctuation if token.matches_text(text, ")") => {
                 index = opening_bracket(text, tokens, index)?;
                 let callee = index.checked_sub(1).and_then(|previous| tokens.get(previous));
                 let is_callee =
@@ -116,16 +116,16 @@ pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<u
             LexemeKind::Name | LexemeKind::Punctuation => return None,
         }
         match index.checked_sub(1).and_then(|previous| tokens.get(previous)) {
-            Some(previous) if previous.is_token(text, ".") => index -= 1,
+            Some(previous) if previous.matches_text(text, ".") => index -= 1,
             _ => return Some(index),
         }
     }
 }
 
-/// Returns the index of the opening bracket that matches the closing bracket at `close`.
-fn opening_bracket(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
+/// Returns the index of the opening bracket that matches the closing bracket at `closing_index`.
+fn opening_bracket(text: &str, tokens: &[Lexeme], closing_index: usize) -> Option<usize> {
     let mut depth = 0usize;
-    for (index, token) in tokens.iter().enumerate().take(close + 1).rev() {
+    for (index, token) in tokens.iter().enumerate().take(closing_index + 1).rev() {
         if token.kind == LexemeKind::Punctuation {
             match token.text(text) {
                 ")" | "]" | "}" => depth += 1,

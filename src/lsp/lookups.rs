@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlPosition, YamlRole, json_pointer, step_path};
+use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, json_pointer, step_path};
 use super::definition::resolve_file_name;
 use super::documents::Documents;
 use super::outline::{OutlineEntry, PathSegment, ValueStyle};
@@ -22,13 +22,13 @@ const MAX_PIPELINES: usize = 16;
 
 /// Returns all names that are visible at a position in a template or expression.
 pub(super) fn visible_names(cursor: &EditorCursor, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
-    match &cursor.focus {
-        Focus::Prompt(template) => names_in_prompt(cursor, template, documents, checks),
-        Focus::Yaml(field) => match &field.template {
+    match &cursor.position {
+        FilePosition::Prompt(template) => names_in_prompt(cursor, template, documents, checks),
+        FilePosition::Yaml(field) => match &field.template {
             Some(template) => names_in_field(cursor, field, template, documents),
             None => Vec::new(),
         },
-        Focus::Schema => Vec::new(),
+        FilePosition::Schema => Vec::new(),
     }
 }
 
@@ -83,8 +83,11 @@ fn names_in_field(
         };
         let text = match step {
             Some(_) => {
-                let sight = if let YamlRole::Expression(sight) = field.role { sight } else { check::TextScope::Step };
-                check::ProbedText::Step { pointer: &pointer, text_scope: sight }
+                let text_scope = match field.role {
+                    YamlRole::Expression(text_scope) => text_scope,
+                    _ => check::TextScope::Step,
+                };
+                check::ProbedText::Step { pointer: &pointer, text_scope }
             }
             None => check::ProbedText::Pipeline,
         };
@@ -133,21 +136,21 @@ pub(super) fn look_up_in_pipeline<T>(
 /// Switches to the last valid version of a file, or to the version on the disk.
 fn use_last_valid_version(sources: &mut Sources, path: &Path, documents: &Documents) {
     match documents.get(path).and_then(|open| open.last_valid_text.clone()) {
-        Some(good) => sources.put(path, good),
+        Some(valid_text) => sources.put(path, valid_text),
         None => sources.remove_text(path),
     }
 }
 
-/// Returns the text with the word at the position replaced by a valid one.
+/// Returns the text with a valid word in place of the word at the position.
 fn replace_word(cursor: &EditorCursor, field: &YamlPosition) -> Option<String> {
-    let before = cursor.text.get(..field.word_range.start)?;
-    let after = cursor.text.get(field.editable_end.max(field.word_range.end)..)?;
+    let preceding = cursor.text.get(..field.word_range.start)?;
+    let following = cursor.text.get(field.editable_end.max(field.word_range.end)..)?;
     let replacement = match (field.is_inline, field.path.last()) {
-        (true, _) | (_, Some(PathSegment::Item(_))) if before.ends_with(':') => " x",
+        (true, _) | (_, Some(PathSegment::Item(_))) if preceding.ends_with(':') => " x",
         (true, _) | (_, Some(PathSegment::Item(_))) => "x",
         _ => "",
     };
-    Some(format!("{before}{replacement}{after}"))
+    Some(format!("{preceding}{replacement}{following}"))
 }
 
 /// Returns the text without the content of the brackets around the position; the closing bracket may be missing.
@@ -158,10 +161,10 @@ fn empty_brackets(cursor: &EditorCursor, field: &YamlPosition) -> Option<String>
             && field.path.starts_with(&entry.path)
     };
     let flow = field.outline.entries.iter().filter(contains_position).max_by_key(|entry| entry.path.len())?;
-    let before = cursor.text.get(..flow.value_range.start)?;
+    let preceding = cursor.text.get(..flow.value_range.start)?;
     let end = if flow.editable_end >= cursor.offset { flow.editable_end } else { cursor.offset };
     let empty = if cursor.text.get(flow.value_range.start..)?.starts_with('[') { "[]" } else { "{}" };
-    Some(format!("{before}{empty}{}", cursor.text.get(end..)?))
+    Some(format!("{preceding}{empty}{}", cursor.text.get(end..)?))
 }
 
 /// Returns the JSON pointer of a step of the current text in a project that may come from another version of the text.

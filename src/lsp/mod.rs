@@ -1,7 +1,7 @@
 //! A language server for pipelines, prompts, schemas and `orch.yaml`.
 //!
 //! Implements the protocol and the features of an editor: findings, completion, hover, definitions, references. The
-//! rules for files are in `config`, `check` and `template`; this module adds none. Only the message `exit` ends the
+//! rules for files are in `config`, `check` and `template`; this module adds no rules. Only the message `exit` ends the
 //! server. The server never runs a pipeline and never writes a file.
 
 mod actions;
@@ -98,9 +98,8 @@ mod tests {
     use super::documents::Documents;
     use super::{complete, definition, hover, symbols};
 
-    /// A request at any position in any prefix of a text has a result.
     #[test]
-    fn no_request_in_a_prefix_of_a_text_panics() {
+    fn requests_in_any_prefix_of_a_text_do_not_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("pipelines/p.yaml");
         let text = "name: p\nagents: { a: {model: auto} }\nsteps:\n  - id: ü\n    repeat:\n      until: \"o.x[0] | \"\n      steps:\n      - {id: b, run: [a, '{{ o. }}'], inputs: [c?]}\n    message: |\n      {% for s in o.p if s. %}{{ s['a\n\n\tx: y\n";

@@ -70,10 +70,10 @@ pub(super) fn encode_findings(
     client: &ClientCapabilities,
     documents: &Documents,
 ) -> Value {
-    let source_file = findings.iter().find_map(|d| d.file.clone());
+    let source_file = findings.iter().find_map(|finding| finding.file.clone());
     let lines = source_file.as_ref().map(|file| LineIndex::new(&file.text, client.encoding));
     let diagnostics: Vec<Value> =
-        findings.iter().map(|d| encode_finding(d, lines.as_ref(), client, documents)).collect();
+        findings.iter().map(|finding| encode_finding(finding, lines.as_ref(), client, documents)).collect();
     let mut params = json!({ "uri": uri, "diagnostics": diagnostics });
     if let (Some(version), Some(map)) = (version, params.as_object_mut()) {
         map.insert("version".to_owned(), version.into());
@@ -81,40 +81,40 @@ pub(super) fn encode_findings(
     params
 }
 
-/// Escapes the special characters of a line, because editors show them as they are.
+/// Escapes the special characters of a line, because editors show them unescaped.
 fn sanitize_line(line: &str) -> String {
     escape_unsafe(&escape_line_breaks(line)).into_owned()
 }
 
-/// Encodes one finding. Its message contains the help too, because editors do not show help in any other field.
+/// Encodes one finding. The message also contains the help, because the protocol has no field for help.
 fn encode_finding(
-    d: &Diagnostic,
+    finding: &Diagnostic,
     lines: Option<&LineIndex<'_>>,
     client: &ClientCapabilities,
     documents: &Documents,
 ) -> Value {
-    let range = match (lines, &d.span) {
+    let range = match (lines, &finding.span) {
         (Some(lines), Some(span)) => lsp_range(lines, span),
         _ => lsp::Range::default(),
     };
-    let severity = match d.severity {
+    let severity = match finding.severity {
         Severity::Error => lsp::DiagnosticSeverity::ERROR,
         Severity::Warning => lsp::DiagnosticSeverity::WARNING,
     };
-    let message_lines = std::iter::once(d.message.clone()).chain(d.label.clone());
-    let message_lines = message_lines.chain(d.help.iter().map(|help| format!("help: {help}")));
+    let message_lines = std::iter::once(finding.message.clone()).chain(finding.label.clone());
+    let message_lines = message_lines.chain(finding.help.iter().map(|help| format!("help: {help}")));
     let message = message_lines.map(|line| sanitize_line(&line)).collect::<Vec<_>>().join("\n");
-    let labels = d.related.iter().filter(|_| client.supports_related_information).filter_map(|label| {
+    let labels = finding.related.iter().filter(|_| client.supports_related_information).filter_map(|label| {
         let lines = LineIndex::new(&label.file.text, client.encoding);
-        let location = location(Path::new(&label.file.path), lsp_range(&lines, &label.span), documents)?;
+        let location = to_location(Path::new(&label.file.path), lsp_range(&lines, &label.span), documents)?;
         Some(lsp::DiagnosticRelatedInformation { location, message: sanitize_line(&label.text) })
     });
     let labels: Vec<_> = labels.collect();
-    let is_unused = matches!(d.code, Code::UnusedInput | Code::UnusedAgent);
+    let is_unused = matches!(finding.code, Code::UnusedInput | Code::UnusedAgent);
     to_value(lsp::Diagnostic {
         range,
         severity: Some(severity),
-        code: Some(lsp::NumberOrString::String(d.code.as_str().to_owned())),
+        code: Some(lsp::NumberOrString::String(finding.code.as_str().to_owned())),
         source: Some("orch".to_owned()),
         message,
         related_information: (!labels.is_empty()).then_some(labels),
@@ -123,7 +123,7 @@ fn encode_finding(
     })
 }
 
-fn location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp::Location> {
+fn to_location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp::Location> {
     let uri = lsp::Uri::from_str(&documents.uri(path)?).ok()?;
     Some(lsp::Location { uri, range })
 }
@@ -153,7 +153,7 @@ pub(super) fn encode_completions(
             label: completion.label.clone(),
             kind: Some(kind),
             detail: Some(sanitize_line(&completion.detail)).filter(|detail| !detail.is_empty()),
-            documentation: completion.documentation.clone().map(|text| documentation(text, client)),
+            documentation: completion.documentation.clone().map(|text| to_documentation(text, client)),
             // Editors sort by this text. It preserves orch's order, in which required keys are first.
             sort_text: Some(format!("{index:04}")),
             filter_text: Some(completion.label.clone()),
@@ -164,11 +164,11 @@ pub(super) fn encode_completions(
     to_value(lsp::CompletionList { is_incomplete: false, items: items.collect() })
 }
 
-fn documentation(text: String, client: &ClientCapabilities) -> lsp::Documentation {
-    lsp::Documentation::MarkupContent(markup(text, client))
+fn to_documentation(text: String, client: &ClientCapabilities) -> lsp::Documentation {
+    lsp::Documentation::MarkupContent(to_markup(text, client))
 }
 
-fn markup(value: String, client: &ClientCapabilities) -> lsp::MarkupContent {
+fn to_markup(value: String, client: &ClientCapabilities) -> lsp::MarkupContent {
     let kind = if client.supports_markdown { lsp::MarkupKind::Markdown } else { lsp::MarkupKind::PlainText };
     lsp::MarkupContent { kind, value: escape_unsafe(&value).into_owned() }
 }
@@ -176,7 +176,7 @@ fn markup(value: String, client: &ClientCapabilities) -> lsp::MarkupContent {
 /// Encodes the result of a hover request.
 pub(super) fn encode_hover(hover: Option<Hover>, lines: &LineIndex<'_>, client: &ClientCapabilities) -> Value {
     let result = hover.map(|hover| lsp::Hover {
-        contents: lsp::HoverContents::Markup(markup(hover.text, client)),
+        contents: lsp::HoverContents::Markup(to_markup(hover.text, client)),
         range: Some(lsp_range(lines, &hover.span)),
     });
     to_value(result)
@@ -190,7 +190,7 @@ pub(super) fn encode_locations(
 ) -> Value {
     let locations = targets.iter().filter_map(|target| {
         let lines = LineIndex::new(&target.file.text, client.encoding);
-        location(Path::new(&target.file.path), lsp_range(&lines, &target.span), documents)
+        to_location(Path::new(&target.file.path), lsp_range(&lines, &target.span), documents)
     });
     to_value(locations.collect::<Vec<_>>())
 }
@@ -224,8 +224,11 @@ pub(super) fn encode_code_actions(
             .iter()
             .map(|fix| json!({ "range": lsp_range(&lines, &fix.span), "newText": fix.replacement }))
             .collect();
-        let diagnostics: Vec<Value> =
-            action.fixed_findings.iter().map(|d| encode_finding(d, Some(&lines), client, documents)).collect();
+        let diagnostics: Vec<Value> = action
+            .fixed_findings
+            .iter()
+            .map(|finding| encode_finding(finding, Some(&lines), client, documents))
+            .collect();
         json!({
             "title": action.title,
             "kind": action.kind,

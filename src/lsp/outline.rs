@@ -1,5 +1,5 @@
-//! Parses the structure of a YAML text by lines and indentation, so that a text that the user is editing has an outline
-//! even while it is invalid. Text that is not valid YAML yet becomes a value at its position.
+//! Parses the structure of a YAML text by lines and indentation, so that a text has an outline even while the user is
+//! editing it and it is invalid. Text that is not valid YAML becomes a value at its position.
 
 use std::ops::Range;
 
@@ -33,7 +33,8 @@ pub(super) enum ValueStyle {
 /// A value, with its key if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct OutlineEntry {
-    /// The path to the value. A word without a colon may become a key; it has the path of the value that contains it.
+    /// The path to the value. A word without a colon, which may become a key, has the path of the mapping that contains
+    /// it.
     pub(super) path: Vec<PathSegment>,
     /// The bytes of the key.
     pub(super) key_range: Option<Range<usize>>,
@@ -45,10 +46,11 @@ pub(super) struct OutlineEntry {
     pub(super) style: ValueStyle,
 }
 
+/// A key or list item that contains the current line.
 struct OutlineLevel {
     indent: usize,
     segment: PathSegment,
-    /// The index of the level's entry.
+    /// The index of its entry.
     entry_index: usize,
 }
 
@@ -163,7 +165,7 @@ impl OutlineParser<'_> {
         });
     }
 
-    fn path(&self) -> Vec<PathSegment> {
+    fn current_path(&self) -> Vec<PathSegment> {
         self.stack.iter().map(|level| level.segment.clone()).collect()
     }
 
@@ -184,11 +186,11 @@ impl OutlineParser<'_> {
             start += 1 + gap;
             indent += 1 + gap;
             if start >= end || self.slice(start, end).starts_with('#') {
-                let (path, value) = (self.path(), start.min(end)..start.min(end));
+                let (path, value_range) = (self.current_path(), start.min(end)..start.min(end));
                 self.entries.push(OutlineEntry {
                     path,
                     key_range: None,
-                    value_range: value,
+                    value_range,
                     editable_end: end,
                     style: ValueStyle::Empty,
                 });
@@ -202,7 +204,7 @@ impl OutlineParser<'_> {
             self.stack.push(OutlineLevel { indent, segment: PathSegment::Key(name), entry_index: self.entries.len() });
             return self.parse_value(Some(key), value_start, end, indent);
         }
-        // A continuation line of a plain value.
+        // The line may continue a plain value.
         let parent_index = self.stack.last().map(|level| level.entry_index);
         if let Some(entry) =
             parent_index.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.style == ValueStyle::Scalar)
@@ -245,7 +247,7 @@ impl OutlineParser<'_> {
     fn parse_value(&mut self, key: Option<Range<usize>>, offset: usize, end: usize, indent: usize) -> usize {
         let remaining = self.slice(offset, end);
         let start = offset + remaining.len() - remaining.trim_start().len();
-        let (path, remaining) = (self.path(), self.slice(start, end));
+        let (path, remaining) = (self.current_path(), self.slice(start, end));
         let mut entry = OutlineEntry {
             path,
             key_range: key,
@@ -349,17 +351,17 @@ mod tests {
     fn block_style_and_flow_style_are_parsed() {
         let text = "name: x # c\nagents:\n  a: { model: auto, env: [A, \"B\"] }\nsteps:\n- id: p\n  message: |\n    one\n\n    two: 2\n  when: a ==\n    b\n- id: 'q r'\n  inputs:\n    - plan\n    - co\nsuccess:\n";
         let entries = outline(text);
-        let has =
+        let assert_has =
             |path: &str, value: &str| assert!(entries.contains(&(path.into(), value.into())), "{path}: {entries:#?}");
-        has("/name", "x");
-        has("/agents/a/model", "auto");
-        has("/agents/a/env/1", "B");
-        has("/steps/0/id", "p");
-        has("/steps/0/message", "    one\n\n    two: 2");
-        has("/steps/0/when", "a ==\n    b");
-        has("/steps/1/id", "q r");
-        has("/steps/1/inputs/1", "co");
-        has("/success", "");
+        assert_has("/name", "x");
+        assert_has("/agents/a/model", "auto");
+        assert_has("/agents/a/env/1", "B");
+        assert_has("/steps/0/id", "p");
+        assert_has("/steps/0/message", "    one\n\n    two: 2");
+        assert_has("/steps/0/when", "a ==\n    b");
+        assert_has("/steps/1/id", "q r");
+        assert_has("/steps/1/inputs/1", "co");
+        assert_has("/success", "");
     }
 
     #[test]

@@ -47,10 +47,10 @@ impl<'t> LineIndex<'t> {
         }
         let line = self.line_starts.partition_point(|start| *start <= offset).saturating_sub(1);
         let start = self.line_starts.get(line).copied().unwrap_or_default();
-        let before = self.text.get(start..offset).unwrap_or_default();
+        let preceding = self.text.get(start..offset).unwrap_or_default();
         let character = match self.encoding {
-            Encoding::Utf8 => before.len(),
-            Encoding::Utf16 => before.encode_utf16().count(),
+            Encoding::Utf8 => preceding.len(),
+            Encoding::Utf16 => preceding.encode_utf16().count(),
         };
         Position { line: to_u32(line), character: to_u32(character) }
     }

@@ -56,7 +56,7 @@ pub(super) fn classify_file(path: &Path, sources: &Sources) -> Option<ProjectFil
     Some(ProjectFile { root, role })
 }
 
-/// Returns the root for a file with no `orch.yaml` in a folder above it: the folder that contains `pipelines/`, or the
+/// Returns the root for a file with no `orch.yaml` in any parent folder: the folder that contains `pipelines/`, or the
 /// file's own folder.
 fn root_without_settings(path: &Path, sources: &Sources) -> Option<PathBuf> {
     let has_name = |folder: &&Path, name: &str| folder.file_name().is_some_and(|folder_name| folder_name == name);
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_have_a_role_by_their_path_and_content() {
+    fn the_path_and_content_of_a_file_determine_its_role() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let path = |name: &str| root.join(name);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, Focus, YamlRole, step_path, yaml_role};
+use super::cursor::{EditorCursor, FilePosition, YamlRole, step_path, yaml_role};
 use super::definition::{self, DefinitionTarget, expected_output_type, resolve_file_name, schema_file};
 use super::documents::Documents;
 use super::lex::{LexemeKind, lex};
@@ -14,7 +14,7 @@ use super::projects::{FileRole, ProjectFile};
 use super::template_cursor::{ExpectedSyntax, TemplatePosition, find_tags};
 use crate::diagnostic::SourceFile;
 
-/// The agent, artifact or file to find the uses of.
+/// The agent, artifact or file whose uses the server searches for.
 enum ReferenceQuery {
     Agent(String),
     Artifact(String),
@@ -35,39 +35,39 @@ pub(super) fn find_references(
     match &query {
         // Agents and artifacts belong to one pipeline; several pipelines may use the same prompt.
         ReferenceQuery::Agent(_) | ReferenceQuery::Artifact(_) => {
-            let owners = match cursor.project_file.role {
+            let pipelines = match cursor.project_file.role {
                 FileRole::Prompt(_) => checks.pipelines_that_read(&cursor.path),
                 FileRole::Pipeline | FileRole::TestCase | FileRole::Settings | FileRole::Schema(_) => {
                     vec![cursor.path.clone()]
                 }
             };
-            for owner in owners {
-                add_uses_in_pipeline(&cursor, &owner, &query, documents, &mut targets);
+            for pipeline in pipelines {
+                add_uses_in_pipeline(&cursor, &pipeline, &query, documents, &mut targets);
             }
         }
         ReferenceQuery::File(_) => {
-            for owner in lookups::project_pipelines(&cursor, documents) {
-                add_uses_in_pipeline(&cursor, &owner, &query, documents, &mut targets);
+            for pipeline in lookups::project_pipelines(&cursor, documents) {
+                add_uses_in_pipeline(&cursor, &pipeline, &query, documents, &mut targets);
             }
         }
     }
     if include_declaration {
         targets.extend(definition::find_definitions(path, offset, documents, checks));
     }
-    let mut unique: Vec<DefinitionTarget> = Vec::new();
+    let mut unique_targets: Vec<DefinitionTarget> = Vec::new();
     for target in targets {
-        if !unique.contains(&target) {
-            unique.push(target);
+        if !unique_targets.contains(&target) {
+            unique_targets.push(target);
         }
     }
-    unique
+    unique_targets
 }
 
 fn reference_query(cursor: &EditorCursor) -> Option<ReferenceQuery> {
-    let field = match &cursor.focus {
-        Focus::Prompt(template) => return artifact_query(template),
-        Focus::Schema => return None,
-        Focus::Yaml(field) => field,
+    let field = match &cursor.position {
+        FilePosition::Prompt(template) => return artifact_query(template),
+        FilePosition::Schema => return None,
+        FilePosition::Yaml(field) => field,
     };
     if let Some(template) = &field.template {
         return artifact_query(template);
@@ -80,8 +80,12 @@ fn reference_query(cursor: &EditorCursor) -> Option<ReferenceQuery> {
             resolve_file_name(cursor, field.role, &name).map(ReferenceQuery::File)
         }
         YamlRole::Plain if field.is_key => match field.path.as_slice() {
-            [PathSegment::Key(group), PathSegment::Key(_)] if group == "agents" => Some(ReferenceQuery::Agent(name)),
-            [PathSegment::Key(group), PathSegment::Key(_)] if group == "inputs" => Some(ReferenceQuery::Artifact(name)),
+            [PathSegment::Key(section), PathSegment::Key(_)] if section == "agents" => {
+                Some(ReferenceQuery::Agent(name))
+            }
+            [PathSegment::Key(section), PathSegment::Key(_)] if section == "inputs" => {
+                Some(ReferenceQuery::Artifact(name))
+            }
             _ => None,
         },
         YamlRole::Model | YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
@@ -103,12 +107,12 @@ fn add_uses_in_pipeline(
     targets: &mut Vec<DefinitionTarget>,
 ) {
     let Some(file) = lookups::current_file(path, documents) else { return };
-    let owner = EditorCursor {
+    let pipeline_cursor = EditorCursor {
         path: path.to_owned(),
         project_file: ProjectFile { root: cursor.project_file.root.clone(), role: FileRole::Pipeline },
         text: Arc::from(file.text.as_str()),
         offset: 0,
-        focus: Focus::Schema,
+        position: FilePosition::Schema,
     };
     let outline = Outline::parse(&file.text, None);
     let mut prompts: Vec<(String, Vec<PathSegment>)> = Vec::new();
@@ -121,14 +125,14 @@ fn add_uses_in_pipeline(
                 value.trim_end_matches('?') == name
             }
             (ReferenceQuery::File(path), YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline) => {
-                resolve_file_name(&owner, role, value).as_ref() == Some(path)
+                resolve_file_name(&pipeline_cursor, role, value).as_ref() == Some(path)
             }
-            // If the step has `schema:` too, that key names the file.
+            // If the step also has `schema:`, that key determines the file.
             (ReferenceQuery::File(path), YamlRole::Output) => {
                 let step = step_path(&entry.path).unwrap_or_default();
                 let has_no_schema = outline.find(&[step, &[PathSegment::Key("schema".to_owned())]].concat()).is_none();
                 let output = expected_output_type(&file.text, &outline, &entry.path).filter(|_| has_no_schema);
-                output.and_then(|output| schema_file(&owner, &output)).as_ref() == Some(path)
+                output.and_then(|output| schema_file(&pipeline_cursor, &output)).as_ref() == Some(path)
             }
             _ => false,
         };
@@ -152,13 +156,14 @@ fn add_uses_in_pipeline(
     }
     let ReferenceQuery::Artifact(name) = query else { return };
     for (prompt, step) in prompts {
-        // In a prompt, a name means the artifact only if the step lists it in `inputs` or if it is an input of the run.
+        // In a prompt, a name refers to the artifact only if the step lists the artifact in `inputs`, or if the name is
+        // an input of the run.
         let is_input = outline.find(&[PathSegment::Key("inputs".to_owned()), PathSegment::Key(name.clone())]).is_some();
         let inputs = [step.as_slice(), &[PathSegment::Key("inputs".to_owned())]].concat();
         let is_listed = outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
             file.text.get(entry.value_range.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
         });
-        let prompt = resolve_file_name(&owner, YamlRole::Prompt, &prompt).filter(|_| is_listed || is_input);
+        let prompt = resolve_file_name(&pipeline_cursor, YamlRole::Prompt, &prompt).filter(|_| is_listed || is_input);
         if let Some(file) = prompt.and_then(|path| lookups::current_file(&path, documents)) {
             for tag in find_tags(&file.text, 0..file.text.len()) {
                 add_occurrences(&file, tag.content_range, name, targets);
@@ -177,7 +182,7 @@ fn add_occurrences(
     let tokens = lex(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {
         let previous = index.checked_sub(1).and_then(|previous| tokens.get(previous));
-        let is_property = previous.is_some_and(|token| token.is_token(&file.text, "."));
+        let is_property = previous.is_some_and(|token| token.matches_text(&file.text, "."));
         if token.kind == LexemeKind::Name && token.text(&file.text) == name && !is_property {
             targets.push(DefinitionTarget { file: Arc::clone(file), span: token.range.clone() });
         }

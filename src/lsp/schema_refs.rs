@@ -19,7 +19,7 @@ use crate::diagnostic::SourceFile;
 pub(super) fn ref_at(text: &str, offset: usize) -> Option<(String, Range<usize>)> {
     let start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text.get(start..)?.lines().next()?;
-    // The last `$ref` on the line that begins before the position.
+    // Uses the last `$ref` on the line that begins before the position.
     let key_end =
         line.match_indices("\"$ref\"").map(|(index, _)| index + 6).filter(|end| start + end <= offset).last()?;
     let colon = key_end + line.get(key_end..)?.find(':')?;
@@ -32,23 +32,23 @@ pub(super) fn ref_at(text: &str, offset: usize) -> Option<(String, Range<usize>)
 
 /// Returns completions for a `$ref`: the definitions in this file, and other files.
 pub(super) fn ref_completions(cursor: &EditorCursor, documents: &Documents) -> Vec<Completion> {
-    let Some((_, replace)) = ref_at(&cursor.text, cursor.offset) else { return Vec::new() };
+    let Some((_, replace_range)) = ref_at(&cursor.text, cursor.offset) else { return Vec::new() };
     let FileRole::Schema(own_name) = &cursor.project_file.role else { return Vec::new() };
     let new_completion = |label: String, kind, detail: &str, description: Option<&str>| {
-        let (insert, replace, about) = (label.clone(), replace.clone(), description.map(str::to_owned));
+        let (insert_text, replace_range) = (label.clone(), replace_range.clone());
         Completion {
             label,
             kind,
             detail: detail.to_owned(),
-            documentation: about,
-            insert_text: insert,
-            replace_range: replace,
+            documentation: description.map(str::to_owned),
+            insert_text,
+            replace_range,
         }
     };
     let mut completions = Vec::new();
-    // JSON with an open quote can't be parsed, so close it.
-    let closed = format!("{}\"", cursor.text.get(..replace.end).unwrap_or_default());
-    let remaining = cursor.text.get(replace.end..).unwrap_or_default().trim_start_matches('"');
+    // JSON with an open quote can't be parsed, so this closes the quote.
+    let closed = format!("{}\"", cursor.text.get(..replace_range.end).unwrap_or_default());
+    let remaining = cursor.text.get(replace_range.end..).unwrap_or_default().trim_start_matches('"');
     let value: Value = serde_json::from_str(&format!("{closed}{remaining}")).unwrap_or_default();
     for group in ["$defs", "definitions"] {
         for (name, schema) in value.get(group).and_then(Value::as_object).into_iter().flatten() {

@@ -19,8 +19,9 @@ use super::{SessionEnd, actions, complete, definition, hover, outgoing, referenc
 /// The pause after an edit before the checks start: too short for a user to notice.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
+/// The phase of the session with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SessionPhase {
     Uninitialized,
     Running,
     ShuttingDown,
@@ -29,14 +30,14 @@ enum Phase {
 /// The state of the server.
 pub(super) struct Server<'a> {
     out: MessageOutput<'a>,
-    phase: Phase,
+    phase: SessionPhase,
     client: ClientCapabilities,
     documents: Documents,
     checks: Checks,
     /// The last published findings for each file.
     published: BTreeMap<PathBuf, Value>,
-    /// Files that the client closed. After it has checked the files on the disk, the server publishes their findings
-    /// again.
+    /// Files that the client closed. The server publishes their findings again after it has checked the files on the
+    /// disk.
     closed: BTreeSet<PathBuf>,
     /// Whether the user may still be typing.
     is_typing: bool,
@@ -47,7 +48,7 @@ impl<'a> Server<'a> {
         let (client, documents, checks) = (ClientCapabilities::default(), Documents::default(), Checks::default());
         Self {
             out,
-            phase: Phase::Uninitialized,
+            phase: SessionPhase::Uninitialized,
             client,
             documents,
             checks,
@@ -84,7 +85,7 @@ impl<'a> Server<'a> {
     pub(super) fn handle_message(&mut self, message: Incoming) -> io::Result<Option<SessionEnd>> {
         match message {
             Incoming::Call(message) if message.method == "exit" => {
-                return Ok(Some(if self.phase == Phase::ShuttingDown {
+                return Ok(Some(if self.phase == SessionPhase::ShuttingDown {
                     SessionEnd::Shutdown
                 } else {
                     SessionEnd::Abrupt
@@ -105,7 +106,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// Runs one unit of checks. A panic in it loses that unit's findings, but not the server.
+    /// Runs one unit of checks. If it panics, the server drops the findings of the unit and continues.
     fn run_check(&mut self) -> io::Result<()> {
         let (checks, documents) = (&mut self.checks, &mut self.documents);
         let mut files = catch_unwind(AssertUnwindSafe(|| checks.run_next(documents))).unwrap_or_default();
@@ -121,7 +122,7 @@ impl<'a> Server<'a> {
             let findings = self.checks.findings_in(path);
             let version = self.documents.version(path);
             let params = outgoing::encode_findings(&uri, version, &findings, &self.client, &self.documents);
-            // Skip a closed file that has neither old nor new findings, and a file whose findings are unchanged.
+            // Skips a closed file that has neither old nor new findings, and a file whose findings are unchanged.
             let is_irrelevant = findings.is_empty() && version.is_none() && !self.published.contains_key(path);
             if is_irrelevant || self.published.get(path) == Some(&params) {
                 continue;
@@ -140,19 +141,21 @@ impl<'a> Server<'a> {
         let IncomingCall { id, method, params } = message;
         let Some(id) = id else { return self.on_notification(&method, params) };
         let result = match (self.phase, method.as_str()) {
-            (Phase::Uninitialized, "initialize") => incoming::decode_initialize(params).map(|client| {
+            (SessionPhase::Uninitialized, "initialize") => incoming::decode_initialize(params).map(|client| {
                 self.client = client;
-                self.phase = Phase::Running;
+                self.phase = SessionPhase::Running;
                 outgoing::encode_capabilities(&self.client)
             }),
-            (Phase::Uninitialized, _) => Err(ResponseError::not_initialized()),
-            (Phase::ShuttingDown, _) => Err(ResponseError::invalid_request("the server is shutting down")),
-            (Phase::Running, "initialize") => Err(ResponseError::invalid_request("the server is initialized already")),
-            (Phase::Running, "shutdown") => {
-                self.phase = Phase::ShuttingDown;
+            (SessionPhase::Uninitialized, _) => Err(ResponseError::not_initialized()),
+            (SessionPhase::ShuttingDown, _) => Err(ResponseError::invalid_request("the server is shutting down")),
+            (SessionPhase::Running, "initialize") => {
+                Err(ResponseError::invalid_request("the server is initialized already"))
+            }
+            (SessionPhase::Running, "shutdown") => {
+                self.phase = SessionPhase::ShuttingDown;
                 Ok(Value::Null)
             }
-            (Phase::Running, method) => catch_unwind(AssertUnwindSafe(|| self.handle_request(method, params)))
+            (SessionPhase::Running, method) => catch_unwind(AssertUnwindSafe(|| self.handle_request(method, params)))
                 .unwrap_or_else(|_| Err(ResponseError::internal_error())),
         };
         self.out.respond(id, result)
@@ -160,22 +163,22 @@ impl<'a> Server<'a> {
 
     fn handle_request(&self, method: &str, params: Value) -> Result<Value, ResponseError> {
         let (client, documents) = (&self.client, &self.documents);
-        let resolve = |(path, position): (Option<PathBuf>, Position)| {
+        let resolve_position = |(path, position): (Option<PathBuf>, Position)| {
             let path = path?;
             let lines = LineIndex::new(&documents.get(&path)?.text, client.encoding);
             Some((lines.offset(position), path))
         };
-        let text = |path: &Path| documents.get(path).map(|open| &*open.text).unwrap_or_default();
+        let text = |path: &Path| documents.get(path).map(|document| &*document.text).unwrap_or_default();
         let lines = |path: &Path| LineIndex::new(text(path), client.encoding);
         Ok(match method {
-            "textDocument/completion" => match resolve(incoming::decode_position(params)?) {
+            "textDocument/completion" => match resolve_position(incoming::decode_position(params)?) {
                 Some((offset, path)) => {
                     let completions = complete::completions_at(&path, offset, documents, &self.checks);
                     outgoing::encode_completions(&completions, &lines(&path), client)
                 }
                 None => Value::Null,
             },
-            "textDocument/hover" => match resolve(incoming::decode_position(params)?) {
+            "textDocument/hover" => match resolve_position(incoming::decode_position(params)?) {
                 Some((offset, path)) => outgoing::encode_hover(
                     hover::hover_at(&path, offset, documents, &self.checks),
                     &lines(&path),
@@ -183,7 +186,7 @@ impl<'a> Server<'a> {
                 ),
                 None => Value::Null,
             },
-            "textDocument/definition" => match resolve(incoming::decode_position(params)?) {
+            "textDocument/definition" => match resolve_position(incoming::decode_position(params)?) {
                 Some((offset, path)) => outgoing::encode_locations(
                     &definition::find_definitions(&path, offset, documents, &self.checks),
                     client,
@@ -193,7 +196,7 @@ impl<'a> Server<'a> {
             },
             "textDocument/references" => {
                 let (path, position, include_declaration) = incoming::decode_references(params)?;
-                match resolve((path, position)) {
+                match resolve_position((path, position)) {
                     Some((offset, path)) => {
                         let targets =
                             references::find_references(&path, offset, include_declaration, documents, &self.checks);
@@ -218,19 +221,19 @@ impl<'a> Server<'a> {
         let Some(path) = request.path.as_ref().filter(|_| self.client.supports_code_action_literals) else {
             return Ok(Value::Null);
         };
-        let (Some(open), Some(uri)) = (self.documents.get(path), self.documents.uri(path)) else {
+        let (Some(document), Some(uri)) = (self.documents.get(path), self.documents.uri(path)) else {
             return Ok(Value::Null);
         };
-        let lines = LineIndex::new(&open.text, self.client.encoding);
+        let lines = LineIndex::new(&document.text, self.client.encoding);
         let range = lines.offset(request.range.0)..lines.offset(request.range.1);
-        let mut actions = actions::code_actions(&self.checks.findings_in(path), &open.text, &range);
+        let mut actions = actions::code_actions(&self.checks.findings_in(path), &document.text, &range);
         actions.retain(|action| request.includes_kind(action.kind));
         Ok(outgoing::encode_code_actions(&actions, &uri, &self.client, &self.documents))
     }
 
     /// Handles a notification, which has no response.
     fn on_notification(&mut self, method: &str, params: Value) -> io::Result<()> {
-        if self.phase != Phase::Running {
+        if self.phase != SessionPhase::Running {
             return Ok(());
         }
         match self.apply_notification(method, params) {

@@ -6,8 +6,7 @@ use super::template_cursor::TemplateTag;
 use crate::check::COMPLETION_MARKER;
 use crate::template::inspect_template;
 
-/// The tags before a position, if they bind names or test a condition. A tag that can't be parsed is replaced by a
-/// valid one.
+/// The tags before a position that bind names or test a condition. A valid tag replaces a tag that can't be parsed.
 #[derive(Default)]
 pub(super) struct Skeleton {
     out: String,
@@ -20,9 +19,9 @@ impl Skeleton {
     pub(super) fn add_tag(&mut self, text: &str, tag: &TemplateTag) {
         let inner = text.get(tag.content_range.clone()).unwrap_or_default().trim();
         let tokens = lex(text, tag.content_range.clone());
-        let first = tokens.first().map(|token| token.text(text)).unwrap_or_default();
-        let has_assignment = tokens.iter().any(|token| token.is_token(text, "="));
-        match first {
+        let keyword = tokens.first().map(|token| token.text(text)).unwrap_or_default();
+        let has_assignment = tokens.iter().any(|token| token.matches_text(text, "="));
+        match keyword {
             "for" => self.open_block(inner, "endfor", "for orch_none__ in []"),
             "if" => self.open_block(inner, "endif", "if true"),
             "with" => self.open_block(inner, "endwith", "with"),
@@ -39,10 +38,10 @@ impl Skeleton {
         }
     }
 
-    fn open_block(&mut self, inner: &str, end: &'static str, replacement: &str) {
-        let is_valid = can_be_parsed(&format!("{{% {inner} %}}{{% {end} %}}"));
+    fn open_block(&mut self, inner: &str, end_tag: &'static str, replacement: &str) {
+        let is_valid = can_be_parsed(&format!("{{% {inner} %}}{{% {end_tag} %}}"));
         self.push_tag(if is_valid { inner } else { replacement });
-        self.open_blocks.push(end);
+        self.open_blocks.push(end_tag);
     }
 
     fn add_valid_tag(&mut self, inner: &str) {
@@ -59,12 +58,12 @@ impl Skeleton {
         }
     }
 
-    /// If the position is in the filter of a loop, adds the loop, because the filter sees the item:
+    /// If the position is in the filter of a loop, adds the loop, because the filter can use the item:
     /// `{% for s in plan.steps if s. %}`.
     pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[Lexeme]) {
-        let condition = preceding.iter().position(|token| token.is_token(text, "if"));
+        let condition = preceding.iter().position(|token| token.matches_text(text, "if"));
         if let (Some(first), Some(condition)) =
-            (preceding.first().filter(|token| token.is_token(text, "for")), condition)
+            (preceding.first().filter(|token| token.matches_text(text, "for")), condition)
         {
             let end = preceding.get(condition).map_or(first.range.start, |token| token.range.start);
             self.open_block(

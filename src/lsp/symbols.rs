@@ -21,7 +21,7 @@ pub(super) struct Symbol {
 /// The keys that determine the kind of a step.
 const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "pipeline", "steps"];
 
-/// A step that is being collected from its entries.
+/// A step whose entries are still being collected.
 struct StepDraft<'o> {
     path: &'o [PathSegment],
     range: Range<usize>,
@@ -62,7 +62,7 @@ pub(super) fn document_symbols(text: &str) -> Vec<Symbol> {
             None => roots.push(index),
         }
     }
-    roots.into_iter().filter_map(|index| symbol(index, &steps, text)).collect()
+    roots.into_iter().filter_map(|index| build_symbol(index, &steps, text)).collect()
 }
 
 /// Returns the steps that contain a step, innermost first.
@@ -99,7 +99,7 @@ impl<'o> StepDraft<'o> {
     }
 }
 
-fn symbol(index: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
+fn build_symbol(index: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
     let step = steps.get(index)?;
     let first_line = |entry: &OutlineEntry| {
         text.get(entry.value_range.clone()).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
@@ -109,17 +109,10 @@ fn symbol(index: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
     let detail =
         kind.map(|(kind, entry)| format!("{kind} {}", first_line(entry)).trim_end().to_owned()).unwrap_or_default();
     // The recursion is at most as deep as the outline.
-    let children: Vec<Symbol> = step.children.iter().filter_map(|child| symbol(*child, steps, text)).collect();
+    let children: Vec<Symbol> = step.children.iter().filter_map(|child| build_symbol(*child, steps, text)).collect();
     let start = step.range.start;
-    let name_at = step.id.map_or(start..start, |entry| entry.value_range.clone());
-    Some(Symbol {
-        name,
-        detail,
-        is_group: !children.is_empty(),
-        range: step.range.clone(),
-        name_range: name_at,
-        children,
-    })
+    let name_range = step.id.map_or(start..start, |entry| entry.value_range.clone());
+    Some(Symbol { name, detail, is_group: !children.is_empty(), range: step.range.clone(), name_range, children })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Analyses a position in a template that the user is editing: the tag around the position, the kind of word that can
-//! follow, and a template that can be parsed and has the same names visible (see [`super::skeleton`]).
+//! Analyses a position in a template that the user is editing. Finds the tag around the position and the kind of word
+//! that can follow, and builds a template that can be parsed and in which the same names are visible (see
+//! [`super::skeleton`]).
 
 use std::ops::Range;
 
@@ -34,7 +35,7 @@ pub(super) struct TemplatePosition {
     /// The word at the position, and its bytes.
     pub(super) name: String,
     pub(super) name_range: Range<usize>,
-    /// A template whose marker has the same visible names as the position.
+    /// A template that can be parsed. At its completion marker, the same names are visible as at the position.
     pub(super) skeleton: String,
     /// The bytes at which a tag of this template sets the variable `name`.
     pub(super) binding: Option<Range<usize>>,
@@ -54,8 +55,8 @@ pub(super) fn find_tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
     let mut tags = Vec::new();
     let mut offset = region.start;
     while let Some(remaining) = text.get(offset..region.end) {
-        let Some(open) = remaining.find('{') else { break };
-        let start = offset + open;
+        let Some(brace) = remaining.find('{') else { break };
+        let start = offset + brace;
         let is_block = match text.get(start + 1..region.end).and_then(|remaining| remaining.chars().next()) {
             Some('{') => false,
             Some('%') => true,
@@ -87,8 +88,9 @@ pub(super) fn find_tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
 /// tag.
 fn tag_end(text: &str, start: usize, limit: usize, closing: &str) -> (usize, usize) {
     let remaining = text.get(start..limit).unwrap_or_default();
-    let next_tag = ["{{", "{%", "{#"].iter().filter_map(|open| remaining.find(open)).min().unwrap_or(remaining.len());
-    // A bracket inside a string does not end the tag. The search stops where the next tag begins.
+    let next_tag =
+        ["{{", "{%", "{#"].iter().filter_map(|opening| remaining.find(opening)).min().unwrap_or(remaining.len());
+    // A bracket inside a string does not end the tag. The search ends at the next tag.
     let tokens = lex(text, start..start + next_tag);
     let closing_pair = tokens.windows(2).find(|pair| match pair {
         [first, second] => {
@@ -129,29 +131,22 @@ pub(super) fn template_position(
         LexemeKind::String => token.range.start <= offset && offset <= token.range.end,
         LexemeKind::Punctuation => false,
     };
-    let current = tokens.iter().find(contains_offset);
-    let start = current.map_or(offset, |token| token.range.start);
-    let is_before = |token: &&Lexeme| token.end <= start && token.range.start < start && Some(*token) != current;
+    let current_token = tokens.iter().find(contains_offset);
+    let start = current_token.map_or(offset, |token| token.range.start);
+    let is_before = |token: &&Lexeme| token.end <= start && token.range.start < start && Some(*token) != current_token;
     let preceding: Vec<Lexeme> = tokens.iter().filter(is_before).cloned().collect();
-    let is_string = current.is_some_and(|token| token.kind == LexemeKind::String);
-    let (wanted, base) = expected_syntax(text, &preceding, is_string, is_block);
-    let name_at = current.map_or(offset..offset, |token| token.range.clone());
-    let name = text.get(name_at.clone()).unwrap_or_default().to_owned();
+    let is_string = current_token.is_some_and(|token| token.kind == LexemeKind::String);
+    let (expected, base) = expected_syntax(text, &preceding, is_string, is_block);
+    let name_range = current_token.map_or(offset..offset, |token| token.range.clone());
+    let name = text.get(name_range.clone()).unwrap_or_default().to_owned();
     let mut skeleton = Skeleton::default();
     earlier_tags.iter().filter(|tag| tag.is_block).for_each(|tag| skeleton.add_tag(text, tag));
     if is_block {
         skeleton.add_loop_filter(text, &preceding);
     }
-    let bound = (wanted == ExpectedSyntax::Variable || wanted == ExpectedSyntax::Nothing)
-        .then(|| find_binding(text, &earlier_tags, &tokens, is_block, &name_at));
-    Some(TemplatePosition {
-        expected: wanted,
-        base,
-        name,
-        name_range: name_at,
-        skeleton: skeleton.finish(),
-        binding: bound.flatten(),
-    })
+    let binding = (expected == ExpectedSyntax::Variable || expected == ExpectedSyntax::Nothing)
+        .then(|| find_binding(text, &earlier_tags, &tokens, is_block, &name_range));
+    Some(TemplatePosition { expected, base, name, name_range, skeleton: skeleton.finish(), binding: binding.flatten() })
 }
 
 /// Filters that take the name of a property of the items that they process.
@@ -165,9 +160,10 @@ fn expected_syntax(
     is_block: bool,
 ) -> (ExpectedSyntax, Option<String>) {
     let token_from_end = |index: usize| preceding.len().checked_sub(index).and_then(|index| preceding.get(index));
-    let is_from_end = |index: usize, word: &str| token_from_end(index).is_some_and(|token| token.is_token(text, word));
-    let first = preceding.first().map(|token| token.text(text)).unwrap_or_default();
-    let property = |end: usize| match value_start(text, preceding, end) {
+    let is_from_end =
+        |index: usize, word: &str| token_from_end(index).is_some_and(|token| token.matches_text(text, word));
+    let keyword = preceding.first().map(|token| token.text(text)).unwrap_or_default();
+    let expect_property = |end: usize| match value_start(text, preceding, end) {
         Some(start) => {
             let base_start = preceding.get(start).map_or(0, |token| token.range.start);
             let base_end = preceding.get(end - 1).map_or(0, |token| token.end);
@@ -176,11 +172,11 @@ fn expected_syntax(
         None => (ExpectedSyntax::Nothing, None),
     };
     if is_string {
-        if is_block && first == "include" && preceding.len() == 1 {
+        if is_block && keyword == "include" && preceding.len() == 1 {
             return (ExpectedSyntax::Include, None);
         }
         if is_from_end(1, "[") && preceding.len() > 1 {
-            return property(preceding.len() - 1);
+            return expect_property(preceding.len() - 1);
         }
         let item = first_item(text, preceding);
         return item.map_or((ExpectedSyntax::Nothing, None), |base| (ExpectedSyntax::Property, Some(base)));
@@ -188,16 +184,16 @@ fn expected_syntax(
     match token_from_end(1) {
         None if is_block => (ExpectedSyntax::Statement, None),
         None => (ExpectedSyntax::Variable, None),
-        Some(last) if last.is_token(text, ".") => property(preceding.len() - 1),
-        Some(last) if last.is_token(text, "|") => (ExpectedSyntax::Filter, None),
-        Some(last) if last.is_token(text, "is") || (last.is_token(text, "not") && is_from_end(2, "is")) => {
+        Some(last) if last.matches_text(text, ".") => expect_property(preceding.len() - 1),
+        Some(last) if last.matches_text(text, "|") => (ExpectedSyntax::Filter, None),
+        Some(last) if last.matches_text(text, "is") || (last.matches_text(text, "not") && is_from_end(2, "is")) => {
             (ExpectedSyntax::Test, None)
         }
-        Some(_) if is_block && first == "filter" && preceding.len() == 1 => (ExpectedSyntax::Filter, None),
-        Some(_) if is_block && first == "for" && !preceding.iter().any(|token| token.is_token(text, "in")) => {
+        Some(_) if is_block && keyword == "filter" && preceding.len() == 1 => (ExpectedSyntax::Filter, None),
+        Some(_) if is_block && keyword == "for" && !preceding.iter().any(|token| token.matches_text(text, "in")) => {
             (ExpectedSyntax::Nothing, None)
         }
-        Some(_) if is_block && matches!(first, "set" | "with") && expects_target(text, preceding) => {
+        Some(_) if is_block && matches!(keyword, "set" | "with") && expects_target(text, preceding) => {
             (ExpectedSyntax::Nothing, None)
         }
         Some(last) => match last.kind {
@@ -211,16 +207,16 @@ fn expected_syntax(
 
 /// Returns whether the next word after these tokens of a tag is a name that the tag sets.
 fn expects_target(text: &str, preceding: &[Lexeme]) -> bool {
-    assignments(text, preceding).last().is_none_or(|tokens| !tokens.iter().any(|token| token.is_token(text, "=")))
+    assignments(text, preceding).last().is_none_or(|tokens| !tokens.iter().any(|token| token.matches_text(text, "=")))
 }
 
 /// Returns an expression for the first item of the list that a filter such as `map(attribute="…")` processes.
 fn first_item(text: &str, preceding: &[Lexeme]) -> Option<String> {
-    let parenthesis = preceding.iter().rposition(|token| token.is_token(text, "("))?;
+    let parenthesis = preceding.iter().rposition(|token| token.matches_text(text, "("))?;
     let arguments: Vec<&str> = preceding.get(parenthesis + 1..)?.iter().map(|token| token.text(text)).collect();
     let filter = preceding.get(parenthesis.checked_sub(1)?)?;
     let pipe = parenthesis.checked_sub(2)?;
-    let is_item_filter = ITEM_FILTERS.contains(&filter.text(text)) && preceding.get(pipe)?.is_token(text, "|");
+    let is_item_filter = ITEM_FILTERS.contains(&filter.text(text)) && preceding.get(pipe)?.matches_text(text, "|");
     if !is_item_filter || !(arguments.is_empty() || arguments == ["attribute", "="]) {
         return None;
     }
@@ -238,7 +234,7 @@ fn assigned_names(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> 
     };
     let targets = assignments(text, tokens)
         .into_iter()
-        .flat_map(|tokens| tokens.iter().take_while(|token| !token.is_token(text, end)));
+        .flat_map(|tokens| tokens.iter().take_while(|token| !token.matches_text(text, end)));
     let names = targets.filter(|token| token.kind == LexemeKind::Name);
     names.map(|token| (token.text(text).to_owned(), token.range.clone())).collect()
 }
@@ -246,15 +242,15 @@ fn assigned_names(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> 
 /// Returns the assignments of a tag, without its first word. Only `with` can have several, separated by commas.
 fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
     let Some((first, remaining)) = tokens.split_first() else { return Vec::new() };
-    if !first.is_token(text, "with") {
+    if !first.matches_text(text, "with") {
         return vec![remaining];
     }
-    let is_any = |token: &Lexeme, brackets: &[&str]| brackets.iter().any(|bracket| token.is_token(text, bracket));
+    let is_any = |token: &Lexeme, brackets: &[&str]| brackets.iter().any(|bracket| token.matches_text(text, bracket));
     let mut depth = 0_usize;
     let is_separator = |token: &Lexeme| {
         depth += usize::from(is_any(token, &["(", "[", "{"]));
         depth = depth.saturating_sub(usize::from(is_any(token, &[")", "]", "}"])));
-        depth == 0 && token.is_token(text, ",")
+        depth == 0 && token.matches_text(text, ",")
     };
     remaining.split(is_separator).collect()
 }
@@ -280,7 +276,7 @@ fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
             }
         }
         "else" => {
-            // The `else` part of a loop runs when there are no items, so the loop's name is not bound there.
+            // The `else` part of a loop runs only if there are no items, so the loop's name is not bound there.
             if let Some(block) = open_blocks.last_mut().filter(|block| block.end_tag == "endfor") {
                 block.names.clear();
             }
@@ -288,11 +284,12 @@ fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
         word => {
             let depth = open_blocks.iter().rposition(|block| block.end_tag == word && !word.is_empty());
             let Some(depth) = depth else { return };
-            let ended = open_blocks.split_off(depth).into_iter().next();
+            let closed_block = open_blocks.split_off(depth).into_iter().next();
             // A name that is set inside an `if` block remains set after it.
-            let remaining = ended.filter(|block| block.end_tag == "endif").map(|block| block.names).unwrap_or_default();
+            let remaining_names =
+                closed_block.filter(|block| block.end_tag == "endif").map(|block| block.names).unwrap_or_default();
             if let Some(block) = open_blocks.last_mut() {
-                block.names.extend(remaining);
+                block.names.extend(remaining_names);
             }
         }
     }
@@ -302,10 +299,10 @@ fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
 fn names_set_in_tag(text: &str, tokens: &[Lexeme], position: &Range<usize>) -> Vec<(String, Range<usize>)> {
     let preceding: Vec<Lexeme> =
         tokens.iter().take_while(|token| token.range.start < position.start).cloned().collect();
-    let has = |word: &str| preceding.iter().any(|token| token.is_token(text, word));
+    let has = |word: &str| preceding.iter().any(|token| token.matches_text(text, word));
     let mut names = assigned_names(text, tokens);
     match preceding.first().map(|token| token.text(text)) {
-        // In `{% with a = 1, b = a %}` the second `a` refers to the first one. In `{% with a = a %}` it does not.
+        // In `{% with a = 1, b = a %}` the second `a` refers to the first `a`. In `{% with a = a %}` it does not.
         Some("with") => {
             let assignments = assignments(text, &preceding);
             let unfinished = assignments.last().and_then(|tokens| tokens.first());
@@ -314,7 +311,8 @@ fn names_set_in_tag(text: &str, tokens: &[Lexeme], position: &Range<usize>) -> V
                 unfinished.map_or(range.start <= position.start, |token| range.start < token.range.start)
             });
         }
-        // In `{% set a = a %}` the second `a` is another variable. In `{% for a in b if a %}` it refers to the first.
+        // In `{% set a = a %}` the second `a` is another variable. In `{% for a in b if a %}`, the second `a` refers to
+        // the first.
         _ if (has("in") || has("=")) && !has("if") => names.clear(),
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! The names from its pipeline that a test case can use.
+//! Lists the names of a pipeline that its test cases can use.
 
 use super::cursor::{EditorCursor, YamlPosition};
 use super::documents::Documents;
@@ -19,7 +19,7 @@ pub(super) fn mapping_keys(
 ) -> Vec<NamedItem> {
     let mapping_path: Vec<&str> = parent
         .iter()
-        .filter_map(|seg| match seg {
+        .filter_map(|segment| match segment {
             PathSegment::Key(name) => Some(name.as_str()),
             PathSegment::Item(_) => None,
         })

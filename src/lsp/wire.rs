@@ -8,10 +8,10 @@ use std::io::{self, BufRead, Read, Write};
 use lsp_server::{ErrorCode, Message, Notification, Request, RequestId, Response};
 use serde_json::{Value, json};
 
-/// The largest body, in bytes.
-const MAX_BODY: u64 = 64 << 20;
-/// The longest header line, in bytes.
-const MAX_LINE: u64 = 4 << 10;
+/// The maximum size of a body, in bytes.
+const MAX_BODY_BYTES: u64 = 64 << 20;
+/// The maximum length of a header line, in bytes.
+const MAX_HEADER_LINE_BYTES: u64 = 4 << 10;
 
 /// A message from the client.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl ResponseError {
         json!({ "type": 2, "message": format!("orch: `{method}`: {}", self.message) })
     }
 
-    /// Returns the error for a defect of the server.
+    /// Returns the error for a request during which the server panicked.
     pub(super) fn internal_error() -> Self {
         Self { code: ErrorCode::InternalError, message: "internal error: orch panicked".to_owned() }
     }
@@ -87,9 +87,9 @@ pub(super) fn read_message(input: &mut impl BufRead) -> io::Result<Option<Incomi
             Value::Null,
         )));
     };
-    if length > MAX_BODY {
+    if length > MAX_BODY_BYTES {
         io::copy(&mut input.take(length), &mut io::sink())?;
-        let message = format!("a message can have at most {} MiB", MAX_BODY >> 20);
+        let message = format!("a message can have at most {} MiB", MAX_BODY_BYTES >> 20);
         return Ok(Some(malformed(ErrorCode::InvalidRequest, &message, Value::Null)));
     }
     let mut body = Vec::new();
@@ -107,7 +107,7 @@ fn read_header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> 
     let mut length = Err(());
     loop {
         let mut line = Vec::new();
-        if input.take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+        if input.take(MAX_HEADER_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
         let line = String::from_utf8_lossy(&line);
@@ -224,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_body_that_is_too_large_is_skipped() {
-        let mut bytes = format!("Content-Length: {}\r\n\r\n", MAX_BODY + 1).into_bytes();
-        bytes.resize(bytes.len() + usize::try_from(MAX_BODY).unwrap() + 1, b' ');
+        let mut bytes = format!("Content-Length: {}\r\n\r\n", MAX_BODY_BYTES + 1).into_bytes();
+        bytes.resize(bytes.len() + usize::try_from(MAX_BODY_BYTES).unwrap() + 1, b' ');
         bytes.extend(with_header(r#"{"method":"exit"}"#));
         let mut input = io::BufReader::new(bytes.as_slice());
         assert!(matches!(read_message(&mut input).unwrap(), Some(Incoming::Malformed(_))));

@@ -7,7 +7,7 @@ use super::outline::{MAX_ENTRIES, OutlineEntry, PathSegment, ValueStyle};
 /// The maximum nesting depth of flow style.
 const MAX_DEPTH: usize = 64;
 
-/// Parses the flow value that begins at `start`, and returns its end. Without a closing bracket, it ends before the
+/// Parses the flow value that begins at `start`, and returns its end. A value without a closing bracket ends before the
 /// first line that is not indented more than `indent`.
 pub(super) fn parse_flow(
     text: &str,
@@ -50,7 +50,7 @@ impl FlowParser<'_, '_> {
 
     fn skip_whitespace(&mut self) {
         while let Some(c) = self.peek() {
-            if c == '#' && self.text.get(..self.offset).is_some_and(|before| before.ends_with([' ', '\n'])) {
+            if c == '#' && self.text.get(..self.offset).is_some_and(|preceding| preceding.ends_with([' ', '\n'])) {
                 let remaining = self.text.get(self.offset..self.limit).unwrap_or_default();
                 self.offset += remaining.find('\n').unwrap_or(remaining.len());
             } else if c.is_whitespace() {
@@ -64,19 +64,13 @@ impl FlowParser<'_, '_> {
     fn add_entry(
         &mut self,
         path: &[PathSegment],
-        key: Option<Range<usize>>,
-        value: Range<usize>,
-        reach: usize,
+        key_range: Option<Range<usize>>,
+        value_range: Range<usize>,
+        editable_end: usize,
         style: ValueStyle,
     ) {
         if self.entries.len() < MAX_ENTRIES {
-            self.entries.push(OutlineEntry {
-                path: path.to_vec(),
-                key_range: key,
-                value_range: value,
-                editable_end: reach,
-                style,
-            });
+            self.entries.push(OutlineEntry { path: path.to_vec(), key_range, value_range, editable_end, style });
         }
     }
 
@@ -132,10 +126,10 @@ impl FlowParser<'_, '_> {
 
     fn parse_member(&mut self, path: &mut Vec<PathSegment>, depth: usize) {
         let (range, name) = self.parse_scalar(true);
-        let reach = self.offset;
+        let editable_end = self.offset;
         self.skip_whitespace();
         if self.peek() != Some(':') {
-            self.add_entry(path, None, range, reach, ValueStyle::Scalar);
+            self.add_entry(path, None, range, editable_end, ValueStyle::Scalar);
             return;
         }
         self.offset += 1;
@@ -144,17 +138,17 @@ impl FlowParser<'_, '_> {
         path.pop();
     }
 
-    fn parse_value(&mut self, path: &mut Vec<PathSegment>, key: Option<Range<usize>>, depth: usize) {
+    fn parse_value(&mut self, path: &mut Vec<PathSegment>, key_range: Option<Range<usize>>, depth: usize) {
         let gap_start = self.offset;
         self.skip_whitespace();
         match self.peek() {
             None | Some(',' | ']' | '}') => {
                 let gap_end = self.offset;
-                self.add_entry(path, key, gap_start..gap_start, gap_end, ValueStyle::Empty);
+                self.add_entry(path, key_range, gap_start..gap_start, gap_end, ValueStyle::Empty);
             }
             Some('{' | '[') if depth < MAX_DEPTH => {
                 let (start, index) = (self.offset, self.entries.len());
-                self.add_entry(path, key, start..start, start, ValueStyle::Flow);
+                self.add_entry(path, key_range, start..start, start, ValueStyle::Flow);
                 self.parse_container(path, depth + 1);
                 let end = self.offset;
                 if let Some(entry) = self.entries.get_mut(index) {
@@ -163,8 +157,8 @@ impl FlowParser<'_, '_> {
             }
             Some(_) => {
                 let (range, _) = self.parse_scalar(false);
-                let reach = self.offset;
-                self.add_entry(path, key, range, reach, ValueStyle::Scalar);
+                let editable_end = self.offset;
+                self.add_entry(path, key_range, range, editable_end, ValueStyle::Scalar);
             }
         }
     }
@@ -185,13 +179,13 @@ impl FlowParser<'_, '_> {
         while let Some((index, c)) = chars.next() {
             let next = chars.peek().map(|(_, next)| *next);
             let ends_key = c == ':' && is_key && next.is_none_or(|next| next.is_whitespace() || ",]}".contains(next));
-            let begins_comment = c == '#' && remaining.get(..index).is_some_and(|before| before.ends_with(' '));
+            let begins_comment = c == '#' && remaining.get(..index).is_some_and(|preceding| preceding.ends_with(' '));
             if ",]}[{\n".contains(c) || ends_key || begins_comment {
                 length = index;
                 break;
             }
         }
-        // A bracket inside a scalar is not valid YAML; skip it and continue.
+        // Skips a bracket inside a scalar, which is not valid YAML.
         self.offset += length.max(usize::from(length == 0));
         let scalar = remaining.get(..length).unwrap_or_default().trim_end();
         (start..start + scalar.len(), scalar.to_owned())

@@ -40,13 +40,14 @@ struct BundleBuilder<'a> {
 }
 
 impl BundleBuilder<'_> {
+    /// Returns a copy of the schema of a file, with its references in the form that they have inside the bundle.
     fn rewrite_file(&mut self, file: &str) -> Result<Value, SchemaError> {
         let Some(document) = self.files.get(file) else {
             let message = format!("there is no schema `{file}`");
             return Err(SchemaError { file: file.to_owned(), pointer: String::new(), message, help: None });
         };
         let mut document = document.clone();
-        self.rewrite(file, &mut document, &mut Vec::new(), 0)?;
+        self.rewrite_references(file, &mut document, &mut Vec::new(), 0)?;
         if let Value::Object(map) = &mut document {
             map.shift_remove("$id");
             if file != self.root {
@@ -56,7 +57,7 @@ impl BundleBuilder<'_> {
         Ok(document)
     }
 
-    fn rewrite(
+    fn rewrite_references(
         &mut self,
         file: &str,
         value: &mut Value,
@@ -90,7 +91,7 @@ impl BundleBuilder<'_> {
                                 .map_err(|message| error_at(file, path, message))?;
                         }
                         _ if is_data => {}
-                        inner => self.rewrite(file, inner, path, depth + 1)?,
+                        inner => self.rewrite_references(file, inner, path, depth + 1)?,
                     }
                     path.pop();
                 }
@@ -98,7 +99,7 @@ impl BundleBuilder<'_> {
             Value::Array(items) => {
                 for (i, item) in items.iter_mut().enumerate() {
                     path.push(i.to_string());
-                    self.rewrite(file, item, path, depth + 1)?;
+                    self.rewrite_references(file, item, path, depth + 1)?;
                     path.pop();
                 }
             }
@@ -107,7 +108,7 @@ impl BundleBuilder<'_> {
         Ok(())
     }
 
-    /// Returns the reference in the form that it must have inside the bundle.
+    /// Returns a reference in the form that it has inside the bundle, and adds the file that it names to `pending`.
     fn rewrite_reference(&mut self, file: &str, reference: &str) -> Result<String, String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let target = if base.is_empty() { file.to_owned() } else { self.find_file(base)? };
@@ -147,7 +148,7 @@ fn error_at(file: &str, path: &[String], message: String) -> SchemaError {
     SchemaError { file: file.to_owned(), pointer, message, help: None }
 }
 
-/// Returns the key of a file under `$defs`. It has only characters that need no escape in a pointer.
+/// Returns the key of a file under `$defs`, without the characters that a JSON pointer in a URI must escape.
 fn definition_key(file: &str) -> String {
     file.replace(['/', '~', '%', '#'], "_")
 }

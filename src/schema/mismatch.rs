@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The maximum number of mismatches that orch sends to a model, and their maximum size in bytes.
 const MAX_LINES: usize = 20;
 const MAX_BYTES: usize = 4096;
-/// The length of the longest pattern that a mismatch quotes, in bytes.
+/// The maximum length of a pattern that a mismatch quotes, in bytes.
 const MAX_PATTERN_BYTES: usize = 200;
 
 /// A reason why a value does not fit its schema.
@@ -28,32 +28,32 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// Returns the mismatch for a value that does not fit if a list of the reasons would be too long.
+    /// Returns the mismatch for a value that does not fit for more reasons than orch can list.
     pub(super) fn too_many_to_list() -> Self {
         let expected = "a value that fits one of the alternatives of the schema".to_owned();
-        let got = "one that fits none; the ways in which it does not are too many to list".to_owned();
+        let got = "one that fits none of them, for too many reasons to list".to_owned();
         Self { pointer: String::new(), schema_pointer: String::new(), keyword: String::new(), expected, got }
     }
 
     /// Returns the mismatch for a value that takes too much work to check.
-    pub(super) fn too_costly(excess: TooCostly) -> Self {
-        let (expected, got) = match excess {
+    pub(super) fn too_costly(reason: TooCostly) -> Self {
+        let (expected, got) = match reason {
             TooCostly::Visits => (
-                format!("a value that is checked in {MAX_VISITS} steps"),
-                "one that takes too long to check against the alternatives of the schema; a smaller value, or fewer \
-                 alternatives, can be checked",
+                format!("a value that can be checked in {MAX_VISITS} steps"),
+                "one that takes too long to check against the alternatives of the schema; write a smaller value, or \
+                 offer fewer alternatives",
             ),
             TooCostly::Depth => (
-                format!("a value that enters {MAX_CHECK_DEPTH} schemas inside of one another at most"),
-                "one that is nested too deeply for the references of the schema; a flatter value, or shorter chains \
-                 of `$ref`, can be checked",
+                format!("a value whose check nests at most {MAX_CHECK_DEPTH} schemas"),
+                "one that is nested too deeply for the references of the schema; write a flatter value, or shorten \
+                 the chains of `$ref`",
             ),
         };
         let (pointer, schema_pointer, keyword) = (String::new(), String::new(), String::new());
         Self { pointer, schema_pointer, keyword, expected, got: got.to_owned() }
     }
 
-    /// The same with the schema's own description in place of a long pattern, which neither people nor models can read.
+    /// Replaces a long pattern by the schema's description, because neither people nor models can read such a pattern.
     pub(super) fn with_described_pattern(mut self, schema: &Value) -> Self {
         if self.keyword == "pattern" && self.expected.len() > MAX_PATTERN_BYTES {
             let parent = self.schema_pointer.strip_suffix("/pattern").and_then(|pointer| schema.pointer(pointer));
@@ -105,39 +105,41 @@ pub(super) fn invalid_pattern<'a>(error: &'a ValidationError<'_>) -> Option<&'a 
 pub(super) fn explain_error(error: &ValidationError<'_>) -> Vec<Mismatch> {
     match error.kind() {
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-            let best = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| rank(branch));
+            let best = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| branch_rank(branch));
             match best {
                 // If every error of the alternative is about the type of the value itself, "one of the alternatives" is
                 // more helpful.
-                Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
+                Some(branch)
+                    if context.len() == 1 || !branch.iter().all(|inner| is_type_error_of_whole_value(inner, error)) =>
+                {
                     branch.iter().flat_map(explain_error).collect()
                 }
                 // For a string, an alternative with an `enum` is more helpful than "one of the alternatives".
                 _ => match context.iter().flatten().find(|inner| {
                     matches!(inner.kind(), Kind::Enum { .. }) && inner.instance_path() == error.instance_path()
                 }) {
-                    Some(enum_error) if error.instance().is_string() => vec![mismatch(enum_error)],
-                    _ => vec![mismatch(error)],
+                    Some(enum_error) if error.instance().is_string() => vec![to_mismatch(enum_error)],
+                    _ => vec![to_mismatch(error)],
                 },
             }
         }
-        _ => vec![mismatch(error)],
+        _ => vec![to_mismatch(error)],
     }
 }
 
 /// Ranks a failed alternative of a union; the value most likely follows the alternative with the lowest rank. Prefers
 /// few errors of `const` and `type`, then few errors in total, then errors deep in the value.
-fn rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
-    let kind_errors = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
+fn branch_rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
+    let type_errors = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
     let depth = branch.iter().map(|e| e.instance_path().to_string().matches('/').count()).max().unwrap_or(0);
-    (kind_errors, branch.len(), std::cmp::Reverse(depth))
+    (type_errors, branch.len(), std::cmp::Reverse(depth))
 }
 
-fn is_type_at_root(inner: &ValidationError<'_>, outer: &ValidationError<'_>) -> bool {
+fn is_type_error_of_whole_value(inner: &ValidationError<'_>, outer: &ValidationError<'_>) -> bool {
     matches!(inner.kind(), Kind::Type { .. }) && inner.instance_path() == outer.instance_path()
 }
 
-fn mismatch(error: &ValidationError<'_>) -> Mismatch {
+fn to_mismatch(error: &ValidationError<'_>) -> Mismatch {
     let (expected, got) = expected_and_got(error);
     Mismatch {
         pointer: error.instance_path().to_string(),
@@ -248,7 +250,7 @@ mod tests {
     use crate::schema::Schema;
     use serde_json::json;
 
-    fn lines(schema: Value, value: &Value) -> String {
+    fn mismatch_list(schema: Value, value: &Value) -> String {
         render_mismatches(&Schema::compile("t", schema).unwrap().mismatches(value))
     }
 
@@ -258,14 +260,14 @@ mod tests {
             "properties": { "a": { "type": "integer" }, "b": { "enum": ["x", "y"] }, "c": { "type": "array", "minItems": 2 } } });
         let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\
             - /c: expected at least 2 items, got 1\n- the value: expected no other properties, got `d`";
-        assert_eq!(lines(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })), expected);
+        assert_eq!(mismatch_list(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })), expected);
     }
 
     #[test]
-    fn only_the_best_branch_of_a_union_is_shown() {
+    fn only_the_mismatches_of_the_closest_alternative_are_listed() {
         let schema = json!({ "oneOf": [
             { "type": "object", "properties": { "kind": { "const": "a" }, "n": { "type": "integer" } }, "required": ["kind", "n"] },
             { "type": "object", "properties": { "kind": { "const": "b" }, "s": { "type": "string" } }, "required": ["kind", "s"] } ] });
-        assert_eq!(lines(schema, &json!({ "kind": "b", "s": 1 })), "- /s: expected string, got number (1)");
+        assert_eq!(mismatch_list(schema, &json!({ "kind": "b", "s": 1 })), "- /s: expected string, got number (1)");
     }
 }

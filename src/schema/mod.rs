@@ -32,7 +32,7 @@ struct CompiledSchema {
     name: String,
     bundle: Arc<Value>,
     validator: Validator,
-    /// Whether orch counts the cost of a validation before it runs.
+    /// Whether orch counts the cost of a validation before the validation runs.
     cost_counting: CostCounting,
     digest: OnceLock<Digest>,
 }
@@ -91,12 +91,12 @@ impl Schema {
     }
 
     fn compile_bundle(name: &str, bundle: Value, passed_quick_check: bool) -> Result<Self, SchemaError> {
-        let cost_counting = validation_cost::cost_counting(name, &bundle)?;
+        let cost_counting = validation_cost::required_cost_counting(name, &bundle)?;
         let options = jsonschema::options()
             .offline()
             .should_validate_formats(true)
             .should_ignore_unknown_formats(true)
-            // Only regular expressions that match in linear time: a pattern that a user writes must not hang a run.
+            // Allows only regular expressions that match in linear time, so that no pattern of a user can hang a run.
             .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
         let validator =
             if passed_quick_check { quick_check::build_validator(options, &bundle) } else { options.build(&bundle) };
@@ -163,7 +163,7 @@ impl Schema {
     /// Returns the reasons why a value does not fit, as at most 50 mismatches. The list is empty if the value fits.
     pub fn mismatches(&self, value: &Value) -> Vec<Mismatch> {
         match self.count_visits(value) {
-            Err(excess) => return vec![Mismatch::too_costly(excess)],
+            Err(reason) => return vec![Mismatch::too_costly(reason)],
             // `iter_errors` builds all errors before it yields the first, up to one per visit. This could exhaust the
             // memory, so this case checks only whether the value fits.
             Ok(visits) if visits > validation_cost::MAX_LISTED_VISITS => {
@@ -228,7 +228,7 @@ impl SchemaSet {
 mod tests {
     use super::*;
 
-    fn set() -> SchemaSet {
+    fn schema_set() -> SchemaSet {
         let mut set = SchemaSet::default();
         set.insert("issue.schema.json", json!({ "$id": "https://example.com/issue", "type": "object", "required": ["line"],
             "properties": { "line": { "$ref": "#/$defs/line" }, "next": { "$ref": "#" } }, "$defs": { "line": { "type": "integer" } } }));
@@ -241,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn references_lead_to_other_files_by_name_and_by_id() {
-        let review = set().get("review.schema.json").unwrap();
+    fn references_resolve_by_file_name_and_by_id() {
+        let review = schema_set().get("review.schema.json").unwrap();
         assert!(review.is_valid(&json!([{ "line": 1, "next": { "line": 2 } }])));
         assert!(!review.is_valid(&json!([{ "line": 1, "next": { "line": "2" } }])));
-        let lines = set().get("lines.schema.json").unwrap();
+        let lines = schema_set().get("lines.schema.json").unwrap();
         assert!(lines.is_valid(&json!([1])) && !lines.is_valid(&json!(["1"])));
     }
 

@@ -5,13 +5,13 @@ use std::fmt;
 
 /// A feature of patterns that needs backtracking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backtracking {
+enum BacktrackingFeature {
     LookAhead,
     LookBehind,
     BackReference,
 }
 
-impl fmt::Display for Backtracking {
+impl fmt::Display for BacktrackingFeature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LookAhead => "look-ahead",
@@ -43,7 +43,7 @@ pub(super) fn explain_pattern(pattern: &str) -> (String, Option<String>) {
 }
 
 /// Returns the first feature of a pattern that needs backtracking, with its source text.
-fn find_backtracking(pattern: &str) -> Option<(Backtracking, &str)> {
+fn find_backtracking(pattern: &str) -> Option<(BacktrackingFeature, &str)> {
     let mut in_class = false;
     let mut remaining = pattern;
     while let Some(first) = remaining.chars().next() {
@@ -53,17 +53,17 @@ fn find_backtracking(pattern: &str) -> Option<(Backtracking, &str)> {
                 let next = remaining.get(1..)?.chars().next()?;
                 length += next.len_utf8();
                 if !in_class && (matches!(next, '1'..='9') || remaining.starts_with("\\k<")) {
-                    return Some((Backtracking::BackReference, remaining.get(..length)?));
+                    return Some((BacktrackingFeature::BackReference, remaining.get(..length)?));
                 }
             }
             '[' => in_class = true,
             ']' => in_class = false,
             '(' if !in_class => {
                 let groups = [
-                    ("(?=", Backtracking::LookAhead),
-                    ("(?!", Backtracking::LookAhead),
-                    ("(?<=", Backtracking::LookBehind),
-                    ("(?<!", Backtracking::LookBehind),
+                    ("(?=", BacktrackingFeature::LookAhead),
+                    ("(?!", BacktrackingFeature::LookAhead),
+                    ("(?<=", BacktrackingFeature::LookBehind),
+                    ("(?<!", BacktrackingFeature::LookBehind),
                 ];
                 if let Some((source, feature)) = groups.into_iter().find(|(source, _)| remaining.starts_with(source)) {
                     return Some((feature, source));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_alternative_has_the_same_meaning() {
+    fn the_advised_schema_accepts_the_intended_texts() {
         let schema = json!({ "allOf": [{ "pattern": "^[a-z:]+$" }], "not": { "pattern": "^eo:" } });
         let schema = Schema::compile("a", schema).unwrap();
         assert!(schema.is_valid(&json!("abc")) && !schema.is_valid(&json!("eo:abc")) && !schema.is_valid(&json!("A")));

@@ -1,7 +1,8 @@
 //! Recognizes most valid schemas without the meta-schema, so that orch compiles the meta-schema only for the others.
 //!
 //! Compiling the meta-schema of 2020-12 takes longer than all other work for a small project. A positive result must be
-//! right. After a negative result, orch validates the schema against the meta-schema, which also explains the mistake.
+//! correct. After a negative result, orch validates the schema against the meta-schema, which also explains the
+//! mistake.
 
 use std::collections::HashSet;
 
@@ -15,11 +16,11 @@ const SCHEMA_URI: &str = "orch:/schema";
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const TYPES: &[&str] = &["array", "boolean", "integer", "null", "number", "object", "string"];
 
-/// Compiles a schema that is plainly valid, without validating it again.
+/// Compiles a schema that passed the quick check, without validating it again.
 ///
 /// The library validates every schema that it compiles against the meta-schema and has no option to skip that. It does
-/// not validate the schemas that such a schema refers to. Therefore this function compiles a `$ref` to the schema, in
-/// the dialect with the smallest meta-schema.
+/// not validate the schemas to which the compiled schema refers. Therefore this function compiles a `$ref` to the
+/// schema, in the dialect with the smallest meta-schema.
 pub(super) fn build_validator(
     options: ValidationOptions<'_>,
     schema: &Value,
@@ -43,8 +44,8 @@ fn is_valid_subschema(schema: &Value, depth: usize) -> bool {
     }
 }
 
-/// Returns whether the value of a keyword is certainly valid. Returns `false` for a keyword that is not listed: those
-/// are rare, and orch checks them against the meta-schema.
+/// Returns whether the value of a keyword is certainly valid. Returns `false` for a keyword that is not listed: such
+/// keywords are rare, and orch checks their schemas against the meta-schema.
 fn is_valid_keyword(key: &str, value: &Value, depth: usize) -> bool {
     match key {
         "$schema" => value == DIALECT,
@@ -167,7 +168,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn a_plainly_valid_schema_is_valid_under_the_meta_schema(schema in schemas()) {
+        fn a_schema_that_passes_the_quick_check_is_valid_under_the_meta_schema(schema in schemas()) {
             if is_certainly_valid(&schema) {
                 prop_assert!(jsonschema::meta::is_valid(&schema), "{schema}");
             }
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemas_of_the_initial_project_are_plainly_valid() {
+    fn the_schemas_of_the_initial_project_pass_the_quick_check() {
         for name in ["plan", "code", "review", "questions"] {
             let text = std::fs::read_to_string(format!("schemas/{name}.schema.json")).unwrap();
             assert!(is_certainly_valid(&serde_json::from_str(&text).unwrap()), "{name}");

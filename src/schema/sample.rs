@@ -34,9 +34,9 @@ impl Schema {
     /// the schema sets none; the result is `None` if the schema has no list at the path.
     pub fn item_count_range(&self, path: &[&str]) -> Option<(u64, Option<u64>)> {
         let sampler = ValueSampler::new(self.as_value());
-        let mut node = sampler.target(self.as_value());
+        let mut node = sampler.resolve(self.as_value());
         for name in path {
-            node = sampler.target(node.get("properties")?.get(*name)?);
+            node = sampler.resolve(node.get("properties")?.get(*name)?);
         }
         let is_list = type_name(node) == Some("array");
         is_list.then(|| (integer_keyword(node, "minItems").unwrap_or(0), integer_keyword(node, "maxItems")))
@@ -59,7 +59,7 @@ impl<'a> ValueSampler<'a> {
     }
 
     /// Follows references, and chooses the first alternative of a union that is not null.
-    fn target(&self, mut node: &'a Value) -> &'a Value {
+    fn resolve(&self, mut node: &'a Value) -> &'a Value {
         for _ in 0..MAX_DEPTH {
             let next = match node.get("$ref").and_then(Value::as_str) {
                 Some(reference) => reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)),
@@ -72,22 +72,22 @@ impl<'a> ValueSampler<'a> {
     }
 
     /// Counts a visit, and returns whether the sample may go deeper.
-    fn visit(&mut self, depth: usize) -> bool {
+    fn count_visit(&mut self, depth: usize) -> bool {
         self.remaining_visits = self.remaining_visits.saturating_sub(1);
         depth < MAX_DEPTH && self.remaining_visits > 0
     }
 
     fn placeholder(&mut self, node: &'a Value, name: &str, depth: usize) -> Value {
-        let node = self.target(node);
+        let node = self.resolve(node);
         if let Some(value) = node.get("const") {
             return value.clone();
         }
         if let Some(Value::Array(values)) = node.get("enum") {
             let alternatives: Vec<String> = values.iter().take(6).map(display_text).collect();
-            let more = if values.len() > 6 { " | …" } else { "" };
-            return placeholder_value(name, &format!("{}{more}", alternatives.join(" | ")));
+            let ellipsis = if values.len() > 6 { " | …" } else { "" };
+            return placeholder_value(name, &format!("{}{ellipsis}", alternatives.join(" | ")));
         }
-        let can_descend = self.visit(depth);
+        let can_descend = self.count_visit(depth);
         match type_name(node) {
             Some("object") if can_descend && node.get("properties").is_some() => {
                 let members = properties(node).map(|(key, schema)| {
@@ -107,12 +107,12 @@ impl<'a> ValueSampler<'a> {
     }
 
     fn smallest_value(&mut self, node: &'a Value, depth: usize) -> Value {
-        let node = self.target(node);
+        let node = self.resolve(node);
         let first_enum_value = node.get("enum").and_then(Value::as_array).and_then(|values| values.first());
         if let Some(value) = node.get("const").or(first_enum_value) {
             return value.clone();
         }
-        let can_descend = self.visit(depth);
+        let can_descend = self.count_visit(depth);
         match type_name(node) {
             Some("object") => {
                 let required: Vec<&str> = node
@@ -147,26 +147,26 @@ impl<'a> ValueSampler<'a> {
     }
 
     fn max_bytes(&mut self, node: &'a Value, depth: usize) -> Option<u64> {
-        let node = self.target(node);
+        let node = self.resolve(node);
         if let Some(value) = node.get("const") {
             return Some(json_length(value));
         }
         if let Some(Value::Array(values)) = node.get("enum") {
             return values.iter().map(json_length).max();
         }
-        if !self.visit(depth) {
+        if !self.count_visit(depth) {
             return None;
         }
         match type_name(node)? {
             // Ignores properties that the schema does not declare: a model that knows the schema rarely adds any.
             "object" => properties(node).try_fold(2_u64, |sum, (key, schema)| {
-                let name = u64::try_from(key.len()).ok()?.saturating_add(4);
-                Some(sum.saturating_add(name).saturating_add(self.max_bytes(schema, depth + 1)?))
+                let key_bytes = u64::try_from(key.len()).ok()?.saturating_add(4);
+                Some(sum.saturating_add(key_bytes).saturating_add(self.max_bytes(schema, depth + 1)?))
             }),
             "array" => {
                 let count = integer_keyword(node, "maxItems")?;
-                let item = self.max_bytes(node.get("items")?, depth + 1)?;
-                Some(count.saturating_mul(item.saturating_add(1)).saturating_add(2))
+                let item_bytes = self.max_bytes(node.get("items")?, depth + 1)?;
+                Some(count.saturating_mul(item_bytes.saturating_add(1)).saturating_add(2))
             }
             "string" => Some(integer_keyword(node, "maxLength")?.saturating_add(2)),
             "integer" | "number" => Some(NUMBER_BYTES),

@@ -1,4 +1,5 @@
-//! Counts the cost of a validation before it runs: the (schema, value) pairs that it visits, and how deep they nest.
+//! Counts the cost of a validation before it runs: the number of (schema, value) pairs that it visits, and their
+//! nesting depth.
 //!
 //! A validator tries every alternative. If alternatives refer to the same parts by `$ref`, it reaches a part of the
 //! schema on many paths, each time with the same part of the value: forty definitions that each offer the next one
@@ -22,7 +23,7 @@ const MAX_PAIRS: usize = 2_000_000;
 pub(super) const MAX_CHECK_DEPTH: usize = 2_000;
 /// The maximum nesting depth of a reply's value.
 const MAX_VALUE_DEPTH: usize = 513;
-/// The maximum number of values of an `enum` whose comparisons are not part of the cost.
+/// The maximum length of an `enum` for which comparisons with its values do not count as costly.
 const MAX_SHORT_ENUM: usize = 100;
 /// Keywords whose value is data instead of a schema.
 const DATA_KEYWORDS: &[&str] = &["const", "default", "enum", "examples"];
@@ -33,7 +34,7 @@ const SAME_VALUE_KEYWORDS: &[&str] = &["not", "if", "then", "else"];
 /// Keywords whose value is a list of schemas that apply to the same value.
 const SAME_VALUE_LIST_KEYWORDS: &[&str] = &["allOf", "anyOf", "oneOf"];
 
-/// Whether the cost of a validation is counted before it runs.
+/// Whether orch counts the cost of a validation before the validation runs, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CostCounting {
     /// orch does not count the cost, because it does not grow faster than the value.
@@ -53,7 +54,7 @@ pub(super) enum CostCounting {
 /// # Errors
 /// The schema is too costly for every value, and the error names the first such part; or it has references that resolve
 /// only during a validation.
-pub(super) fn cost_counting(name: &str, schema: &Value) -> Result<CostCounting, SchemaError> {
+pub(super) fn required_cost_counting(name: &str, schema: &Value) -> Result<CostCounting, SchemaError> {
     let mut survey = SchemaSurvey::default();
     survey.visit(schema);
     if let Some(keyword) = survey.dynamic_reference {
@@ -67,7 +68,7 @@ pub(super) fn cost_counting(name: &str, schema: &Value) -> Result<CostCounting, 
     }
     let mut counter = CostCounter::new(schema);
     let mut max_depth = 0;
-    match find_excess(&mut counter, schema, &mut String::new(), &mut max_depth) {
+    match find_too_costly_part(&mut counter, schema, &mut String::new(), &mut max_depth) {
         // Each nesting level of a value adds at most `max_depth` levels to the validation.
         None if may_grow => Ok(CostCounting::MayTakeLong),
         None if max_depth.saturating_mul(MAX_VALUE_DEPTH) > MAX_CHECK_DEPTH => Ok(CostCounting::MayOverflowStack),
@@ -109,12 +110,13 @@ struct ValidationCost {
 }
 
 impl ValidationCost {
-    /// More visits than any limit allows.
+    /// A number of visits above every limit.
     const UNBOUNDED_VISITS: Self = Self { visits: u64::MAX, depth: 0 };
-    /// A deeper nesting than any limit allows.
+    /// A nesting depth above every limit.
     const UNBOUNDED_DEPTH: Self = Self { visits: u64::MAX, depth: usize::MAX };
 
-    fn plus(self, other: Self) -> Self {
+    /// The cost of two validations that run one after the other.
+    fn combine(self, other: Self) -> Self {
         Self { visits: self.visits.saturating_add(other.visits), depth: self.depth.max(other.depth) }
     }
 
@@ -138,7 +140,7 @@ impl ValidationCost {
     }
 }
 
-/// The properties of a schema that decide whether the cost of its validations must be counted.
+/// The properties of a schema that determine whether orch must count the cost of its validations.
 #[derive(Default)]
 struct SchemaSurvey {
     has_references: bool,
@@ -175,8 +177,8 @@ impl SchemaSurvey {
 }
 
 /// Returns the pointer of the first part that is too costly for every value, and its cost. Updates `max_depth`, the
-/// deepest nesting of all parts.
-fn find_excess<'a>(
+/// maximum nesting depth of all parts.
+fn find_too_costly_part<'a>(
     counter: &mut CostCounter<'a>,
     part: &'a Value,
     pointer: &mut String,
@@ -200,10 +202,10 @@ fn find_excess<'a>(
         let length = pointer.len();
         pointer.push('/');
         pointer.push_str(&key);
-        let excess = find_excess(counter, value, pointer, max_depth);
+        let too_costly_part = find_too_costly_part(counter, value, pointer, max_depth);
         pointer.truncate(length);
-        if excess.is_some() {
-            return excess;
+        if too_costly_part.is_some() {
+            return too_costly_part;
         }
     }
     None
@@ -241,6 +243,7 @@ impl<'a> CostCounter<'a> {
         let own_cost = self.same_value_cost(map, value);
         let child_cost = value.map_or_else(ValidationCost::default, |value| self.children_cost(map, value));
         self.depth -= 1;
+        // An `unevaluated…` keyword evaluates the schemas that apply to the same value a second time.
         let passes = if map.keys().any(|key| key.starts_with("unevaluated")) { 2 } else { 1 };
         let comparisons = map.get("enum").and_then(Value::as_array).map_or(0, |list| list.len() as u64);
         let visits = own_cost.visits.saturating_mul(passes).saturating_add(child_cost.visits);
@@ -256,8 +259,8 @@ impl<'a> CostCounter<'a> {
         let lists = SAME_VALUE_LIST_KEYWORDS.iter().filter_map(|key| map.get(*key)?.as_array());
         parts.extend(lists.flatten());
         parts.extend(map.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values));
-        parts.extend(map.get("$ref").and_then(Value::as_str).and_then(|target| self.target(target)));
-        parts.into_iter().fold(ValidationCost::default(), |sum, part| sum.plus(self.cost(part, value)))
+        parts.extend(map.get("$ref").and_then(Value::as_str).and_then(|reference| self.resolve_reference(reference)));
+        parts.into_iter().fold(ValidationCost::default(), |sum, part| sum.combine(self.cost(part, value)))
     }
 
     /// Returns the cost of the schemas that apply to members and items of the value, as if every pattern matched.
@@ -270,29 +273,33 @@ impl<'a> CostCounter<'a> {
                     map.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::values).collect();
                 for (key, member) in members {
                     let property = properties.and_then(|properties| properties.get(key));
-                    let others = ["additionalProperties", "unevaluatedProperties"].map(|key| map.get(key));
-                    let others = others.into_iter().flatten().filter(|_| property.is_none());
-                    let schemas = property.into_iter().chain(patterns.iter().copied()).chain(others);
+                    let other_schemas = ["additionalProperties", "unevaluatedProperties"].map(|key| map.get(key));
+                    let other_schemas = other_schemas.into_iter().flatten().filter(|_| property.is_none());
+                    let schemas = property.into_iter().chain(patterns.iter().copied()).chain(other_schemas);
                     pairs.extend(schemas.map(|schema| (schema, member)));
                 }
             }
             Value::Array(items) => {
-                let prefix = ["prefixItems", "items"].iter().find_map(|key| map.get(*key)?.as_array());
+                let positional_schemas = ["prefixItems", "items"].iter().find_map(|key| map.get(*key)?.as_array());
                 let keywords = ["items", "additionalItems", "contains", "unevaluatedItems"];
-                let common: Vec<&Value> =
+                let common_schemas: Vec<&Value> =
                     keywords.iter().filter_map(|key| map.get(*key)).filter(|part| !part.is_array()).collect();
                 for (index, item) in items.iter().enumerate() {
-                    let item_schema = prefix.and_then(|prefix| prefix.get(index));
-                    pairs.extend(item_schema.into_iter().chain(common.iter().copied()).map(|schema| (schema, item)));
+                    let item_schema = positional_schemas.and_then(|schemas| schemas.get(index));
+                    pairs.extend(
+                        item_schema.into_iter().chain(common_schemas.iter().copied()).map(|schema| (schema, item)),
+                    );
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-        pairs.into_iter().fold(ValidationCost::default(), |sum, (schema, part)| sum.plus(self.cost(schema, Some(part))))
+        pairs
+            .into_iter()
+            .fold(ValidationCost::default(), |sum, (schema, part)| sum.combine(self.cost(schema, Some(part))))
     }
 
     /// Returns the part of the schema that a local reference names.
-    fn target(&self, reference: &str) -> Option<&'a Value> {
+    fn resolve_reference(&self, reference: &str) -> Option<&'a Value> {
         self.root.pointer(&super::bundle::decode_fragment(reference.strip_prefix('#')?))
     }
 }

@@ -7,9 +7,9 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value as TemplateValue, filters, functions, tests};
 
 use super::value::from_template_value;
-use super::value_limits::{Reach, charge, check_member, check_operand, check_size};
+use super::value_limits::{ReadExtent, charge_fuel, check_member, check_operand, check_size};
 
-/// The filter that orch inserts around operands of comparisons. Prompts can't name it themselves.
+/// The filter that orch inserts around operands of comparisons. Prompts themselves can't use it.
 pub(super) const CHECK_OPERAND: &str = "__check_operand";
 /// The filter that limits the size of a value: of assigned values, results of expressions, and operands of `~` and
 /// `in`.
@@ -18,30 +18,30 @@ pub(super) const CHECK_SIZE: &str = "__check_size";
 pub(super) const CHECK_MEMBER: &str = "__check_member";
 
 macro_rules! table {
-    ($names:ident, $register:ident, $add:path, $what:literal: $($reach:ident $name:literal = $function:expr,)+) => {
+    ($names:ident, $register:ident, $add:path, $what:literal: $($extent:ident $name:literal = $function:expr,)+) => {
         #[doc = concat!("The names of all ", $what, ", sorted.")]
         pub const $names: &[&str] = &[$($name),+];
 
         fn $register(env: &mut Environment<'static>) {
-            $($add(env, $name, Reach::$reach, TemplateValue::from_function($function));)+
+            $($add(env, $name, ReadExtent::$extent, TemplateValue::from_function($function));)+
         }
     };
 }
 
 /// Adds a filter that consumes fuel for the data that it reads.
-fn add_filter(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: TemplateValue) {
+fn add_filter(env: &mut Environment<'static>, name: &'static str, extent: ReadExtent, function: TemplateValue) {
     env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<TemplateValue>, keyword_args: Kwargs| {
         let args = with_keyword_args(args, keyword_args);
-        charge(state, reach, &args)?;
+        charge_fuel(state, extent, &args)?;
         function.call(state, &args)
     });
 }
 
 /// Adds a test that consumes fuel for the data that it reads.
-fn add_test(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: TemplateValue) {
+fn add_test(env: &mut Environment<'static>, name: &'static str, extent: ReadExtent, function: TemplateValue) {
     env.add_test(name, move |state: &mut State<'_, '_>, args: Rest<TemplateValue>, keyword_args: Kwargs| {
         let args = with_keyword_args(args, keyword_args);
-        charge(state, reach, &args)?;
+        charge_fuel(state, extent, &args)?;
         function.call(state, &args).map(|result| result.is_true())
     });
 }
@@ -55,7 +55,7 @@ fn with_keyword_args(Rest(mut args): Rest<TemplateValue>, keyword_args: Kwargs) 
 }
 
 /// Adds a function. The value that it creates consumes fuel when a template uses it.
-fn add_function(env: &mut Environment<'static>, name: &'static str, _: Reach, function: TemplateValue) {
+fn add_function(env: &mut Environment<'static>, name: &'static str, _: ReadExtent, function: TemplateValue) {
     env.add_global(name, function);
 }
 
@@ -164,14 +164,15 @@ fn check_comparison_operand(state: &State<'_, '_>, value: &TemplateValue) -> Res
     if value.is_undefined() { Err(undefined_error(state, value)) } else { check_operand(state, value) }
 }
 
-/// Returns the engine's error for an undefined value. It comes from a filter of the engine, because such an error
+/// Returns the engine's error for an undefined value. Calls a filter of the engine to create it, because the error then
 /// contains the origin of the value.
 fn undefined_error(state: &State<'_, '_>, value: &TemplateValue) -> Error {
     let error = filters::string(state, value).err();
     error.unwrap_or_else(|| ErrorKind::UndefinedError.into())
 }
 
-/// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only what JSON requires.
+/// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only the characters that
+/// JSON requires.
 #[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
 fn tojson(
     state: &State<'_, '_>,
@@ -208,8 +209,8 @@ fn to_pretty_json(value: &serde_json::Value, width: usize) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Indents every line except the first and empty ones, unless the options include them. Consumes the fuel before it
-/// allocates memory.
+/// Indents every line except the first line and empty lines, unless the options include them. Consumes the fuel before
+/// it allocates memory.
 #[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
 fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options: Kwargs) -> Result<String, Error> {
     let option = |index: usize, name: &str| match args.get(index) {
@@ -223,12 +224,12 @@ fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options:
     options.assert_all_used()?;
     let lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
     state.consume_fuel(lines.saturating_mul(width) as u64 / 64)?;
-    let pad = " ".repeat(width);
+    let indentation = " ".repeat(width);
     let mut out = String::with_capacity(text.len());
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let empty = line.trim_end_matches(['\r', '\n']).is_empty();
         if (index > 0 || first) && (!empty || blank) {
-            out.push_str(&pad);
+            out.push_str(&indentation);
         }
         out.push_str(line);
     }

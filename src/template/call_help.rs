@@ -1,4 +1,4 @@
-//! Help for calls of functions and methods that do not exist: what to write instead.
+//! Advice for calls of functions and methods that do not exist.
 
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
@@ -6,12 +6,12 @@ use super::builtins::FILTERS;
 use super::ranges::expr_range;
 use crate::diagnostic::equivalents;
 
-/// Returns what to write instead of a call of another language's function, if this is known.
+/// Returns advice for a call of another language's function, if orch knows its equivalent.
 pub(super) fn function_help(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
     equivalents::call_help(name, &arguments(text, call))
 }
 
-/// Returns what to write instead of a call of a method.
+/// Returns advice for a call of a method.
 pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     let arguments = arguments(text, call);
     let replacement = match (equivalents::call_help(name, &arguments), arguments.first()) {
@@ -22,9 +22,9 @@ pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     format!("values are JSON, which has no methods: {replacement}")
 }
 
-/// The source texts of the arguments of a call. For a method, its receiver comes first.
+/// The source texts of the arguments of a call. For a method, the receiver comes first.
 fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
-    let value = match &call.expr {
+    let receiver = match &call.expr {
         Expr::GetAttr(inner) => Some(expr_range(&inner.expr)),
         _ => None,
     };
@@ -32,5 +32,5 @@ fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
         CallArg::Pos(expr) => Some(expr_range(expr)),
         _ => None,
     });
-    value.into_iter().chain(positional).filter_map(|range| text.get(range)).collect()
+    receiver.into_iter().chain(positional).filter_map(|range| text.get(range)).collect()
 }

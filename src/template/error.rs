@@ -24,7 +24,7 @@ pub enum TemplateErrorKind {
     /// A value does not support the operation.
     WrongType,
     /// It does too much work, or its output is too large.
-    TooMuch,
+    LimitExceeded,
 }
 
 /// The error for a template or expression that can't be used, with its location.
@@ -32,7 +32,7 @@ pub enum TemplateErrorKind {
 pub struct TemplateError {
     /// The prompt's name; `None` for a text or expression in the pipeline file.
     pub file: Option<String>,
-    /// The kind.
+    /// The kind of the error.
     pub kind: TemplateErrorKind,
     /// The byte range in the original text.
     pub range: Range<usize>,
@@ -40,7 +40,7 @@ pub struct TemplateError {
     pub line: usize,
     /// One sentence in lower case, with literals in backticks. Never contains the value of a variable.
     pub message: String,
-    /// What to do about it.
+    /// Advice on how to fix the error.
     pub help: Option<String>,
     /// The text to replace and its replacement, if this replacement alone fixes the error.
     pub replacement: Option<Box<(String, String)>>,
@@ -57,7 +57,8 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// The source of a template by its name: the displayed name, the original text, and the inspection.
+/// The source of a template, found by its name: the displayed name, the original text, and the inspection. `None` if
+/// there is no template of this name.
 pub(super) type SourceLookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
 
 impl TemplateError {
@@ -152,16 +153,17 @@ impl TemplateError {
             | ErrorKind::UnknownMethod => {
                 new_error(TemplateErrorKind::UnknownCallable, detail_or("unknown filter, test or function"))
             }
-            ErrorKind::OutOfFuel if !detail.is_empty() => new_error(TemplateErrorKind::TooMuch, detail)
+            ErrorKind::OutOfFuel if !detail.is_empty() => new_error(TemplateErrorKind::LimitExceeded, detail)
                 .with_help("is there a loop that makes it larger each time?"),
             ErrorKind::OutOfFuel => new_error(
-                TemplateErrorKind::TooMuch,
-                format!("the template does more than {} steps of work", super::FUEL),
+                TemplateErrorKind::LimitExceeded,
+                format!("the template does more than {} steps of work", super::MAX_FUEL),
             )
             .with_help("is there a loop over more data than you intended?"),
             ErrorKind::WriteFailure => {
-                let message = format!("the rendered text is larger than {} MiB", super::MAX_OUTPUT >> 20);
-                new_error(TemplateErrorKind::TooMuch, message).with_help("does it print a large value several times?")
+                let message = format!("the rendered text is larger than {} MiB", super::MAX_OUTPUT_BYTES >> 20);
+                new_error(TemplateErrorKind::LimitExceeded, message)
+                    .with_help("does it print a large value several times?")
             }
             kind => new_error(TemplateErrorKind::WrongType, detail_or(&kind.to_string())),
         }
@@ -178,7 +180,7 @@ impl TemplateError {
     }
 }
 
-/// The error at the start of a chain of failed includes.
+/// The first error of a chain: if an include fails, the error of the prompt that it includes.
 fn innermost_error(error: &minijinja::Error) -> &minijinja::Error {
     let mut error = error;
     while let Some(inner) = std::error::Error::source(error).and_then(|inner| inner.downcast_ref()) {
@@ -187,7 +189,7 @@ fn innermost_error(error: &minijinja::Error) -> &minijinja::Error {
     error
 }
 
-/// Whether a text is a path such as `plan.steps[0].title`, short enough to name.
+/// Whether a text is a path such as `plan.steps[0].title`, and short enough for a message.
 fn is_path(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 120

@@ -13,10 +13,10 @@ pub fn fence(value: &Value) -> String {
 /// Puts a text into a fenced block of a language, without a line break at the end. The fence is longer than any run of
 /// backticks in the text.
 pub fn fence_text(language: &str, text: &str) -> String {
-    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    format!("{fence}{language}\n{text}{end}{fence}")
+    let longest_run = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest_run.max(2) + 1);
+    let line_break = if text.ends_with('\n') { "" } else { "\n" };
+    format!("{fence}{language}\n{text}{line_break}{fence}")
 }
 
 #[cfg(test)]

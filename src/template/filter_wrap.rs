@@ -1,4 +1,4 @@
-//! Computes what to insert into a template's source to wrap parts of it in orch's filters.
+//! Computes the texts that orch inserts into a template's source to apply its own filters to parts of the template.
 
 use std::ops::Range;
 
@@ -29,19 +29,18 @@ pub(super) fn insertions(wraps: &[FilterWrap]) -> Vec<(usize, &'static str)> {
 /// The byte range of an operand, including the parentheses around it, which the ranges of nodes omit.
 pub(super) fn range_with_parentheses(text: &str, expr: &Expr<'_>) -> Range<usize> {
     let mut range = expression_range(text, expr);
-    while let (Some(before), Some(after)) = (text.get(..range.start), text.get(range.end..)) {
-        let (before, after) = (before.trim_end(), after.trim_start());
-        if !before.ends_with('(') || !after.starts_with(')') {
+    while let (Some(preceding), Some(following)) = (text.get(..range.start), text.get(range.end..)) {
+        let (preceding, following) = (preceding.trim_end(), following.trim_start());
+        if !preceding.ends_with('(') || !following.starts_with(')') {
             break;
         }
-        range = before.len() - 1..text.len() - after.len() + 1;
+        range = preceding.len() - 1..text.len() - following.len() + 1;
     }
     range
 }
 
-/// `not a in b` and `a not in b` parse to the same nodes. Returns whether `not` is written before the expression (the
-/// first form).
-fn not_comes_before(text: &str, expr: &Expr<'_>) -> bool {
+/// Whether the source of a negated expression starts with `not`. `not a in b` and `a not in b` parse to the same nodes.
+fn has_leading_not(text: &str, expr: &Expr<'_>) -> bool {
     match expr {
         Expr::BinOp(inner) => {
             let between =
@@ -66,7 +65,7 @@ fn expression_range(text: &str, expr: &Expr<'_>) -> Range<usize> {
         Expr::Call(inner) => (Some(&inner.expr), None),
         Expr::Filter(inner) => (inner.expr.as_ref(), None),
         Expr::Test(inner) => (Some(&inner.expr), None),
-        Expr::UnaryOp(inner) if span_starts_too_early(expr) && !not_comes_before(text, &inner.expr) => {
+        Expr::UnaryOp(inner) if span_starts_too_early(expr) && !has_leading_not(text, &inner.expr) => {
             (Some(&inner.expr), Some(&inner.expr))
         }
         Expr::UnaryOp(inner) => (None, Some(&inner.expr)),
@@ -139,7 +138,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        /// This also shows that the text that runs can be parsed: otherwise it would have no result to compare.
+        /// This also shows that the engine can parse the text with the filters, because otherwise it would have no
+        /// result.
         #[test]
         fn filters_around_parts_do_not_change_the_result(a in expressions(), b in expressions()) {
             for text in [

@@ -13,7 +13,7 @@ use minijinja::syntax::SyntaxConfig;
 
 use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTIONS, TESTS};
 use super::call_help;
-use super::depth::{find_invalid_token, find_too_deep};
+use super::depth::{find_invalid_token, find_too_deep_token};
 use super::error::{TemplateError, TemplateErrorKind};
 use super::filter_wrap::{self, FilterWrap};
 use super::ranges::{byte_range, expr_range, is_comparison, name_range_after, trailing_name_range};
@@ -140,7 +140,7 @@ fn braces_error(text: &str) -> Option<TemplateError> {
 
 /// Refuses a text whose syntax tree would be too deep to walk.
 fn check_depth(text: &str, is_expression: bool) -> Result<(), Vec<TemplateError>> {
-    let Some(range) = find_too_deep(text, is_expression) else { return Ok(()) };
+    let Some(range) = find_too_deep_token(text, is_expression) else { return Ok(()) };
     let message = "the expression is too long: it has too many operators in a row".to_owned();
     let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, message);
     Err(vec![error.with_help("split it, with `{% set %}` or a loop")])
@@ -189,7 +189,7 @@ impl<'t> Inspector<'t> {
         });
     }
 
-    /// Inserts a filter around an expression, unless the expression is a constant.
+    /// Adds a filter around an expression, unless the expression is a constant.
     fn wrap(&mut self, expr: &Expr<'_>, closing_text: &'static str) {
         let range = filter_wrap::range_with_parentheses(self.text, expr);
         if !matches!(expr, Expr::Const(_)) && range.end > range.start {
@@ -197,8 +197,8 @@ impl<'t> Inspector<'t> {
         }
     }
 
-    /// Inserts a filter around the value of an assignment, which limits its size. The size of a value that the text
-    /// only looks up has been checked before.
+    /// Adds a filter that limits the size of an assigned value. Omits it for a value that the text only looks up,
+    /// because orch has already checked the size of such a value.
     fn wrap_assigned_value(&mut self, target: &Expr<'_>, value: &Expr<'_>) {
         match (target, value) {
             (Expr::GetAttr(_), _) => self.wrap(value, CHECK_MEMBER_CLOSING),
@@ -228,8 +228,8 @@ impl<'a> Visit<'a> for Inspector<'_> {
         match stmt {
             Stmt::Include(inner) => match &inner.name {
                 Expr::Const(name) if name.value.as_str().is_some() => {
-                    let written = name.value.as_str().unwrap_or_default().to_owned();
-                    self.inspection.includes.push((written, byte_range(name.span())));
+                    let prompt = name.value.as_str().unwrap_or_default().to_owned();
+                    self.inspection.includes.push((prompt, byte_range(name.span())));
                 }
                 other => {
                     let range = byte_range(other.span());
@@ -251,7 +251,7 @@ impl<'a> Visit<'a> for Inspector<'_> {
             }
             Stmt::Set(inner) => self.wrap_assigned_value(&inner.target, &inner.expr),
             Stmt::WithBlock(inner) => {
-                inner.assignments.iter().for_each(|(to, value)| self.wrap_assigned_value(to, value));
+                inner.assignments.iter().for_each(|(target, value)| self.wrap_assigned_value(target, value));
             }
             Stmt::Template(_)
             | Stmt::EmitExpr(_)
@@ -267,13 +267,13 @@ impl<'a> Visit<'a> for Inspector<'_> {
 
     fn visit_expr(&mut self, expr: &Expr<'a>) {
         match expr {
-            // Where the parser expects a value, it takes a keyword for the name of a variable.
+            // Where the parser expects a value, it parses a keyword as the name of a variable.
             Expr::Var(var) if KEYWORDS.contains(&var.id) => {
                 let message = format!("syntax error: unexpected `{}`", var.id);
                 let range = byte_range(var.span());
                 // Tags of other template languages begin with a keyword, such as `{{- if .Values.x }}`.
-                let before = self.text.get(..range.start).unwrap_or_default();
-                let is_first = before.trim_end().trim_end_matches(['-', '+']).ends_with("{{");
+                let preceding = self.text.get(..range.start).unwrap_or_default();
+                let is_first = preceding.trim_end().trim_end_matches(['-', '+']).ends_with("{{");
                 let braces_help = if is_first { tags::literal_braces_help(self.text, range.start) } else { None };
                 let help = braces_help.unwrap_or_else(|| "put operands that belong together in parentheses".to_owned());
                 self.errors

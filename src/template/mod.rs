@@ -1,4 +1,5 @@
-//! Prompts and expressions, rendered by minijinja within bounds. The only place where JSON becomes a template value.
+//! Renders prompts and evaluates expressions with minijinja, within limits. The only place where JSON becomes a
+//! template value.
 //!
 //! The same text and data always give the same result. Work and output are bounded, orch escapes nothing, and printing
 //! or comparing an undefined value is an error. Refuses `import`, `extends`, blocks, macros, and includes without a
@@ -38,12 +39,12 @@ pub use shell::ShellScript;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::kind_of;
 
-/// How much work one rendering may do, in units of fuel: an instruction or 64 bytes each.
-const FUEL: u64 = 2_000_000;
+/// The maximum work of one rendering, in units of fuel. One unit pays for an instruction or for 64 bytes of data.
+const MAX_FUEL: u64 = 2_000_000;
 /// The maximum length of a rendered text, in bytes.
-const MAX_OUTPUT: usize = 16 << 20;
-/// How many levels deep includes may be nested.
-const MAX_RECURSION: usize = 64;
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// The maximum nesting depth of includes.
+const MAX_INCLUDE_DEPTH: usize = 64;
 
 /// The values that a template or expression may use, by name.
 #[derive(Clone, Default)]
@@ -57,7 +58,7 @@ impl TemplateContext {
         Self::default()
     }
 
-    /// Sets a value, and replaces an earlier one of the same name.
+    /// Sets a value, and replaces an earlier value of the same name.
     pub fn insert(&mut self, name: &str, value: &Value) {
         self.values.insert(name.into(), value::to_template_value(value));
     }
@@ -103,10 +104,10 @@ impl fmt::Debug for Templates {
 }
 
 impl Templates {
-    /// Compiles prompts, given as name and text.
+    /// Compiles prompts. `sources` has the name and the text of each.
     ///
     /// # Errors
-    /// Every mistake in any of them.
+    /// The mistakes of all prompts.
     pub fn new<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<TemplateError>> {
         let mut templates = Self { env: environment(), sources: BTreeMap::new() };
         let mut all_errors = Vec::new();
@@ -133,14 +134,14 @@ impl Templates {
     /// The text of a prompt, followed by the texts of the prompts that it includes.
     pub fn source_text(&self, name: &str) -> String {
         let mut names = vec![name.to_owned()];
-        let mut position = 0;
+        let mut next_index = 0;
         let mut out = String::new();
-        while let Some(source) = names.get(position).and_then(|name| self.sources.get(name)) {
+        while let Some(source) = names.get(next_index).and_then(|name| self.sources.get(name)) {
             out.push_str(&source.text);
             let included: Vec<String> =
                 includes(&source.text).into_iter().filter(|name| !names.contains(name)).collect();
             names.extend(included.into_iter().filter(|name| self.sources.contains_key(name)));
-            position += 1;
+            next_index += 1;
         }
         out
     }
@@ -148,11 +149,12 @@ impl Templates {
     /// Renders a prompt.
     ///
     /// # Errors
-    /// The error with its location, in the prompt or in one that it includes.
+    /// The error with its location, in the prompt or in a prompt that it includes.
     pub fn render(&self, name: &str, context: &TemplateContext) -> Result<String, TemplateError> {
-        let explain = |error: &minijinja::Error| TemplateError::from_engine_error(error, |file| self.source(file));
-        let template = self.env.get_template(name).map_err(|error| explain(&error))?;
-        render(&template, context).map_err(|error| explain(&error))
+        let convert_error =
+            |error: &minijinja::Error| TemplateError::from_engine_error(error, |file| self.source(file));
+        let template = self.env.get_template(name).map_err(|error| convert_error(&error))?;
+        render(&template, context).map_err(|error| convert_error(&error))
     }
 
     /// Renders a text from the pipeline file, which may include prompts.
@@ -162,46 +164,47 @@ impl Templates {
     pub fn render_inline(&self, text: &str, context: &TemplateContext) -> Result<String, TemplateError> {
         let inspection = inspect_template(text).map_err(first_error)?;
         let rewritten = inspection.rewrite(text);
-        let explain = |error: &minijinja::Error| {
+        let convert_error = |error: &minijinja::Error| {
             TemplateError::from_engine_error(error, |file| self.source(file).or(Some((None, text, &inspection))))
         };
-        let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| explain(&error))?;
-        render(&template, context).map_err(|error| explain(&error))
+        let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
+        render(&template, context).map_err(|error| convert_error(&error))
     }
 
-    /// Renders a command line for a shell; see [`Shell`].
+    /// Renders a command line for a shell; see [`ShellScript`].
     ///
     /// # Errors
     /// The error with its location.
     pub fn render_shell(&self, text: &str, context: &TemplateContext) -> Result<ShellScript, TemplateError> {
         let inspection = inspect_template(text).map_err(first_error)?;
         let rewritten = inspection.rewrite(text);
-        let explain =
+        let convert_error =
             |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, text, &inspection)));
         let values = shell::ShellValues::default();
         let mut env = environment();
         env.set_formatter(values.formatter());
-        let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| explain(&error))?;
-        let marked = render(&template, context).map_err(|error| explain(&error))?;
-        Ok(values.into_script(&marked))
+        let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
+        let text_with_markers = render(&template, context).map_err(|error| convert_error(&error))?;
+        Ok(values.into_script(&text_with_markers))
     }
 
-    /// The variables that a prompt uses, including those of the prompts that it includes.
+    /// The variables that a prompt uses, including the variables of the prompts that it includes.
     pub fn variables(&self, name: &str) -> BTreeSet<String> {
         let mut names = vec![name.to_owned()];
-        let (mut variables, mut position) = (BTreeSet::new(), 0);
-        while let Some(name) = names.get(position).cloned() {
+        let (mut variables, mut next_index) = (BTreeSet::new(), 0);
+        while let Some(name) = names.get(next_index).cloned() {
             if let Ok(template) = self.env.get_template(&name) {
                 variables.extend(template.undeclared_variables(false));
             }
             let included = self.sources.get(&name).map(|source| includes(&source.text)).unwrap_or_default();
             names.extend(included.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
-            position += 1;
+            next_index += 1;
         }
         variables
     }
 
-    /// The variables that a text in the pipeline file uses, including those of the prompts that it includes.
+    /// The variables that a text in the pipeline file uses, including the variables of the prompts that it
+    /// includes.
     pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
         let template = self.env.template_from_named_str(INLINE, text);
         let own_variables = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
@@ -224,11 +227,11 @@ const INLINE: &str = "<inline>";
 pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, TemplateError> {
     let inspection = inspect_expression(expression).map_err(first_error)?;
     let rewritten = inspection.rewrite(expression);
-    let explain =
+    let convert_error =
         |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, expression, &inspection)));
     let env = environment();
-    let compiled = env.compile_expression(&rewritten).map_err(|error| explain(&error))?;
-    let result = compiled.eval(context.root_value()).map_err(|error| explain(&error))?;
+    let compiled = env.compile_expression(&rewritten).map_err(|error| convert_error(&error))?;
+    let result = compiled.eval(context.root_value()).map_err(|error| convert_error(&error))?;
     if result.is_undefined() {
         return Err(TemplateError::undefined(expression, 0..expression.len()));
     }
@@ -266,8 +269,8 @@ pub fn may_take_long(text: &str) -> bool {
 fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    env.set_fuel(Some(FUEL));
-    env.set_recursion_limit(MAX_RECURSION);
+    env.set_fuel(Some(MAX_FUEL));
+    env.set_recursion_limit(MAX_INCLUDE_DEPTH);
     // Adds byte ranges to errors; orch shows nothing else that debug mode records.
     env.set_debug(true);
     env.set_syntax(template_syntax());
@@ -276,17 +279,17 @@ fn environment() -> Environment<'static> {
 }
 
 fn render(template: &minijinja::Template<'_, '_>, context: &TemplateContext) -> Result<String, minijinja::Error> {
-    let mut out = CappedText(Vec::new());
+    let mut out = CappedBuffer(Vec::new());
     template.render_captured_to(context.root_value(), &mut out)?;
     String::from_utf8(out.0).map_err(|_| minijinja::ErrorKind::WriteFailure.into())
 }
 
-/// A text that refuses to grow beyond [`MAX_OUTPUT`].
-struct CappedText(Vec<u8>);
+/// A buffer that refuses to grow beyond [`MAX_OUTPUT_BYTES`].
+struct CappedBuffer(Vec<u8>);
 
-impl io::Write for CappedText {
+impl io::Write for CappedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
             return Err(io::Error::other("too large"));
         }
         self.0.extend_from_slice(bytes);

@@ -10,8 +10,8 @@ pub(crate) fn byte_range(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
 }
 
-/// The byte range of an expression. minijinja's span for a chain such as `a.b[0].c` covers only its end, so the start
-/// is that of the chain's first value.
+/// The byte range of an expression. minijinja's span for a chain such as `a.b[0].c` covers only its end, so the range
+/// starts at the chain's first value.
 pub(crate) fn expr_range(expr: &Expr<'_>) -> Range<usize> {
     let node_range = byte_range(expr.span());
     let first = match expr {
@@ -61,14 +61,15 @@ pub(crate) fn trailing_name_range(span: Span, name: &str) -> Range<usize> {
 /// The byte range of the name of a filter or test: its first occurrence after the operand.
 pub(crate) fn name_range_after(text: &str, operand: Option<&Expr<'_>>, span: Span, name: &str) -> Range<usize> {
     let node_range = byte_range(span);
-    let from = operand.map_or(node_range.start, |expr| byte_range(expr.span()).end).min(node_range.end);
-    match text.get(from..node_range.end).and_then(|remaining| remaining.find(name)) {
-        Some(offset) => from + offset..from + offset + name.len(),
+    let search_start = operand.map_or(node_range.start, |expr| byte_range(expr.span()).end).min(node_range.end);
+    match text.get(search_start..node_range.end).and_then(|remaining| remaining.find(name)) {
+        Some(offset) => search_start + offset..search_start + offset + name.len(),
         None => node_range,
     }
 }
 
-/// Whether an operator is a comparison. `in` is not one, because the engine itself refuses undefined values there.
+/// Whether orch must check the operands of an operator, because it compares them. Excludes `in`, for which the engine
+/// itself refuses undefined values.
 pub(super) fn is_comparison(op: BinOpKind) -> bool {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
     matches!(op, Eq | Ne | Lt | Lte | Gt | Gte)

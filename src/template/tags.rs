@@ -25,12 +25,12 @@ struct SourceTag {
 }
 
 impl TemplateError {
-    /// A syntax error of a template, which starts where its tag opens.
+    /// A syntax error of a template. Its range starts where the tag that contains it opens.
     pub(super) fn from_template_parser(error: &minijinja::Error, text: &str) -> Self {
         let error = Self::from_syntax_error(error, text);
         let tags = find_tags(text);
-        if let Some(open) = tags.last().filter(|tag| !tag.closed && tag.range.start <= error.range.start) {
-            return error.unclosed_tag_error(text, open);
+        if let Some(unclosed) = tags.last().filter(|tag| !tag.closed && tag.range.start <= error.range.start) {
+            return error.unclosed_tag_error(text, unclosed);
         }
         if error.message.contains("unexpected end of input")
             && let Some((block, name)) = innermost_open_block(text, &tags)
@@ -55,10 +55,10 @@ impl TemplateError {
 
     /// The error with help about the syntax of another language, if the tag contains such syntax.
     fn foreign_syntax_error(&self, text: &str, tag: &SourceTag, tags: &[SourceTag]) -> Option<Self> {
-        let written = text.get(tag.range.clone())?;
-        let content = written.get(2..written.len().checked_sub(2)?).filter(|_| tag.closed)?;
+        let tag_text = text.get(tag.range.clone())?;
+        let content = tag_text.get(2..tag_text.len().checked_sub(2)?).filter(|_| tag.closed)?;
         let content_start = tag.range.start + 2;
-        if !written.starts_with("{%") {
+        if !tag_text.starts_with("{%") {
             return equivalents::find_expression_mistake(content)
                 .map(|mistake| Self::from_syntax_mistake(text, content_start, mistake));
         }
@@ -106,7 +106,8 @@ impl TemplateError {
         }
     }
 
-    /// Sets the help on how to keep braces as text, if a `$` before the tag shows that another program must read it.
+    /// Sets the help on how to keep braces as text, if a `$` before the tag shows that the tag is meant for another
+    /// program.
     pub(super) fn with_literal_braces_help(self, text: &str) -> Self {
         match literal_braces_help(text, self.range.start) {
             Some(help) if self.help.is_none() && follows_dollar(text, self.range.start) => self.with_help(&help),
@@ -116,8 +117,8 @@ impl TemplateError {
 }
 
 /// The name in a tag such as `{{name}`, which lacks a closing brace.
-fn half_closed_name(open: &str) -> Option<&str> {
-    let name = open.strip_prefix("{{")?.split_once('}')?.0.trim();
+fn half_closed_name(tag_text: &str) -> Option<&str> {
+    let name = tag_text.strip_prefix("{{")?.split_once('}')?.0.trim();
     let is_path = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
     is_path.then_some(name)
 }
@@ -130,7 +131,8 @@ pub(crate) fn literal_braces_help(text: &str, offset: usize) -> Option<String> {
 
 /// Whether a `$` precedes the tag around this offset, as in the `${{ … }}` of other programs.
 pub(crate) fn follows_dollar(text: &str, offset: usize) -> bool {
-    tag_at(text, offset).is_some_and(|tag| text.get(..tag.range.start).is_some_and(|before| before.ends_with('$')))
+    tag_at(text, offset)
+        .is_some_and(|tag| text.get(..tag.range.start).is_some_and(|preceding| preceding.ends_with('$')))
 }
 
 fn tag_at(text: &str, offset: usize) -> Option<SourceTag> {
@@ -155,37 +157,37 @@ fn raw_block_help(text: &str, tag: &SourceTag) -> String {
 
 /// The innermost block without an end tag, and its name.
 fn innermost_open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a SourceTag, String)> {
-    let mut open: Vec<(&SourceTag, String)> = Vec::new();
+    let mut open_blocks: Vec<(&SourceTag, String)> = Vec::new();
     for tag in tags {
         let Some(content) = text.get(tag.range.clone()).and_then(|tag| tag.strip_prefix("{%")) else { continue };
         let content = content.trim_start_matches(['-', '+']).trim_start();
         let name: String = content.chars().take(16).take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         if name.starts_with("end") {
-            open.pop();
+            open_blocks.pop();
         } else if BLOCKS.contains(&name.as_str()) && !(name == "set" && content.contains('=')) {
-            open.push((tag, name));
+            open_blocks.push((tag, name));
         }
     }
-    open.pop()
+    open_blocks.pop()
 }
 
-/// The tags of a text in order. The content of `{% raw %}` has none.
+/// The tags of a text in order. The content of `{% raw %}` contains no tags.
 fn find_tags(text: &str) -> Vec<SourceTag> {
     let mut tags = Vec::new();
-    let mut from = 0;
-    while let Some(start) = find_tag_start(text, from) {
+    let mut search_start = 0;
+    while let Some(start) = find_tag_start(text, search_start) {
         let tag_length = text.get(start..).and_then(tag_length);
         let end = tag_length.map_or(text.len(), |tag_length| start + tag_length);
         tags.push(SourceTag { range: start..end, closed: tag_length.is_some() });
-        from = end;
+        search_start = end;
     }
     tags
 }
 
-fn find_tag_start(text: &str, from: usize) -> Option<usize> {
-    let remaining = text.as_bytes().get(from..)?;
+fn find_tag_start(text: &str, search_start: usize) -> Option<usize> {
+    let remaining = text.as_bytes().get(search_start..)?;
     let is_tag_start = |pair: &[u8]| matches!(pair, [b'{', b'{' | b'%' | b'#']);
-    remaining.windows(2).position(is_tag_start).map(|offset| from + offset)
+    remaining.windows(2).position(is_tag_start).map(|offset| search_start + offset)
 }
 
 /// The length of the tag at the start of a text; `None` if it is not closed.
@@ -193,7 +195,7 @@ fn tag_length(remaining: &str) -> Option<usize> {
     match remaining.get(..2)? {
         "{#" => remaining.find("#}").map(|offset| offset + 2),
         _ if is_raw(remaining) => raw_block_length(remaining),
-        open => code_tag_length(remaining, if open == "{%" { "%}" } else { "}}" }),
+        opening => code_tag_length(remaining, if opening == "{%" { "%}" } else { "}}" }),
     }
 }
 
@@ -204,8 +206,8 @@ fn is_raw(text: &str) -> bool {
 fn is_tag_named(text: &str, name: &str) -> bool {
     let Some(content) = text.strip_prefix("{%") else { return false };
     let content = content.trim_start_matches(['-', '+']).trim_start();
-    let Some(after) = content.strip_prefix(name) else { return false };
-    after.trim_start().trim_start_matches(['-', '+']).starts_with("%}")
+    let Some(following) = content.strip_prefix(name) else { return false };
+    following.trim_start().trim_start_matches(['-', '+']).starts_with("%}")
 }
 
 fn raw_block_length(remaining: &str) -> Option<usize> {
@@ -215,7 +217,7 @@ fn raw_block_length(remaining: &str) -> Option<usize> {
     Some(offset + closing + 2)
 }
 
-/// The end of a tag that contains an expression, whose strings may contain braces.
+/// The length of a tag that contains an expression. Braces in the strings of the expression do not close the tag.
 fn code_tag_length(remaining: &str, closing: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);
     for (offset, c) in remaining.char_indices().skip(2) {
@@ -270,7 +272,7 @@ mod tests {
             assert_eq!(escaped, format!("{{% raw %}}{braces}{{% endraw %}}"), "{text}");
             let fixed = text.replacen(braces, escaped, 1);
             let result = inspect_template(&fixed);
-            // Handlebars have an end tag of their own, which stays an error.
+            // A Handlebars block also has an end tag, which is still an error after the fix of its start.
             let result = result
                 .map(drop)
                 .map_err(|errors| errors.into_iter().map(|error| error.range.start).collect::<Vec<_>>());

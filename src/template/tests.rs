@@ -14,31 +14,31 @@ fn context() -> TemplateContext {
     context
 }
 
-fn inline(text: &str) -> Result<String, TemplateError> {
+fn render_text(text: &str) -> Result<String, TemplateError> {
     Templates::new([]).unwrap().render_inline(text, &context())
 }
 
-fn message(text: &str) -> String {
-    inline(text).map_or_else(|error| error.message, |text| format!("rendered {text:?}"))
+fn error_message_of(text: &str) -> String {
+    render_text(text).map_or_else(|error| error.message, |text| format!("rendered {text:?}"))
 }
 
 #[test]
 fn prompts_render_without_escapes_or_stray_lines() {
-    assert_eq!(inline("{{ task }}").unwrap(), "say <hi> & \"bye\"");
-    assert_eq!(inline("a\n{% for s in plan.steps %}\n- {{ s.id }}\n{% endfor %}\nb\n").unwrap(), "a\n- 1\n- 2\nb");
-    assert_eq!(inline("{{ {'a': '<b>'} | tojson }}").unwrap(), "{\n  \"a\": \"<b>\"\n}");
+    assert_eq!(render_text("{{ task }}").unwrap(), "say <hi> & \"bye\"");
+    assert_eq!(render_text("a\n{% for s in plan.steps %}\n- {{ s.id }}\n{% endfor %}\nb\n").unwrap(), "a\n- 1\n- 2\nb");
+    assert_eq!(render_text("{{ {'a': '<b>'} | tojson }}").unwrap(), "{\n  \"a\": \"<b>\"\n}");
     assert_eq!(
-        inline("{{ plan.steps | tojson(indent=0) }}").unwrap(),
+        render_text("{{ plan.steps | tojson(indent=0) }}").unwrap(),
         r#"[{"id":1,"files":["a","b"]},{"id":2,"files":[]}]"#
     );
-    assert_eq!(inline("{{ 'a\nb' | indent(2) }}").unwrap(), "a\n  b");
-    assert_eq!(inline("{{ 'a\n\nb' | indent(width=1, first=true) }}").unwrap(), " a\n\n b");
+    assert_eq!(render_text("{{ 'a\nb' | indent(2) }}").unwrap(), "a\n  b");
+    assert_eq!(render_text("{{ 'a\n\nb' | indent(width=1, first=true) }}").unwrap(), " a\n\n b");
     let templates = Templates::new([("x.html", "{{ task }}"), ("a.md", "{% include 'x.html' %}!")]).unwrap();
     assert_eq!(templates.render("a.md", &context()).unwrap(), "say <hi> & \"bye\"!");
 }
 
 #[test]
-fn undefined_values_are_named() {
+fn the_error_names_the_undefined_value() {
     for (text, name) in [
         ("{{ plan.titel }}", "plan.titel"),
         ("{{ nope }}", "nope"),
@@ -53,26 +53,26 @@ fn undefined_values_are_named() {
         ("{{ plan.steps[0].x == 1 }}", "plan.steps[0].x"),
         ("{{ 1 in [1] and plan.steps[0].files[0].x.y == 1 }}", "plan.steps[0].files[0].x"),
     ] {
-        assert_eq!(message(text), format!("`{name}` is undefined"), "{text}");
+        assert_eq!(error_message_of(text), format!("`{name}` is undefined"), "{text}");
     }
 }
 
 #[test]
-fn truth_of_undefined_values_may_be_tested() {
-    assert_eq!(inline("{% if nope %}a{% else %}b{% endif %}").unwrap(), "b");
-    assert_eq!(inline("{{ nope | default('x') }} {{ nope is defined }} {{ not nope }}").unwrap(), "x False True");
-    assert_eq!(inline("{{ 1 if nope and nope.x == 1 else 2 }}").unwrap(), "2");
+fn conditions_may_test_undefined_values() {
+    assert_eq!(render_text("{% if nope %}a{% else %}b{% endif %}").unwrap(), "b");
+    assert_eq!(render_text("{{ nope | default('x') }} {{ nope is defined }} {{ not nope }}").unwrap(), "x False True");
+    assert_eq!(render_text("{{ 1 if nope and nope.x == 1 else 2 }}").unwrap(), "2");
 }
 
 #[test]
 fn errors_point_into_the_original_text() {
     let text = "a == b\n{{ (plan.n) == 3 and plan.titel == task }}";
-    let error = inline(text).unwrap_err();
+    let error = render_text(text).unwrap_err();
     assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
     let text = "{{ (plan.steps[0].x | default(3)) == (plan.steps)[0].y }}";
-    assert_eq!(&text[inline(text).unwrap_err().range], "(plan.steps)[0].y");
+    assert_eq!(&text[render_text(text).unwrap_err().range], "(plan.steps)[0].y");
     let text = "{{ 1 == 1 }}{{ plan.n == 3 }}\n{{ plan.titel }}";
-    let error = inline(text).unwrap_err();
+    let error = render_text(text).unwrap_err();
     assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
 }
 
@@ -97,7 +97,7 @@ fn features_that_prevent_checking_are_refused() {
         "{% for x in plan.steps recursive %}{% endfor %}",
         "{{ plan.items() }}",
     ] {
-        assert_eq!(inline(text).unwrap_err().kind, TemplateErrorKind::Refused, "{text}");
+        assert_eq!(render_text(text).unwrap_err().kind, TemplateErrorKind::Refused, "{text}");
     }
     for (text, expected) in [
         ("{{ task | uper }}", "unknown filter `uper`"),
@@ -107,7 +107,7 @@ fn features_that_prevent_checking_are_refused() {
         ("{{ task | safe }}", "unknown filter `safe`"),
         ("{{ task | __check_operand }}", "unknown filter `__check_operand`"),
     ] {
-        assert_eq!(message(text), expected);
+        assert_eq!(error_message_of(text), expected);
     }
 }
 
@@ -120,7 +120,7 @@ fn work_and_output_are_bounded() {
         "{{ ('a\n' * 1000000) | indent(1000000) }}",
         "{{ range(9000) | slice(1000000000) | list }}",
     ] {
-        assert_eq!(inline(text).map(|t| t.len()).unwrap_err().kind, TemplateErrorKind::TooMuch, "{text}");
+        assert_eq!(render_text(text).map(|t| t.len()).unwrap_err().kind, TemplateErrorKind::LimitExceeded, "{text}");
     }
     let templates = Templates::new([("a", "{% include 'a' %}")]).unwrap();
     assert!(templates.render("a", &context()).is_err());
@@ -135,7 +135,7 @@ fn large_artifacts_can_be_rendered() {
 }
 
 #[test]
-fn expressions_give_json_and_conditions_booleans() {
+fn expressions_return_json_and_conditions_return_booleans() {
     let context = context();
     assert_eq!(eval("plan.steps | map(attribute='id') | list", &context).unwrap(), json!([1, 2]));
     assert_eq!(eval("plan.n + 1", &context).unwrap(), json!(4));
@@ -151,13 +151,13 @@ fn expressions_give_json_and_conditions_booleans() {
 proptest::proptest! {
     #[test]
     fn arbitrary_texts_do_not_panic(text in "(\\{\\{|\\}\\}|\\{%|%\\}| if | for x in |plan|\\.|a|==|<|\\||not |[()\\[\\]'\"~+*-]|1| |endif|\n|é){0,40}") {
-        let _ = inline(&text);
+        let _ = render_text(&text);
         let _ = eval(&text, &context());
     }
 
-    /// If the original text can be parsed, so can the text that runs.
+    /// If the engine can parse the original text, it can also parse the text with orch's filters.
     #[test]
-    fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
+    fn an_expression_with_inserted_filters_can_be_parsed(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
         if let Ok(inspection) = inspect_expression(&text) {
             let rewritten = inspection.rewrite(&text);
             let rewritten = rewritten.replace("__check_operand", "upper").replace("__check_size", "upper");
@@ -167,18 +167,21 @@ proptest::proptest! {
 }
 
 /// A template that doubles a list in a namespace this many times.
-fn doubled(times: usize) -> String {
+fn template_with_doubled_list(times: usize) -> String {
     format!(
         "{{% set ns = namespace(s=[1]) %}}{{% for i in range({times}) %}}{{% set ns.s = [ns.s, ns.s] %}}{{% endfor %}}"
     )
 }
 
 #[test]
-fn values_that_share_their_parts_have_a_maximal_size() {
-    let fails = |text: &str| inline(text).unwrap_err();
-    assert_eq!(inline(&(doubled(5) + "{{ ns.s | length }}")).unwrap(), "2");
-    let error = fails(&(doubled(40) + "{{ ns.s | length }}"));
-    assert_eq!((error.kind, &*error.message), (TemplateErrorKind::TooMuch, "the value has more than a million parts"));
+fn values_that_share_their_parts_have_a_maximum_size() {
+    let fails = |text: &str| render_text(text).unwrap_err();
+    assert_eq!(render_text(&(template_with_doubled_list(5) + "{{ ns.s | length }}")).unwrap(), "2");
+    let error = fails(&(template_with_doubled_list(40) + "{{ ns.s | length }}"));
+    assert_eq!(
+        (error.kind, &*error.message),
+        (TemplateErrorKind::LimitExceeded, "the value has more than a million parts")
+    );
     for text in [
         "{{ ([[1] * 100000] * 100000) | tojson }}",
         "{{ ([[1] * (100000)] * (100000)) | sort }}",
@@ -191,10 +194,10 @@ fn values_that_share_their_parts_have_a_maximal_size() {
         "{% set x = dict(a=[[1] * 100000] * 100000) %}",
         "{% with x = [[1] * 100000] * 100000 %}{{ x[0][0] }}{% endwith %}",
     ] {
-        assert_eq!(fails(text).kind, TemplateErrorKind::TooMuch, "{text}");
+        assert_eq!(fails(text).kind, TemplateErrorKind::LimitExceeded, "{text}");
     }
     let sum = "[[1] * 100000] * 100000";
-    assert_eq!(eval(sum, &context()).unwrap_err().kind, TemplateErrorKind::TooMuch);
+    assert_eq!(eval(sum, &context()).unwrap_err().kind, TemplateErrorKind::LimitExceeded);
 }
 
 #[test]
@@ -205,17 +208,17 @@ fn repeated_reads_of_a_long_text_consume_fuel() {
         let text = format!(
             "{{% set s = 'x' * 4000000 %}}{{% for i in range(90000) %}}{{% if {condition} %}}{{% endif %}}{{% endfor %}}"
         );
-        assert_eq!(inline(&text).unwrap_err().kind, TemplateErrorKind::TooMuch, "{condition}");
+        assert_eq!(render_text(&text).unwrap_err().kind, TemplateErrorKind::LimitExceeded, "{condition}");
     }
 }
 
 #[test]
-fn values_have_a_maximal_depth_and_contain_no_namespace() {
+fn values_have_a_maximum_depth_and_contain_no_namespace() {
     let deep = "{% set ns = namespace(s=[]) %}{% for i in range(90000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}";
-    let error = inline(deep).unwrap_err();
+    let error = render_text(deep).unwrap_err();
     assert_eq!(
         (error.kind, &*error.message),
-        (TemplateErrorKind::TooMuch, "the value is nested more than 200 levels deep")
+        (TemplateErrorKind::LimitExceeded, "the value is nested more than 200 levels deep")
     );
     for text in [
         "{% set ns = namespace() %}{% set ns.s = ns %}{{ ns }}",
@@ -224,9 +227,12 @@ fn values_have_a_maximal_depth_and_contain_no_namespace() {
         "{% set ns = namespace() %}{% set d = dict(a=ns) %}{% set ns.s = d %}{{ ns }}",
         "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{{ a }}",
     ] {
-        assert_eq!(inline(text).unwrap_err().message, "a namespace can't be part of another value", "{text}");
+        assert_eq!(render_text(text).unwrap_err().message, "a namespace can't be part of another value", "{text}");
     }
-    assert_eq!(inline("{% set ns = namespace(n=1) %}{% set same = ns %}{% set same.n = 2 %}{{ ns.n }}").unwrap(), "2");
+    assert_eq!(
+        render_text("{% set ns = namespace(n=1) %}{% set same = ns %}{% set same.n = 2 %}{{ ns.n }}").unwrap(),
+        "2"
+    );
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn from_template_value(value: &TemplateValue) -> Option<Value> {
 }
 
 fn convert_at_depth(value: &TemplateValue, depth: usize) -> Option<Value> {
-    // No JSON that orch reads is deeper, but a namespace may even contain itself.
+    // orch reads no JSON that is deeper, but a namespace can contain itself, which would recurse without end.
     if depth > 200 {
         return None;
     }

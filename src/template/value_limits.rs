@@ -9,18 +9,18 @@
 use minijinja::value::{ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value as TemplateValue};
 
-/// How many parts a value may have: every list, object, key and scalar, counted each time it occurs.
+/// The maximum number of parts of a value: every list, object, key and scalar, counted each time it occurs.
 const MAX_PARTS: u64 = 1_000_000;
-/// How deep lists and objects may be nested.
+/// The maximum nesting depth of lists and objects.
 const MAX_DEPTH: usize = 200;
-/// How many parts one unit of fuel pays for.
+/// The number of parts that one unit of fuel pays for.
 const PARTS_PER_FUEL: u64 = 32;
-/// How many bytes of a string one unit of fuel pays for; the same as in the engine.
+/// The number of bytes of a string that one unit of fuel pays for, as in the engine.
 const BYTES_PER_FUEL: u64 = 64;
 
-/// How much of its values a filter or test reads.
+/// The part of its arguments that a filter or test reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum ReadExtent {
     /// At most a few items.
     Few,
     /// All items, but not their contents.
@@ -30,30 +30,30 @@ pub(super) enum Reach {
 }
 
 /// Consumes fuel for the data that a filter or test is about to read.
-pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[TemplateValue]) -> Result<(), Error> {
+pub(super) fn charge_fuel(state: &State<'_, '_>, extent: ReadExtent, values: &[TemplateValue]) -> Result<(), Error> {
     // Every filter and test may read a whole string argument.
     let text_bytes =
         values.iter().filter_map(TemplateValue::as_str).fold(0, |sum: u64, text| sum.saturating_add(text.len() as u64));
     state.consume_fuel(text_bytes / BYTES_PER_FUEL)?;
-    match reach {
-        Reach::Few => Ok(()),
-        Reach::Items => {
+    match extent {
+        ReadExtent::Few => Ok(()),
+        ReadExtent::Items => {
             let items = values
                 .iter()
                 .filter_map(TemplateValue::len)
                 .fold(0, |sum: u64, count| sum.saturating_add(count as u64));
             state.consume_fuel(items / PARTS_PER_FUEL)
         }
-        Reach::Whole => values.iter().try_for_each(|value| charge_whole_value(state, value)),
+        ReadExtent::Whole => values.iter().try_for_each(|value| charge_fuel_for_whole_value(state, value)),
     }
 }
 
 /// Consumes fuel for reading a whole value. Refuses a value that is too large or too deep, or that contains a
 /// namespace.
-pub(super) fn charge_whole_value(state: &State<'_, '_>, value: &TemplateValue) -> Result<(), Error> {
+pub(super) fn charge_fuel_for_whole_value(state: &State<'_, '_>, value: &TemplateValue) -> Result<(), Error> {
     let mut counter = PartCounter::default();
     let result = counter.count_value(value, 0);
-    // Reading the parts was work even if orch then refuses the value.
+    // Consumes fuel even if orch then refuses the value, because reading its parts was work.
     state.consume_fuel(counter.count / PARTS_PER_FUEL)?;
     result
 }
@@ -76,7 +76,7 @@ impl PartCounter {
         if depth >= MAX_DEPTH {
             return Err(too_large_error("the value is nested more than 200 levels deep"));
         }
-        // A namespace that contains itself would be endless.
+        // A namespace can contain itself, so its parts would never end.
         if depth > 0 && is_namespace(value) {
             return Err(nested_namespace_error());
         }
@@ -109,13 +109,13 @@ fn too_large_error(message: &'static str) -> Error {
     Error::new(ErrorKind::OutOfFuel, message)
 }
 
-/// The filter for values that are assigned to a variable, results of expressions, and operands of `~` and `in`.
+/// The filter that limits the size of assigned values, results of expressions, and operands of `~` and `in`.
 pub(super) fn check_size(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
-    charge_whole_value(state, value)?;
+    charge_fuel_for_whole_value(state, value)?;
     Ok(value.clone())
 }
 
-/// The filter for operands of comparisons, which read strings too.
+/// The filter for operands of comparisons. Also consumes fuel for a string, because a comparison reads it.
 pub(super) fn check_operand(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)?;
     check_size(state, value)

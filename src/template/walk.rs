@@ -52,7 +52,7 @@ pub(crate) fn walk_stmt<'a>(stmt: &Stmt<'a>, visit: &mut impl Visit<'a>) {
             walk_expr(&inner.call.expr, visit);
             walk_args(&inner.call.args, visit);
         }
-        // These contain nothing to visit, or the inspection refuses them.
+        // These statements contain nothing to visit, or the inspection refuses them.
         Stmt::EmitRaw(_)
         | Stmt::Continue(_)
         | Stmt::Break(_)

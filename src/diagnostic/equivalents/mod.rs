@@ -49,8 +49,8 @@ pub fn key_help(mapping_type: &str, key: &str) -> Option<KeyHelp> {
             && row.foreign_keys.split(' ').any(|known| normalize(known) == normalized)
     })?;
     Some(match row.equivalent {
-        KeyEquivalent::Renamed(new) => {
-            KeyHelp { help: format!("write `{new}` in place of `{key}`"), rename: Some(new) }
+        KeyEquivalent::Renamed(orch_key) => {
+            KeyHelp { help: format!("write `{orch_key}` in place of `{key}`"), rename: Some(orch_key) }
         }
         KeyEquivalent::Advice(text) => KeyHelp { help: text.to_owned(), rename: None },
     })
@@ -84,7 +84,7 @@ pub fn json_schema_type(name: &str) -> Option<&'static str> {
     row.map(|(_, json_name)| *json_name)
 }
 
-/// Removes the differences between tools from a word: returns it in lower case and without separators.
+/// Returns a word in lower case and without separators, because tools differ in these.
 fn normalize(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
 }

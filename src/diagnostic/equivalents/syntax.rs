@@ -13,7 +13,7 @@ pub struct SyntaxMistake {
     pub replacement: Option<&'static str>,
 }
 
-/// Operators, each with the operator to write instead; longer ones first.
+/// Operators, each with the operator to write instead. Longer operators come first.
 const OPERATORS: &[(&str, &str)] = &[("===", "=="), ("!==", "!="), ("<>", "!="), ("&&", "and"), ("||", "or")];
 
 /// Words that are operators in other languages, each with the operator to write instead.
@@ -60,13 +60,13 @@ pub fn find_expression_mistake(text: &str) -> Option<SyntaxMistake> {
     let mut depth = 0_usize;
     for offset in (UnquotedPositions { text, offset: 0, quote: None }) {
         let remaining = text.get(offset..)?;
-        let before = text.get(..offset)?;
+        let preceding = text.get(..offset)?;
         depth = match remaining.chars().next()? {
             '(' | '[' | '{' => depth + 1,
             ')' | ']' | '}' => depth.saturating_sub(1),
             _ => depth,
         };
-        if let Some(mistake) = operator_mistake(remaining, before, offset, depth) {
+        if let Some(mistake) = operator_mistake(remaining, preceding, offset, depth) {
             return Some(mistake);
         }
     }
@@ -74,7 +74,7 @@ pub fn find_expression_mistake(text: &str) -> Option<SyntaxMistake> {
 }
 
 /// Returns the known mistake that begins at this offset, if there is one.
-fn operator_mistake(remaining: &str, before: &str, offset: usize, depth: usize) -> Option<SyntaxMistake> {
+fn operator_mistake(remaining: &str, preceding: &str, offset: usize, depth: usize) -> Option<SyntaxMistake> {
     let with_replacement = |wrong: &str, right: &'static str, help: String| {
         Some(SyntaxMistake { range: offset..offset + wrong.len(), help, replacement: Some(right) })
     };
@@ -87,23 +87,23 @@ fn operator_mistake(remaining: &str, before: &str, offset: usize, depth: usize) 
     if let Some((wrong, help)) = OPERATOR_ADVICE.iter().find(|(wrong, _)| remaining.starts_with(wrong)) {
         return with_advice(wrong.len(), help);
     }
-    if before.ends_with([' ', ')'])
+    if preceding.ends_with([' ', ')'])
         && let Some(mistake) = word_operator_mistake(remaining, offset)
     {
         return Some(mistake);
     }
-    let follows_word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    let follows_word = preceding.ends_with(|c: char| c.is_alphanumeric() || c == '_');
     if remaining.starts_with('!') && !remaining.starts_with("!=") {
         let replacement = if follows_word { " not " } else { "not " };
         return with_replacement("!", replacement, "write `not` in place of `!`".to_owned());
     }
-    let is_comparison = remaining.starts_with("==") || before.ends_with(['=', '!', '<', '>']);
+    let is_comparison = remaining.starts_with("==") || preceding.ends_with(['=', '!', '<', '>']);
     if remaining.starts_with('=') && !is_comparison && depth == 0 {
         return with_replacement("=", "==", "write `==` to compare; `=` is an assignment".to_owned());
     }
     if remaining.starts_with(['"', '\''])
-        && before.ends_with(['f', 'F'])
-        && !before.trim_end_matches(['f', 'F']).ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        && preceding.ends_with(['f', 'F'])
+        && !preceding.trim_end_matches(['f', 'F']).ends_with(|c: char| c.is_alphanumeric() || c == '_')
     {
         return with_advice(1, "join texts with `~`, as `'TEXT' ~ VALUE`, in place of an f-string");
     }
@@ -119,7 +119,7 @@ fn operator_mistake(remaining: &str, before: &str, offset: usize, depth: usize) 
     None
 }
 
-/// Returns the known mistake of a word in the position of an operator.
+/// Returns the known mistake if the text begins with a word that another language uses as an operator.
 fn word_operator_mistake(remaining: &str, offset: usize) -> Option<SyntaxMistake> {
     let word = remaining.split(|c: char| !c.is_alphanumeric()).next()?;
     if !remaining.get(word.len()..)?.starts_with([' ', '(']) {
@@ -150,16 +150,16 @@ impl Iterator for UnquotedPositions<'_> {
     fn next(&mut self) -> Option<usize> {
         loop {
             let position = self.offset;
-            let char = self.text.get(position..)?.chars().next()?;
-            self.offset += char.len_utf8();
+            let c = self.text.get(position..)?.chars().next()?;
+            self.offset += c.len_utf8();
             match self.quote {
-                Some(_) if char == '\\' => {
+                Some(_) if c == '\\' => {
                     self.offset += self.text.get(self.offset..)?.chars().next().map_or(0, char::len_utf8);
                 }
-                Some(quote) if quote == char => self.quote = None,
+                Some(quote) if quote == c => self.quote = None,
                 Some(_) => {}
                 None => {
-                    self.quote = Some(char).filter(|char| matches!(char, '"' | '\''));
+                    self.quote = Some(c).filter(|c| matches!(c, '"' | '\''));
                     return Some(position);
                 }
             }
@@ -206,7 +206,7 @@ pub fn template_tag_help(tag: &str) -> Option<&'static str> {
     STATEMENTS.iter().find(|(statement, _)| begins_with(statement)).map(|(_, help)| *help)
 }
 
-/// Constants of other languages, each group with its equivalent.
+/// Constants of other languages. Each group of names has one equivalent.
 const CONSTANTS: &[(&str, &str)] = &[("null nil none", "none"), ("true yes on", "true"), ("false no off", "false")];
 
 /// Returns the equivalent of the constant that another language calls `name`, in any case.
@@ -365,8 +365,8 @@ const FILTERS: &[(&str, &str)] = &[
 
 /// Returns the equivalent, among `available`, of the filter or test that another language calls `name`.
 pub fn filter_equivalent(name: &str, available: &[&str]) -> Option<&'static str> {
-    let matches = |(names, equivalent): &&(&str, &'static str)| {
+    let is_equivalent = |(names, equivalent): &&(&str, &'static str)| {
         names.split(' ').any(|known| known == name) && available.contains(equivalent)
     };
-    FILTERS.iter().find(matches).map(|(_, equivalent)| *equivalent)
+    FILTERS.iter().find(is_equivalent).map(|(_, equivalent)| *equivalent)
 }

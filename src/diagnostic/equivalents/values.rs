@@ -87,11 +87,15 @@ const VALUES: &[ValueRow] = &[
 
 /// Returns advice for a value of this shape at a key of a mapping; `json_value` is the value as JSON.
 pub fn value_help(mapping_type: &str, key: &str, shape: YamlShape, json_value: &str) -> Option<String> {
-    let row = VALUES.iter().find(|row| row.0 == mapping_type && row.1 == key && row.2.contains(&shape))?;
-    Some(row.3.replace("VALUE", json_value))
+    let (_, _, _, advice) = VALUES.iter().find(|(row_type, row_key, shapes, _)| {
+        *row_type == mapping_type && *row_key == key && shapes.contains(&shape)
+    })?;
+    Some(advice.replace("VALUE", json_value))
 }
 
 /// Returns all combinations of mapping type, key and shape with advice.
 pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, YamlShape)> {
-    VALUES.iter().flat_map(|row| row.2.iter().map(move |shape| (row.0, row.1, *shape)))
+    VALUES
+        .iter()
+        .flat_map(|(mapping_type, key, shapes, _)| shapes.iter().map(move |shape| (*mapping_type, *key, *shape)))
 }

@@ -1,6 +1,6 @@
-//! Scans fenced blocks and tags, and skips those that can't contain the answer.
+//! Scans fenced blocks and tags, and skips blocks and tags that can't contain the answer.
 
-use super::{ScanSink, ScannedValue, Scanner};
+use super::{MAX_SCALAR_BYTES, ScanSink, ScannedValue, Scanner};
 use crate::extract::cursor::ParseMode;
 use crate::extract::fences::{self, Fence};
 use crate::extract::parser;
@@ -10,7 +10,7 @@ use crate::extract::tags::{self, MarkupTag, TagKind};
 impl<'a, S: ScanSink> Scanner<'a, S> {
     /// Opens the block of a fence, or skips the block if it can't contain the answer.
     pub(super) fn enter_block(&mut self, fence: Fence<'a>) {
-        // A value on the opening line: "```json {"a": 1}".
+        // The opening line may contain a value: "```json {"a": 1}".
         let inline_value = fence.info.find(['{', '[', '`']).filter(|pos| {
             !fence.info.get(..*pos).is_some_and(|language| language.is_empty() && fence.info.starts_with("{."))
         });
@@ -103,22 +103,22 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         if tail.starts_with("<![CDATA[") {
             self.pos += "<![CDATA[".len();
             self.tag_end = self.pos;
-            let end = tail.bytes().take(4096).position(|b| b == b']').map(|offset| self.pos - 9 + offset);
+            let end = tail.bytes().take(MAX_SCALAR_BYTES).position(|b| b == b']').map(|offset| self.pos - 9 + offset);
             if let Some(end) = end.filter(|end| self.text.get(*end..).is_some_and(|tail| tail.starts_with("]]>"))) {
                 self.offer_scalar(end, ValueSource::Tag);
             }
             return;
         }
         let Some(tag) = tags::tag_at(self.text, self.pos) else {
-            // Skip the whole character; it may be longer than one byte.
+            // Skips the whole character, which may have several bytes.
             self.pos += tail.chars().next().map_or(1, char::len_utf8);
             return;
         };
         let is_in_backticks = self.pos > 0
             && self.text.as_bytes().get(self.pos - 1) == Some(&b'`')
             && self.text.as_bytes().get(tag.end) == Some(&b'`');
-        let folds_reasoning = !tag.is_closing && tags::is_reasoning_fold(self.text, &tag);
-        match if folds_reasoning { TagKind::Reasoning } else { tags::tag_kind(tag.name) } {
+        let is_collapsed_reasoning = !tag.is_closing && tags::is_collapsed_reasoning(self.text, &tag);
+        match if is_collapsed_reasoning { TagKind::Reasoning } else { tags::tag_kind(tag.name) } {
             // `<file>` in backticks only mentions the tag.
             TagKind::Reasoning | TagKind::Document if is_in_backticks || tag.is_self_closing => self.pos = tag.end,
             kind @ (TagKind::Reasoning | TagKind::Document) => self.skip_enclosed(tag, kind),
@@ -134,7 +134,9 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
 
     fn offer_tagged_scalar(&mut self, start: usize) {
         let tail = self.text.get(start..).unwrap_or_default();
-        let Some(end) = tail.bytes().take(4096).position(|b| b == b'<').map(|offset| start + offset) else { return };
+        let Some(end) = tail.bytes().take(MAX_SCALAR_BYTES).position(|b| b == b'<').map(|offset| start + offset) else {
+            return;
+        };
         if self.text.get(end..).is_some_and(|tail| tail.starts_with("</")) {
             self.offer_scalar(end, ValueSource::Tag);
         }
@@ -153,9 +155,9 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         if self.opened_tags.len() < 64 {
             self.opened_tags.push(tag.name);
         }
-        // In `Vec<file>` the tag is a type parameter, unless a closing tag follows. After one search without a result
-        // the scanner does not search again; a closing tag later in the text still discards the findings before it.
-        let is_attached = self.text.get(..self.pos).is_some_and(|before| before.ends_with(char::is_alphanumeric));
+        // In `Vec<file>`, the tag is a type parameter, unless a closing tag follows. After one search without a result,
+        // the scanner does not search again. A closing tag later in the text still discards the findings before it.
+        let is_attached = self.text.get(..self.pos).is_some_and(|preceding| preceding.ends_with(char::is_alphanumeric));
         let closing_tag =
             if is_attached && self.has_unclosed_generic { None } else { tags::enclosed_end(self.text, &tag) };
         if closing_tag.is_none() && is_attached {

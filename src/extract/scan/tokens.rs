@@ -1,13 +1,13 @@
 //! Scans special tokens outside values. Skips the text that they enclose, and the text after the model's turn.
 
-use super::{ScanSink, Scanner};
+use super::{MAX_SCALAR_BYTES, ScanSink, Scanner};
 use crate::extract::special_tokens::{self, SpecialToken, TokenKind};
 
-/// How many times the scanner searches for the counterpart of an unknown token in one reply.
+/// The maximum number of searches for the counterparts of unknown tokens in one reply.
 const MAX_SEARCHES: usize = 64;
 
 impl<S: ScanSink> Scanner<'_, S> {
-    /// Handles the token at the current position. Returns false when there is none.
+    /// Handles the token at the current position. Returns false if there is none.
     pub(super) fn handle_token(&mut self) -> bool {
         let Some(token) = special_tokens::token_at(self.text, self.pos) else { return false };
         if self.is_quoted(&token) {
@@ -22,10 +22,10 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.has_answer_text = false;
                 self.skip_to(Some(token.end));
             }
-            TokenKind::Answer => self.skip_over(&token),
-            TokenKind::EndOfTurn | TokenKind::ModelTurn if !self.has_answer_text => self.skip_over(&token),
+            TokenKind::Answer => self.skip_token(&token),
+            TokenKind::EndOfTurn | TokenKind::ModelTurn if !self.has_answer_text => self.skip_token(&token),
             TokenKind::OtherTurn if !self.has_answer_text => {
-                let next = self.next_token(token.end, |kind| kind == TokenKind::ModelTurn);
+                let next = self.next_token_start(token.end, |kind| kind == TokenKind::ModelTurn);
                 self.skip_to(next);
             }
             TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn => self.skip_to(None),
@@ -34,22 +34,22 @@ impl<S: ScanSink> Scanner<'_, S> {
         true
     }
 
-    /// Whether a token is in quotes or backticks, and thus only mentioned.
+    /// Whether a token is in quotes or backticks, so that the text only mentions it.
     fn is_quoted(&self, token: &SpecialToken<'_>) -> bool {
-        let before = self.text.get(..self.pos).and_then(|before| before.chars().next_back());
-        let after = self.text.get(token.end..).and_then(|after| after.chars().next());
-        before == after && matches!(before, Some('`' | '"' | '\''))
+        let previous = self.text.get(..self.pos).and_then(|preceding| preceding.chars().next_back());
+        let next = self.text.get(token.end..).and_then(|following| following.chars().next());
+        previous == next && matches!(previous, Some('`' | '"' | '\''))
     }
 
-    /// Records whether the answer begins before the current position.
+    /// Records in `has_answer_text` whether the answer begins before the current position.
     fn check_for_answer_text(&mut self) {
         let gap = self.text.get(self.unchecked_start..self.pos).unwrap_or_default();
         self.has_answer_text |= !gap.trim_start().is_empty();
         self.unchecked_start = self.pos;
     }
 
-    /// Skips a token without the text around it.
-    fn skip_over(&mut self, token: &SpecialToken<'_>) {
+    /// Skips only the token itself.
+    fn skip_token(&mut self, token: &SpecialToken<'_>) {
         self.pos = token.end;
         self.unchecked_start = token.end;
         self.tag_end = token.end;
@@ -75,27 +75,27 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
         let tail = self.text.get(token.end..).unwrap_or_default();
         if tail.trim_start().is_empty() {
-            return self.skip_over(token);
+            return self.skip_token(token);
         }
-        if self.has_answer_text && (special_tokens::looks_closing(token) || tail.contains(['{', '['])) {
+        if self.has_answer_text && (special_tokens::looks_like_closing_token(token) || tail.contains(['{', '['])) {
             self.sink.discard_findings();
         }
-        let next = self.next_token(token.end, |kind| matches!(kind, TokenKind::Answer | TokenKind::ModelTurn));
+        let next = self.next_token_start(token.end, |kind| matches!(kind, TokenKind::Answer | TokenKind::ModelTurn));
         let next = next.filter(|_| self.search_count <= MAX_SEARCHES);
         self.skip_to(next);
     }
 
-    /// Where the next token of an accepted kind starts, at or after `start`.
-    fn next_token(&self, start: usize, accepts: impl Fn(TokenKind) -> bool) -> Option<usize> {
+    /// The start of the first token of an accepted kind at or after `start`.
+    fn next_token_start(&self, start: usize, accepts: impl Fn(TokenKind) -> bool) -> Option<usize> {
         let tail = self.text.get(start..)?;
         let mut candidates = tail.match_indices(['<', '[', '◁']).map(|(pos, _)| start + pos);
         candidates.find(|pos| special_tokens::token_at(self.text, *pos).is_some_and(|token| accepts(token.kind)))
     }
 
-    /// Where the first token starts, within the length of a scalar; the end of the text when there is none.
-    pub(super) fn first_token(&self) -> usize {
+    /// The start of the first token within the length of a scalar; the end of the text if there is none.
+    pub(super) fn first_token_start(&self) -> usize {
         let mut candidates =
-            self.text.match_indices(['<', '[']).map(|(pos, _)| pos).take_while(|pos| *pos < 4096).take(64);
+            self.text.match_indices(['<', '[']).map(|(pos, _)| pos).take_while(|pos| *pos < MAX_SCALAR_BYTES).take(64);
         let is_token = |pos: &usize| special_tokens::token_at(self.text, *pos).is_some();
         candidates.find(is_token).unwrap_or(self.text.len())
     }

@@ -17,9 +17,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "on: [push]", "orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job", &[]),
     row(Top, "schedule: '0 0 * * *'", "orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job", &[]),
     row(Top, "runs-on: ubuntu-latest", "commands run on this machine: remove this key, and start a container yourself, as `run: [docker, run, --rm, IMAGE, COMMAND]`", &[]),
-    row(Top, "env: { A: b }", "variables come from the environment of orch: list the names that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Top, "env: { A: b }", "variables come from the environment of orch: list the variables of a command at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Top, "secrets: [TOKEN]", "`secrets` belongs into orch.yaml", &[(Settings, "# orch.yaml\nsecrets: [TOKEN]")]),
-    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose templates see each value as `item`; nest steps for a second dimension", &[
+    row(Top, "matrix: { os: [a, b] }", "write `for_each: LIST` at the step, and use each value as `item` in its templates; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
     row(Top, "concurrency: 2", "limit the parallel items of `for_each` or steps of `parallel` with `max_parallel: NUMBER`, and those of a run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Settings, "webhook: { url: 'http://127.0.0.1:1' }", "write it under `tracker:`, as `tracker: { webhook: { url: ADDRESS, secret: { env: VARIABLE } } }`", &[
         (Settings, "tracker: { webhook: { url: 'http://127.0.0.1:1', secret: { env: HOOK_KEY } } }"),
     ]),
-    row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list the names that a command sees at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list the variables of a command at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Settings, "mcp: {}", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),
     ]),

@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
         (Step, "run: [docker, run, --rm, 'rust:1', make]"),
     ]),
     row(Step, "sleep: 5", "write `run: [sleep, SECONDS]` with `access: none`", &[(Step, "run: [sleep, '5']\naccess: none")]),
-    row(Step, "run: make\nenvironment: { A: b }", "list the names of variables that the command sees, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Step, "run: make\nenvironment: { A: b }", "list the names of the variables that the command reads, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Step, "run: make\nsecrets: [TOKEN]", "secrets are environment variables: list their names where they are used, as `env: [NAME]`, and under `secrets:` of orch.yaml", &[
         (Step, "run: make\nenv: [TOKEN]"),
     ]),
@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nforeach: plan.steps", "write `for_each` in place of `foreach`", &[
         (Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nfor_each: plan.steps"),
     ]),
-    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose templates see each value as `item`; nest steps for a second dimension", &[
+    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, and use each value as `item` in its templates; nest steps for a second dimension", &[
         (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
     ]),
     row(Step, "run: make\nmax_iterations: 3", "write `repeat: { max: ROUNDS, steps: [STEPS] }`", &[(Step, "repeat: { max: 3, steps: [{ id: make, run: make }] }")]),
@@ -97,7 +97,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "agent: coder\nprompt: coder.md\noutput: again\nresponse_format: { type: json_object }", "a schema is a file in `schemas/`: write `schema: NAME` for `schemas/NAME.schema.json`, or `schema: text`", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan"),
     ]),
-    row(Step, "run: make\nvariables: { A: b }", "the templates of a step see the inputs of the run by name; pass values to a called pipeline with `with: { NAME: EXPRESSION }`", &[
+    row(Step, "run: make\nvariables: { A: b }", "templates use the inputs of the run by their names; pass values to a called pipeline with `with: { NAME: EXPRESSION }`", &[
         (Step, "pipeline: other.yaml\nwith: { topic: task }"),
     ]),
     row(Step, "path: a.txt\ncontent: x", "write files with `write: \"[{'path': 'FILE', 'content': NAME}]\"`", &[(Step, "write: \"[{'path': 'a.txt', 'content': task}]\"")]),

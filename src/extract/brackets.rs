@@ -30,9 +30,9 @@ pub(super) fn may_start_json(text: &str, start: usize) -> bool {
     }
 }
 
-/// How a parsed value is classified by the text around it.
+/// The class of a parsed value, determined by the text around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GuardVerdict {
+pub(super) enum BracketClass {
     /// A value of the reply.
     Value,
     /// Punctuation of prose or code: a footnote, an index, a check box, a call.
@@ -43,36 +43,36 @@ pub(super) enum GuardVerdict {
 
 /// Whether the text before `pos` on its line is blank, or ends with a colon.
 pub(super) fn is_leading(text: &str, pos: usize) -> bool {
-    let before = text.get(..pos).unwrap_or_default().trim_end_matches([' ', '\t', '*', '`']);
-    before.is_empty() || before.ends_with(['\n', ':', '：'])
+    let preceding = text.get(..pos).unwrap_or_default().trim_end_matches([' ', '\t', '*', '`']);
+    preceding.is_empty() || preceding.ends_with(['\n', ':', '：'])
 }
 
 /// Classifies a parsed value by the text around it.
-pub(super) fn classify(text: &str, parsed: &ParsedValue, bracket: &BracketContext) -> GuardVerdict {
-    let after = text.get(parsed.end..).unwrap_or_default();
-    if is_fragment(after) {
-        return GuardVerdict::Fragment;
+pub(super) fn classify(text: &str, parsed: &ParsedValue, bracket: &BracketContext) -> BracketClass {
+    let following = text.get(parsed.end..).unwrap_or_default();
+    if is_fragment(following) {
+        return BracketClass::Fragment;
     }
     if is_bracketed_note(parsed) {
-        return GuardVerdict::Prose;
+        return BracketClass::Prose;
     }
     if bracket.source != ValueSource::Prose {
-        return GuardVerdict::Value;
+        return BracketClass::Value;
     }
-    let before = text.get(..bracket.start).unwrap_or_default();
+    let preceding = text.get(..bracket.start).unwrap_or_default();
     let is_attached =
-        before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ')' | ']' | '$' | '!' | '&' | '%'));
+        preceding.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ')' | ']' | '$' | '!' | '&' | '%'));
     let is_prose = match &parsed.value {
         Value::Array(_) if !bracket.is_leading && has_guessed_quotes(parsed) => true,
         Value::Array(items) => {
             is_attached
-                || after.starts_with(['(', ':']) && !items.iter().any(Value::is_object)
-                || is_check_box(before, items, after)
+                || following.starts_with(['(', ':']) && !items.iter().any(Value::is_object)
+                || is_check_box(preceding, items, following)
         }
         Value::Object(members) => is_attached && (members.is_empty() || parsed.repairs.contains(&Repair::UnquotedKey)),
         _ => false,
     };
-    if is_prose { GuardVerdict::Prose } else { GuardVerdict::Value }
+    if is_prose { BracketClass::Prose } else { BracketClass::Value }
 }
 
 /// Whether the parser guessed the quotes of a value: in prose, a string may have started at an apostrophe.
@@ -88,26 +88,26 @@ fn is_bracketed_note(parsed: &ParsedValue) -> bool {
 }
 
 /// Whether a value is the check box of a list item: `- [ ] to do`.
-fn is_check_box(before: &str, items: &[Value], after: &str) -> bool {
-    let mut window_start = before.len().saturating_sub(24);
-    while !before.is_char_boundary(window_start) {
+fn is_check_box(preceding: &str, items: &[Value], following: &str) -> bool {
+    let mut window_start = preceding.len().saturating_sub(24);
+    while !preceding.is_char_boundary(window_start) {
         window_start += 1;
     }
-    let line = before.get(window_start..).unwrap_or_default().rsplit('\n').next().unwrap_or_default().trim();
-    items.is_empty() && (matches!(line, "-" | "*" | "+") || line.ends_with('.')) && after.starts_with(' ')
+    let line = preceding.get(window_start..).unwrap_or_default().rsplit('\n').next().unwrap_or_default().trim();
+    items.is_empty() && (matches!(line, "-" | "*" | "+") || line.ends_with('.')) && following.starts_with(' ')
 }
 
-/// Whether the next member of an object follows, which means that the value was closed too early.
-fn is_fragment(after: &str) -> bool {
-    let Some(member) = after.trim_start().strip_prefix(',') else { return false };
+/// Whether the next member of an object follows. If so, the value was closed too early.
+fn is_fragment(following: &str) -> bool {
+    let Some(member) = following.trim_start().strip_prefix(',') else { return false };
     let Some(key) = member.trim_start().strip_prefix('"') else { return false };
     let key_length = key.bytes().take(200).position(|b| b == b'"');
-    let after_key = key_length.and_then(|length| key.get(length + 1..));
-    after_key.is_some_and(|after_key| after_key.trim_start().starts_with(':'))
+    let text_after_key = key_length.and_then(|length| key.get(length + 1..));
+    text_after_key.is_some_and(|text_after_key| text_after_key.trim_start().starts_with(':'))
 }
 
-/// Whether a value in prose (`[1]`, `{}`) is too small to be an answer when the schema accepts everything.
-pub(super) fn is_vague(value: &Value) -> bool {
+/// Whether a value in prose (`[1]`, `{}`) is too small to be an answer if the schema accepts everything.
+pub(super) fn is_trivial_value(value: &Value) -> bool {
     match value {
         Value::Array(items) => {
             items.is_empty() || items.len() == 1 && !items.iter().any(|item| item.is_object() || item.is_array())

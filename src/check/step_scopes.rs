@@ -25,7 +25,7 @@ pub(super) const PROJECT_VARIABLE: &str = "project";
 pub(super) struct VisibleArtifact<'a> {
     /// The type of the artifact, if it exists.
     pub(super) ty: Type<'a>,
-    /// Whether the artifact may be missing although no step failed, because its producer has a condition.
+    /// Whether the artifact may be missing although no step failed, because the step that produces it may be skipped.
     pub(super) conditional: bool,
     /// Whether the artifact comes from the previous round of a loop, so that it is missing in the first round.
     pub(super) from_previous_round: bool,
@@ -39,7 +39,7 @@ pub(super) type Artifacts<'a> = RedBlackTreeMap<&'a str, VisibleArtifact<'a>>;
 pub(super) struct VisibleScope<'a> {
     pub(super) artifacts: Artifacts<'a>,
     steps: StepStatuses<'a>,
-    /// Whether the scope includes the statuses of the steps of the loop in the previous round.
+    /// Whether the scope includes the statuses that the steps of the loop had in the previous round.
     sees_previous_round: bool,
     /// The types of `item`, `index` and `loop`, where they exist.
     locals: Vec<(&'static str, Type<'a>)>,
@@ -47,7 +47,7 @@ pub(super) struct VisibleScope<'a> {
 
 /// A step with its scope.
 #[derive(Debug)]
-pub(super) struct Site<'a> {
+pub(super) struct ScopedStep<'a> {
     /// The step's pointer in the file: `/steps/0/parallel/1`.
     pub(super) pointer: String,
     /// The step.
@@ -58,27 +58,28 @@ pub(super) struct Site<'a> {
     pub(super) produced: Artifacts<'a>,
 }
 
-/// Every step of a pipeline, and the scope after the last one.
+/// Every step of a pipeline with its scope, and the scope after the last of `steps`.
 #[derive(Debug, Default)]
-pub(super) struct Sites<'a> {
-    pub(super) steps: Vec<Site<'a>>,
+pub(super) struct ScopedSteps<'a> {
+    pub(super) steps: Vec<ScopedStep<'a>>,
     pub(super) final_scope: VisibleScope<'a>,
 }
 
-impl<'a> Sites<'a> {
+impl<'a> ScopedSteps<'a> {
     /// Walks a pipeline from top to bottom.
     pub(super) fn from_project(project: &'a Project) -> Self {
         Self::with_outputs(project, &OutputCache::default())
     }
 
-    /// Walks a pipeline, with the known outputs of called pipelines.
+    /// Walks a pipeline. `outputs` caches the outputs of the pipelines that it calls.
     fn with_outputs(project: &'a Project, outputs: &OutputCache<'a>) -> Self {
-        let mut walker = SiteWalker { project, list: Vec::new(), outputs: outputs.clone(), is_first_pass: false };
+        let mut walker =
+            ScopeWalker { project, scoped_steps: Vec::new(), outputs: outputs.clone(), is_first_pass: false };
         let mut step_scope = VisibleScope::default();
         walker.visit_steps(&project.pipeline.steps, "/steps", &mut step_scope);
-        let end = step_scope.clone();
+        let final_scope = step_scope.clone();
         walker.visit_steps(&project.pipeline.finally, "/finally", &mut step_scope);
-        Self { steps: walker.list, final_scope: end }
+        Self { steps: walker.scoped_steps, final_scope }
     }
 }
 
@@ -124,7 +125,7 @@ impl<'a> VisibleScope<'a> {
             let (name, optional) = parse_input_entry(entry);
             // The check of `inputs` reports an unknown artifact.
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
-            scope.bind(name, InferredValue::possibly_undefined(ty, optional));
+            scope.bind(name, InferredValue::new(ty, optional));
         }
         scope
     }
@@ -145,7 +146,7 @@ impl<'a> VisibleScope<'a> {
     }
 }
 
-impl<'a> Site<'a> {
+impl<'a> ScopedStep<'a> {
     /// The scope of a condition on the reply: the scope of the step, and the reply under the name of the step's output.
     pub(super) fn reply_scope(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.scope.for_step(project, self.step);
@@ -168,23 +169,23 @@ impl<'a> Site<'a> {
 /// Binds artifacts in a scope. An artifact of a conditional step may be undefined.
 fn bind_artifacts<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
-        scope.bind(name, InferredValue::possibly_undefined(visible.ty.clone(), visible.conditional));
+        scope.bind(name, InferredValue::new(visible.ty.clone(), visible.conditional));
     }
 }
 
 /// A cache of the outputs of each called pipeline, by its file.
 type OutputCache<'a> = Rc<RefCell<BTreeMap<&'a str, Artifacts<'a>>>>;
 
-struct SiteWalker<'a> {
+struct ScopeWalker<'a> {
     project: &'a Project,
-    list: Vec<Site<'a>>,
+    scoped_steps: Vec<ScopedStep<'a>>,
     outputs: OutputCache<'a>,
-    /// Whether this walk only computes the artifacts of a round. It then walks nested loops once instead of twice,
+    /// Whether this walk only computes the artifacts of a round. Such a walk visits nested loops once instead of twice,
     /// because otherwise the work would double with each nesting level.
     is_first_pass: bool,
 }
 
-impl<'a> SiteWalker<'a> {
+impl<'a> ScopeWalker<'a> {
     fn visit_steps(&mut self, steps: &'a [Step], base: &str, step_scope: &mut VisibleScope<'a>) {
         for (index, step) in steps.iter().enumerate() {
             let exported = self.visit_step(step, &format!("{base}/{index}"), step_scope);
@@ -197,24 +198,24 @@ impl<'a> SiteWalker<'a> {
 
     /// Adds a step to the list and returns the artifacts that it exports to later steps.
     fn visit_step(&mut self, step: &'a Step, pointer: &str, step_scope: &VisibleScope<'a>) -> Artifacts<'a> {
-        let site_index = self.list.len();
-        let site =
-            Site { pointer: pointer.to_owned(), step, scope: step_scope.clone(), produced: Artifacts::default() };
-        self.list.push(site);
+        let step_index = self.scoped_steps.len();
+        let scoped_step =
+            ScopedStep { pointer: pointer.to_owned(), step, scope: step_scope.clone(), produced: Artifacts::default() };
+        self.scoped_steps.push(scoped_step);
         let mut inner_scope = step_scope.clone();
         if let Some(list) = &step.for_each {
             let ty = self.type_of(list, &step_scope.for_step(self.project, step));
-            let items = Schemas(&self.project.schema_documents).items(&ty);
+            let item_type = Schemas(&self.project.schema_documents).item_type(&ty);
             inner_scope.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
-            inner_scope.locals.extend([("item", items), ("index", Type::Number)]);
+            inner_scope.locals.extend([("item", item_type), ("index", Type::Number)]);
             // `item` is also in scope in the step's own texts.
-            if let Some(site) = self.list.get_mut(site_index) {
-                site.scope.locals.clone_from(&inner_scope.locals);
+            if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
+                scoped_step.scope.locals.clone_from(&inner_scope.locals);
             }
         }
         let child_artifacts = self.child_artifacts(step, pointer, inner_scope);
-        if let Some(site) = self.list.get_mut(site_index) {
-            site.produced = child_artifacts.clone();
+        if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
+            scoped_step.produced = child_artifacts.clone();
         }
         self.exported_artifacts(step, child_artifacts, step_scope)
     }
@@ -241,13 +242,13 @@ impl<'a> SiteWalker<'a> {
             Some(StepAction::Repeat(_)) => {
                 inner_scope.locals.retain(|(name, _)| *name != "loop");
                 inner_scope.locals.push(("loop", loop_variable_type()));
-                // The artifacts of a round are known only after a walk, so a first walk computes them.
+                // A round can read artifacts of the previous round, so a first walk over the steps computes them.
                 if !self.is_first_pass {
-                    let site_count = self.list.len();
+                    let step_count = self.scoped_steps.len();
                     self.is_first_pass = true;
                     let exported = self.visit_sequence(children, &base, &mut inner_scope.clone());
                     self.is_first_pass = false;
-                    self.list.truncate(site_count);
+                    self.scoped_steps.truncate(step_count);
                     for (name, visible) in &exported {
                         inner_scope
                             .add_artifact(name, VisibleArtifact { from_previous_round: true, ..visible.clone() });
@@ -326,10 +327,14 @@ impl<'a> SiteWalker<'a> {
         if let Some(cached) = self.outputs.borrow().get(file) {
             return cached.clone();
         }
-        let sites = Sites::with_outputs(called, &self.outputs);
-        let scope = sites.final_scope.for_pipeline(called);
-        let walker =
-            SiteWalker { project: called, list: Vec::new(), outputs: self.outputs.clone(), is_first_pass: false };
+        let scoped_steps = ScopedSteps::with_outputs(called, &self.outputs);
+        let scope = scoped_steps.final_scope.for_pipeline(called);
+        let walker = ScopeWalker {
+            project: called,
+            scoped_steps: Vec::new(),
+            outputs: self.outputs.clone(),
+            is_first_pass: false,
+        };
         let new_artifact = |expression| VisibleArtifact {
             ty: walker.type_of(expression, &scope),
             conditional: false,
@@ -342,7 +347,7 @@ impl<'a> SiteWalker<'a> {
         outputs
     }
 
-    /// The type of an expression. Does not report its mistakes: the check of the expression does.
+    /// The type of an expression. Does not report mistakes in the expression, because its check reports them.
     fn type_of(&self, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
         if inspect_expression(text).is_err() {
             return Type::Unknown;
