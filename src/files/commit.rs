@@ -102,7 +102,7 @@ impl Commit<'_> {
         self.moves.iter().try_for_each(|file_move| {
             let removed = self.tree.remove_beside(file_move.path, &temporary_name(file_move.path, "old"));
             removed.map_err(|error| (file_move.path.to_owned(), error))?;
-            crash_point!("files::tidied");
+            crash_point!("files::backup_removed");
             Ok(())
         })
     }
@@ -138,7 +138,7 @@ impl Commit<'_> {
                 self.tree.write_beside(file_move.path, &old_name, old_state)?;
             }
         }
-        crash_point!("files::aside");
+        crash_point!("files::backed_up");
         self.tree.rename_beside(file_move.path, &temporary_name(file_move.path, "new"), name)
     }
 

@@ -105,7 +105,7 @@ impl Lock {
             // Until our first heartbeat, the file shows when the former owner was last alive.
             file.set_modified(time).map_err(io)?;
         }
-        crash_point!("lock::signed");
+        crash_point!("lock::owner_written");
         let last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
         Ok(Self { file, location: lock_file.clone(), disposable: false, last_seen, has_beaten: Arc::default() })
     }
