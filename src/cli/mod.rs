@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::session::ExitStatus;
 
 use args::DIGEST_ARG_ID;
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
 }
 
 /// The commands that messages suggest, with the options of this command line that they need too.
-fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
+fn printed_commands(matches: &ArgMatches) -> SuggestedCommands {
     let subcommand =
         std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, inner)| inner)).last();
     let matches_with = |id: &str| {
@@ -131,7 +131,7 @@ fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
     };
     let state = matches_with("state").and_then(|matches| matches.try_get_one::<PathBuf>("state").ok()?);
     let trust = matches_with(DIGEST_ARG_ID).and_then(|matches| matches.try_get_one::<String>(DIGEST_ARG_ID).ok()?);
-    PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
+    SuggestedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
 fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {

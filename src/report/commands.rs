@@ -7,7 +7,7 @@ use crate::model::RunId;
 
 /// The options that suggested commands need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PrintedCommands {
+pub struct SuggestedCommands {
     run: Option<RunId>,
     state: String,
     trust: String,
@@ -22,7 +22,7 @@ const RUN_COMMANDS: &[&str] = &["orch pipeline resume", "orch runs show", "orch 
 const TRUST_COMMANDS: &[&str] =
     &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
 
-impl PrintedCommands {
+impl SuggestedCommands {
     /// Commands for the runs in the state folder `state`, or in that of the current project if it is `None`. `trust` is
     /// the digest that the user passed as `--trust`.
     pub fn new(state: Option<&Path>, trust: Option<&str>) -> Self {
@@ -98,16 +98,16 @@ mod tests {
 
     #[test]
     fn commands_in_hints_get_the_missing_options() {
-        let commands = PrintedCommands::new(Some(Path::new("my state/it's")), None);
+        let commands = SuggestedCommands::new(Some(Path::new("my state/it's")), None);
         let hint = "see `orch runs show --replies`; `expect: 1` and `orch init` read no runs";
         assert_eq!(
             commands.complete_commands(hint),
             r"see `orch runs show --replies --state 'my state/it'\''s'`; `expect: 1` and `orch init` read no runs"
         );
         assert_eq!(commands.complete_commands("`orch runs list --state x`"), "`orch runs list --state x`");
-        assert_eq!(PrintedCommands::default().complete_commands(hint), hint);
+        assert_eq!(SuggestedCommands::default().complete_commands(hint), hint);
         let run = RunId(uuid::Uuid::nil());
-        let for_run = PrintedCommands::default().for_run(run);
+        let for_run = SuggestedCommands::default().for_run(run);
         assert_eq!(
             for_run.complete_commands(
                 "`orch runs show --replies`, `orch pipeline resume` or `orch pipeline resume 01 --from a`"
@@ -116,7 +116,7 @@ mod tests {
                 "`orch runs show {run} --replies`, `orch pipeline resume {run}` or `orch pipeline resume 01 --from a`"
             )
         );
-        let trusting = PrintedCommands::new(None, Some("ab12"));
+        let trusting = SuggestedCommands::new(None, Some("ab12"));
         let hint = "`orch pipeline resume x` and `orch runs list` and `orch pipeline run p --trust cd`";
         let expected =
             "`orch pipeline resume x --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";

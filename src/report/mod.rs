@@ -13,7 +13,7 @@ pub mod style;
 pub mod summary;
 pub mod width;
 
-pub use commands::PrintedCommands;
+pub use commands::SuggestedCommands;
 pub use lines::LineReporter;
 pub use live::LiveReporter;
 pub use style::{TerminalStyle, to_printable};

@@ -8,7 +8,7 @@ use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
 
-use super::commands::PrintedCommands;
+use super::commands::SuggestedCommands;
 use super::human;
 use super::style::TerminalStyle;
 use super::width::{display_width, pad_end};
@@ -22,7 +22,7 @@ pub fn render_summary(
     style: TerminalStyle,
     terminal_width: Option<usize>,
     current_dir: &Path,
-    commands: &PrintedCommands,
+    commands: &SuggestedCommands,
 ) -> String {
     let commands = &commands.clone().for_run(state.run);
     let mut out = String::new();
@@ -122,7 +122,7 @@ fn headline(state: &RunState, style: TerminalStyle) -> String {
     format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
 }
 
-fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
+fn next_step(state: &RunState, commands: &SuggestedCommands) -> Option<String> {
     let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,

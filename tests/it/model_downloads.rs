@@ -91,7 +91,7 @@ fn an_unreachable_source_is_reported_in_one_line_and_the_next_one_is_used() {
         assert!(!ran.stderr.contains(dump), "{dump}:\n{}", ran.stderr);
     }
     let ran = run(&orch, &unreachable_address(), NO_PIP, &["models", "pull", "qwen3-4b"]).exits(2);
-    let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be fetched: 127.0.0.1 can't be reached\n");
+    let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be downloaded: 127.0.0.1 can't be reached\n");
     assert_eq!(ran.stderr.matches("can't be reached").count(), 1, "{}", ran.stderr);
 }
 

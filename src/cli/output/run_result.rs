@@ -7,9 +7,9 @@ use anyhow::Result;
 use crate::cli::args::OutputFormat;
 use crate::cli::error::to_session_error;
 use crate::model::{RunState, RunStatus};
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::report::summary::render_summary;
-use crate::session::project_state::printed_commands;
+use crate::session::project_state::commands_for_journal;
 use crate::session::{ExitStatus, RunResult, SessionError};
 
 use super::ui::Ui;
@@ -21,8 +21,14 @@ pub(in crate::cli) fn print_result(
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<ExitStatus> {
-    print(&result.state, output, &printed_commands(&result.state_folder, current_dir, &ui.commands), current_dir, ui)?;
-    match &result.recording {
+    print(
+        &result.state,
+        output,
+        &commands_for_journal(&result.state_folder, current_dir, &ui.commands),
+        current_dir,
+        ui,
+    )?;
+    match &result.recording_failure {
         Some(failure) => Err(SessionError::from(failure.clone())
             .with_status(ExitStatus::Failed)
             .with_hint("orch recorded the run itself")
@@ -35,7 +41,7 @@ pub(in crate::cli) fn print_result(
 fn print(
     state: &RunState,
     output: OutputFormat,
-    commands: &PrintedCommands,
+    commands: &SuggestedCommands,
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::model::{Event, RunId, StepKey};
 use crate::report::lines::stop_message;
 use crate::report::screen::{ScreenTerminal as Screen, Size};
 use crate::report::width::wrap_lines;
-use crate::report::{LineReporter, LiveReporter, PrintedCommands, TerminalStyle, to_printable};
+use crate::report::{LineReporter, LiveReporter, SuggestedCommands, TerminalStyle, to_printable};
 #[cfg(feature = "local")]
 use crate::session::DownloadReporter;
 use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
@@ -54,7 +54,7 @@ pub(in crate::cli) struct Ui {
     /// Whether to suppress progress and the summary.
     pub(in crate::cli) quiet: bool,
     /// The options that suggested commands need.
-    pub(in crate::cli) commands: PrintedCommands,
+    pub(in crate::cli) commands: SuggestedCommands,
 }
 
 impl Ui {
@@ -75,7 +75,7 @@ impl Ui {
             stderr_is_terminal,
             stdout_is_terminal: std::io::stdout().is_terminal(),
             quiet: false,
-            commands: PrintedCommands::default(),
+            commands: SuggestedCommands::default(),
         }
     }
 
@@ -207,7 +207,7 @@ impl Reporter for Ui {
         Box::new(DownloadProgressView::new(title, self))
     }
 
-    fn command_options(&self) -> PrintedCommands {
+    fn command_options(&self) -> SuggestedCommands {
         self.commands.clone()
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
         may_download: args.yes,
         reuse: args.reuse,
         recording_folder: args.record,
-        replay: args.replay,
+        replay_folder: args.replay,
         budget: args.budget,
         trusted_digest: args.trust.digest(),
     };

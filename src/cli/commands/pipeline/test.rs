@@ -196,11 +196,12 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     } else {
         None
     };
-    let (record_replay, names) = if let Some(new_recordings) = &new_recordings {
-        let names = runtime.block_on(models::resolve_and_install(&project, &available, None, args.yes, &runner))?;
+    let (record_replay, resolved_models) = if let Some(new_recordings) = &new_recordings {
+        let resolved_models =
+            runtime.block_on(models::resolve_and_install(&project, &available, None, args.yes, &runner))?;
         let recorder =
             Recorder::new(&new_recordings.path()).map_err(|error| path_error(&new_recordings.path(), &error))?;
-        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, names)
+        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, resolved_models)
     } else {
         let replay = if has_agents(&project) {
             Some(models::open_recordings(&check_inside(&project, folder.join(&recordings))?)?)
@@ -218,7 +219,7 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         project: &project,
         inputs,
         model: args.model.clone(),
-        names,
+        resolved_models,
         models: available,
         record_replay: record_replay.clone(),
         journal: &journal,

@@ -13,7 +13,7 @@ use crate::model::{RunId, RunState};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
-use crate::session::project_state::{printed_commands, project_root};
+use crate::session::project_state::{commands_for_journal, project_root};
 use crate::session::{ExitStatus, SessionError};
 
 use super::{find_run_or_latest, open_journal};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     for step in state.steps_in_file_order() {
         ui.write_text(&render_step_line(step, names, ui.stdout_style))?;
     }
-    let commands = printed_commands(journal.state_folder(), &current_dir, &ui.commands);
+    let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
     ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
     if args.replies {
         selected_calls(args, &events)?.into_iter().try_for_each(|call| print_call(call, row.run, ui))?;

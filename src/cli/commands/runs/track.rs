@@ -9,7 +9,7 @@ use crate::config;
 use crate::model::RunId;
 use crate::session::execute::resolve_path;
 use crate::session::project_state::project_root;
-use crate::session::trackers::{Trackers, delivery_message, event_count};
+use crate::session::trackers::{Trackers, delivery_message, format_event_count};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Outbox};
 use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
@@ -91,9 +91,9 @@ fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>> {
 fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool> {
     let status = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
-        (true, count) => format!("{} delivered", event_count(count)),
+        (true, count) => format!("{} delivered", format_event_count(count)),
         (false, count) => {
-            format!("{} delivered; {}", event_count(count), ui.stdout_style.error(delivery_message(report)))
+            format!("{} delivered; {}", format_event_count(count), ui.stdout_style.error(delivery_message(report)))
         }
     };
     ui.write_text(&format!("{run}  {:<8} {status}", target.name()))?;
