@@ -1,7 +1,7 @@
-//! What users see of a run, derived from its events and signals.
+//! Shows runs to users: progress, summaries and test results.
 //!
-//! This module uses events and [`crate::model::RunState`], never the engine or a provider. It writes only to the
-//! writers that it is given.
+//! This module reads only events, progress messages and [`crate::model::RunState`], and never uses the engine or a
+//! provider. It writes only to writers that the caller passes.
 
 pub mod commands;
 pub mod human;

@@ -16,7 +16,7 @@ use crate::model::event::ApprovalDecision;
 use crate::model::visible::{escape_line_breaks, escape_unsafe};
 use crate::model::{Event, RunId, StepKey};
 use crate::report::lines::stop_message;
-use crate::report::screen::{ScreenTerminal as Screen, Size};
+use crate::report::screen::{ScreenTerminal as Screen, TerminalSize};
 use crate::report::width::wrap_lines;
 use crate::report::{LineReporter, LiveReporter, SuggestedCommands, TerminalStyle, to_printable};
 #[cfg(feature = "local")]
@@ -267,26 +267,28 @@ impl ApprovalPrompter for TerminalPrompter {
 }
 
 /// The size of a terminal that does not report its size.
-const DEFAULT_SIZE: Size = Size { columns: 80, lines: 24 };
+const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, lines: 24 };
 
 /// The size of the terminal of standard error.
-fn stderr_size() -> Size {
+fn stderr_size() -> TerminalSize {
     size_of(std::io::stderr())
 }
 
 #[cfg(unix)]
-fn size_of(terminal: impl std::os::fd::AsFd) -> Size {
+fn size_of(terminal: impl std::os::fd::AsFd) -> TerminalSize {
     size_or_default(terminal_size_of(terminal))
 }
 
 #[cfg(windows)]
-fn size_of(terminal: impl std::os::windows::io::AsHandle) -> Size {
+fn size_of(terminal: impl std::os::windows::io::AsHandle) -> TerminalSize {
     size_or_default(terminal_size_of(terminal))
 }
 
-fn size_or_default(reported: Option<(Width, Height)>) -> Size {
+fn size_or_default(reported: Option<(Width, Height)>) -> TerminalSize {
     match reported {
-        Some((Width(columns @ 1..), Height(lines @ 1..))) => Size { columns: columns.into(), lines: lines.into() },
+        Some((Width(columns @ 1..), Height(lines @ 1..))) => {
+            TerminalSize { columns: columns.into(), lines: lines.into() }
+        }
         Some(_) | None => DEFAULT_SIZE,
     }
 }
