@@ -21,7 +21,7 @@ pub(in crate::cli) fn print_result(
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<ExitStatus> {
-    print(
+    print_state(
         &result.state,
         output,
         &commands_for_journal(&result.state_folder, current_dir, &ui.commands),
@@ -37,8 +37,8 @@ pub(in crate::cli) fn print_result(
     }
 }
 
-/// Prints the result of a run; `commands` adds the options that commands need to find it from the current folder.
-fn print(
+/// Prints the state of a run. `commands` adds options to the commands that the summary suggests.
+fn print_state(
     state: &RunState,
     output: OutputFormat,
     commands: &SuggestedCommands,
@@ -55,10 +55,10 @@ fn print(
     if state.status == RunStatus::Completed {
         ui.print_message(text.trim_end());
     } else {
-        // `--quiet` suppresses progress, never a failure.
+        // `--quiet` suppresses progress, but not a failure.
         ui.print_always(text.trim_end());
     }
-    // The run has ended and is on record; only the output of its report failed.
+    // The journal contains the run. orch only could not print the report.
     json_result.map_err(|error| {
         let command = commands.with_options(format!("orch runs show {} --output json", state.run));
         let error = to_session_error(error).with_status(ExitStatus::Failed);
