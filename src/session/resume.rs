@@ -258,7 +258,7 @@ impl Runner {
     /// Finds the run to resume. Also returns its journal.
     fn find_run_to_resume(&self, request: &ResumeRequest) -> Result<(Journal, RunRow), SessionError> {
         let journal = request.state.open_journal(&project_root(self.current_dir()))?;
-        let row = find_run_or_latest(&journal, request.run.as_deref())?;
+        let row = find_run_or_latest_incomplete(&journal, request.run.as_deref())?;
         Ok((journal, row))
     }
 
@@ -375,7 +375,7 @@ fn refuse_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<()
 }
 
 /// Finds the run with this id, or the latest run that did not complete.
-fn find_run_or_latest(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
+fn find_run_or_latest_incomplete(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
         find_run(journal, name)
     } else {

@@ -116,7 +116,7 @@ fn note_model_size(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     ));
 }
 
-/// Finds the embedded model with this name in the catalogue.
+/// Finds the embedded model with this name in the catalog.
 #[cfg(feature = "local")]
 pub(crate) fn find_embedded_model(
     local_models: &LocalModels,

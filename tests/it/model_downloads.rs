@@ -123,7 +123,7 @@ fn a_model_is_downloaded_from_a_url_with_lines_of_progress() {
         run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &digest(&bytes)]).exits(0);
     let ran =
         ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("verifying the SHA-256 digest\n");
-    let ran = ran.says("fetched local/mine into ").says("local/mine is Random qwen3");
+    let ran = ran.says("installed local/mine at ").says("local/mine is Random qwen3");
     assert!(ran.stderr.lines().filter(|line| line.contains('%')).count() <= 11, "{}", ran.stderr);
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
     run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from]).exits(2).says("already exists");
@@ -137,7 +137,7 @@ fn an_interrupted_download_is_resumed() {
     let args = ["models", "pull", "mine", "--from", &address];
     run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("the download resumes");
     let ran = run(&orch, "", NO_PIP, &args).exits(0).says("orch did not verify the file");
-    assert!(ran.stderr.contains("fetched local/mine"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("installed local/mine"), "{}", ran.stderr);
     assert!(asked.lock().unwrap()[1].contains("range: bytes=100000-"), "{:?}", asked.lock().unwrap());
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
 }

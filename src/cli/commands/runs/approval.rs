@@ -1,4 +1,4 @@
-//! `orch runs approve` and `orch runs reject`: answer an approval from any process.
+//! `orch runs approve` and `orch runs reject`: answer an approval of a run, which another process may execute.
 
 use anyhow::Result;
 
@@ -12,8 +12,8 @@ use crate::session::{AnswerRequest, ExitStatus};
 
 /// Answer a run that waits for an approval
 ///
-/// orch records the answer for exactly the text that the approval shows. To continue the run, use
-/// `orch pipeline resume`, or --resume to do so at once.
+/// The answer is valid only for the text that the approval shows. To continue the run, use `orch pipeline resume`, or
+/// pass --resume to continue at once.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AnswerArgs {
     /// The ID of the run, or the start of it [default: the only run that waits]

@@ -62,9 +62,9 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
     }
-    let names = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
+    let name_column = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
     for step in state.steps_in_file_order() {
-        ui.write_text(&render_step_line(step, names, ui.stdout_style))?;
+        ui.write_text(&render_step_line(step, name_column, ui.stdout_style))?;
     }
     let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
     ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
@@ -74,10 +74,10 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// The calls that the options select, in order.
+/// The calls that the options select, in recorded order.
 fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
-    let call_ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
-    let calls: Vec<&CallEnded> = events.iter().filter_map(call_ended).collect();
+    let to_ended_call = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
+    let calls: Vec<&CallEnded> = events.iter().filter_map(to_ended_call).collect();
     let Some(step) = &args.step else { return Ok(calls) };
     let is_selected = |name: &str| {
         name.strip_prefix(step.as_str()).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['/', '[']))
@@ -98,7 +98,7 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'
     Ok(selected)
 }
 
-/// The maximum size of a reply on a terminal, in bytes: half from its beginning and half from its end.
+/// The maximum size in bytes of a reply on a terminal. orch omits the middle of a longer reply.
 const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
@@ -122,14 +122,14 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))
 }
 
-/// The activity of a CLI agent, one line for each action.
+/// Describes the activity of a CLI agent, with one line for each action.
 fn activity_lines(call: &CallEnded) -> Vec<String> {
     let Some(activity) = call.activity() else { return Vec::new() };
-    let label_lines =
+    let add_label =
         |label: &'static str, lines: &[String]| lines.iter().map(|line| format!("{label:<8} {line}")).collect();
-    let mut lines: Vec<String> = label_lines("tool", &activity.tools);
-    lines.extend::<Vec<String>>(label_lines("denied", &activity.denied));
-    lines.extend::<Vec<String>>(label_lines("changed", &activity.changed));
+    let mut lines: Vec<String> = add_label("tool", &activity.tools);
+    lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
+    lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
     if activity.partial {
         lines.push("the list of changed files is incomplete, because there were too many files".to_owned());
     }

@@ -1,4 +1,4 @@
-//! `orch runs track`: delivers outstanding events to the trackers.
+//! `orch runs track`: delivers the undelivered events of runs to the trackers.
 
 use anyhow::Result;
 
@@ -18,8 +18,8 @@ use super::{find_run_or_latest, open_journal};
 
 /// Deliver runs to the trackers of orch.yaml
 ///
-/// orch sends each tracker, in order, the events that it has not received yet because it was
-/// unreachable or rejected them. Exit code 1 if some events are still undelivered.
+/// orch sends each tracker, in order, the events that it has not received yet because it was unreachable or rejected
+/// them. The exit code is 1 if some events are still undelivered.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TrackArgs {
     /// The ID of the run, or the start of it [default: the latest run]
@@ -63,7 +63,7 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let (mut is_complete, mut unreachable) = (true, Vec::new());
     for run in run_ids {
         for target in &trackers.targets {
-            // orch tries an unreachable tracker only once.
+            // Try an unreachable tracker only once.
             if unreachable.contains(&target.name()) {
                 print_failure(run, target.name(), "it is unreachable")?;
                 continue;
