@@ -1,4 +1,4 @@
-//! Handles Ctrl-C, SIGTERM and SIGHUP. After the first signal, the run stops when its calls in flight have ended. The
+//! Handles Ctrl-C, SIGTERM and SIGHUP. The first signal stops the run and gives its calls in flight a grace period. The
 //! second signal cancels these calls.
 
 use std::io::Write as _;

@@ -1,5 +1,4 @@
-//! Completes the commands that messages suggest with the options that they need, so that the user can run them
-//! unchanged.
+//! Adds the necessary options to the commands that messages suggest, so that the user can run these commands unchanged.
 
 use std::fmt::Display;
 use std::path::Path;

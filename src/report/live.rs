@@ -41,7 +41,7 @@ struct LiveState {
     open_questions: usize,
     /// The column of the step names.
     name_column: NameColumn,
-    /// Whether to draw no live lines any more, because the run has ended or the process is about to exit.
+    /// Whether to stop drawing live lines, because the run has ended or the process is about to exit.
     live_lines_disabled: bool,
     started_at: Instant,
 }

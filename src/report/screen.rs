@@ -43,7 +43,7 @@ impl Screen {
         (self.terminal.size)().columns.saturating_sub(1).max(1)
     }
 
-    /// Replaces the live lines by permanent lines, and draws new live lines below them.
+    /// Replaces the live lines with permanent lines, and draws new live lines below them.
     pub(super) fn draw(&mut self, permanent: &str, live_lines: &[String]) {
         let (width, lines) = (self.width(), (self.terminal.size)().lines);
         let mut text = self.move_to_first_line();

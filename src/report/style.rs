@@ -1,8 +1,8 @@
 //! Colours texts for a terminal. Colours only emphasize: the text has the same meaning without them.
 //!
-//! orch first puts markers around a coloured part of a text. When it prints the text, it replaces the markers by escape
-//! codes. A marker contains a random number that only this process knows, so a text from a model or a program can't
-//! contain a valid marker. If such a text contains escape codes, orch prints them as visible characters.
+//! orch first puts markers around a coloured part of a text. When it prints the text, it replaces the markers with
+//! escape codes. A marker contains a random number that only this process knows, so a text from a model or a program
+//! can't contain a valid marker. If such a text contains escape codes, orch prints them as visible characters.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -56,7 +56,7 @@ impl TerminalStyle {
     }
 }
 
-/// Prepares a text for printing: replaces colour markers by escape codes, and escapes all other control characters
+/// Prepares a text for printing: replaces colour markers with escape codes, and escapes all other control characters
 /// ([`crate::model::visible::escape_unsafe`]).
 pub fn to_printable(text: &str) -> Cow<'_, str> {
     let escaped = escape_unsafe_except(text, marker_length);

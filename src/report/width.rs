@@ -24,7 +24,7 @@ fn strip_colour_code(text: &str) -> &str {
     text.split_once('m').map_or(text, |(_, text)| text)
 }
 
-/// Shortens a plain text to at most `width` columns: replaces its end by `…`.
+/// Shortens a plain text to at most `width` columns: replaces its end with `…`.
 pub fn truncate_end(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -42,8 +42,8 @@ pub fn truncate_end(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// Shortens a plain text to at most `width` columns: replaces its start by `…`. orch shortens the keys of steps in this
-/// way, because the end of a key is more informative.
+/// Shortens a plain text to at most `width` columns: replaces its start with `…`. orch shortens the keys of steps in
+/// this way, because the end of a key is more informative.
 pub fn truncate_start(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);

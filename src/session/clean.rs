@@ -1,4 +1,4 @@
-//! `--clean`: removes the files that earlier runs created in a workspace and that are unchanged since.
+//! `--clean`: removes the files that earlier runs created in a workspace, unless the files have changed since.
 
 use std::collections::{HashMap, HashSet};
 

@@ -18,7 +18,7 @@ pub enum ExitStatus {
     Usage = 2,
     /// The run waits for the user.
     Waiting = 3,
-    /// A budget or a limit was reached.
+    /// The run reached a budget or another limit.
     Limit = 4,
     /// A bug in orch.
     Internal = 5,

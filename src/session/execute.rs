@@ -243,7 +243,7 @@ fn run_parts(
     })
 }
 
-/// Restores in the rate limiters which providers responded in earlier sessions of the run.
+/// Informs the rate limiters which providers responded in earlier sessions of the run.
 fn restore_rate_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
     limiters.restore(events);
     limiters.clone()

@@ -29,7 +29,7 @@ pub(crate) struct FileHistory {
 
 /// A file of a step that the user or another process deleted, or reverted to the contents before the step.
 pub(crate) struct RemovedFile {
-    /// The file.
+    /// The path, and whether the file was deleted or reverted.
     pub(crate) file: ExternalReversion,
     /// The step that wrote the file.
     pub(crate) step: StepKey,

@@ -32,7 +32,7 @@ pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<
     if let Some(model) = model {
         let has_model = |project: &&Project| project.pipeline.agents.values().any(|agent| agent.cli_kind().is_none());
         if !project.with_called_projects().iter().any(has_model) {
-            runner.reporter.note(&format!("no agent is a model, so the model {model} is not used"));
+            runner.reporter.note(&format!("no agent uses a model, so orch ignores the model {model}"));
         }
         use_only_model(&mut project, model);
     }

@@ -36,7 +36,7 @@ pub(crate) async fn ensure_installed(
             ))
             .with_hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
             .with_hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
-            .with_hint("or use a model of your own server: `--model ollama/NAME`"));
+            .with_hint("or use a model on your own server: `--model ollama/NAME`"));
         }
         download_weights(cache, spec, runner).await?;
     }

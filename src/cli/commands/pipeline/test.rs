@@ -293,7 +293,7 @@ fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -
     for (name, value) in &state.inputs {
         context.insert(name, value);
     }
-    // Only artifacts with a file are visible here. The artifacts of items and of called pipelines have no file.
+    // Expressions can use only artifacts with a file. The artifacts of items and of called pipelines have no file.
     let has_file = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
     for artifact in state.steps_in_file_order().into_iter().filter(has_file).filter_map(|step| step.artifact.as_ref()) {
         context.insert(&artifact.name, &artifact.value);

@@ -66,7 +66,10 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
     }
     let writes = step_writes(row.run, &events)?;
     for write in writes.iter().filter(|write| write.applied_seq.is_none()) {
-        ui.print_message(format!("{}: orch did not record whether it wrote all files; left out", write.step));
+        ui.print_message(format!(
+            "{}: orch did not record whether it wrote all files, so the diff omits this step",
+            write.step
+        ));
     }
     let complete_writes: Vec<&StepWrite> = writes.iter().filter(|write| write.applied_seq.is_some()).collect();
     let changes: Vec<(String, ChangeSet)> = if args.each {

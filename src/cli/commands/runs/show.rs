@@ -88,11 +88,11 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'
         let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.call.step)).collect();
         names.dedup();
         names.truncate(20);
-        let error = SessionError::usage(format!("the run has no reply of a step `{step}`"));
+        let error = SessionError::usage(format!("the run has no reply from a step `{step}`"));
         return Err(if names.is_empty() {
             error
         } else {
-            error.with_hint(format!("it has replies of {}", names.join(", ")))
+            error.with_hint(format!("it has replies from {}", names.join(", ")))
         });
     }
     Ok(selected)

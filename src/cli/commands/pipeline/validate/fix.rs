@@ -36,7 +36,7 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 /// The edits of a round by file, in order and without overlaps.
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
-/// Applies edits until none are left, and returns the remaining findings.
+/// Applies edits until no edits are left or the maximum number of rounds is reached. Returns the remaining findings.
 pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>> {
     let mut findings = check();
     let mut rolled_back = HashSet::new();
