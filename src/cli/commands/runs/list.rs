@@ -141,8 +141,9 @@ struct RunTable {
     status_width: usize,
     duration_width: usize,
     pipeline_width: usize,
-    /// The width of the terminal. If the output is not a terminal, this is `None`, and lines are not truncated.
-    terminal_width: Option<usize>,
+    /// The number of columns of the terminal. If the output is not a terminal, this is `None`, and orch truncates no
+    /// lines.
+    terminal_columns: Option<usize>,
 }
 
 impl RunTable {
@@ -151,16 +152,16 @@ impl RunTable {
     /// The minimum width of the task.
     const MIN_TASK_WIDTH: usize = 10;
 
-    fn new(runs: &[ListedRun], terminal_width: Option<usize>) -> Self {
+    fn new(runs: &[ListedRun], terminal_columns: Option<usize>) -> Self {
         let max_width = |width: &dyn Fn(&ListedRun) -> usize| runs.iter().map(width).max().unwrap_or_default();
         let status_width = max_width(&|run| run.row.status.as_str().len());
         let duration_width = max_width(&|run| run.format_duration().len());
         let longest_pipeline = max_width(&|run| display_width(&to_printable(&escape_line_breaks(&run.row.pipeline))));
-        let available_width = terminal_width.map(|width| {
+        let available_width = terminal_columns.map(|width| {
             width.saturating_sub(Self::PREFIX_WIDTH + status_width + 1 + duration_width + 2 + 2 + Self::MIN_TASK_WIDTH)
         });
         let pipeline_width = longest_pipeline.min(available_width.unwrap_or(usize::MAX));
-        Self { status_width, duration_width, pipeline_width, terminal_width }
+        Self { status_width, duration_width, pipeline_width, terminal_columns }
     }
 
     fn print_row(&self, run: &ListedRun, ui: &Ui) -> Result<()> {
@@ -191,7 +192,7 @@ impl RunTable {
             format!("{label}{text}")
         });
         // Without a terminal, print one line for each run, so that scripts can process the list.
-        let separator = if self.terminal_width.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
+        let separator = if self.terminal_columns.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
         let line = std::iter::once(line.trim_end().to_owned()).chain(questions).collect::<Vec<_>>().join(&separator);
         ui.write_text(&line)
     }
@@ -200,7 +201,7 @@ impl RunTable {
     fn fit_to_line(&self, text: &str, used_width: usize) -> String {
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let line = to_printable(&line);
-        self.terminal_width.map_or_else(
+        self.terminal_columns.map_or_else(
             || line.to_string(),
             |width| truncate_end(&line, width.saturating_sub(used_width)).into_owned(),
         )
