@@ -12,7 +12,7 @@ use orch::session::{Environment, ExitStatus, RunRequest, Runner, SessionError};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    // orch starts this program a second time, as the guard of the processes of a run.
+    // orch starts this program again as the guard of a run's child processes.
     if let Some(code) = orch::session::guard_main() {
         return code;
     }

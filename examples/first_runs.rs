@@ -1,19 +1,21 @@
-//! Runs the default pipeline on the embedded model like a new user, with thirty tasks, and measures the results.
+//! Runs the default pipeline on the embedded model with thirty tasks, as a new user would, and measures the results.
 //!
 //! ```sh
-//! cargo run --release --example first_runs                 # the runs that are missing, 30 in all
-//! cargo run --release --example first_runs -- --runs 3     # three of them
-//! cargo run --release --example first_runs -- --table      # a table of the recorded runs
+//! cargo run --release --example first_runs                 # run every task that has no record yet
+//! cargo run --release --example first_runs -- --runs 3     # run at most three of these tasks
+//! cargo run --release --example first_runs -- --table      # print the table of the recorded runs
 //! ```
 //!
-//! Each run has an empty project from `orch init`, an empty home and its own cache, which contains only a link to the
-//! weights. Every second run has only one processor. The program appends one line for each run to
-//! `examples/first_runs.jsonl`, so that you can run the tasks in several sessions: it does not repeat a recorded task
-//! of the model. It parses each file that a run wrote with a parser for its language: Python's `ast` and `json`, `node
-//! --check`, `rustfmt` and `bash -n`. A run counts as parsed only if it completed and wrote code, and if every file,
-//! except Markdown and plain text, was parsed without an error.
+//! Each run has a new project from `orch init`, an empty home folder and its own cache, which contains only links to
+//! the weights. Every second run uses only one processor. The program appends one line for each run to
+//! `examples/first_runs.jsonl`. It skips the tasks that this file already contains for the model, so you can run the
+//! tasks in several sessions.
+//!
+//! The program checks each file that a run wrote with a parser for its language: Python's `ast` and `json`, `node
+//! --check`, `rustfmt` or `bash -n`. The summary counts a run as parsed if the run completed, wrote at least one file
+//! with code, and every file except Markdown and plain text is valid.
 
-#![allow(clippy::disallowed_methods, reason = "this process may wait: it runs nothing else")]
+#![allow(clippy::disallowed_methods, reason = "this process may block: it does nothing else")]
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
     if !first_arg.is_empty() && !first_arg.starts_with("--") || first_arg.starts_with("__") {
         return orch::cli::main();
     }
-    match parse_options().and_then(|options| measure(&options)) {
+    match parse_options().and_then(|options| run_and_report(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -106,16 +108,16 @@ fn parse_options() -> ExampleResult<Options> {
     Ok(options)
 }
 
-/// Executes the missing runs and prints the table; returns whether there is a recorded run, and all recorded runs
-/// completed.
-fn measure(options: &Options) -> ExampleResult<bool> {
+/// Runs the tasks without a record and prints the table. Returns whether at least one run is recorded and all recorded
+/// runs completed.
+fn run_and_report(options: &Options) -> ExampleResult<bool> {
     let mut runs = recorded_runs(options)?;
     if !options.table_only {
         let weights = weights_dir(&options.model)?;
-        let missing: Vec<usize> = (0..options.max_tasks.min(TASKS.len()))
+        let unrecorded_tasks: Vec<usize> = (0..options.max_tasks.min(TASKS.len()))
             .filter(|task| !runs.iter().any(|run| run["task"] == TASKS[*task]))
             .collect();
-        for task in missing.into_iter().take(options.max_runs) {
+        for task in unrecorded_tasks.into_iter().take(options.max_runs) {
             print_progress(&format!("{} of {}: {}", task + 1, TASKS.len(), TASKS[task]));
             let run = run_task(&options.model, task, &weights)?;
             let mut file = OpenOptions::new().create(true).append(true).open(&options.results_file)?;
@@ -158,11 +160,11 @@ fn orch_command(folder: &Path, one_processor: bool) -> ExampleResult<Command> {
     Ok(command)
 }
 
-/// The directory of the weights in the user's cache; fetches the weights if they are missing.
+/// The folder of the weights in the user's cache. Downloads the weights if they are missing.
 fn weights_dir(model: &str) -> ExampleResult<PathBuf> {
     let status = Command::new(std::env::current_exe()?).args(["models", "pull", model]).status()?;
     if !status.success() {
-        return Err("can't fetch the weights".into());
+        return Err("can't download the weights".into());
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
@@ -215,7 +217,7 @@ fn check_status(output: &Output) -> ExampleResult<()> {
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
 }
 
-/// The failure classes for which orch re-asked the model.
+/// The failure class of each re-ask of the model.
 fn re_ask_classes(events: &[u8]) -> ExampleResult<Vec<String>> {
     let lines = std::str::from_utf8(events)?.lines();
     let events = lines
@@ -239,7 +241,7 @@ fn find_member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     }
 }
 
-/// The number of steps and files in the plan.
+/// The number of steps and files that the model planned.
 fn plan_size(report: &Value) -> Value {
     let steps = report["steps"].as_array().into_iter().flatten();
     let plan = steps.filter(|step| step["name"] == "plan").map(|step| &step["output"]).next();
@@ -247,8 +249,8 @@ fn plan_size(report: &Value) -> Value {
     json!({ "steps": count("steps"), "files": count("files") })
 }
 
-/// Each file that the run listed, with the result of the parser for its language: null without a parser, and "text" for
-/// a file that needs none.
+/// The files that the run listed, each with its parser result: true, false, null if there is no parser for the
+/// language, or "text" if the file needs no parser.
 fn parse_files(workspace: &Path, report: &Value) -> ExampleResult<Vec<Value>> {
     let steps = report["steps"].as_array().into_iter().flatten();
     let code = steps.filter(|step| step["name"] == "code").map(|step| &step["output"]).next();
@@ -258,7 +260,7 @@ fn parse_files(workspace: &Path, report: &Value) -> ExampleResult<Vec<Value>> {
         let path = workspace.join(file);
         let written = path.is_file();
         let (parses, error) = if written { parse_file(&path)? } else { (Value::Null, None) };
-        // The end of an invalid file shows whether the model or the reply writer caused the error.
+        // The end of an invalid file shows whether the model wrote invalid code or orch ended the reply too early.
         let end = error.is_some().then(|| last_characters(&path)).transpose()?;
         files.push(json!({ "path": file, "written": written, "parses": parses, "error": error, "end": end }));
     }
@@ -272,11 +274,11 @@ fn last_characters(path: &Path) -> ExampleResult<String> {
     Ok(text.get(start..).unwrap_or_default().to_owned())
 }
 
-/// Parses a file; returns whether it is valid, and the parser's message if not.
+/// Parses a file. Returns its parser result and, if the file is invalid, the parser's message.
 fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
     let parsers: &[&[&str]] = match path.extension().and_then(|extension| extension.to_str()) {
         Some("py") => &[&["python3", "-c", "import ast, sys; ast.parse(sys.stdin.buffer.read())"]],
-        // The file can be a script or a module.
+        // A `.js` file can be a script or a module.
         Some("js") => &[&["node", "--check", "-"], &["node", "--check", "--input-type=module", "-"]],
         Some("mjs") => &[&["node", "--check", "--input-type=module", "-"]],
         Some("cjs") => &[&["node", "--check", "-"]],
@@ -289,7 +291,7 @@ fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
     let mut message = String::new();
     for parser in parsers {
         let Some((program, args)) = parser.split_first() else { continue };
-        // The parser reads standard input, so that it does not search for modules in other files.
+        // The parser reads standard input, so that it does not look for the file's modules on disk.
         let output = Command::new(program).args(args).stdin(fs::File::open(path)?).output();
         let output = output.map_err(|error| format!("{program}: {error}"))?;
         if output.status.success() {
@@ -301,7 +303,7 @@ fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
     Ok((json!(false), Some(message)))
 }
 
-/// The paths of a run's files with this parser result: true, false or null.
+/// The paths of the files in a run's record that have this parser result: true, false or null.
 fn files_with_result<'r>(run: &'r Value, result: &Value) -> Vec<&'r str> {
     let files = run["files"].as_array().into_iter().flatten();
     files.filter(|file| file["parses"] == *result).filter_map(|file| file["path"].as_str()).collect()
@@ -338,7 +340,7 @@ fn print_table(runs: &[Value]) -> ExampleResult<()> {
     let completed = runs.iter().filter(|run| run["exit"] == 0).count();
     writeln!(
         out,
-        "\n{completed} of {} completed; in {parsed_runs} of them, every file was parsed without an error.",
+        "\n{completed} of {} runs completed; in {parsed_runs} of them, every file with code is valid.",
         runs.len()
     )?;
     Ok(())

@@ -1,8 +1,8 @@
-//! The clock of a run: the current time, and a guard that pauses virtual time.
+//! The clock of a run: the current time, and a guard that stops virtual time in tests.
 //!
-//! Pauses and time limits use `tokio`'s timers. In a test, `tokio` can jump from one timer to the next as soon as the
-//! runtime is idle. It does not see work on other threads, such as a commit, and would jump past the timers meanwhile.
-//! Code that waits for such work therefore holds virtual time with a guard.
+//! Pauses and time limits use `tokio`'s timers. In a test with virtual time, `tokio` advances the time to the next
+//! timer as soon as the runtime is idle. `tokio` does not see work on other threads, such as a commit, so it would also
+//! advance the time during that work. Code that waits for another thread therefore holds a guard.
 
 use std::fmt::Debug;
 
@@ -13,14 +13,14 @@ pub trait Clock: Debug + Send + Sync {
     /// Returns the current time, truncated to whole microseconds as the journal stores it.
     fn now(&self) -> Timestamp;
 
-    /// Keeps virtual time from jumping until the returned guard is dropped. Real time can't jump, so by default the
-    /// guard does nothing.
+    /// Stops virtual time until the caller drops the returned guard. By default, the guard does nothing: real time
+    /// needs no guard.
     fn hold_virtual_time(&self) -> VirtualTimeHold {
         Box::new(())
     }
 }
 
-/// A guard: virtual time does not jump while it exists.
+/// A guard: while it exists, virtual time does not advance.
 pub type VirtualTimeHold = Box<dyn Send + Sync>;
 
 /// The system's clock.

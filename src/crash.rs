@@ -1,9 +1,9 @@
-//! Crash points: before and after each write that must be durable, a test can end the process as a power cut would.
-//! Without the feature `failpoints` they compile to nothing.
+//! Crash points: before and after each write that must be durable, a test can abort the process. Without the feature
+//! `failpoints`, they compile to nothing.
 //!
-//! `FAILPOINTS="journal::committed=2*off->return"` ends the process at the third commit.
+//! `FAILPOINTS="journal::committed=2*off->return"` aborts the process after the third commit.
 
-/// Marks a point in the code at which a test can end the process.
+/// Defines a crash point.
 macro_rules! crash_point {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -13,13 +13,13 @@ macro_rules! crash_point {
 
 pub(crate) use crash_point;
 
-/// Activates the crash points that the environment names, until the returned value is dropped.
+/// Activates the crash points in the environment variable `FAILPOINTS` until the caller drops the returned value.
 #[cfg(feature = "failpoints")]
 pub fn activate_from_env() -> fail::FailScenario<'static> {
     fail::FailScenario::setup()
 }
 
-/// Every crash point of a run; a test crashes a run at each of them.
+/// The crash points of a run. A test aborts a run at each of them.
 pub const POINTS: &[&str] = &[
     "journal::queued",
     "journal::begin",
@@ -32,34 +32,34 @@ pub const POINTS: &[&str] = &[
     "file::synced",
     "file::renamed",
     "blob::put",
-    "blob::kept",
+    "blob::stored",
     "files::apply",
     "files::written",
     "files::staged",
-    "files::aside",
+    "files::backed_up",
     "files::swapped",
     "files::applied",
-    "files::tidied",
+    "files::backup_removed",
     "call::performed",
     "call::recorded",
-    "state::made",
+    "state::created",
     "schema::create",
     "schema::created",
-    "lock::signed",
-    "inbox::posted",
-    "inbox::discarded",
+    "lock::owner_written",
+    "inbox::sent",
+    "inbox::removed",
 ];
 
-/// The crash points of commands that maintain runs (delete, import, clean); another test covers them.
+/// The crash points of commands that delete, import, export and clean up. Another test covers them.
 pub const MAINTENANCE_POINTS: &[&str] = &[
     "delete::commit",
     "delete::committed",
-    "delete::homes",
+    "delete::agent_folders_removed",
     "sweep::removed",
-    "sweep::done",
+    "sweep::committed",
     "import::commit",
     "import::committed",
-    "whole::written",
-    "whole::named",
+    "atomic_write::written",
+    "atomic_write::renamed",
     "clean::removed",
 ];

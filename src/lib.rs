@@ -1,5 +1,5 @@
-//! Declarative agent pipelines: a YAML file lists steps, prompts and JSON Schemas are files beside it, and one runner
-//! executes the steps against a workspace.
+//! Declarative agent pipelines. A YAML file lists the steps, and separate files contain the prompts and JSON Schemas.
+//! orch runs the steps in a workspace folder.
 //!
 //! [`session`] is the entry point of the library: it runs pipelines as the command line does.
 //!
@@ -15,17 +15,17 @@
 //! let runner = Runner::new(Environment::from_process()?.with_current_dir(project.path()));
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! let result = runtime.block_on(runner.start(&RunRequest::new(pipeline, serde_json::Map::new())))?;
-//! // The step needs an approval, and this program has no terminal prompt: the run waits for `Runner::answer`.
+//! // The step needs an approval, and this runner has no prompter, so the run waits for `Runner::answer`.
 //! assert_eq!(result.state.status.as_str(), "waiting");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`model`] has the data of pipelines and runs, with the events and the report. [`check`] and [`diagnostic`] report the
-//! errors of a project's files, and [`extract`] extracts the JSON from replies. [`durable`] is the interface for durable
-//! execution, which orch implements on one machine.
+//! [`model`] defines the data types of pipelines, runs, events and reports. [`check`] and [`diagnostic`] report errors
+//! in a project's files, and [`extract`] extracts JSON from replies. [`durable`] is the interface for durable
+//! execution; orch implements it on one machine.
 //!
-//! The other public modules are for orch's own program, tests, benchmarks and fuzz targets; they may change in every
+//! The other public modules are for orch's own program, tests, benchmarks and fuzz targets. They may change in every
 //! version. `ARCHITECTURE.md` describes how the modules work together.
 
 pub mod check;

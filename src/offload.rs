@@ -1,5 +1,5 @@
-//! Runs a computation on a separate thread, so that the run's thread can serve other steps, timers and signals
-//! meanwhile.
+//! Runs a computation on a separate thread, so that it does not block the steps, timers and signals on the run's
+//! thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,18 +9,18 @@ use tokio::sync::oneshot;
 
 use crate::clock::VirtualTimeHold;
 
-/// The stack size of such a thread, the same as that of the main thread: code that traverses values and schemas
-/// recurses up to their depth limits.
+/// The stack size of each thread, equal to the usual stack size of a main thread: code that traverses values and
+/// schemas recurses up to their depth limits.
 const STACK_BYTES: usize = 8 << 20;
 
-/// From this size in bytes on, orch parses, checks and redacts a text on a separate thread. Smaller texts take at most
-/// a few milliseconds.
+/// The minimum size in bytes of a text that orch parses, checks and redacts on a separate thread. A smaller text takes
+/// at most a few milliseconds.
 pub const LARGE_TEXT_BYTES: usize = 32 << 10;
 
 /// Runs `work` on a separate thread and waits for its result. If no thread can be started, runs it on this one.
 ///
-/// `hold` keeps virtual time from jumping meanwhile. A panic of the work continues in the caller. If the future is
-/// dropped, the work still runs to its end, and its result is discarded.
+/// `hold` stops virtual time until the work ends. A panic in `work` propagates to the caller. If the caller drops the
+/// future, the work still runs to its end, and orch discards the result.
 pub async fn run_on_thread<T: Send + 'static>(hold: VirtualTimeHold, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = oneshot::channel();
     run_detached("compute", move || {
@@ -32,15 +32,17 @@ pub async fn run_on_thread<T: Send + 'static>(hold: VirtualTimeHold, work: impl 
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Starts `work` on a separate thread. If no thread can be started, runs it on this one; the thread pool of the async
-/// runtime would panic instead.
+/// Starts `work` on a separate thread. If no thread can be started, runs it on this one. The thread pool of `tokio`
+/// would panic instead.
 pub fn run_detached(name: &str, work: impl FnOnce() + Send + 'static) {
-    run_on(work, &|task| thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(task).is_ok());
+    run_with_spawn(work, &|task| {
+        thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(task).is_ok()
+    });
 }
 
 /// Passes `work` to `spawn`, which returns whether it started a thread. If it did not, runs `work` on this thread.
-fn run_on(work: impl FnOnce() + Send + 'static, spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> bool) {
-    // A failed spawn drops its closure, so this function and the closure share the work.
+fn run_with_spawn(work: impl FnOnce() + Send + 'static, spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> bool) {
+    // A failed spawn drops its closure, so the closure and this function share `work`.
     let shared_work = Arc::new(Mutex::new(Some(work)));
     let take_work = |shared: &Mutex<Option<_>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
     let thread_work = shared_work.clone();
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn off_thread_runs_the_work_on_another_thread() {
+    async fn run_on_thread_runs_the_work_on_another_thread() {
         let caller = thread::current().id();
         let worker =
             run_on_thread(Box::new(()), || (thread::current().id(), thread::current().name().map(str::to_owned)));
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn if_no_thread_can_be_started_the_caller_runs_the_work() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        run_on(move || sender.send(thread::current().id()).unwrap(), &|work| {
+        run_with_spawn(move || sender.send(thread::current().id()).unwrap(), &|work| {
             drop(work);
             false
         });
@@ -80,12 +82,12 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "a defect")]
-    async fn a_panic_of_the_work_continues_in_the_caller() {
+    async fn a_panic_in_the_work_propagates_to_the_caller() {
         run_on_thread(Box::new(()), || panic!("a defect")).await;
     }
 
     #[tokio::test]
-    async fn the_calling_thread_continues_with_other_work() {
+    async fn the_calling_thread_runs_other_futures_during_the_work() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let waiting_work = run_on_thread(Box::new(()), move || receiver.recv().is_ok());
         let other_work = async move { sender.send(()).is_ok() };

@@ -1,7 +1,7 @@
-//! The errors of commands.
+//! Converts the errors of commands to session errors.
 //!
-//! Commands pass errors on as [`anyhow::Error`]. A function that finds a mistake in the user's request or files returns
-//! a [`SessionError`]. It has its own exit code and hints, so no caller adds context to it.
+//! Commands return their errors as [`anyhow::Error`]. A function that finds a mistake in the user's request or files
+//! returns a [`SessionError`] with an exit code and hints. Callers add no context to a session error.
 
 use std::io;
 
@@ -9,9 +9,9 @@ use crate::model::Failure;
 use crate::session::SessionError;
 use crate::store::{LockError, StoreError};
 
-/// Converts the error of a command to one with an exit code and hints, as orch prints it.
+/// Converts the error of a command to a session error, which has an exit code and hints.
 ///
-/// The session defines them for some errors of the modules below it. Any other error is a bug in orch.
+/// The session module converts the errors of lower modules, such as [`StoreError`]. Any other error is a bug in orch.
 pub(super) fn to_session_error(error: anyhow::Error) -> SessionError {
     error
         .downcast::<SessionError>()
@@ -24,8 +24,8 @@ pub(super) fn to_session_error(error: anyhow::Error) -> SessionError {
         .unwrap_or_else(|error| SessionError::internal(format!("{error:#}")))
 }
 
-/// Whether orch could not write its output: an I/O error without context, or a broken pipe. Any other I/O error needs
-/// context that names the operation.
+/// Whether orch could not write its output: whether the error is an I/O error without context, or a broken pipe. All
+/// other I/O errors have context that names the operation.
 fn is_output_error(error: &anyhow::Error) -> bool {
     let has_no_context = error.chain().next().is_some_and(<dyn std::error::Error>::is::<io::Error>);
     let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_store_is_printed_as_the_session_prints_it() {
+    fn a_store_error_converts_as_in_the_session() {
         let error = || StoreError::TooOld { path: "journal.db".into(), found: 1, known: 2 };
         let (expected, printed) = (SessionError::from(error()), to_session_error(error().into()));
         assert_eq!((printed.status(), printed.to_string()), (expected.status(), expected.to_string()));
@@ -63,17 +63,17 @@ mod tests {
     }
 
     #[test]
-    fn an_io_error_is_one_of_the_output_unless_it_has_context() {
+    fn only_an_io_error_without_context_is_an_output_error() {
         let error = || io::Error::other("disk full");
-        let of_output = "the output can't be written: disk full".to_owned();
-        assert_eq!(status_and_message(error().into()), (ExitStatus::Usage, of_output));
+        let output_message = "the output can't be written: disk full".to_owned();
+        assert_eq!(status_and_message(error().into()), (ExitStatus::Usage, output_message));
         let with_context = Error::new(error()).context("the runtime can't be started");
-        let of_runtime = "the runtime can't be started: disk full".to_owned();
-        assert_eq!(status_and_message(with_context), (ExitStatus::Internal, of_runtime));
+        let runtime_message = "the runtime can't be started: disk full".to_owned();
+        assert_eq!(status_and_message(with_context), (ExitStatus::Internal, runtime_message));
     }
 
     #[test]
-    fn a_broken_pipe_is_one_even_below_context() {
+    fn a_broken_pipe_is_an_output_error_even_with_context() {
         let error = || Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(to_session_error(error()).is_broken_pipe());
         assert!(to_session_error(error().context("the list can't be printed")).is_broken_pipe());

@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::session::ExitStatus;
 
 use args::DIGEST_ARG_ID;
@@ -42,7 +42,7 @@ struct Cli {
     command: TopCommand,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 orch could not run it as written · \
+const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 invalid arguments or files · \
 3 waiting for approval · 4 budget or limit · 5 internal error · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -74,9 +74,9 @@ enum TopCommand {
     Completions(utilities::completions::CompletionsArgs),
 }
 
-/// Runs the command of the process's arguments.
+/// Runs the command that the process's arguments specify, and returns its exit code.
 pub fn main() -> ExitCode {
-    // This comes first because orch starts itself as the guard of each child process.
+    // Check this first, because orch starts its own executable as the guard of child processes.
     if let Some(code) = crate::session::guard_main() {
         return code;
     }
@@ -95,12 +95,12 @@ pub fn main() -> ExitCode {
         }
     }
     let parsed = Cli::command().try_get_matches();
-    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, printed_commands(&matches))));
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, suggested_commands(&matches))));
     let (cli, commands) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
             let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
-            // The reader may have closed the pipe.
+            // Ignore the error: the reader may have closed the pipe.
             drop(error.print());
             return code.into();
         }
@@ -119,19 +119,20 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-/// The commands that messages suggest, with the options of this command line that they need too.
-fn printed_commands(matches: &ArgMatches) -> PrintedCommands {
+/// Creates the suggested commands with the options `--state` and `--trust` of this command line.
+fn suggested_commands(matches: &ArgMatches) -> SuggestedCommands {
     let subcommand =
         std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, inner)| inner)).last();
-    let matches_with = |id: &str| {
+    let matches_with_option = |id: &str| {
         subcommand.filter(|matches| {
             let is_present = matches.try_contains_id(id).is_ok_and(|is_present| is_present);
             is_present && matches.value_source(id) == Some(ValueSource::CommandLine)
         })
     };
-    let state = matches_with("state").and_then(|matches| matches.try_get_one::<PathBuf>("state").ok()?);
-    let trust = matches_with(DIGEST_ARG_ID).and_then(|matches| matches.try_get_one::<String>(DIGEST_ARG_ID).ok()?);
-    PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
+    let state = matches_with_option("state").and_then(|matches| matches.try_get_one::<PathBuf>("state").ok()?);
+    let trust =
+        matches_with_option(DIGEST_ARG_ID).and_then(|matches| matches.try_get_one::<String>(DIGEST_ARG_ID).ok()?);
+    SuggestedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
 fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {

@@ -1,4 +1,4 @@
-//! What commands start with: the current folder, a runner and the async runtime.
+//! Creates the objects that most commands need: the current folder, a runner and the async runtime.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ pub(super) fn current_dir() -> Result<PathBuf, SessionError> {
     std::env::current_dir().map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))
 }
 
-/// A runner that reports to this terminal and asks on it.
+/// Creates a runner that shows progress and asks questions on the terminal.
 pub(super) fn runner(ui: &Ui) -> Result<Runner> {
     let runner = Runner::new(Environment::from_process()?);
     Ok(runner.with_reporter(Arc::new(ui.clone())).with_prompter(Arc::new(ui.clone())))
 }
 
-/// The async runtime. One thread is enough because a run mostly waits; embedded models and listings of many files have
-/// threads of their own.
+/// Creates the async runtime. One thread is enough, because a run mostly waits. Embedded models and listings of many
+/// files use threads of their own.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("the async runtime can't be started")

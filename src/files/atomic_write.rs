@@ -19,10 +19,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> io::Result<
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    crash_point!("whole::written");
+    crash_point!("atomic_write::written");
     let renamed = if replace { file.persist(path) } else { file.persist_noclobber(path) };
     renamed.map_err(|error| error.error)?;
-    crash_point!("whole::named");
+    crash_point!("atomic_write::renamed");
     Ok(())
 }
 

@@ -103,7 +103,7 @@ impl Commit<'_> {
         self.updates.iter().try_for_each(|update| {
             let removed = self.tree.remove_in_parent(update.path, &temporary_name(update.path, "old"));
             removed.map_err(|error| (update.path.to_owned(), error))?;
-            crash_point!("files::tidied");
+            crash_point!("files::backup_removed");
             Ok(())
         })
     }
@@ -139,7 +139,7 @@ impl Commit<'_> {
                 self.tree.write_in_parent(update.path, &old_name, old_state)?;
             }
         }
-        crash_point!("files::aside");
+        crash_point!("files::backed_up");
         self.tree.rename_in_parent(update.path, &temporary_name(update.path, "new"), name)
     }
 

@@ -1,16 +1,18 @@
-//! The commands that messages suggest, with the options that the user needs to run them unchanged.
+//! Adds the necessary options to the commands that messages suggest, so that the user can run these commands unchanged.
 
 use std::fmt::Display;
 use std::path::Path;
 
 use crate::model::RunId;
 
-/// The options that suggested commands need.
+/// Builds the commands that messages suggest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PrintedCommands {
+pub struct SuggestedCommands {
     run: Option<RunId>,
-    state: String,
-    trust: String,
+    /// The option `--state` with a space before it, or an empty text.
+    state_option: String,
+    /// The option `--trust` with a space before it, or an empty text.
+    trust_option: String,
 }
 
 /// The commands that read a journal and therefore accept `--state`.
@@ -22,23 +24,23 @@ const RUN_COMMANDS: &[&str] = &["orch pipeline resume", "orch runs show", "orch 
 const TRUST_COMMANDS: &[&str] =
     &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
 
-impl PrintedCommands {
-    /// Commands for the runs in the state folder `state`, or in that of the current project if it is `None`. `trust` is
-    /// the digest that the user passed as `--trust`.
+impl SuggestedCommands {
+    /// Creates the commands for the runs in the state folder `state`. If `state` is `None`, the commands need no
+    /// `--state`. `trust` is the digest that the user passed as `--trust`.
     pub fn new(state: Option<&Path>, trust: Option<&str>) -> Self {
-        let trust = trust.map(|digest| format!(" --trust {}", quote_for_shell(digest))).unwrap_or_default();
-        Self { trust, ..Self::default() }.with_state(state)
+        let trust_option = trust.map(|digest| format!(" --trust {}", quote_for_shell(digest))).unwrap_or_default();
+        Self { trust_option, ..Self::default() }.with_state(state)
     }
 
-    /// Returns these options with another state folder.
+    /// Replaces the state folder.
     #[must_use]
     pub fn with_state(self, state: Option<&Path>) -> Self {
-        let state = state.map(|folder| format!(" --state {}", quote_for_shell(&folder.display().to_string())));
-        Self { state: state.unwrap_or_default(), ..self }
+        let option = state.map(|folder| format!(" --state {}", quote_for_shell(&folder.display().to_string())));
+        Self { state_option: option.unwrap_or_default(), ..self }
     }
 
-    /// Returns these options for messages about this run, which may no longer be the latest one when the user runs the
-    /// command.
+    /// Adds the id of this run to the commands that otherwise use the latest run. When the user runs such a command,
+    /// another run may be the latest.
     #[must_use]
     pub fn for_run(self, run: RunId) -> Self {
         Self { run: Some(run), ..self }
@@ -49,25 +51,25 @@ impl PrintedCommands {
         self.with_options(format!("orch pipeline resume {run}"))
     }
 
-    /// Adds the options that a command accepts and does not have yet.
+    /// Adds the options that a command accepts and does not contain yet.
     pub fn with_options(&self, command: impl Display) -> String {
         let mut command = self.with_run_id(command.to_string());
         let starts_with_any =
             |command: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| command.starts_with(prefix));
         if starts_with_any(&command, STATE_COMMANDS) && !command.contains(" --state") {
-            command.push_str(&self.state);
+            command.push_str(&self.state_option);
         }
         if starts_with_any(&command, TRUST_COMMANDS) && !command.contains(" --trust") {
-            command.push_str(&self.trust);
+            command.push_str(&self.trust_option);
         }
         command
     }
 
-    /// Adds the run's id to a command that accepts one and has none.
+    /// Adds the run's id to a command that accepts a run id and contains none.
     fn with_run_id(&self, command: String) -> String {
         let Some(run) = self.run else { return command };
-        let split = RUN_COMMANDS.iter().find_map(|prefix| Some((prefix, command.strip_prefix(prefix)?)));
-        match split {
+        let prefix_and_options = RUN_COMMANDS.iter().find_map(|prefix| Some((prefix, command.strip_prefix(prefix)?)));
+        match prefix_and_options {
             Some((prefix, options)) if options.is_empty() || options.starts_with(" --") => {
                 format!("{prefix} {run}{options}")
             }
@@ -75,7 +77,7 @@ impl PrintedCommands {
         }
     }
 
-    /// Adds these options to every command between backticks in a text.
+    /// Adds the missing options to every command between backticks in a text.
     pub fn complete_commands(&self, text: &str) -> String {
         let complete_part =
             |(i, part): (usize, &str)| if i % 2 == 1 { self.with_options(part) } else { part.to_owned() };
@@ -83,7 +85,7 @@ impl PrintedCommands {
     }
 }
 
-/// Quotes a word for a POSIX shell, if necessary.
+/// Quotes an argument for a POSIX shell, if necessary.
 fn quote_for_shell(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-./:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -98,33 +100,33 @@ mod tests {
 
     #[test]
     fn commands_in_hints_get_the_missing_options() {
-        let commands = PrintedCommands::new(Some(Path::new("my state/it's")), None);
+        let commands = SuggestedCommands::new(Some(Path::new("my state/it's")), None);
         let hint = "see `orch runs show --replies`; `expect: 1` and `orch init` read no runs";
         assert_eq!(
             commands.complete_commands(hint),
             r"see `orch runs show --replies --state 'my state/it'\''s'`; `expect: 1` and `orch init` read no runs"
         );
         assert_eq!(commands.complete_commands("`orch runs list --state x`"), "`orch runs list --state x`");
-        assert_eq!(PrintedCommands::default().complete_commands(hint), hint);
+        assert_eq!(SuggestedCommands::default().complete_commands(hint), hint);
         let run = RunId(uuid::Uuid::nil());
-        let for_run = PrintedCommands::default().for_run(run);
+        let commands_for_run = SuggestedCommands::default().for_run(run);
         assert_eq!(
-            for_run.complete_commands(
+            commands_for_run.complete_commands(
                 "`orch runs show --replies`, `orch pipeline resume` or `orch pipeline resume 01 --from a`"
             ),
             format!(
                 "`orch runs show {run} --replies`, `orch pipeline resume {run}` or `orch pipeline resume 01 --from a`"
             )
         );
-        let trusting = PrintedCommands::new(None, Some("ab12"));
+        let commands_with_trust = SuggestedCommands::new(None, Some("ab12"));
         let hint = "`orch pipeline resume x` and `orch runs list` and `orch pipeline run p --trust cd`";
         let expected =
             "`orch pipeline resume x --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";
-        assert_eq!(trusting.complete_commands(hint), expected);
+        assert_eq!(commands_with_trust.complete_commands(hint), expected);
     }
 
     #[test]
-    fn plain_words_need_no_quotes() {
+    fn only_arguments_with_special_characters_get_quotes() {
         assert_eq!(quote_for_shell("../a-b/.orch"), "../a-b/.orch");
         assert_eq!(quote_for_shell("a$b"), "'a$b'");
     }

@@ -1,4 +1,4 @@
-//! Formats numbers for people.
+//! Formats numbers, durations and sizes for messages.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::cost::format_dollars_rounded;
 use crate::model::{CostTotal, ReportedUsage, UsageTotal};
 
-/// A duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
+/// Formats a duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -22,28 +22,28 @@ pub fn duration_between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
-/// A number: `640`, `12.4k`, `1.2M`.
+/// Formats a number: `640`, `12.4k`, `1.2M`.
 pub fn format_count(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
-    let float = number as f64;
+    let value = number as f64;
     match number {
         0..10_000 => number.to_string(),
-        10_000..1_000_000 => format!("{:.1}k", float / 1e3),
-        _ => format!("{:.1}M", float / 1e6),
+        10_000..1_000_000 => format!("{:.1}k", value / 1e3),
+        _ => format!("{:.1}M", value / 1e6),
     }
 }
 
-/// Token usage: `1204 in, 312 out`, with cached tokens if there are any. An estimate begins with `~`, as in
-/// `1204 in, ~4096 out`; unknown usage is `not reported`.
+/// Formats token usage: `1204 in, 312 out`, with the cached tokens if there are any. An estimate begins with `~`, as in
+/// `1204 in, ~4096 out`. Unknown usage is `not reported`.
 pub fn format_usage(usage: &UsageTotal) -> String {
     let estimated = usage.estimated.unwrap_or_default();
-    let estimate_mark = |tokens: u64| if tokens > 0 { "~" } else { "" };
+    let estimate_prefix = |tokens: u64| if tokens > 0 { "~" } else { "" };
     let mut parts = Vec::new();
     if usage.input > 0 || usage.output > 0 || (estimated.unsplit == 0 && usage.calls_with_unknown_usage == 0) {
         let cached =
             if usage.cache_read > 0 { format!(" ({} cached)", format_count(usage.cache_read)) } else { String::new() };
-        parts.push(format!("{}{} in{cached}", estimate_mark(estimated.input), format_count(usage.input)));
-        parts.push(format!("{}{} out", estimate_mark(estimated.output), format_count(usage.output)));
+        parts.push(format!("{}{} in{cached}", estimate_prefix(estimated.input), format_count(usage.input)));
+        parts.push(format!("{}{} out", estimate_prefix(estimated.output), format_count(usage.output)));
     }
     if estimated.unsplit > 0 {
         parts.push(format!("~{} in and out", format_count(estimated.unsplit)));
@@ -57,7 +57,7 @@ pub fn format_usage(usage: &UsageTotal) -> String {
     parts.join(", ")
 }
 
-/// The usage that one reply reported: `1204 in, output not reported`.
+/// Formats the usage that one reply reported: `1204 in, output not reported`.
 pub fn format_reported_usage(reported: &ReportedUsage) -> String {
     match (reported.complete(), reported.input, reported.output) {
         (Some(_), ..) => format_usage(&UsageTotal::from_call(Some(*reported), None, true)),
@@ -67,13 +67,13 @@ pub fn format_reported_usage(reported: &ReportedUsage) -> String {
     }
 }
 
-/// A cost: `$0.0042`, `~$0.0042` for an estimate, `cost unknown`.
+/// Formats a cost: `$0.0042`, `~$0.0042` for an estimate, `cost unknown`.
 pub fn format_cost(cost: CostTotal) -> String {
     let estimated = || cost.upper_bound().map(|usd| format!("~{}", format_usd(usd)));
     cost.exact().map(format_usd).or_else(estimated).unwrap_or_else(|| "cost unknown".to_owned())
 }
 
-/// An amount in US dollars: `$0.0042`, `$1.25`; `no charge` for zero.
+/// Formats an amount in US dollars: `$0.0042`, `$1.25`; `no charge` for zero.
 pub fn format_usd(usd: f64) -> String {
     if usd <= 0.0 {
         "no charge".to_owned()
@@ -84,24 +84,24 @@ pub fn format_usd(usd: f64) -> String {
     }
 }
 
-/// A size in decimal units: `1.1 GB`, `98 MB`.
+/// Formats a size in decimal units: `1.1 GB`, `98 MB`.
 pub fn format_bytes(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
-    let float = number as f64;
+    let value = number as f64;
     match number {
-        0..1_000_000 => format!("{:.0} kB", float / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.0} MB", float / 1e6),
-        _ => format!("{:.1} GB", float / 1e9),
+        0..1_000_000 => format!("{:.0} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.0} MB", value / 1e6),
+        _ => format!("{:.1} GB", value / 1e9),
     }
 }
 
-/// The first line of a text, cut to at most `width` characters.
-pub fn first_line(text: &str, width: usize) -> String {
+/// The first line of a text, shortened to at most `max_chars` characters.
+pub fn first_line(text: &str, max_chars: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    if line.chars().count() <= width {
+    if line.chars().count() <= max_chars {
         return line.to_owned();
     }
-    let mut short: String = line.chars().take(width.saturating_sub(1)).collect();
+    let mut short: String = line.chars().take(max_chars.saturating_sub(1)).collect();
     short.push('…');
     short
 }
@@ -112,31 +112,31 @@ mod tests {
     use crate::model::EstimatedUsage;
 
     #[test]
-    fn estimated_and_unknown_figures_are_marked() {
-        let total = |input, output, estimated: Option<(u64, u64, u64)>, calls_with_unknown_usage| {
+    fn messages_show_which_usage_is_estimated_or_unknown() {
+        let format_total = |input, output, estimated: Option<(u64, u64, u64)>, calls_with_unknown_usage| {
             let estimated = estimated.map(|(input, output, unsplit)| EstimatedUsage { input, output, unsplit });
             format_usage(&UsageTotal { input, output, estimated, calls_with_unknown_usage, ..UsageTotal::default() })
         };
-        assert_eq!(total(12, 3, None, 0), "12 in, 3 out");
-        assert_eq!(total(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");
-        assert_eq!(total(500, 4096, Some((500, 4096, 0)), 0), "~500 in, ~4096 out");
-        assert_eq!(total(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
-        assert_eq!(total(0, 0, None, 1), "not reported");
-        assert_eq!(total(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
-        let single =
+        assert_eq!(format_total(12, 3, None, 0), "12 in, 3 out");
+        assert_eq!(format_total(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");
+        assert_eq!(format_total(500, 4096, Some((500, 4096, 0)), 0), "~500 in, ~4096 out");
+        assert_eq!(format_total(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
+        assert_eq!(format_total(0, 0, None, 1), "not reported");
+        assert_eq!(format_total(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
+        let format_reported =
             |input, output| format_reported_usage(&ReportedUsage { input, output, ..ReportedUsage::default() });
         assert_eq!(
-            (single(Some(9), Some(3)), single(None, None)),
+            (format_reported(Some(9), Some(3)), format_reported(None, None)),
             ("9 in, 3 out".into(), "tokens not reported".into())
         );
-        assert_eq!(single(None, Some(3)), "input not reported, 3 out");
-        assert_eq!(single(Some(9), None), "9 in, output not reported");
+        assert_eq!(format_reported(None, Some(3)), "input not reported, 3 out");
+        assert_eq!(format_reported(Some(9), None), "9 in, output not reported");
         assert_eq!(format_cost(CostTotal::from_call(None, Some(0.004), true)), "~$0.0040");
         assert_eq!(format_cost(CostTotal::from_call(None, None, true)), "cost unknown");
     }
 
     #[test]
-    fn numbers_are_rounded_for_people() {
+    fn numbers_are_rounded() {
         assert_eq!(format_duration(Duration::from_millis(840)), "0.8s");
         assert_eq!(format_duration(Duration::from_secs(245)), "4m 05s");
         assert_eq!(format_duration(Duration::from_secs(7_400)), "2h 03m");

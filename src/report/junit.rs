@@ -1,4 +1,4 @@
-//! The results of test cases as a JUnit report, which most CI systems show.
+//! Formats the results of test cases as a JUnit report, which most CI systems can show.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::model::visible::escape_unsafe;
 /// The result of a test case.
 #[derive(Clone, Debug)]
 pub struct CaseResult {
-    /// The case's file, as messages show it.
+    /// The path of the test case's file, relative to the current folder if possible.
     pub name: String,
-    /// The differences from the expected result; empty if the case passed.
+    /// The differences from the expected result. Empty if the test case passed.
     pub problems: Vec<String>,
-    /// The duration of the case.
+    /// The duration of the test case.
     pub duration: Duration,
 }
 
-/// Creates the report for these test cases.
+/// Creates the report for these results, as XML. Escapes the characters that XML forbids.
 ///
 /// # Errors
-/// The texts can't be written as XML. This function escapes the characters that XML forbids.
+/// The XML writer failed.
 pub fn junit_report(results: &[CaseResult]) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("pipelines");
     for result in results {

@@ -1,4 +1,4 @@
-//! Progress as plain lines, for pipes and logs: one line when a step starts, one when it ends.
+//! Shows progress as plain lines, for pipes and logs: a line when a step starts and a line when the step ends.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -11,9 +11,9 @@ use super::human;
 use super::style::to_printable;
 use super::summary::describe_step_result;
 
-/// Writes one line for each event that users want to see.
+/// Writes a line for each event that is relevant to users.
 pub struct LineReporter {
-    shared: Mutex<LineReportState>,
+    inner: Mutex<LineReportState>,
 }
 
 struct LineReportState {
@@ -22,30 +22,30 @@ struct LineReportState {
 }
 
 impl LineReporter {
-    /// Follows a run that already has these events.
+    /// Creates a reporter for a run. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
-        Self { shared: Mutex::new(LineReportState { state: RunState::fold(run, events), out }) }
+        Self { inner: Mutex::new(LineReportState { state: RunState::fold(run, events), out }) }
     }
 }
 
 impl Observer for LineReporter {
     fn on_event(&self, event: &Event) {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.state.apply(event);
-        if let Some(line) = event_line(event, &shared.state) {
-            // Progress is only information: a closed pipe must not stop the run.
-            let _ = writeln!(shared.out, "{}", to_printable(&escape_line_breaks(&line)));
-            let _ = shared.out.flush();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.state.apply(event);
+        if let Some(line) = render_event(event, &inner.state) {
+            // Ignore errors, because a closed pipe must not stop the run.
+            let _ = writeln!(inner.out, "{}", to_printable(&escape_line_breaks(&line)));
+            let _ = inner.out.flush();
         }
     }
 
-    fn on_progress(&self, signal: &CallProgress) {
-        let text = match signal {
+    fn on_progress(&self, progress: &CallProgress) {
+        let text = match progress {
             CallProgress::Backoff(step, millis) => {
                 let pause = human::format_duration(std::time::Duration::from_millis(*millis));
                 format!("{step}: waiting {pause} before the next attempt")
             }
-            CallProgress::Stopping { immediately: at_once } => format!("\n{}", stop_message(*at_once)),
+            CallProgress::Stopping { immediately } => format!("\n{}", stop_message(*immediately)),
             CallProgress::Sent(_)
             | CallProgress::ReadingPrompt(..)
             | CallProgress::Text(..)
@@ -53,20 +53,20 @@ impl Observer for LineReporter {
             | CallProgress::Output(..)
             | CallProgress::AwaitingApproval(_) => return,
         };
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(shared.out, "{text}");
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(inner.out, "{text}");
     }
 }
 
-/// The message when the user stops a run.
-pub fn stop_message(at_once: bool) -> &'static str {
-    if at_once {
+/// The message that orch prints when the user stops a run.
+pub fn stop_message(immediately: bool) -> &'static str {
+    if immediately {
         return "stopping now";
     }
     "stopping: waiting up to 10 s for replies in flight, ending commands and CLI agents; press Ctrl-C again to stop now"
 }
 
-fn event_line(event: &Event, state: &RunState) -> Option<String> {
+fn render_event(event: &Event, state: &RunState) -> Option<String> {
     let result_line = |key| state.step(key).map(|step| format!("{key}: {}", describe_step_result(step)));
     match &event.fact {
         Fact::RunStarted(fact) => Some(format!("run {}: {}", event.run, fact.pipeline)),

@@ -1,4 +1,4 @@
-//! Progress on a terminal: a live line for each running step, and a permanent line for each step that has ended.
+//! Shows progress on a terminal: a live line for each running step, and a permanent line for each step that has ended.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,13 +17,15 @@ use super::width::{display_width, pad_end, truncate_end, truncate_start};
 
 /// The interval between two redraws of the live lines.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// The estimated size of a token, for the number of tokens in a live line.
+const BYTES_PER_TOKEN: usize = 4;
 /// The frames of the spinner of a running step.
-const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+const SPINNER_FRAMES: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
-/// Draws the steps of a run while it runs.
+/// Draws the steps of a run during the run.
 pub struct LiveReporter {
     inner: Arc<Mutex<LiveState>>,
-    /// Dropping this ends the thread that redraws the live lines.
+    /// Dropping this sender ends the thread that redraws the live lines.
     _redraw_stop: Sender<()>,
 }
 
@@ -33,14 +35,14 @@ struct LiveState {
     screen: Screen,
     /// The running steps, in the order in which they started.
     running_steps: Vec<RunningStep>,
-    /// The permanent lines that wait until the user has answered orch's questions.
+    /// While orch asks the user a question: the permanent lines to write after the answer.
     pending_lines: Option<Vec<String>>,
-    /// The number of open questions.
+    /// The number of questions without an answer.
     open_questions: usize,
-    /// The column in which the text after a step's name starts.
-    names: NameColumn,
-    /// Whether orch no longer draws live lines, because the run has ended or the process is about to exit.
-    has_ended: bool,
+    /// The column of the step names.
+    name_column: NameColumn,
+    /// Whether to stop drawing live lines, because the run has ended or the process is about to exit.
+    live_lines_disabled: bool,
     started_at: Instant,
 }
 
@@ -53,24 +55,28 @@ struct RunningStep {
 }
 
 impl LiveReporter {
-    /// Follows a run that already has these events, on a terminal.
+    /// Creates a reporter that draws a run on a terminal. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], style: TerminalStyle, terminal: ScreenTerminal) -> Self {
         let state = RunState::fold(run, events);
         let inner = Arc::new(Mutex::new(LiveState {
-            names: NameColumn::from_steps(&state),
+            name_column: NameColumn::from_steps(&state),
             state,
             style,
             screen: Screen::new(terminal),
             running_steps: Vec::new(),
             pending_lines: None,
             open_questions: 0,
-            has_ended: false,
+            live_lines_disabled: false,
             started_at: Instant::now(),
         }));
         let (redraw_stop, stop) = channel();
         let weak_inner = Arc::downgrade(&inner);
         // If the thread can't start, orch redraws the live lines only when an event arrives.
-        drop(std::thread::Builder::new().name("progress".to_owned()).spawn(move || redraw(&weak_inner, &stop)));
+        drop(
+            std::thread::Builder::new()
+                .name("progress".to_owned())
+                .spawn(move || redraw_until_stopped(&weak_inner, &stop)),
+        );
         Self { inner, _redraw_stop: redraw_stop }
     }
 
@@ -80,14 +86,14 @@ impl LiveReporter {
 }
 
 impl Drop for LiveReporter {
-    /// Removes the live lines, even when the run was interrupted.
+    /// Removes the live lines of an interrupted run.
     fn drop(&mut self) {
         self.inner().screen.clear();
     }
 }
 
 /// Redraws the live lines until the [`LiveReporter`] is dropped.
-fn redraw(inner: &Weak<Mutex<LiveState>>, stop: &Receiver<()>) {
+fn redraw_until_stopped(inner: &Weak<Mutex<LiveState>>, stop: &Receiver<()>) {
     while stop.recv_timeout(REDRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(inner) = inner.upgrade() else { return };
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +104,7 @@ fn redraw(inner: &Weak<Mutex<LiveState>>, stop: &Receiver<()>) {
 }
 
 impl LiveState {
-    /// Writes a permanent line.
+    /// Writes a permanent line, or delays it while orch asks the user a question.
     fn write_line(&mut self, text: &str) {
         match &mut self.pending_lines {
             Some(lines) => lines.push(text.to_owned()),
@@ -107,11 +113,11 @@ impl LiveState {
     }
 
     fn draw(&mut self, permanent: &str) {
-        // While orch asks a question, it draws nothing else.
+        // Draw nothing while orch asks the user a question.
         if self.pending_lines.is_some() {
             return;
         }
-        let live_lines = if self.has_ended { Vec::new() } else { self.live_lines() };
+        let live_lines = if self.live_lines_disabled { Vec::new() } else { self.live_lines() };
         self.screen.draw(permanent, &live_lines);
     }
 
@@ -119,8 +125,8 @@ impl LiveState {
     fn live_lines(&self) -> Vec<String> {
         let width = self.screen.width();
         let frame = self.started_at.elapsed().as_millis() / REDRAW_INTERVAL.as_millis();
-        let frame = usize::try_from(frame).unwrap_or_default() % SPINNER.len();
-        let spinner = SPINNER.get(frame).copied().unwrap_or_default();
+        let frame = usize::try_from(frame).unwrap_or_default() % SPINNER_FRAMES.len();
+        let spinner = SPINNER_FRAMES.get(frame).copied().unwrap_or_default();
         let name = |step: &RunningStep| to_printable(step.key.as_str()).into_owned();
         let longest = self.running_steps.iter().map(|step| display_width(&name(step))).max().unwrap_or_default();
         let name_width = longest.max(10).min(width / 3);
@@ -138,7 +144,7 @@ impl LiveState {
         self.running_steps.iter_mut().find(|step| step.key == *key)
     }
 
-    fn start(&mut self, key: &StepKey, activity: &str) {
+    fn start_step(&mut self, key: &StepKey, activity: &str) {
         let activity = to_printable(activity).into_owned();
         if let Some(step) = self.running_step(key) {
             (step.activity, step.received_bytes) = (activity, 0);
@@ -149,42 +155,43 @@ impl LiveState {
         self.draw("");
     }
 
-    fn end(&mut self, key: &StepKey) {
+    fn end_step(&mut self, key: &StepKey) {
         self.running_steps.retain(|step| step.key != *key);
-        let names = self.name_column(key);
-        if let Some(line) = self.state.step(key).map(|step| render_step_line(step, names, self.style)) {
+        let name_column = self.fit_name_column(key);
+        if let Some(line) = self.state.step(key).map(|step| render_step_line(step, name_column, self.style)) {
             self.write_line(&line);
         }
     }
 
-    /// Removes the live lines and delays all output while orch asks a question.
+    /// Removes the live lines and delays all output while orch asks the user a question.
     fn suspend(&mut self) {
         self.open_questions += 1;
         self.pending_lines.get_or_insert_with(Vec::new);
         self.screen.clear();
     }
 
-    /// Writes the delayed lines and draws again.
+    /// Writes the delayed lines and continues to draw.
     fn resume(&mut self) {
         for line in self.pending_lines.take().unwrap_or_default() {
             self.write_line(&line);
         }
     }
 
-    /// The name column, after adding the name of this step.
-    fn name_column(&mut self, key: &StepKey) -> NameColumn {
-        self.names.add_name(key.as_str());
-        self.names.fit_to_terminal(Some(self.screen.width()))
+    /// Adds the name of a step to the name column, and returns the column for the current width of the terminal.
+    fn fit_name_column(&mut self, key: &StepKey) -> NameColumn {
+        self.name_column.add_name(key.as_str());
+        self.name_column.fit_to_terminal(Some(self.screen.width()))
     }
 
-    /// Writes a permanent line about a failed call or reply.
-    fn write_problem(&mut self, key: &StepKey, message: &str) {
-        let line = format!("{} {}", self.style.warning("!"), self.name_column(key).align(key.as_str(), message));
+    /// Writes a permanent line about a failed call or a rejected reply.
+    fn write_failure(&mut self, key: &StepKey, message: &str) {
+        let line = format!("{} {}", self.style.warning("!"), self.fit_name_column(key).align(key.as_str(), message));
         self.write_line(&line);
     }
 
-    fn signal(&mut self, signal: &CallProgress) {
-        let key = match signal {
+    /// Updates the live line of the step to which this progress belongs.
+    fn show_progress(&mut self, progress: &CallProgress) {
+        let key = match progress {
             CallProgress::Sent(call)
             | CallProgress::ReadingPrompt(call, ..)
             | CallProgress::Text(call, _)
@@ -192,56 +199,62 @@ impl LiveState {
             | CallProgress::Output(call, _) => &call.step,
             CallProgress::Backoff(key, _) => key,
             CallProgress::AwaitingApproval(_) => return self.suspend(),
-            CallProgress::Stopping { immediately: at_once } => return self.write_stop_message(*at_once),
+            CallProgress::Stopping { immediately } => return self.write_stop_message(*immediately),
         };
-        let Some((executor, is_model)) =
+        let Some((performer_label, is_model)) =
             self.state.step(key).map(|step| (step.performer_label(), step.model.is_some()))
         else {
             return;
         };
-        // The cost of the run so far, if it is known or estimated and not zero.
+        // Show the cost of the run so far, unless it is unknown or zero.
         let cost = self.state.cost();
         let usd = cost.exact().or(cost.upper_bound()).filter(|usd| *usd > 0.0);
         let cost_suffix = usd.map(|_| format!(" · {}", human::format_cost(cost))).unwrap_or_default();
         let Some(step) = self.running_step(key) else {
             return;
         };
-        let message = match signal {
-            CallProgress::Output(_, line) => format!("{executor} · {}", human::first_line(line, 120)),
-            CallProgress::Sent(_) if is_model => format!("{executor} · waiting for the reply"),
+        let message = match progress {
+            CallProgress::Output(_, line) => format!("{performer_label} · {}", human::first_line(line, 120)),
+            CallProgress::Sent(_) if is_model => format!("{performer_label} · waiting for the reply"),
             CallProgress::Sent(_) | CallProgress::AwaitingApproval(_) | CallProgress::Stopping { .. } => {
-                format!("{executor} · running")
+                format!("{performer_label} · running")
             }
             CallProgress::ReadingPrompt(_, read_tokens, total) => {
-                format!("{executor} · reading {read_tokens}/{total} tokens")
+                format!("{performer_label} · reading {read_tokens}/{total} tokens")
             }
             CallProgress::Text(_, text) => {
                 step.received_bytes += text.len();
-                format!("{executor} · writing ~{} tokens", human::format_count((step.received_bytes / 4) as u64))
+                format!(
+                    "{performer_label} · writing ~{} tokens",
+                    human::format_count((step.received_bytes / BYTES_PER_TOKEN) as u64)
+                )
             }
             CallProgress::Reasoning(_, bytes) => {
                 step.received_bytes += bytes;
-                format!("{executor} · thinking ~{} tokens", human::format_count((step.received_bytes / 4) as u64))
+                format!(
+                    "{performer_label} · thinking ~{} tokens",
+                    human::format_count((step.received_bytes / BYTES_PER_TOKEN) as u64)
+                )
             }
             CallProgress::Backoff(_, millis) => {
-                format!("{executor} · waiting {}", human::format_duration(Duration::from_millis(*millis)))
+                format!("{performer_label} · waiting {}", human::format_duration(Duration::from_millis(*millis)))
             }
         };
         step.activity = to_printable(&format!("{message}{cost_suffix}")).into_owned();
     }
 
-    /// Prints that the run stops. If the process is about to exit, this also removes the live lines for good.
-    fn write_stop_message(&mut self, at_once: bool) {
-        self.has_ended |= at_once;
+    /// Prints that the run stops. If the process exits immediately, also removes the live lines.
+    fn write_stop_message(&mut self, immediately: bool) {
+        self.live_lines_disabled |= immediately;
         match self.pending_lines {
-            // The cursor is at the end of a question, so the message needs a line of its own.
-            Some(_) => self.screen.write_raw(&format!("\n{}\n", stop_message(at_once))),
-            None => self.draw(stop_message(at_once)),
+            // The cursor is at the end of a question, so start a new line.
+            Some(_) => self.screen.write_raw(&format!("\n{}\n", stop_message(immediately))),
+            None => self.draw(stop_message(immediately)),
         }
     }
 }
 
-/// The time since the start of a step: `7s`, `4m 05s`.
+/// Formats the time since the start of a step: `7s`, `4m 05s`.
 fn format_elapsed(time: Duration) -> String {
     if time.as_secs() < 60 { format!("{}s", time.as_secs()) } else { human::format_duration(time) }
 }
@@ -252,7 +265,7 @@ impl Observer for LiveReporter {
         inner.state.apply(event);
         match &event.fact {
             Fact::RunStarted(fact) => {
-                inner.names = NameColumn::from_steps(&inner.state);
+                inner.name_column = NameColumn::from_steps(&inner.state);
                 inner.write_line(&format!(
                     "run {}: {}",
                     inner.style.bold(event.run),
@@ -260,31 +273,31 @@ impl Observer for LiveReporter {
                 ));
             }
             Fact::RunResumed(_) => {
-                inner.names = NameColumn::from_steps(&inner.state);
+                inner.name_column = NameColumn::from_steps(&inner.state);
                 let name = escape_line_breaks(&inner.state.pipeline).into_owned();
                 inner.write_line(&format!("run {}: {name}, resumed", inner.style.bold(event.run)));
             }
             Fact::StepStarted(fact) => {
-                let executor = inner.state.step(&fact.step).map_or_else(String::new, StepState::performer_label);
-                inner.start(&fact.step, &executor);
+                let performer_label = inner.state.step(&fact.step).map_or_else(String::new, StepState::performer_label);
+                inner.start_step(&fact.step, &performer_label);
             }
             Fact::CallEnded(fact) => {
                 if let Some(failure) = &fact.failure {
-                    inner.write_problem(&fact.call.step, &failure.to_string());
+                    inner.write_failure(&fact.call.step, &failure.to_string());
                 }
             }
             Fact::ReplyParsed(fact) => {
                 if let Some(failure) = &fact.failure {
-                    inner.write_problem(&fact.call.step, &format!("orch rejected the reply: {failure}"));
+                    inner.write_failure(&fact.call.step, &format!("orch rejected the reply: {failure}"));
                 }
             }
-            Fact::StepReused(fact) => inner.end(&fact.step),
-            Fact::StepCompleted(fact) => inner.end(&fact.step),
-            Fact::StepFailed(fact) => inner.end(&fact.step),
-            Fact::StepSkipped(fact) => inner.end(&fact.step),
+            Fact::StepReused(fact) => inner.end_step(&fact.step),
+            Fact::StepCompleted(fact) => inner.end_step(&fact.step),
+            Fact::StepFailed(fact) => inner.end_step(&fact.step),
+            Fact::StepSkipped(fact) => inner.end_step(&fact.step),
             Fact::RunEnded(_) => {
                 inner.resume();
-                inner.has_ended = true;
+                inner.live_lines_disabled = true;
                 inner.running_steps.clear();
                 inner.screen.clear();
             }
@@ -298,7 +311,7 @@ impl Observer for LiveReporter {
         }
     }
 
-    fn on_progress(&self, signal: &CallProgress) {
-        self.inner().signal(signal);
+    fn on_progress(&self, progress: &CallProgress) {
+        self.inner().show_progress(progress);
     }
 }

@@ -1,7 +1,7 @@
-//! What users see of a run, derived from its events and signals.
+//! Shows runs to users: progress, summaries and test results.
 //!
-//! This module uses events and [`crate::model::RunState`], never the engine or a provider. It writes only to the
-//! writers that it is given.
+//! This module reads only events, progress messages and [`crate::model::RunState`], and never uses the engine or a
+//! provider. It writes only to writers that the caller passes.
 
 pub mod commands;
 pub mod human;
@@ -13,7 +13,7 @@ pub mod style;
 pub mod summary;
 pub mod width;
 
-pub use commands::PrintedCommands;
+pub use commands::SuggestedCommands;
 pub use lines::LineReporter;
 pub use live::LiveReporter;
 pub use style::{TerminalStyle, to_printable};

@@ -1,7 +1,7 @@
-//! Draws lines on a terminal: permanent lines, and below them live lines, which it redraws in place.
+//! Draws lines on a terminal: permanent lines, and below them live lines that it redraws in place.
 //!
-//! Between two redraws, the cursor is on the line below the last live line. If the terminal itself writes there, such
-//! as `^C`, this does not shift the live lines.
+//! Between two redraws, the cursor is on the line below the last live line. So when the terminal echoes `^C`, the live
+//! lines do not shift.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -10,19 +10,19 @@ use super::width::{display_width, truncate_end, wrap_lines};
 
 /// The size of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Columns.
+pub struct TerminalSize {
+    /// The number of columns.
     pub columns: usize,
-    /// Lines.
+    /// The number of lines.
     pub lines: usize,
 }
 
 /// A terminal: its output and its current size.
 pub struct ScreenTerminal {
-    /// The output.
+    /// The writer to the terminal.
     pub out: Box<dyn Write + Send>,
     /// Returns the current size.
-    pub size: Box<dyn Fn() -> Size + Send>,
+    pub size: Box<dyn Fn() -> TerminalSize + Send>,
 }
 
 /// A terminal with permanent lines, and live lines below them.
@@ -37,13 +37,13 @@ impl Screen {
         Self { terminal, drawn_widths: Vec::new() }
     }
 
-    /// The maximum width of a line. The last column stays empty: after a character in it, a terminal wraps the line
-    /// only before the next character, so the position of the cursor would be unclear.
+    /// The maximum width of a line, in columns. The last column stays empty, because terminals differ in the position
+    /// of the cursor after a character in the last column.
     pub(super) fn width(&self) -> usize {
         (self.terminal.size)().columns.saturating_sub(1).max(1)
     }
 
-    /// Draws permanent lines, and below them live lines in place of the earlier live lines.
+    /// Replaces the live lines with permanent lines, and draws new live lines below them.
     pub(super) fn draw(&mut self, permanent: &str, live_lines: &[String]) {
         let (width, lines) = (self.width(), (self.terminal.size)().lines);
         let mut text = self.move_to_first_line();
@@ -52,10 +52,10 @@ impl Screen {
         }
         let max_lines = lines.saturating_sub(2).max(1);
         let excess = live_lines.len().saturating_sub(max_lines);
-        let visible = if excess > 0 { max_lines.saturating_sub(1) } else { live_lines.len() };
-        let more = (excess > 0).then(|| format!("… {} more", live_lines.len() - visible));
+        let visible_count = if excess > 0 { max_lines.saturating_sub(1) } else { live_lines.len() };
+        let overflow_line = (excess > 0).then(|| format!("… {} more", live_lines.len() - visible_count));
         self.drawn_widths.clear();
-        for line in live_lines.iter().take(visible).map(String::as_str).chain(more.as_deref()) {
+        for line in live_lines.iter().take(visible_count).map(String::as_str).chain(overflow_line.as_deref()) {
             let line = truncate_end(line, width);
             self.drawn_widths.push(display_width(&line));
             let _ = writeln!(text, "{line}\x1b[K");
@@ -74,17 +74,17 @@ impl Screen {
         self.write_raw(&text);
     }
 
-    /// The escape codes that move the cursor to the first live line. If the terminal has become narrower, each line
-    /// may take up several rows.
+    /// Returns the escape codes that move the cursor to the first live line. If the terminal has become narrower, a
+    /// line may take several rows.
     fn move_to_first_line(&self) -> String {
         let terminal_columns = (self.terminal.size)().columns.max(1);
         let rows: usize = self.drawn_widths.iter().map(|width| width.div_ceil(terminal_columns).max(1)).sum();
         if rows == 0 { "\r".to_owned() } else { format!("\r\x1b[{rows}A") }
     }
 
-    /// Writes a text without changing it.
+    /// Writes a text unchanged.
     pub(super) fn write_raw(&mut self, text: &str) {
-        // orch ignores errors, since a closed terminal must not stop the run.
+        // Ignore errors, because a closed terminal must not stop the run.
         drop(self.terminal.out.write_all(text.as_bytes()).and_then(|()| self.terminal.out.flush()));
     }
 }

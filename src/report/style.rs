@@ -1,8 +1,8 @@
-//! Colours texts for a terminal. A text has the same meaning without its colours.
+//! Colours texts for a terminal. Colours only emphasize: the text has the same meaning without them.
 //!
-//! orch first puts markers around a coloured part of a text, and replaces them with escape codes when it prints the
-//! text. A marker contains a random number that only this process knows, so a text of a model or a program can't
-//! contain a valid marker. orch prints the escape codes in such a text visibly instead of sending them to the terminal.
+//! orch first puts markers around a coloured part of a text. When it prints the text, it replaces the markers with
+//! escape codes. A marker contains a random number that only this process knows, so a text from a model or a program
+//! can't contain a valid marker. If such a text contains escape codes, orch prints them as visible characters.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -11,9 +11,12 @@ use std::sync::OnceLock;
 
 use crate::model::visible::escape_unsafe_except;
 
-/// The first and the last character of a marker: Unicode noncharacters, which orch escapes everywhere else.
+/// The first character of a marker: a Unicode noncharacter, which orch escapes everywhere else.
 const MARKER_START: char = '\u{fdd0}';
+/// The last character of a marker.
 const MARKER_END: char = '\u{fdd1}';
+/// The maximum length of the colour code in a marker, such as `1;31`.
+const MAX_CODE_BYTES: usize = 4;
 
 /// The style of texts on a terminal: with or without colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,34 +30,34 @@ impl TerminalStyle {
         if self.colour { format!("{}{text}{}", marker(code), marker("0")) } else { text.to_string() }
     }
 
-    /// Marks success.
+    /// Colours a text that reports success.
     pub fn success(self, text: impl Display) -> String {
         self.paint("32", text)
     }
 
-    /// Marks a failure.
+    /// Colours a text that reports a failure.
     pub fn error(self, text: impl Display) -> String {
         self.paint("1;31", text)
     }
 
-    /// Marks something that needs attention.
+    /// Colours a text that needs attention.
     pub fn warning(self, text: impl Display) -> String {
         self.paint("33", text)
     }
 
-    /// Emphasizes a part of a line.
+    /// Emphasizes a text.
     pub fn bold(self, text: impl Display) -> String {
         self.paint("1", text)
     }
 
-    /// Makes a part of a line less prominent.
+    /// Makes a text less prominent.
     pub fn dim(self, text: impl Display) -> String {
         self.paint("2", text)
     }
 }
 
-/// Prepares a text for printing: turns colour markers into escape codes and makes all other control characters visible
-/// ([`crate::model::visible::visible`]).
+/// Prepares a text for printing: replaces colour markers with escape codes, and escapes all other control characters
+/// ([`crate::model::visible::escape_unsafe`]).
 pub fn to_printable(text: &str) -> Cow<'_, str> {
     let escaped = escape_unsafe_except(text, marker_length);
     if escaped.contains(MARKER_START) { Cow::Owned(markers_to_escape_codes(&escaped)) } else { escaped }
@@ -69,10 +72,14 @@ fn marker(code: &str) -> String {
     format!("{MARKER_START}{}{code}{MARKER_END}", marker_secret())
 }
 
-/// The length of the marker of this process at the start of a text, in bytes; zero if there is none.
+/// The length in bytes of the marker at the start of a text. Zero if the text does not start with a marker of this
+/// process.
 fn marker_length(text: &str) -> usize {
-    let after_secret = text.strip_prefix(MARKER_START).and_then(|text| text.strip_prefix(marker_secret()));
-    let Some(end) = after_secret.and_then(|text| text.find(MARKER_END)).filter(|end| *end <= 4) else { return 0 };
+    let text_after_secret = text.strip_prefix(MARKER_START).and_then(|text| text.strip_prefix(marker_secret()));
+    let Some(end) = text_after_secret.and_then(|text| text.find(MARKER_END)).filter(|end| *end <= MAX_CODE_BYTES)
+    else {
+        return 0;
+    };
     MARKER_START.len_utf8() + marker_secret().len() + end + MARKER_END.len_utf8()
 }
 

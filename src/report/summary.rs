@@ -1,4 +1,4 @@
-//! The summary at the end of a run: the status, the files, the errors, and the next command.
+//! Renders the summary at the end of a run: the status, the files, the errors, and the next command.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -8,67 +8,72 @@ use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
 
-use super::commands::PrintedCommands;
+use super::commands::SuggestedCommands;
 use super::human;
 use super::style::TerminalStyle;
 use super::width::{display_width, pad_end};
 
-/// The summary of a run that has ended or waits for an approval; ends with a newline.
+/// Renders the summary of a run that has ended or waits for an approval. The summary ends with a newline.
 ///
-/// `commands` adds the options that suggested commands need to find the run. `terminal_width` is `None` if the output
-/// is not a terminal. Paths are relative to `current_dir`.
+/// `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
+/// summary shows paths relative to `current_dir`.
 pub fn render_summary(
     state: &RunState,
     style: TerminalStyle,
     terminal_width: Option<usize>,
     current_dir: &Path,
-    commands: &PrintedCommands,
+    commands: &SuggestedCommands,
 ) -> String {
     let commands = &commands.clone().for_run(state.run);
     let mut out = String::new();
-    let mut line = |text: String| {
+    let mut write_line = |text: String| {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
     };
-    line(headline(state, style));
+    write_line(render_headline(state, style));
     let steps = state.steps_in_file_order();
-    // A loop writes its file in each round, so the file shows the artifact of the last round.
+    // Each round of a loop writes the same file, so list only the last artifact of each name.
     let (mut seen_names, mut files) = (HashSet::new(), Vec::new());
     for artifact in steps.iter().rev().filter_map(|step| step.artifact.as_ref()) {
         if let Some(path) = artifact.path.as_ref().filter(|_| seen_names.insert(&artifact.name)) {
             files.push((&artifact.name, display_path(&Path::new(&state.workspace).join(path), current_dir)));
         }
     }
-    let names = files
+    let name_column = files
         .iter()
-        .fold(NameColumn::default(), |names, (name, _)| names.with_name(name))
+        .fold(NameColumn::default(), |column, (name, _)| column.with_name(name))
         .fit_to_terminal(terminal_width);
     for (name, path) in files.into_iter().rev() {
-        line(format!("  {}", names.align(&escape_line_breaks(name), &escape_line_breaks(&path))));
+        write_line(format!("  {}", name_column.align(&escape_line_breaks(name), &escape_line_breaks(&path))));
     }
     // The failure of a group only repeats the failure of a step inside it.
     for step in &steps {
         let Some(failure) = &step.failure else { continue };
-        if step.kind.is_group() && has_failed_inside(&steps, step) {
+        if step.kind.is_group() && contains_failed_step(&steps, step) {
             continue;
         }
-        line(format!("{} step {}: {}", style.error("error:"), style.bold(&step.key), message_with_class(failure)));
+        write_line(format!(
+            "{} step {}: {}",
+            style.error("error:"),
+            style.bold(&step.key),
+            message_with_class(failure)
+        ));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
+            write_line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
         }
     }
     if let Some(failure) = &state.failure {
-        line(format!("{} {}", style.error("error:"), message_with_class(failure)));
+        write_line(format!("{} {}", style.error("error:"), message_with_class(failure)));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
+            write_line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
         }
     }
     for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
         let question = step.question.as_deref().unwrap_or_default();
-        line(format!("{} step {} asks:\n\n{question}\n", style.warning("waiting:"), style.bold(&step.key)));
+        write_line(format!("{} step {} asks:\n\n{question}\n", style.warning("waiting:"), style.bold(&step.key)));
     }
-    if let Some(suggestion) = next_step(state, commands) {
-        line(format!("\n{} {suggestion}", style.bold("next:")));
+    if let Some(suggestion) = suggest_next_command(state, commands) {
+        write_line(format!("\n{} {suggestion}", style.bold("next:")));
     }
     out
 }
@@ -85,11 +90,11 @@ fn message_with_class(failure: &Failure) -> String {
     }
 }
 
-fn has_failed_inside(steps: &[&StepState], group: &StepState) -> bool {
+fn contains_failed_step(steps: &[&StepState], group: &StepState) -> bool {
     steps.iter().any(|step| step.failure.is_some() && step.key.is_within(&group.key))
 }
 
-fn headline(state: &RunState, style: TerminalStyle) -> String {
+fn render_headline(state: &RunState, style: TerminalStyle) -> String {
     let duration = match (state.started, state.ended) {
         (Some(start), Some(end)) if state.sessions > 1 => {
             let (work_time, total_time) = (
@@ -108,13 +113,13 @@ fn headline(state: &RunState, style: TerminalStyle) -> String {
             style.warning(state.status.as_str())
         }
     };
-    // Groups do not count, because their steps do.
-    let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
-    let completed = leaves().filter(|step| step.status == StepStatus::Completed).count();
+    // Count the steps inside a group instead of the group.
+    let leaf_steps = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
+    let completed = leaf_steps().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
-    let reused = leaves().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
+    let reused = leaf_steps().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut details = vec![format!("{completed} of {} steps{reused}", leaves().count())];
+    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps().count())];
     if !usage.is_empty() {
         details.push(format!("tokens {}", human::format_usage(&usage)));
         details.push(human::format_cost(state.cost()));
@@ -122,11 +127,12 @@ fn headline(state: &RunState, style: TerminalStyle) -> String {
     format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
 }
 
-fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
+fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Option<String> {
     let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,
-        // If a hint names a command, the user should run that one: a plain resume might fail for the same reason again.
+        // If the hint of a failed step names a command, suggest no other command: a plain resume might fail again for
+        // the same reason.
         RunStatus::Failed if state.steps.iter().any(needs_resume_command) => {
             Some(format!("fix the cause, then run `{resume}`; orch reuses the completed steps"))
         }
@@ -137,7 +143,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
             commands.with_options(format!("orch runs approve {}", state.run)),
             commands.with_options(format!("orch runs reject {}", state.run)),
         )),
-        // The failure of the storage has a hint of its own.
+        // The storage failure that interrupted the run has a hint of its own.
         RunStatus::Interrupted if state.failure.is_some() => None,
         RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` continues the run; orch reuses the recorded replies"))
@@ -145,7 +151,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     }
 }
 
-/// Whether a step failed and its hint does not name a command that continues the run.
+/// Whether a step failed and its hint names no command that continues the run.
 fn needs_resume_command(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
     // orch can't resume a run with replayed replies.
@@ -153,7 +159,7 @@ fn needs_resume_command(step: &StepState) -> bool {
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
 }
 
-/// The command that resumes a run that reached a limit.
+/// Suggests how to resume a run that reached a limit.
 fn resume_after_limit(failure: &Failure, resume: &str) -> Option<String> {
     let hint = failure.hint.as_deref().unwrap_or_default();
     let budget_flag = hint.split('`').find(|part| part.starts_with("--budget "));
@@ -169,14 +175,14 @@ fn resume_after_limit(failure: &Failure, resume: &str) -> Option<String> {
     }
 }
 
-/// A path for messages: relative to the current folder if it is below it.
+/// Formats a path for messages. A path inside the current folder is relative to it.
 pub fn display_path(path: &Path, current_dir: &Path) -> String {
     path.strip_prefix(current_dir).unwrap_or(path).display().to_string()
 }
 
-/// One line for a step that has ended, with notes below it.
-pub fn render_step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> String {
-    let mark = match step.status {
+/// Renders a step that has ended: one line, with notes below it.
+pub fn render_step_line(step: &StepState, name_column: NameColumn, style: TerminalStyle) -> String {
+    let symbol = match step.status {
         StepStatus::Completed => style.success("✓"),
         StepStatus::Failed => style.error("✗"),
         StepStatus::Skipped => style.warning("-"),
@@ -185,8 +191,8 @@ pub fn render_step_line(step: &StepState, names: NameColumn, style: TerminalStyl
         }
     };
     let mut text = format!(
-        "{mark} {}",
-        names.align(&escape_line_breaks(step.key.as_str()), &escape_line_breaks(&describe_step_result(step)))
+        "{symbol} {}",
+        name_column.align(&escape_line_breaks(step.key.as_str()), &escape_line_breaks(&describe_step_result(step)))
     );
     for note in step_notes(step) {
         let _ = write!(text, "\n    {}", style.dim(escape_line_breaks(&note)));
@@ -194,22 +200,23 @@ pub fn render_step_line(step: &StepState, names: NameColumn, style: TerminalStyl
     text
 }
 
-/// A column of names, which aligns the texts after them.
+/// A column of names. The texts after the names are aligned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameColumn {
     width: usize,
 }
 
 impl NameColumn {
-    /// The minimum width, and the maximum width without a terminal.
-    const WIDTH_LIMITS: (usize, usize) = (10, 48);
+    const MIN_WIDTH: usize = 10;
+    /// The maximum width if the output is not a terminal.
+    const MAX_WIDTH: usize = 48;
 
-    /// Creates a column for the steps that a run has so far.
+    /// Creates a column for the names of a run's steps so far.
     pub fn from_steps(state: &RunState) -> Self {
-        state.steps.iter().fold(Self::default(), |names, step| names.with_name(step.key.as_str()))
+        state.steps.iter().fold(Self::default(), |column, step| column.with_name(step.key.as_str()))
     }
 
-    /// Returns the column with one more name.
+    /// Adds a name and returns the column.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
         self.add_name(name);
@@ -221,14 +228,14 @@ impl NameColumn {
         self.width = self.width.max(display_width(name));
     }
 
-    /// Limits the width: on a terminal with this many columns, names get at most two fifths of them.
+    /// Limits the width to two fifths of the terminal's columns.
     #[must_use]
     pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
-        let (min, max) = Self::WIDTH_LIMITS;
-        Self { width: self.width.max(min).min(terminal_width.map_or(max, |columns| columns * 2 / 5)) }
+        let max_width = terminal_width.map_or(Self::MAX_WIDTH, |columns| columns * 2 / 5);
+        Self { width: self.width.max(Self::MIN_WIDTH).min(max_width) }
     }
 
-    /// A name with a text after it, or below it if the name is too long.
+    /// Formats a name with a text after it. If the name is too long, the text is on the next line.
     pub fn align(self, name: &str, text: &str) -> String {
         if display_width(name) > self.width {
             return format!("{name}\n{}{text}", " ".repeat(self.width + 3));
@@ -237,10 +244,10 @@ impl NameColumn {
     }
 }
 
-/// The result of a step, without its name.
+/// Describes the result of a step without the step's name.
 pub fn describe_step_result(step: &StepState) -> String {
     let status = match step.reused_from {
-        // The status of a failed or skipped step matters more than whether its result was reused.
+        // For a step that did not complete, show its status even if orch reused the result.
         _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
         Some(run) => format!("reused from run {run}"),
         None if step.reused => "reused".to_owned(),
@@ -267,7 +274,7 @@ pub fn describe_step_result(step: &StepState) -> String {
     details.join(", ")
 }
 
-/// Notes on how a step got its result: retries, re-asks and repairs.
+/// Notes about how a step got its result: retries, re-asks and repairs.
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
     let is_agent = step.kind == StepKind::Agent;

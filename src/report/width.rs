@@ -1,15 +1,15 @@
-//! Measures, breaks and shortens text for the columns of a terminal.
+//! Measures, wraps and shortens text for the columns of a terminal.
 
 use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The symbols with which a line of a report may begin, followed by a space.
-const LINE_MARKS: &[char] = &['✓', '✗', '·', '!', '-'];
-/// The indent of the continuation of a wrapped line that begins with such a symbol.
-const MARKED_LINE_INDENT: usize = 4;
+/// The symbols at the start of a line about a step.
+const LINE_SYMBOLS: &[char] = &['✓', '✗', '·', '!', '-'];
+/// The indent of the continuation lines, if the first line starts with such a symbol.
+const SYMBOL_LINE_INDENT: usize = 4;
 
-/// The number of columns of a printed text; colour codes take none.
+/// The number of columns that a printed text takes. Colour codes take no columns.
 pub fn display_width(text: &str) -> usize {
     if !text.contains('\u{1b}') {
         return text.width();
@@ -19,12 +19,12 @@ pub fn display_width(text: &str) -> usize {
     first + parts.map(|part| strip_colour_code(part).width()).sum::<usize>()
 }
 
-/// The text after a colour code whose escape character was removed.
+/// Removes a colour code from the start of a text. The caller has already removed the escape character of the code.
 fn strip_colour_code(text: &str) -> &str {
     text.split_once('m').map_or(text, |(_, text)| text)
 }
 
-/// Shortens a plain text to at most `width` columns: removes its end and adds `…`.
+/// Shortens a plain text to at most `width` columns: replaces its end with `…`.
 pub fn truncate_end(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -42,7 +42,8 @@ pub fn truncate_end(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// Shortens a plain text from the beginning instead: the end of a step's key is more informative.
+/// Shortens a plain text to at most `width` columns: replaces its start with `…`. orch shortens the keys of steps in
+/// this way, because the end of a key is more informative.
 pub fn truncate_start(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -58,13 +59,13 @@ pub fn truncate_start(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{ellipsis}{}", text.get(start..).unwrap_or_default()))
 }
 
-/// Adds spaces to the end of a plain text until it takes at least `width` columns.
+/// Pads the end of a plain text with spaces to at least `width` columns.
 pub fn pad_end(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// Wraps a printed text between words, so that its lines have at most `width` columns. Text between backticks counts as
-/// one word if it fits into a line; a word that is longer than a line is not broken.
+/// Wraps a printed text between words, so that its lines have at most `width` columns. A text between backticks counts
+/// as one word if it fits into a line. A word that is longer than a line stays whole.
 pub fn wrap_lines(text: &str, width: usize) -> Cow<'_, str> {
     if text.lines().all(|line| display_width(line) <= width) {
         return Cow::Borrowed(text);
@@ -94,35 +95,36 @@ fn wrap_line(line: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The indent of the continuation of a wrapped line, in columns.
+/// The indent of the continuation lines of a wrapped line, in columns.
 fn continuation_indent(line: &str) -> usize {
     let trimmed = line.trim_start_matches(' ');
-    let leading = line.len() - trimmed.len();
-    let first_text = trimmed.strip_prefix('\u{1b}').map_or(trimmed, strip_colour_code);
+    let indent_width = line.len() - trimmed.len();
+    let text_without_colour = trimmed.strip_prefix('\u{1b}').map_or(trimmed, strip_colour_code);
     if let Some(label) = ["= help: ", "= note: "].iter().find(|label| trimmed.starts_with(*label)) {
-        return leading + label.len();
+        return indent_width + label.len();
     }
-    let mut chars = first_text.chars();
-    let has_mark = chars.next().is_some_and(|first| LINE_MARKS.contains(&first));
-    if leading == 0 && has_mark { MARKED_LINE_INDENT } else { leading }
+    let mut chars = text_without_colour.chars();
+    let starts_with_symbol = chars.next().is_some_and(|first| LINE_SYMBOLS.contains(&first));
+    if indent_width == 0 && starts_with_symbol { SYMBOL_LINE_INDENT } else { indent_width }
 }
 
-/// The words of a line, each with the spaces before it.
+/// Splits a line into words, each with the spaces before it. `width` is the width of a line, in columns.
 fn split_words(line: &str, width: usize) -> Vec<(&str, &str)> {
     let mut words = Vec::new();
     let mut remaining = line;
     while !remaining.is_empty() {
         let word_start = remaining.find(|c| c != ' ').unwrap_or(remaining.len());
-        let (space, unsplit) = remaining.split_at(word_start);
-        let end = word_end(unsplit, width);
-        let (word, tail) = unsplit.split_at(end);
+        let (space, rest) = remaining.split_at(word_start);
+        let end = word_end(rest, width);
+        let (word, rest) = rest.split_at(end);
         words.push((space, word));
-        remaining = tail;
+        remaining = rest;
     }
     words
 }
 
-/// The length of the first word of a text; a word between backticks may contain spaces.
+/// The length in bytes of the first word of a text. A text between backticks counts as one word if it has at most
+/// `width` columns.
 fn word_end(text: &str, width: usize) -> usize {
     let space_index = text.find(' ').unwrap_or(text.len());
     let Some(first_backtick) = text.get(..space_index).and_then(|text| text.find('`')) else { return space_index };
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_break_between_words_and_never_inside_one() {
+    fn lines_wrap_only_between_words() {
         assert_eq!(wrap_lines("nothing else was reused", 12), "nothing else\nwas reused");
         assert_eq!(
             wrap_lines("  = help: set `access: read` so", 20),
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn shortened_texts_end_with_an_ellipsis() {
+    fn shortened_texts_contain_an_ellipsis() {
         assert_eq!(
             (truncate_end("abcdef", 4), truncate_end("abcdef", 6), truncate_end("你好", 3)),
             ("abc…".into(), "abcdef".into(), "你…".into())
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_long_word_makes_a_line_too_wide() {
+    fn a_line_is_too_wide_only_if_it_contains_a_long_word() {
         let text = "run 7d1d `a b c` completed; `orch pipeline resume x` 你好 continues  the run, with  spaces";
         for width in 0..60 {
             let longest = text.split(' ').map(display_width).max().unwrap();

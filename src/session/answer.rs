@@ -19,23 +19,23 @@ const MAX_SEARCHED_RUNS: usize = 1000;
 /// The user's answer to an approval; see [`Runner::answer`].
 #[derive(Clone, Debug, Default)]
 pub struct AnswerRequest {
-    /// The run, by its id or the start of the id; if `None`, the only run with a pending approval.
+    /// The run's id or the start of its id. If `None`, orch chooses the only run with a pending approval.
     pub run: Option<String>,
-    /// The step, if several steps of the run have a pending approval.
+    /// The step. Required if several steps of the run have a pending approval.
     pub step: Option<String>,
     /// The folder of the journal.
     pub state: StateFolder,
     /// Whether the user approves.
     pub approved: bool,
-    /// The reason, or what to do instead; later steps can read it.
+    /// The reason, or an instruction for later steps, which can read this text.
     pub note: String,
     /// The name of the user who answers.
-    pub by: String,
-    /// Whether the caller resumes the run next. Then orch checks the trust and the workspace for the resume before it
-    /// records the answer.
+    pub user: String,
+    /// Whether the caller resumes the run next. If so, orch checks whether the project is trusted and the workspace is
+    /// usable before it records the answer.
     pub resumes_next: bool,
-    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints, for the
-    /// resume.
+    /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines. The resume
+    /// needs it.
     pub trusted_digest: Option<String>,
 }
 
@@ -53,23 +53,23 @@ pub struct RecordedAnswer {
 }
 
 impl Runner {
-    /// Records the user's answer, which is only valid for the text that orch showed. If no process runs the run, the
-    /// next resume uses the answer.
+    /// Records the user's answer. The answer is valid only for the text that orch showed. If no process executes the
+    /// run, the next resume uses the answer.
     ///
     /// # Errors
-    /// There is no matching pending approval.
+    /// No pending approval matches the request.
     pub fn answer(&self, request: &AnswerRequest) -> Result<RecordedAnswer, SessionError> {
         let current_dir = self.current_dir();
         let journal = request.state.open_journal(&project_root(current_dir))?;
-        let row = named_or_waiting(&journal, request.run.as_deref())?;
+        let row = find_run_to_answer(&journal, request.run.as_deref())?;
         let events = journal.events(row.run)?;
         let approval = approval_to_answer(request, &journal, row.run, &events)?;
         let run = RunState::fold(row.run, &events);
         let location = locate(&journal, &run, &request.state, &project_root(current_dir))?;
         let settings = load_settings(&location.root)?;
         if request.resumes_next {
-            // Checked before the answer is recorded, so that the user can repeat the same command after trusting the
-            // project.
+            // Check this before recording the answer, so that the user can trust the project and repeat the same
+            // command.
             self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
@@ -85,7 +85,12 @@ impl Runner {
             attempt: approval.attempt,
             ordinal: approval.ordinal,
             question_digest: approval.question_digest,
-            answer: ApprovalDecision { approved: request.approved, note, by: request.by.clone(), at: Timestamp::now() },
+            answer: ApprovalDecision {
+                approved: request.approved,
+                note,
+                by: request.user.clone(),
+                at: Timestamp::now(),
+            },
         };
         journal.send_message(row.run, &InboxMessage::Answer(answer))?;
         Ok(RecordedAnswer {
@@ -97,32 +102,32 @@ impl Runner {
     }
 }
 
-/// The run with this id, or the only run with a pending approval.
-fn named_or_waiting(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
+/// Finds the run with this id, or the only run with a pending approval.
+fn find_run_to_answer(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
         return find_run(journal, name);
     }
-    let mut waiting = Vec::new();
+    let mut waiting_runs = Vec::new();
     for status in [RunStatus::Waiting, RunStatus::Running] {
         for row in journal.list_runs(&RunFilter { limit: MAX_SEARCHED_RUNS, status: Some(status), pipeline: None })? {
             let approvals = pending_approvals(journal, row.run, &journal.events(row.run)?)?;
-            waiting.extend((!approvals.is_empty()).then_some((row, approvals)));
+            waiting_runs.extend((!approvals.is_empty()).then_some((row, approvals)));
         }
     }
-    if waiting.len() > 1 {
-        return Err(ambiguous_run(&waiting));
+    if waiting_runs.len() > 1 {
+        return Err(ambiguous_run_error(&waiting_runs));
     }
-    waiting
+    waiting_runs
         .pop()
         .map(|(row, _)| row)
         .ok_or_else(|| SessionError::usage("no run waits for an answer").with_hint("`orch runs list` shows past runs"))
 }
 
-/// The error that several runs have pending approvals; lists each approval.
-fn ambiguous_run(waiting: &[(RunRow, Vec<ApprovalAsked>)]) -> SessionError {
-    let message = format!("{} runs wait for an answer:", waiting.len());
+/// The error for several runs with pending approvals. It lists each approval.
+fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> SessionError {
+    let message = format!("{} runs wait for an answer:", waiting_runs.len());
     let mut lines = Vec::new();
-    for (row, approvals) in waiting {
+    for (row, approvals) in waiting_runs {
         for approval in approvals {
             let question = first_line(&approval.question, 60);
             lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, approval.step));
@@ -138,7 +143,7 @@ pub(crate) fn pending_approvals(
     events: &[Event],
 ) -> Result<Vec<ApprovalAsked>, SessionError> {
     let approvals = RunApprovals::read(journal, run, events)?;
-    Ok(approvals.latest().filter(|approval| !approvals.is_answered(approval)).cloned().collect())
+    Ok(approvals.latest_requests().filter(|approval| !approvals.is_answered(approval)).cloned().collect())
 }
 
 /// The approvals and answers of a run, in its events and in its inbox.
@@ -157,14 +162,14 @@ impl<'e> RunApprovals<'e> {
         self.events.iter().map(|event| &event.fact).chain(&self.inbox)
     }
 
-    /// The latest approval request of each step; earlier ones are obsolete.
-    fn latest(&self) -> impl Iterator<Item = &ApprovalAsked> {
+    /// The latest approval request of each step. It replaces the earlier requests of the step.
+    fn latest_requests(&self) -> impl Iterator<Item = &ApprovalAsked> {
         let requests = || {
             self.facts().filter_map(|fact| if let Fact::ApprovalAsked(request) = fact { Some(request) } else { None })
         };
         requests().enumerate().filter_map(move |(index, request)| {
-            let is_repeated = requests().skip(index + 1).any(|later| later.step == request.step);
-            (!is_repeated).then_some(request)
+            let is_replaced = requests().skip(index + 1).any(|later| later.step == request.step);
+            (!is_replaced).then_some(request)
         })
     }
 
@@ -178,7 +183,10 @@ impl<'e> RunApprovals<'e> {
     }
 }
 
-/// The approval to answer: pending, not expired, and either the named one or the only one.
+/// Finds the approval to answer: the pending approval of the requested step, or the only pending approval of the run.
+///
+/// # Errors
+/// No approval or several approvals match, or the time to answer is over.
 fn approval_to_answer(
     request: &AnswerRequest,
     journal: &Journal,
@@ -187,9 +195,9 @@ fn approval_to_answer(
 ) -> Result<ApprovalAsked, SessionError> {
     let state = RunState::fold(run, events);
     let approvals = RunApprovals::read(journal, run, events)?;
-    let is_requested =
+    let is_of_requested_step =
         |approval: &&ApprovalAsked| request.step.as_ref().is_none_or(|step| approval.step.as_str() == step);
-    let candidates: Vec<&ApprovalAsked> = approvals.latest().filter(is_requested).collect();
+    let candidates: Vec<&ApprovalAsked> = approvals.latest_requests().filter(is_of_requested_step).collect();
     let pending: Vec<&&ApprovalAsked> = candidates.iter().filter(|approval| !approvals.is_answered(approval)).collect();
     let approval = match pending.as_slice() {
         [approval] => **approval,
@@ -202,8 +210,8 @@ fn approval_to_answer(
             return Err(SessionError::usage(format!("every approval of run {run} is answered already"))
                 .with_hint(format!("`orch pipeline resume {run}` continues it")));
         }
-        several => {
-            let steps: Vec<String> = several.iter().map(|approval| approval.step.to_string()).collect();
+        approvals => {
+            let steps: Vec<String> = approvals.iter().map(|approval| approval.step.to_string()).collect();
             let error = format!("run {run} has several pending approvals, in the steps {}", steps.join(", "));
             return Err(SessionError::usage(error).with_hint("name the step after the run"));
         }

@@ -1,5 +1,5 @@
-//! Artifact files that the user changed, and files that the user removed, since the run wrote them. orch refuses to
-//! resume, or accepts or restores the files.
+//! Finds artifact files that the user changed, and files that the user removed, since the run wrote them. According to
+//! the user's choice, orch accepts them, restores them, or refuses to resume.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ use super::Runner;
 use super::error::SessionError;
 use super::file_drift::{FileHistory, RemovedFile, ValidResults};
 
-/// The maximum time between the record of a file and a crash that can explain outdated contents. orch writes the file
-/// right after the record, and a power failure may lose the latest writes.
+/// The maximum time from an event about a file to a crash that can explain outdated contents of the file. orch writes a
+/// file right after it records the event, and a power failure may lose the latest writes.
 const CRASH_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// The treatment of files that the user changed or removed since the run wrote them.
+/// What orch does with files that the user changed or removed since the run wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChangedFilesPolicy {
     /// Refuse to resume.
@@ -36,7 +36,7 @@ pub enum ChangedFilesPolicy {
 }
 
 impl ChangedFilesPolicy {
-    /// What a resume would do with the files, for a message.
+    /// A message about what a resume would do with the files.
     pub(crate) fn resume_preview(self) -> &'static str {
         match self {
             Self::Refuse => {
@@ -48,32 +48,32 @@ impl ChangedFilesPolicy {
     }
 }
 
-/// The data for a check of a run's files.
+/// The parameters of a search for changed files.
 pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
-    /// The workspace; `None` if it no longer exists.
+    /// The workspace, or `None` if it no longer exists.
     pub(crate) workspace: Option<&'a Workspace>,
     pub(crate) events: &'a [Event],
-    /// The last heartbeat of the process of the last session, if it died.
+    /// The last heartbeat of the run's last process, if that process died.
     pub(crate) last_heartbeat: Option<Timestamp>,
-    /// The plan to run. For artifact files that it does not write, orch only prints a note.
+    /// The plan to run. For a changed artifact file that the plan does not write, orch only prints a note.
     pub(crate) plan: &'a Plan,
-    /// The step that runs again even if its result could be reused.
+    /// A step that runs again even if orch could reuse its result.
     pub(crate) from_step: Option<&'a StepKey>,
 }
 
-/// How the files of a run changed since the run wrote them.
+/// The files of a run that changed since the run wrote them.
 pub(crate) struct ArtifactDrift {
-    artifacts: Vec<(ExpectedFile, FileDrift)>,
-    removed: Vec<RemovedFile>,
+    changed_artifacts: Vec<(ExpectedFile, FileDrift)>,
+    removed_files: Vec<RemovedFile>,
     history: FileHistory,
 }
 
 /// The facts to record when the user accepts the files as they are.
 #[derive(Default)]
 pub(crate) struct AcceptedDrift {
-    /// Artifacts with the contents of their edited files.
+    /// The artifacts with the contents of the files that the user edited.
     pub(crate) artifacts: Vec<ArtifactAccepted>,
     /// Files of steps that the user removed.
     pub(crate) missing_files: Vec<MissingFile>,
@@ -81,17 +81,19 @@ pub(crate) struct AcceptedDrift {
 
 /// The expected state of an artifact file.
 struct ExpectedFile {
-    completed: u64,
+    /// The `seq` of the event that records the step's result.
+    result_seq: u64,
     step: StepKey,
     artifact: Artifact,
-    /// The time of the latest event about the file, and the number of its session.
-    at: Timestamp,
-    session: usize,
+    /// The time of the latest event about the file.
+    recorded_at: Timestamp,
+    /// The index of the session in which orch recorded this event.
+    session_index: usize,
 }
 
 impl DriftCheck<'_> {
-    /// Compares every file with its record. For a changed file that no step writes any more, it only shows a note.
-    pub(crate) fn find(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
+    /// Compares every file with its record. Shows a note about each changed file that no step writes any more.
+    pub(crate) fn find_drift(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
         let history = FileHistory::from_events(self.run, self.events)?;
         let valid_results = ValidResults {
             plan: self.plan,
@@ -99,8 +101,8 @@ impl DriftCheck<'_> {
             from_step: self.from_step,
             validity_cache: OnceCell::new(),
         };
-        let removed = history.removed_files(self.workspace, &valid_results)?;
-        let mut drift = ArtifactDrift { artifacts: Vec::new(), removed, history };
+        let removed_files = history.removed_files(self.workspace, &valid_results)?;
+        let mut drift = ArtifactDrift { changed_artifacts: Vec::new(), removed_files, history };
         let Some(workspace) = self.workspace else { return Ok(drift) };
         for message in drift.history.overwritable_edits(workspace, &valid_results)? {
             runner.reporter.note(&format!(
@@ -110,13 +112,14 @@ impl DriftCheck<'_> {
         let (owned_files, run) = (self.journal.owned_files(&workspace.path_in_journal())?, self.run.0.to_string());
         let (paths, crash_times) = (self.plan.artifact_paths(), crash_times(self.events, self.last_heartbeat));
         for expected in expected_files(self.events) {
-            let crashed_at = crash_times.get(expected.session).copied().flatten();
-            let is_near_crash = crashed_at.is_some_and(|time| time.duration_since(expected.at) <= CRASH_WINDOW);
+            let crashed_at = crash_times.get(expected.session_index).copied().flatten();
+            let is_near_crash =
+                crashed_at.is_some_and(|time| time.duration_since(expected.recorded_at) <= CRASH_WINDOW);
             let Some(change) = workspace.drift(&expected.artifact, &run, &owned_files, is_near_crash)? else {
                 continue;
             };
             if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
-                drift.artifacts.push((expected, change));
+                drift.changed_artifacts.push((expected, change));
             } else {
                 let file = expected.file(workspace.folder());
                 runner.reporter.note(&format!(
@@ -147,8 +150,10 @@ impl ArtifactDrift {
         match choice {
             ChangedFilesPolicy::Accept => self.accept(workspace, project),
             ChangedFilesPolicy::Discard => {
-                self.artifacts.iter().try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
-                self.history.restore(workspace, &self.removed)?;
+                self.changed_artifacts
+                    .iter()
+                    .try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
+                self.history.restore(workspace, &self.removed_files)?;
                 Ok(AcceptedDrift::default())
             }
             ChangedFilesPolicy::Refuse => self.refuse(workspace, runner),
@@ -159,41 +164,42 @@ impl ArtifactDrift {
     pub(crate) fn accept(&self, workspace: &Workspace, project: &Project) -> Result<AcceptedDrift, SessionError> {
         let to_fact = |(expected, _): &(ExpectedFile, FileDrift)| {
             let artifact = edited_artifact(workspace, &expected.artifact, project)?;
-            Ok(ArtifactAccepted { step: expected.step.clone(), result_seq: expected.completed, artifact })
+            Ok(ArtifactAccepted { step: expected.step.clone(), result_seq: expected.result_seq, artifact })
         };
-        let artifacts = self.artifacts.iter().map(to_fact).collect::<Result<_, SessionError>>()?;
+        let artifacts = self.changed_artifacts.iter().map(to_fact).collect::<Result<_, SessionError>>()?;
         Ok(AcceptedDrift {
             artifacts,
-            missing_files: self.removed.iter().map(|file| file.to_missing_file(true)).collect(),
+            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(true)).collect(),
         })
     }
 
-    /// Refuses to resume if the user changed a file. Only shows a note if a program of the run may itself have deleted
-    /// or reverted the file when orch was killed.
+    /// Refuses to resume if the user changed or removed a file. If a program of the run may itself have removed the
+    /// files when orch was killed, only shows a note.
     fn refuse(self, workspace: &Workspace, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
-        let suspect = self.history.suspect();
-        let needs_choice = !self.artifacts.is_empty() || (suspect.is_none() && !self.removed.is_empty());
+        let running_step = self.history.step_running_at_crash();
+        let needs_choice =
+            !self.changed_artifacts.is_empty() || (running_step.is_none() && !self.removed_files.is_empty());
         if needs_choice {
             let messages = self.messages(workspace.folder());
             return Err(SessionError::usage(format!("{} since this run wrote it", join_limited(&messages))).with_hint(
                 "--accept-changed keeps the files as they are; --discard-changed restores them as recorded",
             ));
         }
-        if let Some(step) = suspect {
-            for file in &self.removed {
+        if let Some(step) = running_step {
+            for file in &self.removed_files {
                 let message = file.message(workspace.folder());
-                runner.reporter.note(&format!("{message}; step {step} was running and may have done it"));
+                runner.reporter.note(&format!("{message}; step {step} was running and may have caused this"));
             }
         }
         Ok(AcceptedDrift {
             artifacts: Vec::new(),
-            missing_files: self.removed.iter().map(|file| file.to_missing_file(false)).collect(),
+            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(false)).collect(),
         })
     }
 
     /// The paths of the changed artifact files, relative to the workspace.
     pub(crate) fn artifact_paths(&self) -> Vec<&str> {
-        self.artifacts.iter().filter_map(|(expected, _)| expected.artifact.path.as_deref()).collect()
+        self.changed_artifacts.iter().filter_map(|(expected, _)| expected.artifact.path.as_deref()).collect()
     }
 
     /// A message for each changed file.
@@ -208,12 +214,12 @@ impl ArtifactDrift {
                 }
             }
         };
-        let removed_messages = self.removed.iter().map(|file| file.message(folder));
-        self.artifacts.iter().map(artifact_message).chain(removed_messages).collect()
+        let removed_messages = self.removed_files.iter().map(|file| file.message(folder));
+        self.changed_artifacts.iter().map(artifact_message).chain(removed_messages).collect()
     }
 }
 
-/// Joins the first few messages and counts the others.
+/// Joins the first messages to one text, and only counts the others.
 pub(crate) fn join_limited(messages: &[String]) -> String {
     const MAX_LISTED: usize = 5;
     match messages.get(..MAX_LISTED).filter(|_| messages.len() > MAX_LISTED + 1) {
@@ -222,7 +228,8 @@ pub(crate) fn join_limited(messages: &[String]) -> String {
     }
 }
 
-/// For each session, the time at which its process was last alive, if it died. `last_heartbeat` is of the last session.
+/// For each session, the last time at which its process was alive, if the process died. `last_heartbeat` belongs to the
+/// last session.
 fn crash_times(events: &[Event], last_heartbeat: Option<Timestamp>) -> Vec<Option<Timestamp>> {
     let (mut times, mut previous): (Vec<Option<Timestamp>>, Option<&Event>) = (Vec::new(), None);
     let crash_time = |last_event: &Event, heartbeat: Option<Timestamp>| match &last_event.fact {
@@ -239,15 +246,15 @@ fn crash_times(events: &[Event], last_heartbeat: Option<Timestamp>) -> Vec<Optio
     times
 }
 
-/// The expected artifact files, in the order in which the run first wrote them.
+/// The expected states of the artifact files, in the order in which the run first wrote the files.
 fn expected_files(events: &[Event]) -> Vec<ExpectedFile> {
     let mut results: IndexMap<u64, (StepKey, Artifact)> = IndexMap::new();
     let mut files: IndexMap<String, ExpectedFile> = IndexMap::new();
-    let mut session = 0;
+    let mut session_index = 0;
     for event in events {
-        let completed = match &event.fact {
+        let result_seq = match &event.fact {
             Fact::RunResumed(_) => {
-                session += 1;
+                session_index += 1;
                 continue;
             }
             Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => {
@@ -258,17 +265,18 @@ fn expected_files(events: &[Event]) -> Vec<ExpectedFile> {
                 results.insert(fact.result_seq, (fact.step.clone(), fact.artifact.clone()));
                 fact.result_seq
             }
-            Fact::StepReused(StepReused { step, result_seq: completed, renamed_artifact }) => {
+            Fact::StepReused(StepReused { step, result_seq, renamed_artifact }) => {
                 if let Some(artifact) = renamed_artifact {
-                    results.insert(*completed, (step.clone(), artifact.clone()));
+                    results.insert(*result_seq, (step.clone(), artifact.clone()));
                 }
-                *completed
+                *result_seq
             }
             _ => continue,
         };
-        let Some((step, artifact)) = results.get(&completed).cloned() else { continue };
+        let Some((step, artifact)) = results.get(&result_seq).cloned() else { continue };
         if let Some(path) = artifact.path.clone() {
-            files.insert(path, ExpectedFile { completed, step, artifact, at: event.at, session });
+            let expected = ExpectedFile { result_seq, step, artifact, recorded_at: event.at, session_index };
+            files.insert(path, expected);
         }
     }
     files.into_values().collect()
@@ -282,7 +290,7 @@ fn item_values<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a s
     Some(list.as_array()?.iter().filter_map(item_value).collect())
 }
 
-/// The artifact with the contents of its edited file, checked against the schema.
+/// Reads an edited file into its artifact and checks the contents against the artifact's schema.
 fn edited_artifact(workspace: &Workspace, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
     let path = workspace.folder().join(name);
@@ -310,6 +318,6 @@ fn edited_artifact(workspace: &Workspace, artifact: &Artifact, project: &Project
             return Err(refuse(first.to_string()));
         }
     }
-    // orch does not reformat the user's file, so the digest is of its bytes.
+    // Compute the digest from the bytes of the file, because orch does not reformat the user's file.
     Ok(Artifact { digest: crate::model::Digest::compute(&bytes), value, ..artifact.clone() })
 }

@@ -1,4 +1,4 @@
-//! `--clean`: removes the files that earlier runs created in a workspace, unless they were changed since.
+//! `--clean`: removes the files that earlier runs created in a workspace, unless the files have changed since.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::Runner;
 use super::error::{ExitStatus, SessionError};
 use super::writes::step_writes;
 
-/// Removes artifact files, and files that `write` steps created, if they still have the bytes that orch wrote. Does not
+/// Removes the artifact files, and the files that `write` steps created, if their contents are unchanged. Does not
 /// remove project files.
 pub(crate) fn remove_created_files(
     journal: &Journal,
@@ -40,19 +40,20 @@ pub(crate) fn remove_created_files(
     Ok(())
 }
 
-/// The changes by `write` steps in all runs of a workspace, oldest run first, without files that orch did not create.
+/// The changes by the `write` steps of all runs in a workspace, oldest run first, without the files that orch did not
+/// create.
 fn created_files(journal: &Journal, workspace_path: &str) -> Result<Vec<ChangeSet>, SessionError> {
-    let mut runs = journal.runs(usize::MAX >> 1)?;
+    let mut runs = journal.runs(usize::MAX)?;
     runs.retain(|row| row.workspace == workspace_path);
     runs.sort_by_key(|row| row.run.0);
     let mut change_sets = Vec::new();
     for row in runs {
-        // A record that came from elsewhere does not prove that orch created files here.
+        // A journal entry from another machine or folder does not prove that orch created files here.
         if journal.is_foreign(row.run)? {
             continue;
         }
         let writes = step_writes(row.run, &journal.events(row.run)?)?.into_iter();
-        change_sets.extend(writes.filter(|write| !write.is_turn).map(|write| write.changes));
+        change_sets.extend(writes.filter(|write| !write.is_agent_turn).map(|write| write.changes));
     }
     let foreign = foreign_paths(&change_sets);
     for change_set in &mut change_sets {
@@ -61,8 +62,8 @@ fn created_files(journal: &Journal, workspace_path: &str) -> Result<Vec<ChangeSe
     Ok(change_sets)
 }
 
-/// The paths at which a step overwrote a file that orch had not written. Such a file is not orch's, even if steps wrote
-/// it later.
+/// The paths at which a step overwrote a file that orch had not written. orch did not create these files, even if later
+/// steps wrote them again.
 fn foreign_paths(change_sets: &[ChangeSet]) -> HashSet<String> {
     let mut written: HashMap<&str, Option<&FileState>> = HashMap::new();
     let mut foreign = HashSet::new();

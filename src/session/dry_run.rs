@@ -9,39 +9,40 @@ use crate::store::{DryRunDurable, StepPrediction, removed_steps};
 
 use super::error::SessionError;
 
-/// The action that a resume would take for a step.
+/// The action that orch predicts for a step of a resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedAction {
     /// The step.
     pub step: StepKey,
     /// The action.
     pub action: DryRunAction,
-    /// The reason for the action; may be empty.
+    /// The reason for the action. May be empty.
     pub reason: String,
 }
 
-/// An action of a resume.
+/// What a resume would do with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DryRunAction {
-    /// The recorded result is reused.
+    /// orch reuses the recorded result.
     Reuse,
-    /// The step runs.
+    /// orch runs the step.
     Run,
-    /// Whether the step runs depends on the results of steps that run before it.
+    /// orch runs or reuses the step, depending on the results of earlier steps.
     MaybeRun,
-    /// The step is skipped.
+    /// orch skips the step.
     Skip,
-    /// The pipeline no longer has the step.
+    /// The pipeline no longer contains the step.
     Removed,
 }
 
-/// The actions of a resume: first for the steps of the plan, then for those that the files no longer have.
+/// Predicts the actions of a resume: first for the steps of the plan, then for the recorded steps that the pipeline no
+/// longer contains.
 pub(crate) fn planned_actions(
     plan: &Plan,
     events: &[Event],
-    from: Option<&StepKey>,
+    from_step: Option<&StepKey>,
 ) -> Result<Vec<PlannedAction>, SessionError> {
-    let dry_run = DryRunDurable::new(events, from);
+    let dry_run = DryRunDurable::new(events, from_step);
     interpret_recorded(&dry_run, plan)?;
     let planned: Vec<StepKey> = plan.planned_steps().into_iter().map(|step| step.step).collect();
     let predictions = dry_run.predictions().into_iter().map(|(step, prediction)| {
@@ -56,12 +57,12 @@ pub(crate) fn planned_actions(
     let removed = removed_steps(events, &planned).into_iter().map(|step| PlannedAction {
         step,
         action: DryRunAction::Removed,
-        reason: "the files no longer have it".to_owned(),
+        reason: "the pipeline no longer contains it".to_owned(),
     });
     Ok(predictions.chain(removed).collect())
 }
 
-/// Interprets a plan with recorded results only, which never waits.
+/// Interprets a plan with recorded results only. This never waits.
 pub(crate) fn interpret_recorded(dry_run: &DryRunDurable, plan: &Plan) -> Result<(), SessionError> {
     let result = engine::interpret(dry_run, plan).now_or_never();
     let result = result.ok_or_else(|| SessionError::internal("the dry run waited"))?;

@@ -1,4 +1,4 @@
-//! The folders and variables that a session reads from its process.
+//! The folders and environment variables of a session.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,12 +9,12 @@ use crate::agent::EnvLookup;
 
 use super::error::SessionError;
 
-/// The current folder, the environment variables and the user's folders, as a session sees them.
+/// The current folder, the environment variables and the user's folders of a session.
 #[derive(Clone, Debug)]
 pub struct Environment {
     current_dir: PathBuf,
     variables: Arc<BTreeMap<String, String>>,
-    configuration: Option<PathBuf>,
+    config_dir: Option<PathBuf>,
     model_cache: PathBuf,
     guard: PathBuf,
 }
@@ -32,35 +32,35 @@ impl Environment {
         Ok(Self {
             current_dir,
             variables: Arc::new(variables.collect()),
-            configuration: user_config_dir(),
-            model_cache: model_cache(),
-            guard: guard(),
+            config_dir: user_config_dir(),
+            model_cache: default_model_cache(),
+            guard: default_guard(),
         })
     }
 
-    /// The same with another current folder, which must be absolute. Relative paths of requests start there.
+    /// Replaces the current folder. `folder` must be absolute. Relative paths of requests are relative to it.
     #[must_use]
     pub fn with_current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.current_dir = folder.into();
         self
     }
 
-    /// The same with another value of an environment variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.variables).insert(name.into(), value.into());
         self
     }
 
-    /// The same with another folder of the user's configuration, which must be absolute.
+    /// Replaces the folder of the user's configuration. `folder` must be absolute.
     #[must_use]
     pub fn with_config_dir(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.configuration = Some(folder.into());
+        self.config_dir = Some(folder.into());
         self
     }
 
-    /// The same with another guard for the processes of a run: `orch` itself, or a program that calls
-    /// [`guard_main`](super::guard_main) first.
+    /// Replaces the program that guards the child processes of a run. `program` must be `orch` itself or a program that
+    /// calls [`guard_main`](super::guard_main) first.
     #[must_use]
     pub fn with_guard(mut self, program: impl Into<PathBuf>) -> Self {
         self.guard = program.into();
@@ -73,28 +73,29 @@ impl Environment {
     }
 
     /// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, below
-    /// `%APPDATA%`). `None` if the environment names no such folder.
+    /// `%APPDATA%`). `None` if no environment variable names an absolute folder.
     pub fn config_dir(&self) -> Option<&Path> {
-        self.configuration.as_deref()
+        self.config_dir.as_deref()
     }
 
-    /// The user's folder for embedded models: `$XDG_CACHE_HOME/orch/models`, else below the home folder.
+    /// The user's folder for embedded models: `$XDG_CACHE_HOME/orch/models`, else `~/.cache/orch/models` (on Windows,
+    /// below `%LOCALAPPDATA%`).
     pub fn model_cache(&self) -> &Path {
         &self.model_cache
     }
 
-    /// The program that guards the processes of a run.
+    /// The program that guards the child processes of a run.
     pub(crate) fn guard(&self) -> &Path {
         &self.guard
     }
 
-    /// A function that looks up variables; empty values count as unset.
+    /// Returns a function that looks up environment variables. It treats an empty value as unset.
     pub(crate) fn variable_lookup(&self) -> EnvLookup {
         let variables = self.variables.clone();
         Arc::new(move |name| variables.get(name).filter(|value| !value.trim().is_empty()).cloned())
     }
 
-    /// Every variable with its value.
+    /// Every environment variable with its value.
     pub(crate) fn all_variables(&self) -> impl Iterator<Item = (String, String)> {
         self.variables.iter().map(|(name, value)| (name.clone(), value.clone()))
     }
@@ -106,7 +107,7 @@ fn env_var(name: &str) -> Option<OsString> {
 
 /// The folder of the user's configuration, from the environment of this process.
 pub(crate) fn user_config_dir() -> Option<PathBuf> {
-    // A relative path would depend on where orch is started, for example in a project.
+    // Ignore relative paths: they would depend on the folder in which the user starts orch, which may be a project.
     let env_path = |name| env_var(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let config_home = env_path("XDG_CONFIG_HOME")
         .or_else(|| env_path("APPDATA"))
@@ -114,7 +115,7 @@ pub(crate) fn user_config_dir() -> Option<PathBuf> {
     Some(config_home.join("orch"))
 }
 
-fn model_cache() -> PathBuf {
+fn default_model_cache() -> PathBuf {
     let env_path = |name| env_var(name).map(PathBuf::from);
     let cache_home = env_path("XDG_CACHE_HOME")
         .or_else(|| env_path("LOCALAPPDATA"))
@@ -123,8 +124,8 @@ fn model_cache() -> PathBuf {
     cache_home.join("orch").join("models")
 }
 
-/// The path of this executable. The path in `/proc` works even if the file was replaced.
-fn guard() -> PathBuf {
+/// The path of this executable. The path in `/proc` remains valid after an update replaces the file.
+fn default_guard() -> PathBuf {
     let proc_exe = PathBuf::from("/proc/self/exe");
     if proc_exe.exists() { proc_exe } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }
 }

@@ -14,11 +14,11 @@ pub enum ExitStatus {
     Success = 0,
     /// The pipeline failed; for `orch extract`: the text contains no matching value.
     Failed = 1,
-    /// orch could not run the command or the pipeline as written.
+    /// The command line or a file of the user has an error.
     Usage = 2,
     /// The run waits for the user.
     Waiting = 3,
-    /// A budget or a limit was reached.
+    /// The run reached a budget or another limit.
     Limit = 4,
     /// A bug in orch.
     Internal = 5,
@@ -49,12 +49,12 @@ impl SessionError {
         Self { status, message: message.into(), details, hints, findings, broken_pipe: false }
     }
 
-    /// An error in the user's request or files: exit code 2.
+    /// Creates an error in the user's request or files (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Usage, message)
     }
 
-    /// The error for an unreadable file that the user named: exit code 2.
+    /// Creates the error for an unreadable file that the user named (exit code 2).
     pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         let name = path.display();
@@ -67,45 +67,45 @@ impl SessionError {
         })
     }
 
-    /// A bug in orch: exit code 5.
+    /// Creates the error for a bug in orch (exit code 5).
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Internal, message)
     }
 
-    /// The error for findings in the user's files: exit code 2.
+    /// Creates the error for findings in the user's files (exit code 2).
     pub fn with_findings(findings: Vec<Diagnostic>) -> Self {
         Self { findings, ..Self::new(ExitStatus::Usage, "") }
     }
 
-    /// The same with one more hint on what the user can do.
+    /// Adds a hint about what the user can do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// The same with these hints in place of its own.
+    /// Replaces the hints.
     #[must_use]
     pub fn with_hints(mut self, hints: Vec<String>) -> Self {
         self.hints = hints;
         self
     }
 
-    /// The same with more lines below the message.
+    /// Adds lines below the message.
     #[must_use]
     pub fn with_details(mut self, details: impl IntoIterator<Item = String>) -> Self {
         self.details.extend(details);
         self
     }
 
-    /// The same with another message.
+    /// Replaces the message.
     #[must_use]
     pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// The same with another exit code.
+    /// Replaces the exit code.
     #[must_use]
     pub fn with_status(mut self, status: ExitStatus) -> Self {
         self.status = status;
@@ -117,27 +117,27 @@ impl SessionError {
         self.status
     }
 
-    /// The message, in lower case and without a full stop; empty if the error consists of findings.
+    /// The message, in lower case and without a full stop. Empty if the error consists of findings.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// More lines below the message.
+    /// The lines below the message.
     pub fn details(&self) -> &[String] {
         &self.details
     }
 
-    /// Hints on what the user can do.
+    /// Hints about what the user can do.
     pub fn hints(&self) -> &[String] {
         &self.hints
     }
 
-    /// Findings in the user's files.
+    /// The findings in the user's files.
     pub fn findings(&self) -> &[Diagnostic] {
         &self.findings
     }
 
-    /// Whether the reader of standard output closed the pipe, which is not a failure.
+    /// Whether the reader of standard output closed the pipe. orch does not report this as a failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
     }

@@ -1,4 +1,4 @@
-//! Executes a run that was started or resumed: this process runs the plan and owns the run until its end.
+//! Executes a new or resumed run. This process owns the run until the run ends or waits for the user.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::secret::secrets_in_listed_variables;
 use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, Workspace};
 
@@ -26,43 +26,43 @@ use super::error::{ExitStatus, SessionError};
 use super::file_drift::FileHistory;
 use super::locks::RunLocks;
 use super::models::ResolvedModels;
-use super::project_state::printed_commands;
+use super::project_state::commands_for_journal;
 use super::trackers::Trackers;
 
 /// A run that is about to start or continue.
 pub(crate) struct RunContext<'a> {
     /// The journal.
     pub(crate) journal: &'a Journal,
-    /// The run.
+    /// The run's id.
     pub(crate) run: RunId,
-    /// Its events so far.
+    /// The run's events so far.
     pub(crate) events: &'a [Event],
-    /// Its locks.
+    /// The run's locks, which this process holds.
     pub(crate) locks: &'a RunLocks,
-    /// Its workspace.
+    /// The run's workspace.
     pub(crate) workspace: Workspace,
     /// The project files that lie inside the workspace.
     pub(crate) project_files: Vec<String>,
     /// The plan to run.
     pub(crate) plan: &'a Plan,
-    /// The models.
+    /// The models that the project can use.
     pub(crate) models: Arc<ModelRegistry>,
     /// The limits of concurrent calls and of request rates.
     pub(crate) rate_limiters: Arc<RateLimiters>,
-    /// The prompter for approvals; if `None`, the session's prompter.
+    /// The prompter for approvals. If `None`, orch uses the session's prompter.
     pub(crate) approver: Option<Arc<dyn ApprovalPrompter>>,
-    /// The recorder and the replayed recordings of model calls.
+    /// The recorder of model calls, and the recordings that replace model calls.
     pub(crate) record_replay: RecordReplay,
-    /// Results of earlier runs, if they may be reused.
-    pub(crate) reuse: Option<ResultCache>,
-    /// The contents of the events to record first.
+    /// The results of earlier runs, if this run may reuse them.
+    pub(crate) result_cache: Option<ResultCache>,
+    /// The facts to record before the plan runs.
     pub(crate) first_facts: Vec<Fact>,
     /// The trackers that follow the run.
     pub(crate) trackers: Trackers,
 }
 
 impl RunContext<'_> {
-    /// The last heartbeat of the run's previous owner, if it died and the journal does not contain this yet.
+    /// The last heartbeat of the run's previous owner, if the owner died and no recorded event contains the time yet.
     fn previous_owner_last_heartbeat(&self) -> Option<jiff::Timestamp> {
         self.first_facts.iter().find_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.previous_owner_last_heartbeat,
@@ -70,7 +70,7 @@ impl RunContext<'_> {
         })
     }
 
-    /// The missing files without which the run continues.
+    /// The missing files that orch does not restore before it continues the run.
     fn missing_files(&self) -> impl Iterator<Item = &MissingFile> {
         self.first_facts.iter().flat_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.missing_files.as_slice(),
@@ -79,7 +79,7 @@ impl RunContext<'_> {
     }
 }
 
-/// The first event of a run. The caller sets the fields that are empty here.
+/// Creates the first fact of a run. The caller sets the fields that are empty here.
 pub(crate) fn run_started_fact(
     root: &Path,
     file: &Path,
@@ -115,7 +115,7 @@ pub(crate) async fn execute_run(context: RunContext<'_>, runner: &Runner) -> Res
     let follower = trackers.follow(context.journal.state_folder(), run, last_seq, runner);
     let observer = follower.observer(runner.reporter.observer(run, context.events));
     let state = run_to_end(context, &observer, runner).await;
-    // Dropping it stops the drawing, before orch prints anything else.
+    // Dropping the observer removes the live progress lines, so that later messages do not mix with them.
     drop(observer);
     trackers.finish(follower, run, runner).await;
     state
@@ -126,43 +126,43 @@ async fn run_to_end(
     observer: &Arc<dyn Observer>,
     runner: &Runner,
 ) -> Result<RunState, SessionError> {
-    let switch = CancelSwitch::default();
-    let _registration = runner.register_active(context.run, CancelHandle::new(switch.clone(), observer));
+    let cancel_switch = CancelSwitch::default();
+    let _registration = runner.register_active(context.run, CancelHandle::new(cancel_switch.clone(), observer));
     let mut events = context.events.to_vec();
     loop {
-        let messages = context.journal.pending_messages(context.run)?;
-        context.first_facts.extend(messages.iter().map(|(_, message)| message.clone().into_fact()));
+        let inbox_messages = context.journal.pending_messages(context.run)?;
+        context.first_facts.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
         let last_heartbeat = context.previous_owner_last_heartbeat();
         let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
-        let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), switch.clone(), runner)?;
+        let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), cancel_switch.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.first_facts) {
             run.enqueue(fact);
         }
         let result = engine::interpret(&run, context.plan).await;
-        let message_ids: Vec<i64> = messages.iter().map(|(id, _)| *id).collect();
-        let ended = match run_ended(result) {
-            Ok(ended) if ended.status == RunStatus::Completed => {
+        let message_ids: Vec<i64> = inbox_messages.iter().map(|(id, _)| *id).collect();
+        let run_end = match to_run_end(result) {
+            Ok(run_end) if run_end.status == RunStatus::Completed => {
                 // With unknown usage, orch can't know whether the completed run stayed within its budget.
-                budgets.usage_unknown().map_or(ended, |failure| ended_with(RunStatus::Failed, Some(failure)))
+                budgets.usage_unknown().map_or(run_end, |failure| new_run_end(RunStatus::Failed, Some(failure)))
             }
-            Ok(ended) if ended.status == RunStatus::Waiting => {
-                if let Err(interrupt) = acknowledge(&run, &context, &message_ids).await {
+            Ok(run_end) if run_end.status == RunStatus::Waiting => {
+                if let Err(interrupt) = acknowledge_messages(&run, &context, &message_ids).await {
                     return interrupted_state(interrupt, run, &context, runner);
                 }
-                // The user may have answered while other steps ran.
+                // The user may have answered in another process while other steps ran.
                 if !context.journal.pending_messages(context.run)?.is_empty() {
                     drop(run);
                     events = context.journal.events(context.run)?;
                     continue;
                 }
-                ended
+                run_end
             }
-            Ok(ended) => ended,
+            Ok(run_end) => run_end,
             Err(interrupt) => return interrupted_state(interrupt, run, &context, runner),
         };
-        let result = match acknowledge(&run, &context, &message_ids).await {
-            Ok(()) => run.finish(Fact::RunEnded(ended)).await,
+        let result = match acknowledge_messages(&run, &context, &message_ids).await {
+            Ok(()) => run.finish(Fact::RunEnded(run_end)).await,
             Err(interrupt) => Err(interrupt),
         };
         return match result {
@@ -172,22 +172,22 @@ async fn run_to_end(
     }
 }
 
-/// Converts the result of interpreting a plan to the end of the run.
+/// Converts the result of interpreting a plan to the content of the run's last event.
 ///
 /// # Errors
-/// The journal, a blob or the workspace failed, so that orch can't record the end.
-pub fn run_ended(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, Interrupt> {
+/// orch could not write to its journal, its blobs or the workspace, so it can't record the end of the run.
+pub fn to_run_end(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, Interrupt> {
     match interpreted {
-        Ok(ended) => Ok(ended),
-        Err(Interrupt::Cancelled | Interrupt::GroupHalted) => Ok(ended_with(RunStatus::Cancelled, None)),
-        Err(Interrupt::Parked) => Ok(ended_with(RunStatus::Waiting, None)),
-        Err(Interrupt::OverBudget(failure)) => Ok(ended_with(RunStatus::Failed, Some(failure))),
+        Ok(run_end) => Ok(run_end),
+        Err(Interrupt::Cancelled | Interrupt::GroupHalted) => Ok(new_run_end(RunStatus::Cancelled, None)),
+        Err(Interrupt::Parked) => Ok(new_run_end(RunStatus::Waiting, None)),
+        Err(Interrupt::OverBudget(failure)) => Ok(new_run_end(RunStatus::Failed, Some(failure))),
         Err(interrupt @ Interrupt::Storage(_)) => Err(interrupt),
     }
 }
 
-/// Removes messages from the inbox once their facts are in the journal.
-async fn acknowledge(run: &LocalRun, context: &RunContext<'_>, message_ids: &[i64]) -> Result<(), Interrupt> {
+/// Removes messages from the inbox after their facts are durable in the journal.
+async fn acknowledge_messages(run: &LocalRun, context: &RunContext<'_>, message_ids: &[i64]) -> Result<(), Interrupt> {
     if message_ids.is_empty() {
         return Ok(());
     }
@@ -195,7 +195,7 @@ async fn acknowledge(run: &LocalRun, context: &RunContext<'_>, message_ids: &[i6
     context.journal.remove_messages(message_ids).map_err(|error| Interrupt::Storage(error.failure()))
 }
 
-fn ended_with(status: RunStatus, failure: Option<Failure>) -> RunEnded {
+fn new_run_end(status: RunStatus, failure: Option<Failure>) -> RunEnded {
     RunEnded { status, failure, result: None }
 }
 
@@ -204,7 +204,7 @@ fn run_parts(
     events: &[Event],
     observer: Arc<dyn Observer>,
     budgets: Arc<Budgets>,
-    switch: CancelSwitch,
+    cancel_switch: CancelSwitch,
     runner: &Runner,
 ) -> Result<RunParts, SessionError> {
     let mut ledger = FileHistory::from_events(context.run, events)?.ledger();
@@ -218,7 +218,7 @@ fn run_parts(
         artifact_files: context.plan.artifact_paths(),
         project_files: context.project_files.clone(),
         env_vars: runner.environment.variable_lookup(),
-        rate_limiters: updated_limiters(&context.rate_limiters, events),
+        rate_limiters: restore_rate_limiters(&context.rate_limiters, events),
         budgets,
         record_replay: context.record_replay.clone(),
         file_ledger: Arc::new(Mutex::new(ledger)),
@@ -230,37 +230,33 @@ fn run_parts(
         endings: Arc::default(),
     };
     let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
-    let (run, workspace, perform, reuse) =
-        (context.run, context.workspace.clone(), Arc::new(performer), context.reuse.clone());
-    let heartbeat = context.locks.run.heartbeat()?;
-    let clock = Arc::new(SystemClock);
     Ok(RunParts {
-        run,
-        workspace,
-        perform,
+        run: context.run,
+        workspace: context.workspace.clone(),
+        perform: Arc::new(performer),
         observer,
-        cancel_switch: switch,
+        cancel_switch,
         prompter,
-        result_cache: reuse,
-        heartbeat,
-        clock,
+        result_cache: context.result_cache.clone(),
+        heartbeat: context.locks.run.heartbeat()?,
+        clock: Arc::new(SystemClock),
     })
 }
 
-/// The rate limiters, updated with the provider limits in the run's events.
-fn updated_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
+/// Informs the rate limiters which providers responded in earlier sessions of the run.
+fn restore_rate_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
     limiters.restore(events);
     limiters.clone()
 }
 
-/// The secrets among the variables that steps and agents list.
+/// The secrets among the environment variables that steps and agents list.
 pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
     let variables = runner.environment.variable_lookup();
     let with_value = |name: &str| Some((name.to_owned(), variables(name)?));
     secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value))
 }
 
-/// The recorded state of a run after orch failed to write its journal or files.
+/// The recorded state of a run, after orch failed to write to its journal or to the workspace.
 fn interrupted_state(
     interrupt: Interrupt,
     run: LocalRun,
@@ -270,34 +266,34 @@ fn interrupted_state(
     let Interrupt::Storage(mut failure) = interrupt else {
         return Err(SessionError::usage(interrupt.to_string()));
     };
-    let unrecorded_state = run.state();
-    // Dropping it records the events that are still queued.
+    let state_in_memory = run.state();
+    // Dropping the run records the events that are still queued.
     drop(run);
     let events = context.journal.events(context.run);
-    let is_unrecorded = events.as_ref().is_ok_and(Vec::is_empty);
+    let has_no_events = events.as_ref().is_ok_and(Vec::is_empty);
     let remedy = failure.hint.take().unwrap_or_else(|| "check the disk and its folder".to_owned());
-    failure.hint = Some(if is_unrecorded {
+    failure.hint = Some(if has_no_events {
         format!("{remedy}, then start the run again; orch could not record any part of it")
     } else {
         let commands =
-            printed_commands(context.journal.state_folder(), runner.current_dir(), &PrintedCommands::default());
+            commands_for_journal(context.journal.state_folder(), runner.current_dir(), &SuggestedCommands::default());
         let resume = commands.resume(context.run);
         format!("{remedy}, then `{resume}` continues the run; orch reuses the recorded replies")
     });
     let recorded = events.ok().filter(|events| !events.is_empty());
-    let mut state = recorded.map_or(unrecorded_state, |events| RunState::fold(context.run, &events));
+    let mut state = recorded.map_or(state_in_memory, |events| RunState::fold(context.run, &events));
     state.mark_interrupted();
     state.failure = Some(failure);
     Ok(state)
 }
 
-/// The rate limiters for the limits in a project's settings.
+/// Creates the rate limiters for the limits in a project's settings.
 pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
-    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let to_usize = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let settings = &project.settings;
     let providers = settings.providers.iter().map(|(name, entry)| {
         let limits = ProviderLimits {
-            concurrency: entry.max_concurrency.map(count),
+            concurrency: entry.max_concurrency.map(to_usize),
             requests: entry.requests_per_minute,
             tokens: entry.tokens_per_minute,
         };
@@ -305,11 +301,11 @@ pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
     });
     let configured: Vec<(String, ProviderLimits)> = providers.collect();
     // A provider without settings has only the limits that it reports.
-    let others = crate::model::name::BUILT_IN_PROVIDERS.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
-    let others = others.filter(|name| !settings.providers.contains_key(**name));
-    let others: Vec<_> = others.map(|name| ((*name).to_owned(), ProviderLimits::default())).collect();
+    let known_names = crate::model::name::BUILT_IN_PROVIDERS.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
+    let other_names = known_names.filter(|name| !settings.providers.contains_key(**name));
+    let others: Vec<_> = other_names.map(|name| ((*name).to_owned(), ProviderLimits::default())).collect();
     Arc::new(RateLimiters::new(
-        settings.limits.max_concurrency.map_or(DEFAULT_CONCURRENCY, count),
+        settings.limits.max_concurrency.map_or(DEFAULT_CONCURRENCY, to_usize),
         configured.into_iter().chain(others),
     ))
 }
@@ -318,7 +314,7 @@ pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
 pub(crate) fn exit_status(state: &RunState) -> ExitStatus {
     match state.status {
         RunStatus::Completed => ExitStatus::Success,
-        // A storage failure interrupted the run, not the user.
+        // A failure in an interrupted run means that orch could not write. The user did not stop the run.
         RunStatus::Interrupted if state.failure.is_some() => ExitStatus::Failed,
         RunStatus::Cancelled | RunStatus::Interrupted => ExitStatus::Interrupted,
         RunStatus::Waiting => ExitStatus::Waiting,
@@ -332,23 +328,23 @@ fn is_limit(class: FailureClass) -> bool {
     matches!(class, FailureClass::BudgetExceeded | FailureClass::UsageUnknown)
 }
 
-/// The workspace: the folder of `--workspace`, or the default. The user may choose a folder that is a link. The default
-/// folder must not be a link, since the project could contain it.
-pub(crate) fn workspace_path(flag: Option<&PathBuf>, current_dir: &Path) -> PathBuf {
-    flag.map_or_else(
+/// The path of the workspace: the folder that the user requests, or `workspace` in the current folder. orch follows a
+/// link only if the user requests it, because a project could contain a link at the default path.
+pub(crate) fn workspace_path(requested: Option<&PathBuf>, current_dir: &Path) -> PathBuf {
+    requested.map_or_else(
         || current_dir.join("workspace"),
         |path| super::project_state::resolve_link(current_dir.join(path)),
     )
 }
 
-/// A path of a request, for opening files and for messages. It is relative if it is below the session's current folder,
-/// and the process has the same current folder.
+/// Resolves a path of a request against the session's current folder. If the process has the same current folder, a
+/// path inside this folder stays relative, so that messages show the short path.
 pub(crate) fn resolve_path(path: &Path, current_dir: &Path) -> PathBuf {
     let is_process_dir = std::env::current_dir().is_ok_and(|dir| dir == current_dir);
     if is_process_dir { path.strip_prefix(current_dir).unwrap_or(path).to_owned() } else { current_dir.join(path) }
 }
 
-/// A project's absolute root, and its pipeline file, relative to the root.
+/// The absolute root of a project, and the path of the pipeline file relative to the root.
 pub(crate) fn root_and_file(project: &Project, current_dir: &Path) -> (PathBuf, PathBuf) {
     let root = current_dir.join(&project.root);
     let root = root.canonicalize().unwrap_or(root);

@@ -1,4 +1,4 @@
-//! Files that steps wrote and that were deleted or reverted since, according to the run's events.
+//! Finds files that steps wrote and that the user or another process has deleted or reverted since.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -16,25 +16,25 @@ use super::dry_run::interpret_recorded;
 use super::error::{ExitStatus, SessionError};
 use super::writes::{StepWrite, step_writes};
 
-/// The history of the files that a run's steps wrote, from the run's events.
+/// The history of the files that the steps of a run wrote.
 pub(crate) struct FileHistory {
-    /// The files, with their digests.
+    /// The files that the steps wrote, with the digests of their contents.
     ledger: FileLedger,
     writes: Vec<StepWrite>,
-    /// The `seq` of the end of each step, the step, and whether it completed.
+    /// For each end of a step: the `seq` of its event, the step, and whether the step completed.
     step_ends: Vec<(u64, StepKey, bool)>,
-    /// A step whose program was running when orch died, so that it may have deleted or reverted files.
-    suspect: Option<StepKey>,
+    /// A step whose program was running when orch died. The program may have deleted or reverted files.
+    step_running_at_crash: Option<StepKey>,
 }
 
-/// A file that was deleted, or reverted to its earlier contents.
+/// A file of a step that the user or another process deleted, or reverted to the contents before the step.
 pub(crate) struct RemovedFile {
-    /// The file.
+    /// The path, and whether the file was deleted or reverted.
     pub(crate) file: ExternalReversion,
-    /// The step that wrote it.
+    /// The step that wrote the file.
     pub(crate) step: StepKey,
-    /// The `seq` of the step's result, if the step completed.
-    pub(crate) completed: Option<u64>,
+    /// The `seq` of the event that records the step's result, if the step completed.
+    pub(crate) result_seq: Option<u64>,
 }
 
 impl FileHistory {
@@ -43,7 +43,8 @@ impl FileHistory {
         let mut writes = step_writes(run, events)?;
         writes.retain(|write| write.applied_seq.is_some());
         writes.sort_by_key(|write| write.applied_seq);
-        let mut history = Self { ledger: FileLedger::default(), writes, step_ends: Vec::new(), suspect: None };
+        let mut history =
+            Self { ledger: FileLedger::default(), writes, step_ends: Vec::new(), step_running_at_crash: None };
         let (mut next_write, mut programs) = (0, IndexSet::new());
         for event in events {
             while let Some(write) = history.writes.get(next_write).filter(|write| write.applied_seq == Some(event.seq))
@@ -67,67 +68,67 @@ impl FileHistory {
                 _ => {}
             }
         }
-        history.suspect = programs.into_iter().next().map(|call| call.step);
+        history.step_running_at_crash = programs.into_iter().next().map(|call| call.step);
         Ok(history)
     }
 
-    /// The ledger of the files, for the process that resumes the run.
+    /// A copy of the ledger, for the process that resumes the run.
     pub(crate) fn ledger(&self) -> FileLedger {
         self.ledger.clone()
     }
 
-    /// The step that may have deleted or reverted files itself when orch died.
-    pub(crate) fn suspect(&self) -> Option<&StepKey> {
-        self.suspect.as_ref()
+    /// A step whose program was running when orch died. The program may have deleted or reverted files.
+    pub(crate) fn step_running_at_crash(&self) -> Option<&StepKey> {
+        self.step_running_at_crash.as_ref()
     }
 
-    /// The files of valid results that were deleted or reverted since.
+    /// Finds the deleted and reverted files that belong to valid results.
     pub(crate) fn removed_files(
         &self,
         workspace: Option<&Workspace>,
         valid_results: &ValidResults<'_>,
     ) -> Result<Vec<RemovedFile>, SessionError> {
         let tree = workspace.map(|workspace| Tree::open(workspace.folder())).transpose()?;
-        let undone = self.ledger.reverted_files(tree.as_ref());
-        if undone.is_empty() {
+        let reverted_files = self.ledger.reverted_files(tree.as_ref());
+        if reverted_files.is_empty() {
             return Ok(Vec::new());
         }
         let validity = valid_results.validity()?;
-        let removed = undone.into_iter().filter_map(|file| {
+        let removed = reverted_files.into_iter().filter_map(|file| {
             let write = self.writes.get(file.change_set_index)?;
-            let (completed, is_valid) = self.result_of(write, validity);
-            is_valid.is_some().then(|| RemovedFile { file, step: write.step.clone(), completed })
+            let (result_seq, is_valid) = self.find_result(write, validity);
+            is_valid.is_some().then(|| RemovedFile { file, step: write.step.clone(), result_seq })
         });
         Ok(removed.collect())
     }
 
-    /// The result of the step that made a write, if any, and its validity: `Some(true)` if it is certainly valid,
-    /// `Some(false)` if it may be valid, `None` if it is not.
-    fn result_of(&self, write: &StepWrite, validity: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
+    /// Finds the result of the step that made a write. Returns the `seq` of its event, if the step completed, and
+    /// whether the result is certainly valid (`Some(true)`), possibly valid (`Some(false)`) or invalid (`None`).
+    fn find_result(&self, write: &StepWrite, validity: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
         match self.step_ends.iter().find(|(seq, step, _)| Some(*seq) > write.applied_seq && *step == write.step) {
             Some((seq, _, true)) => (Some(*seq), validity.get(seq).copied()),
             Some((_, _, false)) => (None, None),
             // The turn runs again, so nothing depends on its changes.
             None if write.may_be_incomplete => (None, None),
-            // The step has no result yet; its attempt continues after the write, so the write is needed.
+            // The step has no result yet. Its attempt continues after the write and needs the written files.
             None => (None, Some(true)),
         }
     }
 
-    /// Messages about files that the user edited and that orch may overwrite, since their steps may run again.
+    /// Returns a message for each edited file that orch may overwrite, because the step that wrote it may run again.
     pub(crate) fn overwritable_edits(
         &self,
         workspace: &Workspace,
         valid_results: &ValidResults<'_>,
     ) -> Result<Vec<String>, SessionError> {
-        let edited = self.ledger.user_edits(&Tree::open(workspace.folder())?);
-        if edited.is_empty() {
+        let edited_files = self.ledger.user_edits(&Tree::open(workspace.folder())?);
+        if edited_files.is_empty() {
             return Ok(Vec::new());
         }
         let (validity, planned) = (valid_results.validity()?, valid_results.plan.planned_steps());
-        let messages = edited.into_iter().filter_map(|(path, write_index)| {
+        let messages = edited_files.into_iter().filter_map(|(path, write_index)| {
             let write = self.writes.get(write_index)?;
-            let is_valid = self.result_of(write, validity).1 == Some(true);
+            let is_valid = self.find_result(write, validity).1 == Some(true);
             let may_run = !is_valid && planned.iter().any(|step| step.step == write.step.declared_key());
             let file = workspace.folder().join(path);
             may_run.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
@@ -135,7 +136,7 @@ impl FileHistory {
         Ok(messages.collect())
     }
 
-    /// Restores files as their steps wrote them: all or none.
+    /// Restores all files, or none, to the contents that the steps wrote.
     pub(crate) fn restore(&self, workspace: &Workspace, removed: &[RemovedFile]) -> Result<(), SessionError> {
         let tree = Tree::open(workspace.folder())?;
         let states = removed.iter().filter_map(|RemovedFile { file, .. }| {
@@ -147,7 +148,7 @@ impl FileHistory {
     }
 }
 
-/// Tracks the running programs: the commands and turns that have started and not ended.
+/// Updates the set of commands and turns that have started and not ended.
 fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
     match fact {
         Fact::CallStarted(fact) if fact.kind.properties().workspace.runs_program() => {
@@ -160,29 +161,30 @@ fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
 }
 
 impl RemovedFile {
-    /// The record of a run that continues without the file; `is_accepted` is whether the user chose that.
+    /// Records that the run continues without the file. `is_accepted` is whether the user chose this.
     pub(crate) fn to_missing_file(&self, is_accepted: bool) -> MissingFile {
-        MissingFile { path: self.file.path.clone(), result_seq: self.completed.filter(|_| is_accepted) }
+        MissingFile { path: self.file.path.clone(), result_seq: self.result_seq.filter(|_| is_accepted) }
     }
 
-    /// A message about the deletion or reversion of the file.
+    /// A message that the file was deleted or reverted.
     pub(crate) fn message(&self, folder: &Path) -> String {
         let change = if self.file.is_deleted { "was deleted" } else { "was reverted to its earlier contents" };
         format!("`{}`, which step {} wrote, {change}", folder.join(&self.file.path).display(), self.step)
     }
 }
 
-/// The results that are still valid, according to a dry run over the recorded events.
+/// The results that are still valid. A dry run over the recorded events determines them.
 pub(crate) struct ValidResults<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) events: &'a [Event],
+    /// A step that runs again even if orch could reuse its result.
     pub(crate) from_step: Option<&'a StepKey>,
-    /// The validity of the results, computed on first use.
+    /// The result of [`ValidResults::validity`], computed on first use.
     pub(crate) validity_cache: OnceCell<HashMap<u64, bool>>,
 }
 
 impl ValidResults<'_> {
-    /// The valid results by the `seq` of their events, each with whether its validity is certain.
+    /// For each result that may be valid: the `seq` of its event, and whether the result is certainly valid.
     fn validity(&self) -> Result<&HashMap<u64, bool>, SessionError> {
         if let Some(validity) = self.validity_cache.get() {
             return Ok(validity);

@@ -1,4 +1,4 @@
-//! Follows a run from any process: returns its events once they are recorded.
+//! Follows a run of any process: returns the run's events after the owner has recorded them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::error::SessionError;
 /// The pause between two reads of the journal.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The events of a run, in recorded order. See [`Runner::follow`](super::Runner::follow).
+/// The events of a run in the order of their records; see [`Runner::follow`](super::Runner::follow).
 pub struct RunEventStream {
     journal: Journal,
     run: RunId,
@@ -24,12 +24,13 @@ impl RunEventStream {
         Self { journal, run, last_seq: 0, buffered: Vec::new().into_iter(), is_finished: false }
     }
 
-    /// The run.
+    /// The run's id.
     pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// The next event. Waits for it while a process runs the run; `None` after the last event, once no process runs it.
+    /// Returns the next event. While a process executes the run, waits for the event. If no process executes the run,
+    /// returns `None` after the last event.
     ///
     /// # Errors
     /// The journal can't be read.
@@ -42,8 +43,8 @@ impl RunEventStream {
             if self.is_finished {
                 return Ok(None);
             }
-            // Checked before reading, so as not to miss the events that the owner recorded just before it released the
-            // lock.
+            // Check the lock before reading. Otherwise the owner could record events after the read and release the
+            // lock before the check, and this stream would miss these events.
             let is_running = Lock::is_held(&self.journal.lock_file(self.run));
             self.buffered = self.journal.events_after(self.run, self.last_seq)?.into_iter();
             self.is_finished = !is_running;

@@ -1,4 +1,4 @@
-//! The input values of a run, checked against the pipeline's `inputs`.
+//! Checks the input values of a run against the pipeline's `inputs`.
 
 use serde_json::{Map, Value};
 
@@ -8,15 +8,15 @@ use crate::schema::Schema;
 
 use super::error::SessionError;
 
-/// The inputs that have neither a value nor a default, with their schemas.
+/// The names and schemas of the inputs that have neither a value nor a default.
 pub(crate) type MissingInputs = Vec<(String, Schema)>;
 
 /// Provides the inputs of a run once orch has loaded the pipeline.
 pub trait InputSource {
-    /// The inputs for a run of `pipeline`, with defaults filled in and every value checked.
+    /// Returns the inputs for a run of `pipeline`. Adds the defaults and checks every value.
     ///
     /// # Errors
-    /// A value is missing, unknown or does not fit its schema.
+    /// An input is missing or unknown, or its value does not fit its schema.
     fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, SessionError>;
 }
 
@@ -26,7 +26,7 @@ impl InputSource for Map<String, Value> {
     }
 }
 
-/// The inputs of a run: `provided`, with defaults filled in and every value checked.
+/// Adds the defaults to the provided inputs, and checks every value.
 pub(crate) fn complete_inputs(
     pipeline: &Pipeline,
     provided: &Map<String, Value>,
@@ -34,7 +34,7 @@ pub(crate) fn complete_inputs(
     complete_located_inputs(pipeline, provided, &|_| None)
 }
 
-/// The position of an input in its file.
+/// The location of an input in the file that contains it.
 pub(crate) trait InputLocation {
     /// The file, line and column of the value at a JSON pointer within the input.
     fn value_position(&self, pointer: &str) -> String;
@@ -42,10 +42,10 @@ pub(crate) trait InputLocation {
     fn key_position(&self) -> String;
 }
 
-/// Returns the position of the input with this name, if it is from a file.
+/// Returns the location of the input with this name, if the input is from a file.
 type LocateInput<'a> = &'a dyn Fn(&str) -> Option<Box<dyn InputLocation>>;
 
-/// The inputs of a run, as above; error messages contain the position of the input.
+/// Like [`complete_inputs`], but error messages contain the location of the input.
 pub(crate) fn complete_located_inputs(
     pipeline: &Pipeline,
     provided: &Map<String, Value>,
@@ -61,41 +61,45 @@ pub(crate) fn complete_located_inputs(
     Err(SessionError::usage(format!("the input `{name}` is missing")).with_hint(hint))
 }
 
-/// The inputs with a value or a default, and the schemas of the missing ones.
+/// Checks every value. Returns the inputs with a value or a default, and the missing inputs.
 pub(crate) fn check_inputs(
     pipeline: &Pipeline,
     provided: &Map<String, Value>,
     locate: LocateInput<'_>,
 ) -> Result<(Map<String, Value>, MissingInputs), SessionError> {
     if let Some(name) = provided.keys().find(|name| !pipeline.inputs.contains_key(*name)) {
-        return Err(unknown_input(pipeline, name, locate(name)));
+        return Err(unknown_input_error(pipeline, name, locate(name)));
     }
     let (mut values, mut missing) = (Map::new(), MissingInputs::new());
     for (name, schema) in &pipeline.inputs {
-        let compiled = Schema::compile(name, Value::Object(schema.clone()))
+        let compiled_schema = Schema::compile(name, Value::Object(schema.clone()))
             .map_err(|error| SessionError::usage(format!("the schema of the input `{name}` is invalid: {error}")))?;
         let Some(value) = provided.get(name).or_else(|| schema.get("default")) else {
-            missing.push((name.clone(), compiled));
+            missing.push((name.clone(), compiled_schema));
             continue;
         };
-        if let Some(first) = compiled.mismatches(value).first() {
+        if let Some(mismatch) = compiled_schema.mismatches(value).first() {
             let prefix =
-                locate(name).map(|input| format!("{}: ", input.value_position(&first.pointer))).unwrap_or_default();
-            return Err(SessionError::usage(format!("{prefix}the input `{name}` does not fit its schema: {first}")));
+                locate(name).map(|input| format!("{}: ", input.value_position(&mismatch.pointer))).unwrap_or_default();
+            return Err(SessionError::usage(format!("{prefix}the input `{name}` does not fit its schema: {mismatch}")));
         }
         values.insert(name.clone(), value.clone());
     }
     Ok((values, missing))
 }
 
-fn unknown_input(pipeline: &Pipeline, name: &str, input: Option<Box<dyn InputLocation>>) -> SessionError {
+fn unknown_input_error(pipeline: &Pipeline, name: &str, input: Option<Box<dyn InputLocation>>) -> SessionError {
     let prefix = input.map(|input| format!("{}: ", input.key_position())).unwrap_or_default();
     let input_names = pipeline.inputs.keys().map(String::as_str);
     let hint = if let Some(nearest) = did_you_mean(name, input_names.clone()) {
         format!("did you mean `{nearest}`?")
     } else {
         let list: Vec<String> = input_names.map(|name| format!("`{name}`")).collect();
-        if list.is_empty() { "it has no inputs".to_owned() } else { format!("its inputs are {}", list.join(", ")) }
+        if list.is_empty() {
+            "the pipeline has no inputs".to_owned()
+        } else {
+            format!("its inputs are {}", list.join(", "))
+        }
     };
     SessionError::usage(format!("{prefix}the pipeline has no input `{name}`")).with_hint(hint)
 }

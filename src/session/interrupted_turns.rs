@@ -1,4 +1,4 @@
-//! Turns of CLI agents that were interrupted because orch was killed: a resume records their file changes.
+//! Records the file changes of the CLI agent turns that were running when orch was killed.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::store::{Journal, Workspace};
 use super::Runner;
 use super::error::SessionError;
 
-/// How long programs can run after the last heartbeat of their orch process. orch records a heartbeat every second, and
-/// a guard waits half a second before it kills the programs.
+/// The maximum time for which programs run after the last heartbeat of their orch process. orch records a heartbeat
+/// every second, and a guard waits half a second before it kills the programs.
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
-/// Returns a failed call, with the changed files, for each turn without a recorded end.
+/// Returns a fact for each turn that changed files and has no recorded end: a failed call with the changed files.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
@@ -26,13 +26,13 @@ pub(crate) fn interrupted_turn_facts(
 ) -> Result<Vec<Fact>, SessionError> {
     let agents_folder = journal.agents_folder(run);
     let owned_files = journal.owned_files(&workspace.path_in_journal())?;
-    let own_run = run.to_string();
+    let run_id = run.to_string();
     let last_alive = last_heartbeat.max(events.last().map(|event| event.at)).unwrap_or_default();
     let interrupted_workspace = InterruptedWorkspace {
         folder: workspace.folder(),
         artifacts,
         processes_ended: last_alive + KILL_DELAY,
-        is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != own_run),
+        is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != run_id),
     };
     let (turns, errors) = find_interrupted_turns(&agents_folder, interrupted_workspace);
     for error in errors {
@@ -51,16 +51,16 @@ pub(crate) fn interrupted_turn_facts(
             turn.call_key.step
         );
         runner.reporter.note(&message);
-        facts.push(Fact::CallEnded(interrupted_call(turn, redactor)));
+        facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
     }
     Ok(facts)
 }
 
-/// Whether the journal contains the end of the turn's call. A call that a stop cancelled does not count if its changes
-/// are not recorded.
+/// Whether the journal contains the end of the turn's call. A cancelled call counts only if the journal contains its
+/// file changes.
 fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     events.iter().any(|event| match &event.fact {
-        // An earlier turn of the same call may have been interrupted and recorded.
+        // Compare the start times, because the journal may contain an earlier interrupted turn of the same call.
         Fact::CallEnded(call)
             if call.call == turn.call_key
                 && call.request_digest == turn.request_digest
@@ -73,8 +73,9 @@ fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     })
 }
 
-/// The failed call for a turn. Its duration is zero, since the time of the killed process already includes it.
-fn interrupted_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
+/// Creates the failed call for an interrupted turn. The call's duration is zero, because the recorded duration of the
+/// killed session already includes the turn.
+fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
     let failure = Failure::new(FailureClass::Crashed, "orch was killed during the turn");
     CallEnded {
         call: turn.call_key,

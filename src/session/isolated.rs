@@ -1,4 +1,4 @@
-//! Runs a pipeline outside of the project's journal and workspace, for test cases.
+//! Runs a pipeline with a journal and a workspace of its own, for test cases.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
 use super::trackers::Trackers;
 
-/// A run with its own journal and workspace, and without trackers.
+/// The parameters of a run with its own journal and workspace, and without trackers.
 pub(crate) struct IsolatedRun<'a> {
     pub(crate) project: &'a Project,
     pub(crate) inputs: Map<String, Value>,
-    /// The model of every agent, if the user named one.
+    /// The model that replaces the model of every agent, if the user named one.
     pub(crate) model: Option<String>,
-    /// The models to which the names in the files resolve.
-    pub(crate) names: ResolvedModels,
+    /// The model for each model name in the files.
+    pub(crate) resolved_models: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
     pub(crate) record_replay: RecordReplay,
     pub(crate) journal: &'a Journal,
@@ -38,16 +38,25 @@ pub(crate) struct IsolatedRun<'a> {
 impl Runner {
     /// Runs a project's pipeline to its end, or until it waits for the user.
     pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
-        let IsolatedRun { project, inputs, model, names, models, record_replay, journal, workspace, approver } =
-            isolated;
-        let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;
+        let IsolatedRun {
+            project,
+            inputs,
+            model,
+            resolved_models,
+            models,
+            record_replay,
+            journal,
+            workspace,
+            approver,
+        } = isolated;
+        let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &PlanOptions::default(), self)?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(journal, run, &workspace)?;
         let started = Fact::RunStarted(RunStarted {
             inputs,
             model,
-            models: names,
+            models: resolved_models,
             ..execute::run_started_fact(&root, &file, project, &workspace, &plan)
         });
         let context = RunContext {
@@ -62,7 +71,7 @@ impl Runner {
             rate_limiters: execute::build_rate_limiters(project),
             trackers: Trackers::default(),
             record_replay,
-            reuse: None,
+            result_cache: None,
             approver: Some(approver),
             first_facts: vec![started],
         };

@@ -1,4 +1,4 @@
-//! Finds the current locations of a run's project and workspace: the user may have moved or copied the project.
+//! Finds the current location of a run's project and workspace, since the user may have moved or copied the project.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -16,12 +16,12 @@ pub(crate) struct Location {
     pub(crate) root: PathBuf,
     /// The workspace.
     pub(crate) workspace: PathBuf,
-    /// Whether the project is in another folder than in the run's last session.
+    /// Whether the project's root differs from the root in the run's last session.
     pub(crate) has_moved: bool,
 }
 
-/// The workspace to write to: the one that the user named, or the recorded one. orch does not trust a record that came
-/// from elsewhere, since it may name any folder.
+/// The workspace of the run: the folder that the user requests, or the recorded folder. If the record of the run came
+/// from another machine or folder, orch does not use the recorded workspace, because the record may name any folder.
 pub(crate) fn run_workspace(
     journal: &Journal,
     run: RunId,
@@ -45,14 +45,14 @@ pub(crate) fn run_workspace(
         .with_hint(format!("name a workspace with --workspace; it was `{}`", recorded.display())))
 }
 
-/// Whether a path below a root leads outside of the root, with links resolved.
+/// Whether a path inside `root` leads out of it through a link.
 fn leads_outside(root: &Path, path: &Path) -> bool {
     path.starts_with(root) && config::is_outside_folder(root, path)
 }
 
-/// Finds the location of a run's project and workspace; `root` is the project of the current folder. If the journal is
-/// inside a project, the run belongs to that project. Several projects may share a journal elsewhere (`--state`), and
-/// then the record of the run determines the project.
+/// Finds the location of a run's project and workspace. `root` is the project of the current folder. A run in the
+/// journal of a project belongs to that project. With `--state`, several projects may share a journal, so the record of
+/// the run determines its project.
 pub(crate) fn locate(
     journal: &Journal,
     run: &RunState,
@@ -60,15 +60,16 @@ pub(crate) fn locate(
     root: &Path,
 ) -> Result<Location, StoreError> {
     let is_foreign = journal.is_foreign(run.run)?;
-    Ok(location(run, state, root, is_foreign))
+    Ok(resolve_location(run, state, root, is_foreign))
 }
 
-/// The pipeline file of a run. A record that came from elsewhere may name any file, even one of a project that the user
-/// trusts with keys, so orch accepts only files inside this project.
+/// The pipeline file of a run. A record from another machine or folder may name any file, even a file of another
+/// project that the user trusts, so orch accepts only a file inside this project.
 pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> Result<PathBuf, SessionError> {
     let path = root.join(&run.file);
-    let has_only_names = Path::new(&run.file).components().all(|component| matches!(component, Component::Normal(_)));
-    if !journal.is_foreign(run.run)? || (has_only_names && !config::is_outside_folder(root, &path)) {
+    let has_only_normal_components =
+        Path::new(&run.file).components().all(|component| matches!(component, Component::Normal(_)));
+    if !journal.is_foreign(run.run)? || (has_only_normal_components && !config::is_outside_folder(root, &path)) {
         return Ok(path);
     }
     let error = format!(
@@ -78,30 +79,32 @@ pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> R
     Err(SessionError::usage(error).with_hint("start a new run of the pipeline"))
 }
 
-/// The location of a run. A run whose record came from elsewhere (`is_foreign`) always belongs to the current project.
-fn location(run: &RunState, state: &StateFolder, root: &Path, is_foreign: bool) -> Location {
+/// Determines the location of a run. If the record of the run came from another machine or folder (`is_foreign`), the
+/// run always belongs to the current project.
+fn resolve_location(run: &RunState, state: &StateFolder, root: &Path, is_foreign: bool) -> Location {
     let (old_root, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
     let current_root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let has_old_root = !run.root.is_empty();
-    let moved_workspace = |root: &Path| if has_old_root { relocate_path(&workspace, &old_root, root) } else { None };
+    let relocated_workspace =
+        |root: &Path| if has_old_root { relocate_path(&workspace, &old_root, root) } else { None };
     if is_foreign {
-        let workspace = moved_workspace(&current_root).unwrap_or_else(|| workspace.clone());
+        let workspace = relocated_workspace(&current_root).unwrap_or_else(|| workspace.clone());
         return Location { workspace, has_moved: old_root != current_root, root: current_root };
     }
     let has_pipeline = |root: &Path| root.join(&run.file).is_file();
     let state_folder = state.path_for(root).canonicalize().ok();
-    // A copied project has its own journal, so the project has not moved if its old root contains this journal.
-    let is_old_journal = state.is_explicit()
+    // A copied project has a journal of its own. So if this journal is in the old root, the project has not moved.
+    let is_journal_of_old_root = state.is_explicit()
         || (state_folder.is_some() && state.path_for(&old_root).canonicalize().ok() == state_folder);
     let journal_root =
         state_folder.as_deref().and_then(Path::parent).filter(|root| !state.is_explicit() && has_pipeline(root));
     let new_root = journal_root.map_or(current_root, Path::to_owned);
     if old_root == new_root
-        || (is_old_journal && has_old_root && has_pipeline(&old_root))
+        || (is_journal_of_old_root && has_old_root && has_pipeline(&old_root))
         || (!has_pipeline(&new_root) && has_pipeline(&old_root))
     {
         return Location { root: old_root, workspace, has_moved: false };
     }
-    let workspace = moved_workspace(&new_root).unwrap_or_else(|| workspace.clone());
+    let workspace = relocated_workspace(&new_root).unwrap_or_else(|| workspace.clone());
     Location { root: new_root, workspace, has_moved: has_old_root }
 }

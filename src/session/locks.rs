@@ -5,19 +5,19 @@ use crate::store::{Journal, Lock, ProgramsLock, Workspace};
 
 use super::error::SessionError;
 
-/// The locks of a run that is about to start or continue, and of its workspace.
+/// The locks of a run and of its workspace. A process holds them while it executes the run.
 pub(crate) struct RunLocks {
-    /// The lock of the run.
+    /// The lock of the run, which also stores the owner's heartbeat.
     pub(crate) run: Lock,
-    /// The lock of the workspace that the run's programs hold too. Rust drops it before `_workspace`, because of the
-    /// order of the fields.
+    /// A lock of the workspace that the run's programs also hold. Rust drops fields in order, so this process releases
+    /// it before `_workspace`.
     pub(crate) programs: ProgramsLock,
     _workspace: Lock,
 }
 
 impl RunLocks {
-    /// Acquires the locks, or returns an error that names the owner. Waits for programs that a killed process left
-    /// running.
+    /// Acquires the locks, and waits for programs that a killed process left running. If another process holds a lock,
+    /// returns an error that names this process.
     pub(crate) fn acquire(journal: &Journal, run: RunId, workspace: &Workspace) -> Result<Self, SessionError> {
         let owner = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::acquire(&journal.lock_file(run), &format!("run {run}"), &owner)?.removed_on_drop();

@@ -1,8 +1,8 @@
 //! Runs pipelines from Rust code: starts, resumes, dry-runs, answers, cancels and follows runs.
 //!
-//! A [`Runner`] has the functions of the command line, but needs no terminal: it gets folders and variables from an
-//! [`Environment`], reports through a [`Reporter`] and asks the user through a [`Prompter`]. The command line uses it
-//! too.
+//! A [`Runner`] provides the operations of the command line, but needs no terminal. It reads folders and variables from
+//! an [`Environment`], shows progress through a [`Reporter`] and asks the user through a [`Prompter`]. The command line
+//! itself uses it.
 //!
 //! ```no_run
 //! use orch::session::{Environment, RunRequest, Runner};
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! The futures need a single-threaded runtime: they hold the run's locks and are not `Send`.
+//! The futures are not `Send`, so they need a single-threaded runtime.
 
 mod answer;
 mod artifact_drift;
@@ -63,7 +63,7 @@ pub use dry_run::{DryRunAction, PlannedAction};
 pub use environment::Environment;
 pub(crate) use environment::user_config_dir;
 pub use error::{ExitStatus, SessionError};
-pub use execute::run_ended;
+pub use execute::to_run_end;
 pub use follow::RunEventStream;
 pub use inputs::InputSource;
 pub use prepare::plan_project;
@@ -76,51 +76,50 @@ pub(crate) use answer::pending_approvals;
 pub(crate) use isolated::IsolatedRun;
 pub(crate) use location::{locate, run_workspace};
 pub(crate) use locks::RunLocks;
-pub(crate) use resume::find_step;
+pub(crate) use prepare::find_step;
 
 /// Starts, resumes, answers, cancels and follows runs.
 pub struct Runner {
     pub(crate) environment: Environment,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) prompter: Arc<dyn Prompter>,
-    active: Mutex<HashMap<RunId, CancelHandle>>,
+    active_runs: Mutex<HashMap<RunId, CancelHandle>>,
 }
 
 impl Runner {
-    /// A runner that shows nothing and asks no questions.
+    /// Creates a runner that shows nothing and asks no questions.
     pub fn new(environment: Environment) -> Self {
         if let Some(folder) = environment.config_dir() {
             set_key_folder(folder.to_owned());
         }
-        Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active: Mutex::default() }
+        Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active_runs: Mutex::default() }
     }
 
-    /// The same with a reporter that shows progress.
+    /// Sets the reporter that shows progress and messages.
     #[must_use]
     pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
         self.reporter = reporter;
         self
     }
 
-    /// The same with a prompter that asks the user.
+    /// Sets the prompter that asks the user.
     #[must_use]
     pub fn with_prompter(mut self, prompter: Arc<dyn Prompter>) -> Self {
         self.prompter = prompter;
         self
     }
 
-    /// Asks a run that this runner started or resumed to stop; see [`CancelHandle::cancel`]. Returns whether the run
-    /// was running.
+    /// Cancels a run that this runner executes; see [`CancelHandle::cancel`]. Returns whether the run was running.
     pub fn cancel(&self, run: RunId) -> bool {
-        let handle = self.active.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        let handle = self.active_runs.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
         if let Some(handle) = &handle {
             handle.cancel();
         }
         handle.is_some()
     }
 
-    /// Follows a run of any process: returns its events so far, then each new event once it is recorded. `run` is the
-    /// run's id or the start of the id; if `None`, orch follows the latest run.
+    /// Follows a run of any process. The stream returns the run's events so far, then each new event after the process
+    /// has recorded it. `run` is the run's id or the start of the id. If `run` is `None`, follows the latest run.
     ///
     /// # Errors
     /// The run or the journal does not exist.
@@ -138,15 +137,15 @@ impl Runner {
         self.environment.current_dir()
     }
 
-    /// Makes a run cancellable until the caller drops the returned value.
+    /// Makes a run cancellable until the caller drops the returned guard.
     pub(crate) fn register_active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
         self.reporter.run_started(run, &cancel);
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
+        self.active_runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
         ActiveRun { runner: self, run }
     }
 }
 
-/// The registration of a cancellable run.
+/// A guard: while it exists, [`Runner::cancel`] can cancel the run.
 pub(crate) struct ActiveRun<'r> {
     runner: &'r Runner,
     run: RunId,
@@ -154,40 +153,40 @@ pub(crate) struct ActiveRun<'r> {
 
 impl Drop for ActiveRun<'_> {
     fn drop(&mut self) {
-        self.runner.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+        self.runner.active_runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
 }
 
-/// How a run ended, or the state in which it waits.
+/// The result of a run that has ended or waits for the user.
 #[derive(Clone, Debug)]
 pub struct RunResult {
     /// The state of the run, computed from its events.
     pub state: RunState,
-    /// The folder of its journal.
+    /// The folder of the run's journal.
     pub state_folder: PathBuf,
-    /// Why the recordings are incomplete, if the request asked for recordings.
-    pub recording: Option<Failure>,
+    /// Why the requested recordings are incomplete. `None` if they are complete or were not requested.
+    pub recording_failure: Option<Failure>,
 }
 
 impl RunResult {
     pub(crate) fn new(state: RunState, state_folder: &Path, record_replay: &RecordReplay) -> Self {
-        let recording = record_replay.recorder.as_ref().and_then(|recorder| recorder.failure());
-        Self { state, state_folder: state_folder.to_owned(), recording }
+        let recording_failure = record_replay.recorder.as_ref().and_then(|recorder| recorder.failure());
+        Self { state, state_folder: state_folder.to_owned(), recording_failure }
     }
 
-    /// The exit code for this run. Incomplete recordings count as a failure if the request asked for recordings.
+    /// The exit code for this run. Incomplete recordings count as a failure.
     pub fn exit_status(&self) -> ExitStatus {
-        match (execute::exit_status(&self.state), &self.recording) {
+        match (execute::exit_status(&self.state), &self.recording_failure) {
             (ExitStatus::Success, Some(_)) => ExitStatus::Failed,
             (status, _) => status,
         }
     }
 }
 
-/// Runs the guard of a run's processes and returns its exit code, if this process was started as a guard.
+/// If a session started this process as the guard of a run's child processes, runs the guard and returns its exit code.
 ///
-/// orch starts its own executable again as a guard of the commands and CLI agents of a run. So does a program that
-/// embeds orch. Call this first in `main`, before anything else reads the arguments.
+/// A session starts its own executable again as the guard of the run's commands and CLI agents. So a program that
+/// embeds orch must call this function first in `main`, before the program reads its arguments.
 pub fn guard_main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let is_guard = arguments.next().is_some_and(|first| first == crate::process::GUARD_COMMAND);

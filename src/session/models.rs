@@ -1,4 +1,4 @@
-//! Resolves the model names of a run in files and flags, including `auto`.
+//! Resolves the model names in the files and options of a run, including `auto`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,13 +19,14 @@ use super::error::SessionError;
 use super::trust::Trusted;
 use super::{Runner, weights};
 
-/// The model to which each name resolves.
+/// The model for each model name.
 pub(crate) type ResolvedModels = BTreeMap<String, ModelRef>;
 
 impl Runner {
-    /// The models that a project can use, with the variables and the cache of this session.
+    /// Creates the registry of the models that a project can use, with the variables and the model cache of this
+    /// session.
     ///
-    /// Without the user's agreement (`trusted`), orch does not connect to providers that need it.
+    /// If `trusted` is `None`, orch does not connect to the providers that need the user's agreement.
     pub(crate) fn model_registry(
         &self,
         root: &Path,
@@ -35,13 +36,13 @@ impl Runner {
         let environment = &self.environment;
         let models = ModelRegistry::new(settings, &environment.variable_lookup(), environment.model_cache().to_owned())
             .with_root(root);
-        let models = if trusted.is_some() { models } else { models.with_untrusted(untrusted(settings)) };
+        let models = if trusted.is_some() { models } else { models.with_untrusted(untrusted_providers(settings)) };
         Arc::new(models.with_secrets(secrets_among(environment.all_variables())))
     }
 }
 
 /// The providers in these settings that need the user's agreement.
-fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
+fn untrusted_providers(settings: &crate::config::Settings) -> BTreeSet<String> {
     let disclosures = Disclosures::from_settings(settings);
     let names = disclosures.needing_agreement().filter_map(|disclosure| disclosure.key.strip_prefix("providers."));
     names.map(ToOwned::to_owned).collect()
@@ -55,8 +56,8 @@ pub(crate) async fn resolve_and_install(
     may_download: bool,
     runner: &Runner,
 ) -> Result<ResolvedModels, SessionError> {
-    let (names, orch_chose_local) = resolve_model_names(project, models, pinned, runner).await?;
-    for model in names.values() {
+    let (resolved_models, orch_chose_local) = resolve_model_names(project, models, pinned, runner).await?;
+    for model in resolved_models.values() {
         if let Some(failure) = models.invalid_address(&model.provider) {
             return Err(failure.into());
         }
@@ -68,16 +69,19 @@ pub(crate) async fn resolve_and_install(
             weights::ensure_installed(models.local_models(), model, !orch_chose_local || may_download, runner).await?;
         }
     }
-    Ok(names)
+    Ok(resolved_models)
 }
 
-/// The key variables that are not set, each with a model that needs it.
+/// The names of the unset key variables, each with a model that needs the key.
 pub(crate) type MissingKeys = BTreeMap<String, ModelRef>;
 
-/// The keys that these models need and that are not set.
-pub(crate) fn missing_keys<'a>(needed: impl IntoIterator<Item = &'a ModelRef>, models: &ModelRegistry) -> MissingKeys {
-    let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
-    needed.into_iter().filter_map(missing).collect()
+/// Finds the keys that these models need and that are not set.
+pub(crate) fn missing_keys<'a>(
+    used_models: impl IntoIterator<Item = &'a ModelRef>,
+    registry: &ModelRegistry,
+) -> MissingKeys {
+    let missing_key = |model: &ModelRef| Some((registry.missing_key(&model.provider)?.to_owned(), model.clone()));
+    used_models.into_iter().filter_map(missing_key).collect()
 }
 
 /// Resolves every model name of a project. Also returns whether orch itself chose the embedded model for `auto`.
@@ -111,7 +115,8 @@ pub(crate) async fn resolve_model_names(
     Ok((names, orch_chose_local))
 }
 
-/// The model names of a project with replayed replies: they resolve to no real model and need no key.
+/// Resolves every model name of a project to a placeholder, for a run that replays recordings. A placeholder needs no
+/// key.
 pub(crate) fn replayed_models(project: &Project) -> ResolvedModels {
     let projects = project.with_called_projects();
     let steps =
@@ -126,15 +131,15 @@ pub(crate) fn replayed_models(project: &Project) -> ResolvedModels {
     names
 }
 
-/// A recorder that writes into `folder`. Below the project's root it follows no links, since the project may contain
-/// them. Elsewhere, the folder may be a link, since only the user can create it there.
+/// Opens a recorder that writes into `folder`. Inside the project's root, the recorder follows no links, because the
+/// project may contain links that the user does not know. Elsewhere, `folder` may be a link of the user.
 pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, SessionError> {
-    let refuse = |error: std::io::Error| {
+    let to_session_error = |error: std::io::Error| {
         let is_link = is_link_refused(&error);
         let error = SessionError::usage(format!("the folder `{}` can't be created: {error}", folder.display()));
         if is_link { error.with_hint("to write to the target of the link, pass the target to --record") } else { error }
     };
-    let root = root.canonicalize().map_err(refuse)?;
+    let root = root.canonicalize().map_err(to_session_error)?;
     let absolute = config::absolute(&runner.current_dir().join(folder));
     let recorder = match absolute.strip_prefix(&root).ok().and_then(Path::to_str) {
         Some(relative) => NoFollowFolder::open(&root, FolderAccess::Private)
@@ -142,10 +147,10 @@ pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Resu
             .map(Recorder::from_folder),
         None => Recorder::new(&super::project_state::resolve_link(folder.to_owned())),
     };
-    recorder.map(Arc::new).map_err(refuse)
+    recorder.map(Arc::new).map_err(to_session_error)
 }
 
-/// The recordings in a folder.
+/// Opens the recordings in a folder.
 pub(crate) fn open_recordings(folder: &Path) -> Result<Arc<Replay>, SessionError> {
     Replay::open(folder)
         .map(Arc::new)
@@ -173,8 +178,8 @@ pub(crate) fn resolve_model_name(models: &ModelRegistry, name: &str) -> Result<M
     })
 }
 
-/// Resolves `auto`. Also returns whether orch itself chose the model, because neither orch.yaml nor an earlier session
-/// determines it.
+/// Resolves `auto`. Also returns whether orch itself chose the model. It does so if neither orch.yaml nor an earlier
+/// session of the run determines the model.
 async fn resolve_auto(
     project: &Project,
     models: &ModelRegistry,
@@ -186,7 +191,7 @@ async fn resolve_auto(
         runner.reporter.info(&format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
         return Ok((model, false));
     }
-    if let Some(model) = pinned.and_then(|names| names.get("auto")) {
+    if let Some(model) = pinned.and_then(|models| models.get("auto")) {
         runner.reporter.info(&format!("model: {model} (auto: chosen when the run started)"));
         return Ok((model.clone(), false));
     }
@@ -212,7 +217,7 @@ async fn resolve_auto(
     Ok((model, true))
 }
 
-/// The URL and the models of the server at Ollama's loopback address, if one responds.
+/// The URL and the models of the Ollama server on this machine, if the server responds.
 async fn find_ollama(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
     // `auto` must not send requests to other machines.
     if models.invalid_address("ollama").is_some() {
@@ -226,7 +231,7 @@ async fn find_ollama(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
     Some((endpoint.base_url.clone(), names))
 }
 
-/// Converts a model for the engine's planner.
+/// Converts a model reference to the data that the engine's planner needs.
 pub(crate) fn to_planned_model(models: &ModelRegistry, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
     let dialect = match reference.provider.as_str() {
         REPLAY_PROVIDER => REPLAY_PROVIDER,

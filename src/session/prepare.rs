@@ -1,4 +1,4 @@
-//! Turns files into a plan: loads and checks the project of a pipeline file, and adds models and inputs.
+//! Loads and checks the project of a pipeline file, and creates the plan of a run from it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Project};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::engine::budget;
 use crate::engine::{Contract, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
-use crate::model::{Pipeline, Step};
+use crate::model::{Pipeline, Step, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
@@ -21,7 +21,7 @@ use super::error::SessionError;
 use super::execute::{resolve_path, root_and_file};
 use super::models::{ResolvedModels, to_planned_model};
 
-/// Loads and checks the project of a pipeline file; `model` replaces the model of every agent.
+/// Loads and checks the project of a pipeline file. If `model` is given, it replaces the model of every agent.
 pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
     let mut project = config::load(&resolve_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
@@ -32,21 +32,21 @@ pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<
     if let Some(model) = model {
         let has_model = |project: &&Project| project.pipeline.agents.values().any(|agent| agent.cli_kind().is_none());
         if !project.with_called_projects().iter().any(has_model) {
-            runner.reporter.note(&format!("no agent is a model, so the model {model} is not used"));
+            runner.reporter.note(&format!("no agent uses a model, so orch ignores the model {model}"));
         }
         use_only_model(&mut project, model);
     }
     Ok(project)
 }
 
-/// Uses one model for every agent and removes fallbacks, so that no other model is called or needs a key.
+/// Uses one model for every agent and removes the fallbacks, so that orch needs the key of no other model.
 fn use_only_model(project: &mut Project, model: &str) {
     for agent in project.pipeline.agents.values_mut().filter(|agent| agent.cli_kind().is_none()) {
         model.clone_into(&mut agent.model);
     }
     project.pipeline.for_each_step_mut(&mut |step| step.fallback.clear());
-    for called in project.called_projects.values_mut() {
-        use_only_model(Arc::make_mut(called), model);
+    for called_project in project.called_projects.values_mut() {
+        use_only_model(Arc::make_mut(called_project), model);
     }
 }
 
@@ -55,15 +55,15 @@ fn use_only_model(project: &mut Project, model: &str) {
 pub(crate) struct PlanOptions {
     /// Whether steps that do not depend on a failed step still run.
     pub(crate) continue_on_error: bool,
-    /// The budget that replaces the budget of the file.
+    /// The budget that replaces the budget in the pipeline file.
     pub(crate) budget: Option<Budget>,
 }
 
-/// Plans a loaded project for a run of this session.
+/// Creates the plan of a run from a loaded project, with the settings of this session.
 pub(crate) fn plan(
     project: &Project,
     inputs: Map<String, Value>,
-    names: &ResolvedModels,
+    resolved_models: &ResolvedModels,
     models: &ModelRegistry,
     options: &PlanOptions,
     runner: &Runner,
@@ -79,7 +79,7 @@ pub(crate) fn plan(
         project_root: root_and_file(project, runner.current_dir()).0.to_string_lossy().into(),
     };
     let plan = plan_project(project, inputs, &defaults, &|name| {
-        let reference = names.get(name);
+        let reference = resolved_models.get(name);
         let reference =
             reference.ok_or_else(|| SessionError::internal(format!("the model `{name}` was not resolved")))?;
         to_planned_model(models, reference)
@@ -87,10 +87,10 @@ pub(crate) fn plan(
     check_budget_units(&plan, models).map(|()| plan)
 }
 
-/// Plans a loaded project; `plan_model` returns the model for a name in the files.
+/// Creates a plan from a loaded project. `plan_model` returns the model for a model name in the files.
 ///
-/// [`Runner::start`] plans with the models of the session. Programs that interpret a plan themselves, such as tests,
-/// can call this function directly.
+/// [`Runner::start`] does this with the models of the session. A program that interprets a plan itself, such as a test,
+/// calls this function directly.
 ///
 /// # Errors
 /// A prompt or a schema of the project is invalid, or `plan_model` does not know a model.
@@ -105,7 +105,8 @@ pub fn plan_project(
     Plan::new(&project.pipeline, inputs, templates, defaults, &Resolver { project, plan_model })
 }
 
-/// Checks that each model and CLI agent has a price or an estimate for the units that a budget limits.
+/// Checks that orch can count each unit that a budget limits: that every model has a price, and that every CLI agent
+/// reports its usage or has an estimate.
 fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), SessionError> {
     let budgets = plan.budgets();
     if let Some((cli_agent, unit, refuses_estimates)) = budget::find_uncounted_agent(&budgets, plan.models()) {
@@ -132,6 +133,22 @@ fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), Session
     }
 }
 
+/// Finds a step of the plan by its key, or by the last id of its key.
+pub(crate) fn find_step(plan: &Plan, name: &str) -> Result<StepKey, SessionError> {
+    let steps = plan.planned_steps();
+    let exact = steps.iter().find(|step| step.step.as_str() == name);
+    // The last id is usually enough, since ids are unique in a file.
+    let step = exact.or_else(|| steps.iter().find(|step| step.step.last_segment() == name));
+    step.map(|step| step.step.clone()).ok_or_else(|| {
+        let keys: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
+        let error = SessionError::usage(format!("there is no step `{name}`"));
+        match did_you_mean(name, keys.iter().copied()) {
+            Some(nearest) => error.with_hint(format!("did you mean `{nearest}`?")),
+            None => error.with_hint(format!("the steps are {}", keys.join(", "))),
+        }
+    })
+}
+
 struct Resolver<'a> {
     project: &'a Project,
     plan_model: &'a dyn Fn(&str) -> Result<PlannedModel, SessionError>,
@@ -148,9 +165,10 @@ impl Resolve<SessionError> for Resolver<'_> {
     }
 
     fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<SessionError> + '_>), SessionError> {
-        let called = self.project.called_projects.get(file);
-        let called = called.ok_or_else(|| SessionError::internal(format!("the pipeline `{file}` was not loaded")))?;
-        Ok((&called.pipeline, Box::new(Resolver { project: called, plan_model: self.plan_model })))
+        let called_project = self.project.called_projects.get(file);
+        let project =
+            called_project.ok_or_else(|| SessionError::internal(format!("the pipeline `{file}` was not loaded")))?;
+        Ok((&project.pipeline, Box::new(Resolver { project, plan_model: self.plan_model })))
     }
 
     fn planning_error(&self, message: String) -> SessionError {

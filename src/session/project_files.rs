@@ -8,7 +8,7 @@ use crate::engine::Plan;
 
 use super::error::SessionError;
 
-/// The project files in a workspace, relative to the workspace, which is absolute, with links resolved.
+/// The project files inside `workspace`, as paths relative to it. `workspace` must be an absolute path without links.
 fn files_in_workspace(project: &Project, current_dir: &Path, workspace: &Path) -> Vec<String> {
     let relative_path = |path: PathBuf| {
         let relative = resolve_links(&current_dir.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
@@ -18,12 +18,12 @@ fn files_in_workspace(project: &Project, current_dir: &Path, workspace: &Path) -
     project.source_paths().into_iter().filter_map(relative_path).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// A path with links resolved. If it does not exist, links in its nearest existing parent are resolved.
+/// Resolves the links in a path. If the path does not exist, resolves the links in its nearest existing parent.
 fn resolve_links(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(resolve_links(path.parent()?)?.join(path.file_name()?)))
 }
 
-/// The plan for a run in the default workspace, with the project files in it protected.
+/// Protects the project files inside the default workspace from the steps of a plan.
 pub(crate) fn protect_project_files(plan: Plan, project: &Project, current_dir: &Path) -> Plan {
     let workspace = super::execute::workspace_path(None, current_dir);
     match resolve_links(&workspace) {
@@ -32,15 +32,15 @@ pub(crate) fn protect_project_files(plan: Plan, project: &Project, current_dir: 
     }
 }
 
-/// Refuses a plan with an artifact file that would replace a project file.
+/// Returns an error if an artifact file of the plan would overwrite a project file.
 fn check_artifact_paths(plan: &Plan, project_files: &[String]) -> Result<(), SessionError> {
     let Some(path) = plan.artifact_paths().into_iter().find(|path| project_files.contains(path)) else { return Ok(()) };
     Err(SessionError::usage(format!("the artifact file `{path}` would overwrite a project file"))
         .with_hint("use another --workspace, or rename the `output:`"))
 }
 
-/// Checks a plan against the project files in its workspace. Returns the plan with these files protected, and their
-/// paths.
+/// Checks that no artifact file of a plan would overwrite a project file, and protects the project files inside the
+/// workspace from the plan's steps. Also returns the paths of these files.
 pub(crate) fn check_and_protect(
     plan: Plan,
     project: &Project,

@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::diagnostic::Diagnostic;
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::store::{Journal, RunRow};
 
 use super::error::SessionError;
 use super::execute::resolve_path;
 
-/// The folder with orch's journal.
+/// The folder that contains orch's journal.
 #[derive(Clone, Debug, Default)]
 pub struct StateFolder(Option<PathBuf>);
 
 impl StateFolder {
-    /// A state folder: `path`, which is absolute or relative to the process's current folder; if `None`, `.orch` in the
-    /// project's root.
+    /// Creates the state folder at `path`, which is absolute or relative to the process's current folder. If `path` is
+    /// `None`, the folder is `.orch` in the project's root.
     pub fn new(path: Option<PathBuf>) -> Self {
         Self(path)
     }
@@ -26,8 +26,8 @@ impl StateFolder {
         self.0.is_some()
     }
 
-    /// The folder for a project's root. The user may choose a folder that is a link. `.orch` must not be a link, since
-    /// the project could contain it.
+    /// The path of the state folder for a project's root. orch follows a link only if the user chose the folder,
+    /// because a project could contain a link named `.orch`.
     pub(crate) fn path_for(&self, root: &Path) -> PathBuf {
         self.0.clone().map_or_else(|| root.join(".orch"), resolve_link)
     }
@@ -42,14 +42,14 @@ impl StateFolder {
     }
 }
 
-/// Resolves a folder that the user chose, if it is a link. orch may follow the user's own links.
+/// Resolves a folder that the user chose, if the folder is a link.
 pub(crate) fn resolve_link(path: PathBuf) -> PathBuf {
     if path.is_symlink() { path.canonicalize().unwrap_or(path) } else { path }
 }
 
-/// The root of the project to which a folder belongs.
+/// Finds the root of the project that contains a folder.
 pub(crate) fn project_root(folder: &Path) -> PathBuf {
-    // An unreadable folder counts too, so that reading it later reports the reason.
+    // A broken link also counts as a `pipelines` folder, so that orch reports the error when it reads the folder.
     let has_pipelines = |folder: &Path| match std::fs::metadata(folder.join("pipelines")) {
         Ok(metadata) => metadata.is_dir(),
         Err(_) => folder.join("pipelines").is_symlink(),
@@ -58,13 +58,14 @@ pub(crate) fn project_root(folder: &Path) -> PathBuf {
     root.map_or_else(|| config::find_root(&folder.join("pipeline.yaml")), Path::to_owned)
 }
 
-/// The absolute paths of the pipeline files in a root, and a diagnostic for each unreadable part of `pipelines/`.
+/// Lists the absolute paths of a project's pipeline files. Also returns a diagnostic for each unreadable file or folder
+/// in `pipelines/`.
 pub(crate) fn pipeline_files(root: &Path, current_dir: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let pipelines = config::pipeline_listing(&resolve_path(root, current_dir));
     (pipelines.names.iter().map(|name| root.join(name)).collect(), pipelines.into_diagnostics())
 }
 
-/// The only run whose id is, or starts with, `name`.
+/// Finds the run whose id is `name` or starts with `name`.
 pub(crate) fn find_run(journal: &Journal, name: &str) -> Result<RunRow, SessionError> {
     let mut rows = journal.find_runs(name)?;
     match rows.len() {
@@ -80,10 +81,14 @@ pub(crate) fn find_run(journal: &Journal, name: &str) -> Result<RunRow, SessionE
     }
 }
 
-/// The commands for messages about the runs of a journal, with the options that they need in the current folder.
-pub(crate) fn printed_commands(journal: &Path, current_dir: &Path, base: &PrintedCommands) -> PrintedCommands {
-    let default = project_root(current_dir).join(".orch");
-    let is_default =
-        default == journal || default.canonicalize().is_ok_and(|path| Some(path) == journal.canonicalize().ok());
-    base.clone().with_state((!is_default).then(|| journal.strip_prefix(current_dir).unwrap_or(journal)))
+/// Adds `--state` to the suggested commands if they need it to find the journal from the current folder.
+pub(crate) fn commands_for_journal(
+    journal: &Path,
+    current_dir: &Path,
+    commands: &SuggestedCommands,
+) -> SuggestedCommands {
+    let default_folder = project_root(current_dir).join(".orch");
+    let is_default = default_folder == journal
+        || default_folder.canonicalize().is_ok_and(|path| Some(path) == journal.canonicalize().ok());
+    commands.clone().with_state((!is_default).then(|| journal.strip_prefix(current_dir).unwrap_or(journal)))
 }

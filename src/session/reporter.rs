@@ -1,18 +1,18 @@
-//! The interfaces through which a session shows progress to the user and asks questions.
+//! The interfaces through which a session shows progress to the user and asks the user questions.
 
 use std::sync::Arc;
 
 use crate::diagnostic::Diagnostic;
 use crate::durable::{CallProgress, Observer};
 use crate::model::{Event, RunId};
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::store::ApprovalPrompter;
 
 use super::cancel::CancelHandle;
 
-/// Shows the progress and the messages of a session. Every method has a default that shows nothing.
+/// Shows the progress and the messages of a session. By default, each method shows nothing.
 pub trait Reporter: Send + Sync {
-    /// Shows information about an action or a choice of the session, such as the model that `auto` selects.
+    /// Shows an action or a choice of the session, such as the model that orch chose for `auto`.
     fn info(&self, _text: &str) {}
 
     /// Shows a fact that the user may not expect.
@@ -21,76 +21,76 @@ pub trait Reporter: Send + Sync {
     /// Shows a warning about a possible failure.
     fn warning(&self, _text: &str) {}
 
-    /// Shows a failure outside of the run, such as an unreachable tracker. A program that otherwise prints only
-    /// failures should show it too.
+    /// Shows a failure outside of the run, such as an unreachable tracker. A reporter that shows only failures should
+    /// show this too.
     fn problem(&self, _text: &str) {}
 
-    /// Shows findings in the user's files that do not prevent the run.
+    /// Shows the findings in the user's files. They do not prevent the run.
     fn findings(&self, _findings: &[Diagnostic]) {}
 
-    /// Returns the observer for a run with these events so far.
+    /// Returns the observer for a run. The second argument contains the run's events so far.
     fn observer(&self, _run: RunId, _events: &[Event]) -> Arc<dyn Observer> {
         Arc::new(Silent)
     }
 
-    /// Reports that a run starts or continues; `cancel` stops it.
+    /// Reports that a run starts or continues. The handle cancels the run.
     fn run_started(&self, _run: RunId, _cancel: &CancelHandle) {}
 
-    /// Reports that a download of an embedded model's weights starts.
+    /// Reports that the download of an embedded model starts. Returns the reporter for its progress.
     fn download(&self, _title: &str) -> Box<dyn DownloadReporter + '_> {
         Box::new(Silent)
     }
 
-    /// Returns the options that the commands in messages need.
-    fn command_options(&self) -> PrintedCommands {
-        PrintedCommands::default()
+    /// Returns the options to add to the commands that messages suggest.
+    fn command_options(&self) -> SuggestedCommands {
+        SuggestedCommands::default()
     }
 }
 
-/// Shows the progress of one download. The session drops it when the download ends.
+/// Shows the progress of one download. The session drops the reporter when the download ends.
 pub trait DownloadReporter: Send + Sync {
-    /// Shows progress.
+    /// Shows the progress so far.
     fn progress(&self, _progress: &DownloadProgress) {}
 }
 
 /// The progress of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownloadProgress {
-    /// Bytes were downloaded; the total is 0 while it is unknown.
+    /// orch has downloaded a part of the file.
     Bytes {
         /// The number of downloaded bytes.
         downloaded: u64,
-        /// The total number of bytes.
+        /// The total number of bytes, or 0 while it is unknown.
         total: u64,
     },
     /// Another process downloads the same file, and this process waits for it.
     Waiting,
     /// The download starts from this source.
     Source {
-        /// Its name.
+        /// The name of the source.
         name: String,
-        /// Why an earlier source failed, if one did.
+        /// Why the previous source failed, if there was one.
         previous_failure: Option<String>,
     },
     /// orch verifies the digest of the file.
     Verifying,
 }
 
-/// Asks the user. Every method has a default that returns no answer.
+/// Asks the user questions. By default, each method returns no answer.
 pub trait Prompter: Send + Sync {
-    /// Asks a yes-or-no question; `None` if no user can answer.
+    /// Asks a yes-or-no question. Returns `None` if no user can answer.
     fn confirm(&self, _question: &str) -> Option<bool> {
         None
     }
 
-    /// Returns a prompter for the approvals of a run while it runs. If `None`, the run stops and waits for
+    /// Returns a prompter that asks for approvals during a run. If this is `None`, the run stops and waits for
     /// [`Runner::answer`](super::Runner::answer).
     fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
         None
     }
 }
 
-/// Shows nothing and returns no answers.
+/// A reporter and prompter that shows nothing and returns no answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

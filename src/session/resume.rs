@@ -1,4 +1,4 @@
-//! Resumes a run, or shows what a resume would do.
+//! Resumes a run, or predicts what a resume would do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::agent::ModelRegistry;
 use crate::config::Project;
-use crate::diagnostic::did_you_mean;
 use crate::engine::Plan;
 use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
@@ -23,7 +22,7 @@ use super::execute::{self, RunContext};
 use super::inputs;
 use super::location::{Location, locate, pipeline_file, run_workspace};
 use super::locks::RunLocks;
-use super::prepare::{self, PlanOptions};
+use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run, project_root};
 use super::trackers::Trackers;
 use super::trust::Trusted;
@@ -32,75 +31,76 @@ use super::{RunResult, Runner, interrupted_turns, models, project_files};
 /// The run to resume with [`Runner::resume`], and the options of the resume.
 #[derive(Clone, Debug, Default)]
 pub struct ResumeRequest {
-    /// The run, by its id or the start of the id; if `None`, the latest run that did not complete.
+    /// The run's id or the start of its id. If `None`, orch resumes the latest run that did not complete.
     pub run: Option<String>,
-    /// The workspace to use for a run whose journal was copied from another machine or folder; if `None`, the recorded
-    /// workspace.
+    /// The workspace. Required if the user copied the run's journal from another machine or folder. If `None`, orch
+    /// uses the recorded workspace.
     pub workspace: Option<PathBuf>,
     /// The folder of the journal.
     pub state: StateFolder,
-    /// The model that replaces the model of every agent from now on.
+    /// The model that replaces the model of every agent, also in later resumes.
     pub model: Option<String>,
     /// Whether steps that do not depend on a failed step still run.
     pub continue_on_error: bool,
-    /// A step that runs again even if its result could be reused.
+    /// A step that runs again even if orch could reuse its result.
     pub from_step: Option<String>,
-    /// The treatment of files that the user changed or removed since the run wrote them.
+    /// What orch does with files that the user changed or removed since the run wrote them.
     pub changed_files: ChangedFilesPolicy,
-    /// Whether the embedded model may be downloaded without asking.
+    /// Whether orch may download the embedded model without asking the user.
     pub may_download: bool,
-    /// The budget that replaces the budget of the file.
+    /// The budget that replaces the budget in the pipeline file, also in later resumes.
     pub budget: Option<Budget>,
-    /// A folder into which orch writes each exchange with a model from now on.
+    /// The folder into which orch writes each exchange with a model.
     pub recording_folder: Option<PathBuf>,
-    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints.
+    /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines.
     pub trusted_digest: Option<String>,
 }
 
 /// The predicted actions of a resume; see [`Runner::dry_run`].
 #[derive(Clone, Debug)]
 pub struct DryRun {
-    /// The run.
+    /// The run's id.
     pub run: RunId,
-    /// The name of its pipeline.
+    /// The name of the run's pipeline.
     pub pipeline: String,
     /// The action for each step.
     pub steps: Vec<PlannedAction>,
 }
 
-/// A run that is about to be resumed with the current files.
+/// The data of a resume before it writes: the run, and the project with its current files.
 struct PreparedResume {
     journal: Journal,
     row: RunRow,
     past_state: RunState,
     root: PathBuf,
     workspace_path: PathBuf,
-    moved: bool,
+    has_moved: bool,
     project: Project,
     registry: Arc<ModelRegistry>,
     plan: Plan,
-    from: Option<StepKey>,
-    resumed: RunResumed,
+    from_step: Option<StepKey>,
+    /// The first fact of the new session. Fields that are not known yet are empty.
+    resumed_fact: RunResumed,
 }
 
-/// The purpose of preparing a resume. A dry run sends no keys or prompts, so the project need not be trusted
-/// (`orch trust`).
+/// Whether to resume a run, or only to predict what a resume would do. A dry run sends no keys or prompts, so it does
+/// not need a trusted project (`orch trust`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Run,
+enum ResumeMode {
+    Resume,
     DryRun,
 }
 
 impl Runner {
-    /// Resumes a run that failed, stopped or waits: reads the current files, reuses the recorded results that are still
+    /// Resumes a run that failed, stopped or waits. Reads the current files, reuses the recorded results that are still
     /// valid, and runs the other steps.
     ///
     /// # Errors
-    /// The run could not be resumed. A run that was resumed and failed is a [`RunResult`].
+    /// orch could not resume the run. If the resumed run fails, this function returns a [`RunResult`], not an error.
     pub async fn resume(&self, request: &ResumeRequest) -> Result<RunResult, SessionError> {
         let (journal, row) = self.find_run_to_resume(request)?;
         let run = row.run;
-        self.resume_run(request, journal, row).await.map_err(|error| with_run_hint(error, request, run))
+        self.resume_run(request, journal, row).await.map_err(|error| with_run_id_hint(error, request, run))
     }
 
     async fn resume_run(
@@ -109,7 +109,7 @@ impl Runner {
         journal: Journal,
         row: RunRow,
     ) -> Result<RunResult, SessionError> {
-        let (prepared, trusted) = self.prepare_resume(request, journal, row, Purpose::Run).await?;
+        let (prepared, trusted) = self.prepare_resume(request, journal, row, ResumeMode::Resume).await?;
         let trusted = trusted.ok_or_else(|| SessionError::internal("the project was not trusted"))?;
         let PreparedResume {
             journal,
@@ -117,12 +117,12 @@ impl Runner {
             past_state,
             root,
             workspace_path,
-            moved,
+            has_moved,
             project,
             registry,
             plan,
-            from,
-            resumed,
+            from_step,
+            resumed_fact,
         } = prepared;
         let current_dir = self.current_dir();
         let recording_folder =
@@ -143,13 +143,13 @@ impl Runner {
             events: &events,
             last_heartbeat: locks.run.former_owner_last_seen(),
             plan: &plan,
-            from_step: from.as_ref(),
+            from_step: from_step.as_ref(),
         };
-        if moved {
+        if has_moved {
             journal.record_workspace_move(row.run, &past_state.workspace, &workspace.path_in_journal())?;
         }
         // Files are restored only after all other checks that can refuse the run have passed.
-        let drift = drift_check.find(self)?;
+        let drift = drift_check.find_drift(self)?;
         let (owned_files, paths, edited) =
             (journal.owned_files(&workspace.path_in_journal())?, plan.artifact_paths(), drift.artifact_paths());
         workspace.check_no_foreign_files(
@@ -159,14 +159,14 @@ impl Runner {
         let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
         refuse_secrets(&accepted, &registry)?;
 
-        let resumed = RunResumed {
-            from,
+        let resumed_fact = RunResumed {
+            from: from_step,
             previous_owner_last_heartbeat: locks.run.former_owner_last_seen(),
             missing_files: accepted.missing_files,
-            relocated_to: new_location(&past_state, &root, &workspace, moved),
-            ..resumed
+            relocated_to: changed_location(&past_state, &root, &workspace, has_moved),
+            ..resumed_fact
         };
-        let mut facts = vec![Fact::RunResumed(resumed)];
+        let mut facts = vec![Fact::RunResumed(resumed_fact)];
         facts.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
         let redactor = registry.redactor_with(&execute::listed_secrets(&plan, self));
         facts.extend(interrupted_turns::interrupted_turn_facts(
@@ -185,7 +185,7 @@ impl Runner {
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),
-            reuse: None,
+            result_cache: None,
             approver: None,
             record_replay: record_replay.clone(),
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
@@ -199,11 +199,11 @@ impl Runner {
     /// journal, and calls no model. Downloads a missing embedded model, as a resume does.
     ///
     /// # Errors
-    /// The run could not be resumed with the current files.
+    /// orch could not resume the run with the current files.
     pub async fn dry_run(&self, request: &ResumeRequest) -> Result<DryRun, SessionError> {
         let (journal, row) = self.find_run_to_resume(request)?;
         let run = row.run;
-        self.dry_run_resume(request, journal, row).await.map_err(|error| with_run_hint(error, request, run))
+        self.dry_run_resume(request, journal, row).await.map_err(|error| with_run_id_hint(error, request, run))
     }
 
     async fn dry_run_resume(
@@ -212,9 +212,10 @@ impl Runner {
         journal: Journal,
         row: RunRow,
     ) -> Result<DryRun, SessionError> {
-        let (prepared, _) = self.prepare_resume(request, journal, row, Purpose::DryRun).await?;
-        let PreparedResume { journal, row, past_state, workspace_path, project, plan, from, mut resumed, .. } =
-            prepared;
+        let (prepared, _) = self.prepare_resume(request, journal, row, ResumeMode::DryRun).await?;
+        let PreparedResume {
+            journal, row, past_state, workspace_path, project, plan, from_step, mut resumed_fact, ..
+        } = prepared;
         let workspace = Workspace::open_existing(&workspace_path)?;
         let plan = match &workspace {
             Some(workspace) => {
@@ -225,7 +226,7 @@ impl Runner {
         let run = row.run;
         self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
         let events = journal.events(run)?;
-        let from = from.as_ref();
+        let from_step = from_step.as_ref();
         let drift_check = DriftCheck {
             journal: &journal,
             run,
@@ -233,9 +234,9 @@ impl Runner {
             events: &events,
             last_heartbeat: None,
             plan: &plan,
-            from_step: from,
+            from_step,
         };
-        let drift = drift_check.find(self)?;
+        let drift = drift_check.find_drift(self)?;
         let messages = drift.messages(&workspace_path);
         if !messages.is_empty() {
             let preview = request.changed_files.resume_preview();
@@ -245,30 +246,30 @@ impl Runner {
         if let Some(workspace) = workspace.filter(|_| request.changed_files == ChangedFilesPolicy::Accept) {
             accepted = drift.accept(&workspace, &project)?;
         }
-        resumed.missing_files = accepted.missing_files;
-        let facts = std::iter::once(Fact::RunResumed(resumed))
+        resumed_fact.missing_files = accepted.missing_files;
+        let facts = std::iter::once(Fact::RunResumed(resumed_fact))
             .chain(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
-        let (last_seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
-        let new_events = (last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at, fact });
+        let (last_seq, now) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
+        let new_events = (last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: now, fact });
         let events: Vec<Event> = events.into_iter().chain(new_events).collect();
-        Ok(DryRun { run, pipeline: past_state.pipeline, steps: planned_actions(&plan, &events, from)? })
+        Ok(DryRun { run, pipeline: past_state.pipeline, steps: planned_actions(&plan, &events, from_step)? })
     }
 
-    /// The run to resume, with its journal.
+    /// Finds the run to resume. Also returns its journal.
     fn find_run_to_resume(&self, request: &ResumeRequest) -> Result<(Journal, RunRow), SessionError> {
         let journal = request.state.open_journal(&project_root(self.current_dir()))?;
-        let row = named_or_latest(&journal, request.run.as_deref())?;
+        let row = find_run_or_latest_incomplete(&journal, request.run.as_deref())?;
         Ok((journal, row))
     }
 
-    /// Does everything that a resume can do before it writes: loads the run and its files, resolves the models and
-    /// makes the plan.
+    /// Prepares a resume without writing to the run: loads the run and its files, resolves the models and creates the
+    /// plan.
     async fn prepare_resume(
         &self,
         request: &ResumeRequest,
         journal: Journal,
         row: RunRow,
-        purpose: Purpose,
+        mode: ResumeMode,
     ) -> Result<(PreparedResume, Option<Trusted>), SessionError> {
         let current_dir = self.current_dir();
         let root = project_root(current_dir);
@@ -277,37 +278,37 @@ impl Runner {
         let mut location = locate(&journal, &past_state, &request.state, &root)?;
         location.workspace =
             run_workspace(&journal, past_state.run, request.workspace.as_ref(), &location, current_dir)?;
-        let Location { root, workspace: workspace_path, has_moved: moved } = location;
-        if moved {
+        let Location { root, workspace: workspace_path, has_moved } = location;
+        if has_moved {
             self.reporter.note(&format!(
                 "the project was in `{}` in the run's last session; the run continues here",
                 past_state.root
             ));
         }
         let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, model.as_deref(), self)?;
-        let trusted = match purpose {
-            Purpose::Run => {
+        let trusted = match mode {
+            ResumeMode::Resume => {
                 let root = execute::root_and_file(&project, current_dir).0;
                 Some(self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())?)
             }
-            Purpose::DryRun => None,
+            ResumeMode::DryRun => None,
         };
         let registry = self.model_registry(&project.root, &project.settings, trusted.as_ref());
         let pinned = request.model.is_none().then_some(&past_state.models);
         refuse_replayed(row.run, pinned)?;
-        let models_by_agent =
+        let resolved_models =
             models::resolve_and_install(&project, &registry, pinned, request.may_download, self).await?;
         let continue_on_error = request.continue_on_error || past_state.continue_on_error;
         let budget = request.budget.clone().or_else(|| past_state.budget.clone());
-        // An input that the pipeline no longer has is dropped; a new input gets its default.
+        // Drop the inputs that the pipeline no longer declares. A new input gets its default.
         let is_declared = |(name, _): &(String, Value)| project.pipeline.inputs.contains_key(name);
         let inputs = past_state.inputs.clone().into_iter().filter(is_declared).collect();
         let inputs = inputs::complete_inputs(&project.pipeline, &inputs)?;
         let options = PlanOptions { continue_on_error, budget: budget.clone() };
-        let plan = prepare::plan(&project, inputs, &models_by_agent, &registry, &options, self)?;
-        let from = request.from_step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
-        let resumed = RunResumed {
-            models: models_by_agent,
+        let plan = prepare::plan(&project, inputs, &resolved_models, &registry, &options, self)?;
+        let from_step = request.from_step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
+        let resumed_fact = RunResumed {
+            models: resolved_models,
             model,
             continue_on_error,
             from: None,
@@ -324,19 +325,19 @@ impl Runner {
             past_state,
             root,
             workspace_path,
-            moved,
+            has_moved,
             project,
             registry,
             plan,
-            from,
-            resumed,
+            from_step,
+            resumed_fact,
         };
         Ok((prepared, trusted))
     }
 }
 
-/// Adds a hint with the run's id to an error, if the user did not name the run.
-fn with_run_hint(error: SessionError, request: &ResumeRequest, run: RunId) -> SessionError {
+/// Adds a hint with the run's id to an error, if the request does not name the run.
+fn with_run_id_hint(error: SessionError, request: &ResumeRequest, run: RunId) -> SessionError {
     match request.run {
         Some(_) => error,
         None => error.with_hint(format!(
@@ -345,24 +346,23 @@ fn with_run_hint(error: SessionError, request: &ResumeRequest, run: RunId) -> Se
     }
 }
 
-/// Refuses a run whose replies were replayed, unless the user names another model.
+/// Returns an error if the run replayed recordings and the user names no model for the resume.
 fn refuse_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Result<(), SessionError> {
-    if !pinned.is_some_and(|models_by_agent| {
-        models_by_agent.values().any(|model| model.provider == crate::agent::REPLAY_PROVIDER)
-    }) {
+    let is_replayed = |model: &ModelRef| model.provider == crate::agent::REPLAY_PROVIDER;
+    if !pinned.is_some_and(|models| models.values().any(is_replayed)) {
         return Ok(());
     }
     let error = SessionError::usage(format!("run {run} used recordings in place of models, so it can't be resumed"));
     Err(error.with_hint("start a new run with `orch pipeline run … --replay DIR`, or name a model with --model"))
 }
 
-/// The new location of the run, if it differs from the recorded one.
-fn new_location(past_state: &RunState, root: &Path, workspace: &Workspace, moved: bool) -> Option<RunLocation> {
+/// The current location of the run, if it differs from the recorded location.
+fn changed_location(past_state: &RunState, root: &Path, workspace: &Workspace, has_moved: bool) -> Option<RunLocation> {
     let location = RunLocation { root: root.display().to_string(), workspace: workspace.path_in_journal() };
-    (moved || location.workspace != past_state.workspace).then_some(location)
+    (has_moved || location.workspace != past_state.workspace).then_some(location)
 }
 
-/// Refuses artifacts that contain a secret, since orch records artifacts.
+/// Returns an error if an accepted artifact contains a secret, because orch records artifacts.
 fn refuse_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<(), SessionError> {
     let redactor = models.redactor();
     match accepted.artifacts.iter().find(|fact| redactor.contains_secret(&fact.artifact.value.to_string())) {
@@ -374,24 +374,8 @@ fn refuse_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<()
     }
 }
 
-/// The step of the plan that `--from` names.
-pub(crate) fn find_step(plan: &Plan, name: &str) -> Result<StepKey, SessionError> {
-    let steps = plan.planned_steps();
-    let exact = steps.iter().find(|step| step.step.as_str() == name);
-    // The last id of the key is enough, since ids are unique in a file.
-    let step = exact.or_else(|| steps.iter().find(|step| step.step.last_segment() == name));
-    step.map(|step| step.step.clone()).ok_or_else(|| {
-        let keys: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
-        let error = SessionError::usage(format!("there is no step `{name}`"));
-        match did_you_mean(name, keys.iter().copied()) {
-            Some(nearest) => error.with_hint(format!("did you mean `{nearest}`?")),
-            None => error.with_hint(format!("the steps are {}", keys.join(", "))),
-        }
-    })
-}
-
-/// The run with this id, or the latest run that did not complete.
-fn named_or_latest(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
+/// Finds the run with this id, or the latest run that did not complete.
+fn find_run_or_latest_incomplete(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
         find_run(journal, name)
     } else {

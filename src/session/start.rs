@@ -1,4 +1,4 @@
-//! Starts a run.
+//! Starts a new run.
 
 use std::path::{Path, PathBuf};
 
@@ -24,11 +24,11 @@ use super::{RunResult, Runner, clean, models, project_files};
 
 /// The pipeline to run with [`Runner::start`], and the options of the run.
 pub struct RunRequest {
-    /// The pipeline file; a relative path starts at the current folder of the session.
+    /// The pipeline file. A relative path is relative to the current folder of the session.
     pub pipeline: PathBuf,
-    /// The inputs.
+    /// The inputs of the run.
     pub inputs: Box<dyn InputSource>,
-    /// The folder for artifacts and files; if `None`, `workspace` in the current folder.
+    /// The workspace for artifacts and other files. If `None`, orch uses `workspace` in the current folder.
     pub workspace: Option<PathBuf>,
     /// The folder of the journal.
     pub state: StateFolder,
@@ -36,26 +36,26 @@ pub struct RunRequest {
     pub model: Option<String>,
     /// The workflow in `tracker.convex` to which the run belongs.
     pub workflow_id: Option<String>,
-    /// Whether steps that do not depend on a failed step still run; the run fails all the same.
+    /// Whether steps that do not depend on a failed step still run. The run still fails.
     pub continue_on_error: bool,
     /// Whether orch first removes the unchanged files that earlier runs created in the workspace.
     pub clean: bool,
-    /// Whether the embedded model may be downloaded without asking.
+    /// Whether orch may download the embedded model without asking the user.
     pub may_download: bool,
-    /// Whether orch reuses results of earlier runs with equal requests.
+    /// Whether orch reuses the results of earlier runs with equal requests.
     pub reuse: bool,
-    /// A folder into which orch writes each exchange with a model.
+    /// The folder into which orch writes each exchange with a model.
     pub recording_folder: Option<PathBuf>,
-    /// A folder of recordings that replace the models.
-    pub replay: Option<PathBuf>,
-    /// The budget that replaces the budget of the file.
+    /// The folder of recordings that replace the models.
+    pub replay_folder: Option<PathBuf>,
+    /// The budget that replaces the budget in the pipeline file.
     pub budget: Option<Budget>,
-    /// If the user agreed to what orch.yaml sends to other machines: the digest of it that `orch trust` prints.
+    /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines.
     pub trusted_digest: Option<String>,
 }
 
 impl RunRequest {
-    /// A run of a pipeline with these inputs and default options.
+    /// Creates the request for a run of a pipeline with these inputs and default options.
     pub fn new(pipeline: impl Into<PathBuf>, inputs: Map<String, Value>) -> Self {
         Self {
             pipeline: pipeline.into(),
@@ -69,7 +69,7 @@ impl RunRequest {
             may_download: false,
             reuse: false,
             recording_folder: None,
-            replay: None,
+            replay_folder: None,
             budget: None,
             trusted_digest: None,
         }
@@ -79,11 +79,11 @@ impl RunRequest {
 impl Runner {
     /// Runs a pipeline to its end, or until it waits for the user.
     ///
-    /// orch checks files, inputs, models and keys before it calls any model. It records every reply in the journal
-    /// before using it, so that a run that stops or fails can be resumed.
+    /// Checks files, inputs, models and keys before the run calls any model. Records every reply in the journal before
+    /// a step uses it, so that the user can resume a run that stops or fails.
     ///
     /// # Errors
-    /// The run could not start. A run that started and failed is a [`RunResult`].
+    /// orch could not start the run. If the started run fails, this function returns a [`RunResult`], not an error.
     pub async fn start(&self, request: &RunRequest) -> Result<RunResult, SessionError> {
         let current_dir = self.current_dir();
         let project = prepare::load(&request.pipeline, request.model.as_deref(), self)?;
@@ -98,13 +98,13 @@ impl Runner {
         let registry = self.model_registry(&project.root, &project.settings, Some(&trusted));
         refuse_secrets(&inputs, &registry.redactor())?;
         let record_replay = self.open_record_replay(request, &project.root)?;
-        let models_by_agent = if record_replay.replay.is_some() {
+        let resolved_models = if record_replay.replay.is_some() {
             models::replayed_models(&project)
         } else {
             models::resolve_and_install(&project, &registry, None, request.may_download, self).await?
         };
         let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
-        let plan = prepare::plan(&project, inputs.clone(), &models_by_agent, &registry, &options, self)?;
+        let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;
@@ -129,7 +129,7 @@ impl Runner {
         let started = Fact::RunStarted(RunStarted {
             inputs,
             model: request.model.clone(),
-            models: models_by_agent,
+            models: resolved_models,
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),
             tracker_workflow_id: request.workflow_id.clone(),
@@ -147,7 +147,7 @@ impl Runner {
             rate_limiters: execute::build_rate_limiters(&project),
             approver: None,
             record_replay: record_replay.clone(),
-            reuse: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
+            result_cache: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
             first_facts: vec![started],
         };
@@ -155,29 +155,29 @@ impl Runner {
         Ok(RunResult::new(state, journal.state_folder(), &record_replay))
     }
 
-    /// Makes sure that the user agreed to what the run sends to other machines. When the run replays recordings, it
-    /// calls no provider, so only trackers matter.
+    /// Makes sure that the user agreed to what the run sends to other machines. A run that replays recordings sends
+    /// data only to trackers.
     fn ensure_start_trusted(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
         let tracker = &project.settings.tracker;
-        if request.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
+        if request.replay_folder.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
             return Ok(Trusted::not_needed());
         }
         let root = execute::root_and_file(project, self.current_dir()).0;
         self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())
     }
 
-    /// Opens the folders that a [`RunRequest`] names for recording and for replay.
+    /// Opens the folders of a request for recording and for replay.
     fn open_record_replay(&self, request: &RunRequest, root: &Path) -> Result<RecordReplay, SessionError> {
         let current_dir = self.current_dir();
         let recording_folder = request.recording_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
         let recorder = recording_folder.map(|folder| models::open_recorder(&folder, root, self)).transpose()?;
-        let replay = request.replay.as_deref().map(|folder| resolve_path(folder, current_dir));
-        let replay = replay.map(|folder| models::open_recordings(&folder)).transpose()?;
+        let replay_folder = request.replay_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
+        let replay = replay_folder.map(|folder| models::open_recordings(&folder)).transpose()?;
         Ok(RecordReplay { recorder, replay })
     }
 }
 
-/// Refuses inputs that contain a secret: orch records inputs unchanged, so that a run can be resumed.
+/// Returns an error if an input contains a secret, because orch records inputs unredacted to be able to resume the run.
 fn refuse_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), SessionError> {
     match inputs.iter().find(|(_, value)| redactor.contains_secret(&value.to_string())) {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! The trackers of a session: builds delivery targets from the settings in `orch.yaml` and variables.
+//! The trackers of a session: creates delivery targets from `orch.yaml` and environment variables.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,24 +16,25 @@ use crate::track::{DeliveryReport, Follower, TrackerTarget};
 use super::Runner;
 use super::trust::Trusted;
 
-/// The default time limit for deliveries at the end of a run.
-const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
+/// The default time limit for the remaining deliveries at the end of a run.
+const DEFAULT_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The trackers of a project.
 #[derive(Clone, Default)]
 pub(crate) struct Trackers {
-    /// The usable trackers.
+    /// The delivery targets of the usable trackers.
     pub(crate) targets: Vec<TrackerTarget>,
-    /// The names of the unusable trackers, each with the reason.
+    /// The names of the unusable trackers, and why each of them is unusable.
     pub(crate) unusable: Vec<(&'static str, String)>,
-    flush: Duration,
+    flush_timeout: Duration,
 }
 
 impl Trackers {
-    /// Reads addresses and secrets from the environment. [`Trusted`] proves that the user agreed to send events there.
+    /// Reads the addresses and secrets of the trackers from `variables`. The [`Trusted`] argument proves that the user
+    /// agreed to send events to these addresses.
     pub(crate) fn new(settings: &TrackerSettings, variables: &EnvLookup, _: &Trusted) -> Self {
-        let flush = settings.flush.map_or(DEFAULT_FLUSH, |duration| duration.0);
-        let mut trackers = Self { targets: Vec::new(), unusable: Vec::new(), flush };
+        let flush_timeout = settings.flush.map_or(DEFAULT_FLUSH_TIMEOUT, |duration| duration.0);
+        let mut trackers = Self { targets: Vec::new(), unusable: Vec::new(), flush_timeout };
         let network = Arc::new(Network::from_variables(|name| variables(name)));
         if let Some(convex) = &settings.convex {
             let target = resolve_address(&convex.url, variables).and_then(|url| {
@@ -65,26 +66,26 @@ impl Trackers {
         }
     }
 
-    /// Starts the deliveries for a run whose last event so far is `seq`.
-    pub(crate) fn follow(&self, state: &Path, run: RunId, seq: u64, runner: &Runner) -> Follower {
+    /// Starts to deliver the events of a run that come after the event `last_seq`.
+    pub(crate) fn follow(&self, state_folder: &Path, run: RunId, last_seq: u64, runner: &Runner) -> Follower {
         if !self.targets.is_empty() {
             crate::network::install_tls_provider();
         }
         for (name, reason) in &self.unusable {
             runner.reporter.problem(&format!("{name} can't follow this run: {reason}"));
         }
-        if let Err(error) = self.queue_for_later(state, run) {
+        if let Err(error) = self.queue_for_later(state_folder, run) {
             runner.reporter.problem(&error.to_string());
         }
-        Follower::start(state, run, seq, &self.targets, jiff::Timestamp::now)
+        Follower::start(state_folder, run, last_seq, &self.targets, jiff::Timestamp::now)
     }
 
-    /// Adds the unusable trackers to the outbox, so that orch can deliver the events of the run once they are usable.
-    fn queue_for_later(&self, state: &Path, run: RunId) -> Result<(), StoreError> {
+    /// Adds the unusable trackers to the outbox, so that orch can deliver the run's events later.
+    fn queue_for_later(&self, state_folder: &Path, run: RunId) -> Result<(), StoreError> {
         if self.unusable.is_empty() {
             return Ok(());
         }
-        let outbox = Outbox::open(state)?;
+        let outbox = Outbox::open(state_folder)?;
         for (name, _) in &self.unusable {
             if outbox.cursor(name, run)?.is_none() {
                 outbox.advance(name, run, &DeliveryCursor::default())?;
@@ -95,31 +96,31 @@ impl Trackers {
 
     /// Waits for the deliveries of a run that has ended, and reports undelivered events.
     pub(crate) async fn finish(&self, follower: Follower, run: RunId, runner: &Runner) {
-        for report in follower.finish(self.flush).await {
+        for report in follower.finish(self.flush_timeout).await {
             if !report.is_complete() {
-                let (name, missing) = (report.tracker, delivery_message(&report));
+                let (name, message) = (report.tracker, delivery_message(&report));
                 let command = runner.reporter.command_options().with_options(format!("orch runs track {run}"));
-                runner.reporter.problem(&format!("{name}: {missing}; `{command}` tries again"));
+                runner.reporter.problem(&format!("{name}: {message}; `{command}` tries again"));
             }
         }
     }
 }
 
-/// A message about the undelivered events of a tracker, and the reason.
+/// A message about the events that orch could not deliver to a tracker, with the reason.
 pub(crate) fn delivery_message(report: &DeliveryReport) -> String {
     let mut messages = Vec::new();
     if report.pending() > 0 || report.problem.is_some() {
         let reason = report.problem.as_deref().unwrap_or("orch gave up");
-        messages.push(format!("{} not delivered: {reason}", event_count(report.pending())));
+        messages.push(format!("{} not delivered: {reason}", format_event_count(report.pending())));
     }
     if let Some(reason) = &report.refusal {
-        messages.push(format!("{} refused: {reason}", event_count(report.refused)));
+        messages.push(format!("{} refused: {reason}", format_event_count(report.refused)));
     }
     messages.join("; ")
 }
 
-/// A number of events as text.
-pub(crate) fn event_count(count: u64) -> String {
+/// Formats a number of events: `1 event`, `2 events`.
+pub(crate) fn format_event_count(count: u64) -> String {
     format!("{count} event{}", if count == 1 { "" } else { "s" })
 }
 

@@ -1,4 +1,4 @@
-//! Checks that the user agreed to the data that the `orch.yaml` of a project sends to other machines.
+//! Checks that the user agreed to the data that orch sends to other machines because of a project's `orch.yaml`.
 
 use std::path::Path;
 
@@ -11,69 +11,72 @@ use super::Runner;
 use super::error::SessionError;
 use super::project_state::project_root;
 
-/// Proof that the user agreed to the disclosures of `orch.yaml`, or that no agreement is needed.
+/// A proof that the user agreed to the disclosures in `orch.yaml`, or that the run needs no agreement.
 ///
-/// Only [`Runner::ensure_trusted`] and [`Trusted::not_needed`] create it, and functions that send secrets require it.
+/// Functions that send secrets require this proof. Only [`Runner::ensure_trusted`] and [`Trusted::not_needed`] create
+/// it.
 #[derive(Debug)]
 pub(crate) struct Trusted(());
 
 impl Trusted {
-    /// The proof for a run that needs no agreement, because it replays recorded replies and has no tracker.
+    /// Creates the proof for a run that needs no agreement, because it replays recordings and has no tracker.
     pub(crate) fn not_needed() -> Self {
         Self(())
     }
 }
 
 impl Runner {
-    /// Makes sure that the user agreed to the disclosures of a project's settings. Asks the user, if the prompter can.
+    /// Makes sure that the user agreed to the disclosures in a project's settings. If not, asks the user through the
+    /// prompter.
     ///
-    /// `digest` is the digest of the disclosures to which the request agrees.
+    /// `agreed_digest` is the digest of the disclosures to which the user agrees in the request.
     ///
     /// # Errors
-    /// The user did not agree (exit code 2), or a key would be sent without encryption and `orch.yaml` does not allow
-    /// that.
+    /// The user did not agree (exit code 2), or orch would have to send a key without encryption and `orch.yaml` does
+    /// not allow this.
     pub(crate) fn ensure_trusted(
         &self,
         root: &Path,
         settings: &Settings,
-        digest: Option<&str>,
+        agreed_digest: Option<&str>,
     ) -> Result<Trusted, SessionError> {
-        let agreed = checked_digest(digest)?;
+        let agreed_digest = validate_digest(agreed_digest)?;
         let disclosures = Disclosures::from_settings(settings);
         check_encryption(&disclosures)?;
         let Some(digest) = disclosures.digest() else { return Ok(Trusted(())) };
-        if agreed == Some(digest.as_str()) {
+        if agreed_digest == Some(digest.as_str()) {
             return Ok(Trusted(()));
         }
         let status = self.trust_status(root, &digest)?;
         if status == TrustStatus::Trusted {
             return Ok(Trusted(()));
         }
-        let state = match status {
+        let status_text = match status {
             TrustStatus::Changed => "changed since you trusted it",
             TrustStatus::Trusted | TrustStatus::Unknown => "is not trusted yet",
         };
         let lines: Vec<String> = disclosures.needing_agreement().map(|disclosure| format!("  {disclosure}")).collect();
         if let Some(ledger) = self.trust_ledger() {
             let question =
-                format!("{} {state}. Its orch.yaml:\n{}\nTrust it?", path_for_display(root), lines.join("\n"));
+                format!("{} {status_text}. Its orch.yaml:\n{}\nTrust it?", path_for_display(root), lines.join("\n"));
             if self.prompter.confirm(&question) == Some(true) {
                 ledger.record(root, &digest).map_err(|error| ledger_error(&ledger, &error))?;
                 return Ok(Trusted(()));
             }
         }
-        let mut error = SessionError::usage(format!("this project {state}, and its orch.yaml:")).with_details(lines);
-        if agreed.is_some() {
-            error = error.with_hint("the digest in --trust or ORCH_TRUST is of other settings");
+        let mut error =
+            SessionError::usage(format!("this project {status_text}, and its orch.yaml:")).with_details(lines);
+        if agreed_digest.is_some() {
+            error = error.with_hint("the digest in --trust or ORCH_TRUST belongs to other settings");
         }
-        let is_here = project_root(self.current_dir()) == root;
-        let target = if is_here { String::new() } else { format!(" '{}'", root.display()) };
+        let is_current_project = project_root(self.current_dir()) == root;
+        let argument = if is_current_project { String::new() } else { format!(" '{}'", root.display()) };
         Err(error
-            .with_hint(format!("if you agree, run `orch trust{target}` once"))
+            .with_hint(format!("if you agree, run `orch trust{argument}` once"))
             .with_hint(format!("or, in CI, pass `--trust {digest}`")))
     }
 
-    /// Whether the user agreed to the disclosures of `orch.yaml`, or no agreement is needed.
+    /// Whether the user agreed to the disclosures in `orch.yaml`, or there are none that need an agreement.
     pub(crate) fn is_trusted(&self, root: &Path, disclosures: &Disclosures) -> Result<bool, SessionError> {
         let status = |digest| self.trust_status(root, &digest);
         disclosures.digest().map_or(Ok(true), |digest| Ok(status(digest)? == TrustStatus::Trusted))
@@ -84,14 +87,14 @@ impl Runner {
         ledger.status(root, digest).map_err(|error| ledger_error(&ledger, &error))
     }
 
-    /// The user's agreements; `None` if there is no folder for them.
+    /// The record of the user's agreements, or `None` if the environment names no folder for it.
     pub(crate) fn trust_ledger(&self) -> Option<TrustLedger> {
         self.environment.config_dir().map(TrustLedger::new)
     }
 }
 
 /// Validates the digest in a request. An empty digest counts as none, since an unset CI variable is empty.
-fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
+fn validate_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
     let Some(digest) = digest.map(str::trim).filter(|digest| !digest.is_empty()) else { return Ok(None) };
     if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(Some(digest));
@@ -100,7 +103,7 @@ fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
         .with_hint("`orch trust --print` prints it: 64 hexadecimal digits"))
 }
 
-/// Refuses to send keys without encryption, unless `orch.yaml` allows it.
+/// Returns an error if orch would send a key without encryption and `orch.yaml` does not allow this.
 pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionError> {
     match disclosures.all().iter().find(|disclosure| disclosure.is_refused()) {
         None => Ok(()),
@@ -109,7 +112,7 @@ pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionE
     }
 }
 
-/// The error for an unreadable or unwritable record of trusted projects.
+/// The error for a record of trusted projects that orch can't read or write.
 pub(crate) fn ledger_error(ledger: &TrustLedger, error: &std::io::Error) -> SessionError {
     let folder = ledger.folder().display();
     SessionError::usage(format!("the record of trusted projects in `{folder}` can't be used: {error}"))

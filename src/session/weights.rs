@@ -1,4 +1,4 @@
-//! The weights of embedded models: checks that they are installed, and downloads them.
+//! Checks that the weights of embedded models are installed, and downloads them.
 
 #[cfg(feature = "local")]
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use super::reporter::DownloadProgress;
 use crate::agent::LocalModels;
 use crate::model::ModelRef;
 
-/// Makes sure that an embedded model is installed and fits into memory; downloads it if the user agrees.
+/// Makes sure that an embedded model is installed and fits into memory. Downloads the model if the user agrees.
 #[cfg(feature = "local")]
 pub(crate) async fn ensure_installed(
-    shelf: &LocalModels,
+    local_models: &LocalModels,
     model: &ModelRef,
     may_download: bool,
     runner: &Runner,
 ) -> Result<(), SessionError> {
-    let (cache, name) = (&shelf.cache, model.model.as_str());
-    if model.file_path().is_some() || shelf.added_names().iter().any(|added| added == name) {
-        return ensure_file(shelf, model, runner);
+    let (cache, name) = (&local_models.cache, model.model.as_str());
+    if model.file_path().is_some() || local_models.added_names().iter().any(|added| added == name) {
+        return ensure_usable_file(local_models, model, runner);
     }
-    let spec = find_embedded_model(shelf, name)?;
+    let spec = find_embedded_model(local_models, name)?;
     if local_llm::weights::installed_path(cache, spec).is_none() {
         let size = crate::report::human::format_bytes(spec.bytes);
         let question = format!("The embedded model {} ({size}) is not installed. Download it?", spec.title);
@@ -36,7 +36,7 @@ pub(crate) async fn ensure_installed(
             ))
             .with_hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
             .with_hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
-            .with_hint("or use a model of your own server: `--model ollama/NAME`"));
+            .with_hint("or use a model on your own server: `--model ollama/NAME`"));
         }
         download_weights(cache, spec, runner).await?;
     }
@@ -44,32 +44,32 @@ pub(crate) async fn ensure_installed(
     {
         check_memory(&header, spec.title, runner)?;
     }
-    note_size(spec, runner);
+    note_model_size(spec, runner);
     Ok(())
 }
 
-/// The minimum file size in bytes for a note that orch reads the whole file.
+/// The minimum size in bytes of a file for which orch prints a note before it computes the digest.
 #[cfg(feature = "local")]
 const LARGE_FILE_BYTES: u64 = 1 << 30;
 
 /// Makes sure that orch can run a model file, and that the model fits into memory.
 #[cfg(feature = "local")]
-fn ensure_file(shelf: &LocalModels, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
-    if let Some(problem) = shelf.file_problem(&model.model) {
+fn ensure_usable_file(local_models: &LocalModels, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
+    if let Some(problem) = local_models.file_problem(&model.model) {
         return Err(problem.into());
     }
-    let header = gguf::read_header(&shelf.own_model_path(&model.model))
+    let header = gguf::read_header(&local_models.own_model_path(&model.model))
         .map_err(|error| SessionError::usage(error.to_string()))?;
     check_memory(&header, &model.to_string(), runner)?;
     let size = crate::report::human::format_bytes(header.file_bytes);
-    if header.file_bytes >= LARGE_FILE_BYTES && !shelf.is_digest_cached(&model.model) {
+    if header.file_bytes >= LARGE_FILE_BYTES && !local_models.is_digest_cached(&model.model) {
         runner.reporter.note(&format!("reading {model} ({size}) once, to compute its digest"));
     }
     runner.reporter.note(&format!("{model} is {}, on this machine's processor", describe_model(&header)));
     Ok(())
 }
 
-/// A short description of a model: its name, architecture and size.
+/// Describes a model in one line: its name, architecture and size.
 #[cfg(feature = "local")]
 pub(crate) fn describe_model(header: &gguf::Header) -> String {
     let name = header.name().map_or_else(|| "a model".to_owned(), ToOwned::to_owned);
@@ -83,7 +83,8 @@ pub(crate) fn describe_model(header: &gguf::Header) -> String {
     format!("{name} ({}, {parameters} parameters, {size})", header.architecture())
 }
 
-/// Refuses a model whose weights alone need more memory than is free, and warns if a long conversation may need more.
+/// Returns an error if the weights of a model do not fit into the free memory. Warns if a long conversation may not
+/// fit.
 #[cfg(feature = "local")]
 fn check_memory(header: &gguf::Header, model: &str, runner: &Runner) -> Result<(), SessionError> {
     let Some(free) = local_llm::memory::available_bytes() else { return Ok(()) };
@@ -108,22 +109,22 @@ fn check_memory(header: &gguf::Header, model: &str, runner: &Runner) -> Result<(
 
 /// Shows the name and size of the embedded model, so that the user does not mistake it for a large one.
 #[cfg(feature = "local")]
-fn note_size(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
+fn note_model_size(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     runner.reporter.note(&format!(
         "the embedded model {} with {} parameters, on this machine's processor; a larger model gives better plans",
         spec.title, spec.parameters
     ));
 }
 
-/// The embedded model of the catalogue with this name.
+/// Finds the embedded model with this name in the catalog.
 #[cfg(feature = "local")]
 pub(crate) fn find_embedded_model(
-    shelf: &LocalModels,
+    local_models: &LocalModels,
     name: &str,
 ) -> Result<&'static local_llm::catalog::ModelSpec, SessionError> {
     local_llm::catalog::find(name).ok_or_else(|| {
         let catalog_names = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
-        let names: Vec<String> = catalog_names.chain(shelf.added_names()).collect();
+        let names: Vec<String> = catalog_names.chain(local_models.added_names()).collect();
         let nearest = crate::diagnostic::did_you_mean(name, names.iter().map(String::as_str));
         let hint = nearest.map_or_else(
             || format!("the embedded models are {}; use `local:PATH` for your own file", names.join(", ")),
@@ -133,9 +134,9 @@ pub(crate) fn find_embedded_model(
     })
 }
 
-/// The sources of weights: the model hub, or the mirror that `HF_ENDPOINT` names, then Python packages.
+/// The sources of weights. `HF_ENDPOINT` replaces the address of the model hub.
 #[cfg(feature = "local")]
-fn sources(runner: &Runner) -> local_llm::weights::WeightSources {
+fn weight_sources(runner: &Runner) -> local_llm::weights::WeightSources {
     let default_sources = local_llm::weights::WeightSources::default();
     match (runner.environment.variable_lookup())("HF_ENDPOINT") {
         Some(hub_base) => local_llm::weights::WeightSources { hub_base, ..default_sources },
@@ -153,28 +154,26 @@ pub(crate) async fn download_weights(
     let title = format!("{} ({})", spec.title, crate::report::human::format_bytes(spec.bytes));
     let download = runner.reporter.download(&title);
     crate::network::install_tls_provider();
-    let show_progress = |event| {
-        if let Some(progress) = to_download_progress(event) {
+    let show_progress = |fetch_progress| {
+        if let Some(progress) = to_download_progress(fetch_progress) {
             download.progress(&progress);
         }
     };
-    let result = local_llm::weights::pull(cache, spec, &sources(runner), &show_progress).await;
+    let result = local_llm::weights::pull(cache, spec, &weight_sources(runner), &show_progress).await;
     drop(download);
     let path = result.map_err(|error| download_error(spec.title, &error))?;
-    runner.reporter.info(&format!("fetched {} into {}", spec.title, path.display()));
+    runner.reporter.info(&format!("downloaded {} into {}", spec.title, path.display()));
     Ok(path)
 }
 
-/// Converts the progress of a download for a reporter.
+/// Converts the progress of a download to the type for reporters.
 #[cfg(feature = "local")]
-pub(crate) fn to_download_progress(event: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
+pub(crate) fn to_download_progress(progress: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
     use local_llm::weights::FetchProgress;
-    match event {
+    match progress {
         FetchProgress::Bytes { done, total } => Some(DownloadProgress::Bytes { downloaded: done, total }),
         FetchProgress::Waiting => Some(DownloadProgress::Waiting),
-        FetchProgress::Source { name, previous_failure: instead } => {
-            Some(DownloadProgress::Source { name, previous_failure: instead })
-        }
+        FetchProgress::Source { name, previous_failure } => Some(DownloadProgress::Source { name, previous_failure }),
         FetchProgress::Checking => Some(DownloadProgress::Verifying),
         _ => None,
     }
@@ -184,7 +183,7 @@ pub(crate) fn to_download_progress(event: local_llm::weights::FetchProgress) -> 
 #[cfg(feature = "local")]
 pub(crate) fn download_error(title: &str, error: &local_llm::weights::PullError) -> SessionError {
     use local_llm::weights::PullError;
-    let session_error = SessionError::usage(format!("{title} can't be fetched: {error}"));
+    let session_error = SessionError::usage(format!("{title} can't be downloaded: {error}"));
     match error {
         PullError::Unreachable { .. } => session_error
             .with_hint("check the connection, then run it again: the download resumes")

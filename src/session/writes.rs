@@ -1,4 +1,4 @@
-//! The file changes by `write` steps and CLI agents in a run's workspace, from the run's events.
+//! The file changes that the `write` steps and CLI agents of a run made in its workspace, read from the run's events.
 
 use super::error::SessionError;
 use crate::files::ChangeSet;
@@ -6,28 +6,29 @@ use crate::model::call_reply::WrittenFiles;
 use crate::model::event::{CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
-/// The file changes by one `write` step, or during one turn of a CLI agent.
+/// The file changes that one `write` step made, or that happened during one turn of a CLI agent.
 #[derive(Clone, Debug)]
 pub(crate) struct StepWrite {
     /// The step.
     pub(crate) step: StepKey,
-    /// The changed files with their states before and after.
+    /// The changed files, with the state of each file before and after the change.
     pub(crate) changes: ChangeSet,
-    /// The `seq` of the event that records that all files are written. If `None`, some of them may not be written.
+    /// The `seq` of the event that records that all changes are in the workspace. If `None`, some changes may be
+    /// missing.
     pub(crate) applied_seq: Option<u64>,
     /// Whether the changes happened during a turn of a CLI agent. Another process may have made them.
-    pub(crate) is_turn: bool,
-    /// Whether the turn ended without a reply, so that its changes may be incomplete.
+    pub(crate) is_agent_turn: bool,
+    /// Whether the turn ended without a reply. If so, its changes may be incomplete.
     pub(crate) may_be_incomplete: bool,
 }
 
-/// The file changes of a run, oldest first.
+/// Reads the file changes from a run's events, oldest first.
 pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>, SessionError> {
     let mut writes: Vec<(u32, StepWrite)> = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
         let (step, attempt) = (&call.call.step, call.call.attempt);
-        let parse = |record: &serde_json::Value| {
+        let parse_changes = |record: &serde_json::Value| {
             serde_json::from_value::<ChangeSet>(record.clone()).map_err(|error| {
                 SessionError::usage(format!("event {} of run {run} can't be read: {error}", event.seq))
                     .with_hint("a newer orch may have written it")
@@ -39,9 +40,9 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     attempt,
                     StepWrite {
                         step: step.clone(),
-                        changes: parse(record)?,
+                        changes: parse_changes(record)?,
                         applied_seq: None,
-                        is_turn: false,
+                        is_agent_turn: false,
                         may_be_incomplete: false,
                     },
                 ));
@@ -60,9 +61,9 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                 attempt,
                 StepWrite {
                     step: step.clone(),
-                    changes: parse(record)?,
+                    changes: parse_changes(record)?,
                     applied_seq: Some(event.seq),
-                    is_turn: true,
+                    is_agent_turn: true,
                     may_be_incomplete: call.reply.is_none(),
                 },
             ));
@@ -71,7 +72,7 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
     Ok(writes.into_iter().map(|(_, write)| write).collect())
 }
 
-/// The changed files without recorded contents, each with the step during which it changed.
+/// The changed files whose contents orch did not record, each with the step during which the file changed.
 pub(crate) fn unrecorded_files(events: &[Event]) -> Vec<(&StepKey, &str)> {
     let mut files = Vec::new();
     for event in events {

@@ -60,7 +60,7 @@ impl Blobs {
         file.replace(bytes).map_err(StoreError::io("write", &file.path()))?;
         self.sync(&folder)?;
         self.sync(BLOB_FOLDER)?;
-        crash_point!("blob::kept");
+        crash_point!("blob::stored");
         Ok(digest)
     }
 

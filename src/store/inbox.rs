@@ -33,7 +33,7 @@ impl Journal {
         self.reader()
             .execute("INSERT INTO inbox (run, body) VALUES (?1, ?2)", params![run.0.to_string(), body])
             .map_err(|error| self.sqlite_error("write", error))?;
-        crash_point!("inbox::posted");
+        crash_point!("inbox::sent");
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl Journal {
             self.reader()
                 .execute("DELETE FROM inbox WHERE id = ?1", params![id])
                 .map_err(|error| self.sqlite_error("write", error))?;
-            crash_point!("inbox::discarded");
+            crash_point!("inbox::removed");
         }
         Ok(())
     }

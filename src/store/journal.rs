@@ -56,7 +56,7 @@ impl Journal {
             check_no_orphaned_log(&folder)?;
             let gitignore = folder.file(".gitignore");
             gitignore.replace(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
-            crash_point!("state::made");
+            crash_point!("state::created");
             create_database_file(&path)?;
         }
         // Restrict only the default folder: a folder that the user chose may be shared on purpose.

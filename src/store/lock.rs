@@ -105,7 +105,7 @@ impl Lock {
             // Until the first heartbeat of this process, the file must show when the former owner was last alive.
             file.set_modified(time).map_err(write_error)?;
         }
-        crash_point!("lock::signed");
+        crash_point!("lock::owner_written");
         let former_owner_last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
         Ok(Self {
             file,

@@ -64,7 +64,7 @@ impl Journal {
         transaction.commit().map_err(error)?;
         crash_point!("delete::committed");
         runs.iter().try_for_each(|run| self.remove_agent_folder(&run.0.to_string()))?;
-        crash_point!("delete::homes");
+        crash_point!("delete::agent_folders_removed");
         Ok(deleted)
     }
 
@@ -149,7 +149,7 @@ impl Journal {
             }
         }
         transaction.commit().map_err(error)?;
-        crash_point!("sweep::done");
+        crash_point!("sweep::committed");
         Ok(swept)
     }
 

@@ -91,7 +91,7 @@ fn an_unreachable_source_is_reported_in_one_line_and_the_next_one_is_used() {
         assert!(!ran.stderr.contains(dump), "{dump}:\n{}", ran.stderr);
     }
     let ran = run(&orch, &unreachable_address(), NO_PIP, &["models", "pull", "qwen3-4b"]).exits(2);
-    let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be fetched: 127.0.0.1 can't be reached\n");
+    let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be downloaded: 127.0.0.1 can't be reached\n");
     assert_eq!(ran.stderr.matches("can't be reached").count(), 1, "{}", ran.stderr);
 }
 
@@ -123,7 +123,7 @@ fn a_model_is_downloaded_from_a_url_with_lines_of_progress() {
         run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &digest(&bytes)]).exits(0);
     let ran =
         ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("verifying the SHA-256 digest\n");
-    let ran = ran.says("fetched local/mine into ").says("local/mine is Random qwen3");
+    let ran = ran.says("installed local/mine at ").says("local/mine is Random qwen3");
     assert!(ran.stderr.lines().filter(|line| line.contains('%')).count() <= 11, "{}", ran.stderr);
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
     run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from]).exits(2).says("already exists");
@@ -137,7 +137,7 @@ fn an_interrupted_download_is_resumed() {
     let args = ["models", "pull", "mine", "--from", &address];
     run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("the download resumes");
     let ran = run(&orch, "", NO_PIP, &args).exits(0).says("orch did not verify the file");
-    assert!(ran.stderr.contains("fetched local/mine"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("installed local/mine"), "{}", ran.stderr);
     assert!(asked.lock().unwrap()[1].contains("range: bytes=100000-"), "{:?}", asked.lock().unwrap());
     assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
 }

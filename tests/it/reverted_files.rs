@@ -170,7 +170,7 @@ fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0).says("step tidy was running and may have done it");
+    orch.run(&["pipeline", "resume"]).exits(0).says("step tidy was running and may have caused this");
     orch.run(&["pipeline", "resume", latest_run_id(&orch).as_str()]).exits(0);
     assert_eq!(seen_files(&orch), json!("b.py\nnew"));
 }

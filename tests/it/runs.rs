@@ -305,7 +305,7 @@ fn replies_of_a_step_are_shown_separately_from_its_standard_error() {
     assert_eq!(calls["calls"].as_array().map(Vec::len), Some(1), "{calls:#}");
     let ran = orch.run(&["runs", "show", "--replies", "--step", "on"]).exits(2);
     assert!(
-        ran.stderr.contains("the run has no reply of a step `on`") && ran.stderr.contains("`one`, `two`"),
+        ran.stderr.contains("the run has no reply from a step `on`") && ran.stderr.contains("`one`, `two`"),
         "{ran:?}"
     );
 }

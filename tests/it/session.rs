@@ -65,7 +65,7 @@ async fn a_program_starts_answers_resumes_and_follows_a_run() {
     assert_eq!(actions.first(), Some(&("greet", DryRunAction::Reuse)), "{actions:?}");
     assert!(!orch.exists("workspace/done"));
 
-    let answered = runner.answer(&AnswerRequest { approved: true, by: "Ada".to_owned(), ..AnswerRequest::default() });
+    let answered = runner.answer(&AnswerRequest { approved: true, user: "Ada".to_owned(), ..AnswerRequest::default() });
     assert_eq!(answered.unwrap().step.as_str(), "sure");
     let result = runner.resume(&ResumeRequest::default()).await.unwrap();
     assert_eq!(result.state.status, RunStatus::Completed);

@@ -107,7 +107,7 @@ fn ci_agrees_to_one_digest_only() {
     let before = project.requests_sent();
     project.orch.edit("orch.yaml", "evil.test", "worse.test");
     let ran = project.run(&[&RUN[..], &["--trust", &digest]].concat()).exits(2);
-    ran.says("the digest in --trust or ORCH_TRUST is of other settings");
+    ran.says("the digest in --trust or ORCH_TRUST belongs to other settings");
     assert_eq!(project.requests_sent(), before);
 }
 

@@ -1,8 +1,8 @@
-//! The value of `--budget`.
+//! Parses the value of `--budget`.
 
 use crate::model::budget::{Budget, Unpriced, Unreported};
 
-/// Parses `--budget usd=2,tokens=500000,seconds=3600`.
+/// Parses a value such as `usd=2,tokens=500000,seconds=3600`.
 pub(in crate::cli) fn parse(text: &str) -> Result<Budget, String> {
     let mut budget = Budget::default();
     for part in text.split(',') {

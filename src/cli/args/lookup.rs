@@ -16,20 +16,20 @@ const MAX_LISTED_NAMES: usize = 10;
 /// Finds a pipeline file by its path or by its name.
 ///
 /// # Errors
-/// No pipeline or several pipelines have the name; the hint lists the existing ones.
+/// No pipeline or several pipelines have the name.
 pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
-    let Some(name) = as_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
+    let Some(name) = parse_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
     let root = project_root(current_dir);
     let (files, _) = pipeline_files(&root, current_dir);
     let folder = root.join("pipelines");
-    if let Some(file) = yaml_file(&folder, name) {
+    if let Some(file) = find_yaml_file(&folder, name) {
         return Ok(resolve_path(&file, current_dir));
     }
     let has_name = |file: &&PathBuf| declared_name(file, current_dir).as_deref() == Some(name);
     let matches: Vec<&PathBuf> = files.iter().filter(has_name).collect();
     match matches.as_slice() {
         [file] => Ok(resolve_path(file, current_dir)),
-        [] => Err(not_found("pipeline", name, &folder, &files, current_dir)),
+        [] => Err(not_found_error("pipeline", name, &folder, &files, current_dir)),
         files => {
             let list: Vec<String> = files.iter().map(|file| format!("`{}`", display_path(file, current_dir))).collect();
             Err(SessionError::usage(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
@@ -43,39 +43,40 @@ pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> 
 /// # Errors
 /// No test case has the name.
 pub(in crate::cli) fn find_case(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
-    let Some(name) = as_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
+    let Some(name) = parse_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
     let folder = project_root(current_dir).join("pipelines").join("tests");
-    if let Some(file) = yaml_file(&folder, name) {
+    if let Some(file) = find_yaml_file(&folder, name) {
         return Ok(file);
     }
-    Err(not_found("test case", name, &folder, &yaml_files(&folder), current_dir))
+    Err(not_found_error("test case", name, &folder, &list_yaml_files(&folder), current_dir))
 }
 
 /// The names of the project's test cases, for completion.
 pub(in crate::cli) fn case_names(current_dir: &Path) -> Vec<String> {
     let folder = project_root(current_dir).join("pipelines").join("tests");
-    yaml_files(&folder).iter().filter_map(|file| file_name(file, &folder)).collect()
+    list_yaml_files(&folder).iter().filter_map(|file| name_from_file(file, &folder)).collect()
 }
 
-/// The YAML files of a folder; none if orch can't read the folder.
-fn yaml_files(folder: &Path) -> Vec<PathBuf> {
-    let files = |entries: std::fs::ReadDir| {
+/// Lists the YAML files in a folder. Returns no files if orch can't read the folder.
+fn list_yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let list_files = |entries: std::fs::ReadDir| {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_yaml(file)).collect()
     };
-    std::fs::read_dir(folder).map(files).unwrap_or_default()
+    std::fs::read_dir(folder).map(list_files).unwrap_or_default()
 }
 
 /// The names of the project's pipelines, for completion.
 pub(in crate::cli) fn pipeline_names(current_dir: &Path) -> Vec<String> {
     let root = project_root(current_dir);
     let folder = root.join("pipelines");
-    pipeline_files(&root, current_dir).0.iter().filter_map(|file| file_name(file, &folder)).collect()
+    pipeline_files(&root, current_dir).0.iter().filter_map(|file| name_from_file(file, &folder)).collect()
 }
 
-/// The argument as a name; `None` if it is the path of a file, or if it has an extension, a `.` or a `..`.
-fn as_name<'p>(path_or_name: &'p Path, current_dir: &Path) -> Option<&'p str> {
+/// Returns the argument if it is a name. Returns `None` if it is the path of a file, or contains an extension, `.` or
+/// `..`.
+fn parse_name<'p>(path_or_name: &'p Path, current_dir: &Path) -> Option<&'p str> {
     let path = current_dir.join(path_or_name);
-    // A folder can't be a pipeline, so its name may be that of a pipeline.
+    // A folder can't be a pipeline file, so the path of a folder can still be the name of a pipeline.
     if path.is_file() || (path.is_symlink() && !path.is_dir()) || path_or_name.extension().is_some() {
         return None;
     }
@@ -83,8 +84,8 @@ fn as_name<'p>(path_or_name: &'p Path, current_dir: &Path) -> Option<&'p str> {
     path_or_name.to_str().filter(|name| is_plain && !name.is_empty() && !name.ends_with('/'))
 }
 
-/// The YAML file with this name in a folder, or below it: `sub/check`.
-fn yaml_file(folder: &Path, name: &str) -> Option<PathBuf> {
+/// Finds the YAML file with this name in a folder. A name such as `sub/check` means a file in a subfolder.
+fn find_yaml_file(folder: &Path, name: &str) -> Option<PathBuf> {
     EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}"))).find(|file| file.is_file())
 }
 
@@ -93,8 +94,8 @@ fn declared_name(file: &Path, current_dir: &Path) -> Option<String> {
     config::load(&resolve_path(file, current_dir)).ok().map(|project| project.pipeline.name)
 }
 
-/// The path of a file in a folder, without the extension.
-fn file_name(file: &Path, folder: &Path) -> Option<String> {
+/// The name of a file in a folder: its path relative to the folder, without the extension.
+fn name_from_file(file: &Path, folder: &Path) -> Option<String> {
     let relative_path = file.strip_prefix(folder).ok()?.with_extension("");
     relative_path.to_str().map(|name| name.replace('\\', "/"))
 }
@@ -103,9 +104,9 @@ fn is_yaml(file: &Path) -> bool {
     file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|yaml| extension == *yaml))
 }
 
-/// The error for an unknown name; `noun` is "pipeline" or "test case".
-fn not_found(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_dir: &Path) -> SessionError {
-    let mut names: Vec<String> = files.iter().filter_map(|file| file_name(file, folder)).collect();
+/// The error for an unknown name. `noun` is "pipeline" or "test case".
+fn not_found_error(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_dir: &Path) -> SessionError {
+    let mut names: Vec<String> = files.iter().filter_map(|file| name_from_file(file, folder)).collect();
     names.sort_unstable();
     let error = SessionError::usage(format!("there is no {noun} `{name}`"));
     let suggestion = did_you_mean(name, names.iter().map(String::as_str)).map(|name| format!("did you mean `{name}`?"));

@@ -1,4 +1,4 @@
-//! Arguments that several commands have, and how orch reads their values.
+//! The arguments that several commands share, and the code that reads their values.
 
 pub(super) mod budget;
 mod inputs;

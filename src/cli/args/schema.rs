@@ -1,4 +1,4 @@
-//! The schema of `--schema`: a file, or the name of a schema in `schemas/`.
+//! Loads the schema of `--schema`: a file, or the name of a schema in `schemas/`.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Sche
     };
     let (folder, file) =
         (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
-    // The schema may refer to others in its folder, so load them all. Skip those with errors: the schema may not need
-    // them.
+    // Load all schemas in the folder, because the schema may refer to them. Skip invalid schemas, because the schema
+    // may not need them.
     let mut set = SchemaSet::default();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let sibling = entry.path();
@@ -50,7 +50,7 @@ pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Sche
 fn load_document(path: &Path) -> Result<config::Document, SessionError> {
     let display_path = path.display().to_string();
     config::load_json(path, &display_path).map_err(|findings| {
-        // A user may pass another file by mistake, such as a pipeline.
+        // The user may have passed another file by mistake, such as a pipeline.
         let findings = findings.into_iter().map(|finding| match finding.code {
             FindingCode::JsonSyntax => finding.with_help("a schema is a JSON file, such as `schemas/plan.schema.json`"),
             _ => finding,

@@ -7,7 +7,7 @@ use crate::session::StateFolder;
 /// The option that selects the journal.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct StateArgs {
-    /// Store the journal in this folder instead of `.orch` beside the pipelines
+    /// The folder of the journal [default: `.orch` in the root of the project]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) state: Option<PathBuf>,
 }

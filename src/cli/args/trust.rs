@@ -1,9 +1,9 @@
-//! The option `--trust` of commands that send data to the addresses in `orch.yaml`.
+//! The option `--trust` of the commands that send data to the addresses in `orch.yaml`.
 
 /// The ID of the argument that contains a digest.
 pub(in crate::cli) const DIGEST_ARG_ID: &str = "trust_digest";
 
-/// The option with which the command line of a command agrees to orch.yaml.
+/// The option with which the user trusts `orch.yaml` for one command.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct TrustArgs {
     /// Trust orch.yaml if its digest is DIGEST; `orch trust --print` prints the digest

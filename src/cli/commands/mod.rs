@@ -1,4 +1,4 @@
-//! The commands, in one folder for each noun: one file per command, with its arguments and its function.
+//! The commands. Each noun has a folder, and each command has a file with its arguments and its function.
 
 pub(super) mod pipeline;
 pub(super) mod project;

@@ -1,4 +1,4 @@
-//! Shows a download: a progress bar on a terminal, and an occasional line elsewhere.
+//! Shows the progress of a download: a progress bar on a terminal, and an occasional line elsewhere.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use crate::session::{DownloadProgress, DownloadReporter};
 
 use super::ui::Ui;
 
-/// The time between two lines if there is no bar; orch prints a line earlier when another tenth has arrived.
+/// The time after which orch prints another line, if there is no progress bar. orch also prints a line when another
+/// tenth of the file has arrived.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The time before the first line.
+/// The time after which orch prints the first line.
 const FIRST_LINE_DELAY: Duration = Duration::from_secs(3);
 
 /// Shows one download.
@@ -23,11 +24,12 @@ pub(in crate::cli) struct DownloadProgressView<'a> {
     last_line: Mutex<PrintedLine>,
 }
 
-/// The last line of progress, and the time until the next one.
+/// The last line that orch printed.
 struct PrintedLine {
-    /// The tenths of the file that had arrived.
+    /// The number of tenths of the file that had arrived.
     tenths: u64,
     printed_at: Instant,
+    /// The time after which orch prints the next line.
     interval: Duration,
 }
 
@@ -45,12 +47,12 @@ impl<'a> DownloadProgressView<'a> {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         set_template(&bar, "{spinner} {msg}");
         bar.set_message(title.to_owned());
-        // The spinner moves while orch waits for the first byte.
+        // Keep the spinner moving while orch waits for the first byte.
         bar.enable_steady_tick(Duration::from_millis(120));
         Some(bar)
     }
 
-    /// Prints a permanent line, above the bar if there is one.
+    /// Prints a permanent line. If there is a progress bar, the line is above it.
     fn print_note(&self, text: &str) {
         let text = format!("{}: {text}", self.ui.stderr_style.dim("note"));
         match &self.bar {
@@ -59,7 +61,7 @@ impl<'a> DownloadProgressView<'a> {
         }
     }
 
-    /// Prints the current activity, as the message of the bar if there is one.
+    /// Prints the current activity. If there is a progress bar, the activity becomes its message.
     fn print_activity(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
@@ -85,16 +87,16 @@ impl<'a> DownloadProgressView<'a> {
             return;
         }
         *last_line = PrintedLine { tenths, printed_at: Instant::now(), interval: LINE_INTERVAL };
-        let of_total = if total == 0 {
+        let total_text = if total == 0 {
             String::new()
         } else {
             format!(" of {} ({}%)", format_bytes(total), received.saturating_mul(100) / total)
         };
-        self.ui.print_message(format!("  {}{of_total}", format_bytes(received)));
+        self.ui.print_message(format!("  {}{total_text}", format_bytes(received)));
     }
 }
 
-/// Sets the template of a bar.
+/// Sets the template of a progress bar. An invalid template has no effect.
 fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
@@ -104,12 +106,12 @@ fn set_template(bar: &ProgressBar, template: &str) {
 impl DownloadReporter for DownloadProgressView<'_> {
     fn progress(&self, progress: &DownloadProgress) {
         match progress {
-            DownloadProgress::Bytes { downloaded: done, total } => self.print_bytes(*done, *total),
+            DownloadProgress::Bytes { downloaded, total } => self.print_bytes(*downloaded, *total),
             DownloadProgress::Waiting => {
                 self.print_activity("another orch process is downloading this file; waiting for it");
             }
-            DownloadProgress::Source { name, previous_failure: instead } => {
-                if let Some(reason) = instead {
+            DownloadProgress::Source { name, previous_failure } => {
+                if let Some(reason) = previous_failure {
                     self.print_note(&format!("{reason}; trying {name}"));
                 }
                 self.print_activity(&format!("downloading {} from {name}", self.title));

@@ -29,7 +29,7 @@ pub(in crate::cli) enum FindingsFormat {
 
 /// The findings to treat as errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Deny {
+enum DeniedFindings {
     /// All warnings.
     Warnings,
 }
@@ -43,7 +43,7 @@ pub(in crate::cli) struct FindingsArgs {
 
     /// The findings to treat as errors
     #[arg(long, value_enum, value_name = "FINDINGS")]
-    deny: Vec<Deny>,
+    deny: Vec<DeniedFindings>,
 
     /// Print paths relative to this folder in the machine-readable formats [default: the root of the git repository, or
     /// the current folder for `json` and outside of a repository]
@@ -52,7 +52,7 @@ pub(in crate::cli) struct FindingsArgs {
 }
 
 impl FindingsArgs {
-    /// The base of paths in the selected format; `None` for the current folder.
+    /// The folder to which the paths in the selected format are relative. `None` means the current folder.
     fn path_base(&self) -> Result<Option<PathBase>, SessionError> {
         let current_dir = current_dir()?;
         match (&self.relative_to, self.format) {
@@ -64,47 +64,47 @@ impl FindingsArgs {
             (None, FindingsFormat::Sarif | FindingsFormat::Github | FindingsFormat::Junit) => {
                 Ok(PathBase::from_repository(&current_dir))
             }
-            // Scripts that read JSON open the files from the current folder.
+            // Scripts that read JSON open the files from the current folder, so keep their paths.
             (None, FindingsFormat::Human | FindingsFormat::Json) => Ok(None),
         }
     }
 }
 
-/// Prints the findings of a check, and returns the exit code.
+/// Prints the findings of a check, and returns the exit code. `noun` describes a checked file in the message.
 pub(in crate::cli) fn print_findings(
-    flags: &FindingsArgs,
-    checked: &[String],
+    args: &FindingsArgs,
+    checked_files: &[String],
     mut findings: Vec<Diagnostic>,
     noun: &str,
     ui: &Ui,
 ) -> Result<ExitStatus> {
-    if flags.deny.contains(&Deny::Warnings) {
+    if args.deny.contains(&DeniedFindings::Warnings) {
         for finding in &mut findings {
             finding.severity = Severity::Error;
         }
     }
     let has_errors = findings.iter().any(Diagnostic::is_error);
-    let mut checked = checked.to_vec();
-    if let Some(base) = flags.path_base()? {
+    let mut checked_files = checked_files.to_vec();
+    if let Some(base) = args.path_base()? {
         base.rewrite_findings(&mut findings);
-        for path in &mut checked {
+        for path in &mut checked_files {
             *path = base.rewrite_path(path);
         }
     }
-    match flags.format {
+    match args.format {
         FindingsFormat::Human => {
             ui.print_findings(&findings);
             if !has_errors {
-                let (count, plural) = (checked.len(), if checked.len() == 1 { "" } else { "s" });
+                let (count, plural) = (checked_files.len(), if checked_files.len() == 1 { "" } else { "s" });
                 ui.print_always(&format!("{} {count} {noun}{plural} checked", ui.stderr_style.success("ok:")));
             }
         }
-        FindingsFormat::Json => ui.write_data(&format!("{:#}", diagnostic::json_report(&checked, &findings)))?,
+        FindingsFormat::Json => ui.write_data(&format!("{:#}", diagnostic::json_report(&checked_files, &findings)))?,
         FindingsFormat::Sarif => ui.write_data(&format!("{:#}", diagnostic::render_sarif(&findings)))?,
         FindingsFormat::Github if findings.is_empty() => {}
         FindingsFormat::Github => ui.write_data(&diagnostic::render_github(&findings))?,
         FindingsFormat::Junit => {
-            let text = diagnostic::render_junit(&checked, &findings)
+            let text = diagnostic::render_junit(&checked_files, &findings)
                 .map_err(|error| SessionError::internal(format!("the JUnit report can't be written: {error}")))?;
             ui.write_data(&text)?;
         }

@@ -1,7 +1,8 @@
-//! Rewrites the paths of findings for machine-readable formats: relative to the root of the git repository.
+//! Rewrites the paths of findings for machine-readable formats, so that they are relative to the root of the git
+//! repository.
 //!
 //! In messages for people, paths are relative to the current folder. A code host that shows findings beside changed
-//! lines needs paths relative to the repository, in whichever folder orch was started.
+//! lines needs paths relative to the repository, independent of the current folder.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -10,14 +11,14 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::session::SessionError;
 
-/// Makes paths that are relative to the current folder relative to another one, `root`.
+/// Converts paths relative to the current folder to paths relative to `root`.
 pub(super) struct PathBase {
     root: PathBuf,
     current_dir: PathBuf,
 }
 
 impl PathBase {
-    /// Uses a folder that the user selected.
+    /// Creates the base for a folder that the user selected.
     pub(super) fn from_folder(folder: &Path, current_dir: &Path) -> Result<Self, SessionError> {
         let display_path = folder.display();
         let root = current_dir.join(folder).canonicalize().map_err(|error| {
@@ -26,18 +27,19 @@ impl PathBase {
         if !root.is_dir() {
             return Err(SessionError::usage(format!("`--relative-to {display_path}` is a file, not a folder")));
         }
-        Ok(Self { root, current_dir: real_path(current_dir) })
+        Ok(Self { root, current_dir: resolve_links(current_dir) })
     }
 
-    /// Uses the root of the git repository that contains a folder.
+    /// Creates the base for the git repository that contains the current folder. Returns `None` outside of a
+    /// repository.
     pub(super) fn from_repository(current_dir: &Path) -> Option<Self> {
-        let current_dir = real_path(current_dir);
+        let current_dir = resolve_links(current_dir);
         // In a worktree or a submodule, `.git` is a file.
         let root = current_dir.ancestors().find(|folder| folder.join(".git").exists())?.to_owned();
         Some(Self { root, current_dir })
     }
 
-    /// Makes a path relative to the root, unless it is outside of the root.
+    /// Makes a path relative to the root. A path outside of the root stays unchanged.
     pub(super) fn rewrite_path(&self, display_path: &str) -> String {
         let absolute_path = normalize(&self.current_dir.join(display_path));
         match absolute_path.strip_prefix(&self.root) {
@@ -51,7 +53,7 @@ impl PathBase {
     /// Makes the paths in findings relative to the root.
     pub(super) fn rewrite_findings(&self, findings: &mut [Diagnostic]) {
         let mut rewritten_files: HashMap<Arc<str>, Arc<SourceFile>> = HashMap::new();
-        let mut rewrite = |file: &mut Arc<SourceFile>| {
+        let mut rewrite_file = |file: &mut Arc<SourceFile>| {
             let key: Arc<str> = file.path.as_str().into();
             let rewritten = rewritten_files
                 .entry(key)
@@ -61,18 +63,18 @@ impl PathBase {
         for finding in findings {
             let labels = finding.related.iter_mut().map(|label| &mut label.file);
             for file in finding.file.iter_mut().chain(labels) {
-                rewrite(file);
+                rewrite_file(file);
             }
         }
     }
 }
 
-/// The real path of a folder, so that it starts with the path of its repository; unchanged if orch can't resolve it.
-fn real_path(folder: &Path) -> PathBuf {
+/// Resolves the links in the path of a folder. Returns the path unchanged if orch can't resolve them.
+fn resolve_links(folder: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-/// Removes `.` and `..` from a path, without reading the disk.
+/// Removes `.` and `..` from a path without reading the disk.
 fn normalize(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {

@@ -7,9 +7,9 @@ use anyhow::Result;
 use crate::cli::args::OutputFormat;
 use crate::cli::error::to_session_error;
 use crate::model::{RunState, RunStatus};
-use crate::report::PrintedCommands;
+use crate::report::SuggestedCommands;
 use crate::report::summary::render_summary;
-use crate::session::project_state::printed_commands;
+use crate::session::project_state::commands_for_journal;
 use crate::session::{ExitStatus, RunResult, SessionError};
 
 use super::ui::Ui;
@@ -21,8 +21,14 @@ pub(in crate::cli) fn print_result(
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<ExitStatus> {
-    print(&result.state, output, &printed_commands(&result.state_folder, current_dir, &ui.commands), current_dir, ui)?;
-    match &result.recording {
+    print_state(
+        &result.state,
+        output,
+        &commands_for_journal(&result.state_folder, current_dir, &ui.commands),
+        current_dir,
+        ui,
+    )?;
+    match &result.recording_failure {
         Some(failure) => Err(SessionError::from(failure.clone())
             .with_status(ExitStatus::Failed)
             .with_hint("orch recorded the run itself")
@@ -31,11 +37,11 @@ pub(in crate::cli) fn print_result(
     }
 }
 
-/// Prints the result of a run; `commands` adds the options that commands need to find it from the current folder.
-fn print(
+/// Prints the state of a run. `commands` adds options to the commands that the summary suggests.
+fn print_state(
     state: &RunState,
     output: OutputFormat,
-    commands: &PrintedCommands,
+    commands: &SuggestedCommands,
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<()> {
@@ -49,10 +55,10 @@ fn print(
     if state.status == RunStatus::Completed {
         ui.print_message(text.trim_end());
     } else {
-        // `--quiet` suppresses progress, never a failure.
+        // `--quiet` suppresses progress, but not a failure.
         ui.print_always(text.trim_end());
     }
-    // The run has ended and is on record; only the output of its report failed.
+    // The journal contains the run. orch only could not print the report.
     json_result.map_err(|error| {
         let command = commands.with_options(format!("orch runs show {} --output json", state.run));
         let error = to_session_error(error).with_status(ExitStatus::Failed);

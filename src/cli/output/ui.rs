@@ -1,4 +1,4 @@
-//! The terminal: data goes to standard output, messages for people go to standard error.
+//! Writes data to standard output, and messages for people to standard error.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write};
@@ -16,9 +16,9 @@ use crate::model::event::ApprovalDecision;
 use crate::model::visible::{escape_line_breaks, escape_unsafe};
 use crate::model::{Event, RunId, StepKey};
 use crate::report::lines::stop_message;
-use crate::report::screen::{ScreenTerminal as Screen, Size};
+use crate::report::screen::{ScreenTerminal, TerminalSize};
 use crate::report::width::wrap_lines;
-use crate::report::{LineReporter, LiveReporter, PrintedCommands, TerminalStyle, to_printable};
+use crate::report::{LineReporter, LiveReporter, SuggestedCommands, TerminalStyle, to_printable};
 #[cfg(feature = "local")]
 use crate::session::DownloadReporter;
 use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
@@ -38,12 +38,12 @@ pub(in crate::cli) enum ColourChoice {
     Never,
 }
 
-/// Writes to the standard streams.
+/// The user interface: writes to the standard streams and asks questions on the terminal.
 #[derive(Clone)]
 pub(in crate::cli) struct Ui {
-    /// Colours for standard error.
+    /// The style of texts on standard error.
     pub(in crate::cli) stderr_style: TerminalStyle,
-    /// Colours for standard output.
+    /// The style of texts on standard output.
     pub(in crate::cli) stdout_style: TerminalStyle,
     /// Whether standard error is a terminal that can redraw lines.
     pub(in crate::cli) can_redraw: bool,
@@ -53,17 +53,17 @@ pub(in crate::cli) struct Ui {
     pub(in crate::cli) stdout_is_terminal: bool,
     /// Whether to suppress progress and the summary.
     pub(in crate::cli) quiet: bool,
-    /// The options that suggested commands need.
-    pub(in crate::cli) commands: PrintedCommands,
+    /// The suggested commands, with the options of this command line.
+    pub(in crate::cli) commands: SuggestedCommands,
 }
 
 impl Ui {
     pub(in crate::cli) fn new(colour: ColourChoice) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let auto = |is_terminal: bool| is_terminal && !is_set("NO_COLOR") && !is_dumb;
+        let supports_colour = |is_terminal: bool| is_terminal && !is_set("NO_COLOR") && !is_dumb;
         let use_colour = |is_terminal: bool| match colour {
-            ColourChoice::Auto => auto(is_terminal),
+            ColourChoice::Auto => supports_colour(is_terminal),
             ColourChoice::Always => true,
             ColourChoice::Never => false,
         };
@@ -75,17 +75,18 @@ impl Ui {
             stderr_is_terminal,
             stdout_is_terminal: std::io::stdout().is_terminal(),
             quiet: false,
-            commands: PrintedCommands::default(),
+            commands: SuggestedCommands::default(),
         }
     }
 
-    /// Writes data, such as JSON or a diff: unchanged into a pipe, with escaped control characters on a terminal.
+    /// Writes data, such as JSON or a diff. On a terminal, escapes control characters. Elsewhere, writes the data
+    /// unchanged.
     pub(in crate::cli) fn write_data(&self, text: &str) -> Result<()> {
         if self.stdout_is_terminal { self.write_preformatted(text) } else { write_out(text.as_bytes()) }
     }
 
-    /// Writes text for people to standard output, with escaped control characters. On a terminal, this wraps lines
-    /// between words.
+    /// Writes text for people to standard output, with escaped control characters. On a terminal, wraps lines between
+    /// words.
     pub(in crate::cli) fn write_text(&self, text: &str) -> Result<()> {
         let text = to_printable(text);
         match self.stdout_width() {
@@ -94,18 +95,18 @@ impl Ui {
         }
     }
 
-    /// Writes text for people without wrapping its lines, such as a drawing.
+    /// Writes text for people, such as a drawing, without wrapping its lines.
     #[expect(clippy::unused_self, reason = "only a `Ui` writes to the standard streams")]
     pub(in crate::cli) fn write_preformatted(&self, text: &str) -> Result<()> {
         write_out(to_printable(text).as_bytes())
     }
 
-    /// The columns of standard output, if it is a terminal.
+    /// The width of standard output in columns, if it is a terminal.
     pub(in crate::cli) fn stdout_width(&self) -> Option<usize> {
-        self.stdout_is_terminal.then(|| size_of(std::io::stdout()).columns)
+        self.stdout_is_terminal.then(|| terminal_size_or_default(std::io::stdout()).columns)
     }
 
-    /// The columns of standard error, if it is a terminal.
+    /// The width of standard error in columns, if it is a terminal.
     pub(in crate::cli) fn stderr_width(&self) -> Option<usize> {
         self.stderr_is_terminal.then(|| stderr_size().columns)
     }
@@ -119,7 +120,7 @@ impl Ui {
 
     /// Prints a message even if `--quiet` is set.
     pub(in crate::cli) fn print_always(&self, text: &str) {
-        // An error means that standard error is closed.
+        // Ignore the error: standard error may be closed.
         drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(&to_printable(text))));
     }
 
@@ -148,7 +149,7 @@ impl Ui {
         }
     }
 
-    /// Prints findings with their source, and their number.
+    /// Prints findings with excerpts of their files, and the number of findings.
     pub(in crate::cli) fn print_findings(&self, findings: &[Diagnostic]) {
         if findings.is_empty() {
             return;
@@ -156,7 +157,7 @@ impl Ui {
         let mut style =
             diagnostic::RenderStyle { colour: self.stderr_style.colour, ..diagnostic::RenderStyle::default() };
         style.width = self.stderr_width().unwrap_or(style.width);
-        // The renderer escapes control characters itself, so only its own colours are left.
+        // The renderer escapes control characters itself, so do not escape its colour codes again.
         let text = diagnostic::render_all(findings, style);
         drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));
         self.print_always(&format!("\n{}", diagnostic::render_counts(findings)));
@@ -186,13 +187,13 @@ impl Reporter for Ui {
         }
     }
 
-    /// Plain lines, or redrawn lines on a terminal.
+    /// Returns an observer that redraws live lines on a terminal, and prints plain lines elsewhere.
     fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
         if self.quiet {
             return Arc::new(QuietObserver);
         }
         if self.can_redraw {
-            let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
+            let terminal = ScreenTerminal { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
             return Arc::new(LiveReporter::new(run, events, self.stderr_style, terminal));
         }
         Arc::new(LineReporter::new(run, events, Box::new(std::io::stderr())))
@@ -207,7 +208,7 @@ impl Reporter for Ui {
         Box::new(DownloadProgressView::new(title, self))
     }
 
-    fn command_options(&self) -> PrintedCommands {
+    fn command_options(&self) -> SuggestedCommands {
         self.commands.clone()
     }
 }
@@ -227,14 +228,14 @@ impl Prompter for Ui {
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Asks the user on the terminal.
+    /// Returns a prompter if the user can answer on the terminal.
     fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
         (self.can_redraw && !self.quiet && std::io::stdin().is_terminal())
             .then(|| Arc::new(TerminalPrompter::default()) as Arc<dyn ApprovalPrompter>)
     }
 }
 
-/// Writes bytes to standard output, and adds a final line break if there is none.
+/// Writes bytes to standard output. Adds a final line break if there is none.
 fn write_out(text: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text)?;
@@ -245,57 +246,59 @@ fn write_out(text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Asks the user on the terminal: yes, no, or later.
+/// Asks the user for approvals on the terminal. The user can answer with yes, no or later.
 #[derive(Default)]
 struct TerminalPrompter {
-    /// Held while a question is open, so that there is only one at a time.
+    /// A lock that allows only one question at a time.
     question_lock: Arc<Mutex<()>>,
 }
 
 impl ApprovalPrompter for TerminalPrompter {
     fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        // This is not a thread of the runtime, because the runtime would wait for it before shutting down.
+        // Do not use a thread of the runtime, because the runtime would wait for it before it shuts down.
         let question_lock = self.question_lock.clone();
         std::thread::spawn(move || {
             let _guard = question_lock.lock().unwrap_or_else(PoisonError::into_inner);
-            // Sending fails after Ctrl-C, when the receiver is gone.
+            // Ignore the error: after Ctrl-C, nothing waits for the answer.
             drop(sender.send(ask_on_terminal(&step, &question)));
         });
         async move { receiver.await.ok().flatten() }.boxed()
     }
 }
 
-/// The size of a terminal that does not report its size.
-const DEFAULT_SIZE: Size = Size { columns: 80, lines: 24 };
+/// The assumed size of a terminal that does not report its size.
+const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, lines: 24 };
 
 /// The size of the terminal of standard error.
-fn stderr_size() -> Size {
-    size_of(std::io::stderr())
+fn stderr_size() -> TerminalSize {
+    terminal_size_or_default(std::io::stderr())
 }
 
 #[cfg(unix)]
-fn size_of(terminal: impl std::os::fd::AsFd) -> Size {
+fn terminal_size_or_default(terminal: impl std::os::fd::AsFd) -> TerminalSize {
     size_or_default(terminal_size_of(terminal))
 }
 
 #[cfg(windows)]
-fn size_of(terminal: impl std::os::windows::io::AsHandle) -> Size {
+fn terminal_size_or_default(terminal: impl std::os::windows::io::AsHandle) -> TerminalSize {
     size_or_default(terminal_size_of(terminal))
 }
 
-fn size_or_default(reported: Option<(Width, Height)>) -> Size {
+fn size_or_default(reported: Option<(Width, Height)>) -> TerminalSize {
     match reported {
-        Some((Width(columns @ 1..), Height(lines @ 1..))) => Size { columns: columns.into(), lines: lines.into() },
+        Some((Width(columns @ 1..), Height(lines @ 1..))) => {
+            TerminalSize { columns: columns.into(), lines: lines.into() }
+        }
         Some(_) | None => DEFAULT_SIZE,
     }
 }
 
-/// Prints a question and reads the answer; `None` means later.
+/// Prints a question and reads the answer. Returns `None` if the user wants to answer later.
 fn ask_on_terminal(step: &StepKey, question: &str) -> Option<ApprovalDecision> {
     let question = escape_unsafe(question);
     let prompt = format!("\n{step} asks:\n\n{question}\n\napprove? [y]es, [n]o, anything else for later: ");
-    // An error means that standard error is closed.
+    // Ignore the error: standard error may be closed.
     drop(std::io::stderr().lock().write_all(wrap_lines(&prompt, stderr_size().columns).as_bytes()));
     let approved = match read_line()?.to_ascii_lowercase().as_str() {
         "y" | "yes" => true,
@@ -303,11 +306,11 @@ fn ask_on_terminal(step: &StepKey, question: &str) -> Option<ApprovalDecision> {
         _ => return None,
     };
     drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
-    let (note, by) = (read_line()?, user_name());
-    Some(ApprovalDecision { approved, note, by, at: jiff::Timestamp::now() })
+    let note = read_line()?;
+    Some(ApprovalDecision { approved, note, by: user_name(), at: jiff::Timestamp::now() })
 }
 
-/// Reads a line from standard input; `None` at the end of input.
+/// Reads a line from standard input. Returns `None` at the end of the input.
 fn read_line() -> Option<String> {
     let mut text = String::new();
     let count = std::io::stdin().read_line(&mut text).ok()?;
@@ -323,16 +326,16 @@ pub(in crate::cli) fn user_name() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Reports only that a run stops.
+/// An observer that prints only the stop message.
 struct QuietObserver;
 
 impl Observer for QuietObserver {
     fn on_event(&self, _: &Event) {}
 
-    fn on_progress(&self, signal: &CallProgress) {
-        if let CallProgress::Stopping { immediately: at_once } = signal {
-            // An error means that standard error is closed.
-            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*at_once)));
+    fn on_progress(&self, progress: &CallProgress) {
+        if let CallProgress::Stopping { immediately } = progress {
+            // Ignore the error: standard error may be closed.
+            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*immediately)));
         }
     }
 }

@@ -13,7 +13,7 @@ use orch::engine::node::{NodeKind, PlanNode};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
-use orch::session::{SessionError, plan_project, run_ended};
+use orch::session::{SessionError, plan_project, to_run_end};
 use orch::store::{CancelSwitch, Journal, LocalRun, Lock, RunParts, Workspace};
 use serde_json::Map;
 
@@ -153,7 +153,7 @@ impl Harness {
                     return SessionResult::Crashed(performer.now());
                 }
             };
-            let ended = run_ended(ended).unwrap();
+            let ended = to_run_end(ended).unwrap();
             local.finish(Fact::RunEnded(ended)).await.unwrap();
             SessionResult::Ended(Box::new(local.state()))
         })

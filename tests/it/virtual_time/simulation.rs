@@ -20,7 +20,7 @@ use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
-use orch::session::{SessionError, plan_project, run_ended};
+use orch::session::{SessionError, plan_project, to_run_end};
 use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, Workspace};
 use serde_json::Map;
 
@@ -226,7 +226,7 @@ impl SimulatedRun {
             }
             () = stops => unreachable!(),
         };
-        let ended = run_ended(ended).unwrap();
+        let ended = to_run_end(ended).unwrap();
         local.finish(Fact::RunEnded(ended)).await.unwrap();
         self.journal.remove_messages(&messages.iter().map(|(number, _)| *number).collect::<Vec<_>>()).unwrap();
         Some(local.state())

@@ -1,4 +1,4 @@
-//! The options that set inputs.
+//! Reads the inputs of a run from the options `--task`, `--task-file`, `--input` and `--input-file`.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl InputSource for CliInputs {
 }
 
 impl CliInputs {
-    /// The inputs on the command line, and the schemas of missing ones.
+    /// Reads the inputs on the command line. Also returns the missing inputs.
     pub(in crate::cli) fn partial_inputs(
         &self,
         pipeline: &Pipeline,
@@ -61,49 +61,50 @@ impl CliInputs {
     }
 
     fn located_inputs(&self, pipeline: &Pipeline) -> Result<LocatedInputs, SessionError> {
-        let mut flags = Vec::new();
+        let mut assignments = Vec::new();
         for text in &self.inputs {
-            flags.push(text.split_once('=').ok_or_else(|| {
+            assignments.push(text.split_once('=').ok_or_else(|| {
                 SessionError::usage(format!("`--input {text}` has no `=`")).with_hint("write `--input NAME=VALUE`")
             })?);
         }
-        self.check_standard_input(&flags)?;
+        self.check_standard_input(&assignments)?;
         let mut inputs = self.read_input_file()?;
         let mut seen_names = Vec::new();
-        if let Some(task) = self.task(pipeline)? {
+        if let Some(task) = self.read_task(pipeline)? {
             seen_names.push("task");
             inputs.insert("task", task);
         }
-        for (name, value) in flags {
+        for (name, value) in assignments {
             if seen_names.contains(&name) {
                 return Err(SessionError::usage(format!("the input `{name}` is given twice")));
             }
             seen_names.push(name);
-            inputs.insert(name, parse_input(pipeline, name, value)?);
+            inputs.insert(name, read_input(pipeline, name, value)?);
         }
         Ok(inputs)
     }
 
-    /// Refuses several options that read standard input, because only the first would get its content.
-    fn check_standard_input(&self, flags: &[(&str, &str)]) -> Result<(), SessionError> {
-        let is_dash = |value: &Option<String>| value.as_deref() == Some("-");
-        let mut readers = Vec::new();
-        readers.extend(is_dash(&self.task).then(|| "`--task -`".to_owned()));
-        readers.extend(is_dash(&self.task_file).then(|| "`--task-file -`".to_owned()));
-        readers.extend(is_dash(&self.input_file).then(|| "`--input-file -`".to_owned()));
-        readers
-            .extend(flags.iter().filter(|(_, value)| *value == "@-").map(|(name, _)| format!("`--input {name}=@-`")));
-        if readers.len() < 2 {
+    /// Returns an error if several options read standard input, because only the first would receive the content.
+    fn check_standard_input(&self, assignments: &[(&str, &str)]) -> Result<(), SessionError> {
+        let reads_stdin = |value: &Option<String>| value.as_deref() == Some("-");
+        let mut stdin_options = Vec::new();
+        stdin_options.extend(reads_stdin(&self.task).then(|| "`--task -`".to_owned()));
+        stdin_options.extend(reads_stdin(&self.task_file).then(|| "`--task-file -`".to_owned()));
+        stdin_options.extend(reads_stdin(&self.input_file).then(|| "`--input-file -`".to_owned()));
+        stdin_options.extend(
+            assignments.iter().filter(|(_, value)| *value == "@-").map(|(name, _)| format!("`--input {name}=@-`")),
+        );
+        if stdin_options.len() < 2 {
             return Ok(());
         }
         Err(SessionError::usage(format!(
             "only one option can read standard input: choose between {}",
-            readers.join(" and ")
+            stdin_options.join(" and ")
         ))
         .with_hint("write one of the values to a file and pass the file"))
     }
 
-    /// The inputs in the file of `--input-file`.
+    /// Reads the inputs in the file of `--input-file`.
     fn read_input_file(&self) -> Result<LocatedInputs, SessionError> {
         const HINT: &str = "pass a JSON file with all inputs, such as `{\"task\": \"…\"}`";
         const LABEL: &str = "the content of `--input-file`";
@@ -112,7 +113,7 @@ impl CliInputs {
         let LocatedJson { value, location } =
             SourcedText::read(LABEL, TextSource::from_path(path), HINT)?.parse_json(LABEL, "object")?;
         let Value::Object(members) = value else {
-            let position = location.map_or_else(|| path.clone(), |location| location.of_part(""));
+            let position = location.map_or_else(|| path.clone(), |location| location.position_of(""));
             return Err(SessionError::usage(format!(
                 "{position}: {LABEL} must be an object with one member per input"
             ))
@@ -126,10 +127,10 @@ impl CliInputs {
         Ok(inputs)
     }
 
-    fn task(&self, pipeline: &Pipeline) -> Result<Option<LocatedJson>, SessionError> {
+    fn read_task(&self, pipeline: &Pipeline) -> Result<Option<LocatedJson>, SessionError> {
         const LABEL: &str = "the task";
         let text = match (&self.task, &self.task_file) {
-            (Some(dash), _) if dash == "-" => SourcedText::read(LABEL, TextSource::Stdin, "")?,
+            (Some(task), _) if task == "-" => SourcedText::read(LABEL, TextSource::Stdin, "")?,
             (Some(text), _) => SourcedText::literal(LABEL, text)?,
             (None, Some(path)) => {
                 SourcedText::read(LABEL, TextSource::from_path(path), "pass a text file that contains the task")?
@@ -139,7 +140,7 @@ impl CliInputs {
         if text.text.trim().is_empty() {
             return Err(SessionError::usage("the task is empty").with_hint("describe the task: `--task \"…\"`"));
         }
-        convert(pipeline, "task", text).map(Some)
+        convert_text(pipeline, "task", text).map(Some)
     }
 }
 
@@ -157,8 +158,8 @@ impl LocatedInputs {
     }
 }
 
-/// Parses the value of one `--input`.
-fn parse_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJson, SessionError> {
+/// Reads the value of one `--input`.
+fn read_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJson, SessionError> {
     let label = format!("the input `{name}`");
     let text = match value.strip_prefix('@') {
         None => SourcedText::literal(&label, value)?,
@@ -173,11 +174,11 @@ fn parse_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJs
             SourcedText::read(&label, TextSource::from_path(path), &hint)?
         }
     };
-    convert(pipeline, name, text)
+    convert_text(pipeline, name, text)
 }
 
-/// Converts a text to the type of its input: a string, or the JSON value in the text.
-fn convert(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<LocatedJson, SessionError> {
+/// Converts a text to the type of its input: to a string, or to the JSON value in the text.
+fn convert_text(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<LocatedJson, SessionError> {
     let label = format!("the input `{name}`");
     let schema = pipeline.inputs.get(name);
     let types: Option<Vec<&str>> = schema.and_then(|schema| schema.get("type")).map(|value| match value {
@@ -191,7 +192,8 @@ fn convert(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<Located
     text.parse_json(&label, &types.join(" or "))
 }
 
-/// Converts a text for a schema without `type`: a string if that fits, otherwise the JSON value if that fits.
+/// Converts a text for a schema without `type`. If the schema rejects the text as a string and accepts the JSON value
+/// in the text, the result is this JSON value. Otherwise, the result is the string.
 fn convert_untyped(label: &str, schema: Option<&Map<String, Value>>, text: SourcedText) -> LocatedJson {
     let schema = schema.and_then(|schema| Schema::compile("input", Value::Object(schema.clone())).ok());
     let fits = |value: &Value| schema.as_ref().is_none_or(|schema| schema.is_valid(value));

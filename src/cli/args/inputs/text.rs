@@ -1,4 +1,4 @@
-//! Texts of inputs: on the command line, in a file, or on standard input.
+//! Reads the texts of inputs from the command line, a file or standard input.
 
 use std::fmt;
 use std::fs::File;
@@ -16,22 +16,22 @@ use crate::report::human::first_line;
 use crate::session::SessionError;
 use crate::session::inputs::InputLocation;
 
-/// The maximum size of an input, and of a file of inputs, in bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// The maximum size in bytes of an input, and of the file of `--input-file`.
+const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The source of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TextSource {
     /// The command line itself.
     Literal,
-    /// A file, with the path from the command line.
+    /// The file with this path, as written on the command line.
     File(PathBuf),
     /// Standard input.
     Stdin,
 }
 
 impl TextSource {
-    /// The file of a path, or standard input for `-`.
+    /// Creates the source for a path. `-` means standard input.
     pub(super) fn from_path(path: &str) -> Self {
         if path == "-" { Self::Stdin } else { Self::File(path.into()) }
     }
@@ -59,35 +59,35 @@ impl SourcedText {
     /// # Errors
     /// The text is too long.
     pub(super) fn literal(label: &str, text: &str) -> Result<Self, SessionError> {
-        if text.len() as u64 > MAX_BYTES {
-            return Err(too_long(label));
+        if text.len() as u64 > MAX_INPUT_BYTES {
+            return Err(too_long_error(label));
         }
-        // It may start with a byte order mark, since a shell can insert a file: `"$(cat task.md)"`.
+        // Remove a byte order mark, because a shell can insert the content of a file: `"$(cat task.md)"`.
         Ok(Self { text: strip_bom(text).to_owned(), source: TextSource::Literal })
     }
 
     /// Reads a source. `label` names the text in messages, and `hint` describes what the option accepts.
     ///
     /// # Errors
-    /// orch can't read the source, or it is not text, or it is too long.
+    /// orch can't read the source, or the content is not text or is too long.
     pub(super) fn read(label: &str, source: TextSource, hint: &str) -> Result<Self, SessionError> {
         let mut bytes = Vec::new();
         match &source {
             TextSource::Literal => {}
             TextSource::File(path) => {
-                let result = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+                let result = File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes));
                 result.map_err(|error| SessionError::unreadable(path, &error).with_hint(hint))?;
             }
             TextSource::Stdin => {
-                let result = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+                let result = std::io::stdin().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes);
                 result.map_err(|error| {
                     SessionError::usage(format!("{label} can't be read from standard input: {error}"))
                 })?;
             }
         }
-        // Check the length first, because the limit may cut a character in two.
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(too_long(label));
+        // Check the length before decoding, because the limit may split a character.
+        if bytes.len() as u64 > MAX_INPUT_BYTES {
+            return Err(too_long_error(label));
         }
         let text = decode_text(bytes).map_err(|reason| match &source {
             TextSource::File(path) => SessionError::usage(format!("`{}` {reason}", path.display())).with_hint(hint),
@@ -98,7 +98,7 @@ impl SourcedText {
         Ok(Self { text, source })
     }
 
-    /// Parses the text as JSON. If it comes from a file or standard input, the result has the locations of its parts.
+    /// Parses the text as JSON. If the text comes from a file or standard input, the result contains its location.
     ///
     /// # Errors
     /// The text is invalid JSON, or an object has a duplicate key.
@@ -124,14 +124,14 @@ impl SourcedText {
     }
 }
 
-/// A JSON value with the locations of its parts.
+/// A JSON value, and its location if it comes from a file or standard input.
 #[derive(Clone)]
 pub(super) struct LocatedJson {
     pub(super) value: Value,
     pub(super) location: Option<ValueLocation>,
 }
 
-/// The location of a value: a file, and a JSON pointer in it.
+/// The location of a value: the file, and a JSON pointer within the file.
 #[derive(Clone)]
 pub(super) struct ValueLocation {
     pub(super) document: Arc<Document>,
@@ -139,12 +139,12 @@ pub(super) struct ValueLocation {
 }
 
 impl ValueLocation {
-    /// The file, line and column of a part of the value: `inputs.json:3:12`.
-    pub(super) fn of_part(&self, part: &str) -> String {
-        self.position(self.document.spans.value(&format!("{}{part}", self.pointer)).start)
+    /// The file, line and column of the part of the value at a JSON pointer: `inputs.json:3:12`.
+    pub(super) fn position_of(&self, pointer: &str) -> String {
+        self.format_position(self.document.spans.value(&format!("{}{pointer}", self.pointer)).start)
     }
 
-    fn position(&self, offset: usize) -> String {
+    fn format_position(&self, offset: usize) -> String {
         let Document { file, spans, .. } = &*self.document;
         // orch records no positions for large files.
         if !spans.contains("") {
@@ -157,15 +157,15 @@ impl ValueLocation {
 
 impl InputLocation for ValueLocation {
     fn value_position(&self, pointer: &str) -> String {
-        self.of_part(pointer)
+        self.position_of(pointer)
     }
 
     fn key_position(&self) -> String {
-        self.position(self.document.spans.key(&self.pointer).start)
+        self.format_position(self.document.spans.key(&self.pointer).start)
     }
 }
 
-fn too_long(label: &str) -> SessionError {
-    let error = SessionError::usage(format!("{label} is longer than {} MiB", MAX_BYTES >> 20));
+fn too_long_error(label: &str) -> SessionError {
+    let error = SessionError::usage(format!("{label} is longer than {} MiB", MAX_INPUT_BYTES >> 20));
     error.with_hint("write long texts to files of the workspace, and name the files in the input")
 }

@@ -33,7 +33,7 @@ enum GraphFormat {
     Text,
     /// A Mermaid flowchart
     Mermaid,
-    /// The language of Graphviz
+    /// A graph in the DOT language of Graphviz
     Dot,
     /// An SVG picture
     Svg,

@@ -60,11 +60,11 @@ pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus> {
             ui.stderr_style.bold("hint:")
         ));
     }
-    let lines = rows
-        .iter()
-        .map(|row| (escape_line_breaks(&row.0), escape_line_breaks(&row.1), escape_line_breaks(row.2.trim_end())));
+    let lines = rows.iter().map(|(path, name, description, _)| {
+        (escape_line_breaks(path), escape_line_breaks(name), escape_line_breaks(description.trim_end()))
+    });
     let lines: Vec<_> = lines.collect();
-    let width = lines.iter().map(|line| line.0.len()).max().unwrap_or(0);
+    let width = lines.iter().map(|(path, ..)| path.len()).max().unwrap_or(0);
     for (path, name, description) in lines {
         ui.write_text(&format!("{path:<width$}  {}  {description}", ui.stdout_style.bold(name)))?;
     }

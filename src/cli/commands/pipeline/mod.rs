@@ -1,4 +1,4 @@
-//! `orch pipeline`: commands for pipelines, four of which are also top-level commands.
+//! `orch pipeline`: commands for pipelines. Four of them are also top-level commands.
 
 mod graph;
 mod list;

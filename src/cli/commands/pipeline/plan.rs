@@ -21,10 +21,10 @@ use crate::trust::Disclosures;
 
 /// Preview a run without running it
 ///
-/// Shows the steps in order, including those inside groups, with their models and the ranges of their
-/// requests, tokens and cost; whether the budget is sufficient; and the results that --reuse would
-/// reuse. orch calls no model, writes and downloads nothing, and needs no key. For an input or output
-/// that is still unknown, prompts contain a placeholder with its type: `‹plan.summary: string›`.
+/// Shows the steps in order, with their models and the ranges of their requests, tokens and cost. Also
+/// shows whether the budget is sufficient, and which results --reuse would reuse. orch calls no model,
+/// writes and downloads nothing, and needs no key. For an input or output that is still unknown, prompts
+/// contain a placeholder with its type: `‹plan.summary: string›`.
 ///
 /// Examples:
 ///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
@@ -44,7 +44,7 @@ pub(in crate::cli) struct PlanArgs {
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
 
-    /// Show the prompt, command or question of each step, as far as it is known
+    /// Show the prompt, command or question of each step, with placeholders for unknown values
     #[arg(long)]
     prompts: bool,
 
@@ -69,7 +69,7 @@ pub(in crate::cli) struct PlanArgs {
     state: StateArgs,
 }
 
-/// The forecast and the facts around it, ready for printing.
+/// The data that the command prints.
 struct PlanReport<'a> {
     plan: &'a Plan,
     description: Option<&'a str>,
@@ -77,11 +77,12 @@ struct PlanReport<'a> {
     missing_inputs: Vec<&'a str>,
     steps: Vec<StepForecast>,
     budget_forecasts: Vec<LimitForecast>,
-    /// The variables of missing keys, each with a model that needs it.
+    /// The unset key variables, each with a model that needs the key.
     missing_keys: models::MissingKeys,
-    /// The data that orch.yaml sends to other machines, and whether the user agreed to it.
+    /// The data that orch sends to other machines because of orch.yaml.
     disclosures: Disclosures,
-    trusted: bool,
+    /// Whether the user agreed to the disclosures.
+    is_trusted: bool,
 }
 
 pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
@@ -89,15 +90,15 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, args.model.as_deref(), &runner)?;
     let (known_inputs, missing_inputs) = args.inputs.partial_inputs(&project.pipeline)?;
-    let available = runner.model_registry(&project.root, &project.settings, None);
-    let (names, _) = runtime()?.block_on(models::resolve_model_names(&project, &available, None, &runner))?;
+    let registry = runner.model_registry(&project.root, &project.settings, None);
+    let (resolved_models, _) = runtime()?.block_on(models::resolve_model_names(&project, &registry, None, &runner))?;
     let options = PlanOptions { budget: args.budget.clone(), ..PlanOptions::default() };
-    let plan = prepare::plan(&project, known_inputs, &names, &available, &options, &runner)?;
+    let plan = prepare::plan(&project, known_inputs, &resolved_models, &registry, &options, &runner)?;
     let plan = project_files::protect_project_files(plan, &project, current_dir);
 
     let (root, _) = execute::root_and_file(&project, current_dir);
-    let state = args.state.folder(&root);
-    let cache = if args.reuse { Journal::open_read_only(&state)?.map(ResultCache::from_journal) } else { None };
+    let state_folder = args.state.folder(&root);
+    let cache = if args.reuse { Journal::open_read_only(&state_folder)?.map(ResultCache::from_journal) } else { None };
     let mut cache_error = None;
     let mut find_result = |fingerprint: &Fingerprint| {
         let result = cache.as_ref()?.next_result(fingerprint);
@@ -106,7 +107,7 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
             None
         })
     };
-    let steps = forecast(&plan, &missing_inputs, &available, &mut |fingerprint| {
+    let steps = forecast(&plan, &missing_inputs, &registry, &mut |fingerprint| {
         find_result(fingerprint).map(|(_, artifact)| artifact.value)
     });
     if let Some(error) = cache_error {
@@ -119,8 +120,8 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
         missing_inputs: missing_inputs.iter().map(|(name, _)| name.as_str()).collect(),
         plan: &plan,
         steps,
-        missing_keys: models::missing_keys(names.values(), &available),
-        trusted: runner.is_trusted(&root, &disclosures)?,
+        missing_keys: models::missing_keys(resolved_models.values(), &registry),
+        is_trusted: runner.is_trusted(&root, &disclosures)?,
         disclosures,
     };
     let selected_step = args.step.as_deref().map(|name| find_step(&plan, name)).transpose()?;

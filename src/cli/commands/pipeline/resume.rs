@@ -28,7 +28,7 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, short, value_name = "DIR")]
     workspace: Option<PathBuf>,
 
-    /// The model for every agent from now on
+    /// The model for every agent, also in later resumes: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
 
@@ -40,16 +40,16 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Run this step again even if its result could be reused; later steps run again only if their inputs change
+    /// Run this step again even if orch could reuse its result; later steps run again only if their inputs change
     #[arg(long, value_name = "STEP")]
     from: Option<String>,
 
-    /// Show which steps orch would reuse and which it would run, and why, without doing it
+    /// Show which steps a resume would reuse and which it would run, and why; run nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Keep changed files as they are: record edited artifact files as outputs of their steps, and accept that files of
-    /// `write` steps and CLI agents were deleted or reverted
+    /// Keep changed files as they are: record edited artifact files as the outputs of their steps, and do not restore
+    /// deleted or reverted files of `write` steps and CLI agents
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
 
@@ -58,7 +58,7 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long)]
     discard_changed: bool,
 
-    /// Agree to downloading the embedded model
+    /// Download the embedded model without asking
     #[arg(long, short)]
     yes: bool,
 
@@ -67,7 +67,7 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// Write the exchanges of this resume with models to this folder, for `orch pipeline run --replay`
+    /// Write each exchange with a model to this folder, without secrets, for `orch pipeline run --replay`
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
@@ -109,7 +109,7 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
     resume(&runner, &request, args.output, ui)
 }
 
-/// Resumes a run after its approval was answered.
+/// Resumes a run after the user has answered its approval.
 pub(in crate::cli) fn resume_after_answer(
     run: RunId,
     state: StateArgs,
@@ -130,7 +130,7 @@ fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &U
     print_result(&result, output, runner.current_dir(), ui)
 }
 
-/// Prints which steps a resume would reuse and run.
+/// Prints which steps a resume would reuse and which it would run.
 fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {
     let action_name = |action| match action {
         DryRunAction::Reuse => "reuse",

@@ -50,17 +50,17 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Before the run, remove the unchanged files that earlier runs created in the workspace (artifacts and files of
-    /// `write` steps), and nothing else
+    /// Before the run, remove the artifacts and the files of `write` steps that earlier runs created in the workspace
+    /// and that are unchanged since
     #[arg(long)]
     clean: bool,
 
-    /// Agree to downloading the embedded model
+    /// Download the embedded model without asking
     #[arg(long, short)]
     yes: bool,
 
-    /// Reuse results of earlier runs with identical requests, except those of commands, of agents with access to the
-    /// workspace, and of approvals
+    /// Reuse results of earlier runs with identical requests, except for commands, approvals, and agents with access to
+    /// the workspace
     #[arg(long)]
     reuse: bool,
 
@@ -103,7 +103,7 @@ pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
         may_download: args.yes,
         reuse: args.reuse,
         recording_folder: args.record,
-        replay: args.replay,
+        replay_folder: args.replay,
         budget: args.budget,
         trusted_digest: args.trust.digest(),
     };

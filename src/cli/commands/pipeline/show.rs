@@ -35,51 +35,51 @@ pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
 fn describe_pipeline(project: &Project, ui: &Ui) -> String {
     let (pipeline, style) = (&project.pipeline, ui.stdout_style);
     let mut out = String::new();
-    let mut line = |text: String| {
+    let mut write_line = |text: String| {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{}", escape_line_breaks(&text));
     };
     let description = pipeline.description.as_deref().unwrap_or_default().trim_end();
-    line(format!("{}  {description}", style.bold(&pipeline.name)));
-    line(format!("file   {}", project.document.file.path));
-    line(format!("root   {}", project.root.display()));
+    write_line(format!("{}  {description}", style.bold(&pipeline.name)));
+    write_line(format!("file   {}", project.document.file.path));
+    write_line(format!("root   {}", project.root.display()));
     for (name, input) in &pipeline.inputs {
         let schema_text = |key: &str| input.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let optional = if input.contains_key("default") { " (optional)" } else { "" };
-        line(format!("input  {name}: {}{optional}  {}", schema_text("type"), schema_text("description")));
+        let optional_suffix = if input.contains_key("default") { " (optional)" } else { "" };
+        write_line(format!("input  {name}: {}{optional_suffix}  {}", schema_text("type"), schema_text("description")));
     }
     for (name, agent) in &pipeline.agents {
         let model = match agent.cli_agent(agent.default_access()) {
             Some(program) => program.model_ref().to_string(),
             None => agent.model.clone(),
         };
-        line(format!("agent  {name}: {model}"));
+        write_line(format!("agent  {name}: {model}"));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
-        line(format!("{:>2}. {}", i + 1, describe_step(step, ui)));
-        push_children(step, 1, ui, &mut line);
+        write_line(format!("{:>2}. {}", i + 1, describe_step(step, ui)));
+        write_nested_steps(step, 1, ui, &mut write_line);
     }
     for step in &pipeline.finally {
-        line(format!("finally {}", describe_step(step, ui)));
-        push_children(step, 2, ui, &mut line);
+        write_line(format!("finally {}", describe_step(step, ui)));
+        write_nested_steps(step, 2, ui, &mut write_line);
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
-        line(format!("sends  {disclosure}"));
+        write_line(format!("sends  {disclosure}"));
     }
     for (name, expression) in &pipeline.outputs {
-        line(format!("output {name}: {expression}"));
+        write_line(format!("output {name}: {expression}"));
     }
     out
 }
 
-fn push_children(step: &Step, depth: usize, ui: &Ui, line: &mut impl FnMut(String)) {
+fn write_nested_steps(step: &Step, depth: usize, ui: &Ui, write_line: &mut impl FnMut(String)) {
     for child in step.children().1 {
-        line(format!("{}- {}", "    ".repeat(depth), describe_step(child, ui)));
-        push_children(child, depth + 1, ui, line);
+        write_line(format!("{}- {}", "    ".repeat(depth), describe_step(child, ui)));
+        write_nested_steps(child, depth + 1, ui, write_line);
     }
 }
 
-/// The description of a step, in one line.
+/// Describes a step in one line.
 fn describe_step(step: &Step, ui: &Ui) -> String {
     let action = match step.action() {
         Some(StepAction::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),

@@ -1,7 +1,7 @@
 //! `orch pipeline test`: runs test cases offline, from recordings.
 
 mod new_recordings;
-mod stage;
+mod workspace_setup;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(in crate::cli) struct TestArgs {
     #[arg(long, short, value_name = "MODEL", requires = "update")]
     model: Option<String>,
 
-    /// Agree to downloading the embedded model, with --update
+    /// Download the embedded model without asking, with --update
     #[arg(long, short, requires = "update")]
     yes: bool,
 
@@ -68,7 +68,7 @@ pub(in crate::cli) struct TestArgs {
 /// The format of the results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum TestFormat {
-    /// One line per case.
+    /// One line for each test case.
     #[default]
     Human,
     /// A JUnit report on standard output.
@@ -152,7 +152,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
                 return Err(SessionError::usage(format!("there is no test case `{display_path}`")).with_hint(hint));
             }
             Err(error) if args.cases.is_empty() => return Err(read_error(error)),
-            // If orch can't read the file, loading it reports the error.
+            // If orch can't read the file, it reports the error when it loads the file.
             Ok(_) | Err(_) => {
                 files.push(path);
                 continue;
@@ -172,7 +172,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     Ok(files)
 }
 
-/// Runs one case, and returns the differences from the expected result.
+/// Runs one test case, and returns the differences from the expected result.
 fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>> {
     let (document, case) = config::load_case(&resolve_path(file, current_dir)).map_err(SessionError::with_findings)?;
     let folder = file.parent().unwrap_or(current_dir);
@@ -186,24 +186,25 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     } else {
         Trusted::not_needed()
     };
-    let available = runner.model_registry(&project.root, &project.settings, Some(&trusted));
+    let registry = runner.model_registry(&project.root, &project.settings, Some(&trusted));
     let recordings = recordings_folder(&document, &case);
     let case_folder = NoFollowFolder::open(&resolve_link(folder.to_owned()), FolderAccess::Private);
     let case_folder = case_folder.map_err(|error| path_error(folder, &error))?;
-    let sweep_result = new_recordings::remove_abandoned(&case_folder, &recordings);
+    let cleanup_result = new_recordings::remove_abandoned_folders(&case_folder, &recordings);
     let new_recordings = if args.update {
-        Some(sweep_result.and_then(|()| NewRecordings::create_beside(&case_folder, &recordings))?)
+        Some(cleanup_result.and_then(|()| NewRecordings::create_beside(&case_folder, &recordings))?)
     } else {
         None
     };
-    let (record_replay, names) = if let Some(new_recordings) = &new_recordings {
-        let names = runtime.block_on(models::resolve_and_install(&project, &available, None, args.yes, &runner))?;
+    let (record_replay, resolved_models) = if let Some(new_recordings) = &new_recordings {
+        let resolved_models =
+            runtime.block_on(models::resolve_and_install(&project, &registry, None, args.yes, &runner))?;
         let recorder =
             Recorder::new(&new_recordings.path()).map_err(|error| path_error(&new_recordings.path(), &error))?;
-        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, names)
+        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, resolved_models)
     } else {
         let replay = if has_agents(&project) {
-            Some(models::open_recordings(&check_inside(&project, folder.join(&recordings))?)?)
+            Some(models::open_recordings(&check_inside_project(&project, folder.join(&recordings))?)?)
         } else {
             None
         };
@@ -213,13 +214,13 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         .map_err(|error| SessionError::usage(format!("can't create a temporary folder: {error}")))?;
     let journal = Journal::open(&temporary_folder.path().join("state"))?;
     let workspace = Workspace::open(&temporary_folder.path().join("workspace"))?;
-    runtime.block_on(stage::prepare_workspace(&case, &root, folder, &runner, workspace.folder()))?;
+    runtime.block_on(workspace_setup::prepare_workspace(&case, &root, folder, &runner, workspace.folder()))?;
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
         model: args.model.clone(),
-        names,
-        models: available,
+        resolved_models,
+        models: registry,
         record_replay: record_replay.clone(),
         journal: &journal,
         workspace: workspace.clone(),
@@ -229,7 +230,7 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         let error = SessionError::usage("interrupted before all test cases had run");
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
-    let mut problems = compare(&case, &state, &workspace);
+    let mut problems = compare_with_expected(&case, &state, &workspace);
     problems.extend(record_replay.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     match new_recordings {
         Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
@@ -241,21 +242,21 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     Ok(problems)
 }
 
-/// Whether any step has an agent; other pipelines need no recordings.
+/// Whether any step has an agent. A pipeline without agents needs no recordings.
 fn has_agents(project: &Project) -> bool {
     let has_agent_step =
         |project: &Project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
     project.with_called_projects().into_iter().any(has_agent_step)
 }
 
-/// The folder of a case's recordings: the configured one, or by default the name of the case.
+/// The folder of a test case's recordings. By default, it has the name of the test case.
 fn recordings_folder(document: &Document, case: &Case) -> String {
     let default_name = Path::new(&document.file.path).file_stem().unwrap_or_default();
     case.recordings.clone().unwrap_or_else(|| default_name.to_string_lossy().into_owned())
 }
 
-/// Refuses a path that leads out of the project through a link.
-fn check_inside(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
+/// Returns the path, or an error if the path leads out of the project through a link.
+fn check_inside_project(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
     if config::is_outside_folder(&project.root, &path) {
         let message = format!("`{}` is a link that leads out of the project", path.display());
         return Err(SessionError::usage(message).with_hint("copy its target into the project"));
@@ -267,8 +268,8 @@ fn path_error(path: &Path, error: &std::io::Error) -> SessionError {
     SessionError::usage(format!("`{}`: {error}", path.display()))
 }
 
-/// The differences between the result of a run and the expectations of the case.
-fn compare(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
+/// Compares the result of a run with the expected result of the test case, and returns the differences.
+fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
     let mut problems = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {
@@ -292,7 +293,7 @@ fn compare(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> 
     for (name, value) in &state.inputs {
         context.insert(name, value);
     }
-    // Artifacts of items and of called pipelines are local to them and have no file.
+    // Expressions can use only artifacts with a file. The artifacts of items and of called pipelines have no file.
     let has_file = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
     for artifact in state.steps_in_file_order().into_iter().filter(has_file).filter_map(|step| step.artifact.as_ref()) {
         context.insert(&artifact.name, &artifact.value);
@@ -305,7 +306,7 @@ fn compare(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> 
         }
     }
     for file in &case.expect.files {
-        // A link that the run created must not reveal files outside of the workspace.
+        // Do not follow links that the run created, because they could reveal files outside of the workspace.
         let path = workspace.folder().join(file);
         if config::is_outside_folder(workspace.folder(), &path) || !path.is_file() {
             problems.push(format!("the workspace has no file `{file}`"));
@@ -314,7 +315,7 @@ fn compare(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> 
     problems
 }
 
-/// Answers approvals with the answers of the case.
+/// Answers approvals with the answers in the test case.
 struct CannedApprovals(std::collections::HashMap<String, CannedAnswer>);
 
 impl ApprovalPrompter for CannedApprovals {

@@ -24,8 +24,8 @@ use crate::trust::Disclosures;
 
 /// Check pipelines, prompts and schemas without running anything
 ///
-/// Reports all findings at once, each with its file, line, column and advice. Without a path, orch
-/// checks every pipeline and test case of the project. Exit code 0, or 2 if there are errors.
+/// Reports all findings at once, each with its file, line, column and advice. Without a path, orch checks every
+/// pipeline and test case of the project. The exit code is 2 if there are errors, otherwise 0.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ValidateArgs {
     /// Pipeline files, names of pipelines, test case files, or folders of these [default: pipelines/]
@@ -33,7 +33,7 @@ pub(in crate::cli) struct ValidateArgs {
     paths: Vec<PathBuf>,
 
     #[command(flatten)]
-    flags: FindingsArgs,
+    findings_args: FindingsArgs,
 
     /// Apply unambiguous fixes and list them, then check again
     #[arg(long)]
@@ -70,10 +70,10 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
     };
     findings.extend(load_findings);
     diagnostic::sort_and_dedup(&mut findings);
-    let checked: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
+    let checked_files: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
     let noun = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
-    let code = print_findings(&args.flags, &checked, findings, noun, ui)?;
-    if args.flags.format == FindingsFormat::Human {
+    let code = print_findings(&args.findings_args, &checked_files, findings, noun, ui)?;
+    if args.findings_args.format == FindingsFormat::Human {
         for note in disclosure_notes(&paths, runner)? {
             ui.print_always(&escape_line_breaks(&format!("{} {note}", ui.stderr_style.warning("note:"))));
         }
@@ -85,7 +85,7 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
     Ok(code)
 }
 
-/// The shortest paths of the selected files, and the findings for files and folders that orch can't read.
+/// The shortest paths of the selected files. Also returns findings for the files and folders that orch can't read.
 fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
     let mut findings = Vec::new();
     if paths.is_empty() {
@@ -124,23 +124,23 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
     Ok((unique_files, findings))
 }
 
-/// The stack size of a thread that checks, equal to that of a process.
+/// The stack size of a thread that checks files, equal to the usual stack size of a main thread.
 const CHECK_STACK_BYTES: usize = 8 << 20;
 
-/// Checks all files. Findings in a schema that several pipelines use occur only once. A missing key is not a finding,
-/// because it depends on the machine.
+/// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
+/// key is not a finding, because it depends on the machine.
 fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk_size = paths.len().div_ceil(threads).max(1);
     let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
-        let start = |chunk| {
+        let spawn_check = |chunk| {
             let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
             (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
         };
-        let threads: Vec<_> = paths.chunks(chunk_size).map(start).collect();
+        let threads: Vec<_> = paths.chunks(chunk_size).map(spawn_check).collect();
         let results = threads.into_iter().map(|(chunk, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // If the system can't start another thread, this thread checks the chunk.
+            // If the system can't start another thread, check the files on this thread.
             Err(_) => check_files(chunk, runner),
         });
         results.collect()
@@ -174,11 +174,11 @@ fn missing_keys(project: &config::Project, runner: &Runner) -> MissingKeys {
     if model_refs.is_empty() {
         return MissingKeys::new();
     }
-    let available = ModelRegistry::new(&project.settings, &runner.environment.variable_lookup(), PathBuf::new());
-    models::missing_keys(&model_refs, &available)
+    let registry = ModelRegistry::new(&project.settings, &runner.environment.variable_lookup(), PathBuf::new());
+    models::missing_keys(&model_refs, &registry)
 }
 
-/// One line for each setting that sends data to another machine. Invalid settings have findings instead.
+/// Returns a line for each setting that sends data to another machine. Skips invalid settings, which have findings.
 fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>> {
     let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
 //! `orch doctor`.
 
+mod cli_agents;
 mod probe;
-mod programs;
 mod providers;
 
 use std::path::Path;
@@ -21,9 +21,9 @@ use crate::trust::Disclosures;
 
 /// Show what is set up and what is missing
 ///
-/// Checks the project, the keys in the environment, model servers on this machine, CLI agents, the
-/// embedded model and the journal, and shows which model `model: auto` selects. Sends nothing
-/// outside this machine unless you pass --probe. Exit code 2 if something is broken.
+/// Checks the project, the keys in the environment, model servers on this machine, CLI agents, the embedded model and
+/// the journal, and shows which model `model: auto` selects. Sends nothing outside this machine unless you pass
+/// --probe. The exit code is 2 if something is broken.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DoctorArgs {
     /// Send one small question to every provider and CLI agent that seems usable; this may cost a little
@@ -37,23 +37,23 @@ pub(in crate::cli) struct DoctorArgs {
     state: StateArgs,
 }
 
-/// Prints one line for each check.
+/// Prints a line for each check, and counts the problems.
 struct DoctorReport<'a> {
     ui: &'a Ui,
     problem_count: usize,
 }
 
 impl DoctorReport<'_> {
-    /// Prints the result of a check: `ok` is `None` if it is neither good nor bad.
-    fn print_check(&mut self, ok: Option<bool>, name: &str, text: String) -> Result<()> {
+    /// Prints the result of a check. `is_ok` is `None` if the result is neither good nor bad.
+    fn print_check(&mut self, is_ok: Option<bool>, name: &str, text: String) -> Result<()> {
         let style = &self.ui.stdout_style;
-        let mark = match ok {
+        let label = match is_ok {
             Some(true) => style.success("ok  "),
             Some(false) => style.error("bad "),
             None => style.dim("-   "),
         };
-        self.problem_count += usize::from(ok == Some(false));
-        self.ui.write_text(&escape_line_breaks(&format!("{mark} {name:<11} {text}")))
+        self.problem_count += usize::from(is_ok == Some(false));
+        self.ui.write_text(&escape_line_breaks(&format!("{label} {name:<11} {text}")))
     }
 }
 
@@ -85,27 +85,27 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     };
     let digest = args.trust.digest();
     let trusted = args.probe.then(|| runner.ensure_trusted(&root, &settings, digest.as_deref())).transpose()?;
-    let models = runner.model_registry(&root, &settings, trusted.as_ref());
-    let providers = providers::report_providers(&models, &settings, &mut report)?;
-    providers::report_default_model(&models, &runner, &settings, &providers, &mut report)?;
+    let registry = runner.model_registry(&root, &settings, trusted.as_ref());
+    let providers = providers::report_providers(&registry, &settings, &mut report)?;
+    providers::report_default_model(&registry, &runner, &settings, &providers, &mut report)?;
     report_disclosures(&root, &settings, &runner, &mut report)?;
-    let programs = programs::report_programs(&pipelines, &runner, &mut report)?;
+    let cli_agents = cli_agents::report_cli_agents(&pipelines, &runner, &mut report)?;
     #[cfg(feature = "local")]
-    report_embedded_models(models.local_models(), &mut report)?;
+    report_embedded_models(registry.local_models(), &mut report)?;
     report_journal(&args.state.folder(&root), &mut report)?;
     if args.probe {
         probe::probe_all(
-            &models,
+            &registry,
             &runner,
-            &providers::models_to_probe(&models, &settings, &providers),
-            &programs,
+            &providers::models_to_probe(&registry, &settings, &providers),
+            &cli_agents,
             &mut report,
         )?;
     }
     Ok(if report.problem_count == 0 { ExitStatus::Success } else { ExitStatus::Usage })
 }
 
-/// Reports the data that orch.yaml sends to other machines, and whether the user agreed to it.
+/// Reports the data that orch sends to other machines because of orch.yaml, and whether the user agreed to this.
 fn report_disclosures(
     root: &Path,
     settings: &config::Settings,
@@ -113,39 +113,39 @@ fn report_disclosures(
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
     let disclosures = Disclosures::from_settings(settings);
-    let trusted = runner.is_trusted(root, &disclosures)?;
+    let is_trusted = runner.is_trusted(root, &disclosures)?;
     for disclosure in disclosures.all() {
-        let (ok, note) = match disclosure.needs_trust() {
+        let (is_ok, note) = match disclosure.needs_trust() {
             _ if disclosure.is_refused() => (Some(false), "; refused: the connection is not encrypted"),
             false => (None, ""),
-            true if trusted => (Some(true), "; trusted"),
+            true if is_trusted => (Some(true), "; trusted"),
             true => (None, "; not trusted yet: `orch trust`"),
         };
-        report.print_check(ok, "sends", format!("{disclosure}{note}"))?;
+        report.print_check(is_ok, "sends", format!("{disclosure}{note}"))?;
     }
     Ok(())
 }
 
 #[cfg(feature = "local")]
-fn report_embedded_models(shelf: &crate::agent::LocalModels, report: &mut DoctorReport<'_>) -> Result<()> {
+fn report_embedded_models(local_models: &crate::agent::LocalModels, report: &mut DoctorReport<'_>) -> Result<()> {
     for spec in local_llm::catalog::all() {
-        let is_installed = local_llm::weights::installed_path(&shelf.cache, spec).is_some();
+        let is_installed = local_llm::weights::installed_path(&local_models.cache, spec).is_some();
         let state = if is_installed { "downloaded" } else { "not downloaded" };
         let description = format!("{} ({}), {state}", spec.title, crate::report::human::format_bytes(spec.bytes));
         report.print_check(is_installed.then_some(true), "local", description)?;
     }
-    for name in shelf.added_names() {
-        let problem = shelf.file_problem(&name);
-        let ok = problem.is_none();
+    for name in local_models.added_names() {
+        let problem = local_models.file_problem(&name);
+        let is_ok = problem.is_none();
         let description =
-            problem.map_or_else(|| shelf.own_model_path(&name).display().to_string(), |problem| problem.message);
-        report.print_check(Some(ok), "local", format!("local/{name} (added): {description}"))?;
+            problem.map_or_else(|| local_models.own_model_path(&name).display().to_string(), |problem| problem.message);
+        report.print_check(Some(is_ok), "local", format!("local/{name} (added): {description}"))?;
     }
     Ok(())
 }
 
-fn report_journal(state: &Path, report: &mut DoctorReport<'_>) -> Result<()> {
-    match Journal::open_read_only(state) {
+fn report_journal(state_folder: &Path, report: &mut DoctorReport<'_>) -> Result<()> {
+    match Journal::open_read_only(state_folder) {
         Ok(None) => report.print_check(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.quick_check() {
             Ok(None) => {

@@ -21,14 +21,14 @@ pub(in crate::cli) struct InitArgs {
     folder: PathBuf,
 }
 
-/// Embeds files of this repository: pairs of path and content.
+/// Embeds files of this repository, as pairs of path and content.
 macro_rules! embed_files {
     ($($name:literal,)+) => {
         [$(($name, include_str!(concat!("../../../../", $name)))),+]
     };
 }
 
-/// The files of a new project.
+/// The files of a new project, except for orch.yaml.
 const PROJECT_FILES: &[(&str, &str)] = &embed_files![
     "pipelines/default.yaml",
     "pipelines/iterate.yaml",

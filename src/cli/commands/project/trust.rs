@@ -32,7 +32,7 @@ pub(in crate::cli) struct TrustCommandArgs {
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 
-    /// Print the digest of these settings, and record nothing
+    /// Print the digest of these settings and do not record an agreement
     #[arg(long)]
     print: bool,
 
@@ -65,16 +65,16 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let digest = disclosures.digest();
-    let programs = programs::started_programs(&root, &current_dir, ui);
+    let programs = programs::list_programs(&root, &current_dir, ui);
     if !args.print
         && let Some(digest) = &digest
     {
-        let ledger = ledger.ok_or_else(no_configuration)?;
+        let ledger = ledger.ok_or_else(no_config_dir_error)?;
         ledger.record(&root, digest).map_err(|error| ledger_error(&ledger, &error))?;
     }
     if args.output == OutputFormat::Json {
-        let trusted = runner.is_trusted(&root, &disclosures)?;
-        ui.write_data(&format!("{:#}", as_json(&root, &disclosures, trusted, &programs)))?;
+        let is_trusted = runner.is_trusted(&root, &disclosures)?;
+        ui.write_data(&format!("{:#}", trust_json(&root, &disclosures, is_trusted, &programs)))?;
         return Ok(ExitStatus::Success);
     }
     print_disclosures(&root, &disclosures, &programs, ui);
@@ -91,14 +91,14 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     Ok(ExitStatus::Success)
 }
 
-/// Prints the data that orch.yaml sends to other machines, and the programs that the pipelines start.
+/// Prints the data that orch sends to other machines because of orch.yaml, and the programs that the pipelines start.
 fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
     if !disclosures.all().is_empty() {
         ui.print_message(format!("orch.yaml of {} sends:", path_for_display(root)));
     }
     for disclosure in disclosures.all() {
-        let mark = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
-        ui.print_message(format!(" {mark} {disclosure}"));
+        let symbol = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
+        ui.print_message(format!(" {symbol} {disclosure}"));
     }
     if !programs.is_empty() {
         ui.print_message("\nIts pipelines start these programs, with your rights, as a Makefile would:");
@@ -108,17 +108,17 @@ fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String]
     }
 }
 
-fn as_json(root: &Path, disclosures: &Disclosures, trusted: bool, programs: &[String]) -> Value {
+fn trust_json(root: &Path, disclosures: &Disclosures, is_trusted: bool, programs: &[String]) -> Value {
     json!({
         "root": root.display().to_string(),
         "digest": disclosures.digest(),
-        "trusted": trusted,
+        "trusted": is_trusted,
         "disclosures": disclosures.to_json(),
         "programs": programs,
     })
 }
 
-fn no_configuration() -> SessionError {
+fn no_config_dir_error() -> SessionError {
     SessionError::usage("orch has no folder to record the agreement in: neither XDG_CONFIG_HOME nor HOME is set")
         .with_hint("set HOME, or pass `--trust DIGEST` to each command; `orch trust --print` prints the digest")
 }

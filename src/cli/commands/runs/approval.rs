@@ -1,4 +1,4 @@
-//! `orch runs approve` and `orch runs reject`: answer an approval from any process.
+//! `orch runs approve` and `orch runs reject`: answer an approval of a run, which another process may execute.
 
 use anyhow::Result;
 
@@ -7,13 +7,13 @@ use crate::cli::commands::pipeline::resume_after_answer;
 use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
-use crate::session::project_state::printed_commands;
+use crate::session::project_state::commands_for_journal;
 use crate::session::{AnswerRequest, ExitStatus};
 
 /// Answer a run that waits for an approval
 ///
-/// orch records the answer for exactly the text that the approval shows. To continue the run, use
-/// `orch pipeline resume`, or --resume to do so at once.
+/// The answer is valid only for the text that the approval shows. To continue the run, use `orch pipeline resume`, or
+/// pass --resume to continue at once.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AnswerArgs {
     /// The ID of the run, or the start of it [default: the only run that waits]
@@ -51,7 +51,7 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         state: args.state.state_folder(),
         approved,
         note: args.note.clone(),
-        by: args.by.clone().unwrap_or_else(user_name),
+        user: args.by.clone().unwrap_or_else(user_name),
         resumes_next: args.resume,
         trusted_digest: args.trust.digest(),
     })?;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         ui.print_message(format!("{} of run {} is {decision}", answer.step, answer.run));
         return resume_after_answer(answer.run, args.state.clone(), &args.trust, ui);
     }
-    let resume = printed_commands(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
+    let resume = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
     let next_step =
         if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
     ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));

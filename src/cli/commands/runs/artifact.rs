@@ -15,9 +15,9 @@ use super::{find_run_or_latest, open_journal};
 
 /// Print an artifact as orch recorded it
 ///
-/// Prints the exact bytes of the artifact's file, even if the file was changed or deleted since: a text
-/// as text, any other value as JSON. If a loop produced the artifact in several rounds, orch prints
-/// that of the last round; --step selects another round, or one item of a list.
+/// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since. A text is printed
+/// as text, any other value as JSON. If a loop produced the artifact in several rounds, orch prints the artifact of the
+/// last round; --step selects another round, or one item of a list.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_missing_positional = true,
@@ -32,7 +32,7 @@ pub(in crate::cli) struct RunsArtifactArgs {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// The step that produced it, with its name in `orch runs show`: `plan`, `work[3]`, `fix[0]/code`
+    /// The step that produced the artifact, as named by `orch runs show`: `plan`, `work[3]`, `fix[0]/code`
     #[arg(long, value_name = "KEY")]
     step: Option<String>,
 
@@ -72,12 +72,12 @@ fn select_artifact<'a>(
         artifact.name == args.name && args.step.as_ref().is_none_or(|key| step.key.as_str() == key)
     };
     let matches: Vec<_> = artifacts.iter().filter(is_requested).copied().collect();
-    // Artifacts in the workspace take precedence over those of items.
+    // An artifact with a file in the workspace takes precedence over the artifacts of items.
     let workspace_match =
         matches.iter().filter(|(_, artifact)| artifact.path.is_some()).max_by_key(|(step, _)| step.ended);
     match (workspace_match, matches.as_slice()) {
         (Some(artifact), _) | (None, [artifact]) => Ok(*artifact),
-        (None, []) => Err(not_found(args, row, &artifacts)),
+        (None, []) => Err(not_found_error(args, row, &artifacts)),
         (None, steps) => {
             let keys: Vec<String> = steps.iter().map(|(step, _)| format!("`{}`", step.key)).collect();
             Err(SessionError::usage(format!("several steps of run {} produced `{}`", row.run, args.name))
@@ -86,9 +86,9 @@ fn select_artifact<'a>(
     }
 }
 
-fn not_found(args: &RunsArtifactArgs, row: &RunRow, artifacts: &[(&StepState, &Artifact)]) -> SessionError {
-    let of_step = args.step.as_ref().map(|key| format!(" of step `{key}`")).unwrap_or_default();
-    let error = SessionError::usage(format!("run {} has no artifact `{}`{of_step}", row.run, args.name));
+fn not_found_error(args: &RunsArtifactArgs, row: &RunRow, artifacts: &[(&StepState, &Artifact)]) -> SessionError {
+    let step_suffix = args.step.as_ref().map(|key| format!(" of step `{key}`")).unwrap_or_default();
+    let error = SessionError::usage(format!("run {} has no artifact `{}`{step_suffix}", row.run, args.name));
     let mut names: Vec<String> = artifacts.iter().map(|(_, artifact)| format!("`{}`", artifact.name)).collect();
     names.sort_unstable();
     names.dedup();
@@ -99,7 +99,7 @@ fn not_found(args: &RunsArtifactArgs, row: &RunRow, artifacts: &[(&StepState, &A
     })
 }
 
-/// A list of at most ten names.
+/// Lists at most ten names, and counts the others.
 fn list_names(names: &[String]) -> String {
     let listed: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
     let omitted = names.len().saturating_sub(listed.len());

@@ -14,14 +14,13 @@ use crate::store::{Journal, Lock, SweepSummary};
 
 use super::open_journal;
 
-/// The number of runs to lock and delete at once.
+/// The maximum number of runs that orch locks and deletes in one transaction.
 const BATCH_SIZE: usize = 100;
 
 /// Delete the records of runs
 ///
-/// Permanently deletes their events, replies and artifacts from the journal. orch keeps the files in
-/// workspaces and everything that other runs share, and refuses to delete a run while a process is
-/// working on it.
+/// Permanently deletes the events, replies and artifacts of runs from the journal. orch keeps the files in workspaces
+/// and the data that other runs share. It refuses to delete a run while a process executes the run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs delete 7d1d c395\n  orch runs export 7d1d --to run.json && orch runs delete 7d1d"
@@ -50,7 +49,7 @@ pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus> {
     }
     let summary = delete_runs(&journal, &runs)?;
     if args.output == OutputFormat::Json {
-        ui.write_data(&format!("{:#}", summary.as_json(&runs, false)))?;
+        ui.write_data(&format!("{:#}", summary.to_json(&runs, false)))?;
     } else {
         ui.print_message(summary.describe("deleted"));
     }
@@ -66,7 +65,7 @@ pub(super) struct DeletedRuns {
 }
 
 impl DeletedRuns {
-    /// The summary as a message.
+    /// A message with these numbers. It starts with `verb`.
     pub(super) fn describe(&self, verb: &str) -> String {
         let format_count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
         let blobs = if self.removed_blobs.blobs == 0 {
@@ -83,7 +82,7 @@ impl DeletedRuns {
         format!("{verb} {}{events}{blobs}", format_count(self.runs, "run"))
     }
 
-    pub(super) fn as_json(&self, runs: &[RunId], dry_run: bool) -> serde_json::Value {
+    pub(super) fn to_json(&self, runs: &[RunId], dry_run: bool) -> serde_json::Value {
         let run_ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
         json!({
             "runs": run_ids, "dry_run": dry_run, "events": self.events, "blobs": self.removed_blobs.blobs,
@@ -92,15 +91,15 @@ impl DeletedRuns {
     }
 }
 
-/// Deletes runs that no process is working on, and the blobs that no other run uses.
+/// Deletes runs, and the blobs that no other run uses. Fails if a process executes one of the runs.
 pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRuns> {
     let mut summary = DeletedRuns::default();
     let mut blobs = Vec::new();
-    let holder = format!("process {} (deleting runs)", std::process::id());
+    let owner = format!("process {} (deleting runs)", std::process::id());
     for batch in runs.chunks(BATCH_SIZE) {
         let mut locks = Vec::new();
         for run in batch {
-            locks.push(Lock::acquire(&journal.lock_file(*run), &format!("run {run}"), &holder)?.removed_on_drop());
+            locks.push(Lock::acquire(&journal.lock_file(*run), &format!("run {run}"), &owner)?.removed_on_drop());
         }
         let deleted = journal.delete(batch)?;
         drop(locks.into_iter().map(Lock::ignoring_former_owner).collect::<Vec<_>>());

@@ -32,7 +32,7 @@ pub(in crate::cli) struct RunsDiffArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// The run to compare it with
+    /// The run to compare the first run with
     #[arg(value_name = "OTHER")]
     other: Option<String>,
 
@@ -66,20 +66,23 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
     }
     let writes = step_writes(row.run, &events)?;
     for write in writes.iter().filter(|write| write.applied_seq.is_none()) {
-        ui.print_message(format!("{}: orch did not record whether it wrote all files; left out", write.step));
+        ui.print_message(format!(
+            "{}: orch did not record whether it wrote all files, so the diff omits this step",
+            write.step
+        ));
     }
-    let complete: Vec<&StepWrite> = writes.iter().filter(|write| write.applied_seq.is_some()).collect();
+    let complete_writes: Vec<&StepWrite> = writes.iter().filter(|write| write.applied_seq.is_some()).collect();
     let changes: Vec<(String, ChangeSet)> = if args.each {
-        complete.iter().map(|write| (write.step.to_string(), write.changes.clone())).collect()
+        complete_writes.iter().map(|write| (write.step.to_string(), write.changes.clone())).collect()
     } else {
-        let change_sets: Vec<ChangeSet> = complete.iter().map(|write| write.changes.clone()).collect();
+        let change_sets: Vec<ChangeSet> = complete_writes.iter().map(|write| write.changes.clone()).collect();
         vec![(String::new(), files::merge_change_sets(&change_sets))]
     };
     if args.output == OutputFormat::Json {
         let files: Vec<_> = changes.iter().flat_map(|(step, change_set)| changed_files(step, change_set)).collect();
         let diff: String = changes.iter().map(|(_, change_set)| files::diff(change_set)).collect();
-        let text = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
-        ui.write_data(&format!("{text:#}"))?;
+        let report = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
+        ui.write_data(&format!("{report:#}"))?;
         return Ok(ExitStatus::Success);
     }
     let mut is_empty = true;

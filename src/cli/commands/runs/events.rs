@@ -15,9 +15,8 @@ use super::{find_run_or_latest, open_journal};
 
 /// Print the recorded events of a run, one per line
 ///
-/// With --follow, orch continues to print new events until the run ends or waits for an approval, also
-/// if another process executes the run. With --output json, every line is one JSON object with `run`,
-/// `seq`, `at` and `fact`.
+/// With --follow, orch continues to print new events until the run ends or waits for an approval, even if another
+/// process executes the run. With --output json, every line is one JSON object with `run`, `seq`, `at` and `fact`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs events 7d1d --follow\n  orch runs events 7d1d --output json | jq -c .fact.step_failed"
@@ -44,25 +43,25 @@ pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus> {
         let mut events = runner(ui)?.follow(&args.state.state_folder(), args.run.as_deref())?;
         let runtime = runtime()?;
         while let Some(event) = runtime.block_on(events.next())? {
-            print(&event, args.output, ui)?;
+            print_event(&event, args.output, ui)?;
         }
         return Ok(ExitStatus::Success);
     }
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
-    journal.events(row.run)?.iter().try_for_each(|event| print(event, args.output, ui))?;
+    journal.events(row.run)?.iter().try_for_each(|event| print_event(event, args.output, ui))?;
     Ok(ExitStatus::Success)
 }
 
-fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
+fn print_event(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
     match output {
         OutputFormat::Json => ui.write_data(&serde_json::to_string(event)?),
-        OutputFormat::Text => ui.write_text(&crate::model::visible::escape_line_breaks(&event_line(event))),
+        OutputFormat::Text => ui.write_text(&crate::model::visible::escape_line_breaks(&format_event(event))),
     }
 }
 
-/// An event in one line: number, time, kind, step, and the most important details.
-fn event_line(event: &Event) -> String {
+/// Formats an event as one line: number, time, kind, step, and the most important details.
+fn format_event(event: &Event) -> String {
     let time = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
     let (kind, details) = (event.fact.kind(), describe_fact(&event.fact));
     let step = event.fact.step().map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -114,24 +113,24 @@ fn describe_call(fact: &CallEnded) -> String {
     let outcome = match (&fact.reply, &fact.output, &fact.failure) {
         (Some(_), _, _) => human::format_usage(&fact.usage()),
         (None, Some(output), _) => output.summary(),
-        // Shorten the message, because the activity of a CLI agent follows it.
+        // Shorten the message, so that the activity of a CLI agent after it stays visible.
         (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
     };
     format!("#{} {duration}, {outcome}{}", fact.call.ordinal, describe_activity(fact))
 }
 
-/// The activity of a CLI agent in a turn.
+/// Describes the activity of a CLI agent during a turn.
 fn describe_activity(fact: &CallEnded) -> String {
     let Some(activity) = fact.activity() else { return String::new() };
     let mut text = String::new();
-    let mut add = |count: usize, singular: &str, plural: &str| {
+    let mut add_count = |count: usize, singular: &str, plural: &str| {
         if count > 0 {
             text.push_str(&format!(", {count} {}", if count == 1 { singular } else { plural }));
         }
     };
-    add(activity.tools.len(), "tool call", "tool calls");
-    add(activity.changed.len(), "file changed", "files changed");
-    add(activity.denied.len(), "denied", "denied");
+    add_count(activity.tools.len(), "tool call", "tool calls");
+    add_count(activity.changed.len(), "file changed", "files changed");
+    add_count(activity.denied.len(), "denied", "denied");
     if !fact.usage().is_empty() {
         text.push_str(&format!(", {}", human::format_cost(fact.cost_total())));
     }

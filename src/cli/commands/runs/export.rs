@@ -18,9 +18,9 @@ use super::{find_run_or_latest, open_journal};
 
 /// Export a run as one JSON file
 ///
-/// The file contains every recorded event, including inputs, replies, artifacts and the contents that
-/// `write:` steps replaced, but no keys. Use it to inspect a run elsewhere with `orch runs import`, or
-/// to archive a run before you delete it.
+/// The file contains every recorded event, including inputs, replies, artifacts and the contents that `write:` steps
+/// replaced, but no keys. Use the file to inspect a run on another machine with `orch runs import`, or to archive a run
+/// before you delete it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"
@@ -42,7 +42,7 @@ pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
-    let count = events.len();
+    let event_count = events.len();
     let exported = ExportedRun::new(row.run, events);
     let text = exported.to_text()?;
     let Some(file) = &args.to else {
@@ -57,6 +57,6 @@ pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus> {
             _ => write_error,
         }
     })?;
-    ui.print_message(format!("exported run {} with {count} events to {}", row.run, path_for_display(file)));
+    ui.print_message(format!("exported run {} with {event_count} events to {}", row.run, path_for_display(file)));
     Ok(ExitStatus::Success)
 }

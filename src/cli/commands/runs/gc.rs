@@ -17,15 +17,15 @@ use super::open_journal;
 
 /// Delete old runs and unused data
 ///
-/// With both --keep and --older-than, orch deletes only the runs that neither of them keeps; without
-/// them, it deletes no runs. orch never deletes runs that are in progress or wait for an approval. It
-/// always deletes data that no run uses.
+/// If you pass both --keep and --older-than, orch deletes only the runs that match both options. Without these options,
+/// it deletes no runs. orch never deletes runs that are in progress or wait for an approval. It always deletes data
+/// that no run uses.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs gc --older-than 30d --dry-run\n  orch runs gc --keep 100 --older-than 7d --vacuum"
 )]
 pub(in crate::cli) struct RunsGcArgs {
-    /// Keep this many of the latest runs
+    /// Delete all runs except for this many of the latest runs
     #[arg(long, value_name = "COUNT")]
     keep: Option<usize>,
 
@@ -52,8 +52,8 @@ pub(in crate::cli) struct RunsGcArgs {
 pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &project_root(&current_dir()?))?;
     let rows = journal.runs(usize::MAX)?;
-    let selected = select_runs(args, &rows, jiff::Timestamp::now());
-    let runs: Vec<RunId> = selected.iter().map(|row| row.run).collect();
+    let selected_rows = select_runs(args, &rows, jiff::Timestamp::now());
+    let runs: Vec<RunId> = selected_rows.iter().map(|row| row.run).collect();
     let mut summary = if args.dry_run {
         DeletedRuns { runs: runs.len(), ..DeletedRuns::default() }
     } else {
@@ -66,10 +66,10 @@ pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
         journal.compact()?;
     }
     if args.output == OutputFormat::Json {
-        ui.write_data(&format!("{:#}", summary.as_json(&runs, args.dry_run)))?;
+        ui.write_data(&format!("{:#}", summary.to_json(&runs, args.dry_run)))?;
         return Ok(ExitStatus::Success);
     }
-    for row in selected {
+    for row in selected_rows {
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
         ui.write_text(&format!(
             "{}  {started}  {:<11} {}",
@@ -85,7 +85,7 @@ pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// The runs to delete, the latest first.
+/// Selects the runs to delete, the latest first.
 fn select_runs<'a>(args: &RunsGcArgs, rows: &'a [RunRow], now: jiff::Timestamp) -> Vec<&'a RunRow> {
     if args.keep.is_none() && args.older_than.is_none() {
         return Vec::new();
@@ -98,7 +98,7 @@ fn select_runs<'a>(args: &RunsGcArgs, rows: &'a [RunRow], now: jiff::Timestamp) 
     rows.iter().skip(args.keep.unwrap_or(0)).filter(is_old).filter(has_ended).collect()
 }
 
-/// Parses a number with a unit: `s`, `m`, `h`, `d` or `w`.
+/// Parses a number followed by a unit: `s`, `m`, `h`, `d` or `w`.
 fn parse_age(text: &str) -> Result<Duration, String> {
     let invalid = || format!("`{text}` is not a duration such as `30d`, `12h` or `4w`");
     let unit = text.chars().last().ok_or_else(invalid)?;

@@ -17,9 +17,9 @@ use crate::store::{ExportedRun, ExportedRunError, Journal};
 
 /// Import a run from a file of `orch runs export`
 ///
-/// You can then inspect, compare and export the run. orch does not trust its record: to resume or
-/// revert the run, you must select the workspace with --workspace. orch then uses the project of the
-/// current folder. `--reuse` never uses results of an imported run.
+/// You can then inspect, compare and export the run. orch does not trust the imported record: to resume or revert the
+/// run, you must select the workspace with --workspace, and orch uses the project of the current folder. `--reuse`
+/// never uses results of an imported run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/imported")]
 pub(in crate::cli) struct RunsImportArgs {
@@ -31,7 +31,7 @@ pub(in crate::cli) struct RunsImportArgs {
     state: StateArgs,
 }
 
-/// The maximum size of the file.
+/// The maximum size of the file in bytes.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// Checks that the rules of `write` allow the paths and modes of all files in the records.
+/// Checks that the rules for `write` steps allow the paths and modes of all files in the imported events.
 fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
     let writes = step_writes(run, events).map_err(|error| error.message().to_owned())?;
     let written_paths = writes.iter().flat_map(|write| {
@@ -75,9 +75,9 @@ fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
         check_path(path).map_err(|reason| format!("it records the file {path:?}, and that path {reason}"))
     })?;
     let mut changes = writes.iter().flat_map(|write| &write.changes.files);
-    let grants_rights =
+    let has_privilege_bits =
         |change: &&FileChange| change.before.iter().chain(&change.after).any(FileState::has_privilege_bits);
-    match changes.find(grants_rights) {
+    match changes.find(has_privilege_bits) {
         None => Ok(()),
         Some(change) => Err(format!(
             "it records the file {:?} with a mode above 0777, which lets every user run the file with the rights of its owner",

@@ -17,8 +17,8 @@ use crate::store::{Journal, RunFilter, RunRow};
 
 /// List runs, the latest first
 ///
-/// For a run that waits for an approval, orch also prints the open questions. On a terminal, orch
-/// truncates the lines to its width; in a pipe or a file, it prints the full task and questions.
+/// For a run that waits for an approval, orch also prints the open questions. On a terminal, orch truncates lines to
+/// the width of the terminal. In a pipe or a file, it prints the full task and questions.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct RunsListArgs {
     /// The maximum number of runs
@@ -53,17 +53,17 @@ fn parse_limit(text: &str) -> Result<usize, String> {
 /// The status of the runs to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum StatusFilter {
-    /// A process is working on it
+    /// A process executes the run
     Running,
-    /// It waits for an approval
+    /// The run waits for an approval
     Waiting,
-    /// It ran to its end
+    /// The run completed
     Completed,
     /// A step failed, or `success` is false
     Failed,
-    /// The user stopped it
+    /// The user stopped the run
     Cancelled,
-    /// Its process died before it ended
+    /// The process died before the run ended
     Interrupted,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus> {
         listed_runs.push(ListedRun { row, questions });
     }
     if args.output == OutputFormat::Json {
-        let runs: Vec<_> = listed_runs.iter().map(ListedRun::json).collect();
+        let runs: Vec<_> = listed_runs.iter().map(ListedRun::to_json).collect();
         ui.write_data(&format!("{:#}", serde_json::Value::from(runs)))?;
         return Ok(ExitStatus::Success);
     }
@@ -105,7 +105,7 @@ pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus> {
         let is_unfiltered = args.status.is_none() && args.pipeline.is_none();
         ui.print_message(if is_unfiltered { "no runs yet" } else { "no runs match" });
     }
-    let table = RunTable::for_runs(&listed_runs, ui.stdout_width());
+    let table = RunTable::new(&listed_runs, ui.stdout_width());
     listed_runs.iter().try_for_each(|run| table.print_row(run, ui)).map(|()| ExitStatus::Success)
 }
 
@@ -116,14 +116,14 @@ struct ListedRun {
 }
 
 impl ListedRun {
-    fn duration(&self) -> String {
+    fn format_duration(&self) -> String {
         let row = &self.row;
         row.ended
             .map_or_else(|| "-".to_owned(), |end| human::format_duration(human::duration_between(row.started, end)))
     }
 
-    fn json(&self) -> serde_json::Value {
-        let mut json = row_json(&self.row);
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = run_json(&self.row);
         if !self.questions.is_empty() {
             let questions =
                 self.questions.iter().map(|question| json!({ "step": question.step, "question": question.question }));
@@ -136,36 +136,38 @@ impl ListedRun {
 /// The indent of a question below its run.
 const QUESTION_INDENT: &str = "    ";
 
-/// The widths of the columns.
+/// Prints runs as a table.
 struct RunTable {
-    status: usize,
-    duration: usize,
-    pipeline: usize,
-    /// The width of the terminal; `None` if the output is not a terminal, so that lines are not truncated.
-    terminal: Option<usize>,
+    status_width: usize,
+    duration_width: usize,
+    pipeline_width: usize,
+    /// The number of columns of the terminal. If the output is not a terminal, this is `None`, and orch truncates no
+    /// lines.
+    terminal_columns: Option<usize>,
 }
 
 impl RunTable {
-    /// The width of the columns before the status.
+    /// The total width of the columns before the status: the id and the start time, each with two spaces.
     const PREFIX_WIDTH: usize = 12 + 2 + 16 + 2;
     /// The minimum width of the task.
     const MIN_TASK_WIDTH: usize = 10;
 
-    fn for_runs(runs: &[ListedRun], terminal: Option<usize>) -> Self {
+    fn new(runs: &[ListedRun], terminal_columns: Option<usize>) -> Self {
         let max_width = |width: &dyn Fn(&ListedRun) -> usize| runs.iter().map(width).max().unwrap_or_default();
-        let status = max_width(&|run| run.row.status.as_str().len());
-        let duration = max_width(&|run| run.duration().len());
-        let pipeline = max_width(&|run| display_width(&to_printable(&escape_line_breaks(&run.row.pipeline))));
-        let available_width = terminal.map(|width| {
-            width.saturating_sub(Self::PREFIX_WIDTH + status + 1 + duration + 2 + 2 + Self::MIN_TASK_WIDTH)
+        let status_width = max_width(&|run| run.row.status.as_str().len());
+        let duration_width = max_width(&|run| run.format_duration().len());
+        let longest_pipeline = max_width(&|run| display_width(&to_printable(&escape_line_breaks(&run.row.pipeline))));
+        let available_width = terminal_columns.map(|width| {
+            width.saturating_sub(Self::PREFIX_WIDTH + status_width + 1 + duration_width + 2 + 2 + Self::MIN_TASK_WIDTH)
         });
-        Self { status, duration, pipeline: pipeline.min(available_width.unwrap_or(usize::MAX)), terminal }
+        let pipeline_width = longest_pipeline.min(available_width.unwrap_or(usize::MAX));
+        Self { status_width, duration_width, pipeline_width, terminal_columns }
     }
 
     fn print_row(&self, run: &ListedRun, ui: &Ui) -> Result<()> {
         let row = &run.row;
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
-        let status = format!("{:<width$}", row.status.as_str(), width = self.status);
+        let status = format!("{:<width$}", row.status.as_str(), width = self.status_width);
         let status = match row.status {
             RunStatus::Completed => ui.stdout_style.success(status),
             RunStatus::Failed => ui.stdout_style.error(status),
@@ -175,38 +177,38 @@ impl RunTable {
         };
         let pipeline = escape_line_breaks(&row.pipeline);
         let pipeline = to_printable(&pipeline);
-        let pipeline = pad_end(&truncate_end(&pipeline, self.pipeline), self.pipeline);
-        let used_width = Self::PREFIX_WIDTH + self.status + 1 + self.duration + 2 + self.pipeline + 2;
-        let task = self.fit(row.task.as_deref().unwrap_or_default(), used_width);
+        let pipeline = pad_end(&truncate_end(&pipeline, self.pipeline_width), self.pipeline_width);
+        let used_width = Self::PREFIX_WIDTH + self.status_width + 1 + self.duration_width + 2 + self.pipeline_width + 2;
+        let task = self.fit_to_line(row.task.as_deref().unwrap_or_default(), used_width);
         let line = format!(
             "{}  {started}  {status} {:>width$}  {pipeline}  {task}",
             row.run,
-            run.duration(),
-            width = self.duration
+            run.format_duration(),
+            width = self.duration_width
         );
         let questions = run.questions.iter().map(|question| {
             let label = format!("step {} asks: ", escape_line_breaks(question.step.as_str()));
-            let text = self.fit(&question.question, QUESTION_INDENT.len() + display_width(&label));
+            let text = self.fit_to_line(&question.question, QUESTION_INDENT.len() + display_width(&label));
             format!("{label}{text}")
         });
-        // In a pipe, each run has one line.
-        let separator = if self.terminal.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
+        // Without a terminal, print one line for each run, so that scripts can process the list.
+        let separator = if self.terminal_columns.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
         let line = std::iter::once(line.trim_end().to_owned()).chain(questions).collect::<Vec<_>>().join(&separator);
         ui.write_text(&line)
     }
 
-    /// Converts a text to one line, and truncates it to the remaining width of the terminal.
-    fn fit(&self, text: &str, used_width: usize) -> String {
+    /// Joins the lines of a text, and truncates the text to the remaining width of the terminal.
+    fn fit_to_line(&self, text: &str, used_width: usize) -> String {
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let line = to_printable(&line);
-        self.terminal.map_or_else(
+        self.terminal_columns.map_or_else(
             || line.to_string(),
             |width| truncate_end(&line, width.saturating_sub(used_width)).into_owned(),
         )
     }
 }
 
-fn row_json(row: &RunRow) -> serde_json::Value {
+fn run_json(row: &RunRow) -> serde_json::Value {
     json!({
         "run": row.run.to_string(), "id": row.run.0.to_string(), "pipeline": row.pipeline, "file": row.file, "workspace": row.workspace,
         "task": row.task, "status": row.status, "started_at": row.started, "ended_at": row.ended,

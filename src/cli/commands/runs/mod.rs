@@ -1,4 +1,4 @@
-//! `orch runs`: commands for past runs and runs that wait for an approval.
+//! `orch runs`: commands for past runs, and for runs that wait for an approval.
 
 mod approval;
 mod artifact;
@@ -36,7 +36,7 @@ pub(in crate::cli) enum RunsCommand {
     Events(events::RunsEventsArgs),
     /// Print an artifact as orch recorded it
     Artifact(artifact::RunsArtifactArgs),
-    /// Show what a run changed in the workspace, or how two runs differ
+    /// Show the file changes of a run, or the differences between two runs
     Diff(diff::RunsDiffArgs),
     /// Revert the file changes of a run
     Revert(revert::RunsRevertArgs),

@@ -20,10 +20,10 @@ use super::open_journal;
 
 /// Revert the file changes of a run
 ///
-/// Restores the files that `write:` steps and CLI agents of the run changed in the workspace to their
-/// state before the run, all or none. If a file was changed since, orch leaves and lists it, and the
-/// exit code is 1; --force reverts it too. orch does not know the changes of commands, and does not
-/// revert artifact files. To write the files again, start a new run.
+/// Restores the files that `write:` steps and CLI agents of the run changed in the workspace to their state before the
+/// run, all or none. orch skips and lists the files that were changed since, and the exit code is then 1; --force
+/// reverts these files too. orch does not know the changes of commands, and does not revert artifact files. To write
+/// the files again, start a new run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d            # shows the changes\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"
@@ -60,8 +60,8 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let journal = open_journal(&args.state, &root)?;
     let row = find_run(&journal, &args.run)?;
     let run = RunState::fold(row.run, &journal.events(row.run)?);
-    let recorded = locate(&journal, &run, &args.state.state_folder(), &root)?;
-    let workspace_path = run_workspace(&journal, row.run, args.workspace.as_ref(), &recorded, &current_dir)?;
+    let location = locate(&journal, &run, &args.state.state_folder(), &root)?;
+    let workspace_path = run_workspace(&journal, row.run, args.workspace.as_ref(), &location, &current_dir)?;
     let workspace = Workspace::open_existing(&workspace_path)?.ok_or_else(|| {
         SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace_path.display(), row.run))
     })?;
@@ -88,13 +88,13 @@ fn print_files(
     ui: &Ui,
 ) -> Result<()> {
     if args.output == OutputFormat::Json {
-        let text = json!({
+        let report = json!({
             "run": row.run.to_string(),
             "workspace": workspace.path_in_journal(),
             "dry_run": args.dry_run,
             "files": files,
         });
-        return ui.write_data(&format!("{text:#}"));
+        return ui.write_data(&format!("{report:#}"));
     }
     for file in files {
         let (outcome, reason) = match file.ending {

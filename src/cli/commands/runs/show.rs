@@ -13,7 +13,7 @@ use crate::model::{RunId, RunState};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
-use crate::session::project_state::{printed_commands, project_root};
+use crate::session::project_state::{commands_for_journal, project_root};
 use crate::session::{ExitStatus, SessionError};
 
 use super::{find_run_or_latest, open_journal};
@@ -62,11 +62,11 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
     }
-    let names = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
+    let name_column = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
     for step in state.steps_in_file_order() {
-        ui.write_text(&render_step_line(step, names, ui.stdout_style))?;
+        ui.write_text(&render_step_line(step, name_column, ui.stdout_style))?;
     }
-    let commands = printed_commands(journal.state_folder(), &current_dir, &ui.commands);
+    let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
     ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
     if args.replies {
         selected_calls(args, &events)?.into_iter().try_for_each(|call| print_call(call, row.run, ui))?;
@@ -74,10 +74,10 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// The calls that the options select, in order.
+/// The calls that the options select, in recorded order.
 fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
-    let call_ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
-    let calls: Vec<&CallEnded> = events.iter().filter_map(call_ended).collect();
+    let to_ended_call = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
+    let calls: Vec<&CallEnded> = events.iter().filter_map(to_ended_call).collect();
     let Some(step) = &args.step else { return Ok(calls) };
     let is_selected = |name: &str| {
         name.strip_prefix(step.as_str()).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['/', '[']))
@@ -88,17 +88,17 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'
         let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.call.step)).collect();
         names.dedup();
         names.truncate(20);
-        let error = SessionError::usage(format!("the run has no reply of a step `{step}`"));
+        let error = SessionError::usage(format!("the run has no reply from a step `{step}`"));
         return Err(if names.is_empty() {
             error
         } else {
-            error.with_hint(format!("it has replies of {}", names.join(", ")))
+            error.with_hint(format!("it has replies from {}", names.join(", ")))
         });
     }
     Ok(selected)
 }
 
-/// The maximum size of a reply on a terminal, in bytes: half from its beginning and half from its end.
+/// The maximum size in bytes of a reply on a terminal. orch omits the middle of a longer reply.
 const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
@@ -122,14 +122,14 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))
 }
 
-/// The activity of a CLI agent, one line for each action.
+/// Describes the activity of a CLI agent, with one line for each action.
 fn activity_lines(call: &CallEnded) -> Vec<String> {
     let Some(activity) = call.activity() else { return Vec::new() };
-    let label_lines =
+    let add_label =
         |label: &'static str, lines: &[String]| lines.iter().map(|line| format!("{label:<8} {line}")).collect();
-    let mut lines: Vec<String> = label_lines("tool", &activity.tools);
-    lines.extend::<Vec<String>>(label_lines("denied", &activity.denied));
-    lines.extend::<Vec<String>>(label_lines("changed", &activity.changed));
+    let mut lines: Vec<String> = add_label("tool", &activity.tools);
+    lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
+    lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
     if activity.partial {
         lines.push("the list of changed files is incomplete, because there were too many files".to_owned());
     }

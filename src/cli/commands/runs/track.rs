@@ -1,4 +1,4 @@
-//! `orch runs track`: delivers outstanding events to the trackers.
+//! `orch runs track`: delivers the undelivered events of runs to the trackers.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::config;
 use crate::model::RunId;
 use crate::session::execute::resolve_path;
 use crate::session::project_state::project_root;
-use crate::session::trackers::{Trackers, delivery_message, event_count};
+use crate::session::trackers::{Trackers, delivery_message, format_event_count};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Outbox};
 use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
@@ -18,8 +18,8 @@ use super::{find_run_or_latest, open_journal};
 
 /// Deliver runs to the trackers of orch.yaml
 ///
-/// orch sends each tracker, in order, the events that it has not received yet because it was
-/// unreachable or rejected them. Exit code 1 if some events are still undelivered.
+/// orch sends each tracker, in order, the events that it has not received yet because it was unreachable or rejected
+/// them. The exit code is 1 if some events are still undelivered.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TrackArgs {
     /// The ID of the run, or the start of it [default: the latest run]
@@ -63,7 +63,7 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let (mut is_complete, mut unreachable) = (true, Vec::new());
     for run in run_ids {
         for target in &trackers.targets {
-            // orch tries an unreachable tracker only once.
+            // Try an unreachable tracker only once.
             if unreachable.contains(&target.name()) {
                 print_failure(run, target.name(), "it is unreachable")?;
                 continue;
@@ -91,9 +91,9 @@ fn select_runs(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>> {
 fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool> {
     let status = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
-        (true, count) => format!("{} delivered", event_count(count)),
+        (true, count) => format!("{} delivered", format_event_count(count)),
         (false, count) => {
-            format!("{} delivered; {}", event_count(count), ui.stdout_style.error(delivery_message(report)))
+            format!("{} delivered; {}", format_event_count(count), ui.stdout_style.error(delivery_message(report)))
         }
     };
     ui.write_text(&format!("{run}  {:<8} {status}", target.name()))?;

@@ -1,8 +1,8 @@
-//! `orch completions`, and the candidates that a shell requests during typing: commands and flags, and the names of the
+//! `orch completions`, and the completion candidates that a shell requests: commands and flags, and the names of the
 //! current pipelines, runs, steps and codes.
 //!
-//! The completion script of a shell starts orch with [`COMPLETE_VARIABLE`] set and the words of the command line after
-//! `--`.
+//! The completion script of a shell starts orch with the environment variable [`COMPLETE_VARIABLE`], and passes the
+//! words of the command line after `--`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use crate::store::{Journal, RunRow};
 /// The environment variable in which the completion script names its shell.
 const COMPLETE_VARIABLE: &str = "ORCH_COMPLETE";
 /// The maximum number of runs among the candidates.
-const MAX_RUNS: usize = 50;
+const MAX_RUN_CANDIDATES: usize = 50;
 
 /// Print a completion script for your shell
 ///
@@ -56,26 +56,26 @@ pub(in crate::cli) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitStatus>
     Ok(ExitStatus::Success)
 }
 
-/// Prints completion candidates if a completion script started this process; returns `false` otherwise.
+/// Prints completion candidates if a completion script started this process. Otherwise, returns `false`.
 ///
 /// # Errors
 /// The shell is unknown, or it passed an invalid command line.
 pub(in crate::cli) fn complete_if_requested() -> clap::error::Result<bool> {
     let current_dir = std::env::current_dir().ok();
-    CompleteEnv::with_factory(command)
+    CompleteEnv::with_factory(command_with_candidates)
         .var(COMPLETE_VARIABLE)
         .bin("orch")
         .completer("orch")
         .try_complete(std::env::args_os(), current_dir.as_deref())
 }
 
-/// The command line with candidates for its values.
-fn command() -> Command {
-    with_candidates(Cli::command())
+/// The command line with candidates for the values of its arguments.
+fn command_with_candidates() -> Command {
+    add_candidates(Cli::command())
 }
 
 /// Adds candidates to every argument, depending on its value name: `RUN`, `STEP`, `CODE`.
-fn with_candidates(command: Command) -> Command {
+fn add_candidates(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let name = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string);
         match name.as_deref() {
@@ -87,50 +87,50 @@ fn with_candidates(command: Command) -> Command {
             _ => arg,
         }
     });
-    command.mut_subcommands(with_candidates)
+    command.mut_subcommands(add_candidates)
 }
 
 fn code_candidates() -> Vec<CompletionCandidate> {
-    FindingCode::ALL.iter().map(|code| candidate(code.as_str(), code.title())).collect()
+    FindingCode::ALL.iter().map(|code| new_candidate(code.as_str(), code.title())).collect()
 }
 
-fn pipeline_candidates(typed: &OsStr) -> Vec<CompletionCandidate> {
+fn pipeline_candidates(typed_text: &OsStr) -> Vec<CompletionCandidate> {
     let names = current_dir().map(|current_dir| lookup::pipeline_names(&current_dir)).unwrap_or_default();
-    name_and_file_candidates(names, typed)
+    name_and_file_candidates(names, typed_text)
 }
 
-fn case_candidates(typed: &OsStr) -> Vec<CompletionCandidate> {
+fn case_candidates(typed_text: &OsStr) -> Vec<CompletionCandidate> {
     let names = current_dir().map(|current_dir| lookup::case_names(&current_dir)).unwrap_or_default();
-    name_and_file_candidates(names, typed)
+    name_and_file_candidates(names, typed_text)
 }
 
-/// The matching names, and after them the matching files.
-fn name_and_file_candidates(names: Vec<String>, typed: &OsStr) -> Vec<CompletionCandidate> {
-    let prefix = typed.to_string_lossy();
+/// Returns the matching names, followed by the matching files.
+fn name_and_file_candidates(names: Vec<String>, typed_text: &OsStr) -> Vec<CompletionCandidate> {
+    let prefix = typed_text.to_string_lossy();
     let names = names.into_iter().filter(|name| name.starts_with(&*prefix)).map(CompletionCandidate::new);
-    names.filter(is_plain).chain(PathCompleter::any().complete(typed)).collect()
+    names.filter(is_printable).chain(PathCompleter::any().complete(typed_text)).collect()
 }
 
 fn run_candidates() -> Vec<CompletionCandidate> {
     let words = typed_words();
     let is_approval = words.iter().any(|word| word == "approve" || word == "reject");
-    let rows = open_journal(&words).and_then(|journal| journal.runs(MAX_RUNS).ok()).unwrap_or_default();
+    let rows = open_journal(&words).and_then(|journal| journal.runs(MAX_RUN_CANDIDATES).ok()).unwrap_or_default();
     let rows = rows.into_iter().filter(|row| !is_approval || row.status == RunStatus::Waiting);
-    rows.map(|row| candidate(&row.run.to_string(), &describe_run(&row))).collect()
+    rows.map(|row| new_candidate(&row.run.to_string(), &describe_run(&row))).collect()
 }
 
-/// The description of a run beside its ID.
+/// The description that the shell shows after the ID of a run.
 fn describe_run(row: &RunRow) -> String {
     let task = row.task.as_deref().map(|task| format!(": {}", first_line(task, 40))).unwrap_or_default();
     format!("{}, {}{task}", row.pipeline, row.status.as_str())
 }
 
-/// The steps of the run or pipeline on the command line; by default those of the latest run.
+/// Returns the steps of the run or pipeline on the command line. By default, returns the steps of the latest run.
 fn step_candidates() -> Vec<CompletionCandidate> {
     let words = typed_words();
     let is_plan = words.iter().any(|word| word == "plan");
     let steps = if is_plan { pipeline_steps(&words) } else { run_steps(&words) };
-    steps.unwrap_or_default().into_iter().map(CompletionCandidate::new).filter(is_plain).collect()
+    steps.unwrap_or_default().into_iter().map(CompletionCandidate::new).filter(is_printable).collect()
 }
 
 fn pipeline_steps(words: &[OsString]) -> Option<Vec<String>> {
@@ -178,15 +178,16 @@ fn typed_words() -> Vec<OsString> {
     std::env::args_os().skip_while(|word| word != "--").skip(1).collect()
 }
 
-/// Whether a shell can print a candidate unchanged: names of files and imported runs may contain control characters.
-fn is_plain(candidate: &CompletionCandidate) -> bool {
+/// Whether a shell can print a candidate unchanged. The names of files and imported runs may contain control
+/// characters.
+fn is_printable(candidate: &CompletionCandidate) -> bool {
     candidate
         .get_value()
         .to_str()
         .is_some_and(|word| escape_unsafe(word) == word && !word.contains(char::is_whitespace))
 }
 
-fn candidate(value: &str, help: &str) -> CompletionCandidate {
+fn new_candidate(value: &str, help: &str) -> CompletionCandidate {
     CompletionCandidate::new(value).help(Some(escape_unsafe(help).into_owned().into()))
 }
 
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_value_of_a_flag_follows_in_its_word_or_after_it() {
+    fn flag_value_finds_the_value_in_every_notation() {
         let value = |line: &str| {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             flag_value(&words, "--state").map(|path| path.display().to_string())

@@ -15,16 +15,15 @@ use crate::session::{ExitStatus, SessionError};
 
 /// Extract the JSON from a model's reply
 ///
-/// Reads an unmodified reply, including prose and code fences, and prints the one JSON value in it
-/// that fits the schema. Exit code 0 if there is such a value; 1, with the reason on standard
-/// error, if there is none.
+/// Reads an unmodified reply, including prose and code fences, and prints the one JSON value in it that fits the
+/// schema. If there is no such value, orch prints the reason on standard error, and the exit code is 1.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ExtractArgs {
     /// The schema file, or the name of a schema in `schemas/`
     #[arg(long, value_name = "FILE|NAME")]
     schema: String,
 
-    /// Reject repaired values, and replies that contain several values that fit
+    /// Reject repaired values, and replies with several values that fit the schema
     #[arg(long)]
     strict: bool,
 
@@ -41,7 +40,7 @@ pub(in crate::cli) struct ExtractArgs {
     file: Option<PathBuf>,
 }
 
-/// Why a model stopped.
+/// The reason why a model stopped.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum StopReasonArg {
     /// The reply is complete
@@ -89,7 +88,7 @@ pub(in crate::cli) fn run(args: &ExtractArgs, ui: &Ui) -> Result<ExitStatus> {
     }
 }
 
-/// The maximum size of a reply; replies of providers are smaller.
+/// The maximum size of a reply in bytes. orch's providers return smaller replies.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
 fn read_reply(file: Option<&Path>) -> Result<Vec<u8>, SessionError> {

@@ -17,7 +17,7 @@ use crate::session::ExitStatus;
 /// the requests `shutdown` and `exit`, and 1 if the editor disconnects without them.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct LspArgs {
-    /// Use standard input and output, as the server always does; some editors pass this option
+    /// Ignored: the server always uses standard input and output, but some editors pass this option
     #[arg(long, hide = true)]
     stdio: bool,
 }

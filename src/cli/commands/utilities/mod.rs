@@ -1,4 +1,4 @@
-//! Commands that need no pipeline: replies, codes, embedded models, editors and shells.
+//! Commands that need no pipeline: for replies, codes, embedded models, editors and shells.
 
 pub(in crate::cli) mod completions;
 pub(in crate::cli) mod explain;

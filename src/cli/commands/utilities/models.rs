@@ -28,14 +28,14 @@ enum ModelsCommand {
     List,
     /// Download the weights of a model, or continue an interrupted download
     Pull(PullArgs),
-    /// Add a model file: a model of the list, or another GGUF file under a name
+    /// Add a model file: the file of a listed model, or another GGUF file
     Add(AddArgs),
 }
 
 /// The arguments of `orch models pull`.
 #[derive(Debug, Args)]
 struct PullArgs {
-    /// The name of a model in `orch models list`; with --from, also another name
+    /// The name of a model in `orch models list`; with --from, any other name is allowed too
     #[arg(value_name = "NAME")]
     name: String,
     /// Read the weights from this address or file
@@ -61,11 +61,11 @@ struct AddArgs {
 pub(in crate::cli) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus> {
     use crate::cli::startup::{runner, runtime};
     let runner = runner(ui)?;
-    let shelf = crate::agent::LocalModels::new(runner.environment.model_cache().to_owned());
+    let local_models = crate::agent::LocalModels::new(runner.environment.model_cache().to_owned());
     match args.command.as_ref().unwrap_or(&ModelsCommand::List) {
-        ModelsCommand::List => files::list_models(&shelf, ui)?,
-        ModelsCommand::Pull(args) => runtime()?.block_on(files::pull_model(&shelf, args, &runner, ui))?,
-        ModelsCommand::Add(args) => runtime()?.block_on(files::add_model(&shelf, args, ui))?,
+        ModelsCommand::List => files::list_models(&local_models, ui)?,
+        ModelsCommand::Pull(args) => runtime()?.block_on(files::pull_model(&local_models, args, &runner, ui))?,
+        ModelsCommand::Add(args) => runtime()?.block_on(files::add_model(&local_models, args, ui))?,
     }
     Ok(ExitStatus::Success)
 }

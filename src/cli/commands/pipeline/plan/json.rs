@@ -1,4 +1,4 @@
-//! A forecast as JSON.
+//! Formats a forecast as JSON.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::model::StepKey;
 use super::PlanReport;
 use super::text::sum_requests;
 
-/// The forecast of the whole run, or of one step.
+/// Formats the forecast of the whole run, or of one step.
 pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>) -> Value {
     let steps = report.steps.iter().filter(|step| selected_step.is_none_or(|key| step.step == *key));
     let (calls, input, output, cost) = sum_requests(&report.steps);
@@ -30,7 +30,7 @@ pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>
         "budgets": budgets.collect::<Value>(),
         "missing_keys": report.missing_keys.keys().collect::<Vec<_>>(),
         "disclosures": report.disclosures.to_json(),
-        "trusted": report.trusted,
+        "trusted": report.is_trusted,
     })
 }
 
@@ -78,7 +78,7 @@ fn prompt_json(prompt: &PromptEstimate) -> Value {
     }
 }
 
-/// `max` is null if there is no upper bound.
+/// Formats a range. `max` is null if there is no upper bound.
 fn range_json(range: Range) -> Value {
     json!({ "min": range.min, "max": range.max })
 }

@@ -1,4 +1,4 @@
-//! A forecast as text; its lines have at most 80 columns, except for prompts and names.
+//! Formats a forecast as text. A line has at most 80 columns, except for prompts and long names.
 
 use crate::engine::forecast::{
     CostEstimate, LimitStatus, Prediction, PromptEstimate, Range, RequestEstimate, StepForecast,
@@ -14,10 +14,10 @@ use super::PlanReport;
 /// The maximum width of a line.
 const MAX_WIDTH: usize = 80;
 
-/// The forecast of the whole run, or of one step with its prompts.
+/// Formats the forecast of the whole run, or of one step with its prompts.
 pub(super) fn render_plan(
     report: &PlanReport<'_>,
-    with_prompts: bool,
+    show_prompts: bool,
     selected_step: Option<&StepKey>,
     style: TerminalStyle,
 ) -> String {
@@ -40,9 +40,9 @@ pub(super) fn render_plan(
         if selected_step.is_some_and(|key| step.step != *key) {
             continue;
         }
-        let mark = if step.depth() == 0 { format!("{number}.") } else { "-".to_owned() };
-        push_step(&mut out, step, &mark, style);
-        if with_prompts || selected_step.is_some() {
+        let list_marker = if step.depth() == 0 { format!("{number}.") } else { "-".to_owned() };
+        push_step(&mut out, step, &list_marker, style);
+        if show_prompts || selected_step.is_some() {
             step.texts.iter().for_each(|prompt| push_prompt(&mut out, step, prompt, style));
         }
     }
@@ -60,30 +60,30 @@ fn push_line(out: &mut String, indent: usize, text: &str) {
     out.push('\n');
 }
 
-/// Adds a text without changing its lines.
+/// Adds a text with several lines, unchanged.
 fn push_block(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
 }
 
-fn push_step(out: &mut String, step: &StepForecast, mark: &str, style: TerminalStyle) {
+fn push_step(out: &mut String, step: &StepForecast, list_marker: &str, style: TerminalStyle) {
     let indent = step.depth() * 3;
     let detail_indent = indent + 3;
     let (action, artifacts) = (describe_action(step), describe_artifacts(step));
-    let head = format!("{mark:<2} {}  {action}", style.bold(step.step.last_segment()));
+    let heading = format!("{list_marker:<2} {}  {action}", style.bold(step.step.last_segment()));
     let width = detail_indent + step.step.last_segment().chars().count() + 2 + action.chars().count();
     if artifacts.is_empty() || width + 2 + artifacts.chars().count() > MAX_WIDTH {
-        push_line(out, indent, &head);
-        push_line_if(out, detail_indent, (!artifacts.is_empty()).then_some(artifacts));
+        push_line(out, indent, &heading);
+        push_optional_line(out, detail_indent, (!artifacts.is_empty()).then_some(artifacts));
     } else {
-        push_line(out, indent, &format!("{head}, {artifacts}"));
+        push_line(out, indent, &format!("{heading}, {artifacts}"));
     }
-    push_line_if(out, detail_indent, step.repetition.clone());
-    push_line_if(out, detail_indent, describe_status(step, style));
+    push_optional_line(out, detail_indent, step.repetition.clone());
+    push_optional_line(out, detail_indent, describe_status(step, style));
     let may_run = step.executions.max != Some(0);
     if let Some(requests) = step.requests.as_ref().filter(|_| may_run) {
         push_line(out, detail_indent, &style.dim(describe_requests(requests)));
-        push_line_if(
+        push_optional_line(
             out,
             detail_indent,
             requests.exceeded_window.map(|tokens| {
@@ -101,7 +101,7 @@ fn describe_artifacts(step: &StepForecast) -> String {
     reads.into_iter().chain(produces).collect::<Vec<_>>().join(", ")
 }
 
-fn push_line_if(out: &mut String, indent: usize, text: Option<String>) {
+fn push_optional_line(out: &mut String, indent: usize, text: Option<String>) {
     if let Some(text) = text {
         push_line(out, indent, &text);
     }
@@ -163,11 +163,11 @@ fn describe_totals(calls: Range, input: Range, output: Range, cost: Option<CostE
     )
 }
 
-/// `3`, `1-3`, `2 or more`.
+/// Formats a range: `3`, `1-3`, `2 or more`.
 fn format_range(range: Range) -> String {
     match range.max {
-        Some(most) if most == range.min => human::format_count(most),
-        Some(most) => format!("{}-{}", human::format_count(range.min), human::format_count(most)),
+        Some(max) if max == range.min => human::format_count(max),
+        Some(max) => format!("{}-{}", human::format_count(range.min), human::format_count(max)),
         None => format!("{} or more", human::format_count(range.min)),
     }
 }
@@ -181,17 +181,18 @@ fn format_cost(cost: CostEstimate) -> String {
     }
 }
 
-/// The totals of all steps: calls, input tokens, output tokens, cost.
+/// Sums up all steps. Returns the calls, the input tokens, the output tokens and the cost.
 pub(super) fn sum_requests(steps: &[StepForecast]) -> (Range, Range, Range, Option<CostEstimate>) {
     let zero = Range::exactly(0);
-    let mut sum = (zero, zero, zero, Some(CostEstimate { min: 0.0, max: Some(0.0) }));
+    let (mut calls, mut input, mut output) = (zero, zero, zero);
+    let mut total_cost = Some(CostEstimate { min: 0.0, max: Some(0.0) });
     for requests in steps.iter().filter_map(|step| step.requests.as_ref()) {
-        sum.0 = sum.0.plus(requests.calls);
-        sum.1 = sum.1.plus(requests.input);
-        sum.2 = sum.2.plus(requests.output);
-        sum.3 = sum.3.zip(requests.cost).map(|(sum, cost)| sum.plus(cost));
+        calls = calls.plus(requests.calls);
+        input = input.plus(requests.input);
+        output = output.plus(requests.output);
+        total_cost = total_cost.zip(requests.cost).map(|(total, cost)| total.plus(cost));
     }
-    sum
+    (calls, input, output, total_cost)
 }
 
 fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) {
@@ -203,7 +204,7 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
     }
     for forecast in &report.budget_forecasts {
         let scope = &forecast.scope;
-        let outlook = match &forecast.status {
+        let status_text = match &forecast.status {
             LimitStatus::Enough => style.success("enough for every possible reply"),
             LimitStatus::MayRunOut(step) => format!("{} at step {step}", style.warning("may be used up")),
             LimitStatus::RunsOut(step) => format!("{} for step {step}", style.error("not enough")),
@@ -211,14 +212,14 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
         push_line(
             out,
             0,
-            &format!("{} of {scope}, {}: {outlook}", style.bold("budget"), format_limit(&forecast.limit)),
+            &format!("{} of {scope}, {}: {status_text}", style.bold("budget"), format_limit(&forecast.limit)),
         );
     }
     for (variable, model) in &report.missing_keys {
         push_line(out, 0, &format!("{} {variable} is not set; {model} needs it", style.warning("note:")));
     }
     for disclosure in report.disclosures.all() {
-        let advice = if disclosure.needs_trust() && !report.trusted { "; agree with `orch trust`" } else { "" };
+        let advice = if disclosure.needs_trust() && !report.is_trusted { "; agree with `orch trust`" } else { "" };
         push_line(out, 0, &format!("{} {disclosure}{advice}", style.warning("note:")));
     }
 }
@@ -230,15 +231,15 @@ fn format_limit(limit: &Budget) -> String {
     [usd, tokens, seconds].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Adds a prompt of a step below a heading.
+/// Adds a heading and a prompt of a step.
 fn push_prompt(out: &mut String, step: &StepForecast, prompt: &PromptEstimate, style: TerminalStyle) {
-    let state = match (&prompt.text, prompt.exact) {
+    let exactness = match (&prompt.text, prompt.exact) {
         (Err(_), _) => ", unknown before the run",
         (Ok(_), true) => ", exact",
         (Ok(_), false) => ", with placeholders",
     };
     push_line(out, 0, "");
-    push_line(out, 0, &style.dim(format!("---- {} of {}{state}", prompt.label, step.step)));
+    push_line(out, 0, &style.dim(format!("---- {} of {}{exactness}", prompt.label, step.step)));
     match &prompt.text {
         Ok(text) => push_block(out, text.trim_end()),
         Err(reason) => push_block(out, reason),

@@ -1,7 +1,8 @@
-//! New recordings of a test case. orch writes them to a folder beside the old ones, and replaces those after the run.
+//! The new recordings of a test case. orch writes them to a temporary folder beside the old recordings, and replaces
+//! the old recordings after the run.
 //!
-//! A project file chooses the folder of recordings, so orch requires it to be below the folder of the case and follows
-//! no links.
+//! The test case, which is a project file, names the folder of recordings. So orch requires this folder to be inside
+//! the folder of the test case, and follows no links.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,12 +13,13 @@ use crate::store::Lock;
 
 use super::path_error;
 
-/// The lock file in a folder of new recordings. It is locked while the process runs.
+/// The lock file in a folder of new recordings. The process that writes the recordings holds the lock.
 const LOCK_FILE: &str = "lock";
-/// A running process has locked its folder within this time.
-const LOCK_DELAY: Duration = Duration::from_mins(1);
+/// The maximum time from the creation of a folder until its process has created the lock file. orch treats an older
+/// folder without a lock file as abandoned.
+const MAX_LOCK_DELAY: Duration = Duration::from_mins(1);
 
-/// A folder for new recordings, which is deleted on drop.
+/// A folder for new recordings. Dropping this value deletes the folder.
 pub(super) struct NewRecordings {
     lock: Option<Lock>,
     case_folder: NoFollowFolder,
@@ -25,13 +27,13 @@ pub(super) struct NewRecordings {
 }
 
 impl NewRecordings {
-    /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the case.
+    /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the test case.
     pub(super) fn create_beside(case_folder: &NoFollowFolder, recordings: &str) -> Result<Self, SessionError> {
         let name = format!("{}{TEMPORARY_PREFIX}{}", parent_path(recordings), uuid::Uuid::now_v7().simple());
         case_folder.create_subfolder(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
         let mut new_folder = Self { lock: None, case_folder: case_folder.clone(), name };
-        let (file, holder) = (new_folder.file(LOCK_FILE), format!("process {}", std::process::id()));
-        let lock = Lock::acquire(&file, "the folder of new recordings", &holder);
+        let (file, owner) = (new_folder.file(LOCK_FILE), format!("process {}", std::process::id()));
+        let lock = Lock::acquire(&file, "the folder of new recordings", &owner);
         new_folder.lock = Some(lock.map_err(|error| SessionError::usage(error.to_string()))?);
         Ok(new_folder)
     }
@@ -44,9 +46,10 @@ impl NewRecordings {
         self.case_folder.file(format!("{}/{name}", self.name))
     }
 
-    /// Moves the new recordings to their destination, and then deletes the old ones unless other cases may share their
-    /// folder. If the process dies between the two steps, both sets remain.
-    pub(super) fn replace_old(&self, recordings: &str, deletes_old: bool) -> Result<(), SessionError> {
+    /// Moves the new recordings to their destination. Then deletes the old recordings if `delete_old` is set; the
+    /// caller does not set it if other test cases may share the folder. If the process dies before the deletion, the
+    /// old recordings remain.
+    pub(super) fn replace_old(&self, recordings: &str, delete_old: bool) -> Result<(), SessionError> {
         let destination = self.case_folder.path().join(recordings);
         self.case_folder.create_subfolder(recordings).map_err(|error| path_error(&destination, &error))?;
         let old_names = recording_names(&self.case_folder, recordings)?;
@@ -55,7 +58,7 @@ impl NewRecordings {
             let target = self.case_folder.file(format!("{recordings}/{name}"));
             self.file(name).rename(&target).map_err(|error| path_error(&target.path(), &error))?;
         }
-        let outdated = old_names.iter().filter(|name| deletes_old && !new_names.contains(name));
+        let outdated = old_names.iter().filter(|name| delete_old && !new_names.contains(name));
         outdated
             .map(|name| self.case_folder.file(format!("{recordings}/{name}")))
             .try_for_each(|file| file.remove().map_err(|error| path_error(&file.path(), &error)))
@@ -65,12 +68,12 @@ impl NewRecordings {
 impl Drop for NewRecordings {
     fn drop(&mut self) {
         self.lock = None;
-        // If this fails, the next run of the case deletes the folder.
+        // If this fails, the next run of the test case deletes the folder.
         drop(self.case_folder.remove_tree(&self.name));
     }
 }
 
-/// The path of the folder that contains a folder, with a trailing `/`; empty for the folder of the case.
+/// The path of a folder's parent, with a trailing `/`. Empty if the parent is the folder of the test case.
 fn parent_path(name: &str) -> &str {
     let name = name.trim_end_matches('/');
     name.rfind('/').map_or("", |end| &name[..=end])
@@ -84,7 +87,7 @@ fn recording_names(case_folder: &NoFollowFolder, name: &str) -> Result<Vec<Strin
 }
 
 /// Deletes the folders of new recordings whose processes have died.
-pub(super) fn remove_abandoned(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), SessionError> {
+pub(super) fn remove_abandoned_folders(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), SessionError> {
     let parent_folder = parent_path(recordings);
     let Ok(entries) = case_folder.list(parent_folder) else { return Ok(()) };
     for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_dir()) {
@@ -101,5 +104,5 @@ fn is_abandoned(case_folder: &NoFollowFolder, name: &str) -> bool {
     if lock.exists() {
         return !Lock::is_held(&lock);
     }
-    case_folder.file(name).modified().is_ok_and(|time| time.elapsed().unwrap_or_default() > LOCK_DELAY)
+    case_folder.file(name).modified().is_ok_and(|time| time.elapsed().unwrap_or_default() > MAX_LOCK_DELAY)
 }

@@ -1,7 +1,7 @@
 //! `--fix`: applies the edits that findings contain.
 //!
-//! Edits of one round never overlap. orch replaces each file by a rename, and rolls back the edits of a file that they
-//! make worse, for example with a duplicate key, a duplicate name or invalid YAML.
+//! orch applies edits in rounds, so that the edits of one round never overlap. It replaces each file by a rename. If
+//! the edits of a file cause a duplicate key, invalid YAML or a similar error, orch rolls them back.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -19,8 +19,8 @@ use crate::session::SessionError;
 /// The maximum number of rounds of edits.
 const MAX_ROUNDS: usize = 10;
 
-/// The findings that edits must not cause.
-const WORSE_CODES: &[Code] = &[
+/// The codes of the findings that edits must not cause.
+const REGRESSION_CODES: &[Code] = &[
     Code::YamlSyntax,
     Code::UnsupportedYaml,
     Code::DuplicateKey,
@@ -36,7 +36,7 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 /// The edits of a round by file, in order and without overlaps.
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
-/// Applies edits until none are left, and returns the remaining findings.
+/// Applies edits until no edits are left or the maximum number of rounds is reached. Returns the remaining findings.
 pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>> {
     let mut findings = check();
     let mut rolled_back = HashSet::new();
@@ -49,11 +49,11 @@ pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Resul
             replace_file(Path::new(&file.path), &file.text, &apply_edits(file, edits))?;
         }
         let new_findings = check();
-        let worse_files = worse_files(&round, &findings, &new_findings);
+        let regressed_files = regressed_files(&round, &findings, &new_findings);
         for (path, (file, edits)) in &round {
-            if worse_files.contains(*path) {
+            if regressed_files.contains(*path) {
                 replace_file(Path::new(path), &apply_edits(file, edits), &file.text)?;
-                rolled_back.extend(edits.iter().map(|edit| key(edit.0)));
+                rolled_back.extend(edits.iter().map(|(finding, _)| finding_key(finding)));
                 continue;
             }
             for (finding, fix) in edits {
@@ -64,12 +64,12 @@ pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Resul
                 )));
             }
         }
-        findings = if worse_files.is_empty() { new_findings } else { check() };
+        findings = if regressed_files.is_empty() { new_findings } else { check() };
     }
     Ok(findings)
 }
 
-/// The changes of the first round as a unified diff; empty if there are none.
+/// The changes of the first round as a unified diff. Empty if there are no changes.
 pub(super) fn first_round_diff(findings: &[Diagnostic]) -> String {
     let diffs = plan_round(findings, &HashSet::new()).into_values().map(|(file, edits)| {
         let after = apply_edits(file, &edits);
@@ -83,7 +83,7 @@ fn plan_round<'a>(findings: &'a [Diagnostic], rolled_back: &HashSet<String>) -> 
     let mut files: BTreeMap<&str, (&SourceFile, Vec<&Diagnostic>)> = BTreeMap::new();
     for finding in findings {
         let (Some(file), Some(fix)) = (&finding.file, &finding.fix) else { continue };
-        if !rolled_back.contains(&key(finding)) && file.text.get(fix.span.clone()).is_some() {
+        if !rolled_back.contains(&finding_key(finding)) && file.text.get(fix.span.clone()).is_some() {
             files.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push(finding);
         }
     }
@@ -99,8 +99,8 @@ fn apply_edits(file: &SourceFile, edits: &[Edit<'_>]) -> String {
     text
 }
 
-/// The files that have more findings of [`WORSE_CODES`] than before the edits.
-fn worse_files(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
+/// The files that have more findings with [`REGRESSION_CODES`] than before the edits.
+fn regressed_files(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
     let count = |findings: &[Diagnostic], path: &str, codes: &[Code]| {
         let is_counted = |finding: &&Diagnostic| {
             codes.contains(&finding.code) && finding.file.as_ref().is_some_and(|file| file.path == path)
@@ -108,18 +108,20 @@ fn worse_files(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnosti
         findings.iter().filter(is_counted).count()
     };
     let paths: HashSet<&str> = after.iter().filter_map(|finding| Some(finding.file.as_ref()?.path.as_str())).collect();
-    let is_worse = |path: &&str| {
-        // After a fix of a key or a name, orch checks templates that it could not check before: their errors are old.
+    let has_regressed = |path: &&str| {
+        // After the fix of a key or a name, orch can check templates that it could not check before. The edits did not
+        // cause the errors in these templates.
         let is_key_fix = |(finding, _): &Edit<'_>| matches!(finding.code, Code::UnknownKey | Code::InvalidName);
         let only_key_fixes = edits.get(*path).is_some_and(|(_, edits)| edits.iter().all(is_key_fix));
         let is_counted = |code: &Code| !(only_key_fixes && *code == Code::TemplateSyntax);
-        let codes: Vec<Code> = WORSE_CODES.iter().copied().filter(is_counted).collect();
+        let codes: Vec<Code> = REGRESSION_CODES.iter().copied().filter(is_counted).collect();
         count(after, path, &codes) > count(before, path, &codes)
     };
-    paths.into_iter().filter(is_worse).map(str::to_owned).collect()
+    paths.into_iter().filter(has_regressed).map(str::to_owned).collect()
 }
 
-fn key(finding: &Diagnostic) -> String {
+/// Identifies a finding across rounds.
+fn finding_key(finding: &Diagnostic) -> String {
     let path = finding.file.as_ref().map_or("", |file| file.path.as_str());
     format!("{path} {} {}", finding.code, finding.message)
 }
@@ -142,7 +144,7 @@ fn replace_file(path: &Path, before: &str, after: &str) -> Result<(), SessionErr
         SessionError::usage(format!("`{}` can't be fixed: {error}", path.display()))
             .with_hint("orch did not change the file")
     };
-    // A link stays a link: orch replaces its target.
+    // If the path is a link, replace its target.
     let real_path: PathBuf = path.canonicalize().map_err(|error| write_error(&error))?;
     let content = fs::read_to_string(&real_path).map_err(|error| write_error(&error))?;
     let (byte_order_mark, text) = match content.strip_prefix('\u{feff}') {

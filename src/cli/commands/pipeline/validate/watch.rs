@@ -21,10 +21,10 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(300);
 /// The maximum depth of the folders to scan.
 const MAX_DEPTH: usize = 8;
 
-/// The modification time and the length of each file.
+/// The modification time and the size of each file.
 type FileStamps = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
-/// Checks until the process ends; returns only if standard output is closed.
+/// Checks the files again and again, until the user stops the process. Returns only if standard output is closed.
 #[expect(clippy::disallowed_methods, reason = "this command runs no pipeline")]
 pub(super) fn run(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
@@ -79,7 +79,7 @@ fn scan_folder(folder: &Path, depth: usize, stamps: &mut FileStamps) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => scan_folder(&entry.path(), depth + 1, stamps),
+            Ok(file_type) if file_type.is_dir() && depth < MAX_DEPTH => scan_folder(&entry.path(), depth + 1, stamps),
             Ok(_) => add_file(&entry.path(), stamps),
             Err(_) => {}
         }

@@ -24,35 +24,35 @@ const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The maximum length of a reply in tokens, including reasoning.
 const MAX_OUTPUT_TOKENS: u32 = 256;
 
-/// Probes each model, then each program, and reports the results.
+/// Probes each model, then each CLI agent, and reports the results.
 pub(super) fn probe_all(
-    models: &ModelRegistry,
+    registry: &ModelRegistry,
     runner: &Runner,
     probed_models: &[ModelRef],
-    programs: &[CliAgent],
+    cli_agents: &[CliAgent],
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
     for model in probed_models {
         let started = Instant::now();
-        let reply = runtime()?.block_on(probe_model(models, model));
-        let cost = reply.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage.complete()?));
-        report_probe(models, &model.to_string(), started, reply, cost, report)?;
+        let reply = runtime()?.block_on(probe_model(registry, model));
+        let cost = reply.as_ref().ok().and_then(|reply| registry.cost(model, &reply.usage.complete()?));
+        report_probe(registry, &model.to_string(), started, reply, cost, report)?;
     }
-    for program in programs {
-        let name = program.model_ref().to_string();
-        if program.kind == CliAgentKind::Command {
+    for cli_agent in cli_agents {
+        let name = cli_agent.model_ref().to_string();
+        if cli_agent.kind == CliAgentKind::Command {
             report.print_check(None, "probe", format!("{name}: not probed, because it can be any program"))?;
             continue;
         }
         let started = Instant::now();
-        let result = probe_program(models, program, runner)?;
-        report_probe(models, &name, started, result.reply, result.cost, report)?;
+        let result = probe_cli_agent(registry, cli_agent, runner)?;
+        report_probe(registry, &name, started, result.reply, result.cost, report)?;
     }
     Ok(())
 }
 
 fn report_probe(
-    models: &ModelRegistry,
+    registry: &ModelRegistry,
     name: &str,
     started: Instant,
     reply: Result<ChatReply, Failure>,
@@ -70,7 +70,7 @@ fn report_probe(
             )
         }
         Err(failure) => {
-            let message = models.redactor().redact(&human::first_line(&failure.to_string(), 300));
+            let message = registry.redactor().redact(&human::first_line(&failure.to_string(), 300));
             report.print_check(Some(false), "probe", format!("{name}: {message}"))
         }
     }
@@ -88,14 +88,14 @@ fn probe_request(model: ModelRef) -> ChatRequest {
     }
 }
 
-async fn probe_model(models: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
-    let provider = models.provider(&model.provider)?;
+async fn probe_model(registry: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
+    let provider = registry.provider(&model.provider)?;
     let limits = RequestLimits { first_byte_timeout: REPLY_TIMEOUT, total_timeout: REPLY_TIMEOUT, ..provider.limits() };
     provider.chat(&probe_request(model.clone()), &limits, &|_| {}).await
 }
 
-/// Runs one turn in an empty folder, which is deleted afterwards.
-fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) -> Result<TurnResult> {
+/// Runs one turn in a new empty folder, and deletes the folder afterwards.
+fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runner) -> Result<TurnResult> {
     let folder = tempfile::tempdir()
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let workspace = folder.path().join("workspace");
@@ -105,17 +105,17 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let agent_env = AgentEnv {
         workspace,
-        agents_folder: probe_folder.subfolder("homes"),
+        agents_folder: probe_folder.subfolder("agents"),
         artifacts: Vec::new(),
         variables: runner.environment.variable_lookup(),
-        insecure_providers: models.insecure_providers(),
+        insecure_providers: registry.insecure_providers(),
         guard: runner.environment.guard().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
     };
     let timeout_ms = u64::try_from(REPLY_TIMEOUT.as_millis()).ok();
-    let request = probe_request(program.model_ref());
+    let request = probe_request(cli_agent.model_ref());
     let turn = AgentTurn {
-        program: program.clone(),
+        program: cli_agent.clone(),
         request,
         estimate: TurnEstimate::default(),
         session: None,
@@ -123,11 +123,11 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
         timeout_ms,
         until: None,
     };
-    let call = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
+    let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
     let context = CallContext {
         start_time: Timestamp::now(),
         max_cost: None,
-        call_key: call,
+        call_key,
         request_digest: Digest::compute(b"probe"),
     };
     Ok(runtime()?.block_on(run_turn(&turn, &agent_env, &context, &|_| {}, std::future::pending())))

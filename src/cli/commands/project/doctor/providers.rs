@@ -17,27 +17,27 @@ use super::DoctorReport;
 /// The time limit for a server on this machine to list its models.
 const SERVER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The results of checking a provider.
+/// The result of the check of a provider.
 pub(super) struct ProviderCheck {
     name: String,
-    /// The models that the server listed, if orch asked it.
+    /// The models that the server lists. Empty if orch sent the server no request.
     served_models: Vec<String>,
     is_usable: bool,
 }
 
-/// Reports every provider. The result is for [`default_model`] and [`models_to_probe`].
+/// Reports every provider. [`report_default_model`] and [`models_to_probe`] need the returned results.
 pub(super) fn report_providers(
-    models: &ModelRegistry,
+    registry: &ModelRegistry,
     settings: &Settings,
     report: &mut DoctorReport<'_>,
 ) -> Result<Vec<ProviderCheck>> {
     let mut providers = Vec::new();
-    for name in models.providers() {
-        let Some(endpoint) = models.endpoint(name) else { continue };
+    for name in registry.providers() {
+        let Some(endpoint) = registry.endpoint(name) else { continue };
         let is_usable = !endpoint.auth.secrets().is_empty() && endpoint.auth.missing_variable().is_none();
-        let mut facts = ProviderCheck { name: name.to_owned(), served_models: Vec::new(), is_usable };
-        if let Some(failure) = models.invalid_address(name) {
-            facts.is_usable = false;
+        let mut provider_check = ProviderCheck { name: name.to_owned(), served_models: Vec::new(), is_usable };
+        if let Some(failure) = registry.invalid_address(name) {
+            provider_check.is_usable = false;
             report.print_check(Some(false), name, failure.message)?;
         } else if let Some(variable) = endpoint.auth.missing_variable() {
             report.print_check(None, name, format!("{variable} is not set"))?;
@@ -47,24 +47,24 @@ pub(super) fn report_providers(
             report.print_check(Some(true), name, format!("{} {verb} set", names.join(" and ")))?;
         } else {
             let is_expected = name == "ollama" || settings.providers.contains_key(name);
-            report_server(endpoint, is_expected, &mut facts, report)?;
+            report_server(endpoint, is_expected, &mut provider_check, report)?;
         }
-        providers.push(facts);
+        providers.push(provider_check);
     }
     Ok(providers)
 }
 
-/// Reports a server that needs no key. Unless it is expected, the report leaves out a server that does not answer.
+/// Reports a server that needs no key. If `is_expected` is not set, skips a server that does not respond.
 fn report_server(
     endpoint: &Endpoint,
     is_expected: bool,
-    facts: &mut ProviderCheck,
+    provider_check: &mut ProviderCheck,
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
     // Without --probe, orch sends nothing to other machines.
     if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi | Dialect::Responses) {
-        facts.is_usable = is_expected;
+        provider_check.is_usable = is_expected;
         return if is_expected {
             report.print_check(None, name, format!("at {url}, without a key; --probe tests it"))
         } else {
@@ -78,13 +78,13 @@ fn report_server(
         }
         Ok(list) => {
             report.print_check(Some(true), name, format!("{url} answers with {}", list.join(", ")))?;
-            (facts.served_models, facts.is_usable) = (list, true);
+            (provider_check.served_models, provider_check.is_usable) = (list, true);
             Ok(())
         }
         Err(_) if !is_expected => Ok(()),
-        // A server that answers with an error is different from a server that is not there.
+        // The server responded with an error, so it is running.
         Err(failure) if failure.status.is_some() => {
-            facts.is_usable = true;
+            provider_check.is_usable = true;
             report.print_check(None, name, format!("{url} answers, but does not list its models: {}", failure.message))
         }
         Err(failure) if failure.unreached => report.print_check(None, name, format!("nothing answers at {url}")),
@@ -97,18 +97,18 @@ fn report_server(
 
 /// Reports the default model of runs, and whether it is usable.
 pub(super) fn report_default_model(
-    models: &ModelRegistry,
+    registry: &ModelRegistry,
     runner: &Runner,
     settings: &Settings,
     providers: &[ProviderCheck],
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
     if let Some(name) = settings.defaults.model.as_deref().filter(|name| *name != "auto") {
-        let model = match models.resolve(name) {
+        let model = match registry.resolve(name) {
             Ok(model) => model,
             Err(error) => return report.print_check(Some(false), "model", format!("`defaults.model`: {error}")),
         };
-        return match models.missing_key(&model.provider) {
+        return match registry.missing_key(&model.provider) {
             Some(variable) => {
                 let problem = format!("{model} (`defaults.model`) needs a key, and {variable} is not set");
                 report.print_check(Some(false), "model", format!("{problem}: export {variable}=…"))
@@ -117,16 +117,20 @@ pub(super) fn report_default_model(
         };
     }
     let variables = runner.environment.variable_lookup();
-    let ollama = providers.iter().find(|facts| facts.name == "ollama" && !facts.served_models.is_empty());
-    let url = models.endpoint("ollama").map_or("", |endpoint| endpoint.base_url.as_str());
-    let choice =
-        choose_model(&|name: &str| variables(name).is_some(), ollama.map(|facts| (url, facts.served_models.clone())));
+    let ollama = providers
+        .iter()
+        .find(|provider_check| provider_check.name == "ollama" && !provider_check.served_models.is_empty());
+    let url = registry.endpoint("ollama").map_or("", |endpoint| endpoint.base_url.as_str());
+    let choice = choose_model(
+        &|name: &str| variables(name).is_some(),
+        ollama.map(|provider_check| (url, provider_check.served_models.clone())),
+    );
     match choice {
         Ok(Some(choice)) => {
             report.print_check(Some(true), "model", format!("{} (auto: {})", choice.model, choice.reason))
         }
         Ok(None) => {
-            let description = match models.resolve(LOCAL_PROVIDER) {
+            let description = match registry.resolve(LOCAL_PROVIDER) {
                 Ok(model) => format!("{model} (auto: no key is set and no local server answers)"),
                 Err(error) => error.to_string(),
             };
@@ -138,20 +142,21 @@ pub(super) fn report_default_model(
     }
 }
 
-/// One model to probe for each usable provider.
+/// Selects a model to probe for each usable provider.
 pub(super) fn models_to_probe(
-    models: &ModelRegistry,
+    registry: &ModelRegistry,
     settings: &Settings,
     providers: &[ProviderCheck],
 ) -> Vec<ModelRef> {
     let names = settings.defaults.model.iter().chain(settings.models.values().map(|entry| &entry.model));
-    let configured: Vec<ModelRef> = names.filter_map(|name| models.resolve(name).ok()).collect();
-    let select = |facts: &ProviderCheck| {
-        let from_settings = configured.iter().find(|model| model.provider == facts.name).cloned();
-        let candidate = AUTO_CANDIDATES.iter().find(|candidate| candidate.provider == facts.name);
+    let configured_models: Vec<ModelRef> = names.filter_map(|name| registry.resolve(name).ok()).collect();
+    let select_model = |provider_check: &ProviderCheck| {
+        let from_settings = configured_models.iter().find(|model| model.provider == provider_check.name).cloned();
+        let candidate = AUTO_CANDIDATES.iter().find(|candidate| candidate.provider == provider_check.name);
         let candidate = candidate.map(|candidate| ModelRef::new(candidate.provider, candidate.model));
-        let from_server = facts.served_models.first().map(|model| ModelRef::new(facts.name.clone(), model.clone()));
+        let from_server =
+            provider_check.served_models.first().map(|model| ModelRef::new(provider_check.name.clone(), model.clone()));
         from_settings.or(candidate).or(from_server)
     };
-    providers.iter().filter(|facts| facts.is_usable).filter_map(select).collect()
+    providers.iter().filter(|provider_check| provider_check.is_usable).filter_map(select_model).collect()
 }

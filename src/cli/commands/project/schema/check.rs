@@ -17,8 +17,8 @@ use crate::{check, config};
 
 /// Check every schema of the project, or validate an artifact
 ///
-/// Without options, orch checks every file in `schemas/`, including those that no pipeline uses. Exit
-/// code 0, or 2 if there are errors.
+/// Without options, orch checks every file in `schemas/`, including those that no pipeline uses. The exit code is 2 if
+/// there are errors, otherwise 0.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SchemaCheckArgs {
     /// The JSON file to validate against `--schema`
@@ -30,7 +30,7 @@ pub(in crate::cli) struct SchemaCheckArgs {
     schema: Option<String>,
 
     #[command(flatten)]
-    flags: FindingsArgs,
+    findings_args: FindingsArgs,
 }
 
 pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus> {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus> {
                 Ok(document) => artifact_findings(&document, &schema),
                 Err(findings) => findings,
             };
-            print_findings(&args.flags, &[display_path], findings, "artifact", ui)
+            print_findings(&args.findings_args, &[display_path], findings, "artifact", ui)
         }
         _ => check_all(args, &current_dir, ui),
     }
@@ -54,10 +54,10 @@ fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<Exit
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     let project = config::load_schemas(&root).map_err(SessionError::with_findings)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());
-    print_findings(&args.flags, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
+    print_findings(&args.findings_args, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
 }
 
-/// One finding, with its position, for each mismatch between an artifact and its schema.
+/// Returns a finding for each mismatch between an artifact and its schema.
 fn artifact_findings(document: &Document, schema: &Schema) -> Vec<Diagnostic> {
     let name = schema.name();
     let findings = schema.mismatches(&document.value).into_iter().map(|mismatch| {

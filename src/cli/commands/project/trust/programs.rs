@@ -1,4 +1,4 @@
-//! The programs that the pipelines of a project start, for `orch trust`.
+//! Lists the programs that the pipelines of a project start, for `orch trust`.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use crate::model::{Step, StepAction};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
 
-/// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
+/// Lists the commands and CLI agents of every pipeline of a project, one in each line, in the order of the files.
 ///
-/// For an unreadable pipeline, the list contains a line that says so.
-pub(super) fn started_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
+/// For an unreadable pipeline, the list contains a line that names the pipeline.
+pub(super) fn list_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
     let (pipelines, findings) = pipeline_files(root, current_dir);
     ui.print_findings(&findings);
     let mut lines = Vec::new();
     for path in pipelines {
         let display_path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
         match config::load(&resolve_path(&path, current_dir)) {
-            Ok(project) => push_programs(&project, &display_path, &mut lines),
+            Ok(project) => add_programs(&project, &display_path, &mut lines),
             Err(_) => lines.push(format!("unknown: {display_path} can't be read; see `orch pipeline validate`")),
         }
     }
     lines.iter().map(|line| escape_line_breaks(line).into_owned()).collect()
 }
 
-fn push_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) {
+fn add_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) {
     for (name, agent) in &project.pipeline.agents {
         if let Some(program) = agent.cli_agent(Access::None) {
             let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };

@@ -1,4 +1,4 @@
-//! Lists and downloads models, and adds the user's model files.
+//! Lists, downloads and adds embedded models.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +18,14 @@ use crate::session::{DownloadReporter as _, Runner, SessionError};
 
 use super::{AddArgs, PullArgs};
 
-/// Lists the models of the catalog and the added ones.
-pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<()> {
-    let added = shelf.added_names();
-    let names = catalog::all().iter().map(|spec| spec.name).chain(added.iter().map(String::as_str));
+/// Lists the models of the catalog and the models that the user added.
+pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
+    let added_names = local_models.added_names();
+    let names = catalog::all().iter().map(|spec| spec.name).chain(added_names.iter().map(String::as_str));
     let width = "local/".len() + names.map(str::len).max().unwrap_or(0);
     ui.write_text(&format!("{:<width$}  {:>7}  {:>7}  STATE", "NAME", "FILE", "MEMORY"))?;
     for spec in catalog::all() {
-        let mut state = match weights::installed_path(&shelf.cache, spec) {
+        let mut state = match weights::installed_path(&local_models.cache, spec) {
             Some(_) => ui.stdout_style.success("downloaded"),
             None => "not downloaded".to_owned(),
         };
@@ -42,9 +42,9 @@ pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<()> {
             format_bytes(spec.memory)
         ))?;
     }
-    for name in added {
-        let file = shelf.own_model_path(&name);
-        let (size, memory, state) = match (shelf.file_problem(&name), gguf::read_header(&file)) {
+    for name in added_names {
+        let file = local_models.own_model_path(&name);
+        let (size, memory, state) = match (local_models.file_problem(&name), gguf::read_header(&file)) {
             (None, Ok(header)) => (
                 format_bytes(header.file_bytes),
                 format_bytes(header.memory_estimate().max_bytes),
@@ -60,70 +60,70 @@ pub(super) fn list_models(shelf: &LocalModels, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Downloads a model of the list, or reads one from `--from`.
-pub(super) async fn pull_model(shelf: &LocalModels, args: &PullArgs, runner: &Runner, ui: &Ui) -> Result<()> {
+/// Downloads a model of the catalog, or installs a model from the source in `--from`.
+pub(super) async fn pull_model(local_models: &LocalModels, args: &PullArgs, runner: &Runner, ui: &Ui) -> Result<()> {
     let name = args.name.strip_prefix("local/").unwrap_or(&args.name);
     let spec = if name == "local" { Some(catalog::default_model()) } else { catalog::find(name) };
-    let Some(from) = &args.from else {
-        if spec.is_none() && shelf.added_names().iter().any(|added_name| added_name == name) {
-            ui.print_message(format!("local/{name} already exists: {}", shelf.own_model_path(name).display()));
+    let Some(source) = &args.from else {
+        if spec.is_none() && local_models.added_names().iter().any(|added_name| added_name == name) {
+            ui.print_message(format!("local/{name} already exists: {}", local_models.own_model_path(name).display()));
             return Ok(());
         }
-        let spec = spec.map_or_else(|| find_embedded_model(shelf, name), Ok)?;
-        if let Some(path) = weights::installed_path(&shelf.cache, spec) {
+        let spec = spec.map_or_else(|| find_embedded_model(local_models, name), Ok)?;
+        if let Some(path) = weights::installed_path(&local_models.cache, spec) {
             ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
         } else {
-            session_weights::download_weights(&shelf.cache, spec, runner).await?;
+            session_weights::download_weights(&local_models.cache, spec, runner).await?;
         }
         return Ok(());
     };
-    let wanted = if let Some(spec) = spec {
+    let wanted_file = if let Some(spec) = spec {
         WantedFile::from(spec)
     } else {
         check_name(name)?;
         let sha256 = args.sha256.as_deref().map(parse_sha256).transpose()?;
         WantedFile { name: name.to_owned(), file: format!("{name}.gguf"), bytes: None, sha256 }
     };
-    install(shelf, spec, &wanted, from, ui).await
+    install(local_models, spec, &wanted_file, source, ui).await
 }
 
-/// Installs the weights of a model from an address or a file.
+/// Installs the weights of a model from an address or a file. `spec` is the model's entry in the catalog, if any.
 async fn install(
-    shelf: &LocalModels,
+    local_models: &LocalModels,
     spec: Option<&ModelSpec>,
-    wanted: &WantedFile,
-    from: &str,
+    wanted_file: &WantedFile,
+    source: &str,
     ui: &Ui,
 ) -> Result<()> {
-    let title = spec.map_or_else(|| format!("local/{}", wanted.name), |spec| spec.title.to_owned());
-    let destination = shelf.cache.join(&wanted.file);
+    let title = spec.map_or_else(|| format!("local/{}", wanted_file.name), |spec| spec.title.to_owned());
+    let destination = local_models.cache.join(&wanted_file.file);
     if destination.symlink_metadata().is_ok()
-        && spec.is_none_or(|spec| weights::installed_path(&shelf.cache, spec).is_some())
+        && spec.is_none_or(|spec| weights::installed_path(&local_models.cache, spec).is_some())
     {
         return Err(SessionError::usage(format!("{title} already exists: {}", destination.display()))
             .with_hint(format!("to replace it, delete it first: rm {}", destination.display()))
             .into());
     }
     let download = DownloadProgressView::new(&title, ui);
-    let show_progress = |event| {
-        if let Some(progress) = to_download_progress(event) {
+    let show_progress = |fetch_progress| {
+        if let Some(progress) = to_download_progress(fetch_progress) {
             download.progress(&progress);
         }
     };
-    let result = if from.starts_with("http://") || from.starts_with("https://") {
+    let result = if source.starts_with("http://") || source.starts_with("https://") {
         crate::network::install_tls_provider();
-        weights::pull_from(&shelf.cache, wanted, from, &show_progress).await
-    } else if Path::new(from).is_file() {
-        weights::install_copy(&shelf.cache, wanted, Path::new(from), &show_progress).await
+        weights::pull_from(&local_models.cache, wanted_file, source, &show_progress).await
+    } else if Path::new(source).is_file() {
+        weights::install_copy(&local_models.cache, wanted_file, Path::new(source), &show_progress).await
     } else {
-        return Err(SessionError::usage(format!("`{from}` is neither a file nor an http address")).into());
+        return Err(SessionError::usage(format!("`{source}` is neither a file nor an http address")).into());
     };
     drop(download);
     let path = result.map_err(|error| download_error(&title, &error))?;
-    ui.print_message(format!("fetched {title} into {}", path.display()));
+    ui.print_message(format!("installed {title} at {}", path.display()));
     if spec.is_none() {
-        print_usage(&path, &wanted.name, ui)?;
-        if wanted.sha256.is_none() {
+        print_usage(&path, &wanted_file.name, ui)?;
+        if wanted_file.sha256.is_none() {
             ui.print_message(format!(
                 "{}: orch did not verify the file; pass its digest with `--sha256`",
                 ui.stderr_style.dim("note")
@@ -133,26 +133,26 @@ async fn install(
     Ok(())
 }
 
-/// Adds a file: copies a model of the list, and links any other file.
-pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<()> {
+/// Adds a model file. Copies the file of a catalog model, and links any other file.
+pub(super) async fn add_model(local_models: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<()> {
     let file = &args.file;
-    let unreadable = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
-    let real_path = fs::canonicalize(file).map_err(unreadable)?;
+    let read_error = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
+    let real_path = fs::canonicalize(file).map_err(read_error)?;
     if args.name.is_none()
-        && let Some(spec) = weights::recognize(&real_path).map_err(unreadable)?
+        && let Some(spec) = weights::recognize(&real_path).map_err(read_error)?
     {
-        if let Some(path) = weights::installed_path(&shelf.cache, spec) {
+        if let Some(path) = weights::installed_path(&local_models.cache, spec) {
             ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
             return Ok(());
         }
-        return install(shelf, Some(spec), &WantedFile::from(spec), &real_path.to_string_lossy(), ui).await;
+        return install(local_models, Some(spec), &WantedFile::from(spec), &real_path.to_string_lossy(), ui).await;
     }
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = args.name.as_deref().unwrap_or(stem);
     check_name(name)?;
-    let not_added = |error| SessionError::usage(format!("`{}` can't be added: {error}", file.display()));
-    gguf::read_header(&real_path).and_then(|header| header.check()).map_err(not_added)?;
-    let destination = shelf.own_model_path(name);
+    let add_error = |error| SessionError::usage(format!("`{}` can't be added: {error}", file.display()));
+    gguf::read_header(&real_path).and_then(|header| header.check()).map_err(add_error)?;
+    let destination = local_models.own_model_path(name);
     match fs::read_link(&destination) {
         Ok(_) => fs::remove_file(&destination).map_err(|error| SessionError::usage(error.to_string()))?,
         Err(_) if destination.symlink_metadata().is_ok() => {
@@ -165,8 +165,8 @@ pub(super) async fn add_model(shelf: &LocalModels, args: &AddArgs, ui: &Ui) -> R
         }
         Err(_) => {}
     }
-    let linked = fs::create_dir_all(&shelf.cache).and_then(|()| link(&real_path, &destination));
-    linked.map_err(|error| SessionError::usage(format!("{} can't be created: {error}", destination.display())))?;
+    let link_result = fs::create_dir_all(&local_models.cache).and_then(|()| link(&real_path, &destination));
+    link_result.map_err(|error| SessionError::usage(format!("{} can't be created: {error}", destination.display())))?;
     print_usage(&destination, name, ui)
 }
 
@@ -188,14 +188,14 @@ fn link(file: &Path, destination: &Path) -> std::io::Result<()> {
     fs::copy(file, destination).map(drop)
 }
 
-/// Checks that the user's model file may have this name.
+/// Checks that the user may give this name to a model file.
 fn check_name(name: &str) -> Result<(), SessionError> {
     if is_valid_own_name(name) && !["auto", "local"].contains(&name) {
         return Ok(());
     }
     let is_in_catalog = catalog::all().iter().any(|spec| spec.name == name || spec.file == format!("{name}.gguf"));
     let reason = if is_in_catalog {
-        "belongs to a model of the list"
+        "belongs to a model of the catalog"
     } else {
         "must consist of letters, digits, `.`, `_` and `-`"
     };

@@ -15,10 +15,10 @@ use crate::session::{ExitStatus, Runner, SessionError};
 
 /// The time limit for a command of `setup:`.
 const SETUP_TIMEOUT: Duration = Duration::from_mins(1);
-/// The maximum output of such a command in an error message, in bytes.
+/// The maximum size in bytes of a command's output in an error message.
 const MAX_OUTPUT_BYTES: usize = 16 << 10;
-/// The git variables that commands of `setup:` inherit: author, committer, and the location of the configuration.
-/// Variables that select a repository, or that may contain a password, are not among them.
+/// The git variables that commands of `setup:` inherit: author, committer, and the location of the configuration. The
+/// list excludes variables that select a repository or may contain a password.
 const GIT_VARIABLES: &[&str] = &[
     "GIT_AUTHOR_NAME",
     "GIT_AUTHOR_EMAIL",
@@ -31,8 +31,8 @@ const GIT_VARIABLES: &[&str] = &[
     "GIT_CONFIG_NOSYSTEM",
 ];
 
-/// Prepares `workspace` for the case. The paths of the case are relative to `folder` and must be inside the project at
-/// `root`. A signal ends the preparation and the commands that it started.
+/// Prepares the folder `workspace` for a test case. The paths in the test case are relative to `folder` and must be
+/// inside the project at `root`. A signal ends the preparation and its commands.
 pub(super) async fn prepare_workspace(
     case: &Case,
     root: &Path,
@@ -41,15 +41,15 @@ pub(super) async fn prepare_workspace(
     workspace: &Path,
 ) -> Result<()> {
     if let Some(files) = &case.workspace {
-        let from = folder.join(files);
-        if !from.is_dir() {
+        let source = folder.join(files);
+        if !source.is_dir() {
             let error = SessionError::usage(format!("`workspace: {files}` is not a folder"));
-            return Err(error.with_hint(format!("orch expects it at `{}`", from.display())).into());
+            return Err(error.with_hint(format!("orch expects it at `{}`", source.display())).into());
         }
         let (root, destination) = (root.to_owned(), workspace.to_owned());
         let interrupted = Arc::new(AtomicBool::new(false));
-        let copier = WorkspaceCopier { root, files: 0, bytes: 0, interrupted: interrupted.clone() };
-        let mut copy_task = tokio::task::spawn_blocking(move || copier.copy_all(&from, &destination));
+        let copier = WorkspaceCopier { root, file_count: 0, byte_count: 0, interrupted: interrupted.clone() };
+        let mut copy_task = tokio::task::spawn_blocking(move || copier.copy_all(&source, &destination));
         let result = tokio::select! {
             result = &mut copy_task => result,
             () = interrupt::wait_for_signal() => {
@@ -65,64 +65,68 @@ pub(super) async fn prepare_workspace(
     Ok(())
 }
 
-/// The maximum number of files and folders in a `workspace:`, including those behind links.
+/// The maximum number of files and folders that `workspace:` copies, including the targets of links.
 const MAX_FILES: usize = 10_000;
-/// The maximum total size of its files.
+/// The maximum total size in bytes of the files that `workspace:` copies.
 const MAX_BYTES: u64 = 256 << 20;
-/// The maximum depth of its folders.
+/// The maximum depth of the folders that `workspace:` copies.
 const MAX_DEPTH: usize = 64;
 
-/// Copies a folder, within the limits, and counts its files.
+/// Copies a folder and checks the limits.
 struct WorkspaceCopier {
+    /// The root of the project.
     root: PathBuf,
-    files: usize,
-    bytes: u64,
+    file_count: usize,
+    byte_count: u64,
+    /// Whether a signal has interrupted the copy.
     interrupted: Arc<AtomicBool>,
 }
 
 impl WorkspaceCopier {
-    fn copy_all(mut self, from: &Path, to: &Path) -> Result<(), SessionError> {
-        self.copy(from, to, 0)
+    fn copy_all(mut self, source: &Path, destination: &Path) -> Result<(), SessionError> {
+        self.copy(source, destination, 0)
     }
 
-    /// Copies a file or a folder with its modes. orch follows links, so that the copy is independent, but refuses links
-    /// that lead out of the project, because a model may see the copy.
-    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), SessionError> {
+    /// Copies a file, or a folder with its contents, including permissions. Follows links, so that the copy is
+    /// independent. Refuses links that lead out of the project, because a model may read the copy.
+    fn copy(&mut self, source: &Path, destination: &Path, depth: usize) -> Result<(), SessionError> {
         let copy_error =
-            |error: std::io::Error| SessionError::usage(format!("`{}` can't be copied: {error}", from.display()));
+            |error: std::io::Error| SessionError::usage(format!("`{}` can't be copied: {error}", source.display()));
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(interrupted_error());
         }
-        if config::is_outside_folder(&self.root, from) {
+        if config::is_outside_folder(&self.root, source) {
             let error =
-                SessionError::usage(format!("`{}` can't be copied: it is outside of the project", from.display()));
+                SessionError::usage(format!("`{}` can't be copied: it is outside of the project", source.display()));
             return Err(error.with_hint("copy what the case needs into the project"));
         }
-        let metadata = std::fs::metadata(from).map_err(copy_error)?;
-        self.count(from, metadata.is_file().then_some(metadata.len()), depth)?;
+        let metadata = std::fs::metadata(source).map_err(copy_error)?;
+        self.count_and_check(source, metadata.is_file().then_some(metadata.len()), depth)?;
         if metadata.is_file() {
-            return std::fs::copy(from, to).map(drop).map_err(copy_error);
+            return std::fs::copy(source, destination).map(drop).map_err(copy_error);
         }
         if !metadata.is_dir() {
-            let error =
-                SessionError::usage(format!("`{}` can't be copied: it is neither a file nor a folder", from.display()));
+            let error = SessionError::usage(format!(
+                "`{}` can't be copied: it is neither a file nor a folder",
+                source.display()
+            ));
             return Err(error.with_hint("create it with a command of `setup:`"));
         }
-        std::fs::create_dir_all(to).map_err(copy_error)?;
-        for entry in std::fs::read_dir(from).map_err(copy_error)? {
+        std::fs::create_dir_all(destination).map_err(copy_error)?;
+        for entry in std::fs::read_dir(source).map_err(copy_error)? {
             let entry = entry.map_err(copy_error)?;
-            self.copy(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
+            self.copy(&entry.path(), &destination.join(entry.file_name()), depth + 1)?;
         }
         Ok(())
     }
 
-    /// Counts a file or folder before it is copied, and checks the limits.
-    fn count(&mut self, from: &Path, bytes: Option<u64>, depth: usize) -> Result<(), SessionError> {
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(bytes.unwrap_or_default());
-        let limit = if self.files > MAX_FILES {
+    /// Counts a file or folder before orch copies it, and checks the limits.
+    fn count_and_check(&mut self, source: &Path, bytes: Option<u64>, depth: usize) -> Result<(), SessionError> {
+        self.file_count += 1;
+        self.byte_count = self.byte_count.saturating_add(bytes.unwrap_or_default());
+        let limit = if self.file_count > MAX_FILES {
             format!("{MAX_FILES} files and folders")
-        } else if self.bytes > MAX_BYTES {
+        } else if self.byte_count > MAX_BYTES {
             format!("{} MiB of files", MAX_BYTES >> 20)
         } else if depth > MAX_DEPTH {
             format!("{MAX_DEPTH} levels of folders")
@@ -133,7 +137,7 @@ impl WorkspaceCopier {
             "`workspace:` of the case can't be copied: it contains more than {limit}, including those behind links"
         );
         Err(SessionError::usage(message)
-            .with_hint(format!("the copy stopped at `{}`", from.display()))
+            .with_hint(format!("the copy stopped at `{}`", source.display()))
             .with_hint("look for links to parent folders, and create large files with `setup:`"))
     }
 }
@@ -142,7 +146,7 @@ fn interrupted_error() -> SessionError {
     SessionError::usage("interrupted before the run started").with_status(ExitStatus::Interrupted)
 }
 
-/// The hint about the folder in which the commands of `setup:` run.
+/// A hint about the folder in which the commands of `setup:` run.
 const WORKSPACE_HINT: &str =
     "it ran in the workspace of the case, which contains only the files of the project that `workspace:` copies";
 
@@ -150,7 +154,7 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
     let spec = ProgramSpec {
         argv: argv.to_vec(),
         cwd: workspace.to_owned(),
-        env: environment(runner),
+        env: setup_environment(runner),
         stdin: None,
         timeout: Some(SETUP_TIMEOUT),
         max_captured_bytes: MAX_OUTPUT_BYTES,
@@ -176,7 +180,7 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
     Err(SessionError::usage(message).with_hint(format!("its output: {}", text.trim())).with_hint(WORKSPACE_HINT))
 }
 
-/// The environment of a `run:` step, with the git variables.
-fn environment(runner: &Runner) -> Vec<(String, String)> {
+/// The environment of a `run:` step, plus the git variables.
+fn setup_environment(runner: &Runner) -> Vec<(String, String)> {
     crate::engine::command_environment(&*runner.environment.variable_lookup(), GIT_VARIABLES.iter().copied())
 }

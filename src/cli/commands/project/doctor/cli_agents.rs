@@ -1,4 +1,4 @@
-//! Reports the CLI agents: the built-in kinds with their versions, and the programs that the project's pipelines name.
+//! Reports the CLI agents: Claude Code and Codex with their versions, and the CLI agents of the project's pipelines.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,59 +17,59 @@ use crate::session::execute::resolve_path;
 
 use super::DoctorReport;
 
-/// Reports the programs, and returns those that a probe can start.
-pub(super) fn report_programs(
+/// Reports the CLI agents, and returns those that a probe can start.
+pub(super) fn report_cli_agents(
     pipelines: &[PathBuf],
     runner: &Runner,
     report: &mut DoctorReport<'_>,
 ) -> Result<Vec<CliAgent>> {
-    let mut usable_programs = Vec::new();
+    let mut usable_agents = Vec::new();
     for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
         let name = kind.as_str();
         match program_version(name, runner) {
             Some(version) => {
                 report.print_check(Some(true), name, version)?;
-                usable_programs.push(default_program(kind));
+                usable_agents.push(default_cli_agent(kind));
             }
             None => report.print_check(None, name, format!("not installed; {}", agent::install_hint(kind, name)))?,
         }
     }
     let current_dir = runner.current_dir();
-    for program in pipeline_programs(pipelines, current_dir) {
-        let (kind, name) = (program.kind, program.argv.first().cloned().unwrap_or_default());
+    for cli_agent in pipeline_cli_agents(pipelines, current_dir) {
+        let (kind, name) = (cli_agent.kind, cli_agent.argv.first().cloned().unwrap_or_default());
         if let Some(path) = find_executable(&name, current_dir) {
             report.print_check(Some(true), kind.as_str(), path.display().to_string())?;
-            usable_programs.push(program);
+            usable_agents.push(cli_agent);
         } else {
             let advice = agent::install_hint(kind, &name);
             report.print_check(Some(false), kind.as_str(), format!("`{name}` is not installed; {advice}"))?;
         }
     }
-    Ok(usable_programs)
+    Ok(usable_agents)
 }
 
-fn default_program(kind: CliAgentKind) -> CliAgent {
+fn default_cli_agent(kind: CliAgentKind) -> CliAgent {
     let (argv, tools, env) = (Vec::new(), Vec::new(), Vec::new());
     CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None }
 }
 
-/// The programs that agents of the pipelines start with `acp` or `command`, each once; skips unreadable pipelines.
-fn pipeline_programs(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgent> {
-    let mut unique_programs: Vec<CliAgent> = Vec::new();
+/// The CLI agents of the kinds `acp` and `command` in the pipelines, without duplicates. Skips unreadable pipelines.
+fn pipeline_cli_agents(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgent> {
+    let mut unique_agents: Vec<CliAgent> = Vec::new();
     for path in pipelines {
         let Ok(project) = config::load(&resolve_path(path, current_dir)) else { continue };
-        let programs = project.pipeline.agents.values().filter_map(|agent| agent.cli_agent(Access::None));
-        for program in programs.filter(|program| !program.argv.is_empty()) {
-            let program = CliAgent { tools: Vec::new(), ..program };
-            if unique_programs.iter().all(|other| other.argv != program.argv) {
-                unique_programs.push(program);
+        let cli_agents = project.pipeline.agents.values().filter_map(|agent| agent.cli_agent(Access::None));
+        for cli_agent in cli_agents.filter(|cli_agent| !cli_agent.argv.is_empty()) {
+            let cli_agent = CliAgent { tools: Vec::new(), ..cli_agent };
+            if unique_agents.iter().all(|other| other.argv != cli_agent.argv) {
+                unique_agents.push(cli_agent);
             }
         }
     }
-    unique_programs
+    unique_agents
 }
 
-/// The file that orch starts for a program's name.
+/// Finds the executable file of a program.
 fn find_executable(name: &str, current_dir: &Path) -> Option<PathBuf> {
     if name.contains(std::path::MAIN_SEPARATOR) {
         return Some(current_dir.join(name)).filter(|path| is_executable(path));
@@ -90,7 +90,7 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// The first line that a program prints for `--version`; `None` if the program is not installed.
+/// The first line that a program prints for `--version`. `None` if the program is not installed.
 fn program_version(program: &str, runner: &Runner) -> Option<String> {
     let spec = ProgramSpec {
         argv: vec![program.to_owned(), "--version".to_owned()],
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_not_executable_is_no_program() {
+    fn only_executable_files_are_programs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tool");
         for (mode, expected) in [(0o644, None), (0o744, Some(folder.path().join("./tool")))] {
