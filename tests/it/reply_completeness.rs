@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use orch::model::chat::StopReason;
 use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, RequestLimits};
@@ -44,15 +45,15 @@ async fn a_reply_that_is_cut_at_any_byte_is_complete_or_rejected() {
     let text = "all of it";
     for dialect in DIALECTS {
         let length = complete_reply(dialect, text).len();
-        for cut in 0..length {
-            for reset in [false, true] {
-                let reply = complete_reply(dialect, text).unframed().truncated(cut);
-                let server = Server::always(if reset { reply.reset() } else { reply });
-                if let Ok(reply) = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await {
-                    assert_eq!((&*reply.text(), reply.stop), (text, StopReason::End), "{dialect} {cut} {reset}");
-                }
+        let cases = (0..length).flat_map(|cut| [(cut, false), (cut, true)]);
+        let requests = futures_util::stream::iter(cases).for_each_concurrent(16, |(cut, reset)| async move {
+            let reply = complete_reply(dialect, text).unframed().truncated(cut);
+            let server = Server::always(if reset { reply.reset() } else { reply });
+            if let Ok(reply) = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await {
+                assert_eq!((&*reply.text(), reply.stop), (text, StopReason::End), "{dialect} {cut} {reset}");
             }
-        }
+        });
+        requests.await;
     }
 }
 
