@@ -1,4 +1,5 @@
-//! What confinement costs: `true`, bare and confined. Run it with `cargo bench --bench overhead`.
+//! Measures how much time confinement adds to the start of a program: runs `true` bare and confined. Run it with
+//! `cargo bench --bench overhead`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
@@ -19,28 +20,29 @@ fn main() {
         workspace.display()
     );
     std::fs::write(&policy, text).unwrap();
-    let mut own = Command::new(BINARY);
-    own.args(["__confine", "--nothing"]);
+    let mut without_program = Command::new(BINARY);
+    without_program.args(["__confine", "--nothing"]);
     let confined = |level: &str| {
         let mut command = Command::new(BINARY);
         command.args(["__confine", "--policy"]).arg(&policy).args(["--level", level, "--", "true"]);
         command
     };
     let bare = median("bare `true`", &mut Command::new("true"));
-    let start = median("starting this program", &mut own);
+    let start = median("starting this program", &mut without_program);
     for level in ["none", "basic", "full"] {
-        let took = median(&format!("`true` at `{level}`"), &mut confined(level));
-        println!("    added: {:?} (starting this program once: {:?})", took.saturating_sub(bare), start);
+        let duration = median(&format!("`true` at `{level}`"), &mut confined(level));
+        println!("    added: {:?} (starting this program once: {:?})", duration.saturating_sub(bare), start);
     }
     if Command::new("bwrap").arg("--version").stdout(Stdio::null()).status().is_ok() {
         let mut command = Command::new("bwrap");
         command
             .args("--ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all --die-with-parent true".split(' '));
-        let took = median("`true` in bwrap", &mut command);
-        println!("    added: {:?}", took.saturating_sub(bare));
+        let duration = median("`true` in bwrap", &mut command);
+        println!("    added: {:?}", duration.saturating_sub(bare));
     }
 }
 
+/// Runs a command [`RUNS`] times; returns the median duration.
 fn median(name: &str, command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stderr(Stdio::null());
     let mut times: Vec<Duration> = (0..RUNS)

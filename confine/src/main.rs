@@ -1,5 +1,6 @@
-//! `orch-confine __confine …`, as orch will offer it, and `orch-confine drive FILE -- PROGRAM …`, which plays orch for the
-//! tests: it runs a program with the policy in a file and writes what it learned, as JSON, to the descriptor of a file.
+//! The test program of this crate. `orch-confine __confine …` is the command that orch will have. `orch-confine drive
+//! LEVEL POLICY RESULT -- PROGRAM …` takes the role of orch: it runs a program with the policy in the file `POLICY` and
+//! writes the result as JSON to the file `RESULT`.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -33,38 +34,42 @@ fn main() -> ExitCode {
     )
 }
 
-/// What the tests read.
+/// The result of `drive`, which the tests read.
 #[derive(Serialize)]
-struct Result {
+struct DriveResult {
     in_force: Option<InForce>,
     error: Option<String>,
+    /// The exit code, the limit that the program reached, and the error number if the program did not start.
     ended: Option<(Option<i32>, Option<String>, Option<i32>)>,
     connections: Vec<Connection>,
 }
 
-/// Plays orch: the level (or `probe`), the policy's file, the file for the result, and the program.
+/// Takes the role of orch. The level is that of a policy, `shared` for `full` without process ids of the program's own,
+/// or `probe` for the strongest level that works on this machine.
 fn drive(arguments: &[OsString]) -> anyhow::Result<u8> {
     let [level, policy, result, _, argv @ ..] = arguments else { anyhow::bail!("LEVEL POLICY RESULT -- PROGRAM") };
     let policy: Policy = serde_json::from_slice(&std::fs::read(policy)?)?;
     let orch = std::env::current_exe()?;
     let probe = match level.to_str() {
-        Some("full") => fixed(Level::Full),
-        Some("shared") => Probe { own_processes: false, ..fixed(Level::Full) },
-        Some("basic") => fixed(Level::Basic),
-        Some("none") => fixed(Level::None),
+        Some("full") => fixed_probe(Level::Full),
+        Some("shared") => Probe { own_processes: false, ..fixed_probe(Level::Full) },
+        Some("basic") => fixed_probe(Level::Basic),
+        Some("none") => fixed_probe(Level::None),
         _ => confine::probe(&orch)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let connections = Arc::new(Mutex::new(Vec::new()));
-        let (found, code) = run(&orch, &policy, &probe, (argv, &connections)).await?;
+        let (outcome, code) = run(&orch, &policy, &probe, (argv, &connections)).await?;
         let connections = connections.lock().map(|all| all.clone()).unwrap_or_default();
-        std::fs::write(result, serde_json::to_vec(&Result { connections, ..found })?).context("the result")?;
+        std::fs::write(result, serde_json::to_vec(&DriveResult { connections, ..outcome })?)
+            .context("cannot write the result")?;
         Ok(code)
     })
 }
 
-fn fixed(level: Level) -> Probe {
+/// The result of a probe according to which a level works.
+fn fixed_probe(level: Level) -> Probe {
     let best = InForce { level, landlock: 0, own_processes: true, limits_by: None, cgroup: None, gaps: Vec::new() };
     Probe { best, own_processes: true, obstacles: Vec::new() }
 }
@@ -74,7 +79,7 @@ async fn run(
     policy: &Policy,
     probe: &Probe,
     (argv, connections): (&[OsString], &Arc<Mutex<Vec<Connection>>>),
-) -> anyhow::Result<(Result, u8)> {
+) -> anyhow::Result<(DriveResult, u8)> {
     let recorded = Arc::clone(connections);
     let on_connection = Arc::new(move |connection| {
         if let Ok(mut all) = recorded.lock() {
@@ -94,52 +99,54 @@ async fn run(
     let mut child = command.arg0("orch").args(&argv[1..]).stdin(Stdio::from(socket)).process_group(0).spawn()?;
     drop(command);
     let in_force = session.confirm().await;
-    let mut found = match &in_force {
+    let mut outcome = match &in_force {
         Err(error) => failed(error),
-        Ok(in_force) => Result { in_force: Some(in_force.clone()), error: None, ended: None, connections: Vec::new() },
+        Ok(in_force) => {
+            DriveResult { in_force: Some(in_force.clone()), error: None, ended: None, connections: Vec::new() }
+        }
     };
     if in_force.is_ok() {
         session.start(&Start::default()).await?;
         match session.ended().await {
             Ok(Ended { code, limit, not_started }) => {
-                found.ended = Some((code, limit.map(|limit| limit.to_string()), not_started));
+                outcome.ended = Some((code, limit.map(|limit| limit.to_string()), not_started));
             }
-            Err(error) => found.error = Some(error.to_string()),
+            Err(error) => outcome.error = Some(error.to_string()),
         }
     }
-    #[allow(clippy::disallowed_methods, reason = "this plays orch for tests")]
+    #[allow(clippy::disallowed_methods, reason = "this program takes the role of orch in tests")]
     let status = child.wait()?;
     end_descendants();
     session.finish().await;
-    Ok((found, u8::try_from(status.code().unwrap_or(255)).unwrap_or(255)))
+    Ok((outcome, u8::try_from(status.code().unwrap_or(255)).unwrap_or(255)))
 }
 
-fn failed(error: &confine::ConfineError) -> Result {
-    Result { in_force: None, error: Some(error.to_string()), ended: None, connections: Vec::new() }
+fn failed(error: &confine::ConfineError) -> DriveResult {
+    DriveResult { in_force: None, error: Some(error.to_string()), ended: None, connections: Vec::new() }
 }
 
-/// Ends what the program left running, as a guard does.
+/// Kills the processes that the program left running, as the guard of orch does.
 fn end_descendants() {
     loop {
-        let own = std::process::id().to_string();
-        let mut children: Vec<String> = vec![own.clone()];
-        let mut all: Vec<(String, String)> = Vec::new();
+        let mut family: Vec<String> = vec![std::process::id().to_string()];
+        // The id and the parent's id of each process.
+        let mut processes: Vec<(String, String)> = Vec::new();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
             let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split(' ').collect();
             if fields.len() > 2 && fields[1] != "Z" {
-                all.push((entry.file_name().to_string_lossy().into_owned(), fields[2].to_owned()));
+                processes.push((entry.file_name().to_string_lossy().into_owned(), fields[2].to_owned()));
             }
         }
         let mut index = 0;
-        while let Some(parent) = children.get(index).cloned() {
-            children.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid.clone()));
+        while let Some(parent) = family.get(index).cloned() {
+            family.extend(processes.iter().filter(|(_, parent_id)| *parent_id == parent).map(|(pid, _)| pid.clone()));
             index += 1;
         }
-        if children.len() == 1 {
+        if family.len() == 1 {
             return;
         }
-        for pid in children.iter().skip(1).filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+        for pid in family.iter().skip(1).filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|ended| ended.is_some()) {}

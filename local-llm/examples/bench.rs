@@ -1,20 +1,20 @@
-//! Measures a model: `bench FILE [THREADS]`.
+//! Measures the speed of a model: `bench FILE [THREADS]`.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use local_llm::{GenerateEvent, LoadOptions, Model, PromptMessage, Request};
+use local_llm::{LoadOptions, Model, PromptMessage, Request};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let file = args.next().ok_or("usage: bench FILE [THREADS]")?;
     let threads = args.next().map(|threads| threads.parse()).transpose()?;
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let model = Model::load(Path::new(&file), &LoadOptions { threads })?;
-    println!("load {:.2?}, weights {} MB", begun.elapsed(), model.weight_bytes() / 1_000_000);
+    println!("load {:.2?}, weights {} MB", started_at.elapsed(), model.weight_bytes() / 1_000_000);
 
-    let long = "The river rises in the hills, passes three mills and a bridge, and ends in the sea. ";
+    let sentence = "The river rises in the hills, passes three mills and a bridge, and ends in the sea. ";
     let schema: serde_json::Value = serde_json::json!({
         "type": "object",
         "properties": {
@@ -31,25 +31,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         "required": ["title", "steps"],
     });
-    let ask = |text: String| {
+    let messages = |text: String| {
         vec![PromptMessage::new("system", "You are a helpful assistant."), PromptMessage::new("user", text)]
     };
     let runs = [
-        ("free", ask("Write a Rust function that reverses a string, with a short explanation.".into()), None),
-        ("schema", ask("Plan a small website for a bakery. Answer in JSON.".into()), Some(schema.clone())),
-        ("300-token prompt", ask(long.repeat(14) + "Summarize the text in one sentence."), None),
+        ("free", messages("Write a Rust function that reverses a string, with a short explanation.".into()), None),
+        ("schema", messages("Plan a small website for a bakery. Answer in JSON.".into()), Some(schema.clone())),
+        ("300-token prompt", messages(sentence.repeat(14) + "Summarize the text in one sentence."), None),
         (
             "same prompt, schema",
-            ask(long.repeat(14) + "Summarize the text in one sentence, then plan a visit."),
+            messages(sentence.repeat(14) + "Summarize the text in one sentence, then plan a visit."),
             Some(schema),
         ),
     ];
     for (name, messages, schema) in runs {
         let request = Request { messages, schema, max_tokens: 192, ..Request::default() };
-        let reply = model.generate(&request, &mut |event| {
-            if let GenerateEvent::PromptProgress { .. } = event {}
-            ControlFlow::Continue(())
-        })?;
+        let reply = model.generate(&request, &mut |_| ControlFlow::Continue(()))?;
         println!("--- {name}\n{}", reply.text);
         println!(
             "{:?}: prompt {} ({} cached) in {:.2?}, output {} in {:.2?} = {:.1} tok/s",

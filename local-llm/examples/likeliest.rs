@@ -1,4 +1,4 @@
-//! Shows the likeliest first tokens of a reply: `likeliest FILE TEXT…`, a reply to each text.
+//! Prints the likeliest first tokens of a model's reply to each text: `likeliest FILE TEXT…`.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = args.next().ok_or("usage: likeliest FILE TEXT…")?;
     let model = Model::load(Path::new(&file), &LoadOptions::default())?;
     for text in args {
-        for (token, text, log) in model.likeliest_tokens(&[PromptMessage::new("user", text)], 8)? {
-            println!("{token:>6} {log:>8.3} {text:?}");
+        for (token, text, log_probability) in model.likeliest_tokens(&[PromptMessage::new("user", text)], 8)? {
+            println!("{token:>6} {log_probability:>8.3} {text:?}");
         }
         println!();
     }

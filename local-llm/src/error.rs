@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// This crate could not read the file.
+    /// This process cannot read the file.
     #[error("cannot read the model file {}: {source}", path.display())]
     File {
         /// The path of the model file.
@@ -30,7 +30,7 @@ pub enum Error {
         /// The free memory, in bytes.
         free: u64,
     },
-    /// The processor lacks instructions without which replies would take minutes.
+    /// The processor lacks the vector instructions that make replies fast enough.
     #[error("this processor lacks {0}; a local model needs them (choose a hosted model instead)")]
     UnsupportedProcessor(&'static str),
     /// The request is invalid.

@@ -16,7 +16,7 @@ const MAX_STRING_BYTES: u64 = 1 << 26;
 /// The maximum number of entries or tensors in a header; a file with more is damaged.
 const MAX_ENTRIES: u64 = 1 << 20;
 
-/// A type of tensors in the GGUF format.
+/// A tensor type of the GGUF format.
 struct TensorType {
     /// The number of the type in the format.
     number: u32,
@@ -37,7 +37,7 @@ const fn unsupported(number: u32, name: &'static str, block_weights: u64, block_
     TensorType { number, name, block_weights, block_bytes, is_supported: false }
 }
 
-/// All tensor types.
+/// The tensor types that this crate recognizes.
 static TENSOR_TYPES: [TensorType; 31] = [
     supported(0, "F32", 1, 4),
     supported(1, "F16", 1, 2),
@@ -86,22 +86,22 @@ enum MetadataValue {
     ArrayLength(u64),
 }
 
-/// A tensor of the header.
+/// The description of a tensor in the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TensorInfo {
     pub(crate) name: String,
     /// The number of weights.
     pub(crate) weight_count: u64,
-    /// The number of its type in the GGUF format.
+    /// The number of the tensor type in the GGUF format.
     type_number: u32,
-    /// Whether it is a matrix rather than a vector.
+    /// Whether the tensor has more than one dimension.
     is_matrix: bool,
-    /// Its size in the file, in bytes.
+    /// The size in the file, in bytes.
     pub(crate) bytes: u64,
 }
 
 impl TensorInfo {
-    /// Its minimum and maximum size in memory, in bytes: the maximum includes the repacked copy that kernels keep.
+    /// The minimum and maximum size in memory, in bytes. The maximum includes the repacked copy that kernels keep.
     pub(crate) fn memory_bytes(&self) -> (u64, u64) {
         if !self.is_matrix {
             let bytes = self.weight_count.saturating_mul(4);
@@ -117,7 +117,7 @@ impl TensorInfo {
             "Q6_K" if is_x86 => (self.bytes, self.bytes / 210 * (210 + 320)),
             // The kernels of ARM processors repack blocks into the same size, and keep the original weights.
             "Q4_0" | "Q8_0" | "Q4_K" | "Q5_K" | "Q6_K" if !is_x86 => (self.bytes, double_bytes),
-            // The kernels do not repack these types, except `Q8_0` into the same size. This crate then frees the
+            // The kernels repack only `Q8_0` among these types, into the same size, and this crate then frees the
             // original weights.
             "Q4_0" | "Q8_0" | "Q2_K" | "Q3_K" | "Q4_K" | "Q5_K" | "Q6_K" => (self.bytes, self.bytes),
             // This crate converts all other types to `Q8_0`.
@@ -144,7 +144,7 @@ fn invalid_file(message: impl Into<String>) -> Error {
     Error::Format(message.into())
 }
 
-/// The name of a tensor type.
+/// The name of a tensor type for messages; its number if this crate does not recognize it.
 fn type_name(type_number: u32) -> String {
     tensor_type(type_number).map_or_else(|| format!("number {type_number}"), |tensor_type| tensor_type.name.to_owned())
 }
@@ -164,7 +164,7 @@ impl<R: Read + Seek> GgufReader<R> {
         Ok(bytes)
     }
 
-    /// Subtracts bytes that are read next from the remaining ones; fails if the file has fewer.
+    /// Counts the next bytes as read; fails if the file has fewer bytes left.
     fn reserve(&mut self, count: u64) -> Result<(), Error> {
         self.remaining = self.remaining.checked_sub(count).ok_or_else(|| invalid_file(INCOMPLETE_HEADER))?;
         Ok(())
@@ -178,6 +178,7 @@ impl<R: Read + Seek> GgufReader<R> {
         Ok(u64::from_le_bytes(self.read_bytes()?))
     }
 
+    /// Reads the number of tensors or metadata entries; `items` names them in the error.
     fn read_count(&mut self, items: &str) -> Result<u64, Error> {
         let count = self.read_u64()?;
         if count > MAX_ENTRIES {
@@ -250,6 +251,7 @@ impl<R: Read + Seek> GgufReader<R> {
         Ok(MetadataValue::ArrayLength(length))
     }
 
+    /// Reads the description of a tensor, and its offset in the tensor data.
     fn read_tensor(&mut self) -> Result<(TensorInfo, u64), Error> {
         let name = self.read_string()?;
         let dimensions = self.read_u32()?;
@@ -258,18 +260,18 @@ impl<R: Read + Seek> GgufReader<R> {
                 "its header is damaged: the tensor `{name}` has {dimensions} dimensions"
             )));
         }
-        let mut weights = 1u64;
+        let mut weight_count = 1u64;
         for _ in 0..dimensions {
             let size = self.read_u64()?;
-            weights = weights
+            weight_count = weight_count
                 .checked_mul(size)
                 .ok_or_else(|| invalid_file("its header is damaged: a tensor is too large"))?;
         }
         let (type_number, offset) = (self.read_u32()?, self.read_u64()?);
         let bytes = tensor_type(type_number).map_or(0, |tensor_type| {
-            weights.div_ceil(tensor_type.block_weights).saturating_mul(tensor_type.block_bytes)
+            weight_count.div_ceil(tensor_type.block_weights).saturating_mul(tensor_type.block_bytes)
         });
-        Ok((TensorInfo { name, weight_count: weights, type_number, is_matrix: dimensions > 1, bytes }, offset))
+        Ok((TensorInfo { name, weight_count, type_number, is_matrix: dimensions > 1, bytes }, offset))
     }
 }
 
@@ -288,8 +290,8 @@ pub fn read_header(path: &Path) -> Result<Header, Error> {
     if metadata.is_dir() {
         return Err(read_error(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    let mut source = GgufReader { file: BufReader::with_capacity(1 << 16, file), remaining: metadata.len() };
-    let header = parse_header(&mut source, metadata.len())?;
+    let mut reader = GgufReader { file: BufReader::with_capacity(1 << 16, file), remaining: metadata.len() };
+    let header = parse_header(&mut reader, metadata.len())?;
     if header.file_bytes < header.expected_bytes {
         let (actual, expected) = (header.file_bytes, header.expected_bytes);
         return Err(invalid_file(format!(
@@ -299,11 +301,11 @@ pub fn read_header(path: &Path) -> Result<Header, Error> {
     Ok(header)
 }
 
-fn parse_header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Result<Header, Error> {
-    if bytes < 4 || source.read_bytes::<4>()? != *b"GGUF" {
+fn parse_header<R: Read + Seek>(reader: &mut GgufReader<R>, file_bytes: u64) -> Result<Header, Error> {
+    if file_bytes < 4 || reader.read_bytes::<4>()? != *b"GGUF" {
         return Err(invalid_file("it is not a GGUF file: it does not begin with the letters GGUF"));
     }
-    let version = source.read_u32()?;
+    let version = reader.read_u32()?;
     if !(2..=3).contains(&version) {
         let is_big_endian = (1..=3).contains(&version.swap_bytes());
         let problem = if is_big_endian { "it is big-endian" } else { "it has an unsupported version" };
@@ -311,23 +313,24 @@ fn parse_header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Resul
             "{problem} (version field: {version}); orch supports only little-endian GGUF files of versions 2 and 3"
         )));
     }
-    let (tensors, entries) = (source.read_count("tensors")?, source.read_count("metadata entries")?);
+    let (tensor_count, entry_count) = (reader.read_count("tensors")?, reader.read_count("metadata entries")?);
     let mut metadata = HashMap::new();
-    for _ in 0..entries {
-        let key = source.read_string()?;
-        let value_type = source.read_u32()?;
-        metadata.insert(key, source.read_value(value_type, 0)?);
+    for _ in 0..entry_count {
+        let key = reader.read_string()?;
+        let value_type = reader.read_u32()?;
+        metadata.insert(key, reader.read_value(value_type, 0)?);
     }
-    let located_tensors = (0..tensors).map(|_| source.read_tensor()).collect::<Result<Vec<_>, _>>()?;
+    let tensors_with_offsets = (0..tensor_count).map(|_| reader.read_tensor()).collect::<Result<Vec<_>, _>>()?;
     let alignment = match metadata.get("general.alignment") {
         Some(MetadataValue::Integer(number)) => u64::try_from(*number).unwrap_or(0).max(1),
         _ => 32,
     };
-    let start = (bytes - source.remaining).next_multiple_of(alignment);
-    let end = |(tensor, offset): &(TensorInfo, u64)| start.saturating_add(*offset).saturating_add(tensor.bytes);
-    let expected_bytes = located_tensors.iter().map(end).max().unwrap_or(0);
-    let tensors = located_tensors.into_iter().map(|(tensor, _)| tensor).collect();
-    Ok(Header { metadata, tensors, file_bytes: bytes, expected_bytes })
+    let data_start = (file_bytes - reader.remaining).next_multiple_of(alignment);
+    let tensor_end =
+        |(tensor, offset): &(TensorInfo, u64)| data_start.saturating_add(*offset).saturating_add(tensor.bytes);
+    let expected_bytes = tensors_with_offsets.iter().map(tensor_end).max().unwrap_or(0);
+    let tensors = tensors_with_offsets.into_iter().map(|(tensor, _)| tensor).collect();
+    Ok(Header { metadata, tensors, file_bytes, expected_bytes })
 }
 
 impl Header {
@@ -365,8 +368,8 @@ impl Header {
         self.tensors.iter().map(|tensor| tensor.weight_count).sum()
     }
 
-    /// Returns an integer of the architecture's own metadata. `key` omits the prefix of these keys, which is the name
-    /// of the architecture.
+    /// Returns an integer metadata value whose key begins with the name of the architecture; `key` is the rest of the
+    /// key.
     pub(crate) fn architecture_u64(&self, key: &str) -> Option<u64> {
         self.metadata_u64(&format!("{}.{key}", self.architecture()))
     }
@@ -375,7 +378,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// When this crate does not support the model; the error names the supported alternatives.
+    /// When this crate does not support the model. The error names what it supports instead.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(count) = self.metadata_u64("split.count").filter(|count| *count > 1) {
             let number = self.metadata_u64("split.no").map_or(1, |number| number + 1);

@@ -9,23 +9,23 @@ use toktrie::{SimpleVob, TokenId};
 use crate::vocab::Vocab;
 use crate::{Error, schema};
 
-/// Builds grammars from schemas. Creating it is expensive, so each model has only one.
+/// Builds grammars from schemas. A factory is expensive to create, so each model has only one.
 pub(crate) struct GrammarFactory {
     factory: ParserFactory,
     closing_tokens: ClosingTokens,
 }
 
-/// The tokens for completing a document quickly.
+/// The tokens that complete a document quickly.
 #[derive(Debug, Clone)]
 struct ClosingTokens {
+    /// The token that ends a reply.
     end: TokenId,
     quote: Option<TokenId>,
-    /// The tokens to try outside of strings, in this order. The first two close an object or an array.
+    /// The tokens to try outside of strings, in this order. The first two close an object and an array.
     structural_tokens: Vec<TokenId>,
 }
 
-/// The state of a JSON text at its end: inside a string or not, and after a backslash that escapes the next character
-/// or not.
+/// Whether the end of a JSON text is inside a string, and whether a backslash escapes the next character there.
 #[derive(Debug, Clone, Copy, Default)]
 struct JsonState {
     in_string: bool,
@@ -46,7 +46,7 @@ impl JsonState {
     }
 }
 
-/// The grammar of a schema, and the state of one reply in it.
+/// The grammar of a schema, and the parser state of one reply.
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Matcher,
@@ -148,22 +148,22 @@ impl Grammar {
         tokens
     }
 
-    /// Creates the grammar state for the document without its last `removed` tokens, followed by `bytes`; `kept` are the
-    /// tokens before these. Returns it with the tokens for `bytes`, or `None` if the schema does not allow `bytes`
-    /// there.
+    /// Creates a copy of this grammar in which `bytes` replace the last `removed_count` tokens of the document.
+    /// `prefix` are the tokens before those. Returns the copy and the tokens for `bytes`, or `None` if the schema does
+    /// not allow `bytes` there.
     pub(crate) fn rewind(
         &self,
-        kept: &[TokenId],
-        removed: usize,
+        prefix: &[TokenId],
+        removed_count: usize,
         bytes: &[u8],
         vocab: &Vocab,
     ) -> Option<(Self, Vec<TokenId>)> {
         let mut grammar = self.clone();
         // A shallow clone would share the state of the parser.
         grammar.matcher = self.matcher.deep_clone();
-        grammar.matcher.rollback(removed).ok()?;
+        grammar.matcher.rollback(removed_count).ok()?;
         grammar.json_state = JsonState::default();
-        kept.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
+        prefix.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
         // Where the schema forces the next bytes, the mask allows only the token that the tokenizer would choose.
         let mut tokens = vocab.tokenize_greedily(bytes)?;
         if !grammar.try_consume(&tokens, vocab) {
@@ -175,14 +175,14 @@ impl Grammar {
 
     /// A token that ends the open string, or the innermost array or object, if the grammar allows it.
     pub(crate) fn closing_token(&self, mask: &SimpleVob) -> Option<TokenId> {
-        let allowed = |token: &TokenId| mask.is_allowed(*token);
+        let is_allowed = |token: &TokenId| mask.is_allowed(*token);
         if self.json_state.in_string {
-            return self.closing_tokens.quote.filter(allowed);
+            return self.closing_tokens.quote.filter(is_allowed);
         }
         if mask.is_allowed(self.closing_tokens.end) {
             return Some(self.closing_tokens.end);
         }
-        self.closing_tokens.structural_tokens.iter().copied().take(2).find(allowed)
+        self.closing_tokens.structural_tokens.iter().copied().take(2).find(is_allowed)
     }
 
     /// A short sequence of tokens that completes the document, chosen without the model; `None` if it has more than
@@ -199,7 +199,7 @@ impl Grammar {
             let mask = grammar.compute_mask().ok()?;
             let token = grammar
                 .closing_token(&mask)
-                .or_else(|| grammar.simplest_token(&mask))
+                .or_else(|| grammar.structural_token(&mask))
                 .or_else(|| mask.first_bit_set().and_then(|bit| TokenId::try_from(bit).ok()))?;
             grammar.consume(token, vocab).ok()?;
             if token == grammar.closing_tokens.end {
@@ -211,7 +211,8 @@ impl Grammar {
         (tokens.len() <= limit).then_some(tokens)
     }
 
-    fn simplest_token(&self, mask: &SimpleVob) -> Option<TokenId> {
+    /// The first of the structural tokens that the grammar allows; `None` inside strings.
+    fn structural_token(&self, mask: &SimpleVob) -> Option<TokenId> {
         if self.json_state.in_string {
             return None;
         }
@@ -235,10 +236,10 @@ mod tests {
         let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
         let mut grammar = GrammarFactory::new(&vocab).unwrap().build(&json!({ "const": "abc" })).unwrap();
         let forced_tokens = grammar.consume_forced(&vocab);
-        let text =
+        let bytes_of =
             |tokens: &[TokenId]| -> Vec<u8> { tokens.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
         let (rewound, tokens) = grammar.rewind(&[], forced_tokens.len(), b"\"a", &vocab).unwrap();
-        assert_eq!(text(&tokens), b"\"abc\"");
+        assert_eq!(bytes_of(&tokens), b"\"abc\"");
         assert_ne!(tokens, forced_tokens);
         assert!(rewound.is_finished());
         assert!(grammar.rewind(&[], forced_tokens.len(), b"\"b", &vocab).is_none());

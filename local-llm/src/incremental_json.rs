@@ -1,9 +1,10 @@
-//! Detects that the items of a list in a JSON text repeat, so that the writer can end the list there.
+//! Parses the JSON text of a reply while the model generates it. Detects repeated items of a list, so that the writer
+//! can end the list, and file contents, so that the model can write them between code fences.
 //!
 //! Small models often do not end a list. This module detects two kinds of repetition: an object with the same `path` as
 //! an earlier object of its list that has `content` (the model writes a file again), and three equal objects in a row.
 //! The sampler detects shorter cycles of tokens. A path that differs only in case is not a repetition: the caller can
-//! reject it, and name both files, whereas the end of the list would also remove the files after it.
+//! report the conflict and name both files, whereas ending the list would also remove the files after it.
 
 mod prose;
 
@@ -12,7 +13,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use prose::{is_prose_language, is_prose_path};
 
-/// A position in a reply: a number of complete tokens, and a number of bytes of the token after them.
+/// A position in a reply: after a number of complete tokens, and a number of bytes of the next token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ReplyPosition {
     pub(crate) tokens: usize,
@@ -24,22 +25,24 @@ pub(crate) struct ReplyPosition {
 pub(crate) struct IncrementalJson {
     text: Vec<u8>,
     token_count: usize,
+    /// The open objects and lists, innermost last.
     frames: Vec<JsonFrame>,
     open_string: Option<Vec<u8>>,
-    /// The position of the opening quote of the string.
+    /// The position of the opening quote, while a string is open and when it closes.
     open_quote: ReplyPosition,
     is_escaped: bool,
-    line_end: Option<ReplyPosition>,
-    late_prose: Option<usize>,
+    /// The end of the last line of the open string that ends with `\n`.
+    last_line_end: Option<ReplyPosition>,
+    /// The token with the opening quote of a complete file content that is prose according to the `language` after it.
+    prose_content_token: Option<usize>,
 }
 
-/// An open string that is a text: the content of a file, which is the string `content` of an object whose `path`
-/// precedes it.
+/// A file content that is still open: the string `content` of an object whose `path` precedes it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct OpenText {
-    /// The position of its opening quote.
+pub(crate) struct OpenContent {
+    /// The position of the opening quote.
     pub(crate) quote: ReplyPosition,
-    /// Its language in lower case: the object's `language` or the extension of its path; empty unless alphanumeric.
+    /// The language in lower case: the object's `language` or the extension of its path; empty unless alphanumeric.
     pub(crate) language: String,
 }
 
@@ -51,8 +54,11 @@ enum JsonFrame {
 
 #[derive(Debug, Clone, Default)]
 struct ObjectFrame {
+    /// The offset of the opening brace in the text.
     start: usize,
+    /// The last key, without quotes.
     key: Vec<u8>,
+    /// Whether the parser is at the value of the last key.
     after_colon: bool,
     path: Option<String>,
     language: Option<String>,
@@ -63,24 +69,24 @@ struct ObjectFrame {
 
 #[derive(Debug, Clone, Default)]
 struct ListFrame {
-    /// The hash and the end of each object so far.
+    /// The hash and the end of each complete object.
     objects: Vec<(u64, ReplyPosition)>,
     /// The paths of the objects that have `content`.
     paths: HashSet<String>,
 }
 
-/// The text of a JSON string without its quotes.
-fn decode(string: &[u8]) -> Option<String> {
+/// Decodes a JSON string that is given without its quotes.
+fn decode_string(string: &[u8]) -> Option<String> {
     serde_json::from_slice(&[b"\"", string, b"\""].concat()).ok()
 }
 
-/// Removes the parts of a path that name the same folder again, as in `./a//b`.
-fn normalize(path: &str) -> String {
+/// Removes empty parts and `.` from a path: `./a//b` becomes `a/b`.
+fn normalize_path(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 impl IncrementalJson {
-    /// Parses one more token. If items repeat after it, returns the end of the last item before the repetition.
+    /// Parses the next token. If it completes a repetition, returns the end of the last item before the repetition.
     pub(crate) fn push_token(&mut self, bytes: &[u8]) -> Option<ReplyPosition> {
         let mut repetition = None;
         for (index, byte) in bytes.iter().enumerate() {
@@ -98,18 +104,19 @@ impl IncrementalJson {
         repetition
     }
 
-    /// The number of tokens up to the one with the opening quote of the open string; `None` outside strings.
+    /// The number of tokens up to and including the token with the opening quote of the open string; `None` outside
+    /// strings.
     pub(crate) fn string_start(&self) -> Option<usize> {
         self.open_string.as_ref().map(|_| self.open_quote.tokens + 1)
     }
 
     /// The end of the last complete line of the open string; `None` outside strings and in a string without a line end.
     pub(crate) fn last_line_end(&self) -> Option<ReplyPosition> {
-        self.open_string.as_ref().and(self.line_end)
+        self.open_string.as_ref().and(self.last_line_end)
     }
 
-    /// The open string, if it is a text; `None` for a text that may contain fences itself.
-    pub(crate) fn open_text(&self) -> Option<OpenText> {
+    /// The open file content; `None` if none is open, or if it is prose, which may contain fences itself.
+    pub(crate) fn open_content(&self) -> Option<OpenContent> {
         let Some(JsonFrame::Object(object)) = self.frames.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
         self.open_string.as_ref()?;
@@ -121,13 +128,13 @@ impl IncrementalJson {
             path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
         let language = language.unwrap_or(extension).to_ascii_lowercase();
         let is_word = language.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        Some(OpenText { quote: self.open_quote, language: if is_word { language } else { String::new() } })
+        Some(OpenContent { quote: self.open_quote, language: if is_word { language } else { String::new() } })
     }
 
-    /// The token with the opening quote of a content whose object names a language only after it, if that language is one
-    /// whose texts may contain fences; returns it once.
-    pub(crate) fn take_late_prose(&mut self) -> Option<usize> {
-        self.late_prose.take()
+    /// Returns the token with the opening quote of a complete file content, if the `language` after the content shows
+    /// that it is prose. Returns each token only once.
+    pub(crate) fn take_prose_content_token(&mut self) -> Option<usize> {
+        self.prose_content_token.take()
     }
 
     fn push_byte(&mut self, byte: u8, position: ReplyPosition) -> Option<ReplyPosition> {
@@ -136,7 +143,7 @@ impl IncrementalJson {
                 _ if self.is_escaped => {
                     self.is_escaped = false;
                     if byte == b'n' {
-                        self.line_end = Some(position);
+                        self.last_line_end = Some(position);
                     }
                 }
                 b'\\' => self.is_escaped = true,
@@ -150,7 +157,7 @@ impl IncrementalJson {
             return None;
         }
         match byte {
-            b'"' => (self.open_string, self.line_end) = (Some(Vec::new()), None),
+            b'"' => (self.open_string, self.last_line_end) = (Some(Vec::new()), None),
             b'{' => self
                 .frames
                 .push(JsonFrame::Object(ObjectFrame { start: self.text.len() - 1, ..ObjectFrame::default() })),
@@ -181,13 +188,13 @@ impl IncrementalJson {
         match object.key.as_slice() {
             b"content" => object.content_token = Some(self.open_quote.tokens),
             b"language" => {
-                object.language = decode(&string);
+                object.language = decode_string(&string);
                 if object.language.as_deref().is_some_and(is_prose_language) {
-                    self.late_prose = object.content_token;
+                    self.prose_content_token = object.content_token;
                 }
             }
             b"path" => {
-                let path = normalize(&decode(&string)?);
+                let path = normalize_path(&decode_string(&string)?);
                 let repetition = match outer_frames.last() {
                     Some(JsonFrame::List(list)) if list.paths.contains(&path) => {
                         list.objects.last().map(|(_, end)| *end)
@@ -220,12 +227,12 @@ impl IncrementalJson {
 mod tests {
     use super::*;
 
-    /// The text before the repetition if items repeat; `text` is parsed in tokens of `size` bytes.
-    fn before_repetition(text: &str, size: usize) -> Option<String> {
-        let mut items = IncrementalJson::default();
-        let tokens: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
-        let end = tokens.iter().find_map(|token| items.push_token(token))?;
-        let bytes = end.tokens * size + end.bytes;
+    /// The part of `text` before the repetition, if items repeat. Parses `text` in tokens of `token_len` bytes.
+    fn before_repetition(text: &str, token_len: usize) -> Option<String> {
+        let mut json = IncrementalJson::default();
+        let tokens: Vec<&[u8]> = text.as_bytes().chunks(token_len).collect();
+        let end = tokens.iter().find_map(|token| json.push_token(token))?;
+        let bytes = end.tokens * token_len + end.bytes;
         Some(text[..bytes].to_owned())
     }
 
@@ -234,8 +241,8 @@ mod tests {
         let first = r#"{"files":[{"path":"a.py","content":"x \"}],"},{"path":"b.py","content":"y"}"#;
         for path in ["a.py", "./a.py", ".//b.py", r"b\u002epy"] {
             let text = format!(r#"{first},{{"path":"{path}","content":"z"}}]}}"#);
-            for size in 1..9 {
-                assert_eq!(before_repetition(&text, size).as_deref(), Some(first), "{path} {size}");
+            for token_len in 1..9 {
+                assert_eq!(before_repetition(&text, token_len).as_deref(), Some(first), "{path} {token_len}");
             }
         }
     }
@@ -243,21 +250,22 @@ mod tests {
     #[test]
     fn a_list_ends_after_the_first_of_three_equal_objects() {
         let text = r#"[{"n":[1,2]},{"n":3},{"n":3},{"n":3},{"n":4}]"#;
-        for size in 1..7 {
-            assert_eq!(before_repetition(text, size).as_deref(), Some(r#"[{"n":[1,2]},{"n":3}"#), "{size}");
+        for token_len in 1..7 {
+            assert_eq!(before_repetition(text, token_len).as_deref(), Some(r#"[{"n":[1,2]},{"n":3}"#), "{token_len}");
         }
     }
 
     #[test]
-    fn an_open_text_has_the_language_of_its_object_or_path() {
-        let open_text = |text: &str, size: usize| {
-            let mut items = IncrementalJson::default();
-            for token in text.as_bytes().chunks(size) {
-                let _ = items.push_token(token);
+    fn an_open_content_has_the_language_of_its_object_or_path() {
+        let open_content = |text: &str, token_len: usize| {
+            let mut json = IncrementalJson::default();
+            for token in text.as_bytes().chunks(token_len) {
+                let _ = json.push_token(token);
             }
-            items.open_text().map(|text| (text.quote.tokens * size + text.quote.bytes, text.language))
+            json.open_content()
+                .map(|content| (content.quote.tokens * token_len + content.quote.bytes, content.language))
         };
-        for size in 1..9 {
+        for token_len in 1..9 {
             for (prefix, language) in [
                 (r#"{"files":[{"path":"src/a.PY","#, "py"),
                 (r#"{"files":[{"path":"a.rs"},{"path":"b/c","language":"Rust","#, "rust"),
@@ -267,7 +275,8 @@ mod tests {
                 for content in ["", "x", r#"x\" y"#] {
                     let text = format!(r#"{prefix}"content":"{content}"#);
                     let quote = text.len() - content.len() - 1;
-                    assert_eq!(open_text(&text, size), Some((quote, language.to_owned())), "{text} {size}");
+                    let expected = Some((quote, language.to_owned()));
+                    assert_eq!(open_content(&text, token_len), expected, "{text} {token_len}");
                 }
             }
             for text in [
@@ -280,7 +289,7 @@ mod tests {
                 r#"{"content":""#,
                 r#"["path","content",""#,
             ] {
-                assert_eq!(open_text(text, size), None, "{text} {size}");
+                assert_eq!(open_content(text, token_len), None, "{text} {token_len}");
             }
         }
     }
@@ -296,8 +305,8 @@ mod tests {
             r#"{"path":"a","content":"{\"path\":\"a\"}","path":"a"}"#,
             r#"{"files":[{"path":"Makefile","content":"x"},{"path":"makefile","content":"x"},{"path":"b","content":""}]}"#,
         ] {
-            for size in 1..7 {
-                assert_eq!(before_repetition(text, size), None, "{text} {size}");
+            for token_len in 1..7 {
+                assert_eq!(before_repetition(text, token_len), None, "{text} {token_len}");
             }
         }
     }

@@ -24,12 +24,13 @@ impl Header {
         let count = |key| self.architecture_u64(key).unwrap_or(0);
         let heads = count("attention.head_count").max(1);
         let head_size = self.architecture_u64("attention.key_length").unwrap_or(count("embedding_length") / heads);
-        let key_heads = self.architecture_u64("attention.head_count_kv").unwrap_or(heads);
+        let kv_heads = self.architecture_u64("attention.head_count_kv").unwrap_or(heads);
         // A key and a value of four bytes each.
-        let position_bytes = count("block_count").saturating_mul(key_heads).saturating_mul(head_size).saturating_mul(8);
+        let bytes_per_position =
+            count("block_count").saturating_mul(kv_heads).saturating_mul(head_size).saturating_mul(8);
         MemoryEstimate {
             min_bytes: min,
-            max_bytes: max.saturating_add(position_bytes.saturating_mul(self.context_length())),
+            max_bytes: max.saturating_add(bytes_per_position.saturating_mul(self.context_length())),
         }
     }
 }
@@ -53,17 +54,17 @@ fn machine_memory(text: &str) -> Option<u64> {
     Some(kilobytes.saturating_mul(1024))
 }
 
-/// The memory that the control groups (version 2) of the process still allow, in bytes: the minimum over all levels.
-/// The kernel can free cached pages of files, so they do not count as used.
+/// The memory that the control groups (version 2) of the process still allow, in bytes: the minimum over the group and
+/// all its parents. The kernel can free cached pages of files, so they do not count as used.
 fn cgroup_memory(cgroups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let mut available: Option<u64> = None;
     let mut path = path.trim_end_matches('/');
     loop {
-        let file = |name: &str| read(&format!("/sys/fs/cgroup{path}/{name}"));
-        let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
-        if let (Some(max), Some(used)) = (number("memory.max"), number("memory.current")) {
-            let stat = file("memory.stat").unwrap_or_default();
+        let read_file = |name: &str| read(&format!("/sys/fs/cgroup{path}/{name}"));
+        let read_number = |name: &str| read_file(name)?.trim().parse::<u64>().ok();
+        if let (Some(max), Some(used)) = (read_number("memory.max"), read_number("memory.current")) {
+            let stat = read_file("memory.stat").unwrap_or_default();
             let cached = stat.lines().filter_map(|line| {
                 let (name, count) = line.split_once(' ')?;
                 matches!(name, "active_file" | "inactive_file").then(|| count.parse::<u64>().ok())?

@@ -23,14 +23,14 @@ use crate::threads::{self, SystemLoad};
 use crate::vocab::Vocab;
 use crate::writer::{ReplyWriter, WriterStep};
 
-/// The number of prompt tokens that the model reads in one batch.
+/// The number of prompt tokens that the model processes in one batch.
 const PROMPT_BATCH_TOKENS: usize = 256;
 
 /// Options for loading a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// `Some(1)` computes on one thread, a larger number on every processor; with `None`, the model chooses before
-    /// every step, depending on the load of the machine.
+    /// The number of threads: one thread with `Some(1)`, one for every processor with a larger number. With `None`, the
+    /// model chooses between the two before every forward pass, depending on the load of the machine.
     pub threads: Option<usize>,
 }
 
@@ -84,7 +84,7 @@ pub enum GenerateEvent<'a> {
         /// The number of tokens of the prompt.
         total: usize,
     },
-    /// More text of the reply; the text of a file arrives line by line. If the items of a list repeat, the model
+    /// More text of the reply; the content of a file arrives line by line. If the items of a list repeat, the model
     /// removes the repeated items from the reply, although it may have reported their text already.
     Text(&'a str),
 }
@@ -119,7 +119,8 @@ pub struct GeneratedReply {
     pub output_time: Duration,
 }
 
-/// The tokens that the model has read, with their keys and values, so that the next request can reuse a common prefix.
+/// The tokens that the model has processed, with their keys and values, so that the next request can reuse a common
+/// prefix.
 struct PrefixCache {
     kv_cache: KvCache,
     tokens: Vec<u32>,
@@ -150,7 +151,7 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// Returns an error if the processor lacks instructions without which every step would take seconds.
+/// Returns an error if the processor lacks vector instructions: without them, every token would take seconds.
 fn check_processor() -> Result<(), Error> {
     #[cfg(target_arch = "x86_64")]
     if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
@@ -167,8 +168,8 @@ struct ReplyStream {
 }
 
 impl ReplyStream {
-    /// Returns the characters of `reply` that the caller has not received yet, except an incomplete one at its end. If
-    /// the reply differs from the previous one, the text starts at the first difference.
+    /// Returns the part of `reply` that the caller has not received yet, without an incomplete character at its end. If
+    /// `reply` differs from the text already reported, the result starts at the first difference.
     fn take_unreported(&mut self, reply: Vec<u8>) -> String {
         let common_len = self.reply.iter().zip(&reply).take_while(|(a, b)| a == b).count();
         let max_start = self.reported_len.min(common_len);
@@ -222,8 +223,8 @@ impl Model {
         let grammars = GrammarFactory::new(&vocab)?;
         let prefix_cache =
             PrefixCache { kv_cache: network.new_cache()?, tokens: Vec::new(), load: SystemLoad::default() };
-        let (threads, kept) = (options.threads, Mutex::new(prefix_cache));
-        Ok(Self { network, vocab, template, grammars, threads, prefix_cache: kept })
+        let (threads, prefix_cache) = (options.threads, Mutex::new(prefix_cache));
+        Ok(Self { network, vocab, template, grammars, threads, prefix_cache })
     }
 
     /// The maximum number of tokens of prompt and reply together.
@@ -255,8 +256,7 @@ impl Model {
         self.vocab.encode(&self.template.render(&escaped_messages)?)
     }
 
-    /// Computes the keys and values of `tokens`, and if `with_logits` is set, the logits of the token after them. Uses
-    /// one thread or all, depending on the load of the machine.
+    /// Computes the keys and values of `tokens`, and if `with_logits` is set, the logits of the token after them.
     fn forward(&self, tokens: &[u32], prefix_cache: &mut PrefixCache, with_logits: bool) -> Result<Vec<f32>, Error> {
         let use_all_threads = prefix_cache.load.should_use_all_threads(self.threads);
         let cache = &mut prefix_cache.kv_cache;
@@ -283,10 +283,10 @@ impl Model {
         let Some(max_output) = max_output.filter(|_| prompt_tokens > 0) else {
             return Err(Error::PromptTooLong { prompt: prompt_tokens, limit: self.context_length() });
         };
-        let limit = max_output.min(usize::try_from(request.max_tokens).unwrap_or(max_output));
+        let token_limit = max_output.min(usize::try_from(request.max_tokens).unwrap_or(max_output));
         let grammar = request.schema.as_ref().map(|schema| self.grammars.build(schema)).transpose()?;
         let sampler = TokenSampler::new(request.temperature, request.top_p, request.seed);
-        let mut writer = ReplyWriter::new(&self.vocab, grammar, sampler, limit);
+        let mut writer = ReplyWriter::new(&self.vocab, grammar, sampler, token_limit);
         let forced_prefix = writer.forced_prefix();
         prompt.extend_from_slice(&forced_prefix);
 
@@ -309,12 +309,12 @@ impl Model {
             return Ok(reply);
         }
         let mut logits = Vec::new();
-        let mut read_count = cached;
-        while read_count < prompt.len() {
-            let end = prompt.len().min(read_count + PROMPT_BATCH_TOKENS);
-            logits = self.forward(&prompt[read_count..end], &mut prefix_cache, end == prompt.len())?;
-            read_count = end;
-            if on_event(GenerateEvent::PromptProgress { done: read_count.min(total), total }).is_break() {
+        let mut processed = cached;
+        while processed < prompt.len() {
+            let end = prompt.len().min(processed + PROMPT_BATCH_TOKENS);
+            logits = self.forward(&prompt[processed..end], &mut prefix_cache, end == prompt.len())?;
+            processed = end;
+            if on_event(GenerateEvent::PromptProgress { done: processed.min(total), total }).is_break() {
                 reply.prompt_time = started_at.elapsed();
                 return Ok(reply);
             }
@@ -335,8 +335,8 @@ impl Model {
                         logits = self.forward(&tokens, &mut prefix_cache, true)?;
                     }
                 }
-                WriterStep::Rewind(kept_len, tokens) => {
-                    prefix_cache.truncate(prompt_tokens + kept_len);
+                WriterStep::Rewind(prefix_len, tokens) => {
+                    prefix_cache.truncate(prompt_tokens + prefix_len);
                     flow = report_text(&writer);
                     if flow.is_continue() && writer.has_room() {
                         logits = self.forward(&tokens, &mut prefix_cache, true)?;
@@ -353,7 +353,7 @@ impl Model {
                 }
             }
         }
-        // The text of a reply omits an incomplete character at its end.
+        // A new stream returns the whole document, without an incomplete character at its end.
         reply.text = ReplyStream::default().take_unreported(writer.document());
         reply.output_tokens = writer.generated_count();
         reply.output_time = started_at.elapsed().saturating_sub(reply.prompt_time);

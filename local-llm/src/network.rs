@@ -25,7 +25,7 @@ enum Rotation {
     Halves,
 }
 
-/// Keys and values of the positions read so far, for every layer.
+/// The keys and values of all positions processed so far, for every layer.
 pub(crate) struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
     len: usize,
@@ -47,20 +47,20 @@ impl KvCache {
 pub(crate) struct Transformer {
     embedding: QMatMul,
     layers: Vec<Layer>,
-    norm: Tensor,
+    output_norm: Tensor,
     head: Linear,
     cos: Tensor,
     sin: Tensor,
     rotation: Rotation,
     epsilon: f32,
     shape: NetworkShape,
-    bytes: usize,
+    weight_bytes: usize,
 }
 
 /// The dimensions of a network.
 struct NetworkShape {
     heads: usize,
-    key_heads: usize,
+    kv_heads: usize,
     head_size: usize,
     positions: usize,
 }
@@ -68,11 +68,11 @@ struct NetworkShape {
 impl NetworkShape {
     fn read<R: Read + Seek>(reader: &TensorReader<'_, R>) -> Result<Self, Error> {
         let heads = reader.required_count("attention.head_count")?;
-        let key_heads = reader.optional_count("attention.head_count_kv")?.unwrap_or(heads);
+        let kv_heads = reader.optional_count("attention.head_count_kv")?.unwrap_or(heads);
         let width = reader.required_count("embedding_length")?;
-        if heads == 0 || key_heads == 0 || !heads.is_multiple_of(key_heads) {
+        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(Error::Format(format!(
-                "its {heads} query heads are not a multiple of its {key_heads} key heads"
+                "its {heads} query heads are not a multiple of its {kv_heads} key heads"
             )));
         }
         let head_size = match reader.optional_count("attention.key_length")? {
@@ -93,7 +93,7 @@ impl NetworkShape {
             )));
         }
         let positions = reader.required_count("context_length")?.min(MAX_POSITIONS);
-        Ok(Self { heads, key_heads, head_size, positions })
+        Ok(Self { heads, kv_heads, head_size, positions })
     }
 }
 
@@ -137,16 +137,16 @@ impl Transformer {
         let (cos, sin) = rotary_tables(&mut reader, &shape)?;
         let layer_count = reader.required_count("block_count")?;
         let layers = (0..layer_count).map(|index| reader.read_layer(index)).collect::<Result<_, _>>()?;
-        // The embedding is not repacked, because the forward pass looks up single rows.
+        // The embedding is not repacked, because the forward pass only looks up single rows of it.
         let embedding = QMatMul::from_arc(Arc::new(reader.read_matrix("token_embd.weight")?))?;
         let head = if reader.has_tensor("output.weight") {
             reader.read_linear("output")?
         } else {
             Linear { weight: embedding.clone(), bias: None }
         };
-        let norm = reader.read_vector("output_norm.weight")?;
-        let bytes = reader.matrix_bytes;
-        Ok(Self { embedding, layers, norm, head, cos, sin, rotation, epsilon, shape, bytes })
+        let output_norm = reader.read_vector("output_norm.weight")?;
+        let weight_bytes = reader.matrix_bytes;
+        Ok(Self { embedding, layers, output_norm, head, cos, sin, rotation, epsilon, shape, weight_bytes })
     }
 
     /// The number of positions that fit into the cache.
@@ -156,81 +156,81 @@ impl Transformer {
 
     /// The size of the weights in memory, in bytes.
     pub(crate) fn weight_bytes(&self) -> usize {
-        self.bytes
+        self.weight_bytes
     }
 
     /// Creates an empty cache for all positions.
     pub(crate) fn new_cache(&self) -> Result<KvCache, Error> {
-        let shape = (self.shape.key_heads, self.shape.positions, self.shape.head_size);
-        let zeros = || Tensor::zeros(shape, DType::F32, &Device::Cpu);
+        let tensor_shape = (self.shape.kv_heads, self.shape.positions, self.shape.head_size);
+        let zeros = || Tensor::zeros(tensor_shape, DType::F32, &Device::Cpu);
         let layers = self.layers.iter().map(|_| Ok((zeros()?, zeros()?))).collect::<NetworkResult<_>>()?;
         Ok(KvCache { layers, len: 0 })
     }
 
-    /// Computes the keys and values of `tokens`, at the positions after those in the cache, and adds them to it.
-    /// Returns the logits of the next token if `with_logits` is set.
+    /// Computes the keys and values of `tokens` and appends them to the cache. Returns the logits of the next token if
+    /// `with_logits` is set.
     pub(crate) fn forward(
         &self,
         tokens: &[u32],
         cache: &mut KvCache,
         with_logits: bool,
     ) -> Result<Option<Vec<f32>>, Error> {
-        let (count, cached) = (tokens.len(), cache.len);
-        if count == 0 || cached + count > self.shape.positions {
-            return Err(Error::PromptTooLong { prompt: cached + count, limit: self.shape.positions });
+        let (count, cached_len) = (tokens.len(), cache.len);
+        if count == 0 || cached_len + count > self.shape.positions {
+            return Err(Error::PromptTooLong { prompt: cached_len + count, limit: self.shape.positions });
         }
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut x = self.embedding.embedding(&ids)?;
-        let mask = if count == 1 { None } else { Some(causal_mask(count, cached)?) };
+        let mask = if count == 1 { None } else { Some(causal_mask(count, cached_len)?) };
         for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
             let input = candle_nn::ops::rms_norm(&x, &layer.attention_norm, self.epsilon)?;
-            x = (x + self.attend(layer, layer_cache, &input, cached, mask.as_ref())?)?;
+            x = (x + self.attend(layer, layer_cache, &input, cached_len, mask.as_ref())?)?;
             let input = candle_nn::ops::rms_norm(&x, &layer.ffn_norm, self.epsilon)?;
             let hidden = (layer.ffn_gate.forward(&input)?.silu()? * layer.ffn_up.forward(&input)?)?;
             x = (x + layer.ffn_down.forward(&hidden)?)?;
         }
-        cache.len = cached + count;
+        cache.len = cached_len + count;
         if !with_logits {
             return Ok(None);
         }
         let last = x.i(count - 1..)?.contiguous()?;
-        let input = candle_nn::ops::rms_norm(&last, &self.norm, self.epsilon)?;
+        let input = candle_nn::ops::rms_norm(&last, &self.output_norm, self.epsilon)?;
         Ok(Some(self.head.forward(&input)?.flatten_all()?.to_vec1()?))
     }
 
-    /// Computes the self-attention of one layer over the new positions and all earlier ones.
+    /// Computes the self-attention of one layer: each new position attends to all earlier positions and itself.
     fn attend(
         &self,
         layer: &Layer,
         (keys, values): &(Tensor, Tensor),
         x: &Tensor,
-        cached: usize,
+        cached_len: usize,
         mask: Option<&Tensor>,
     ) -> NetworkResult<Tensor> {
         let (count, _) = x.dims2()?;
-        let total = cached + count;
+        let total = cached_len + count;
         let split_heads =
             |y: Tensor, heads: usize| y.reshape((1, count, heads, self.shape.head_size))?.transpose(1, 2)?.contiguous();
         let mut query = split_heads(layer.query.forward(x)?, self.shape.heads)?;
-        let mut key = split_heads(layer.key.forward(x)?, self.shape.key_heads)?;
+        let mut key = split_heads(layer.key.forward(x)?, self.shape.kv_heads)?;
         if let Some((query_norm, key_norm)) = &layer.head_norms {
             query = candle_nn::ops::rms_norm(&query, query_norm, self.epsilon)?;
             key = candle_nn::ops::rms_norm(&key, key_norm, self.epsilon)?;
         }
-        let query = self.rotate(&query, cached)?;
-        let key = self.rotate(&key, cached)?.squeeze(0)?;
-        let value = split_heads(layer.value.forward(x)?, self.shape.key_heads)?.squeeze(0)?;
-        keys.slice_set(&key, 1, cached)?;
-        values.slice_set(&value, 1, cached)?;
+        let query = self.rotate(&query, cached_len)?;
+        let key = self.rotate(&key, cached_len)?.squeeze(0)?;
+        let value = split_heads(layer.value.forward(x)?, self.shape.kv_heads)?.squeeze(0)?;
+        keys.slice_set(&key, 1, cached_len)?;
+        values.slice_set(&value, 1, cached_len)?;
 
-        let rows = self.shape.heads / self.shape.key_heads * count;
-        let query = query.reshape((self.shape.key_heads, rows, self.shape.head_size))?;
+        let rows = self.shape.heads / self.shape.kv_heads * count;
+        let query = query.reshape((self.shape.kv_heads, rows, self.shape.head_size))?;
         #[allow(clippy::cast_precision_loss)]
         let scale = 1.0 / (self.shape.head_size as f64).sqrt();
         let scores = (query * scale)?.matmul(&keys.narrow(1, 0, total)?.transpose(1, 2)?)?;
         let scores = match mask {
             Some(mask) => scores.reshape((self.shape.heads, count, total))?.broadcast_add(mask)?.reshape((
-                self.shape.key_heads,
+                self.shape.kv_heads,
                 rows,
                 total,
             ))?,
@@ -246,10 +246,10 @@ impl Transformer {
         layer.output.forward(&output)
     }
 
-    fn rotate(&self, x: &Tensor, cached: usize) -> NetworkResult<Tensor> {
+    fn rotate(&self, x: &Tensor, cached_len: usize) -> NetworkResult<Tensor> {
         let count = x.dim(2)?;
-        let cos = self.cos.narrow(0, cached, count)?;
-        let sin = self.sin.narrow(0, cached, count)?;
+        let cos = self.cos.narrow(0, cached_len, count)?;
+        let sin = self.sin.narrow(0, cached_len, count)?;
         match self.rotation {
             Rotation::Interleaved => candle_nn::rotary_emb::rope_i(x, &cos, &sin),
             Rotation::Halves => candle_nn::rotary_emb::rope(x, &cos, &sin),
@@ -258,10 +258,10 @@ impl Transformer {
 }
 
 /// Creates the attention mask: each of the `count` new positions attends to all earlier ones and itself.
-fn causal_mask(count: usize, cached: usize) -> NetworkResult<Tensor> {
-    let total = cached + count;
+fn causal_mask(count: usize, cached_len: usize) -> NetworkResult<Tensor> {
+    let total = cached_len + count;
     let mask: Vec<f32> = (0..count)
-        .flat_map(|row| (0..total).map(move |column| if column > cached + row { f32::NEG_INFINITY } else { 0.0 }))
+        .flat_map(|row| (0..total).map(move |column| if column > cached_len + row { f32::NEG_INFINITY } else { 0.0 }))
         .collect();
     Tensor::from_vec(mask, (count, total), &Device::Cpu)
 }

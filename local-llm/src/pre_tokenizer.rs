@@ -23,7 +23,7 @@ pub(crate) struct PreTokenizerRules {
     pub(crate) ignore_merges: bool,
     /// Whether the tokenizer first normalizes text to NFC.
     pub(crate) normalizes_nfc: bool,
-    /// Whether to add a BOS token if the file does not say (`tokenizer.ggml.add_bos_token`).
+    /// Whether to add a BOS token if the file does not specify it (`tokenizer.ggml.add_bos_token`).
     pub(crate) adds_bos: bool,
 }
 

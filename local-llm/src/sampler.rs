@@ -28,17 +28,18 @@ impl TokenSampler {
         fraction
     }
 
-    /// Samples the next token from those that are allowed and not banned.
+    /// Samples the next token from the tokens that are allowed and not banned.
     pub(crate) fn sample(
         &mut self,
         logits: &[f32],
         allowed: Option<&SimpleVob>,
         is_banned: impl Fn(TokenId) -> bool,
     ) -> Option<TokenId> {
-        // Few tokens are likely enough, so check the likelihood first: `is_banned` may look at the text of a token.
+        // `is_banned` may be slow, because it may check the text of a token. Few tokens have a high logit, so compare
+        // the logits first.
         let is_candidate = |token: TokenId| allowed.is_none_or(|mask| mask.is_allowed(token)) && !is_banned(token);
-        let tokens = || logits.iter().copied().zip(0..).filter(|(logit, _): &(f32, TokenId)| logit.is_finite());
-        let (max_logit, best_token) = tokens().fold(None, |best: Option<(f32, TokenId)>, (logit, token)| {
+        let finite_logits = || logits.iter().copied().zip(0..).filter(|(logit, _): &(f32, TokenId)| logit.is_finite());
+        let (max_logit, best_token) = finite_logits().fold(None, |best: Option<(f32, TokenId)>, (logit, token)| {
             let is_better = best.is_none_or(|(max_logit, _)| logit > max_logit) && is_candidate(token);
             if is_better { Some((logit, token)) } else { best }
         })?;
@@ -47,7 +48,7 @@ impl TokenSampler {
         }
         let max_logit = max_logit / self.temperature;
         // The sampler practically never chooses a token whose logit is this far below the maximum.
-        let mut ranking: Vec<(f32, TokenId)> = tokens()
+        let mut ranking: Vec<(f32, TokenId)> = finite_logits()
             .map(|(logit, token)| (logit / self.temperature, token))
             .filter(|(logit, token)| *logit > max_logit - 16.0 && is_candidate(*token))
             .collect();
@@ -74,7 +75,7 @@ impl TokenSampler {
     }
 }
 
-/// Whether the text ends in a repetition: its last tokens are the same sequence several times in a row.
+/// Whether the tokens end in a repetition: the same sequence several times in a row.
 pub(crate) fn ends_in_repetition(tokens: &[TokenId]) -> bool {
     let repeats_with_period = |period: usize, times: usize| {
         let tail_len = period * times;

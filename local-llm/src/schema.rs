@@ -47,7 +47,7 @@ const COMBINING_KEYWORDS: &[&str] = &[
     "propertyNames",
 ];
 
-/// Applies `change` to the schemas directly below this one.
+/// Calls `change` with the keyword and the schema for each direct subschema.
 fn for_each_subschema(schema: &mut Map<String, Value>, change: &mut dyn FnMut(&str, &mut Value)) {
     for (key, value) in schema.iter_mut() {
         match (key.as_str(), value) {
@@ -79,8 +79,8 @@ fn tighten(schema: &mut Value) {
     });
 }
 
-/// Removes all keywords except these, in this schema and in every schema inside it. A `oneOf` first becomes an `anyOf`,
-/// which is looser and which the keywords contain.
+/// Removes all keywords except these, in this schema and in every subschema. Replaces `oneOf` with the looser `anyOf`
+/// first, because `keywords` contain only `anyOf`.
 fn retain_keywords(schema: &mut Value, keywords: &[&str]) {
     let Value::Object(map) = schema else { return };
     if !map.contains_key("anyOf")
@@ -92,8 +92,8 @@ fn retain_keywords(schema: &mut Value, keywords: &[&str]) {
     for_each_subschema(map, &mut |_, value| retain_keywords(value, keywords));
 }
 
-/// Replaces sizes such as `3.0` with integers: serde_json's feature `arbitrary_precision` keeps `3.0` as it was
-/// written, and the grammar accepts only integers as sizes.
+/// Replaces sizes such as `3.0` with integers. The grammar accepts only integers as sizes, but serde_json's feature
+/// `arbitrary_precision` preserves the spelling `3.0`.
 fn convert_sizes_to_integers(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     for (key, value) in map.iter_mut() {
@@ -128,7 +128,7 @@ fn with_options(mut schema: Value) -> Value {
     schema
 }
 
-/// The schema in increasingly loose forms; the caller uses the first one that the grammar accepts.
+/// The schema in increasingly loose forms; the caller uses the first form that the grammar accepts.
 pub(crate) fn loosened_forms(schema: &Value) -> Vec<Value> {
     let mut full = match schema {
         Value::Bool(_) => json!({}),

@@ -16,13 +16,13 @@ pub(crate) struct PieceVocab {
     /// The token of each byte, for text without a piece.
     byte_tokens: Vec<Option<TokenId>>,
     unknown: Option<TokenId>,
-    /// The special tokens with their texts, the longest first.
+    /// The special tokens with their texts, longest text first.
     special_tokens: Vec<(String, TokenId)>,
     /// Whether the tokenizer inserts a space at the beginning of a text and after a special token.
     leading_space: bool,
 }
 
-/// A symbol of the text during merging. Its length is zero after it was merged into its left neighbour.
+/// A symbol of the text. Its length is zero after the tokenizer has merged it into its left neighbour.
 struct Symbol {
     start: usize,
     length: usize,
@@ -30,7 +30,7 @@ struct Symbol {
     next: Option<usize>,
 }
 
-/// Two adjacent symbols that form a piece, so that they can be merged.
+/// Two adjacent symbols that form a piece, so that the tokenizer can merge them.
 struct Bigram {
     score: f32,
     left: usize,
@@ -99,7 +99,7 @@ impl PieceVocab {
         tokens
     }
 
-    /// Encodes text as it is: recognizes no special tokens, and inserts no space.
+    /// Encodes ordinary text: recognizes no special tokens, and inserts no space.
     pub(crate) fn encode_ordinary(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::new();
         self.encode_segment(text, &mut tokens);
@@ -120,7 +120,7 @@ impl PieceVocab {
         }
         while let Some(bigram) = queue.pop() {
             let (Some(left), Some(right)) = (symbols.get(bigram.left), symbols.get(bigram.right)) else { continue };
-            // One of the two symbols was merged with another symbol in the meantime.
+            // The bigram is outdated if an earlier iteration merged one of the two symbols with another symbol.
             if left.length == 0 || right.length == 0 || left.length + right.length != bigram.length {
                 continue;
             }
@@ -143,7 +143,7 @@ impl PieceVocab {
         }
     }
 
-    /// Adds two adjacent symbols to the queue as a bigram, if they form a piece.
+    /// Adds two adjacent symbols to the queue as a bigram if they form a piece.
     fn push_bigram(
         &self,
         text: &str,

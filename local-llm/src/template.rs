@@ -6,7 +6,7 @@ use minijinja::{Environment, ErrorKind, State, context};
 
 use crate::{Error, PromptMessage};
 
-/// The template for a model file without one.
+/// The default template, for a model file without a template.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// The message for a file that has neither a template nor the special tokens of `ChatML`.
@@ -30,8 +30,13 @@ fn template_error(error: minijinja::Error) -> Error {
     Error::InvalidRequest(format!("the model's chat template rejects these messages: {text}"))
 }
 
-/// The Python methods that templates call on strings, lists and maps.
-fn python_method(_: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, minijinja::Error> {
+/// Calls a Python method of a string, list or map: chat templates use some.
+fn call_python_method(
+    _: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, minijinja::Error> {
     let string_arg = |index: usize| args.get(index).and_then(Value::as_str);
     let unknown_method = || minijinja::Error::from(ErrorKind::UnknownMethod);
     if let Some(text) = value.as_str() {
@@ -85,7 +90,7 @@ impl Template {
         let mut environment = Environment::new();
         environment
             .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?);
-        environment.set_unknown_method_callback(python_method);
+        environment.set_unknown_method_callback(call_python_method);
         environment.add_function("raise_exception", |text: String| -> Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
         });
@@ -97,7 +102,7 @@ impl Template {
 
     /// Renders the prompt for these messages, up to the beginning of the reply.
     ///
-    /// If the template rejects a system prompt, prepends it to the first message.
+    /// Some templates reject a system prompt. This function then prepends the system prompt to the first message.
     pub(crate) fn render(&self, messages: &[PromptMessage]) -> Result<String, Error> {
         let result = self.render_messages(messages);
         match (&result, messages) {
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_of_the_template_is_reported() {
+    fn the_error_contains_the_message_of_raise_exception() {
         let template = Template::new(Some("{{ raise_exception('no turns') }}"), None, "", false).unwrap();
         let error = template.render(&user_message("x")).unwrap_err().to_string();
         assert!(error.contains("no turns"), "{error}");

@@ -42,13 +42,13 @@ pub(crate) struct Layer {
     pub(crate) ffn_down: Linear,
 }
 
-/// Reads named metadata values and tensors from a file, and sums up the sizes of the matrices.
+/// Reads metadata values and tensors from a file by name, and adds up the sizes of the matrices.
 pub(crate) struct TensorReader<'a, R> {
     content: &'a Content,
     source: &'a mut R,
     pub(crate) matrix_bytes: usize,
     repacker: Repacker,
-    /// The architecture, such as `qwen2`. The keys of the values that describe the model begin with it.
+    /// The architecture, such as `qwen2`. The keys of metadata values about the model begin with this name.
     architecture: String,
 }
 
@@ -68,12 +68,12 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         self.content.metadata.get(key).ok_or_else(|| Error::Format(format!("it has no `{key}`")))
     }
 
-    /// A metadata value whose key begins with the architecture; `key` is the rest of its key.
+    /// Returns a metadata value whose key begins with the name of the architecture; `key` is the rest of the key.
     fn model_value(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(&format!("{}.{key}", self.architecture))
     }
 
-    /// Reads a count that may be missing in the file.
+    /// Reads a count; `None` if the file does not contain it.
     pub(crate) fn optional_count(&self, key: &str) -> Result<Option<usize>, Error> {
         let Some(value) = self.model_value(key) else { return Ok(None) };
         let number = value.to_u64().ok().or_else(|| value.to_i32().ok().and_then(|count| u64::try_from(count).ok()));
@@ -86,7 +86,7 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         self.optional_count(key)?.ok_or_else(missing)
     }
 
-    /// Reads a number that may be missing in the file.
+    /// Reads a number; `None` if the file does not contain it.
     pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f32>, Error> {
         Ok(self.model_value(key).map(Value::to_f32).transpose()?)
     }

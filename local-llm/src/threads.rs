@@ -2,8 +2,8 @@
 //!
 //! candle has one thread pool for the process, with one thread for every processor, and each operation waits for all
 //! threads. If other processes use the processors too, each operation waits for the thread that the kernel schedules
-//! last, so one thread is faster. A computation can therefore also run inside a thread of the pool, where nested
-//! operations stay on that thread.
+//! last, so one thread is faster. This module can therefore also run a computation inside a thread of the pool: its
+//! operations then stay on that thread.
 
 use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
@@ -15,10 +15,10 @@ use candle_core::utils::barrier_pool;
 /// The minimum time between two measurements of the load: the kernel counts in hundredths of a second.
 const MEASUREMENT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// If other processes keep this many processors busy, one thread is as fast as all.
+/// The load from which one thread is as fast as all: the number of processors that other processes keep busy.
 const MAX_OTHER_LOAD: f32 = 0.6;
 
-/// The load of the machine: how much processor time other processes use.
+/// Measures how much processor time other processes use.
 #[derive(Debug, Default)]
 pub(crate) struct SystemLoad {
     last_measurement: Option<(Instant, Ticks)>,
@@ -77,7 +77,8 @@ impl SystemLoad {
     }
 }
 
-/// The number of processors that this process may use; an affinity mask or a quota can reduce it.
+/// The number of processors that this process may use. An affinity mask or a quota can make it smaller than the number
+/// of processors of the machine.
 fn usable_processors() -> usize {
     static USABLE_PROCESSORS: OnceLock<usize> = OnceLock::new();
     *USABLE_PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))

@@ -20,7 +20,7 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const BYTE: i64 = 6;
 
-/// The texts of special tokens that end a turn: the metadata of a file does not always list all of them.
+/// The texts of special tokens that end a turn, because the metadata of some files does not list all of these tokens.
 const END_TOKENS: [&str; 8] =
     ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<EOT>"];
 
@@ -35,11 +35,14 @@ enum Encoder {
 /// The tokenizer and the token trie of a model.
 pub(crate) struct Vocab {
     env: TokEnv,
+    /// Encodes prompts: recognizes special tokens.
     encoder: Encoder,
+    /// The texts of the tokens that structure a conversation, such as the beginning of a turn.
     control_tokens: Vec<String>,
     end_tokens: Vec<TokenId>,
     reserved_tokens: Vec<TokenId>,
     bos: Option<(TokenId, String)>,
+    /// Whether a prompt must begin with the beginning-of-sequence token.
     adds_bos: bool,
     has_chatml: bool,
     eos: String,
@@ -83,7 +86,7 @@ pub(crate) fn check_tokenizer(header: &Header) -> Result<(), Error> {
     }
 }
 
-/// The rules of a file for splitting text into words; `name` is its `tokenizer.ggml.pre`.
+/// Finds the rules by which a file splits text into words; `name` is the file's `tokenizer.ggml.pre`.
 fn find_pre_tokenizer_rules(name: Option<&str>) -> Result<&'static PreTokenizerRules, Error> {
     let Some(name) = name else {
         let message = "it does not name its rules for splitting text into words (`tokenizer.ggml.pre`), because an old \
@@ -144,7 +147,7 @@ fn parse_byte_token(text: &str) -> Option<u8> {
     u8::from_str_radix(text.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }
 
-/// The tokens of a file with their types.
+/// The tokens that a file lists, with their types.
 struct TokenTable {
     tokens: Vec<String>,
     types: Vec<i64>,
@@ -163,11 +166,12 @@ impl TokenTable {
         Ok(Self { tokens, types })
     }
 
+    /// The id, text and type of each token.
     fn entries(&self) -> impl Iterator<Item = (TokenId, &str, i64)> {
         (0..).zip(self.tokens.iter().zip(&self.types)).map(|(id, (text, token_type))| (id, text.as_str(), *token_type))
     }
 
-    /// The special tokens, which the tokenizer recognizes wherever their texts occur.
+    /// The id, text and type of each special token. The tokenizer recognizes special tokens wherever their texts occur.
     fn special_tokens(&self) -> impl Iterator<Item = (TokenId, &str, i64)> {
         self.entries().filter(|(_, _, token_type)| matches!(*token_type, CONTROL | USER_DEFINED))
     }
@@ -200,19 +204,19 @@ impl TokenTable {
         Ok((Encoder::Bpe(Box::new(tokenizer)), Encoder::Bpe(Box::new(plain_tokenizer))))
     }
 
-    /// Returns the SentencePiece encoder twice: it can encode with and without special tokens.
-    fn piece_encoders(&self, content: &Content) -> Result<(Encoder, Encoder), Error> {
+    /// Returns the same SentencePiece encoder twice, because it can encode with and without special tokens.
+    fn sentence_piece_encoders(&self, content: &Content) -> Result<(Encoder, Encoder), Error> {
         let scores = content
             .metadata
             .get("tokenizer.ggml.scores")
             .ok_or_else(|| tokenizer_error("no `tokenizer.ggml.scores`"))?;
         let scores = scores.to_vec()?.iter().map(Value::to_f32).collect::<Result<Vec<f32>, _>>()?;
-        let mut bytes = vec![None; 256];
+        let mut byte_tokens = vec![None; 256];
         let mut pieces = HashMap::new();
         for ((id, text, token_type), score) in self.entries().zip(scores) {
             match (token_type, parse_byte_token(text)) {
                 (BYTE, Some(byte)) => {
-                    if let Some(entry) = bytes.get_mut(usize::from(byte)) {
+                    if let Some(entry) = byte_tokens.get_mut(usize::from(byte)) {
                         *entry = Some(id);
                     }
                 }
@@ -225,7 +229,7 @@ impl TokenTable {
         let unknown = read_token_id(content, "tokenizer.ggml.unknown_token_id");
         let special_tokens = self.special_tokens().map(|(id, text, _)| (text.to_owned(), id)).collect();
         let leading_space = read_flag(content, "tokenizer.ggml.add_space_prefix").unwrap_or(true);
-        let pieces = Arc::new(PieceVocab::new(pieces, bytes, unknown, special_tokens, leading_space));
+        let pieces = Arc::new(PieceVocab::new(pieces, byte_tokens, unknown, special_tokens, leading_space));
         Ok((Encoder::SentencePiece(Arc::clone(&pieces)), Encoder::SentencePiece(pieces)))
     }
 
@@ -249,7 +253,7 @@ impl Vocab {
             |key: &str| content.metadata.get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
         let is_sentence_piece = metadata_text("tokenizer.ggml.model") == Some("llama");
         let (encoder, plain_encoder, bytes, default_adds_bos) = if is_sentence_piece {
-            let (encoder, plain_encoder) = table.piece_encoders(content)?;
+            let (encoder, plain_encoder) = table.sentence_piece_encoders(content)?;
             let bytes = table.token_bytes(|text| Some(text.replace(SPACE_MARK, " ").into_bytes()));
             (encoder, plain_encoder, bytes, true)
         } else {
@@ -260,7 +264,7 @@ impl Vocab {
             (encoder, plain_encoder, bytes, rules.adds_bos)
         };
         let adds_bos = read_flag(content, "tokenizer.ggml.add_bos_token").unwrap_or(default_adds_bos);
-        // The token ids for old `llama` files, which do not list them.
+        // Old `llama` files do not list these ids.
         let default_id = |id: TokenId| is_sentence_piece.then_some(id);
         let eos = read_token_id(content, "tokenizer.ggml.eos_token_id")
             .or(default_id(2))
@@ -346,15 +350,15 @@ impl Vocab {
         self.trie().token_id(bytes)
     }
 
-    /// Splits bytes into tokens greedily: each token is as long as possible, and none is special. Returns `None` if the
-    /// vocabulary lacks a byte.
+    /// Splits bytes into ordinary tokens greedily: each token is as long as possible. Returns `None` if the vocabulary
+    /// has no token for a byte.
     pub(crate) fn tokenize_greedily(&self, bytes: &[u8]) -> Option<Vec<TokenId>> {
         let tokens = self.trie().greedy_tokenize(bytes);
         let token_bytes_len: usize = tokens.iter().map(|token| self.token_bytes(*token).len()).sum();
         (token_bytes_len == bytes.len()).then_some(tokens)
     }
 
-    /// Encodes a prompt, and recognizes special tokens. Adds the beginning-of-sequence token if the model expects one
+    /// Encodes a prompt, and recognizes special tokens. Adds the beginning-of-sequence token if the model expects it
     /// and the prompt does not start with it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TokenId>, Error> {
         let mut tokens = match &self.encoder {
@@ -371,7 +375,7 @@ impl Vocab {
         Ok(tokens)
     }
 
-    /// Breaks up the special tokens in a text, so that a message cannot imitate a turn of another role.
+    /// Inserts a space into each control token in a text, so that a message cannot imitate a turn of another role.
     pub(crate) fn escape_special_tokens(&self, text: &str) -> String {
         self.control_tokens.iter().fold(text.to_owned(), |text, token| {
             let mut chars = token.chars();

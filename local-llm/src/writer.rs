@@ -1,7 +1,7 @@
 //! Writes a reply token by token: follows the schema, ends repetition, and completes the reply before its limit.
 //!
-//! The document, which is what the caller receives, and the tokens that the model reads are the same, except for the
-//! contents of files: see [`fenced`].
+//! The document that the caller receives and the tokens that the model reads differ only in file contents: see
+//! [`fenced`].
 
 mod fenced;
 mod lines;
@@ -15,7 +15,7 @@ use crate::incremental_json::{IncrementalJson, ReplyPosition};
 use crate::sampler::{TokenSampler, ends_in_repetition};
 use crate::vocab::Vocab;
 
-use fenced::FencedText;
+use fenced::FencedContent;
 use rewind::FencedRange;
 
 /// After three quarters of the limit, the writer ends each string once it has this many tokens.
@@ -32,8 +32,9 @@ pub(crate) enum WriterStep {
     Continue(Vec<TokenId>),
     /// The reply ends with these tokens and is complete.
     Finish(Vec<TokenId>),
-    /// Of the tokens that the model has read, the reply keeps only this number of first ones, and continues with these
-    /// tokens. The model must forget the others and read these before the next step.
+    /// The reply keeps this number of leading tokens that the model has read, and continues with the new tokens. Before
+    /// the next step, the caller must remove all later tokens from the model's cache, and the model must read the new
+    /// ones.
     Rewind(usize, Vec<TokenId>),
     /// The reply is incomplete: it reached its limit, or it repeats itself.
     Truncated,
@@ -49,23 +50,25 @@ pub(crate) struct ReplyWriter<'a> {
     limit: usize,
     /// The tokens of the document.
     document_tokens: Vec<TokenId>,
-    /// The tokens that the model reads instead, with texts between fences. They count towards the limit.
+    /// The tokens that the model reads, with file contents between fences. They count towards the limit.
     model_tokens: Vec<TokenId>,
-    /// How many of `model_tokens`, from the first one on, the model has read: all that there were when the step began,
-    /// less those that the step removed.
+    /// The length of the prefix of `model_tokens` that the model has read: the tokens from before the current step that
+    /// this step has not removed.
     processed_len: usize,
+    /// The complete file contents between fences.
     fenced_ranges: Vec<FencedRange>,
-    fenced_text: Option<FencedText>,
-    /// The opening quote of the last text for which the writer tried to open a fence.
-    tried_quote: Option<ReplyPosition>,
-    /// Whether the model writes all further texts as JSON strings, because the schema rejected one between fences. The
-    /// other texts mostly have the same schema.
-    writes_texts_as_strings: bool,
+    /// The file content that the model is writing between fences.
+    fenced_content: Option<FencedContent>,
+    /// The opening quote of the last file content for which the writer tried to open a fence.
+    last_fence_attempt: Option<ReplyPosition>,
+    /// Whether the model writes all further file contents as JSON strings, because the schema rejected a content
+    /// between fences. The other contents usually have the same schema.
+    writes_contents_as_strings: bool,
     /// Tokens that would complete the document.
     closing_tokens: Option<Vec<TokenId>>,
     json: IncrementalJson,
     /// Whether the limit cut off tokens that the schema forces, so that the document is incomplete.
-    is_cut: bool,
+    is_truncated: bool,
     /// The number of generated tokens that the reply no longer contains.
     removed_count: usize,
 }
@@ -90,12 +93,12 @@ impl<'a> ReplyWriter<'a> {
             model_tokens: Vec::new(),
             processed_len: 0,
             fenced_ranges: Vec::new(),
-            fenced_text: None,
-            tried_quote: None,
-            writes_texts_as_strings: false,
+            fenced_content: None,
+            last_fence_attempt: None,
+            writes_contents_as_strings: false,
             closing_tokens,
             json: IncrementalJson::default(),
-            is_cut: false,
+            is_truncated: false,
             removed_count: 0,
         }
     }
@@ -105,13 +108,14 @@ impl<'a> ReplyWriter<'a> {
         self.document_tokens.iter().flat_map(|token| self.vocab.token_bytes(*token)).copied().collect()
     }
 
-    /// Adds and returns the tokens with which the schema requires every reply to begin, up to an opening fence.
+    /// Adds and returns the tokens with which every reply must begin according to the schema. They end with an opening
+    /// fence if the reply begins with a file content.
     pub(crate) fn forced_prefix(&mut self) -> Vec<TokenId> {
         let mut tokens = match &mut self.grammar {
             Some(grammar) => grammar.consume_forced(self.vocab),
             None => Vec::new(),
         };
-        self.is_cut = tokens.len() > self.limit;
+        self.is_truncated = tokens.len() > self.limit;
         tokens.truncate(self.limit);
         self.append(&tokens);
         let _ = self.open_fence();
@@ -153,19 +157,19 @@ impl<'a> ReplyWriter<'a> {
     /// Chooses the next tokens from the logits of the model.
     pub(crate) fn step(&mut self, logits: &[f32]) -> Result<WriterStep, Error> {
         let Some(remaining) = self.limit.checked_sub(self.model_tokens.len()).filter(|remaining| *remaining > 0) else {
-            let is_complete = !self.is_cut && self.grammar.as_ref().is_some_and(Grammar::is_finished);
+            let is_complete = !self.is_truncated && self.grammar.as_ref().is_some_and(Grammar::is_finished);
             return Ok(if is_complete { WriterStep::Finish(Vec::new()) } else { WriterStep::Truncated });
         };
         self.processed_len = self.model_tokens.len();
-        let step = match self.fenced_text.take() {
-            Some(text) => self.step_fenced(text, logits, remaining)?,
+        let step = match self.fenced_content.take() {
+            Some(content) => self.step_fenced(content, logits, remaining)?,
             None if self.grammar.is_some() => self.step_with_schema(logits, remaining)?,
             None => self.step_without_schema(logits),
         };
-        // The document ends where a text begins after any of these steps, if the schema forces what precedes the text.
+        // Any step can end with the opening quote of a file content, because the schema may force the tokens before it.
         Ok(match step {
             WriterStep::Continue(_) | WriterStep::Rewind(..) => {
-                self.rewrite_late_prose().or_else(|| self.open_fence()).unwrap_or(step)
+                self.rewrite_prose_content().or_else(|| self.open_fence()).unwrap_or(step)
             }
             WriterStep::Finish(_) | WriterStep::Truncated => step,
         })
@@ -189,7 +193,7 @@ impl<'a> ReplyWriter<'a> {
         let end_tokens = self.vocab.end_tokens();
         let sampled_token = {
             let is_banned = is_banned_in(&self.banned);
-            // In some vocabularies, an end token is also a text that the schema allows in a string.
+            // In some vocabularies, an end token also has a text, which the schema may allow inside a string.
             let is_early_end = |token| !may_end && end_tokens.contains(&token);
             closing_token
                 .or_else(|| self.sampler.sample(logits, Some(&mask), |token| is_banned(token) || is_early_end(token)))
@@ -227,8 +231,8 @@ impl<'a> ReplyWriter<'a> {
         self.grammar.as_ref()?.closing_token(mask)
     }
 
-    /// Adds a token that the grammar allows, and those that it forces after it; or ends the document if these would
-    /// leave too little room for its end.
+    /// Adds a token and the tokens that the grammar forces after it. If these tokens would leave too little room for
+    /// the end of the document, completes the document without them.
     fn push_document_token(&mut self, token: TokenId, remaining: usize) -> Result<WriterStep, Error> {
         let vocab = self.vocab;
         let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Truncated) };
@@ -248,7 +252,7 @@ impl<'a> ReplyWriter<'a> {
                 }
             }
         }
-        self.is_cut = tokens.len() > remaining;
+        self.is_truncated = tokens.len() > remaining;
         tokens.truncate(remaining);
         let repetition = self.append(&tokens);
         let step = repetition.and_then(|position| self.rewind(position, b"]"));
@@ -259,9 +263,11 @@ impl<'a> ReplyWriter<'a> {
         self.grammar.as_ref()?.closing_sequence(self.vocab, limit)
     }
 
-    /// Completes the document without the last `consumed` tokens of its grammar, which are not in the document yet.
-    fn finish_before(&mut self, consumed: usize, remaining: usize) -> Option<WriterStep> {
-        let (grammar, mut tokens) = self.grammar.as_ref()?.rewind(&self.document_tokens, consumed, b"", self.vocab)?;
+    /// Completes the document without the last `consumed_count` tokens that its grammar has consumed. These tokens are
+    /// not in the document yet.
+    fn finish_before(&mut self, consumed_count: usize, remaining: usize) -> Option<WriterStep> {
+        let (grammar, mut tokens) =
+            self.grammar.as_ref()?.rewind(&self.document_tokens, consumed_count, b"", self.vocab)?;
         tokens.extend(grammar.closing_sequence(self.vocab, remaining.checked_sub(tokens.len())?)?);
         self.append(&tokens);
         Some(WriterStep::Finish(tokens))

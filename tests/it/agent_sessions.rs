@@ -160,7 +160,7 @@ fn a_killed_program_fails_its_step_and_a_resume_asks_it_again() {
 fn a_hanging_program_is_ended_with_every_process_that_it_started() {
     for (agent, tool) in programs() {
         let slow = Arc::new(AtomicBool::new(true));
-        let step = ", schema: any, timeout: 6s, retry: { max: 1 }";
+        let step = ", schema: any, timeout: 10s, retry: { max: 1 }";
         let Some(agents) = Agents::one(&agent, step, slow_model(tool, &slow)) else { return };
         write_codex_settings(&agents);
         let (ran, report) = agents.run(&[]);

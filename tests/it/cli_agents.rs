@@ -265,7 +265,7 @@ fn a_refused_key_and_an_unreachable_model_of_codex_have_their_classes() {
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, class(&report)), (1, "auth"), "{report:#}");
 
-    let step = ", timeout: 4s, retry: { max: 1 }";
+    let step = ", timeout: 20s, retry: { max: 1 }";
     let Some(agents) = Agents::one("cli: codex, model: scripted", step, |_| Reply::response_text("x")) else { return };
     let mut command = agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"]);
     let ran = RunOutput::of(&command.env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1").output().unwrap());

@@ -118,7 +118,7 @@ const HANGS: &str = "import os, subprocess, time\nc = subprocess.Popen(['sleep',
 
 #[test]
 fn a_hanging_command_is_ended_with_its_children_and_a_resume_repeats_it() {
-    let orch = project(HANGS, ", timeout: 1500ms, retry: { max: 1 }");
+    let orch = project(HANGS, ", timeout: 8s, retry: { max: 1 }");
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, error(&report).0.as_str()), (1, "timeout"), "{report:#}");
     let pids = orch.read("workspace/pids");

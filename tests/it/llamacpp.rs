@@ -103,7 +103,7 @@ async fn llama_cpp_answers_within_the_schema_and_reports_usage() {
     assert_eq!(models.len(), 1, "{models:?}");
 
     let provider = create_provider(peer.endpoint());
-    let reply = provider.chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
+    let reply = provider.chat(&request(), &patient_limits(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text()).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert!(value["reason"].is_string() && value["tags"].is_array(), "{value}");
@@ -112,12 +112,12 @@ async fn llama_cpp_answers_within_the_schema_and_reports_usage() {
     assert!(reply.usage.input > Some(10) && reply.usage.output > Some(5), "{:?}", reply.usage);
 
     let tiny = ChatRequest { max_output_tokens: 3, ..request() };
-    let reply = provider.chat(&tiny, &RequestLimits::default(), &|_| {}).await.unwrap();
+    let reply = provider.chat(&tiny, &patient_limits(), &|_| {}).await.unwrap();
     assert_eq!((reply.stop, reply.usage.output), (StopReason::Length, Some(3)), "{reply:?}");
 
     // This is longer than the server's context of 2048 tokens.
     let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..request() };
-    let failure = provider.chat(&long, &RequestLimits::default(), &|_| {}).await.unwrap_err();
+    let failure = provider.chat(&long, &patient_limits(), &|_| {}).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)), "{failure:?}");
     println!("the peer's words: {failure}");
 }
@@ -137,7 +137,7 @@ fn conversation() -> ChatRequest {
 #[tokio::test]
 async fn the_responses_api_of_llama_cpp_gives_the_reply_of_its_chat_completions() {
     let Some(peer) = LlamaServer::start() else { return };
-    let limits = RequestLimits::default();
+    let limits = patient_limits();
     let responses = create_provider(Endpoint { dialect: Dialect::Responses, ..peer.endpoint() });
     let streamed = Mutex::new(String::new());
     let sink = |event: StreamEvent| {
@@ -186,14 +186,14 @@ async fn an_unstreamed_reply_of_llama_cpp_is_understood() {
     let Some(peer) = LlamaServer::start() else { return };
     let between = non_streaming(&peer);
     let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
-    let reply = create_provider(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
+    let reply = create_provider(endpoint).chat(&request(), &patient_limits(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text()).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert_eq!(reply.stop, StopReason::End);
     assert!(reply.constrained && reply.usage.input > Some(10) && reply.usage.output > Some(5), "{reply:?}");
 
     let endpoint = Endpoint { dialect: Dialect::Responses, base_url: between.openai_url(), ..peer.endpoint() };
-    let reply = create_provider(endpoint).chat(&conversation(), &RequestLimits::default(), &|_| {}).await.unwrap();
+    let reply = create_provider(endpoint).chat(&conversation(), &patient_limits(), &|_| {}).await.unwrap();
     assert!(!reply.text().trim().is_empty(), "{reply:?}");
     assert_eq!(reply.stop, StopReason::End);
 }

@@ -247,7 +247,7 @@ fn iterate_continues_when_files_cannot_be_written_or_tests_time_out() {
         (false, _) => text(&verdict(true, "It adds")),
     });
     let orch = Orch::new().with(&server);
-    orch.edit("pipelines/iterate.yaml", "timeout: 5m", "timeout: 2s");
+    orch.edit("pipelines/iterate.yaml", "timeout: 5m", "timeout: 12s");
     orch.write("workspace/taken/by.txt", "");
     let (ran, report) = iterate(&orch);
     assert_eq!(ran.code, 0, "{ran:?}");

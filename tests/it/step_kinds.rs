@@ -175,7 +175,7 @@ fn a_failure_quotes_the_output_of_a_command_and_a_timeout_ends_its_children() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("command_failed") && ran.stderr.contains("one test failed"), "{}", ran.stderr);
 
-    let orch = project(&server, "  - id: slow\n    run: sleep 300 & echo $! > child; wait\n    timeout: 300ms\n");
+    let orch = project(&server, "  - id: slow\n    run: sleep 300 & echo $! > child; wait\n    timeout: 5s\n");
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 1);
     assert_eq!(report["steps"][0]["error"]["class"], "timeout", "{report:#}");

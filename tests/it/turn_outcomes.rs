@@ -149,7 +149,7 @@ fn a_program_that_stays_after_its_answer_is_ended_and_its_answer_and_usage_are_k
         let stays = "echo $$ > ../pid; trap '' TERM; while :; do sleep 1; done";
         let (orch, path) = project(kind, &events, stays);
         // orch ends the program because of its answer, although the timeout expires earlier.
-        orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 1500ms");
+        orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 6s");
         let (ran, report) = run_with_report(orch.command(&RUN).env("PATH", path));
         assert_eq!(ran.code, 0, "{kind}: {report:#}");
         assert_eq!((&report["usage"]["input"], &report["usage"]["output"]), (&json!(70), &json!(8)), "{kind}");
@@ -216,7 +216,7 @@ fn the_message_of_a_timeout_quotes_the_last_text_of_the_agent() {
         json!({ "type": "assistant", "message": { "content": [{ "type": "text", "text": "I look for the cause." }] } });
     let start = json!({ "type": "system", "subtype": "init", "session_id": "s-1" });
     let (orch, path) = project("claude", &[start, said], "exec sleep 300");
-    orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 2s");
+    orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 6s");
     let (ran, report) = run_with_report(orch.command(&RUN).env("PATH", path));
     assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
     let message = error(&report, "message");

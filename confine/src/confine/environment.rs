@@ -1,17 +1,17 @@
-//! The variables that tell a confined program where its temporary files and its proxy are.
+//! The environment variables that name the folder for temporary files and the proxy of a confined program.
 
 use std::ffi::OsString;
 
 use super::policy::{Level, Policy};
 
-/// The names of the proxy variables that programs read; each also in lower case, which some prefer.
+/// The proxy variables that programs read. Some programs read only the names in lower case, so orch sets both.
 const PROXY_NAMES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-/// The program's own loopback: its servers and their clients talk directly.
+/// The addresses of the program's own loopback, which programs connect to without the proxy.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 /// The private folder for temporary files at `full`.
 const PRIVATE_TMP: &str = "/tmp";
 
-/// The variables to set for a program.
+/// Returns the variables to set for a program.
 pub(super) fn variables(policy: &Policy, level: Level, proxy_port: Option<u16>) -> Vec<(String, OsString)> {
     let mut variables: Vec<(String, OsString)> = Vec::new();
     let tmp = policy.tmp.as_ref().map(|folder| folder.clone().into_os_string());
@@ -25,7 +25,7 @@ pub(super) fn variables(policy: &Policy, level: Level, proxy_port: Option<u16>) 
             add(name, &format!("http://127.0.0.1:{port}"));
         }
         add("NO_PROXY", NO_PROXY);
-        // Node reads the variables above only when this one says so.
+        // Node ignores the variables above unless this variable is set.
         variables.push(("NODE_USE_ENV_PROXY".to_owned(), "1".into()));
     }
     variables
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_find_the_proxy_in_both_cases_of_the_names() {
+    fn proxy_variables_have_names_in_both_cases() {
         let policy = Policy { tmp: Some("/t".into()), ..Policy::default() };
         let variables = variables(&policy, Level::Full, Some(9));
         let value =

@@ -1,4 +1,4 @@
-//! Why a program could not be confined: the step that failed, where, why, and what to do.
+//! The errors of confining a program: the step that failed, the path, the cause, and advice for the user.
 
 use std::fmt;
 use std::io;
@@ -6,39 +6,39 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A step on the way to a confined program.
+/// A step of confining a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// orch checks the policy.
     Policy,
-    /// orch and `orch __confine` talk over their socket.
+    /// orch and `orch __confine` exchange messages over their socket.
     Control,
-    /// orch creates what takes the place of protected paths.
+    /// orch creates placeholders for protected paths that do not exist.
     Masks,
-    /// The kernel creates the namespaces.
+    /// `orch __confine` creates the namespaces.
     Namespaces,
-    /// The kernel maps the user into the namespace.
+    /// `orch __confine` maps the user into the user namespace.
     UserMap,
-    /// The loopback of the network namespace comes up.
+    /// `orch __confine` brings up the loopback interface of the network namespace.
     Loopback,
-    /// The proxy and the services listen in the network namespace.
+    /// `orch __confine` listens for the proxy and for services in the network namespace.
     Listen,
-    /// The mounts of the namespace change.
+    /// `orch __confine` changes the mounts of the mount namespace.
     Mounts,
-    /// The processes get a `/proc` of their own.
+    /// `orch __confine` mounts a separate `/proc` for the new process id namespace.
     Proc,
-    /// The limits are set.
+    /// `orch __confine` sets the limits.
     Limits,
-    /// The capabilities are given up.
+    /// `orch __confine` drops its capabilities.
     Capabilities,
-    /// Landlock is put in force.
+    /// `orch __confine` applies the Landlock rules.
     Landlock,
-    /// The filter of system calls is put in force.
+    /// `orch __confine` installs the seccomp filters.
     Seccomp,
-    /// Seatbelt is put in force.
+    /// `orch __confine` applies the Seatbelt profile.
     Seatbelt,
-    /// The program starts.
+    /// `orch __confine` starts the program.
     Start,
 }
 
@@ -46,34 +46,34 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Policy => "checking the sandbox's policy",
-            Self::Control => "talking to `orch __confine`",
-            Self::Masks => "masking protected paths that do not exist",
+            Self::Control => "communicating with `orch __confine`",
+            Self::Masks => "creating placeholders for protected paths",
             Self::Namespaces => "creating namespaces",
             Self::UserMap => "mapping the user into the namespace",
-            Self::Loopback => "bringing up the loopback",
-            Self::Listen => "listening on the loopback",
+            Self::Loopback => "bringing up the loopback interface",
+            Self::Listen => "listening on the loopback interface",
             Self::Mounts => "changing the mounts",
             Self::Proc => "mounting `/proc`",
             Self::Limits => "setting limits",
-            Self::Capabilities => "giving up capabilities",
-            Self::Landlock => "putting Landlock in force",
-            Self::Seccomp => "putting the filter of system calls in force",
-            Self::Seatbelt => "putting Seatbelt in force",
+            Self::Capabilities => "dropping capabilities",
+            Self::Landlock => "applying the Landlock rules",
+            Self::Seccomp => "installing the seccomp filters",
+            Self::Seatbelt => "applying the Seatbelt profile",
             Self::Start => "starting the program",
         })
     }
 }
 
-/// The reason why a program could not be confined, so that it did not start.
+/// The reason why orch could not confine a program, and therefore did not start it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct ConfineError {
     /// The step that failed.
     pub step: Step,
-    /// The path at which it failed.
+    /// The path at which the step failed.
     pub place: Option<String>,
-    /// Why it failed.
+    /// The cause of the failure.
     pub cause: String,
-    /// The system's error number.
+    /// The error number of the operating system.
     pub errno: Option<i32>,
     /// What the user can do.
     pub advice: Option<String>,
@@ -91,12 +91,12 @@ impl fmt::Display for ConfineError {
 }
 
 impl ConfineError {
-    /// An error of a step with its cause.
+    /// Creates the error of a step with a cause.
     pub(super) fn new(step: Step, cause: String) -> Self {
         Self { step, place: None, cause, errno: None, advice: None }
     }
 
-    /// An error of a step that the system reported.
+    /// Creates the error of a step from an error of the operating system.
     pub(super) fn system(step: Step, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         Self { errno: error.raw_os_error(), ..Self::new(step, error.to_string()) }
@@ -107,17 +107,17 @@ impl ConfineError {
         Self { place: Some(place.as_ref().display().to_string()), ..self }
     }
 
-    /// Adds what the user can do.
+    /// Adds advice for the user.
     pub(super) fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }
 }
 
-/// Turns an error of the system into that of a step.
+/// Converts an error of the operating system to the error of a step.
 pub(super) trait InStep<T> {
-    /// Names the step.
+    /// Adds the step.
     fn in_step(self, step: Step) -> Result<T, ConfineError>;
-    /// Names the step and the path.
+    /// Adds the step and the path.
     fn in_step_at(self, step: Step, place: impl AsRef<Path>) -> Result<T, ConfineError>;
 }
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_where_why_and_what_to_do() {
+    fn an_error_has_the_step_the_path_the_cause_and_the_advice() {
         let error = ConfineError::system(Step::Mounts, io::Error::from_raw_os_error(1)).at("/mnt/x").advise("do that");
         let text = error.to_string();
         assert!(

@@ -1,4 +1,4 @@
-//! The hosts that a policy lists, and the addresses that a name may not lead to.
+//! The hosts that a policy lists, and the addresses to which their names may not resolve.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ pub struct Host {
     private: bool,
 }
 
-/// The forms in which a host is written.
+/// The forms of a host in a policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum HostForm {
@@ -30,42 +30,42 @@ enum HostForm {
     },
 }
 
-/// A text is no host that can be listed.
+/// The error for a text that is not a valid host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no host: {why}; write `NAME`, `NAME:PORT`, or an address with its port")]
+#[error("`{text}` is not a valid host: {reason}; write `NAME`, `NAME:PORT`, or an address with its port")]
 pub struct HostError {
     text: String,
-    why: &'static str,
+    reason: &'static str,
 }
 
 impl Host {
-    /// Lets the host's name lead to private addresses, as names inside a company do.
+    /// Allows the name of the host to resolve to private addresses, as names inside a company network do.
     #[must_use]
     pub fn with_private_addresses(self) -> Self {
         Self { private: true, ..self }
     }
 
-    /// The service on this machine that the host stands for: a loopback address or `localhost`, with its port.
+    /// The port of a service on this machine, if the host is a loopback address or `localhost` with a port.
     pub(super) fn service_port(&self) -> Option<u16> {
         let is_loopback =
             self.name == "localhost" || self.name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if is_loopback { self.port } else { None }
     }
 
-    /// Whether this entry lists a name, in the form of [`normal_name`], at a port.
+    /// Whether this entry allows connections to a name at a port. `name` is normalized by [`normalize_name`].
     pub(super) fn lists(&self, name: &str, port: u16) -> bool {
         self.name == name && self.port.map_or_else(|| DEFAULT_PORTS.contains(&port), |listed| listed == port)
     }
 
-    /// Whether this entry lets the name lead to an address.
-    pub(super) fn may_lead_to(&self, address: IpAddr) -> bool {
+    /// Whether this entry allows the name to resolve to an address.
+    pub(super) fn may_resolve_to(&self, address: IpAddr) -> bool {
         let is_service = self.service_port().is_some() && address.is_loopback();
         self.private || is_service || self.name.parse::<IpAddr>().is_ok() || is_public(address)
     }
 }
 
-/// The form in which names are compared: in lower case, without the dot of the root and without brackets.
-pub(super) fn normal_name(name: &str) -> String {
+/// Normalizes a name for comparison: converts it to lower case, and removes the root dot and brackets.
+pub(super) fn normalize_name(name: &str) -> String {
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_string())
@@ -75,14 +75,16 @@ impl FromStr for Host {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let error = |why| HostError { text: text.to_owned(), why };
+        let error = |reason| HostError { text: text.to_owned(), reason };
         let (name, port) = match text.rsplit_once(':') {
             Some((name, _)) if name.contains(':') && !name.ends_with(']') => (text, None),
             Some(_) if text.ends_with(']') => (text, None),
-            Some((name, port)) => (name, Some(port.parse().map_err(|_| error("its port is no number up to 65535"))?)),
+            Some((name, port)) => {
+                (name, Some(port.parse().map_err(|_| error("its port is not a number up to 65535"))?))
+            }
             None => (text, None),
         };
-        let name = normal_name(name);
+        let name = normalize_name(name);
         if port == Some(0) {
             return Err(error("port 0 can't be reached"));
         }
@@ -95,7 +97,7 @@ impl FromStr for Host {
             && name.split('.').all(|label| {
                 !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
             });
-        // A resolver reads `127.1` and `0x7f000001` as addresses, so a name must not look like one.
+        // A resolver reads `127.1` and `0x7f000001` as addresses, so reject names that look like an address.
         let looks_like_address =
             name.rsplit('.').next().is_some_and(|label| label.starts_with("0x") || label.parse::<u64>().is_ok());
         if !is_address && (!is_name || looks_like_address) {
@@ -133,8 +135,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Whether an address belongs to the public internet, so that a name that leads to it can't reach into this machine or
-/// its network.
+/// Whether an address belongs to the public internet, and not to this machine or its network.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -165,7 +166,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        // Teredo, documentation, and everything that is not global unicast: loopback, private, link-local, multicast.
+        // Teredo, documentation, and all addresses that are not global unicast: loopback, private, link-local,
+        // multicast.
         [0x2001, 0 | 0xdb8, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }
@@ -180,19 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_port_means_the_ports_of_the_web() {
+    fn a_host_without_a_port_has_the_ports_of_http_and_https() {
         assert!(host("Example.ORG.").lists("example.org", 443) && host("example.org").lists("example.org", 80));
         assert!(!host("example.org").lists("example.org", 22) && !host("example.org").lists("a.example.org", 443));
         assert!(host("example.org:22").lists("example.org", 22) && !host("example.org:22").lists("example.org", 443));
     }
 
     #[test]
-    fn a_host_is_displayed_as_it_is_written() {
+    fn a_displayed_host_can_be_parsed_again() {
         for text in ["example.org", "example.org:22", "[::1]:80", "10.0.0.1:8080"] {
             assert_eq!(host(text).to_string(), text);
         }
         let private: Host = serde_json::from_str(r#"{"host": "git.corp", "private": true}"#).unwrap();
-        assert!(private.may_lead_to([10, 0, 0, 1].into()));
+        assert!(private.may_resolve_to([10, 0, 0, 1].into()));
         assert_eq!(serde_json::to_string(&private).unwrap(), r#"{"host":"git.corp","private":true}"#);
     }
 
@@ -204,10 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_to_public_addresses_only() {
+    fn a_name_may_resolve_only_to_public_addresses() {
         let name = host("example.org");
         for address in ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"] {
-            assert!(name.may_lead_to(address.parse().unwrap()), "{address}");
+            assert!(name.may_resolve_to(address.parse().unwrap()), "{address}");
         }
         for address in [
             "127.0.0.1",
@@ -232,8 +234,8 @@ mod tests {
             "::127.0.0.1",
             "2001::1",
         ] {
-            assert!(!name.may_lead_to(address.parse().unwrap()), "{address}");
-            assert!(host(&format!("[{address}]")).may_lead_to(address.parse().unwrap()) || !address.contains(':'));
+            assert!(!name.may_resolve_to(address.parse().unwrap()), "{address}");
+            assert!(host(&format!("[{address}]")).may_resolve_to(address.parse().unwrap()) || !address.contains(':'));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The limits of a program, and which of them it reached.
+//! The limits of a program, and the detection of the limit that it reached.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ pub struct LimitReached {
     pub limit: Limit,
     /// The limit's value, in the unit of [`Limits`].
     pub value: u64,
-    /// Whether the kernel or orch ended the program for it. Otherwise a call of the program failed, and its output
-    /// tells that.
+    /// Whether the kernel or orch ended the program because of the limit. Otherwise a system call of the program
+    /// failed, according to the program's output.
     pub is_certain: bool,
 }
 
@@ -70,14 +70,15 @@ impl Limit {
         }
     }
 
-    /// The report that a program reached this limit, if there is one.
+    /// Creates the report that a program reached this limit; `None` if the limit is not set.
     pub(super) fn reached(self, limits: &Limits, is_certain: bool) -> Option<LimitReached> {
         Some(LimitReached { limit: self, value: self.value_in(limits)?, is_certain })
     }
 }
 
-/// The words of programs and languages for a call that failed at a limit. The first list that matches counts.
-const WORDS: &[(Limit, &[&str])] = &[
+/// The messages of programs and languages for a system call that failed because of a limit. The first matching entry
+/// determines the limit.
+const LIMIT_MESSAGES: &[(Limit, &[&str])] = &[
     (Limit::OpenFiles, &["Too many open files", "EMFILE"]),
     (Limit::FileSize, &["File too large", "EFBIG", "File size limit exceeded"]),
     (Limit::CpuTime, &["CPU time limit exceeded", "Cputime limit exceeded"]),
@@ -102,13 +103,13 @@ const WORDS: &[(Limit, &[&str])] = &[
     ),
 ];
 
-/// Which limit a program that failed probably reached, by the last lines of its output. Unlike a program that the
-/// kernel ended, a program whose call failed reports this in its own words only.
+/// Finds the limit that a failed program probably reached, from the last lines of its output. If a limit makes a system
+/// call of the program fail, only the program's own messages show this.
 pub fn limit_in_output(output: &str, limits: &Limits) -> Option<LimitReached> {
-    let mentions = |words: &[&str]| words.iter().any(|word| output.contains(word));
-    WORDS
+    let mentions = |messages: &[&str]| messages.iter().any(|message| output.contains(message));
+    LIMIT_MESSAGES
         .iter()
-        .find(|(limit, words)| limit.value_in(limits).is_some() && mentions(words))
+        .find(|(limit, messages)| limit.value_in(limits).is_some() && mentions(messages))
         .and_then(|(limit, _)| limit.reached(limits, false))
 }
 
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_names_only_a_limit_that_was_set() {
+    fn output_matches_only_limits_that_are_set() {
         let limits = Limits { open_files: Some(16), memory: Some(1 << 20), ..Limits::default() };
         let reached = |text| limit_in_output(text, &limits).map(|reached| reached.limit);
         assert_eq!(reached("OSError: [Errno 24] Too many open files: 'x'"), Some(Limit::OpenFiles));

@@ -1,4 +1,4 @@
-//! The sockets that listen where the program is, and that orch serves from outside.
+//! Creates the listening sockets in the network namespace of the program. orch serves them from outside.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,7 +15,7 @@ pub(super) fn listen(policy: &Policy, control: Option<&UnixStream>) -> Result<Op
     let Some(hosts) = policy.hosts() else { return Ok(None) };
     let Some(control) = control else {
         return Err(ConfineError::new(Step::Listen, "a list of hosts needs orch to serve it".to_owned())
-            .advise("write `network: none` or `network: all` for a program that is not started by orch"));
+            .advise("write `network: none` or `network: all` for a program that orch does not start"));
     };
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).in_step(Step::Listen)?;
     let port = proxy.local_addr().in_step(Step::Listen)?.port();
@@ -23,20 +23,20 @@ pub(super) fn listen(policy: &Policy, control: Option<&UnixStream>) -> Result<Op
     let mut services: Vec<u16> = hosts.iter().filter_map(super::host::Host::service_port).collect();
     services.sort_unstable();
     services.dedup();
-    // On macOS the program shares the loopback, so the services are there already.
+    // On macOS the program shares the loopback of the machine, so it can reach the services directly.
     let services = if cfg!(target_os = "linux") { services } else { Vec::new() };
     for port in services {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = TcpListener::bind(address).in_step_at(Step::Listen, Path::new(&address.to_string()))?;
         listeners.push((Listener::Service(port), listener));
-        // A program may try this address of `localhost` first. A kernel without IPv6 has none.
+        // A program may try the IPv6 address of `localhost` first. Binding it fails on a kernel without IPv6.
         if let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
             listeners.push((Listener::Service(port), listener));
         }
     }
     if listeners.len() > MAX_FILES {
         return Err(ConfineError::new(Step::Listen, "the policy lists too many services of this machine".to_owned())
-            .advise("list fewer than 100"));
+            .advise("list fewer than 100 services"));
     }
     let files: Vec<BorrowedFd<'_>> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
     let kinds = listeners.iter().map(|(kind, _)| *kind).collect();

@@ -1,7 +1,7 @@
-//! Creates what takes the place of protected paths that do not exist, and removes it at the end.
+//! Creates placeholders (masks) for protected paths that do not exist, and removes them at the end.
 //!
-//! The kernel can only protect what exists. So orch creates an empty folder or file, which the program can neither
-//! change nor replace. Several programs in one workspace share it: the last one removes it.
+//! The kernel can protect only paths that exist. So orch creates an empty folder or a file, which the program can
+//! neither change nor replace. Programs in the same workspace share a mask; orch removes it when the last of them ends.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -12,14 +12,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::{ConfineError, InStep as _, Step};
 use super::policy::{Mask, Policy, Protected};
 
-/// The masks of this process, each with the number of programs that need it.
+/// The masks that this process created, each with the number of programs that use it.
 static IN_USE: Mutex<Option<HashMap<PathBuf, usize>>> = Mutex::new(None);
 
 fn in_use() -> MutexGuard<'static, Option<HashMap<PathBuf, usize>>> {
     IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The masks of a program. Dropping this removes them, so it must live until no process of the program is left.
+/// The masks of a program. Dropping this value removes them, so drop it only after all processes of the program have
+/// ended.
 #[derive(Debug, Default)]
 pub(super) struct Masks {
     paths: Vec<(PathBuf, Mask)>,
@@ -32,17 +33,17 @@ impl Masks {
         let mut counts = in_use();
         let counts = counts.get_or_insert_default();
         for protected in &policy.protect {
-            let below_writable = policy.writable().any(|root| protected.path.starts_with(root));
-            if !below_writable || protected.mask == Mask::Nothing {
+            let is_writable = policy.writable().any(|root| protected.path.starts_with(root));
+            if !is_writable || protected.mask == Mask::Nothing {
                 continue;
             }
-            // Another program's mask may be there already.
+            // Another program may have created a mask here already.
             let existing = protected.path.ancestors().find(|path| counts.contains_key(*path));
             let (path, mask) = if let Some(path) = existing.map(Path::to_owned) {
                 let mask = if path == protected.path { protected.mask.clone() } else { Mask::Folder };
                 (path, mask)
             } else {
-                let Some((path, mask)) = missing(&protected.path, &protected.mask) else { continue };
+                let Some((path, mask)) = first_missing(&protected.path, &protected.mask) else { continue };
                 create(&path, &mask).in_step_at(Step::Masks, &path)?;
                 (path, mask)
             };
@@ -52,7 +53,7 @@ impl Masks {
         Ok(masks)
     }
 
-    /// The policy with the masks among the protected paths: a mask may be at a folder on the way to one.
+    /// Adds the masks to the protected paths of a policy, because a mask may be at a parent folder of a protected path.
     pub(super) fn protected_in(&self, policy: &Policy) -> Policy {
         let mut policy = policy.clone();
         let masks = self.paths.iter().map(|(path, _)| Protected { path: path.clone(), mask: Mask::Nothing });
@@ -61,8 +62,9 @@ impl Masks {
     }
 }
 
-/// The first part of a path that is missing, with its mask: if it is a folder on the way, an empty folder.
-fn missing(path: &Path, mask: &Mask) -> Option<(PathBuf, Mask)> {
+/// Finds the outermost missing part of a path, and its mask: `mask` for the path itself, an empty folder for a parent
+/// folder.
+fn first_missing(path: &Path, mask: &Mask) -> Option<(PathBuf, Mask)> {
     let is_missing =
         |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let first = path.ancestors().take_while(|ancestor| is_missing(ancestor)).last()?;
@@ -86,10 +88,10 @@ impl Drop for Masks {
             *count -= 1;
             if *count == 0 {
                 counts.remove(&path);
-                // What someone outside has filled meanwhile stays.
+                // Keep a folder or a file that a process outside the sandbox has changed in the meantime.
                 let _ = match mask {
                     Mask::Folder => fs::remove_dir(&path),
-                    Mask::File(text) if fs::read(&path).is_ok_and(|now| now == text.as_bytes()) => {
+                    Mask::File(text) if fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes()) => {
                         fs::remove_file(&path)
                     }
                     Mask::File(_) | Mask::Nothing => Ok(()),
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_live_until_the_last_program_ends() {
+    fn masks_exist_until_the_last_program_ends() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir(root.join(".git")).unwrap();

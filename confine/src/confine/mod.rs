@@ -1,10 +1,10 @@
-//! Confines programs: the kernel holds them to a policy, whatever they do.
+//! Confines programs: the kernel enforces a policy for a program and all its descendants.
 //!
-//! orch starts itself again as `orch __confine`, which confines itself and then starts the program; everything that
-//! the program starts inherits the confinement. `__confine` takes the place of the program under a guard
-//! (`process/guard.rs`), so the guard ends it and everything below as before. orch and `__confine` talk over a socket
-//! ([`Session`]): the policy goes in, the sockets of the network come out, then the level that is in force, and at the
-//! end the limit that the program reached. If a step fails, the program does not start.
+//! orch starts its own executable as `orch __confine`. This process confines itself and then starts the program, so the
+//! program and its descendants inherit the confinement. `orch __confine` runs under the guard of the program
+//! (`process/guard.rs`), so the guard also ends it. orch and `orch __confine` communicate over a socket ([`Session`]):
+//! orch sends the policy; `orch __confine` sends the listening sockets of the network, then the level in force, and at
+//! the end the limit that the program reached. If a step fails, the program does not start.
 
 mod environment;
 mod error;
@@ -44,16 +44,19 @@ use wire::{Report, Request, receive, send};
 
 /// The first argument of an orch process that confines itself and then starts a program.
 pub const CONFINE_COMMAND: &str = "__confine";
-/// The exit code when the program was not started, because it could not be confined.
+/// The exit code of `orch __confine` if it could not confine itself, so that it did not start the program.
 const NOT_CONFINED: i32 = 125;
 
-/// What an `orch __confine` process is to do.
+/// The task of an `orch __confine` process.
 struct Job {
     request: Request,
     /// The program and its arguments.
     argv: Vec<OsString>,
+    /// The standard input of the program.
     input: Option<OwnedFd>,
+    /// The socket to orch.
     control: Option<UnixStream>,
+    /// Whether to test only whether confinement works, without a program.
     is_probe: bool,
 }
 
@@ -61,18 +64,18 @@ struct Job {
 /// socket as standard input, `--policy FILE --level LEVEL -- PROGRAM …` without orch, or `--probe LEVEL`.
 ///
 /// # Errors
-/// Without orch, the reason why the program was not started. orch itself gets it over the socket.
+/// Without orch, returns the reason why the program did not start. orch itself receives the reason over the socket.
 pub fn run_confine(arguments: &[OsString]) -> Result<u8, ConfineError> {
-    // This comes before anything is opened.
+    // Before this process opens any file itself.
     #[cfg(target_os = "linux")]
     linux::close_inherited_files();
     let mut arguments = arguments.iter().map(OsString::as_os_str);
     let code = match arguments.next().and_then(|argument| argument.to_str()) {
         Some("--") => run_with_orch(arguments.map(OsString::from).collect()),
         #[cfg(target_os = "linux")]
-        Some(linux::INNER) => {
-            // The first stage reports the error.
-            linux::run_as_inner(arguments.skip(1).map(OsString::from).collect()).unwrap_or(NOT_CONFINED)
+        Some(linux::SECOND_STAGE) => {
+            // The first stage reports the error, so this stage only returns the exit code.
+            linux::run_as_second_stage(arguments.skip(1).map(OsString::from).collect()).unwrap_or(NOT_CONFINED)
         }
         Some("--probe") => {
             let (level, own_processes) = (arguments.next(), arguments.next().is_none());
@@ -80,7 +83,7 @@ pub fn run_confine(arguments: &[OsString]) -> Result<u8, ConfineError> {
             let request = Request { own_processes: request.own_processes && own_processes, ..request };
             let job = Job { request, argv: Vec::new(), input: None, control: None, is_probe: true };
             if let Err(error) = confine(job) {
-                write_output(&Err(error));
+                write_probe_result(&Err(error));
             }
             0
         }
@@ -113,7 +116,7 @@ fn parse_level(text: Option<&std::ffi::OsStr>) -> Result<Level, ConfineError> {
         Some("full") => Ok(Level::Full),
         Some("basic") => Ok(Level::Basic),
         Some("none") => Ok(Level::None),
-        _ => Err(ConfineError::new(Step::Policy, "the level is none of `full`, `basic` and `none`".to_owned())),
+        _ => Err(ConfineError::new(Step::Policy, "the level must be `full`, `basic` or `none`".to_owned())),
     }
 }
 
@@ -123,7 +126,7 @@ fn run_with_orch(argv: Vec<OsString>) -> i32 {
     let control = UnixStream::from(socket);
     let result = receive_job(&control, argv).and_then(confine);
     result.unwrap_or_else(|error| {
-        // If orch has died, nobody needs the report.
+        // Sending fails only if orch has died, and then no process needs the report.
         let _ = send(&control, &Report::Failed(error), &[]);
         NOT_CONFINED
     })
@@ -146,8 +149,8 @@ fn confine(job: Job) -> Result<i32, ConfineError> {
     seatbelt::run(job)
 }
 
-/// Writes the answer to a probe.
-fn write_output(answer: &Result<InForce, ConfineError>) {
-    // Whoever asked reads an empty answer if this fails.
-    let _ = serde_json::to_vec(answer).map(|bytes| std::io::stdout().write_all(&bytes));
+/// Writes the result of a probe to standard output.
+fn write_probe_result(result: &Result<InForce, ConfineError>) {
+    // If this fails, orch reads an empty output and reports that the probe ended early.
+    let _ = serde_json::to_vec(result).map(|bytes| std::io::stdout().write_all(&bytes));
 }

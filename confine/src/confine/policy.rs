@@ -1,4 +1,4 @@
-//! What a confined program may do: the policy, which names no kernel feature.
+//! The policy: the rights of a confined program, independent of the kernel features that enforce them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::error::{ConfineError, Step};
 use super::host::Host;
 
-/// How strongly the kernel holds a program to its policy.
+/// How much of a policy the kernel enforces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Nothing is enforced but the limits.
+    /// Only the limits.
     None,
-    /// Landlock and a filter of system calls, without namespaces.
+    /// Landlock and seccomp filters, without namespaces.
     Basic,
-    /// Namespaces of its own, Landlock and a filter of system calls; on macOS, Seatbelt.
+    /// Separate namespaces, Landlock and seccomp filters; on macOS, Seatbelt.
     #[default]
     Full,
 }
@@ -32,28 +32,29 @@ impl fmt::Display for Level {
     }
 }
 
-/// What a program may do. All paths are absolute. The default reads everything, writes nothing, and has no network.
+/// The rights of a program. All paths are absolute. By default, a program may read everything, write nothing, and has
+/// no network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// The weakest level at which the program may run.
     pub min: Level,
-    /// The folders and files that the program may change; each exists.
+    /// The folders and files that the program may change; each must exist.
     pub write: Vec<PathBuf>,
-    /// Folders and files that stay readable although they are below a folder that is replaced by an empty one at
-    /// [`Level::Full`], such as `/tmp` and `/run`.
+    /// Folders and files below a private folder, such as `/tmp` or `/run`, that must stay readable. At [`Level::Full`],
+    /// the program sees the rest of a private folder as empty.
     pub read: Vec<PathBuf>,
     /// Paths below [`Policy::write`] that the program may not change.
     pub protect: Vec<Protected>,
     /// Folders and files that the program may not read.
     pub deny_read: Vec<PathBuf>,
-    /// What the program may connect to.
+    /// The hosts that the program may connect to.
     pub network: Network,
     /// Whether the program may create UNIX sockets; only at [`Level::Full`].
     pub unix_sockets: bool,
-    /// How much the program may use.
+    /// The limits on the resources of the program.
     pub limits: Limits,
-    /// The program's own folder for temporary files, which exists: `TMPDIR` names it.
+    /// A folder for the temporary files of the program, to which `TMPDIR` is set; it must exist.
     pub tmp: Option<PathBuf>,
 }
 
@@ -63,12 +64,12 @@ pub struct Policy {
 pub struct Protected {
     /// The path.
     pub path: PathBuf,
-    /// What takes the place of the path while it does not exist.
+    /// The placeholder that orch creates if the path does not exist.
     #[serde(default)]
     pub mask: Mask,
 }
 
-/// What takes the place of a protected path that does not exist, so that the program can't create it.
+/// The placeholder for a protected path that does not exist, so that the program can't create the path itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mask {
@@ -77,24 +78,24 @@ pub enum Mask {
     Folder,
     /// A file with this text.
     File(String),
-    /// Nothing: the path is only protected if it exists.
+    /// No placeholder: orch protects the path only if it exists.
     Nothing,
 }
 
-/// What a program may connect to.
+/// The hosts that a program may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// Nothing outside; at [`Level::Full`] the program has a loopback of its own.
+    /// No host; at [`Level::Full`], the program has a separate loopback interface.
     #[default]
     None,
-    /// Everything, even services on this machine.
+    /// All hosts, including services on this machine.
     All,
-    /// These hosts, through a proxy that orch runs; only at [`Level::Full`].
+    /// Only these hosts, through a proxy of orch; requires [`Level::Full`].
     Hosts(Vec<Host>),
 }
 
-/// How much a program and the processes that it starts may use. An absent limit is no limit.
+/// The limits on the resources of a program and its descendants. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -111,62 +112,69 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limit of processor time as a duration.
+    /// The limit on processor time as a duration.
     pub(super) fn cpu_duration(&self) -> Option<Duration> {
         self.cpu_time.map(Duration::from_secs)
     }
 }
 
-/// Folders that no policy may make writable: programs could change the machine through them.
+/// Folders that no policy may make writable, because a program could change the machine through them.
 const NEVER_WRITABLE: &[&str] = &["/", "/proc", "/sys", "/dev"];
 
 impl Policy {
-    /// Checks what can be checked without looking at the disk.
+    /// Checks the policy without reading the disk.
     ///
     /// # Errors
-    /// The policy asks for something that no level, or not this one, can give.
+    /// When the policy is invalid, or when this level can't enforce it.
     pub fn check(&self, level: Level) -> Result<(), ConfineError> {
         if level < self.min {
             return Err(ConfineError::new(
                 Step::Policy,
                 format!("the level is `{level}`, and `min` is `{}`", self.min),
             )
-            .advise("lower `min`, or run on a machine that can do more (`orch doctor` says what is missing)"));
+            .advise(
+                "lower `min`, or use a machine that supports a higher level (`orch doctor` lists what is missing)",
+            ));
         }
         self.check_paths()?;
-        let refused = |what: &str, advice: &str| {
-            Err(ConfineError::new(Step::Policy, format!("the level is `{level}`, which has no {what}")).advise(advice))
+        let unsupported = |what: &str, advice: &str| {
+            Err(ConfineError::new(Step::Policy, format!("the level is `{level}`, which does not support {what}"))
+                .advise(advice))
         };
         match level {
             Level::Basic if matches!(self.network, Network::Hosts(_)) => {
-                refused("list of hosts", "write `network: none` or `network: all`, or require `min: full`")
+                unsupported("a list of hosts", "write `network: none` or `network: all`, or require `min: full`")
             }
             Level::Basic if self.unix_sockets => {
-                refused("UNIX sockets", "remove `unix_sockets`, or require `min: full`")
+                unsupported("UNIX sockets", "remove `unix_sockets`, or require `min: full`")
             }
             Level::None | Level::Basic | Level::Full => Ok(()),
         }
     }
 
     fn check_paths(&self) -> Result<(), ConfineError> {
-        let refused = |path: &Path, why: &str, advice: &str| {
-            Err(ConfineError::new(Step::Policy, why.to_owned()).at(path).advise(advice))
+        let invalid_path = |path: &Path, reason: &str, advice: &str| {
+            Err(ConfineError::new(Step::Policy, reason.to_owned()).at(path).advise(advice))
         };
         let protect = self.protect.iter().map(|protected| &protected.path);
         for path in self.write.iter().chain(&self.read).chain(protect).chain(&self.deny_read).chain(&self.tmp) {
             if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
-                return refused(path, "the path is not absolute", "write it from `/` on, without `..`");
+                return invalid_path(path, "the path is not absolute", "write the whole path from `/`, without `..`");
             }
         }
         for path in self.write.iter().chain(&self.tmp) {
             if NEVER_WRITABLE.iter().any(|never| path == Path::new(never)) {
-                return refused(path, "the folder can't be writable", "name the folders below it that must be");
+                return invalid_path(
+                    path,
+                    "the folder can't be writable",
+                    "name the folders below it that must be writable",
+                );
             }
         }
         Ok(())
     }
 
-    /// The folders and files that the program may change, with that for temporary files.
+    /// The folders and files that the program may change, including the folder for temporary files.
     pub(super) fn writable(&self) -> impl Iterator<Item = &PathBuf> {
         self.write.iter().chain(&self.tmp)
     }
@@ -203,7 +211,7 @@ mod tests {
         let policy = Policy { min: Level::Basic, network: hosts, ..Policy::default() };
         assert!(policy.check(Level::Full).is_ok());
         let error = policy.check(Level::Basic).unwrap_err().to_string();
-        assert!(error.contains("no list of hosts") && error.contains("min: full"), "{error}");
+        assert!(error.contains("does not support a list of hosts") && error.contains("min: full"), "{error}");
         let sockets = Policy { min: Level::Basic, unix_sockets: true, ..Policy::default() };
         assert!(sockets.check(Level::Basic).is_err());
         let error = Policy::default().check(Level::Basic).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Which level works on this machine and, if it is not `full`, why not and what the user can do.
+//! Detects the strongest level that works on this machine, and why stronger levels do not work.
 
 use std::fmt;
 use std::fs;
@@ -13,25 +13,25 @@ use super::error::{ConfineError, Step};
 use super::policy::Level;
 use super::wire::InForce;
 
-/// What this machine can do.
+/// The capabilities of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// What is in force at the strongest level that works.
+    /// The strongest level that works, with its details.
     pub best: InForce,
-    /// Whether programs get process ids of their own.
+    /// Whether programs get a separate process id namespace.
     pub own_processes: bool,
-    /// Why stronger levels do not work, the strongest first.
+    /// The reasons why stronger levels do not work, strongest level first.
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Why a level does not work.
+/// The reason why a level does not work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
     /// The level.
     pub level: Level,
-    /// The step that failed.
+    /// The error of the step that failed.
     pub error: ConfineError,
-    /// What the user can do; each is enough by itself.
+    /// Alternative solutions for the user.
     pub ways_out: Vec<String>,
 }
 
@@ -55,22 +55,23 @@ impl Probe {
     /// Checks that a level works.
     ///
     /// # Errors
-    /// It does not; the error says why and what to do.
+    /// When the level does not work. The error contains the reason and advice.
     pub fn require(&self, min: Level) -> Result<(), ConfineError> {
         if self.level() >= min {
             return Ok(());
         }
-        let why = self.obstacles.iter().find(|obstacle| obstacle.level == min).map(ToString::to_string);
-        let why = why.unwrap_or_else(|| format!("the sandbox level `{min}` does not work here"));
-        Err(ConfineError::new(Step::Policy, why)
-            .advise(format!("or write `min: {}` if that is enough for what the program may do", self.level())))
+        let reason = self.obstacles.iter().find(|obstacle| obstacle.level == min).map(ToString::to_string);
+        let reason = reason.unwrap_or_else(|| format!("the sandbox level `{min}` does not work here"));
+        Err(ConfineError::new(Step::Policy, reason)
+            .advise(format!("or write `min: {}` if that level is sufficient for the program", self.level())))
     }
 }
 
-/// Tries the levels, each with a process of its own, until one works. `orch` is the executable.
+/// Tries the levels from the strongest on, each in a separate process, until one works. `orch` is the path of the
+/// executable.
 ///
 /// # Errors
-/// orch can't be started.
+/// When the executable can't be started.
 #[expect(clippy::disallowed_methods, reason = "orch does this once, before a run")]
 pub fn probe(orch: &Path) -> std::io::Result<Probe> {
     let mut obstacles: Vec<Obstacle> = Vec::new();
@@ -81,16 +82,16 @@ pub fn probe(orch: &Path) -> std::io::Result<Probe> {
             command.arg("shared");
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::null()).current_dir("/").output()?;
-        let answer: Result<InForce, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        let result: Result<InForce, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
             Err(ConfineError::new(Step::Control, format!("`orch __confine` ended early: {}", output.status)))
         });
-        match answer {
+        match result {
             Ok(best) => {
                 let own_processes = best.own_processes;
                 obstacles.retain(|obstacle| obstacle.level > best.level);
                 return Ok(Probe { best, own_processes, obstacles });
             }
-            // Without process ids of its own, a program is nearly as confined, so only that is tried again.
+            // Only the separate `/proc` failed. A program is nearly as confined without it, so try `full` without it.
             Err(error) if level == Level::Full && own_processes && error.step == Step::Proc => {}
             Err(error) if obstacles.iter().any(|obstacle| obstacle.level == level) => drop(error),
             Err(error) => obstacles.push(Obstacle { level, ways_out: ways_out(level, &error), error }),
@@ -102,32 +103,32 @@ pub fn probe(orch: &Path) -> std::io::Result<Probe> {
         own_processes: false,
         limits_by: None,
         cgroup: None,
-        gaps: vec!["nothing is enforced but the limits".to_owned()],
+        gaps: vec!["orch enforces only the limits".to_owned()],
     };
     Ok(Probe { best, own_processes: false, obstacles })
 }
 
-/// What the user can do to make a level work.
+/// Lists the solutions that make a level work.
 fn ways_out(level: Level, error: &ConfineError) -> Vec<String> {
     if level == Level::Basic {
-        let kernel = "use a kernel from 6.2 on with `landlock` in its list of security modules (`lsm=` at boot)";
+        let kernel = "use Linux 6.2 or later with `landlock` in its list of security modules (boot option `lsm=`)";
         return vec![kernel.to_owned()];
     }
-    let setting = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let read_setting = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let is_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists());
-    ways_out_of(error.step, is_container, setting)
+    ways_out_for_step(error.step, is_container, read_setting)
 }
 
-fn ways_out_of(step: Step, is_container: bool, setting: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let is = |path: &str, value: &str| setting(path).is_some_and(|text| text == value);
+fn ways_out_for_step(step: Step, is_container: bool, read_setting: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let has_value = |path: &str, value: &str| read_setting(path).is_some_and(|text| text == value);
     let mut ways = Vec::new();
-    if is("/proc/sys/user/max_user_namespaces", "0") {
+    if has_value("/proc/sys/user/max_user_namespaces", "0") {
         ways.push("allow user namespaces with `sysctl user.max_user_namespaces=10000`".to_owned());
     }
-    if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+    if has_value("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         ways.push("allow user namespaces with `sysctl kernel.unprivileged_userns_clone=1`".to_owned());
     }
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+    if has_value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         ways.push(
             "allow user namespaces for orch with an AppArmor profile that has `userns,`, or for all programs with \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
@@ -150,11 +151,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ways_out_are_those_of_this_machine() {
+    fn the_solutions_depend_on_the_settings_of_the_machine() {
         let ubuntu = |path: &str| path.ends_with("apparmor_restrict_unprivileged_userns").then(|| "1".to_owned());
-        let ways = ways_out_of(Step::UserMap, false, ubuntu);
+        let ways = ways_out_for_step(Step::UserMap, false, ubuntu);
         assert!(ways[0].contains("AppArmor") && ways[1].contains("min: basic") && ways.len() == 2, "{ways:?}");
-        let ways = ways_out_of(Step::Namespaces, true, |_| None);
+        let ways = ways_out_for_step(Step::Namespaces, true, |_| None);
         assert!(ways[0].contains("seccomp=unconfined"), "{ways:?}");
     }
 

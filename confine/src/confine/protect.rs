@@ -1,4 +1,5 @@
-//! Which paths of a workspace a program may usually not change, and what it changed where the kernel can't protect them.
+//! The paths of a workspace that orch protects by default, and the detection of changes where the kernel can't protect
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,24 +8,28 @@ use std::path::{Path, PathBuf};
 
 use super::policy::{Mask, Policy, Protected};
 
-/// Paths inside git's folder that make a later `git` run a program.
+/// Folders of a git folder through which a later `git` command can run programs.
 const GIT_FOLDERS: &[&str] = &["hooks"];
+/// Files of a git folder through which a later `git` command can run programs.
 const GIT_FILES: &[&str] = &["config"];
-/// A file that would lead git to another folder with hooks and settings of its own. This text leads to the same one.
-const GIT_COMMON: (&str, &str) = ("commondir", ".\n");
-/// Settings that count only if `config` says so.
+/// The name and the content of a file that could redirect git to another folder, with other hooks and settings. This
+/// content refers to the same folder.
+const GIT_COMMON_DIR: (&str, &str) = ("commondir", ".\n");
+/// Paths that git uses only if `config` refers to them, so they need no placeholder.
 const GIT_IF_PRESENT: &[&str] = &["config.worktree", "modules"];
 
-/// What a program in a workspace may usually not change: what git runs later, and the folder and file of orch. The
-/// caller adds the pipelines, prompts and schemas of the run.
+/// The paths that orch protects in a workspace by default: the files through which git can run programs, `.orch`,
+/// `orch.yaml` and `.github`. The caller adds the pipelines, prompts and schemas of the run.
 ///
-/// If the workspace has no git folder, a program can't create one; leave these paths out for a program that is to do so.
+/// If the workspace has no git folder, the program can't create one. For a program that must create one, remove `.git`
+/// from the result.
 pub fn usually_protected(workspace: &Path) -> Vec<Protected> {
     let protected = |path: PathBuf, mask| Protected { path, mask };
     let git = workspace.join(".git");
     let mut paths = Vec::new();
     if git.is_file() {
-        // A worktree: the file leads to a folder elsewhere, which is for the caller to make writable and to protect.
+        // In a worktree, the file refers to a folder elsewhere. The caller must make that folder writable and protect
+        // it.
         paths.push(protected(git, Mask::Nothing));
     } else if git.is_dir() {
         paths.extend(git_protection(&git));
@@ -32,52 +37,53 @@ pub fn usually_protected(workspace: &Path) -> Vec<Protected> {
         paths.push(protected(git, Mask::Folder));
     }
     paths.push(protected(workspace.join(".orch"), Mask::Folder));
-    // Settings that say nothing, since orch may read them meanwhile.
+    // The placeholder must be valid, because another orch process may read it in the meantime.
     paths.push(protected(workspace.join("orch.yaml"), Mask::File("{}\n".to_owned())));
     paths.push(protected(workspace.join(".github"), Mask::Folder));
     paths
 }
 
-/// What a program may not change in a git folder.
+/// The protected paths in a git folder.
 fn git_protection(git: &Path) -> Vec<Protected> {
     let protected = |name: &&str, mask| Protected { path: git.join(name), mask };
     let folders = GIT_FOLDERS.iter().map(|name| protected(name, Mask::Folder));
     let files = GIT_FILES.iter().map(|name| protected(name, Mask::File(String::new())));
     let present = GIT_IF_PRESENT.iter().map(|name| protected(name, Mask::Nothing));
-    let (name, text) = GIT_COMMON;
+    let (name, text) = GIT_COMMON_DIR;
     folders.chain(files).chain(present).chain([protected(&name, Mask::File(text.to_owned()))]).collect()
 }
 
-/// The state of the protected paths before a program starts. At `basic` the kernel can't protect a path inside a
-/// writable folder, so orch looks afterwards what changed.
+/// A snapshot of the protected paths before a program starts. At `basic` the kernel can't protect a path inside a
+/// writable folder, so orch detects changes afterwards.
 #[derive(Debug)]
 pub struct Seal {
     paths: Vec<PathBuf>,
-    state: BTreeMap<PathBuf, Entry>,
+    state: BTreeMap<PathBuf, Fingerprint>,
 }
 
-/// What changes with every change of a file or folder: no program can set the time of its last change.
-type Entry = (u64, u32, u64, (i64, i64));
+/// The inode, mode, size and `ctime` of a file or folder. Every change updates `ctime`, which a program can't set.
+type Fingerprint = (u64, u32, u64, (i64, i64));
 
 impl Seal {
-    /// Reads the state.
+    /// Takes the snapshot.
     pub fn take(policy: &Policy) -> Self {
         let paths: Vec<PathBuf> = policy.protect.iter().map(|protected| protected.path.clone()).collect();
-        let state = state(&paths);
+        let state = read_state(&paths);
         Self { paths, state }
     }
 
-    /// The paths that appeared, changed or vanished since.
+    /// The paths that a program created, changed or removed since the snapshot.
     pub fn broken(&self) -> Vec<PathBuf> {
-        let now = state(&self.paths);
-        let changed = now.iter().filter(|(path, entry)| self.state.get(*path) != Some(entry)).map(|(path, _)| path);
-        let vanished = self.state.keys().filter(|path| !now.contains_key(*path));
-        changed.chain(vanished).cloned().collect()
+        let now = read_state(&self.paths);
+        let changed =
+            now.iter().filter(|(path, fingerprint)| self.state.get(*path) != Some(fingerprint)).map(|(path, _)| path);
+        let removed = self.state.keys().filter(|path| !now.contains_key(*path));
+        changed.chain(removed).cloned().collect()
     }
 }
 
-/// The entries at and below some paths, without following links.
-fn state(paths: &[PathBuf]) -> BTreeMap<PathBuf, Entry> {
+/// Reads the fingerprints of all files and folders at and below some paths, without following links.
+fn read_state(paths: &[PathBuf]) -> BTreeMap<PathBuf, Fingerprint> {
     let mut state = BTreeMap::new();
     let mut remaining = paths.to_vec();
     while let Some(path) = remaining.pop() {
@@ -96,8 +102,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the time of a change has a resolution")]
-    fn a_seal_tells_what_appeared_changed_and_vanished() {
+    #[expect(clippy::disallowed_methods, reason = "`ctime` has a limited resolution")]
+    fn a_seal_detects_created_and_changed_paths() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir_all(root.join(".git/hooks")).unwrap();
@@ -117,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_git_folder_is_protected_in_each_of_its_forms() {
+    fn git_is_protected_as_a_folder_as_a_file_and_if_missing() {
         let folder = tempfile::tempdir().unwrap();
         let git = folder.path().join(".git");
         let paths =

@@ -1,8 +1,8 @@
-//! Confinement on macOS: a profile for Seatbelt, which `sandbox-exec` puts in force.
+//! Confinement on macOS: a Seatbelt profile, which `sandbox-exec` applies.
 //!
-//! Apple has deprecated the program without a successor, and the makers of other agents use it all the same. In a
-//! profile, the last rule that matches counts. The program shares the machine's loopback, so it may listen there but
-//! connect only to the proxy and to the services that the policy lists.
+//! Apple has deprecated `sandbox-exec` without a successor; other agents use it nevertheless. In a profile, the last
+//! matching rule counts. The program shares the loopback interface of the machine. It may listen there, but connect
+//! only to the proxy and to the services that the policy lists.
 
 #![cfg_attr(target_os = "linux", allow(dead_code, reason = "Linux compiles and tests what macOS runs"))]
 
@@ -20,11 +20,11 @@ use super::host::Host;
 use super::limits::{Limit, LimitReached};
 use super::policy::{Level, Limits, Network, Policy};
 use super::wire::{InForce, Report, Start, receive, send};
-use super::{Job, environment, listen, write_output};
+use super::{Job, environment, listen, write_probe_result};
 
-/// The program that puts a profile in force.
+/// The program that applies a profile and starts another program.
 const SANDBOX_EXEC: &str = "/usr/bin/sandbox-exec";
-/// What every program needs: to start others, to ask the system for facts, and a terminal of its own.
+/// The rules for every program: it may start other programs, query the system, read all files, and use a terminal.
 const BASE: &str = r#"(version 1)
 (deny default)
 (allow process-exec process-fork)
@@ -42,7 +42,7 @@ const BASE: &str = r#"(version 1)
 (allow file-read* file-write* file-ioctl (literal "/dev/ptmx") (regex #"^/dev/ttys[0-9]+$"))
 "#;
 
-/// The profile for a policy whose paths contain no links. `proxy_port` is where the proxy listens.
+/// Creates the profile for a policy. Its paths must not contain links. `proxy_port` is the port of the proxy.
 pub(super) fn profile(policy: &Policy, proxy_port: Option<u16>) -> String {
     let mut text = BASE.to_owned();
     for path in policy.writable() {
@@ -50,14 +50,14 @@ pub(super) fn profile(policy: &Policy, proxy_port: Option<u16>) -> String {
     }
     for path in policy.protect.iter().map(|protected| &protected.path) {
         push(&mut text, "deny file-write*", path);
-        // Otherwise a program could rename the folder and create another one in its place.
+        // Otherwise the program could rename a parent folder and create a new one in its place.
         let roots: Vec<&PathBuf> = policy.writable().collect();
         let is_between = |folder: &&Path| roots.iter().any(|root| folder.starts_with(root) && folder != root);
         for folder in path.ancestors().skip(1).take_while(is_between) {
             let _ = writeln!(text, "(deny file-write-unlink (literal {}))", quoted(folder));
         }
     }
-    // A folder may be writable although a protected one contains it.
+    // A writable folder may be inside a protected folder.
     for path in policy.writable() {
         let is_inside = policy.protect.iter().any(|outer| path.starts_with(&outer.path) && *path != outer.path);
         if is_inside {
@@ -96,13 +96,13 @@ fn push(text: &mut String, rule: &str, path: &Path) {
     let _ = writeln!(text, "({rule} (subpath {}))", quoted(path));
 }
 
-/// A path as a string of the profile's language.
+/// Quotes a path as a string in the language of profiles.
 fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The policy with paths that contain no links, as Seatbelt compares them: `/tmp` is a link on macOS.
-fn without_links(policy: &Policy) -> Policy {
+/// Resolves the links in the paths of a policy, because Seatbelt compares resolved paths. On macOS, `/tmp` is a link.
+fn resolve_links(policy: &Policy) -> Policy {
     let mut policy = policy.clone();
     let protect = policy.protect.iter_mut().map(|protected| &mut protected.path);
     for path in policy.write.iter_mut().chain(&mut policy.deny_read).chain(&mut policy.tmp).chain(protect) {
@@ -121,31 +121,30 @@ fn without_links(policy: &Policy) -> Policy {
 #[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
 pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     let Job { request, mut argv, input, control, is_probe } = job;
-    let policy = without_links(&request.policy);
+    let policy = resolve_links(&request.policy);
     let proxy_port = listen::listen(&policy, control.as_ref())?;
     set_rlimits(&policy.limits)?;
-    let is_free = request.level == Level::None;
+    let is_unconfined = request.level == Level::None;
     let profile = profile(&policy, proxy_port);
-    if !is_free {
+    if !is_unconfined {
         try_profile(&profile)?;
     }
     let limits_by = (policy.limits != Limits::default()).then(|| "rlimits".to_owned());
-    let gaps =
-        if policy.limits.memory.is_some() { vec!["macOS has no limit of memory".to_owned()] } else { Vec::new() };
+    let gaps = if policy.limits.memory.is_some() { vec!["macOS can't limit memory".to_owned()] } else { Vec::new() };
     let in_force = InForce { level: request.level, landlock: 0, own_processes: false, limits_by, cgroup: None, gaps };
     if is_probe {
-        write_output(&Ok(in_force));
+        write_probe_result(&Ok(in_force));
         return Ok(0);
     }
     let start = confirm(control.as_ref(), in_force)?;
-    if let Some(replaced) = start.argv {
-        argv = replaced.into_iter().map(Into::into).collect();
+    if let Some(replacement) = start.argv {
+        argv = replacement.into_iter().map(Into::into).collect();
     }
-    if !is_free {
+    if !is_unconfined {
         argv = [SANDBOX_EXEC.into(), "-p".into(), profile.into()].into_iter().chain(argv).collect();
     }
     let Some((name, arguments)) = argv.split_first() else {
-        return Err(ConfineError::new(Step::Start, "there is no program to start".to_owned()));
+        return Err(ConfineError::new(Step::Start, "the command line names no program".to_owned()));
     };
     let mut command = Command::new(name);
     command.args(arguments).stdin(input.map_or_else(Stdio::null, Stdio::from)).envs(start.env);
@@ -154,19 +153,20 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     drop(command);
     let code = exit_code(child.wait().in_step(Step::Start)?);
     if let Some(control) = control {
-        // If orch has died, nobody needs the report.
-        let _ = send(&control, &Report::Ended { code, limit: limit_of_exit(code, &policy.limits) }, &[]);
+        // Sending fails only if orch has died, and then no process needs the report.
+        let _ = send(&control, &Report::Ended { code, limit: limit_from_exit_code(code, &policy.limits) }, &[]);
     }
     Ok(code)
 }
 
+/// Reports the level in force to orch, and waits until orch lets the program start.
 fn confirm(control: Option<&UnixStream>, in_force: InForce) -> Result<Start, ConfineError> {
     let Some(control) = control else { return Ok(Start::default()) };
     send(control, &Report::Confined(in_force), &[]).in_step(Step::Control)?;
     Ok(receive(control).in_step(Step::Control)?.0)
 }
 
-/// Starts an empty program under a profile, so that a profile that is refused is an error before the real program.
+/// Runs `true` under a profile, so that an invalid profile is an error before the program starts.
 #[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
 fn try_profile(profile: &str) -> Result<(), ConfineError> {
     let output = Command::new(SANDBOX_EXEC).args(["-p", profile, "/usr/bin/true"]).stdin(Stdio::null()).output();
@@ -177,14 +177,15 @@ fn try_profile(profile: &str) -> Result<(), ConfineError> {
     let cause = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(ConfineError::new(Step::Seatbelt, cause)
         .at(SANDBOX_EXEC)
-        .advise("orch may be in a sandbox itself, inside of which macOS allows no other"))
+        .advise("if orch itself runs in a sandbox, start it outside: macOS does not allow nested sandboxes"))
 }
 
 fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1)
 }
 
-fn limit_of_exit(code: i32, limits: &Limits) -> Option<LimitReached> {
+/// The limit because of which the kernel killed the program.
+fn limit_from_exit_code(code: i32, limits: &Limits) -> Option<LimitReached> {
     match code - 128 {
         signal if signal == Signal::XCPU.as_raw() => Limit::CpuTime.reached(limits, true),
         signal if signal == Signal::XFSZ.as_raw() => Limit::FileSize.reached(limits, true),
@@ -193,14 +194,14 @@ fn limit_of_exit(code: i32, limits: &Limits) -> Option<LimitReached> {
 }
 
 fn set_rlimits(limits: &Limits) -> Result<(), ConfineError> {
-    let each = [
+    let resource_limits = [
         (Resource::Core, Some(0)),
         (Resource::Cpu, limits.cpu_time),
         (Resource::Fsize, limits.file_size),
         (Resource::Nofile, limits.open_files),
         (Resource::Nproc, limits.processes),
     ];
-    for (resource, limit) in each {
+    for (resource, limit) in resource_limits {
         if limit.is_some() {
             setrlimit(resource, Rlimit { current: limit, maximum: limit }).in_step(Step::Limits)?;
         }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_cannot_end_its_string() {
+    fn quotes_in_a_path_are_escaped() {
         let policy = Policy { write: vec![r#"/w") (allow default) ("\"#.into()], ..Policy::default() };
         let line = lines(&policy, None).into_iter().find(|line| line.contains("/w")).unwrap();
         assert_eq!(line, r#"(allow file-write* (subpath "/w\") (allow default) (\"\\"))"#);

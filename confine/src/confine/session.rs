@@ -1,20 +1,20 @@
-//! orch's side of a confined program.
+//! A confined program, as orch manages it.
 //!
 //! ```text
-//! Session::open ─► the program's guard starts `orch __confine` with the returned socket as its input
+//! Session::open ─► the guard of the program starts `orch __confine` with the returned socket as standard input
 //! Session::confirm ◄─ the level in force, before the program starts
 //! Session::start ─► the program starts
-//! Session::ended ◄─ the limit that it reached, if any
-//! Session::finish, after the guard has ended every process
+//! Session::ended ◄─ the exit code, and the limit that the program reached, if any
+//! Session::finish, after the guard has ended all processes
 //! ```
 //!
-//! Meanwhile the session serves the program's network, as long as its runtime runs.
+//! In the meantime, the session serves the network of the program on the runtime.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,98 +30,102 @@ use super::limits::LimitReached;
 use super::masks::Masks;
 use super::policy::{Level, Policy};
 use super::probe::Probe;
-use super::proxy::{OnConnection, Shared, serve};
+use super::proxy::{OnConnection, ProxyState, serve};
 use super::wire::{InForce, Listener, Report, Request, Start, decode, encode, receive_header, send};
 
-/// How a confined program ended, as `orch __confine` saw it.
+/// The end of a confined program, as `orch __confine` reported it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// The exit code; for a signal, 128 plus its number. `None` if `orch __confine` was ended with the program.
+    /// The exit code; after a signal, 128 plus its number. `None` if `orch __confine` ended together with the program.
     pub code: Option<i32>,
-    /// The limit that the program certainly reached. For those that it may have reached, see
+    /// The limit that the program certainly reached. To find a limit that it probably reached, use
     /// [`limit_in_output`](super::limit_in_output).
     pub limit: Option<LimitReached>,
-    /// The system's error number if the program can't be started.
+    /// The error number of the operating system if the program could not start.
     pub not_started: Option<i32>,
 }
 
-/// How many connections of a program orch records: a program could fill the journal with refused ones.
+/// The maximum number of recorded connections. Without it, a program could fill the journal with refused connections.
 const MAX_RECORDED: u64 = 10_000;
 
-/// How long orch waits for connections to close after the program has ended.
+/// The maximum time that orch waits for connections to close after the program has ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A confined program. It must live until no process of the program is left: then [`Session::finish`], or dropping it,
-/// removes what takes the place of protected paths.
+/// A confined program. Keep this value until all processes of the program have ended. [`Session::finish`], or dropping
+/// the value, removes the placeholders for protected paths.
 pub struct Session {
     socket: UnixStream,
+    /// The tasks that serve the listening sockets.
     services: JoinSet<()>,
-    shared: Arc<Shared>,
+    proxy_state: Arc<ProxyState>,
     in_force: Option<InForce>,
-    connections: Arc<AtomicU64>,
-    // The last field: everything that uses the workspace is gone before.
+    /// The number of connections so far.
+    connection_count: Arc<AtomicU64>,
+    // The last field, so that it is dropped last: everything that uses the workspace has ended by then.
     _masks: Masks,
 }
 
-/// What a program is confined with: the policy, what this machine can do, and who wants to know of its connections.
+/// The parameters of a session.
 pub struct Confinement<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// What this machine can do.
+    /// The capabilities of this machine.
     pub probe: &'a Probe,
-    /// Receives each connection through the proxy when it ends.
+    /// Receives each connection through the proxy when the connection ends.
     pub on_connection: OnConnection,
 }
 
-/// The command line of a confined program: orch itself, and the program as its arguments.
+/// The command line for a confined program: orch itself, with the program and its arguments after `--`.
 pub fn confined_argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
     let own = [orch.as_os_str().to_owned(), CONFINE_COMMAND.into(), "--".into()];
     own.into_iter().chain(argv.iter().map(OsString::from)).collect()
 }
 
 impl Session {
-    /// Opens the socket for a program and sends the policy. Call it in a runtime of `tokio`. Returns the other end, which becomes the standard input of
-    /// `orch __confine`; `input` becomes the program's.
+    /// Opens the socket for a program and sends the policy. Returns the other end of the socket, which must become the
+    /// standard input of `orch __confine`. `input` becomes the standard input of the program. Must be called in a
+    /// `tokio` runtime.
     ///
     /// # Errors
-    /// The policy can't be enforced here, or what takes the place of protected paths can't be created.
+    /// When this machine can't enforce the policy, or orch can't create a placeholder for a protected path.
     pub fn open(confinement: &Confinement<'_>, input: Option<OwnedFd>) -> Result<(Self, OwnedFd), ConfineError> {
         let Confinement { policy, probe, on_connection } = confinement;
         let level = probe.level();
         probe.require(policy.min)?;
         policy.check(level)?;
-        // Seatbelt knows paths that do not exist, and the other levels can't protect paths.
+        // Seatbelt protects paths that do not exist without placeholders, and the other levels can't protect paths.
         let needs_masks = level == Level::Full && cfg!(target_os = "linux");
         let masks = if needs_masks { Masks::create(policy)? } else { Masks::default() };
-        let (here, there) = Socket::pair().in_step(Step::Control)?;
+        let (own_socket, program_socket) = Socket::pair().in_step(Step::Control)?;
         let request = Request {
             policy: masks.protected_in(policy),
             level,
             own_processes: level == Level::Full && probe.own_processes,
             has_input: input.is_some(),
         };
-        // The kernel buffers the policy until `orch __confine` runs; a longer one than that is refused, not waited for.
-        here.set_nonblocking(true).in_step(Step::Control)?;
+        // The kernel buffers the policy until `orch __confine` runs. Sending a policy that exceeds the buffer fails
+        // instead of blocking.
+        own_socket.set_nonblocking(true).in_step(Step::Control)?;
         let files: Vec<BorrowedFd<'_>> = input.iter().map(std::os::fd::AsFd::as_fd).collect();
-        send(&here, &request, &files).in_step(Step::Control)?;
+        send(&own_socket, &request, &files).in_step(Step::Control)?;
         let hosts = policy.hosts().unwrap_or_default().to_vec();
-        let connections = Arc::new(AtomicU64::new(0));
-        let report = limited(Arc::clone(on_connection), Arc::clone(&connections));
+        let connection_count = Arc::new(AtomicU64::new(0));
+        let report = with_record_limit(Arc::clone(on_connection), Arc::clone(&connection_count));
         let session = Self {
-            socket: UnixStream::from_std(here).in_step(Step::Control)?,
+            socket: UnixStream::from_std(own_socket).in_step(Step::Control)?,
             services: JoinSet::new(),
-            shared: Arc::new(Shared::new(hosts, report)),
+            proxy_state: Arc::new(ProxyState::new(hosts, report)),
             in_force: None,
-            connections,
+            connection_count,
             _masks: masks,
         };
-        Ok((session, there.into()))
+        Ok((session, program_socket.into()))
     }
 
     /// Waits until the policy is in force. The program has not started yet.
     ///
     /// # Errors
-    /// A step failed, so the program will not start.
+    /// When a step failed, so that the program will not start.
     pub async fn confirm(&mut self) -> Result<InForce, ConfineError> {
         loop {
             let (report, files) = self.receive().await.map_err(|error| {
@@ -136,16 +140,17 @@ impl Session {
                 }
                 Report::Failed(error) => return Err(error),
                 Report::NotStarted(_) | Report::Ended { .. } => {
-                    return Err(ConfineError::new(Step::Control, "`orch __confine` started the program".to_owned()));
+                    let cause = "`orch __confine` started the program before orch allowed it".to_owned();
+                    return Err(ConfineError::new(Step::Control, cause));
                 }
             }
         }
     }
 
-    /// Lets the program start.
+    /// Allows the program to start.
     ///
     /// # Errors
-    /// `orch __confine` has ended.
+    /// When `orch __confine` has ended.
     pub async fn start(&mut self, start: &Start) -> Result<(), ConfineError> {
         let body = encode(start).in_step(Step::Control)?;
         let length = u32::try_from(body.len()).map_err(io::Error::other).in_step(Step::Control)?;
@@ -153,10 +158,10 @@ impl Session {
         self.socket.write_all(&message).await.in_step(Step::Control)
     }
 
-    /// Waits for the end of the program. It is not an error if `orch __confine` is ended with it.
+    /// Waits for the end of the program. Returns an empty report if `orch __confine` ends without reporting.
     ///
     /// # Errors
-    /// The program was not started.
+    /// When the program did not start.
     pub async fn ended(&mut self) -> Result<Ended, ConfineError> {
         loop {
             match self.receive().await {
@@ -173,15 +178,15 @@ impl Session {
         }
     }
 
-    /// Ends the session, after no process of the program is left: stops serving its network, records the connections
-    /// that are still open, and removes what takes the place of protected paths. Returns how many connections orch did
-    /// not record, because there were too many.
+    /// Ends the session after all processes of the program have ended: stops serving the network, records the
+    /// connections that are still open, and removes the placeholders for protected paths. Returns the number of
+    /// connections beyond the maximum number of recorded connections.
     pub async fn finish(mut self) -> u64 {
-        // The program's ends are closed, so connections end by themselves, unless a server keeps its end open.
-        self.shared.wait_all_closed(CLOSE_TIMEOUT).await;
+        // The program has closed its connections, so they end without help unless a server keeps its side open.
+        self.proxy_state.wait_all_closed(CLOSE_TIMEOUT).await;
         self.services.shutdown().await;
-        self.shared.wait_all_closed(CLOSE_TIMEOUT).await;
-        self.connections.load(Ordering::Relaxed).saturating_sub(MAX_RECORDED)
+        self.proxy_state.wait_all_closed(CLOSE_TIMEOUT).await;
+        self.connection_count.load(Ordering::Relaxed).saturating_sub(MAX_RECORDED)
     }
 
     fn serve(&mut self, kinds: &[Listener], files: Vec<OwnedFd>) -> io::Result<()> {
@@ -189,7 +194,7 @@ impl Session {
             let listener = std::net::TcpListener::from(file);
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            self.services.spawn(serve(listener, *kind, Arc::clone(&self.shared)));
+            self.services.spawn(serve(listener, *kind, Arc::clone(&self.proxy_state)));
         }
         Ok(())
     }
@@ -203,8 +208,8 @@ impl Session {
     }
 }
 
-/// Passes the first connections on, and counts all.
-fn limited(report: OnConnection, count: Arc<AtomicU64>) -> OnConnection {
+/// Wraps a callback so that it receives only the first [`MAX_RECORDED`] connections. Counts all connections.
+fn with_record_limit(report: OnConnection, count: Arc<AtomicU64>) -> OnConnection {
     Arc::new(move |connection| {
         if count.fetch_add(1, Ordering::Relaxed) < MAX_RECORDED {
             report(connection);
@@ -215,14 +220,10 @@ fn limited(report: OnConnection, count: Arc<AtomicU64>) -> OnConnection {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(folder) = self.in_force.as_mut().and_then(|in_force| in_force.cgroup.take()) {
-            remove_group(&folder);
+            // This fails if a process of the group is still running, which is harmless.
+            drop(std::fs::remove_dir(folder));
         }
     }
-}
-
-/// Removes the folder of a control group, which fails harmlessly while a process is left in it.
-fn remove_group(folder: &PathBuf) {
-    drop(std::fs::remove_dir(folder));
 }
 
 impl std::fmt::Debug for Session {
@@ -238,13 +239,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_cannot_fill_the_record_with_connections() {
+    fn the_number_of_recorded_connections_is_limited() {
         let (recorded, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let counted = Arc::clone(&recorded);
+        let recorded_in_callback = Arc::clone(&recorded);
         let on_connection = move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
+            recorded_in_callback.fetch_add(1, Ordering::Relaxed);
         };
-        let report = limited(Arc::new(on_connection), Arc::clone(&count));
+        let report = with_record_limit(Arc::new(on_connection), Arc::clone(&count));
         for _ in 0..MAX_RECORDED + 5 {
             report(Connection {
                 host: "h".to_owned(),
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_orch_and_then_the_program() {
+    fn the_command_line_contains_orch_and_the_program() {
         let argv = confined_argv(Path::new("/bin/orch"), &["ls".to_owned(), "-l".to_owned()]);
         assert_eq!(argv, ["/bin/orch", "__confine", "--", "ls", "-l"]);
     }

@@ -1,4 +1,5 @@
-//! The messages between orch and `orch __confine` on their socket: a length, JSON, and open files sent with the length.
+//! The messages between orch and `orch __confine` on their socket. A message is a length and JSON. Open files accompany
+//! the length.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write as _};
 use std::mem::MaybeUninit;
@@ -17,54 +18,54 @@ use super::error::ConfineError;
 use super::limits::LimitReached;
 use super::policy::{Level, Policy};
 
-/// The longest message, in bytes. A policy with thousands of paths is far below.
+/// The maximum length of a message, in bytes. A policy with thousands of paths is much shorter.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// The most open files with one message: the kernel allows 253.
+/// The maximum number of open files with one message; the kernel allows 253.
 pub(super) const MAX_FILES: usize = 200;
-/// The length of the length.
+/// The size of the length field, in bytes.
 const HEADER_BYTES: usize = 4;
 
-/// What orch asks `orch __confine` for, with the program's input as the first file if there is one.
+/// The request of orch to `orch __confine`. If the program has an input, it is the first file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) policy: Policy,
     pub(super) level: Level,
-    /// Whether the program gets process ids of its own: orch has probed that this works.
+    /// Whether the program gets a separate process id namespace. orch has probed that this works.
     pub(super) own_processes: bool,
-    /// Whether orch sends the program's input as a file with this message.
+    /// Whether orch sends the standard input of the program as a file with this message.
     pub(super) has_input: bool,
 }
 
-/// Lets the program start, after orch has recorded the level in force.
+/// Allows the program to start. orch sends this after it has recorded the level in force.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Start {
     /// The program and its arguments, if they differ from those on the command line.
     pub argv: Option<Vec<String>>,
-    /// More variables for the program.
+    /// Additional environment variables for the program.
     pub env: Vec<(String, String)>,
 }
 
-/// What `orch __confine` reports.
+/// A report of `orch __confine` to orch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// These sockets, sent with this message, listen inside.
+    /// These sockets listen in the network namespace of the program. `orch __confine` sends them with this message.
     Listening(Vec<Listener>),
     /// The policy is in force; the program waits for [`Start`].
     Confined(InForce),
     /// A step failed, so the program did not start.
     Failed(ConfineError),
-    /// The program can't be started; this is the system's error number.
+    /// The program could not start; the error number of the operating system.
     NotStarted(i32),
     /// The program has ended.
     Ended {
-        /// Its exit code; for a signal, 128 plus its number.
+        /// The exit code; after a signal, 128 plus its number.
         code: i32,
-        /// The limit that ended it.
+        /// The limit because of which the program ended.
         limit: Option<LimitReached>,
     },
 }
 
-/// A socket that listens inside.
+/// A socket that listens in the network namespace of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Listener {
     /// The HTTP proxy.
@@ -73,21 +74,21 @@ pub(super) enum Listener {
     Service(u16),
 }
 
-/// What is in force for a program.
+/// The confinement in force for a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     /// The level.
     pub level: Level,
-    /// The version of Landlock that the kernel offers; 0 if it offers none.
+    /// The Landlock version of the kernel; 0 without Landlock.
     pub landlock: u32,
-    /// Whether the program has process ids of its own, so that it sees no other process.
+    /// Whether the program has a separate process id namespace, so that it sees no other process.
     pub own_processes: bool,
-    /// What holds the limits: `cgroup` or `rlimits`; `None` without limits.
+    /// The mechanism that enforces the limits: `cgroup` or `rlimits`; `None` without limits.
     pub limits_by: Option<String>,
     /// The folder of the control group, which orch removes at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
-    /// What the level would hold but does not in this case, each as a sentence.
+    /// The restrictions of the policy that are not in force, each as a sentence.
     pub gaps: Vec<String>,
 }
 
@@ -98,7 +99,7 @@ pub(super) fn send(socket: &UnixStream, message: &impl Serialize, files: &[Borro
     (&*socket).write_all(&body)
 }
 
-/// Turns a message into bytes.
+/// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     serde_json::to_vec(message).map_err(io::Error::other)
 }
@@ -118,8 +119,8 @@ fn send_header(socket: impl AsFd, length: usize, files: &[BorrowedFd<'_>]) -> io
     if sent == header.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// Receives the length of a message with its files. On a socket that does not block, the error is
-/// [`io::ErrorKind::WouldBlock`] until the length has arrived.
+/// Receives the length of a message with its files. On a non-blocking socket, returns [`io::ErrorKind::WouldBlock`]
+/// until the length has arrived.
 pub(super) fn receive_header(socket: impl AsFd) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut header = [0; HEADER_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
@@ -137,7 +138,7 @@ pub(super) fn receive_header(socket: impl AsFd) -> io::Result<(usize, Vec<OwnedF
     for file in &files {
         rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
     }
-    // The kernel hands over a length in one piece: it is shorter than any buffer.
+    // The kernel delivers the four bytes of a length together.
     let length = usize::try_from(u32::from_le_bytes(header)).map_err(io::Error::other)?;
     match message.bytes {
         HEADER_BYTES if length <= MAX_MESSAGE_BYTES => Ok((length, files)),
@@ -151,7 +152,7 @@ const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 
-/// Turns the bytes of a message back.
+/// Decodes a message.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(io::Error::other)
 }

@@ -1,5 +1,5 @@
-/* Attempts to get out of a sandbox, one for each first argument. Exit code 0: got through; 1: stopped, with the reason
- * on standard error; 77: the attempt makes no sense here. */
+/* Attempts to escape from a sandbox. The first argument selects the attempt. Exit code 0: the attempt succeeded; 1: it
+ * failed, with the reason on standard error. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The exit code of an attempt; prints the reason if it failed. */
 static int through(int failed) {
     if (failed) { fprintf(stderr, "%s\n", strerror(errno)); return 1; }
     return 0;
@@ -86,10 +87,10 @@ static int unix_to(int type, const char *path, int use_pair) {
     return through(sendto(fd, "x", 1, 0, (void *)&to, length) < 0);
 }
 static int sleeper(void *unused) { (void)unused; return 0; }
-/* Prints the highest number of processes alive at the same time. */
-static int fork_bomb(long most) {
+/* Starts up to `max` processes, and prints how many are alive at the same time. */
+static int fork_bomb(long max) {
     long started = 0;
-    for (; started < most; started++) {
+    for (; started < max; started++) {
         pid_t pid = fork();
         if (pid < 0) break;
         if (pid == 0) { pause(); _exit(0); }
@@ -97,7 +98,7 @@ static int fork_bomb(long most) {
     int saved = errno;
     printf("%ld\n", started); fflush(stdout);
     usleep(300000);
-    if (started < most) { errno = saved; return through(1); }
+    if (started < max) { errno = saved; return through(1); }
     return 0;
 }
 static int memory(long mebibytes) {
@@ -286,7 +287,7 @@ int main(int count, char **arg) {
         struct stat s;
         return through(fd < 0 || fstat(fd, &s)) || !(s.st_mode & S_ISUID);
     }
-    /* Where the parent is not the first process of a sandbox, it is not for this program to end. */
+    /* Outside of a process id namespace, process 1 belongs to the machine, so this attempt must not kill it. */
     if (IS("kill-first")) { if (getppid() != 1) return 1; kill(1, SIGKILL); usleep(50000); return kill(1, 0) == 0; }
     if (IS("readlink")) { char text[1024]; return through(readlink(a, text, sizeof text) < 0); }
     if (IS("put")) return put(a, b, O_CREAT);

@@ -1,4 +1,4 @@
-//! Which level is in force, what orch learns of it, and how a confined program ends with orch.
+//! Tests of the levels: which level is in force, what orch learns about it, and how a confined program ends.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,96 +8,97 @@ use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Level, Limits, Policy, probe};
 
-use super::support::{BINARY, Lab, Run, User};
+use super::support::{BINARY, Fixture, Run, User};
 
 #[test]
 fn this_machine_is_probed_and_the_level_is_reported() {
-    let found = probe(Path::new(BINARY)).unwrap();
-    println!("{found:?}");
+    let probe = probe(Path::new(BINARY)).unwrap();
+    println!("{probe:?}");
     for user in User::all() {
-        let lab = Lab::new(user);
-        let run = lab.drive("probe", &lab.policy(), &["true"]);
-        assert_eq!(run.succeeded().result["in_force"]["level"], found.level().to_string());
+        let fixture = Fixture::new(user);
+        let run = fixture.drive("probe", &fixture.policy(), &["true"]);
+        assert_eq!(run.succeeded().result["in_force"]["level"], probe.level().to_string());
         assert!(run.result["in_force"]["landlock"].as_u64().is_some());
     }
 }
 
-/// The command line that runs another without user namespaces, as in a container.
-fn without_namespaces(lab: &Lab, command: &Command) -> Command {
-    let mut outer = lab.user.command("unshare");
+/// Wraps a command so that it runs without user namespaces, as in a container.
+fn without_namespaces(fixture: &Fixture, command: &Command) -> Command {
+    let mut outer = fixture.user.command("unshare");
     outer.args(["-U", "-r", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"", "sh"]);
-    // Inside, the user is root already.
+    // The command runs as root in the outer user namespace, so it needs no program that changes the user.
     let start = command.get_args().position(|argument| argument == BINARY).map_or(0, |index| index + 1);
     outer.arg(BINARY).args(command.get_args().skip(start));
-    outer.current_dir(lab.path("ws")).env("HOME", lab.path("home")).stdin(Stdio::null());
+    outer.current_dir(fixture.path("ws")).env("HOME", fixture.path("home")).stdin(Stdio::null());
     outer
 }
 
 #[test]
-fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_refused_with_the_way_out() {
+fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_an_error_with_advice() {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         let run = |policy: &Policy, argv: &[&str]| {
-            let command = lab.command("probe", policy, argv);
-            Run::new(without_namespaces(&lab, &command).output().unwrap(), &lab.path("home/result"))
+            let command = fixture.command("probe", policy, argv);
+            Run::new(without_namespaces(&fixture, &command).output().unwrap(), &fixture.path("home/result"))
         };
-        let policy = Policy { min: Level::Basic, ..lab.policy() };
-        let basic = run(&policy, &["sh", "-c", &format!("echo a > a; ! echo b > {}/b", lab.text("outside"))]);
+        let policy = Policy { min: Level::Basic, ..fixture.policy() };
+        let basic = run(&policy, &["sh", "-c", &format!("echo a > a; ! echo b > {}/b", fixture.text("outside"))]);
         assert_eq!(basic.succeeded().result["in_force"]["level"], "basic");
-        assert!(lab.path("ws/a").exists() && !lab.path("outside/b").exists());
+        assert!(fixture.path("ws/a").exists() && !fixture.path("outside/b").exists());
         let refused = run(&Policy { min: Level::Full, ..policy }, &["touch", "started"]);
         let error = refused.result["error"].as_str().unwrap().to_owned();
         assert!(error.contains("creating namespaces failed: No space left on device"), "{error}");
         assert!(error.contains("sysctl user.max_user_namespaces=10000"), "{error}");
         assert!(error.contains("min: basic"), "{error}");
-        assert!(!lab.path("ws/started").exists());
+        assert!(!fixture.path("ws/started").exists());
     }
 }
 
 #[test]
-fn a_step_that_fails_is_named_and_the_program_does_not_start() {
+fn if_a_step_fails_the_error_names_it_and_the_program_does_not_start() {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic"] {
             let limits = Limits { open_files: Some(u64::MAX), ..Limits::default() };
             let is_root = user == User::Root;
             let policy = if is_root && level == "basic" {
                 continue;
             } else if level == "basic" {
-                Policy { limits, ..lab.policy() }
+                Policy { limits, ..fixture.policy() }
             } else {
-                Policy { write: vec![lab.path("missing")], ..lab.policy() }
+                Policy { write: vec![fixture.path("missing")], ..fixture.policy() }
             };
-            let run = lab.drive(level, &policy, &["touch", "started"]);
+            let run = fixture.drive(level, &policy, &["touch", "started"]);
             let error = run.result["error"].as_str().unwrap_or_else(|| panic!("{run:#?}"));
             let step = if level == "basic" { "setting limits failed" } else { "changing the mounts failed at" };
             assert!(error.contains(step), "{error}");
-            assert!(!lab.path("ws/started").exists());
+            assert!(!fixture.path("ws/started").exists());
         }
     }
 }
 
 #[test]
-fn a_program_that_is_missing_is_told_from_one_that_failed() {
-    let lab = Lab::new(User::all()[0]);
+fn a_missing_program_is_distinguished_from_a_failed_program() {
+    let fixture = Fixture::new(User::all()[0]);
     for level in ["full", "basic", "none"] {
-        assert_eq!(lab.drive(level, &lab.policy(), &["no-such-program"]).result["ended"][2], 2, "{level}");
-        assert_eq!(lab.drive(level, &lab.policy(), &["sh", "-c", "exit 7"]).code, Some(7));
-        assert_eq!(lab.drive(level, &lab.policy(), &["sh", "-c", "kill -9 $$"]).code, Some(137));
+        assert_eq!(fixture.drive(level, &fixture.policy(), &["no-such-program"]).result["ended"][2], 2, "{level}");
+        assert_eq!(fixture.drive(level, &fixture.policy(), &["sh", "-c", "exit 7"]).code, Some(7));
+        assert_eq!(fixture.drive(level, &fixture.policy(), &["sh", "-c", "kill -9 $$"]).code, Some(137));
     }
 }
 
 #[test]
 fn the_program_gets_its_input_and_no_other_open_file() {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic"] {
-            let mut command = lab.command(level, &lab.policy(), &["sh", "-c", "cat; ls /proc/self/fd | tr '\\n' ' '"]);
+            let mut command =
+                fixture.command(level, &fixture.policy(), &["sh", "-c", "cat; ls /proc/self/fd | tr '\\n' ' '"]);
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(b"input\n").unwrap();
             let mut text = String::new();
             child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-            // The last one is the folder that `ls` reads.
+            // Descriptor 3 is the folder that `ls` reads.
             assert_eq!(text, "input\n0 1 2 3 ", "{level}");
             child.wait().unwrap();
         }
@@ -107,37 +108,37 @@ fn the_program_gets_its_input_and_no_other_open_file() {
 #[test]
 fn all_processes_end_with_the_program_and_with_the_first_stage() {
     for user in User::all() {
-        let lab = Lab::new(user);
-        // The kernel ends what a program leaves running, even in a session of its own.
-        let run = lab.drive("full", &lab.policy(), &["sh", "-c", "setsid sleep 98 & sleep 0.1"]);
+        let fixture = Fixture::new(user);
+        // The kernel kills the processes that a program leaves running, even if they are in a new session.
+        let run = fixture.drive("full", &fixture.policy(), &["sh", "-c", "setsid sleep 98 & sleep 0.1"]);
         run.succeeded();
-        assert!(!sleeps(98), "{user:?}");
-        // A kill of the first stage, as by a guard.
+        assert!(!is_sleep_running(98), "{user:?}");
+        // Kill the first stage, as a guard does.
         let script = "setsid sleep 97 & echo up; sleep 97";
         let mut child =
-            lab.command("full", &lab.policy(), &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+            fixture.command("full", &fixture.policy(), &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = [0; 3];
         child.stdout.take().unwrap().read_exact(&mut line).unwrap();
-        wait_until(|| sleeps(97));
+        wait_until(|| is_sleep_running(97));
         let stage = children(child.id()).into_iter().next().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(stage).unwrap(), rustix::process::Signal::KILL)
             .unwrap();
         child.wait().unwrap();
-        wait_until(|| !sleeps(97));
+        wait_until(|| !is_sleep_running(97));
     }
 }
 
 #[track_caller]
-fn wait_until(holds: impl Fn() -> bool) {
+fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !holds() {
+    while !condition() {
         assert!(start.elapsed() < Duration::from_secs(5), "it took too long");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Whether a `sleep` with this time is running.
-fn sleeps(seconds: u32) -> bool {
+/// Whether a `sleep` with this duration is running.
+fn is_sleep_running(seconds: u32) -> bool {
     let wanted = format!("sleep\0{seconds}\0");
     fs::read_dir("/proc")
         .unwrap()
@@ -145,6 +146,7 @@ fn sleeps(seconds: u32) -> bool {
         .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|text| text == wanted.as_bytes()))
 }
 
+/// The ids of the children of a process.
 fn children(pid: u32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -153,25 +155,28 @@ fn children(pid: u32) -> Vec<i32> {
 #[test]
 fn a_term_signal_reaches_the_program_which_can_clean_up() {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         for level in ["full", "basic"] {
-            drop(fs::remove_file(lab.path("ws/cleaned")));
+            drop(fs::remove_file(fixture.path("ws/cleaned")));
             let script = "trap 'echo a > cleaned; exit 3' TERM; echo up; while :; do sleep 0.01; done";
-            let mut child =
-                lab.command(level, &lab.policy(), &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child = fixture
+                .command(level, &fixture.policy(), &["sh", "-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
             child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-            // A guard sends the signal to all processes below it.
+            // A guard sends the signal to all descendants.
             let mut remaining = children(child.id());
-            let mut all = Vec::new();
+            let mut descendants = Vec::new();
             while let Some(pid) = remaining.pop() {
-                all.push(pid);
+                descendants.push(pid);
                 remaining.extend(children(pid.unsigned_abs()));
             }
-            for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            for pid in descendants.into_iter().filter_map(rustix::process::Pid::from_raw) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             assert_eq!(child.wait().unwrap().code(), Some(3), "{level}");
-            assert!(lab.path("ws/cleaned").exists(), "{level}");
+            assert!(fixture.path("ws/cleaned").exists(), "{level}");
         }
     }
 }
@@ -179,11 +184,11 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
 #[test]
 fn the_program_starts_without_blocked_signals_and_without_capabilities() {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic", "none"] {
-            let run = lab.drive(
+            let run = fixture.drive(
                 level,
-                &lab.policy(),
+                &fixture.policy(),
                 &["grep", "-E", "^(SigBlk|CapEff|CapPrm|CapBnd|NoNewPrivs)", "/proc/self/status"],
             );
             let value = |name: &str| {
@@ -200,16 +205,18 @@ fn the_program_starts_without_blocked_signals_and_without_capabilities() {
 
 #[test]
 fn a_policy_in_a_file_confines_without_orch() {
-    let lab = Lab::new(User::all()[0]);
-    lab.write("home/policy", &serde_json::to_string(&lab.policy()).unwrap());
-    let script = format!("echo a > a; ! echo b > {}/b", lab.text("outside"));
-    let mut command = lab.user.command(BINARY);
-    command.args(["__confine", "--policy", &lab.text("home/policy"), "--level", "full", "--", "sh", "-c", &script]);
-    assert!(command.current_dir(lab.path("ws")).status().unwrap().success());
-    assert!(lab.path("ws/a").exists() && !lab.path("outside/b").exists());
-    lab.write("home/policy", r#"{"network": {"hosts": ["example.org"]}}"#);
-    let output =
-        Command::new(BINARY).args(["__confine", "--policy", &lab.text("home/policy"), "--", "true"]).output().unwrap();
+    let fixture = Fixture::new(User::all()[0]);
+    fixture.write("home/policy", &serde_json::to_string(&fixture.policy()).unwrap());
+    let script = format!("echo a > a; ! echo b > {}/b", fixture.text("outside"));
+    let mut command = fixture.user.command(BINARY);
+    command.args(["__confine", "--policy", &fixture.text("home/policy"), "--level", "full", "--", "sh", "-c", &script]);
+    assert!(command.current_dir(fixture.path("ws")).status().unwrap().success());
+    assert!(fixture.path("ws/a").exists() && !fixture.path("outside/b").exists());
+    fixture.write("home/policy", r#"{"network": {"hosts": ["example.org"]}}"#);
+    let output = Command::new(BINARY)
+        .args(["__confine", "--policy", &fixture.text("home/policy"), "--", "true"])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("a list of hosts needs orch to serve it") && output.status.code() == Some(125), "{text}");
 }

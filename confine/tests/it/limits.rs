@@ -1,83 +1,86 @@
-//! Each limit ends a real program, and the report names it.
+//! Tests of the limits: each limit ends a real program, and the report names the limit.
 
 use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Limits, Policy, limit_in_output};
 
-use super::support::{Lab, Run, User, attempts};
+use super::support::{Fixture, Run, User, attempts};
 
 const LEVELS: [&str; 4] = ["full", "shared", "basic", "none"];
 const MIB: u64 = 1 << 20;
 
-fn limited(lab: &Lab, level: &str, limits: Limits, line: &str) -> Run {
+/// Runs an attempt with limits.
+fn run_limited(fixture: &Fixture, level: &str, limits: Limits, line: &str) -> Run {
     let program = attempts().display().to_string();
     let argv: Vec<&str> = std::iter::once(program.as_str()).chain(line.split(' ')).collect();
-    lab.drive(level, &Policy { limits, ..lab.policy() }, &argv)
+    fixture.drive(level, &Policy { limits, ..fixture.policy() }, &argv)
 }
 
 /// Calls a check for each user and level.
-fn each(check: impl Fn(&Lab, &str)) {
+fn for_each_level(check: impl Fn(&Fixture, &str)) {
     for user in User::all() {
-        let lab = Lab::new(user);
+        let fixture = Fixture::new(user);
         for level in LEVELS {
-            check(&lab, level);
+            check(&fixture, level);
         }
     }
 }
 
 #[track_caller]
-fn names(run: &Run, words: &str) {
+fn assert_limit(run: &Run, text: &str) {
     assert_ne!(run.code, Some(0), "{run:#?}");
-    assert!(run.limit().is_some_and(|limit| limit.contains(words)), "{run:#?}");
+    assert!(run.limit().is_some_and(|limit| limit.contains(text)), "{run:#?}");
 }
 
 #[test]
-fn processor_time_of_one_process() {
+fn the_processor_time_of_one_process_is_limited() {
     let limits = Limits { cpu_time: Some(1), ..Limits::default() };
-    each(|lab, level| {
+    for_each_level(|fixture, level| {
         let start = Instant::now();
-        names(&limited(lab, level, limits, "spin 60000"), "its limit of 1 s of processor time");
+        assert_limit(&run_limited(fixture, level, limits, "spin 60000"), "its limit of 1 s of processor time");
         assert!(start.elapsed() < Duration::from_secs(20), "{level}");
     });
 }
 
 #[test]
-fn processor_time_of_processes_together() {
+fn the_total_processor_time_of_several_processes_is_limited() {
     let limits = Limits { cpu_time: Some(2), ..Limits::default() };
-    each(|lab, level| {
+    for_each_level(|fixture, level| {
         // No process alone reaches the limit.
-        names(&limited(lab, level, limits, "spin-children 1500"), "processor time");
+        assert_limit(&run_limited(fixture, level, limits, "spin-children 1500"), "processor time");
     });
 }
 
 #[test]
-fn the_size_of_a_file() {
+fn the_size_of_a_file_is_limited() {
     let limits = Limits { file_size: Some(MIB), ..Limits::default() };
-    each(|lab, level| {
-        let run = limited(lab, level, limits, &format!("fill {}/big 4", lab.text("ws")));
-        names(&run, "1048576 bytes in one file");
-        assert_eq!(std::fs::metadata(lab.path("ws/big")).unwrap().len(), MIB, "{level}");
-        std::fs::remove_file(lab.path("ws/big")).unwrap();
+    for_each_level(|fixture, level| {
+        let run = run_limited(fixture, level, limits, &format!("fill {}/big 4", fixture.text("ws")));
+        assert_limit(&run, "1048576 bytes in one file");
+        assert_eq!(std::fs::metadata(fixture.path("ws/big")).unwrap().len(), MIB, "{level}");
+        std::fs::remove_file(fixture.path("ws/big")).unwrap();
     });
 }
 
 #[test]
-fn memory_of_one_process_fails_in_the_words_of_the_program() {
+fn the_memory_of_one_process_is_limited() {
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
-    each(|lab, level| {
-        let run = limited(lab, level, limits, "memory 512");
+    for_each_level(|fixture, level| {
+        let run = run_limited(fixture, level, limits, "memory 512");
         assert_ne!(run.code, Some(0), "{level} {run:#?}");
-        let named = run.limit().map(str::to_owned).or_else(|| Some(limit_in_output(&run.stderr, &limits)?.to_string()));
-        assert!(named.as_ref().is_some_and(|named| named.contains("bytes of memory")), "{level} {named:?} {run:#?}");
+        let message =
+            run.limit().map(str::to_owned).or_else(|| Some(limit_in_output(&run.stderr, &limits)?.to_string()));
+        let is_memory = message.as_ref().is_some_and(|message| message.contains("bytes of memory"));
+        assert!(is_memory, "{level} {message:?} {run:#?}");
     });
 }
 
 #[test]
-fn memory_of_processes_together() {
+fn the_total_memory_of_several_processes_is_limited() {
     let limits = Limits { memory: Some(128 * MIB), ..Limits::default() };
-    each(|lab, level| {
+    for_each_level(|fixture, level| {
         // Each of the four processes stays below the limit.
-        names(&limited(lab, level, limits, "memory-children 100"), "134217728 bytes of memory");
+        assert_limit(&run_limited(fixture, level, limits, "memory-children 100"), "134217728 bytes of memory");
     });
 }
 
@@ -85,40 +88,42 @@ fn memory_of_processes_together() {
 fn files_in_memory_count_as_memory() {
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     for user in User::all() {
-        let lab = Lab::new(user);
-        names(&limited(&lab, "full", limits, "fill /tmp/big 512"), "bytes of memory");
-        names(&limited(&lab, "full", limits, "fill /dev/shm/big 512"), "bytes of memory");
+        let fixture = Fixture::new(user);
+        assert_limit(&run_limited(&fixture, "full", limits, "fill /tmp/big 512"), "bytes of memory");
+        assert_limit(&run_limited(&fixture, "full", limits, "fill /dev/shm/big 512"), "bytes of memory");
     }
 }
 
 #[test]
 fn a_fork_bomb_ends() {
     let limits = Limits { processes: Some(50), ..Limits::default() };
-    each(|lab, level| {
-        let run = limited(lab, level, limits, "fork-bomb 20000");
+    for_each_level(|fixture, level| {
+        let run = run_limited(fixture, level, limits, "fork-bomb 20000");
         assert_ne!(run.code, Some(0), "{level} {run:#?}");
         let alive: u64 = run.stdout.trim().parse().unwrap_or_default();
-        // Where the kernel exempts root, orch ends the program, which may have started more by then.
-        let is_exact = level == "full" || lab.user != User::Root;
-        assert!(!is_exact || alive <= 350, "{level} {:?}: {alive}", lab.user);
-        let named = run.limit().map(str::to_owned).or_else(|| Some(limit_in_output(&run.stderr, &limits)?.to_string()));
-        assert!(named.is_some_and(|named| named.contains("50 processes")), "{level} {run:#?}");
-        println!("fork bomb at {level} as {}: {alive} processes at most", lab.user.name());
+        // The kernel exempts root from the limit outside of a namespace. orch then kills the program, which may have
+        // started more processes by then.
+        let is_exact = level == "full" || fixture.user != User::Root;
+        assert!(!is_exact || alive <= 350, "{level} {:?}: {alive}", fixture.user);
+        let message =
+            run.limit().map(str::to_owned).or_else(|| Some(limit_in_output(&run.stderr, &limits)?.to_string()));
+        assert!(message.is_some_and(|message| message.contains("50 processes")), "{level} {run:#?}");
+        println!("fork bomb at {level} as {}: {alive} processes at most", fixture.user.name());
     });
 }
 
 #[test]
-fn open_files() {
+fn the_number_of_open_files_is_limited() {
     let limits = Limits { open_files: Some(20), ..Limits::default() };
-    each(|lab, level| {
-        let run = limited(lab, level, limits, "open-files 30");
+    for_each_level(|fixture, level| {
+        let run = run_limited(fixture, level, limits, "open-files 30");
         let reached = limit_in_output(&run.stderr, &limits).unwrap().to_string();
         assert!(reached.contains("probably reached its limit of 20 open files"), "{level} {reached}");
     });
 }
 
 #[test]
-fn a_program_within_its_limits_is_left_alone() {
+fn a_program_below_its_limits_succeeds() {
     let limits = Limits {
         memory: Some(512 * MIB),
         processes: Some(64),
@@ -126,20 +131,20 @@ fn a_program_within_its_limits_is_left_alone() {
         file_size: Some(8 * MIB),
         open_files: Some(256),
     };
-    each(|lab, level| {
-        let run = limited(lab, level, limits, &format!("fill {}/file 4", lab.text("ws")));
+    for_each_level(|fixture, level| {
+        let run = run_limited(fixture, level, limits, &format!("fill {}/file 4", fixture.text("ws")));
         assert_eq!(run.succeeded().limit(), None);
     });
 }
 
 #[test]
-fn node_runs_within_a_limit_of_memory() {
+fn node_runs_with_a_memory_limit() {
     if !super::support::has("node") {
         println!("SKIPPED: node is not installed");
         return;
     }
-    let lab = Lab::new(User::all()[0]);
+    let fixture = Fixture::new(User::all()[0]);
     let limits = Limits { memory: Some(1024 * MIB), ..Limits::default() };
-    let run = lab.drive("full", &Policy { limits, ..lab.policy() }, &["node", "-p", "1 + 1"]);
+    let run = fixture.drive("full", &Policy { limits, ..fixture.policy() }, &["node", "-p", "1 + 1"]);
     assert_eq!(run.succeeded().stdout, "2\n");
 }

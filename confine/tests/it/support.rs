@@ -1,4 +1,4 @@
-//! A laboratory for confined programs: folders outside and inside, services, another process, and two users.
+//! A fixture for tests of confined programs: folders inside and outside of the workspace, for two users.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use orch_confine::confine::{Level, Policy, usually_protected};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_orch-confine");
-/// The number of the user `nobody` and of its group.
+/// The id of the user `nobody` and of its group.
 pub(crate) const NOBODY: u32 = 65534;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum User {
 }
 
 impl User {
-    /// The users that this process can play.
+    /// The users as which this process can run programs.
     pub(crate) fn all() -> Vec<Self> {
         if is_root() { vec![Self::Root, Self::Nobody] } else { vec![Self::Nobody] }
     }
@@ -44,24 +44,25 @@ pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// Folders: `ws` may be changed and contains a repository, `outside` may not, `secret` may not even be read.
-pub(crate) struct Lab {
+/// A fixture for a user. A confined program may change the folder `ws`, may only read `outside`, and may not read
+/// `secret`.
+pub(crate) struct Fixture {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) user: User,
 }
 
-impl Lab {
+impl Fixture {
     pub(crate) fn new(user: User) -> Self {
-        // `/tmp` would be hidden.
+        // Not in `/tmp`, which a confined program sees as an empty private folder.
         let folder = tempfile::Builder::new().prefix("confine-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let lab = Self { folder, user };
+        let fixture = Self { folder, user };
         for name in ["ws", "outside", "secret", "bin", "tmp", "home"] {
-            fs::create_dir(lab.path(name)).unwrap();
-            lab.give(&lab.path(name));
+            fs::create_dir(fixture.path(name)).unwrap();
+            fixture.chown(&fixture.path(name));
         }
-        lab.write("secret/key", "secret-text");
-        lab
+        fixture.write("secret/key", "secret-text");
+        fixture
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -72,13 +73,13 @@ impl Lab {
         self.path(name).display().to_string()
     }
 
-    /// A name that no other laboratory has.
+    /// A name that no other fixture has.
     pub(crate) fn unique(&self) -> String {
         self.folder.path().file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    /// Gives a file to the user.
-    pub(crate) fn give(&self, path: &Path) {
+    /// Makes the user the owner of a file.
+    pub(crate) fn chown(&self, path: &Path) {
         if self.user == User::Nobody && is_root() {
             std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
@@ -86,7 +87,7 @@ impl Lab {
 
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
-        self.give(&self.path(name));
+        self.chown(&self.path(name));
     }
 
     pub(crate) fn policy(&self) -> Policy {
@@ -100,19 +101,14 @@ impl Lab {
         }
     }
 
-    /// Runs a program as orch would, at a level.
+    /// Runs a program at a level, as orch would.
     pub(crate) fn drive(&self, level: &str, policy: &Policy, argv: &[&str]) -> Run {
-        self.drive_with(level, policy, argv, &[])
-    }
-
-    /// Runs a program as orch would, with a shell command before.
-    pub(crate) fn drive_with(&self, level: &str, policy: &Policy, argv: &[&str], env: &[(&str, &str)]) -> Run {
         let mut command = self.command(level, policy, argv);
-        command.envs(env.iter().copied()).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         Run::new(command.output().unwrap(), &self.path("home/result"))
     }
 
-    /// The command of [`Lab::drive`].
+    /// The command of [`Fixture::drive`].
     pub(crate) fn command(&self, level: &str, policy: &Policy, argv: &[&str]) -> Command {
         self.write("home/policy", &serde_json::to_string(policy).unwrap());
         drop(fs::remove_file(self.path("home/result")));
@@ -123,12 +119,13 @@ impl Lab {
     }
 }
 
-/// What a confined program did.
+/// The result of a confined program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// The result that `orch-confine drive` wrote.
     pub(crate) result: Value,
 }
 
@@ -143,11 +140,12 @@ impl Run {
         }
     }
 
-    /// The limit that ended the program, as a sentence.
+    /// The sentence about the limit that the program reached.
     pub(crate) fn limit(&self) -> Option<&str> {
         self.result["ended"][1].as_str()
     }
 
+    /// Asserts that the program succeeded.
     #[track_caller]
     pub(crate) fn succeeded(&self) -> &Self {
         assert_eq!(self.code, Some(0), "{self:#?}");
@@ -155,7 +153,7 @@ impl Run {
     }
 }
 
-/// The program with the attempts, compiled once.
+/// The compiled program `attempts.c`.
 pub(crate) fn attempts() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = BUILT.get_or_init(|| {

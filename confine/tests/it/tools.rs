@@ -1,29 +1,29 @@
-//! Ordinary tools at `full`: what programs of every day need still works.
+//! Tests that common tools work at `full`.
 
 use orch_confine::confine::Policy;
 
-use super::support::{Lab, Run, User, has};
+use super::support::{Fixture, Run, User, has};
 
 /// Runs a shell script in the workspace at `full`.
-fn script(lab: &Lab, policy: &Policy, text: &str) -> Run {
-    lab.drive("full", policy, &["bash", "-c", &format!("set -eu\n{text}")])
+fn run_script(fixture: &Fixture, policy: &Policy, text: &str) -> Run {
+    fixture.drive("full", policy, &["bash", "-c", &format!("set -eu\n{text}")])
 }
 
-/// A laboratory for each user whose search path has a program.
-fn labs(program: &str) -> Vec<Lab> {
-    // The tools of root's home are for root only.
+/// A fixture for each user whose search path contains a program.
+fn fixtures(program: &str) -> Vec<Fixture> {
+    // An ordinary user can't use tools in the home folder of root.
     let is_for_all = |user: &User| *user == User::Root || std::path::Path::new("/usr/bin").join(program).exists();
     if !has(program) {
         println!("SKIPPED: {program} is not installed");
         return Vec::new();
     }
-    User::all().into_iter().filter(is_for_all).map(Lab::new).collect()
+    User::all().into_iter().filter(is_for_all).map(Fixture::new).collect()
 }
 
-/// Makes the workspace a repository, before the program runs.
-fn init(lab: &Lab) {
-    let mut command = lab.user.command("git");
-    command.args(["init", "-q", "-b", "main"]).current_dir(lab.path("ws")).env("HOME", lab.path("home"));
+/// Creates a git repository in the workspace.
+fn init_repository(fixture: &Fixture) {
+    let mut command = fixture.user.command("git");
+    command.args(["init", "-q", "-b", "main"]).current_dir(fixture.path("ws")).env("HOME", fixture.path("home"));
     assert!(command.status().unwrap().success());
 }
 
@@ -31,36 +31,36 @@ const AUTHOR: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_
 
 #[test]
 fn git_commits_while_its_hooks_and_settings_are_protected() {
-    for lab in labs("git") {
-        init(&lab);
+    for fixture in fixtures("git") {
+        init_repository(&fixture);
         let text = format!(
             "{AUTHOR}\necho a > a\ngit add a\ngit commit -qm one\ngit checkout -qb side\necho b > b\ngit add b\n\
              git commit -qm two\ngit checkout -q main\ngit merge -q side\ngit log --oneline\ngit status --short\n\
              git gc -q\ngit stash list\ngit worktree list\n! git config user.name x\ntest ! -w .git/config"
         );
-        let run = script(&lab, &lab.policy(), &text);
+        let run = run_script(&fixture, &fixture.policy(), &text);
         assert!(run.succeeded().stdout.contains(" two"), "{run:?}");
-        // What takes the place of missing paths is gone afterwards.
+        // orch has removed the placeholders for missing paths.
         for name in ["ws/.git/commondir", "ws/.orch", "ws/.github", "ws/orch.yaml"] {
-            assert!(!lab.path(name).exists(), "{name}");
+            assert!(!fixture.path(name).exists(), "{name}");
         }
-        let mut log = lab.user.command("git");
-        let log = log.args(["log", "--oneline"]).current_dir(lab.path("ws")).output().unwrap();
+        let mut log = fixture.user.command("git");
+        let log = log.args(["log", "--oneline"]).current_dir(fixture.path("ws")).output().unwrap();
         assert_eq!(String::from_utf8(log.stdout).unwrap().lines().count(), 2);
     }
 }
 
 #[test]
 fn gcc_compiles_and_the_program_runs() {
-    for lab in labs("gcc") {
+    for fixture in fixtures("gcc") {
         let text = "echo 'int main(void) { return 7; }' > a.c\ngcc -o a a.c\n./a || test $? = 7";
-        script(&lab, &lab.policy(), text).succeeded();
+        run_script(&fixture, &fixture.policy(), text).succeeded();
     }
 }
 
 #[test]
-fn python_has_environments_event_loops_and_processes() {
-    for lab in labs("python3") {
+fn python_runs_virtual_environments_event_loops_and_processes() {
+    for fixture in fixtures("python3") {
         let asyncio = r"
 import asyncio, subprocess, tempfile, multiprocessing, socket, threading
 async def serve(r, w):
@@ -82,26 +82,26 @@ if __name__ == '__main__':
     with tempfile.NamedTemporaryFile() as f: f.write(b'x')
     import getpass, pwd, os; pwd.getpwuid(os.getuid())
 ";
-        lab.write("ws/a.py", asyncio);
+        fixture.write("ws/a.py", asyncio);
         let text = "python3 a.py\npython3 -m venv --without-pip env\nenv/bin/python -c 'import sys; assert sys.prefix != sys.base_prefix'";
-        script(&lab, &lab.policy(), text).succeeded();
+        run_script(&fixture, &fixture.policy(), text).succeeded();
     }
 }
 
 #[test]
-fn pythons_manager_needs_unix_sockets() {
-    for lab in labs("python3") {
+fn the_manager_of_python_needs_unix_sockets() {
+    for fixture in fixtures("python3") {
         let manager = "from multiprocessing import Manager\nif __name__ == '__main__':\n    with Manager() as m:\n        d = m.dict(); d['a'] = 1; assert d['a'] == 1\n";
-        lab.write("ws/a.py", manager);
-        let policy = Policy { unix_sockets: true, ..lab.policy() };
-        script(&lab, &policy, "python3 a.py").succeeded();
-        assert_ne!(script(&lab, &lab.policy(), "python3 a.py").code, Some(0));
+        fixture.write("ws/a.py", manager);
+        let policy = Policy { unix_sockets: true, ..fixture.policy() };
+        run_script(&fixture, &policy, "python3 a.py").succeeded();
+        assert_ne!(run_script(&fixture, &fixture.policy(), "python3 a.py").code, Some(0));
     }
 }
 
 #[test]
-fn node_serves_itself_and_forks() {
-    for lab in labs("node") {
+fn node_serves_http_and_forks() {
+    for fixture in fixtures("node") {
         let server = r"
 const http = require('http'), { fork } = require('child_process'), { Worker } = require('worker_threads');
 if (process.argv[2] === 'child') { process.send('up'); process.exit(0); }
@@ -115,43 +115,43 @@ const server = http.createServer((q, a) => a.end('hello')).listen(0, () => {
   });
 });
 ";
-        lab.write("ws/a.js", server);
-        script(&lab, &lab.policy(), "node a.js").succeeded();
+        fixture.write("ws/a.js", server);
+        run_script(&fixture, &fixture.policy(), "node a.js").succeeded();
     }
 }
 
 #[test]
 fn npm_runs_scripts() {
-    for lab in labs("npm") {
-        lab.write("ws/package.json", r#"{"name": "a", "version": "1.0.0", "scripts": {"hello": "node -p 1+1"}}"#);
-        let run = script(&lab, &lab.policy(), "npm run --silent hello");
+    for fixture in fixtures("npm") {
+        fixture.write("ws/package.json", r#"{"name": "a", "version": "1.0.0", "scripts": {"hello": "node -p 1+1"}}"#);
+        let run = run_script(&fixture, &fixture.policy(), "npm run --silent hello");
         assert_eq!(run.succeeded().stdout.trim(), "2", "{run:?}");
     }
 }
 
 #[test]
 fn cargo_builds_and_tests_offline() {
-    for lab in labs("cargo") {
-        std::fs::create_dir(lab.path("ws/src")).unwrap();
-        lab.give(&lab.path("ws/src"));
-        lab.write("ws/Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
-        lab.write("ws/src/lib.rs", "#[test]\nfn one() {\n    assert_eq!(1, 1);\n}\n");
+    for fixture in fixtures("cargo") {
+        std::fs::create_dir(fixture.path("ws/src")).unwrap();
+        fixture.chown(&fixture.path("ws/src"));
+        fixture.write("ws/Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        fixture.write("ws/src/lib.rs", "#[test]\nfn one() {\n    assert_eq!(1, 1);\n}\n");
         let home = std::env::var("HOME").unwrap_or_default();
         let text = format!(
             "export HOME={home}\nunset CARGO_TARGET_DIR\ncargo build --offline --target-dir target\ncargo test --offline --target-dir target"
         );
-        let run = script(&lab, &lab.policy(), &text);
+        let run = run_script(&fixture, &fixture.policy(), &text);
         assert!(run.succeeded().stdout.contains("1 passed"), "{run:?}");
     }
 }
 
 #[test]
-fn a_shell_has_jobs_pipes_temporary_files_and_a_terminal() {
-    for lab in labs("bash") {
+fn a_shell_can_use_jobs_pipes_temporary_files_and_a_terminal() {
+    for fixture in fixtures("bash") {
         let text = "sleep 5 & kill %1; wait || true\necho a | cat | grep -q a\nf=$(mktemp)\necho x > $f\ntest -s $f\n\
                     test $TMPDIR = ${f%/*}\nset +e\nscript -qec 'tty' /dev/null | grep -q /dev/pts\nset -e\n\
                     dd if=/dev/urandom of=/dev/null count=1 2>/dev/null\necho ok";
-        let run = script(&lab, &lab.policy(), text);
+        let run = run_script(&fixture, &fixture.policy(), text);
         assert!(run.succeeded().stdout.ends_with("ok\n"), "{run:?}");
     }
 }
@@ -162,42 +162,42 @@ fn postgres_serves_on_the_loopback() {
         println!("SKIPPED: Postgres is not installed");
         return;
     }
-    // It refuses to run as root.
-    let lab = Lab::new(User::Nobody);
+    // Postgres refuses to run as root.
+    let fixture = Fixture::new(User::Nobody);
     let text = "initdb -D data -U me -A trust > log\n\
                 postgres -D data -c unix_socket_directories= -c listen_addresses=127.0.0.1 -p 54321 > log 2>&1 &\n\
                 for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -p 54321 && break; sleep 0.1; done\n\
                 psql -h 127.0.0.1 -p 54321 -U me -d postgres -Atc 'select 6 * 7'\nkill %1\nwait";
-    let run = script(&lab, &lab.policy(), text);
+    let run = run_script(&fixture, &fixture.policy(), text);
     assert!(run.stdout.contains("42"), "{run:?}");
 }
 
 #[test]
-fn chromium_draws_a_page_with_unix_sockets() {
+fn chromium_renders_a_page_with_unix_sockets() {
     if !has("chromium") {
         println!("SKIPPED: chromium is not installed");
         return;
     }
     for user in User::all() {
-        let lab = Lab::new(user);
-        lab.write("ws/a.html", "<p>hello <b>there</b></p>");
-        let policy = Policy { unix_sockets: true, ..lab.policy() };
-        // Its own sandbox needs namespaces, which ours refuses.
+        let fixture = Fixture::new(user);
+        fixture.write("ws/a.html", "<p>hello <b>there</b></p>");
+        let policy = Policy { unix_sockets: true, ..fixture.policy() };
+        // The sandbox of Chromium needs namespaces, which this sandbox refuses.
         let text = "export HOME=$PWD\nchromium --headless --no-sandbox --disable-gpu --dump-dom file://$PWD/a.html";
-        let run = script(&lab, &policy, text);
+        let run = run_script(&fixture, &policy, text);
         assert!(run.stdout.contains("<b>there</b>"), "{run:?}");
     }
 }
 
 #[test]
-fn tools_of_every_day_run_at_basic_too() {
-    for lab in labs("gcc") {
-        init(&lab);
-        let policy = Policy { min: orch_confine::confine::Level::Basic, ..lab.policy() };
+fn common_tools_run_at_basic() {
+    for fixture in fixtures("gcc") {
+        init_repository(&fixture);
+        let policy = Policy { min: orch_confine::confine::Level::Basic, ..fixture.policy() };
         let text = format!(
             "set -eu\n{AUTHOR}\necho 'int main(void) {{ return 0; }}' > a.c\ngcc -o a a.c\n./a\ngit add a.c\n\
              git commit -qm one\nf=$(mktemp)\necho x > $f\nfind . -name a.c | xargs cat > /dev/null"
         );
-        lab.drive("basic", &policy, &["bash", "-c", &text]).succeeded();
+        fixture.drive("basic", &policy, &["bash", "-c", &text]).succeeded();
     }
 }

@@ -1,6 +1,7 @@
-//! Recognizes texts that may contain a line of three backquotes: Markdown, other markup of documents, and plain text.
+//! Recognizes prose: files that may contain a code fence of three backticks, such as Markdown, other markup for
+//! documents, and plain text.
 
-/// Extensions of such files, and words in the names of such languages.
+/// Markup languages: extensions of their files, and words in their names.
 const MARKUP: [&str; 22] = [
     "md",
     "mdx",
@@ -26,28 +27,31 @@ const MARKUP: [&str; 22] = [
     "commonmark",
 ];
 
-/// Extensions of plain text, and names of its language that have no other word.
+/// Plain text: extensions of its files, and words. A language name that contains any other word, such as
+/// `text/javascript`, does not mean plain text.
 const PLAIN_TEXT: [&str; 4] = ["txt", "text", "plain", "plaintext"];
 
 /// Names of documents that often have no extension.
-const DOCUMENTS: [&str; 6] = ["readme", "changelog", "contributing", "notes", "todo", "faq"];
+const DOCUMENT_NAMES: [&str; 6] = ["readme", "changelog", "contributing", "notes", "todo", "faq"];
 
-/// Extensions of templates: the extension before it says what the template makes.
-const TEMPLATES: [&str; 12] =
+/// Extensions of templates. The extension before one of these, as in `a.md.j2`, is that of the rendered file.
+const TEMPLATE_EXTENSIONS: [&str; 12] =
     ["j2", "jinja", "jinja2", "tmpl", "tpl", "template", "mustache", "hbs", "erb", "liquid", "ejs", "in"];
 
-/// Whether a file with this path may contain a line of three backquotes.
+/// Whether the file at this path is prose.
 pub(super) fn is_prose_path(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().trim().to_lowercase();
-    let name =
-        name.rsplit_once('.').filter(|(_, extension)| TEMPLATES.contains(extension)).map_or(&*name, |(name, _)| name);
+    let name = name
+        .rsplit_once('.')
+        .filter(|(_, extension)| TEMPLATE_EXTENSIONS.contains(extension))
+        .map_or(&*name, |(name, _)| name);
     match name.rsplit_once('.') {
         Some((_, extension)) => MARKUP.contains(&extension) || PLAIN_TEXT.contains(&extension),
-        None => DOCUMENTS.contains(&name),
+        None => DOCUMENT_NAMES.contains(&name),
     }
 }
 
-/// Whether a text in this language may contain a line of three backquotes.
+/// Whether a file in this language is prose.
 pub(super) fn is_prose_language(language: &str) -> bool {
     let language = language.to_lowercase();
     let words = || language.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());

@@ -1,4 +1,4 @@
-//! Functions for comparing this engine with others: they return the tokens of a text, and the probabilities of the next
+//! Functions that tests use to compare this engine with others: the tokens of a text, and the probabilities of the next
 //! token.
 
 use std::sync::PoisonError;
@@ -16,7 +16,7 @@ impl Model {
         self.encode_prompt(messages)
     }
 
-    /// Returns the tokens of a text, in which it recognizes the model's special tokens.
+    /// Returns the tokens of a text. Recognizes the special tokens of the model.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Model {
         self.likeliest_tokens_after(&self.encode_prompt(messages)?, count)
     }
 
-    /// Returns the likeliest tokens after the tokens of a prompt, in the same form.
+    /// Like [`Model::likeliest_tokens`], for a prompt that is already tokenized.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of bytes between two progress reports.
 const REPORT_INTERVAL: u64 = 1 << 18;
 
-/// Describes an error briefly, in terms that do not require knowledge of HTTP clients.
+/// Converts an error to a short message for users who do not know HTTP clients.
 fn source_failure(error: &reqwest::Error, host: &str) -> SourceFailure {
     SourceFailure::Unavailable(match error.status() {
         Some(status) => format!("{host} responded with {status}"),
@@ -47,7 +47,7 @@ fn client(host: &str) -> Result<Client, SourceFailure> {
     client.map_err(|error| source_failure(&error, host))
 }
 
-/// The size of the complete file, according to the response.
+/// The size of the complete file according to the response.
 fn total_size(response: &Response, is_resumed: bool) -> Option<u64> {
     if !is_resumed {
         return response.content_length();
@@ -99,10 +99,10 @@ pub(super) async fn fetch(
         .map_err(|error| SourceFailure::from_disk(partial, error))?;
     let mut reported = received;
     report(FetchProgress::Bytes { done: received, total });
-    let interrupted = |received: u64| {
+    let interruption = |received: u64| {
         SourceFailure::Unavailable(format!("the connection to {host} broke off after {received} bytes"))
     };
-    while let Some(chunk) = response.chunk().await.map_err(|_| interrupted(received))? {
+    while let Some(chunk) = response.chunk().await.map_err(|_| interruption(received))? {
         file.write_all(&chunk).await.map_err(|error| SourceFailure::from_disk(partial, error))?;
         received += chunk.len() as u64;
         if expected.is_some_and(|expected| received > expected) {

@@ -40,7 +40,7 @@ impl Default for WeightSources {
 pub enum FetchProgress {
     /// Another process is fetching the same model; this one waits for it.
     Waiting,
-    /// This process starts to download from a source.
+    /// This process begins to download from a source.
     Source {
         /// The name of the source.
         name: String,
@@ -138,7 +138,7 @@ fn disk_error(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
     move |source| PullError::Disk { path: path.to_owned(), source }
 }
 
-/// The path of the weights, if the directory contains a file of the right size.
+/// The path of the weights, if the directory contains a file of the expected size.
 #[must_use]
 pub fn installed_path(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
     let path = dir.join(spec.file);
@@ -149,19 +149,19 @@ pub fn installed_path(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
 /// Computes the SHA-256 of a file, in lower-case hexadecimal.
 fn checksum(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
+    let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
             break;
         }
-        hash.update(buffer.get(..count).unwrap_or_default());
+        hasher.update(buffer.get(..count).unwrap_or_default());
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Runs blocking work on a separate thread, so that it does not block async code.
+/// Runs blocking work on a separate thread, so that it does not block async code. An error names `path`.
 async fn run_blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -243,7 +243,7 @@ async fn acquire_lock(path: &Path, report: ReportProgress<'_>) -> Result<File, P
     }
 }
 
-/// Whether the directory contains a wanted file, with the right size.
+/// Whether the directory contains the wanted file with the expected size.
 fn is_installed(dir: &Path, wanted: &WantedFile) -> bool {
     fs::metadata(dir.join(&wanted.file))
         .is_ok_and(|metadata| metadata.is_file() && wanted.bytes.is_none_or(|expected| expected == metadata.len()))
@@ -303,7 +303,7 @@ pub async fn pull(
     Err(PullError::Unreachable { model: wanted.name, file: target.display().to_string(), reasons: reasons.join("; ") })
 }
 
-/// A file in the directory that only this process may write.
+/// The exclusive right of this process to write a file of the directory.
 struct FileClaim {
     target: PathBuf,
     partial: PathBuf,
@@ -311,7 +311,7 @@ struct FileClaim {
     _lock: File,
 }
 
-/// Claims a file for this process; `None` if the file is already installed.
+/// Acquires the exclusive right to write a file; `None` if the file is already installed.
 async fn claim_file(
     dir: &Path,
     wanted: &WantedFile,
@@ -329,7 +329,7 @@ async fn claim_file(
     Ok(Some(FileClaim { target, partial, _lock: lock }))
 }
 
-/// Fetches a file from an address that the user specifies, and verifies it; does nothing if the file is installed.
+/// Fetches a file from an address that the user specified, and verifies it; does nothing if the file is installed.
 ///
 /// # Errors
 ///
@@ -363,22 +363,22 @@ pub async fn pull_from(
 pub async fn install_copy(
     dir: &Path,
     wanted: &WantedFile,
-    from: &Path,
+    original: &Path,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
     let Some(claim) = claim_file(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
     let (target, partial) = (&claim.target, &claim.partial);
-    verify(from, wanted, progress).await?;
-    let (source, destination) = (from.to_owned(), partial.clone());
-    run_blocking(from, move || fs::copy(source, destination)).await?;
+    verify(original, wanted, progress).await?;
+    let (source, destination) = (original.to_owned(), partial.clone());
+    run_blocking(original, move || fs::copy(source, destination)).await?;
     fs::rename(partial, target).map_err(disk_error(target))?;
     Ok(target.clone())
 }
 
-/// Identifies the model of the catalog that a file contains, by its size and SHA-256. Reads the file only if a model
-/// has that size.
+/// Finds the model of the catalog with the size and SHA-256 of a file. Reads the file only if a model has the same
+/// size.
 ///
 /// # Errors
 ///

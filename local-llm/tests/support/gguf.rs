@@ -37,16 +37,16 @@ pub(crate) struct Gguf {
 pub(crate) struct Sizes {
     pub(crate) width: usize,
     pub(crate) heads: usize,
-    pub(crate) key_heads: usize,
+    pub(crate) kv_heads: usize,
     pub(crate) head_size: usize,
     pub(crate) feed_forward: usize,
     pub(crate) layers: usize,
 }
 
 /// A small model: two layers, four query heads and two key heads.
-pub(crate) const SMALL: Sizes = Sizes { width: 64, heads: 4, key_heads: 2, head_size: 16, feed_forward: 96, layers: 2 };
+pub(crate) const SMALL: Sizes = Sizes { width: 64, heads: 4, kv_heads: 2, head_size: 16, feed_forward: 96, layers: 2 };
 
-/// The chat template of most files.
+/// The `ChatML` template, which most files contain.
 pub(crate) const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// The token types of the GGUF format.
@@ -263,7 +263,7 @@ impl Gguf {
         self
     }
 
-    /// Makes a special token one that its maker defined: some files contain such end tokens.
+    /// Changes the type of a token to user-defined: in some files, the end token has this type.
     pub(crate) fn with_user_defined_token(mut self, text: &str) -> Self {
         let index = self.values.iter().find_map(|(key, value)| match value {
             Value::Texts(list) if key == "tokenizer.ggml.tokens" => list.iter().position(|token| token == text),
@@ -301,17 +301,18 @@ impl Gguf {
         fraction * 2.0 - 1.0
     }
 
-    /// Adds a tensor with random weights around a mean. `sizes` are in the order of the format, the innermost first.
+    /// Adds a tensor with random weights around a mean. `sizes` are in the order of the format, innermost dimension
+    /// first.
     fn add_tensor(&mut self, name: &str, sizes: &[usize], tensor_type: TensorType, (mean, spread): (f32, f32)) {
         let weights: Vec<f32> = (0..sizes.iter().product()).map(|_| mean + spread * self.next_random()).collect();
         let sizes = sizes.iter().map(|size| *size as u64).collect();
         self.tensors.push((name.to_owned(), sizes, tensor_type, encode_weights(&weights, tensor_type)));
     }
 
-    /// Adds every tensor of the architecture with random weights, and the metadata values with the sizes.
+    /// Adds every tensor of the architecture with random weights, and the metadata values for these sizes.
     pub(crate) fn with_weights(mut self, sizes: Sizes, matrix_type: TensorType) -> Self {
         let architecture = self.architecture();
-        let Sizes { width, heads, key_heads, head_size, feed_forward, layers } = sizes;
+        let Sizes { width, heads, kv_heads, head_size, feed_forward, layers } = sizes;
         let count = |count: usize| Value::U32(u32::try_from(count).unwrap());
         for (key, value) in [
             ("block_count", count(layers)),
@@ -319,7 +320,7 @@ impl Gguf {
             ("embedding_length", count(width)),
             ("feed_forward_length", count(feed_forward)),
             ("attention.head_count", count(heads)),
-            ("attention.head_count_kv", count(key_heads)),
+            ("attention.head_count_kv", count(kv_heads)),
             ("attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
             ("rope.freq_base", Value::F32(10_000.0)),
         ] {
@@ -344,12 +345,12 @@ impl Gguf {
             let tensor_name = |name: &str| format!("blk.{layer}.{name}");
             self.add_tensor(&tensor_name("attn_norm.weight"), &[width], TensorType::F32, norm);
             self.add_tensor(&tensor_name("attn_q.weight"), &[width, heads * head_size], matrix_type, matrix);
-            self.add_tensor(&tensor_name("attn_k.weight"), &[width, key_heads * head_size], matrix_type, matrix);
-            self.add_tensor(&tensor_name("attn_v.weight"), &[width, key_heads * head_size], matrix_type, matrix);
+            self.add_tensor(&tensor_name("attn_k.weight"), &[width, kv_heads * head_size], matrix_type, matrix);
+            self.add_tensor(&tensor_name("attn_v.weight"), &[width, kv_heads * head_size], matrix_type, matrix);
             if architecture == "qwen2" {
                 self.add_tensor(&tensor_name("attn_q.bias"), &[heads * head_size], TensorType::F32, matrix);
-                self.add_tensor(&tensor_name("attn_k.bias"), &[key_heads * head_size], TensorType::F32, matrix);
-                self.add_tensor(&tensor_name("attn_v.bias"), &[key_heads * head_size], TensorType::F32, matrix);
+                self.add_tensor(&tensor_name("attn_k.bias"), &[kv_heads * head_size], TensorType::F32, matrix);
+                self.add_tensor(&tensor_name("attn_v.bias"), &[kv_heads * head_size], TensorType::F32, matrix);
             }
             if architecture == "qwen3" {
                 self.add_tensor(&tensor_name("attn_q_norm.weight"), &[head_size], TensorType::F32, norm);

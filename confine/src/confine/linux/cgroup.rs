@@ -1,4 +1,4 @@
-//! A control group for the processes of a program, where the user may create one with the controllers that it needs.
+//! A control group that enforces the limits of a program, if the user may create one with the necessary controllers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,34 @@ use std::path::{Path, PathBuf};
 use super::super::limits::{Limit, LimitReached};
 use super::super::policy::Limits;
 
-/// Where the second version of control groups is mounted.
-const ROOT: &str = "/sys/fs/cgroup";
-/// The processes of orch in the group: `orch __confine` outside and inside, and their threads.
+/// The mount point of control groups, version 2.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// The maximum number of threads in the group that belong to orch: those of both stages of `orch __confine`.
 const OWN_TASKS: u64 = 4;
 
-/// The group of a program. orch removes its folder after the processes have ended.
+/// The control group of a program. orch removes the folder of the group after the processes have ended.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroup {
     pub(super) folder: PathBuf,
 }
 
 impl Cgroup {
-    /// Creates a group with the limits and moves this process into it; `None` if there is nothing to limit, or if the
-    /// user may not.
+    /// Creates a group with the limits and moves this process into it. Returns `None` if no limit needs a group, or if
+    /// the user may not create one.
     pub(super) fn join(limits: &Limits) -> Option<Self> {
         if limits.memory.is_none() && limits.processes.is_none() {
             return None;
         }
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = own_group(&groups)?;
-        let own = Path::new(ROOT).join(own.trim_start_matches('/'));
-        // A group that contains processes can't pass controllers on, so the new one is usually beside it.
-        [own.as_path(), own.parent()?].into_iter().find_map(|parent| Self::create(parent, limits))
+        let own_group = parse_own_group(&groups)?;
+        let own_folder = Path::new(CGROUP_ROOT).join(own_group.trim_start_matches('/'));
+        // A group that contains processes can't pass its controllers on to a child, so the new group is usually a
+        // sibling.
+        [own_folder.as_path(), own_folder.parent()?].into_iter().find_map(|parent| Self::create(parent, limits))
     }
 
     fn create(parent: &Path, limits: &Limits) -> Option<Self> {
-        if !parent.starts_with(ROOT) || !has_controllers(parent, limits) {
+        if !parent.starts_with(CGROUP_ROOT) || !has_controllers(parent, limits) {
             return None;
         }
         let group = Self { folder: parent.join(format!("orch-{}", std::process::id())) };
@@ -47,7 +48,8 @@ impl Cgroup {
     fn set(&self, limits: &Limits) -> Option<()> {
         if let Some(bytes) = limits.memory {
             self.write("memory.max", &bytes.to_string())?;
-            // Without these files, memory may be swapped, and one process is ended instead of all.
+            // Some kernels lack these files. The program can then use swap space, and the kernel kills one process
+            // instead of all when the group runs out of memory.
             let _ = self.write("memory.swap.max", "0");
             let _ = self.write("memory.oom.group", "1");
         }
@@ -61,25 +63,25 @@ impl Cgroup {
         fs::write(self.folder.join(file), text).ok()
     }
 
-    /// The limit at which the kernel ended a process or refused a new one.
+    /// The limit because of which the kernel killed a process or refused a new process.
     pub(super) fn reached(&self, limits: &Limits) -> Option<LimitReached> {
-        let count = |file: &str, event: &str| {
+        let event_count = |file: &str, event: &str| {
             let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
             text.lines().find_map(|line| line.strip_prefix(event)?.trim().parse::<u64>().ok()).unwrap_or_default()
         };
-        if count("memory.events", "oom_kill ") > 0 {
+        if event_count("memory.events", "oom_kill ") > 0 {
             return Limit::Memory.reached(limits, true);
         }
-        if count("pids.events", "max ") > 0 { Limit::Processes.reached(limits, true) } else { None }
+        if event_count("pids.events", "max ") > 0 { Limit::Processes.reached(limits, true) } else { None }
     }
 }
 
-/// The group of this process in the second version, from `/proc/self/cgroup`.
-fn own_group(text: &str) -> Option<&str> {
+/// Finds the version 2 group of this process in the text of `/proc/self/cgroup`.
+fn parse_own_group(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// Whether new groups in a folder get the controllers that the limits need.
+/// Whether child groups of `parent` have the controllers that the limits need.
 fn has_controllers(parent: &Path, limits: &Limits) -> bool {
     let text = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
     let has = |controller: &str| text.split_ascii_whitespace().any(|name| name == controller);
@@ -91,9 +93,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_of_the_second_version_is_found() {
-        assert_eq!(own_group("4:memory:/x\n0::/user.slice/a.scope\n"), Some("/user.slice/a.scope"));
-        assert_eq!(own_group("4:memory:/x\n"), None);
+    fn the_version_2_group_is_found() {
+        assert_eq!(parse_own_group("4:memory:/x\n0::/user.slice/a.scope\n"), Some("/user.slice/a.scope"));
+        assert_eq!(parse_own_group("4:memory:/x\n"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The last stage: gives up what the policy does not allow, starts the program, and waits for its end.
+//! The last stage: gives up the rights that the policy does not grant, starts the program, and waits for it.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,48 +18,52 @@ use super::super::limits::{Limit, LimitReached};
 use super::super::policy::{Level, Limits};
 use super::super::wire::{InForce, Report, Request, Start, receive, send};
 use super::cgroup::Cgroup;
-use super::restrict::{drop_capabilities, hide_memory, is_exempt_from_process_limit, limit_ids, set_rlimits};
-use super::usage::{INTERVAL, Watch, reaped_cpu_time};
+use super::restrict::{drop_capabilities, hide_memory, is_exempt_from_process_limit, limit_process_ids, set_rlimits};
+use super::usage::{POLL_INTERVAL, UsageMonitor, reaped_cpu_time};
 use super::{landlock_rules, signals, syscalls};
 
-/// The exit code when the program did not start, as of shells.
+/// The exit code if the program could not start; shells use the same number.
 const NOT_STARTED: i32 = 127;
-/// How often a program that reached a limit is killed again: it may start processes meanwhile.
+/// The number of times to kill all processes of a program that reached a limit, because it may start new processes in
+/// the meantime.
 const KILL_ROUNDS: usize = 40;
 
-/// What the first stage knows and the last one needs.
+/// The data that the first stage passes to the last stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Setup {
     pub(super) request: Request,
-    /// Where the proxy listens inside.
+    /// The port of the proxy on the program's loopback.
     pub(super) proxy_port: Option<u16>,
-    /// The folder of the control group that this process is in.
+    /// The folder of the control group of this process.
     pub(super) cgroup: Option<PathBuf>,
-    /// Whether this only tries whether confinement works.
+    /// Whether to test only whether confinement works, without a program.
     pub(super) is_probe: bool,
-    /// Whether this process may change `/proc`, because it is one of its own.
+    /// Whether `/proc` belongs to the process id namespace of this process, so that this process may change it.
     pub(super) own_proc: bool,
 }
 
 /// The program to start.
 pub(super) struct Program {
     pub(super) argv: Vec<OsString>,
+    /// The standard input of the program.
     pub(super) input: Option<OwnedFd>,
+    /// The socket to orch.
     pub(super) control: Option<UnixStream>,
 }
 
-/// Confines this process, which has one thread, starts the program, and returns its exit code.
+/// Confines this process, starts the program, and returns its exit code. This process must have only one thread.
 pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> {
     let (policy, level) = (&setup.request.policy, setup.request.level);
     let limits = policy.limits;
     let cgroup = setup.cgroup.clone().map(|folder| Cgroup { folder });
     if setup.own_proc {
-        limit_ids(&limits);
+        limit_process_ids(&limits);
         super::make_proc_read_only()?;
     }
-    // A control group counts the same together, and better.
-    let for_each = if cgroup.is_some() { Limits { memory: None, processes: None, ..limits } } else { limits };
-    set_rlimits(&for_each, level)?;
+    // A control group enforces these two limits for all processes together, which is more accurate.
+    let limits_without_cgroup =
+        if cgroup.is_some() { Limits { memory: None, processes: None, ..limits } } else { limits };
+    set_rlimits(&limits_without_cgroup, level)?;
     let landlock = if level == Level::None {
         0
     } else {
@@ -70,11 +74,11 @@ pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> 
         version
     };
     hide_memory()?;
-    let watch = Watch {
-        limits: if cgroup.is_some() { Limits { memory: None, processes: None, ..limits } } else { limits },
-        processes_are_held: level == Level::Full && !is_exempt_from_process_limit(),
+    let monitor = UsageMonitor {
+        limits: limits_without_cgroup,
+        kernel_limits_processes: level == Level::Full && !is_exempt_from_process_limit(),
         own_processes: setup.request.own_processes,
-        own_folders: level == Level::Full,
+        has_private_folders: level == Level::Full,
     };
     let in_force = InForce {
         level,
@@ -85,15 +89,18 @@ pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> 
         cgroup: setup.cgroup.clone(),
         gaps: gaps(setup, landlock),
     };
-    start_and_wait(setup, program, in_force, (watch, cgroup))
+    start_and_wait(setup, program, in_force, (monitor, cgroup))
 }
 
-/// Fails if the kernel's Landlock is too old for what no other layer holds.
+/// Fails if the kernel's Landlock version is too old for a restriction that no other layer enforces.
 fn check_version(version: u32, setup: &Setup) -> Result<(), ConfineError> {
     let request = &setup.request;
-    let too_old = |needed: u32, what: &str| {
-        Err(ConfineError::new(Step::Landlock, format!("{what} needs Landlock {needed}, and this kernel has {version}"))
-            .advise("use a newer kernel with `landlock` in `CONFIG_LSM` or in its `lsm=` option"))
+    let too_old = |needed: u32, subject: &str| {
+        Err(ConfineError::new(
+            Step::Landlock,
+            format!("{subject} needs Landlock {needed}, and this kernel has {version}"),
+        )
+        .advise("use a newer kernel with `landlock` in `CONFIG_LSM` or in its `lsm=` option"))
     };
     let needs_scopes = request.level == Level::Full
         && (!request.own_processes
@@ -107,7 +114,7 @@ fn check_version(version: u32, setup: &Setup) -> Result<(), ConfineError> {
     Ok(())
 }
 
-/// What the policy asks for and the level can't hold.
+/// The restrictions that the policy requests and that orch can't enforce at this level, each as a sentence.
 fn gaps(setup: &Setup, landlock: u32) -> Vec<String> {
     let Request { policy, level, own_processes, .. } = &setup.request;
     let mut gaps = Vec::new();
@@ -117,11 +124,11 @@ fn gaps(setup: &Setup, landlock: u32) -> Vec<String> {
             gaps.push("the program can signal other processes of the user: the kernel is older than 6.12".to_owned());
         }
         if policy.protect.iter().any(|protected| is_writable(&protected.path)) {
-            gaps.push("protected paths inside writable folders are only checked afterwards".to_owned());
+            gaps.push("orch only checks afterwards whether the program changed protected paths".to_owned());
         }
         let denied = policy.deny_read.iter().filter(|path| is_writable(path));
         gaps.extend(denied.map(|path| format!("`{}` is inside a writable folder and can be read", path.display())));
-        gaps.push("the program can change modes and times of the user's files everywhere".to_owned());
+        gaps.push("the program can change the modes and times of all files of the user".to_owned());
     }
     if !own_processes {
         gaps.push("the program can read the command lines of other processes".to_owned());
@@ -133,10 +140,10 @@ fn start_and_wait(
     setup: &Setup,
     program: Program,
     in_force: InForce,
-    (watch, cgroup): (Watch, Option<Cgroup>),
+    (monitor, cgroup): (UsageMonitor, Option<Cgroup>),
 ) -> Result<i32, ConfineError> {
     if setup.is_probe {
-        super::super::write_output(&Ok(in_force));
+        super::super::write_probe_result(&Ok(in_force));
         return Ok(0);
     }
     let Program { mut argv, input, control } = program;
@@ -145,37 +152,38 @@ fn start_and_wait(
         send(control, &Report::Confined(in_force), &[]).in_step(Step::Control)?;
         (start, _) = receive(control).in_step(Step::Control)?;
     }
-    if let Some(replaced) = start.argv.take() {
-        argv = replaced.into_iter().map(OsString::from).collect();
+    if let Some(replacement) = start.argv.take() {
+        argv = replacement.into_iter().map(OsString::from).collect();
     }
     let Some((name, arguments)) = argv.split_first() else {
-        return Err(ConfineError::new(Step::Start, "there is no program to start".to_owned()));
+        return Err(ConfineError::new(Step::Start, "the command line names no program".to_owned()));
     };
     let mut command = Command::new(name);
     command.args(arguments).stdin(input.map_or_else(Stdio::null, Stdio::from));
     command.envs(environment::variables(&setup.request.policy, setup.request.level, setup.proxy_port));
     command.envs(start.env);
-    let leader = match signals::unblocked(|| command.spawn()).in_step(Step::Start)? {
+    let program_pid = match signals::with_unblocked(|| command.spawn()).in_step(Step::Start)? {
         Ok(child) => Pid::from_child(&child),
         Err(error) => return Ok(not_started(control.as_ref(), &error)),
     };
-    // Closes this process's copy of the program's input.
+    // Close this process's copy of the program's input.
     drop(command);
     let limits = setup.request.policy.limits;
-    let watched = Arc::new(Mutex::new(None));
-    if watch.is_needed() {
-        let (control, watched) = (control.as_ref().and_then(|control| control.try_clone().ok()), Arc::clone(&watched));
+    let monitored_limit = Arc::new(Mutex::new(None));
+    if monitor.is_needed() {
+        let control = control.as_ref().and_then(|control| control.try_clone().ok());
+        let monitored_limit = Arc::clone(&monitored_limit);
         thread::Builder::new()
-            .spawn(move || watch_until_reached(&watch, control.as_ref(), &watched))
+            .spawn(move || monitor_until_limit(&monitor, control.as_ref(), &monitored_limit))
             .in_step(Step::Limits)?;
     }
-    let status = wait_for(leader);
+    let status = wait_for(program_pid);
     let code = status.map_or(-1, exit_code);
-    let watched = *watched.lock().unwrap_or_else(PoisonError::into_inner);
-    let by_group = cgroup.filter(|_| code != 0).and_then(|cgroup| cgroup.reached(&limits));
-    let limit = watched.or(by_group).or_else(|| limit_of_exit(code, &limits));
+    let monitored_limit = *monitored_limit.lock().unwrap_or_else(PoisonError::into_inner);
+    let cgroup_limit = cgroup.filter(|_| code != 0).and_then(|cgroup| cgroup.reached(&limits));
+    let limit = monitored_limit.or(cgroup_limit).or_else(|| limit_from_exit_code(code, &limits));
     if let Some(control) = control {
-        // If orch has died, nobody needs the report.
+        // Sending fails only if orch has died, and then no process needs the report.
         let _ = send(&control, &Report::Ended { code, limit }, &[]);
     }
     Ok(code)
@@ -188,55 +196,60 @@ fn not_started(control: Option<&UnixStream>, error: &io::Error) -> i32 {
     NOT_STARTED
 }
 
-/// Waits for the program, and for processes whose parents have exited.
-fn wait_for(leader: Pid) -> Option<WaitStatus> {
+/// Waits for the program. Reaps orphaned descendants in the meantime.
+fn wait_for(program_pid: Pid) -> Option<WaitStatus> {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == leader => return Some(status),
+            Ok(Some((pid, status))) if pid == program_pid => return Some(status),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return None,
         }
     }
 }
 
-/// The exit code; for a signal, 128 plus its number, as in shells.
+/// The exit code; after a signal, 128 plus its number, as in shells.
 fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
 }
 
-/// The limit at which the kernel ended the program, or a child of the program whose exit code it passed on.
-fn limit_of_exit(code: i32, limits: &Limits) -> Option<LimitReached> {
-    let signal = |signal: Signal| 128 + signal.as_raw();
-    let used_cpu = limits.cpu_duration().is_some_and(|limit| reaped_cpu_time() >= limit);
+/// The limit because of which the kernel killed the program, or a child whose exit code the program returned.
+fn limit_from_exit_code(code: i32, limits: &Limits) -> Option<LimitReached> {
+    let code_of = |signal: Signal| 128 + signal.as_raw();
+    let is_cpu_time_used = limits.cpu_duration().is_some_and(|limit| reaped_cpu_time() >= limit);
     match code {
-        _ if code == signal(Signal::XCPU) => Limit::CpuTime.reached(limits, true),
-        _ if code == signal(Signal::XFSZ) => Limit::FileSize.reached(limits, true),
-        _ if code == signal(Signal::KILL) && used_cpu => Limit::CpuTime.reached(limits, true),
+        _ if code == code_of(Signal::XCPU) => Limit::CpuTime.reached(limits, true),
+        _ if code == code_of(Signal::XFSZ) => Limit::FileSize.reached(limits, true),
+        _ if code == code_of(Signal::KILL) && is_cpu_time_used => Limit::CpuTime.reached(limits, true),
         _ => None,
     }
 }
 
-/// Looks at what the program uses until it reaches a limit, and then ends all of its processes.
+/// Measures the usage of the program until it reaches a limit, and then kills all of its processes.
 #[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
-fn watch_until_reached(watch: &Watch, control: Option<&UnixStream>, reached: &Mutex<Option<LimitReached>>) {
+fn monitor_until_limit(
+    monitor: &UsageMonitor,
+    control: Option<&UnixStream>,
+    reached_limit: &Mutex<Option<LimitReached>>,
+) {
     let limit = loop {
-        thread::sleep(INTERVAL);
-        if let Some(limit) = watch.reached() {
+        thread::sleep(POLL_INTERVAL);
+        if let Some(limit) = monitor.reached_limit() {
             break limit;
         }
     };
-    *reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
-    if watch.own_processes {
-        // The kernel ends all processes of the namespace with this one, its first, so that none can escape by forking.
+    *reached_limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+    if monitor.own_processes {
+        // This process is the first one of its namespace. When it exits, the kernel kills all processes of the
+        // namespace, so that no process can escape by forking.
         let code = 128 + Signal::KILL.as_raw();
         if let Some(control) = control {
             let _ = send(control, &Report::Ended { code, limit: Some(limit) }, &[]);
         }
         std::process::exit(code);
     }
-    // The guard ends what is left: it goes on until there is nothing.
+    // If processes remain after these rounds, the guard of orch kills them.
     for signal in std::iter::once(Signal::STOP).chain(std::iter::repeat_n(Signal::KILL, KILL_ROUNDS)) {
-        for pid in watch.pids().into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        for pid in monitor.pids().into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
             let _ = kill_process(pid, signal);
         }
     }

@@ -1,4 +1,5 @@
-//! Landlock: which parts of the disk a program may read and change, whom it may signal, and no abstract UNIX sockets.
+//! The Landlock rules: which files a program may read and change. They also forbid signals to other processes, and
+//! abstract UNIX sockets of other processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,21 +13,22 @@ use landlock::{
 use super::super::error::{ConfineError, InStep as _, Step};
 use super::super::policy::{Level, Policy};
 
-/// The newest version whose rights are asked for; the kernel enforces those that it knows.
+/// The newest Landlock version whose rights orch requests. An older kernel enforces only the rights that it supports.
 const NEWEST: ABI = ABI::V10;
-/// The oldest version that holds writes at `basic`: with older ones, programs can truncate files elsewhere.
+/// The oldest version that is sufficient for `basic`: with older versions, programs can truncate files everywhere.
 pub(super) const OLDEST_FOR_BASIC: u32 = 3;
-/// The version that separates signals and abstract UNIX sockets.
+/// The first version that can restrict signals and abstract UNIX sockets.
 pub(super) const WITH_SCOPES: u32 = 6;
-/// The devices that programs may use at `basic`. Others reach the machine, or the user's terminals: a program could
-/// read keys from them.
+/// The devices that programs may use at `basic`. Other devices give access to the machine or to the user's terminals,
+/// from which a program could read keys.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
-/// Folders of its own that a program may change at `full`.
+/// The private folders that a program may change at `full`.
 const PRIVATE_FOLDERS: &[&str] = &["/tmp", "/run", "/dev/shm"];
 
-/// Confines this thread, and the processes that it starts. Returns the version of Landlock; 0 if there is none.
+/// Applies the rules to this thread and the processes that it starts. Returns the Landlock version of the kernel; 0 if
+/// the kernel has no Landlock.
 pub(super) fn restrict(policy: &Policy, level: Level) -> Result<u32, ConfineError> {
-    let mut rules = Rules { created: create().map_err(failed)? };
+    let mut rules = Rules { ruleset: create_ruleset().map_err(landlock_error)? };
     match level {
         Level::Full => {
             rules.allow(Path::new("/"), AccessFs::from_read(NEWEST))?;
@@ -48,19 +50,19 @@ pub(super) fn restrict(policy: &Policy, level: Level) -> Result<u32, ConfineErro
     for path in policy.writable() {
         rules.allow(path, AccessFs::from_all(NEWEST))?;
     }
-    let status = rules.created.restrict_self().map_err(failed)?;
+    let status = rules.ruleset.restrict_self().map_err(landlock_error)?;
     Ok(version(&status))
 }
 
-fn failed(error: impl std::fmt::Display) -> ConfineError {
+fn landlock_error(error: impl std::fmt::Display) -> ConfineError {
     ConfineError::new(Step::Landlock, error.to_string())
 }
 
-fn create() -> Result<RulesetCreated, landlock::RulesetError> {
+fn create_ruleset() -> Result<RulesetCreated, landlock::RulesetError> {
     Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::from_all(NEWEST))?.create()
 }
 
-/// The version that the kernel offers.
+/// The Landlock version of the kernel.
 fn version(status: &RestrictionStatus) -> u32 {
     match status.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
@@ -71,33 +73,33 @@ fn version(status: &RestrictionStatus) -> u32 {
 }
 
 struct Rules {
-    created: RulesetCreated,
+    ruleset: RulesetCreated,
 }
 
 impl Rules {
-    /// Allows rights at and below a path. A path that does not exist, or that the user can't reach, needs no rule.
+    /// Allows rights at and below a path. Adds no rule if the path does not exist or the user can't access it.
     fn allow(&mut self, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), ConfineError> {
         let Ok(opened) = PathFd::new(path) else { return Ok(()) };
         let is_folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let rights = if is_folder { rights } else { rights & AccessFs::from_file(NEWEST) };
-        (&mut self.created)
+        (&mut self.ruleset)
             .add_rule(PathBeneath::new(opened, rights))
             .map(|_| ())
-            .map_err(|error| failed(error).at(path))
+            .map_err(|error| landlock_error(error).at(path))
     }
 }
 
-/// What a program may read where nothing can cover the denied paths: every entry of each folder on the way to a denied
-/// path, except those that lead to one. Landlock can't take a right away below a folder, so the folders on the way
-/// can't be listed, and entries that appear in them later can't be read.
+/// The paths that a program may read at `basic`, where no mount can hide the denied paths: all siblings of the denied
+/// paths and of their parent folders. Landlock can't deny a right below a folder for which a rule allows it. Therefore
+/// the program can't list the parent folders, and can't read entries that appear in them later.
 ///
-/// `/dev` is left out: as root, its disks hold everything that is denied.
+/// `/dev` is not readable, because root could read denied files from the disk devices.
 fn readable_paths(denied: &[PathBuf]) -> std::io::Result<BTreeSet<PathBuf>> {
     let mut denied: BTreeSet<PathBuf> = denied.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
     denied.insert("/dev".into());
-    let on_the_way: BTreeSet<&Path> = denied.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    let parents: BTreeSet<&Path> = denied.iter().flat_map(|path| path.ancestors().skip(1)).collect();
     let mut readable = BTreeSet::new();
-    for folder in &on_the_way {
+    for folder in &parents {
         if denied.iter().any(|path| folder.starts_with(path)) {
             continue;
         }
@@ -105,9 +107,9 @@ fn readable_paths(denied: &[PathBuf]) -> std::io::Result<BTreeSet<PathBuf>> {
         for entry in entries {
             let entry = entry?;
             let path = entry.path();
-            // A rule for a link would be one for its target, which may be on the way to a denied path.
+            // A rule for a link would apply to its target, which may be a parent of a denied path.
             let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            if !is_link && !denied.contains(&path) && !on_the_way.contains(path.as_path()) {
+            if !is_link && !denied.contains(&path) && !parents.contains(path.as_path()) {
                 readable.insert(path);
             }
         }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_siblings_on_the_way_to_a_denied_path_are_readable() {
+    fn the_siblings_of_a_denied_path_and_of_its_parents_are_readable() {
         let folder = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(folder.path()).unwrap();
         for path in ["a/secret/x", "a/open", "b"] {

@@ -1,8 +1,8 @@
 //! Confinement on Linux.
 //!
-//! At `full` there are two stages, since a process enters a new process id namespace only by its next child: the first
-//! stage enters the other namespaces and changes the mounts; the second is the first process of the process id
-//! namespace. Otherwise one process does everything.
+//! At `full` there are two stages, because only a child of a process can enter a new process id namespace. The first
+//! stage enters the other namespaces and changes the mounts. The second stage is the first process of the new process
+//! id namespace. At other levels, or without this namespace, one process does everything.
 
 mod cgroup;
 mod inside;
@@ -35,14 +35,14 @@ use super::{CONFINE_COMMAND, Job, listen};
 use cgroup::Cgroup;
 use inside::{Program, Setup};
 
-/// The option of the second stage.
-pub(super) const INNER: &str = "--inner";
-/// This executable, even if the new mounts cover its path.
+/// The argument that starts the second stage.
+pub(super) const SECOND_STAGE: &str = "--inner";
+/// The path of this executable, which works even if the new mounts hide the executable's own path.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// What the first stage sends to the second, with the control socket and the program's input as files.
+/// The message from the first stage to the second. The socket to orch and the program's input follow as open files.
 #[derive(Serialize, Deserialize)]
-struct Inner {
+struct SecondStage {
     setup: Setup,
     has_control: bool,
     has_input: bool,
@@ -52,7 +52,7 @@ struct Inner {
 pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     signals::block().in_step(Step::Control)?;
     let Job { mut request, argv, input, control, is_probe } = job;
-    // Otherwise the watch would take all processes of the machine for the program's.
+    // Without a separate `/proc`, the usage monitor would count all processes of the machine.
     request.own_processes &= request.level == Level::Full;
     let policy = request.policy.clone();
     let (level, own_processes) = (request.level, request.own_processes);
@@ -64,23 +64,23 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).in_step(Step::Start)?;
         return inside::run(&setup, program);
     }
-    // The file shows the sockets of the network namespace, so this comes before a new one.
+    // `/proc/net/unix` lists the sockets of the current network namespace, so read it before entering a new one.
     let mut sockets = if policy.unix_sockets { unix_sockets() } else { Vec::new() };
     sockets.retain(|path| !policy.writable().any(|folder| path.starts_with(folder)));
     let own_network = policy.network != Network::All;
-    namespaces::enter(namespaces::Wanted { network: own_network, processes: own_processes })?;
+    namespaces::enter(namespaces::OptionalNamespaces { network: own_network, processes: own_processes })?;
     setup.proxy_port = listen::listen(&policy, program.control.as_ref())?;
-    mounts::set_up(&policy, &mounts::View { cwd: &cwd, sockets: &sockets, own_session: own_processes })?;
-    // The folder may have a new mount over it.
+    mounts::set_up(&policy, &mounts::MountContext { cwd: &cwd, sockets: &sockets, own_session: own_processes })?;
+    // A new mount may cover the folder, so enter it again by its path.
     std::env::set_current_dir(&cwd).in_step_at(Step::Mounts, &cwd)?;
     if own_processes {
-        return run_inner(setup, program);
+        return start_second_stage(setup, program);
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).in_step(Step::Start)?;
     inside::run(&setup, program)
 }
 
-/// The paths of the UNIX sockets that exist.
+/// The paths of all UNIX sockets in this network namespace.
 fn unix_sockets() -> Vec<PathBuf> {
     let Ok(file) = fs::File::open("/proc/net/unix") else { return Vec::new() };
     let lines = std::io::BufReader::new(file).split(b'\n').map_while(Result::ok);
@@ -95,27 +95,31 @@ fn unix_sockets() -> Vec<PathBuf> {
 
 /// Starts the second stage and waits for it.
 #[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
-fn run_inner(mut setup: Setup, program: Program) -> Result<i32, ConfineError> {
+fn start_second_stage(mut setup: Setup, program: Program) -> Result<i32, ConfineError> {
     setup.own_proc = true;
-    restrict::pass_on_mounting()?;
-    let (here, there) = UnixStream::pair().in_step(Step::Control)?;
+    restrict::inherit_mount_capability()?;
+    let (own_socket, stage_socket) = UnixStream::pair().in_step(Step::Control)?;
     let mut command = Command::new(OWN_EXECUTABLE);
-    command.arg0("orch").args([CONFINE_COMMAND, INNER, "--"]).args(&program.argv).stdin(OwnedFd::from(there));
+    command
+        .arg0("orch")
+        .args([CONFINE_COMMAND, SECOND_STAGE, "--"])
+        .args(&program.argv)
+        .stdin(OwnedFd::from(stage_socket));
     let mut child = command.spawn().in_step_at(Step::Namespaces, OWN_EXECUTABLE)?;
-    // Otherwise this process would keep the second stage's end of the socket open.
+    // Close this process's copy of the second stage's socket.
     drop(command);
-    let inner = Inner { setup, has_control: program.control.is_some(), has_input: program.input.is_some() };
+    let message = SecondStage { setup, has_control: program.control.is_some(), has_input: program.input.is_some() };
     let files: Vec<BorrowedFd<'_>> = program
         .control
         .iter()
         .map(std::os::fd::AsFd::as_fd)
         .chain(program.input.iter().map(std::os::fd::AsFd::as_fd))
         .collect();
-    send(&here, &inner, &files).in_step(Step::Control)?;
-    // The program's input ends when orch or the program closes it, so no copy may stay open here.
+    send(&own_socket, &message, &files).in_step(Step::Control)?;
+    // Close this process's copy of the program's input, so that orch and the program see when the other side closes it.
     drop(files);
     drop(program);
-    let error: Result<(Option<ConfineError>, _), _> = receive(&here);
+    let error: Result<(Option<ConfineError>, _), _> = receive(&own_socket);
     let status = child.wait().in_step(Step::Start)?;
     match error {
         Ok((Some(error), _)) => Err(error),
@@ -128,58 +132,61 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1)
 }
 
-/// Runs as the second stage, the first process of a namespace; returns the program's exit code. The first stage
-/// reports errors.
-pub(super) fn run_as_inner(argv: Vec<OsString>) -> Result<i32, ConfineError> {
-    let outer = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().in_step(Step::Control)?);
-    let result = prepare_inner(&outer)
-        .and_then(|(inner, control, input)| inside::run(&inner.setup, Program { argv, input, control }));
-    // The first stage waits for the program if this fails.
-    let _ = send(&outer, &result.as_ref().err(), &[]);
+/// Runs as the second stage, the first process of a process id namespace; returns the program's exit code. The first
+/// stage reports errors.
+pub(super) fn run_as_second_stage(argv: Vec<OsString>) -> Result<i32, ConfineError> {
+    let first_stage = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().in_step(Step::Control)?);
+    let result = prepare_second_stage(&first_stage)
+        .and_then(|(message, control, input)| inside::run(&message.setup, Program { argv, input, control }));
+    // If sending fails, the first stage still has the exit code of this process.
+    let _ = send(&first_stage, &result.as_ref().err(), &[]);
     result
 }
 
-fn prepare_inner(outer: &UnixStream) -> Result<(Inner, Option<UnixStream>, Option<OwnedFd>), ConfineError> {
+fn prepare_second_stage(
+    first_stage: &UnixStream,
+) -> Result<(SecondStage, Option<UnixStream>, Option<OwnedFd>), ConfineError> {
     use rustix::process::{Signal, set_parent_process_death_signal, setsid};
     set_parent_process_death_signal(Some(Signal::KILL)).in_step(Step::Control)?;
-    let (inner, files): (Inner, _) = receive(outer).in_step(Step::Control)?;
-    // If the first stage died before the signal was set, its end of the socket is closed.
-    let mut ends = [PollFd::new(outer, PollFlags::HUP)];
-    poll(&mut ends, Some(&Timespec::default())).in_step(Step::Control)?;
-    if ends.iter().any(|end| end.revents().contains(PollFlags::HUP)) {
+    let (message, files): (SecondStage, _) = receive(first_stage).in_step(Step::Control)?;
+    // If the first stage died before the call above, no signal arrives, but its end of the socket is closed.
+    let mut poll_fds = [PollFd::new(first_stage, PollFlags::HUP)];
+    poll(&mut poll_fds, Some(&Timespec::default())).in_step(Step::Control)?;
+    if poll_fds.iter().any(|poll_fd| poll_fd.revents().contains(PollFlags::HUP)) {
         return Err(ConfineError::new(Step::Control, "the first stage has died".to_owned()));
     }
     let mut files = files.into_iter();
-    let control = if inner.has_control { files.next().map(UnixStream::from) } else { None };
-    let input = if inner.has_input { files.next() } else { None };
-    // A new session has no terminal that the program could read keys from.
+    let control = if message.has_control { files.next().map(UnixStream::from) } else { None };
+    let input = if message.has_input { files.next() } else { None };
+    // In a new session, the program has no controlling terminal from which it could read keys.
     setsid().in_step(Step::Start)?;
     mount("proc", "/proc", "proc", PROC_FLAGS, c"").map_err(|error| {
         ConfineError::system(Step::Proc, error)
             .at("/proc")
             .advise("a container that masks parts of `/proc` does not allow this")
     })?;
-    // The null device takes the place of the socket to the first stage, which the program must not inherit.
+    // Replace the socket to the first stage with the null device, because the program must not inherit the socket.
     let null = fs::File::open("/dev/null").in_step_at(Step::Start, "/dev/null")?;
     rustix::stdio::dup2_stdin(&null).in_step(Step::Start)?;
-    Ok((inner, control, input))
+    Ok((message, control, input))
 }
 
 const PROC_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// Makes the namespace's own `/proc` read-only: root could change the kernel's settings through it.
+/// Makes the separate `/proc` of this namespace read-only: root could change kernel settings through it.
 fn make_proc_read_only() -> Result<(), ConfineError> {
     let flags = PROC_FLAGS | MountFlags::BIND | MountFlags::RDONLY;
     mount_remount("/proc", flags, c"").in_step_at(Step::Proc, "/proc")
 }
 
-/// Closes the files that this process inherited, except its standard streams. Programs that started orch may have left
-/// some open, and a confined program could use them.
+/// Closes the files that this process inherited, except the standard streams. The program that started orch may have
+/// left files open, and a confined program could use them.
 pub(super) fn close_inherited_files() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let numbers: Vec<i32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd > 2).collect();
-    // The last one is the list itself, closed already; closing it again fails without harm, since nothing else is open.
+    // The descriptor of the directory listing is also in the list. It is closed already, so closing it again fails,
+    // which is harmless.
     for number in numbers {
         let _ = nix::unistd::close(number);
     }

@@ -1,4 +1,4 @@
-//! The mounts of this process, as `/proc/self/mountinfo` lists them.
+//! Reads the mounts of this process from `/proc/self/mountinfo`, and makes them read-only.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,11 +13,10 @@ use rustix::mount::{MountFlags, mount_remount};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// Its number.
     id: u64,
-    /// Where it is mounted.
+    /// The mount point.
     pub(super) path: PathBuf,
-    /// The restrictions that a new mount of it must keep.
+    /// The restrictions that a remount must preserve.
     flags: MountFlags,
 }
 
@@ -26,12 +25,12 @@ pub(super) fn mounts() -> io::Result<Vec<Mount>> {
     let text = fs::read("/proc/self/mountinfo")?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines
-        .map(|line| parse(line).ok_or_else(|| io::Error::other("a line of `/proc/self/mountinfo` is invalid")))
+        .map(|line| parse_line(line).ok_or_else(|| io::Error::other("a line of `/proc/self/mountinfo` is invalid")))
         .collect()
 }
 
-/// Reads one line: number, parent, device, root, path, options, and more.
-fn parse(line: &[u8]) -> Option<Mount> {
+/// Parses one line: id, parent's id, device, root, mount point, options, and further fields.
+fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let path = unescape(fields.nth(3)?);
@@ -42,14 +41,14 @@ fn parse(line: &[u8]) -> Option<Mount> {
             b"nodev" => MountFlags::NODEV,
             b"noexec" => MountFlags::NOEXEC,
             b"nosymfollow" => MountFlags::NOSYMFOLLOW,
-            // The kernel keeps the options about access times of a mount for which none are given.
+            // The kernel preserves the options for access times if a remount specifies none.
             _ => MountFlags::empty(),
         };
     }
     Some(Mount { id, path, flags })
 }
 
-/// Replaces the escapes of spaces, tabs, newlines and backslashes: a backslash and three octal digits.
+/// Decodes the escapes for spaces, tabs, newlines and backslashes: a backslash and three octal digits.
 fn unescape(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -65,9 +64,9 @@ fn unescape(text: &[u8]) -> PathBuf {
 }
 
 impl Mount {
-    /// Makes the mount read-only, and takes the effect of set-uid programs away.
+    /// Makes the mount read-only, and disables set-uid programs on it.
     ///
-    /// A mount that another one covers can't be named, but can't be reached either, so it is left as it is.
+    /// Does nothing if another mount covers this one: no path leads to it, so the program can't use it either.
     pub(super) fn make_read_only(&self) -> io::Result<()> {
         let flags = self.flags | MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
         match mount_remount(&self.path, flags, c"") {
@@ -82,7 +81,7 @@ impl Mount {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         match statx(CWD, &self.path, flags, StatxFlags::MNT_ID) {
             Ok(stat) if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 => stat.stx_mnt_id == self.id,
-            // A kernel that can't tell counts as reachable, so that the error is reported.
+            // If the kernel does not report mount ids, assume that the mount is reachable, so that the caller fails.
             Ok(_) => true,
             Err(_) => false,
         }
@@ -103,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_gives_the_path_and_the_restrictions_to_keep() {
+    fn a_line_has_the_path_and_the_restrictions_to_preserve() {
         let line = br"36 35 98:0 /mnt1 /mnt\0402\134x rw,noatime,nodev,noexec master:1 - ext3 /dev/root rw";
-        let mount = parse(line).unwrap();
+        let mount = parse_line(line).unwrap();
         assert_eq!((mount.id, mount.path.to_str()), (36, Some(r"/mnt 2\x")));
         assert_eq!(mount.flags, MountFlags::NODEV | MountFlags::NOEXEC);
-        assert_eq!(parse(b"36 35"), None);
+        assert_eq!(parse_line(b"36 35"), None);
         assert_eq!(unescape(br"a\04").to_str(), Some(r"a\04"));
     }
 

@@ -1,7 +1,7 @@
-//! The view of the disk that a program gets: everything read-only, except what the policy makes writable.
+//! Sets up the mounts of a program: everything is read-only, except the paths that the policy makes writable.
 //!
-//! The order matters. Copies of the writable folders are taken before everything becomes read-only, since a folder may
-//! be below `/tmp`, which an empty folder replaces.
+//! The order matters. This module copies the mounts of the writable folders before it makes all mounts read-only and
+//! mounts an empty folder over `/tmp`, because a writable folder may be below `/tmp`. It mounts the copies afterwards.
 
 use std::fs;
 use std::io;
@@ -18,14 +18,15 @@ use super::super::error::{ConfineError, InStep as _, Step};
 use super::super::policy::Policy;
 use super::mountinfo::make_read_only_below;
 
-/// Folders that an empty one replaces, since they hold sockets and files of other programs.
+/// The folders that the program sees as empty private folders, because they contain sockets and files of other
+/// programs.
 const PRIVATE_FOLDERS: &[&str] = &["/tmp", "/run", "/var/run", "/dev/shm"];
-/// The devices that a program gets: none of them reaches the machine.
+/// The devices that a program may use: none of them gives access to the machine.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
-/// The terminal of the session, which only a program in a session of its own gets: otherwise it is the user's, and the
-/// program could read keys from it.
-const OWN_TERMINAL: &str = "tty";
-/// Links that programs expect in `/dev`.
+/// The terminal of the session. Only a program in a new session may use it: otherwise it is the user's terminal, from
+/// which the program could read keys.
+const SESSION_TERMINAL: &str = "tty";
+/// The links that programs expect in `/dev`.
 const DEVICE_LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -34,77 +35,78 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
     ("ptmx", "pts/ptmx"),
 ];
 
-/// A copy of a part of the disk, which appears at a path later.
-struct Copied {
+/// A copy of the mounts at and below a path, to be mounted at this path later.
+struct MountCopy {
     path: PathBuf,
     tree: OwnedFd,
     is_read_only: bool,
 }
 
-/// A change of the view at a path.
-enum Change {
-    PutBack(Copied),
+/// A change of the mounts at a path.
+enum MountChange {
+    Restore(MountCopy),
     Protect(Protection),
 }
 
-impl Change {
-    /// A folder must be in place before what is inside it, and is protected after it is in place.
+impl MountChange {
+    /// The sort key of the change: a folder precedes the paths inside it, and restoring a path precedes protecting it.
     fn order(&self) -> (usize, bool) {
         match self {
-            Self::PutBack(copied) => (copied.path.components().count(), false),
+            Self::Restore(copy) => (copy.path.components().count(), false),
             Self::Protect(protection) => (protection.path.components().count(), true),
         }
     }
 }
 
-/// What a view of the disk depends on besides the policy.
-pub(super) struct View<'a> {
+/// The facts on which the mounts depend besides the policy.
+pub(super) struct MountContext<'a> {
     /// The current folder.
     pub(super) cwd: &'a Path,
-    /// The paths of UNIX sockets to cover.
+    /// The paths of UNIX sockets to hide.
     pub(super) sockets: &'a [PathBuf],
-    /// Whether the program will be in a session of its own.
+    /// Whether the program will run in a new session.
     pub(super) own_session: bool,
 }
 
-/// Gives this process, which is in a mount namespace of its own, the view that a policy describes.
-pub(super) fn set_up(policy: &Policy, view: &View<'_>) -> Result<(), ConfineError> {
+/// Sets up the mounts that a policy describes. This process must be in a new mount namespace.
+pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), ConfineError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).in_step_at(Step::Mounts, "/")?;
     let protections = protections(policy)?;
-    let copies = copy_trees(policy, view.cwd)?;
-    let names = DEVICES.iter().copied().chain(view.own_session.then_some(OWN_TERMINAL));
-    let devices: Vec<Copied> = names.filter_map(copy_device).collect();
-    make_read_only_below(Path::new("/")).map_err(at_mount)?;
+    let copies = copy_trees(policy, context.cwd)?;
+    let names = DEVICES.iter().copied().chain(context.own_session.then_some(SESSION_TERMINAL));
+    let devices: Vec<MountCopy> = names.filter_map(copy_device).collect();
+    make_read_only_below(Path::new("/")).map_err(mount_error)?;
     replace_private_folders(devices)?;
-    let mut changes: Vec<Change> = copies.into_iter().map(Change::PutBack).collect();
-    changes.extend(protections.into_iter().map(Change::Protect));
-    changes.sort_by_key(Change::order);
+    let mut changes: Vec<MountChange> = copies.into_iter().map(MountChange::Restore).collect();
+    changes.extend(protections.into_iter().map(MountChange::Protect));
+    changes.sort_by_key(MountChange::order);
     let mut mounted = Vec::new();
     for change in changes {
         match change {
-            Change::PutBack(copied) => put_back(copied)?,
-            Change::Protect(protection) => protect(&protection, &mut mounted)?,
+            MountChange::Restore(copy) => restore(copy)?,
+            MountChange::Protect(protection) => protect(&protection, &mut mounted)?,
         }
     }
     let denied = policy.deny_read.iter().filter_map(|path| fs::canonicalize(path).ok());
     for path in denied {
         hide(&path)?;
     }
-    view.sockets.iter().filter(|path| path.exists()).try_for_each(|path| hide(path))
+    context.sockets.iter().filter(|path| path.exists()).try_for_each(|path| hide(path))
 }
 
-fn at_mount((path, error): (PathBuf, io::Error)) -> ConfineError {
+fn mount_error((path, error): (PathBuf, io::Error)) -> ConfineError {
     ConfineError::system(Step::Mounts, error).at(path)
 }
 
-/// Copies what must appear again: the writable folders as they are, and what must stay readable below a private folder.
-fn copy_trees(policy: &Policy, cwd: &Path) -> Result<Vec<Copied>, ConfineError> {
-    let mut copies: Vec<Copied> = Vec::new();
+/// Copies the mounts to restore later: the writable folders, and the paths below private folders that must stay
+/// readable.
+fn copy_trees(policy: &Policy, cwd: &Path) -> Result<Vec<MountCopy>, ConfineError> {
+    let mut copies: Vec<MountCopy> = Vec::new();
     for path in policy.writable() {
         let path = fs::canonicalize(path).in_step_at(Step::Mounts, path)?;
-        copies.push(Copied { tree: copy_tree(&path)?, path, is_read_only: false });
+        copies.push(MountCopy { tree: copy_tree(&path)?, path, is_read_only: false });
     }
-    // The resolver's file is often a link into `/run`, and the search path may lead there too.
+    // The resolver configuration is often a link into `/run`, and folders of `PATH` may be there too.
     let resolver = Path::new("/etc/resolv.conf").to_owned();
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let readable = std::env::split_paths(&search_path).chain([resolver, cwd.to_owned()]);
@@ -112,8 +114,8 @@ fn copy_trees(policy: &Policy, cwd: &Path) -> Result<Vec<Copied>, ConfineError> 
     for path in readable {
         let Ok(path) = fs::canonicalize(&path) else { continue };
         let is_private = PRIVATE_FOLDERS.iter().any(|private| path.starts_with(private) && path != Path::new(private));
-        if is_private && !copies.iter().any(|copied| path.starts_with(&copied.path)) {
-            copies.push(Copied { tree: copy_tree(&path)?, path, is_read_only: true });
+        if is_private && !copies.iter().any(|copy| path.starts_with(&copy.path)) {
+            copies.push(MountCopy { tree: copy_tree(&path)?, path, is_read_only: true });
         }
     }
     Ok(copies)
@@ -124,21 +126,21 @@ fn copy_tree(path: &Path) -> Result<OwnedFd, ConfineError> {
     open_tree(CWD, path, flags).in_step_at(Step::Mounts, path)
 }
 
-fn copy_device(name: &str) -> Option<Copied> {
+fn copy_device(name: &str) -> Option<MountCopy> {
     let path = Path::new("/dev").join(name);
     // A container may lack a device.
     let tree = copy_tree(&path).ok()?;
-    Some(Copied { path, tree, is_read_only: true })
+    Some(MountCopy { path, tree, is_read_only: true })
 }
 
-/// Puts empty folders over `/dev`, `/tmp` and others, and fills `/dev`.
-fn replace_private_folders(devices: Vec<Copied>) -> Result<(), ConfineError> {
+/// Mounts empty folders over `/dev` and the private folders, and fills `/dev`.
+fn replace_private_folders(devices: Vec<MountCopy>) -> Result<(), ConfineError> {
     mount_empty(Path::new("/dev"), c"mode=0755,size=64k")?;
     for device in devices {
         fs::write(&device.path, "").in_step_at(Step::Mounts, &device.path)?;
         move_tree(&device.tree, &device.path)?;
-        // Root could change the mode of the machine's own device. Writing to a device needs no writable mount.
-        make_read_only_below(&device.path).map_err(at_mount)?;
+        // Otherwise root could change the mode of the machine's device. Writing to a device needs no writable mount.
+        make_read_only_below(&device.path).map_err(mount_error)?;
     }
     for (name, target) in DEVICE_LINKS {
         let path = Path::new("/dev").join(name);
@@ -167,13 +169,13 @@ fn replace_private_folders(devices: Vec<Copied>) -> Result<(), ConfineError> {
 
 fn mount_empty(path: &Path, options: &std::ffi::CStr) -> Result<(), ConfineError> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    // Devices are copies of mounts, which keep their own flags.
+    // `NODEV` does not affect the devices in `/dev`: they are separate mounts with their own flags.
     mount("tmpfs", path, "tmpfs", flags, options).in_step_at(Step::Mounts, path)
 }
 
-/// Mounts a copy at its path, which it creates where an empty folder has replaced it.
-fn put_back(copied: Copied) -> Result<(), ConfineError> {
-    let Copied { path, tree, is_read_only } = copied;
+/// Mounts a copy at its path. Creates the path if an empty folder hides it.
+fn restore(copy: MountCopy) -> Result<(), ConfineError> {
+    let MountCopy { path, tree, is_read_only } = copy;
     if !path.exists() {
         let is_folder = rustix::fs::fstat(&tree)
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory);
@@ -184,43 +186,44 @@ fn put_back(copied: Copied) -> Result<(), ConfineError> {
         }
     }
     move_tree(&tree, &path)?;
-    if is_read_only { make_read_only_below(&path).map_err(at_mount) } else { Ok(()) }
+    if is_read_only { make_read_only_below(&path).map_err(mount_error) } else { Ok(()) }
 }
 
 fn move_tree(tree: &OwnedFd, path: &Path) -> Result<(), ConfineError> {
     move_mount(tree, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).in_step_at(Step::Mounts, path)
 }
 
-/// A path inside a writable folder that becomes read-only.
+/// A path inside a writable folder that must become read-only.
 struct Protection {
     path: PathBuf,
     /// The folders between the writable folder and the path.
     between: Vec<PathBuf>,
 }
 
-/// Finds the protected paths that exist. `Masks` has created those that must not come into being.
+/// Finds the protected paths that exist. `Masks` has already created placeholders for the others.
 fn protections(policy: &Policy) -> Result<Vec<Protection>, ConfineError> {
     let mut roots = Vec::new();
-    for given in policy.writable() {
-        roots.push((given.clone(), fs::canonicalize(given).in_step_at(Step::Mounts, given)?));
+    for path in policy.writable() {
+        roots.push((path.clone(), fs::canonicalize(path).in_step_at(Step::Mounts, path)?));
     }
     let mut protections = Vec::new();
     for path in policy.protect.iter().map(|protected| &protected.path) {
-        // The deepest folder counts: those further out contain it.
-        let root = roots.iter().filter(|(given, real)| path.starts_with(given) || path.starts_with(real));
-        let Some((given, real)) = root.max_by_key(|(given, _)| given.components().count()) else { continue };
-        let Ok(below) = path.strip_prefix(given).or_else(|_| path.strip_prefix(real)) else { continue };
-        protections.extend(walk(real, below)?);
+        // If several writable folders contain the path, use the innermost.
+        let root = roots.iter().filter(|(policy_path, real)| path.starts_with(policy_path) || path.starts_with(real));
+        let innermost = root.max_by_key(|(policy_path, _)| policy_path.components().count());
+        let Some((policy_path, real)) = innermost else { continue };
+        let Ok(relative) = path.strip_prefix(policy_path).or_else(|_| path.strip_prefix(real)) else { continue };
+        protections.extend(find_protection(real, relative)?);
     }
     Ok(protections)
 }
 
-/// Walks from a writable folder to a path below it; `None` if the path does not exist. A link on the way can't be
-/// protected: the mount would be at its target, and the program could replace the link.
-fn walk(root: &Path, below: &Path) -> Result<Option<Protection>, ConfineError> {
+/// Finds a path below a writable folder; `None` if the path does not exist. Fails if a part of the path is a symbolic
+/// link: the mount would be at the target of the link, and the program could replace the link.
+fn find_protection(root: &Path, relative: &Path) -> Result<Option<Protection>, ConfineError> {
     let mut path = root.to_owned();
     let mut between = Vec::new();
-    for part in below.components() {
+    for part in relative.components() {
         if path != root {
             between.push(path.clone());
         }
@@ -230,7 +233,7 @@ fn walk(root: &Path, below: &Path) -> Result<Option<Protection>, ConfineError> {
             Ok(metadata) if metadata.is_symlink() => {
                 return Err(ConfineError::new(Step::Mounts, "a symbolic link can't be protected".to_owned())
                     .at(&path)
-                    .advise("replace the link by what it leads to"));
+                    .advise("replace the link with its target"));
             }
             Ok(_) => {}
         }
@@ -238,8 +241,8 @@ fn walk(root: &Path, below: &Path) -> Result<Option<Protection>, ConfineError> {
     Ok(Some(Protection { path, between }))
 }
 
-/// Makes a path inside a writable folder read-only. Each folder on the way becomes a mount too: the kernel lets a
-/// program rename a folder that contains a mount, but not one that is a mount.
+/// Makes a path inside a writable folder read-only. Each folder between them becomes a mount too: a program can rename
+/// a folder that contains a mount, but not a folder that is a mount.
 fn protect(protection: &Protection, mounted: &mut Vec<PathBuf>) -> Result<(), ConfineError> {
     for folder in protection.between.iter().chain([&protection.path]) {
         if !mounted.contains(folder) {
@@ -247,10 +250,10 @@ fn protect(protection: &Protection, mounted: &mut Vec<PathBuf>) -> Result<(), Co
             mounted.push(folder.clone());
         }
     }
-    make_read_only_below(&protection.path).map_err(at_mount)
+    make_read_only_below(&protection.path).map_err(mount_error)
 }
 
-/// Covers a path with nothing: an empty folder or `/dev/null`. A path that the user can't reach needs no cover.
+/// Hides a path: mounts an empty folder or `/dev/null` over it. Does nothing if the user can't access the path.
 fn hide(path: &Path) -> Result<(), ConfineError> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     if metadata.is_dir() {

@@ -1,4 +1,4 @@
-//! What a process gives up before it starts the program: capabilities, and resources beyond the limits.
+//! Drops capabilities and sets resource limits before the program starts.
 
 use std::fs;
 
@@ -11,18 +11,18 @@ use rustix::thread::{
 use super::super::error::{ConfineError, InStep as _, Step};
 use super::super::policy::{Level, Limits};
 
-/// Passes the capability to mount on to the second stage, which is another program to the kernel.
-pub(super) fn pass_on_mounting() -> Result<(), ConfineError> {
-    let mut own = capabilities(None).in_step(Step::Capabilities)?;
-    own.inheritable |= CapabilitySet::SYS_ADMIN;
-    set_capabilities(None, own).in_step(Step::Capabilities)?;
+/// Lets the second stage inherit the capability to mount: without this, starting an executable removes it.
+pub(super) fn inherit_mount_capability() -> Result<(), ConfineError> {
+    let mut sets = capabilities(None).in_step(Step::Capabilities)?;
+    sets.inheritable |= CapabilitySet::SYS_ADMIN;
+    set_capabilities(None, sets).in_step(Step::Capabilities)?;
     configure_capability_in_ambient_set(CapabilitySet::SYS_ADMIN, true).in_step(Step::Capabilities)
 }
 
-/// Gives up all capabilities. Even root gets none back by starting a program, because `no_new_privs` is set.
+/// Drops all capabilities. Even root does not regain any by starting a program, because this sets `no_new_privs`.
 pub(super) fn drop_capabilities() -> Result<(), ConfineError> {
-    // A container may have removed some from the set already, and a user may not remove any: both are fine, since
-    // `no_new_privs` decides.
+    // These calls may fail: a container may have removed some capabilities already, and an ordinary user may not remove
+    // any. `no_new_privs` is sufficient without them.
     for capability in CapabilitySet::all().iter() {
         let _ = remove_capability_from_bounding_set(capability);
     }
@@ -33,26 +33,27 @@ pub(super) fn drop_capabilities() -> Result<(), ConfineError> {
     set_capabilities(None, none).in_step(Step::Capabilities)
 }
 
-/// Keeps the program from reading the memory of this process, or its open files in `/proc`.
+/// Prevents the program from reading the memory of this process and its open files in `/proc`.
 pub(super) fn hide_memory() -> Result<(), ConfineError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).in_step(Step::Capabilities)
 }
 
-/// Sets the limits that the kernel counts for each process, and that of the user's processes.
+/// Sets the limits that the kernel enforces for each process, and the limit on the number of the user's processes.
 ///
-/// The memory limit counts what a process can write. The size of its address space would not do: Node reserves many
-/// gigabytes that it never uses.
+/// The memory limit counts only private writable memory. It does not limit the address space, because Node reserves
+/// many gigabytes of it that it never uses.
 pub(super) fn set_rlimits(limits: &Limits, level: Level) -> Result<(), ConfineError> {
     let set = |resource, soft, hard| {
         setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) }).in_step(Step::Limits)
     };
-    // A core dump may be larger than every other file.
+    // A core dump could be much larger than the other files of the program.
     set(Resource::Core, 0, 0)?;
     if let Some(bytes) = limits.memory {
         set(Resource::Data, bytes, bytes)?;
     }
     if let Some(seconds) = limits.cpu_time {
-        // The first signal names the limit; a process that ignores it is killed.
+        // At the soft limit, the kernel sends `SIGXCPU`, which shows the cause. It kills a process that ignores this
+        // signal at the hard limit.
         set(Resource::Cpu, seconds, seconds.saturating_add(2))?;
     }
     if let Some(bytes) = limits.file_size {
@@ -62,15 +63,15 @@ pub(super) fn set_rlimits(limits: &Limits, level: Level) -> Result<(), ConfineEr
         set(Resource::Nofile, files, files)?;
     }
     if let Some(processes) = limits.processes {
-        let most = processes.saturating_add(tasks_of_user(level));
-        set(Resource::Nproc, most, most)?;
+        let max = processes.saturating_add(other_tasks(level));
+        set(Resource::Nproc, max, max)?;
     }
     Ok(())
 }
 
-/// How many threads count against the limit besides the program's: in a user namespace those of this process, otherwise
-/// all of the user.
-fn tasks_of_user(level: Level) -> u64 {
+/// The number of threads outside the program that count towards the process limit: in a user namespace, the threads of
+/// this process; otherwise, all threads of the user.
+fn other_tasks(level: Level) -> u64 {
     const OWN_THREADS: u64 = 2;
     if level == Level::Full {
         return OWN_THREADS;
@@ -84,25 +85,26 @@ fn tasks_of_user(level: Level) -> u64 {
     count.sum::<u64>() + OWN_THREADS
 }
 
-/// The value of a line of `/proc/PID/status`.
+/// The value of a field in `/proc/PID/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))
 }
 
-/// The lowest number of process ids that the kernel lets a namespace have.
-const FEWEST_IDS: u64 = 301;
-/// Ids up to here are not used again after the first round.
-const RESERVED_IDS: u64 = 300;
+/// The minimum value that the kernel accepts for `pid_max`.
+const MIN_PID_MAX: u64 = 301;
+/// The kernel does not reuse process ids up to this one.
+const RESERVED_PIDS: u64 = 300;
 
-/// Limits the process ids of this process's own namespace, where the kernel can (Linux 6.14): it exempts root from the
-/// limit of a user's processes. This only slows a program down until the watch ends it.
-pub(super) fn limit_ids(limits: &Limits) {
+/// Limits the process ids of the namespace of this process, if the kernel supports this (Linux 6.14). Necessary for
+/// root, whom the kernel exempts from the limit on a user's processes. This only slows a program down until the usage
+/// monitor kills it.
+pub(super) fn limit_process_ids(limits: &Limits) {
     let Some(processes) = limits.processes else { return };
-    let ids = processes.saturating_add(RESERVED_IDS).max(FEWEST_IDS);
-    drop(fs::write("/proc/sys/kernel/pid_max", ids.to_string()));
+    let pid_max = processes.saturating_add(RESERVED_PIDS).max(MIN_PID_MAX);
+    drop(fs::write("/proc/sys/kernel/pid_max", pid_max.to_string()));
 }
 
-/// Whether the kernel exempts this user from the limit of a user's processes.
+/// Whether the kernel exempts this user from the limit on a user's processes.
 pub(super) fn is_exempt_from_process_limit() -> bool {
     rustix::process::getuid().is_root()
 }
@@ -112,9 +114,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outside_a_namespace_all_threads_of_the_user_count() {
-        assert_eq!(tasks_of_user(Level::Full), 2);
-        assert!(tasks_of_user(Level::Basic) > 2);
+    fn outside_a_user_namespace_all_threads_of_the_user_count() {
+        assert_eq!(other_tasks(Level::Full), 2);
+        assert!(other_tasks(Level::Basic) > 2);
         assert_eq!(field("Name:\tx\nThreads:\t3\n", "Threads:").map(str::trim), Some("3"));
     }
 }

@@ -1,7 +1,7 @@
-//! The signals that a guard sends to all processes first.
+//! The signals that a guard sends to all processes so that they can clean up.
 //!
-//! The program receives them itself, and the process that waits for it must outlive it to report its end. So that
-//! process blocks them, except while it starts the program, which inherits what is blocked.
+//! The program receives these signals. The process that waits for the program blocks them, because it must outlive the
+//! program to report its end. It unblocks them while it starts the program, because a program inherits blocked signals.
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -9,15 +9,15 @@ fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
-/// Blocks the signals.
+/// Blocks the signals in this thread.
 pub(super) fn block() -> Result<(), nix::Error> {
     signals().thread_block()
 }
 
-/// Calls a function that starts a program, with the signals unblocked.
-pub(super) fn unblocked<T>(start: impl FnOnce() -> T) -> Result<T, nix::Error> {
+/// Calls a function that starts a program while the signals are unblocked.
+pub(super) fn with_unblocked<T>(start: impl FnOnce() -> T) -> Result<T, nix::Error> {
     signals().thread_unblock()?;
-    let started = start();
+    let result = start();
     block()?;
-    Ok(started)
+    Ok(result)
 }

@@ -1,40 +1,40 @@
-//! The head of a request to an HTTP proxy: where it goes, and what the server gets instead of it.
+//! Parses the head of a request to the HTTP proxy: the target of the request, and the head to send to the server.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The longest head, in bytes.
+/// The maximum length of a head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Headers that are for the proxy, or that say how the connection to it goes on.
-const OWN_HEADERS: &[&str] =
+/// Headers that concern only the connection between the program and the proxy.
+const HOP_BY_HOP_HEADERS: &[&str] =
     &["proxy-connection", "proxy-authorization", "proxy-authenticate", "connection", "keep-alive", "te", "upgrade"];
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// The name or address, as the program wrote it.
+    /// The name or address in the request.
     pub(super) host: String,
     /// The port.
     pub(super) port: u16,
-    /// What the server gets first: the request without what is for the proxy. `None` for a tunnel (`CONNECT`).
+    /// The head to send to the server, without headers for the proxy. `None` for a tunnel (`CONNECT`).
     pub(super) forwarded: Option<Vec<u8>>,
 }
 
-/// Reads up to the end of a head; returns it and the bytes that follow.
+/// Reads a head; returns the head and the bytes received after it.
 pub(super) async fn read_head(client: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
-        let searched_from = bytes.len().saturating_sub(3);
-        let mut piece = [0; 4096];
-        let count = client.read(&mut piece).await?;
+        let search_start = bytes.len().saturating_sub(3);
+        let mut chunk = [0; 4096];
+        let count = client.read(&mut chunk).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
-        let found = bytes.get(searched_from..).unwrap_or_default().windows(4).position(|end| end == b"\r\n\r\n");
-        if let Some(position) = found {
-            let rest = bytes.split_off(searched_from + position + 4);
+        bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let head_end = bytes.get(search_start..).unwrap_or_default().windows(4).position(|end| end == b"\r\n\r\n");
+        if let Some(position) = head_end {
+            let rest = bytes.split_off(search_start + position + 4);
             return Ok((bytes, rest));
         }
         if bytes.len() > MAX_HEAD_BYTES {
@@ -43,7 +43,7 @@ pub(super) async fn read_head(client: &mut (impl AsyncRead + Unpin)) -> io::Resu
     }
 }
 
-/// Reads a head; `None` if it is not one for a proxy.
+/// Parses a head; `None` if it is not a valid request to a proxy.
 pub(super) fn parse(head: &[u8]) -> Option<Target> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.strip_suffix("\r\n\r\n")?.split("\r\n");
@@ -65,27 +65,27 @@ pub(super) fn parse(head: &[u8]) -> Option<Target> {
     let mut forwarded = format!("{method} {slash}{path} HTTP/1.1\r\nHost: {authority}\r\n");
     for line in lines {
         let (name, _) = line.split_once(':')?;
-        // A line that a server could read as another header than this proxy does.
+        // A server could parse a line with such a name differently from this proxy.
         if name.is_empty() || name.contains(|byte: char| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
             return None;
         }
         let name = name.to_ascii_lowercase();
-        if name != "host" && !OWN_HEADERS.contains(&name.as_str()) {
+        if name != "host" && !HOP_BY_HOP_HEADERS.contains(&name.as_str()) {
             forwarded.push_str(line);
             forwarded.push_str("\r\n");
         }
     }
-    // One request for each connection: the next one may be for another host.
+    // Each connection serves only one request, because the next request may be for another host.
     forwarded.push_str("Connection: close\r\n\r\n");
     Some(Target { host: host.to_owned(), port, forwarded: Some(forwarded.into_bytes()) })
 }
 
-/// Splits `HOST:PORT`; `default` is the port if none is written.
-fn split_port(authority: &str, default: Option<u16>) -> Option<(&str, u16)> {
+/// Splits `HOST:PORT`. Without a port, uses `default_port`.
+fn split_port(authority: &str, default_port: Option<u16>) -> Option<(&str, u16)> {
     let after_host = authority.find(']').map_or(0, |end| end + 1);
     let colon = authority.get(after_host..)?.find(':').map(|position| after_host + position);
     let (host, port) = match colon {
-        None => (authority, default?),
+        None => (authority, default_port?),
         Some(colon) => (authority.get(..colon)?, authority.get(colon + 1..)?.parse().ok()?),
     };
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_names_host_and_port() {
+    fn a_tunnel_request_has_a_host_and_a_port() {
         assert_eq!(target("CONNECT h.example:443 HTTP/1.1\r\n\r\n"), Some(("h.example".to_owned(), 443, None)));
         assert_eq!(target("CONNECT [::1]:443 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().0, "[::1]");
         for head in
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_request_goes_on_without_what_is_for_the_proxy() {
+    fn a_plain_request_is_forwarded_without_headers_for_the_proxy() {
         let head = "GET http://h.example:8080/a?b HTTP/1.1\r\nHost: other\r\nProxy-Authorization: s\r\nAccept: */*\r\n\
                     Connection: keep-alive\r\n\r\n";
         let (host, port, forwarded) = target(head).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_to_a_proxy_is_refused() {
+    fn invalid_requests_are_refused() {
         for head in [
             "GET / HTTP/1.1",
             "GET https://h/ HTTP/1.1",
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_ends_at_the_empty_line_wherever_it_is_cut() {
+    async fn a_head_ends_at_the_empty_line_however_it_is_split() {
         let bytes = b"GET x\r\nA: b\r\n\r\nbody";
         for cut in 0..bytes.len() {
             let (first, second) = bytes.split_at(cut);

@@ -1,7 +1,8 @@
-//! The network of a program whose policy lists hosts: a proxy that orch serves from outside on a socket inside.
+//! The HTTP proxy for a program whose policy lists hosts. Its socket listens in the network namespace of the program,
+//! and orch serves the socket from outside.
 //!
-//! The program's network namespace is empty, so the proxy is its only way out. orch resolves a name itself, once, and
-//! connects to exactly the address that it has checked.
+//! The network namespace is otherwise empty, so the program can reach other hosts only through the proxy. orch resolves
+//! a name itself, only once, and connects to exactly the address that it has checked.
 
 mod head;
 mod record;
@@ -18,43 +19,43 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::host::{Host, normal_name};
+use super::host::{Host, normalize_name};
 use super::wire::Listener;
 use head::{Target, parse, read_head};
 use record::OpenConnection;
 pub use record::{Connection, ConnectionOutcome, OnConnection};
 
-/// How many connections a program may have at the same time.
+/// The maximum number of connections that a program may have at the same time.
 const MAX_CONNECTIONS: u32 = 256;
-/// How long a program may take to say where it wants to connect to.
+/// The time limit for receiving the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long resolving a name and connecting may take.
+/// The time limit for resolving a name, and for connecting to an address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause after an error of the listening socket, such as too many open files.
+/// The pause after the listening socket failed, for example because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all connections of a program share.
-pub(super) struct Shared {
+/// The state that all connections of a program share.
+pub(super) struct ProxyState {
     hosts: Vec<Host>,
     report: OnConnection,
-    /// One for each connection that may be open.
+    /// One permit for each connection that may be open.
     permits: Arc<Semaphore>,
 }
 
-impl Shared {
+impl ProxyState {
     pub(super) fn new(hosts: Vec<Host>, report: OnConnection) -> Self {
         Self { hosts, report, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)) }
     }
 
-    /// Waits until no connection is open, so that each is on record, or until the time is over.
-    pub(super) async fn wait_all_closed(&self, limit: Duration) {
-        // It does not matter which of the two happened.
-        drop(timeout(limit, self.permits.acquire_many(MAX_CONNECTIONS)).await);
+    /// Waits until all connections have ended, so that each is recorded, or until the time limit.
+    pub(super) async fn wait_all_closed(&self, time_limit: Duration) {
+        // The caller continues in both cases.
+        drop(timeout(time_limit, self.permits.acquire_many(MAX_CONNECTIONS)).await);
     }
 }
 
-/// Serves a socket until the returned future is dropped.
-pub(super) async fn serve(listener: TcpListener, kind: Listener, shared: Arc<Shared>) {
+/// Serves a listening socket until the caller drops the returned future.
+pub(super) async fn serve(listener: TcpListener, kind: Listener, state: Arc<ProxyState>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
@@ -62,12 +63,12 @@ pub(super) async fn serve(listener: TcpListener, kind: Listener, shared: Arc<Sha
             continue;
         };
         // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else { return };
-        let shared = Arc::clone(&shared);
+        let Ok(permit) = Arc::clone(&state.permits).acquire_owned().await else { return };
+        let state = Arc::clone(&state);
         connections.spawn(async move {
             match kind {
-                Listener::Proxy => serve_request(client, &shared).await,
-                Listener::Service(port) => serve_service(client, port, &shared).await,
+                Listener::Proxy => serve_request(client, &state).await,
+                Listener::Service(port) => serve_service(client, port, &state).await,
             }
             drop(permit);
         });
@@ -75,27 +76,27 @@ pub(super) async fn serve(listener: TcpListener, kind: Listener, shared: Arc<Sha
     }
 }
 
-/// Why there is no connection.
+/// The reason why the proxy did not connect, and the HTTP status for it.
 struct Rejection {
     status: &'static str,
     outcome: ConnectionOutcome,
 }
 
 impl Rejection {
-    fn refused(why: String) -> Self {
-        Self { status: "403 Forbidden", outcome: ConnectionOutcome::Refused(why) }
+    fn refused(reason: String) -> Self {
+        Self { status: "403 Forbidden", outcome: ConnectionOutcome::Refused(reason) }
     }
 
-    fn failed(why: String) -> Self {
-        Self { status: "502 Bad Gateway", outcome: ConnectionOutcome::Failed(why) }
+    fn failed(reason: String) -> Self {
+        Self { status: "502 Bad Gateway", outcome: ConnectionOutcome::Failed(reason) }
     }
 
-    /// The answer of the proxy, which programs show in their messages.
+    /// The HTTP response. Many programs show its body in their error messages.
     fn response(&self) -> String {
-        let (ConnectionOutcome::Refused(why) | ConnectionOutcome::Failed(why)) = &self.outcome else {
+        let (ConnectionOutcome::Refused(reason) | ConnectionOutcome::Failed(reason)) = &self.outcome else {
             return String::new();
         };
-        let body = format!("orch's sandbox: {why}\n");
+        let body = format!("orch's sandbox: {reason}\n");
         let (status, length) = (self.status, body.len());
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
@@ -105,26 +106,26 @@ impl Rejection {
 }
 
 /// Serves one request to the proxy.
-async fn serve_request(mut client: TcpStream, shared: &Shared) {
+async fn serve_request(mut client: TcpStream, state: &ProxyState) {
     let Ok(Ok((head, rest))) = timeout(HEAD_TIMEOUT, read_head(&mut client)).await else { return };
     let Some(target) = parse(&head) else {
-        let why = "this is a proxy for `http://` requests and for `CONNECT`".to_owned();
-        let rejection = Rejection { status: "400 Bad Request", ..Rejection::refused(why) };
-        // The client may have gone.
+        let reason = "this is a proxy for `http://` requests and for `CONNECT`".to_owned();
+        let rejection = Rejection { status: "400 Bad Request", ..Rejection::refused(reason) };
+        // This fails if the client has closed the connection.
         let _ = client.write_all(rejection.response().as_bytes()).await;
         return;
     };
-    let mut open = OpenConnection::new(&target.host, target.port, &shared.report);
-    match connect(&target, &shared.hosts).await {
+    let mut connection = OpenConnection::new(&target.host, target.port, &state.report);
+    match connect(&target, &state.hosts).await {
         Ok((server, address)) => {
-            open.connected(address);
-            // An error ends the connection, which is all that a program can see of it.
-            let _ = forward(client, server, (&target, &rest), &open).await;
+            connection.set_connected(address);
+            // After an error, the connection closes. The program needs no other report.
+            let _ = forward(client, server, (&target, &rest), &connection).await;
         }
         Err(rejection) => {
             let response = rejection.response();
-            open.ended(rejection.outcome);
-            drop(open);
+            connection.set_outcome(rejection.outcome);
+            drop(connection);
             let _ = client.write_all(response.as_bytes()).await;
             let _ = client.shutdown().await;
         }
@@ -133,7 +134,7 @@ async fn serve_request(mut client: TcpStream, shared: &Shared) {
 
 /// Connects to an allowed host.
 async fn connect(target: &Target, hosts: &[Host]) -> Result<(TcpStream, SocketAddr), Rejection> {
-    let name = normal_name(&target.host);
+    let name = normalize_name(&target.host);
     let port = target.port;
     let listed: Vec<&Host> = hosts.iter().filter(|host| host.lists(&name, port)).collect();
     if listed.is_empty() {
@@ -145,63 +146,67 @@ async fn connect(target: &Target, hosts: &[Host]) -> Result<(TcpStream, SocketAd
         Err(_) => match timeout(CONNECT_TIMEOUT, lookup_host((name.as_str(), port))).await {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => return Err(Rejection::failed(format!("`{name}` can't be resolved: {error}"))),
-            Err(_) => return Err(Rejection::failed(format!("`{name}` can't be resolved in time"))),
+            Err(_) => return Err(Rejection::failed(format!("`{name}` can't be resolved within 30 s"))),
         },
     };
-    let allowed = |address: &SocketAddr| listed.iter().any(|host| host.may_lead_to(address.ip()));
-    let allowed: Vec<SocketAddr> = addresses.into_iter().filter(allowed).collect();
+    let is_allowed = |address: &SocketAddr| listed.iter().any(|host| host.may_resolve_to(address.ip()));
+    let allowed: Vec<SocketAddr> = addresses.into_iter().filter(is_allowed).collect();
     if allowed.is_empty() {
-        let why = format!(
-            "`{name}` leads to a private address only; write `{{host: {name}:{port}, private: true}}` to allow that"
+        let reason = format!(
+            "`{name}` resolves only to private addresses; write `{{host: {name}:{port}, private: true}}` to allow this"
         );
-        return Err(Rejection::refused(why));
+        return Err(Rejection::refused(reason));
     }
     connect_to_any(&allowed)
         .await
         .map_err(|error| Rejection::failed(format!("`{name}:{port}` can't be reached: {error}")))
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address that accepts a connection.
 async fn connect_to_any(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)> {
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    let mut last_error = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(server)) => return Ok((server, *address)),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
-/// Passes bytes on in both directions, after those that came first.
+/// Sends the head of a request and the bytes received after it, and then forwards bytes in both directions.
 async fn forward(
     mut client: TcpStream,
     mut server: TcpStream,
     (target, rest): (&Target, &[u8]),
-    open: &OpenConnection,
+    connection: &OpenConnection,
 ) -> io::Result<()> {
     match &target.forwarded {
         None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,
         Some(head) => {
             server.write_all(head).await?;
-            open.sent.fetch_add(head.len() as u64, Ordering::Relaxed);
+            connection.sent.fetch_add(head.len() as u64, Ordering::Relaxed);
         }
     }
     server.write_all(rest).await?;
-    open.sent.fetch_add(rest.len() as u64, Ordering::Relaxed);
-    pass_on(client, server, open).await
+    connection.sent.fetch_add(rest.len() as u64, Ordering::Relaxed);
+    forward_both_ways(client, server, connection).await
 }
 
-/// Passes bytes on in both directions until both have ended.
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, open: &OpenConnection) -> io::Result<()> {
-    // Small pieces, such as keys that a user types, go on at once. Without this they are only slower.
+/// Forwards bytes in both directions until both directions have ended.
+async fn forward_both_ways(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    connection: &OpenConnection,
+) -> io::Result<()> {
+    // This sends small writes, such as typed keys, immediately. If it fails, they are only slower.
     let _ = client.set_nodelay(true).and(server.set_nodelay(true));
     let (client_reader, client_writer) = client.split();
     let (server_reader, server_writer) = server.split();
     tokio::try_join!(
-        copy(client_reader, server_writer, &open.sent),
-        copy(server_reader, client_writer, &open.received)
+        copy(client_reader, server_writer, &connection.sent),
+        copy(server_reader, client_writer, &connection.received)
     )?;
     Ok(())
 }
@@ -220,16 +225,18 @@ async fn copy(
     }
 }
 
-/// Carries a connection to a service of this machine.
-async fn serve_service(client: TcpStream, port: u16, shared: &Shared) {
-    let mut open = OpenConnection::new("localhost", port, &shared.report);
+/// Forwards a connection to a service on this machine.
+async fn serve_service(client: TcpStream, port: u16, state: &ProxyState) {
+    let mut connection = OpenConnection::new("localhost", port, &state.report);
     let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
     match connect_to_any(&addresses).await {
         Ok((server, address)) => {
-            open.connected(address);
-            // An error ends the connection, which is all that a program can see of it.
-            let _ = pass_on(client, server, &open).await;
+            connection.set_connected(address);
+            // After an error, the connection closes. The program needs no other report.
+            let _ = forward_both_ways(client, server, &connection).await;
         }
-        Err(error) => open.ended(ConnectionOutcome::Failed(format!("`localhost:{port}` can't be reached: {error}"))),
+        Err(error) => {
+            connection.set_outcome(ConnectionOutcome::Failed(format!("`localhost:{port}` can't be reached: {error}")));
+        }
     }
 }

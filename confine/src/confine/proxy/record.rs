@@ -1,4 +1,4 @@
-//! The record of every connection that a confined program made or tried.
+//! The record of every connection that a confined program opened or attempted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use serde::{Deserialize, Serialize};
 /// A connection of a confined program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// The name or address that the program asked for.
+    /// The name or address that the program requested.
     pub host: String,
     /// The port.
     pub port: u16,
     /// The address that orch connected to.
     pub address: Option<SocketAddr>,
-    /// How many bytes the program sent.
+    /// The number of bytes that the program sent.
     pub sent: u64,
-    /// How many bytes the program received.
+    /// The number of bytes that the program received.
     pub received: u64,
-    /// What became of it.
+    /// The outcome.
     pub outcome: ConnectionOutcome,
 }
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionOutcome {
-    /// orch connected the program with the host.
+    /// orch connected the program to the host.
     Allowed,
-    /// The policy does not allow it, for this reason.
+    /// The policy does not allow the connection; the reason.
     Refused(String),
-    /// The host could not be reached, for this reason.
+    /// orch could not connect to the host; the reason.
     Failed(String),
 }
 
-/// Receives each connection when it ends.
+/// A callback that receives each connection when it ends.
 pub type OnConnection = Arc<dyn Fn(Connection) + Send + Sync>;
 
-/// A connection that is open. Dropping it reports it, even if its task is stopped.
+/// An open connection. Reports the connection when it is dropped, so also if its task is cancelled.
 pub(super) struct OpenConnection {
     connection: Connection,
     pub(super) sent: AtomicU64,
@@ -53,14 +53,14 @@ impl OpenConnection {
         Self { connection, sent: AtomicU64::new(0), received: AtomicU64::new(0), report: Arc::clone(report) }
     }
 
-    /// The connection with the host at this address is there.
-    pub(super) fn connected(&mut self, address: SocketAddr) {
+    /// Records that orch connected to the host at this address.
+    pub(super) fn set_connected(&mut self, address: SocketAddr) {
         self.connection.address = Some(address);
         self.connection.outcome = ConnectionOutcome::Allowed;
     }
 
-    /// There will be no connection.
-    pub(super) fn ended(&mut self, outcome: ConnectionOutcome) {
+    /// Records why there is no connection.
+    pub(super) fn set_outcome(&mut self, outcome: ConnectionOutcome) {
         self.connection.outcome = outcome;
     }
 }

@@ -1,4 +1,4 @@
-//! Replies of models that choose at random, for random schemas, vocabularies and limits.
+//! Replies of models that choose their texts at random, for random schemas, vocabularies and limits.
 
 use super::*;
 
@@ -19,7 +19,7 @@ impl Random {
     }
 }
 
-/// Merges of tokens in which quotes, line ends and fences are not alone.
+/// Merges that define tokens of several characters, some of which are quotes, line ends or fences.
 const MERGES: [&[&str]; 12] = [
     &["\" :", "\": \""],
     &["\" ,", "\", \""],
@@ -35,8 +35,8 @@ const MERGES: [&[&str]; 12] = [
     &["x Ċ", "xĊ ```"],
 ];
 
-/// What the model writes between fences, and elsewhere.
-const TEXTS: [&str; 24] = [
+/// The texts from which the model chooses between fences; `$` stands for the end token.
+const CONTENT_TEXTS: [&str; 24] = [
     "\n```\n",
     "```\n",
     "\n",
@@ -62,7 +62,8 @@ const TEXTS: [&str; 24] = [
     "abc",
     "$",
 ];
-const JSON: [&str; 15] =
+/// The texts from which the model chooses outside of fences; `$` stands for the end token.
+const JSON_TEXTS: [&str; 15] =
     ["\"", "\"", "\"", "a.py\"", "}", "]", ",", "{", "\\n", "b", "\":\"", "\"}", "Markdown\"", "0", "$"];
 
 fn random_schema(random: &mut Random) -> Value {
@@ -112,28 +113,28 @@ fn random_schema(random: &mut Random) -> Value {
     }
 }
 
-/// Whether the model read the document, with texts between fences.
-fn is_same_text(document: &str, read: &str) -> bool {
-    let (mut document, mut read) = (document, read);
+/// Whether the text that the model read is the document, except for file contents between fences.
+fn is_same_text(document: &str, model_text: &str) -> bool {
+    let (mut document, mut model_text) = (document, model_text);
     loop {
-        let Some(fenced) = read.strip_prefix("\n```") else {
-            match (document.chars().next(), read.chars().next()) {
+        let Some(fenced) = model_text.strip_prefix("\n```") else {
+            match (document.chars().next(), model_text.chars().next()) {
                 (None, None) => return true,
                 (Some(left), Some(right)) if left == right => {
                     document = &document[left.len_utf8()..];
-                    read = &read[left.len_utf8()..];
+                    model_text = &model_text[left.len_utf8()..];
                 }
                 _ => return false,
             }
             continue;
         };
         let mut values = serde_json::Deserializer::from_str(document).into_iter::<String>();
-        let Some(Ok(text)) = values.next() else { return false };
+        let Some(Ok(content)) = values.next() else { return false };
         document = &document[values.byte_offset()..];
-        let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        let line_end = if content.is_empty() || content.ends_with('\n') { "" } else { "\n" };
         let Some((_, lines)) = fenced.split_once('\n') else { return false };
-        let Some(rest) = lines.strip_prefix(&format!("{text}{line_end}```\n")) else { return false };
-        read = rest;
+        let Some(rest) = lines.strip_prefix(&format!("{content}{line_end}```\n")) else { return false };
+        model_text = rest;
     }
 }
 
@@ -142,16 +143,16 @@ fn random_replies_are_complete_and_lose_no_text() {
     let count = std::env::var("ORCH_REPLIES").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
     let mut random = Random(42);
     let mut merges = || MERGES.into_iter().filter(|_| random.below(3) > 0).flatten().copied().collect::<Vec<_>>();
-    let vocabularies: Vec<Tokens> = (0..6).map(|_| Tokens::with_merges(&merges())).collect();
+    let models: Vec<FakeModel> = (0..6).map(|_| FakeModel::with_merges(&merges())).collect();
     let (mut complete_count, mut fence_count) = (0, 0);
     for seed in 0..count {
         let mut random = Random(seed);
-        let tokens = random.choose(&vocabularies);
+        let model = random.choose(&models);
         let schema = random_schema(&mut random);
         let limit = 30 + random.below(400);
-        let can_fit = tokens.grammars.build(&schema).unwrap().closing_sequence(&tokens.vocab, limit).is_some();
+        let can_fit = model.grammars.build(&schema).unwrap().closing_sequence(&model.vocab, limit).is_some();
         let (mut last_read, mut plan): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
-        let reply = run(tokens, &schema, limit, |read, logits| {
+        let reply = run(model, &schema, limit, |read, logits| {
             plan = match read.strip_prefix(&last_read[..]) {
                 Some(written) => plan.strip_prefix(written).unwrap_or_default().to_vec(),
                 None => Vec::new(),
@@ -160,27 +161,27 @@ fn random_replies_are_complete_and_lose_no_text() {
             if plan.is_empty() {
                 let read = String::from_utf8_lossy(read);
                 let is_fenced = read.rsplit_once(":\n```").is_some_and(|(_, rest)| !rest.contains("\n```\n"));
-                plan = if is_fenced { *random.choose(&TEXTS) } else { *random.choose(&JSON) }.into();
+                plan = if is_fenced { *random.choose(&CONTENT_TEXTS) } else { *random.choose(&JSON_TEXTS) }.into();
             }
             match random.below(30) == 0 || plan == b"$" {
-                true => tokens.prefer_end(logits),
-                false => tokens.prefer(logits, &plan),
+                true => model.prefer_end(logits),
+                false => model.prefer(logits, &plan),
             }
         });
         let context = format!("{seed} {limit} {schema} {reply:?}");
         assert!(reply.is_complete || !can_fit, "{context}");
         complete_count += usize::from(reply.is_complete);
-        fence_count += reply.read.matches(":\n```").count();
+        fence_count += reply.model_text.matches(":\n```").count();
         if reply.is_complete {
             let value: Value =
                 serde_json::from_str(&reply.document).unwrap_or_else(|error| panic!("{error} {context}"));
             assert!(jsonschema::is_valid(&schema, &value), "{context}");
-            assert!(is_same_text(&reply.document, &reply.read), "{context}");
+            assert!(is_same_text(&reply.document, &reply.model_text), "{context}");
         }
-        // At its end, a text loses at most its incomplete last line.
+        // When a content ends, the writer removes at most its incomplete last line.
         let loses_line = |(removed, new): &(String, String)| removed.trim_end().contains('\n') && new.contains("```");
         assert!(!reply.rewinds.iter().any(loses_line), "{context}");
     }
-    println!("{complete_count} of {count} replies are complete; {fence_count} texts between fences");
+    println!("{complete_count} of {count} replies are complete; {fence_count} contents between fences");
     assert!(complete_count * 10 > count as usize * 8 && fence_count * 5 > count as usize);
 }

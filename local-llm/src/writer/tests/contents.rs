@@ -1,11 +1,11 @@
-//! Texts between fences.
+//! Replies with file contents between fences.
 
 use super::*;
 
 #[test]
 fn the_model_writes_files_between_fences() {
     let any_text = json!({ "type": "string", "minLength": 3 });
-    let (text, read) = write(
+    let (document, model_text) = write(
         &files_schema(&any_text),
         900,
         &[
@@ -21,14 +21,14 @@ fn the_model_writes_files_between_fences() {
         ],
     );
     assert_eq!(
-        text,
+        document,
         concat!(
             r#"{"files":[{"path":"a.py","content":"print(\"ä\\n\")\n\tpass\n"},"#,
             r#"{"path":"src/Makefile","content":"``~all:"},{"path":"a.md","content":"```"}]}"#
         )
     );
     assert_eq!(
-        read,
+        model_text,
         concat!(
             "{\"files\":[{\"path\":\"a.py\",\"content\":\n```py\nprint(\"ä\\n\")\n\tpass\n```\n},",
             "{\"path\":\"src/Makefile\",\"content\":\n```\n``~all:\n```\n},{\"path\":\"a.md\",\"content\":\"```\"}]}"
@@ -39,32 +39,32 @@ fn the_model_writes_files_between_fences() {
 #[test]
 fn a_repetitive_file_ends_after_a_complete_line() {
     let schema = files_schema(&json!({ "type": "string" }));
-    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
-    // After a complete line, the schema may require more.
+    let (document, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+    assert!(document.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{document}");
+    // This schema requires more than the first line.
     let schema = files_schema(&json!({ "type": "string", "minLength": 8 }));
-    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\ny = [1, 1"#), "{text}");
+    let (document, _) = write(&schema, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+    assert!(document.starts_with(r#"{"files":[{"path":"a","content":"x = 1\ny = [1, 1"#), "{document}");
 }
 
 #[test]
-fn a_text_of_one_incomplete_line_keeps_it() {
+fn a_content_of_one_incomplete_line_keeps_this_line() {
     let schema = files_schema(&json!({ "type": "string" }));
-    let (text, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
-    let tokens = Tokens::with_merges(&[]);
+    let (document, _) = write(&schema, 900, &[r#"{a""#, "x = [", "1, "]);
+    assert!(document.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{document}");
+    let model = FakeModel::with_merges(&[]);
     let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
     let line = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789".repeat(3);
     for limit in 70..250 {
         let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[&line[..]][..]);
-        let value = write_meant(&tokens, &schema, limit, document).value();
+        let value = write_intended(&model, &schema, limit, document).value();
         let content = value["content"].as_str().unwrap().trim_end();
         assert!(content.len() >= LATE_STRING_TOKENS && line.starts_with(content), "{limit} {value}");
     }
-    // The fence is not part of the text, also if the limit ends it within the fence.
+    // The fence is not part of the content, even if the reply reaches the limit inside the fence.
     for limit in 80..130 {
         let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[""][..]);
-        let value = write_meant(&tokens, &schema, limit, document).value();
+        let value = write_intended(&model, &schema, limit, document).value();
         assert_eq!(value["content"], "", "{limit} {value}");
     }
 }
@@ -72,95 +72,95 @@ fn a_text_of_one_incomplete_line_keeps_it() {
 #[test]
 fn a_list_ends_before_a_repeated_file() {
     let texts = [r#"{a""#, "x\n```\n", r#",b""#, "y\n```\n", r#",./a""#, "]"];
-    let (text, read) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
-    assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
-    assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
+    let (document, model_text) = write(&files_schema(&json!({ "type": "string" })), 900, &texts);
+    assert_eq!(document, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
+    assert!(model_text.ends_with("\ny\n```\n}]}"), "{model_text}");
 }
 
 #[test]
 fn a_content_with_further_constraints_is_written_as_json() {
     let number = json!({ "type": "string", "pattern": "^[0-9]{2,4}$" });
-    let (text, read) = write(&files_schema(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
-    assert!(text.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{text}");
-    assert_eq!(text, read);
+    let (document, model_text) = write(&files_schema(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
+    assert!(document.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{document}");
+    assert_eq!(document, model_text);
     let choices = json!({ "type": "string", "enum": ["a\n", "b\n"] });
-    let (text, _) = write(&files_schema(&choices), 900, &[r#"{a""#, "b\n", "]"]);
-    assert_eq!(text, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
+    let (document, _) = write(&files_schema(&choices), 900, &[r#"{a""#, "b\n", "]"]);
+    assert_eq!(document, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
 }
 
 #[test]
 fn a_long_file_leaves_room_for_the_end_of_the_document() {
     for limit in (60..400).step_by(11) {
         let lines = "abcdefgh\nijklmnopqrst\nuvwxyz0123456789\n";
-        let (text, _) = write(&files_schema(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
-        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
+        let (document, _) = write(&files_schema(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
+        assert!(serde_json::from_str::<Value>(&document).is_ok(), "{limit} {document}");
     }
 }
 
 #[test]
-fn a_text_with_a_line_that_the_schema_rejects_becomes_a_string() {
-    let tokens = Tokens::with_merges(&COLON_MERGES);
-    for (content, meant, written) in [
+fn a_content_with_a_line_that_the_schema_rejects_becomes_a_string() {
+    let model = FakeModel::with_merges(&COLON_MERGES);
+    for (content, intended, written) in [
         (json!({ "type": "string", "maxLength": 12 }), "one\ntwo\nthree\nfour\n", "one\ntwo\nthre"),
         (json!({ "type": "string", "pattern": "^[a-z\n]*$" }), "abc\nde\nf4g\n", "abc\nde\nf"),
-        // The schema allows the empty text, but not the incomplete line that the end token ends.
+        // The schema allows an empty content, but rejects the incomplete line before the end token.
         (json!({ "type": "string", "pattern": "^[a-z]*$" }), "ab1", "ab"),
     ] {
         let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
-        let reply = run(&tokens, &schema, 400, |read, logits| {
-            let meant = meant_text(read, &[r#"{"path":"a.py","content":"#], &[meant]);
-            let rest = meant.strip_prefix(read).unwrap_or_default();
-            // The model ends a text with the end token, without a line end.
+        let reply = run(&model, &schema, 400, |read, logits| {
+            let intended = intended_text(read, &[r#"{"path":"a.py","content":"#], &[intended]);
+            let rest = intended.strip_prefix(read).unwrap_or_default();
+            // The model ends the content with the end token instead of a closing fence.
             match rest.strip_suffix(b"\n```\n").unwrap_or(rest) {
-                b"" => tokens.prefer_end(logits),
-                rest => tokens.prefer(logits, rest),
+                b"" => model.prefer_end(logits),
+                rest => model.prefer(logits, rest),
             }
         });
         assert!(reply.value()["content"].as_str().unwrap().starts_with(written), "{reply:?}");
-        assert_eq!(reply.document, reply.read);
+        assert_eq!(reply.document, reply.model_text);
     }
 }
 
 #[test]
-fn a_text_that_the_schema_rejects_becomes_a_string_also_after_a_quote_within_a_token() {
-    let tokens = Tokens::with_merges(&COLON_MERGES);
+fn a_rejected_content_becomes_a_string_even_if_its_quote_is_inside_a_token() {
+    let model = FakeModel::with_merges(&COLON_MERGES);
     let word = json!({ "type": "string", "pattern": "^[a-z]+$" });
     // Here the schema does not force the quote, so the model chooses the token `":"`.
     let nullable = json!({ "type": ["string", "null"], "pattern": "^[a-z]+$" });
     for content in [word, nullable] {
         let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
         let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &["abc"][..]);
-        let reply = write_meant(&tokens, &schema, 400, document);
+        let reply = write_intended(&model, &schema, 400, document);
         assert_eq!(reply.value(), json!({ "path": "a.py", "content": "abc" }), "{content}");
-        assert_eq!(reply.document, reply.read);
+        assert_eq!(reply.document, reply.model_text);
     }
 }
 
 #[test]
-fn a_text_may_contain_any_character() {
-    let tokens = Tokens::with_merges(&COLON_MERGES);
+fn a_content_may_contain_any_character() {
+    let model = FakeModel::with_merges(&COLON_MERGES);
     let content: String =
         (0..=0x7f_u8).map(char::from).chain("ä\u{80}\u{2028}\u{feff}\u{fffd}😀\u{10ffff}\n".chars()).collect();
     let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
     let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[&content[..]][..]);
-    let reply = write_meant(&tokens, &schema, 900, document);
+    let reply = write_intended(&model, &schema, 900, document);
     assert_eq!(reply.value(), json!({ "path": "a.py", "content": content }));
-    assert!(reply.read.contains("```py\n"), "{reply:?}");
+    assert!(reply.model_text.contains("```py\n"), "{reply:?}");
 }
 
 #[test]
-fn the_model_reads_the_fence_that_it_wrote() {
-    let tokens = Tokens::with_merges(&["} Ċ"]);
+fn the_closing_fence_that_the_model_wrote_remains() {
+    let model = FakeModel::with_merges(&["} Ċ"]);
     let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
     let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &["x\n"][..]);
-    let reply = write_meant(&tokens, &schema, 400, document);
+    let reply = write_intended(&model, &schema, 400, document);
     assert_eq!(reply.value(), json!({ "path": "a.py", "content": "x\n" }));
     assert_eq!(reply.removed_count, 0, "{reply:?}");
 }
 
 #[test]
-fn a_text_may_contain_blocks_between_fences() {
-    let tokens = Tokens::with_merges(&["Ċ ```", "a Ċ", "aĊ ```"]);
+fn a_content_may_contain_fenced_blocks() {
+    let model = FakeModel::with_merges(&["Ċ ```", "a Ċ", "aĊ ```"]);
     let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
     for content in [
         "/// x\n```rust\nf();\n```\nfn f() {}\n",
@@ -170,60 +170,60 @@ fn a_text_may_contain_blocks_between_fences() {
         "a\n ```\nb```\n",
     ] {
         let document = (&[r#"{"path":"a.rs","content":"#, "}"][..], &[content][..]);
-        let reply = write_meant(&tokens, &schema, 400, document);
+        let reply = write_intended(&model, &schema, 400, document);
         assert_eq!(reply.value(), json!({ "path": "a.rs", "content": content }));
-        assert!(reply.read.contains("```rs\n"), "{reply:?}");
+        assert!(reply.model_text.contains("```rs\n"), "{reply:?}");
     }
 }
 
 #[test]
-fn a_token_with_a_line_end_and_a_fence_does_not_end_a_text_that_is_too_short() {
-    let tokens = Tokens::with_merges(&["Ċ ```", "x Ċ", "xĊ ```"]);
-    for (min_len, meant, written) in [(1, "x\n", "x"), (2, "x\n", "x\n"), (6, "abcdef\n", "abcdef")] {
+fn a_token_with_a_line_end_and_a_fence_does_not_end_a_content_that_is_too_short() {
+    let model = FakeModel::with_merges(&["Ċ ```", "x Ċ", "xĊ ```"]);
+    for (min_len, intended, written) in [(1, "x\n", "x"), (2, "x\n", "x\n"), (6, "abcdef\n", "abcdef")] {
         let content = json!({ "type": "string", "minLength": min_len });
         let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
-        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[meant][..]);
-        let value = write_meant(&tokens, &schema, 400, document).value();
+        let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[intended][..]);
+        let value = write_intended(&model, &schema, 400, document).value();
         let content = value["content"].as_str().unwrap();
         assert!(content.starts_with(written) && !content.contains("```"), "{value}");
     }
 }
 
 #[test]
-fn a_text_has_no_replacement_characters() {
-    let tokens = Tokens::with_merges(&[]);
+fn a_content_has_no_replacement_characters() {
+    let model = FakeModel::with_merges(&[]);
     let schema = object_schema(&json!({ "path": { "type": "string" }, "content": { "type": "string" } }));
     for (bytes, content) in [
         (&b"x\xf0\x9f"[..], "x"),
         (b"a\nx\xf0\x9f", "a\nx"),
         (b"a\nx\xf0\x9f\x98\x80y", "a\nx😀y"),
-        // A letter cannot follow half a character.
+        // A letter cannot follow an incomplete character.
         (b"x\xf0\x9fy", "x"),
     ] {
-        let reply = run(&tokens, &schema, 400, |read, logits| {
+        let reply = run(&model, &schema, 400, |read, logits| {
             let opening = b"{\"path\":\"a.py\",\"content\":\n```py\n";
-            let meant = [&opening[..], bytes].concat();
-            match meant.strip_prefix(read) {
-                Some(rest) if !rest.is_empty() => tokens.prefer(logits, rest),
-                _ if !read.starts_with(opening) => tokens.prefer(logits, b"\""),
-                _ => tokens.prefer_end(logits),
+            let intended = [&opening[..], bytes].concat();
+            match intended.strip_prefix(read) {
+                Some(rest) if !rest.is_empty() => model.prefer(logits, rest),
+                _ if !read.starts_with(opening) => model.prefer(logits, b"\""),
+                _ => model.prefer_end(logits),
             }
         });
         assert_eq!(reply.value()["content"], content, "{reply:?}");
-        assert!(!reply.read.contains('\u{fffd}'), "{reply:?}");
+        assert!(!reply.model_text.contains('\u{fffd}'), "{reply:?}");
     }
 }
 
 #[test]
 fn a_fence_opens_where_the_schema_forces_the_quote() {
-    let tokens = Tokens::with_merges(&COLON_MERGES);
+    let model = FakeModel::with_merges(&COLON_MERGES);
     let file = |path: &str| object_schema(&json!({ "path": { "const": path }, "content": { "type": "string" } }));
-    // The first text begins after the tokens with which every reply begins, the second one after those between them.
+    // The schema forces the tokens before both contents.
     let schema = object_schema(&json!({ "one": file("a.py"), "two": file("b.py") }));
     let parts = [r#"{"one":{"path":"a.py","content":"#, r#"},"two":{"path":"b.py","content":"#, "}}"];
-    let reply = write_meant(&tokens, &schema, 400, (&parts, &["\"\"\"a\"\"\"\n", "b\n"]));
+    let reply = write_intended(&model, &schema, 400, (&parts, &["\"\"\"a\"\"\"\n", "b\n"]));
     assert_eq!(
-        reply.read,
+        reply.model_text,
         concat!(
             "{\"one\":{\"path\":\"a.py\",\"content\":\n```py\n\"\"\"a\"\"\"\n```\n},",
             "\"two\":{\"path\":\"b.py\",\"content\":\n```py\nb\n```\n}}"
@@ -236,24 +236,24 @@ fn a_fence_opens_where_the_schema_forces_the_quote() {
 
 #[test]
 fn a_fence_that_does_not_fit_is_not_tried_again() {
-    let tokens = Tokens::with_merges(&[]);
+    let model = FakeModel::with_merges(&[]);
     let schema = object_schema(&json!({ "path": { "const": "a.py" }, "content": { "type": "string" } }));
-    let grammar = tokens.grammars.build(&schema).unwrap();
-    let mut writer = ReplyWriter::new(&tokens.vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), 60);
+    let grammar = model.grammars.build(&schema).unwrap();
+    let mut writer = ReplyWriter::new(&model.vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), 60);
     writer.forced_prefix();
     assert!(writer.document().ends_with(br#""content":""#));
     writer.limit = 900;
-    let mut logits = vec![0.0; tokens.vocab.len()];
-    tokens.prefer(&mut logits, b"x");
+    let mut logits = vec![0.0; model.vocab.len()];
+    model.prefer(&mut logits, b"x");
     writer.step(&logits).unwrap();
     assert!(writer.document().ends_with(br#""content":"x"#));
 }
 
 #[test]
-fn a_text_whose_language_follows_it_becomes_a_string_if_it_may_contain_fences() {
-    let tokens = Tokens::with_merges(&COLON_MERGES);
-    let text = json!({ "type": "string" });
-    let file = object_schema(&json!({ "path": text, "content": text, "language": text }));
+fn a_content_becomes_a_string_if_the_language_after_it_is_prose() {
+    let model = FakeModel::with_merges(&COLON_MERGES);
+    let string = json!({ "type": "string" });
+    let file = object_schema(&json!({ "path": string, "content": string, "language": string }));
     let schema = json!({ "type": "array", "items": file, "minItems": 3, "maxItems": 3 });
     let parts = [
         r#"[{"path":"a","content":"#,
@@ -262,17 +262,17 @@ fn a_text_whose_language_follows_it_becomes_a_string_if_it_may_contain_fences() 
         r#","language":"Rust"}]"#,
     ];
     let contents = ["a\n", "b\n```\nmake\n```\nThat is all.\n", "c\n"];
-    let reply = run(&tokens, &schema, 900, |read, logits| {
-        // Between fences, the second content ends at its own fence.
+    let reply = run(&model, &schema, 900, |read, logits| {
+        // Between fences, the second content ends at the first fence that is part of it.
         let fenced = ["a\n", "b\n", "c\n"];
-        let meant = [contents, fenced].map(|contents| meant_text(read, &parts, &contents));
-        match meant.iter().find_map(|meant| meant.strip_prefix(read)).unwrap_or_default() {
-            b"" => tokens.prefer_end(logits),
-            rest => tokens.prefer(logits, rest),
+        let intended = [contents, fenced].map(|contents| intended_text(read, &parts, &contents));
+        match intended.iter().find_map(|intended| intended.strip_prefix(read)).unwrap_or_default() {
+            b"" => model.prefer_end(logits),
+            rest => model.prefer(logits, rest),
         }
     });
     let written: Vec<Value> = reply.value().as_array().unwrap().iter().map(|file| file["content"].clone()).collect();
     assert_eq!(written, contents);
-    let fence_count = reply.read.matches("content\":\n```\n").count();
-    assert_eq!((fence_count, reply.read.contains(r#""content":"b\n"#)), (2, true), "{reply:?}");
+    let fence_count = reply.model_text.matches("content\":\n```\n").count();
+    assert_eq!((fence_count, reply.model_text.contains(r#""content":"b\n"#)), (2, true), "{reply:?}");
 }
