@@ -75,6 +75,17 @@ impl Drop for LlamaServer {
     }
 }
 
+/// Limits that hold on a machine whose processors are busy with something else.
+fn patient_limits() -> RequestLimits {
+    let patience = Duration::from_mins(15);
+    RequestLimits {
+        first_byte_timeout: patience,
+        idle_timeout: patience,
+        total_timeout: patience,
+        ..RequestLimits::default()
+    }
+}
+
 fn request() -> ChatRequest {
     ChatRequest {
         model: ModelRef::new("llamacpp", "default"),

@@ -90,8 +90,10 @@ fn a_stop_ends_the_check_of_a_reply_and_a_resume_does_not_repeat_the_request() {
     let orch = project(&server, &sign, 1);
     let args = ["pipeline", "run", "pipelines/main.yaml"];
     let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // The parallel step began after the request arrived, and the server replied at once.
-    wait_until("the step beside it ended", || orch.exists("workspace/q0.json"));
+    // The parallel step ends although the reply is being checked.
+    wait_until("the reply and the end of the parallel step", || {
+        orch.exists("workspace/q0.json") && position(&facts(&orch), "call_ended", "both/slow").is_some()
+    });
     send_sigint(&child);
     let begun = Instant::now();
     let code = loop {
