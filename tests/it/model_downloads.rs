@@ -56,7 +56,7 @@ fn unreachable_address() -> String {
 
 /// A model file of a few megabytes.
 fn model_file() -> Vec<u8> {
-    let sizes = Sizes { width: 256, heads: 4, key_heads: 2, head_size: 64, feed_forward: 1024, layers: 2 };
+    let sizes = Sizes { width: 256, heads: 4, kv_heads: 2, head_size: 64, feed_forward: 1024, layers: 2 };
     Gguf::model("qwen3", sizes, TensorType::F16, 1).bytes()
 }
 
