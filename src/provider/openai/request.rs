@@ -111,6 +111,7 @@ mod tests {
             messages: Vec::new(),
             max_output_tokens: 9,
             temperature: Some(0.5),
+            options: Box::default(),
             schema: None,
             schema_name: None,
         };

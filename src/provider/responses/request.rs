@@ -159,6 +159,7 @@ mod tests {
             messages: vec![Message::user("hi")],
             max_output_tokens,
             temperature: Some(0.5),
+            options: Box::default(),
             schema: None,
             schema_name: None,
         }
