@@ -7,7 +7,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::positions::{Encoding, LineIndex, Position};
-use crate::config::Sources;
+use crate::config::{EnvAddresses, Sources};
 
 /// The largest text for which the server handles requests, in bytes. The check has the same limit.
 const MAX_TEXT: usize = 4 << 20;
@@ -39,6 +39,8 @@ pub(super) struct DocumentChange {
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     open: BTreeMap<PathBuf, OpenDocument>,
+    /// The addresses of providers in environment variables.
+    env_addresses: Arc<EnvAddresses>,
 }
 
 /// Converts a URI to a path; returns `None` if the URI does not name a file or is too long.
@@ -50,6 +52,11 @@ pub(super) fn uri_to_path(uri: &str) -> Option<PathBuf> {
 }
 
 impl Documents {
+    /// Sets the addresses of providers in environment variables.
+    pub(super) fn set_env_addresses(&mut self, env_addresses: Arc<EnvAddresses>) {
+        self.env_addresses = env_addresses;
+    }
+
     /// Stores a newly opened document.
     pub(super) fn open(&mut self, path: PathBuf, uri: String, version: i32, text: String) {
         self.open.insert(path, OpenDocument { uri, version, text: text.into(), last_valid_text: None });
@@ -108,7 +115,7 @@ impl Documents {
 
     /// Returns the files on the disk, overlaid with the open documents.
     pub(super) fn sources(&self) -> Sources {
-        let mut sources = Sources::default();
+        let mut sources = Sources::default().with_env_addresses(Arc::clone(&self.env_addresses));
         for (path, open) in &self.open {
             sources.put(path, Arc::clone(&open.text));
         }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod approval;
 pub mod budget;
+mod builtin_provider;
 pub mod call;
 pub mod call_reply;
 mod canonical;
@@ -38,6 +39,7 @@ pub mod usage;
 pub mod visible;
 
 pub use agent::Agents;
+pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use canonical::canonical_json;
 pub use case::Case;
 pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyDetails, Role, StopReason};

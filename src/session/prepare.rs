@@ -23,7 +23,8 @@ use super::models::{ResolvedModels, to_planned_model};
 
 /// Loads and checks the project of a pipeline file; `model` replaces the model of every agent.
 pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
-    let mut project = config::load(&resolve_path(path, runner.current_dir()))?;
+    let sources = runner.environment.sources();
+    let mut project = config::load_from(&sources, &resolve_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
     if findings.iter().any(Diagnostic::is_error) {
         return Err(SessionError::with_findings(findings));
