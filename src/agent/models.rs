@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::catalog;
+use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, ModelSettings, Settings};
-use crate::model::address::base_url_error;
+use crate::model::address::{base_url_error, is_openai_address};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
-use crate::model::{Failure, FailureClass, ModelRef, Usage};
+use crate::model::{Agent, Failure, FailureClass, ModelRef, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
@@ -124,6 +124,27 @@ impl ModelRegistry {
             Some(endpoint) => Ok(endpoint.dialect.as_str()),
             None => Ok(self.provider(name)?.dialect()),
         }
+    }
+
+    /// The keys of an agent's options that orch does not send to a model, because the model or its API refuses them.
+    /// `default_limit` is the limit of a reply for agents that set none.
+    pub fn refused_options(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Vec<&'static str> {
+        let endpoint = self.endpoints.get(&model.provider);
+        if endpoint.is_none() && model.provider != LOCAL_PROVIDER {
+            return Vec::new();
+        }
+        let api = ModelApi {
+            dialect: endpoint.map(|endpoint| endpoint.dialect),
+            is_openai: endpoint.is_some_and(|endpoint| is_openai_address(&endpoint.base_url)),
+            model: &model.model,
+        };
+        let requested = RequestedOptions {
+            temperature: agent.temperature,
+            max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
+            options: &agent.options(),
+        };
+        let refused = api.unsent_options(requested).into_iter().filter(|option| option.reason.is_mistake());
+        refused.map(|option| option.key).collect()
     }
 
     /// The provider with this name. Connects on the first call.

@@ -67,6 +67,21 @@ pub enum UnsentReason {
     Reasoning(ReasoningRefusal),
 }
 
+impl UnsentReason {
+    /// Whether the option is a mistake. Otherwise it only has no effect, so that the same options can serve several
+    /// models.
+    pub fn is_mistake(self) -> bool {
+        match self {
+            Self::Fixed | Self::FixedWithReasoning | Self::Reasoning(ReasoningRefusal::UnknownField) => false,
+            Self::NotInApi
+            | Self::Refused
+            | Self::TooLowWithReasoning
+            | Self::NotWithTemperature
+            | Self::Reasoning(_) => true,
+        }
+    }
+}
+
 impl ModelApi<'_> {
     /// The options that orch does not send to the model, in the order of the keys of an agent.
     pub fn unsent_options(&self, requested: RequestedOptions<'_>) -> Vec<UnsentOption> {

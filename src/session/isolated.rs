@@ -12,6 +12,7 @@ use crate::model::{RunId, RunState};
 use crate::store::{ApprovalPrompter, Journal, Workspace};
 
 use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{self, RunContext};
 use super::locks::RunLocks;
@@ -23,8 +24,8 @@ use super::trackers::Trackers;
 pub(crate) struct IsolatedRun<'a> {
     pub(crate) project: &'a Project,
     pub(crate) inputs: Map<String, Value>,
-    /// The model of every agent, if the user named one.
-    pub(crate) model: Option<String>,
+    /// The user's choices for its agents.
+    pub(crate) choices: AgentChoices,
     /// The models to which the names in the files resolve.
     pub(crate) names: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
@@ -38,7 +39,7 @@ pub(crate) struct IsolatedRun<'a> {
 impl Runner {
     /// Runs a project's pipeline to its end, or until it waits for the user.
     pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
-        let IsolatedRun { project, inputs, model, names, models, record_replay, journal, workspace, approver } =
+        let IsolatedRun { project, inputs, choices, names, models, record_replay, journal, workspace, approver } =
             isolated;
         let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
@@ -46,7 +47,8 @@ impl Runner {
         let locks = RunLocks::acquire(journal, run, &workspace)?;
         let started = Fact::RunStarted(RunStarted {
             inputs,
-            model,
+            agents: choices.chosen_agents(),
+            model: choices.model,
             models: names,
             ..execute::run_started_fact(&root, &file, project, &workspace, &plan)
         });

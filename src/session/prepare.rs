@@ -1,7 +1,6 @@
 //! Turns files into a plan: loads and checks the project of a pipeline file, and adds models and inputs.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -17,12 +16,13 @@ use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{resolve_path, root_and_file};
 use super::models::{ResolvedModels, to_planned_model};
 
-/// Loads and checks the project of a pipeline file; `model` replaces the model of every agent.
-pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
+/// Loads and checks the project of a pipeline file, and applies the user's choices for its agents.
+pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Result<Project, SessionError> {
     let sources = runner.environment.sources();
     let mut project = config::load_from(&sources, &resolve_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
@@ -30,25 +30,8 @@ pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<
         return Err(SessionError::with_findings(findings));
     }
     runner.reporter.findings(&findings);
-    if let Some(model) = model {
-        let has_model = |project: &&Project| project.pipeline.agents.values().any(|agent| agent.cli_kind().is_none());
-        if !project.with_called_projects().iter().any(has_model) {
-            runner.reporter.note(&format!("no agent is a model, so the model {model} is not used"));
-        }
-        use_only_model(&mut project, model);
-    }
+    choices.apply(&mut project, runner)?;
     Ok(project)
-}
-
-/// Uses one model for every agent and removes fallbacks, so that no other model is called or needs a key.
-fn use_only_model(project: &mut Project, model: &str) {
-    for agent in project.pipeline.agents.values_mut().filter(|agent| agent.cli_kind().is_none()) {
-        model.clone_into(&mut agent.model);
-    }
-    project.pipeline.for_each_step_mut(&mut |step| step.fallback.clear());
-    for called in project.called_projects.values_mut() {
-        use_only_model(Arc::make_mut(called), model);
-    }
 }
 
 /// The options of a request that affect its plan.

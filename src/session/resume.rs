@@ -13,9 +13,10 @@ use crate::engine::Plan;
 use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunLocation, RunResumed};
-use crate::model::{ModelRef, RunId, RunState, RunStatus, StepKey};
+use crate::model::{ModelRef, RunId, RunState, StepKey};
 use crate::store::{Journal, RunRow, Workspace};
 
+use super::agent_choices::AgentChoices;
 use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
 use super::dry_run::{PlannedAction, planned_actions};
 use super::error::SessionError;
@@ -24,7 +25,7 @@ use super::inputs;
 use super::location::{Location, locate, pipeline_file, run_workspace};
 use super::locks::RunLocks;
 use super::prepare::{self, PlanOptions};
-use super::project_state::{StateFolder, find_run, project_root};
+use super::project_state::{StateFolder, named_or_latest, project_root};
 use super::trackers::Trackers;
 use super::trust::Trusted;
 use super::{RunResult, Runner, interrupted_turns, models, project_files};
@@ -41,6 +42,8 @@ pub struct ResumeRequest {
     pub state: StateFolder,
     /// The model that replaces the model of every agent from now on.
     pub model: Option<String>,
+    /// The models and CLI agents that replace single agents from now on; see [`RunRequest`](super::RunRequest).
+    pub agents: BTreeMap<String, String>,
     /// Whether steps that do not depend on a failed step still run.
     pub continue_on_error: bool,
     /// A step that runs again even if its result could be reused.
@@ -273,7 +276,7 @@ impl Runner {
         let current_dir = self.current_dir();
         let root = project_root(current_dir);
         let past_state = RunState::fold(row.run, &journal.events(row.run)?);
-        let model = request.model.clone().or_else(|| past_state.model.clone());
+        let choices = AgentChoices::for_resume(request, &past_state);
         let mut location = locate(&journal, &past_state, &request.state, &root)?;
         location.workspace =
             run_workspace(&journal, past_state.run, request.workspace.as_ref(), &location, current_dir)?;
@@ -284,7 +287,7 @@ impl Runner {
                 past_state.root
             ));
         }
-        let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, model.as_deref(), self)?;
+        let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, &choices, self)?;
         let trusted = match purpose {
             Purpose::Run => {
                 let root = execute::root_and_file(&project, current_dir).0;
@@ -308,7 +311,8 @@ impl Runner {
         let from = request.from_step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
         let resumed = RunResumed {
             models: models_by_agent,
-            model,
+            agents: choices.chosen_agents(),
+            model: choices.model,
             continue_on_error,
             from: None,
             budget,
@@ -388,20 +392,4 @@ pub(crate) fn find_step(plan: &Plan, name: &str) -> Result<StepKey, SessionError
             None => error.with_hint(format!("the steps are {}", keys.join(", "))),
         }
     })
-}
-
-/// The run with this id, or the latest run that did not complete.
-fn named_or_latest(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
-    if let Some(name) = name {
-        find_run(journal, name)
-    } else {
-        let latest = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
-        if latest.is_none() && journal.runs(1)?.is_empty() {
-            return Err(SessionError::usage("there are no runs yet").with_hint("`orch pipeline run` starts one"));
-        }
-        latest.ok_or_else(|| {
-            SessionError::usage("every run is completed")
-                .with_hint("name a run to repeat its changed steps: `orch runs list` shows all runs")
-        })
-    }
 }

@@ -1,5 +1,6 @@
 //! Arguments that several commands have, and how orch reads their values.
 
+pub(super) mod agents;
 pub(super) mod budget;
 mod inputs;
 pub(super) mod lookup;
