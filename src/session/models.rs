@@ -130,11 +130,8 @@ fn note_refused_options(project: &Project, models: &ModelRegistry, names: &Resol
         }
         // An agent that no step uses has no model.
         let Some(model) = names.get(&agent.model) else { continue };
-        let refused: Vec<String> =
-            models.refused_options(model, agent, default_limit).iter().map(|key| format!("`{key}`")).collect();
-        if !refused.is_empty() {
-            let keys = refused.join(" and ");
-            runner.reporter.note(&format!("orch does not send {keys} of agent `{name}` to {model}, which refuses it"));
+        for key in models.refused_options(model, agent, default_limit) {
+            runner.reporter.note(&format!("orch does not send `{key}` of agent `{name}` to {model}, which refuses it"));
         }
     }
 }
