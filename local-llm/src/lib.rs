@@ -17,6 +17,7 @@ mod model;
 mod network;
 mod pre_tokenizer;
 mod repack;
+mod reply_stream;
 mod sampler;
 mod schema;
 mod spm;

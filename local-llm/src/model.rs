@@ -17,6 +17,7 @@ use crate::gguf;
 use crate::grammar::GrammarFactory;
 use crate::memory;
 use crate::network::{KvCache, Transformer};
+use crate::reply_stream::{ReplyStream, cut_at_stop};
 use crate::sampler::TokenSampler;
 use crate::template::Template;
 use crate::threads::{self, SystemLoad};
@@ -66,11 +67,21 @@ pub struct Request {
     pub top_p: f32,
     /// The seed of the sampler; the same seed gives the same reply.
     pub seed: u64,
+    /// Texts that end the reply when the model writes one of them; the reply does not contain that text.
+    pub stop: Vec<String>,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { messages: Vec::new(), schema: None, max_tokens: 512, temperature: 0.0, top_p: 0.95, seed: 0 }
+        Self {
+            messages: Vec::new(),
+            schema: None,
+            max_tokens: 512,
+            temperature: 0.0,
+            top_p: 0.95,
+            seed: 0,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -85,7 +96,8 @@ pub enum GenerateEvent<'a> {
         total: usize,
     },
     /// More text of the reply; the content of a file arrives line by line. If the items of a list repeat, the model
-    /// removes the repeated items from the reply, although it may have reported their text already.
+    /// removes the repeated items from the reply, although it may have reported their text already. The same applies to
+    /// the beginning of a stop text.
     Text(&'a str),
 }
 
@@ -158,41 +170,6 @@ fn check_processor() -> Result<(), Error> {
         return Err(Error::UnsupportedProcessor("the AVX2 and FMA instructions"));
     }
     Ok(())
-}
-
-/// The reply so far, and the length of its prefix that the caller has already received.
-#[derive(Default)]
-struct ReplyStream {
-    reply: Vec<u8>,
-    reported_len: usize,
-}
-
-impl ReplyStream {
-    /// Returns the part of `reply` that the caller has not received yet, without an incomplete character at its end. If
-    /// `reply` differs from the text already reported, the result starts at the first difference.
-    fn take_unreported(&mut self, reply: Vec<u8>) -> String {
-        let common_len = self.reply.iter().zip(&reply).take_while(|(a, b)| a == b).count();
-        let max_start = self.reported_len.min(common_len);
-        let is_boundary = |index: usize| reply.get(index).is_none_or(|byte| byte & 0xc0 != 0x80);
-        let start = (0..=max_start).rev().find(|index| is_boundary(*index)).unwrap_or(0);
-        let mut text = String::new();
-        for chunk in reply.get(start..).unwrap_or_default().utf8_chunks() {
-            text.push_str(chunk.valid());
-            let invalid = chunk.invalid();
-            let is_incomplete = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
-            if is_incomplete {
-                self.reported_len = reply.len() - invalid.len();
-                self.reply = reply;
-                return text;
-            }
-            if !invalid.is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        self.reported_len = reply.len();
-        self.reply = reply;
-        text
-    }
 }
 
 impl Model {
@@ -322,9 +299,15 @@ impl Model {
         reply.prompt_time = started_at.elapsed();
 
         let mut stream = ReplyStream::default();
-        let mut report_text = |writer: &ReplyWriter<'_>| match stream.take_unreported(writer.document()) {
-            text if text.is_empty() => ControlFlow::Continue(()),
-            text => on_event(GenerateEvent::Text(&text)),
+        let mut is_stopped = false;
+        let mut report_text = |writer: &ReplyWriter<'_>| {
+            let (document, has_stop) = cut_at_stop(writer.document(), &request.stop);
+            let flow = match stream.take_unreported(document) {
+                text if text.is_empty() => ControlFlow::Continue(()),
+                text => on_event(GenerateEvent::Text(&text)),
+            };
+            is_stopped = has_stop && flow.is_continue();
+            if is_stopped { ControlFlow::Break(()) } else { flow }
         };
         let mut flow = report_text(&writer);
         while flow.is_continue() {
@@ -353,26 +336,13 @@ impl Model {
                 }
             }
         }
-        // A new stream returns the whole document, without an incomplete character at its end.
-        reply.text = ReplyStream::default().take_unreported(writer.document());
+        if is_stopped {
+            reply.finish_reason = FinishReason::Complete;
+        }
+        // The text of a reply omits an incomplete character at its end.
+        reply.text = ReplyStream::default().take_unreported(cut_at_stop(writer.document(), &request.stop).0);
         reply.output_tokens = writer.generated_count();
         reply.output_time = started_at.elapsed().saturating_sub(reply.prompt_time);
         Ok(reply)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_complete_characters_are_reported() {
-        let mut stream = ReplyStream::default();
-        assert_eq!(stream.take_unreported(b"a\xc3".into()), "a");
-        assert_eq!(stream.take_unreported(b"a\xc3\xa4b".into()), "äb");
-        assert_eq!(stream.take_unreported("aäb".into()), "");
-        assert_eq!(stream.take_unreported(b"a\xc3\xa4b\xff!".into()), "\u{fffd}!");
-        assert_eq!(stream.take_unreported("aäc".into()), "c");
-        assert_eq!(stream.take_unreported("aöc".into()), "öc");
     }
 }

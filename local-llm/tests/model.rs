@@ -67,6 +67,26 @@ fn a_reply_satisfies_its_schema() {
 }
 
 #[test]
+fn a_reply_ends_before_a_stop_text() {
+    let request = free_text_request("Write a story about a bakery.");
+    let whole = generate(&request);
+    let stop = whole.text.split_whitespace().nth(3).unwrap().to_owned();
+    let mut reported = String::new();
+    let request = Request { stop: vec![stop.clone()], ..request };
+    let cut = model()
+        .generate(&request, &mut |event| {
+            if let GenerateEvent::Text(text) = event {
+                reported.push_str(text);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let before = whole.text.split(&stop).next().unwrap();
+    assert_eq!((cut.text.as_str(), cut.finish_reason), (before, FinishReason::Complete));
+    assert!(cut.output_tokens < whole.output_tokens && reported.starts_with(before), "{reported}");
+}
+
+#[test]
 fn a_reply_with_a_small_limit_is_a_complete_document() {
     let schema = plan_schema();
     for max_tokens in [48, 64, 100] {

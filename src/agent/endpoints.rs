@@ -1,22 +1,22 @@
 //! The endpoints of a project's HTTP providers: those of built-in providers, and those of `orch.yaml`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::models::EnvLookup;
-use crate::config::{ProviderSettings, Settings, StructuredOutput};
+use crate::config::{EnvAddresses, ProviderSettings, Settings, StructuredOutput};
 use crate::network::Network;
-use crate::provider::{Auth, AwsAuth, BUILTIN_PROVIDERS, Endpoint, KeyAuth};
+use crate::provider::{Auth, AwsAuth, BUILTIN_PROVIDERS, BuiltinProvider, Endpoint, KeyAuth};
 
 /// The endpoints of all HTTP providers, by name.
 pub(super) fn endpoints(settings: &Settings, variables: &EnvLookup) -> BTreeMap<String, Endpoint> {
     let network = Arc::new(Network::from_variables(|name| variables(name)));
+    let env_addresses = env_addresses(variables);
     let mut endpoints = BTreeMap::new();
     for builtin in BUILTIN_PROVIDERS {
-        let base_url = env_base_url(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned());
+        let Some(server) = Settings::default().api_server(builtin.name, &env_addresses) else { continue };
         let auth = KeyAuth {
             key: builtin.key_variable.and_then(|name| variables(name)).map(SecretString::from),
             variable: builtin.key_variable.map(ToOwned::to_owned),
@@ -25,27 +25,20 @@ pub(super) fn endpoints(settings: &Settings, variables: &EnvLookup) -> BTreeMap<
         let endpoint = Endpoint {
             auth: Arc::new(auth),
             network: network.clone(),
-            ..Endpoint::new(builtin.name, builtin.dialect_at(&base_url), base_url)
+            ..Endpoint::new(builtin.name, server.dialect, server.base_url)
         };
         endpoints.insert(builtin.name.to_owned(), endpoint);
     }
     for (name, entry) in &settings.providers {
-        let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
-        let builtin_url = builtin.map(|builtin| builtin.base_url.to_owned());
+        let Some(server) = settings.api_server(name, &env_addresses) else { continue };
+        let builtin = BuiltinProvider::find(name);
         let file_variable = entry.api_key.as_ref().map(|key| key.env.clone());
         let variable =
             file_variable.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
         let endpoint = Endpoint {
             name: name.clone(),
-            dialect: entry.dialect,
-            // orch sends only the provider's own key to an address from the environment, not another key from the
-            // file.
-            base_url: env_base_url(name, variables)
-                .filter(|_| entry.aws.is_none())
-                .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
-                .or_else(|| entry.address().map(Cow::into_owned))
-                .or(builtin_url)
-                .unwrap_or_default(),
+            dialect: server.dialect,
+            base_url: server.base_url,
             auth: auth(entry, variable, variables),
             headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             structured_output: entry.structured_output != Some(StructuredOutput::Off),
@@ -70,9 +63,15 @@ fn auth(entry: &ProviderSettings, variable: Option<String>, variables: &EnvLooku
     }
 }
 
+/// The addresses of the built-in providers from the environment.
+pub fn env_addresses(variables: &EnvLookup) -> EnvAddresses {
+    let address = |builtin: &BuiltinProvider| Some((builtin.name.to_owned(), env_base_url(builtin.name, variables)?));
+    BUILTIN_PROVIDERS.iter().filter_map(address).collect()
+}
+
 /// The address of a built-in provider from the environment, which takes precedence over `orch.yaml`.
 pub(super) fn env_base_url(name: &str, variables: &EnvLookup) -> Option<String> {
-    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?;
+    let builtin = BuiltinProvider::find(name)?;
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
 }
 

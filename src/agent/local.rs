@@ -18,10 +18,12 @@ use crate::provider::{Provider, RequestLimits, StreamEvent};
 
 /// The default sampling temperature: small models need a low one.
 const DEFAULT_TEMPERATURE: f32 = 0.2;
+/// The default of `top_p`.
+const DEFAULT_TOP_P: f32 = 0.95;
 /// The time limit for one reply: a busy machine generates only a few tokens per second.
 const REPLY_TIMEOUT: Duration = Duration::from_hours(1);
-/// The seed for the first reply to a request. It is fixed, so that equal requests get equal replies. Re-asks and
-/// retries use other seeds.
+/// The default of `seed`, for the first reply to a request. It is fixed, so that equal requests get equal replies.
+/// Re-asks and retries use the seeds after it.
 const SEED: u64 = 7;
 
 /// The embedded models. Loads a model before its first request, and keeps the last model in memory.
@@ -179,15 +181,17 @@ fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
         },
         content: message.content.text().into_owned(),
     });
-    #[expect(clippy::cast_possible_truncation, reason = "a temperature has few digits")]
-    let temperature = request.temperature.map_or(DEFAULT_TEMPERATURE, |temperature| temperature as f32);
+    #[expect(clippy::cast_possible_truncation, reason = "a temperature and a probability have few digits")]
+    let as_f32 = |number: f64| number as f32;
+    let options = &request.options;
     Request {
         messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
         schema: request.schema.as_deref().cloned(),
         max_tokens: max_reply_tokens(&request.model, request.max_output_tokens),
-        temperature,
-        top_p: 0.95,
-        seed: SEED + u64::from(sample_index),
+        temperature: request.temperature.map_or(DEFAULT_TEMPERATURE, as_f32),
+        top_p: options.top_p.map_or(DEFAULT_TOP_P, as_f32),
+        seed: options.seed.map_or(SEED, u64::from) + u64::from(sample_index),
+        stop: options.stop.clone(),
     }
 }
 

@@ -27,6 +27,7 @@ mod turn;
 mod turn_start;
 
 pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};
+pub use endpoints::env_addresses;
 pub use exit::install_hint;
 pub use local_models::{LocalModels, is_valid_own_name};
 pub use models::{EnvLookup, ModelRegistry};

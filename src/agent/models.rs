@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::catalog;
-use crate::config::{ModelSettings, Settings};
-use crate::model::address::base_url_error;
+use crate::catalog::{self, ModelApi, RequestedOptions};
+use crate::config::{EnvAddresses, ModelSettings, Settings};
+use crate::model::address::{base_url_error, is_openai_address};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
-use crate::model::{Failure, FailureClass, ModelRef, Usage};
-use crate::provider::{self, BUILTIN_PROVIDERS, Endpoint, Provider};
+use crate::model::{Agent, Failure, FailureClass, ModelRef, Usage};
+use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
-use super::endpoints::{endpoints, env_base_url};
+use super::endpoints::{endpoints, env_addresses, env_base_url};
 use super::local_models::LocalModels;
 use super::program::AgentEnv;
 
@@ -30,8 +30,8 @@ pub struct ModelRegistry {
     secrets: Vec<(String, SecretString)>,
     /// Providers to which orch refuses to connect, since the user did not agree to their disclosures.
     untrusted: BTreeSet<String>,
-    /// The base URLs of built-in providers from the environment.
-    env_base_urls: BTreeMap<String, String>,
+    /// The addresses of built-in providers from the environment.
+    env_addresses: EnvAddresses,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
@@ -41,10 +41,6 @@ impl ModelRegistry {
         let secret = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
         let secrets = settings.secrets.iter().filter_map(secret).collect();
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-        let env_base_urls = BUILTIN_PROVIDERS
-            .iter()
-            .filter_map(|builtin| Some((builtin.name.to_owned(), env_base_url(builtin.name, variables)?)))
-            .collect();
         Self {
             endpoints: endpoints(settings, variables),
             aliases,
@@ -52,7 +48,7 @@ impl ModelRegistry {
             local_models: LocalModels::new(cache),
             secrets,
             untrusted: BTreeSet::new(),
-            env_base_urls,
+            env_addresses: env_addresses(variables),
             connected: Mutex::default(),
         }
     }
@@ -130,6 +126,27 @@ impl ModelRegistry {
         }
     }
 
+    /// The keys of an agent's options that orch does not send to a model, because the model or its API refuses them.
+    /// `default_limit` is the limit of a reply for agents that set none.
+    pub fn refused_options(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Vec<&'static str> {
+        let endpoint = self.endpoints.get(&model.provider);
+        if endpoint.is_none() && model.provider != LOCAL_PROVIDER {
+            return Vec::new();
+        }
+        let api = ModelApi {
+            dialect: endpoint.map(|endpoint| endpoint.dialect),
+            is_openai: endpoint.is_some_and(|endpoint| is_openai_address(&endpoint.base_url)),
+            model: &model.model,
+        };
+        let requested = RequestedOptions {
+            temperature: agent.temperature,
+            max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
+            options: &agent.options(),
+        };
+        let refused = api.unsent_options(requested).into_iter().filter(|option| option.reason.is_mistake());
+        refused.map(|option| option.key).collect()
+    }
+
     /// The provider with this name. Connects on the first call.
     pub fn provider(&self, name: &str) -> Result<Arc<dyn Provider>, Failure> {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,8 +173,8 @@ impl ModelRegistry {
 
     /// The failure for an invalid address of a provider in the environment.
     pub fn invalid_address(&self, name: &str) -> Option<Failure> {
-        let variable = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)?.url_variable?;
-        let reason = base_url_error(self.env_base_urls.get(name)?)?;
+        let variable = BuiltinProvider::find(name)?.url_variable?;
+        let reason = base_url_error(self.env_addresses.get(name)?)?;
         Some(address_failure(variable, &reason))
     }
 
@@ -237,8 +254,7 @@ pub(super) fn env_base_url_for_agent(
     agent_env: &AgentEnv,
 ) -> Result<Option<String>, Failure> {
     let Some(url) = env_base_url(name, &agent_env.variables) else { return Ok(None) };
-    let variable =
-        BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
+    let variable = BuiltinProvider::find(name).and_then(|builtin| builtin.url_variable);
     let variable = variable.unwrap_or(name);
     if let Some(reason) = base_url_error(&url) {
         return Err(address_failure(variable, &reason));
@@ -319,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_names_for_checks_are_the_built_in_providers() {
-        let names: Vec<&str> = BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
+        let names: Vec<&str> = crate::provider::BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
         assert_eq!(names, crate::model::name::BUILT_IN_PROVIDERS);
     }
 }

@@ -1,9 +1,12 @@
-//! Known facts about models: prices, context windows, and whether a model refuses a temperature.
+//! Known facts about models: prices, context windows, and the options that a model or its API does not accept.
 //!
 //! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider and
 //! model. For a model that it does not list, both are unknown; orch does not guess them.
 
+mod options;
 mod price;
+mod provider_options;
+mod reasoning;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -11,6 +14,13 @@ use std::sync::OnceLock;
 use crate::model::{ModelRef, Usage};
 
 use price::Price;
+
+pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
+pub use provider_options::{ReservedOption, is_converse_field, reserved_options};
+pub use reasoning::{
+    BedrockReasoning, ClaudeThinking, GeminiThinking, MIN_CLAUDE_BUDGET, ReasoningRefusal, bedrock_reasoning,
+    claude_thinking, gemini_thinking, openai_effort,
+};
 
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];

@@ -6,7 +6,8 @@ use crate::model::agent::CLI_AGENT_KIND_KEYS;
 use crate::model::{Agent, CliAgentKind};
 
 /// Keys that only agents with a model support.
-const MODEL_KEYS: &[&str] = &["temperature", "max_output_tokens"];
+const MODEL_KEYS: &[&str] =
+    &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
 /// Keys that only CLI agents support.
 const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env"];
 

@@ -20,6 +20,7 @@ mod models;
 mod names;
 mod narrowing;
 mod operators;
+mod options;
 mod placeholders;
 mod probe;
 mod properties;
@@ -34,7 +35,7 @@ mod types;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
-pub use self::models::named_models;
+pub use self::models::{named_models, resolve_reference};
 pub use self::probe::{
     COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
 };
@@ -66,6 +67,7 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(names::check(project));
     diagnostics.extend(agents::check(project));
     diagnostics.extend(models::check(project));
+    diagnostics.extend(options::check(project));
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));

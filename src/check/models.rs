@@ -1,5 +1,4 @@
-//! Checks the use of models: whether a prompt fits the context window, whether a price is known, and whether a
-//! parameter has an effect.
+//! Checks the use of models: whether a prompt fits the context window, and whether a price is known.
 //!
 //! Reports nothing about a name that the files alone do not resolve, such as `auto` without a default model.
 
@@ -15,7 +14,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{Dialect, ModelRef, Step, Usage};
+use crate::model::{ModelRef, Step, Usage};
 use crate::template::template_syntax;
 
 /// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
@@ -42,10 +41,6 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
                 None
             });
         }
-    }
-    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none()) {
-        let model = resolve_model(project, &agent.model);
-        diagnostics.extend(model.and_then(|model| check_temperature(project, name, agent.temperature?, &model)));
     }
     let mut reported = BTreeSet::new();
     diagnostics.retain(|diagnostic| reported.insert((diagnostic.code.as_str(), diagnostic.message.clone())));
@@ -76,8 +71,14 @@ fn step_models(project: &Project, step_pointer: &str, step: &Step) -> Vec<(Strin
     agent_model.into_iter().chain(fallbacks).collect()
 }
 
-/// Resolves the name of a model, if the files alone determine it.
+/// Resolves the name of a model, if the files alone determine the model.
 fn resolve_model(project: &Project, name: &str) -> Option<ModelRef> {
+    // `local` without a model leaves the model empty, because orch chooses it at run time.
+    resolve_reference(project, name).filter(|model| !model.model.is_empty())
+}
+
+/// Resolves the name of a model, if the files alone determine its provider. The model of `local` is empty.
+pub fn resolve_reference(project: &Project, name: &str) -> Option<ModelRef> {
     let settings = &project.settings;
     let name = match (name, &settings.defaults.model) {
         ("auto", Some(model)) => model.as_str(),
@@ -90,8 +91,7 @@ fn resolve_model(project: &Project, name: &str) -> Option<ModelRef> {
         .map(|name| (*name).to_owned())
         .chain(settings.providers.keys().cloned())
         .collect();
-    // `local` without a model leaves the model empty here, because orch chooses it at run time.
-    resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
+    resolve_name(name, &aliases, &providers, "").ok().filter(|_| name != "auto")
 }
 
 pub(super) fn value_span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
@@ -179,30 +179,4 @@ impl<'a> BudgetedSteps<'a> {
         };
         self.applies_to_run || self.steps.iter().any(encloses)
     }
-}
-
-/// Reports a temperature that the model refuses, or that orch does not send to it.
-fn check_temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
-    let provider_settings = project.settings.providers.get(&model.provider);
-    let has_custom_server = provider_settings.is_some_and(|provider| provider.base_url.is_some());
-    let uses_dialect =
-        |name: &str, dialect| provider_settings.map_or(model.provider == name, |provider| provider.dialect == dialect);
-    let is_anthropic = uses_dialect("anthropic", Dialect::Anthropic);
-    let is_converse = provider_settings.is_some_and(|provider| provider.dialect == Dialect::Converse);
-    let has_fixed_temperature = match model.provider.as_str() {
-        "openai" => !has_custom_server && catalog::is_openai_reasoning_model(&model.model),
-        _ if is_anthropic || is_converse => catalog::claude_has_fixed_temperature(&model.model),
-        _ => uses_dialect("gemini", Dialect::Gemini) && catalog::gemini_has_fixed_temperature(&model.model),
-    };
-    let pointer = child_pointer(&child_pointer("/agents", agent), "temperature");
-    let diagnostic = if has_fixed_temperature {
-        let message = format!("`{model}` has a fixed temperature: orch does not send this one");
-        Diagnostic::warning(Code::UnsupportedParameter, message).with_help("remove `temperature`")
-    } else if (is_anthropic || is_converse) && temperature > 1.0 {
-        let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
-        Diagnostic::error(Code::UnsupportedParameter, message).with_help("write a number from 0 to 1")
-    } else {
-        return None;
-    };
-    Some(diagnostic.with_span(&project.document.file, value_span(project, &pointer)))
 }

@@ -45,6 +45,9 @@ pub(super) struct SchemaForm<'a> {
     /// The minimum number of items.
     #[serde(default)]
     pub(super) min_items: u64,
+    /// The maximum number of items.
+    #[serde(default)]
+    pub(super) max_items: Option<u64>,
     /// The strings that are allowed.
     #[serde(rename = "enum", borrow, default)]
     pub(super) enum_values: Option<Vec<FormText<'a>>>,
@@ -60,6 +63,9 @@ pub(super) struct SchemaForm<'a> {
     /// The smallest number that is allowed.
     #[serde(default)]
     pub(super) minimum: Option<Number>,
+    /// The number that every allowed number exceeds.
+    #[serde(default)]
+    pub(super) exclusive_minimum: Option<Number>,
     /// The largest number that is allowed.
     #[serde(default)]
     pub(super) maximum: Option<Number>,

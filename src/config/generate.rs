@@ -154,7 +154,7 @@ mod tests {
     #[rustfmt::skip]
     const KNOWN_KEYWORDS: &[&str] = &[
         "$ref", "$defs", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "minItems",
-        "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "writeOnly",
+        "maxItems", "enum", "pattern", "minLength", "maxLength", "minimum", "exclusiveMinimum", "maximum", "writeOnly",
         "$schema", "title", "description", "examples", "enumDescriptions",
     ];
 

@@ -82,7 +82,7 @@ fn load_in_root(
     let (prompt_names, schema_names) = (names_in("prompts"), names_in("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
     #[rustfmt::skip]
-    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: called, diagnostics };
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: called, diagnostics, env_addresses: sources.env_addresses() };
     Ok(project)
 }
 
@@ -147,7 +147,7 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     let (settings, settings_document, prompts, prompt_names) = (Settings::default(), None, BTreeMap::new(), Vec::new());
     let root = root.to_owned();
     #[rustfmt::skip]
-    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: BTreeMap::new(), diagnostics };
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: BTreeMap::new(), diagnostics, env_addresses: sources.env_addresses() };
     Ok(project)
 }
 

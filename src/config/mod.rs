@@ -4,6 +4,7 @@
 //! its location, and does bounded work on any input. Does not check whether the parts fit together; `check` does.
 
 mod advice;
+mod api_server;
 mod case;
 mod files;
 mod form;
@@ -22,6 +23,7 @@ mod spans;
 mod tracking;
 mod yaml;
 
+pub use api_server::{ApiServer, EnvAddresses};
 pub use case::{load_case, load_case_from};
 pub use files::{FolderListing, is_outside_folder};
 pub use generate::{case_schema, event_schema, pipeline_schema, report_schema, settings_schema};

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
+use super::api_server::{ApiServer, EnvAddresses};
 use super::root::{SETTINGS_FILE, absolute};
 use super::settings::Settings;
 use super::spans::Document;
@@ -42,6 +43,8 @@ pub struct Project {
     pub called_projects: BTreeMap<String, Arc<Project>>,
     /// The diagnostics about all files except the pipeline file itself.
     pub diagnostics: Vec<Diagnostic>,
+    /// The addresses of providers in environment variables.
+    pub env_addresses: Arc<EnvAddresses>,
 }
 
 /// The type that a step's output must have.
@@ -129,6 +132,11 @@ static APPROVAL_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 });
 
 impl Project {
+    /// The server of a provider; `None` if no provider has this name.
+    pub fn api_server(&self, provider: &str) -> Option<ApiServer> {
+        self.settings.api_server(provider, &self.env_addresses)
+    }
+
     /// The name of a step's schema file in `schemas/`; `None` if the output has no schema file.
     pub fn schema_file(step: &Step) -> Option<String> {
         match output_type(step)? {

@@ -181,6 +181,11 @@ impl<'a> ShapeWalker<'a> {
             let message = format!("{} must not be empty", subject(pointer));
             self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         }
+        let length = u64::try_from(list.len()).unwrap_or(u64::MAX);
+        if let Some(max) = form.max_items.filter(|max| length > *max) {
+            let message = format!("{} must have at most {max} items, not {length}", subject(pointer));
+            self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
+        }
         if let Some(items) = &form.items {
             for (index, value) in list.iter().enumerate() {
                 self.check_value(value, items, entry_location(items), &item_pointer(pointer, index));
@@ -253,9 +258,10 @@ impl<'a> ShapeWalker<'a> {
         let Some(number) = value.as_f64() else { return };
         let minimum = form.minimum.as_ref().filter(|min| min.as_f64().is_some_and(|min| number < min));
         let maximum = form.maximum.as_ref().filter(|max| max.as_f64().is_some_and(|max| number > max));
-        for (violated, word) in [(minimum, "least"), (maximum, "most")] {
+        let exclusive = form.exclusive_minimum.as_ref().filter(|min| min.as_f64().is_some_and(|min| number <= min));
+        for (violated, words) in [(minimum, "at least"), (exclusive, "greater than"), (maximum, "at most")] {
             if let Some(bound) = violated {
-                let message = format!("{} must be at {word} {bound}, not {value}", subject(pointer));
+                let message = format!("{} must be {words} {bound}, not {value}", subject(pointer));
                 self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
             }
         }

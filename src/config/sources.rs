@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::api_server::EnvAddresses;
 use super::files::{self, FolderListing};
 use crate::diagnostic::{Diagnostic, SourceFile};
 
@@ -16,10 +17,24 @@ use crate::diagnostic::{Diagnostic, SourceFile};
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     open_texts: BTreeMap<PathBuf, Arc<str>>,
+    env_addresses: Arc<EnvAddresses>,
     accessed_paths: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Sources {
+    /// The same with the addresses of providers in environment variables, which `check` needs to know the dialect of a
+    /// provider.
+    #[must_use]
+    pub fn with_env_addresses(mut self, env_addresses: impl Into<Arc<EnvAddresses>>) -> Self {
+        self.env_addresses = env_addresses.into();
+        self
+    }
+
+    /// The addresses of providers in environment variables.
+    pub fn env_addresses(&self) -> Arc<EnvAddresses> {
+        Arc::clone(&self.env_addresses)
+    }
+
     /// Replaces a file by a text. The file need not exist on the disk.
     pub fn put(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
         self.open_texts.insert(path.into(), text.into());

@@ -111,12 +111,23 @@ fn fingerprint_parts(templates: &Templates, rules: &ReplyRules<'_>) -> Vec<Finge
         fingerprint_part(PartKind::Model, &json!(models)),
         fingerprint_part(PartKind::Prompt(agent.prompt.clone()), &json!(templates.source_text(&agent.prompt))),
         fingerprint_part(PartKind::Message, &json!(agent.message)),
-        fingerprint_part(PartKind::Parameters, &json!([agent.temperature, agent.max_output_tokens, agent.strict])),
+        fingerprint_part(PartKind::Parameters, &parameters(agent)),
     ];
     parts.extend(scope.inputs().map(|(name, value)| fingerprint_part(PartKind::Input(name.clone()), value)));
     parts.extend(common_fingerprint_parts(node, scope));
     parts.extend(rules.fingerprint_parts());
     parts
+}
+
+/// The parameters of an agent's requests. Without options, they are the same as before agents had any, so that recorded
+/// parts stay comparable.
+fn parameters(agent: &AgentNode) -> Value {
+    let (temperature, limit, strict) = (agent.temperature, agent.max_output_tokens, agent.strict);
+    if agent.options.is_empty() {
+        json!([temperature, limit, strict])
+    } else {
+        json!([temperature, limit, strict, agent.options])
+    }
 }
 
 /// Returns the fingerprint of the step, and one for each shorter list of models: the first model, the first two, and so

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::durable::ScopeDelta;
-use crate::model::{ChatRequest, Content, Failure, FailureClass, Message, Role};
+use crate::model::{ChatRequest, Content, Failure, FailureClass, Message, ModelOptions, Role};
 use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
 use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
@@ -66,10 +66,22 @@ impl RenderedPrompt {
             messages: vec![Message::user(self.message.clone())],
             max_output_tokens: agent.max_output_tokens,
             temperature: agent.temperature,
+            options: Box::new(options_for(agent, model)),
             schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
             schema,
         }
     }
+}
+
+/// The options of a request to a model. `provider_options` are meant for the provider of the agent's own model, so a
+/// fallback of another provider gets none.
+fn options_for(agent: &AgentNode, model: &PlannedModel) -> ModelOptions {
+    let is_own_provider = agent.models.first().is_none_or(|own| own.reference.provider == model.reference.provider);
+    let mut options = agent.options.clone();
+    if !is_own_provider {
+        options.provider_options.clear();
+    }
+    options
 }
 
 fn map_template_error(result: Result<String, crate::template::TemplateError>) -> Result<String, Failure> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
-use crate::model::{CliAgent, Digest, FailureClass, ModelRef, StepKey, TurnEstimate};
+use crate::model::{CliAgent, Digest, FailureClass, ModelOptions, ModelRef, StepKey, TurnEstimate};
 use crate::schema::Schema;
 
 /// A pipeline file, ready to run.
@@ -104,6 +104,8 @@ pub struct AgentNode {
     pub models: Vec<PlannedModel>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
+    /// The other options of its requests.
+    pub options: ModelOptions,
     /// The upper bound of a reply, in tokens.
     pub max_output_tokens: u32,
     /// The agent's budget for all its steps together.

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
-use crate::model::{FailureClass, Pipeline};
+use crate::model::{Agent, FailureClass, Pipeline};
 
 use super::node::{
     AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
@@ -148,6 +148,7 @@ impl<'a, E> Planner<'a, E> {
             agent: name.to_owned(),
             models: std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<_, _>>()?,
             temperature: agent.and_then(|agent| agent.temperature),
+            options: agent.map(Agent::options).unwrap_or_default(),
             max_output_tokens: agent
                 .and_then(|agent| agent.max_output_tokens)
                 .or(self.defaults.max_output_tokens)

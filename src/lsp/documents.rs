@@ -7,7 +7,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::positions::{Encoding, LineIndex, Position};
-use crate::config::Sources;
+use crate::config::{EnvAddresses, Sources};
 
 /// The maximum length of a text for which the server handles requests, in bytes. The check has the same limit.
 const MAX_TEXT_BYTES: usize = 4 << 20;
@@ -40,6 +40,8 @@ pub(super) struct DocumentChange {
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     open_documents: BTreeMap<PathBuf, OpenDocument>,
+    /// The addresses of providers in environment variables.
+    env_addresses: Arc<EnvAddresses>,
 }
 
 /// Converts a URI to a path; returns `None` if the URI does not name a file or is too long.
@@ -51,6 +53,11 @@ pub(super) fn uri_to_path(uri: &str) -> Option<PathBuf> {
 }
 
 impl Documents {
+    /// Sets the addresses of providers in environment variables.
+    pub(super) fn set_env_addresses(&mut self, env_addresses: Arc<EnvAddresses>) {
+        self.env_addresses = env_addresses;
+    }
+
     /// Stores a newly opened document.
     pub(super) fn open(&mut self, path: PathBuf, uri: String, version: i32, text: String) {
         self.open_documents.insert(path, OpenDocument { uri, version, text: text.into(), last_valid_text: None });
@@ -109,7 +116,7 @@ impl Documents {
 
     /// Returns the files on the disk, with the texts of the open documents in place of theirs.
     pub(super) fn sources(&self) -> Sources {
-        let mut sources = Sources::default();
+        let mut sources = Sources::default().with_env_addresses(Arc::clone(&self.env_addresses));
         for (path, document) in &self.open_documents {
             sources.put(path, Arc::clone(&document.text));
         }

@@ -30,8 +30,11 @@ mod wire;
 mod yaml_flow;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+
+use crate::config::EnvAddresses;
 
 use server::Server;
 use wire::{Incoming, IncomingCall, MessageOutput};
@@ -50,11 +53,16 @@ const QUEUE_CAPACITY: usize = 256;
 /// The stack size of the server thread, in bytes; the same as that of a main thread.
 const STACK_SIZE: usize = 8 << 20;
 
-/// Serves one client until it sends `exit` or its stream ends.
+/// Serves one client until it sends `exit` or its stream ends. `env_addresses` are the addresses of providers in
+/// environment variables.
 ///
 /// # Errors
 /// The responses can't be written.
-pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -> io::Result<SessionEnd> {
+pub fn serve(
+    input: impl Read + Send + 'static,
+    mut output: impl Write + Send,
+    env_addresses: Arc<EnvAddresses>,
+) -> io::Result<SessionEnd> {
     let (sender, messages) = sync_channel(QUEUE_CAPACITY);
     // Nothing joins this thread, because it may be blocked on a client that sends no more messages.
     thread::Builder::new().spawn(move || {
@@ -68,8 +76,9 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
     })?;
     thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK_SIZE);
-        let server_thread =
-            builder.spawn_scoped(scope, move || Server::new(MessageOutput(&mut output)).run(&messages))?;
+        let server_thread = builder.spawn_scoped(scope, move || {
+            Server::new(MessageOutput(&mut output)).with_env_addresses(env_addresses).run(&messages)
+        })?;
         server_thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

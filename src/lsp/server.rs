@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::incoming::{self, ClientCapabilities};
 use super::positions::{LineIndex, Position};
 use super::wire::{Incoming, IncomingCall, MessageOutput, ResponseError};
 use super::{SessionEnd, actions, complete, definition, hover, outgoing, references, symbols};
+use crate::config::EnvAddresses;
 
 /// The pause after an edit before the checks start: too short for a user to notice.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -56,6 +58,12 @@ impl<'a> Server<'a> {
             closed: BTreeSet::new(),
             is_typing: false,
         }
+    }
+
+    /// The same with the addresses of providers in environment variables.
+    pub(super) fn with_env_addresses(mut self, env_addresses: Arc<EnvAddresses>) -> Self {
+        self.documents.set_env_addresses(env_addresses);
+        self
     }
 
     /// Serves until the client ends the session or disconnects.

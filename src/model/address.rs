@@ -30,9 +30,39 @@ pub fn base_url_error(text: &str) -> Option<String> {
     http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| suffix_error.to_owned()))
 }
 
+/// The host of an address, in lower case and without a final dot; `None` when it has none.
+pub fn url_host(url: &str) -> Option<String> {
+    Some(url::Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
+}
+
+/// Whether the host of an address is one of these domains, or a subdomain of one.
+pub fn is_within(url: &str, domains: &[&str]) -> bool {
+    url_host(url).is_some_and(|host| {
+        domains.iter().any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|sub| sub.ends_with('.')))
+    })
+}
+
+/// Whether an address is `OpenAI`'s own, or Azure's with the same models, which refuse the same parameters.
+pub fn is_openai_address(url: &str) -> bool {
+    is_within(url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_hosts_of_openai_and_azure_are_openai() {
+        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "https://x.openai.azure.com/openai/v1"]
+        {
+            assert!(is_openai_address(url), "{url}");
+        }
+        for url in
+            ["https://evilopenai.azure.com/v1", "https://api.openai.com.evil.example/v1", "http://127.0.0.1:1/v1"]
+        {
+            assert!(!is_openai_address(url), "{url}");
+        }
+    }
 
     #[test]
     fn only_http_urls_are_accepted() {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::content::Content;
 use super::name::{LOCAL_FILE_PREFIX, LOCAL_PROVIDER};
+use super::options::ModelOptions;
 use super::usage::ReportedUsage;
 
 /// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
@@ -112,6 +113,9 @@ pub struct ChatRequest {
     /// The sampling temperature; if absent, the provider's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// The other options of the agent; absent if it sets none.
+    #[serde(default, skip_serializing_if = "ModelOptions::is_empty")]
+    pub options: Box<ModelOptions>,
     /// The self-contained JSON Schema of the reply, if the step has one. orch sends it to APIs that can constrain the
     /// reply; otherwise only the prompt contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -304,6 +304,7 @@ mod tests {
             messages: Vec::new(),
             max_output_tokens: 10,
             temperature: None,
+            options: Box::default(),
             schema: None,
             schema_name: None,
         }

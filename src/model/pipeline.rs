@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{Acp, CliProgram, Tools};
 use super::budget::Budget;
+use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
 use super::step::Step;
 
@@ -95,6 +96,33 @@ pub struct Agent {
     #[schemars(range(min = 1, max = 1_000_000))]
     #[schemars(example = 8192)]
     pub max_output_tokens: Option<u32>,
+    /// How much the model reasons before it answers: an effort or a budget of tokens, depending on the provider.
+    /// Default: the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"high")]
+    pub reasoning: Option<ReasoningEffort>,
+    /// Nucleus sampling: the model samples only from the likeliest tokens that together have this probability. Default:
+    /// the provider's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1))]
+    #[schemars(example = 0.9)]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub top_p: Option<f64>,
+    /// The seed of the sampling, with which some providers give equal replies to equal requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    #[schemars(example = 7)]
+    pub seed: Option<u32>,
+    /// Texts that end the reply when the model writes one of them. The reply does not contain the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 4))]
+    #[schemars(example = json!(["END"]))]
+    #[schemars(inner(length(min = 1)))]
+    pub stop: Vec<String>,
+    /// Members that orch adds to the body of each request as they are, for parameters that only this provider has.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(example = json!({"service_tier": "flex"}))]
+    pub provider_options: Map<String, Value>,
     /// A CLI agent that orch supports by name: `claude` or `codex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"claude")]
@@ -137,6 +165,41 @@ pub struct Agent {
 
 fn auto_model() -> String {
     "auto".to_owned()
+}
+
+impl Agent {
+    /// An agent with this model and no other key.
+    pub fn from_model(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            temperature: None,
+            max_output_tokens: None,
+            reasoning: None,
+            top_p: None,
+            seed: None,
+            stop: Vec::new(),
+            provider_options: Map::new(),
+            cli: None,
+            acp: None,
+            command: None,
+            tools: Tools::None,
+            max_turns: None,
+            budget: None,
+            estimate: None,
+            env: Vec::new(),
+        }
+    }
+
+    /// The options of the agent's requests.
+    pub fn options(&self) -> ModelOptions {
+        ModelOptions {
+            reasoning: self.reasoning,
+            top_p: self.top_p,
+            seed: self.seed,
+            stop: self.stop.clone(),
+            provider_options: self.provider_options.clone(),
+        }
+    }
 }
 
 impl Pipeline {

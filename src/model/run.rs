@@ -33,6 +33,8 @@ pub struct RunState {
     pub inputs: Map<String, Value>,
     /// The model that the user chose for all agents, if any.
     pub model: Option<String>,
+    /// The models and CLI agents that the user chose for single agents, by the agent's name.
+    pub agents: BTreeMap<String, String>,
     /// The models to which the names in the files resolved.
     pub models: BTreeMap<String, ModelRef>,
     /// Whether the run continues after the failure of a step without `on_error`.
@@ -81,6 +83,7 @@ impl RunState {
             workspace: String::new(),
             inputs: Map::new(),
             model: None,
+            agents: BTreeMap::new(),
             models: BTreeMap::new(),
             continue_on_error: false,
             budget: None,
@@ -122,6 +125,7 @@ impl RunState {
                 self.workspace.clone_from(&fact.workspace);
                 self.inputs = fact.inputs.clone();
                 self.model.clone_from(&fact.model);
+                self.agents.clone_from(&fact.agents);
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
@@ -138,6 +142,7 @@ impl RunState {
                 self.failure = None;
                 self.outputs = None;
                 self.model.clone_from(&fact.model);
+                self.agents.clone_from(&fact.agents);
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);

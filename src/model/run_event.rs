@@ -30,6 +30,9 @@ pub struct RunStarted {
     /// The model that the user chose for all agents (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The models and CLI agents that the user chose for single agents (`--agent`), by the agent's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<String, String>,
     /// The model to which each name in the files resolved, including `auto` and aliases.
     pub models: BTreeMap<String, ModelRef>,
     /// Whether the run continues after the failure of a step without `on_error`.
@@ -55,6 +58,9 @@ pub struct RunResumed {
     /// The model that the user now chose for all agents (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The models and CLI agents that the user now chose for single agents (`--agent`), by the agent's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<String, String>,
     /// Whether the run continues after the failure of a step without `on_error`.
     #[serde(default)]
     pub continue_on_error: bool,

@@ -127,11 +127,6 @@ pub(super) fn percent_encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// The host of an address, in lower case and without a final dot; `None` when it has none.
-pub fn url_host(url: &str) -> Option<String> {
-    Some(Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
-}
-
 /// An address in the form that the URL parser produces, so that orch shows where a request really goes: the host is in
 /// ASCII, and characters that the parser ignores are removed.
 pub fn normalized_address(url: &str) -> String {

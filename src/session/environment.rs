@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::agent::EnvLookup;
+use crate::agent::{EnvLookup, env_addresses};
+use crate::config::Sources;
 
 use super::error::SessionError;
 
@@ -93,6 +94,11 @@ impl Environment {
     pub(crate) fn variable_lookup(&self) -> EnvLookup {
         let variables = self.variables.clone();
         Arc::new(move |name| variables.get(name).filter(|value| !value.trim().is_empty()).cloned())
+    }
+
+    /// The files on the disk, with the addresses of providers in variables.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources::default().with_env_addresses(env_addresses(&self.variable_lookup()))
     }
 
     /// Every environment variable with its value.

@@ -1,5 +1,6 @@
 //! Executes a new or resumed run. This process owns the run until the run ends or waits for the user.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -94,6 +95,7 @@ pub(crate) fn run_started_fact(
         workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
+        agents: BTreeMap::new(),
         models: ResolvedModels::new(),
         continue_on_error: false,
         budget: None,

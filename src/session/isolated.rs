@@ -12,6 +12,7 @@ use crate::model::{RunId, RunState};
 use crate::store::{ApprovalPrompter, Journal, Workspace};
 
 use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{self, RunContext};
 use super::locks::RunLocks;
@@ -23,8 +24,8 @@ use super::trackers::Trackers;
 pub(crate) struct IsolatedRun<'a> {
     pub(crate) project: &'a Project,
     pub(crate) inputs: Map<String, Value>,
-    /// The model that replaces the model of every agent, if the user named one.
-    pub(crate) model: Option<String>,
+    /// The user's choices for its agents.
+    pub(crate) choices: AgentChoices,
     /// The model for each model name in the files.
     pub(crate) resolved_models: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
@@ -41,7 +42,7 @@ impl Runner {
         let IsolatedRun {
             project,
             inputs,
-            model,
+            choices,
             resolved_models,
             models,
             record_replay,
@@ -55,7 +56,8 @@ impl Runner {
         let locks = RunLocks::acquire(journal, run, &workspace)?;
         let started = Fact::RunStarted(RunStarted {
             inputs,
-            model,
+            agents: choices.chosen_agents(),
+            model: choices.model,
             models: resolved_models,
             ..execute::run_started_fact(&root, &file, project, &workspace, &plan)
         });

@@ -19,6 +19,7 @@
 //!
 //! The futures are not `Send`, so they need a single-threaded runtime.
 
+mod agent_choices;
 mod answer;
 mod artifact_drift;
 mod cancel;
@@ -72,6 +73,7 @@ pub use reporter::{DownloadProgress, DownloadReporter, Prompter, Reporter, Silen
 pub use resume::{DryRun, ResumeRequest};
 pub use start::RunRequest;
 
+pub(crate) use agent_choices::AgentChoices;
 pub(crate) use answer::pending_approvals;
 pub(crate) use isolated::IsolatedRun;
 pub(crate) use location::{locate, run_workspace};

@@ -1,7 +1,6 @@
 //! Loads and checks the project of a pipeline file, and creates the plan of a run from it.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -17,37 +16,22 @@ use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{resolve_path, root_and_file};
 use super::models::{ResolvedModels, to_planned_model};
 
-/// Loads and checks the project of a pipeline file. If `model` is given, it replaces the model of every agent.
-pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
-    let mut project = config::load(&resolve_path(path, runner.current_dir()))?;
+/// Loads and checks the project of a pipeline file, and applies the user's choices for its agents.
+pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Result<Project, SessionError> {
+    let sources = runner.environment.sources();
+    let mut project = config::load_from(&sources, &resolve_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
     if findings.iter().any(Diagnostic::is_error) {
         return Err(SessionError::with_findings(findings));
     }
     runner.reporter.findings(&findings);
-    if let Some(model) = model {
-        let has_model = |project: &&Project| project.pipeline.agents.values().any(|agent| agent.cli_kind().is_none());
-        if !project.with_called_projects().iter().any(has_model) {
-            runner.reporter.note(&format!("no agent uses a model, so orch ignores the model {model}"));
-        }
-        use_only_model(&mut project, model);
-    }
+    choices.apply(&mut project, runner)?;
     Ok(project)
-}
-
-/// Uses one model for every agent and removes the fallbacks, so that orch needs the key of no other model.
-fn use_only_model(project: &mut Project, model: &str) {
-    for agent in project.pipeline.agents.values_mut().filter(|agent| agent.cli_kind().is_none()) {
-        model.clone_into(&mut agent.model);
-    }
-    project.pipeline.for_each_step_mut(&mut |step| step.fallback.clear());
-    for called_project in project.called_projects.values_mut() {
-        use_only_model(Arc::make_mut(called_project), model);
-    }
 }
 
 /// The options of a request that affect its plan.

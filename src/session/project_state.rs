@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::diagnostic::Diagnostic;
+use crate::model::RunStatus;
 use crate::report::SuggestedCommands;
 use crate::store::{Journal, RunRow};
 
@@ -78,6 +79,22 @@ pub(crate) fn find_run(journal: &Journal, name: &str) -> Result<RunRow, SessionE
             let error = SessionError::usage(format!("`{name}` matches several runs: {}", ids.join(", ")));
             Err(error.with_hint("use more digits of the id"))
         }
+    }
+}
+
+/// Finds the run with this id, or the latest run that did not complete.
+pub(crate) fn find_run_or_latest_incomplete(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
+    if let Some(name) = name {
+        find_run(journal, name)
+    } else {
+        let latest = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
+        if latest.is_none() && journal.runs(1)?.is_empty() {
+            return Err(SessionError::usage("there are no runs yet").with_hint("`orch pipeline run` starts one"));
+        }
+        latest.ok_or_else(|| {
+            SessionError::usage("every run is completed")
+                .with_hint("name a run to repeat its changed steps: `orch runs list` shows all runs")
+        })
     }
 }
 

@@ -12,9 +12,10 @@ use crate::engine::Plan;
 use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunLocation, RunResumed};
-use crate::model::{ModelRef, RunId, RunState, RunStatus, StepKey};
+use crate::model::{ModelRef, RunId, RunState, StepKey};
 use crate::store::{Journal, RunRow, Workspace};
 
+use super::agent_choices::AgentChoices;
 use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
 use super::dry_run::{PlannedAction, planned_actions};
 use super::error::SessionError;
@@ -23,7 +24,7 @@ use super::inputs;
 use super::location::{Location, locate, pipeline_file, run_workspace};
 use super::locks::RunLocks;
 use super::prepare::{self, PlanOptions, find_step};
-use super::project_state::{StateFolder, find_run, project_root};
+use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
 use super::trackers::Trackers;
 use super::trust::Trusted;
 use super::{RunResult, Runner, interrupted_turns, models, project_files};
@@ -40,6 +41,8 @@ pub struct ResumeRequest {
     pub state: StateFolder,
     /// The model that replaces the model of every agent, also in later resumes.
     pub model: Option<String>,
+    /// The models and CLI agents that replace single agents from now on; see [`RunRequest`](super::RunRequest).
+    pub agents: BTreeMap<String, String>,
     /// Whether steps that do not depend on a failed step still run.
     pub continue_on_error: bool,
     /// A step that runs again even if orch could reuse its result.
@@ -274,7 +277,7 @@ impl Runner {
         let current_dir = self.current_dir();
         let root = project_root(current_dir);
         let past_state = RunState::fold(row.run, &journal.events(row.run)?);
-        let model = request.model.clone().or_else(|| past_state.model.clone());
+        let choices = AgentChoices::for_resume(request, &past_state);
         let mut location = locate(&journal, &past_state, &request.state, &root)?;
         location.workspace =
             run_workspace(&journal, past_state.run, request.workspace.as_ref(), &location, current_dir)?;
@@ -285,7 +288,7 @@ impl Runner {
                 past_state.root
             ));
         }
-        let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, model.as_deref(), self)?;
+        let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, &choices, self)?;
         let trusted = match mode {
             ResumeMode::Resume => {
                 let root = execute::root_and_file(&project, current_dir).0;
@@ -309,7 +312,8 @@ impl Runner {
         let from_step = request.from_step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
         let resumed_fact = RunResumed {
             models: resolved_models,
-            model,
+            agents: choices.chosen_agents(),
+            model: choices.model,
             continue_on_error,
             from: None,
             budget,
@@ -371,21 +375,5 @@ fn refuse_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<()
             let error = format!("`{}` contains a secret, and orch records artifacts", fact.artifact.name);
             Err(SessionError::usage(error).with_hint("remove the secret from the file"))
         }
-    }
-}
-
-/// Finds the run with this id, or the latest run that did not complete.
-fn find_run_or_latest_incomplete(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
-    if let Some(name) = name {
-        find_run(journal, name)
-    } else {
-        let latest = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
-        if latest.is_none() && journal.runs(1)?.is_empty() {
-            return Err(SessionError::usage("there are no runs yet").with_hint("`orch pipeline run` starts one"));
-        }
-        latest.ok_or_else(|| {
-            SessionError::usage("every run is completed")
-                .with_hint("name a run to repeat its changed steps: `orch runs list` shows all runs")
-        })
     }
 }

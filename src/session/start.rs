@@ -1,5 +1,6 @@
 //! Starts a new run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -12,6 +13,7 @@ use crate::model::event::{Fact, RunStarted};
 use crate::secret::Redactor;
 use crate::store::{Journal, ResultCache, Workspace};
 
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{self, RunContext, resolve_path};
 use super::inputs::InputSource;
@@ -34,6 +36,9 @@ pub struct RunRequest {
     pub state: StateFolder,
     /// The model that replaces the model of every agent: `provider/model`, an alias, `local` or `auto`.
     pub model: Option<String>,
+    /// The models and CLI agents that replace single agents, by the agent's name: a model as in `model`, `cli:claude`,
+    /// `cli:codex`, `acp:PROGRAM ARGUMENT` or `command:PROGRAM ARGUMENT`.
+    pub agents: BTreeMap<String, String>,
     /// The workflow in `tracker.convex` to which the run belongs.
     pub workflow_id: Option<String>,
     /// Whether steps that do not depend on a failed step still run. The run still fails.
@@ -63,6 +68,7 @@ impl RunRequest {
             workspace: None,
             state: StateFolder::default(),
             model: None,
+            agents: BTreeMap::new(),
             workflow_id: None,
             continue_on_error: false,
             clean: false,
@@ -86,7 +92,8 @@ impl Runner {
     /// orch could not start the run. If the started run fails, this function returns a [`RunResult`], not an error.
     pub async fn start(&self, request: &RunRequest) -> Result<RunResult, SessionError> {
         let current_dir = self.current_dir();
-        let project = prepare::load(&request.pipeline, request.model.as_deref(), self)?;
+        let choices = AgentChoices::new(request.model.as_ref(), &request.agents);
+        let project = prepare::load(&request.pipeline, &choices, self)?;
         if request.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
             return Err(SessionError::usage(
                 "--workflow-id names a Convex workflow, but orch.yaml has no `tracker.convex`",
@@ -129,6 +136,7 @@ impl Runner {
         let started = Fact::RunStarted(RunStarted {
             inputs,
             model: request.model.clone(),
+            agents: choices.chosen_agents(),
             models: resolved_models,
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),

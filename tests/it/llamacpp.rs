@@ -93,6 +93,7 @@ fn request() -> ChatRequest {
         messages: vec![Message::user("Is the sky blue? Answer with a verdict and a short reason.")],
         max_output_tokens: 200,
         temperature: Some(0.0),
+        options: Box::default(),
         schema: Some(json!({
             "type": "object",
             "properties": {

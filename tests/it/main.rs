@@ -7,6 +7,7 @@ mod acp;
 mod acp_claude;
 mod agent_budget;
 mod agent_faults;
+mod agent_options;
 mod agent_sessions;
 mod agents_end_to_end;
 mod architecture;
@@ -15,6 +16,7 @@ mod budget_accounting;
 mod cached_steps;
 mod check;
 mod check_soundness;
+mod chosen_agents;
 #[cfg(unix)]
 mod ci;
 mod clean;

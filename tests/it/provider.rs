@@ -53,6 +53,7 @@ pub(crate) fn request() -> ChatRequest {
         messages: vec![Message::user("first"), Message::assistant("second"), Message::user("third")],
         max_output_tokens: 256,
         temperature: Some(0.5),
+        options: Box::default(),
         schema: None,
         schema_name: None,
     }

@@ -1,5 +1,6 @@
 //! The arguments that several commands share, and the code that reads their values.
 
+pub(super) mod agents;
 pub(super) mod budget;
 mod inputs;
 pub(super) mod lookup;

@@ -26,6 +26,7 @@ fn events() -> Vec<Event> {
             workspace: "/w".into(),
             inputs: Map::new(),
             model: None,
+            agents: BTreeMap::new(),
             models: BTreeMap::new(),
             continue_on_error: false,
             budget: None,

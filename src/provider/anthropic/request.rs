@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::catalog::claude_thinking;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::sent_options::{SentOptions, add_provider_options, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -23,16 +25,31 @@ pub(super) fn request_body(
     }
     body.insert("messages".into(), Value::Array(messages(request, limits)?));
     body.insert("stream".into(), json!(true));
-    // Newer models refuse any request that sets a temperature, even their own default.
-    let has_own_temperature = crate::catalog::claude_has_fixed_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
+    let options = SentOptions::new(endpoint, request);
+    if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(top_p) = options.top_p {
+        body.insert("top_p".into(), json!(top_p));
+    }
+    if !options.stop.is_empty() {
+        body.insert("stop_sequences".into(), json!(options.stop));
+    }
+    let mut output_config = Map::new();
+    if let Some(effort) = options.reasoning {
+        let thinking = claude_thinking(&request.model.model, effort, request.max_output_tokens);
+        let fields = thinking.map(thinking_fields).unwrap_or_default();
+        body.extend(fields.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+        output_config.extend(fields.effort.map(|effort| ("effort".to_owned(), json!(effort))));
     }
     let schema = request.schema.as_deref().filter(|_| endpoint.structured_output);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
-        let format = json!({"type": "json_schema", "schema": schema});
-        body.insert("output_config".into(), json!({"format": format}));
+        output_config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
     }
+    if !output_config.is_empty() {
+        body.insert("output_config".into(), Value::Object(output_config));
+    }
+    add_provider_options(&mut body, &request.options.provider_options, Dialect::Anthropic)?;
     Ok(Value::Object(body))
 }
 
@@ -100,4 +117,70 @@ fn content_block(block: &ContentBlock, limits: &RequestLimits) -> Result<Value, 
             json!({"type": kind, "source": source})
         }
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use super::*;
+    use crate::model::ModelRef;
+
+    fn request(model: &str, options: Value) -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("lab", model),
+            system: String::new(),
+            messages: vec![Message::user("hi")],
+            max_output_tokens: 8000,
+            temperature: None,
+            options: Box::new(serde_json::from_value(options).unwrap()),
+            schema: None,
+            schema_name: None,
+        }
+    }
+
+    fn body(model: &str, options: Value) -> Value {
+        let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
+        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn options_have_the_names_of_the_api() {
+        let user = json!({"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]});
+        let options = json!({"reasoning": "low", "top_p": 0.95, "stop": ["END"], "provider_options": {"top_k": 5}});
+        assert_eq!(
+            body("claude-sonnet-4-5", options.clone()),
+            json!({"model": "claude-sonnet-4-5", "max_tokens": 8000, "messages": [user], "stream": true, "top_p": 0.95,
+                "stop_sequences": ["END"], "thinking": {"type": "enabled", "budget_tokens": 1600}, "top_k": 5})
+        );
+        assert_eq!(
+            body("claude-sonnet-5-5", options),
+            json!({"model": "claude-sonnet-5-5", "max_tokens": 8000, "messages": [user], "stream": true,
+                "stop_sequences": ["END"], "thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}, "top_k": 5})
+        );
+    }
+
+    #[test]
+    fn a_temperature_is_not_sent_with_reasoning() {
+        let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
+        for (effort, temperature) in [("none", true), ("high", false)] {
+            let request =
+                ChatRequest { temperature: Some(0.5), ..request("claude-sonnet-4-5", json!({"reasoning": effort})) };
+            let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
+            assert_eq!(body.get("temperature").is_some(), temperature, "{effort}");
+            assert_eq!(body.get("thinking").is_some(), !temperature, "{effort}");
+        }
+    }
+
+    #[test]
+    fn the_format_of_a_reply_and_the_effort_share_a_mapping() {
+        let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+            "additionalProperties": false});
+        let options = json!({"reasoning": "max", "provider_options": {"output_config": {"task_budget": 1}}});
+        let request = ChatRequest { schema: Some(schema.into()), ..request("claude-opus-4-6", options) };
+        let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
+        let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
+        let config = &body["output_config"];
+        assert_eq!((&config["effort"], &config["task_budget"]), (&json!("max"), &json!(1)));
+        assert_eq!(config["format"]["type"], "json_schema");
+    }
 }

@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::catalog::{BedrockReasoning, bedrock_reasoning, is_converse_field};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::sent_options::{SentOptions, add_provider_options, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -32,9 +34,15 @@ pub(super) fn request_body(
     }
     let mut config = Map::new();
     config.insert("maxTokens".into(), json!(request.max_output_tokens));
-    let has_own_temperature = crate::catalog::claude_has_fixed_temperature(model);
-    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
+    let options = SentOptions::new(endpoint, request);
+    if let Some(temperature) = options.temperature {
         config.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(top_p) = options.top_p {
+        config.insert("topP".into(), json!(top_p));
+    }
+    if !options.stop.is_empty() {
+        config.insert("stopSequences".into(), json!(options.stop));
     }
     let mut body = Map::new();
     if !request.system.is_empty() {
@@ -54,6 +62,9 @@ pub(super) fn request_body(
         let structure = json!({"jsonSchema": {"name": name, "schema": schema.to_string()}});
         body.insert("outputConfig".into(), json!({"textFormat": {"type": "json_schema", "structure": structure}}));
     }
+    let reasoning = options.reasoning.map(|effort| bedrock_reasoning(model, effort, request.max_output_tokens));
+    let fields = reasoning.and_then(Result::ok).map(reasoning_fields).unwrap_or_default();
+    add_model_fields(&mut body, fields, &request.options.provider_options)?;
     Ok(Value::Object(body))
 }
 
@@ -69,6 +80,47 @@ fn push_cache_point(blocks: Option<&mut Value>) {
     if let Some(blocks) = blocks.and_then(Value::as_array_mut) {
         blocks.push(json!({"cachePoint": {"type": "default"}}));
     }
+}
+
+/// The fields that set the reasoning of a model. Each family of models has its own.
+fn reasoning_fields(reasoning: BedrockReasoning) -> Map<String, Value> {
+    let mut fields = Map::new();
+    match reasoning {
+        BedrockReasoning::Absent => {}
+        BedrockReasoning::Claude(thinking) => {
+            let thinking = thinking_fields(thinking);
+            fields.extend(thinking.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+            fields.extend(thinking.effort.map(|effort| ("output_config".to_owned(), json!({"effort": effort}))));
+        }
+        BedrockReasoning::Nova(None) => {
+            fields.insert("reasoningConfig".into(), json!({"type": "disabled"}));
+        }
+        BedrockReasoning::Nova(Some(effort)) => {
+            let config = json!({"type": "enabled", "maxReasoningEffort": effort});
+            fields.insert("reasoningConfig".into(), config);
+        }
+        BedrockReasoning::Effort(effort) => {
+            fields.insert("reasoning_effort".into(), json!(effort));
+        }
+    }
+    fields
+}
+
+/// Adds the fields of the model and the `provider_options`. Those that the Converse API defines belong to the request
+/// itself, and all others to the model.
+fn add_model_fields(
+    body: &mut Map<String, Value>,
+    mut fields: Map<String, Value>,
+    provider_options: &Map<String, Value>,
+) -> Result<(), Failure> {
+    let (api_options, model_options): (Map<String, Value>, Map<String, Value>) =
+        provider_options.clone().into_iter().partition(|(name, _)| is_converse_field(name));
+    add_provider_options(body, &api_options, Dialect::Converse)?;
+    add_provider_options(&mut fields, &model_options, Dialect::Converse)?;
+    if !fields.is_empty() {
+        body.insert("additionalModelRequestFields".into(), Value::Object(fields));
+    }
+    Ok(())
 }
 
 fn content_blocks(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
@@ -97,4 +149,48 @@ fn content_block(block: &ContentBlock, limits: &RequestLimits) -> Result<Value, 
             }
         }
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use super::*;
+    use crate::model::ModelRef;
+
+    fn request(model: &str, options: Value) -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("lab", model),
+            system: String::new(),
+            messages: vec![Message::user("hi")],
+            max_output_tokens: 8000,
+            temperature: None,
+            options: Box::new(serde_json::from_value(options).unwrap()),
+            schema: None,
+            schema_name: None,
+        }
+    }
+
+    fn body(model: &str, options: Value) -> Value {
+        let endpoint = Endpoint::new("lab", Dialect::Converse, "http://127.0.0.1:1");
+        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn options_are_fields_of_the_api_or_of_the_model() {
+        let messages = json!([{"role": "user", "content": [{"text": "hi"}]}]);
+        let options = json!({"reasoning": "low", "top_p": 0.95, "seed": 7, "stop": ["END"],
+            "provider_options": {"serviceTier": {"type": "flex"}, "top_k": 5}});
+        assert_eq!(
+            body("anthropic.claude-sonnet-4-5-v1:0", options.clone()),
+            json!({"messages": messages, "serviceTier": {"type": "flex"},
+                "inferenceConfig": {"maxTokens": 8000, "topP": 0.95, "stopSequences": ["END"]},
+                "additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1600}, "top_k": 5}})
+        );
+        let nova = body("amazon.nova-2-lite-v1:0", options);
+        assert_eq!(
+            nova["additionalModelRequestFields"],
+            json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}, "top_k": 5})
+        );
+        assert_eq!(body("amazon.nova-pro-v1:0", json!({})).get("additionalModelRequestFields"), None);
+    }
 }

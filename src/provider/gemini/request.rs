@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::catalog::{GeminiThinking, gemini_thinking};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, arguments_object, request_blocks};
+use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -27,10 +29,7 @@ pub(super) fn request_body(
     }
     let mut config = Map::new();
     config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    let has_own_temperature = crate::catalog::gemini_has_fixed_temperature(&request.model.model);
-    if let Some(temperature) = request.temperature.filter(|_| !has_own_temperature) {
-        config.insert("temperature".into(), json!(temperature));
-    }
+    insert_options(&mut config, endpoint, request);
     if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
         config.insert("responseMimeType".into(), json!("application/json"));
         config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
@@ -41,7 +40,32 @@ pub(super) fn request_body(
     }
     body.insert("contents".into(), Value::Array(contents));
     body.insert("generationConfig".into(), Value::Object(config));
+    add_provider_options(&mut body, &request.options.provider_options, Dialect::Gemini)?;
     Ok(Value::Object(body))
+}
+
+fn insert_options(config: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
+    let options = SentOptions::new(endpoint, request);
+    if let Some(temperature) = options.temperature {
+        config.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(top_p) = options.top_p {
+        config.insert("topP".into(), json!(top_p));
+    }
+    if let Some(seed) = options.seed {
+        config.insert("seed".into(), json!(seed));
+    }
+    if !options.stop.is_empty() {
+        config.insert("stopSequences".into(), json!(options.stop));
+    }
+    let thinking =
+        options.reasoning.map(|effort| gemini_thinking(&request.model.model, effort, request.max_output_tokens));
+    let thinking = match thinking {
+        Some(Ok(GeminiThinking::Budget(budget))) => json!({"thinkingBudget": budget}),
+        Some(Ok(GeminiThinking::Level(level))) => json!({"thinkingLevel": level}),
+        Some(Ok(GeminiThinking::Absent) | Err(_)) | None => return,
+    };
+    config.insert("thinkingConfig".into(), thinking);
 }
 
 fn parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
@@ -82,5 +106,51 @@ fn push_signature(parts: &mut Vec<Value>, data: &Value) {
         // The part is gone: its text was replaced by another one.
         (Some(signature), None) => parts.push(json!({"text": "", "thoughtSignature": signature})),
         (None, _) => parts.push(data.clone()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use super::*;
+    use crate::model::ModelRef;
+
+    fn request(model: &str, options: Value) -> ChatRequest {
+        ChatRequest {
+            model: ModelRef::new("lab", model),
+            system: String::new(),
+            messages: vec![Message::user("hi")],
+            max_output_tokens: 8000,
+            temperature: None,
+            options: Box::new(serde_json::from_value(options).unwrap()),
+            schema: None,
+            schema_name: None,
+        }
+    }
+
+    fn body(model: &str, options: Value) -> Value {
+        let endpoint = Endpoint::new("lab", Dialect::Gemini, "http://127.0.0.1:1");
+        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn options_have_the_names_of_the_api() {
+        let contents = json!([{"role": "user", "parts": [{"text": "hi"}]}]);
+        let options = json!({"reasoning": "low", "top_p": 0.9, "seed": 7, "stop": ["END"],
+            "provider_options": {"safetySettings": [], "generationConfig": {"topK": 4}}});
+        assert_eq!(
+            body("gemini-2.5-flash", options.clone()),
+            json!({"contents": contents, "safetySettings": [], "generationConfig": {"maxOutputTokens": 8000,
+                "topP": 0.9, "seed": 7, "stopSequences": ["END"], "thinkingConfig": {"thinkingBudget": 1600}, "topK": 4}})
+        );
+        assert_eq!(
+            body("gemini-3.8-flash", options),
+            json!({"contents": contents, "safetySettings": [], "generationConfig": {"maxOutputTokens": 8000,
+                "seed": 7, "stopSequences": ["END"], "thinkingConfig": {"thinkingLevel": "low"}, "topK": 4}})
+        );
+        assert_eq!(
+            body("gemini-2.5-flash", json!({"reasoning": "none"}))["generationConfig"]["thinkingConfig"],
+            json!({"thinkingBudget": 0})
+        );
     }
 }

@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
-use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, is_openai, is_reasoning_model};
+use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, is_openai, reasoning_word};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
+use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -32,16 +33,34 @@ pub(super) fn request_body(
     // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
     let limit_name = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit_name.into(), json!(request.max_output_tokens));
-    if let Some(temperature) = request.temperature.filter(|_| !is_reasoning_model(endpoint, &request.model.model)) {
-        body.insert("temperature".into(), json!(temperature));
-    }
+    insert_options(&mut body, endpoint, request);
     if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
     }
+    add_provider_options(&mut body, &request.options.provider_options, Dialect::OpenAi)?;
     Ok(Value::Object(body))
+}
+
+fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
+    let options = SentOptions::new(endpoint, request);
+    if let Some(temperature) = options.temperature {
+        body.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(effort) = options.reasoning.and_then(|effort| reasoning_word(endpoint, &request.model.model, effort)) {
+        body.insert("reasoning_effort".into(), json!(effort));
+    }
+    if let Some(top_p) = options.top_p {
+        body.insert("top_p".into(), json!(top_p));
+    }
+    if let Some(seed) = options.seed {
+        body.insert("seed".into(), json!(seed));
+    }
+    if !options.stop.is_empty() {
+        body.insert("stop".into(), json!(options.stop));
+    }
 }
 
 /// Appends a message. Each result of a tool becomes a message of its own, before the rest of the message.
@@ -115,6 +134,7 @@ mod tests {
             messages: Vec::new(),
             max_output_tokens: 9,
             temperature: Some(0.5),
+            options: Box::default(),
             schema: None,
             schema_name: None,
         };
@@ -140,6 +160,7 @@ mod tests {
             messages: Vec::new(),
             max_output_tokens: 9,
             temperature: None,
+            options: Box::default(),
             schema: None,
             schema_name: None,
         };
@@ -153,5 +174,41 @@ mod tests {
             let body = request_body(&endpoint(url), &request, &RequestLimits::default()).unwrap();
             assert_eq!(body.get("prompt_cache_key").is_some(), has_key, "{url}");
         }
+    }
+
+    #[test]
+    fn options_have_the_names_of_the_api() {
+        let body = |endpoint: &Endpoint, model: &str, options: Value| {
+            let request = ChatRequest {
+                model: crate::model::ModelRef::new("openai", model),
+                system: String::new(),
+                messages: vec![Message::user("hi")],
+                max_output_tokens: 9,
+                temperature: None,
+                options: Box::new(serde_json::from_value(options).unwrap()),
+                schema: None,
+                schema_name: None,
+            };
+            request_body(endpoint, &request, &RequestLimits::default()).unwrap()
+        };
+        let options = json!({"reasoning": "max", "top_p": 0.9, "seed": 7, "stop": ["END"],
+            "provider_options": {"top_k": 5, "chat_template_kwargs": {"enable_thinking": false}}});
+        let common = json!({"messages": [{"role": "user", "content": "hi"}], "stream": true,
+            "stream_options": {"include_usage": true}, "seed": 7, "top_k": 5,
+            "chat_template_kwargs": {"enable_thinking": false}});
+        let with = |members: Value| {
+            let mut body = common.as_object().cloned().unwrap();
+            body.extend(members.as_object().cloned().unwrap());
+            Value::Object(body)
+        };
+        assert_eq!(
+            body(&endpoint("http://127.0.0.1:1/v1"), "qwen3", options.clone()),
+            with(json!({"model": "qwen3", "max_tokens": 9, "reasoning_effort": "max", "top_p": 0.9, "stop": ["END"]}))
+        );
+        // A reasoning model of OpenAI itself has a fixed `top_p` and no `stop`.
+        assert_eq!(
+            body(&endpoint("https://api.openai.com/v1"), "gpt-5.4", options),
+            with(json!({"model": "gpt-5.4", "max_completion_tokens": 9, "reasoning_effort": "xhigh"}))
+        );
     }
 }

@@ -5,10 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::{Failure, FailureClass};
-use crate::provider::openai_host::{
-    accepts_schema, cache_key, is_openai, is_reasoning_model, returns_encrypted_reasoning,
-};
+use crate::provider::openai_host::{accepts_schema, cache_key, is_openai, reasoning_word, returns_encrypted_reasoning};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
+use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 /// The smallest limit of a reply that `OpenAI` accepts, in tokens.
@@ -42,8 +41,15 @@ pub(super) fn request_body(
     }
     body.insert("prompt_cache_key".into(), json!(cache_key(request)));
     body.insert("max_output_tokens".into(), json!(request.max_output_tokens));
-    if let Some(temperature) = request.temperature.filter(|_| !is_reasoning_model(endpoint, model)) {
+    let options = SentOptions::new(endpoint, request);
+    if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
+    }
+    if let Some(effort) = options.reasoning.and_then(|effort| reasoning_word(endpoint, model, effort)) {
+        body.insert("reasoning".into(), json!({"effort": effort}));
+    }
+    if let Some(top_p) = options.top_p {
+        body.insert("top_p".into(), json!(top_p));
     }
     if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
@@ -51,6 +57,7 @@ pub(super) fn request_body(
         let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("text".into(), json!({"format": format}));
     }
+    add_provider_options(&mut body, &request.options.provider_options, Dialect::Responses)?;
     Ok(Value::Object(body))
 }
 
@@ -155,6 +162,7 @@ mod tests {
             messages: vec![Message::user("hi")],
             max_output_tokens,
             temperature: Some(0.5),
+            options: Box::default(),
             schema: None,
             schema_name: None,
         }
@@ -180,6 +188,30 @@ mod tests {
             assert_eq!(body.get("include").is_some(), encrypted, "{model}");
             assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
         }
+    }
+
+    #[test]
+    fn options_have_the_names_of_the_api() {
+        let with = |model: &str, options: Value| ChatRequest {
+            temperature: None,
+            options: Box::new(serde_json::from_value(options).unwrap()),
+            ..request(model, 256)
+        };
+        let options = json!({"reasoning": "max", "top_p": 0.9, "seed": 7, "stop": ["END"],
+            "provider_options": {"service_tier": "flex", "text": {"verbosity": "low"}, "reasoning": {"summary": "auto"}}});
+        let plain = body(OPENAI, &with("gpt-5.4", json!({}))).unwrap();
+        let mut expected = plain.as_object().cloned().unwrap();
+        expected.insert("reasoning".into(), json!({"effort": "xhigh", "summary": "auto"}));
+        expected.insert("service_tier".into(), json!("flex"));
+        expected.insert("text".into(), json!({"verbosity": "low"}));
+        assert_eq!(body(OPENAI, &with("gpt-5.4", options.clone())).unwrap(), Value::Object(expected.clone()));
+
+        expected.insert("model".into(), json!("qwen3"));
+        expected.insert("reasoning".into(), json!({"effort": "max", "summary": "auto"}));
+        expected.insert("top_p".into(), json!(0.9));
+        let key = cache_key(&with("qwen3", json!({})));
+        expected.insert("prompt_cache_key".into(), json!(key));
+        assert_eq!(body(OTHER, &with("qwen3", options)).unwrap(), Value::Object(expected));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keys of agents.
 
 use super::At::{Agent, Settings, Step};
-use super::{Row, row};
+use super::{LAB, Row, row};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -14,8 +14,30 @@ pub(super) const ROWS: &[Row] = &[
         (Agent, "model: lab/x"), (Settings, "providers: { lab: { dialect: openai, base_url: 'http://127.0.0.1:1/v1', api_key: { env: LAB_KEY } } }"),
     ]),
     row(Agent, "model: openai/gpt-4.1-mini\nmax_tokens: 100", "write `max_output_tokens` in place of `max_tokens`", &[(Agent, "model: openai/gpt-4.1-mini\nmax_output_tokens: 100")]),
-    row(Agent, "model: openai/gpt-4.1-mini\ntop_p: 0.9", "an agent has no such parameter: remove it; orch sends only `temperature: NUMBER` and `max_output_tokens: NUMBER` under `agents:`", &[
-        (Agent, "model: openai/gpt-4.1-mini"),
+    row(Agent, "model: lab/x\nreasoning_effort: high", "write `reasoning` in place of `reasoning_effort`", &[
+        (Agent, "model: lab/x\nreasoning: high"), (Settings, LAB),
+    ]),
+    row(Agent, "model: lab/x\nthinking: { type: enabled, budget_tokens: 2000 }", "write how much the model reasons as one word: `reasoning: high`; orch translates it for each provider", &[
+        (Agent, "model: lab/x\nreasoning: high"), (Settings, LAB),
+    ]),
+    row(Agent, "model: lab/x\nthinking_budget: 2000", "write how much the model reasons as one word: `reasoning: high`; orch translates it for each provider", &[
+        (Agent, "model: lab/x\nreasoning: high"), (Settings, LAB),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\ntopP: 0.9", "write `top_p` in place of `topP`", &[(Agent, "model: openai/gpt-4.1-mini\ntop_p: 0.9")]),
+    row(Agent, "model: lab/x\nstop_sequences: [END]", "write `stop` in place of `stop_sequences`", &[
+        (Agent, "model: lab/x\nstop: [END]"), (Settings, LAB),
+    ]),
+    row(Agent, "model: lab/x\nextra_body: { top_k: 40 }", "write `provider_options` in place of `extra_body`", &[
+        (Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (Settings, LAB),
+    ]),
+    row(Agent, "model: lab/x\nmodel_kwargs: { top_k: 40 }", "write `provider_options` in place of `model_kwargs`", &[
+        (Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (Settings, LAB),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\nmodel_settings: { temperature: 0.5 }", "write each option as a key of the agent, such as `temperature: NUMBER` or `top_p: NUMBER`", &[
+        (Agent, "model: openai/gpt-4.1-mini\ntemperature: 0.5"),
+    ]),
+    row(Agent, "model: lab/x\ntop_k: 40", "only some providers have it: write `provider_options: { NAME: NUMBER }`, with the provider's name for it", &[
+        (Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (Settings, LAB),
     ]),
     row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),

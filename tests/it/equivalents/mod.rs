@@ -44,6 +44,9 @@ struct Row {
     right: &'static [(At, &'static str)],
 }
 
+/// Settings with a provider that accepts every option of an agent.
+const LAB: &str = "providers: { lab: { dialect: openai, base_url: 'http://127.0.0.1:1/v1' } }";
+
 const fn row(at: At, wrong: &'static str, says: &'static str, right: &'static [(At, &'static str)]) -> Row {
     Row { at, wrong, says, right }
 }

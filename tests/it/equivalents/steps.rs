@@ -1,7 +1,7 @@
 //! Keys of steps.
 
 use super::At::{Before, File, Step, Top};
-use super::{Row, row};
+use super::{LAB, Row, row};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -113,6 +113,30 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\nmodel: gpt", "`model` belongs to an agent: write it under `agents:`", &[(super::At::Agent, "# under agents:\nmodel: openai/gpt-4.1-mini")]),
     row(Step, "run: make\ntools: [bash]", "`tools` belongs to an agent: write it under `agents:`", &[(super::At::Agent, "# under agents:\ncli: claude\ntools: [Bash]\nbudget: { seconds: 60 }")]),
     row(Step, "run: make\nmax_tokens: 100", "it belongs to the agent: `max_output_tokens: NUMBER` under `agents:`", &[(super::At::Agent, "model: openai/gpt-4.1-mini\nmax_output_tokens: 100")]),
+    row(Step, "run: make\ntop_p: 0.9", "it belongs to an agent: write it under `agents:`", &[
+        (super::At::Agent, "# under agents:\nmodel: lab/x\ntop_p: 0.9"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\nstop: [END]", "it belongs to an agent: write it under `agents:`", &[
+        (super::At::Agent, "# under agents:\nmodel: lab/x\nstop: [END]"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\nreasoning_effort: high", "it belongs to the agent: `reasoning: high` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nreasoning: high"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\nstop_sequences: [END]", "it belongs to the agent: `stop: [TEXT]` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nstop: [END]"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\ntop_k: 40", "it belongs to the agent: `provider_options: { NAME: NUMBER }` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\npresence_penalty: 0.5", "it belongs to the agent: `provider_options: { NAME: NUMBER }` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nprovider_options: { presence_penalty: 0.5 }"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\nfrequency_penalty: 0.5", "it belongs to the agent: `provider_options: { NAME: NUMBER }` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nprovider_options: { frequency_penalty: 0.5 }"), (super::At::Settings, LAB),
+    ]),
+    row(Step, "run: make\nlogit_bias: { a: 1 }", "it belongs to the agent: `provider_options: { NAME: NUMBER }` under `agents:`", &[
+        (super::At::Agent, "model: lab/x\nprovider_options: { logit_bias: { a: 1 } }"), (super::At::Settings, LAB),
+    ]),
     row(Step, "agent: coder\nprompt: Write the code.\noutput: again\nschema: text", "put the text into a file of `prompts/`, and write `prompt: FILE.md`", &[
         (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
     ]),

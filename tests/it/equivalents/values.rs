@@ -1,7 +1,7 @@
 //! Values in the syntax of other tools.
 
 use super::At::{Agent, Before, Case, File, Settings, Step, Top};
-use super::{Row, row};
+use super::{LAB, Row, row};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -21,6 +21,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Agent, "acp: gemini", "write `acp: { command: [PROGRAM, ARGUMENT] }`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
     row(Agent, "acp: { command: gemini }", "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
     row(Agent, "cli: claude\ntools: { bash: true }", "name the tools in a list: `tools: [NAME]`", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Agent, "model: lab/x\nstop: END", "write it as a list: `stop: [END]`", &[(Agent, "model: lab/x\nstop: [END]"), (Settings, LAB)]),
+    row(Agent, "model: lab/x\nreasoning: 2000", "write how much the model reasons as one word: `reasoning: high`", &[(Agent, "model: lab/x\nreasoning: high"), (Settings, LAB)]),
+    row(Agent, "model: lab/x\nprovider_options: [top_k]", "write a mapping: `provider_options: { NAME: SETTING }`", &[(Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (Settings, LAB)]),
     row(Agent, "cli: claude\nenv: { A: b }", "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`", &[(Agent, "cli: claude\nenv: [A]")]),
     row(Step, "run: make\nenv: { A: b }", "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Step, "run: make\nenv: A", "list the names of variables: `env: [A]`", &[(Step, "run: make\nenv: [A]")]),

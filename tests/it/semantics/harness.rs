@@ -167,6 +167,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, fresh: bool) -> Fact {
         return Fact::RunResumed(RunResumed {
             models: BTreeMap::new(),
             model: None,
+            agents: BTreeMap::new(),
             continue_on_error: false,
             from: None,
             previous_owner_last_heartbeat: None,
@@ -184,6 +185,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, fresh: bool) -> Fact {
         workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
+        agents: BTreeMap::new(),
         models: BTreeMap::new(),
         continue_on_error: false,
         budget: None,

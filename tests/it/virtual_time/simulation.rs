@@ -307,6 +307,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_seen: Option<jiff::Timest
         return Fact::RunResumed(RunResumed {
             models,
             model,
+            agents: BTreeMap::new(),
             continue_on_error: false,
             from,
             previous_owner_last_heartbeat: last_seen,
@@ -324,6 +325,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_seen: Option<jiff::Timest
         workspace: workspace.path_in_journal(),
         inputs: Map::new(),
         model: None,
+        agents: BTreeMap::new(),
         models,
         continue_on_error: false,
         budget: None,

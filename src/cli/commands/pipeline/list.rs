@@ -4,12 +4,11 @@ use anyhow::Result;
 
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
-use crate::cli::startup::current_dir;
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::escape_line_breaks;
-use crate::session::ExitStatus;
 use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
+use crate::session::{Environment, ExitStatus};
 use crate::{check, config};
 
 /// List the pipelines of a project
@@ -21,13 +20,14 @@ pub(in crate::cli) struct ListArgs {
 }
 
 pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus> {
-    let current_dir = current_dir()?;
-    let root = project_root(&current_dir);
+    let environment = Environment::from_process()?;
+    let current_dir = environment.current_dir();
+    let root = project_root(current_dir);
     let mut rows = Vec::new();
-    let (paths, findings) = pipeline_files(&root, &current_dir);
+    let (paths, findings) = pipeline_files(&root, current_dir);
     for path in paths {
-        let display_path = path.strip_prefix(&current_dir).unwrap_or(&path).display().to_string();
-        rows.push(match config::load(&resolve_path(&path, &current_dir)) {
+        let display_path = path.strip_prefix(current_dir).unwrap_or(&path).display().to_string();
+        rows.push(match config::load_from(&environment.sources(), &resolve_path(&path, current_dir)) {
             Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
                 display_path,
                 project.pipeline.name,

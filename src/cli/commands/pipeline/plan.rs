@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cli::args::{CliInputs, OutputFormat, StateArgs, budget, lookup};
+use crate::cli::args::{CliInputs, OutputFormat, StateArgs, agents, budget, lookup};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
 use crate::engine::Plan;
@@ -15,7 +15,7 @@ use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
 use crate::session::prepare::{self, PlanOptions};
-use crate::session::{ExitStatus, execute, find_step, models, project_files};
+use crate::session::{AgentChoices, ExitStatus, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
 use crate::trust::Disclosures;
 
@@ -43,6 +43,11 @@ pub(in crate::cli) struct PlanArgs {
     /// The model for every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
+
+    /// The model or CLI agent in place of one agent: a model as for --model, `cli:claude`, `cli:codex`, `acp:PROGRAM` or
+    /// `command:PROGRAM`; can be repeated
+    #[arg(long = "agent", value_name = "NAME=MODEL", value_parser = agents::parse)]
+    agents: Vec<(String, String)>,
 
     /// Show the prompt, command or question of each step, with placeholders for unknown values
     #[arg(long)]
@@ -88,7 +93,8 @@ struct PlanReport<'a> {
 pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
-    let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, args.model.as_deref(), &runner)?;
+    let choices = AgentChoices::new(args.model.as_ref(), &agents::by_name(&args.agents)?);
+    let project = prepare::load(&lookup::find_pipeline(&args.pipeline, current_dir)?, &choices, &runner)?;
     let (known_inputs, missing_inputs) = args.inputs.partial_inputs(&project.pipeline)?;
     let registry = runner.model_registry(&project.root, &project.settings, None);
     let (resolved_models, _) = runtime()?.block_on(models::resolve_model_names(&project, &registry, None, &runner))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cli::args::{OutputFormat, StateArgs, TrustArgs, budget};
+use crate::cli::args::{OutputFormat, StateArgs, TrustArgs, agents, budget};
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::RunId;
@@ -31,6 +31,10 @@ pub(in crate::cli) struct ResumeArgs {
     /// The model for every agent, also in later resumes: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
+
+    /// The model or CLI agent in place of one agent from now on, as for `orch pipeline run`; can be repeated
+    #[arg(long = "agent", value_name = "NAME=MODEL", value_parser = agents::parse)]
+    agents: Vec<(String, String)>,
 
     /// The output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -90,6 +94,7 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
         workspace: args.workspace.clone(),
         state: args.state.state_folder(),
         model: args.model.clone(),
+        agents: agents::by_name(&args.agents)?,
         continue_on_error: args.continue_on_error,
         from_step: args.from.clone(),
         changed_files: match (args.accept_changed, args.discard_changed) {

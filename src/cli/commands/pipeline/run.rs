@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cli::args::{CliInputs, OutputFormat, StateArgs, TrustArgs, budget, lookup};
+use crate::cli::args::{CliInputs, OutputFormat, StateArgs, TrustArgs, agents, budget, lookup};
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::budget::Budget;
@@ -19,6 +19,7 @@ use crate::session::{ExitStatus, RunRequest};
 /// Examples:
 ///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
 ///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-5-5 < task.md
+///   orch pipeline run pipelines/default.yaml --task - --agent reviewer=openai/gpt-6.1-sol < task.md
 ///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -37,6 +38,11 @@ pub(in crate::cli) struct RunArgs {
     /// The model for every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
+
+    /// The model or CLI agent in place of one agent: a model as for --model, `cli:claude`, `cli:codex`, `acp:PROGRAM` or
+    /// `command:PROGRAM`; can be repeated
+    #[arg(long = "agent", value_name = "NAME=MODEL", value_parser = agents::parse)]
+    agents: Vec<(String, String)>,
 
     /// The output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -69,7 +75,7 @@ pub(in crate::cli) struct RunArgs {
     record: Option<PathBuf>,
 
     /// Answer requests from this folder of recordings instead of calling a model; unrecorded requests fail
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "reuse"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "agents", "reuse"])]
     replay: Option<PathBuf>,
 
     /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
@@ -97,6 +103,7 @@ pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
         workspace: args.workspace,
         state: args.state.state_folder(),
         model: args.model,
+        agents: agents::by_name(&args.agents)?,
         workflow_id: args.workflow_id,
         continue_on_error: args.continue_on_error,
         clean: args.clean,

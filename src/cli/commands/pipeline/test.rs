@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::agent::Recorder;
-use crate::cli::args::{TrustArgs, lookup};
+use crate::cli::args::{TrustArgs, agents, lookup};
 use crate::cli::error::to_session_error;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
@@ -28,7 +28,7 @@ use crate::report::junit::{CaseResult, junit_report};
 use crate::session::execute::{self, resolve_path};
 use crate::session::project_state::{project_root, resolve_link};
 use crate::session::trust::Trusted;
-use crate::session::{ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
+use crate::session::{AgentChoices, ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
 use crate::store::{ApprovalPrompter, Journal, Workspace};
 use crate::template::{TemplateContext, eval_bool};
 
@@ -52,6 +52,10 @@ pub(in crate::cli) struct TestArgs {
     /// The model for every agent, with --update
     #[arg(long, short, value_name = "MODEL", requires = "update")]
     model: Option<String>,
+
+    /// The model or CLI agent in place of one agent, as for `orch pipeline run`, with --update; can be repeated
+    #[arg(long = "agent", value_name = "NAME=MODEL", value_parser = agents::parse, requires = "update")]
+    agents: Vec<(String, String)>,
 
     /// Download the embedded model without asking, with --update
     #[arg(long, short, requires = "update")]
@@ -177,7 +181,8 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     let (document, case) = config::load_case(&resolve_path(file, current_dir)).map_err(SessionError::with_findings)?;
     let folder = file.parent().unwrap_or(current_dir);
     let runner = runner(ui)?;
-    let project = prepare::load(&folder.join(&case.pipeline), args.model.as_deref(), &runner)?;
+    let choices = AgentChoices::new(args.model.as_ref(), &agents::by_name(&args.agents)?);
+    let project = prepare::load(&folder.join(&case.pipeline), &choices, &runner)?;
     let inputs = inputs::complete_inputs(&project.pipeline, &case.inputs)?;
     let (root, _) = execute::root_and_file(&project, current_dir);
     let runtime = runtime()?;
@@ -218,7 +223,7 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
-        model: args.model.clone(),
+        choices,
         resolved_models,
         models: registry,
         record_replay: record_replay.clone(),

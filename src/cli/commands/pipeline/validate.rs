@@ -13,7 +13,7 @@ use crate::check;
 use crate::cli::args::lookup;
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
-use crate::config::{self, Sources};
+use crate::config;
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
@@ -154,11 +154,12 @@ fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKey
 fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
     for path in paths {
+        let sources = runner.environment.sources();
         if config::is_case(path) {
-            findings.extend(check::check_file(&Sources::default(), path));
+            findings.extend(check::check_file(&sources, path));
             continue;
         }
-        match config::load(path) {
+        match config::load_from(&sources, path) {
             Ok(project) => {
                 findings.extend(check::check(&project));
                 missing.extend(missing_keys(&project, runner));

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::lsp::{self, SessionEnd};
-use crate::session::ExitStatus;
+use crate::session::{Environment, ExitStatus};
 
 /// Start the language server for editors
 ///
@@ -23,7 +23,8 @@ pub(in crate::cli) struct LspArgs {
 }
 
 pub(in crate::cli) fn run(_args: &LspArgs) -> Result<ExitStatus> {
-    match lsp::serve(std::io::stdin(), std::io::stdout())? {
+    let env_addresses = Environment::from_process()?.sources().env_addresses();
+    match lsp::serve(std::io::stdin(), std::io::stdout(), env_addresses)? {
         SessionEnd::Shutdown => Ok(ExitStatus::Success),
         SessionEnd::Abrupt => Ok(ExitStatus::Failed),
     }

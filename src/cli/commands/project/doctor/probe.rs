@@ -83,6 +83,7 @@ fn probe_request(model: ModelRef) -> ChatRequest {
         messages: vec![Message::user("Say ok.")],
         max_output_tokens: MAX_OUTPUT_TOKENS,
         temperature: None,
+        options: Box::default(),
         schema: None,
         schema_name: None,
     }

@@ -1,7 +1,7 @@
 //! The providers that work without configuration.
 
-use super::openai_host::is_within;
-use super::{Dialect, client};
+use super::address::{is_within, url_host};
+use super::dialect::Dialect;
 
 /// A provider that works without configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,15 @@ pub struct BuiltinProvider {
 }
 
 impl BuiltinProvider {
+    /// The built-in provider with this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)
+    }
+
     /// The dialect at an address. `OpenAI` itself is asked through its Responses API; other servers at the address of
     /// `openai` are compatible ones, of which most speak only Chat Completions.
     pub fn dialect_at(&self, base_url: &str) -> Dialect {
-        let is_own_host = client::url_host(self.base_url).is_some_and(|host| is_within(base_url, &[host.as_str()]));
+        let is_own_host = url_host(self.base_url).is_some_and(|host| is_within(base_url, &[host.as_str()]));
         if self.dialect == Dialect::Responses && !is_own_host { Dialect::OpenAi } else { self.dialect }
     }
 

@@ -1,0 +1,240 @@
+//! Checks the options of agents with a model: whether the model and its API accept them.
+//!
+//! Reports nothing about a model that the files alone do not determine.
+
+use serde_json::{Map, Value};
+
+use super::models::resolve_reference;
+use crate::catalog::{
+    MIN_CLAUDE_BUDGET, MIN_TOP_P_WITH_REASONING, ModelApi, ReasoningRefusal, RequestedOptions, ReservedOption,
+    UnsentOption, UnsentReason, reserved_options,
+};
+use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::model::address::is_openai_address;
+use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
+use crate::model::name::LOCAL_PROVIDER;
+use crate::model::{Agent, Dialect, ModelOptions, ModelRef, ReasoningEffort};
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none()) {
+        OptionCheck { project, name, agent, options: agent.options() }.check(&mut diagnostics);
+    }
+    diagnostics
+}
+
+struct OptionCheck<'a> {
+    project: &'a Project,
+    name: &'a str,
+    agent: &'a Agent,
+    options: ModelOptions,
+}
+
+impl OptionCheck<'_> {
+    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+        if let Some(model) = resolve_reference(self.project, &self.agent.model) {
+            diagnostics.extend(self.check_model(&model));
+        } else {
+            let reserved = reserved_everywhere(&self.options.provider_options);
+            diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option(reserved)));
+        }
+        for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
+            if step.agent.as_deref() != Some(self.name) {
+                continue;
+            }
+            for (index, fallback) in step.fallback.iter().enumerate() {
+                let pointer = item_pointer(&child_pointer(&pointer, "fallback"), index);
+                diagnostics.extend(self.check_fallback(fallback, &pointer));
+            }
+        }
+    }
+
+    /// Checks the options against the agent's own model.
+    fn check_model(&self, model: &ModelRef) -> Vec<Diagnostic> {
+        let Some(api) = self.api(model) else { return Vec::new() };
+        let unsent = api.unsent_options(self.requested());
+        let sends_temperature = unsent.iter().all(|option| option.key != "temperature");
+        let mut diagnostics: Vec<Diagnostic> =
+            unsent.into_iter().map(|option| self.unsent_option(model, api.dialect, option)).collect();
+        let Some(dialect) = api.dialect else { return diagnostics };
+        if let Some(temperature) = self.agent.temperature.filter(|temperature| sends_temperature && *temperature > 1.0)
+            && matches!(dialect, Dialect::Anthropic | Dialect::Converse)
+        {
+            let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
+            diagnostics.push(self.at_value("temperature", message).with_help("write a number from 0 to 1"));
+        }
+        if dialect == Dialect::Anthropic {
+            diagnostics.extend(self.check_blank_stop(model));
+        }
+        let reserved = reserved_options(dialect, &self.options.provider_options);
+        diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option(reserved)));
+        diagnostics
+    }
+
+    /// Reports each option that a fallback does not accept: its requests do not contain the option. An option with a
+    /// fixed value is no mistake, because the fallback only samples in its own way.
+    fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
+        let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
+        let Some(api) = self.api(&model) else { return Vec::new() };
+        let refused = api.unsent_options(self.requested()).into_iter().filter(|option| {
+            // Other providers never get `provider_options`.
+            option.reason.is_mistake() && option.key != "provider_options"
+        });
+        let warn = |option: UnsentOption| {
+            let (key, name) = (option.key, self.name);
+            let message = format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`");
+            let document = &self.project.document;
+            Diagnostic::warning(Code::UnsupportedParameter, message)
+                .with_span(&document.file, document.spans.value(pointer))
+                .with_help(format!("orch sends it no `{key}`; remove `{key}`, or use another fallback"))
+        };
+        refused.map(warn).collect()
+    }
+
+    fn api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
+        if model.provider == LOCAL_PROVIDER {
+            return Some(ModelApi { dialect: None, is_openai: false, model: &model.model });
+        }
+        let server = self.project.api_server(&model.provider)?;
+        let is_openai = is_openai_address(&server.base_url);
+        Some(ModelApi { dialect: Some(server.dialect), is_openai, model: &model.model })
+    }
+
+    fn requested(&self) -> RequestedOptions<'_> {
+        let default = self.project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
+        RequestedOptions {
+            temperature: self.agent.temperature,
+            max_output_tokens: self.agent.max_output_tokens.unwrap_or(default),
+            options: &self.options,
+        }
+    }
+
+    /// The diagnostic for an option that orch does not send to the agent's model.
+    fn unsent_option(&self, model: &ModelRef, dialect: Option<Dialect>, option: UnsentOption) -> Diagnostic {
+        let key = option.key;
+        let remove = format!("remove `{key}`");
+        let (message, help) = match option.reason {
+            UnsentReason::NotInApi => match dialect {
+                None if key == "reasoning" => ("the embedded model does not reason".to_owned(), remove),
+                None => (format!("the embedded model has no `{key}`"), remove),
+                Some(dialect) => {
+                    let message = format!("`{model}` accepts no `{key}`: {} has no such parameter", api_name(dialect));
+                    let help = match dialect {
+                        Dialect::Responses => format!(
+                            "{remove}, or set `dialect: openai` for the provider `{}` in `orch.yaml`",
+                            model.provider
+                        ),
+                        _ => remove,
+                    };
+                    (message, help)
+                }
+            },
+            UnsentReason::Refused => (format!("`{model}` accepts no `{key}`"), remove),
+            UnsentReason::Fixed => {
+                let noun = if key == "temperature" { "temperature" } else { "`top_p`" };
+                (format!("`{model}` has a fixed {noun}: orch does not send this one"), remove)
+            }
+            UnsentReason::FixedWithReasoning => (
+                format!("`{model}` has a fixed temperature while it reasons: orch does not send this one"),
+                format!("{remove}, or write `reasoning: none`"),
+            ),
+            UnsentReason::TooLowWithReasoning => {
+                let (min, top_p) = (MIN_TOP_P_WITH_REASONING, self.options.top_p.unwrap_or_default());
+                let message = format!("`{model}` accepts a `top_p` from {min} to 1 while it reasons, not {top_p}");
+                (message, format!("write a number from {min} to 1, or `reasoning: none`"))
+            }
+            UnsentReason::NotWithTemperature => (
+                format!("`{model}` accepts either `temperature` or `top_p`, not both"),
+                "remove one of them".to_owned(),
+            ),
+            UnsentReason::Reasoning(refusal) => self.reasoning_refusal(model, refusal),
+        };
+        let mut diagnostic = self.at_value(key, message).with_help(help);
+        if !option.reason.is_mistake() {
+            diagnostic.severity = Severity::Warning;
+        }
+        diagnostic
+    }
+
+    fn reasoning_refusal(&self, model: &ModelRef, refusal: ReasoningRefusal) -> (String, String) {
+        let effort = self.options.reasoning.map_or("", ReasoningEffort::as_str);
+        match refusal {
+            ReasoningRefusal::NeverReasons => {
+                (format!("`{model}` does not reason"), "remove `reasoning`, or use a model that reasons".to_owned())
+            }
+            ReasoningRefusal::AlwaysReasons => {
+                (format!("`{model}` always reasons"), "write `reasoning: minimal`, or use another model".to_owned())
+            }
+            ReasoningRefusal::ReplyLimitTooLow => (
+                format!(
+                    "`{model}` reasons only if `max_output_tokens` is above {MIN_CLAUDE_BUDGET}, and it is {}",
+                    self.requested().max_output_tokens
+                ),
+                "raise `max_output_tokens`, or write `reasoning: none`".to_owned(),
+            ),
+            ReasoningRefusal::ReplyLimitRefused => (
+                format!(
+                    "with `reasoning: {effort}`, `{model}` accepts no limit of the reply, and orch always sends one"
+                ),
+                "write `reasoning: medium`".to_owned(),
+            ),
+            ReasoningRefusal::UnknownField => (
+                format!("orch does not know the field for the reasoning of `{model}`, and sends none"),
+                "write the model's own field under `provider_options`".to_owned(),
+            ),
+        }
+    }
+
+    /// Reports texts of `stop` that Anthropic's API refuses.
+    fn check_blank_stop(&self, model: &ModelRef) -> Vec<Diagnostic> {
+        let blank = self.options.stop.iter().enumerate().filter(|(_, text)| text.trim().is_empty());
+        blank
+            .map(|(index, _)| {
+                let message = format!("`{model}` accepts no `stop` that consists of white space");
+                let pointer = item_pointer(&self.pointer("stop"), index);
+                self.error(message, self.project.document.spans.value(&pointer))
+                    .with_help("write a text with at least one visible character")
+            })
+            .collect()
+    }
+
+    fn reserved_option(&self, reserved: ReservedOption) -> Diagnostic {
+        let path = reserved.path;
+        let pointer =
+            path.split('.').fold(self.pointer("provider_options"), |pointer, key| child_pointer(&pointer, key));
+        let message = format!("`provider_options` can't set `{path}`: orch sets it");
+        self.error(message, self.project.document.spans.key(&pointer)).with_help(reserved.help)
+    }
+
+    fn pointer(&self, key: &str) -> String {
+        child_pointer(&child_pointer("/agents", self.name), key)
+    }
+
+    fn at_value(&self, key: &str, message: String) -> Diagnostic {
+        self.error(message, self.project.document.spans.value(&self.pointer(key)))
+    }
+
+    fn error(&self, message: String, span: std::ops::Range<usize>) -> Diagnostic {
+        Diagnostic::error(Code::UnsupportedParameter, message).with_span(&self.project.document.file, span)
+    }
+}
+
+/// The members of `provider_options` that orch sets itself, whichever model `auto` selects.
+fn reserved_everywhere(options: &Map<String, Value>) -> Vec<ReservedOption> {
+    let is_reserved = |dialect, path: &str| reserved_options(dialect, options).iter().any(|other| other.path == path);
+    let mut reserved = reserved_options(Dialect::OpenAi, options);
+    reserved
+        .retain(|option| is_reserved(Dialect::Responses, option.path) && is_reserved(Dialect::Anthropic, option.path));
+    reserved
+}
+
+fn api_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Anthropic => "Anthropic's Messages API",
+        Dialect::OpenAi => "the Chat Completions API",
+        Dialect::Responses => "OpenAI's Responses API",
+        Dialect::Gemini => "the Gemini API",
+        Dialect::Converse => "Bedrock's Converse API",
+    }
+}

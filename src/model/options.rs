@@ -1,0 +1,91 @@
+//! The options of an agent's requests, beside the temperature and the limit of a reply.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// How much a model reasons before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasoningEffort {
+    /// The model answers without reasoning.
+    None,
+    /// As little reasoning as the model supports.
+    Minimal,
+    /// Little reasoning.
+    Low,
+    /// A medium amount of reasoning.
+    Medium,
+    /// Much reasoning.
+    High,
+    /// As much reasoning as the model supports.
+    Max,
+}
+
+impl ReasoningEffort {
+    /// Every effort, from the smallest to the largest.
+    pub const ALL: [Self; 6] = [Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Max];
+
+    /// The name in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// Options that an agent sets for its requests. An option that is absent has the provider's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ModelOptions {
+    /// How much the model reasons before it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<ReasoningEffort>,
+    /// Nucleus sampling: the model samples only from the likeliest tokens that together have this probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// The seed of the sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u32>,
+    /// Texts that end the reply when the model writes one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Members of the request's body that only this provider knows.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub provider_options: Map<String, Value>,
+}
+
+impl ModelOptions {
+    /// Whether no option is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn absent_options_leave_no_trace() {
+        assert_eq!(serde_json::to_value(ModelOptions::default()).unwrap(), json!({}));
+        let options = ModelOptions { seed: Some(7), ..ModelOptions::default() };
+        assert_eq!(serde_json::to_value(&options).unwrap(), json!({"seed": 7}));
+        assert!(ModelOptions::default().is_empty() && !options.is_empty());
+    }
+
+    #[test]
+    fn an_effort_has_one_name_in_files_and_in_messages() {
+        for effort in ReasoningEffort::ALL {
+            assert_eq!(serde_json::to_value(effort).unwrap(), json!(effort.as_str()));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The options of a request that orch sends: those that the model and its API accept, and the provider's own.
+
+use serde_json::{Map, Value, json};
+
+use super::{Dialect, Endpoint};
+use crate::catalog::{ClaudeThinking, ModelApi, RequestedOptions, reserved_options};
+use crate::model::address::is_openai_address;
+use crate::model::chat::ChatRequest;
+use crate::model::failure::{Failure, FailureClass};
+use crate::model::options::ReasoningEffort;
+
+/// The options of a request that the model accepts.
+#[derive(Debug)]
+pub(super) struct SentOptions<'a> {
+    pub(super) temperature: Option<f64>,
+    pub(super) reasoning: Option<ReasoningEffort>,
+    pub(super) top_p: Option<f64>,
+    pub(super) seed: Option<u32>,
+    /// The texts that end the reply; empty if there are none.
+    pub(super) stop: &'a [String],
+}
+
+impl<'a> SentOptions<'a> {
+    /// The options of a request to an endpoint.
+    pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Self {
+        let api = ModelApi {
+            dialect: Some(endpoint.dialect),
+            is_openai: is_openai_address(&endpoint.base_url),
+            model: &request.model.model,
+        };
+        let unsent = api.unsent_options(RequestedOptions::from(request));
+        let is_sent = |key: &str| unsent.iter().all(|option| option.key != key);
+        let options = &request.options;
+        Self {
+            temperature: request.temperature.filter(|_| is_sent("temperature")),
+            reasoning: options.reasoning.filter(|_| is_sent("reasoning")),
+            top_p: options.top_p.filter(|_| is_sent("top_p")),
+            seed: options.seed.filter(|_| is_sent("seed")),
+            stop: if is_sent("stop") { &options.stop } else { &[] },
+        }
+    }
+}
+
+/// The fields of a request that set the reasoning of a Claude model.
+#[derive(Debug, Default)]
+pub(super) struct ThinkingFields {
+    /// The value of `thinking`.
+    pub(super) thinking: Option<Value>,
+    /// The value of `output_config.effort`.
+    pub(super) effort: Option<&'static str>,
+}
+
+/// The fields for the reasoning of a Claude model, which Bedrock has too.
+pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
+    match thinking {
+        ClaudeThinking::Absent => ThinkingFields::default(),
+        ClaudeThinking::Off(kind) => ThinkingFields { thinking: Some(json!({"type": kind})), effort: None },
+        ClaudeThinking::Adaptive(effort) => {
+            ThinkingFields { thinking: Some(json!({"type": "adaptive"})), effort: Some(effort) }
+        }
+        ClaudeThinking::Budget(budget) => {
+            let thinking = json!({"type": "enabled", "budget_tokens": budget});
+            ThinkingFields { thinking: Some(thinking), effort: None }
+        }
+    }
+}
+
+/// Adds the `provider_options` of a request to its body. Mappings of both become one mapping.
+///
+/// # Errors
+/// They contain a member that orch sets itself. `validate` reports this too, if the files alone determine the model.
+pub(super) fn add_provider_options(
+    body: &mut Map<String, Value>,
+    options: &Map<String, Value>,
+    dialect: Dialect,
+) -> Result<(), Failure> {
+    let reserved = reserved_options(dialect, options);
+    let first = reserved.first().map(|reserved| (reserved.path.to_owned(), reserved.help));
+    let conflict = first.or_else(|| Some((merge_members(body, options)?, "remove it: orch sets it")));
+    match conflict {
+        None => Ok(()),
+        Some((path, help)) => {
+            let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
+            Err(Failure::new(FailureClass::BadRequest, message).with_hint(help))
+        }
+    }
+}
+
+/// Adds members to a mapping. Returns the path of the first member that exists already and is not a mapping in both.
+fn merge_members(target: &mut Map<String, Value>, added: &Map<String, Value>) -> Option<String> {
+    for (name, value) in added {
+        let Some(existing) = target.get_mut(name) else {
+            target.insert(name.clone(), value.clone());
+            continue;
+        };
+        let (Value::Object(existing), Value::Object(value)) = (existing, value) else { return Some(name.clone()) };
+        if let Some(path) = merge_members(existing, value) {
+            return Some(format!("{name}.{path}"));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use super::*;
+
+    fn merged(body: Value, options: Value, dialect: Dialect) -> Result<Value, Failure> {
+        let (Value::Object(mut body), Value::Object(options)) = (body, options) else { unreachable!() };
+        add_provider_options(&mut body, &options, dialect).map(|()| Value::Object(body))
+    }
+
+    #[test]
+    fn mappings_are_merged() {
+        let body = json!({"generationConfig": {"topP": 0.5, "thinkingConfig": {"thinkingBudget": 5}}});
+        let options =
+            json!({"generationConfig": {"topK": 4, "thinkingConfig": {"includeThoughts": true}}, "labels": {}});
+        assert_eq!(
+            merged(body, options, Dialect::Gemini).unwrap(),
+            json!({"generationConfig": {"topP": 0.5, "topK": 4,
+                "thinkingConfig": {"thinkingBudget": 5, "includeThoughts": true}}, "labels": {}})
+        );
+    }
+
+    #[test]
+    fn a_member_that_orch_sets_is_refused() {
+        let failure = merged(json!({}), json!({"max_tokens": 5}), Dialect::OpenAi).unwrap_err();
+        assert_eq!(failure.class, FailureClass::BadRequest);
+        assert_eq!(failure.message, "`provider_options` can't set `max_tokens` in the dialect `openai`");
+        assert_eq!(failure.hint.as_deref(), Some("`max_output_tokens` of the agent sets it"));
+        // Even one that no table lists is never replaced.
+        let failure = merged(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), Dialect::OpenAi).unwrap_err();
+        assert_eq!(failure.message, "`provider_options` can't set `a.b` in the dialect `openai`");
+    }
+}

@@ -1,0 +1,231 @@
+//! The models and CLI agents that the user chooses for a run in place of those in the files (`--model`, `--agent`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::check::resolve_reference;
+use crate::config::Project;
+use crate::diagnostic::did_you_mean;
+use crate::model::agent::{Acp, CliProgram, Tools};
+use crate::model::{Agent, RunState};
+
+use super::error::SessionError;
+use super::{ResumeRequest, Runner};
+
+/// The choices of the user for the agents of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AgentChoices {
+    /// The model of every agent that is not in `agents`.
+    pub(crate) model: Option<String>,
+    /// The model or the CLI agent of single agents, by the agent's name.
+    pub(crate) agents: BTreeMap<String, String>,
+    /// Choices of an earlier session of the run, which apply unless `agents` has another one.
+    recorded_agents: BTreeMap<String, String>,
+}
+
+impl AgentChoices {
+    /// The choices for a new run.
+    pub(crate) fn new(model: Option<&String>, agents: &BTreeMap<String, String>) -> Self {
+        Self { model: model.cloned(), agents: agents.clone(), recorded_agents: BTreeMap::new() }
+    }
+
+    /// The choices for a run that is resumed: those of the resume, and those that the run has recorded. A new model for
+    /// every agent replaces all recorded choices.
+    pub(crate) fn for_resume(request: &ResumeRequest, past_state: &RunState) -> Self {
+        let (model, recorded_agents) = match &request.model {
+            Some(model) => (Some(model.clone()), BTreeMap::new()),
+            None => (past_state.model.clone(), past_state.agents.clone()),
+        };
+        Self { model, agents: request.agents.clone(), recorded_agents }
+    }
+
+    /// The choices for single agents that the run records.
+    pub(crate) fn chosen_agents(&self) -> BTreeMap<String, String> {
+        let mut chosen = self.recorded_agents.clone();
+        chosen.extend(self.agents.clone());
+        chosen
+    }
+
+    /// Applies the choices to a project and to the pipelines that it calls.
+    ///
+    /// # Errors
+    /// No pipeline has a chosen agent, or a choice is malformed.
+    pub(crate) fn apply(&self, project: &mut Project, runner: &Runner) -> Result<(), SessionError> {
+        let known_names: Vec<String> = agent_names(project).map(ToOwned::to_owned).collect();
+        let mut replacements = BTreeMap::new();
+        for (name, choice) in self.chosen_agents() {
+            if known_names.contains(&name) {
+                let replacement = AgentReplacement::parse(&choice).map_err(|reason| invalid_choice(&name, reason))?;
+                replacements.insert(name, replacement);
+            } else if self.agents.contains_key(&name) {
+                return Err(unknown_agent(&name, &known_names));
+            } else {
+                runner.reporter.note(&format!("the pipeline no longer has the agent `{name}`, which --agent replaced"));
+            }
+        }
+        if let Some(model) = &self.model {
+            let is_model =
+                |(name, agent): (&String, &Agent)| agent.cli_kind().is_none() && !replacements.contains_key(name);
+            let has_model = |project: &&Project| project.pipeline.agents.iter().any(is_model);
+            if !project.with_called_projects().iter().any(has_model) {
+                runner.reporter.note(&format!("no agent is a model, so the model {model} is not used"));
+            }
+        }
+        self.replace_agents(project, &replacements, runner);
+        Ok(())
+    }
+
+    /// Replaces agents and removes the fallbacks of their steps, so that no other model is called or needs a key.
+    fn replace_agents(
+        &self,
+        project: &mut Project,
+        replacements: &BTreeMap<String, AgentReplacement>,
+        runner: &Runner,
+    ) {
+        let every_model = self.model.clone().map(AgentReplacement::Model);
+        let mut replaced: BTreeMap<String, Agent> = BTreeMap::new();
+        for (name, agent) in &project.pipeline.agents {
+            let for_every_model = every_model.as_ref().filter(|_| agent.cli_kind().is_none());
+            if let Some(replacement) = replacements.get(name).or(for_every_model) {
+                replaced.insert(name.clone(), replacement.apply(name, agent, project, runner));
+            }
+        }
+        project.pipeline.for_each_step_mut(&mut |step| {
+            let is_replaced = step.agent.as_ref().is_some_and(|name| replaced.contains_key(name));
+            if self.model.is_some() || is_replaced {
+                step.fallback.clear();
+            }
+        });
+        for (name, agent) in replaced {
+            project.pipeline.agents.insert(name, agent);
+        }
+        for called in project.called_projects.values_mut() {
+            self.replace_agents(Arc::make_mut(called), replacements, runner);
+        }
+    }
+}
+
+/// The names of the agents of a project and of the pipelines that it calls, each once.
+fn agent_names(project: &Project) -> impl Iterator<Item = &str> {
+    let mut names: Vec<&str> = Vec::new();
+    for project in project.with_called_projects() {
+        for name in project.pipeline.agents.keys() {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+    }
+    names.into_iter()
+}
+
+fn unknown_agent(name: &str, known_names: &[String]) -> SessionError {
+    let error = SessionError::usage(format!("there is no agent `{name}`"));
+    let known = || known_names.iter().map(String::as_str);
+    match did_you_mean(name, known()) {
+        Some(nearest) => error.with_hint(format!("did you mean `{nearest}`?")),
+        None if known_names.is_empty() => error.with_hint("the pipeline has no agents: leave out --agent"),
+        None => error.with_hint(format!("the agents are {}", known().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn invalid_choice(name: &str, reason: &'static str) -> SessionError {
+    SessionError::usage(format!("the choice for the agent `{name}` is invalid: {reason}")).with_hint(
+        "write `NAME=provider/model`, `NAME=cli:claude`, `NAME=cli:codex`, `NAME=acp:PROGRAM` or `NAME=command:PROGRAM`",
+    )
+}
+
+/// What takes the place of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AgentReplacement {
+    /// A model, by a name as in the files.
+    Model(String),
+    /// A CLI agent that orch supports by name.
+    Cli(CliProgram),
+    /// A program with its arguments that speaks the Agent Client Protocol.
+    Acp(Vec<String>),
+    /// Any other program with its arguments.
+    Command(Vec<String>),
+}
+
+impl AgentReplacement {
+    /// Parses the value of `--agent NAME=VALUE`: a model, or the kind of a CLI agent before a colon.
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let words = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
+            if words.is_empty() { Err("it names no program") } else { Ok(words) }
+        };
+        match text.split_once(':') {
+            Some(("cli", "claude")) => Ok(Self::Cli(CliProgram::Claude)),
+            Some(("cli", "codex")) => Ok(Self::Cli(CliProgram::Codex)),
+            Some(("cli", _)) => Err("orch knows the CLI agents `claude` and `codex`"),
+            Some(("acp", line)) => words(line).map(Self::Acp),
+            Some(("command", line)) => words(line).map(Self::Command),
+            Some(_) | None if text.trim().is_empty() => Err("it is empty"),
+            Some(_) | None => Ok(Self::Model(text.trim().to_owned())),
+        }
+    }
+
+    /// The agent that takes the place of `agent`.
+    fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
+        // A program has options of its own, and the budget of the agent still applies.
+        let program = || Agent { budget: agent.budget.clone(), ..Agent::from_model("auto") };
+        match self {
+            Self::Model(model) => model_agent(model, name, agent, project, runner),
+            Self::Cli(cli) => Agent { cli: Some(*cli), ..program() },
+            Self::Acp(command) => Agent { acp: Some(Acp { command: command.clone() }), ..program() },
+            Self::Command(command) => Agent { command: Some(command.clone()), ..program() },
+        }
+    }
+}
+
+/// An agent with another model and the same options, except those that only the earlier provider or program has.
+fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
+    let provider = |name: &str| resolve_reference(project, name).map(|model| model.provider);
+    let is_other_provider = match (provider(&agent.model), provider(model)) {
+        (Some(before), Some(after)) => before != after,
+        _ => false,
+    };
+    let mut replaced = Agent {
+        model: model.to_owned(),
+        cli: None,
+        acp: None,
+        command: None,
+        tools: Tools::None,
+        max_turns: None,
+        estimate: None,
+        env: Vec::new(),
+        ..agent.clone()
+    };
+    if is_other_provider && !agent.provider_options.is_empty() {
+        replaced.provider_options.clear();
+        let message = format!("orch does not send `provider_options` of agent `{name}` to {model}, another provider");
+        runner.reporter.note(&message);
+    }
+    if !agent.tools.names().is_empty() {
+        runner.reporter.note(&format!("agent `{name}` has no tools in this run, because {model} is a model"));
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_a_model_or_a_kind_of_cli_agent() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for (text, expected) in [
+            ("anthropic/claude-sonnet-5-5", Ok(AgentReplacement::Model("anthropic/claude-sonnet-5-5".into()))),
+            ("ollama/qwen3:8b", Ok(AgentReplacement::Model("ollama/qwen3:8b".into()))),
+            ("local:models/small.gguf", Ok(AgentReplacement::Model("local:models/small.gguf".into()))),
+            ("cli:claude", Ok(AgentReplacement::Cli(CliProgram::Claude))),
+            ("acp:gemini --acp", Ok(AgentReplacement::Acp(words(&["gemini", "--acp"])))),
+            ("command:python3 review.py", Ok(AgentReplacement::Command(words(&["python3", "review.py"])))),
+            ("cli:gemini", Err("orch knows the CLI agents `claude` and `codex`")),
+            ("command: ", Err("it names no program")),
+            (" ", Err("it is empty")),
+        ] {
+            assert_eq!(AgentReplacement::parse(text), expected, "{text}");
+        }
+    }
+}
