@@ -43,7 +43,7 @@ pub(super) fn condition_narrowings(expr: &Expr<'_>, outcome: bool) -> Vec<(Strin
 fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
     match expr {
         Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Not) => {
-            collect_narrowings(&inner.expr, !outcome, narrowings)
+            collect_narrowings(&inner.expr, !outcome, narrowings);
         }
         Expr::BinOp(inner) => match (inner.op, outcome) {
             (BinOpKind::ScAnd, true) | (BinOpKind::ScOr, false) => {
