@@ -162,7 +162,7 @@ fn every_kind_of_step_is_described_also_inside_groups() {
     assert_eq!(texts(step(&plan, "rounds/ask")), ["Is ‹draft: any› fine?"]);
     assert_eq!(
         step(&plan, "call/inner")["prompts"][1],
-        json!({ "what": "message", "exact": true, "text": "About do it" })
+        json!({ "label": "message", "exact": true, "text": "About do it" })
     );
     assert_eq!(step(&plan, "call/inner")["requests"]["is_cli_agent"], true);
     assert_eq!(step(&plan, "rounds/draft")["prompts"][0]["exact"], true, "a prompt without variables");
