@@ -8,7 +8,7 @@ use crate::model::{Agent, CliAgentKind};
 /// Keys that only agents with a model support.
 const MODEL_KEYS: &[&str] = &["temperature", "max_output_tokens"];
 /// Keys that only CLI agents support.
-const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env"];
+const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();

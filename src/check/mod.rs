@@ -23,6 +23,7 @@ mod operators;
 mod placeholders;
 mod probe;
 mod properties;
+mod sandbox;
 mod schemas;
 mod scope;
 mod sites;
@@ -30,6 +31,7 @@ mod statements;
 mod texts;
 mod type_members;
 mod types;
+mod unconfined;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
@@ -67,6 +69,8 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(models::check(project));
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
+    diagnostics.extend(sandbox::check(project));
+    diagnostics.extend(unconfined::check(project));
     diagnostics.extend(flow::check(project, &sites));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &sites));

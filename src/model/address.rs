@@ -30,9 +30,28 @@ pub fn base_url_error(text: &str) -> Option<String> {
     http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| suffix_error.to_owned()))
 }
 
+/// The host of an HTTP URL with its port: `lab.example:443`, `[::1]:8000`. `None` if the text is no such URL.
+pub fn host_with_port(text: &str) -> Option<String> {
+    let url = url::Url::parse(text.trim()).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_of_a_url_is_its_own_or_that_of_its_scheme() {
+        for (text, host) in [
+            ("https://lab.example/v1", "lab.example:443"),
+            ("http://LAB.example", "lab.example:80"),
+            ("http://127.0.0.1:8000/v1", "127.0.0.1:8000"),
+            ("http://[::1]:9/", "[::1]:9"),
+        ] {
+            assert_eq!(host_with_port(text).as_deref(), Some(host));
+        }
+        assert_eq!(host_with_port("lab.example"), None);
+    }
 
     #[test]
     fn only_http_urls_are_accepted() {

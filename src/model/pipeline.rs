@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::agent::{Acp, CliProgram, Tools};
 use super::budget::Budget;
 use super::program::TurnEstimate;
+use super::sandbox::Sandbox;
 use super::step::Step;
 
 /// The pattern of the names of inputs, artifacts and steps.
@@ -133,6 +134,10 @@ pub struct Agent {
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1)))]
     pub env: Vec<String>,
+    /// What a CLI agent may change, read, connect to and use. It narrows the `sandbox` of `orch.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"network": ["registry.npmjs.org"]}))]
+    pub sandbox: Option<Sandbox>,
 }
 
 fn auto_model() -> String {
