@@ -1,4 +1,4 @@
-//! `orch-confine __confine …`, as orch will offer it, and `orch-confine drive FILE -- PROGRAM …`, which plays orch for the
+//! `orch-confine __confine …`, as orch offers it, and `orch-confine drive FILE -- PROGRAM …`, which plays orch for the
 //! tests: it runs a program with the policy in a file and writes what it learned, as JSON, to the descriptor of a file.
 
 use std::ffi::OsString;
