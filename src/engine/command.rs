@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
 use crate::model::event::{CallOutput, CommandOutput, PartKind};
 use crate::model::step::CommandLine;
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{last_lines, shorten_middle};
 use crate::template::{TemplateContext, Templates, eval};
@@ -40,8 +40,9 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // The time limit is not part of the fingerprint.
-    let fingerprinted = json!(CommandSpec { timeout_ms: None, ..fingerprinted });
+    // Neither the time limit nor the level of the sandbox is part of the fingerprint.
+    let sandbox = fingerprinted.sandbox.as_ref().map(SandboxSpec::without_level);
+    let fingerprinted = json!(CommandSpec { timeout_ms: None, sandbox, ..fingerprinted });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let fingerprint = compute_fingerprint(
         &json!({ "command": fingerprinted, "tree": workspace_version(node, scope) }),
@@ -49,6 +50,8 @@ pub(super) async fn run(
     );
     let mut parts = common_fingerprint_parts(node, scope);
     parts.push(fingerprint_part(PartKind::Command, &json!(command_node.line)));
+    let sandbox = command_node.sandbox.as_ref().map(SandboxSpec::without_level);
+    parts.extend(sandbox.map(|sandbox| fingerprint_part(PartKind::Sandbox, &json!(sandbox))));
     let mut leaf = StepExecution::new(run, key, node, fingerprint, parts);
     let (replies, mut attempt) = match leaf.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
@@ -201,6 +204,7 @@ pub(super) fn render_command(
         },
         stdin,
         timeout_ms: timeout.map(millis),
+        sandbox: command_node.sandbox.clone(),
     })
 }
 
@@ -222,6 +226,10 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
             exit_code_hint(&command_node.success_codes, output.exit_code),
             folder_hint(output)
         );
+        if let Some(limit) = &output.probable_limit {
+            return Err(Failure::new(FailureClass::SandboxLimit, format!("{limit}: {message}"))
+                .with_hint(format!("raise the limit under `limits` of the sandbox; {hint}")));
+        }
         return Err(Failure::new(FailureClass::CommandFailed, message).with_hint(hint));
     }
     let contract = node.output.as_ref().map(|output| &output.contract);

@@ -90,5 +90,6 @@ fn interrupted_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
         estimated: None,
         estimated_cost: None,
         reverted_files: Vec::new(),
+        sandbox: None,
     }
 }

@@ -40,6 +40,7 @@ pub(crate) mod project_files;
 pub(crate) mod project_state;
 mod reporter;
 mod resume;
+mod sandbox;
 mod start;
 pub(crate) mod trackers;
 pub(crate) mod trust;
@@ -54,6 +55,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::perform::RecordReplay;
 use crate::model::{Failure, RunId, RunState};
+use crate::process::{CONFINE_COMMAND, GUARD_COMMAND, SandboxProbe, run_confine, run_guard};
 use crate::store::set_key_folder;
 
 pub use answer::{AnswerRequest, RecordedAnswer};
@@ -83,6 +85,8 @@ pub struct Runner {
     pub(crate) environment: Environment,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) prompter: Arc<dyn Prompter>,
+    /// What sandbox this machine can enforce.
+    pub(crate) sandbox_probe: SandboxProbe,
     active: Mutex<HashMap<RunId, CancelHandle>>,
 }
 
@@ -92,7 +96,9 @@ impl Runner {
         if let Some(folder) = environment.config_dir() {
             set_key_folder(folder.to_owned());
         }
-        Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active: Mutex::default() }
+        let sandbox_probe = SandboxProbe::new(environment.guard().to_owned());
+        let (reporter, prompter) = (Arc::new(Silent), Arc::new(Silent));
+        Self { environment, reporter, prompter, sandbox_probe, active: Mutex::default() }
     }
 
     /// The same with a reporter that shows progress.
@@ -184,12 +190,17 @@ impl RunResult {
     }
 }
 
-/// Runs the guard of a run's processes and returns its exit code, if this process was started as a guard.
+/// Runs the guard or the sandbox of a run's processes and returns its exit code, if this process was started as one.
 ///
-/// orch starts its own executable again as a guard of the commands and CLI agents of a run. So does a program that
-/// embeds orch. Call this first in `main`, before anything else reads the arguments.
+/// orch starts its own executable again as a guard of the commands and CLI agents of a run, and to confine them. So does
+/// a program that embeds orch. Call this first in `main`, before anything else reads the arguments.
 pub fn guard_main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let is_guard = arguments.next().is_some_and(|first| first == crate::process::GUARD_COMMAND);
-    is_guard.then(|| crate::process::run_guard(&arguments.collect::<Vec<OsString>>()))
+    let first = arguments.next()?;
+    let run: fn(&[OsString]) -> ExitCode = match first.to_str() {
+        Some(GUARD_COMMAND) => run_guard,
+        Some(CONFINE_COMMAND) => run_confine,
+        _ => return None,
+    };
+    Some(run(&arguments.collect::<Vec<OsString>>()))
 }

@@ -64,7 +64,7 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
         push_children(step, 2, ui, &mut line);
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
-        line(format!("sends  {disclosure}"));
+        line(format!("{:<6} {disclosure}", disclosure.label()));
     }
     for (name, expression) in &pipeline.outputs {
         line(format!("output {name}: {expression}"));

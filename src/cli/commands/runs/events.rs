@@ -117,7 +117,8 @@ fn describe_call(fact: &CallEnded) -> String {
         // Shorten the message, because the activity of a CLI agent follows it.
         (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
     };
-    format!("#{} {duration}, {outcome}{}", fact.call.ordinal, describe_activity(fact))
+    let sandbox = fact.sandbox.as_ref().map(|sandbox| format!(", sandbox {}", sandbox.summary())).unwrap_or_default();
+    format!("#{} {duration}, {outcome}{sandbox}{}", fact.call.ordinal, describe_activity(fact))
 }
 
 /// The activity of a CLI agent in a turn.

@@ -103,6 +103,7 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+    let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new());
     let agent_env = AgentEnv {
         workspace,
         agents_folder: probe_folder.subfolder("homes"),
@@ -111,6 +112,7 @@ fn probe_program(models: &ModelRegistry, program: &CliAgent, runner: &Runner) ->
         insecure_providers: models.insecure_providers(),
         guard: runner.environment.guard().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
+        sandbox,
     };
     let timeout_ms = u64::try_from(REPLY_TIMEOUT.as_millis()).ok();
     let request = probe_request(program.model_ref());
