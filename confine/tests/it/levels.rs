@@ -35,6 +35,9 @@ fn without_namespaces(lab: &Lab, command: &Command) -> Command {
 
 #[test]
 fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_refused_with_the_way_out() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         let run = |policy: &Policy, argv: &[&str]| {
@@ -56,6 +59,9 @@ fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_refused_wi
 
 #[test]
 fn a_step_that_fails_is_named_and_the_program_does_not_start() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         for level in ["full", "shared", "basic"] {
@@ -79,6 +85,9 @@ fn a_step_that_fails_is_named_and_the_program_does_not_start() {
 
 #[test]
 fn a_program_that_is_missing_is_told_from_one_that_failed() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let lab = Lab::new(User::all()[0]);
     for level in ["full", "basic", "none"] {
         assert_eq!(lab.drive(level, &lab.policy(), &["no-such-program"]).result["ended"][2], 2, "{level}");
@@ -89,6 +98,9 @@ fn a_program_that_is_missing_is_told_from_one_that_failed() {
 
 #[test]
 fn the_program_gets_its_input_and_no_other_open_file() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         for level in ["full", "shared", "basic"] {
@@ -106,6 +118,9 @@ fn the_program_gets_its_input_and_no_other_open_file() {
 
 #[test]
 fn all_processes_end_with_the_program_and_with_the_first_stage() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         // The kernel ends what a program leaves running, even in a session of its own.
@@ -152,6 +167,9 @@ fn children(pid: u32) -> Vec<i32> {
 
 #[test]
 fn a_term_signal_reaches_the_program_which_can_clean_up() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         for level in ["full", "basic"] {
@@ -178,6 +196,9 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
 
 #[test]
 fn the_program_starts_without_blocked_signals_and_without_capabilities() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let lab = Lab::new(user);
         for level in ["full", "shared", "basic", "none"] {
@@ -200,6 +221,9 @@ fn the_program_starts_without_blocked_signals_and_without_capabilities() {
 
 #[test]
 fn a_policy_in_a_file_confines_without_orch() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let lab = Lab::new(User::all()[0]);
     lab.write("home/policy", &serde_json::to_string(&lab.policy()).unwrap());
     let script = format!("echo a > a; ! echo b > {}/b", lab.text("outside"));

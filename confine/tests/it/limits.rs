@@ -33,6 +33,9 @@ fn names(run: &Run, words: &str) {
 
 #[test]
 fn processor_time_of_one_process() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { cpu_time: Some(1), ..Limits::default() };
     each(|lab, level| {
         let start = Instant::now();
@@ -43,6 +46,9 @@ fn processor_time_of_one_process() {
 
 #[test]
 fn processor_time_of_processes_together() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { cpu_time: Some(2), ..Limits::default() };
     each(|lab, level| {
         // No process alone reaches the limit.
@@ -52,6 +58,9 @@ fn processor_time_of_processes_together() {
 
 #[test]
 fn the_size_of_a_file() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { file_size: Some(MIB), ..Limits::default() };
     each(|lab, level| {
         let run = limited(lab, level, limits, &format!("fill {}/big 4", lab.text("ws")));
@@ -63,6 +72,9 @@ fn the_size_of_a_file() {
 
 #[test]
 fn memory_of_one_process_fails_in_the_words_of_the_program() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     each(|lab, level| {
         let run = limited(lab, level, limits, "memory 512");
@@ -74,6 +86,9 @@ fn memory_of_one_process_fails_in_the_words_of_the_program() {
 
 #[test]
 fn memory_of_processes_together() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(128 * MIB), ..Limits::default() };
     each(|lab, level| {
         // Each of the four processes stays below the limit.
@@ -83,6 +98,9 @@ fn memory_of_processes_together() {
 
 #[test]
 fn files_in_memory_count_as_memory() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     for user in User::all() {
         let lab = Lab::new(user);
@@ -93,6 +111,9 @@ fn files_in_memory_count_as_memory() {
 
 #[test]
 fn a_fork_bomb_ends() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { processes: Some(50), ..Limits::default() };
     each(|lab, level| {
         let run = limited(lab, level, limits, "fork-bomb 20000");
@@ -109,6 +130,9 @@ fn a_fork_bomb_ends() {
 
 #[test]
 fn open_files() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { open_files: Some(20), ..Limits::default() };
     each(|lab, level| {
         let run = limited(lab, level, limits, "open-files 30");
@@ -119,6 +143,9 @@ fn open_files() {
 
 #[test]
 fn a_program_within_its_limits_is_left_alone() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits {
         memory: Some(512 * MIB),
         processes: Some(64),
@@ -134,6 +161,9 @@ fn a_program_within_its_limits_is_left_alone() {
 
 #[test]
 fn node_runs_within_a_limit_of_memory() {
+    if !super::support::reaches_full() {
+        return;
+    }
     if !super::support::has("node") {
         println!("SKIPPED: node is not installed");
         return;

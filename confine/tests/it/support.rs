@@ -1,12 +1,13 @@
 //! A laboratory for confined programs: folders outside and inside, services, another process, and two users.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use orch_confine::confine::{Level, Policy, usually_protected};
+use orch_confine::confine::{Level, Policy, probe, usually_protected};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_orch-confine");
@@ -42,6 +43,23 @@ impl User {
 
 pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
+}
+
+/// Whether this machine reaches the level `full`. If not, the tests are skipped, with a notice.
+pub(crate) fn reaches_full() -> bool {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    let level = *LEVEL.get_or_init(|| {
+        let found = probe(Path::new(BINARY)).unwrap();
+        if found.level() < Level::Full {
+            // The macro's output is only shown for failing tests.
+            let reasons: Vec<String> = found.obstacles.iter().map(ToString::to_string).collect();
+            let why = reasons.join("; ");
+            let _ =
+                writeln!(std::io::stderr(), "SKIPPED: sandboxes are not tested: they reach `{}`: {why}", found.level());
+        }
+        found.level()
+    });
+    level == Level::Full
 }
 
 /// Folders: `ws` may be changed and contains a repository, `outside` may not, `secret` may not even be read.
