@@ -222,9 +222,10 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
         let message = format!("the command ended with exit code {}{last_output}", output.exit_code);
         let extent = if output.cut { "the beginning and the end of its output" } else { "its full output" };
         let hint = format!(
-            "see {extent} with `orch runs show --replies`{}{}",
+            "see {extent} with `orch runs show --replies`{}{}{}",
             exit_code_hint(&command_node.success_codes, output.exit_code),
-            folder_hint(output)
+            folder_hint(output),
+            sandbox_hint(command_node.sandbox.as_ref(), output)
         );
         if let Some(limit) = &output.probable_limit {
             return Err(Failure::new(FailureClass::SandboxLimit, format!("{limit}: {message}"))
@@ -277,6 +278,30 @@ fn folder_hint(output: &CommandOutput) -> String {
         return String::new();
     }
     format!("\nit ran in `{}`, {PROJECT_FILE_HINT}", output.folder)
+}
+
+/// English messages and error names of programs that a sandbox stopped: a write, a read, a connection.
+const SANDBOX_PHRASES: &[&str] = &[
+    "read-only file system",
+    "erofs",
+    "permission denied",
+    "eacces",
+    "operation not permitted",
+    "network is unreachable",
+    "enetunreach",
+    "name resolution",
+    "could not resolve host",
+    "eai_again",
+    "does not list `",
+];
+
+/// Names the sandbox as a possible cause, if the output reads like it.
+fn sandbox_hint(sandbox: Option<&SandboxSpec>, output: &CommandOutput) -> &'static str {
+    let stderr = last_lines(&output.stderr).to_lowercase();
+    if sandbox.is_none() || !SANDBOX_PHRASES.iter().any(|phrase| stderr.contains(phrase)) {
+        return "";
+    }
+    "\nits sandbox may be the cause: list what the command needs under `write` or `network` of the sandbox"
 }
 
 /// A hint on where commands run, and how to refer to files of the project.

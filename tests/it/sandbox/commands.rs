@@ -152,6 +152,22 @@ fn the_failure_of_a_command_at_a_limit_names_the_limit() {
 }
 
 #[test]
+fn the_hint_for_a_command_that_its_sandbox_stopped_names_the_sandbox() {
+    if !reaches_full() {
+        return;
+    }
+    for (line, is_stopped) in [("echo x > /etc/x", true), ("echo no >&2; exit 1", false)] {
+        let orch = command_project(line, json!({}));
+        orch.edit("pipelines/main.yaml", "\"expect\":{\"exit_code\":[]},", "");
+        let (ran, report) = report(&mut run_command(&orch));
+        let error = &report["steps"][0]["error"];
+        assert_eq!((ran.code, &error["class"]), (1, &json!("command_failed")), "{report:#}");
+        let hint = error["hint"].as_str().unwrap();
+        assert_eq!(hint.contains("its sandbox may be the cause"), is_stopped, "{hint}");
+    }
+}
+
+#[test]
 fn a_missing_program_has_the_same_class_as_without_a_sandbox() {
     let orch =
         project_with(&json!({}), &json!([{ "id": "it", "run": ["no-such-program"], "sandbox": { "min": "none" } }]));
