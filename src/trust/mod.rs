@@ -2,8 +2,8 @@
 //!
 //! A cloned project could name any environment variable as a key and any host as a provider. orch therefore lists the
 //! data that `orch.yaml` makes it send as [`Disclosure`]s. The user agrees once for each project to those beyond the
-//! built-in providers ([`TrustLedger`]), as with direnv, and to a `sandbox` that allows more than the default. An agreement covers one digest of these disclosures, so a
-//! changed address or variable needs a new agreement.
+//! built-in providers ([`TrustLedger`]), as with direnv, and to a `sandbox` that allows more than the default. An
+//! agreement covers one digest of these disclosures, so a changed address or variable needs a new agreement.
 //!
 //! The digest does not cover the commands of a pipeline (`run:`, CLI agents): as with a Makefile, a user who runs a
 //! pipeline runs its commands.

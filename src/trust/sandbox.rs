@@ -10,7 +10,7 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
     let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
     let mut allowed: Vec<(&str, String)> = Vec::new();
     if *enabled == Some(false) {
-        allowed.push(("enabled", "lets CLI agents run with all your rights, without a sandbox".to_owned()));
+        allowed.push(("enabled", "lets programs run with all your rights, without a sandbox".to_owned()));
     }
     if let Some(min) = min.filter(|min| *min < SandboxLevel::Full) {
         allowed.push(("min", format!("lets confined programs run at the level `{min}`")));
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(
             texts(loose),
             [
-                "`sandbox.enabled` lets CLI agents run with all your rights, without a sandbox",
+                "`sandbox.enabled` lets programs run with all your rights, without a sandbox",
                 "`sandbox.min` lets confined programs run at the level `basic`",
                 "`sandbox.network` lets confined programs reach a.example, b.internal (also a private address)",
                 "`sandbox.write` lets confined programs change ~/.cache",

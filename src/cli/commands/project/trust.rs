@@ -23,7 +23,8 @@ use crate::trust::{Disclosures, TrustLedger};
 /// Shows which environment variables orch.yaml sends to which addresses and which programs the
 /// pipelines start, and records that you agree. orch requires this once for a project whose orch.yaml
 /// sends a key to a host other than the provider's own, reads a key from another variable, has a
-/// tracker, or loosens the sandbox of programs. The agreement is valid until one of these settings changes or the project moves.
+/// tracker, or loosens the sandbox of programs. The agreement is valid until one of these settings
+/// changes or the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -101,7 +102,7 @@ fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String]
         ui.print_message(format!(" {mark} {disclosure}"));
     }
     if !programs.is_empty() {
-        ui.print_message("\nIts pipelines start these programs, with your rights, as a Makefile would:");
+        ui.print_message("\nIts pipelines start these programs, with your rights unless a sandbox confines them:");
         for program in programs {
             ui.print_message(format!("   {program}"));
         }
