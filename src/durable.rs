@@ -27,7 +27,8 @@ use crate::model::event::{
     ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::{
-    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, Fingerprint, ReportedUsage, StepKey, UsageTotal,
+    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, Fingerprint, ReportedUsage, SandboxUse, StepKey,
+    UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -60,6 +61,8 @@ pub struct CallOutcome {
     pub estimated_cost: Option<f64>,
     /// Files of earlier steps that a command or a turn deleted or reverted.
     pub reverted_files: Vec<String>,
+    /// How the program of the call was confined, if it was.
+    pub sandbox: Option<Box<SandboxUse>>,
 }
 
 impl CallOutcome {

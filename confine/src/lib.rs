@@ -1,5 +1,6 @@
 //! Runs programs confined by the kernel: with namespaces, Landlock and seccomp on Linux, and with Seatbelt on macOS.
 //!
-//! orch does not use this crate yet. In the tests, the program `orch-confine` takes the role of orch.
+//! orch uses this crate for commands and CLI agents (`src/process/`). In the tests of the crate, the program
+//! `orch-confine` takes the role of orch.
 
 pub mod confine;

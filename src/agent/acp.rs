@@ -27,7 +27,7 @@ use crate::model::cost::plausible_cost;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
-use crate::process::{self, CapturedOutput, Pipes};
+use crate::process::{self, CapturedOutput, Pipes, SandboxNeeds};
 
 use super::capped::CappedReader;
 use super::exit::{exit_failure, line_too_long, no_credit_failure, unknown_stop_failure};
@@ -69,7 +69,8 @@ impl AgentProgram for AcpAgent {
         async move {
             let program = &job.turn.program;
             let name = program.argv.first().map_or("", String::as_str);
-            let mut spec = job.program_spec(program.argv.clone(), job.environment(&["HOME"], Vec::new()), None);
+            let env = job.environment(&["HOME"], Vec::new());
+            let mut spec = job.program_spec(program.argv.clone(), env, None, SandboxNeeds::default()).await?;
             set_event_limits(&mut spec);
             // `run_session` applies the turn's limit itself and cancels the turn first. This limit is for an agent that
             // does not respond.

@@ -12,13 +12,17 @@ use crate::model::cost::parse_dollar_amount;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};
-use crate::process;
+use crate::process::{self, SandboxNeeds};
 
 use super::exit::{exit_failure, line_too_long, login_hint, no_credit_failure, status_failure, unknown_stop_failure};
 use super::lines::{LineReader, LineSplitter};
-use super::models::env_base_url_for_agent;
+use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 
+/// The host of Claude Code's models.
+const API_HOST: &str = "api.anthropic.com";
+/// The arguments that turn off Claude Code's own sandbox.
+const OWN_SANDBOX_OFF: [&str; 2] = ["--settings", r#"{"sandbox":{"enabled":false}}"#];
 /// Variables that Claude Code needs for requests to its models.
 const MODEL_VARIABLES: &[&str] =
     &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
@@ -54,7 +58,7 @@ impl AgentProgram for ClaudeAgent {
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             // orch checks the address itself, since Claude Code would report an invalid one as an unreachable server.
-            env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
+            let base_url = env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
             let home = job.home()?;
             let system_file = create_turn_file(&home, "system.md", &job.turn.request.system)?;
             let mut argv = vec!["claude".to_owned()];
@@ -66,11 +70,16 @@ impl AgentProgram for ClaudeAgent {
                 ("CLAUDE_CONFIG_DIR".to_owned(), path_text(&home.path().join(".claude"))),
             ];
             overrides.extend(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-            let mut spec = job.program_spec(
-                argv,
-                job.environment(MODEL_VARIABLES, overrides),
-                Some(job.text_without_system_prompt()),
-            );
+            // Its own sandbox, which the settings of an administrator may turn on, could not start inside orch's.
+            let confirmed_argv = argv.iter().cloned().chain(OWN_SANDBOX_OFF.map(str::to_owned)).collect();
+            let needs = SandboxNeeds {
+                writable: vec![home.path().to_owned()],
+                hosts: provider_hosts(API_HOST, base_url.as_deref()),
+                confirmed_argv: Some(confirmed_argv),
+                ..SandboxNeeds::default()
+            };
+            let (env, stdin) = (job.environment(MODEL_VARIABLES, overrides), Some(job.text_without_system_prompt()));
+            let mut spec = job.program_spec(argv, env, stdin, needs).await?;
             set_event_limits(&mut spec);
             let transcript = ClaudeTranscript { sink, result: None, error_code: None, unknown_tools: Vec::new() };
             let lines = LineSplitter::new(transcript);

@@ -13,17 +13,21 @@ use crate::model::program::SANDBOX_REFUSAL_PREFIX;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};
-use crate::process::{self, CapturedOutput, ProcessError};
+use crate::process::{self, CapturedOutput, ProcessError, SandboxNeeds};
 use crate::provider::strict_schema;
 
 use super::exit::{
     describe_exit_code, exit_failure, last_text_suffix, line_too_long, no_credit_failure, status_failure,
 };
 use super::lines::{LineReader, LineSplitter};
-use super::models::env_base_url_for_agent;
+use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 use super::refusals;
 
+/// The host of Codex's models.
+const API_HOST: &str = "api.openai.com";
+/// The option for Codex's own sandbox.
+const SANDBOX_OPTION: &str = "-s";
 /// The address of Codex's models, unless `OPENAI_BASE_URL` is set.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 /// Settings for reproducible runs: no instructions from the project, and no network requests other than to the model.
@@ -68,16 +72,24 @@ impl AgentProgram for CodexAgent {
             let schema_file =
                 schema.map(|schema| create_turn_file(&home, "schema.json", &schema.to_string())).transpose()?;
             let schema_path = schema_file.as_ref().map(|file| file.path().display().to_string());
-            let base_url = env_base_url_for_agent("openai", &[KEY_VARIABLE], job.agent_env)?;
-            let base_url = base_url.unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
+            let own_url = env_base_url_for_agent("openai", &[KEY_VARIABLE], job.agent_env)?;
+            let base_url = own_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
             let temporary_folder = temporary_folder(job)?;
             let folders = [("HOME", home.path()), ("CODEX_HOME", home.path()), ("TMPDIR", &temporary_folder)];
             let overrides = folders.map(|(name, path)| (name.to_owned(), path.display().to_string()));
             let env = job.environment(&[KEY_VARIABLE], overrides.to_vec());
-            let mut arguments = arguments(job, &base_url, schema_path);
+            let mut arguments = arguments(job, base_url, schema_path);
             let roots = serde_json::json!([temporary_folder.display().to_string()]);
             arguments.splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={roots}")]);
-            let mut spec = job.program_spec(arguments, env, Some(job.text_with_system_prompt()));
+            let needs = SandboxNeeds {
+                writable: vec![home.path().to_owned()],
+                hosts: provider_hosts(API_HOST, own_url.as_deref()),
+                temporary_folder: Some(temporary_folder),
+                confirmed_argv: Some(without_own_sandbox(&arguments)),
+                ..SandboxNeeds::default()
+            };
+            let stdin = Some(job.text_with_system_prompt());
+            let mut spec = job.program_spec(arguments, env, stdin, needs).await?;
             set_event_limits(&mut spec);
             let constrained = schema_file.is_some();
             let lines = LineSplitter::new(CodexTranscript::new(sink, empty_reply(job, constrained)));
@@ -122,7 +134,7 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
     let flags = ["exec", "--json", "--skip-git-repo-check", "--ignore-user-config", "--ignore-rules"];
     let mut argv: Vec<String> = ["codex"].into_iter().chain(flags).map(str::to_owned).collect();
     let mut add = |name: &str, value: String| argv.extend([name.to_owned(), value]);
-    add("-s", sandbox.to_owned());
+    add(SANDBOX_OPTION, sandbox.to_owned());
     add("-C", workspace);
     // A JSON string is also a valid TOML string.
     let quoted_url = Value::from(base_url.trim_end_matches('/')).to_string();
@@ -152,6 +164,17 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
     }
     argv.push("-".to_owned());
     argv
+}
+
+/// The same arguments without Codex's own sandbox, which can't start inside orch's. orch's sandbox allows no more: it
+/// makes the workspace read-only unless the step has `access: write`.
+fn without_own_sandbox(arguments: &[String]) -> Vec<String> {
+    let mut arguments = arguments.to_vec();
+    let value = arguments.iter().position(|argument| argument == SANDBOX_OPTION).map(|option| option + 1);
+    if let Some(value) = value.and_then(|value| arguments.get_mut(value)) {
+        "danger-full-access".clone_into(value);
+    }
+    arguments
 }
 
 fn empty_reply(job: &TurnJob<'_>, constrained: bool) -> ChatReply {

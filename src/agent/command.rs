@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::model::Failure;
-use crate::process;
+use crate::process::{self, SandboxNeeds};
 
 use super::exit::exit_failure;
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult};
@@ -30,7 +30,8 @@ impl AgentProgram for CommandAgent {
             let max_turns = program.max_turns.map(|turns| variable("ORCH_MAX_TURNS", turns.to_string()));
             own_variables.extend(max_turns);
             let env = job.environment(&["HOME"], own_variables);
-            let spec = job.program_spec(program.argv.clone(), env, Some(job.conversation_text()));
+            let (argv, stdin) = (program.argv.clone(), Some(job.conversation_text()));
+            let spec = job.program_spec(argv, env, stdin, SandboxNeeds::default()).await?;
             let on_output = |_: process::OutputStream, bytes: &[u8]| {
                 sink(AgentEvent::Text(String::from_utf8_lossy(bytes).into_owned()));
             };

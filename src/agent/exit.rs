@@ -29,8 +29,12 @@ impl TurnJob<'_> {
             }
             ProcessError::TooMuchOutput { .. } => Failure::new(FailureClass::OutputTooLarge, error.to_string())
                 .with_hint("the program must write only its reply to standard output"),
-            ProcessError::Spawn { .. } | ProcessError::Guard { .. } | ProcessError::Io { .. } => {
-                Failure::new(FailureClass::AgentError, error.to_string())
+            ProcessError::Spawn { .. }
+            | ProcessError::Guard { .. }
+            | ProcessError::NotConfined { .. }
+            | ProcessError::Io { .. } => {
+                let failure = || Failure::new(FailureClass::AgentError, error.to_string());
+                error.not_confined_failure().unwrap_or_else(failure)
             }
         }
     }

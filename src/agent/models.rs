@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, ModelSettings, Settings};
-use crate::model::address::{base_url_error, is_openai_address};
+use crate::model::address::{base_url_error, host_with_port, is_openai_address};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
-use crate::model::{Agent, Failure, FailureClass, ModelRef, Usage};
+use crate::model::{Agent, AllowedHost, Failure, FailureClass, ModelRef, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
@@ -267,6 +267,13 @@ pub(super) fn env_base_url_for_agent(
         }
         _ => Ok(Some(url)),
     }
+}
+
+/// The hosts that a CLI agent needs for its models: that of its provider, and that of the address that the user set,
+/// which may be on a private network.
+pub(super) fn provider_hosts(api_host: &str, own_url: Option<&str>) -> Vec<AllowedHost> {
+    let own = own_url.and_then(host_with_port).map(|host| AllowedHost { host, private: true });
+    std::iter::once(AllowedHost { host: api_host.to_owned(), private: false }).chain(own).collect()
 }
 
 fn trust_failure(endpoint: &Endpoint) -> Failure {

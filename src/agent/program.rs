@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,7 +16,7 @@ use crate::model::{
     AgentActivity, AgentTurn, CallKey, ChatReply, Content, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
     StopReason,
 };
-use crate::process::{EndingGroups, GuardProgram, ProgramSpec};
+use crate::process::{EndingGroups, GuardProgram, ProgramSpec, SandboxHost, SandboxNeeds};
 
 use super::EnvLookup;
 
@@ -43,6 +44,8 @@ const BASIC_VARIABLES: &[&str] = &[
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
 ];
+/// Those of the basic variables that name files with certificates.
+const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
 const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
 /// How much of the output of such a program orch keeps in order to quote it in messages, in bytes.
@@ -68,6 +71,8 @@ pub struct AgentEnv {
     pub guard: GuardProgram,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,
+    /// What the sandboxes of the run's programs have in common.
+    pub sandbox: Arc<SandboxHost>,
 }
 
 /// The call to which a turn belongs, the time when the turn starts, and the limit of its cost.
@@ -166,14 +171,26 @@ impl TurnJob<'_> {
         env
     }
 
-    /// The program to run with these arguments, this environment and this standard input.
-    pub(super) fn program_spec(
+    /// The program to run with these arguments, this environment and this standard input. `needs` is what its sandbox
+    /// must allow, if orch confines it.
+    pub(super) async fn program_spec(
         &self,
         argv: Vec<String>,
         env: Vec<(String, String)>,
         stdin: Option<String>,
-    ) -> ProgramSpec {
-        ProgramSpec {
+        needs: SandboxNeeds,
+    ) -> Result<ProgramSpec, Failure> {
+        let sandbox = match &self.turn.program.sandbox {
+            None => None,
+            Some(sandbox) => {
+                let value = |name: &&str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                let readable = CERTIFICATE_VARIABLES.iter().filter_map(value).map(PathBuf::from);
+                let readable = readable.chain(needs.readable).collect();
+                let needs = SandboxNeeds { readable, ..needs };
+                Some(Arc::new(self.agent_env.sandbox.confine(sandbox, needs).await?))
+            }
+        };
+        Ok(ProgramSpec {
             argv,
             cwd: self.agent_env.workspace.clone(),
             env,
@@ -183,7 +200,8 @@ impl TurnJob<'_> {
             max_output_bytes: Some(MAX_OUTPUT_BYTES),
             guard: self.agent_env.guard.clone(),
             ending_process_groups: self.agent_env.ending_process_groups.clone(),
-        }
+            sandbox,
+        })
     }
 
     /// The prompt for a program that receives the system prompt in another way. If the program's session contains the

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
-use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass};
+use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxNetwork, SandboxUse};
 
 use super::acp::AcpAgent;
 use super::changes::FileSnapshot;
@@ -104,6 +104,9 @@ pub async fn run_turn(
     }
     let state = std::mem::take(&mut *monitor.state());
     activity.tools = state.tools;
+    if let Some(sandbox) = agent_env.ending_process_groups.sandbox_use() {
+        apply_sandbox(turn, &sandbox, &mut result);
+    }
     if let Err(failure) = &mut result.reply
         && failure.class == FailureClass::Timeout
     {
@@ -127,11 +130,49 @@ pub async fn run_turn(
     result
 }
 
+/// Adds to a failed turn what its sandbox explains: a limit that ended the program, or refused connections. A turn whose
+/// program changed protected paths fails.
+fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
+    if let Some(failure) = sandbox.changed_paths_failure() {
+        // The usage of the reply still counts.
+        result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
+        result.reply = Err(failure);
+    }
+    let Err(failure) = &mut result.reply else { return };
+    if let Some(limit) = &sandbox.limit {
+        *failure = Failure {
+            class: FailureClass::SandboxLimit,
+            message: format!("{limit}: {}", failure.message),
+            ..failure.clone().with_hint("raise the limit under `limits` of the agent's sandbox")
+        };
+        return;
+    }
+    if !matches!(failure.class, FailureClass::AgentError | FailureClass::ProviderUnavailable | FailureClass::Timeout) {
+        return;
+    }
+    let refused = sandbox.refused_hosts();
+    let spec = turn.program.sandbox.as_ref();
+    let has_no_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
+        && failure.class != FailureClass::Timeout
+        && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
+    let note = if !refused.is_empty() {
+        let hosts = refused.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        format!("its sandbox refused connections to {hosts}; list those that it needs under `network`")
+    } else if has_no_network {
+        "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
+            .to_owned()
+    } else {
+        return;
+    };
+    let hint = failure.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
+    failure.hint = Some(format!("{hint}{note}"));
+}
+
 /// Whether a program whose turn failed may have used tokens that it did not report.
 fn may_have_used_tokens(class: FailureClass, has_output: bool) -> bool {
     match class {
         // The program never ran.
-        FailureClass::NotInstalled | FailureClass::Storage => false,
+        FailureClass::NotInstalled | FailureClass::NotConfined | FailureClass::Storage => false,
         // The provider rejected the first request, unless the program wrote output before.
         FailureClass::Auth
         | FailureClass::BadRequest

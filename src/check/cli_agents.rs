@@ -9,7 +9,7 @@ use crate::model::{Agent, CliAgentKind};
 const MODEL_KEYS: &[&str] =
     &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
 /// Keys that only CLI agents support.
-const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env"];
+const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();

@@ -30,6 +30,7 @@ const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
     ("cwd", &["run"]),
     ("stdin", &["run"]),
     ("expect", &["run"]),
+    ("sandbox", &["run"]),
     ("on_reject", &["approve"]),
     ("with", &["pipeline"]),
 ];

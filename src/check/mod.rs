@@ -24,6 +24,7 @@ mod options;
 mod placeholders;
 mod probe;
 mod properties;
+mod sandbox;
 mod schemas;
 mod scope;
 mod statements;
@@ -32,6 +33,7 @@ mod template_errors;
 mod texts;
 mod type_members;
 mod types;
+mod unconfined;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
@@ -70,6 +72,8 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(options::check(project));
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
+    diagnostics.extend(sandbox::check(project));
+    diagnostics.extend(unconfined::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &scoped_steps));

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{Dialect, HumanDuration, ModelRef};
+use crate::model::{Dialect, HumanDuration, ModelRef, Sandbox};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -45,6 +45,10 @@ pub struct Settings {
     /// The budget of a run whose pipeline sets none.
     #[schemars(example = json!({"usd": 2.0}))]
     pub budget: Option<Budget>,
+    /// The sandbox of CLI agents, and of the command steps that have a `sandbox`. Agents and steps can only narrow what
+    /// it sets. It confines no command step by itself.
+    #[schemars(example = json!({"min": "basic"}))]
+    pub sandbox: Sandbox,
     /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers
     /// and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]

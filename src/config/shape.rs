@@ -10,9 +10,10 @@ use super::form::{AdditionalMembers, FormMembers, SchemaForm};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN, REGION_PATTERN};
 use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::HumanDuration;
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
+use crate::model::sandbox::NETWORK_PATTERN;
+use crate::model::{HumanBytes, HumanDuration};
 
 /// A pattern, the function that checks a string against it, and a description of the allowed strings.
 type Pattern = (&'static str, fn(&str) -> bool, &'static str);
@@ -26,6 +27,8 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
         "the name of an artifact, with `?` at the end if it is optional",
     ),
     (TOOLS_PATTERN, |text| text == "none", "`none`, or a list of names"),
+    (NETWORK_PATTERN, |text| matches!(text, "none" | "all"), "`none`, `all` or a list of hosts"),
+    (HumanBytes::PATTERN, |text| HumanBytes::parse(text).is_some(), "a size such as `512MiB` or `2GiB`"),
     (HumanDuration::PATTERN, |text| HumanDuration::parse(text).is_some(), "a duration such as `90s`, `5m` or `1h30m`"),
     (
         PROVIDER_PATTERN,
@@ -235,7 +238,7 @@ impl<'a> ShapeWalker<'a> {
         if is_match(text) {
             return;
         }
-        let is_name = *known_pattern != HumanDuration::PATTERN;
+        let is_name = ![HumanDuration::PATTERN, HumanBytes::PATTERN, NETWORK_PATTERN].contains(known_pattern);
         let code = if is_name { Code::InvalidName } else { Code::WrongValue };
         let message = if is_name {
             format!("`{text}` is not a valid name")
@@ -247,7 +250,7 @@ impl<'a> ShapeWalker<'a> {
         let diagnostic = Diagnostic::error(code, message).with_span(&self.document.file, span);
         self.diagnostics.push(match *known_pattern {
             NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(diagnostic, text, is_match, description),
-            TOOLS_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
+            TOOLS_PATTERN | NETWORK_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
             HumanDuration::PATTERN => advice::invalid_duration(diagnostic, text),
             _ if is_name => diagnostic.with_help(format!("allowed: {description}")),
             _ => diagnostic,

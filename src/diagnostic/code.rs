@@ -63,6 +63,8 @@ codes! {
     UnusedInput = "ORCH0310", "an input is never used";
     UnusedAgent = "ORCH0311", "an agent is never used";
     EmptyMessage = "ORCH0312", "a message is empty";
+    UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files of a model";
+    SandboxTooLoose = "ORCH0314", "a sandbox allows more than `orch.yaml`";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::durable::Interrupt;
 use crate::model::event::{FingerprintPart, PartKind};
 use crate::model::name::LOCAL_PROVIDER;
-use crate::model::{ChatRequest, Digest, Failure, Fingerprint, ModelRef, StepKey};
+use crate::model::{ChatRequest, CliAgent, Digest, Failure, Fingerprint, ModelRef, SandboxSpec, StepKey};
 use crate::template::Templates;
 
 use super::compute::takes_long;
@@ -113,6 +113,8 @@ fn fingerprint_parts(templates: &Templates, rules: &ReplyRules<'_>) -> Vec<Finge
         fingerprint_part(PartKind::Message, &json!(agent.message)),
         fingerprint_part(PartKind::Parameters, &parameters(agent)),
     ];
+    let sandboxes = agent.models.iter().filter_map(|model| model.program.as_ref()?.sandbox.as_ref());
+    parts.extend(sandboxes.map(|sandbox| fingerprint_part(PartKind::Sandbox, &json!(sandbox.without_level()))));
     parts.extend(scope.inputs().map(|(name, value)| fingerprint_part(PartKind::Input(name.clone()), value)));
     parts.extend(common_fingerprint_parts(node, scope));
     parts.extend(rules.fingerprint_parts());
@@ -170,7 +172,10 @@ fn request_value(model: &PlannedModel, request: &ChatRequest) -> Value {
             let request = ChatRequest { model: ModelRef::new(LOCAL_PROVIDER, weights), ..request.clone() };
             json!({ "dialect": model.dialect, "request": request })
         }
-        (Some(program), _) => json!({ "program": program, "request": request }),
+        (Some(program), _) => {
+            let sandbox = program.sandbox.as_ref().map(SandboxSpec::without_level);
+            json!({ "program": CliAgent { sandbox, ..program.clone() }, "request": request })
+        }
     }
 }
 

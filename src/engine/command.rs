@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
 use crate::model::event::{CallOutput, CommandOutput, PartKind};
 use crate::model::step::CommandLine;
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{last_lines, shorten_middle};
 use crate::template::{TemplateContext, Templates, eval};
@@ -40,8 +40,9 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // The time limit is not part of the fingerprint.
-    let request = json!(CommandSpec { timeout_ms: None, ..fingerprint_command });
+    // Neither the time limit nor the minimum level of the sandbox is part of the fingerprint.
+    let sandbox = fingerprint_command.sandbox.as_ref().map(SandboxSpec::without_level);
+    let request = json!(CommandSpec { timeout_ms: None, sandbox, ..fingerprint_command });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let fingerprint = compute_fingerprint(
         &json!({ "command": request, "tree": workspace_version(node, scope) }),
@@ -49,6 +50,8 @@ pub(super) async fn run(
     );
     let mut parts = common_fingerprint_parts(node, scope);
     parts.push(fingerprint_part(PartKind::Command, &json!(command_node.line)));
+    let sandbox = command_node.sandbox.as_ref().map(SandboxSpec::without_level);
+    parts.extend(sandbox.map(|sandbox| fingerprint_part(PartKind::Sandbox, &json!(sandbox))));
     let mut execution = StepExecution::new(interpreter, key, node, fingerprint, parts);
     let (replies, mut attempt) = match execution.begin(scope).await? {
         StepStart::Reusable(value) => return Ok(Ok(value)),
@@ -202,6 +205,7 @@ pub(super) fn render_command(
         },
         stdin,
         timeout_ms: timeout.map(millis),
+        sandbox: command_node.sandbox.clone(),
     })
 }
 
@@ -220,10 +224,15 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
         let message = format!("the command ended with exit code {}{last_output}", output.exit_code);
         let extent = if output.cut { "the beginning and the end of its output" } else { "its full output" };
         let hint = format!(
-            "see {extent} with `orch runs show --replies`{}{}",
+            "see {extent} with `orch runs show --replies`{}{}{}",
             exit_code_hint(&command_node.success_codes, output.exit_code),
-            folder_hint(output)
+            folder_hint(output),
+            sandbox_hint(command_node.sandbox.as_ref(), output)
         );
+        if let Some(limit) = &output.probable_limit {
+            return Err(Failure::new(FailureClass::SandboxLimit, format!("{limit}: {message}"))
+                .with_hint(format!("raise the limit under `limits` of the sandbox; {hint}")));
+        }
         return Err(Failure::new(FailureClass::CommandFailed, message).with_hint(hint));
     }
     let contract = node.output.as_ref().map(|output| &output.contract);
@@ -272,6 +281,30 @@ fn folder_hint(output: &CommandOutput) -> String {
         return String::new();
     }
     format!("\nit ran in `{}`, {PROJECT_FILE_HINT}", output.folder)
+}
+
+/// English messages and error names of programs that a sandbox stopped: a write, a read, a connection.
+const SANDBOX_PHRASES: &[&str] = &[
+    "read-only file system",
+    "erofs",
+    "permission denied",
+    "eacces",
+    "operation not permitted",
+    "network is unreachable",
+    "enetunreach",
+    "name resolution",
+    "could not resolve host",
+    "eai_again",
+    "does not list `",
+];
+
+/// Names the sandbox as a possible cause, if the output reads like it.
+fn sandbox_hint(sandbox: Option<&SandboxSpec>, output: &CommandOutput) -> &'static str {
+    let stderr = last_lines(&output.stderr).to_lowercase();
+    if sandbox.is_none() || !SANDBOX_PHRASES.iter().any(|phrase| stderr.contains(phrase)) {
+        return "";
+    }
+    "\nits sandbox may be the cause: list what the command needs under `write` or `network` of the sandbox"
 }
 
 /// A hint on where commands run, and how to refer to files of the project.

@@ -1,7 +1,7 @@
 //! Performs the effects other than model requests: commands, snapshots and writes of files.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,9 +10,11 @@ use crate::durable::{CallProgress, CommandSpec, FilesToWrite};
 use crate::files::{self, ChangeSet, ReservedFiles, Tree};
 use crate::model::event::{CallOutput, CommandOutput};
 use crate::model::failure::RAISE_TIMEOUT_HINT;
-use crate::model::{CallKey, Failure, FailureClass};
+use crate::model::{CallKey, Failure, FailureClass, SandboxUse};
 use crate::offload::run_on_thread;
-use crate::process::{self, CapturedOutput, OutputStream, ProcessError, ProgramSpec, join_with_marker};
+use crate::process::{
+    self, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds, join_with_marker, probable_limit,
+};
 
 use crate::secret::{Redactor, StreamRedactor};
 
@@ -46,6 +48,13 @@ pub(super) async fn run_command(
 ) -> Result<CallOutput, Failure> {
     let mut env = command_environment(&*performer.env_vars, command.env.iter().map(String::as_str));
     env.extend(command.values.iter().cloned());
+    let sandbox = match &command.sandbox {
+        None => None,
+        Some(sandbox) => {
+            let needs = SandboxNeeds { readable: certificate_paths(performer), ..SandboxNeeds::default() };
+            Some(Arc::new(performer.sandbox.confine(sandbox, needs).await?))
+        }
+    };
     let spec = ProgramSpec {
         argv: command.argv.clone(),
         cwd: resolve_folder(&performer.workspace, &command.cwd)?,
@@ -56,6 +65,7 @@ pub(super) async fn run_command(
         max_output_bytes: None,
         guard: performer.guard.clone(),
         ending_process_groups: performer.endings.get_or_create(key, &performer.clock),
+        sandbox,
     };
     let folder = spec.cwd.display().to_string();
     performer.observer.on_progress(&CallProgress::Sent(key.clone()));
@@ -80,6 +90,11 @@ pub(super) async fn run_command(
     // After an interruption, the processes of the command may still write files until they have ended.
     spec.ending_process_groups.wait_all_ended().await;
     let result = result?;
+    check_sandbox(&spec, result.code, &result.stderr)?;
+    let succeeded = result.code == Some(0);
+    let stderr_end = result.stderr.last_lines();
+    let probable_limit =
+        command.sandbox.as_ref().filter(|_| !succeeded).and_then(|sandbox| probable_limit(sandbox, &stderr_end));
     let redactor = performer.redactor.clone();
     // Each output may have up to 16 MiB, and redacting so much text would block the run's thread.
     let output = run_on_thread(performer.clock.hold_virtual_time(), move || CommandOutput {
@@ -88,8 +103,36 @@ pub(super) async fn run_command(
         stdout: recorded_text(&redactor, &result.stdout),
         stderr: recorded_text(&redactor, &result.stderr),
         folder: redactor.redact(&folder),
+        probable_limit,
     });
     Ok(CallOutput::Command(output.await))
+}
+
+/// The hint for a program that reached a limit of its sandbox.
+const RAISE_LIMIT_HINT: &str = "raise the limit under `limits` of the sandbox, or make the program use less";
+
+/// The files and folders with certificates. They may be in a folder that the sandbox hides, such as `/tmp`.
+fn certificate_paths(performer: &Performer) -> Vec<PathBuf> {
+    let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
+    variables.iter().filter_map(|name| (performer.env_vars)(name)).map(PathBuf::from).collect()
+}
+
+/// Returns the record of the sandbox of a call's programs, without secrets; `None` if orch confined none of them.
+pub(super) fn sandbox_use(performer: &Performer, key: &CallKey) -> Option<Box<SandboxUse>> {
+    let sandbox = performer.endings.get_or_create(key, &performer.clock).sandbox_use()?;
+    Some(Box::new(performer.redactor.redact_sandbox(sandbox)))
+}
+
+/// Returns the failure of an ended command that reached a limit of its sandbox, or that changed protected paths.
+fn check_sandbox(spec: &ProgramSpec, code: Option<i32>, stderr: &CapturedOutput) -> Result<(), Failure> {
+    let Some(sandbox) = spec.ending_process_groups.sandbox_use() else { return Ok(()) };
+    if let Some(limit) = &sandbox.limit {
+        let (code, lines) = (code.unwrap_or(-1), stderr.last_lines());
+        let lines = if lines.is_empty() { lines } else { format!(":\n{lines}") };
+        let message = format!("{limit}, and ended with exit code {code}{lines}");
+        return Err(Failure::new(FailureClass::SandboxLimit, message).with_hint(RAISE_LIMIT_HINT));
+    }
+    sandbox.changed_paths_failure().map_or(Ok(()), Err)
 }
 
 /// Returns the text of an output for the record, without secrets. Also redacts the parts of a secret that the
@@ -124,7 +167,11 @@ fn process_failure(error: ProcessError, folder: &str) -> Failure {
         ProcessError::Spawn { .. }
         | ProcessError::Guard { .. }
         | ProcessError::Io { .. }
-        | ProcessError::TooMuchOutput { .. } => Failure::new(FailureClass::CommandFailed, error.to_string()),
+        | ProcessError::NotConfined { .. }
+        | ProcessError::TooMuchOutput { .. } => {
+            let failure = || Failure::new(FailureClass::CommandFailed, error.to_string());
+            error.not_confined_failure().unwrap_or_else(failure)
+        }
     }
 }
 

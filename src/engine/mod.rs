@@ -37,4 +37,4 @@ mod write;
 pub use effects::command_environment;
 pub use interpret::interpret;
 pub use node::{Contract, PlannedModel};
-pub use plan::{Plan, Resolve, StepDefaults};
+pub use plan::{Plan, PlannedSandbox, Resolve, StepDefaults};

@@ -61,6 +61,7 @@ pub(super) async fn run_agent_turn(
         insecure_providers: performer.models.insecure_providers(),
         guard: performer.guard.clone(),
         ending_process_groups: performer.endings.get_or_create(key, &performer.clock),
+        sandbox: performer.sandbox.clone(),
     };
     performer.observer.on_progress(&CallProgress::Sent(key.clone()));
     let stream = RedactedStream::new(performer, key);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
-use crate::model::{CliAgent, Digest, FailureClass, ModelOptions, ModelRef, StepKey, TurnEstimate};
+use crate::model::{CliAgent, Digest, FailureClass, ModelOptions, ModelRef, SandboxSpec, StepKey, TurnEstimate};
 use crate::schema::Schema;
 
 /// A pipeline file, ready to run.
@@ -177,6 +177,8 @@ pub struct CommandNode {
     pub success_codes: Vec<u8>,
     /// Whether its standard output is the artifact.
     pub parses_stdout: bool,
+    /// Its sandbox; `None` if orch does not confine it.
+    pub sandbox: Option<SandboxSpec>,
     /// Time limits and retries.
     pub limits: StepLimits,
 }

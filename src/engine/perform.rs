@@ -16,7 +16,7 @@ use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
-use crate::process::GuardProgram;
+use crate::process::{GuardProgram, SandboxHost};
 use crate::secret::Redactor;
 
 use super::budget::Budgets;
@@ -58,6 +58,8 @@ pub struct Performer {
     pub clock: Arc<dyn Clock>,
     /// The program that supervises each child process: the executable of orch itself.
     pub guard: GuardProgram,
+    /// The parts of a sandbox that all programs of the run share.
+    pub sandbox: Arc<SandboxHost>,
     /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
 }
@@ -107,6 +109,7 @@ impl Perform for Performer {
             effects::stop_tracking(&performer, &reverted_files);
             let result = performer.redact_result(result).await;
             let (estimated, estimated_cost) = (None, None);
+            let sandbox = if runs_program { effects::sandbox_use(&performer, &key) } else { None };
             let outcome = CallOutcome {
                 started,
                 ended: performer.clock.now(),
@@ -116,6 +119,7 @@ impl Perform for Performer {
                 estimated,
                 estimated_cost,
                 reverted_files,
+                sandbox,
             };
             let outcome = performer.with_cost(outcome, &bound);
             drop(call_timer);
@@ -140,8 +144,9 @@ impl Perform for Performer {
             let failure = cancelled_failure();
             // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
-            self.endings.forget(&call.key);
             let runs_program = call.effect.properties().workspace.runs_program();
+            let sandbox = if runs_program { effects::sandbox_use(self, &call.key) } else { None };
+            self.endings.forget(&call.key);
             let reverted_files =
                 if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
             effects::stop_tracking(self, &reverted_files);
@@ -156,6 +161,7 @@ impl Perform for Performer {
                 estimated,
                 estimated_cost,
                 reverted_files,
+                sandbox,
             };
             let outcome = self.with_cost(outcome, &call.effect.usage_bound());
             self.budgets.settle(&call.key.step, call.effect.model(), &outcome);

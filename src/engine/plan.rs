@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::model::budget::Budget;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
-use crate::model::{Pipeline, StepKey};
+use crate::model::{CliAgentKind, Pipeline, Sandbox, SandboxSpec, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
@@ -30,6 +30,8 @@ pub struct Plan {
     pub templates: Arc<Templates>,
     /// The input values of the run.
     pub inputs: Map<String, Value>,
+    /// The project's folder, which programs read; empty if it is unknown.
+    pub project_root: Arc<str>,
     /// The workspace files that no step may write.
     reserved_names: Arc<ReservedNames>,
 }
@@ -51,6 +53,8 @@ pub struct StepDefaults {
     pub budget_override: Option<Budget>,
     /// The project's folder, for commands.
     pub project_root: Arc<str>,
+    /// `sandbox` of `orch.yaml`.
+    pub sandbox: Sandbox,
 }
 
 /// Resolves names in a pipeline file that refer to definitions outside it.
@@ -80,7 +84,8 @@ impl Plan {
         artifact_flow::annotate_writes(&mut body);
         let budget =
             defaults.budget_override.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
-        let mut plan = Self { body, budget, templates: Arc::new(templates), inputs, reserved_names: Arc::default() };
+        let (templates, project_root) = (Arc::new(templates), defaults.project_root.clone());
+        let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names: Arc::default() };
         plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths(), project: Vec::new() });
         Ok(plan)
     }
@@ -198,6 +203,32 @@ impl Plan {
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
+    /// The programs that orch confines: those of commands and, unless `replays_agents`, CLI agents.
+    pub fn sandboxes(&self, replays_agents: bool) -> Vec<PlannedSandbox<'_>> {
+        let mut sandboxes = Vec::new();
+        self.visit(&mut |step, node, _| match &node.kind {
+            NodeKind::Command(command) => {
+                let planned = |sandbox| PlannedSandbox { step, sandbox, needs_hosts: false };
+                sandboxes.extend(command.sandbox.as_ref().map(planned));
+            }
+            NodeKind::Agent(agent) if !replays_agents => {
+                for program in agent.models.iter().filter_map(|model| model.program.as_ref()) {
+                    let needs_hosts = matches!(program.kind, CliAgentKind::Claude | CliAgentKind::Codex);
+                    let planned = |sandbox| PlannedSandbox { step: step.clone(), sandbox, needs_hosts };
+                    sandboxes.extend(program.sandbox.as_ref().map(planned));
+                }
+            }
+            NodeKind::Agent(_)
+            | NodeKind::Write(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_) => {}
+        });
+        sandboxes
+    }
+
     /// The names of the environment variables that commands and CLI agents receive.
     pub fn variables(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -225,6 +256,17 @@ impl Plan {
         self.visit(&mut |_, node, _| files.extend(node.artifact_path()));
         files
     }
+}
+
+/// A program that orch confines.
+#[derive(Clone, Debug)]
+pub struct PlannedSandbox<'a> {
+    /// The step that starts the program.
+    pub step: StepKey,
+    /// The sandbox of the program.
+    pub sandbox: &'a SandboxSpec,
+    /// Whether the program connects to its provider even if the sandbox has no network.
+    pub needs_hosts: bool,
 }
 
 /// The workspace files that `write` may not change.

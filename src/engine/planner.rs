@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
-use crate::model::{Agent, FailureClass, Pipeline};
+use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
 
 use super::node::{
     AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
@@ -102,6 +102,11 @@ impl<'a, E> Planner<'a, E> {
                 project_root: self.defaults.project_root.clone(),
                 success_codes: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
                 parses_stdout: step.schema.is_some(),
+                // Only a step that says so is confined, whatever `orch.yaml` sets.
+                sandbox: step.sandbox.as_ref().and_then(|own| {
+                    let access = step.effective_access(&self.pipeline.agents);
+                    SandboxSpec::resolve(own, &self.defaults.sandbox, access)
+                }),
                 limits: self.limits(step, 1, &[FailureClass::CommandFailed, FailureClass::Timeout]),
             })),
             StepAction::Write(files) => {
@@ -129,7 +134,12 @@ impl<'a, E> Planner<'a, E> {
     fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
         let agent = self.pipeline.agents.get(name);
         let access = step.effective_access(&self.pipeline.agents);
-        let primary_model = match agent.and_then(|agent| agent.cli_agent(access)) {
+        let sandbox = || {
+            let own = agent.and_then(|agent| agent.sandbox.clone()).unwrap_or_default();
+            SandboxSpec::resolve(&own, &self.defaults.sandbox, access)
+        };
+        let program = agent.and_then(|agent| agent.cli_agent(access));
+        let primary_model = match program.map(|program| CliAgent { sandbox: sandbox(), ..program }) {
             Some(program) => PlannedModel {
                 estimate: agent.and_then(|agent| agent.estimate).unwrap_or_default(),
                 ..PlannedModel::from(program)

@@ -35,6 +35,12 @@ pub fn url_host(url: &str) -> Option<String> {
     Some(url::Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
 }
 
+/// The host of an HTTP URL with its port: `lab.example:443`, `[::1]:8000`. `None` if the text is not an HTTP URL.
+pub fn host_with_port(text: &str) -> Option<String> {
+    let url = url::Url::parse(text.trim()).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
 /// Whether the host of an address is one of these domains, or a subdomain of one.
 pub fn is_within(url: &str, domains: &[&str]) -> bool {
     url_host(url).is_some_and(|host| {
@@ -62,6 +68,19 @@ mod tests {
         {
             assert!(!is_openai_address(url), "{url}");
         }
+    }
+
+    #[test]
+    fn the_port_of_a_url_is_its_own_or_that_of_its_scheme() {
+        for (text, host) in [
+            ("https://lab.example/v1", "lab.example:443"),
+            ("http://LAB.example", "lab.example:80"),
+            ("http://127.0.0.1:8000/v1", "127.0.0.1:8000"),
+            ("http://[::1]:9/", "[::1]:9"),
+        ] {
+            assert_eq!(host_with_port(text).as_deref(), Some(host));
+        }
+        assert_eq!(host_with_port("lab.example"), None);
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Agent {
         }
     }
 
-    /// The CLI agent as a step with this access uses it; `None` for a model.
+    /// The CLI agent as a step with this access uses it, without its sandbox, which depends on `orch.yaml` too; `None`
+    /// for a model.
     pub fn cli_agent(&self, access: Access) -> Option<CliAgent> {
         let acp = self.acp.as_ref().map(|acp| &acp.command);
         Some(CliAgent {
@@ -116,6 +117,7 @@ impl Agent {
             max_turns: self.max_turns,
             env: self.env.clone(),
             access,
+            sandbox: None,
         })
     }
 

@@ -11,6 +11,7 @@ use super::effect::CallKind;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
 use super::program::AgentActivity;
+use super::sandbox_use::SandboxUse;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
 /// A call started. A call that waits for a permit has not started.
@@ -68,6 +69,9 @@ pub struct CallEnded {
     /// Files that earlier steps wrote and that this command or turn deleted or reverted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reverted_files: Vec<String>,
+    /// How the program of the call was confined; absent if it was not, or did not start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Box<SandboxUse>>,
 }
 
 impl CallEnded {

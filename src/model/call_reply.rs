@@ -187,6 +187,9 @@ pub struct CommandOutput {
     /// The folder in which it ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
+    /// The limit of its sandbox that the program probably reached, by its own messages, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probable_limit: Option<String>,
 }
 
 #[cfg(test)]
@@ -208,7 +211,14 @@ mod tests {
 
     fn command_output(stdout: &str, stderr: &str) -> CallOutput {
         let (stdout, stderr) = (stdout.to_owned(), stderr.to_owned());
-        CallOutput::Command(CommandOutput { exit_code: 1, stdout, stderr, cut: false, folder: "secret".to_owned() })
+        CallOutput::Command(CommandOutput {
+            exit_code: 1,
+            stdout,
+            stderr,
+            cut: false,
+            folder: "secret".to_owned(),
+            probable_limit: None,
+        })
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 use super::program::{AgentTurn, TurnEstimate};
+use super::sandbox_spec::SandboxSpec;
 use super::usage::Usage;
 
 /// The kinds of effect that a call can have.
@@ -248,6 +249,9 @@ pub struct CommandSpec {
     pub stdin: Option<String>,
     /// The time limit, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// Its sandbox; `None` if orch does not confine it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 /// Files to put into the workspace.

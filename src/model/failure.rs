@@ -75,6 +75,10 @@ classes! {
     NotInstalled = "not_installed",
     /// A CLI agent failed.
     AgentError = "agent_error",
+    /// A program did not start, because orch could not confine it as its sandbox says.
+    NotConfined = "not_confined",
+    /// A program reached a limit of its sandbox.
+    SandboxLimit = "sandbox_limit",
     /// A reply or a command's output exceeded the size limit.
     OutputTooLarge = "output_too_large",
     /// No step failed, but the `success` expression is false.

@@ -50,6 +50,8 @@ pub enum PartKind {
     Workspace,
     /// The command line.
     Command,
+    /// The sandbox of a command or a CLI agent.
+    Sandbox,
     /// The question of an approval.
     Question,
     /// The list of files to write.
@@ -74,6 +76,7 @@ impl fmt::Display for PartKind {
             Self::Schema(output) => write!(f, "schema of {output}"),
             Self::Workspace => f.write_str("workspace"),
             Self::Command => f.write_str("command"),
+            Self::Sandbox => f.write_str("sandbox"),
             Self::Question => f.write_str("question"),
             Self::Files => f.write_str("files"),
             Self::Accept => f.write_str("accept"),

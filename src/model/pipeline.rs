@@ -12,6 +12,7 @@ use super::agent::{Acp, CliProgram, Tools};
 use super::budget::Budget;
 use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
+use super::sandbox::Sandbox;
 use super::step::Step;
 
 /// The pattern of the names of inputs, artifacts and steps.
@@ -161,6 +162,10 @@ pub struct Agent {
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1)))]
     pub env: Vec<String>,
+    /// What a CLI agent may change, read, connect to and use. It narrows the `sandbox` of `orch.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"network": ["registry.npmjs.org"]}))]
+    pub sandbox: Option<Sandbox>,
 }
 
 fn auto_model() -> String {
@@ -187,6 +192,7 @@ impl Agent {
             budget: None,
             estimate: None,
             env: Vec::new(),
+            sandbox: None,
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{ChatReply, ChatRequest, ModelRef};
+use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
 use super::usage::{ReportedUsage, Usage};
 
@@ -116,6 +117,9 @@ pub struct CliAgent {
     pub env: Vec<String>,
     /// Its access to the workspace.
     pub access: Access,
+    /// Its sandbox; `None` if orch does not confine it. The fingerprint ignores the level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 impl CliAgent {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::event::{RunStatus, SkipReason, StepKind};
 use super::failure::Failure;
+use super::sandbox::SandboxLevel;
 use super::step_state::{ExtractionSummary, StepState, StepStatus};
 use super::usage::UsageTotal;
 
@@ -92,6 +93,9 @@ pub struct StepReport {
     /// The id of the last session with a CLI agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// The weakest level at which its programs were confined; absent if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxLevel>,
     /// How orch extracted the value from the reply.
     pub extraction: Option<ExtractionSummary>,
     /// The artifact's value.
@@ -121,6 +125,7 @@ impl StepReport {
             cost_usd: step.cost.exact(),
             estimated_cost_usd: step.cost.upper_bound(),
             session: step.session.clone(),
+            sandbox: step.sandbox,
             extraction: step.extraction.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
             error: step.failure.clone(),

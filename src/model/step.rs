@@ -9,6 +9,7 @@ use super::agent::Agents;
 use super::budget::Budget;
 use super::duration::HumanDuration;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
+use super::sandbox::Sandbox;
 
 pub use super::step_values::{Accept, Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
 
@@ -171,6 +172,10 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
+    /// Confines a command: what it may change, read, connect to and use. Without it, a command runs with your rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"min": "basic"}))]
+    pub sandbox: Option<Sandbox>,
     /// The budget of the step, including the steps inside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"tokens": 100_000}))]

@@ -9,6 +9,7 @@ use super::cost::CostTotal;
 use super::event::{Artifact, CallEnded, CallStarted, PlannedStep, ReplyParsed, SkipReason, StepKind};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
+use super::sandbox::SandboxLevel;
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
 
 /// The status of a step.
@@ -74,6 +75,8 @@ pub struct StepState {
     pub cost: CostTotal,
     /// The id of the last session with a CLI agent.
     pub session: Option<String>,
+    /// The weakest level of the sandbox of its programs; `None` if no program was confined.
+    pub sandbox: Option<SandboxLevel>,
     /// The artifact that it produced.
     pub artifact: Option<Artifact>,
     /// Why it failed.
@@ -134,6 +137,7 @@ impl StepState {
             usage: UsageTotal::default(),
             cost: CostTotal::default(),
             session: None,
+            sandbox: None,
             artifact: None,
             failure: None,
             reason: None,
@@ -161,6 +165,7 @@ impl StepState {
         self.usage = old.usage;
         self.cost = old.cost;
         self.session = old.session;
+        self.sandbox = old.sandbox;
         self.extraction = old.extraction;
         // A question without an answer still waits, although orch records it only once.
         self.question = old.question;
@@ -201,5 +206,7 @@ impl StepState {
         self.usage += call.usage();
         self.cost += call.cost_total();
         self.session = call.session().cloned().or(self.session.take());
+        let level = call.sandbox.as_ref().map(|sandbox| sandbox.level);
+        self.sandbox = [self.sandbox, level].into_iter().flatten().min();
     }
 }

@@ -13,7 +13,10 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock, VirtualTimeHold};
+use crate::model::SandboxUse;
 use crate::offload::run_detached;
+
+use super::confined::{ConfinedProgram, SandboxRecord};
 
 /// How long orch waits for a group to end. A guard takes half a second, unless a process of the group waits for a
 /// device. The guard then continues alone, and a resume waits for the locked file that the guard keeps open
@@ -21,10 +24,13 @@ use crate::offload::run_detached;
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The groups that guards are ending in the background. Before orch reads the changes of their programs, it waits for
-/// these groups.
+/// these groups. It also holds what orch learned about the confined ones.
 #[derive(Clone, Debug)]
 pub struct EndingGroups {
     receivers: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
+    /// The sessions of confined programs, which end after the processes.
+    confined: Arc<Mutex<Vec<ConfinedProgram>>>,
+    record: SandboxRecord,
     clock: Arc<dyn Clock>,
 }
 
@@ -37,19 +43,35 @@ impl Default for EndingGroups {
 impl EndingGroups {
     /// Creates an empty list. While a group is ending, the virtual time of `clock` (in tests) does not jump.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { receivers: Arc::default(), clock }
+        Self { receivers: Arc::default(), confined: Arc::default(), record: SandboxRecord::default(), clock }
+    }
+
+    /// How the programs of these groups were confined; `None` if none was. Complete after
+    /// [`EndingGroups::wait_all_ended`].
+    pub fn sandbox_use(&self) -> Option<SandboxUse> {
+        self.record.get()
+    }
+
+    pub(super) fn record(&self) -> SandboxRecord {
+        self.record.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<watch::Receiver<bool>>> {
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, group: EndingGroup) {
+    pub(super) fn add(&self, group: EndingGroup, confined: Option<ConfinedProgram>) {
         let receiver = group.wait_on_thread(self.clock.hold_virtual_time());
         self.lock().push(receiver);
+        self.lock_confined().extend(confined);
     }
 
-    /// Waits until all of these groups have ended. The future may be dropped and the method called again.
+    fn lock_confined(&self) -> MutexGuard<'_, Vec<ConfinedProgram>> {
+        self.confined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all of these groups have ended, and ends the sessions of those that were confined. The future may be
+    /// dropped and the method called again.
     pub async fn wait_all_ended(&self) {
         let receivers = self.lock().clone();
         for mut receiver in receivers {
@@ -57,6 +79,10 @@ impl EndingGroups {
             drop(receiver.wait_for(|has_ended| *has_ended).await);
         }
         self.lock().retain(|receiver| !*receiver.borrow() && receiver.has_changed().is_ok());
+        loop {
+            let Some(program) = self.lock_confined().pop() else { return };
+            program.finish().await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! orch's side of a guarded program: starts the program, waits for it, and ends it with every process that it started.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -15,6 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
+use super::confined::ConfinedProgram;
 use super::ending_groups::{EndingGroup, EndingGroups};
 use super::guard::{GUARD_COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{GuardReport, REPORT_BYTES};
@@ -31,6 +33,7 @@ pub(super) struct Group {
     leader_pid: Option<i32>,
     exit_code: Option<i32>,
     outputs: Vec<OwnedFd>,
+    confined: Option<ConfinedProgram>,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
     pub(super) stderr: Option<ChildStderr>,
@@ -44,12 +47,30 @@ impl Group {
     /// another one.
     pub(super) async fn start(spec: &ProgramSpec) -> Result<Self, ProcessError> {
         for _ in 0..MAX_STARTS {
-            let mut group = spawn(spec).map_err(|source| spec.guard_error(source))?;
+            let mut group = spawn(spec)?;
             if group.has_reported().await || !group.is_interrupted().await {
-                return Ok(group);
+                return group.confirm_sandbox(spec).await;
             }
         }
-        spawn(spec).map_err(|source| spec.guard_error(source))
+        spawn(spec)?.confirm_sandbox(spec).await
+    }
+
+    /// Lets a confined program start, once the kernel enforces its sandbox. Dropping the group ends the processes.
+    async fn confirm_sandbox(mut self, spec: &ProgramSpec) -> Result<Self, ProcessError> {
+        if let Some(confined) = &mut self.confined {
+            confined.let_start().await.map_err(|error| spec.confine_error(error))?;
+        }
+        Ok(self)
+    }
+
+    /// Reads how a confined program ended, after it has exited.
+    pub(super) async fn read_sandbox_end(&mut self, spec: &ProgramSpec) -> Result<(), ProcessError> {
+        let Some(confined) = &mut self.confined else { return Ok(()) };
+        match confined.read_end().await {
+            Ok(None) => Ok(()),
+            Ok(Some(error_number)) => Err(spec.process_error(io::Error::from_raw_os_error(error_number))),
+            Err(error) => Err(spec.confine_error(error)),
+        }
     }
 
     /// Waits for the guard's first report; returns false if the guard died before.
@@ -113,7 +134,7 @@ impl Group {
     /// still reads the outputs.
     pub(super) async fn end(&mut self) {
         if let Some(group) = self.start_ending() {
-            self.endings.add(group);
+            self.endings.add(group, self.confined.take());
         }
         self.endings.wait_all_ended().await;
     }
@@ -131,24 +152,50 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.start_ending() {
-            self.endings.add(EndingGroup { drains_outputs: true, ..group });
+            self.endings.add(EndingGroup { drains_outputs: true, ..group }, self.confined.take());
         }
     }
 }
 
-fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
+fn spawn(spec: &ProgramSpec) -> Result<Group, ProcessError> {
+    let guard_error = |source| spec.guard_error(source);
+    let (input, stdin) = match &spec.stdin {
+        Some(_) => {
+            let (reader, writer) = io::pipe().map_err(guard_error)?;
+            let writer = ChildStdin::from_std(std::process::ChildStdin::from(OwnedFd::from(writer)));
+            (Some(OwnedFd::from(reader)), Some(writer.map_err(guard_error)?))
+        }
+        None => (None, None),
+    };
+    let Some(sandbox) = &spec.sandbox else {
+        let argv = spec.argv.iter().map(OsString::from).collect();
+        let mut group = spawn_guard(spec, argv, input).map_err(guard_error)?;
+        group.stdin = stdin;
+        return Ok(group);
+    };
+    let record = spec.ending_process_groups.record();
+    let (confined, confine_input) =
+        ConfinedProgram::open(sandbox, input, record).map_err(|error| spec.confine_error(error))?;
+    let argv = ConfinedProgram::argv(&spec.guard.path, &spec.argv);
+    let mut group = spawn_guard(spec, argv, Some(confine_input)).map_err(guard_error)?;
+    (group.confined, group.stdin) = (Some(confined), stdin);
+    Ok(group)
+}
+
+/// Starts the guard of a program with this command line; `input` becomes the program's standard input.
+fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) -> io::Result<Group> {
     let (control, guard_socket) = Socket::pair()?;
     let mut command = Command::new(&spec.guard.path);
-    command.arg0("orch").arg(GUARD_COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();
+    command.arg0("orch").arg(GUARD_COMMAND).args(argv).current_dir(&spec.cwd).env_clear();
     command.envs(spec.env.iter().map(|(name, value)| (name, value))).process_group(0);
     command.stdin(OwnedFd::from(guard_socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
-    let stdin = match send_files(&control, spec.stdin.is_some(), spec.guard.locked_file.as_deref()) {
+    match send_files(&control, input.as_ref().map(OwnedFd::as_fd), spec.guard.locked_file.as_deref()) {
         // The guard has exited already; reading its reports then returns the error.
-        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => None,
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         sent => sent?,
-    };
+    }
     let outputs = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|pipe| pipe.as_fd())];
     let outputs = outputs.into_iter().flatten().map(|pipe| pipe.try_clone_to_owned());
     control.set_nonblocking(true)?;
@@ -159,25 +206,22 @@ fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
         leader_pid: None,
         exit_code: None,
         outputs: outputs.collect::<io::Result<_>>()?,
-        stdin,
+        confined: None,
+        stdin: None,
         stdout: stdout.map(ChildStdout::from_std).transpose()?,
         stderr: stderr.map(ChildStderr::from_std).transpose()?,
     })
 }
 
-/// Sends the guard the program's input pipe, if the program has input, and the locked file. Returns orch's end of the
-/// pipe.
-fn send_files(control: &Socket, has_input: bool, locked_file: Option<&File>) -> io::Result<Option<ChildStdin>> {
-    let pipe = has_input.then(io::pipe).transpose()?;
-    let input = pipe.as_ref().map(|(reader, _)| reader.as_fd());
+/// Sends the guard the program's input, if the program has one, and the locked file.
+fn send_files(control: &Socket, input: Option<BorrowedFd<'_>>, locked_file: Option<&File>) -> io::Result<()> {
     let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(locked_file.map(File::as_fd)).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
     }
-    let byte = if has_input { WITH_INPUT } else { WITHOUT_INPUT };
+    let byte = if input.is_some() { WITH_INPUT } else { WITHOUT_INPUT };
     sendmsg(control, &[IoSlice::new(&[byte])], &mut ancillary, SendFlags::empty())?;
-    let writer = pipe.map(|(_, writer)| std::process::ChildStdin::from(OwnedFd::from(writer)));
-    writer.map(ChildStdin::from_std).transpose()
+    Ok(())
 }

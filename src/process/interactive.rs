@@ -52,7 +52,7 @@ where
     let pipe = group.stderr.take();
     let (mut stderr, max_bytes) =
         (CapturedOutput::new(spec.max_captured_bytes), spec.max_output_bytes.unwrap_or(u64::MAX));
-    let (result, exit) = {
+    let (result, exit, sandbox_end) = {
         let read = capture_stream(pipe, OutputStream::Stderr, &mut stderr, max_bytes, &|_, _| {}).fuse();
         tokio::pin!(read);
         let work_and_read = async {
@@ -71,6 +71,7 @@ where
             Some(limit) => timeout(limit, work_and_read).await.map_err(|_| limit),
         };
         let exit = timeout(EXIT_TIMEOUT, group.exited()).await;
+        let sandbox_end = if matches!(exit, Ok(Ok(_))) { group.read_sandbox_end(&spec).await } else { Ok(()) };
         if !read.is_terminated() && exit.is_ok() {
             // The last lines often explain the exit. An error here means too much output, which no longer matters.
             drop(timeout(EXIT_TIMEOUT, &mut read).await);
@@ -78,9 +79,11 @@ where
         if !matches!(result, Ok(Ok(_))) {
             end_and_read(&mut group, read).await;
         }
-        (result, exit)
+        (result, exit, sandbox_end)
     };
     drop(group);
+    // A program that never ran explains every other error.
+    sandbox_end?;
     match (result, exit) {
         // The program never ran, which explains every other error.
         (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.process_error(source)),

@@ -2,10 +2,12 @@
 //!
 //! A child and the processes that it started end with the call, even if the child exits or times out, the caller drops
 //! the call, or orch is killed. A guard process ensures this (`guard.rs`); its executable is orch itself, whose path
-//! the caller passes. This module never blocks the calling thread, unless the system can't start another thread. The
-//! caller passes the whole environment; the child inherits none of orch's variables.
+//! the caller passes. The kernel confines a program that has a sandbox (`sandbox.rs`, `confined.rs`). This module never
+//! blocks the calling thread, unless the system can't start another thread. The caller passes the whole environment;
+//! the child inherits none of orch's variables.
 
 mod capture;
+mod confined;
 #[cfg(target_os = "linux")]
 mod descendants;
 mod ending_groups;
@@ -13,6 +15,8 @@ mod group;
 mod guard;
 mod interactive;
 mod report;
+mod sandbox;
+mod sandbox_probe;
 
 use std::fs::File;
 use std::io;
@@ -22,15 +26,21 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture;
+use orch_confine::confine::ConfineError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
+use crate::model::{Failure, FailureClass};
+
 use capture::capture_stream;
 pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
+pub use confined::{CONFINE_COMMAND, run_confine};
 pub use ending_groups::EndingGroups;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
+pub use sandbox::{ProgramSandbox, SandboxHost, SandboxNeeds, probable_limit, remove_leftover_masks};
+pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 
 /// How long orch reads the output after the program has exited: processes that it left running may keep the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -74,6 +84,8 @@ pub struct ProgramSpec {
     pub guard: GuardProgram,
     /// Tracks the processes that remain when the caller drops the call, until they have ended.
     pub ending_process_groups: EndingGroups,
+    /// How the program is confined; `None` if it is not.
+    pub sandbox: Option<Arc<ProgramSandbox>>,
 }
 
 impl ProgramSpec {
@@ -97,6 +109,14 @@ impl ProgramSpec {
 }
 
 impl ProgramSpec {
+    /// Turns an error of confining the program into the program's error.
+    fn confine_error(&self, error: ConfineError) -> ProcessError {
+        let ConfineError { step, place, cause, advice, .. } = error;
+        let place = place.map(|place| format!(" at `{place}`")).unwrap_or_default();
+        let problem = format!("{step} failed{place}: {cause}");
+        ProcessError::NotConfined { program: self.program().to_owned(), problem, advice }
+    }
+
     /// Turns an error of starting the guard into the program's error: the guard gets the program's arguments and
     /// folder, so they may be the cause.
     fn guard_error(&self, source: io::Error) -> ProcessError {
@@ -144,6 +164,16 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
+    /// The program could not be confined, so it did not start.
+    #[error("`{program}` was not started, because it could not be confined: {problem}")]
+    NotConfined {
+        /// The program.
+        program: String,
+        /// Why not.
+        problem: String,
+        /// What the user can do.
+        advice: Option<String>,
+    },
     /// The program exceeded its time limit, so orch ended it and every process that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
@@ -172,6 +202,15 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl ProcessError {
+    /// The failure of a program that could not be confined; `None` for other errors.
+    pub fn not_confined_failure(&self) -> Option<Failure> {
+        let Self::NotConfined { advice, .. } = self else { return None };
+        let hint = advice.as_deref().unwrap_or("`orch doctor` shows which sandbox works on this machine");
+        Some(Failure::new(FailureClass::NotConfined, self.to_string()).with_hint(hint))
+    }
 }
 
 /// Runs a program to its end and passes its output to `on_output` as it arrives. When this returns, processes that the
@@ -238,9 +277,14 @@ pub async fn run_until(
         }
         result
     };
+    let sandbox_end = match &result {
+        Some(Ok(Some(_))) => group.read_sandbox_end(spec).await,
+        Some(Ok(None) | Err(_)) | None => Ok(()),
+    };
     // Ends the remaining processes without waiting for them. They can't change the result, and a caller that dropped
     // this future during the wait would lose the result.
     drop(group);
+    sandbox_end?;
     match result {
         Some(Ok(code)) => Ok(ProgramExit { code, stdout: out, stderr: err }),
         Some(Err(source)) => Err(spec.process_error(source)),
@@ -309,6 +353,7 @@ mod tests {
             max_output_bytes: None,
             guard: PathBuf::from("/nowhere/orch").into(),
             ending_process_groups: EndingGroups::default(),
+            sandbox: None,
         };
         let error = run(&spec, &|_, _| {}).await.unwrap_err().to_string();
         assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");

@@ -18,7 +18,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::model::event::CallReply;
-use crate::model::{AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, TurnReply};
+use crate::model::{
+    AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, SandboxUse, TurnReply,
+};
 
 pub use stream::StreamRedactor;
 pub use variables::{secrets_among, secrets_in_listed_variables};
@@ -195,6 +197,20 @@ impl Redactor {
             });
         }
         activity
+    }
+
+    /// Redacts the record of a sandbox, because a program chooses the hosts and the paths in it.
+    pub fn redact_sandbox(&self, mut sandbox: SandboxUse) -> SandboxUse {
+        for connection in &mut sandbox.connections {
+            connection.host = self.redact(&connection.host);
+            for reason in [&mut connection.refused, &mut connection.failed].into_iter().flatten() {
+                *reason = self.redact(reason);
+            }
+        }
+        for path in &mut sandbox.changed_protected {
+            *path = self.redact(path);
+        }
+        sandbox
     }
 
     /// Finds the secrets in the text. Returns the range of each match and the index of its needle.

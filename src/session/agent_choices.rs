@@ -167,8 +167,10 @@ impl AgentReplacement {
 
     /// The agent that takes the place of `agent`.
     fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
-        // A program has options of its own, and the budget of the agent still applies.
-        let program = || Agent { budget: agent.budget.clone(), ..Agent::from_model("auto") };
+        // A program has options of its own. The budget of the agent still applies, and so does its sandbox, which may
+        // be narrower than that of `orch.yaml`.
+        let program =
+            || Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") };
         match self {
             Self::Model(model) => model_agent(model, name, agent, project, runner),
             Self::Cli(cli) => Agent { cli: Some(*cli), ..program() },
@@ -194,6 +196,7 @@ fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner
         max_turns: None,
         estimate: None,
         env: Vec::new(),
+        sandbox: None,
         ..agent.clone()
     };
     if is_other_provider && !agent.provider_options.is_empty() {

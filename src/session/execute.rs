@@ -230,6 +230,11 @@ fn run_parts(
             locked_file: context.locks.programs.shared_file(),
         },
         endings: Arc::default(),
+        sandbox: runner.sandbox_host(
+            context.workspace.folder().to_path_buf(),
+            vec![PathBuf::from(&*context.plan.project_root)],
+            context.project_files.clone(),
+        ),
     };
     let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
     Ok(RunParts {

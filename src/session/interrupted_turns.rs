@@ -91,5 +91,6 @@ fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
         estimated: None,
         estimated_cost: None,
         reverted_files: Vec::new(),
+        sandbox: None,
     }
 }

@@ -41,6 +41,7 @@ pub(crate) mod project_files;
 pub(crate) mod project_state;
 mod reporter;
 mod resume;
+mod sandbox;
 mod start;
 pub(crate) mod trackers;
 pub(crate) mod trust;
@@ -55,6 +56,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::perform::RecordReplay;
 use crate::model::{Failure, RunId, RunState};
+use crate::process::{CONFINE_COMMAND, GUARD_COMMAND, SandboxProbe, run_confine, run_guard};
 use crate::store::set_key_folder;
 
 pub use answer::{AnswerRequest, RecordedAnswer};
@@ -85,6 +87,8 @@ pub struct Runner {
     pub(crate) environment: Environment,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) prompter: Arc<dyn Prompter>,
+    /// Finds out which sandboxes this machine can enforce.
+    pub(crate) sandbox_probe: SandboxProbe,
     active_runs: Mutex<HashMap<RunId, CancelHandle>>,
 }
 
@@ -94,7 +98,9 @@ impl Runner {
         if let Some(folder) = environment.config_dir() {
             set_key_folder(folder.to_owned());
         }
-        Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active_runs: Mutex::default() }
+        let sandbox_probe = SandboxProbe::new(environment.guard().to_owned());
+        let (reporter, prompter) = (Arc::new(Silent), Arc::new(Silent));
+        Self { environment, reporter, prompter, sandbox_probe, active_runs: Mutex::default() }
     }
 
     /// Sets the reporter that shows progress and messages.
@@ -185,12 +191,18 @@ impl RunResult {
     }
 }
 
-/// If a session started this process as the guard of a run's child processes, runs the guard and returns its exit code.
+/// If a session started this process as the guard of a run's child processes, or to confine a program, does this work
+/// and returns its exit code.
 ///
-/// A session starts its own executable again as the guard of the run's commands and CLI agents. So a program that
-/// embeds orch must call this function first in `main`, before the program reads its arguments.
+/// A session starts its own executable again as the guard of the run's commands and CLI agents, and to confine them. So
+/// a program that embeds orch must call this function first in `main`, before the program reads its arguments.
 pub fn guard_main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let is_guard = arguments.next().is_some_and(|first| first == crate::process::GUARD_COMMAND);
-    is_guard.then(|| crate::process::run_guard(&arguments.collect::<Vec<OsString>>()))
+    let first = arguments.next()?;
+    let run: fn(&[OsString]) -> ExitCode = match first.to_str() {
+        Some(GUARD_COMMAND) => run_guard,
+        Some(CONFINE_COMMAND) => run_confine,
+        _ => return None,
+    };
+    Some(run(&arguments.collect::<Vec<OsString>>()))
 }

@@ -61,6 +61,7 @@ pub(crate) fn plan(
         budget: project.settings.budget.clone(),
         budget_override: options.budget.clone(),
         project_root: root_and_file(project, runner.current_dir()).0.to_string_lossy().into(),
+        sandbox: project.settings.sandbox.clone(),
     };
     let plan = plan_project(project, inputs, &defaults, &|name| {
         let reference = resolved_models.get(name);

@@ -127,6 +127,7 @@ impl Runner {
             from_step,
             resumed_fact,
         } = prepared;
+        self.ensure_sandboxes(&plan, false).await?;
         let current_dir = self.current_dir();
         let recording_folder =
             request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));

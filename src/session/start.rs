@@ -112,6 +112,7 @@ impl Runner {
         };
         let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
         let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
+        self.ensure_sandboxes(&plan, record_replay.replay.is_some()).await?;
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;

@@ -153,8 +153,17 @@ fn call_started(call: &Call) -> Fact {
 
 /// The event that records how a call ended.
 fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
-    let CallOutcome { started, ended, result, agent_activity, cost, estimated, estimated_cost, reverted_files } =
-        outcome.clone();
+    let CallOutcome {
+        started,
+        ended,
+        result,
+        agent_activity,
+        cost,
+        estimated,
+        estimated_cost,
+        reverted_files,
+        sandbox,
+    } = outcome.clone();
     let (recorded, failure) = match result {
         Ok(reply) => (reply.into_recorded(), None),
         Err(failure) => (RecordedReply::default(), Some(failure)),
@@ -173,5 +182,6 @@ fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
         estimated,
         estimated_cost,
         reverted_files,
+        sandbox,
     })
 }

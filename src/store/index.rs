@@ -143,6 +143,7 @@ impl Index {
             estimated: fact.estimated,
             estimated_cost: fact.estimated_cost,
             reverted_files: Vec::new(),
+            sandbox: None,
         };
         self.calls_by_attempt.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {

@@ -6,13 +6,16 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::config::{Address, AwsSettings, ProviderSettings, Settings};
+use crate::config::{AwsSettings, ProviderSettings, Settings};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Digest, canonical_json};
 use crate::provider::{
     AWS_SECRET_VARIABLE, AWS_VARIABLES, BUILTIN_PROVIDERS, BuiltinProvider, is_loopback_address,
     is_unencrypted_address, normalized_address, url_host,
 };
+
+use super::sandbox::sandbox_disclosures;
+use super::trackers::tracker_disclosures;
 
 /// The version of the text from which orch computes the digest. Changing it invalidates every agreement.
 const DIGEST_VERSION: u32 = 1;
@@ -27,6 +30,8 @@ pub enum Destination {
     Url(String),
     /// The address in this environment variable.
     Variable(String),
+    /// No address: the key loosens the sandbox of programs. The text says what it allows.
+    Programs(String),
 }
 
 impl fmt::Display for Destination {
@@ -34,6 +39,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Url(url) => f.write_str(url),
             Self::Variable(name) => write!(f, "the address in {name}"),
+            Self::Programs(text) => f.write_str(text),
         }
     }
 }
@@ -49,6 +55,8 @@ pub enum TrustReason {
     SendsEvents,
     /// orch sends the key without encryption, or may do so.
     Unencrypted,
+    /// Programs that orch confines may do more than by default.
+    LoosensSandbox,
 }
 
 impl TrustReason {
@@ -59,6 +67,7 @@ impl TrustReason {
             Self::ForeignVariable => "foreign_variable",
             Self::SendsEvents => "follows_runs",
             Self::Unencrypted => "unencrypted",
+            Self::LoosensSandbox => "loosens_sandbox",
         }
     }
 }
@@ -87,6 +96,11 @@ impl Disclosure {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
 
+    /// A word for listings: `sends`, or `allows` for what the sandbox of programs allows.
+    pub fn label(&self) -> &'static str {
+        if matches!(self.destination, Destination::Programs(_)) { "allows" } else { "sends" }
+    }
+
     /// Whether the user has to agree.
     pub fn needs_trust(&self) -> bool {
         !self.reasons.is_empty()
@@ -98,6 +112,7 @@ impl Disclosure {
         let destination = match &self.destination {
             Destination::Url(url) => json!({ "url": url }),
             Destination::Variable(name) => json!({ "env": name }),
+            Destination::Programs(text) => json!({ "programs": text }),
         };
         let reasons: Vec<&str> = self.reasons.iter().map(|reason| reason.as_str()).collect();
         let mut value = json!({
@@ -122,6 +137,9 @@ impl fmt::Display for Disclosure {
         let variable = variable.as_deref().map(escape_line_breaks);
         let destination = destination.to_string();
         let destination = escape_line_breaks(&destination);
+        if matches!(self.destination, Destination::Programs(_)) {
+            return write!(f, "`{key}` {destination}");
+        }
         if let Some(region) = &self.aws_region {
             let (names, region) = (AWS_VARIABLES.join(", "), escape_line_breaks(region));
             write!(f, "`{key}` signs requests to {destination} (region {region}) with the credentials in {names}")?;
@@ -145,10 +163,10 @@ pub struct Disclosures(Vec<Disclosure>);
 
 impl Disclosures {
     /// Lists the disclosures of settings: first those of the providers in the order of the file, then those of the
-    /// trackers.
+    /// trackers, then those of the sandbox.
     pub fn from_settings(settings: &Settings) -> Self {
         let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
-        Self(providers.chain(tracker_disclosures(settings)).collect())
+        Self(providers.chain(tracker_disclosures(settings)).chain(sandbox_disclosures(&settings.sandbox)).collect())
     }
 
     /// All disclosures.
@@ -222,43 +240,6 @@ fn key_reasons(variable: &str, url: &str, builtin_variable: Option<&str>) -> Vec
     }
     if is_unencrypted_address(url) {
         reasons.push(TrustReason::Unencrypted);
-    }
-    reasons
-}
-
-fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = Disclosure> {
-    let tracker = &settings.tracker;
-    let convex = tracker.convex.iter().map(|convex| Disclosure {
-        key: "tracker.convex".to_owned(),
-        variable: convex.auth.as_ref().map(|auth| auth.env.clone()),
-        destination: destination(&convex.url),
-        reasons: tracker_reasons(&convex.url),
-        insecure: convex.insecure,
-        aws_region: None,
-    });
-    let webhook = tracker.webhook.iter().map(|webhook| Disclosure {
-        key: "tracker.webhook".to_owned(),
-        variable: Some(webhook.secret.env.clone()),
-        destination: destination(&webhook.url),
-        reasons: tracker_reasons(&webhook.url),
-        // orch signs the data with the secret and does not send the secret.
-        insecure: true,
-        aws_region: None,
-    });
-    convex.chain(webhook)
-}
-
-fn destination(address: &Address) -> Destination {
-    match address {
-        Address::Plain(url) => Destination::Url(normalized_address(url)),
-        Address::Env(name) => Destination::Variable(name.clone()),
-    }
-}
-
-fn tracker_reasons(address: &Address) -> Vec<TrustReason> {
-    let mut reasons = vec![TrustReason::SendsEvents];
-    if let Address::Plain(url) = address {
-        reasons.extend(is_unencrypted_address(url).then_some(TrustReason::Unencrypted));
     }
     reasons
 }

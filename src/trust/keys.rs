@@ -10,7 +10,7 @@ pub enum KeyClass {
     Address,
     /// The key names an environment variable whose value orch sends or signs with.
     Variable,
-    /// The key weakens the protection of data that orch sends.
+    /// The key weakens the protection of data that orch sends, or loosens the sandbox of programs.
     WeakensProtection,
     /// orch sends the value of the key itself.
     Literal,
@@ -58,6 +58,17 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("budget.seconds", KeyClass::Inert),
     ("budget.unpriced", KeyClass::Inert),
     ("budget.unreported", KeyClass::Inert),
+    ("sandbox.enabled", KeyClass::WeakensProtection),
+    ("sandbox.min", KeyClass::WeakensProtection),
+    ("sandbox.network", KeyClass::WeakensProtection),
+    ("sandbox.write", KeyClass::WeakensProtection),
+    ("sandbox.deny_read", KeyClass::Inert),
+    ("sandbox.unix_sockets", KeyClass::WeakensProtection),
+    ("sandbox.limits.memory", KeyClass::Inert),
+    ("sandbox.limits.processes", KeyClass::Inert),
+    ("sandbox.limits.cpu_time", KeyClass::Inert),
+    ("sandbox.limits.file_size", KeyClass::Inert),
+    ("sandbox.limits.open_files", KeyClass::Inert),
     ("secrets", KeyClass::Inert),
     ("tracker.convex.url", KeyClass::Address),
     ("tracker.convex.url.env", KeyClass::Address),
@@ -121,6 +132,7 @@ mod tests {
                 "convex": { "url": "https://a.example", "auth": { "env": "A_KEY" }, "insecure": false },
                 "webhook": { "url": "https://a.example", "secret": { "env": "A_KEY" } },
             },
+            "sandbox": { "enabled": true, "min": "full", "network": "none", "write": ["."], "unix_sockets": false },
         })
     }
 
@@ -134,6 +146,10 @@ mod tests {
         assert!(before.is_some());
         for (key, class) in SETTINGS_KEYS.iter().filter(|(_, class)| class.needs_agreement()) {
             let value = match class {
+                _ if *key == "sandbox.enabled" => json!(false),
+                _ if *key == "sandbox.min" => json!("basic"),
+                _ if *key == "sandbox.network" => json!("all"),
+                _ if *key == "sandbox.write" => json!(["~/x"]),
                 KeyClass::WeakensProtection => json!(true),
                 KeyClass::Variable => json!("B_KEY"),
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),

@@ -1,9 +1,10 @@
 //! Trust in projects: whether a project may make orch send secrets and events to addresses in its `orch.yaml`.
 //!
 //! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. orch
-//! therefore lists the data that `orch.yaml` makes it send as [`Disclosure`]s. Once for each project, the user agrees
-//! to the disclosures other than those to built-in providers ([`TrustLedger`]), as with direnv. An agreement covers the
-//! digest of these disclosures, so a changed address or variable needs a new agreement.
+//! therefore lists the data that `orch.yaml` makes it send as [`Disclosure`]s, and also each key of its `sandbox` that
+//! allows more than the default. Once for each project, the user agrees to the disclosures other than those to built-in
+//! providers ([`TrustLedger`]), as with direnv. An agreement covers the digest of these disclosures, so a changed
+//! address or variable needs a new agreement.
 //!
 //! The digest does not cover the commands of a pipeline (`run:`, CLI agents): a user who runs a pipeline agrees to its
 //! commands, as with a Makefile.
@@ -11,6 +12,8 @@
 mod disclosure;
 mod keys;
 mod ledger;
+mod sandbox;
+mod trackers;
 
 pub use disclosure::{Destination, Disclosure, Disclosures, TrustReason};
 pub use keys::{KeyClass, SETTINGS_KEYS};

@@ -10,7 +10,7 @@ use crate::support::agents::{claude_adapter, programs};
 use crate::support::convex::{Convex, KEY};
 use crate::support::{Orch, Recorded, Reply, RunOutput};
 
-const SETTINGS: &str = "models:\n  priced: { model: openai/scripted, input_price: 1, output_price: 2 }\ntracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } } }\n";
+const SETTINGS: &str = "models:\n  priced: { model: openai/scripted, input_price: 1, output_price: 2 }\ntracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } } }\nsandbox: { enabled: false }\n";
 
 /// The default project: claude plans, codex codes and uses its shell, claude behind ACP reviews.
 fn default_project_with_agents() -> Option<Agents> {

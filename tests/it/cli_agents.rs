@@ -45,6 +45,11 @@ impl Agents {
         if agents.contains("claude-agent-acp") {
             create_adapter_folder(&orch.path().join("workspace"));
         }
+        // The adapters have homes of their own outside of the workspace; one changes its user, and the other's commands
+        // start a sandbox.
+        if agents.contains("acp:") {
+            orch.unconfined();
+        }
         Some(Self::with_project(orch, bin, answer))
     }
 

@@ -77,6 +77,8 @@ mod resume_validity;
 mod reverted_files;
 mod run_summary;
 mod runs;
+#[cfg(target_os = "linux")]
+mod sandbox;
 mod schema_check;
 mod sdk_types;
 mod secrets;

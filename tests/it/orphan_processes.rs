@@ -39,6 +39,7 @@ async fn a_guard_that_is_interrupted_before_it_starts_its_program_is_restarted()
         max_output_bytes: None,
         guard: guard.into(),
         ending_process_groups: EndingGroups::default(),
+        sandbox: None,
     };
     let ended = orch::process::run(&spec, &|_, _| {}).await.unwrap();
     assert_eq!(ended.code, Some(7), "{ended:?}");

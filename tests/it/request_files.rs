@@ -10,7 +10,7 @@ use orch::model::{
     AgentTurn, CallKey, ChatRequest, CliAgentKind, Content, ContentBlock, Digest, FailureClass, Message, Role, StepKey,
     TurnEstimate,
 };
-use orch::process::EndingGroups;
+use orch::process::{EndingGroups, SandboxHost, SandboxProbe};
 use serde_json::json;
 
 use crate::provider::request;
@@ -32,6 +32,10 @@ async fn every_kind_of_cli_agent_refuses_files_before_it_starts() {
         insecure_providers: Vec::new(),
         guard: PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
         ending_process_groups: EndingGroups::default(),
+        sandbox: Arc::new(SandboxHost::new(
+            SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
+            folder.path().to_owned(),
+        )),
     };
     let context = CallContext {
         start_time: Timestamp::now(),

@@ -1,5 +1,6 @@
 //! The system calls of read-only commands, compared with the table in docs/security.md.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -58,7 +59,20 @@ pub(crate) fn trace_with_folder(place: &Path, orch: &Orch, args: &[&str], input:
     let text = fs::read_to_string(&log).unwrap_or_else(|error| panic!("strace wrote no log: {error}; {ended:?}"));
     assert!(text.contains("execve("), "strace saw nothing: {ended:?}\n{text}");
     let own = asked.get_program().to_string_lossy().into_owned();
-    text.lines().filter_map(|line| parse_line(line, &own)).collect()
+    let sandboxes = confining_processes(&text);
+    let lines = text.lines().filter(|line| !sandboxes.contains(process_of(line)));
+    lines.filter_map(|line| parse_line(line, &own)).collect()
+}
+
+/// The id of the process in a line of the log.
+fn process_of(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+/// The processes in which orch confines itself: they change only namespaces of their own, which end with them.
+fn confining_processes(log: &str) -> BTreeSet<&str> {
+    let confines = |line: &&str| line.contains("execve(\"/proc/self/exe\"") && line.contains("\"__confine\"");
+    log.lines().filter(confines).map(process_of).collect()
 }
 
 /// The effect in a line of the log, if it is relevant.

@@ -35,6 +35,9 @@ fn without_namespaces(fixture: &Fixture, command: &Command) -> Command {
 
 #[test]
 fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_an_error_with_advice() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         let run = |policy: &Policy, argv: &[&str]| {
@@ -56,6 +59,9 @@ fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_an_error_w
 
 #[test]
 fn if_a_step_fails_the_error_names_it_and_the_program_does_not_start() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic"] {
@@ -79,6 +85,9 @@ fn if_a_step_fails_the_error_names_it_and_the_program_does_not_start() {
 
 #[test]
 fn a_missing_program_is_distinguished_from_a_failed_program() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let fixture = Fixture::new(User::all()[0]);
     for level in ["full", "basic", "none"] {
         assert_eq!(fixture.drive(level, &fixture.policy(), &["no-such-program"]).result["ended"][2], 2, "{level}");
@@ -89,6 +98,9 @@ fn a_missing_program_is_distinguished_from_a_failed_program() {
 
 #[test]
 fn the_program_gets_its_input_and_no_other_open_file() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic"] {
@@ -107,6 +119,9 @@ fn the_program_gets_its_input_and_no_other_open_file() {
 
 #[test]
 fn all_processes_end_with_the_program_and_with_the_first_stage() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         // The kernel kills the processes that a program leaves running, even if they are in a new session.
@@ -154,6 +169,9 @@ fn children(pid: u32) -> Vec<i32> {
 
 #[test]
 fn a_term_signal_reaches_the_program_which_can_clean_up() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         for level in ["full", "basic"] {
@@ -183,6 +201,9 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
 
 #[test]
 fn the_program_starts_without_blocked_signals_and_without_capabilities() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for user in User::all() {
         let fixture = Fixture::new(user);
         for level in ["full", "shared", "basic", "none"] {
@@ -205,6 +226,9 @@ fn the_program_starts_without_blocked_signals_and_without_capabilities() {
 
 #[test]
 fn a_policy_in_a_file_confines_without_orch() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let fixture = Fixture::new(User::all()[0]);
     fixture.write("home/policy", &serde_json::to_string(&fixture.policy()).unwrap());
     let script = format!("echo a > a; ! echo b > {}/b", fixture.text("outside"));

@@ -34,6 +34,9 @@ fn assert_limit(run: &Run, text: &str) {
 
 #[test]
 fn the_processor_time_of_one_process_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { cpu_time: Some(1), ..Limits::default() };
     for_each_level(|fixture, level| {
         let start = Instant::now();
@@ -44,6 +47,9 @@ fn the_processor_time_of_one_process_is_limited() {
 
 #[test]
 fn the_total_processor_time_of_several_processes_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { cpu_time: Some(2), ..Limits::default() };
     for_each_level(|fixture, level| {
         // No process alone reaches the limit.
@@ -53,6 +59,9 @@ fn the_total_processor_time_of_several_processes_is_limited() {
 
 #[test]
 fn the_size_of_a_file_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { file_size: Some(MIB), ..Limits::default() };
     for_each_level(|fixture, level| {
         let run = run_limited(fixture, level, limits, &format!("fill {}/big 4", fixture.text("ws")));
@@ -64,6 +73,9 @@ fn the_size_of_a_file_is_limited() {
 
 #[test]
 fn the_memory_of_one_process_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     for_each_level(|fixture, level| {
         let run = run_limited(fixture, level, limits, "memory 512");
@@ -77,6 +89,9 @@ fn the_memory_of_one_process_is_limited() {
 
 #[test]
 fn the_total_memory_of_several_processes_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(128 * MIB), ..Limits::default() };
     for_each_level(|fixture, level| {
         // Each of the four processes stays below the limit.
@@ -86,6 +101,9 @@ fn the_total_memory_of_several_processes_is_limited() {
 
 #[test]
 fn files_in_memory_count_as_memory() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     for user in User::all() {
         let fixture = Fixture::new(user);
@@ -96,6 +114,9 @@ fn files_in_memory_count_as_memory() {
 
 #[test]
 fn a_fork_bomb_ends() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { processes: Some(50), ..Limits::default() };
     for_each_level(|fixture, level| {
         let run = run_limited(fixture, level, limits, "fork-bomb 20000");
@@ -114,6 +135,9 @@ fn a_fork_bomb_ends() {
 
 #[test]
 fn the_number_of_open_files_is_limited() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits { open_files: Some(20), ..Limits::default() };
     for_each_level(|fixture, level| {
         let run = run_limited(fixture, level, limits, "open-files 30");
@@ -124,6 +148,9 @@ fn the_number_of_open_files_is_limited() {
 
 #[test]
 fn a_program_below_its_limits_succeeds() {
+    if !super::support::reaches_full() {
+        return;
+    }
     let limits = Limits {
         memory: Some(512 * MIB),
         processes: Some(64),
@@ -139,6 +166,9 @@ fn a_program_below_its_limits_succeeds() {
 
 #[test]
 fn node_runs_with_a_memory_limit() {
+    if !super::support::reaches_full() {
+        return;
+    }
     if !super::support::has("node") {
         println!("SKIPPED: node is not installed");
         return;

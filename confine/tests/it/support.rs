@@ -1,12 +1,13 @@
 //! A fixture for tests of confined programs: folders inside and outside of the workspace, for two users.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use orch_confine::confine::{Level, Policy, usually_protected};
+use orch_confine::confine::{Level, Policy, probe, usually_protected};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_orch-confine");
@@ -42,6 +43,25 @@ impl User {
 
 pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
+}
+
+/// Whether this machine reaches the level `full`. If it does not, prints once that the tests are skipped, and why.
+pub(crate) fn reaches_full() -> bool {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    let level = *LEVEL.get_or_init(|| {
+        let machine = probe(Path::new(BINARY)).unwrap();
+        if machine.level() < Level::Full {
+            let obstacles: Vec<String> = machine.obstacles.iter().map(ToString::to_string).collect();
+            let (level, obstacles) = (machine.level(), obstacles.join("; "));
+            // `eprintln!` would print this only for tests that fail.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: the tests of sandboxes need the level `full`, and this machine reaches `{level}`: {obstacles}"
+            );
+        }
+        machine.level()
+    });
+    level == Level::Full
 }
 
 /// A fixture for a user. A confined program may change the folder `ws`, may only read `outside`, and may not read

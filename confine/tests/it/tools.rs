@@ -31,6 +31,9 @@ const AUTHOR: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_
 
 #[test]
 fn git_commits_while_its_hooks_and_settings_are_protected() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("git") {
         init_repository(&fixture);
         let text = format!(
@@ -52,6 +55,9 @@ fn git_commits_while_its_hooks_and_settings_are_protected() {
 
 #[test]
 fn gcc_compiles_and_the_program_runs() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("gcc") {
         let text = "echo 'int main(void) { return 7; }' > a.c\ngcc -o a a.c\n./a || test $? = 7";
         run_script(&fixture, &fixture.policy(), text).succeeded();
@@ -60,6 +66,9 @@ fn gcc_compiles_and_the_program_runs() {
 
 #[test]
 fn python_runs_virtual_environments_event_loops_and_processes() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("python3") {
         let asyncio = r"
 import asyncio, subprocess, tempfile, multiprocessing, socket, threading
@@ -90,6 +99,9 @@ if __name__ == '__main__':
 
 #[test]
 fn the_manager_of_python_needs_unix_sockets() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("python3") {
         let manager = "from multiprocessing import Manager\nif __name__ == '__main__':\n    with Manager() as m:\n        d = m.dict(); d['a'] = 1; assert d['a'] == 1\n";
         fixture.write("ws/a.py", manager);
@@ -101,6 +113,9 @@ fn the_manager_of_python_needs_unix_sockets() {
 
 #[test]
 fn node_serves_http_and_forks() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("node") {
         let server = r"
 const http = require('http'), { fork } = require('child_process'), { Worker } = require('worker_threads');
@@ -122,6 +137,9 @@ const server = http.createServer((q, a) => a.end('hello')).listen(0, () => {
 
 #[test]
 fn npm_runs_scripts() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("npm") {
         fixture.write("ws/package.json", r#"{"name": "a", "version": "1.0.0", "scripts": {"hello": "node -p 1+1"}}"#);
         let run = run_script(&fixture, &fixture.policy(), "npm run --silent hello");
@@ -131,6 +149,9 @@ fn npm_runs_scripts() {
 
 #[test]
 fn cargo_builds_and_tests_offline() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("cargo") {
         std::fs::create_dir(fixture.path("ws/src")).unwrap();
         fixture.chown(&fixture.path("ws/src"));
@@ -147,6 +168,9 @@ fn cargo_builds_and_tests_offline() {
 
 #[test]
 fn a_shell_can_use_jobs_pipes_temporary_files_and_a_terminal() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("bash") {
         let text = "sleep 5 & kill %1; wait || true\necho a | cat | grep -q a\nf=$(mktemp)\necho x > $f\ntest -s $f\n\
                     test $TMPDIR = ${f%/*}\nset +e\nscript -qec 'tty' /dev/null | grep -q /dev/pts\nset -e\n\
@@ -158,6 +182,9 @@ fn a_shell_can_use_jobs_pipes_temporary_files_and_a_terminal() {
 
 #[test]
 fn postgres_serves_on_the_loopback() {
+    if !super::support::reaches_full() {
+        return;
+    }
     if !has("initdb") || !has("psql") {
         println!("SKIPPED: Postgres is not installed");
         return;
@@ -174,6 +201,9 @@ fn postgres_serves_on_the_loopback() {
 
 #[test]
 fn chromium_renders_a_page_with_unix_sockets() {
+    if !super::support::reaches_full() {
+        return;
+    }
     if !has("chromium") {
         println!("SKIPPED: chromium is not installed");
         return;
@@ -191,6 +221,9 @@ fn chromium_renders_a_page_with_unix_sockets() {
 
 #[test]
 fn common_tools_run_at_basic() {
+    if !super::support::reaches_full() {
+        return;
+    }
     for fixture in fixtures("gcc") {
         init_repository(&fixture);
         let policy = Policy { min: orch_confine::confine::Level::Basic, ..fixture.policy() };

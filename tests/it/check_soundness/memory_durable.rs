@@ -63,6 +63,7 @@ impl MemoryDurable {
                 stderr: String::new(),
                 cut: false,
                 folder: String::new(),
+                probable_limit: None,
             })),
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
@@ -88,6 +89,7 @@ impl Durable for MemoryDurable {
                 estimated: None,
                 estimated_cost: None,
                 reverted_files: Vec::new(),
+                sandbox: None,
             })
         }
         .boxed()

@@ -66,6 +66,16 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
+            class: FailureClass::NotConfined,
+            setup: |case| {
+                let step = "  - { id: build, run: touch out/a, sandbox: { min: none, write: [out] } }\n";
+                case.pipeline("model: lab/test", step);
+            },
+            says: &["(not_confined)", "`out` of `sandbox.write` can't be used", "create it before the step"],
+            repair: |case, _| std::fs::create_dir_all(case.orch.path().join("workspace/out")).unwrap(),
+            ..ROW
+        },
+        Row {
             class: FailureClass::PermissionDenied,
             setup: claude,
             says: &["(permission_denied)", "grant it under `tools:` of the agent"],

@@ -93,6 +93,17 @@ pub(super) fn rows() -> Vec<Row> {
             repair: |case, _| case.edit("30000000", "3000"),
             ..ROW
         },
+        Row {
+            class: FailureClass::SandboxLimit,
+            setup: |case| {
+                let sandbox = "sandbox: { min: none, limits: { file_size: 1MiB } }";
+                let step = format!("  - {{ id: big, run: head -c 3000000 /dev/zero > big, {sandbox} }}\n");
+                case.pipeline("model: lab/test", &step);
+            },
+            says: &["(sandbox_limit)", "bytes in one file", "raise the limit under `limits` of the sandbox"],
+            repair: |case, _| case.edit("1MiB", "9MiB"),
+            ..ROW
+        },
     ]
 }
 

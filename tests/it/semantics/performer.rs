@@ -152,6 +152,7 @@ impl ScriptedPerformer {
                     stderr: String::new(),
                     cut: false,
                     folder: String::new(),
+                    probable_limit: None,
                 })))
             }
             Effect::Snapshot(files) => {
@@ -180,6 +181,7 @@ fn outcome(at: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
         estimated: None,
         estimated_cost: None,
         reverted_files: Vec::new(),
+        sandbox: None,
     }
 }
 

@@ -94,6 +94,14 @@ impl Orch {
         self
     }
 
+    /// Runs CLI agents without a sandbox, for scripts that write outside of the workspace or note their process ids.
+    /// Later changes of `orch.yaml` must keep its line.
+    #[track_caller]
+    pub(crate) fn unconfined(&self) -> &Self {
+        let settings = if self.exists("orch.yaml") { self.read("orch.yaml") } else { String::new() };
+        self.write("orch.yaml", &format!("{settings}sandbox: {{ enabled: false }}\n")).trust()
+    }
+
     /// The folder of the user's configuration.
     pub(crate) fn configuration(&self) -> &Path {
         self.configuration.path()

@@ -64,7 +64,7 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
         write_nested_steps(step, 2, ui, &mut write_line);
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
-        write_line(format!("sends  {disclosure}"));
+        write_line(format!("{:<6} {disclosure}", disclosure.label()));
     }
     for (name, expression) in &pipeline.outputs {
         write_line(format!("output {name}: {expression}"));

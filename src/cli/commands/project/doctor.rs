@@ -10,8 +10,9 @@ use anyhow::Result;
 
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::output::Ui;
-use crate::cli::startup::runner;
+use crate::cli::startup::{runner, runtime};
 use crate::config;
+use crate::model::SandboxLevel;
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
@@ -89,7 +90,8 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     let providers = providers::report_providers(&registry, &settings, &mut report)?;
     providers::report_default_model(&registry, &runner, &settings, &providers, &mut report)?;
     report_disclosures(&root, &settings, &runner, &mut report)?;
-    let cli_agents = cli_agents::report_cli_agents(&pipelines, &runner, &mut report)?;
+    report_sandbox(&runner, &mut report)?;
+    let cli_agents = cli_agents::report_cli_agents(&pipelines, &settings, &runner, &mut report)?;
     #[cfg(feature = "local")]
     report_embedded_models(registry.local_models(), &mut report)?;
     report_journal(&args.state.folder(&root), &mut report)?;
@@ -121,9 +123,24 @@ fn report_disclosures(
             true if is_trusted => (Some(true), "; trusted"),
             true => (None, "; not trusted yet: `orch trust`"),
         };
-        report.print_check(is_ok, "sends", format!("{disclosure}{note}"))?;
+        report.print_check(is_ok, disclosure.label(), format!("{disclosure}{note}"))?;
     }
     Ok(())
+}
+
+/// Reports the level at which this machine can confine programs, and why not a stronger one.
+fn report_sandbox(runner: &Runner, report: &mut DoctorReport<'_>) -> Result<()> {
+    let machine = match runtime()?.block_on(runner.sandbox_probe.machine()) {
+        Ok(machine) => machine,
+        Err(failure) => return report.print_check(Some(false), "sandbox", failure.message),
+    };
+    let landlock = if machine.landlock() > 0 { format!(", Landlock {}", machine.landlock()) } else { String::new() };
+    let is_full = machine.level() == SandboxLevel::Full;
+    let gaps = if is_full { machine.gaps() } else { &[] };
+    let gaps: String = gaps.iter().map(|gap| format!("; {gap}")).collect();
+    let text = format!("this machine reaches the level `{}`{landlock}{gaps}", machine.level());
+    report.print_check(is_full.then_some(true), "sandbox", text)?;
+    machine.obstacles().into_iter().try_for_each(|obstacle| report.print_check(None, "sandbox", obstacle))
 }
 
 #[cfg(feature = "local")]

@@ -22,8 +22,9 @@ use crate::trust::{Disclosures, TrustLedger};
 ///
 /// Shows which environment variables orch.yaml sends to which addresses and which programs the
 /// pipelines start, and records that you agree. orch requires this once for a project whose orch.yaml
-/// sends a key to a host other than the provider's own, reads a key from another variable, or has a
-/// tracker. The agreement is valid until one of these settings changes or the project moves.
+/// sends a key to a host other than the provider's own, reads a key from another variable, has a
+/// tracker, or loosens the sandbox of programs. The agreement is valid until one of these settings
+/// changes or the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -94,14 +95,14 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
 /// Prints the data that orch sends to other machines because of orch.yaml, and the programs that the pipelines start.
 fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
     if !disclosures.all().is_empty() {
-        ui.print_message(format!("orch.yaml of {} sends:", path_for_display(root)));
+        ui.print_message(format!("orch.yaml of {}:", path_for_display(root)));
     }
     for disclosure in disclosures.all() {
         let symbol = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
         ui.print_message(format!(" {symbol} {disclosure}"));
     }
     if !programs.is_empty() {
-        ui.print_message("\nIts pipelines start these programs, with your rights, as a Makefile would:");
+        ui.print_message("\nIts pipelines start these programs, with your rights unless a sandbox confines them:");
         for program in programs {
             ui.print_message(format!("   {program}"));
         }

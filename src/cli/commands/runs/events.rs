@@ -116,7 +116,8 @@ fn describe_call(fact: &CallEnded) -> String {
         // Shorten the message, so that the activity of a CLI agent after it stays visible.
         (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
     };
-    format!("#{} {duration}, {outcome}{}", fact.call.ordinal, describe_activity(fact))
+    let sandbox = fact.sandbox.as_ref().map(|sandbox| format!(", sandbox {}", sandbox.summary())).unwrap_or_default();
+    format!("#{} {duration}, {outcome}{sandbox}{}", fact.call.ordinal, describe_activity(fact))
 }
 
 /// Describes the activity of a CLI agent during a turn.

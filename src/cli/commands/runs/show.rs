@@ -9,7 +9,8 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::event::{CallEnded, Event, Fact, RunStatus};
-use crate::model::{RunId, RunState};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{RunId, RunState, SandboxConnection};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
@@ -119,7 +120,31 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     if let Some(note) = call.reply.as_ref().and_then(|reply| reply.details.beside.as_ref()) {
         ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
     }
-    activity_lines(call).iter().try_for_each(|line| ui.write_text(&ui.stdout_style.dim(line)))
+    let mut lines = activity_lines(call).into_iter().chain(sandbox_lines(call));
+    lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
+}
+
+/// How the program of a call was confined: the level and, where they say something, connections and gaps.
+fn sandbox_lines(call: &CallEnded) -> Vec<String> {
+    let Some(sandbox) = &call.sandbox else { return Vec::new() };
+    let label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
+    let mut lines = vec![label("sandbox", &sandbox.summary())];
+    lines.extend(sandbox.limit.iter().map(|limit| label("limit", limit)));
+    lines.extend(sandbox.gaps.iter().map(|gap| label("gap", gap)));
+    lines.extend(sandbox.changed_protected.iter().map(|path| label("changed", path)));
+    for connection in &sandbox.connections {
+        let SandboxConnection { host, port, sent, received, refused, failed } = connection;
+        let outcome = match (refused, failed) {
+            (Some(why), _) => format!("refused: {why}"),
+            (None, Some(why)) => format!("failed: {why}"),
+            (None, None) => format!("{sent} bytes sent, {received} received"),
+        };
+        lines.push(label("connect", &format!("{host}:{port}, {outcome}")));
+    }
+    if sandbox.omitted_connections > 0 {
+        lines.push(label("connect", &format!("{} more connections", sandbox.omitted_connections)));
+    }
+    lines
 }
 
 /// Describes the activity of a CLI agent, with one line for each action.
@@ -144,6 +169,6 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
 fn call_json(call: &CallEnded) -> serde_json::Value {
     json!({
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
+        "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "sandbox": call.sandbox, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     })
 }

@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use crate::agent;
 use crate::cli::startup::runtime;
-use crate::config;
+use crate::config::{self, Settings};
 use crate::engine::command_environment;
 use crate::model::step::Access;
-use crate::model::{CliAgent, CliAgentKind};
+use crate::model::{CliAgent, CliAgentKind, Sandbox, SandboxSpec};
 use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::session::Runner;
 use crate::session::execute::resolve_path;
@@ -20,6 +20,7 @@ use super::DoctorReport;
 /// Reports the CLI agents, and returns those that a probe can start.
 pub(super) fn report_cli_agents(
     pipelines: &[PathBuf],
+    settings: &Settings,
     runner: &Runner,
     report: &mut DoctorReport<'_>,
 ) -> Result<Vec<CliAgent>> {
@@ -29,7 +30,7 @@ pub(super) fn report_cli_agents(
         match program_version(name, runner) {
             Some(version) => {
                 report.print_check(Some(true), name, version)?;
-                usable_agents.push(default_cli_agent(kind));
+                usable_agents.push(default_cli_agent(kind, settings));
             }
             None => report.print_check(None, name, format!("not installed; {}", agent::install_hint(kind, name)))?,
         }
@@ -48,9 +49,10 @@ pub(super) fn report_cli_agents(
     Ok(usable_agents)
 }
 
-fn default_cli_agent(kind: CliAgentKind) -> CliAgent {
+fn default_cli_agent(kind: CliAgentKind, settings: &Settings) -> CliAgent {
     let (argv, tools, env) = (Vec::new(), Vec::new(), Vec::new());
-    CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None }
+    let sandbox = SandboxSpec::resolve(&Sandbox::default(), &settings.sandbox, Access::None);
+    CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None, sandbox }
 }
 
 /// The CLI agents of the kinds `acp` and `command` in the pipelines, without duplicates. Skips unreadable pipelines.
@@ -58,7 +60,11 @@ fn pipeline_cli_agents(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgen
     let mut unique_agents: Vec<CliAgent> = Vec::new();
     for path in pipelines {
         let Ok(project) = config::load(&resolve_path(path, current_dir)) else { continue };
-        let cli_agents = project.pipeline.agents.values().filter_map(|agent| agent.cli_agent(Access::None));
+        let cli_agents = project.pipeline.agents.values().filter_map(|agent| {
+            let own = agent.sandbox.clone().unwrap_or_default();
+            let sandbox = SandboxSpec::resolve(&own, &project.settings.sandbox, Access::None);
+            Some(CliAgent { sandbox, ..agent.cli_agent(Access::None)? })
+        });
         for cli_agent in cli_agents.filter(|cli_agent| !cli_agent.argv.is_empty()) {
             let cli_agent = CliAgent { tools: Vec::new(), ..cli_agent };
             if unique_agents.iter().all(|other| other.argv != cli_agent.argv) {
@@ -103,6 +109,7 @@ fn program_version(program: &str, runner: &Runner) -> Option<String> {
         max_output_bytes: None,
         guard: runner.environment.guard().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
+        sandbox: None,
     };
     let output_future = async {
         let output = process::run(&spec, &|_, _| {}).await;

@@ -104,6 +104,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+    let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new());
     let agent_env = AgentEnv {
         workspace,
         agents_folder: probe_folder.subfolder("agents"),
@@ -112,6 +113,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         insecure_providers: registry.insecure_providers(),
         guard: runner.environment.guard().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
+        sandbox,
     };
     let timeout_ms = u64::try_from(REPLY_TIMEOUT.as_millis()).ok();
     let request = probe_request(cli_agent.model_ref());

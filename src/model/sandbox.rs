@@ -1,0 +1,308 @@
+//! The settings of a sandbox as written: `sandbox:` of `orch.yaml`, of an agent and of a command step.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::bytes::HumanBytes;
+use super::duration::HumanDuration;
+
+/// How strongly the kernel holds a program to its sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxLevel {
+    /// Only the limits hold.
+    None,
+    /// Landlock and a filter of system calls hold the program; it shares the network and the processes of the machine.
+    Basic,
+    /// On Linux, namespaces, Landlock and a filter of system calls hold the program; on macOS, Seatbelt.
+    #[default]
+    Full,
+}
+
+impl SandboxLevel {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic => "basic",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl fmt::Display for SandboxLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a program may change, read, connect to and use. The kernel enforces this for the program and for every process
+/// that it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// Whether orch confines the program. Default: `true`. An agent may set `false` only if `orch.yaml` does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = false)]
+    pub enabled: Option<bool>,
+    /// The weakest level at which the program may run. Default: `full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"basic")]
+    pub min: Option<SandboxLevel>,
+    /// What the program may connect to: `none` (default), `all`, or a list of hosts. Claude Code and Codex always reach
+    /// the API of their provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!(["crates.io", "static.crates.io"]))]
+    pub network: Option<SandboxNetwork>,
+    /// The folders and files that the program may change: relative to the workspace, or from `~/` or `/` on. Default:
+    /// the workspace, if the step has `access: write`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(length(min = 1)))]
+    #[schemars(example = json!([".", "~/.cache/tool"]))]
+    pub write: Option<Vec<String>>,
+    /// Folders and files that the program may not read, in addition to those with the keys and passwords of well-known
+    /// programs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    #[schemars(example = json!(["~/notes"]))]
+    pub deny_read: Vec<String>,
+    /// Whether the program may create UNIX sockets, which only the level `full` can allow. Default: `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = true)]
+    pub unix_sockets: Option<bool>,
+    /// How much the program and the processes that it starts may use.
+    #[serde(skip_serializing_if = "SandboxLimits::is_unset")]
+    #[schemars(example = json!({"memory": "2GiB", "processes": 200}))]
+    pub limits: SandboxLimits,
+}
+
+/// How much a program and the processes that it starts may use. An absent limit is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxLimits {
+    /// The maximum memory of all processes together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"2GiB")]
+    pub memory: Option<HumanBytes>,
+    /// The maximum number of processes and threads at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000), example = 200)]
+    pub processes: Option<u64>,
+    /// The maximum processor time of all processes together, in whole seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10m")]
+    pub cpu_time: Option<HumanDuration>,
+    /// The maximum size of each file that a process writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"1GiB")]
+    pub file_size: Option<HumanBytes>,
+    /// The maximum number of open files of each process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3, max = 1_000_000), example = 1024)]
+    pub open_files: Option<u64>,
+}
+
+impl SandboxLimits {
+    /// Whether no limit is set.
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These limits, and those of `defaults` where these set none.
+    #[must_use]
+    pub fn or(self, defaults: Self) -> Self {
+        Self {
+            memory: self.memory.or(defaults.memory),
+            processes: self.processes.or(defaults.processes),
+            cpu_time: self.cpu_time.or(defaults.cpu_time),
+            file_size: self.file_size.or(defaults.file_size),
+            open_files: self.open_files.or(defaults.open_files),
+        }
+    }
+
+    /// The limits by their keys, in a common unit.
+    pub(super) fn values(&self) -> [(&'static str, Option<u128>); 5] {
+        [
+            ("memory", self.memory.map(|bytes| bytes.0.into())),
+            ("processes", self.processes.map(Into::into)),
+            ("cpu_time", self.cpu_time.map(|time| time.0.as_millis())),
+            ("file_size", self.file_size.map(|bytes| bytes.0.into())),
+            ("open_files", self.open_files.map(Into::into)),
+        ]
+    }
+}
+
+/// What a program may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SandboxNetwork {
+    /// Nothing. At the level `full`, the program has a loopback of its own.
+    #[default]
+    None,
+    /// Everything, also services on this machine.
+    All,
+    /// These hosts, through a proxy that orch runs.
+    Hosts(Vec<AllowedHost>),
+}
+
+/// The pattern of the strings that `network` accepts in place of a list.
+pub const NETWORK_PATTERN: &str = "^(none|all)$";
+
+impl fmt::Display for SandboxNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::All => f.write_str("all"),
+            Self::Hosts(hosts) => {
+                let names: Vec<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
+                write!(f, "[{}]", names.join(", "))
+            }
+        }
+    }
+}
+
+impl Serialize for SandboxNetwork {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::All => serializer.serialize_str("all"),
+            Self::Hosts(hosts) => hosts.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SandboxNetwork {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "none" => Ok(Self::None),
+            Value::String(text) if text == "all" => Ok(Self::All),
+            list @ Value::Array(_) => serde_json::from_value(list).map(Self::Hosts).map_err(D::Error::custom),
+            _ => Err(D::Error::custom("expected `none`, `all` or a list of hosts")),
+        }
+    }
+}
+
+impl JsonSchema for SandboxNetwork {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SandboxNetwork".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let host = generator.subschema_for::<AllowedHost>();
+        schemars::json_schema!({
+            "type": ["string", "array"],
+            "description": "`none`, `all`, or a list of hosts.",
+            "pattern": NETWORK_PATTERN,
+            "minItems": 1,
+            "items": host
+        })
+    }
+}
+
+/// A host that a program may reach: `NAME`, `NAME:PORT`, or an address with its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedHost {
+    /// The host, as written. Without a port, the ports 443 and 80 are allowed.
+    pub host: String,
+    /// Whether the name may lead to a private address.
+    pub private: bool,
+}
+
+/// The mapping form of [`AllowedHost`].
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AllowedHostMapping {
+    /// The host: `NAME`, `NAME:PORT`, or an address with its port.
+    #[schemars(example = &"registry.internal:8080", length(min = 1))]
+    host: String,
+    /// Whether the name may lead to an address of a private network. Default: `false`.
+    #[serde(default)]
+    #[schemars(example = true)]
+    private: bool,
+}
+
+impl AllowedHost {
+    /// The host in the form of the proxy that enforces the list.
+    ///
+    /// # Errors
+    /// The text is no host that can be listed; the error says why.
+    pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
+        let host = self.host.parse::<orch_confine::confine::Host>().map_err(|error| error.to_string())?;
+        Ok(if self.private { host.with_private_addresses() } else { host })
+    }
+}
+
+impl Serialize for AllowedHost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.private {
+            json!({ "host": self.host, "private": true }).serialize(serializer)
+        } else {
+            serializer.serialize_str(&self.host)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AllowedHost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(host) => Ok(Self { host, private: false }),
+            value => {
+                let AllowedHostMapping { host, private } = serde_json::from_value(value).map_err(D::Error::custom)?;
+                Ok(Self { host, private })
+            }
+        }
+    }
+}
+
+impl JsonSchema for AllowedHost {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AllowedHost".into()
+    }
+
+    /// A string or a mapping, expressed without `anyOf`: keys restrict only a mapping, and the length only a string.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = AllowedHostMapping::json_schema(generator);
+        schema.insert("type".to_owned(), json!(["string", "object"]));
+        schema.insert("minLength".to_owned(), json!(1));
+        let description = "A host as `NAME` or `NAME:PORT`, or a mapping that allows private addresses.";
+        schema.insert("description".to_owned(), json!(description));
+        schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_read_and_written_in_the_same_form() {
+        let text = json!({
+            "min": "basic", "network": ["crates.io", { "host": "registry.internal:8080", "private": true }],
+            "write": ["target"], "deny_read": ["~/notes"], "unix_sockets": true,
+            "limits": { "memory": "2GiB", "cpu_time": "1m30s" },
+        });
+        let sandbox: Sandbox = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&sandbox).unwrap(), text);
+        assert_eq!(serde_json::to_value(Sandbox::default()).unwrap(), json!({}));
+        for network in ["none", "all"] {
+            let sandbox: Sandbox = serde_json::from_value(json!({ "network": network })).unwrap();
+            assert_eq!(serde_json::to_value(&sandbox).unwrap(), json!({ "network": network }));
+        }
+        assert!(serde_json::from_value::<Sandbox>(json!({ "network": "crates.io" })).is_err());
+        assert!(serde_json::from_value::<Sandbox>(json!({ "net": "none" })).is_err());
+    }
+
+    #[test]
+    fn a_host_is_checked_in_the_form_of_the_proxy() {
+        let host = |text: &str| AllowedHost { host: text.to_owned(), private: false }.parse();
+        for text in ["crates.io", "crates.io:8443", "10.1.2.3:80", "[::1]:9", "localhost:5432"] {
+            assert!(host(text).is_ok(), "{text}");
+        }
+        for text in ["*.crates.io", "https://crates.io", "crates.io:0", "127.1", "a b"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

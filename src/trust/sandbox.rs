@@ -1,0 +1,86 @@
+//! What the `sandbox` of `orch.yaml` lets confined programs do beyond the default.
+
+use crate::model::{Sandbox, SandboxLevel, SandboxNetwork, is_outside_workspace};
+
+use super::disclosure::{Destination, Disclosure, TrustReason};
+
+/// The keys of a sandbox that loosen the default. Each needs the user's agreement: a cloned project could otherwise let
+/// the programs that a model drives reach more than the user expects.
+pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
+    let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
+    let mut allowed: Vec<(&str, String)> = Vec::new();
+    if *enabled == Some(false) {
+        allowed.push(("enabled", "lets programs run with all your rights, without a sandbox".to_owned()));
+    }
+    if let Some(min) = min.filter(|min| *min < SandboxLevel::Full) {
+        allowed.push(("min", format!("lets confined programs run at the level `{min}`")));
+    }
+    match network {
+        None | Some(SandboxNetwork::None) => {}
+        Some(SandboxNetwork::All) => allowed.push(("network", "lets confined programs reach every host".to_owned())),
+        Some(SandboxNetwork::Hosts(hosts)) => {
+            let names: Vec<String> =
+                hosts
+                    .iter()
+                    .map(|host| {
+                        if host.private { format!("{} (also a private address)", host.host) } else { host.host.clone() }
+                    })
+                    .collect();
+            allowed.push(("network", format!("lets confined programs reach {}", names.join(", "))));
+        }
+    }
+    let outside: Vec<&str> =
+        write.iter().flatten().map(String::as_str).filter(|path| is_outside_workspace(path)).collect();
+    if !outside.is_empty() {
+        allowed.push(("write", format!("lets confined programs change {}", outside.join(", "))));
+    }
+    if *unix_sockets == Some(true) {
+        allowed.push(("unix_sockets", "lets confined programs use UNIX sockets".to_owned()));
+    }
+    let disclosure = |(key, text): (&str, String)| Disclosure {
+        key: format!("sandbox.{key}"),
+        variable: None,
+        destination: Destination::Programs(text),
+        reasons: vec![TrustReason::LoosensSandbox],
+        insecure: false,
+        aws_region: None,
+    };
+    allowed.into_iter().map(disclosure).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn texts(sandbox: Value) -> Vec<String> {
+        let sandbox: Sandbox = serde_json::from_value(sandbox).unwrap();
+        sandbox_disclosures(&sandbox).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_loosens_the_default_needs_an_agreement() {
+        let strict = json!({
+            "enabled": true, "min": "full", "network": "none", "write": [".", "src"], "deny_read": ["~/x"],
+            "unix_sockets": false, "limits": { "memory": "1GiB" },
+        });
+        assert_eq!(texts(strict), Vec::<String>::new());
+        assert_eq!(texts(json!({})), Vec::<String>::new());
+        let loose = json!({
+            "enabled": false, "min": "basic", "network": ["a.example", { "host": "b.internal", "private": true }],
+            "write": [".", "~/.cache"], "unix_sockets": true,
+        });
+        assert_eq!(
+            texts(loose),
+            [
+                "`sandbox.enabled` lets programs run with all your rights, without a sandbox",
+                "`sandbox.min` lets confined programs run at the level `basic`",
+                "`sandbox.network` lets confined programs reach a.example, b.internal (also a private address)",
+                "`sandbox.write` lets confined programs change ~/.cache",
+                "`sandbox.unix_sockets` lets confined programs use UNIX sockets",
+            ]
+        );
+        assert_eq!(texts(json!({ "network": "all" })), ["`sandbox.network` lets confined programs reach every host"]);
+    }
+}
