@@ -1,6 +1,6 @@
-//! The test program of this crate. `orch-confine __confine …` is the same command as `orch __confine …`. `orch-confine drive
-//! LEVEL POLICY RESULT -- PROGRAM …` takes the role of orch: it runs a program with the policy in the file `POLICY` and
-//! writes the result as JSON to the file `RESULT`.
+//! The test program of this crate. `orch-confine __confine …` is the same command as `orch __confine …`. `orch-confine
+//! drive LEVEL POLICY RESULT -- PROGRAM …` takes the role of orch: it runs a program with the policy in the file
+//! `POLICY` and writes the result as JSON to the file `RESULT`.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

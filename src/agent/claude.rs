@@ -19,7 +19,7 @@ use super::lines::{LineReader, LineSplitter};
 use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 
-/// The host of Claude Code's models.
+/// The host of the API that Claude Code uses.
 const API_HOST: &str = "api.anthropic.com";
 /// The arguments that turn off Claude Code's own sandbox.
 const OWN_SANDBOX_OFF: [&str; 2] = ["--settings", r#"{"sandbox":{"enabled":false}}"#];
@@ -70,7 +70,8 @@ impl AgentProgram for ClaudeAgent {
                 ("CLAUDE_CONFIG_DIR".to_owned(), path_text(&home.path().join(".claude"))),
             ];
             overrides.extend(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-            // Its own sandbox, which the settings of an administrator may turn on, could not start inside orch's.
+            // An administrator may have turned on Claude Code's own sandbox, which can't start inside the sandbox of
+            // orch.
             let confirmed_argv = argv.iter().cloned().chain(OWN_SANDBOX_OFF.map(str::to_owned)).collect();
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],

@@ -24,9 +24,9 @@ use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 use super::refusals;
 
-/// The host of Codex's models.
+/// The host of the API that Codex uses.
 const API_HOST: &str = "api.openai.com";
-/// The option for Codex's own sandbox.
+/// The option that sets the mode of Codex's own sandbox.
 const SANDBOX_OPTION: &str = "-s";
 /// The address of Codex's models, unless `OPENAI_BASE_URL` is set.
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
@@ -72,8 +72,8 @@ impl AgentProgram for CodexAgent {
             let schema_file =
                 schema.map(|schema| create_turn_file(&home, "schema.json", &schema.to_string())).transpose()?;
             let schema_path = schema_file.as_ref().map(|file| file.path().display().to_string());
-            let own_url = env_base_url_for_agent("openai", &[KEY_VARIABLE], job.agent_env)?;
-            let base_url = own_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
+            let env_url = env_base_url_for_agent("openai", &[KEY_VARIABLE], job.agent_env)?;
+            let base_url = env_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
             let temporary_folder = temporary_folder(job)?;
             let folders = [("HOME", home.path()), ("CODEX_HOME", home.path()), ("TMPDIR", &temporary_folder)];
             let overrides = folders.map(|(name, path)| (name.to_owned(), path.display().to_string()));
@@ -83,7 +83,7 @@ impl AgentProgram for CodexAgent {
             arguments.splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={roots}")]);
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],
-                hosts: provider_hosts(API_HOST, own_url.as_deref()),
+                hosts: provider_hosts(API_HOST, env_url.as_deref()),
                 temporary_folder: Some(temporary_folder),
                 confirmed_argv: Some(without_own_sandbox(&arguments)),
                 ..SandboxNeeds::default()
@@ -166,8 +166,8 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
     argv
 }
 
-/// The same arguments without Codex's own sandbox, which can't start inside orch's. orch's sandbox allows no more: it
-/// makes the workspace read-only unless the step has `access: write`.
+/// Turns off Codex's own sandbox in these arguments, because it can't start inside the sandbox of orch. The sandbox of
+/// orch also makes the workspace read-only unless the step has `access: write`.
 fn without_own_sandbox(arguments: &[String]) -> Vec<String> {
     let mut arguments = arguments.to_vec();
     let value = arguments.iter().position(|argument| argument == SANDBOX_OPTION).map(|option| option + 1);

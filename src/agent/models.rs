@@ -269,11 +269,11 @@ pub(super) fn env_base_url_for_agent(
     }
 }
 
-/// The hosts that a CLI agent needs for its models: that of its provider, and that of the address that the user set,
-/// which may be on a private network.
-pub(super) fn provider_hosts(api_host: &str, own_url: Option<&str>) -> Vec<AllowedHost> {
-    let own = own_url.and_then(host_with_port).map(|host| AllowedHost { host, private: true });
-    std::iter::once(AllowedHost { host: api_host.to_owned(), private: false }).chain(own).collect()
+/// The hosts that a CLI agent needs for its models: the host of its provider, and the host of the address in the
+/// environment, which may be on a private network.
+pub(super) fn provider_hosts(api_host: &str, env_url: Option<&str>) -> Vec<AllowedHost> {
+    let env_host = env_url.and_then(host_with_port).map(|host| AllowedHost { host, private: true });
+    std::iter::once(AllowedHost { host: api_host.to_owned(), private: false }).chain(env_host).collect()
 }
 
 fn trust_failure(endpoint: &Endpoint) -> Failure {

@@ -44,7 +44,7 @@ const BASIC_VARIABLES: &[&str] = &[
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
 ];
-/// Those of the basic variables that name files with certificates.
+/// The basic variables whose values are paths of certificates.
 const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
 const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
@@ -71,7 +71,7 @@ pub struct AgentEnv {
     pub guard: GuardProgram,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,
-    /// What the sandboxes of the run's programs have in common.
+    /// The parts of a sandbox that all programs of the run share.
     pub sandbox: Arc<SandboxHost>,
 }
 
@@ -171,8 +171,8 @@ impl TurnJob<'_> {
         env
     }
 
-    /// The program to run with these arguments, this environment and this standard input. `needs` is what its sandbox
-    /// must allow, if orch confines it.
+    /// The program to run with these arguments, this environment and this standard input. If orch confines the program,
+    /// its sandbox also allows `needs`.
     pub(super) async fn program_spec(
         &self,
         argv: Vec<String>,
@@ -183,11 +183,11 @@ impl TurnJob<'_> {
         let sandbox = match &self.turn.program.sandbox {
             None => None,
             Some(sandbox) => {
-                let value = |name: &&str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-                let readable = CERTIFICATE_VARIABLES.iter().filter_map(value).map(PathBuf::from);
-                let readable = readable.chain(needs.readable).collect();
+                let value = |name: &&str| env.iter().find(|(variable, _)| variable == name).map(|(_, value)| value);
+                let certificates = CERTIFICATE_VARIABLES.iter().filter_map(value).map(PathBuf::from);
+                let readable = certificates.chain(needs.readable).collect();
                 let needs = SandboxNeeds { readable, ..needs };
-                Some(Arc::new(self.agent_env.sandbox.confine(sandbox, needs).await?))
+                Some(Arc::new(self.agent_env.sandbox.prepare(sandbox, needs).await?))
             }
         };
         Ok(ProgramSpec {

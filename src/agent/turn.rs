@@ -130,11 +130,11 @@ pub async fn run_turn(
     result
 }
 
-/// Adds to a failed turn what its sandbox explains: a limit that ended the program, or refused connections. A turn whose
-/// program changed protected paths fails.
+/// Adds the information of the sandbox to the result of a turn. A turn whose program changed protected paths fails. The
+/// failure of a turn contains the limit that the program reached, and its hint contains the refused connections.
 fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
     if let Some(failure) = sandbox.changed_paths_failure() {
-        // The usage of the reply still counts.
+        // The reply is discarded, but its usage counts.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
         result.reply = Err(failure);
     }
@@ -150,14 +150,14 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     if !matches!(failure.class, FailureClass::AgentError | FailureClass::ProviderUnavailable | FailureClass::Timeout) {
         return;
     }
-    let refused = sandbox.refused_hosts();
+    let refused_hosts = sandbox.refused_hosts();
     let spec = turn.program.sandbox.as_ref();
     let has_no_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
         && failure.class != FailureClass::Timeout
         && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
-    let note = if !refused.is_empty() {
-        let hosts = refused.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-        format!("its sandbox refused connections to {hosts}; list those that it needs under `network`")
+    let sandbox_hint = if !refused_hosts.is_empty() {
+        let hosts = refused_hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
     } else if has_no_network {
         "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
             .to_owned()
@@ -165,7 +165,7 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
         return;
     };
     let hint = failure.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    failure.hint = Some(format!("{hint}{note}"));
+    failure.hint = Some(format!("{hint}{sandbox_hint}"));
 }
 
 /// Whether a program whose turn failed may have used tokens that it did not report.

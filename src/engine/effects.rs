@@ -52,7 +52,7 @@ pub(super) async fn run_command(
         None => None,
         Some(sandbox) => {
             let needs = SandboxNeeds { readable: certificate_paths(performer), ..SandboxNeeds::default() };
-            Some(Arc::new(performer.sandbox.confine(sandbox, needs).await?))
+            Some(Arc::new(performer.sandbox.prepare(sandbox, needs).await?))
         }
     };
     let spec = ProgramSpec {

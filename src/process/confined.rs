@@ -1,8 +1,8 @@
-//! A program that orch confines: its session with `orch __confine`, from the policy to the end of its last process.
+//! Runs a confined program through a session with `orch __confine`.
 //!
-//! `orch __confine` takes the place of the program under the guard. It confines itself, reports what is in force, and
-//! starts the program only when orch says so. A session lives until no process of the program is left: then it removes
-//! what took the place of protected paths.
+//! The guard starts `orch __confine` in place of the program. `orch __confine` confines itself, reports the level in
+//! force, and starts the program only after orch allows it. The session ends after the last process of the program has
+//! ended. It then removes the placeholders for protected paths.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -21,26 +21,26 @@ use crate::model::{SandboxConnection, SandboxUse};
 
 use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 
-/// How long `orch __confine` may take to confine itself.
+/// The maximum time in which `orch __confine` must confine itself.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long orch waits for the last report, after the guard has reported the end of the program.
+/// The maximum time that orch waits for the last report after the guard has reported the end of the program.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The exit code of `orch __confine` without a program.
+/// The exit code of `orch __confine` if it did not start the program.
 const NOT_CONFINED: u8 = 125;
 
-/// Runs as the process that confines itself and then starts a program; `arguments` follow [`CONFINE_COMMAND`].
+/// Runs as `orch __confine`: confines this process and then starts the program. `arguments` follow [`CONFINE_COMMAND`].
 pub fn run_confine(arguments: &[OsString]) -> ExitCode {
     match confine::run_confine(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Without orch, which gets errors over the socket, the user sees them here.
+            // This informs a user who runs `orch __confine` without orch. orch receives errors over the socket.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(NOT_CONFINED)
         }
     }
 }
 
-/// What orch learned about the confined programs of a call. Clones share the record.
+/// The record of the sandboxes of a call's programs. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SandboxRecord(Arc<Mutex<Option<SandboxUse>>>);
 
@@ -49,40 +49,42 @@ impl SandboxRecord {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record so far; `None` if no program was confined.
+    /// The record so far; `None` if orch confined no program.
     pub(super) fn get(&self) -> Option<SandboxUse> {
         self.lock().clone()
     }
 
-    /// Adds what is in force for a program. Of several programs, the weakest level counts.
+    /// Adds the confinement in force for a program. If the call has several programs, records the weakest level.
     fn add_in_force(&self, in_force: &InForce) {
         let level = sandbox_level(in_force.level);
         let mut record = self.lock();
-        let known = record.get_or_insert_with(|| SandboxUse { level, own_processes: true, ..SandboxUse::default() });
-        known.level = known.level.min(level);
-        known.landlock = in_force.landlock;
-        known.own_processes &= in_force.own_processes;
-        known.limits_by.clone_from(&in_force.limits_by);
+        let sandbox = record.get_or_insert_with(|| SandboxUse { level, own_processes: true, ..SandboxUse::default() });
+        sandbox.level = sandbox.level.min(level);
+        sandbox.landlock = in_force.landlock;
+        sandbox.own_processes &= in_force.own_processes;
+        sandbox.limits_by.clone_from(&in_force.limits_by);
         for gap in &in_force.gaps {
-            if !known.gaps.contains(gap) {
-                known.gaps.push(gap.clone());
+            if !sandbox.gaps.contains(gap) {
+                sandbox.gaps.push(gap.clone());
             }
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut SandboxUse)) {
-        if let Some(known) = self.lock().as_mut() {
-            change(known);
+    /// Changes the record, if there is one.
+    fn update(&self, change: impl FnOnce(&mut SandboxUse)) {
+        if let Some(sandbox) = self.lock().as_mut() {
+            change(sandbox);
         }
     }
 }
 
+/// Converts a connection to the form that orch records.
 fn recorded_connection(connection: Connection) -> SandboxConnection {
     let Connection { host, port, sent, received, outcome, .. } = connection;
     let (refused, failed) = match outcome {
         ConnectionOutcome::Allowed => (None, None),
-        ConnectionOutcome::Refused(why) => (Some(why), None),
-        ConnectionOutcome::Failed(why) => (None, Some(why)),
+        ConnectionOutcome::Refused(reason) => (Some(reason), None),
+        ConnectionOutcome::Failed(reason) => (None, Some(reason)),
     };
     SandboxConnection { host, port, sent, received, refused, failed }
 }
@@ -93,34 +95,34 @@ pub(super) struct ConfinedProgram {
     session: Session,
     sandbox: Arc<ProgramSandbox>,
     record: SandboxRecord,
-    /// The state of the protected paths before the program started, where the kernel can't protect them.
+    /// The snapshot of the protected paths before the program started, if the kernel can't protect them.
     seal: Option<Seal>,
 }
 
 impl ConfinedProgram {
-    /// Opens the session of a program. Returns what becomes the standard input of `orch __confine`; `input` becomes that
-    /// of the program.
+    /// Opens the session of a program. Also returns the standard input for `orch __confine`. `input` is the standard
+    /// input of the program.
     pub(super) fn open(
         sandbox: &Arc<ProgramSandbox>,
         input: Option<OwnedFd>,
         record: SandboxRecord,
     ) -> Result<(Self, OwnedFd), ConfineError> {
-        let recorded = record.clone();
+        let shared_record = record.clone();
         let on_connection = Arc::new(move |connection: Connection| {
-            recorded.change(|known| known.connections.push(recorded_connection(connection)));
+            shared_record.update(|sandbox| sandbox.connections.push(recorded_connection(connection)));
         });
         let confinement = Confinement { policy: &sandbox.policy, probe: &sandbox.machine.probe, on_connection };
         let (session, confine_input) = Session::open(&confinement, input)?;
         Ok((Self { session, sandbox: Arc::clone(sandbox), record, seal: None }, confine_input))
     }
 
-    /// The command line of the guard's child: orch itself, with the program as its arguments.
-    pub(super) fn argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
+    /// The command line of `orch __confine` for a program. The guard starts it in place of the program.
+    pub(super) fn confine_argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
         confine::confined_argv(orch, argv)
     }
 
-    /// Waits until the kernel enforces the policy, records that, and lets the program start.
-    pub(super) async fn let_start(&mut self) -> Result<(), ConfineError> {
+    /// Waits until the policy is in force, records this, and allows the program to start.
+    pub(super) async fn confirm_and_start(&mut self) -> Result<(), ConfineError> {
         let Ok(confirmed) = tokio::time::timeout(CONFIRM_TIMEOUT, self.session.confirm()).await else {
             return Err(timeout_error());
         };
@@ -128,36 +130,36 @@ impl ConfinedProgram {
         self.record.add_in_force(&in_force);
         if in_force.level == Level::Basic && !self.sandbox.policy.protect.is_empty() {
             let sandbox = Arc::clone(&self.sandbox);
-            // This reads folders, which may take long.
+            // Reading the folders may take long.
             self.seal = tokio::task::spawn_blocking(move || Seal::take(&sandbox.policy)).await.ok();
         }
-        // The program's own sandbox can't start inside this one; without this one, it stays on.
+        // A sandbox that the program itself has can't start inside this one. At the level `none`, it stays on.
         let argv = self.sandbox.confirmed_argv.clone().filter(|_| in_force.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
     }
 
-    /// Reads the last report, after the program has ended, and records the limit that it reached. Returns the system's
-    /// error number if the program could not be started.
+    /// Reads the last report after the program has ended, and records the limit that the program reached. Returns the
+    /// error number of the operating system if the program could not start.
     pub(super) async fn read_end(&mut self) -> Result<Option<i32>, ConfineError> {
-        // If `orch __confine` was killed with the program, there may be no report.
+        // There is no report if a process killed `orch __confine` together with the program.
         let Ok(ended) = tokio::time::timeout(REPORT_TIMEOUT, self.session.ended()).await else { return Ok(None) };
         let Ended { limit, not_started, .. } = ended?;
         if let Some(limit) = limit {
-            self.record.change(|known| known.limit = Some(without_advice(&limit.to_string())));
+            self.record.update(|sandbox| sandbox.limit = Some(without_advice(&limit.to_string())));
         }
         Ok(not_started)
     }
 
-    /// Ends the session, after no process of the program is left. From then on, the record is complete.
+    /// Ends the session after all processes of the program have ended. The record is then complete.
     pub(super) async fn finish(self) {
-        // The folder for temporary files is removed with the last program that has it.
+        // Dropping the sandbox removes the folder for temporary files, so it must live until the end of the session.
         let Self { session, sandbox: _sandbox, record, seal } = self;
         let omitted = session.finish().await;
-        record.change(|known| known.omitted_connections += omitted);
+        record.update(|sandbox| sandbox.omitted_connections += omitted);
         let Some(seal) = seal else { return };
         let changed = tokio::task::spawn_blocking(move || seal.broken()).await.unwrap_or_default();
         let changed = changed.iter().map(|path| path.display().to_string());
-        record.change(|known| known.changed_protected.extend(changed));
+        record.update(|sandbox| sandbox.changed_protected.extend(changed));
     }
 }
 
@@ -188,20 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn of_several_programs_of_a_call_the_weakest_level_is_recorded() {
+    fn the_weakest_level_of_several_programs_is_recorded() {
         let record = SandboxRecord::default();
-        record.change(|_| panic!("nothing is recorded yet"));
+        record.update(|_| panic!("nothing is recorded yet"));
         assert_eq!(record.get(), None);
         record.add_in_force(&in_force(Level::Full, "a"));
         record.add_in_force(&in_force(Level::Basic, "b"));
         record.add_in_force(&in_force(Level::Full, "a"));
-        let known = record.get().unwrap();
-        assert_eq!((known.level, known.own_processes), (SandboxLevel::Basic, false));
-        assert_eq!(known.gaps, ["a", "b"]);
+        let sandbox = record.get().unwrap();
+        assert_eq!((sandbox.level, sandbox.own_processes), (SandboxLevel::Basic, false));
+        assert_eq!(sandbox.gaps, ["a", "b"]);
     }
 
     #[test]
-    fn a_refused_connection_keeps_its_reason() {
+    fn the_record_of_a_refused_connection_has_the_reason() {
         let connection = Connection {
             host: "h".to_owned(),
             port: 443,

@@ -24,11 +24,11 @@ use super::confined::{ConfinedProgram, SandboxRecord};
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The groups that guards are ending in the background. Before orch reads the changes of their programs, it waits for
-/// these groups. It also holds what orch learned about the confined ones.
+/// these groups. Also contains the record of the sandboxes of these programs.
 #[derive(Clone, Debug)]
 pub struct EndingGroups {
     receivers: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
-    /// The sessions of confined programs, which end after the processes.
+    /// The sessions of confined programs. orch ends them after the processes have ended.
     confined: Arc<Mutex<Vec<ConfinedProgram>>>,
     record: SandboxRecord,
     clock: Arc<dyn Clock>,
@@ -46,13 +46,14 @@ impl EndingGroups {
         Self { receivers: Arc::default(), confined: Arc::default(), record: SandboxRecord::default(), clock }
     }
 
-    /// How the programs of these groups were confined; `None` if none was. Complete after
+    /// The record of the sandboxes of these programs; `None` if orch confined none of them. It is complete after
     /// [`EndingGroups::wait_all_ended`].
     pub fn sandbox_use(&self) -> Option<SandboxUse> {
         self.record.get()
     }
 
-    pub(super) fn record(&self) -> SandboxRecord {
+    /// The shared record, for the sessions that write it.
+    pub(super) fn sandbox_record(&self) -> SandboxRecord {
         self.record.clone()
     }
 
@@ -70,8 +71,8 @@ impl EndingGroups {
         self.confined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all of these groups have ended, and ends the sessions of those that were confined. The future may be
-    /// dropped and the method called again.
+    /// Waits until all of these groups have ended, and then ends the sessions of their confined programs. The future
+    /// may be dropped and the method called again.
     pub async fn wait_all_ended(&self) {
         let receivers = self.lock().clone();
         for mut receiver in receivers {

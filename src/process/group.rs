@@ -33,6 +33,7 @@ pub(super) struct Group {
     leader_pid: Option<i32>,
     exit_code: Option<i32>,
     outputs: Vec<OwnedFd>,
+    /// The session of the program, if orch confines it.
     confined: Option<ConfinedProgram>,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
@@ -55,15 +56,16 @@ impl Group {
         spawn(spec)?.confirm_sandbox(spec).await
     }
 
-    /// Lets a confined program start, once the kernel enforces its sandbox. Dropping the group ends the processes.
+    /// If orch confines the program, allows it to start after its sandbox is in force. An error drops the group, which
+    /// ends the processes.
     async fn confirm_sandbox(mut self, spec: &ProgramSpec) -> Result<Self, ProcessError> {
         if let Some(confined) = &mut self.confined {
-            confined.let_start().await.map_err(|error| spec.confine_error(error))?;
+            confined.confirm_and_start().await.map_err(|error| spec.confine_error(error))?;
         }
         Ok(self)
     }
 
-    /// Reads how a confined program ended, after it has exited.
+    /// Reads the last report about a confined program that has exited. Returns the error of a program that never ran.
     pub(super) async fn read_sandbox_end(&mut self, spec: &ProgramSpec) -> Result<(), ProcessError> {
         let Some(confined) = &mut self.confined else { return Ok(()) };
         match confined.read_end().await {
@@ -173,16 +175,16 @@ fn spawn(spec: &ProgramSpec) -> Result<Group, ProcessError> {
         group.stdin = stdin;
         return Ok(group);
     };
-    let record = spec.ending_process_groups.record();
+    let record = spec.ending_process_groups.sandbox_record();
     let (confined, confine_input) =
         ConfinedProgram::open(sandbox, input, record).map_err(|error| spec.confine_error(error))?;
-    let argv = ConfinedProgram::argv(&spec.guard.path, &spec.argv);
+    let argv = ConfinedProgram::confine_argv(&spec.guard.path, &spec.argv);
     let mut group = spawn_guard(spec, argv, Some(confine_input)).map_err(guard_error)?;
     (group.confined, group.stdin) = (Some(confined), stdin);
     Ok(group)
 }
 
-/// Starts the guard of a program with this command line; `input` becomes the program's standard input.
+/// Starts a guard that runs this command line with this standard input.
 fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) -> io::Result<Group> {
     let (control, guard_socket) = Socket::pair()?;
     let mut command = Command::new(&spec.guard.path);
@@ -213,7 +215,7 @@ fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) 
     })
 }
 
-/// Sends the guard the program's input, if the program has one, and the locked file.
+/// Sends the guard the standard input for its child, if there is one, and the locked file.
 fn send_files(control: &Socket, input: Option<BorrowedFd<'_>>, locked_file: Option<&File>) -> io::Result<()> {
     let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(locked_file.map(File::as_fd)).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

@@ -82,7 +82,7 @@ where
         (result, exit, sandbox_end)
     };
     drop(group);
-    // A program that never ran explains every other error.
+    // If the program never ran, this error explains every other one.
     sandbox_end?;
     match (result, exit) {
         // The program never ran, which explains every other error.

@@ -84,7 +84,7 @@ pub struct ProgramSpec {
     pub guard: GuardProgram,
     /// Tracks the processes that remain when the caller drops the call, until they have ended.
     pub ending_process_groups: EndingGroups,
-    /// How the program is confined; `None` if it is not.
+    /// The sandbox of the program; `None` if orch does not confine it.
     pub sandbox: Option<Arc<ProgramSandbox>>,
 }
 
@@ -109,7 +109,7 @@ impl ProgramSpec {
 }
 
 impl ProgramSpec {
-    /// Turns an error of confining the program into the program's error.
+    /// Converts an error of the confinement into the program's error.
     fn confine_error(&self, error: ConfineError) -> ProcessError {
         let ConfineError { step, place, cause, advice, .. } = error;
         let place = place.map(|place| format!(" at `{place}`")).unwrap_or_default();
@@ -164,12 +164,12 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// The program could not be confined, so it did not start.
-    #[error("`{program}` was not started, because it could not be confined: {problem}")]
+    /// orch could not confine the program, so the program did not start.
+    #[error("`{program}` was not started, because orch could not confine it: {problem}")]
     NotConfined {
         /// The program.
         program: String,
-        /// Why not.
+        /// The step that failed, and why.
         problem: String,
         /// What the user can do.
         advice: Option<String>,
@@ -205,10 +205,10 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
-    /// The failure of a program that could not be confined; `None` for other errors.
+    /// The failure of a program that orch could not confine; `None` for other errors.
     pub fn not_confined_failure(&self) -> Option<Failure> {
         let Self::NotConfined { advice, .. } = self else { return None };
-        let hint = advice.as_deref().unwrap_or("`orch doctor` shows which sandbox works on this machine");
+        let hint = advice.as_deref().unwrap_or("`orch doctor` shows which level of sandboxes works on this machine");
         Some(Failure::new(FailureClass::NotConfined, self.to_string()).with_hint(hint))
     }
 }

@@ -1,5 +1,4 @@
-//! Turns the sandbox of a program into the policy that the kernel enforces. The crate `orch-confine` confines the
-//! program; `confined.rs` starts it.
+//! Converts the sandbox settings of a program to a policy for the crate `orch-confine`, which confines the program.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use crate::model::{
 
 use super::sandbox_probe::{MachineSandbox, SandboxProbe};
 
-/// Where well-known programs keep keys and passwords, and the system its own. No confined program may read them.
+/// The paths at which common programs and the operating system store keys and passwords. No confined program may read
+/// them, unless `write` names them.
 const SECRET_PATHS: &[&str] = &[
     "~/.ssh",
     "~/.gnupg",
@@ -43,14 +43,15 @@ const SECRET_PATHS: &[&str] = &[
     "/etc/gshadow",
 ];
 
-/// What takes the place of an `orch.yaml` that does not exist in the workspace, so that a program can't create it.
-/// orch reads a file with nothing but a comment like no file.
-const SETTINGS_MASK: &str = "# orch keeps this place while a confined program runs, and removes this file afterwards\n";
+/// The content of the placeholder for a missing `orch.yaml` in the workspace. Another orch process that reads a file
+/// with only a comment behaves as without the file.
+const SETTINGS_MASK: &str =
+    "# A placeholder: orch creates this file while a confined program runs, and removes it afterwards\n";
 
-/// What the sandboxes of all programs of a run have in common.
+/// The parts of a sandbox that all programs of a run share.
 #[derive(Clone, Debug)]
 pub struct SandboxHost {
-    /// Finds out what this machine can do.
+    /// Finds out which sandboxes this machine can enforce.
     pub probe: SandboxProbe,
     /// The workspace, absolute, with links resolved.
     pub workspace: PathBuf,
@@ -58,40 +59,40 @@ pub struct SandboxHost {
     pub home: Option<PathBuf>,
     /// The folder of the user's configuration of orch, which no program may read.
     pub configuration: Option<PathBuf>,
-    /// Folders that stay readable although they may be below a folder that is private to a program, such as `/tmp`.
+    /// Folders that must stay readable, even if they are below a folder that the sandbox hides, such as `/tmp`.
     pub readable: Vec<PathBuf>,
-    /// The project's files in the workspace, relative to it, which no program may change.
+    /// The files of the project that no program may change, relative to the workspace.
     pub project_files: Vec<String>,
 }
 
-/// What a program needs besides the settings of its sandbox.
+/// The requirements of a program in addition to the settings of its sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxNeeds {
-    /// Its own folders, which it may change.
+    /// Folders of the program that it may change.
     pub writable: Vec<PathBuf>,
-    /// Hosts that it reaches unless everything is reachable anyway.
+    /// Hosts that the program may connect to, even with `network: none`.
     pub hosts: Vec<AllowedHost>,
-    /// Files and folders that must stay readable.
+    /// Files and folders that must stay readable, even if they are below a folder that the sandbox hides.
     pub readable: Vec<PathBuf>,
-    /// The folder for its temporary files, if it must be this one.
+    /// The folder for temporary files; by default, orch chooses one.
     pub temporary_folder: Option<PathBuf>,
-    /// The command line to start once the kernel enforces the sandbox, if it differs.
+    /// The command line to start if the level in force is `basic` or `full`; by default, the same as without a sandbox.
     pub confirmed_argv: Option<Vec<String>>,
 }
 
-/// How a program is confined.
+/// The sandbox of a program, ready to be enforced.
 #[derive(Debug)]
 pub struct ProgramSandbox {
     pub(super) policy: Policy,
     pub(super) machine: Arc<MachineSandbox>,
-    /// The command line to start once the kernel enforces the policy, if it differs.
+    /// See [`SandboxNeeds::confirmed_argv`].
     pub(super) confirmed_argv: Option<Vec<String>>,
-    /// The folder for temporary files, removed after the program.
+    /// The folder for temporary files. Dropping this value removes it.
     _temporary: Option<TempDir>,
 }
 
 impl SandboxHost {
-    /// The sandboxes of programs in a workspace, without the folders of a user or a project.
+    /// Creates the host for programs in a workspace, without a home, a configuration and a project.
     pub fn new(probe: SandboxProbe, workspace: PathBuf) -> Self {
         Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_files: Vec::new() }
     }
@@ -99,12 +100,12 @@ impl SandboxHost {
     /// Prepares the sandbox of a program.
     ///
     /// # Errors
-    /// This machine can't enforce the sandbox, or a path of it can't be used.
-    pub async fn confine(&self, spec: &SandboxSpec, needs: SandboxNeeds) -> Result<ProgramSandbox, Failure> {
+    /// This machine can't enforce the sandbox, or orch can't use one of its paths.
+    pub async fn prepare(&self, spec: &SandboxSpec, needs: SandboxNeeds) -> Result<ProgramSandbox, Failure> {
         let machine = self.probe.machine().await?;
         machine.check(spec, !needs.hosts.is_empty())?;
         let temporary = match &needs.temporary_folder {
-            // At this level, the program gets an empty `/tmp` of its own.
+            // At this level, the program has a separate `/tmp`.
             None if machine.level() == SandboxLevel::Full && cfg!(target_os = "linux") => None,
             Some(_) => None,
             None => Some(temporary_folder()?),
@@ -115,10 +116,10 @@ impl SandboxHost {
     }
 
     fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
-        let named: Vec<PathBuf> =
+        let writable: Vec<PathBuf> =
             spec.write.iter().map(|path| self.writable_path(path)).collect::<Result<_, Failure>>()?;
-        // The user asked for these by name, so a secret that one of them contains is not denied.
-        let outside = spec.write.iter().zip(&named).filter(|(path, _)| is_outside_workspace(path));
+        // A user who names a path outside the workspace also allows reading the secrets in it.
+        let outside = spec.write.iter().zip(&writable).filter(|(path, _)| is_outside_workspace(path));
         let outside: Vec<&PathBuf> = outside.map(|(_, resolved)| resolved).collect();
         let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
         let secrets = secrets.filter(|path| !outside.iter().any(|folder| path.starts_with(folder)));
@@ -126,34 +127,34 @@ impl SandboxHost {
         let deny_read = secrets.chain(denied).collect();
         Ok(Policy {
             min: confine_level(spec.min),
-            write: named.into_iter().chain(needs.writable.iter().cloned()).collect(),
+            write: writable.into_iter().chain(needs.writable.iter().cloned()).collect(),
             read: self.readable.iter().chain(&needs.readable).filter_map(|path| path.canonicalize().ok()).collect(),
-            protect: self.protected(),
+            protect: self.protected_paths(),
             deny_read,
-            network: network(&spec.network, &needs.hosts)?,
+            network: policy_network(&spec.network, &needs.hosts)?,
             unix_sockets: spec.unix_sockets,
             limits: confine_limits(&spec.limits),
             tmp: None,
         })
     }
 
-    /// An absolute path for a path as written: relative to the workspace, or below the user's home. `None` without a
-    /// home.
+    /// Converts a path of the settings to an absolute path: it is relative to the workspace or, after `~`, to the
+    /// user's home. Returns `None` if the home is unknown.
     fn expand(&self, path: &str) -> Option<PathBuf> {
         let absolute = match path.strip_prefix('~') {
-            Some(rest) => self.home.as_ref()?.join(rest.trim_start_matches('/')),
+            Some(path_in_home) => self.home.as_ref()?.join(path_in_home.trim_start_matches('/')),
             None => self.workspace.join(path),
         };
-        // `.` would make paths differ that are the same.
+        // Remove `.`, so that equal paths compare as equal.
         Some(absolute.components().filter(|part| *part != Component::CurDir).collect())
     }
 
-    /// A path of `write`, which must exist.
+    /// Resolves a path of `write`, which must exist.
     fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
-        let not_confined = |problem: String| Failure::new(FailureClass::NotConfined, problem);
+        let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
         let Some(expanded) = self.expand(path) else {
-            return Err(not_confined(format!("`{path}` of `sandbox.write` needs a home, and HOME is not set"))
-                .with_hint("set HOME, or write the path from `/` on"));
+            return Err(not_confined(format!("`{path}` of `sandbox.write` is in your home, and HOME is not set"))
+                .with_hint("set HOME, or write the whole path from `/`"));
         };
         expanded.canonicalize().map_err(|error| {
             not_confined(format!("`{path}` of `sandbox.write` can't be used: `{}`: {error}", expanded.display()))
@@ -161,44 +162,46 @@ impl SandboxHost {
         })
     }
 
-    /// The paths in the workspace that no program may change: what git and orch run or read later.
-    fn protected(&self) -> Vec<Protected> {
+    /// The paths in the workspace that no program may change, because git or orch reads or runs them later.
+    fn protected_paths(&self) -> Vec<Protected> {
         let is_settings = |path: &Path| path.file_name().is_some_and(|name| name == "orch.yaml");
-        let usual = usually_protected(&self.workspace).into_iter();
-        let usual = usual.map(|protected| match &protected.mask {
-            Mask::File(_) if is_settings(&protected.path) => settings_mask(protected.path),
+        let defaults = usually_protected(&self.workspace).into_iter();
+        let defaults = defaults.map(|protected| match &protected.mask {
+            Mask::File(_) if is_settings(&protected.path) => protected_settings(protected.path),
             Mask::File(_) | Mask::Folder | Mask::Nothing => protected,
         });
-        let own = self.project_files.iter().map(|name| {
+        let project_files = self.project_files.iter().map(|name| {
             let path = self.workspace.join(name);
-            if is_settings(&path) { settings_mask(path) } else { Protected { path, mask: Mask::Nothing } }
+            if is_settings(&path) { protected_settings(path) } else { Protected { path, mask: Mask::Nothing } }
         });
-        let mut all: Vec<Protected> = usual.collect();
-        for protected in own {
-            if all.iter().all(|known| known.path != protected.path) {
-                all.push(protected);
+        let mut paths: Vec<Protected> = defaults.collect();
+        for protected in project_files {
+            if paths.iter().all(|existing| existing.path != protected.path) {
+                paths.push(protected);
             }
         }
-        all
+        paths
     }
 }
 
-fn settings_mask(path: PathBuf) -> Protected {
+/// Protects an `orch.yaml`, with a placeholder if it does not exist.
+fn protected_settings(path: PathBuf) -> Protected {
     Protected { path, mask: Mask::File(SETTINGS_MASK.to_owned()) }
 }
 
 fn temporary_folder() -> Result<TempDir, Failure> {
     tempfile::Builder::new().prefix("orch-").tempdir().map_err(|error| {
-        let message = format!("the folder for temporary files of a confined program can't be created: {error}");
+        let message = format!("orch can't create a folder for the temporary files of a confined program: {error}");
         Failure::new(FailureClass::NotConfined, message)
     })
 }
 
-/// Removes what the sandboxes of a killed orch left in a workspace: empty folders, and files with the text of orch. Call
-/// it when no program of the workspace is running.
+/// Removes the placeholders for protected paths that a killed orch process left in a workspace: empty folders, and
+/// files that still have the content of the placeholder. The caller makes sure that no program of the workspace is
+/// running.
 pub fn remove_leftover_masks(workspace: &Path) {
     for name in [".git", ".orch", ".github"] {
-        // This fails for a folder that is not empty.
+        // Removing a folder that is not empty fails.
         drop(std::fs::remove_dir(workspace.join(name)));
     }
     let git = workspace.join(".git");
@@ -210,26 +213,24 @@ pub fn remove_leftover_masks(workspace: &Path) {
     }
 }
 
-/// The limit that a program with this output probably reached, as a sentence.
+/// Finds the limit that a failed program probably reached, from the end of its output. Returns a sentence.
 pub fn probable_limit(spec: &SandboxSpec, output: &str) -> Option<String> {
     confine::limit_in_output(output, &confine_limits(&spec.limits)).map(|limit| without_advice(&limit.to_string()))
 }
 
-/// The first part of a message; the second says what to do, which the hint of the failure says too.
+/// The message without the advice after the semicolon, because the hint of the failure contains the advice.
 pub(super) fn without_advice(text: &str) -> String {
     text.split_once("; ").map_or(text, |(first, _)| first).to_owned()
 }
 
-fn network(network: &SandboxNetwork, needed: &[AllowedHost]) -> Result<Network, Failure> {
+/// The network of the policy: the one of the settings, and the hosts that the program needs.
+fn policy_network(network: &SandboxNetwork, needed: &[AllowedHost]) -> Result<Network, Failure> {
     let listed: &[AllowedHost] = match network {
         SandboxNetwork::All => return Ok(Network::All),
         SandboxNetwork::None => &[],
         SandboxNetwork::Hosts(hosts) => hosts,
     };
-    let parse = |host: &AllowedHost| {
-        let problem = |reason: String| Failure::new(FailureClass::NotConfined, reason);
-        host.parse().map_err(problem)
-    };
+    let parse = |host: &AllowedHost| host.parse().map_err(|reason| Failure::new(FailureClass::NotConfined, reason));
     let hosts: Vec<Host> = listed.iter().chain(needed).map(parse).collect::<Result<_, Failure>>()?;
     Ok(if hosts.is_empty() { Network::None } else { Network::Hosts(hosts) })
 }
@@ -238,7 +239,7 @@ fn confine_limits(limits: &SandboxLimits) -> Limits {
     Limits {
         memory: limits.memory.map(|bytes| bytes.0),
         processes: limits.processes,
-        // A part of a second counts as a whole one.
+        // Round up to whole seconds.
         cpu_time: limits.cpu_time.map(|time| time.0.as_millis().div_ceil(1000)).and_then(|time| time.try_into().ok()),
         file_size: limits.file_size.map(|bytes| bytes.0),
         open_files: limits.open_files,
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_a_program_writes_in_the_workspace_and_reads_no_secrets() {
+    fn by_default_a_program_may_write_in_the_workspace_and_may_not_read_secrets() {
         let policy = policy(serde_json::json!({ "deny_read": ["~/notes", "src"] }));
         assert_eq!(policy.write, [PathBuf::from("ws/")]);
         assert_eq!((&policy.network, policy.min), (&Network::None, Level::Full));
@@ -310,37 +311,37 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_write_names_may_be_read_and_a_missing_folder_is_an_error() {
+    fn a_program_may_read_a_secret_that_write_names_and_a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let named = folder.path().canonicalize().unwrap();
+        let home = folder.path().canonicalize().unwrap();
         let mut host = host(folder.path());
-        host.home = Some(named.clone());
-        std::fs::create_dir(named.join(".docker")).unwrap();
+        host.home = Some(home.clone());
+        std::fs::create_dir(home.join(".docker")).unwrap();
         let spec = |write: &[&str]| SandboxSpec {
             write: write.iter().map(|path| (*path).to_owned()).collect(),
             ..SandboxSpec::resolve(&Sandbox::default(), &Sandbox::default(), Access::Write).unwrap()
         };
         let policy = host.policy(&spec(&["~/.docker"]), &SandboxNeeds::default()).unwrap();
-        assert!(policy.write.contains(&named.join(".docker")));
-        assert!(!policy.deny_read.contains(&named.join(".docker")) && policy.deny_read.contains(&named.join(".ssh")));
+        assert!(policy.write.contains(&home.join(".docker")));
+        assert!(!policy.deny_read.contains(&home.join(".docker")) && policy.deny_read.contains(&home.join(".ssh")));
         let failure = host.policy(&spec(&["missing"]), &SandboxNeeds::default()).unwrap_err();
         assert_eq!(failure.class, FailureClass::NotConfined);
         assert!(failure.message.contains("`missing` of `sandbox.write`"), "{}", failure.message);
     }
 
     #[test]
-    fn the_hosts_of_a_program_are_added_to_a_list_and_none() {
+    fn the_hosts_that_a_program_needs_are_added_to_a_list_and_to_none() {
         let needed = [AllowedHost { host: "api.anthropic.com".to_owned(), private: false }];
-        let hosts = |written: &SandboxNetwork| network(written, &needed).unwrap();
+        let hosts = |network: &SandboxNetwork| policy_network(network, &needed).unwrap();
         assert_eq!(hosts(&SandboxNetwork::All), Network::All);
         assert!(matches!(hosts(&SandboxNetwork::None), Network::Hosts(list) if list.len() == 1));
         let listed = SandboxNetwork::Hosts(vec![AllowedHost { host: "crates.io".to_owned(), private: true }]);
         assert!(matches!(hosts(&listed), Network::Hosts(list) if list.len() == 2));
-        assert_eq!(network(&SandboxNetwork::None, &[]).unwrap(), Network::None);
+        assert_eq!(policy_network(&SandboxNetwork::None, &[]).unwrap(), Network::None);
     }
 
     #[test]
-    fn leftovers_are_removed_and_files_of_the_user_stay() {
+    fn leftover_placeholders_are_removed_and_files_of_the_user_stay() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         for name in [".orch", ".github", ".git", ".git/hooks"] {

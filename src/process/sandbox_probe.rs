@@ -1,4 +1,4 @@
-//! What sandbox this machine can enforce: orch tries it once, with processes of its own.
+//! Finds out which sandboxes this machine can enforce, by confining test processes of orch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use crate::model::{Failure, FailureClass, SandboxLevel, SandboxNetwork, SandboxS
 
 use super::sandbox::{confine_level, sandbox_level};
 
-/// Finds out what this machine can enforce, when it is first needed. Clones share the answer.
+/// Finds out which sandboxes this machine can enforce, when a caller first needs this. Clones share the result.
 #[derive(Clone, Debug)]
 pub struct SandboxProbe {
     orch: PathBuf,
-    answer: Arc<OnceCell<Arc<MachineSandbox>>>,
+    result: Arc<OnceCell<Arc<MachineSandbox>>>,
 }
 
 impl SandboxProbe {
-    /// A probe that starts this executable of orch.
+    /// Creates a probe that starts this executable of orch.
     pub fn new(orch: PathBuf) -> Self {
-        Self { orch, answer: Arc::default() }
+        Self { orch, result: Arc::default() }
     }
 
-    /// What this machine can enforce.
+    /// The sandboxes that this machine can enforce.
     ///
     /// # Errors
-    /// orch can't start itself.
+    /// orch can't start its own executable.
     pub async fn machine(&self) -> Result<Arc<MachineSandbox>, Failure> {
-        let found = self.answer.get_or_try_init(|| async {
+        let machine = self.result.get_or_try_init(|| async {
             let orch = self.orch.clone();
-            let probed = tokio::task::spawn_blocking(move || confine::probe(&orch)).await;
-            let probed = probed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-            let machine = probed.map(|probe| Arc::new(MachineSandbox { probe }));
+            let probe = tokio::task::spawn_blocking(move || confine::probe(&orch)).await;
+            let probe = probe.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let machine = probe.map(|probe| Arc::new(MachineSandbox { probe }));
             machine.map_err(|error| {
-                let orch = self.orch.display();
-                let message = format!("orch can't find out which sandbox works here, since `{orch}` can't be started");
+                let message =
+                    format!("orch can't start `{}` to find out which sandboxes work here", self.orch.display());
                 Failure::new(FailureClass::NotConfined, format!("{message}: {error}"))
             })
         });
-        found.await.cloned()
+        machine.await.cloned()
     }
 }
 
-/// What this machine can enforce.
+/// The sandboxes that this machine can enforce.
 #[derive(Clone, Debug)]
 pub struct MachineSandbox {
     pub(super) probe: Probe,
@@ -60,44 +60,45 @@ impl MachineSandbox {
         self.probe.best.landlock
     }
 
-    /// What the level does not hold on this machine, each as a sentence.
+    /// The protections of the level that do not work on this machine, each as a sentence.
     pub fn gaps(&self) -> &[String] {
         &self.probe.best.gaps
     }
 
-    /// Why stronger levels do not work, and what the user can do; the strongest first.
+    /// For each stronger level, strongest first: why it does not work, and what the user can do.
     pub fn obstacles(&self) -> Vec<String> {
         self.probe.obstacles.iter().map(ToString::to_string).collect()
     }
 
-    /// Checks that this machine can enforce a sandbox. `needs_hosts` is whether the program needs some hosts, whatever
-    /// its network is.
+    /// Checks that this machine can enforce a sandbox. With `needs_hosts`, the program connects to its provider even if
+    /// the sandbox has no network.
     ///
     /// # Errors
-    /// It can't. The failure says why, and what the user can do.
+    /// This machine can't enforce the sandbox. The failure has the reason, and the hint lists what the user can do.
     pub fn check(&self, spec: &SandboxSpec, needs_hosts: bool) -> Result<(), Failure> {
         let level = self.level();
-        let why_not_full = || self.obstacle(SandboxLevel::Full);
+        let full_obstacle = || self.obstacle(SandboxLevel::Full);
         if level < spec.min {
             let obstacle = self.obstacle(spec.min);
             let problem = format!("the sandbox needs the level `{}`, and this machine reaches `{level}`", spec.min);
-            return Err(refusal(&problem, obstacle, None));
+            return Err(unsupported(&problem, obstacle, None));
         }
         let needs_list =
             matches!(spec.network, SandboxNetwork::Hosts(_)) || (spec.network == SandboxNetwork::None && needs_hosts);
         if level == SandboxLevel::Basic && needs_list {
             let problem = "the sandbox allows a list of hosts, which needs the level `full`, and this machine reaches \
                            `basic`";
-            return Err(refusal(problem, why_not_full(), Some("write `network: none` or `network: all`")));
+            return Err(unsupported(problem, full_obstacle(), Some("write `network: none` or `network: all`")));
         }
         if level == SandboxLevel::Basic && spec.unix_sockets {
             let problem =
                 "the sandbox allows UNIX sockets, which needs the level `full`, and this machine reaches `basic`";
-            return Err(refusal(problem, why_not_full(), Some("remove `unix_sockets`")));
+            return Err(unsupported(problem, full_obstacle(), Some("remove `unix_sockets`")));
         }
         Ok(())
     }
 
+    /// The reason why a level does not work.
     fn obstacle(&self, level: SandboxLevel) -> Option<&Obstacle> {
         let level = confine_level(level);
         let obstacles = &self.probe.obstacles;
@@ -105,20 +106,22 @@ impl MachineSandbox {
     }
 }
 
-/// The failure of a sandbox that this machine can't enforce.
-fn refusal(problem: &str, obstacle: Option<&Obstacle>, other_way: Option<&str>) -> Failure {
+/// The failure for a sandbox that this machine can't enforce. `other_solution` is an alternative to making the stronger
+/// level work.
+fn unsupported(problem: &str, obstacle: Option<&Obstacle>, other_solution: Option<&str>) -> Failure {
     let reason = obstacle.map(|obstacle| format!(": {} failed: {}", obstacle.error.step, obstacle.error.cause));
-    let mut ways: Vec<&str> = obstacle.iter().flat_map(|obstacle| &obstacle.ways_out).map(String::as_str).collect();
-    if let Some(way) = other_way {
-        // A lower level would not help.
-        ways.retain(|way| !way.starts_with("require only"));
-        ways.push(way);
+    let solutions = obstacle.iter().flat_map(|obstacle| &obstacle.ways_out).map(String::as_str);
+    let mut solutions: Vec<&str> = solutions.collect();
+    if let Some(solution) = other_solution {
+        // The sandbox needs `full` for another reason than `min`, so a lower `min` does not help.
+        solutions.retain(|solution| !solution.starts_with("require only"));
+        solutions.push(solution);
     }
     let failure = Failure::new(FailureClass::NotConfined, format!("{problem}{}", reason.unwrap_or_default()));
-    if ways.is_empty() {
-        return failure.with_hint("`orch doctor` shows what this machine can do");
+    if solutions.is_empty() {
+        return failure.with_hint("`orch doctor` shows which level works on this machine");
     }
-    failure.with_hint(format!("{}; `orch doctor` shows what this machine can do", ways.join(", or ")))
+    failure.with_hint(format!("{}; `orch doctor` shows which level works on this machine", solutions.join(", or ")))
 }
 
 #[cfg(test)]
@@ -129,8 +132,8 @@ mod tests {
     use crate::model::Sandbox;
     use crate::model::step::Access;
 
-    /// A machine that reaches `basic`.
-    fn basic() -> MachineSandbox {
+    /// A machine that reaches the level `basic`.
+    fn basic_machine() -> MachineSandbox {
         let probe = json!({
             "best": { "level": "basic", "landlock": 7, "own_processes": false, "limits_by": null, "gaps": [] },
             "own_processes": false,
@@ -149,32 +152,32 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_the_machine_does_not_reach_is_refused_with_the_reason_and_the_ways_out() {
-        let failure = basic().check(&spec(json!({})), false).unwrap_err();
-        let wanted = "the sandbox needs the level `full`, and this machine reaches `basic`: creating namespaces failed: \
+    fn a_level_that_the_machine_does_not_reach_is_refused_with_the_reason_and_the_solutions() {
+        let failure = basic_machine().check(&spec(json!({})), false).unwrap_err();
+        let expected = "the sandbox needs the level `full`, and this machine reaches `basic`: creating namespaces failed: \
                       Operation not permitted";
-        assert_eq!((failure.class, failure.message.as_str()), (FailureClass::NotConfined, wanted));
+        assert_eq!((failure.class, failure.message.as_str()), (FailureClass::NotConfined, expected));
         let hint = failure.hint.unwrap();
         assert!(hint.starts_with("allow user namespaces, or require only `min: basic`"), "{hint}");
-        assert!(basic().check(&spec(json!({ "min": "basic" })), false).is_ok());
+        assert!(basic_machine().check(&spec(json!({ "min": "basic" })), false).is_ok());
     }
 
     #[test]
-    fn what_only_full_can_enforce_is_refused_at_basic() {
-        let own = |more: Value| {
-            let mut own = json!({ "min": "basic" });
-            own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            spec(own)
+    fn a_sandbox_that_only_full_can_enforce_is_refused_at_basic() {
+        let basic_spec = |keys: Value| {
+            let mut sandbox = json!({ "min": "basic" });
+            sandbox.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+            spec(sandbox)
         };
         for (sandbox, needs_hosts) in [
-            (own(json!({ "network": ["crates.io"] })), false),
-            (own(json!({})), true),
-            (own(json!({ "unix_sockets": true })), false),
+            (basic_spec(json!({ "network": ["crates.io"] })), false),
+            (basic_spec(json!({})), true),
+            (basic_spec(json!({ "unix_sockets": true })), false),
         ] {
-            let failure = basic().check(&sandbox, needs_hosts).unwrap_err();
+            let failure = basic_machine().check(&sandbox, needs_hosts).unwrap_err();
             let hint = failure.hint.unwrap();
             assert!(failure.message.contains("needs the level `full`") && !hint.contains("require only"), "{hint}");
         }
-        assert!(basic().check(&own(json!({ "network": "all" })), true).is_ok());
+        assert!(basic_machine().check(&basic_spec(json!({ "network": "all" })), true).is_ok());
     }
 }
