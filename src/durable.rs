@@ -61,7 +61,7 @@ pub struct CallOutcome {
     pub estimated_cost: Option<f64>,
     /// Files of earlier steps that a command or a turn deleted or reverted.
     pub reverted_files: Vec<String>,
-    /// How the program of the call was confined, if it was.
+    /// The sandbox of the call's program, if orch confined it.
     pub sandbox: Option<Box<SandboxUse>>,
 }
 

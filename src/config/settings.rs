@@ -45,8 +45,8 @@ pub struct Settings {
     /// The budget of a run whose pipeline sets none.
     #[schemars(example = json!({"usd": 2.0}))]
     pub budget: Option<Budget>,
-    /// The sandbox of CLI agents, and of the command steps that have a `sandbox`. Agents and steps can only narrow what
-    /// it sets. It confines no command step by itself.
+    /// The defaults for the sandboxes of CLI agents and of command steps that have a `sandbox`. Agents and steps may
+    /// allow only what these settings allow. A command step without a `sandbox` is not confined.
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Sandbox,
     /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers

@@ -105,8 +105,8 @@ impl Agent {
         }
     }
 
-    /// The CLI agent as a step with this access uses it, without its sandbox, which depends on `orch.yaml` too; `None`
-    /// for a model.
+    /// The CLI agent as a step with this access uses it; `None` for a model. The caller adds the sandbox, which also
+    /// depends on `orch.yaml`.
     pub fn cli_agent(&self, access: Access) -> Option<CliAgent> {
         let acp = self.acp.as_ref().map(|acp| &acp.command);
         Some(CliAgent {

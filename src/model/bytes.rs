@@ -1,4 +1,4 @@
-//! Numbers of bytes in the notation of pipeline files.
+//! Sizes in bytes, in the notation of pipeline files.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_printed_size_can_be_parsed_and_matches_the_pattern() {
+    fn a_displayed_size_can_be_parsed_and_matches_the_pattern() {
         let pattern = regex::Regex::new(HumanBytes::PATTERN).unwrap();
         for (text, bytes) in [("1KiB", 1 << 10), ("512MiB", 512 << 20), ("2GiB", 2 << 30), ("3TiB", 3 << 40)] {
             assert!(pattern.is_match(text), "{text}");

@@ -69,7 +69,7 @@ pub struct CallEnded {
     /// Files that earlier steps wrote and that this command or turn deleted or reverted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reverted_files: Vec<String>,
-    /// How the program of the call was confined; absent if it was not, or did not start.
+    /// The sandbox of the call's program. Absent if orch did not confine the program, or the program did not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Box<SandboxUse>>,
 }

@@ -187,7 +187,7 @@ pub struct CommandOutput {
     /// The folder in which it ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
-    /// The limit of its sandbox that the program probably reached, by its own messages, as a sentence.
+    /// The limit of its sandbox that the program probably reached according to its output, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probable_limit: Option<String>,
 }

@@ -249,7 +249,7 @@ pub struct CommandSpec {
     pub stdin: Option<String>,
     /// The time limit, in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// Its sandbox; `None` if orch does not confine it.
+    /// The sandbox of the command; `None` if orch does not confine it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
 }

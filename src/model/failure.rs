@@ -75,7 +75,7 @@ classes! {
     NotInstalled = "not_installed",
     /// A CLI agent failed.
     AgentError = "agent_error",
-    /// A program did not start, because orch could not confine it as its sandbox says.
+    /// A program did not start, because orch could not confine it.
     NotConfined = "not_confined",
     /// A program reached a limit of its sandbox.
     SandboxLimit = "sandbox_limit",

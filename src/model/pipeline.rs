@@ -162,7 +162,8 @@ pub struct Agent {
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1)))]
     pub env: Vec<String>,
-    /// What a CLI agent may change, read, connect to and use. It narrows the `sandbox` of `orch.yaml`.
+    /// The sandbox of a CLI agent: the files that it may change and read, the hosts that it may connect to, and its
+    /// limits. It may allow only what the `sandbox` of `orch.yaml` allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"network": ["registry.npmjs.org"]}))]
     pub sandbox: Option<Sandbox>,

@@ -117,7 +117,8 @@ pub struct CliAgent {
     pub env: Vec<String>,
     /// Its access to the workspace.
     pub access: Access,
-    /// Its sandbox; `None` if orch does not confine it. The fingerprint ignores the level.
+    /// The sandbox of the agent; `None` if orch does not confine it. The fingerprint does not contain its minimum
+    /// level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
 }

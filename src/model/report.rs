@@ -93,7 +93,7 @@ pub struct StepReport {
     /// The id of the last session with a CLI agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The weakest level at which its programs were confined; absent if none was.
+    /// The weakest level of the sandboxes of its programs. Absent if orch confined none of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxLevel>,
     /// How orch extracted the value from the reply.

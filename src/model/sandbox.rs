@@ -1,4 +1,5 @@
-//! The settings of a sandbox as written: `sandbox:` of `orch.yaml`, of an agent and of a command step.
+//! The settings of a sandbox as the files contain them: the key `sandbox` of `orch.yaml`, of an agent and of a command
+//! step.
 
 use std::fmt;
 
@@ -10,21 +11,21 @@ use serde_json::{Value, json};
 use super::bytes::HumanBytes;
 use super::duration::HumanDuration;
 
-/// How strongly the kernel holds a program to its sandbox.
+/// How much of a sandbox the kernel enforces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLevel {
-    /// Only the limits hold.
+    /// Only the limits.
     None,
-    /// Landlock and a filter of system calls hold the program; it shares the network and the processes of the machine.
+    /// Landlock and seccomp filters, without namespaces.
     Basic,
-    /// On Linux, namespaces, Landlock and a filter of system calls hold the program; on macOS, Seatbelt.
+    /// On Linux: namespaces, Landlock and seccomp filters. On macOS: Seatbelt.
     #[default]
     Full,
 }
 
 impl SandboxLevel {
-    /// The stable name.
+    /// The name in files and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -40,8 +41,8 @@ impl fmt::Display for SandboxLevel {
     }
 }
 
-/// What a program may change, read, connect to and use. The kernel enforces this for the program and for every process
-/// that it starts.
+/// The files that a program may change and read, the hosts that it may connect to, and its limits. The kernel enforces
+/// them for the program and for every process that it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sandbox {
@@ -53,19 +54,19 @@ pub struct Sandbox {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"basic")]
     pub min: Option<SandboxLevel>,
-    /// What the program may connect to: `none` (default), `all`, or a list of hosts. Claude Code and Codex always reach
-    /// the API of their provider.
+    /// The hosts that the program may connect to: `none` (default), `all`, or a list. Claude Code and Codex may always
+    /// connect to the API of their provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["crates.io", "static.crates.io"]))]
     pub network: Option<SandboxNetwork>,
-    /// The folders and files that the program may change: relative to the workspace, or from `~/` or `/` on. Default:
-    /// the workspace, if the step has `access: write`.
+    /// The folders and files that the program may change. A path is relative to the workspace, or starts with `~/` or
+    /// `/`. Default: the workspace, if the step has `access: write`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(inner(length(min = 1)))]
     #[schemars(example = json!([".", "~/.cache/tool"]))]
     pub write: Option<Vec<String>>,
-    /// Folders and files that the program may not read, in addition to those with the keys and passwords of well-known
-    /// programs.
+    /// Folders and files that the program may not read, in addition to the paths at which common programs store keys
+    /// and passwords.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)))]
     #[schemars(example = json!(["~/notes"]))]
@@ -74,13 +75,14 @@ pub struct Sandbox {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = true)]
     pub unix_sockets: Option<bool>,
-    /// How much the program and the processes that it starts may use.
+    /// The limits on the resources of the program and of the processes that it starts.
     #[serde(skip_serializing_if = "SandboxLimits::is_unset")]
     #[schemars(example = json!({"memory": "2GiB", "processes": 200}))]
     pub limits: SandboxLimits,
 }
 
-/// How much a program and the processes that it starts may use. An absent limit is no limit.
+/// The limits on the resources of a program and of the processes that it starts. Without a limit, the program may use
+/// any amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxLimits {
@@ -112,7 +114,7 @@ impl SandboxLimits {
         *self == Self::default()
     }
 
-    /// These limits, and those of `defaults` where these set none.
+    /// Fills in limits that are not set from `defaults`.
     #[must_use]
     pub fn or(self, defaults: Self) -> Self {
         Self {
@@ -124,7 +126,7 @@ impl SandboxLimits {
         }
     }
 
-    /// The limits by their keys, in a common unit.
+    /// The value of each limit with its key: bytes, milliseconds or a count.
     pub(super) fn values(&self) -> [(&'static str, Option<u128>); 5] {
         [
             ("memory", self.memory.map(|bytes| bytes.0.into())),
@@ -136,19 +138,19 @@ impl SandboxLimits {
     }
 }
 
-/// What a program may connect to.
+/// The hosts that a program may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SandboxNetwork {
-    /// Nothing. At the level `full`, the program has a loopback of its own.
+    /// No host. At the level `full`, the program has a separate loopback interface.
     #[default]
     None,
-    /// Everything, also services on this machine.
+    /// All hosts, including services on this machine.
     All,
-    /// These hosts, through a proxy that orch runs.
+    /// Only these hosts, through a proxy of orch.
     Hosts(Vec<AllowedHost>),
 }
 
-/// The pattern of the strings that `network` accepts in place of a list.
+/// The pattern of the strings that `network` accepts instead of a list.
 pub const NETWORK_PATTERN: &str = "^(none|all)$";
 
 impl fmt::Display for SandboxNetwork {
@@ -202,12 +204,12 @@ impl JsonSchema for SandboxNetwork {
     }
 }
 
-/// A host that a program may reach: `NAME`, `NAME:PORT`, or an address with its port.
+/// A host that a program may connect to: `NAME`, `NAME:PORT`, or an address with its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
-    /// The host, as written. Without a port, the ports 443 and 80 are allowed.
+    /// The host, as in the file. Without a port, the ports 443 and 80 are allowed.
     pub host: String,
-    /// Whether the name may lead to a private address.
+    /// Whether the name may resolve to a private address.
     pub private: bool,
 }
 
@@ -218,17 +220,17 @@ struct AllowedHostMapping {
     /// The host: `NAME`, `NAME:PORT`, or an address with its port.
     #[schemars(example = &"registry.internal:8080", length(min = 1))]
     host: String,
-    /// Whether the name may lead to an address of a private network. Default: `false`.
+    /// Whether the name may resolve to an address of a private network. Default: `false`.
     #[serde(default)]
     #[schemars(example = true)]
     private: bool,
 }
 
 impl AllowedHost {
-    /// The host in the form of the proxy that enforces the list.
+    /// Parses the host for the proxy that enforces the list.
     ///
     /// # Errors
-    /// The text is no host that can be listed; the error says why.
+    /// The text is not a valid host. The error has the reason.
     pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
         let host = self.host.parse::<orch_confine::confine::Host>().map_err(|error| error.to_string())?;
         Ok(if self.private { host.with_private_addresses() } else { host })
@@ -262,7 +264,8 @@ impl JsonSchema for AllowedHost {
         "AllowedHost".into()
     }
 
-    /// A string or a mapping, expressed without `anyOf`: keys restrict only a mapping, and the length only a string.
+    /// A string or a mapping. The schema needs no `anyOf`, because `properties` apply only to a mapping, and the length
+    /// only to a string.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = AllowedHostMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));
@@ -278,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sandbox_is_read_and_written_in_the_same_form() {
+    fn a_sandbox_is_serialized_in_the_form_in_which_it_was_read() {
         let text = json!({
             "min": "basic", "network": ["crates.io", { "host": "registry.internal:8080", "private": true }],
             "write": ["target"], "deny_read": ["~/notes"], "unix_sockets": true,
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_checked_in_the_form_of_the_proxy() {
+    fn only_hosts_that_the_proxy_accepts_are_valid() {
         let host = |text: &str| AllowedHost { host: text.to_owned(), private: false }.parse();
         for text in ["crates.io", "crates.io:8443", "10.1.2.3:80", "[::1]:9", "localhost:5432"] {
             assert!(host(text).is_ok(), "{text}");

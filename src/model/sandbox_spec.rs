@@ -1,5 +1,5 @@
-//! The sandbox of a program with every default filled in, and the rule that settings closer to the program only narrow
-//! those of `orch.yaml`.
+//! The sandbox of a program with every default filled in, and the rule that agents and steps may allow only what
+//! `orch.yaml` allows.
 
 use std::path::{Component, Path};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
 use super::step::Access;
 
-/// The workspace, as `write` names it.
+/// The path of the workspace in `write`.
 const WORKSPACE: &str = ".";
 
 /// The sandbox of a program: the settings of its step or agent, with the defaults filled in.
@@ -16,21 +16,21 @@ const WORKSPACE: &str = ".";
 pub struct SandboxSpec {
     /// The weakest level at which the program may run.
     pub min: SandboxLevel,
-    /// What it may connect to.
+    /// The hosts that the program may connect to.
     pub network: SandboxNetwork,
-    /// The folders and files that it may change, as written.
+    /// The folders and files that the program may change, as in the files.
     pub write: Vec<String>,
-    /// The folders and files that it may not read, as written.
+    /// The folders and files that the program may not read, as in the files.
     pub deny_read: Vec<String>,
-    /// Whether it may create UNIX sockets.
+    /// Whether the program may create UNIX sockets.
     pub unix_sockets: bool,
-    /// How much it may use.
+    /// The limits on its resources.
     pub limits: SandboxLimits,
 }
 
 impl SandboxSpec {
-    /// The sandbox for a program with these settings of its own, in a project whose `orch.yaml` has these `defaults`.
-    /// `None` if the program is not confined. Without `access: write`, the program can't change the workspace.
+    /// Merges the settings of a program with the defaults in `orch.yaml`. Returns `None` if orch does not confine the
+    /// program. Without `access: write`, the program can't change the workspace.
     pub fn resolve(own: &Sandbox, defaults: &Sandbox, access: Access) -> Option<Self> {
         if !own.enabled.or(defaults.enabled).unwrap_or(true) {
             return None;
@@ -52,20 +52,20 @@ impl SandboxSpec {
         })
     }
 
-    /// The parts that can change what the program returns, for the fingerprint: everything but the level, which decides
-    /// only whether the program runs.
+    /// The sandbox for a fingerprint, without the minimum level: the level only determines whether the program runs,
+    /// and not its result.
     #[must_use]
     pub fn without_level(&self) -> Self {
         Self { min: SandboxLevel::None, ..self.clone() }
     }
 }
 
-/// What a sandbox belongs to. It decides which settings are in force without any in the files.
+/// The kind of program that has a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxOwner {
-    /// A CLI agent, which orch confines by default.
+    /// A CLI agent. orch confines it by default.
     Agent,
-    /// A command step, which orch confines only if the step says so.
+    /// The command of a step. orch confines it only if the step has a `sandbox`.
     Command,
 }
 
@@ -74,67 +74,66 @@ pub enum SandboxOwner {
 pub struct LooseKey {
     /// The key, below `sandbox`: `min`, `limits/memory`.
     pub key: &'static str,
-    /// What `orch.yaml`, or its default, sets.
+    /// The value in `orch.yaml`, or the default.
     pub allowed: String,
 }
 
-/// Returns the keys of `own` that allow more than `above`, the settings of `orch.yaml`.
+/// Returns the keys of `own` that allow more than `bounds`, the sandbox of `orch.yaml`.
 ///
-/// A command step may allow everything that `orch.yaml` does not mention, since without a sandbox it could do anything.
-/// An agent is confined by default, so `orch.yaml` must name what loosens that default. Only a list of hosts is the
-/// agent's own choice.
-pub fn loose_keys(own: &Sandbox, above: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
+/// If `orch.yaml` does not set a key, a command step may set any value: without a sandbox, the command could do
+/// anything. For an agent, the default is the bound, except that an agent may list hosts.
+pub fn loose_keys(own: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
     let is_agent = owner == SandboxOwner::Agent;
     let mut keys = Vec::new();
     let mut add = |key: &'static str, allowed: String| keys.push(LooseKey { key, allowed });
-    if is_agent && own.enabled == Some(false) && above.enabled != Some(false) {
+    if is_agent && own.enabled == Some(false) && bounds.enabled != Some(false) {
         add("enabled", "true".to_owned());
     }
-    let min = above.min.or(is_agent.then_some(SandboxLevel::Full));
+    let min = bounds.min.or(is_agent.then_some(SandboxLevel::Full));
     if let (Some(own), Some(min)) = (own.min, min)
         && own < min
     {
         add("min", min.to_string());
     }
     if let Some(own) = &own.network
-        && let Some(allowed) = network_bound(own, above.network.as_ref(), is_agent)
+        && let Some(allowed) = exceeded_network(own, bounds.network.as_ref(), is_agent)
     {
         add("network", allowed.to_string());
     }
     let workspace = vec![WORKSPACE.to_owned()];
     if let Some(own) = &own.write
-        && let Some(allowed) = above.write.as_ref().or(is_agent.then_some(&workspace))
-        && own.iter().any(|path| !allowed.iter().any(|folder| contains(folder, path)))
+        && let Some(allowed) = bounds.write.as_ref().or(is_agent.then_some(&workspace))
+        && own.iter().any(|path| !allowed.iter().any(|folder| is_at_or_below(path, folder)))
     {
         add("write", format!("[{}]", allowed.join(", ")));
     }
-    if own.unix_sockets == Some(true) && !above.unix_sockets.unwrap_or(!is_agent) {
+    if own.unix_sockets == Some(true) && !bounds.unix_sockets.unwrap_or(!is_agent) {
         add("unix_sockets", "false".to_owned());
     }
-    let texts = limit_texts(&above.limits);
-    for (((key, own), (_, above)), text) in own.limits.values().into_iter().zip(above.limits.values()).zip(texts) {
-        if own.zip(above).is_some_and(|(own, above)| own > above) {
-            add(limit_pointer(key), text);
+    let texts = limit_texts(&bounds.limits);
+    for (((key, own), (_, bound)), text) in own.limits.values().into_iter().zip(bounds.limits.values()).zip(texts) {
+        if own.zip(bound).is_some_and(|(own, bound)| own > bound) {
+            add(limit_key(key), text);
         }
     }
     keys
 }
 
-/// The bound that a network exceeds, if it does.
-fn network_bound(own: &SandboxNetwork, above: Option<&SandboxNetwork>, is_agent: bool) -> Option<SandboxNetwork> {
-    let is_within = match (own, above) {
+/// The bound of the network if `own` exceeds it, else `None`.
+fn exceeded_network(own: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_agent: bool) -> Option<SandboxNetwork> {
+    let is_within = match (own, bound) {
         (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => true,
-        (SandboxNetwork::Hosts(own), Some(SandboxNetwork::Hosts(above))) => own.iter().all(|host| above.contains(host)),
+        (SandboxNetwork::Hosts(own), Some(SandboxNetwork::Hosts(bound))) => own.iter().all(|host| bound.contains(host)),
         (SandboxNetwork::Hosts(_), None) => true,
         (SandboxNetwork::All, None) => !is_agent,
         (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None))
         | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_))) => false,
     };
-    (!is_within).then(|| above.cloned().unwrap_or_default())
+    (!is_within).then(|| bound.cloned().unwrap_or_default())
 }
 
-/// The pointer of a limit below `sandbox`.
-fn limit_pointer(key: &str) -> &'static str {
+/// The key of a limit below `sandbox`.
+fn limit_key(key: &str) -> &'static str {
     match key {
         "memory" => "limits/memory",
         "processes" => "limits/processes",
@@ -144,7 +143,8 @@ fn limit_pointer(key: &str) -> &'static str {
     }
 }
 
-/// The limits as written, in the order of [`SandboxLimits::values`].
+/// The limits in the notation of the files, in the order of [`SandboxLimits::values`]. Limits that are not set are
+/// empty.
 fn limit_texts(limits: &SandboxLimits) -> [String; 5] {
     let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     [
@@ -158,26 +158,27 @@ fn limit_texts(limits: &SandboxLimits) -> [String; 5] {
 
 /// Whether a path of `write` is outside of the workspace.
 pub fn is_outside_workspace(path: &str) -> bool {
-    path == "~" || path.starts_with("~/") || Path::new(path).is_absolute() || leads_up(path)
+    path == "~" || path.starts_with("~/") || Path::new(path).is_absolute() || has_parent_component(path)
 }
 
-fn leads_up(path: &str) -> bool {
+/// Whether a path contains `..`.
+fn has_parent_component(path: &str) -> bool {
     Path::new(path).components().any(|part| part == Component::ParentDir)
 }
 
-/// Whether a path, as written, is a folder or below it. Both are compared as text, so links do not count.
-fn contains(folder: &str, path: &str) -> bool {
+/// Whether a path is the folder or below it. Compares the texts and does not resolve links.
+fn is_at_or_below(path: &str, folder: &str) -> bool {
     if folder == path {
         return true;
     }
-    if leads_up(path) || is_outside_workspace(folder) != is_outside_workspace(path) {
+    if has_parent_component(path) || is_outside_workspace(folder) != is_outside_workspace(path) {
         return false;
     }
-    normal_parts(path).starts_with(&normal_parts(folder))
+    components(path).starts_with(&components(folder))
 }
 
-/// The parts of a path without those that mean the folder itself.
-fn normal_parts(path: &str) -> Vec<Component<'_>> {
+/// The components of a path without `.`.
+fn components(path: &str) -> Vec<Component<'_>> {
     Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_of_a_program_come_before_those_of_the_project() {
+    fn the_settings_of_a_program_take_precedence_over_those_of_the_project() {
         let defaults =
             sandbox(json!({ "min": "basic", "network": "all", "deny_read": ["~/a"], "limits": { "memory": "1GiB" } }));
         let own = sandbox(json!({ "network": "none", "deny_read": ["~/b", "~/a"], "limits": { "processes": 9 } }));
@@ -217,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_not_part_of_what_a_program_returns() {
+    fn the_level_is_not_part_of_the_fingerprint() {
         let spec = |own: Value| SandboxSpec::resolve(&sandbox(own), &Sandbox::default(), Access::Write).unwrap();
         assert_eq!(spec(json!({ "min": "basic" })).without_level(), spec(json!({})).without_level());
         assert_ne!(spec(json!({ "network": "all" })).without_level(), spec(json!({})).without_level());
     }
 
     #[test]
-    fn an_agent_only_narrows_its_default_and_a_command_only_what_the_project_sets() {
+    fn an_agent_may_not_exceed_its_defaults_and_a_command_may_not_exceed_the_project() {
         use SandboxOwner::{Agent, Command};
         let none = json!({});
-        for (own, above, agent, command) in [
+        for (own, bounds, agent, command) in [
             (json!({ "enabled": false }), none.clone(), "enabled", ""),
             (json!({ "enabled": false }), json!({ "enabled": false }), "", ""),
             (json!({ "min": "basic" }), none.clone(), "min", ""),
@@ -260,12 +261,12 @@ mod tests {
             ),
             (json!({ "limits": { "cpu_time": "60s" } }), json!({ "limits": { "cpu_time": "1m" } }), "", ""),
         ] {
-            let (own_sandbox, above_sandbox) = (sandbox(own.clone()), sandbox(above.clone()));
+            let (own_sandbox, bounds_sandbox) = (sandbox(own.clone()), sandbox(bounds.clone()));
             for (owner, expected) in [(Agent, agent), (Command, command)] {
                 let keys: Vec<&str> =
-                    loose_keys(&own_sandbox, &above_sandbox, owner).into_iter().map(|loose| loose.key).collect();
+                    loose_keys(&own_sandbox, &bounds_sandbox, owner).into_iter().map(|loose| loose.key).collect();
                 let expected: Vec<&str> = [expected].into_iter().filter(|key| !key.is_empty()).collect();
-                assert_eq!(keys, expected, "{owner:?}: {own} in {above}");
+                assert_eq!(keys, expected, "{owner:?}: {own} in {bounds}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What orch records about the sandbox of a call: the level in force, the connections, and the limit that was reached.
+//! The record of the sandbox of a call: the level in force, the connections, and the limit that the program reached.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::{Failure, FailureClass};
 use super::sandbox::SandboxLevel;
 
-/// How a program was confined, as recorded at the end of its call.
+/// The sandbox of a program, as orch records it at the end of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxUse {
     /// The level in force.
@@ -14,25 +14,25 @@ pub struct SandboxUse {
     /// The version of Landlock that the kernel offers; 0 if it offers none.
     #[serde(default)]
     pub landlock: u32,
-    /// Whether the program had process ids of its own, so that it saw no other process.
+    /// Whether the program had its own process id namespace, so that it saw no other process.
     #[serde(default)]
     pub own_processes: bool,
-    /// What held the limits: `cgroup` or `rlimits`. Absent without limits.
+    /// The mechanism that enforced the limits: `cgroup` or `rlimits`. Absent without limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits_by: Option<String>,
-    /// What the level holds elsewhere but did not hold for this program, each as a sentence.
+    /// The protections of the level that this machine did not enforce for the program, each as a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
     /// The connections through the proxy, in the order in which they ended; at most ten thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<SandboxConnection>,
-    /// How many more connections there were.
+    /// The number of further connections.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted_connections: u64,
-    /// The limit that ended the program, as a sentence.
+    /// The limit that the program reached, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// Protected paths that the program changed at a level that can't protect them.
+    /// Protected paths that the program changed at the level `basic`, which can't protect them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_protected: Vec<String>,
 }
@@ -42,27 +42,27 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// A connection of a confined program, or its attempt to make one.
+/// A connection that a confined program opened or attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxConnection {
-    /// The host that the program asked for.
+    /// The host that the program requested.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// How many bytes the program sent.
+    /// The number of bytes that the program sent.
     pub sent: u64,
-    /// How many bytes the program received.
+    /// The number of bytes that the program received.
     pub received: u64,
-    /// Why orch refused the connection, if the sandbox does not allow it.
+    /// Why orch refused the connection, if the sandbox does not allow it. Otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Why there was no connection although the sandbox allows it.
+    /// Why an allowed connection failed. Absent if orch connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
 impl SandboxUse {
-    /// The hosts that orch refused to connect the program with, each once, in order.
+    /// The hosts of the refused connections, without duplicates, in the order of the connections.
     pub fn refused_hosts(&self) -> Vec<String> {
         let mut hosts: Vec<String> = Vec::new();
         for connection in self.connections.iter().filter(|connection| connection.refused.is_some()) {
@@ -74,30 +74,31 @@ impl SandboxUse {
         hosts
     }
 
-    /// The failure of a program that changed protected paths at a level that can't protect them.
+    /// The failure of a program that changed protected paths; `None` if it changed none.
     pub fn changed_paths_failure(&self) -> Option<Failure> {
         let (first, more) = self.changed_protected.split_first()?;
         let others = if more.is_empty() { String::new() } else { format!(" and {} more paths", more.len()) };
         let message = format!(
-            "the program changed `{first}`{others}, which git or orch may run or read later, and the level `{}` can't \
-             prevent that",
+            "the program changed `{first}`{others}, which git or orch may read or run later; the level `{}` can't \
+             protect these paths",
             self.level
         );
-        let hint = "look at these paths and undo the change before you run git or orch there; a machine that reaches \
-                    the level `full` protects them";
+        let hint = "check these paths and undo the change before you run git or orch there; a machine that reaches the \
+                    level `full` protects them";
         Some(Failure::new(FailureClass::PathRefused, message).with_hint(hint))
     }
 
-    /// A few words about the sandbox, for one line.
+    /// The level and the number of connections, in one line.
     pub fn summary(&self) -> String {
         let mut text = self.level.to_string();
-        let all = u64::try_from(self.connections.len()).unwrap_or(u64::MAX).saturating_add(self.omitted_connections);
-        if all > 0 {
-            let noun = if all == 1 { "connection" } else { "connections" };
-            text.push_str(&format!(", {all} {noun}"));
-            let refused = self.connections.iter().filter(|connection| connection.refused.is_some()).count();
-            if refused > 0 {
-                text.push_str(&format!(" ({refused} refused)"));
+        let recorded_count = u64::try_from(self.connections.len()).unwrap_or(u64::MAX);
+        let connection_count = recorded_count.saturating_add(self.omitted_connections);
+        if connection_count > 0 {
+            let noun = if connection_count == 1 { "connection" } else { "connections" };
+            text.push_str(&format!(", {connection_count} {noun}"));
+            let refused_count = self.connections.iter().filter(|connection| connection.refused.is_some()).count();
+            if refused_count > 0 {
+                text.push_str(&format!(" ({refused_count} refused)"));
             }
         }
         text
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_counts_connections_and_refusals() {
+    fn the_summary_counts_all_and_refused_connections() {
         let connection = |host: &str, refused: Option<&str>| SandboxConnection {
             host: host.to_owned(),
             port: 443,

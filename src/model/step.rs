@@ -172,7 +172,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
-    /// Confines a command: what it may change, read, connect to and use. Without it, a command runs with your rights.
+    /// The sandbox of a command: the files that it may change and read, the hosts that it may connect to, and its
+    /// limits. Without a sandbox, a command runs with all your rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Option<Sandbox>,

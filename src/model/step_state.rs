@@ -75,7 +75,7 @@ pub struct StepState {
     pub cost: CostTotal,
     /// The id of the last session with a CLI agent.
     pub session: Option<String>,
-    /// The weakest level of the sandbox of its programs; `None` if no program was confined.
+    /// The weakest level of the sandboxes of its programs; `None` if orch confined none of them.
     pub sandbox: Option<SandboxLevel>,
     /// The artifact that it produced.
     pub artifact: Option<Artifact>,
