@@ -1,4 +1,5 @@
-//! Warns about a command without a sandbox after a model wrote files: the command may run what the model wrote.
+//! Warns about commands that run without a sandbox after a model has written files, because a command may run these
+//! files.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,8 +9,8 @@ use crate::model::step::{Access, CommandLine};
 use crate::model::{Step, StepAction};
 use crate::template::variables;
 
-/// Programs that never run a file of the workspace.
-const FILE_PROGRAMS: &[&str] = &[
+/// Programs that never run files of the workspace.
+const SAFE_PROGRAMS: &[&str] = &[
     "cat",
     "cmp",
     "cp",
@@ -41,13 +42,17 @@ const FILE_PROGRAMS: &[&str] = &[
 ];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut walk =
-        UnconfinedWalk { project, model_artifacts: model_artifacts(project), writer: None, found: HashMap::new() };
-    walk.visit_all(&project.pipeline.steps);
-    walk.visit_all(&project.pipeline.finally);
+    let mut search = UnconfinedCommandSearch {
+        project,
+        model_artifacts: model_artifacts(project),
+        latest_writer: None,
+        unconfined_commands: HashMap::new(),
+    };
+    search.visit_steps(&project.pipeline.steps);
+    search.visit_steps(&project.pipeline.finally);
     let mut diagnostics = Vec::new();
     for (pointer, step) in steps_with_pointers(&project.pipeline) {
-        let Some(writer) = walk.found.get(&std::ptr::from_ref(step)) else { continue };
+        let Some(writer) = search.unconfined_commands.get(&std::ptr::from_ref(step)) else { continue };
         let message = format!(
             "step `{}` may run files that a model wrote (step `{writer}`), and without a sandbox they run with all your \
              rights",
@@ -55,8 +60,8 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         );
         let document = &project.document;
         let span = document.spans.key(&child_pointer(&pointer, "run"));
-        let help = "confine it with `sandbox: {}`; if it runs no such file, write `access: none`, or \
-                    `sandbox: { enabled: false }`";
+        let help = "confine it with `sandbox: {}`; if it runs no such file, write `access: none`; to run it with all \
+                    your rights, write `sandbox: { enabled: false }`";
         diagnostics.push(
             Diagnostic::warning(Code::UnconfinedCommand, message).with_span(&document.file, span).with_help(help),
         );
@@ -64,19 +69,19 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// A walk through the steps in the order in which they run.
-struct UnconfinedWalk<'a> {
+/// Visits the steps in the order in which they run, and collects the commands to warn about.
+struct UnconfinedCommandSearch<'a> {
     project: &'a Project,
-    /// The artifacts that a model produces.
+    /// The artifacts that models produce.
     model_artifacts: HashSet<&'a str>,
-    /// The latest step that wrote files of a model.
-    writer: Option<&'a str>,
-    /// The commands to warn about, each with the step that wrote files before.
-    found: HashMap<*const Step, &'a str>,
+    /// The latest visited step that writes files of a model.
+    latest_writer: Option<&'a str>,
+    /// The commands to warn about, each with the step that writes files before it.
+    unconfined_commands: HashMap<*const Step, &'a str>,
 }
 
-impl<'a> UnconfinedWalk<'a> {
-    fn visit_all(&mut self, steps: &'a [Step]) {
+impl<'a> UnconfinedCommandSearch<'a> {
+    fn visit_steps(&mut self, steps: &'a [Step]) {
         for step in steps {
             self.visit(step);
         }
@@ -84,56 +89,59 @@ impl<'a> UnconfinedWalk<'a> {
 
     fn visit(&mut self, step: &'a Step) {
         if step.repeat.is_some() || step.for_each.is_some() {
-            // In the next round, a command comes after every step of the round before.
-            self.writer = self.last_writer(step).or(self.writer);
+            // From the second iteration on, each command runs after all steps of the previous iteration.
+            self.latest_writer = self.last_writer(step).or(self.latest_writer);
         }
         if let Some(StepAction::Command(line)) = step.action() {
-            let is_confined = step.sandbox.is_some() || step.access == Some(Access::None) || runs_no_file(line);
-            if let Some(writer) = self.writer.filter(|_| !is_confined) {
-                self.found.insert(std::ptr::from_ref(step), writer);
+            let is_safe = step.sandbox.is_some() || step.access == Some(Access::None) || runs_only_safe_programs(line);
+            if let Some(writer) = self.latest_writer.filter(|_| !is_safe) {
+                self.unconfined_commands.insert(std::ptr::from_ref(step), writer);
             }
         }
-        self.visit_all(step.children().1);
-        if self.writes_files_of_a_model(step) {
-            self.writer = Some(&step.id);
+        self.visit_steps(step.children().1);
+        if self.writes_model_files(step) {
+            self.latest_writer = Some(&step.id);
         }
     }
 
-    /// The last step that writes files of a model: this one or one inside it.
+    /// The last step that writes files of a model: this step or a step inside it.
     fn last_writer(&self, step: &'a Step) -> Option<&'a str> {
         let mut steps: Vec<&'a Step> = Vec::new();
         step.walk(&mut |inner| steps.push(inner));
-        steps.into_iter().rev().find(|inner| self.writes_files_of_a_model(inner)).map(|inner| inner.id.as_str())
+        steps.into_iter().rev().find(|inner| self.writes_model_files(inner)).map(|inner| inner.id.as_str())
     }
 
-    fn writes_files_of_a_model(&self, step: &Step) -> bool {
+    /// Whether a step, or a pipeline that it calls, writes files of a model.
+    fn writes_model_files(&self, step: &Step) -> bool {
         if let Some(StepAction::Pipeline(file)) = step.action() {
             let called = self.project.called_projects.get(file);
             return called.is_some_and(|called| {
                 called.with_called_projects().into_iter().any(|called| {
                     let artifacts = model_artifacts(called);
-                    called.pipeline.all_steps().into_iter().any(|step| writes_directly(called, &artifacts, step))
+                    called.pipeline.all_steps().into_iter().any(|step| writes_model_files(called, &artifacts, step))
                 })
             });
         }
-        writes_directly(self.project, &self.model_artifacts, step)
+        writes_model_files(self.project, &self.model_artifacts, step)
     }
 }
 
-/// Whether a step itself writes files that a model made: a CLI agent that may write, or the files of an artifact.
-fn writes_directly(project: &Project, model_artifacts: &HashSet<&str>, step: &Step) -> bool {
+/// Whether a step itself writes files of a model: a CLI agent writes them, or a `write` step writes an artifact of a
+/// model.
+fn writes_model_files(project: &Project, model_artifacts: &HashSet<&str>, step: &Step) -> bool {
     let agents = &project.pipeline.agents;
     match step.action() {
         Some(StepAction::Agent { agent, .. }) => {
-            let is_program = agents.get(agent).is_some_and(|agent| agent.cli_kind().is_some());
-            is_program && step.effective_access(agents) == Access::Write
+            let is_cli_agent = agents.get(agent).is_some_and(|agent| agent.cli_kind().is_some());
+            is_cli_agent && step.effective_access(agents) == Access::Write
         }
         Some(StepAction::Write(files)) => variables(files).iter().any(|name| model_artifacts.contains(name.as_str())),
         _ => false,
     }
 }
 
-/// The artifacts that a model produces: those of agents, of groups with agents, and of called pipelines with agents.
+/// The artifacts that models produce: those of agent steps, of groups with agent steps, and of called pipelines with
+/// agent steps.
 fn model_artifacts(project: &Project) -> HashSet<&str> {
     let mut names = HashSet::new();
     for step in project.pipeline.all_steps() {
@@ -151,15 +159,15 @@ fn model_artifacts(project: &Project) -> HashSet<&str> {
     names
 }
 
-/// Whether a command consists of programs that only read, copy and remove files.
-fn runs_no_file(line: &CommandLine) -> bool {
+/// Whether a command runs only programs of [`SAFE_PROGRAMS`].
+fn runs_only_safe_programs(line: &CommandLine) -> bool {
     match line {
-        CommandLine::Argv(argv) => argv.first().is_some_and(|program| FILE_PROGRAMS.contains(&program.as_str())),
+        CommandLine::Argv(argv) => argv.first().is_some_and(|program| SAFE_PROGRAMS.contains(&program.as_str())),
         CommandLine::Shell(text) if text.contains("$(") || text.contains('`') => false,
         CommandLine::Shell(text) => {
-            let first_words = text.split([';', '&', '|', '\n']).filter_map(|part| part.split_whitespace().next());
-            let words: Vec<&str> = first_words.collect();
-            !words.is_empty() && words.iter().all(|word| FILE_PROGRAMS.contains(word))
+            let commands = text.split([';', '&', '|', '\n']);
+            let programs: Vec<&str> = commands.filter_map(|command| command.split_whitespace().next()).collect();
+            !programs.is_empty() && programs.iter().all(|program| SAFE_PROGRAMS.contains(program))
         }
     }
 }
@@ -169,8 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_programs_that_handle_files_need_no_sandbox() {
-        let shell = |text: &str| runs_no_file(&CommandLine::Shell(text.to_owned()));
+    fn only_safe_programs_need_no_sandbox() {
+        let shell = |text: &str| runs_only_safe_programs(&CommandLine::Shell(text.to_owned()));
         for text in
             ["rm -rf scratch", "rm -rf scratch; echo {{ task }}", "cat a | sort > b\nwc b", "mkdir a && touch a/b"]
         {
@@ -179,7 +187,8 @@ mod tests {
         for text in ["", "cargo test", "rm a; make", "echo $(./x)", "cat a | sh", "true && ./x"] {
             assert!(!shell(text), "{text}");
         }
-        let argv = |program: &str| runs_no_file(&CommandLine::Argv(vec![program.to_owned(), "-x".to_owned()]));
+        let argv =
+            |program: &str| runs_only_safe_programs(&CommandLine::Argv(vec![program.to_owned(), "-x".to_owned()]));
         assert!(argv("rm") && !argv("python3") && !argv("git"));
     }
 }

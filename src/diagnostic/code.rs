@@ -63,7 +63,7 @@ codes! {
     UnusedInput = "ORCH0310", "an input is never used";
     UnusedAgent = "ORCH0311", "an agent is never used";
     EmptyMessage = "ORCH0312", "a message is empty";
-    UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files of a model";
+    UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files that a model wrote";
     SandboxTooLoose = "ORCH0314", "a sandbox allows more than `orch.yaml`";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
