@@ -283,7 +283,8 @@ fn folder_hint(output: &CommandOutput) -> String {
     format!("\nit ran in `{}`, {PROJECT_FILE_HINT}", output.folder)
 }
 
-/// English messages and error names of programs that a sandbox stopped: a write, a read, a connection.
+/// Phrases in error messages about a write, a read or a connection that a sandbox may have refused: English messages,
+/// and names of errors.
 const SANDBOX_PHRASES: &[&str] = &[
     "read-only file system",
     "erofs",
@@ -298,13 +299,14 @@ const SANDBOX_PHRASES: &[&str] = &[
     "does not list `",
 ];
 
-/// Names the sandbox as a possible cause, if the output reads like it.
+/// Returns a hint that the sandbox may be the cause of the failure, if the output contains one of these phrases.
 fn sandbox_hint(sandbox: Option<&SandboxSpec>, output: &CommandOutput) -> &'static str {
     let stderr = last_lines(&output.stderr).to_lowercase();
     if sandbox.is_none() || !SANDBOX_PHRASES.iter().any(|phrase| stderr.contains(phrase)) {
         return "";
     }
-    "\nits sandbox may be the cause: list what the command needs under `write` or `network` of the sandbox"
+    "\nits sandbox may be the cause: list the paths and hosts that the command needs under `write` and `network` of \
+     the sandbox"
 }
 
 /// A hint on where commands run, and how to refer to files of the project.

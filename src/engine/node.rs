@@ -177,7 +177,7 @@ pub struct CommandNode {
     pub success_codes: Vec<u8>,
     /// Whether its standard output is the artifact.
     pub parses_stdout: bool,
-    /// Its sandbox; `None` if orch does not confine it.
+    /// The sandbox of the command; `None` if orch does not confine it.
     pub sandbox: Option<SandboxSpec>,
     /// Time limits and retries.
     pub limits: StepLimits,

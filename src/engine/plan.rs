@@ -30,7 +30,7 @@ pub struct Plan {
     pub templates: Arc<Templates>,
     /// The input values of the run.
     pub inputs: Map<String, Value>,
-    /// The project's folder, which programs read; empty if it is unknown.
+    /// The project's folder, which confined programs may read; empty if it is unknown.
     pub project_root: Arc<str>,
     /// The workspace files that no step may write.
     reserved_names: Arc<ReservedNames>,
@@ -203,7 +203,7 @@ impl Plan {
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
-    /// The programs that orch confines: those of commands and, unless `replays_agents`, CLI agents.
+    /// The sandboxes of commands and, unless `replays_agents`, of CLI agents.
     pub fn sandboxes(&self, replays_agents: bool) -> Vec<PlannedSandbox<'_>> {
         let mut sandboxes = Vec::new();
         self.visit(&mut |step, node, _| match &node.kind {

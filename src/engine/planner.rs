@@ -102,7 +102,7 @@ impl<'a, E> Planner<'a, E> {
                 project_root: self.defaults.project_root.clone(),
                 success_codes: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
                 parses_stdout: step.schema.is_some(),
-                // Only a step that says so is confined, whatever `orch.yaml` sets.
+                // orch confines a command only if the step has a `sandbox`, even if `orch.yaml` has one.
                 sandbox: step.sandbox.as_ref().and_then(|own| {
                     let access = step.effective_access(&self.pipeline.agents);
                     SandboxSpec::resolve(own, &self.defaults.sandbox, access)

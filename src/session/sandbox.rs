@@ -1,4 +1,4 @@
-//! The sandboxes of a run: whether this machine can enforce them, and what they have in common.
+//! Checks that this machine can enforce the sandboxes of a run, and creates what all of them share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::Runner;
 use super::error::SessionError;
 
 impl Runner {
-    /// Checks that this machine can enforce the sandbox of every step, before any step runs. A run whose last step can't
-    /// start would cost as much as one that completes.
+    /// Checks that this machine can enforce the sandbox of every step. The caller does this before any step runs,
+    /// because earlier steps would cost money for nothing if a later step can't start.
     ///
     /// # Errors
-    /// It can't; the error names the step, the reason and what the user can do.
+    /// This machine can't enforce a sandbox. The error has the step, the reason and what the user can do.
     pub(crate) async fn ensure_sandboxes(&self, plan: &Plan, replays_agents: bool) -> Result<(), SessionError> {
         for PlannedSandbox { step, sandbox, needs_hosts } in plan.sandboxes(replays_agents) {
             let machine = self.sandbox_probe.machine().await?;
@@ -26,8 +26,8 @@ impl Runner {
         Ok(())
     }
 
-    /// What the sandboxes of the programs in a workspace have in common. `readable` are the folders that the programs
-    /// read besides the workspace, such as that of the project.
+    /// Creates the parts of a sandbox that all programs in a workspace share. `readable` contains the folders that the
+    /// programs read in addition to the workspace, such as the project.
     pub(crate) fn sandbox_host(
         &self,
         workspace: PathBuf,

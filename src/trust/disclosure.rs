@@ -30,7 +30,7 @@ pub enum Destination {
     Url(String),
     /// The address in this environment variable.
     Variable(String),
-    /// No address: the key loosens the sandbox of programs. The text says what it allows.
+    /// No address: the key loosens the sandbox of programs. The text describes what they may do.
     Programs(String),
 }
 
@@ -55,7 +55,7 @@ pub enum TrustReason {
     SendsEvents,
     /// orch sends the key without encryption, or may do so.
     Unencrypted,
-    /// Programs that orch confines may do more than by default.
+    /// The sandbox of programs allows more than the default.
     LoosensSandbox,
 }
 
@@ -72,7 +72,7 @@ impl TrustReason {
     }
 }
 
-/// Data that orch sends because of a key in `orch.yaml`.
+/// Data that orch sends because of a key in `orch.yaml`, or a key that loosens the sandbox of programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
     /// The key of `orch.yaml` that causes it, such as `providers.lab`.
@@ -96,7 +96,7 @@ impl Disclosure {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
 
-    /// A word for listings: `sends`, or `allows` for what the sandbox of programs allows.
+    /// The label in listings: `allows` for a key that loosens the sandbox of programs, else `sends`.
     pub fn label(&self) -> &'static str {
         if matches!(self.destination, Destination::Programs(_)) { "allows" } else { "sends" }
     }

@@ -1,11 +1,11 @@
-//! What the `sandbox` of `orch.yaml` lets confined programs do beyond the default.
+//! Lists the keys of the `sandbox` of `orch.yaml` that allow more than the defaults.
 
-use crate::model::{Sandbox, SandboxLevel, SandboxNetwork, is_outside_workspace};
+use crate::model::{AllowedHost, Sandbox, SandboxLevel, SandboxNetwork, is_outside_workspace};
 
 use super::disclosure::{Destination, Disclosure, TrustReason};
 
-/// The keys of a sandbox that loosen the default. Each needs the user's agreement: a cloned project could otherwise let
-/// the programs that a model drives reach more than the user expects.
+/// Returns a disclosure for each key that allows more than the default. Without the user's agreement, a cloned project
+/// could give CLI agents more access than the user expects.
 pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
     let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
     let mut allowed: Vec<(&str, String)> = Vec::new();
@@ -19,13 +19,10 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
         None | Some(SandboxNetwork::None) => {}
         Some(SandboxNetwork::All) => allowed.push(("network", "lets confined programs reach every host".to_owned())),
         Some(SandboxNetwork::Hosts(hosts)) => {
-            let names: Vec<String> =
-                hosts
-                    .iter()
-                    .map(|host| {
-                        if host.private { format!("{} (also a private address)", host.host) } else { host.host.clone() }
-                    })
-                    .collect();
+            let describe_host = |host: &AllowedHost| {
+                if host.private { format!("{} (also at a private address)", host.host) } else { host.host.clone() }
+            };
+            let names: Vec<String> = hosts.iter().map(describe_host).collect();
             allowed.push(("network", format!("lets confined programs reach {}", names.join(", "))));
         }
     }
@@ -60,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_loosens_the_default_needs_an_agreement() {
+    fn only_keys_that_allow_more_than_the_default_need_an_agreement() {
         let strict = json!({
             "enabled": true, "min": "full", "network": "none", "write": [".", "src"], "deny_read": ["~/x"],
             "unix_sockets": false, "limits": { "memory": "1GiB" },
@@ -76,7 +73,7 @@ mod tests {
             [
                 "`sandbox.enabled` lets programs run with all your rights, without a sandbox",
                 "`sandbox.min` lets confined programs run at the level `basic`",
-                "`sandbox.network` lets confined programs reach a.example, b.internal (also a private address)",
+                "`sandbox.network` lets confined programs reach a.example, b.internal (also at a private address)",
                 "`sandbox.write` lets confined programs change ~/.cache",
                 "`sandbox.unix_sockets` lets confined programs use UNIX sockets",
             ]

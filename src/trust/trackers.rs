@@ -1,11 +1,11 @@
-//! What the trackers of `orch.yaml` make orch send.
+//! Lists the disclosures of the trackers in `orch.yaml`.
 
 use crate::config::{Address, Settings};
 use crate::provider::{is_unencrypted_address, normalized_address};
 
 use super::disclosure::{Destination, Disclosure, TrustReason};
 
-/// The disclosures of the trackers in settings.
+/// Returns the disclosures of the trackers in settings.
 pub(super) fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = Disclosure> {
     let tracker = &settings.tracker;
     let convex = tracker.convex.iter().map(|convex| Disclosure {

@@ -128,7 +128,7 @@ fn report_disclosures(
     Ok(())
 }
 
-/// Reports the level at which this machine can confine programs, and why not a stronger one.
+/// Reports the level at which this machine can confine programs, and why stronger levels do not work.
 fn report_sandbox(runner: &Runner, report: &mut DoctorReport<'_>) -> Result<()> {
     let machine = match runtime()?.block_on(runner.sandbox_probe.machine()) {
         Ok(machine) => machine,

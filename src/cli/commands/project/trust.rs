@@ -92,7 +92,8 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     Ok(ExitStatus::Success)
 }
 
-/// Prints the data that orch sends to other machines because of orch.yaml, and the programs that the pipelines start.
+/// Prints the data that orch sends to other machines because of orch.yaml, what its sandbox allows beyond the defaults,
+/// and the programs that the pipelines start.
 fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
     if !disclosures.all().is_empty() {
         ui.print_message(format!("orch.yaml of {}:", path_for_display(root)));
@@ -102,7 +103,9 @@ fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String]
         ui.print_message(format!(" {symbol} {disclosure}"));
     }
     if !programs.is_empty() {
-        ui.print_message("\nIts pipelines start these programs, with your rights unless a sandbox confines them:");
+        ui.print_message(
+            "\nIts pipelines start these programs. Without a sandbox, a program runs with all your rights:",
+        );
         for program in programs {
             ui.print_message(format!("   {program}"));
         }

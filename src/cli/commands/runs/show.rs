@@ -124,25 +124,25 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
 }
 
-/// How the program of a call was confined: the level and, where they say something, connections and gaps.
+/// Describes the sandbox of the call's program: the level, the limit that it reached, gaps and connections.
 fn sandbox_lines(call: &CallEnded) -> Vec<String> {
     let Some(sandbox) = &call.sandbox else { return Vec::new() };
-    let label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
-    let mut lines = vec![label("sandbox", &sandbox.summary())];
-    lines.extend(sandbox.limit.iter().map(|limit| label("limit", limit)));
-    lines.extend(sandbox.gaps.iter().map(|gap| label("gap", gap)));
-    lines.extend(sandbox.changed_protected.iter().map(|path| label("changed", path)));
+    let add_label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
+    let mut lines = vec![add_label("sandbox", &sandbox.summary())];
+    lines.extend(sandbox.limit.iter().map(|limit| add_label("limit", limit)));
+    lines.extend(sandbox.gaps.iter().map(|gap| add_label("gap", gap)));
+    lines.extend(sandbox.changed_protected.iter().map(|path| add_label("changed", path)));
     for connection in &sandbox.connections {
         let SandboxConnection { host, port, sent, received, refused, failed } = connection;
         let outcome = match (refused, failed) {
-            (Some(why), _) => format!("refused: {why}"),
-            (None, Some(why)) => format!("failed: {why}"),
+            (Some(reason), _) => format!("refused: {reason}"),
+            (None, Some(reason)) => format!("failed: {reason}"),
             (None, None) => format!("{sent} bytes sent, {received} received"),
         };
-        lines.push(label("connect", &format!("{host}:{port}, {outcome}")));
+        lines.push(add_label("connect", &format!("{host}:{port}, {outcome}")));
     }
     if sandbox.omitted_connections > 0 {
-        lines.push(label("connect", &format!("{} more connections", sandbox.omitted_connections)));
+        lines.push(add_label("connect", &format!("{} more connections", sandbox.omitted_connections)));
     }
     lines
 }

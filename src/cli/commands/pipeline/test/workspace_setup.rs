@@ -161,7 +161,7 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
         max_output_bytes: None,
         guard: runner.environment.guard().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
-        // Like the person who wrote the case, its commands may do anything.
+        // The user wrote these commands, so they run with all of the user's rights.
         sandbox: None,
     };
     let command_line = argv.join(" ");
