@@ -82,7 +82,7 @@ fn scripted_project(mode: &str, step: &str) -> Orch {
         "pipelines/main.yaml",
         &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ acp: {{ command: [python3, {script}, {mode}] }} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, re_ask: 0{step} }}\n"),
     );
-    orch.unconfined();
+    orch.disable_sandboxes();
     orch
 }
 

@@ -29,7 +29,7 @@ fn project(agent: &str, timeout: &str) -> Orch {
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ {agent} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any, timeout: {timeout}, retry: {{ max: 1 }} }}\n"));
-    orch.unconfined();
+    orch.disable_sandboxes();
     orch
 }
 

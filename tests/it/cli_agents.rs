@@ -45,10 +45,10 @@ impl Agents {
         if agents.contains("claude-agent-acp") {
             create_adapter_folder(&orch.path().join("workspace"));
         }
-        // The adapters have homes of their own outside of the workspace; one changes its user, and the other's commands
-        // start a sandbox.
+        // The adapters write to their homes, which are outside of the workspace. In addition, one adapter changes its
+        // user, and the commands of the other start a sandbox.
         if agents.contains("acp:") {
-            orch.unconfined();
+            orch.disable_sandboxes();
         }
         Some(Self::with_project(orch, bin, answer))
     }

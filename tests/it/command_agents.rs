@@ -21,7 +21,7 @@ fn project(script: &str, step: &str) -> Orch {
         "pipelines/main.yaml",
         &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ {agent} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer{step} }}\n"),
     );
-    orch.unconfined();
+    orch.disable_sandboxes();
     orch
 }
 

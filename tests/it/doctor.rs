@@ -81,7 +81,7 @@ fn a_probe_calls_each_model_and_each_program_once() {
         "orch.yaml",
         &format!("providers: {{ lab: {{ dialect: openai, base_url: \"{}/v1\" }} }}\n", agents.server.url()),
     );
-    agents.orch.unconfined();
+    agents.orch.disable_sandboxes();
     agents.orch.edit("pipelines/main.yaml", "steps:", "  b: { command: [cat] }\nsteps:");
     let ran = RunOutput::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
     let probes: Vec<&str> = ran.stdout.lines().filter(|line| line.contains(" probe ")).collect();

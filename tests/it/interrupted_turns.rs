@@ -29,7 +29,7 @@ fn with_program(keys: &str, program: &str) -> (Orch, String) {
     let path = orch.path().join("bin");
     std::fs::set_permissions(path.join("claude"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
-    orch.unconfined();
+    orch.disable_sandboxes();
     (orch, path)
 }
 

@@ -59,20 +59,21 @@ pub(crate) fn trace_with_folder(place: &Path, orch: &Orch, args: &[&str], input:
     let text = fs::read_to_string(&log).unwrap_or_else(|error| panic!("strace wrote no log: {error}; {ended:?}"));
     assert!(text.contains("execve("), "strace saw nothing: {ended:?}\n{text}");
     let own = asked.get_program().to_string_lossy().into_owned();
-    let sandboxes = confining_processes(&text);
-    let lines = text.lines().filter(|line| !sandboxes.contains(process_of(line)));
+    let confining_processes = confining_processes(&text);
+    let lines = text.lines().filter(|line| !confining_processes.contains(process_id(line)));
     lines.filter_map(|line| parse_line(line, &own)).collect()
 }
 
-/// The id of the process in a line of the log.
-fn process_of(line: &str) -> &str {
+/// The process id in a line of the log.
+fn process_id(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
 }
 
-/// The processes in which orch confines itself: they change only namespaces of their own, which end with them.
+/// The ids of the processes in which orch confines itself. The test ignores them, because they change only their own
+/// namespaces, which end with them.
 fn confining_processes(log: &str) -> BTreeSet<&str> {
-    let confines = |line: &&str| line.contains("execve(\"/proc/self/exe\"") && line.contains("\"__confine\"");
-    log.lines().filter(confines).map(process_of).collect()
+    let starts_confining = |line: &&str| line.contains("execve(\"/proc/self/exe\"") && line.contains("\"__confine\"");
+    log.lines().filter(starts_confining).map(process_id).collect()
 }
 
 /// The effect in a line of the log, if it is relevant.

@@ -38,7 +38,7 @@ impl Project {
         let path = orch.path().join("bin");
         std::fs::set_permissions(path.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
-        orch.unconfined();
+        orch.disable_sandboxes();
         Self { orch, path }
     }
 

@@ -88,7 +88,7 @@ pub(super) fn rows() -> Vec<Row> {
                     "command: [worker]",
                     "  - { id: ask, agent: a, prompt: ask.md, output: x, schema: any }\n",
                 );
-                case.orch.unconfined();
+                case.orch.disable_sandboxes();
                 case.program(
                     "worker",
                     "cat > /dev/null; test -e begun || { touch begun; sleep 60; }; echo '{\"n\": 1}'",

@@ -1,12 +1,12 @@
-//! CLI agents, which orch confines unless `orch.yaml` says otherwise: scripts, and the real Claude Code and Codex.
+//! Tests of the sandboxes of CLI agents: scripts, and the real Claude Code and Codex.
 
 use serde_json::{Value, json};
 
-use super::{project_with, reaches_full, recorded, report, run_command};
+use super::{project_with, reaches_full, recorded_sandbox, run_command, run_with_report};
 use crate::cli_agents::{Agents, has_tool_result};
 use crate::support::{Orch, Recorded, Reply, Server};
 
-/// A project whose only agent is a Python script with these lines, with these keys of the agent.
+/// Creates a project whose only agent is a Python script, with additional keys of the agent.
 fn script_project(script: &str, keys: Value) -> Orch {
     let mut agent = json!({ "command": ["python3", "../agent.py"], "tools": ["any"] });
     agent.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
@@ -26,7 +26,7 @@ fn an_agent_is_confined_by_default() {
     let server = Server::always(Reply::status(200, ""));
     let port = server.url().rsplit(':').next().unwrap().to_owned();
     let orch = script_project(&script.replace("PORT", &port), json!({}));
-    let (ran, report) = report(&mut run_command(&orch));
+    let (ran, report) = run_with_report(&mut run_command(&orch));
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(orch.read("workspace/said.md"), "30\n30\nrefused\n", "EROFS, and no network");
     assert!(orch.exists("workspace/made") && !orch.exists("escaped"));
@@ -35,9 +35,9 @@ fn an_agent_is_confined_by_default() {
         &script.replace("PORT", &port),
         json!({ "sandbox": { "network": [format!("127.0.0.1:{port}")] } }),
     );
-    super::report(&mut run_command(&orch)).0.exits(0);
+    run_with_report(&mut run_command(&orch)).0.exits(0);
     assert!(orch.read("workspace/said.md").ends_with("connected\n"));
-    assert_eq!(recorded(&orch)["connections"][0]["port"].to_string(), port);
+    assert_eq!(recorded_sandbox(&orch)["connections"][0]["port"].to_string(), port);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn without_write_access_the_workspace_of_an_agent_is_read_only() {
     }
     let script = "try: open('made', 'w')\nexcept OSError as e: print(e.errno)\n";
     let orch = script_project(script, json!({ "tools": "none" }));
-    report(&mut run_command(&orch)).0.exits(0);
+    run_with_report(&mut run_command(&orch)).0.exits(0);
     assert_eq!(orch.read("workspace/said.md"), "30\n");
 }
 
@@ -57,7 +57,7 @@ fn the_hint_for_an_agent_without_network_says_how_to_list_a_host() {
         return;
     }
     let orch = script_project("import sys\nsys.exit('no route to the model')\n", json!({}));
-    let (ran, report) = report(&mut run_command(&orch));
+    let (ran, report) = run_with_report(&mut run_command(&orch));
     assert_eq!((ran.code, &report["steps"][0]["error"]["class"]), (1, &json!("agent_error")), "{report:#}");
     assert!(
         report["steps"][0]["error"]["hint"].as_str().unwrap().contains("sandbox: { network: [HOST] }"),
@@ -66,14 +66,14 @@ fn the_hint_for_an_agent_without_network_says_how_to_list_a_host() {
 }
 
 #[test]
-fn an_agent_loosens_its_sandbox_only_where_the_project_does() {
+fn an_agent_may_loosen_its_sandbox_only_if_the_project_does() {
     let script = "open('../escaped', 'w').write('x')\nprint('fine')\n";
     let orch = script_project(script, json!({ "sandbox": { "enabled": false } }));
     orch.run(&["pipeline", "validate"]).exits(2).says("ORCH0314").says("`enabled` allows more than `orch.yaml`");
-    orch.unconfined();
-    report(&mut run_command(&orch)).0.exits(0);
+    orch.disable_sandboxes();
+    run_with_report(&mut run_command(&orch)).0.exits(0);
     assert!(orch.exists("escaped"));
-    assert_eq!(recorded(&orch), Value::Null);
+    assert_eq!(recorded_sandbox(&orch), Value::Null);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn the_real_claude_runs_a_shell_that_writes_in_the_workspace_and_not_outside() {
     assert_eq!(agents.orch.read("workspace/made.txt"), "in\n");
     assert!(!agents.orch.exists("escaped.txt"));
     let last = agents.model_requests().pop().unwrap().body.to_string();
-    assert!(last.contains("Read-only file system"), "its model sees the refusal: {last}");
+    assert!(last.contains("Read-only file system"), "the model receives the error: {last}");
     assert_eq!(report["steps"][0]["sandbox"], "full");
     assert_eq!(agents.calls()[0]["agent_activity"]["changed"], json!(["made.txt"]));
 }
@@ -108,7 +108,7 @@ fn the_real_codex_runs_a_shell_that_writes_in_the_workspace_and_not_outside() {
         if has_tool_result(request) {
             return Reply::response_text("done");
         }
-        // An error on standard error would count as a denied action.
+        // orch would count an error message on standard error as a denied action.
         let line = "echo in > made.txt; (echo out > ../escaped.txt) 2> error.txt; true";
         Reply::response_call("exec_command", &json!({ "cmd": line, "login": false }))
     };

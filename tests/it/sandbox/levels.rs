@@ -1,12 +1,12 @@
-//! Machines that do not reach the level `full`: what is refused, what still works, and what `doctor` says.
+//! Tests of sandboxes on a machine that does not reach the level `full`.
 
 use serde_json::json;
 
-use super::{command_project, reaches_full, recorded, report, run_command, without_namespaces};
+use super::{command_project, reaches_full, recorded_sandbox, run_command, run_with_report, without_namespaces};
 use crate::support::{Orch, RunOutput, Server};
 
 #[test]
-fn doctor_shows_the_level_and_what_stands_in_the_way() {
+fn doctor_shows_the_level_and_why_stronger_levels_do_not_work() {
     let orch = Orch::new();
     if reaches_full() {
         let ran = orch.run(&["doctor"]).exits(0);
@@ -20,7 +20,7 @@ fn doctor_shows_the_level_and_what_stands_in_the_way() {
 }
 
 #[test]
-fn a_level_that_the_machine_does_not_reach_is_refused_before_any_model_is_asked() {
+fn a_level_that_the_machine_does_not_reach_is_refused_before_orch_calls_a_model() {
     let server = Server::saying("{}");
     let orch = Orch::empty().with(&server);
     let steps = json!([
@@ -37,23 +37,23 @@ fn a_level_that_the_machine_does_not_reach_is_refused_before_any_model_is_asked(
     let ran = ran.exits(2).says("step `test` can't be confined: the sandbox needs the level `full`");
     ran.says("creating namespaces failed").says("max_user_namespaces").says("`orch doctor`");
     assert!(server.requests().is_empty() && !orch.exists("workspace/ran"));
-    // The way out works.
+    // The suggested solution works.
     orch.edit("pipelines/main.yaml", "\"sandbox\":{}", "\"sandbox\":{\"min\":\"basic\"}");
     run().unwrap().exits(0);
     assert!(orch.exists("workspace/ran"));
 }
 
 #[test]
-fn at_basic_a_command_writes_only_in_the_workspace_and_the_level_is_recorded() {
+fn at_basic_a_command_can_change_only_the_workspace_and_the_level_is_recorded() {
     let line = "echo in > in.txt && echo in; echo out > ../out.txt || echo refused; echo tmp > $TMPDIR/t && echo tmp";
     let orch = command_project(line, json!({ "min": "basic" }));
     let Some(mut command) = without_namespaces(&run_command(&orch)) else { return };
-    let (ran, report) = report(&mut command);
+    let (ran, report) = run_with_report(&mut command);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(orch.json("workspace/said.json")["stdout"], "in\nrefused\ntmp\n");
     assert!(!orch.exists("out.txt"));
     assert_eq!(report["steps"][0]["sandbox"], "basic");
-    assert!(!recorded(&orch)["gaps"].as_array().unwrap().is_empty());
+    assert!(!recorded_sandbox(&orch)["gaps"].as_array().unwrap().is_empty());
 }
 
 #[test]
@@ -61,11 +61,11 @@ fn at_basic_a_changed_hook_fails_the_step() {
     let orch = command_project("echo x > .git/hooks/pre-commit", json!({ "min": "basic" }));
     orch.write("workspace/.git/config", "mine\n").write("workspace/.git/hooks/x", "mine\n");
     let Some(mut command) = without_namespaces(&run_command(&orch)) else { return };
-    let (ran, report) = report(&mut command);
+    let (ran, report) = run_with_report(&mut command);
     let error = &report["steps"][0]["error"];
     assert_eq!((ran.code, &error["class"]), (1, &json!("path_refused")), "{report:#}");
     assert!(error["message"].as_str().unwrap().contains(".git/hooks"), "{report:#}");
-    assert!(recorded(&orch)["changed_protected"].to_string().contains("pre-commit"));
+    assert!(recorded_sandbox(&orch)["changed_protected"].to_string().contains("pre-commit"));
 }
 
 #[test]

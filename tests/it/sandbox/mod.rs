@@ -1,7 +1,7 @@
-//! Sandboxes of commands and CLI agents, enforced by the kernel of this machine.
+//! Tests of the sandboxes of commands and CLI agents, which the kernel of this machine enforces.
 //!
-//! The attempts to escape are in `confine/tests/`. These tests check what orch makes of the settings, and what it
-//! records. On a machine that does not reach a level, its tests say that they are skipped.
+//! These tests check the effect of the settings and the records. The tests in `confine/tests/` try to escape. On a
+//! machine that does not reach the level `full`, most of these tests print that they are skipped.
 
 mod agents;
 mod commands;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Orch, RunOutput};
 
-/// Whether this machine reaches the level `full`. If not, the test is skipped, with a notice.
+/// Whether this machine reaches the level `full`. If it does not, prints that the test is skipped.
 fn reaches_full() -> bool {
     static LEVEL: OnceLock<(SandboxLevel, Vec<String>)> = OnceLock::new();
     let (level, obstacles) = LEVEL.get_or_init(|| {
@@ -28,17 +28,17 @@ fn reaches_full() -> bool {
         (machine.level(), machine.obstacles())
     });
     if *level < SandboxLevel::Full {
-        skip(&format!("this machine reaches the level `{level}`: {}", obstacles.join("; ")));
+        print_skipped(&format!("this machine reaches the level `{level}`: {}", obstacles.join("; ")));
     }
     *level == SandboxLevel::Full
 }
 
-fn skip(why: &str) {
-    // The macro's output is only shown for failing tests.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: a sandbox is not tested: {why}");
+fn print_skipped(reason: &str) {
+    // `eprintln!` would print this only for tests that fail.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: a sandbox is not tested: {reason}");
 }
 
-/// A project with these steps and agents.
+/// Creates a project with these agents and steps.
 fn project_with(agents: &Value, steps: &Value) -> Orch {
     let orch = Orch::empty();
     let pipeline = json!({ "name": "test", "agents": agents, "steps": steps });
@@ -46,7 +46,7 @@ fn project_with(agents: &Value, steps: &Value) -> Orch {
     orch
 }
 
-/// A project with one step `it`, which runs this shell line in this sandbox and succeeds with every exit code.
+/// Creates a project with one step `it`, which runs this shell line in this sandbox and succeeds with every exit code.
 fn command_project(line: &str, sandbox: Value) -> Orch {
     let orch = Orch::empty();
     let step = json!({ "id": "it", "run": line, "output": "said", "expect": { "exit_code": [] }, "sandbox": sandbox });
@@ -58,34 +58,34 @@ fn run_command(orch: &Orch) -> Command {
     orch.command(&["pipeline", "run", "pipelines/main.yaml", "--output", "json"])
 }
 
-/// Runs a prepared command; returns its output and the report.
-fn report(command: &mut Command) -> (RunOutput, Value) {
+/// Runs an orch command; returns its output and the report of the run.
+fn run_with_report(command: &mut Command) -> (RunOutput, Value) {
     let ran = RunOutput::of(&command.output().unwrap());
     let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     (ran, report)
 }
 
-/// Runs a project of one command; returns what the command wrote to standard output.
+/// Runs a project of [`command_project`]; returns the standard output of the step.
 #[track_caller]
-fn output_of(orch: &Orch) -> String {
-    let (ran, _) = report(&mut run_command(orch));
+fn stdout_of(orch: &Orch) -> String {
+    let (ran, _) = run_with_report(&mut run_command(orch));
     assert_eq!(ran.code, 0, "{ran:?}");
     orch.json("workspace/said.json")["stdout"].as_str().unwrap().to_owned()
 }
 
-/// The record of the sandbox of the run's last call.
-fn recorded(orch: &Orch) -> Value {
+/// The record of the sandbox of the last call.
+fn recorded_sandbox(orch: &Orch) -> Value {
     let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter_map(|event| event["fact"].get("call_ended").cloned()).last().unwrap()["sandbox"].clone()
 }
 
-/// Runs a command where no process can create a namespace, as in a container. `None`, with a notice, where this machine
-/// allows no user namespace to begin with.
+/// Wraps a command so that no process in it can create a namespace, as in a container. Returns `None` and prints that
+/// the test is skipped if this machine does not allow user namespaces.
 fn without_namespaces(command: &Command) -> Option<Command> {
-    let allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
-    if !allowed {
-        skip("`unshare -U -r` does not work here, so there is no machine without namespaces to try");
+    let is_allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
+    if !is_allowed {
+        print_skipped("`unshare -U -r` does not work here");
         return None;
     }
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";

@@ -94,10 +94,10 @@ impl Orch {
         self
     }
 
-    /// Runs CLI agents without a sandbox, for scripts that write outside of the workspace or note their process ids.
-    /// Later changes of `orch.yaml` must keep its line.
+    /// Turns off the sandbox of CLI agents in `orch.yaml`, for scripts that write outside of the workspace or store
+    /// their process ids. A later change of `orch.yaml` must keep this setting.
     #[track_caller]
-    pub(crate) fn unconfined(&self) -> &Self {
+    pub(crate) fn disable_sandboxes(&self) -> &Self {
         let settings = if self.exists("orch.yaml") { self.read("orch.yaml") } else { String::new() };
         self.write("orch.yaml", &format!("{settings}sandbox: {{ enabled: false }}\n")).trust()
     }
