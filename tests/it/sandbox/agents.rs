@@ -77,6 +77,18 @@ fn an_agent_may_loosen_its_sandbox_only_if_the_project_does() {
 }
 
 #[test]
+fn a_cli_agent_that_replaces_another_one_for_a_run_keeps_the_sandbox() {
+    if !reaches_full() {
+        return;
+    }
+    let orch = script_project("print('not me')\n", json!({ "sandbox": { "limits": { "open_files": 500 } } }));
+    let mut command = run_command(&orch);
+    run_with_report(command.args(["--agent", "a=command:cat"])).0.exits(0);
+    assert!(!orch.read("workspace/said.md").contains("not me"));
+    assert!(recorded_sandbox(&orch)["limits_by"].is_string(), "the limit is in force");
+}
+
+#[test]
 fn the_real_claude_runs_a_shell_that_writes_in_the_workspace_and_not_outside() {
     if !reaches_full() {
         return;
