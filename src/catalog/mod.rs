@@ -114,8 +114,8 @@ pub fn gemini_has_fixed_temperature(name: &str) -> bool {
     version >= (3, 6) || (version == (3, 5) && name.contains("lite"))
 }
 
-/// The major and minor version at the start of a text such as `4-7`, `4.7` or `4`. A number that is missing or has three
-/// or more digits (a date) becomes 0.
+/// The major and minor version at the start of a text such as `4-7`, `4.7` or `4`. A number that is missing or has
+/// three or more digits (a date) becomes 0.
 fn parse_version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
     let major = numbers.next().flatten().unwrap_or(0);

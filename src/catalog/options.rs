@@ -68,8 +68,8 @@ pub enum UnsentReason {
 }
 
 impl UnsentReason {
-    /// Whether the option is an error of the user. If not, the option only has no effect on this model, so that an agent
-    /// can have the same options with several models.
+    /// Whether the option is an error of the user. If not, the option only has no effect on this model, so that an
+    /// agent can have the same options with several models.
     pub fn is_mistake(self) -> bool {
         match self {
             Self::Fixed | Self::FixedWithReasoning | Self::Reasoning(ReasoningRefusal::UnknownField) => false,

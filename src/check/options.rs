@@ -72,8 +72,8 @@ impl OptionCheck<'_> {
         diagnostics
     }
 
-    /// Warns about each option that orch does not send to a fallback because the fallback refuses it. Does not warn about
-    /// options for which the fallback has a fixed value.
+    /// Warns about each option that orch does not send to a fallback because the fallback refuses it. Does not warn
+    /// about options for which the fallback has a fixed value.
     fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
         let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
         let Some(api) = self.model_api(&model) else { return Vec::new() };

@@ -23,8 +23,8 @@ pub const INPUT_PATTERN: &str = "^[a-z_][a-z0-9_]*[?]?$";
 /// Whether `text` is a name: `[a-z_][a-z0-9_]*`.
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    let starts_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-    starts_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let is_start_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    is_start_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// A pipeline: its inputs, its agents and the steps that they perform.
@@ -203,7 +203,7 @@ impl Agent {
 }
 
 impl Pipeline {
-    /// Changes every step, including those inside groups and `finally`.
+    /// Applies `change` to every step, including those inside groups and `finally`.
     pub fn for_each_step_mut(&mut self, change: &mut impl FnMut(&mut Step)) {
         fn visit(steps: &mut [Step], change: &mut impl FnMut(&mut Step)) {
             for step in steps {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Endpoint;
 use crate::catalog::openai_effort;
 use crate::model::Digest;
-use crate::model::address::{is_openai_address, is_within};
+use crate::model::address::{is_host_within, is_openai_address};
 use crate::model::chat::ChatRequest;
 use crate::model::options::ReasoningEffort;
 
@@ -18,7 +18,7 @@ pub(super) fn is_openai(endpoint: &Endpoint) -> bool {
 /// Whether chat completions accept a `prompt_cache_key`. Many servers refuse a request with a parameter that they don't
 /// know; Azure accepts this one only for some of its models.
 pub(super) fn accepts_cache_key(endpoint: &Endpoint) -> bool {
-    is_within(&endpoint.base_url, &["api.openai.com"])
+    is_host_within(&endpoint.base_url, &["api.openai.com"])
 }
 
 /// A short key that all requests of a step share, so that the server finds their common beginning in its cache.
