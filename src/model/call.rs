@@ -46,7 +46,7 @@ pub struct CallEnded {
     /// The model's reply, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
-    /// The output of a call to something other than a model, unless the call failed.
+    /// The output of a command or a file operation, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<CallOutput>,
     /// The failure, if the call failed.

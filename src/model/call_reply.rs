@@ -85,7 +85,7 @@ pub struct RecordedReply {
     pub agent_activity: Option<Box<AgentActivity>>,
 }
 
-/// The output of a call to something other than a model.
+/// The output of a command or a file operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {

@@ -1,6 +1,6 @@
 //! Requests to models and their replies, independent of any provider.
 //!
-//! Users keep journals with these types for years, so fields are only ever added, with a default.
+//! Journals contain these types, so new versions of orch only add fields, each with a default.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -253,7 +253,7 @@ pub struct CommandSpec {
     pub timeout_ms: Option<u64>,
 }
 
-/// Files to put into the workspace.
+/// Files to write into the workspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FilesToWrite {
     /// The list of files, as JSON, unchanged from the artifact.

@@ -52,7 +52,7 @@ pub struct ModelOptions {
     /// The seed of the sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u32>,
-    /// Texts that end the reply when the model writes one of them.
+    /// Stop sequences: the model stops when it writes one of these texts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
     /// Members of the request's body that only this provider knows.

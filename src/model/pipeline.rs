@@ -108,18 +108,18 @@ pub struct Agent {
     #[schemars(example = 0.9)]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub top_p: Option<f64>,
-    /// The seed of the sampling, with which some providers give equal replies to equal requests.
+    /// The seed of the sampling. With a seed, some providers return equal replies to equal requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     #[schemars(example = 7)]
     pub seed: Option<u32>,
-    /// Texts that end the reply when the model writes one of them. The reply does not contain the text.
+    /// Stop sequences: the model stops when it writes one of these texts. The reply does not contain the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 4))]
     #[schemars(example = json!(["END"]))]
     #[schemars(inner(length(min = 1)))]
     pub stop: Vec<String>,
-    /// Members that orch adds to the body of each request as they are, for parameters that only this provider has.
+    /// Members that orch adds unchanged to the body of each request, for parameters that only this provider has.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(example = json!({"service_tier": "flex"}))]
     pub provider_options: Map<String, Value>,

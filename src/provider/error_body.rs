@@ -47,7 +47,7 @@ fn first_element(value: &Value) -> &Value {
 fn find_error(value: &Value) -> Option<&Value> {
     let value = first_element(value);
     let non_empty_at = |pointer: &str| value.pointer(pointer).filter(|found| is_non_empty(found));
-    // Some servers put a flag beside the message: `{"error": true, "message": …}`.
+    // Some servers send a flag in addition to the message: `{"error": true, "message": …}`.
     let non_empty_field = |name: &'static str| value.get(name).filter(|field| is_non_empty(field));
     if let Some(error) = non_empty_field("error") {
         return Some(if error.is_boolean() || error.is_number() { value } else { error });
@@ -142,7 +142,7 @@ fn failure_in_value(value: &Value, context: &RequestContext<'_>) -> Option<Failu
     };
     let body = ErrorBody { labels, ..body };
     let failure = failure_from_body(code, &body, context);
-    // Some servers put the wait beside the error instead of inside it.
+    // Some servers send the wait next to the error object, not inside it.
     let retry_after_ms = requested_wait(error, "", failure.class, context)
         .or_else(|| requested_wait(value, &body.message, failure.class, context));
     Some(Failure { status: code, retry_after_ms, ..failure })

@@ -157,7 +157,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without a key, which gets each schema as native structured output.
+    /// An endpoint without a key, to which orch sends schemas as native structured output.
     pub fn new(name: impl Into<String>, dialect: Dialect, base_url: impl Into<String>) -> Self {
         Self {
             name: name.into(),
