@@ -1,6 +1,6 @@
-//! The text of a reply as the caller receives it, piece by piece.
+//! Streams the text of a reply to the caller, and ends it at stop sequences.
 
-/// The reply so far, and the length of its prefix that the caller has already received.
+/// The reply so far, and the length of the prefix that the caller has received.
 #[derive(Default)]
 pub(crate) struct ReplyStream {
     reply: Vec<u8>,
@@ -8,8 +8,8 @@ pub(crate) struct ReplyStream {
 }
 
 impl ReplyStream {
-    /// Returns the characters of `reply` that the caller has not received yet, except an incomplete one at its end. If
-    /// the reply differs from the previous one, the text starts at the first difference.
+    /// Returns the text of `reply` that the caller has not received yet. If `reply` ends within a character, the text
+    /// ends before that character. If `reply` differs from the previous reply, the text starts at the first difference.
     pub(crate) fn take_unreported(&mut self, reply: Vec<u8>) -> String {
         let common_len = self.reply.iter().zip(&reply).take_while(|(a, b)| a == b).count();
         let max_start = self.reported_len.min(common_len);
@@ -35,11 +35,11 @@ impl ReplyStream {
     }
 }
 
-/// Returns the reply up to the first of the texts that end it, and whether it contains one.
-pub(crate) fn cut_at_stop(mut reply: Vec<u8>, stop: &[String]) -> (Vec<u8>, bool) {
-    let position_of = |text: &[u8]| reply.windows(text.len()).position(|window| window == text);
-    let texts = stop.iter().map(String::as_bytes).filter(|text| !text.is_empty());
-    let end = texts.filter_map(position_of).min();
+/// Cuts the reply off before the first stop sequence, and returns whether it contained one.
+pub(crate) fn cut_at_stop(mut reply: Vec<u8>, stop_sequences: &[String]) -> (Vec<u8>, bool) {
+    let position_of = |sequence: &[u8]| reply.windows(sequence.len()).position(|window| window == sequence);
+    let non_empty = stop_sequences.iter().map(String::as_bytes).filter(|sequence| !sequence.is_empty());
+    let end = non_empty.filter_map(position_of).min();
     if let Some(end) = end {
         reply.truncate(end);
     }
@@ -51,10 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_ends_before_the_first_text_that_ends_it() {
-        let cut = |reply: &str, stop: &[&str]| {
-            let stop: Vec<String> = stop.iter().map(|text| (*text).to_owned()).collect();
-            let (reply, is_cut) = cut_at_stop(reply.into(), &stop);
+    fn a_reply_ends_before_the_first_stop_sequence() {
+        let cut = |reply: &str, stop_sequences: &[&str]| {
+            let stop_sequences: Vec<String> = stop_sequences.iter().map(|sequence| (*sequence).to_owned()).collect();
+            let (reply, is_cut) = cut_at_stop(reply.into(), &stop_sequences);
             (String::from_utf8(reply).unwrap(), is_cut)
         };
         assert_eq!(cut("one two three", &["three", "two"]), ("one ".to_owned(), true));

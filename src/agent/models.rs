@@ -343,6 +343,6 @@ mod tests {
     #[test]
     fn the_names_for_checks_are_the_built_in_providers() {
         let names: Vec<&str> = crate::provider::BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
-        assert_eq!(names, crate::model::name::BUILT_IN_PROVIDERS);
+        assert_eq!(names, crate::model::name::BUILTIN_PROVIDER_NAMES);
     }
 }

@@ -3,8 +3,8 @@
 //! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider and
 //! model. For a model that it does not list, both are unknown; orch does not guess them.
 
+mod entry;
 mod options;
-mod price;
 mod provider_options;
 mod reasoning;
 
@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::model::{ModelRef, Usage};
 
-use price::Price;
+use entry::CatalogEntry;
 
 pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
 pub use provider_options::{ReservedOption, is_converse_field, reserved_options};
@@ -28,7 +28,7 @@ const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vl
 /// The providers in the table. orch parses the table only for models of these providers.
 const LISTED_PROVIDERS: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
-type CatalogTable = HashMap<String, HashMap<String, Price>>;
+type CatalogTable = HashMap<String, HashMap<String, CatalogEntry>>;
 
 fn catalog_table() -> &'static CatalogTable {
     static TABLE: OnceLock<CatalogTable> = OnceLock::new();
@@ -36,8 +36,7 @@ fn catalog_table() -> &'static CatalogTable {
     TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
 }
 
-/// The catalog entry of a model.
-fn catalog_entry(model: &ModelRef) -> Option<Price> {
+fn catalog_entry(model: &ModelRef) -> Option<CatalogEntry> {
     if !LISTED_PROVIDERS.contains(&model.provider.as_str()) {
         return None;
     }
@@ -56,7 +55,7 @@ pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     if FREE_PROVIDERS.contains(&model.provider.as_str()) {
         return Some(0.0);
     }
-    catalog_entry(model).map(|price| price.cost(usage))
+    catalog_entry(model).map(|entry| entry.cost(usage))
 }
 
 /// The maximum number of tokens in a request and its reply together; `None` if it is unknown.
@@ -79,28 +78,28 @@ pub fn is_openai_reasoning_model(name: &str) -> bool {
     is_o_series || name.strip_prefix("gpt-").and_then(leading_number).is_some_and(|number| number >= 5)
 }
 
-/// Whether a Claude model refuses requests with a temperature other than its own: Opus from 4.7 on, and every family
-/// from 5 on.
+/// Whether a Claude model has a fixed temperature and refuses requests that set one: Opus from 4.7 on, and every
+/// family from 5 on.
 pub fn claude_has_fixed_temperature(name: &str) -> bool {
     claude_version(name).is_some_and(|(family, version)| version >= (5, 0) || (family == "opus" && version >= (4, 7)))
 }
 
-/// Whether Amazon Bedrock constrains the replies of a Claude model to a schema: from version 4.5 on.
+/// Whether Amazon Bedrock supports structured output for a Claude model: from version 4.5 on.
 pub fn claude_has_structured_output(name: &str) -> bool {
     claude_version(name).is_some_and(|(_, version)| version >= (4, 5))
 }
 
-/// Whether Amazon Bedrock accepts cache points for a model: Claude from 4 on, Sonnet 3.7 and Haiku 3.5. It refuses the
-/// requests of most other models if they have one. The name of an inference profile without the model's name says
-/// nothing about the model.
+/// Whether Amazon Bedrock accepts cache points for a model: Claude from 4 on, Sonnet 3.7 and Haiku 3.5. For most other
+/// models, Bedrock refuses requests that contain a cache point. The result is also false for an inference profile whose
+/// name does not contain the model's name.
 pub fn bedrock_accepts_cache_points(name: &str) -> bool {
     let earlier_models = ["claude-3-7-sonnet", "claude-3-5-haiku"];
     claude_version(name).is_some_and(|(_, version)| version >= (4, 0))
         || earlier_models.iter().any(|model| name.contains(model))
 }
 
-/// The family and the version of a Claude model; `None` for other models and for the first generations, whose names
-/// begin with the number: `claude-3-5-sonnet`.
+/// The family and the version of a Claude model; `None` for other models and for early Claude models, whose names begin
+/// with the version (`claude-3-5-sonnet`).
 fn claude_version(name: &str) -> Option<(&str, (u32, u32))> {
     let (_, name) = name.rsplit_once("claude-")?;
     let (family, version) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))?;
@@ -115,8 +114,8 @@ pub fn gemini_has_fixed_temperature(name: &str) -> bool {
     version >= (3, 6) || (version == (3, 5) && name.contains("lite"))
 }
 
-/// The version at the start of a text: `4-7`, `4.7` or `4`. A number of three or more digits, as in a date, does not
-/// count.
+/// The major and minor version at the start of a text such as `4-7`, `4.7` or `4`. A number that is missing or has
+/// three or more digits (a date) becomes 0.
 fn parse_version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
     let major = numbers.next().flatten().unwrap_or(0);
@@ -158,8 +157,8 @@ mod tests {
         assert_eq!(providers, LISTED_PROVIDERS);
         for (provider, models) in &table {
             assert!(models.len() > 10, "{provider}");
-            for (model, price) in models {
-                assert!(price.input >= 0.0 && price.output >= price.input * 0.5, "{provider}/{model}");
+            for (model, entry) in models {
+                assert!(entry.input >= 0.0 && entry.output >= entry.input * 0.5, "{provider}/{model}");
             }
         }
     }
@@ -205,8 +204,9 @@ mod tests {
         for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", arn] {
             assert!(bedrock_accepts_cache_points(name), "{name}");
         }
-        let opaque = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2";
-        for name in ["amazon.nova-pro-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "anthropic.claude-instant-v1", opaque]
+        let opaque_arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2";
+        for name in
+            ["amazon.nova-pro-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "anthropic.claude-instant-v1", opaque_arn]
         {
             assert!(!bedrock_accepts_cache_points(name), "{name}");
         }
@@ -230,13 +230,13 @@ mod tests {
     fn long_prompts_have_other_prices() {
         let short = Usage { input: 100_000, ..Usage::default() };
         let long = Usage { input: 300_000, ..Usage::default() };
-        let price = |usage| cost_of("gemini/gemini-2.5-pro", usage).unwrap();
-        assert!((price(short) - 0.125).abs() < 1e-9);
-        assert!((price(long) - 0.75).abs() < 1e-9);
+        let gemini_cost = |usage| cost_of("gemini/gemini-2.5-pro", usage).unwrap();
+        assert!((gemini_cost(short) - 0.125).abs() < 1e-9);
+        assert!((gemini_cost(long) - 0.75).abs() < 1e-9);
     }
 
     #[test]
-    fn versions_have_the_price_of_their_model_and_unlisted_models_have_none() {
+    fn dated_versions_have_the_price_of_their_model_and_unlisted_models_have_none() {
         for version in ["claude-opus-4-5-20251101", "claude-opus-4-5@20251101", "claude-opus-4-5-latest"] {
             assert_eq!(
                 cost_of(&format!("anthropic/{version}"), MILLION_TOKENS),

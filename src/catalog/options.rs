@@ -17,7 +17,7 @@ pub struct ModelApi<'a> {
     pub dialect: Option<Dialect>,
     /// Whether the server is `OpenAI`'s own, or Azure's with the same models.
     pub is_openai: bool,
-    /// The provider's name of the model.
+    /// The name of the model at the provider.
     pub model: &'a str,
 }
 
@@ -42,9 +42,9 @@ impl<'a> From<&'a ChatRequest> for RequestedOptions<'a> {
 /// An option that orch does not send to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnsentOption {
-    /// The key of the agent.
+    /// The key that sets the option in the pipeline file.
     pub key: &'static str,
-    /// The reason.
+    /// Why orch does not send it.
     pub reason: UnsentReason,
 }
 
@@ -68,8 +68,8 @@ pub enum UnsentReason {
 }
 
 impl UnsentReason {
-    /// Whether the option is a mistake. Otherwise it only has no effect, so that the same options can serve several
-    /// models.
+    /// Whether the option is an error of the user. If not, the option only has no effect on this model, so that an
+    /// agent can have the same options with several models.
     pub fn is_mistake(self) -> bool {
         match self {
             Self::Fixed | Self::FixedWithReasoning | Self::Reasoning(ReasoningRefusal::UnknownField) => false,
@@ -90,7 +90,7 @@ impl ModelApi<'_> {
         let mut add = |key, reason: Option<UnsentReason>| {
             unsent.extend(reason.map(|reason| UnsentOption { key, reason }));
         };
-        let reasoning = options.reasoning.map(|effort| self.reasoning(effort, max_output_tokens));
+        let reasoning = options.reasoning.map(|effort| self.reasoning_state(effort, max_output_tokens));
         let is_thinking_claude = reasoning == Some(Ok(ReasoningState::ThinkingClaude));
         add("temperature", temperature.and_then(|_| self.unsent_temperature(is_thinking_claude)));
         let refusal = reasoning.and_then(Result::err);
@@ -110,31 +110,38 @@ impl ModelApi<'_> {
         unsent
     }
 
-    /// Whether the model can reason with an effort, and what follows for other options.
-    fn reasoning(&self, effort: ReasoningEffort, max_output_tokens: u32) -> Result<ReasoningState, ReasoningRefusal> {
-        let is_thinking =
-            |is_claude: bool| if is_claude { ReasoningState::ThinkingClaude } else { ReasoningState::Other };
+    /// Determines how a reasoning effort restricts the other options.
+    ///
+    /// # Errors
+    /// The model can't reason with this effort.
+    fn reasoning_state(
+        &self,
+        effort: ReasoningEffort,
+        max_output_tokens: u32,
+    ) -> Result<ReasoningState, ReasoningRefusal> {
+        let claude_state =
+            |is_on: bool| if is_on { ReasoningState::ThinkingClaude } else { ReasoningState::Unrestricted };
         match self.dialect {
-            None if effort == ReasoningEffort::None => Ok(ReasoningState::Other),
+            None if effort == ReasoningEffort::None => Ok(ReasoningState::Unrestricted),
             None => Err(ReasoningRefusal::NeverReasons),
             Some(Dialect::Anthropic) => {
-                claude_thinking(self.model, effort, max_output_tokens).map(|thinking| is_thinking(thinking.is_on()))
+                claude_thinking(self.model, effort, max_output_tokens).map(|thinking| claude_state(thinking.is_on()))
             }
             Some(Dialect::Converse) => bedrock_reasoning(self.model, effort, max_output_tokens).map(|reasoning| {
-                is_thinking(matches!(reasoning, BedrockReasoning::Claude(thinking) if thinking.is_on()))
+                claude_state(matches!(reasoning, BedrockReasoning::Claude(thinking) if thinking.is_on()))
             }),
             Some(Dialect::Gemini) => {
-                gemini_thinking(self.model, effort, max_output_tokens).map(|_| ReasoningState::Other)
+                gemini_thinking(self.model, effort, max_output_tokens).map(|_| ReasoningState::Unrestricted)
             }
             Some(Dialect::OpenAi | Dialect::Responses) if self.is_openai => {
-                openai_effort(self.model, effort).map(|_| ReasoningState::Other)
+                openai_effort(self.model, effort).map(|_| ReasoningState::Unrestricted)
             }
-            Some(Dialect::OpenAi | Dialect::Responses) => Ok(ReasoningState::Other),
+            Some(Dialect::OpenAi | Dialect::Responses) => Ok(ReasoningState::Unrestricted),
         }
     }
 
-    /// Whether the model samples in one way only. Newer models of Anthropic refuse any request that sets a temperature,
-    /// even their own default.
+    /// Whether the model has a fixed temperature and `top_p`. Newer models of Anthropic refuse every request that sets
+    /// a temperature, even if it is the model's default.
     fn has_fixed_sampling(&self) -> bool {
         match self.dialect {
             None => false,
@@ -158,12 +165,12 @@ impl ModelApi<'_> {
         } else if is_thinking_claude && top_p < MIN_TOP_P_WITH_REASONING {
             Some(UnsentReason::TooLowWithReasoning)
         } else {
-            (sends_temperature && self.accepts_one_sampling_option()).then_some(UnsentReason::NotWithTemperature)
+            (sends_temperature && self.refuses_temperature_with_top_p()).then_some(UnsentReason::NotWithTemperature)
         }
     }
 
-    /// Whether the model refuses a temperature together with `top_p`, as Claude does from 4.1 on.
-    fn accepts_one_sampling_option(&self) -> bool {
+    /// Whether the model refuses a request with both a temperature and `top_p`, as Claude does from 4.1 on.
+    fn refuses_temperature_with_top_p(&self) -> bool {
         matches!(self.dialect, Some(Dialect::Anthropic | Dialect::Converse))
             && claude_generation(self.model).is_some_and(|generation| generation >= (4, 1))
     }
@@ -186,13 +193,13 @@ impl ModelApi<'_> {
     }
 }
 
-/// What the reasoning of a request means for its other options.
+/// How the reasoning of a request restricts its other options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReasoningState {
-    /// A Claude model reasons because of the request, which limits its sampling.
+    /// The request makes a Claude model reason, which then accepts fewer values of the sampling options.
     ThinkingClaude,
-    /// It means nothing for them.
-    Other,
+    /// The other options have no restrictions.
+    Unrestricted,
 }
 
 #[cfg(test)]
@@ -211,9 +218,10 @@ mod tests {
     const GEMINI: (Option<Dialect>, bool) = (Some(Dialect::Gemini), false);
     const EMBEDDED: (Option<Dialect>, bool) = (None, false);
 
-    const NOTHING: [(&str, UnsentReason); 0] = [];
+    const NO_OPTIONS: [(&str, UnsentReason); 0] = [];
 
-    /// The keys that a model does not get, with the reasons; `temperature` is part of the options here.
+    /// The keys of the options that orch does not send to a model, with the reasons. Here, `options` also contains
+    /// `temperature`.
     fn unsent(api: (Option<Dialect>, bool), model: &str, options: &str) -> Vec<(&'static str, UnsentReason)> {
         let mut options: serde_json::Value = serde_json::from_str(options).unwrap();
         let temperature = options.as_object_mut().unwrap().remove("temperature").and_then(|value| value.as_f64());
@@ -224,10 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn every_api_has_the_options_that_it_defines() {
+    fn each_api_receives_only_the_options_that_it_defines() {
         const ALL: &str =
             r#"{"reasoning": "low", "top_p": 0.95, "seed": 7, "stop": ["END"], "provider_options": {"a": 1}}"#;
-        for (api, model, missing) in [
+        for (api, model, unsent_keys) in [
             (OTHER_CHAT, "qwen3", ""),
             (GEMINI, "gemini-2.5-flash", ""),
             (ANTHROPIC, "claude-sonnet-4-5", "seed"),
@@ -237,50 +245,50 @@ mod tests {
             (EMBEDDED, "smollm2-135m", "reasoning provider_options"),
         ] {
             let keys: Vec<&str> = unsent(api, model, ALL).into_iter().map(|(key, _)| key).collect();
-            assert_eq!(keys.join(" "), missing, "{model}");
+            assert_eq!(keys.join(" "), unsent_keys, "{model}");
         }
         assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", r#"{"seed": 1}"#), [("seed", NotInApi)]);
         assert_eq!(unsent(OPENAI_CHAT, "o3", r#"{"stop": ["x"]}"#), [("stop", Refused)]);
-        assert_eq!(unsent(EMBEDDED, "smollm2-135m", r#"{"reasoning": "none"}"#), NOTHING);
+        assert_eq!(unsent(EMBEDDED, "smollm2-135m", r#"{"reasoning": "none"}"#), NO_OPTIONS);
         assert_eq!(unsent(EMBEDDED, "smollm2-135m", r#"{"reasoning": "low"}"#), [("reasoning", NotInApi)]);
     }
 
     #[test]
-    fn models_with_fixed_sampling_get_neither_temperature_nor_top_p() {
-        let fixed = [("temperature", Fixed), ("top_p", Fixed)];
+    fn models_with_fixed_sampling_receive_neither_temperature_nor_top_p() {
+        let both_fixed = [("temperature", Fixed), ("top_p", Fixed)];
         for (api, model) in [
             (OPENAI, "gpt-6.1-sol"),
             (ANTHROPIC, "claude-opus-4-7"),
             (GEMINI, "gemini-3.8-flash"),
             (BEDROCK, "anthropic.claude-opus-5"),
         ] {
-            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), fixed, "{model}");
+            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), both_fixed, "{model}");
         }
         for (api, model) in [(OPENAI, "gpt-4.1"), (OTHER_CHAT, "gpt-5"), (GEMINI, "gemini-2.5-pro"), (EMBEDDED, "x")] {
-            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), NOTHING, "{model}");
+            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), NO_OPTIONS, "{model}");
         }
         for model in ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-6-sol", "o1", "o3-mini", "o4-mini"] {
             assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), [("temperature", Fixed)], "{model}");
         }
         for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {
-            assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), NOTHING, "{model}");
+            assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), NO_OPTIONS, "{model}");
         }
     }
 
     #[test]
-    fn a_claude_that_reasons_has_a_fixed_temperature() {
-        let claude = |model, options| unsent(ANTHROPIC, model, options);
-        assert_eq!(claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "none"}"#), NOTHING);
+    fn a_claude_model_that_reasons_has_a_fixed_temperature() {
+        let unsent_for_claude = |model, options| unsent(ANTHROPIC, model, options);
+        assert_eq!(unsent_for_claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "none"}"#), NO_OPTIONS);
         assert_eq!(
-            claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "low", "top_p": 0.96}"#),
+            unsent_for_claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "low", "top_p": 0.96}"#),
             [("temperature", FixedWithReasoning)]
         );
         assert_eq!(
-            claude("claude-opus-4-6", r#"{"reasoning": "low", "top_p": 0.9}"#),
+            unsent_for_claude("claude-opus-4-6", r#"{"reasoning": "low", "top_p": 0.9}"#),
             [("top_p", TooLowWithReasoning)]
         );
         assert_eq!(
-            claude("claude-3-5-haiku-latest", r#"{"temperature": 0.5, "reasoning": "low"}"#),
+            unsent_for_claude("claude-3-5-haiku-latest", r#"{"temperature": 0.5, "reasoning": "low"}"#),
             [("reasoning", Reasoning(ReasoningRefusal::NeverReasons))]
         );
     }
@@ -290,7 +298,7 @@ mod tests {
         let both = r#"{"temperature": 0.5, "top_p": 0.9}"#;
         assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", both), [("top_p", NotWithTemperature)]);
         assert_eq!(unsent(BEDROCK, "anthropic.claude-opus-4-1-v1:0", both), [("top_p", NotWithTemperature)]);
-        assert_eq!(unsent(ANTHROPIC, "claude-3-5-haiku-latest", both), NOTHING);
-        assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", r#"{"top_p": 0.9}"#), NOTHING);
+        assert_eq!(unsent(ANTHROPIC, "claude-3-5-haiku-latest", both), NO_OPTIONS);
+        assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", r#"{"top_p": 0.9}"#), NO_OPTIONS);
     }
 }

@@ -1,4 +1,4 @@
-//! The members of a request that orch sets itself, so that `provider_options` can't set them.
+//! The members of a request that orch sets itself. `provider_options` can't set them.
 
 use serde_json::{Map, Value};
 
@@ -9,19 +9,20 @@ use crate::model::Dialect;
 pub struct ReservedOption {
     /// The path of the member, with dots: `generationConfig.topP`.
     pub path: &'static str,
-    /// How the user sets it instead.
+    /// How the user sets the member instead.
     pub help: &'static str,
 }
 
-/// A path, and the help.
+/// The path and the help of a [`ReservedOption`].
 type ReservedRow = (&'static str, &'static str);
 
+// The help texts, each named after the subject of the members that it is for.
 const MODEL: &str = "`model` of the agent sets it";
 const PROMPT: &str = "`prompt` and `message` of the step set it";
 const STREAM: &str = "remove it: orch chooses how it receives replies";
 const TOOLS: &str = "`tools` of the agent sets it";
 const SCHEMA: &str = "`schema` of the step sets it";
-const LIMIT: &str = "`max_output_tokens` of the agent sets it";
+const OUTPUT_LIMIT: &str = "`max_output_tokens` of the agent sets it";
 const TEMPERATURE: &str = "`temperature` of the agent sets it";
 const TOP_P: &str = "`top_p` of the agent sets it";
 const SEED: &str = "`seed` of the agent sets it";
@@ -30,13 +31,13 @@ const REASONING: &str = "`reasoning` of the agent sets it";
 const CONVERSATION: &str = "remove it: orch sends the whole conversation with each request";
 const ONE_REPLY: &str = "remove it: orch reads one reply for each request";
 
-const CHAT: &[ReservedRow] = &[
+const CHAT_COMPLETIONS: &[ReservedRow] = &[
     ("model", MODEL),
     ("messages", PROMPT),
     ("stream", STREAM),
     ("stream_options", STREAM),
-    ("max_tokens", LIMIT),
-    ("max_completion_tokens", LIMIT),
+    ("max_tokens", OUTPUT_LIMIT),
+    ("max_completion_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),
     ("seed", SEED),
@@ -63,7 +64,7 @@ const RESPONSES: &[ReservedRow] = &[
     ("background", STREAM),
     ("prompt", PROMPT),
     ("prompt_cache_key", "remove it: orch sets it from the model and the prompt"),
-    ("max_output_tokens", LIMIT),
+    ("max_output_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),
     ("reasoning.effort", REASONING),
@@ -77,7 +78,7 @@ const ANTHROPIC: &[ReservedRow] = &[
     ("system", PROMPT),
     ("messages", PROMPT),
     ("stream", STREAM),
-    ("max_tokens", LIMIT),
+    ("max_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),
     ("stop_sequences", STOP),
@@ -93,7 +94,7 @@ const GEMINI: &[ReservedRow] = &[
     ("systemInstruction", PROMPT),
     ("system_instruction", PROMPT),
     ("contents", PROMPT),
-    ("generationConfig.maxOutputTokens", LIMIT),
+    ("generationConfig.maxOutputTokens", OUTPUT_LIMIT),
     ("generationConfig.temperature", TEMPERATURE),
     ("generationConfig.topP", TOP_P),
     ("generationConfig.seed", SEED),
@@ -110,7 +111,7 @@ const GEMINI: &[ReservedRow] = &[
     ("tool_config", TOOLS),
 ];
 
-/// The fields of the Converse API, and those of its models that orch sets.
+/// Fields of the Converse API itself, followed by fields of the models.
 const CONVERSE: &[ReservedRow] = &[
     ("modelId", MODEL),
     ("system", PROMPT),
@@ -119,7 +120,7 @@ const CONVERSE: &[ReservedRow] = &[
     ("outputConfig", SCHEMA),
     ("toolConfig", TOOLS),
     ("additionalModelRequestFields", "write its members directly under `provider_options`"),
-    ("max_tokens", LIMIT),
+    ("max_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),
     ("stop_sequences", STOP),
@@ -129,7 +130,8 @@ const CONVERSE: &[ReservedRow] = &[
     ("reasoning_effort", REASONING),
 ];
 
-/// Optional fields of the Converse API itself; other members of `provider_options` are fields of the model.
+/// The optional fields of the Converse API itself. orch sends other members of `provider_options` as fields of the
+/// model.
 const CONVERSE_FIELDS: &[&str] = &[
     "additionalModelResponseFieldPaths",
     "guardrailConfig",
@@ -139,39 +141,39 @@ const CONVERSE_FIELDS: &[&str] = &[
     "serviceTier",
 ];
 
-/// Whether a member of a request is a field of the Converse API, not of its models.
+/// Whether a member of `provider_options` is an optional field of the Converse API itself, not of a model.
 pub fn is_converse_field(name: &str) -> bool {
     CONVERSE_FIELDS.contains(&name)
 }
 
-/// The members of `provider_options` that orch sets itself in a dialect.
+/// The members of `provider_options` that orch sets itself in requests of a dialect.
 pub fn reserved_options(dialect: Dialect, options: &Map<String, Value>) -> Vec<ReservedOption> {
     let rows = match dialect {
         Dialect::Anthropic => ANTHROPIC,
-        Dialect::OpenAi => CHAT,
+        Dialect::OpenAi => CHAT_COMPLETIONS,
         Dialect::Responses => RESPONSES,
         Dialect::Gemini => GEMINI,
         Dialect::Converse => CONVERSE,
     };
     let mut reserved: Vec<ReservedOption> = Vec::new();
     for &(path, help) in rows {
-        if let Some(found) = find_reserved(path, help, options)
-            && reserved.iter().all(|known| known.path != found.path)
+        if let Some(option) = find_reserved(path, help, options)
+            && reserved.iter().all(|earlier| earlier.path != option.path)
         {
-            reserved.push(found);
+            reserved.push(option);
         }
     }
     reserved
 }
 
-/// The member at a path, or the member on the way to it that is not a mapping.
+/// Finds the member at a path. If a member on the path must be a mapping and is not, returns that member.
 fn find_reserved(path: &'static str, help: &'static str, options: &Map<String, Value>) -> Option<ReservedOption> {
     let mut members = options;
-    for (dot, _) in path.match_indices('.') {
-        let name = path.get(..dot)?.rsplit('.').next()?;
+    for (dot_index, _) in path.match_indices('.') {
+        let name = path.get(..dot_index)?.rsplit('.').next()?;
         match members.get(name)? {
             Value::Object(inner) => members = inner,
-            _ => return Some(ReservedOption { path: path.get(..dot)?, help: "write a mapping" }),
+            _ => return Some(ReservedOption { path: path.get(..dot_index)?, help: "write a mapping" }),
         }
     }
     let is_set = members.contains_key(path.rsplit('.').next()?);
@@ -183,7 +185,7 @@ fn find_reserved(path: &'static str, help: &'static str, options: &Map<String, V
 mod tests {
     use super::*;
 
-    const NOTHING: [(&str, &str); 0] = [];
+    const NO_OPTIONS: [(&str, &str); 0] = [];
 
     fn reserved(dialect: Dialect, options: &str) -> Vec<(&'static str, &'static str)> {
         let options: Map<String, Value> = serde_json::from_str(options).unwrap();
@@ -192,15 +194,15 @@ mod tests {
 
     #[test]
     fn members_that_orch_sets_are_reserved_in_their_dialect() {
-        assert_eq!(reserved(Dialect::OpenAi, r#"{"top_k": 40, "chat_template_kwargs": {"model": 1}}"#), NOTHING);
-        assert_eq!(reserved(Dialect::OpenAi, r#"{"max_tokens": 5}"#), [("max_tokens", LIMIT)]);
-        assert_eq!(reserved(Dialect::Responses, r#"{"text": {"verbosity": "low"}, "max_tokens": 5}"#), NOTHING);
+        assert_eq!(reserved(Dialect::OpenAi, r#"{"top_k": 40, "chat_template_kwargs": {"model": 1}}"#), NO_OPTIONS);
+        assert_eq!(reserved(Dialect::OpenAi, r#"{"max_tokens": 5}"#), [("max_tokens", OUTPUT_LIMIT)]);
+        assert_eq!(reserved(Dialect::Responses, r#"{"text": {"verbosity": "low"}, "max_tokens": 5}"#), NO_OPTIONS);
         assert_eq!(reserved(Dialect::Responses, r#"{"text": {"format": {}}}"#), [("text.format", SCHEMA)]);
-        assert_eq!(reserved(Dialect::Anthropic, r#"{"top_k": 5, "output_config": {"task_budget": 1}}"#), NOTHING);
-        let deep =
+        assert_eq!(reserved(Dialect::Anthropic, r#"{"top_k": 5, "output_config": {"task_budget": 1}}"#), NO_OPTIONS);
+        let nested =
             r#"{"generationConfig": {"topK": 4, "thinkingConfig": {"thinkingBudget": 1, "includeThoughts": true}}}"#;
-        assert_eq!(reserved(Dialect::Gemini, deep), [("generationConfig.thinkingConfig.thinkingBudget", REASONING)]);
-        assert_eq!(reserved(Dialect::Converse, r#"{"guardrailConfig": {}, "top_k": 5}"#), NOTHING);
+        assert_eq!(reserved(Dialect::Gemini, nested), [("generationConfig.thinkingConfig.thinkingBudget", REASONING)]);
+        assert_eq!(reserved(Dialect::Converse, r#"{"guardrailConfig": {}, "top_k": 5}"#), NO_OPTIONS);
     }
 
     #[test]

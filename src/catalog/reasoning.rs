@@ -1,20 +1,20 @@
-//! How requests tell models how much to reason: with a word, a level or a budget of tokens, depending on the model.
+//! How a request sets the amount of reasoning: with an effort, a level or a token budget, depending on the model.
 
 use super::{claude_version, is_openai_reasoning_model, parse_version};
 use crate::model::ReasoningEffort;
 
-/// Why a model can't reason as much, or as little, as an agent asks.
+/// Why a model does not support a reasoning effort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReasoningRefusal {
     /// The model does not reason.
     NeverReasons,
     /// The model always reasons.
     AlwaysReasons,
-    /// The limit of the reply leaves no room for the smallest budget.
+    /// `max_output_tokens` is too low for the smallest reasoning budget.
     ReplyLimitTooLow,
-    /// With this effort, the model accepts no limit of the reply, and every request has one.
+    /// With this effort, the model refuses requests that limit the reply, and orch always sends a limit.
     ReplyLimitRefused,
-    /// The API has no common field for reasoning, and orch does not know that of this model.
+    /// Each model of the API has its own field for reasoning, and orch does not know the field of this model.
     UnknownField,
 }
 
@@ -24,18 +24,18 @@ pub const MIN_CLAUDE_BUDGET: u32 = 1024;
 /// How a request sets the reasoning of a Claude model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaudeThinking {
-    /// It contains nothing about reasoning, because the model reasons only if a request asks for it.
+    /// The request contains nothing about reasoning, because the model reasons only on request.
     Absent,
-    /// It turns reasoning off with this type.
+    /// The request turns reasoning off, with this `type` in `thinking`.
     Off(&'static str),
-    /// It sets an effort, and the model decides how much to reason.
+    /// The request sets an effort, and the model decides how much to reason.
     Adaptive(&'static str),
-    /// It sets a budget in tokens.
+    /// The request sets a budget in tokens.
     Budget(u32),
 }
 
 impl ClaudeThinking {
-    /// Whether the model reasons because of the request.
+    /// Whether the request makes the model reason.
     pub fn is_on(self) -> bool {
         matches!(self, Self::Adaptive(_) | Self::Budget(_))
     }
@@ -44,29 +44,29 @@ impl ClaudeThinking {
 /// How a request sets the reasoning of a Gemini model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeminiThinking {
-    /// It contains nothing about reasoning, because the model has none.
+    /// The request contains nothing about reasoning, because the model does not reason.
     Absent,
-    /// It sets a budget in tokens.
+    /// The request sets a budget in tokens.
     Budget(u32),
-    /// It sets a level.
+    /// The request sets a level.
     Level(&'static str),
 }
 
 /// How a request to Bedrock sets the reasoning of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BedrockReasoning {
-    /// It contains nothing about reasoning.
+    /// The request contains nothing about reasoning.
     Absent,
-    /// It contains the fields of Claude.
+    /// The request contains the fields of Claude.
     Claude(ClaudeThinking),
-    /// It contains the field of Amazon Nova 2 with this effort; `None` turns reasoning off.
+    /// The request contains the field of Amazon Nova 2 with this effort; `None` turns reasoning off.
     Nova(Option<&'static str>),
-    /// It contains `reasoning_effort`.
+    /// The request contains `reasoning_effort`.
     Effort(&'static str),
 }
 
-/// The word for an effort that a model of OpenAI accepts; the nearest one if it has no such word. `None` if a request
-/// should contain none.
+/// The effort to send to an OpenAI model: the requested one, or the nearest one that the model accepts. `None` if the
+/// request should contain no effort.
 ///
 /// # Errors
 /// The model does not reason, or always reasons.
@@ -76,7 +76,7 @@ pub fn openai_effort(name: &str, effort: ReasoningEffort) -> Result<Option<&'sta
     if never_reasons {
         return if effort == ReasoningEffort::None { Ok(None) } else { Err(ReasoningRefusal::NeverReasons) };
     }
-    // The name of a deployment at Azure says nothing about the model.
+    // The name may be that of an Azure deployment, which the user chooses freely.
     if !is_openai_reasoning_model(name) {
         return Ok(Some(effort.as_str()));
     }
@@ -86,7 +86,7 @@ pub fn openai_effort(name: &str, effort: ReasoningEffort) -> Result<Option<&'sta
     Ok(Some(match effort {
         ReasoningEffort::None if version >= (5, 1) && !is_pro && !is_codex => "none",
         ReasoningEffort::None => return Err(ReasoningRefusal::AlwaysReasons),
-        // The first pro model knows no other word.
+        // The first pro model accepts no other effort.
         _ if is_first_pro => "high",
         ReasoningEffort::Minimal if version == (5, 0) && !is_codex => "minimal",
         ReasoningEffort::Minimal | ReasoningEffort::Low if is_pro && version > (5, 0) => "medium",
@@ -99,8 +99,8 @@ pub fn openai_effort(name: &str, effort: ReasoningEffort) -> Result<Option<&'sta
     }))
 }
 
-/// How a request sets the reasoning of a model in Anthropic's API: Claude from 4.6 decides itself how much to reason,
-/// older models and those of other makers have a budget.
+/// How a request to Anthropic's API sets the reasoning of a model. From 4.6 on, Claude decides itself how much to
+/// reason. Older Claude models and models of other vendors have a token budget.
 ///
 /// # Errors
 /// The model can't reason with this effort, or not within the limit of the reply.
@@ -123,14 +123,14 @@ pub fn claude_thinking(
         })),
         Some(_) | None if max_output_tokens <= MIN_CLAUDE_BUDGET => Err(ReasoningRefusal::ReplyLimitTooLow),
         Some(_) | None => {
-            let budget = share_of_reply(effort, max_output_tokens).max(MIN_CLAUDE_BUDGET);
+            let budget = reasoning_budget(effort, max_output_tokens).max(MIN_CLAUDE_BUDGET);
             Ok(ClaudeThinking::Budget(budget.min(max_output_tokens - 1)))
         }
     }
 }
 
-/// How a request turns off the reasoning of a Claude model: from 5 on, a model reasons unless a request turns that off,
-/// and some models can't turn it off.
+/// How a request turns off the reasoning of a Claude model. From 5 on, models reason by default, and some of them
+/// always reason.
 fn claude_without_thinking(name: &str, generation: Option<(u32, u32)>) -> Result<ClaudeThinking, ReasoningRefusal> {
     let Some(generation) = generation else { return Ok(ClaudeThinking::Off("disabled")) };
     let family = claude_version(name).map_or("", |(family, _)| family);
@@ -143,11 +143,11 @@ fn claude_without_thinking(name: &str, generation: Option<(u32, u32)>) -> Result
     }
 }
 
-/// The version of a Claude model, also of the first generations (`claude-3-5-sonnet`); `None` for other models and for
-/// names without a version.
+/// The version of a Claude model, including early models (`claude-3-5-sonnet`); `None` for other models and for names
+/// without a version.
 pub(super) fn claude_generation(name: &str) -> Option<(u32, u32)> {
     let version = match claude_version(name) {
-        // These families began with the fifth generation.
+        // The first model of these families had version 5.
         Some(("fable" | "mythos", version)) => version.max((5, 0)),
         Some((_, version)) => version,
         None => parse_version(name.rsplit_once("claude-")?.1),
@@ -155,7 +155,8 @@ pub(super) fn claude_generation(name: &str) -> Option<(u32, u32)> {
     (version != (0, 0)).then_some(version)
 }
 
-/// How a request sets the reasoning of a model in the Gemini API: models of 2.5 have a budget, later ones a level.
+/// How a request to the Gemini API sets the reasoning of a model. Gemini 2.5 has a token budget, and later versions
+/// have a level.
 ///
 /// # Errors
 /// The model does not reason, or always reasons.
@@ -168,7 +169,7 @@ pub fn gemini_thinking(
     let (is_pro, is_flash, is_lite) = (name.contains("-pro"), name.contains("-flash"), name.contains("-lite"));
     let is_off = effort == ReasoningEffort::None;
     match version {
-        // Not known: `gemini-flash-latest`, or a model of another family.
+        // The name has no version, such as `gemini-flash-latest`.
         (0, 0) if is_off => Ok(GeminiThinking::Budget(0)),
         (1, _) | (2, 0..=4) if is_off => Ok(GeminiThinking::Absent),
         (1, _) | (2, 0..=4) => Err(ReasoningRefusal::NeverReasons),
@@ -180,7 +181,7 @@ pub fn gemini_thinking(
                 (false, true) => (512, 24_576),
                 (false, false) => (1, 24_576),
             };
-            Ok(GeminiThinking::Budget(share_of_reply(effort, max_output_tokens).clamp(min, max)))
+            Ok(GeminiThinking::Budget(reasoning_budget(effort, max_output_tokens).clamp(min, max)))
         }
         _ if is_off => Err(ReasoningRefusal::AlwaysReasons),
         version => Ok(GeminiThinking::Level(match effort {
@@ -196,7 +197,7 @@ pub fn gemini_thinking(
 /// How a request to Bedrock sets the reasoning of a model.
 ///
 /// # Errors
-/// The model can't reason with this effort, or orch does not know its field.
+/// The model can't reason with this effort, or orch does not know the model's field.
 pub fn bedrock_reasoning(
     name: &str,
     effort: ReasoningEffort,
@@ -228,8 +229,8 @@ pub fn bedrock_reasoning(
     Err(if never_reasons { ReasoningRefusal::NeverReasons } else { ReasoningRefusal::UnknownField })
 }
 
-/// The tokens of a reply that the model may use for reasoning.
-fn share_of_reply(effort: ReasoningEffort, max_output_tokens: u32) -> u32 {
+/// The maximum number of tokens of a reply that the model may use for reasoning.
+fn reasoning_budget(effort: ReasoningEffort, max_output_tokens: u32) -> u32 {
     let percent = match effort {
         ReasoningEffort::None => 0,
         ReasoningEffort::Minimal => 10,
@@ -248,8 +249,8 @@ mod tests {
     use ReasoningRefusal::{AlwaysReasons, NeverReasons, ReplyLimitRefused, ReplyLimitTooLow, UnknownField};
 
     #[test]
-    fn models_of_openai_get_words_that_they_accept() {
-        for (model, words) in [
+    fn openai_models_receive_an_effort_that_they_accept() {
+        for (model, expected) in [
             ("gpt-5", [Err(AlwaysReasons), Ok("minimal"), Ok("low"), Ok("medium"), Ok("high"), Ok("high")]),
             (
                 "gpt-5-mini-2025-08-07",
@@ -264,8 +265,8 @@ mod tests {
             ("o3-mini", [Err(AlwaysReasons), Ok("low"), Ok("low"), Ok("medium"), Ok("high"), Ok("high")]),
             ("my-deployment", [Ok("none"), Ok("minimal"), Ok("low"), Ok("medium"), Ok("high"), Ok("max")]),
         ] {
-            let found = ReasoningEffort::ALL.map(|effort| openai_effort(model, effort));
-            assert_eq!(found, words.map(|word| word.map(Some)), "{model}");
+            let actual = ReasoningEffort::ALL.map(|effort| openai_effort(model, effort));
+            assert_eq!(actual, expected.map(|effort| effort.map(Some)), "{model}");
         }
         for model in ["gpt-4o", "gpt-4.1-mini", "gpt-5-chat-latest", "chatgpt-4o-latest"] {
             assert_eq!(openai_effort(model, NoReasoning), Ok(None), "{model}");
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_anthropic_get_a_budget_or_an_effort() {
+    fn anthropic_models_receive_a_budget_or_an_effort() {
         use ClaudeThinking::{Absent, Adaptive, Budget, Off};
         for (model, off, low, high) in [
             ("claude-3-5-sonnet-20241022", Ok(Absent), Err(NeverReasons), Err(NeverReasons)),
@@ -290,29 +291,29 @@ mod tests {
             ("claude-mythos-preview", Err(AlwaysReasons), Ok(Adaptive("low")), Ok(Adaptive("high"))),
             ("deepseek-reasoner", Ok(Off("disabled")), Ok(Budget(1600)), Ok(Budget(6400))),
         ] {
-            let found = [NoReasoning, Low, High].map(|effort| claude_thinking(model, effort, 8000));
-            assert_eq!(found, [off, low, high], "{model}");
+            let actual = [NoReasoning, Low, High].map(|effort| claude_thinking(model, effort, 8000));
+            assert_eq!(actual, [off, low, high], "{model}");
         }
         assert_eq!(claude_thinking("claude-opus-4-6", Max, 8000), Ok(Adaptive("max")));
     }
 
     #[test]
-    fn a_budget_lies_between_the_minimum_and_the_limit_of_the_reply() {
-        let budget = |effort, limit| claude_thinking("claude-sonnet-4-5", effort, limit);
-        assert_eq!(budget(Minimal, 4096), Ok(ClaudeThinking::Budget(1024)));
-        assert_eq!(budget(Max, 4096), Ok(ClaudeThinking::Budget(3891)));
-        assert_eq!(budget(Low, 1025), Ok(ClaudeThinking::Budget(1024)));
-        assert_eq!(budget(Low, 1024), Err(ReplyLimitTooLow));
+    fn a_budget_is_at_least_the_minimum_and_below_the_limit_of_the_reply() {
+        let thinking = |effort, limit| claude_thinking("claude-sonnet-4-5", effort, limit);
+        assert_eq!(thinking(Minimal, 4096), Ok(ClaudeThinking::Budget(1024)));
+        assert_eq!(thinking(Max, 4096), Ok(ClaudeThinking::Budget(3891)));
+        assert_eq!(thinking(Low, 1025), Ok(ClaudeThinking::Budget(1024)));
+        assert_eq!(thinking(Low, 1024), Err(ReplyLimitTooLow));
         for limit in [1025, 2000, 1_000_000] {
             for effort in [Minimal, Low, Medium, High, Max] {
-                let Ok(ClaudeThinking::Budget(budget)) = budget(effort, limit) else { panic!("{limit} {effort:?}") };
+                let Ok(ClaudeThinking::Budget(budget)) = thinking(effort, limit) else { panic!("{limit} {effort:?}") };
                 assert!((MIN_CLAUDE_BUDGET..limit).contains(&budget), "{limit} {effort:?} {budget}");
             }
         }
     }
 
     #[test]
-    fn models_of_google_get_a_budget_or_a_level() {
+    fn gemini_models_receive_a_budget_or_a_level() {
         use GeminiThinking::{Absent, Budget, Level};
         for (model, off, minimal, medium, max) in [
             ("gemini-2.0-flash", Ok(Absent), Err(NeverReasons), Err(NeverReasons), Err(NeverReasons)),
@@ -331,14 +332,14 @@ mod tests {
             ("gemini-3.8-flash", Err(AlwaysReasons), Ok(Level("low")), Ok(Level("medium")), Ok(Level("high"))),
             ("gemini-flash-latest", Ok(Budget(0)), Ok(Level("minimal")), Ok(Level("medium")), Ok(Level("high"))),
         ] {
-            let found = [NoReasoning, Minimal, Medium, Max].map(|effort| gemini_thinking(model, effort, 1000));
-            assert_eq!(found, [off, minimal, medium, max], "{model}");
+            let actual = [NoReasoning, Minimal, Medium, Max].map(|effort| gemini_thinking(model, effort, 1000));
+            assert_eq!(actual, [off, minimal, medium, max], "{model}");
         }
         assert_eq!(gemini_thinking("gemini-2.5-pro", Max, 1_000_000), Ok(Budget(32_768)));
     }
 
     #[test]
-    fn models_at_bedrock_have_fields_of_their_own() {
+    fn each_model_family_of_bedrock_has_its_own_field() {
         use BedrockReasoning::{Absent, Claude, Effort, Nova};
         let reasoning = |model, effort| bedrock_reasoning(model, effort, 8000);
         assert_eq!(reasoning("anthropic.claude-sonnet-4-5-v1:0", High), Ok(Claude(ClaudeThinking::Budget(6400))));

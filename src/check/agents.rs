@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::config::{Document, Project, child_pointer, item_pointer, model_file_problem, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::ModelRef;
-use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER};
+use crate::model::name::{BUILTIN_PROVIDER_NAMES, LOCAL_PROVIDER};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -180,13 +180,13 @@ fn check_reference(project: &Project, reference: &str, site: ReferenceSite) -> O
         return Some(ReferenceError { code: Code::InvalidModel, message, name, known_names, help });
     };
     if model.provider == LOCAL_PROVIDER
-        || BUILT_IN_PROVIDERS.contains(&model.provider.as_str())
+        || BUILTIN_PROVIDER_NAMES.contains(&model.provider.as_str())
         || project.settings.providers.contains_key(&model.provider)
     {
         return None;
     }
     let message = format!("unknown provider `{}`", model.provider);
-    let known_names = BUILT_IN_PROVIDERS
+    let known_names = BUILTIN_PROVIDER_NAMES
         .iter()
         .chain([&LOCAL_PROVIDER])
         .map(|name| (*name).to_owned())

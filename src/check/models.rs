@@ -13,7 +13,7 @@ use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::name::{BUILT_IN_PROVIDERS, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
+use crate::model::name::{BUILTIN_PROVIDER_NAMES, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
 use crate::model::{ModelRef, Step, Usage};
 use crate::template::template_syntax;
 
@@ -85,7 +85,7 @@ pub fn resolve_reference(project: &Project, name: &str) -> Option<ModelRef> {
         (name, _) => name,
     };
     let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-    let providers: Vec<String> = BUILT_IN_PROVIDERS
+    let providers: Vec<String> = BUILTIN_PROVIDER_NAMES
         .iter()
         .chain([&LOCAL_PROVIDER])
         .map(|name| (*name).to_owned())

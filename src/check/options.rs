@@ -1,6 +1,6 @@
-//! Checks the options of agents with a model: whether the model and its API accept them.
+//! Checks whether the models of agents and their APIs accept the agents' options.
 //!
-//! Reports nothing about a model that the files alone do not determine.
+//! If the files alone do not determine an agent's model, checks only `provider_options`.
 
 use serde_json::{Map, Value};
 
@@ -36,8 +36,8 @@ impl OptionCheck<'_> {
         if let Some(model) = resolve_reference(self.project, &self.agent.model) {
             diagnostics.extend(self.check_model(&model));
         } else {
-            let reserved = reserved_everywhere(&self.options.provider_options);
-            diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option(reserved)));
+            let reserved = reserved_for_auto(&self.options.provider_options);
+            diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
         }
         for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
             if step.agent.as_deref() != Some(self.name) {
@@ -52,36 +52,36 @@ impl OptionCheck<'_> {
 
     /// Checks the options against the agent's own model.
     fn check_model(&self, model: &ModelRef) -> Vec<Diagnostic> {
-        let Some(api) = self.api(model) else { return Vec::new() };
-        let unsent = api.unsent_options(self.requested());
+        let Some(api) = self.model_api(model) else { return Vec::new() };
+        let unsent = api.unsent_options(self.requested_options());
         let sends_temperature = unsent.iter().all(|option| option.key != "temperature");
         let mut diagnostics: Vec<Diagnostic> =
-            unsent.into_iter().map(|option| self.unsent_option(model, api.dialect, option)).collect();
+            unsent.into_iter().map(|option| self.unsent_option_diagnostic(model, api.dialect, option)).collect();
         let Some(dialect) = api.dialect else { return diagnostics };
         if let Some(temperature) = self.agent.temperature.filter(|temperature| sends_temperature && *temperature > 1.0)
             && matches!(dialect, Dialect::Anthropic | Dialect::Converse)
         {
             let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
-            diagnostics.push(self.at_value("temperature", message).with_help("write a number from 0 to 1"));
+            diagnostics.push(self.error_at_value("temperature", message).with_help("write a number from 0 to 1"));
         }
         if dialect == Dialect::Anthropic {
             diagnostics.extend(self.check_blank_stop(model));
         }
         let reserved = reserved_options(dialect, &self.options.provider_options);
-        diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option(reserved)));
+        diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
         diagnostics
     }
 
-    /// Reports each option that a fallback does not accept: its requests do not contain the option. An option with a
-    /// fixed value is no mistake, because the fallback only samples in its own way.
+    /// Warns about each option that orch does not send to a fallback because the fallback refuses it. Does not warn
+    /// about options for which the fallback has a fixed value.
     fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
         let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
-        let Some(api) = self.api(&model) else { return Vec::new() };
-        let refused = api.unsent_options(self.requested()).into_iter().filter(|option| {
-            // Other providers never get `provider_options`.
+        let Some(api) = self.model_api(&model) else { return Vec::new() };
+        let refused = api.unsent_options(self.requested_options()).into_iter().filter(|option| {
+            // orch sends `provider_options` only to the provider of the agent's own model.
             option.reason.is_mistake() && option.key != "provider_options"
         });
-        let warn = |option: UnsentOption| {
+        let warning = |option: UnsentOption| {
             let (key, name) = (option.key, self.name);
             let message = format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`");
             let document = &self.project.document;
@@ -89,10 +89,10 @@ impl OptionCheck<'_> {
                 .with_span(&document.file, document.spans.value(pointer))
                 .with_help(format!("orch sends it no `{key}`; remove `{key}`, or use another fallback"))
         };
-        refused.map(warn).collect()
+        refused.map(warning).collect()
     }
 
-    fn api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
+    fn model_api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
         if model.provider == LOCAL_PROVIDER {
             return Some(ModelApi { dialect: None, is_openai: false, model: &model.model });
         }
@@ -101,7 +101,7 @@ impl OptionCheck<'_> {
         Some(ModelApi { dialect: Some(server.dialect), is_openai, model: &model.model })
     }
 
-    fn requested(&self) -> RequestedOptions<'_> {
+    fn requested_options(&self) -> RequestedOptions<'_> {
         let default = self.project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
         RequestedOptions {
             temperature: self.agent.temperature,
@@ -111,7 +111,7 @@ impl OptionCheck<'_> {
     }
 
     /// The diagnostic for an option that orch does not send to the agent's model.
-    fn unsent_option(&self, model: &ModelRef, dialect: Option<Dialect>, option: UnsentOption) -> Diagnostic {
+    fn unsent_option_diagnostic(&self, model: &ModelRef, dialect: Option<Dialect>, option: UnsentOption) -> Diagnostic {
         let key = option.key;
         let remove = format!("remove `{key}`");
         let (message, help) = match option.reason {
@@ -132,8 +132,8 @@ impl OptionCheck<'_> {
             },
             UnsentReason::Refused => (format!("`{model}` accepts no `{key}`"), remove),
             UnsentReason::Fixed => {
-                let noun = if key == "temperature" { "temperature" } else { "`top_p`" };
-                (format!("`{model}` has a fixed {noun}: orch does not send this one"), remove)
+                let option_name = if key == "temperature" { "temperature" } else { "`top_p`" };
+                (format!("`{model}` has a fixed {option_name}: orch does not send this one"), remove)
             }
             UnsentReason::FixedWithReasoning => (
                 format!("`{model}` has a fixed temperature while it reasons: orch does not send this one"),
@@ -148,16 +148,17 @@ impl OptionCheck<'_> {
                 format!("`{model}` accepts either `temperature` or `top_p`, not both"),
                 "remove one of them".to_owned(),
             ),
-            UnsentReason::Reasoning(refusal) => self.reasoning_refusal(model, refusal),
+            UnsentReason::Reasoning(refusal) => self.explain_reasoning_refusal(model, refusal),
         };
-        let mut diagnostic = self.at_value(key, message).with_help(help);
+        let mut diagnostic = self.error_at_value(key, message).with_help(help);
         if !option.reason.is_mistake() {
             diagnostic.severity = Severity::Warning;
         }
         diagnostic
     }
 
-    fn reasoning_refusal(&self, model: &ModelRef, refusal: ReasoningRefusal) -> (String, String) {
+    /// Returns the message and the help.
+    fn explain_reasoning_refusal(&self, model: &ModelRef, refusal: ReasoningRefusal) -> (String, String) {
         let effort = self.options.reasoning.map_or("", ReasoningEffort::as_str);
         match refusal {
             ReasoningRefusal::NeverReasons => {
@@ -169,7 +170,7 @@ impl OptionCheck<'_> {
             ReasoningRefusal::ReplyLimitTooLow => (
                 format!(
                     "`{model}` reasons only if `max_output_tokens` is above {MIN_CLAUDE_BUDGET}, and it is {}",
-                    self.requested().max_output_tokens
+                    self.requested_options().max_output_tokens
                 ),
                 "raise `max_output_tokens`, or write `reasoning: none`".to_owned(),
             ),
@@ -186,7 +187,7 @@ impl OptionCheck<'_> {
         }
     }
 
-    /// Reports texts of `stop` that Anthropic's API refuses.
+    /// Reports stop sequences that Anthropic's API refuses because they are blank.
     fn check_blank_stop(&self, model: &ModelRef) -> Vec<Diagnostic> {
         let blank = self.options.stop.iter().enumerate().filter(|(_, text)| text.trim().is_empty());
         blank
@@ -199,7 +200,7 @@ impl OptionCheck<'_> {
             .collect()
     }
 
-    fn reserved_option(&self, reserved: ReservedOption) -> Diagnostic {
+    fn reserved_option_error(&self, reserved: ReservedOption) -> Diagnostic {
         let path = reserved.path;
         let pointer =
             path.split('.').fold(self.pointer("provider_options"), |pointer, key| child_pointer(&pointer, key));
@@ -211,7 +212,7 @@ impl OptionCheck<'_> {
         child_pointer(&child_pointer("/agents", self.name), key)
     }
 
-    fn at_value(&self, key: &str, message: String) -> Diagnostic {
+    fn error_at_value(&self, key: &str, message: String) -> Diagnostic {
         self.error(message, self.project.document.spans.value(&self.pointer(key)))
     }
 
@@ -220,8 +221,8 @@ impl OptionCheck<'_> {
     }
 }
 
-/// The members of `provider_options` that orch sets itself, whichever model `auto` selects.
-fn reserved_everywhere(options: &Map<String, Value>) -> Vec<ReservedOption> {
+/// The members of `provider_options` that orch sets itself in each dialect that `auto` can select.
+fn reserved_for_auto(options: &Map<String, Value>) -> Vec<ReservedOption> {
     let is_reserved = |dialect, path: &str| reserved_options(dialect, options).iter().any(|other| other.path == path);
     let mut reserved = reserved_options(Dialect::OpenAi, options);
     reserved

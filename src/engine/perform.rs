@@ -264,7 +264,7 @@ impl Performer {
 
     /// Returns the result of a call without secrets.
     async fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
-        if result.as_ref().map_or(0, CallReply::redacted_bytes) < LARGE_TEXT_BYTES {
+        if result.as_ref().map_or(0, CallReply::searched_bytes) < LARGE_TEXT_BYTES {
             return self.redactor.redact_result(result);
         }
         let redactor = self.redactor.clone();

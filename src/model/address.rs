@@ -2,7 +2,7 @@
 
 /// Returns why a text is not an HTTP URL; `None` if it is one.
 pub fn http_url_error(text: &str) -> Option<String> {
-    // The URL parser drops some of these characters silently, so orch would use another URL than the one that it shows.
+    // The URL parser silently removes some of these characters. orch would show one URL and use another.
     if text.trim().contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Some("it contains a space or a control character".to_owned());
     }
@@ -26,8 +26,8 @@ pub fn base_url_error(text: &str) -> Option<String> {
     }
     let has_query_or_fragment =
         |text: &str| url::Url::parse(text).is_ok_and(|url| url.query().is_some() || url.fragment().is_some());
-    let suffix_error = "orch appends endpoint paths to it, so it can have no `?` or `#`; put parameters under `query:`";
-    http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| suffix_error.to_owned()))
+    let query_error = "orch appends endpoint paths to it, so it can have no `?` or `#`; put parameters under `query:`";
+    http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| query_error.to_owned()))
 }
 
 /// The host of an address, in lower case and without a final dot; `None` when it has none.
@@ -42,15 +42,17 @@ pub fn host_with_port(text: &str) -> Option<String> {
 }
 
 /// Whether the host of an address is one of these domains, or a subdomain of one.
-pub fn is_within(url: &str, domains: &[&str]) -> bool {
+pub fn is_host_within(url: &str, domains: &[&str]) -> bool {
     url_host(url).is_some_and(|host| {
-        domains.iter().any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|sub| sub.ends_with('.')))
+        domains
+            .iter()
+            .any(|domain| host == *domain || host.strip_suffix(domain).is_some_and(|prefix| prefix.ends_with('.')))
     })
 }
 
 /// Whether an address is `OpenAI`'s own, or Azure's with the same models, which refuse the same parameters.
 pub fn is_openai_address(url: &str) -> bool {
-    is_within(url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
+    is_host_within(url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
 }
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_hosts_of_openai_and_azure_are_openai() {
+    fn only_hosts_of_openai_and_azure_are_openai_addresses() {
         for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "https://x.openai.azure.com/openai/v1"]
         {
             assert!(is_openai_address(url), "{url}");

@@ -1,6 +1,6 @@
 //! The providers that work without configuration.
 
-use super::address::{is_within, url_host};
+use super::address::{is_host_within, url_host};
 use super::dialect::Dialect;
 
 /// A provider that works without configuration.
@@ -24,10 +24,10 @@ impl BuiltinProvider {
         BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)
     }
 
-    /// The dialect at an address. `OpenAI` itself is asked through its Responses API; other servers at the address of
-    /// `openai` are compatible ones, of which most speak only Chat Completions.
+    /// The dialect at an address. orch uses the Responses API only at `OpenAI`'s own address. Most other servers that
+    /// are compatible with `OpenAI` support only Chat Completions.
     pub fn dialect_at(&self, base_url: &str) -> Dialect {
-        let is_own_host = url_host(self.base_url).is_some_and(|host| is_within(base_url, &[host.as_str()]));
+        let is_own_host = url_host(self.base_url).is_some_and(|host| is_host_within(base_url, &[host.as_str()]));
         if self.dialect == Dialect::Responses && !is_own_host { Dialect::OpenAi } else { self.dialect }
     }
 
@@ -41,18 +41,19 @@ impl BuiltinProvider {
         if self.name != "ollama" {
             return value.to_owned();
         }
-        let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-        // Reach a server that listens on every interface on the loopback.
-        let rest = if let Some(port) = rest.strip_prefix("0.0.0.0") {
-            format!("127.0.0.1{port}")
-        } else if rest.starts_with(':') {
-            format!("127.0.0.1{rest}")
+        let (scheme, address) = value.split_once("://").unwrap_or(("http", value));
+        // `0.0.0.0` and an absent host mean that Ollama listens on all interfaces, which include the loopback
+        // interface.
+        let address = if let Some(suffix) = address.strip_prefix("0.0.0.0") {
+            format!("127.0.0.1{suffix}")
+        } else if address.starts_with(':') {
+            format!("127.0.0.1{address}")
         } else {
-            rest.to_owned()
+            address.to_owned()
         };
-        let (host, path) = match rest.split_once('/') {
+        let (host, path) = match address.split_once('/') {
             Some((host, path)) => (host.to_owned(), format!("/{path}")),
-            None => (rest, "/v1".to_owned()),
+            None => (address, "/v1".to_owned()),
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let port = if has_port || value.contains("://") && scheme == "https" { "" } else { ":11434" };
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn ollama_host_accepts_every_form_that_ollama_accepts() {
-        let ollama = BUILTIN_PROVIDERS.iter().find(|b| b.name == "ollama").unwrap();
+        let ollama = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "ollama").unwrap();
         for (value, url) in [
             ("", "http://127.0.0.1:11434/v1"),
             ("box", "http://box:11434/v1"),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_openai_itself_is_asked_through_the_responses_api() {
+    fn only_the_address_of_openai_itself_has_the_responses_dialect() {
         let openai = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "openai").unwrap();
         for (url, dialect) in [
             ("https://api.openai.com/v1", Dialect::Responses),

@@ -19,7 +19,7 @@ use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 pub struct CallStarted {
     /// The call's key.
     pub call: CallKey,
-    /// What it does.
+    /// What the call does.
     pub kind: CallKind,
     /// The model or CLI agent that it calls; absent for commands and files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub struct CallEnded {
     /// The model's reply, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
-    /// The output of a call to something other than a model, unless the call failed.
+    /// The output of a command or a file operation, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<CallOutput>,
     /// The failure, if the call failed.
@@ -56,14 +56,14 @@ pub struct CallEnded {
     /// What a CLI agent did in its turn besides replying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
-    /// What the call cost in US dollars; absent if no price applies or its usage is unknown.
+    /// The cost of the call in US dollars; absent if no price applies or the usage is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
     /// An upper bound of the unreported usage, if a report was incomplete or a request was interrupted. Absent if
     /// everything was reported, or no bound is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
-    /// The most that the call may have cost, if its cost is unknown and its usage is estimated.
+    /// An upper bound of the cost in US dollars, if the cost is unknown and the usage is estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost: Option<f64>,
     /// Files that earlier steps wrote and that this command or turn deleted or reverted.
@@ -91,14 +91,14 @@ impl CallEnded {
         reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.agent_activity.as_deref())
     }
 
-    /// What the call used, including estimated and unknown usage.
+    /// The usage of the call, including estimated and unknown usage.
     pub fn usage(&self) -> UsageTotal {
         let interrupted = self.failure.as_ref().is_some_and(|failure| failure.interrupted);
         let may_have_generated = self.model.is_some() && (self.reply.is_some() || interrupted);
         UsageTotal::from_call(self.reported_usage(), self.estimated, may_have_generated)
     }
 
-    /// What the call cost, including estimated and unknown costs.
+    /// The cost of the call, including estimated and unknown costs.
     pub fn cost_total(&self) -> CostTotal {
         CostTotal::from_call(self.cost, self.estimated_cost, !self.usage().is_empty())
     }
@@ -135,7 +135,7 @@ pub struct ReplyParsed {
     /// Why orch used no value of the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Whether orch re-asks in the same conversation, with the mismatches.
+    /// Whether orch re-asks: it sends the mismatches to the agent in the same conversation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub re_asks: bool,
 }

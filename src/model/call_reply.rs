@@ -1,4 +1,4 @@
-//! What calls return: how the journal stores it, which texts orch redacts, and how it describes an output.
+//! What calls return: how the journal stores it, which texts orch redacts, and how orch describes outputs.
 //!
 //! A new form of output needs a variant of [`CallOutput`] and its arms in this file; other modules use its methods.
 
@@ -41,16 +41,16 @@ impl CallReply {
         }
     }
 
-    /// The number of bytes that orch redacts.
-    pub fn redacted_bytes(&self) -> usize {
+    /// The number of bytes that orch must search for secrets.
+    pub fn searched_bytes(&self) -> usize {
         match self {
             Self::Chat(reply) => reply.content.byte_len(),
             Self::Turn(turn) => turn.reply.content.byte_len(),
-            Self::Output(output) => output.redacted_bytes(),
+            Self::Output(output) => output.searched_bytes(),
         }
     }
 
-    /// The fields of `call_ended` that store it.
+    /// Converts the reply to the fields of `call_ended` that store it.
     pub fn into_recorded(self) -> RecordedReply {
         match self {
             Self::Chat(reply) => RecordedReply { reply: Some(reply), ..RecordedReply::default() },
@@ -62,7 +62,7 @@ impl CallReply {
         }
     }
 
-    /// Reads it from the end of the call; `None` if the call failed.
+    /// Restores the reply from the record of a call; `None` if the call failed.
     pub fn from_recorded(call: &CallEnded) -> Option<Self> {
         match (&call.reply, &call.agent_activity, &call.output) {
             (Some(reply), Some(activity), _) => {
@@ -85,7 +85,7 @@ pub struct RecordedReply {
     pub agent_activity: Option<Box<AgentActivity>>,
 }
 
-/// The output of a call to something other than a model.
+/// The output of a command or a file operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {
@@ -107,11 +107,11 @@ impl CallOutput {
         }
     }
 
-    /// Replaces the texts that may contain secrets with `redact` of them.
+    /// Applies `redact` to the texts that may contain secrets.
     #[must_use]
     pub fn map_secret_texts(self, redact: impl Fn(&str) -> String) -> Self {
         match self {
-            // Where orch truncated an output, the ends of both parts are redacted already, and so is the folder.
+            // The code that runs commands has redacted the folder, and secrets that a truncation cut in two.
             Self::Command(output) => Self::Command(CommandOutput {
                 stdout: redact(&output.stdout),
                 stderr: redact(&output.stderr),
@@ -123,7 +123,7 @@ impl CallOutput {
     }
 
     /// The number of bytes of the texts that may contain secrets.
-    fn redacted_bytes(&self) -> usize {
+    fn searched_bytes(&self) -> usize {
         match self {
             Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
             Self::Snapshot(_) | Self::Applied(_) => 0,
@@ -139,7 +139,7 @@ impl CallOutput {
         }
     }
 
-    /// A few words about the output.
+    /// A short description of the output.
     pub fn summary(&self) -> String {
         match self {
             Self::Command(output) => format!("exit code {}", output.exit_code),
@@ -175,16 +175,16 @@ pub enum WrittenFiles<'a> {
 /// The output of a command that exited, with any exit code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandOutput {
-    /// Its exit code; as in shells, 128 plus the signal's number if a signal ended it.
+    /// The exit code. As in shells, it is 128 plus the signal's number if a signal ended the command.
     pub exit_code: i32,
-    /// Its standard output, with invalid UTF-8 replaced.
+    /// The standard output, with invalid UTF-8 replaced.
     pub stdout: String,
-    /// Its standard error, with invalid UTF-8 replaced.
+    /// The standard error, with invalid UTF-8 replaced.
     pub stderr: String,
-    /// Whether orch truncated the output: a marker in the text shows where, and how much.
+    /// Whether orch truncated the output. A marker in the text shows where, and how much.
     #[serde(default)]
     pub cut: bool,
-    /// The folder in which it ran.
+    /// The folder in which the command ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
     /// The limit of its sandbox that the program probably reached according to its output, as a sentence.
@@ -222,28 +222,28 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gives_back_what_a_call_returned() {
+    fn a_recorded_reply_is_restored_unchanged() {
         let reply: ChatReply = serde_json::from_value(json!({
             "content": "yes", "stop": "end", "usage": {}, "constrained": false,
         }))
         .unwrap();
         // A turn during which the agent did nothing else is still a turn.
         let turn = TurnReply { reply: reply.clone(), activity: AgentActivity::default() };
-        let returned = [
+        let replies = [
             CallReply::Chat(reply),
             CallReply::Turn(Box::new(turn)),
             CallReply::Output(command_output("out", "")),
             CallReply::Output(CallOutput::Snapshot(json!({ "files": [] }))),
             CallReply::Output(CallOutput::Applied(json!({ "files": [] }))),
         ];
-        for reply in returned {
+        for reply in replies {
             assert_eq!(CallReply::from_recorded(&call_ended(reply.clone().into_recorded())), Some(reply));
         }
         assert_eq!(CallReply::from_recorded(&call_ended(RecordedReply::default())), None);
     }
 
     #[test]
-    fn both_outputs_of_a_command_may_contain_secrets_and_a_snapshot_stays_exact() {
+    fn command_outputs_are_redacted_and_snapshots_are_not() {
         let redact = |text: &str| text.replace("secret", "…");
         let output = command_output("a secret", "secrets").map_secret_texts(redact);
         assert_eq!(output, command_output("a …", "…s"));

@@ -1,6 +1,6 @@
 //! Requests to models and their replies, independent of any provider.
 //!
-//! Users keep journals with these types for years, so fields are only ever added, with a default.
+//! Journals contain these types, so new versions of orch only add fields, each with a default.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,8 +22,8 @@ use super::usage::ReportedUsage;
 pub struct ModelRef {
     /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
     pub provider: String,
-    /// The provider's name of the model, which may contain slashes. For a file: its path, which begins with `/`, `./`
-    /// or `../`.
+    /// The name of the model at the provider, which may contain slashes. For a model file: the path, which begins with
+    /// `/`, `./` or `../`.
     pub model: String,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for ModelRef {
     }
 }
 
-/// Whether an embedded model's name is a path; names in the catalogue never begin like one.
+/// Whether an embedded model's name is a path. No name of a built-in model begins with such a prefix.
 fn is_path(name: &str) -> bool {
     ["/", "./", "../"].iter().any(|prefix| name.starts_with(prefix)) || Path::new(name).is_absolute()
 }
@@ -138,7 +138,7 @@ impl ChatRequest {
 pub enum StopReason {
     /// The model completed its reply.
     End,
-    /// The token limit or the context window cut it off.
+    /// The token limit or the context window cut the reply off.
     Length,
     /// The model or a safety filter refused to reply.
     Refusal,
@@ -151,13 +151,13 @@ pub enum StopReason {
 /// One reply of a model, as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatReply {
-    /// The content of the reply: its text, and data that the provider wants back unchanged.
+    /// The content of the reply: its text, and data that orch must send back to the provider unchanged.
     pub content: Content,
     /// Why the model stopped.
     pub stop: StopReason,
     /// The usage that the provider reported.
     pub usage: ReportedUsage,
-    /// The provider's name of the model that replied.
+    /// The model that replied, as the provider names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The provider's id of the reply, for support requests; for a CLI agent, the id of its session.

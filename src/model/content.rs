@@ -1,5 +1,5 @@
-//! The content of messages and replies: blocks of text, tool calls, tool results, files, and data that a provider wants
-//! back unchanged.
+//! The content of messages and replies: blocks of text, tool calls, tool results, files, and data that orch must send
+//! back to the provider unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,10 +41,10 @@ pub enum ContentBlock {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
-    /// Data that the provider wants back unchanged, such as signed or encrypted reasoning. orch sends it only to the
-    /// dialect and the model that it came from, and neither shows nor changes it.
+    /// Data that orch must send back to the provider unchanged, such as signed or encrypted reasoning. orch sends it
+    /// only to the dialect and the model that it came from, and never shows it.
     Opaque {
-        /// The dialect that it came from: `anthropic`, `responses`, `gemini` or `converse`.
+        /// The dialect that the data came from: `anthropic`, `responses`, `gemini` or `converse`.
         dialect: String,
         /// The data, as the provider sent it.
         data: Value,
@@ -125,8 +125,8 @@ impl Content {
         }
     }
 
-    /// This content with one text in place of its blocks of text. The other blocks stay in their order; the text takes
-    /// the place of the first block of text.
+    /// Replaces all blocks of text with one, at the position of the first. The other blocks and their order do not
+    /// change.
     #[must_use]
     pub fn with_text(&self, text: &str) -> Self {
         if self.text() == text {
@@ -173,7 +173,8 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// Reads both forms of content, so that an error in a block names the block's own mistake.
+/// Deserializes both forms of content. With an untagged enum, the error for an invalid block would not name the
+/// mistake in the block.
 struct ContentVisitor;
 
 impl<'de> Visitor<'de> for ContentVisitor {
@@ -192,11 +193,11 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut blocks: A) -> Result<Content, A::Error> {
-        let mut list = Vec::new();
+        let mut content = Vec::new();
         while let Some(block) = blocks.next_element()? {
-            list.push(block);
+            content.push(block);
         }
-        Ok(Content(list))
+        Ok(Content(content))
     }
 }
 
@@ -221,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    fn thought() -> ContentBlock {
+    fn thinking_block() -> ContentBlock {
         ContentBlock::Opaque { dialect: "anthropic".to_owned(), data: json!({ "type": "thinking", "signature": "s" }) }
     }
 
@@ -231,7 +232,7 @@ mod tests {
             (Content::default(), json!("")),
             (Content::from_text("yes"), json!("yes")),
             (
-                Content::from(vec![thought(), ContentBlock::text("yes")]),
+                Content::from(vec![thinking_block(), ContentBlock::text("yes")]),
                 json!([
                     { "type": "opaque", "dialect": "anthropic", "data": { "type": "thinking", "signature": "s" } },
                     { "type": "text", "text": "yes" },
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_what_a_block_lacks() {
+    fn an_error_names_the_missing_field_of_a_block() {
         let error = serde_json::from_value::<Content>(json!([{ "type": "text" }])).unwrap_err();
         assert!(error.to_string().contains("missing field `text`"), "{error}");
         let error = serde_json::from_value::<Content>(json!(7)).unwrap_err();
@@ -252,19 +253,22 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_text_keeps_the_other_blocks() {
-        let content = Content::from(vec![thought(), ContentBlock::text("a"), ContentBlock::text("b")]);
+    fn with_text_does_not_change_other_blocks() {
+        let content = Content::from(vec![thinking_block(), ContentBlock::text("a"), ContentBlock::text("b")]);
         assert_eq!(content.text(), "ab");
         assert_eq!(content.with_text("ab"), content);
-        assert_eq!(content.with_text("c").blocks(), [thought(), ContentBlock::text("c")]);
-        assert_eq!(Content::from(vec![thought()]).with_text("c").blocks(), [thought(), ContentBlock::text("c")]);
+        assert_eq!(content.with_text("c").blocks(), [thinking_block(), ContentBlock::text("c")]);
+        assert_eq!(
+            Content::from(vec![thinking_block()]).with_text("c").blocks(),
+            [thinking_block(), ContentBlock::text("c")]
+        );
     }
 
     #[test]
     fn a_paragraph_extends_the_last_text() {
-        let mut content = Content::from(vec![ContentBlock::text("a"), thought()]);
+        let mut content = Content::from(vec![ContentBlock::text("a"), thinking_block()]);
         content.append_paragraph("b");
-        assert_eq!(content.blocks(), [ContentBlock::text("a\n\nb"), thought()]);
+        assert_eq!(content.blocks(), [ContentBlock::text("a\n\nb"), thinking_block()]);
         let mut empty = Content::default();
         empty.append_paragraph("b");
         assert_eq!(empty, Content::from_text("b"));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct HumanDuration(pub Duration);
 
 impl HumanDuration {
-    /// The pattern of a duration in the generated schemas: one number is not zero.
+    /// The pattern of durations in the generated schemas. At least one of the numbers is not zero.
     pub const PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))*0*[1-9][0-9]{0,8}(ms|s|m|h)([0-9]{1,9}(ms|s|m|h))*$";
 
     /// Parses one or more numbers, each with a unit (`ms`, `s`, `m`, `h`); `None` for other text and for zero.
@@ -20,9 +20,9 @@ impl HumanDuration {
         let mut remaining = text;
         let mut total = Duration::ZERO;
         while !remaining.is_empty() {
-            let digits = remaining.find(|c: char| !c.is_ascii_digit())?;
-            let count: u64 = remaining.get(..digits)?.parse().ok()?;
-            let suffix = remaining.get(digits..)?;
+            let digit_count = remaining.find(|c: char| !c.is_ascii_digit())?;
+            let number: u64 = remaining.get(..digit_count)?.parse().ok()?;
+            let suffix = remaining.get(digit_count..)?;
             let unit_len = suffix.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(suffix.len());
             let unit_millis = match suffix.get(..unit_len)? {
                 "ms" => 1,
@@ -31,7 +31,7 @@ impl HumanDuration {
                 "h" => 3_600_000,
                 _ => return None,
             };
-            total = total.checked_add(Duration::from_millis(count.checked_mul(unit_millis)?))?;
+            total = total.checked_add(Duration::from_millis(number.checked_mul(unit_millis)?))?;
             remaining = suffix.get(unit_len..)?;
         }
         (total > Duration::ZERO).then_some(Self(total))

@@ -1,8 +1,9 @@
 //! The effects that a call can have, and the table of what orch knows about each kind of call.
 //!
-//! The table has two parts. [`CallKind::properties`] holds for all calls of a kind, so code that has only the journal can
-//! use it too. [`Effect::profile`] adds what depends on the request. Every other module reads the table, so a new kind
-//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output (`model/call_reply.rs`).
+//! The table has two parts. [`CallKind::properties`] depends only on the kind, so code that has only the journal can
+//! use it too. [`Effect::profile`] also depends on the request. All other modules read the table. A new kind therefore
+//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output
+//! (`model/call_reply.rs`).
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -34,15 +35,15 @@ impl Effect {
     /// The entry of the effect in the table.
     pub fn profile(&self) -> EffectProfile<'_> {
         match self {
-            Self::ModelRequest(ask) => EffectProfile {
+            Self::ModelRequest(ModelRequest { request, max_usage, .. }) => EffectProfile {
                 kind: CallKind::Request,
                 model_use: Some(ModelUse {
-                    request: &ask.request,
-                    rate_limited_tokens: Some(ask.max_usage.total()),
+                    request,
+                    rate_limited_tokens: Some(max_usage.total()),
                     bound: UsageBound {
-                        max_usage: Some(ask.max_usage),
+                        max_usage: Some(*max_usage),
                         estimate: TurnEstimate::default(),
-                        priced_as: Some(ask.request.model.clone()),
+                        priced_as: Some(request.model.clone()),
                     },
                 }),
             },
@@ -155,7 +156,8 @@ pub struct CallProperties {
     /// How orch ends the call when its time is used up or the run stops.
     pub ending: CallEnding,
     /// Whether orch starts the call only when the journal contains `call_started`, because the call costs money or runs
-    /// a program. After a kill, the event shows the maximum usage of the call, and which program may have changed files.
+    /// a program. If orch is killed, the event shows the maximum usage of the call, and which program may have changed
+    /// files.
     pub awaits_start_record: bool,
     /// Whether a snapshot of the workspace is on disk during the call (`agent/turn_start.rs`), until the outcome is
     /// durable. A resume compares the workspace with it.
@@ -165,11 +167,11 @@ pub struct CallProperties {
 /// How a call uses the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkspaceUse {
-    /// It does not see the workspace.
+    /// The call does not see the workspace.
     None,
     /// orch itself reads or writes the files that the call lists.
     ListedFiles,
-    /// It runs a program, which may change any file.
+    /// The call runs a program, which may change any file.
     Program,
 }
 
@@ -188,12 +190,13 @@ impl WorkspaceUse {
 /// How orch ends a call when its time is used up or the run stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallEnding {
-    /// orch cuts the call off. A reply that is complete by then counts. A stop leaves the call a grace period.
+    /// orch cuts the call off. After a stop, it first waits for a grace period. A reply that is complete by then
+    /// counts.
     CutOff,
-    /// orch ends the processes of the call, after a stop at once.
+    /// orch ends the processes of the call, without a grace period.
     EndProcesses,
-    /// The call must not stop half-way, so it ignores both. If it takes longer than the grace period of a stop, orch
-    /// drops it.
+    /// orch lets the call finish, because it must not stop half-way. If the call takes longer than the grace period of
+    /// a stop, orch drops it.
     RunToEnd,
 }
 
@@ -219,11 +222,11 @@ pub struct ModelUse<'a> {
     pub request: &'a ChatRequest,
     /// The tokens that the call counts against the limits of its provider; `None` if these limits do not apply.
     pub rate_limited_tokens: Option<u64>,
-    /// What is known about its usage.
+    /// What is known about the usage before the call.
     pub bound: UsageBound,
 }
 
-/// What is known before a call about its usage of a model. The default is that nothing is known.
+/// What is known before a call about its usage of a model. By default, nothing is known.
 #[derive(Clone, Debug, Default)]
 pub struct UsageBound {
     /// The upper bound that orch computes from the request; `None` if orch does not know all requests to the model.
@@ -239,13 +242,13 @@ pub struct UsageBound {
 pub struct CommandSpec {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Environment variables with the values that a shell line refers to: names with values.
+    /// The names and values of the environment variables to which the shell line refers.
     pub values: Vec<(String, String)>,
     /// Names of variables that the command inherits from the environment of the run.
     pub env: Vec<String>,
     /// The folder in which the command runs, relative to the workspace.
     pub cwd: String,
-    /// The text that it receives on standard input.
+    /// The text for the command's standard input.
     pub stdin: Option<String>,
     /// The time limit, in milliseconds.
     pub timeout_ms: Option<u64>,
@@ -254,7 +257,7 @@ pub struct CommandSpec {
     pub sandbox: Option<SandboxSpec>,
 }
 
-/// Files to put into the workspace.
+/// Files to write into the workspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FilesToWrite {
     /// The list of files, as JSON, unchanged from the artifact.
@@ -268,11 +271,11 @@ pub struct FilesToWrite {
 pub struct ModelRequest {
     /// The request.
     pub request: ChatRequest,
-    /// The upper bound of its usage, computed from the request.
+    /// The upper bound of the usage, computed from the request.
     pub max_usage: Usage,
     /// The time limit of the whole request, in milliseconds; the provider's default when absent.
     pub timeout_ms: Option<u64>,
-    /// The step's deadline; the request ends then at the latest.
+    /// The step's deadline, at which orch ends the request.
     pub deadline: Option<Timestamp>,
 }
 
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_runs_a_program_starts_after_its_record_and_ends_with_its_processes() {
+    fn a_call_that_runs_a_program_awaits_its_start_record_and_ends_its_processes() {
         for properties in KINDS.map(CallKind::properties) {
             let runs_program = properties.workspace.runs_program();
             assert!(!runs_program || properties.awaits_start_record, "{properties:?}");
@@ -315,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_of_a_request_follows_from_the_request_and_that_of_a_turn_from_its_estimate() {
+    fn a_request_has_a_computed_usage_bound_and_a_turn_has_an_estimate() {
         let max_usage = Usage { input: 20, output: 10, ..Usage::default() };
-        let ask = ModelRequest { request: request(), max_usage, timeout_ms: None, deadline: None };
+        let model_request = ModelRequest { request: request(), max_usage, timeout_ms: None, deadline: None };
         let program: CliAgent =
             serde_json::from_value(serde_json::json!({ "kind": "codex", "model": "m", "access": "read" })).unwrap();
         let turn = AgentTurn {
@@ -329,19 +332,19 @@ mod tests {
             timeout_ms: None,
             until: None,
         };
-        let (ask, turn) = (Effect::ModelRequest(ask), Effect::Turn(Box::new(turn)));
-        for effect in [&ask, &turn] {
-            // A process that dies during the call must leave a record of the usage.
+        let (request, turn) = (Effect::ModelRequest(model_request), Effect::Turn(Box::new(turn)));
+        for effect in [&request, &turn] {
+            // If the process dies during the call, the journal must contain an upper bound of the usage.
             assert!(effect.properties().awaits_start_record);
             assert_eq!(effect.model(), Some(&ModelRef::new("lab", "m")));
         }
         let rate_limited_tokens = |effect: &Effect| effect.profile().model_use.unwrap().rate_limited_tokens;
-        assert_eq!((rate_limited_tokens(&ask), rate_limited_tokens(&turn)), (Some(30), None));
-        let (ask, turn) = (ask.usage_bound(), turn.usage_bound());
-        assert_eq!((ask.max_usage, turn.max_usage), (Some(max_usage), None));
-        assert_eq!((ask.estimate.tokens, turn.estimate.tokens), (None, Some(7)));
-        assert_eq!(ask.priced_as, Some(ModelRef::new("lab", "m")));
-        assert_eq!(turn.priced_as, Some(ModelRef::new("openai", "m")));
+        assert_eq!((rate_limited_tokens(&request), rate_limited_tokens(&turn)), (Some(30), None));
+        let (request_bound, turn_bound) = (request.usage_bound(), turn.usage_bound());
+        assert_eq!((request_bound.max_usage, turn_bound.max_usage), (Some(max_usage), None));
+        assert_eq!((request_bound.estimate.tokens, turn_bound.estimate.tokens), (None, Some(7)));
+        assert_eq!(request_bound.priced_as, Some(ModelRef::new("lab", "m")));
+        assert_eq!(turn_bound.priced_as, Some(ModelRef::new("openai", "m")));
     }
 
     #[test]

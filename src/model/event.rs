@@ -69,7 +69,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// The name of its kind, which is the key of its JSON.
+    /// The kind of the fact, which is the key of its JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RunStarted(_) => "run_started",
@@ -89,7 +89,7 @@ impl Fact {
         }
     }
 
-    /// The step that it is about; `None` for facts about the run.
+    /// The step that the fact is about; `None` for facts about the run.
     pub fn step(&self) -> Option<&StepKey> {
         match self {
             Self::RunStarted(_) | Self::RunResumed(_) | Self::RunEnded(_) => None,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::usage::ReportedUsage;
 
-macro_rules! classes {
+macro_rules! failure_classes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// The class of a failure; its name is stable in journals, reports and `retry.on`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +27,7 @@ macro_rules! classes {
     };
 }
 
-classes! {
+failure_classes! {
     /// The provider rejected the request because of its rate limit.
     RateLimited = "rate_limited",
     /// The provider can't be reached, is overloaded or closed the connection.
@@ -163,13 +163,13 @@ impl Failure {
         self.usage.as_deref().copied()
     }
 
-    /// The same without details that belong to the call and not to its step, such as usage.
+    /// Removes details of the call that its step's failure does not have, such as usage.
     #[must_use]
     pub fn without_call_details(self) -> Self {
         Self { usage: None, interrupted: false, unreached: false, ..self }
     }
 
-    /// The same for a step whose deadline ended the call: the hint names `deadline:` instead of `timeout:`.
+    /// Makes the hint name `deadline:` instead of `timeout:`, for a call that the step's deadline ended.
     #[must_use]
     pub fn with_deadline_hint(self) -> Self {
         let hint = self.hint.as_deref().unwrap_or(RAISE_TIMEOUT_HINT);
@@ -182,7 +182,7 @@ impl Failure {
         }
     }
 
-    /// The same with a hint.
+    /// Sets the hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -16,13 +16,13 @@ pub struct Fingerprint {
     pub decode: Digest,
 }
 
-/// One part of what a fingerprint covers, with its own digest. orch compares the parts of two attempts to name the one
-/// that changed.
+/// A part of the data that a fingerprint covers, with its own digest. orch compares the parts of two attempts to name
+/// the parts that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FingerprintPart {
-    /// Which part it is.
+    /// The kind of the part, with its name if it has one.
     pub kind: PartKind,
-    /// The digest of its content.
+    /// The digest of the part's content.
     pub digest: Digest,
 }
 

@@ -81,7 +81,7 @@ impl StepKey {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The number of the item or round, if this is one.
+    /// The index of the item or round; `None` for a step of the file.
     pub fn item_index(&self) -> Option<usize> {
         self.0.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
     }
@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(key.declared_key().as_str(), "implement/fix/code");
         assert!(key.is_within(&outer) && key.is_within(&outer.item(3)) && !key.is_within(&StepKey::root("impl")));
         assert!(!outer.is_within(&outer));
-        let names: Vec<String> = key.ancestors().iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["implement", "implement[3]", "implement[3]/fix", "implement[3]/fix[0]"]);
+        let ancestors: Vec<String> = key.ancestors().iter().map(ToString::to_string).collect();
+        assert_eq!(ancestors, ["implement", "implement[3]", "implement[3]/fix", "implement[3]/fix[0]"]);
         assert_eq!(key.last_segment(), "code");
     }
 }

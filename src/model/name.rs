@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::chat::ModelRef;
 
 /// The HTTP providers that need no entry in `orch.yaml`.
-pub const BUILT_IN_PROVIDERS: [&str; 9] =
+pub const BUILTIN_PROVIDER_NAMES: [&str; 9] =
     ["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm"];
 
 /// The provider of the embedded models.
@@ -29,7 +29,7 @@ pub enum NameError {
     /// No alias has this name, and it is not `provider/model`.
     #[error("unknown model `{name}`")]
     UnknownModel {
-        /// The name.
+        /// The unknown name.
         name: String,
         /// The known name with the closest spelling.
         nearest: Option<String>,
@@ -37,7 +37,7 @@ pub enum NameError {
     /// The part before the slash is not a provider.
     #[error("unknown provider `{provider}` in model `{name}`")]
     UnknownProvider {
-        /// The name.
+        /// The whole name.
         name: String,
         /// The part before the slash.
         provider: String,
@@ -47,7 +47,7 @@ pub enum NameError {
     /// An alias refers to itself, directly or through other aliases.
     #[error("the alias `{name}` in orch.yaml leads back to itself")]
     AliasCycle {
-        /// The name.
+        /// The alias.
         name: String,
     },
 }
@@ -99,7 +99,7 @@ mod tests {
 
     fn resolve(name: &str) -> Result<ModelRef, NameError> {
         let aliases = [("fast", "lab/qwen"), ("a", "b"), ("b", "a")];
-        let aliases = aliases.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let aliases = aliases.map(|(alias, target)| (alias.to_owned(), target.to_owned())).into();
         resolve_name(name, &aliases, &["lab".to_owned(), "anthropic".to_owned(), LOCAL_PROVIDER.to_owned()], "small")
     }
 
@@ -121,7 +121,7 @@ mod tests {
         let unknown = resolve("fats").unwrap_err();
         assert_eq!(unknown, NameError::UnknownModel { name: "fats".into(), nearest: Some("fast".into()) });
         let provider = resolve("antropic/x").unwrap_err();
-        assert!(matches!(provider, NameError::UnknownProvider { nearest: Some(n), .. } if n == "anthropic"));
+        assert!(matches!(provider, NameError::UnknownProvider { nearest: Some(name), .. } if name == "anthropic"));
         assert_eq!(resolve("a"), Err(NameError::AliasCycle { name: "a".into() }));
     }
 }

@@ -22,22 +22,22 @@ pub fn count_values(json: &[u8]) -> usize {
     count
 }
 
-/// The nesting depth of the lists and objects in a JSON text. The result for other text has no meaning.
+/// The nesting depth of the lists and objects in a JSON text. For other text, the result is meaningless.
 pub fn nesting_depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut depth, mut max_depth) = (0_usize, 0);
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => skip_string(&mut bytes),
             b'[' | b'{' => {
                 depth += 1;
-                deepest = deepest.max(depth);
+                max_depth = max_depth.max(depth);
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    max_depth
 }
 
 fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {

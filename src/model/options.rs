@@ -1,4 +1,4 @@
-//! The options of an agent's requests, beside the temperature and the limit of a reply.
+//! The options of an agent's requests, other than the temperature and the limit of a reply.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ impl ReasoningEffort {
     }
 }
 
-/// Options that an agent sets for its requests. An option that is absent has the provider's default.
+/// Options that an agent sets for its requests. For an absent option, the provider's default applies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ModelOptions {
@@ -52,7 +52,7 @@ pub struct ModelOptions {
     /// The seed of the sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u32>,
-    /// Texts that end the reply when the model writes one of them.
+    /// Stop sequences: the model stops when it writes one of these texts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
     /// Members of the request's body that only this provider knows.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absent_options_leave_no_trace() {
+    fn absent_options_are_not_serialized() {
         assert_eq!(serde_json::to_value(ModelOptions::default()).unwrap(), json!({}));
         let options = ModelOptions { seed: Some(7), ..ModelOptions::default() };
         assert_eq!(serde_json::to_value(&options).unwrap(), json!({"seed": 7}));

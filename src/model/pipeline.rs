@@ -24,8 +24,8 @@ pub const INPUT_PATTERN: &str = "^[a-z_][a-z0-9_]*[?]?$";
 /// Whether `text` is a name: `[a-z_][a-z0-9_]*`.
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    let starts_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-    starts_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let is_start_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    is_start_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// A pipeline: its inputs, its agents and the steps that they perform.
@@ -109,18 +109,18 @@ pub struct Agent {
     #[schemars(example = 0.9)]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub top_p: Option<f64>,
-    /// The seed of the sampling, with which some providers give equal replies to equal requests.
+    /// The seed of the sampling. With a seed, some providers return equal replies to equal requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     #[schemars(example = 7)]
     pub seed: Option<u32>,
-    /// Texts that end the reply when the model writes one of them. The reply does not contain the text.
+    /// Stop sequences: the model stops when it writes one of these texts. The reply does not contain the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 4))]
     #[schemars(example = json!(["END"]))]
     #[schemars(inner(length(min = 1)))]
     pub stop: Vec<String>,
-    /// Members that orch adds to the body of each request as they are, for parameters that only this provider has.
+    /// Members that orch adds unchanged to the body of each request, for parameters that only this provider has.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(example = json!({"service_tier": "flex"}))]
     pub provider_options: Map<String, Value>,
@@ -210,7 +210,7 @@ impl Agent {
 }
 
 impl Pipeline {
-    /// Changes every step, including those inside groups and `finally`.
+    /// Applies `change` to every step, including those inside groups and `finally`.
     pub fn for_each_step_mut(&mut self, change: &mut impl FnMut(&mut Step)) {
         fn visit(steps: &mut [Step], change: &mut impl FnMut(&mut Step)) {
             for step in steps {

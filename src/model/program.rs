@@ -65,7 +65,7 @@ impl CliAgentKind {
 
     /// The capabilities of this kind.
     pub fn capabilities(self) -> AgentCapabilities {
-        let none = AgentCapabilities {
+        let no_capabilities = AgentCapabilities {
             structured_output: false,
             tools: false,
             usage: false,
@@ -84,13 +84,20 @@ impl CliAgentKind {
                 resume: true,
                 model: true,
                 max_turns: true,
-                ..none
+                ..no_capabilities
             },
             Self::Codex => {
-                AgentCapabilities { structured_output: true, usage: true, resume: true, model: true, ..none }
+                AgentCapabilities { structured_output: true, usage: true, resume: true, model: true, ..no_capabilities }
             }
-            Self::Acp => AgentCapabilities { tools: true, usage: true, cost: true, resume: true, cancel: true, ..none },
-            Self::Command => AgentCapabilities { model: true, max_turns: true, ..none },
+            Self::Acp => AgentCapabilities {
+                tools: true,
+                usage: true,
+                cost: true,
+                resume: true,
+                cancel: true,
+                ..no_capabilities
+            },
+            Self::Command => AgentCapabilities { model: true, max_turns: true, ..no_capabilities },
         }
     }
 }
@@ -124,7 +131,7 @@ pub struct CliAgent {
 }
 
 impl CliAgent {
-    /// The reference to its model, such as `claude/sonnet` or `command/review.py`.
+    /// The model reference for reports and events, such as `claude/sonnet` or `command/review.py`.
     pub fn model_ref(&self) -> ModelRef {
         let file_name = |path: &String| path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
         let name = match self.kind {
@@ -190,7 +197,7 @@ pub struct AgentTurn {
     pub until: Option<Timestamp>,
 }
 
-/// The prefix of a line in [`AgentActivity::denied`] if the output of a command showed that a sandbox refused a write.
+/// The prefix of a line in [`AgentActivity::denied`] for a command whose output shows that a sandbox refused a write.
 pub const SANDBOX_REFUSAL_PREFIX: &str = "to write outside of its sandbox";
 
 /// What a CLI agent did besides replying, as recorded.
@@ -233,11 +240,11 @@ impl AgentActivity {
     }
 }
 
-/// The reply of a CLI agent, with what it did besides replying.
+/// The reply of a CLI agent, with what the agent did besides replying.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnReply {
     /// The reply.
     pub reply: ChatReply,
-    /// What it did besides replying.
+    /// What the agent did besides replying.
     pub activity: AgentActivity,
 }

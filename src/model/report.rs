@@ -143,16 +143,16 @@ pub struct ArtifactReport {
     pub kind: ArtifactKind,
     /// Its file, absolute.
     pub path: String,
-    /// BLAKE3 of that file's bytes, in hexadecimal.
+    /// The BLAKE3 digest of the file's bytes, in hexadecimal.
     pub digest: String,
-    /// The size of that file in bytes.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// The value; absent if the file is larger than 64 KiB. Then `path` and `digest` identify it.
+    /// The value; absent if the file is larger than 64 KiB. In that case, `path` and `digest` identify it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
 }
 
-/// The size of the largest artifact whose value is in the list of artifacts, in bytes.
+/// The maximum size of an artifact's file in bytes for which [`ArtifactReport::value`] is present.
 pub const MAX_REPORTED_VALUE: u64 = 64 * 1024;
 
 /// The format of an artifact's file.

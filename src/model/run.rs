@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::step_state::StepState;
 
-/// The state of a run, as its events show it.
+/// The state of a run, computed from its events.
 #[derive(Clone, Debug)]
 pub struct RunState {
     /// The run.
@@ -50,9 +50,9 @@ pub struct RunState {
     /// The number of its sessions: how often a process started or resumed it.
     pub sessions: u32,
     /// The total time of the sessions before the current one.
-    earlier_sessions: Duration,
+    earlier_session_time: Duration,
     /// The start of the current session, and the time of its latest event or heartbeat.
-    session: Option<(Timestamp, Timestamp)>,
+    current_session: Option<(Timestamp, Timestamp)>,
     /// Why it failed, if no step has the failure.
     pub failure: Option<Failure>,
     /// The value of the pipeline's `outputs:`, if it has any.
@@ -91,8 +91,8 @@ impl RunState {
             started: None,
             ended: None,
             sessions: 0,
-            earlier_sessions: Duration::ZERO,
-            session: None,
+            earlier_session_time: Duration::ZERO,
+            current_session: None,
             failure: None,
             outputs: None,
             steps: Vec::new(),
@@ -159,7 +159,8 @@ impl RunState {
 
     /// The total time of the run's sessions, without the time between them.
     pub fn total_session_time(&self) -> Duration {
-        self.earlier_sessions + self.session.map_or(Duration::ZERO, |(start, latest)| elapsed(start, latest))
+        self.earlier_session_time
+            + self.current_session.map_or(Duration::ZERO, |(start, latest)| elapsed(start, latest))
     }
 
     /// Adds up the time of the sessions. A session whose process died lasts until its last heartbeat.
@@ -167,7 +168,9 @@ impl RunState {
         let starts_session = match &event.fact {
             Fact::RunStarted(_) => true,
             Fact::RunResumed(fact) => {
-                if let Some(((_, latest), heartbeat)) = self.session.as_mut().zip(fact.previous_owner_last_heartbeat) {
+                if let Some(((_, latest), heartbeat)) =
+                    self.current_session.as_mut().zip(fact.previous_owner_last_heartbeat)
+                {
                     *latest = heartbeat.max(*latest);
                 }
                 true
@@ -175,15 +178,15 @@ impl RunState {
             _ => false,
         };
         if starts_session {
-            self.earlier_sessions = self.total_session_time();
+            self.earlier_session_time = self.total_session_time();
             self.sessions += 1;
-            self.session = Some((event.at, event.at));
-        } else if let Some((_, latest)) = &mut self.session {
+            self.current_session = Some((event.at, event.at));
+        } else if let Some((_, latest)) = &mut self.current_session {
             *latest = event.at;
         }
         if let Fact::RunEnded(_) = &event.fact {
-            self.earlier_sessions = self.total_session_time();
-            self.session = None;
+            self.earlier_session_time = self.total_session_time();
+            self.current_session = None;
         }
     }
 
@@ -207,16 +210,16 @@ impl RunState {
 
     /// Replaces the steps with those of the current files when a run is resumed. The usage so far still counts.
     fn replace_plan(&mut self, planned: &[PlannedStep]) {
-        let mut old: HashMap<StepKey, StepState> =
+        let mut previous_steps: HashMap<StepKey, StepState> =
             std::mem::take(&mut self.steps).into_iter().map(|step| (step.key.clone(), step)).collect();
         self.set_plan(planned);
         for step in &mut self.steps {
-            if let Some(old) = old.remove(&step.key) {
-                step.restore_totals(old);
+            if let Some(previous) = previous_steps.remove(&step.key) {
+                step.restore_totals(previous);
             }
         }
-        // Items and rounds are added again when they start; until then, the removed steps hold their usage.
-        self.removed_steps.extend(old.into_values().filter(|step| step.calls > 0 || !step.usage.is_empty()));
+        // An item or round counts as removed until it starts again, so that its usage still counts.
+        self.removed_steps.extend(previous_steps.into_values().filter(|step| step.calls > 0 || !step.usage.is_empty()));
         self.removed_index =
             self.removed_steps.iter().enumerate().map(|(index, step)| (step.key.clone(), index)).collect();
     }
@@ -252,7 +255,8 @@ impl RunState {
 
     /// The steps in the order of the file, with items and rounds in numerical order.
     pub fn steps_in_file_order(&self) -> Vec<&StepState> {
-        let rank = |key: &StepKey| -> Vec<(usize, usize)> {
+        // For each ancestor and the step itself: its position in the plan, and its number as an item or round.
+        let sort_key = |key: &StepKey| -> Vec<(usize, usize)> {
             let mut path = Vec::new();
             for ancestor in key.ancestors().into_iter().chain([key.clone()]) {
                 let planned = self.planned_index.get(&ancestor.declared_key()).copied().unwrap_or(usize::MAX);
@@ -262,7 +266,7 @@ impl RunState {
             path
         };
         let mut steps: Vec<(Vec<(usize, usize)>, &StepState)> =
-            self.steps.iter().map(|step| (rank(&step.key), step)).collect();
+            self.steps.iter().map(|step| (sort_key(&step.key), step)).collect();
         steps.sort_by(|a, b| a.0.cmp(&b.0));
         steps.into_iter().map(|(_, step)| step).collect()
     }

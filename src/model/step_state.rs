@@ -1,4 +1,4 @@
-//! The state of a step of a run, as its events show it.
+//! The state of a step of a run, computed from its events.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -48,7 +48,7 @@ impl StepStatus {
     }
 }
 
-/// The state of one step, as its events show it.
+/// The state of one step, computed from its events.
 #[derive(Clone, Debug)]
 pub struct StepState {
     /// The step's key.
@@ -61,7 +61,7 @@ pub struct StepState {
     pub model: Option<ModelRef>,
     /// Its status.
     pub status: StepStatus,
-    /// Start of its first attempt in the latest session.
+    /// When its first attempt in the latest session started.
     pub started: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended: Option<Timestamp>,
@@ -122,7 +122,7 @@ impl StepState {
         self.reused || self.reused_from.is_some()
     }
 
-    /// The state of a step that has not started. `step` may be an item of `planned`, or in a round.
+    /// The state of a step that has not started. `step` may be an item of the planned step, or inside a round.
     pub(super) fn new_pending(step: StepKey, planned: &PlannedStep) -> Self {
         Self {
             key: step,
@@ -157,18 +157,18 @@ impl StepState {
         }
     }
 
-    /// Copies the attempts, the usage and other totals that earlier sessions recorded for the same step. Its times stay
-    /// those of the latest session.
-    pub(super) fn restore_totals(&mut self, old: Self) {
-        self.attempts = old.attempts;
-        self.calls = old.calls;
-        self.usage = old.usage;
-        self.cost = old.cost;
-        self.session = old.session;
-        self.sandbox = old.sandbox;
-        self.extraction = old.extraction;
-        // A question without an answer still waits, although orch records it only once.
-        self.question = old.question;
+    /// Copies the attempts, the usage and other totals that earlier sessions recorded for the same step. Does not copy
+    /// its times, which are those of the latest session.
+    pub(super) fn restore_totals(&mut self, earlier: Self) {
+        self.attempts = earlier.attempts;
+        self.calls = earlier.calls;
+        self.usage = earlier.usage;
+        self.cost = earlier.cost;
+        self.session = earlier.session;
+        self.sandbox = earlier.sandbox;
+        self.extraction = earlier.extraction;
+        // A question without an answer still waits, and orch does not record it a second time.
+        self.question = earlier.question;
     }
 
     /// Marks a call to a model or a CLI agent as open, until its end is recorded.
@@ -186,7 +186,7 @@ impl StepState {
         });
     }
 
-    /// Marks that no call of the step is open any more.
+    /// Records that no call of the step is open.
     pub(super) fn close_call(&mut self) {
         self.open_call = None;
     }

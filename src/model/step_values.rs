@@ -123,7 +123,7 @@ pub struct Retry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Extract {
-    /// Accept a value inside prose or code fences, and after lossless repairs, and record both.
+    /// Accept a value inside prose or code fences, or after lossless repairs. orch records the source and the repairs.
     #[default]
     Lenient,
     /// Accept only a reply with exactly one distinct value that needs no repair.

@@ -9,7 +9,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Why bytes are not text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeTextError {
-    /// They are UTF-16, by their byte order mark.
+    /// They are UTF-16 with a byte order mark.
     Utf16,
     /// They contain a NUL at this offset.
     Nul(usize),
@@ -38,14 +38,14 @@ pub fn decode_text(bytes: Vec<u8>) -> Result<String, DecodeTextError> {
     let nul = bytes.iter().position(|byte| *byte == 0);
     let text = match (String::from_utf8(bytes), nul) {
         (Ok(text), None) => text,
-        // Report the error with the smaller offset.
+        // If the bytes have both errors, report the first one.
         (Err(error), nul) if nul.is_none_or(|offset| error.utf8_error().valid_up_to() <= offset) => {
             return Err(DecodeTextError::NotUtf8(error.utf8_error().valid_up_to()));
         }
         (Ok(_) | Err(_), nul) => return Err(DecodeTextError::Nul(nul.unwrap_or_default())),
     };
     Ok(match text.strip_prefix(BYTE_ORDER_MARK) {
-        Some(unmarked) => unmarked.to_owned(),
+        Some(without_bom) => without_bom.to_owned(),
         None => text,
     })
 }
@@ -59,7 +59,7 @@ pub fn decode_output_lossy(bytes: &[u8]) -> String {
     strip_bom(&text).to_owned()
 }
 
-/// The bytes of a reply for lenient parsing: converts UTF-16 to UTF-8, and removes a byte order mark.
+/// Prepares the bytes of a reply for lenient parsing: converts UTF-16 to UTF-8, and removes a byte order mark.
 pub fn normalize_reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
     match decode_utf16(&bytes) {
         Some(text) => text.into_bytes(),
@@ -67,19 +67,19 @@ pub fn normalize_reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// JSON without its byte order mark.
+/// Removes the byte order mark from JSON.
 pub fn strip_bom_bytes(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// A text without its byte order mark.
+/// Removes the byte order mark from a text.
 pub fn strip_bom(text: &str) -> &str {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 /// Decodes UTF-16 that has a byte order mark; `None` for anything else.
 ///
-/// Binary data may begin with the two bytes of the mark too. So the data must also be valid UTF-16 and contain an ASCII
+/// Binary data may begin with the same two bytes. Therefore the rest must be valid UTF-16 and contain an ASCII
 /// character, such as a space, a line break or a digit.
 fn decode_utf16(bytes: &[u8]) -> Option<String> {
     let (is_little_endian, data) = match bytes {

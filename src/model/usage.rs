@@ -12,7 +12,7 @@ use serde_json::Value;
 /// The largest plausible token count of one reply; a larger reported count is an error of the provider.
 const MAX_REPLY_TOKENS: u64 = 1_000_000_000;
 
-/// Tokens of one or more calls, with each count known.
+/// Tokens of one or more calls, for which every count is known.
 ///
 /// `input` counts every prompt token, including cached ones. `output` counts every generated token, including
 /// reasoning. The other three counts are parts of these two.
@@ -89,8 +89,8 @@ impl ReportedUsage {
         }
     }
 
-    /// The same without counts that are impossible for a reply with this text: every prompt and every nonempty reply
-    /// has tokens, and a part is never larger than its total.
+    /// Corrects counts that are impossible for a reply with this text: every prompt and every nonempty reply has
+    /// tokens, and a part is never larger than its total.
     #[must_use]
     pub fn plausible_for_reply(self, text: &str) -> Self {
         let input = self.input.filter(|count| *count > 0);
@@ -105,8 +105,8 @@ impl ReportedUsage {
         }
     }
 
-    /// The usage since a session reported the total `before`, if `self` is the total that it reports now. If a session
-    /// reports less than before, it has restarted its counters.
+    /// The usage of a session since its total was `before`; `self` is the total that the session reports now. A session
+    /// that reports less than before has restarted its counters.
     #[must_use]
     pub fn since(self, before: Option<Usage>) -> Self {
         let Some(before) = before else { return self };
@@ -122,8 +122,9 @@ impl ReportedUsage {
         }
     }
 
-    /// The total that a session has reported so far, if it had reported `before`. A count that it does not report now
-    /// keeps its last value: otherwise `since` would count it a second time after the next report.
+    /// The new total of a session whose total was `before` and that now reports `self`. A count that the session does
+    /// not report now keeps its previous value. Otherwise, `since` would count these tokens again after the next
+    /// report.
     #[must_use]
     pub fn session_total(self, before: Option<Usage>) -> Option<Usage> {
         if self.is_empty() {
@@ -131,9 +132,9 @@ impl ReportedUsage {
         }
         let previous = before.filter(|before| !self.has_restarted(*before)).unwrap_or_default();
         let current = self.lower_bound();
-        let prompt = if self.input.is_some() { current } else { previous };
+        let Usage { input, cache_read, cache_write, .. } = if self.input.is_some() { current } else { previous };
         let Usage { output, reasoning, .. } = if self.output.is_some() { current } else { previous };
-        Some(Usage { output, reasoning, ..prompt })
+        Some(Usage { input, cache_read, cache_write, output, reasoning })
     }
 
     /// Whether a session that reported `before` reports less now.
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_total_keeps_counts_that_a_turn_does_not_report() {
+    fn a_session_total_contains_earlier_counts_that_a_turn_does_not_report() {
         let reported = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
         let total = |input, output| Some(Usage { input, output, ..Usage::default() });
         let before = total(900, 100);
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_counts_are_removed() {
+    fn impossible_counts_are_corrected() {
         let reported = |input, cache_read, output| ReportedUsage {
             input: Some(input),
             cache_read,

@@ -12,10 +12,8 @@ const BLACK_FLAG: char = '\u{1f3f4}';
 /// The tag that ends such a flag.
 const CANCEL_TAG: char = '\u{e007f}';
 
-/// Escapes control characters, direction controls and invisible characters, for example as `\u{1b}`. Line ends and tabs
-/// stay.
-///
-/// Joiners, variation selectors and tags stay where a script or an emoji needs them.
+/// Escapes control characters, direction controls and invisible characters, for example as `\u{1b}`. Does not escape
+/// line ends and tabs, nor joiners, variation selectors and tags that a script or an emoji needs.
 pub fn escape_unsafe(text: &str) -> Cow<'_, str> {
     escape_unsafe_except(text, |_| 0)
 }
@@ -31,7 +29,8 @@ pub fn path_for_display(path: &Path) -> String {
     escape_line_breaks(&path.to_string_lossy()).into_owned()
 }
 
-/// The same, but at each position does not escape a prefix with the length that `raw_len` returns.
+/// Escapes like [`escape_unsafe`], except for the texts that `raw_len` recognizes: it returns the number of bytes at
+/// the start of a text that this function copies unchanged.
 pub fn escape_unsafe_except(text: &str, raw_len: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();
@@ -65,7 +64,7 @@ pub fn is_unsafe(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
-        // Noncharacters, which never occur in text.
+        // Unicode noncharacters, which are not assigned to any character.
         '\u{fdd0}'..='\u{fdef}' => true,
         _ if u32::from(c) & 0xfffe == 0xfffe => true,
         _ => c.is_control() || (!c.is_ascii() && is_invisible(c)),
@@ -82,8 +81,8 @@ fn is_needed(previous: Option<char>, c: char) -> bool {
     let Some(previous) = previous.filter(|c| !c.is_whitespace() && !c.is_control()) else { return false };
     let is_selector = |c| CodePointSetData::new::<VariationSelector>().contains(c);
     match c {
-        // Persian, the scripts of India and emoji of several parts need joiners. After a variation selector, a joiner
-        // connects emoji.
+        // Persian, the scripts of India and emoji of several parts need joiners. In an emoji, a joiner may follow a
+        // variation selector.
         '\u{200c}' | '\u{200d}' => !previous.is_ascii() && (is_selector(previous) || !is_invisible(previous)),
         // A variation selector turns a digit into a keycap.
         '\u{fe0e}' | '\u{fe0f}' if previous.is_ascii_digit() || matches!(previous, '#' | '*') => true,
@@ -97,10 +96,10 @@ fn is_needed(previous: Option<char>, c: char) -> bool {
 /// The length in bytes of the tags at the start of `text` that spell an emoji flag, after the character `previous`.
 fn flag_len(previous: Option<char>, text: &str) -> Option<usize> {
     let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
-    let count = text.chars().take_while(is_tag).count();
-    let is_cancelled = text.chars().nth(count) == Some(CANCEL_TAG);
-    let is_flag = previous == Some(BLACK_FLAG) && is_cancelled && (1..=6).contains(&count);
-    is_flag.then_some((count + 1) * CANCEL_TAG.len_utf8())
+    let tag_count = text.chars().take_while(is_tag).count();
+    let is_cancelled = text.chars().nth(tag_count) == Some(CANCEL_TAG);
+    let is_flag = previous == Some(BLACK_FLAG) && is_cancelled && (1..=6).contains(&tag_count);
+    is_flag.then_some((tag_count + 1) * CANCEL_TAG.len_utf8())
 }
 
 #[cfg(test)]

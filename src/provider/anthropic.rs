@@ -6,10 +6,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
-use super::stream::StreamItem;
+use super::stream::EventKind;
 use super::usage::ANTHROPIC;
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
@@ -42,8 +42,8 @@ impl Provider for Anthropic {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let base = base.strip_suffix("/v1").unwrap_or(&base);
             let body = request::request_body(&self.endpoint, request, limits)?;
-            let draft = Draft::new(body.get("output_config").is_some());
-            let assembler = AnthropicReply { draft, ..AnthropicReply::default() };
+            let builder = ReplyBuilder::new(body.get("output_config").is_some());
+            let assembler = AnthropicReply { builder, ..AnthropicReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
@@ -62,22 +62,22 @@ impl Provider for Anthropic {
 /// A Messages reply under construction.
 #[derive(Default)]
 pub(super) struct AnthropicReply {
-    draft: Draft,
-    /// The reasoning block that is arriving: its text and its signature.
+    builder: ReplyBuilder,
+    /// The text and the signature of the current block, if it is reasoning.
     thinking: Option<(String, String)>,
-    /// Whether the block that is arriving is a call of a tool of ours.
+    /// Whether the current block is a call of a tool that the client runs.
     is_call_open: bool,
 }
 
-/// The key of a tool call: the server numbers blocks, and only one is open at a time.
-const OPEN_CALL: &str = "open";
+/// The key of the current tool call. The server completes each block before the next one, so one key is enough.
+const CALL_KEY: &str = "call";
 
 impl AnthropicReply {
     /// Reads the id, the model, the usage and the stop reason of a message.
-    fn read_head(&mut self, message: &Value) {
-        let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
-        self.draft.id = text("id");
-        self.draft.model = text("model");
+    fn read_metadata(&mut self, message: &Value) {
+        let text_field = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
+        self.builder.id = text_field("id");
+        self.builder.model = text_field("model");
         self.read_usage(message);
         self.record_stop(message);
     }
@@ -85,78 +85,78 @@ impl AnthropicReply {
     /// Records the stop reason of a message or of a `message_delta`.
     fn record_stop(&mut self, object: &Value) {
         let reason = object.get("stop_reason");
-        self.draft.stop.record_chunk(stop_reasons::ANTHROPIC, reason, false);
+        self.builder.stop.record_chunk(stop_reasons::ANTHROPIC, reason, false);
     }
 
     /// Reads a content block or a delta of one.
     fn read_block(&mut self, block: Option<&Value>, sink: ReplySink<'_>) {
-        let text = |field: &str| block.and_then(|block| block.get(field)?.as_str()).filter(|text| !text.is_empty());
-        let kind = text("type").unwrap_or_default();
+        let text_field = |name: &str| block.and_then(|block| block.get(name)?.as_str()).filter(|text| !text.is_empty());
+        let kind = text_field("type").unwrap_or_default();
         if kind == "thinking" {
             self.finish_block();
             self.thinking = Some((String::new(), String::new()));
         }
         if let Some((thinking, signature)) = &mut self.thinking {
-            thinking.push_str(text("thinking").unwrap_or_default());
-            signature.push_str(text("signature").unwrap_or_default());
+            thinking.push_str(text_field("thinking").unwrap_or_default());
+            signature.push_str(text_field("signature").unwrap_or_default());
         }
-        if let Some(thinking) = text("thinking") {
-            self.draft.push_reasoning(thinking, sink);
+        if let Some(thinking) = text_field("thinking") {
+            self.builder.push_reasoning(thinking, sink);
         }
-        if let Some(text) = text("text") {
-            self.draft.push_text(text, sink);
+        if let Some(text) = text_field("text") {
+            self.builder.push_text(text, sink);
         }
-        match (kind, text("name")) {
+        match (kind, text_field("name")) {
             ("tool_use", Some(name)) => {
                 self.is_call_open = true;
-                self.draft.start_call(OPEN_CALL, text("id"), name);
+                self.builder.start_call(CALL_KEY, text_field("id"), name);
                 let input = block.and_then(|block| block.get("input"));
                 if let Some(input) = input.filter(|input| input.as_object().is_some_and(|input| !input.is_empty())) {
-                    self.draft.set_arguments(OPEN_CALL, input);
+                    self.builder.set_arguments(CALL_KEY, input);
                 }
             }
-            ("server_tool_use" | "mcp_tool_use", Some(name)) => self.draft.record_tool_call(name),
+            ("server_tool_use" | "mcp_tool_use", Some(name)) => self.builder.record_tool_call(name),
             ("input_json_delta", _) if self.is_call_open => {
-                self.draft.push_arguments(OPEN_CALL, text("partial_json").unwrap_or_default());
+                self.builder.push_arguments(CALL_KEY, text_field("partial_json").unwrap_or_default());
             }
             _ => {}
         }
         let is_other_content = match kind {
             "redacted_thinking" => {
-                self.draft.record_hidden_reasoning();
+                self.builder.record_hidden_reasoning();
                 if let Some(block) = block.filter(|block| block.get("data").is_some_and(Value::is_string)) {
-                    self.draft.push_opaque(Dialect::Anthropic, block.clone());
+                    self.builder.push_opaque(Dialect::Anthropic, block.clone());
                 }
                 true
             }
             "" | "text" | "thinking" => false,
             kind if kind.ends_with("tool_use") || kind.ends_with("_delta") => false,
             kind => {
-                self.draft.record_other_content(kind);
+                self.builder.record_other_content(kind);
                 true
             }
         };
-        let has_content =
-            is_other_content || ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
-        self.draft.stop.record_chunk(stop_reasons::ANTHROPIC, None, has_content);
+        let has_content = is_other_content
+            || ["thinking", "text", "name", "partial_json"].iter().any(|name| text_field(name).is_some());
+        self.builder.stop.record_chunk(stop_reasons::ANTHROPIC, None, has_content);
     }
 
-    /// Ends the block that is arriving. Reasoning goes back to the API only with its signature.
+    /// Ends the current block. orch sends reasoning back to the API only if it has a signature.
     fn finish_block(&mut self) {
         self.is_call_open = false;
         if let Some((thinking, signature)) = self.thinking.take().filter(|(_, signature)| !signature.is_empty()) {
             let block = json!({"type": "thinking", "thinking": thinking, "signature": signature});
-            self.draft.push_opaque(Dialect::Anthropic, block);
+            self.builder.push_opaque(Dialect::Anthropic, block);
         }
     }
 }
 
 impl Assembler for AnthropicReply {
-    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => {
                 if let Some(message) = event.get("message") {
-                    self.read_head(message);
+                    self.read_metadata(message);
                 }
             }
             Some("content_block_start") => self.read_block(event.get("content_block"), sink),
@@ -167,13 +167,12 @@ impl Assembler for AnthropicReply {
                 }
                 self.read_usage(event);
             }
-            Some("message_stop") => return StreamItem::End,
+            Some("message_stop") => return EventKind::End,
             Some("content_block_stop") => self.finish_block(),
-            // A `ping` only keeps the connection alive; event types that orch does not know are foreign.
-            Some("ping") => return StreamItem::Ignored,
-            _ => return StreamItem::Foreign,
+            Some("ping") => return EventKind::KeepAlive,
+            _ => return EventKind::Unrecognized,
         }
-        StreamItem::Part
+        EventKind::Part
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
@@ -184,12 +183,12 @@ impl Assembler for AnthropicReply {
             self.read_block(Some(block), sink);
             self.finish_block();
         }
-        self.read_head(body);
+        self.read_metadata(body);
         true
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
+    fn builder(&self) -> &ReplyBuilder {
+        &self.builder
     }
 
     fn is_complete_at_done(&self) -> bool {
@@ -203,23 +202,23 @@ impl Assembler for AnthropicReply {
 
     fn is_complete_unstreamed(&self) -> bool {
         // A complete message always has a stop reason.
-        self.draft.stop.last_reason_ends_content()
+        self.builder.stop.last_reason_ends_content()
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.draft.usage.merge_report(event.get("usage"), &ANTHROPIC);
+        self.builder.usage.merge_report(event.get("usage"), &ANTHROPIC);
     }
 
     fn has_final_usage(&self) -> bool {
-        self.draft.usage.is_up_to_date(&ANTHROPIC)
+        self.builder.usage.is_up_to_date(&ANTHROPIC)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.partial_usage(&ANTHROPIC)
+        self.builder.usage.partial_usage(&ANTHROPIC)
     }
 
     fn into_reply(mut self) -> ChatReply {
         self.finish_block();
-        self.draft.into_reply(&ANTHROPIC)
+        self.builder.into_reply(&ANTHROPIC)
     }
 }

@@ -14,7 +14,7 @@ use crate::model::failure::{Failure, FailureClass};
 
 pub use aws::{AWS_SECRET_VARIABLE, AWS_VARIABLES, AwsAuth};
 
-/// A `POST` request that is complete but for its authentication.
+/// A `POST` request that lacks only its authentication.
 pub struct UnauthenticatedRequest<'a> {
     /// The provider's name, for messages.
     pub provider: &'a str,
@@ -30,19 +30,19 @@ pub struct UnauthenticatedRequest<'a> {
     pub key_header: (&'static str, &'static str),
 }
 
-/// How requests to a server are authenticated. orch calls it for every request, so that it may read a token that
-/// changes or sign the request.
+/// Authenticates requests to a server. orch calls an implementation for every request, so that it can sign the request
+/// or read a token that changes.
 pub trait Auth: Debug + Send + Sync {
     /// Adds the headers that authenticate a request.
     ///
     /// # Errors
-    /// A secret is missing or can't be a part of a header. The message contains no secret.
+    /// A secret is missing, or has characters that a header can't have. The message contains no secret.
     fn authenticate(&self, request: &mut UnauthenticatedRequest<'_>) -> Result<(), Failure>;
 
     /// The environment variables that hold the secrets; empty if the server needs none.
     fn variables(&self) -> Vec<&str>;
 
-    /// The first environment variable that is necessary and not set.
+    /// The first required environment variable that is not set.
     fn missing_variable(&self) -> Option<&str>;
 
     /// The secrets, each with the name of its variable if there is one.
@@ -52,7 +52,7 @@ pub trait Auth: Debug + Send + Sync {
     fn refused_hint(&self, provider: &str) -> String;
 }
 
-/// A key that each request contains in a header; by default, no key.
+/// Authentication with a key in a header. By default, there is no key.
 #[derive(Clone, Debug, Default)]
 pub struct KeyAuth {
     /// The key, if there is one.
@@ -67,7 +67,7 @@ impl Auth for KeyAuth {
     fn authenticate(&self, request: &mut UnauthenticatedRequest<'_>) -> Result<(), Failure> {
         let Some(key) = &self.key else { return Ok(()) };
         let (name, prefix) = match &self.header {
-            // A custom key header carries the bare key; only `authorization` needs the scheme too.
+            // A custom header contains only the key, except that `authorization` needs the scheme too.
             Some(custom) if custom.eq_ignore_ascii_case("authorization") => (custom.as_str(), "Bearer "),
             Some(custom) => (custom.as_str(), ""),
             None => request.key_header,
@@ -77,7 +77,7 @@ impl Auth for KeyAuth {
             Failure::new(FailureClass::BadRequest, message)
                 .with_hint("a header's name has letters, digits and `-`, as in `api-key`")
         })?;
-        // A header that the user sets takes precedence.
+        // A header that the user set takes precedence.
         if !request.headers.contains_key(&name) {
             let value = secret_header(&format!("{prefix}{}", key.expose_secret().trim()));
             let value = value.ok_or_else(|| invalid_secret(request.provider, "key", self.variable.as_deref()))?;
@@ -116,7 +116,7 @@ pub(super) fn secret_header(value: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The failure for a secret that can't be a part of a header.
+/// The failure for a secret with characters that a header can't have.
 pub(super) fn invalid_secret(provider: &str, kind: &str, variable: Option<&str>) -> Failure {
     let message = format!("the {kind} of {provider} has characters that a {kind} can't have");
     let failure = Failure::new(FailureClass::Auth, message);

@@ -30,7 +30,7 @@ pub(super) struct ResponseBody<'a> {
 }
 
 impl ResponseBody<'_> {
-    /// The next bytes; `None` at the end.
+    /// The next bytes; `None` at the end of the body.
     pub(super) async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let (deadline, limit) = if self.received_bytes == 0 {
             (self.first_byte_deadline, self.limits.first_byte_timeout)
@@ -55,7 +55,7 @@ impl ResponseBody<'_> {
         Ok(Some(chunk))
     }
 
-    /// The end of the time-out message, to follow the endpoint's name.
+    /// The end of the time-out message, which begins with the endpoint's name.
     fn timeout_description(&self, limit: Duration) -> String {
         match self.received_bytes {
             0 => format!("sent nothing within {}", format_duration(limit)),
@@ -77,8 +77,8 @@ impl ResponseBody<'_> {
         buffer.freeze()
     }
 
-    /// Reads a JSON body to its end; `first` holds the bytes that have arrived. Returns as soon as the value is
-    /// complete: neither waits for the connection to close nor fails if it breaks after the value.
+    /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns as soon as the value is
+    /// complete, without waiting for the connection to close. Ignores a connection error after the value.
     pub(super) async fn read_json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
         let mut buffer = BytesMut::from(&first[..]);
         let mut checked_length = 0;
@@ -87,7 +87,7 @@ impl ResponseBody<'_> {
             tokio::pin!(next);
             if let Ok(chunk) = timeout(COMPLETENESS_CHECK_DELAY, &mut next).await {
                 match chunk {
-                    // Some servers send white space as keep-alive. Then the body never pauses, so check here too.
+                    // Some servers send white space to keep the connection alive, so the body may never pause.
                     Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
                         if has_become_complete(&buffer, &mut checked_length) {
                             return Ok(buffer.freeze());
@@ -112,8 +112,8 @@ impl ResponseBody<'_> {
     }
 }
 
-/// Whether the bytes have become complete since the last check. Parses them only if more than white space has been
-/// added.
+/// Whether the bytes are complete JSON and were not at the last check. Parses them only if they have grown by more than
+/// white space.
 fn has_become_complete(bytes: &[u8], checked_length: &mut usize) -> bool {
     let length = bytes.trim_ascii_end().len();
     std::mem::replace(checked_length, length) < length && is_complete_json(bytes)
@@ -130,17 +130,16 @@ pub(super) fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> 
     let body = strip_bom_bytes(bytes);
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
     let value = values.next()?.ok()?;
-    let (value_bytes, rest) = body.split_at_checked(values.byte_offset())?;
-    Some((value, value_bytes, rest))
+    let (value_bytes, trailing_bytes) = body.split_at_checked(values.byte_offset())?;
+    Some((value, value_bytes, trailing_bytes))
 }
 
-/// The JSON value of a body, and the bytes of the value. An object or a list may be followed by white space. Ignores
-/// whatever follows the white space: `read_json` may or may not have read it, depending on how the body was split into
-/// chunks.
+/// The JSON value of a body, and the bytes of the value. If the value is an object or a list, white space and any other
+/// bytes may follow it: it depends on the chunks of the body whether `read_json` has read these bytes.
 pub(super) fn parse_json_body(bytes: &[u8]) -> Option<(Value, &[u8])> {
-    let (value, value_bytes, rest) = split_leading_json(bytes)?;
+    let (value, value_bytes, trailing_bytes) = split_leading_json(bytes)?;
     let is_self_delimiting = value.is_object() || value.is_array();
-    let has_ended =
-        rest.trim_ascii().is_empty() || (is_self_delimiting && rest.first().is_some_and(u8::is_ascii_whitespace));
+    let has_ended = trailing_bytes.trim_ascii().is_empty()
+        || (is_self_delimiting && trailing_bytes.first().is_some_and(u8::is_ascii_whitespace));
     has_ended.then_some((value, value_bytes))
 }

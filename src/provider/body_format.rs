@@ -15,36 +15,38 @@ pub(super) enum BodyFormat {
     Other,
 }
 
-/// Whether orch needs more of the body to recognize it: the content type is not specific, and the first word is
-/// incomplete.
+/// Whether orch needs more bytes to recognize the format, because the content type is not specific and the first word
+/// may be incomplete.
 pub(super) fn needs_more_bytes(content_type: &str, first_bytes: &[u8]) -> bool {
-    let word = first_bytes.trim_ascii_start();
+    let first_word = first_bytes.trim_ascii_start();
     matches!(content_type, "" | "text/plain" | "application/octet-stream")
-        && word.len() < "event".len()
-        && !word.starts_with(b"{")
-        && !word.starts_with(b"[")
-        && !word.starts_with(b"<")
-        && !word.starts_with(b":")
+        && first_word.len() < "event".len()
+        && !first_word.starts_with(b"{")
+        && !first_word.starts_with(b"[")
+        && !first_word.starts_with(b"<")
+        && !first_word.starts_with(b":")
 }
 
-/// Recognizes a body by its content type, or by its first bytes if the content type is not specific.
+/// Recognizes the format of a body by its content type, or by its first bytes if the content type is not specific.
 pub(super) fn detect_format(content_type: &str, first_bytes: &[u8]) -> BodyFormat {
     match content_type {
         "text/event-stream" => BodyFormat::Events,
         "application/json" => BodyFormat::Json,
         "text/html" | "application/xhtml+xml" => BodyFormat::WebPage,
-        "" | "text/plain" | "application/octet-stream" => match first_bytes.iter().find(|b| !b.is_ascii_whitespace()) {
-            Some(b'{' | b'[') => BodyFormat::Json,
-            Some(b'<') => BodyFormat::WebPage,
-            Some(b'd' | b'e' | b'i' | b'r' | b':')
-                if [&b"data"[..], b"event", b"id", b"retry", b":"]
-                    .iter()
-                    .any(|field| first_bytes.trim_ascii_start().starts_with(field)) =>
-            {
-                BodyFormat::Events
+        "" | "text/plain" | "application/octet-stream" => {
+            match first_bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                Some(b'{' | b'[') => BodyFormat::Json,
+                Some(b'<') => BodyFormat::WebPage,
+                Some(b'd' | b'e' | b'i' | b'r' | b':')
+                    if [&b"data"[..], b"event", b"id", b"retry", b":"]
+                        .iter()
+                        .any(|field| first_bytes.trim_ascii_start().starts_with(field)) =>
+                {
+                    BodyFormat::Events
+                }
+                _ => BodyFormat::Other,
             }
-            _ => BodyFormat::Other,
-        },
+        }
         other if other.ends_with("+json") => BodyFormat::Json,
         _ => BodyFormat::Other,
     }

@@ -1,7 +1,7 @@
 //! Addresses, headers and HTTP clients.
 //!
-//! Requests share a client if they agree in TLS, connect time-out, proxy and certificates. No client follows redirects
-//! or retries, and a client for plain HTTP loads no certificates.
+//! Requests share a client if they have the same connect time-out, proxy and certificates, and all or none of them use
+//! TLS. No client follows redirects or retries, and a client for plain HTTP loads no certificates.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -28,17 +28,17 @@ pub(super) fn parse_url(url: &str, name: &str) -> Result<Url, Failure> {
     Url::parse(url).map_err(|error| invalid(error.to_string()))
 }
 
-/// Builds the headers of a request without its authentication. Marks the user's own as sensitive, since they may be
-/// secret.
+/// Builds the headers of a request without its authentication. Marks the headers that the user set as sensitive, since
+/// they may be secret.
 pub(super) fn header_map(
     call_headers: &[(&'static str, &'static str)],
     endpoint: &Endpoint,
 ) -> Result<HeaderMap, Failure> {
-    let mut map = HeaderMap::new();
-    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    map.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
     for (name, value) in call_headers {
-        map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     for (name, value) in &endpoint.headers {
         let invalid =
@@ -46,15 +46,15 @@ pub(super) fn header_map(
         let name = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
         let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid())?;
         value.set_sensitive(true);
-        map.insert(name, value);
+        headers.insert(name, value);
     }
-    Ok(map)
+    Ok(headers)
 }
 
 /// The properties that requests must have in common to share a client.
 #[derive(Clone, PartialEq, Eq)]
 struct ClientKey {
-    tls: bool,
+    uses_tls: bool,
     connect_timeout: Duration,
     /// The proxy for the address, if there is one.
     proxy: Option<ProxySetting>,
@@ -66,8 +66,8 @@ struct ClientKey {
 pub(super) fn shared_client(url: &Url, connect_timeout: Duration, network: &Network) -> Result<Client, Failure> {
     static CLIENTS: Mutex<Vec<(ClientKey, Client)>> = Mutex::new(Vec::new());
     let proxy = network.proxy(url)?;
-    let tls = url.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.value.starts_with("https://"));
-    let key = ClientKey { tls, connect_timeout, proxy, network: network.clone() };
+    let uses_tls = url.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.value.starts_with("https://"));
+    let key = ClientKey { uses_tls, connect_timeout, proxy, network: network.clone() };
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, client)) = clients.iter().find(|(client_key, _)| *client_key == key) {
         return Ok(client.clone());
@@ -79,8 +79,9 @@ pub(super) fn shared_client(url: &Url, connect_timeout: Duration, network: &Netw
 
 fn build_client(key: &ClientKey) -> Result<Client, Failure> {
     install_tls_provider();
-    let setup_failure = |e: reqwest::Error| {
-        Failure::new(FailureClass::ProviderUnavailable, format!("can't set up HTTP: {}", errors::innermost_cause(&e)))
+    let setup_failure = |error: reqwest::Error| {
+        let message = format!("can't set up HTTP: {}", errors::innermost_cause(&error));
+        Failure::new(FailureClass::ProviderUnavailable, message)
     };
     let mut builder = Client::builder()
         .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
@@ -94,7 +95,7 @@ fn build_client(key: &ClientKey) -> Result<Client, Failure> {
     if let Some(proxy) = &key.proxy {
         builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(setup_failure)?);
     }
-    if !key.tls {
+    if !key.uses_tls {
         // Plain HTTP needs no certificates, and loading the system's certificates reads many files.
         builder = builder.tls_certs_only([]);
     } else if let Some(tls) = key.network.tls_config()? {
@@ -106,19 +107,19 @@ fn build_client(key: &ClientKey) -> Result<Client, Failure> {
 /// The base URL of a request, with `{model}` replaced by the model's name and without a slash at its end.
 pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> String {
     let base = endpoint.base_url.trim_end_matches('/');
-    if base.contains("{model}") { base.replace("{model}", &path_segment(model)) } else { base.to_owned() }
+    if base.contains("{model}") { base.replace("{model}", &encode_path(model)) } else { base.to_owned() }
 }
 
-/// Percent-encodes a text for the path of a URL; slashes stay as they are.
-pub(super) fn path_segment(text: &str) -> String {
+/// Percent-encodes a text for the path of a URL, except for `/` and `@`.
+pub(super) fn encode_path(text: &str) -> String {
     percent_encode(text, b"/@")
 }
 
-/// Percent-encodes a text, except for unreserved characters and these.
-pub(super) fn percent_encode(text: &str, kept: &[u8]) -> String {
+/// Percent-encodes a text, except for unreserved characters and those in `unencoded`.
+pub(super) fn percent_encode(text: &str, unencoded: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || kept.contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || unencoded.contains(&byte) {
             encoded.push(char::from(byte));
         } else {
             let _ = write!(encoded, "%{byte:02X}");
@@ -127,14 +128,14 @@ pub(super) fn percent_encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// An address in the form that the URL parser produces, so that orch shows where a request really goes: the host is in
-/// ASCII, and characters that the parser ignores are removed.
+/// An address in the form that the URL parser produces, which shows where a request really goes: the host is in ASCII,
+/// and characters that the parser ignores are removed.
 pub fn normalized_address(url: &str) -> String {
     Url::parse(url.trim()).map_or_else(|_| url.to_owned(), |url| url.to_string().replace("%7Bmodel%7D", "{model}"))
 }
 
-/// Whether an address is on this machine's loopback. Compares the parsed host, so that neither
-/// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` passes.
+/// Whether an address is on this machine's loopback. Checks the parsed host, so that neither
+/// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` counts as one.
 pub fn is_loopback_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| is_loopback(&url))
 }

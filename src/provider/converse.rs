@@ -1,6 +1,6 @@
-//! The dialect of Amazon Bedrock's Converse API, which gives every model of Bedrock one format.
+//! The dialect of Amazon Bedrock's Converse API, which has the same format for every model of Bedrock.
 //!
-//! orch uses the operation without a stream: the stream of Bedrock is binary, not made of server-sent events.
+//! orch does not use the streaming operation, whose streams have a binary format instead of server-sent events.
 
 mod request;
 
@@ -8,10 +8,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
-use super::stream::StreamItem;
+use super::stream::EventKind;
 use super::usage::CONVERSE;
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
@@ -48,10 +48,10 @@ impl Provider for Converse {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let base = client::base_url(&self.endpoint, &request.model.model);
-            // The name may be an ARN, whose slashes and colons belong to the name.
+            // The name may be an ARN, whose slashes and colons must be encoded.
             let model = client::percent_encode(&request.model.model, b"");
             let body = request::request_body(&self.endpoint, request, limits)?;
-            let draft = Draft::new(body.get("outputConfig").is_some());
+            let builder = ReplyBuilder::new(body.get("outputConfig").is_some());
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
@@ -61,57 +61,57 @@ impl Provider for Converse {
                 body,
                 limits,
             };
-            http::exchange(call, ConverseReply { draft }, sink).await
+            http::exchange(call, ConverseReply { builder }, sink).await
         }
         .boxed()
     }
 }
 
-/// The key of a tool call, which always arrives whole.
-const OPEN_CALL: &str = "open";
+/// The key of the current tool call. Each call arrives in one block, so one key is enough.
+const CALL_KEY: &str = "call";
 
 /// A Converse reply under construction.
 #[derive(Default)]
 pub(super) struct ConverseReply {
-    draft: Draft,
+    builder: ReplyBuilder,
 }
 
 impl ConverseReply {
     fn read_block(&mut self, block: &Value, sink: ReplySink<'_>) {
-        let text = |pointer: &str| block.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-        if let Some(text) = text("/text") {
-            self.draft.push_text(text, sink);
-        } else if let Some(name) = text("/toolUse/name") {
-            if text("/toolUse/type") == Some("server_tool_use") {
-                self.draft.record_tool_call(name);
+        let text_at = |pointer: &str| block.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let Some(text) = text_at("/text") {
+            self.builder.push_text(text, sink);
+        } else if let Some(name) = text_at("/toolUse/name") {
+            if text_at("/toolUse/type") == Some("server_tool_use") {
+                self.builder.record_tool_call(name);
                 return;
             }
-            self.draft.start_call(OPEN_CALL, text("/toolUse/toolUseId"), name);
+            self.builder.start_call(CALL_KEY, text_at("/toolUse/toolUseId"), name);
             if let Some(input) = block.pointer("/toolUse/input") {
-                self.draft.set_arguments(OPEN_CALL, input);
+                self.builder.set_arguments(CALL_KEY, input);
             }
         } else if let Some(reasoning) = block.get("reasoningContent") {
-            match text("/reasoningContent/reasoningText/text") {
-                Some(reasoning) => self.draft.push_reasoning(reasoning, sink),
-                None => self.draft.record_hidden_reasoning(),
+            match text_at("/reasoningContent/reasoningText/text") {
+                Some(reasoning) => self.builder.push_reasoning(reasoning, sink),
+                None => self.builder.record_hidden_reasoning(),
             }
-            // Reasoning without a signature can't go back.
-            if text("/reasoningContent/reasoningText/signature").is_some()
+            // The API accepts reasoning in a request only if it is signed or encrypted.
+            if text_at("/reasoningContent/reasoningText/signature").is_some()
                 || reasoning.get("redactedContent").is_some_and(Value::is_string)
             {
-                self.draft.push_opaque(Dialect::Converse, json!({"reasoningContent": reasoning}));
+                self.builder.push_opaque(Dialect::Converse, json!({"reasoningContent": reasoning}));
             }
         } else if let Some(kind) =
             block.as_object().and_then(|block| block.keys().next()).filter(|kind| *kind != "text")
         {
-            self.draft.record_other_content(kind);
+            self.builder.record_other_content(kind);
         }
     }
 }
 
 impl Assembler for ConverseReply {
-    fn read_event(&mut self, _: &Value, _: ReplySink<'_>) -> StreamItem {
-        StreamItem::Foreign
+    fn read_event(&mut self, _: &Value, _: ReplySink<'_>) -> EventKind {
+        EventKind::Unrecognized
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
@@ -121,13 +121,13 @@ impl Assembler for ConverseReply {
         for block in content {
             self.read_block(block, sink);
         }
-        self.draft.stop.record_chunk(stop_reasons::CONVERSE, body.get("stopReason"), false);
+        self.builder.stop.record_chunk(stop_reasons::CONVERSE, body.get("stopReason"), false);
         self.read_usage(body);
         true
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
+    fn builder(&self) -> &ReplyBuilder {
+        &self.builder
     }
 
     fn is_complete_at_done(&self) -> bool {
@@ -140,22 +140,22 @@ impl Assembler for ConverseReply {
 
     fn is_complete_unstreamed(&self) -> bool {
         // A complete reply always has a stop reason.
-        self.draft.stop.last_reason_ends_content()
+        self.builder.stop.last_reason_ends_content()
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.draft.usage.merge_report(event.get("usage"), &CONVERSE);
+        self.builder.usage.merge_report(event.get("usage"), &CONVERSE);
     }
 
     fn has_final_usage(&self) -> bool {
-        self.draft.usage.is_up_to_date(&CONVERSE)
+        self.builder.usage.is_up_to_date(&CONVERSE)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.partial_usage(&CONVERSE)
+        self.builder.usage.partial_usage(&CONVERSE)
     }
 
     fn into_reply(self) -> ChatReply {
-        self.draft.into_reply(&CONVERSE)
+        self.builder.into_reply(&CONVERSE)
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Dialect, Endpoint, RequestLimits, errors, http};
 use crate::model::failure::Failure;
 
-/// Requests `GET {base_url}/models` and returns the models in the server's order. The response has `OpenAI`'s format.
-/// Sends no key.
+/// Requests `GET {base_url}/models` without a key and returns the models in the server's order. The response must have
+/// `OpenAI`'s format.
 pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<String>, Failure> {
     let base = server.base_url.trim_end_matches('/');
     let endpoint = Endpoint { network: server.network.clone(), ..Endpoint::new("the server", Dialect::OpenAi, base) };
@@ -22,7 +22,7 @@ pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<S
     };
     let value = http::get_json(&endpoint, &format!("{base}/models"), &limits).await?;
     let Some(models) = value.get("data").and_then(Value::as_array) else {
-        // The status tells a server that lists no models from one that does not respond.
+        // The status shows the caller that the server responded.
         let failure = errors::unavailable(&endpoint, "answered with something that is not a list of models");
         return Err(Failure { status: Some(200), ..failure });
     };

@@ -1,4 +1,4 @@
-//! Parses error bodies of every shape that servers send instead of a reply, and derives the class of the failure.
+//! Parses the error bodies that servers send instead of a reply, in many shapes, and derives the class of the failure.
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ impl ErrorBody {
     }
 }
 
-/// Whether a field reports an error: servers write `false`, `0`, `""`, `{}` and `[]` for "no error".
+/// Whether the value of a field reports an error. Servers write `false`, `0`, `""`, `{}` and `[]` for "no error".
 fn is_non_empty(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -38,7 +38,7 @@ fn is_non_empty(value: &Value) -> bool {
     }
 }
 
-/// The value itself, or the first element of a list.
+/// The first element of a list; any other value itself.
 fn first_element(value: &Value) -> &Value {
     value.as_array().and_then(|list| list.first()).unwrap_or(value)
 }
@@ -47,7 +47,7 @@ fn first_element(value: &Value) -> &Value {
 fn find_error(value: &Value) -> Option<&Value> {
     let value = first_element(value);
     let non_empty_at = |pointer: &str| value.pointer(pointer).filter(|found| is_non_empty(found));
-    // Some servers put a flag beside the message: `{"error": true, "message": …}`.
+    // Some servers send a flag in addition to the message: `{"error": true, "message": …}`.
     let non_empty_field = |name: &'static str| value.get(name).filter(|field| is_non_empty(field));
     if let Some(error) = non_empty_field("error") {
         return Some(if error.is_boolean() || error.is_number() { value } else { error });
@@ -62,7 +62,7 @@ fn find_error(value: &Value) -> Option<&Value> {
     if non_empty_at("/base_resp/status_code").is_some() {
         return value.get("base_resp");
     }
-    let is_error_label = |field: &str| value.get(field).and_then(Value::as_str).is_some_and(|name| name == "error");
+    let is_error_label = |field: &str| value.get(field).and_then(Value::as_str).is_some_and(|label| label == "error");
     let has_reply = ["choices", "candidates"].iter().any(|list| non_empty_at(&format!("/{list}")).is_some());
     let has_error_field = !has_reply
         && ["error_type", "error_message", "error_msg", "error_code"]
@@ -79,7 +79,7 @@ fn find_error(value: &Value) -> Option<&Value> {
 }
 
 impl ErrorBody {
-    /// Whether the code or a label marks this as a failure rather than a note.
+    /// Whether the code or a label shows that the message reports an error.
     fn is_failure(&self) -> bool {
         self.code.is_some() || self.labels.contains("error")
     }
@@ -142,13 +142,13 @@ fn failure_in_value(value: &Value, context: &RequestContext<'_>) -> Option<Failu
     };
     let body = ErrorBody { labels, ..body };
     let failure = failure_from_body(code, &body, context);
-    // Some servers put the wait beside the error instead of inside it.
+    // Some servers send the wait next to the error object, not inside it.
     let retry_after_ms = requested_wait(error, "", failure.class, context)
         .or_else(|| requested_wait(value, &body.message, failure.class, context));
     Some(Failure { status: code, retry_after_ms, ..failure })
 }
 
-/// The wait that the headers, or else the error body, ask for, in milliseconds; `None` where waiting does not help.
+/// The wait in milliseconds that the headers request, or else the error body; `None` where waiting does not help.
 fn requested_wait(error: &Value, message: &str, class: FailureClass, context: &RequestContext<'_>) -> Option<u64> {
     let in_body = requested_wait::wait_from_body(error, message, class, context.clock.now());
     context.header_wait.filter(|_| requested_wait::is_wait_useful(class)).or(in_body)
@@ -159,7 +159,7 @@ pub(super) fn has_detail(value: &Value) -> bool {
     value.get("detail").is_some_and(is_non_empty)
 }
 
-/// Whether a value holds a part of a reply, in any dialect.
+/// Whether a value contains a part of a reply, in any dialect.
 pub(super) fn has_content(value: &Value) -> bool {
     let content_pointers = [
         "/choices/0/delta/content",
@@ -231,7 +231,8 @@ const CONTEXT_EXCEEDED: &[&str] = &[
 const CONTENT_FILTERED: &[&str] =
     &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "bio_policy", "input was flagged"];
 
-/// Whether a provider reports that the account has no credit left. This is not [`FailureClass::Auth`]: the key is valid.
+/// Whether a provider reports that the account has no credit left. This is not [`FailureClass::Auth`]: the key is
+/// valid.
 fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
     code == Some(402) || body.contains_any(NO_CREDIT)
 }
@@ -249,28 +250,28 @@ impl ErrorBody {
     }
 }
 
-/// The failure class. Names with one clear meaning (no credit, context exceeded, content filtered) take precedence over
-/// the status; other names count only where the status does not decide.
+/// The failure class. Labels and phrases with one clear meaning (no credit, context exceeded, content filtered) take
+/// precedence over the status. Other labels count only if the status does not determine the class.
 fn classify(code: Option<u16>, body: &ErrorBody) -> FailureClass {
     // Gemini rejects a wrong key with 400, and only the details or the message name the reason.
-    let wrong_key = code == Some(400) && body.message.contains("API key not valid");
+    let has_wrong_key = code == Some(400) && body.message.contains("API key not valid");
     if has_no_credit(code, body) || code != Some(429) && body.contains_any(CONTEXT_EXCEEDED) {
         return FailureClass::BadRequest;
     }
-    // A 429 stays a rate limit, whatever else its message mentions, such as a limit by context window.
+    // A 429 is always a rate limit, even if its message mentions something else, such as the context window.
     if code != Some(429) && body.contains_any(CONTENT_FILTERED) {
         return FailureClass::Refusal;
     }
     match code {
         Some(401 | 403) => return FailureClass::Auth,
         Some(408) => return FailureClass::Timeout,
-        // Bedrock: the model failed.
+        // Bedrock sends 424 if the model failed.
         Some(424) => return FailureClass::ProviderUnavailable,
         Some(429) => return FailureClass::RateLimited,
         Some(500..) => return FailureClass::ProviderUnavailable,
         _ => {}
     }
-    if wrong_key
+    if has_wrong_key
         || body.labels_contain_any(&[
             "api_key_invalid",
             "authentication",
@@ -290,7 +291,7 @@ fn classify(code: Option<u16>, body: &ErrorBody) -> FailureClass {
             "invalid_argument",
             "badrequest",
             "bad_request",
-            // Codes of the Responses API, which sends no status with them.
+            // The Responses API sends these codes without a status.
             "invalid_prompt",
             "invalid_image",
             "invalid_base64_image",
@@ -314,7 +315,7 @@ pub(super) fn failure_from_body(code: Option<u16>, body: &ErrorBody, context: &R
     let class = classify(code, body);
     let summary = summary(code, body, context, class);
     let code_text = code.map_or_else(String::new, |code| format!(" ({code})"));
-    // Redact before shortening: half a key would no longer match, and is still secret.
+    // Redact before shortening: half of a key is still secret, but redaction would not recognize it.
     let message = shorten(&redact_text(&body.message, context.endpoint), MAX_MESSAGE_CHARS);
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let failure = Failure::new(class, format!("{summary}{code_text}{message}"));
@@ -356,11 +357,11 @@ fn hint(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, class
     }
 }
 
-/// The hint for a 404: another dialect where the server says or suggests so, else the model and the address.
+/// The hint for a 404: to use another dialect if the model may need it, else to check the model's name and the address.
 fn not_found_hint(endpoint: &Endpoint, message: &str) -> String {
-    let check = format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url));
+    let check_hint = format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url));
     match endpoint.dialect {
-        // As for a deployment of Azure, which also needs its version as a parameter.
+        // Azure's deployments have such addresses, and also need the version of the API as a parameter.
         _ if endpoint.base_url.contains("{model}") => {
             "the model's name is a part of the address: check the name, and the parameters under `query:`".to_owned()
         }
@@ -369,8 +370,8 @@ fn not_found_hint(endpoint: &Endpoint, message: &str) -> String {
             format!("set `dialect: responses` under `providers.{}` of orch.yaml", endpoint.name)
         }
         Dialect::Responses => {
-            format!("{check}; a server without the Responses API needs `dialect: openai`")
+            format!("{check_hint}; a server without the Responses API needs `dialect: openai`")
         }
-        _ => check,
+        _ => check_hint,
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) model: &'a str,
     /// The clock with which a date from the server is converted into a wait.
     pub(super) clock: &'a dyn Clock,
-    /// For an error inside a 2xx response: the wait that its headers ask for, in milliseconds.
+    /// The wait that the headers of a 2xx response request, in milliseconds, for an error in its body.
     pub(super) header_wait: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn connection_lost(endpoint: &Endpoint, received: usize) -> Failure {
     unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
 }
 
-/// Appends to a failure's message the text that the stream contained besides the reply.
+/// Appends to a failure's message the text that the server sent besides the reply.
 pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoint) -> Failure {
     if text.trim().is_empty() {
         return failure;
@@ -89,22 +89,22 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
     if let Some(failure) = tunnel_failure(endpoint, proxy.as_ref(), &innermost_cause(error)) {
         return Failure { unreached: true, ..failure };
     }
-    let refused = error_chain(error)
-        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
-    let reason = if refused { "connection refused".to_owned() } else { innermost_cause(error) };
+    let is_refused = error_chain(error).any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    });
+    let reason = if is_refused { "connection refused".to_owned() } else { innermost_cause(error) };
     let failure = Failure::new(FailureClass::ProviderUnavailable, format!("can't reach {url}{via_proxy}: {reason}"));
     // A server without TLS may close the connection during the handshake.
     let hint = if reason == "tls handshake eof" {
         NO_TLS_HINT.to_owned()
     } else {
-        unreachable_hint(endpoint, proxy.as_ref(), refused)
+        unreachable_hint(endpoint, proxy.as_ref(), is_refused)
     };
     let failure = failure.with_hint(hint);
     Failure { unreached: true, ..failure }
 }
 
-/// The failure when a proxy opens no tunnel to a TLS server. reqwest's error tells only whether the proxy answered 407,
-/// and no other status.
+/// The failure when a proxy opens no tunnel to a TLS server. The only status that reqwest's error identifies is 407.
 fn tunnel_failure(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
     let reason = cause.strip_prefix("tunnel error: ")?;
     let proxy = proxy?;
@@ -140,7 +140,7 @@ fn proxy_for(endpoint: &Endpoint) -> Option<ProxySetting> {
 }
 
 /// The hint for a server that can't be reached.
-fn unreachable_hint(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> String {
+fn unreachable_hint(endpoint: &Endpoint, proxy: Option<&ProxySetting>, is_refused: bool) -> String {
     let name = &endpoint.name;
     match proxy {
         Some(proxy) if proxy.value.starts_with("socks5://") || proxy.value.starts_with("socks4://") => format!(
@@ -148,8 +148,8 @@ fn unreachable_hint(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: 
             proxy.variable
         ),
         Some(proxy) => format!("check the proxy in {}, or name the host in NO_PROXY", proxy.variable),
-        None if refused && name == "ollama" => "start it with `ollama serve`".to_owned(),
-        None if refused => format!("start {name}, or correct its base URL"),
+        None if is_refused && name == "ollama" => "start it with `ollama serve`".to_owned(),
+        None if is_refused => format!("start {name}, or correct its base URL"),
         None => "check the network and the base URL".to_owned(),
     }
 }
@@ -158,7 +158,7 @@ fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a
     std::iter::successors(Some(error), |&e| e.source())
 }
 
-/// The message of the innermost cause; the outer ones only repeat the address.
+/// The message of the innermost cause. The outer errors only repeat the address.
 pub(super) fn innermost_cause(error: &reqwest::Error) -> String {
     let innermost = error_chain(error).last().map(ToString::to_string).unwrap_or_default();
     shorten(&innermost, MAX_MESSAGE_CHARS)
@@ -186,9 +186,9 @@ pub(super) fn from_status(
     let failure = failure_from_proxy(code, &error_body, endpoint)
         .unwrap_or_else(|| failure_from_body(Some(code), &error_body, context));
     let now = context.clock.now();
-    let wait = requested_wait::wait_from_headers(headers, now);
-    let wait = wait.or_else(|| requested_wait::wait_from_body(&parsed, &error_body.message, failure.class, now));
-    Failure { status: Some(code), retry_after_ms: wait, ..failure }
+    let wait_in_body = || requested_wait::wait_from_body(&parsed, &error_body.message, failure.class, now);
+    let retry_after_ms = requested_wait::wait_from_headers(headers, now).or_else(wait_in_body);
+    Failure { status: Some(code), retry_after_ms, ..failure }
 }
 
 /// The failure for a 407 if orch uses a proxy: the proxy sent the 407, not the provider.
@@ -223,7 +223,7 @@ pub(super) fn redact_text(text: &str, endpoint: &Endpoint) -> String {
         let value = value.trim();
         value.strip_prefix("Bearer ").unwrap_or(value)
     });
-    // Short values are ordinary words: redacting them would only garble the text.
+    // Short values may be ordinary words, and redacting them would make the text unreadable.
     for secret in keys.chain(headers).filter(|secret| secret.len() >= 6) {
         text = text.replace(secret, "***");
     }

@@ -6,10 +6,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
-use super::stream::StreamItem;
+use super::stream::EventKind;
 use super::usage::GEMINI;
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
@@ -41,7 +41,7 @@ impl Provider for Gemini {
         async move {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let base = base.strip_suffix("/v1beta").unwrap_or(&base);
-            let model = client::path_segment(request.model.model.trim_start_matches("models/"));
+            let model = client::encode_path(request.model.model.trim_start_matches("models/"));
             let body = request::request_body(&self.endpoint, request, limits)?;
             let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
             let call = HttpCall {
@@ -53,28 +53,28 @@ impl Provider for Gemini {
                 body,
                 limits,
             };
-            http::exchange(call, GeminiReply { draft: Draft::new(constrained) }, sink).await
+            http::exchange(call, GeminiReply { builder: ReplyBuilder::new(constrained) }, sink).await
         }
         .boxed()
     }
 }
 
-/// The key of a tool call, which always arrives whole.
-const OPEN_CALL: &str = "open";
+/// The key of the current tool call. Each call arrives in one part, so one key is enough.
+const CALL_KEY: &str = "call";
 
 /// A Gemini reply under construction.
 #[derive(Default)]
 pub(super) struct GeminiReply {
-    draft: Draft,
+    builder: ReplyBuilder,
 }
 
 impl GeminiReply {
     fn read_chunk(&mut self, chunk: &Value, sink: ReplySink<'_>) {
-        let text = |field: &str| chunk.get(field).and_then(Value::as_str).map(str::to_owned);
-        self.draft.model = self.draft.model.take().or_else(|| text("modelVersion"));
-        self.draft.id = self.draft.id.take().or_else(|| text("responseId"));
+        let text_field = |name: &str| chunk.get(name).and_then(Value::as_str).map(str::to_owned);
+        self.builder.model = self.builder.model.take().or_else(|| text_field("modelVersion"));
+        self.builder.id = self.builder.id.take().or_else(|| text_field("responseId"));
         if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
-            self.draft.stop.record_refusal();
+            self.builder.stop.record_refusal();
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
             return;
@@ -85,7 +85,7 @@ impl GeminiReply {
             has_content |= self.read_part(part, sink);
         }
         let reason = candidate.get("finishReason");
-        self.draft.stop.record_chunk(stop_reasons::GEMINI, reason, has_content);
+        self.builder.stop.record_chunk(stop_reasons::GEMINI, reason, has_content);
     }
 
     /// Reads a part; returns whether it has any content.
@@ -93,9 +93,9 @@ impl GeminiReply {
         let signature = part.get("thoughtSignature").filter(|signature| signature.is_string());
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
             let id = part.pointer("/functionCall/id").and_then(Value::as_str);
-            self.draft.start_call(OPEN_CALL, id, name);
+            self.builder.start_call(CALL_KEY, id, name);
             if let Some(arguments) = part.pointer("/functionCall/args") {
-                self.draft.set_arguments(OPEN_CALL, arguments);
+                self.builder.set_arguments(CALL_KEY, arguments);
             }
             self.push_signature(signature, false);
             return true;
@@ -105,32 +105,32 @@ impl GeminiReply {
             let kinds = ["executableCode", "codeExecutionResult", "inlineData", "fileData", "functionResponse"];
             let kind = kinds.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
             if let Some(kind) = kind {
-                self.draft.record_other_content(kind);
+                self.builder.record_other_content(kind);
             }
-            // A signature may arrive in a part without text, which then goes back as a part of its own.
+            // A signature may arrive in a part without text. orch then sends it back in a separate part.
             self.push_signature(signature.filter(|_| kind.is_none() && !is_thought), true);
             return kind.is_some();
         };
         match signature {
-            _ if is_thought => self.draft.push_reasoning(text, sink),
+            _ if is_thought => self.builder.push_reasoning(text, sink),
             Some(_) => {
-                self.draft.push_separate_text(text, sink);
+                self.builder.push_separate_text(text, sink);
                 self.push_signature(signature, false);
             }
-            None => self.draft.push_text(text, sink),
+            None => self.builder.push_text(text, sink),
         }
         true
     }
 
-    /// Stores the signature of a part. The API wants it back on exactly that part: on the block before it, or on a part
-    /// without text.
-    fn push_signature(&mut self, signature: Option<&Value>, is_own_part: bool) {
+    /// Appends the signature of a part. The API requires that orch sends it back with the same part: the block before
+    /// it, or a separate part without text.
+    fn push_signature(&mut self, signature: Option<&Value>, is_separate_part: bool) {
         if let Some(signature) = signature {
             let mut data = Map::from_iter([("thoughtSignature".to_owned(), signature.clone())]);
-            if is_own_part {
+            if is_separate_part {
                 data.insert("text".to_owned(), json!(""));
             }
-            self.draft.push_opaque(Dialect::Gemini, Value::Object(data));
+            self.builder.push_opaque(Dialect::Gemini, Value::Object(data));
         }
     }
 }
@@ -143,14 +143,14 @@ fn is_chunk(value: &Value) -> bool {
 }
 
 impl Assembler for GeminiReply {
-    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         if !is_chunk(event) {
-            return StreamItem::Foreign;
+            return EventKind::Unrecognized;
         }
         self.read_chunk(event, sink);
         self.read_usage(event);
         // The stream has no end event: the server closes the connection.
-        StreamItem::Part
+        EventKind::Part
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
@@ -163,37 +163,37 @@ impl Assembler for GeminiReply {
         chunks.iter().any(is_chunk)
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
+    fn builder(&self) -> &ReplyBuilder {
+        &self.builder
     }
 
     fn is_complete_at_done(&self) -> bool {
-        // `[DONE]` is not part of the dialect; a gateway that sends it has reached the end of its stream.
+        // `[DONE]` is not part of the dialect, but gateways send it at the end of a stream.
         self.is_complete_at_stream_end()
     }
 
     fn is_complete_at_stream_end(&self) -> bool {
-        self.draft.stop.last_reason_ends_content()
+        self.builder.stop.last_reason_ends_content()
     }
 
     fn is_complete_unstreamed(&self) -> bool {
         // A complete reply always has a stop reason.
-        self.draft.stop.last_reason_ends_content()
+        self.builder.stop.last_reason_ends_content()
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.draft.usage.merge_report(event.get("usageMetadata"), &GEMINI);
+        self.builder.usage.merge_report(event.get("usageMetadata"), &GEMINI);
     }
 
     fn has_final_usage(&self) -> bool {
-        self.draft.usage.is_up_to_date(&GEMINI)
+        self.builder.usage.is_up_to_date(&GEMINI)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.partial_usage(&GEMINI)
+        self.builder.usage.partial_usage(&GEMINI)
     }
 
     fn into_reply(self) -> ChatReply {
-        self.draft.into_reply(&GEMINI)
+        self.builder.into_reply(&GEMINI)
     }
 }

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::body::{ResponseBody, is_complete_json, parse_json_body};
 use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
-use super::draft::Draft;
 use super::errors::{self, RequestContext};
-use super::stream::{ExchangeProgress, StreamItem, StreamReader};
+use super::reply_builder::ReplyBuilder;
+use super::stream::{EventKind, ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
 use super::{Endpoint, RequestLimits, StreamEvent, UnauthenticatedRequest, error_body, requested_wait};
 use crate::model::chat::ChatReply;
@@ -31,13 +31,13 @@ const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 /// Builds a reply from its parts, in one dialect.
 pub(super) trait Assembler: Default + Send {
     /// Reads one event of the stream.
-    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem;
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind;
 
     /// Reads a complete reply, from a server that does not stream; returns false if it is not a reply.
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
 
     /// The reply so far.
-    fn draft(&self) -> &Draft;
+    fn builder(&self) -> &ReplyBuilder;
 
     /// Whether the reply is complete when `[DONE]` arrives.
     fn is_complete_at_done(&self) -> bool;
@@ -48,7 +48,7 @@ pub(super) trait Assembler: Default + Send {
     /// Whether a reply that the server did not stream is complete.
     fn is_complete_unstreamed(&self) -> bool;
 
-    /// Reads only the usage of an event, such as one that comes after the end of the reply.
+    /// Reads only the usage of an event, for example of an event after the end of the reply.
     fn read_usage(&mut self, event: &Value);
 
     /// Whether the provider has reported a usage that covers all output.
@@ -128,6 +128,7 @@ async fn run_exchange<A: Assembler>(
             }
         }
     };
+    // The flag of a failure is true if orch cut the exchange off.
     let result = tokio::select! {
         biased;
         result = exchange => result.map_err(|failure| (failure, false)),
@@ -139,17 +140,17 @@ async fn run_exchange<A: Assembler>(
     };
     let result = match result {
         // The reply had already ended, so the time-out does not matter.
-        Err((_, true)) if progress.reply_ended || assembler.draft().stop.single_reason_ends_content() => Ok(()),
+        Err((_, true)) if progress.reply_ended || assembler.builder().stop.single_reason_ends_content() => Ok(()),
         Err((failure, true)) => Err(errors::append_server_text(failure, &progress.other_text, endpoint)),
         Err((failure, false)) => Err(failure),
         Ok(()) => Ok(()),
     };
-    let result = result.and_then(|()| match assembler.draft().stop.server_failure() {
+    let result = result.and_then(|()| match assembler.builder().stop.server_failure() {
         Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
-        None => progress.check_stop_reason(assembler.draft(), endpoint),
+        None => progress.check_stop_reason(assembler.builder(), endpoint),
     });
     match result {
-        Ok(()) => Ok(with_remark(assembler.into_reply(), &progress.other_text, endpoint)),
+        Ok(()) => Ok(add_server_text(assembler.into_reply(), &progress.other_text, endpoint)),
         Err(failure) => {
             let header_wait = progress.header_wait.filter(|_| requested_wait::is_wait_useful(failure.class));
             let failure = Failure { retry_after_ms: failure.retry_after_ms.or(header_wait), ..failure };
@@ -163,8 +164,8 @@ async fn run_exchange<A: Assembler>(
     }
 }
 
-/// Adds a remark with the text that the server sent besides the reply, or instead of it.
-fn with_remark(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatReply {
+/// Adds the text that the server sent besides the reply, or instead of it, to the reply's details.
+fn add_server_text(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatReply {
     if text.trim().is_empty() {
         return reply;
     }
@@ -178,7 +179,8 @@ fn with_remark(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> ChatRep
     reply
 }
 
-/// Sends the request and reads the response; `progress` holds the state, also if this fails or is dropped.
+/// Sends the request and reads the response. `progress` contains the state even if this function fails or its future is
+/// dropped.
 async fn send_request<A: Assembler>(
     call: HttpCall<'_>,
     assembler: &mut A,
@@ -193,7 +195,7 @@ async fn send_request<A: Assembler>(
     }
     let client = shared_client(&url, limits.connect_timeout, &endpoint.network)?;
     let payload = serde_json::to_vec(&body)
-        .map_err(|e| Failure::new(FailureClass::BadRequest, format!("can't encode the request: {e}")))?;
+        .map_err(|error| Failure::new(FailureClass::BadRequest, format!("can't encode the request: {error}")))?;
     let mut headers = header_map(headers, endpoint)?;
     endpoint.auth.authenticate(&mut UnauthenticatedRequest {
         provider: &endpoint.name,
@@ -213,9 +215,9 @@ async fn send_request<A: Assembler>(
             let limit = format_duration(limits.first_byte_timeout);
             errors::timed_out(endpoint, &format!("sent nothing within {limit}"))
         })?
-        .map_err(|e| {
-            progress.may_have_generated = !e.is_connect();
-            errors::unreachable(endpoint, &e, limits)
+        .map_err(|error| {
+            progress.may_have_generated = !error.is_connect();
+            errors::unreachable(endpoint, &error, limits)
         })?;
     receive(response, context, limits, first_byte_deadline, assembler, progress, sink).await
 }
@@ -258,10 +260,10 @@ async fn receive<A: Assembler>(
             let bytes = body.read_json(first_bytes).await?;
             read_json(&bytes, &context, assembler, progress, sink)
         }
-        shape => {
+        format => {
             progress.may_have_generated = false;
             let first_bytes = body.read_unusable_body(first_bytes, MAX_QUOTED_BODY).await;
-            let failure = unusable_body(shape == BodyFormat::WebPage, &media_type, &first_bytes, &context);
+            let failure = unusable_body(format == BodyFormat::WebPage, &media_type, &first_bytes, &context);
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
     }
@@ -302,10 +304,10 @@ fn read_json<A: Assembler>(
 }
 
 /// The failure for a response that is neither a stream of events nor JSON.
-fn unusable_body(is_page: bool, media_type: &str, first_bytes: &[u8], context: &RequestContext<'_>) -> Failure {
+fn unusable_body(is_web_page: bool, media_type: &str, first_bytes: &[u8], context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
     let excerpt = errors::excerpt(first_bytes, endpoint, 200);
-    if is_page {
+    if is_web_page {
         return Failure::new(
             FailureClass::BadRequest,
             format!("{} answered with a web page: {excerpt}", endpoint.name),
@@ -321,9 +323,9 @@ async fn failure_from_status(mut response: Response, context: &RequestContext<'_
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
-    // The body only explains the failure: read what arrives in time, and report the status even if the body breaks off.
-    let timeout = limits.idle_timeout.min(Duration::from_secs(10)).min(limits.total_timeout / 4);
-    let deadline = Instant::now() + timeout;
+    // The body only explains the failure, so orch also reports the status if the body does not arrive in time.
+    let time_limit = limits.idle_timeout.min(Duration::from_secs(10)).min(limits.total_timeout / 4);
+    let deadline = Instant::now() + time_limit;
     while body.len() < MAX_ERROR_BODY && !is_complete_json(&body) {
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
@@ -348,7 +350,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
                     &format!("sent nothing within {}", format_duration(limits.first_byte_timeout)),
                 )
             })?
-            .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
+            .map_err(|error| errors::unreachable(endpoint, &error, limits))?;
         if !response.status().is_success() {
             let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
             return Err(failure_from_status(response, &context, limits).await);

@@ -10,7 +10,6 @@ mod body_format;
 mod client;
 mod converse;
 mod discover;
-mod draft;
 mod error_body;
 mod errors;
 mod gemini;
@@ -18,6 +17,7 @@ mod http;
 mod openai;
 mod openai_host;
 mod received_response;
+mod reply_builder;
 mod request_content;
 mod requested_wait;
 mod responses;
@@ -75,10 +75,10 @@ pub trait Provider: Send + Sync {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>>;
 }
 
-/// The largest body of a reply, in bytes after decompression.
+/// The maximum size of the body of a reply, in bytes after decompression.
 const MAX_REPLY_BYTES: usize = 32 << 20;
 
-/// The time-outs and the size limit of one request, and what it needs from its surroundings.
+/// The time-outs and the size limit of one request, and the clock, the files and the cancellation token that it uses.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
     /// The time until the connection is established, including TLS.
@@ -89,16 +89,16 @@ pub struct RequestLimits {
     pub idle_timeout: Duration,
     /// The time for the whole exchange.
     pub total_timeout: Duration,
-    /// The largest body of the reply, in bytes after decompression.
+    /// The maximum size of the reply's body, in bytes after decompression.
     pub max_reply_bytes: usize,
-    /// The clock with which a date from the provider is converted into a wait.
+    /// The clock that converts a date from the provider into a wait.
     pub clock: Arc<dyn Clock>,
     /// The bytes of the files in the request.
     pub files: Arc<dyn FileSource>,
     /// Cancels the exchange; the provider still returns a reply that is complete by then.
     pub cancellation: CancellationToken,
-    /// The index of this request among the requests of the same step, from 0. Where orch itself samples (the embedded
-    /// model), each index gives another seed.
+    /// The index of this request among the requests of the same step, from 0. The embedded model derives its seed from
+    /// the index.
     pub sample_index: u32,
 }
 
@@ -157,7 +157,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without a key, which gets each schema as native structured output.
+    /// An endpoint without a key, to which orch sends schemas as native structured output.
     pub fn new(name: impl Into<String>, dialect: Dialect, base_url: impl Into<String>) -> Self {
         Self {
             name: name.into(),

@@ -6,10 +6,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::draft::Draft;
 use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
-use super::stream::StreamItem;
+use super::stream::EventKind;
 use super::usage::OPENAI;
 use super::{Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest, StopReason};
@@ -41,8 +41,8 @@ impl Provider for OpenAi {
         async move {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let body = request::request_body(&self.endpoint, request, limits)?;
-            let draft = Draft::new(body.get("response_format").is_some());
-            let assembler = OpenAiReply { draft, ..OpenAiReply::default() };
+            let builder = ReplyBuilder::new(body.get("response_format").is_some());
+            let assembler = OpenAiReply { builder, ..OpenAiReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
@@ -61,15 +61,15 @@ impl Provider for OpenAi {
 /// A Chat Completions reply under construction.
 #[derive(Default)]
 pub(super) struct OpenAiReply {
-    draft: Draft,
+    builder: ReplyBuilder,
     has_refusal: bool,
-    /// The tool calls that are arriving: at most one for each index.
-    open_calls: Vec<OpenCall>,
+    /// The tool calls that may be incomplete: at most one for each index.
+    open_calls: Vec<IndexedCall>,
 }
 
-/// A tool call of which pieces are arriving.
+/// A tool call, identified as in the stream.
 #[derive(PartialEq)]
-struct OpenCall {
+struct IndexedCall {
     id: Option<String>,
     name: String,
     index: u64,
@@ -83,11 +83,11 @@ fn call_key(index: u64) -> String {
 impl OpenAiReply {
     /// Reads a response or a chunk; `message_field` is `message` or `delta`.
     fn read_chunk(&mut self, value: &Value, message_field: &str, sink: ReplySink<'_>) {
-        let draft = &mut self.draft;
-        for (field, slot) in [("model", &mut draft.model), ("id", &mut draft.id)] {
-            let text = value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-            if slot.is_none() {
-                *slot = text.map(str::to_owned);
+        let builder = &mut self.builder;
+        for (name, target) in [("model", &mut builder.model), ("id", &mut builder.id)] {
+            let text = value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+            if target.is_none() {
+                *target = text.map(str::to_owned);
             }
         }
         let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -95,27 +95,27 @@ impl OpenAiReply {
         for choice in choices.iter().filter(is_first) {
             let has_content = choice.get(message_field).is_some_and(|message| self.read_message(message, sink));
             let reason = choice.get("finish_reason");
-            self.draft.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
+            self.builder.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
         }
         self.read_usage(value);
     }
 
     /// Reads a message or a delta of one; returns whether it has any content.
     fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
-        let text = |field: &str| message.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let length_before = self.draft.text_len();
-        let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
+        let text_field = |name: &str| message.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let length_before = self.builder.text_len();
+        let reasoning = text_field("reasoning_content").or_else(|| text_field("reasoning"));
         match reasoning {
-            Some(reasoning) => self.draft.push_reasoning(reasoning, sink),
+            Some(reasoning) => self.builder.push_reasoning(reasoning, sink),
             None => list_in(message, "reasoning_details").for_each(|detail| self.read_reasoning(detail, sink)),
         }
         let has_reasoning = reasoning.is_some() || list_in(message, "reasoning_details").next().is_some();
-        if let Some(refusal) = text("refusal") {
+        if let Some(refusal) = text_field("refusal") {
             self.has_refusal = true;
-            self.draft.push_text(refusal, sink);
+            self.builder.push_text(refusal, sink);
         }
         match message.get("content") {
-            Some(Value::String(text)) => self.draft.push_text(text, sink),
+            Some(Value::String(text)) => self.builder.push_text(text, sink),
             // Some servers send the parts of a message as a list.
             Some(Value::Array(parts)) => {
                 for part in parts {
@@ -125,18 +125,19 @@ impl OpenAiReply {
             _ => {}
         }
         let media = ["images", "audio"].map(|field| (field, message.get(field)));
-        for (kind, _) in media.iter().filter(|(_, value)| value.is_some_and(|v| v.is_object() || is_filled_list(v))) {
-            self.draft.record_other_content(kind);
+        let is_present = |value: &Value| value.is_object() || is_filled_list(value);
+        for (kind, _) in media.iter().filter(|(_, value)| value.is_some_and(is_present)) {
+            self.builder.record_other_content(kind);
         }
         let has_tool_calls = self.read_tool_calls(message);
         let has_parts = message.get("content").is_some_and(is_filled_list);
-        has_reasoning || has_parts || self.draft.text_len() > length_before || has_tool_calls
+        has_reasoning || has_parts || self.builder.text_len() > length_before || has_tool_calls
     }
 
-    /// Reads one element of a content list. Mistral writes reasoning as an element that holds a list of texts.
+    /// Reads one element of a content list. Mistral writes reasoning as an element that contains a list of texts.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) {
         if let Some(text) = part.get("text").and_then(Value::as_str) {
-            return self.draft.push_text(text, sink);
+            return self.builder.push_text(text, sink);
         }
         match part.get("type").and_then(Value::as_str) {
             Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
@@ -144,7 +145,7 @@ impl OpenAiReply {
             }
             Some("thinking") => self.read_reasoning(part, sink),
             Some("text") | None => {}
-            Some(kind) => self.draft.record_other_content(kind),
+            Some(kind) => self.builder.record_other_content(kind),
         }
     }
 
@@ -152,8 +153,8 @@ impl OpenAiReply {
     fn read_reasoning(&mut self, detail: &Value, sink: ReplySink<'_>) {
         let texts = ["text", "summary", "thinking"].iter().filter_map(|field| detail.get(*field)?.as_str());
         match texts.into_iter().find(|text| !text.is_empty()) {
-            Some(text) => self.draft.push_reasoning(text, sink),
-            None if detail.get("data").is_some() => self.draft.record_hidden_reasoning(),
+            Some(text) => self.builder.push_reasoning(text, sink),
+            None if detail.get("data").is_some() => self.builder.record_hidden_reasoning(),
             None => {}
         }
     }
@@ -169,26 +170,26 @@ impl OpenAiReply {
         has_calls
     }
 
-    /// Reads one tool call or a piece of one. Only its first piece names the tool. Some servers give every parallel call
-    /// the index 0, and some give every piece a new id. So a named piece starts a new call, unless it repeats the name
-    /// and the id of the call that is open at its index.
+    /// Reads one tool call or a piece of one. Only the first piece of a call names the tool. Some servers give every
+    /// parallel call the index 0, and some give every piece a new id. So a piece with a name starts a new call, unless
+    /// it repeats the name and the id of the open call at its index.
     fn read_tool_call(&mut self, call: &Value, function: &Value) {
-        let text = |value: &Value, field: &str| {
+        let text_in = |value: &Value, field: &str| {
             value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
         let index = call.get("index").and_then(Value::as_u64).unwrap_or_default();
-        let (id, name) = (text(call, "id"), text(function, "name"));
+        let (id, name) = (text_in(call, "id"), text_in(function, "name"));
         if let Some(name) = name {
-            let opened = OpenCall { id, name, index };
-            if !self.open_calls.contains(&opened) || opened.id.is_none() {
-                self.open_calls.retain(|open| open.index != index);
-                self.draft.start_call(&call_key(index), opened.id.as_deref(), &opened.name);
-                self.open_calls.push(opened);
+            let named_call = IndexedCall { id, name, index };
+            if !self.open_calls.contains(&named_call) || named_call.id.is_none() {
+                self.open_calls.retain(|open_call| open_call.index != index);
+                self.builder.start_call(&call_key(index), named_call.id.as_deref(), &named_call.name);
+                self.open_calls.push(named_call);
             }
         }
         match function.get("arguments") {
-            Some(Value::String(piece)) => self.draft.push_arguments(&call_key(index), piece),
-            Some(value @ Value::Object(_)) => self.draft.set_arguments(&call_key(index), value),
+            Some(Value::String(piece)) => self.builder.push_arguments(&call_key(index), piece),
+            Some(value @ Value::Object(_)) => self.builder.set_arguments(&call_key(index), value),
             _ => {}
         }
     }
@@ -204,17 +205,17 @@ fn is_filled_list(value: &Value) -> bool {
 }
 
 impl Assembler for OpenAiReply {
-    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
-        let has_dialect_shape =
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
+        let is_chunk =
             event.get("choices").is_some_and(Value::is_array) || event.get("usage").is_some_and(Value::is_object);
-        if !has_dialect_shape {
-            return StreamItem::Foreign;
+        if !is_chunk {
+            return EventKind::Unrecognized;
         }
         // Some servers send the whole message in one event.
         let has_object = |field: &str| event.pointer(&format!("/choices/0/{field}")).is_some_and(Value::is_object);
-        let is_message = self.draft.is_empty() && has_object("message") && !has_object("delta");
+        let is_message = self.builder.is_empty() && has_object("message") && !has_object("delta");
         self.read_chunk(event, if is_message { "message" } else { "delta" }, sink);
-        StreamItem::Part
+        EventKind::Part
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
@@ -222,8 +223,8 @@ impl Assembler for OpenAiReply {
         body.get("choices").is_some_and(Value::is_array)
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
+    fn builder(&self) -> &ReplyBuilder {
+        &self.builder
     }
 
     fn is_complete_at_done(&self) -> bool {
@@ -231,7 +232,7 @@ impl Assembler for OpenAiReply {
     }
 
     fn is_complete_at_stream_end(&self) -> bool {
-        self.draft.stop.first_reason_ends_content()
+        self.builder.stop.first_reason_ends_content()
     }
 
     fn is_complete_unstreamed(&self) -> bool {
@@ -243,20 +244,20 @@ impl Assembler for OpenAiReply {
         let choice_reports = choices.map(|choice| choice.get("usage"));
         let reports = [event.get("timings"), Some(event), event.pointer("/x_groq/usage")].into_iter();
         for report in reports.chain(choice_reports).chain([event.get("usage")]) {
-            self.draft.usage.merge_report(report, &OPENAI);
+            self.builder.usage.merge_report(report, &OPENAI);
         }
     }
 
     fn has_final_usage(&self) -> bool {
-        self.draft.usage.is_up_to_date(&OPENAI)
+        self.builder.usage.is_up_to_date(&OPENAI)
     }
 
     fn usage(&self) -> ReportedUsage {
-        self.draft.usage.partial_usage(&OPENAI)
+        self.builder.usage.partial_usage(&OPENAI)
     }
 
     fn into_reply(self) -> ChatReply {
-        let reply = self.draft.into_reply(&OPENAI);
+        let reply = self.builder.into_reply(&OPENAI);
         if self.has_refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
     }
 }

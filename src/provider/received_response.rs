@@ -69,8 +69,8 @@ mod tests {
 
     /// The text of the reply in a JSON body that arrives in chunks of `chunk_size` bytes.
     async fn read_text(body: &str, chunk_size: usize) -> Result<String, FailureClass> {
-        let pieces = body.as_bytes().chunks(chunk_size).map(Bytes::copy_from_slice).collect();
-        let response = ServerResponse { status: 200, content_type: "application/json".to_owned(), chunks: pieces };
+        let chunks = body.as_bytes().chunks(chunk_size).map(Bytes::copy_from_slice).collect();
+        let response = ServerResponse { status: 200, content_type: "application/json".to_owned(), chunks };
         let reply = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await;
         reply.map(|reply| reply.text().into_owned()).map_err(|failure| failure.class)
     }
@@ -78,13 +78,14 @@ mod tests {
     #[tokio::test]
     async fn trailing_bytes_after_a_json_body_are_handled_the_same_for_every_chunk_size() {
         let sizes = [1, 2, 3, REPLY.len(), REPLY.len() + 1, 1000];
-        for rest in ["", "\n", "\n\ndata: {}\n\n", " {}"] {
+        for trailing in ["", "\n", "\n\ndata: {}\n\n", " {}"] {
             for size in sizes {
-                assert_eq!(read_text(&format!("{REPLY}{rest}"), size).await.as_deref(), Ok("hi"), "{rest:?} {size}");
+                let text = read_text(&format!("{REPLY}{trailing}"), size).await;
+                assert_eq!(text.as_deref(), Ok("hi"), "{trailing:?} {size}");
             }
         }
         // If a chunk ended with the value, orch might not wait for more. With these sizes no chunk ends there, so orch
-        // reads the rest.
+        // reads the trailing byte.
         for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
             let result = read_text(&format!("{REPLY}x"), size).await;
             assert_eq!(result, Err(FailureClass::ProviderUnavailable), "{size}");
@@ -93,8 +94,8 @@ mod tests {
 
     #[tokio::test]
     async fn trailing_bytes_after_an_error_body_do_not_hide_its_message() {
-        for rest in ["", "\n", "\n\nmore"] {
-            let body = format!(r#"{{"error":{{"message":"no such model"}}}}{rest}"#);
+        for trailing in ["", "\n", "\n\nmore"] {
+            let body = format!(r#"{{"error":{{"message":"no such model"}}}}{trailing}"#);
             let chunks = vec![Bytes::from(body)];
             let response = ServerResponse { status: 404, content_type: "application/json".to_owned(), chunks };
             let failure = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The content of a request's messages, as far as all dialects treat it alike: the order of blocks, the arguments of
-//! tool calls, and the bytes of files.
+//! What all dialects have in common in the content of a request's messages: the order of blocks, the arguments of tool
+//! calls, and the bytes of files.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -33,27 +33,27 @@ impl FileSource for NoFiles {
     }
 }
 
-/// The blocks of a message in the order of a request: results of tools come first, as every API requires. Data that
-/// another dialect wants back is left out.
+/// The blocks of a message in the order of a request: tool results come first, as every API requires. Leaves out opaque
+/// data of other dialects.
 pub(super) fn request_blocks(message: &Message, dialect: Dialect) -> impl Iterator<Item = &ContentBlock> {
     let is_result = |block: &&ContentBlock| matches!(block, ContentBlock::ToolResult { .. });
-    let is_foreign = move |block: &&ContentBlock| match block {
+    let is_of_other_dialect = move |block: &&ContentBlock| match block {
         ContentBlock::Opaque { dialect: origin, .. } => origin != dialect.as_str(),
         _ => false,
     };
     let blocks = message.content.blocks();
-    let others = blocks.iter().filter(move |block| !is_result(block) && !is_foreign(block));
-    blocks.iter().filter(is_result).chain(others)
+    let other_blocks = blocks.iter().filter(move |block| !is_result(block) && !is_of_other_dialect(block));
+    blocks.iter().filter(is_result).chain(other_blocks)
 }
 
-/// The arguments of a tool call as an object, which most APIs require. Other arguments, which a model wrote by mistake,
-/// become its only value.
+/// The arguments of a tool call as an object, which most APIs require. If a model wrote another value by mistake, it
+/// becomes the only member of the object.
 pub(super) fn arguments_object(arguments: &Value) -> Value {
     if arguments.is_object() { arguments.clone() } else { json!({ "arguments": arguments }) }
 }
 
-/// The text of a tool result for an API that has no field for failed calls: the result of a failed call begins with a
-/// line that says so.
+/// The text of a tool result for an API that has no field for failed calls: the result of a failed call begins with the
+/// line `Error:`.
 pub(super) fn result_text(content: &str, is_error: bool) -> Cow<'_, str> {
     if is_error { Cow::Owned(format!("Error:\n{content}")) } else { Cow::Borrowed(content) }
 }
@@ -85,8 +85,8 @@ pub(super) struct EncodedFile {
     pub(super) format: &'static str,
     /// The bytes in Base64.
     pub(super) base64: String,
-    /// The name of the file, which some APIs require. It depends only on the content, so that a later request repeats
-    /// it.
+    /// The name of the file, which some APIs require. It depends only on the content, so that later requests have the
+    /// same name.
     pub(super) name: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the wait that a provider asks for from headers, error bodies and the text of messages.
+//! Reads the wait that a provider requests from headers, error bodies and the text of messages.
 
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
@@ -6,24 +6,25 @@ use serde_json::Value;
 
 use crate::model::failure::FailureClass;
 
-/// The longest wait that orch accepts from a provider: one day, in milliseconds. A longer one is capped.
+/// The longest wait that orch accepts from a provider: one day, in milliseconds. orch shortens longer waits to it.
 const MAX_WAIT: u64 = 24 * 60 * 60 * 1000;
 
-/// The wait that headers ask for, in milliseconds; `now` is the time at which they arrived.
+/// The wait that headers request, in milliseconds; `now` is the time at which they arrived.
 ///
-/// `retry-after-ms` (`OpenAI` and Azure) is exact; `Retry-After` (RFC 9110) holds seconds, or a date in one of three
-/// formats. Without them, the reset of an exhausted limit counts: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`,
-/// Groq, as durations such as `6m0s`), `anthropic-ratelimit-*-reset` (Anthropic, as dates).
+/// - `retry-after-ms` (`OpenAI` and Azure) has precedence, because it is exact.
+/// - `Retry-After` (RFC 9110) contains seconds, or a date in one of three formats.
+/// - Without these, the reset of an exhausted limit counts: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`, Groq,
+///   as durations such as `6m0s`), or `anthropic-ratelimit-*-reset` (Anthropic, as dates).
 pub(super) fn wait_from_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
-    let milliseconds = header("retry-after-ms").and_then(|t| t.parse::<f64>().ok());
-    let seconds = || header(RETRY_AFTER.as_str()).and_then(|t| t.parse::<f64>().ok()).map(|s| s * 1000.0);
-    if let Some(wait) = milliseconds.or_else(seconds) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let number = |name: &str| header(name)?.parse::<f64>().ok();
+    let wait_in_seconds = || number(RETRY_AFTER.as_str()).map(|seconds| seconds * 1000.0);
+    if let Some(wait) = number("retry-after-ms").or_else(wait_in_seconds) {
         return round_wait(wait);
     }
     let date = |name: &str| http_date(header(name)?);
     if let Some(until) = date(RETRY_AFTER.as_str()) {
-        // Compare with the server's own `Date`, if it sends one: its clock may differ from ours.
+        // Compare with the server's own `Date`, if there is one, because its clock may differ from the local one.
         return Some(millis_between(date(DATE.as_str()).unwrap_or(now), until));
     }
     limit_headers()
@@ -38,7 +39,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
     if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
         return Some(date.timestamp());
     }
-    // Ignore the day of the week: a wrong one is no reason to retry at once.
+    // Ignore the day of the week, so that a wrong one does not make the date invalid.
     let (_, date) = text.split_once(' ')?;
     let date = date.split_whitespace().collect::<Vec<_>>().join(" ");
     let parse = |format: &str| jiff::civil::DateTime::strptime(format, &date).ok();
@@ -68,13 +69,15 @@ pub(super) fn is_wait_useful(class: FailureClass) -> bool {
     matches!(class, FailureClass::RateLimited | FailureClass::ProviderUnavailable | FailureClass::Timeout)
 }
 
-/// The wait that an error body asks for, in milliseconds; `None` where waiting does not help. If the body is a list,
+/// The wait that an error body requests, in milliseconds; `None` where waiting does not help. If the body is a list,
 /// its longest wait counts.
 ///
-/// Gemini puts it into `details` as `RetryInfo.retryDelay` (<https://cloud.google.com/apis/design/errors>),
-/// `OpenRouter` into `metadata.headers` as a time in milliseconds; other servers into a field, as a number of seconds
-/// (`retry_after`, `estimated_time` of Hugging Face while a model loads). `OpenAI`, Groq, Azure and Gemini put it into
-/// the message: "Please try again in 4.5s", "Please retry after 7 seconds".
+/// - Gemini sends `RetryInfo.retryDelay` in `details` (<https://cloud.google.com/apis/design/errors>).
+/// - `OpenRouter` sends the time of the reset, in milliseconds, in `metadata.headers`.
+/// - Other servers send a number of seconds in a field, such as `retry_after`, or `estimated_time` (Hugging Face, while
+///   a model loads).
+/// - `OpenAI`, Groq, Azure and Gemini write the wait into the message: "Please try again in 4.5s", "Please retry after 7
+///   seconds".
 pub(super) fn wait_from_body(error: &Value, message: &str, class: FailureClass, now: Timestamp) -> Option<u64> {
     if !is_wait_useful(class) {
         return None;
@@ -114,14 +117,14 @@ fn wait_in_object(object: &Value) -> Option<u64> {
     })
 }
 
-/// The wait until the reset time that `OpenRouter` passes on in `metadata.headers`.
+/// The wait until the reset time that `OpenRouter` sends in `metadata.headers`.
 fn openrouter_reset(error: &Value, now: Timestamp) -> Option<u64> {
     let reset = error.pointer("/metadata/headers/X-RateLimit-Reset")?;
     let millis = reset.as_i64().or_else(|| reset.as_str()?.parse().ok())?;
     Some(millis_between(now, Timestamp::from_millisecond(millis).ok()?))
 }
 
-/// The wait that a message asks for: the first duration after "try again in", "try again after", "retry in" or "retry
+/// The wait that a message requests: the first duration after "try again in", "try again after", "retry in" or "retry
 /// after".
 fn wait_in_message(message: &str) -> Option<u64> {
     let message = message.to_ascii_lowercase();
@@ -133,17 +136,17 @@ fn wait_in_message(message: &str) -> Option<u64> {
 }
 
 /// Parses a duration at the beginning of a text, such as `4.5s`, `6m0s`, `250ms` or `7 seconds`. Returns milliseconds
-/// and the rest of the text; `None` for a number without a unit.
+/// and the remaining text; `None` for a number without a unit.
 fn parse_duration(text: &str) -> Option<(u64, &str)> {
-    let (mut rest, mut sum, mut has_unit) = (text.trim_start(), 0.0_f64, false);
+    let (mut remaining, mut sum, mut has_unit) = (text.trim_start(), 0.0_f64, false);
     loop {
-        let number_length = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number_length = remaining.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(remaining.len());
         let Some(number) =
-            rest.get(..number_length).and_then(|number| number.trim_end_matches('.').parse::<f64>().ok())
+            remaining.get(..number_length).and_then(|number| number.trim_end_matches('.').parse::<f64>().ok())
         else {
             break;
         };
-        let after_number = rest.get(number_length..)?.trim_start();
+        let after_number = remaining.get(number_length..)?.trim_start();
         let unit_length = after_number.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after_number.len());
         let factor = match after_number.get(..unit_length)? {
             "ms" | "millisecond" | "milliseconds" => 1.0,
@@ -155,9 +158,9 @@ fn parse_duration(text: &str) -> Option<(u64, &str)> {
         };
         sum += number * factor;
         has_unit = true;
-        rest = after_number.get(unit_length..)?;
+        remaining = after_number.get(unit_length..)?;
     }
-    if has_unit { Some((round_wait(sum)?, rest)) } else { None }
+    if has_unit { Some((round_wait(sum)?, remaining)) } else { None }
 }
 
 /// Rounds milliseconds up to a whole number, at most [`MAX_WAIT`]; `None` if they are negative or infinite.

@@ -1,7 +1,7 @@
 //! Adapts JSON Schemas to the subset of JSON Schema that each provider accepts.
 //!
-//! orch always validates the reply against the full schema afterwards, so a keyword that these functions drop only
-//! costs the model a hint.
+//! orch always validates the reply against the full schema afterwards. If these functions drop a keyword, the provider
+//! does not enforce it, and a re-ask becomes more likely.
 
 mod anthropic;
 mod gemini;
@@ -14,30 +14,32 @@ pub(super) use gemini::gemini_schema;
 pub(super) use openai::openai_schema;
 pub use openai::strict_schema;
 
-/// Keywords that hold one schema.
+/// Keywords whose value is one schema.
 const SINGLE_SCHEMA_KEYWORDS: &[&str] =
     &["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
-/// Keywords that hold a list of schemas.
+/// Keywords whose value is a list of schemas.
 const SCHEMA_LIST_KEYWORDS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
-/// Keywords that hold schemas by name.
+/// Keywords whose value is an object of named schemas.
 const NAMED_SCHEMA_KEYWORDS: &[&str] = &["properties", "$defs", "definitions", "patternProperties", "dependentSchemas"];
 
-fn is_type(object: &Map<String, Value>, name: &str) -> bool {
-    match object.get("type") {
+/// Whether a schema allows values of a type by its keyword `type`.
+fn allows_type(schema: &Map<String, Value>, name: &str) -> bool {
+    match schema.get("type") {
         Some(Value::String(kind)) => kind == name,
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == name),
         _ => false,
     }
 }
 
-fn is_object(object: &Map<String, Value>) -> bool {
-    is_type(object, "object") || object.contains_key("properties")
+/// Whether a schema describes an object.
+fn describes_object(schema: &Map<String, Value>) -> bool {
+    allows_type(schema, "object") || schema.contains_key("properties")
 }
 
-/// Renames `oneOf` to `anyOf`: constrained decoding can't enforce that exactly one branch matches.
+/// Renames `oneOf` to `anyOf`, because constrained decoding can't enforce that exactly one branch matches.
 fn rename_one_of(schema: &Value) -> Value {
     let mut schema = schema.clone();
-    walk(&mut schema, &mut |object| {
+    visit_schemas(&mut schema, &mut |object| {
         if object.contains_key("oneOf") && !object.contains_key("anyOf") {
             let renamed = object
                 .iter()
@@ -56,8 +58,8 @@ fn rename_one_of(schema: &Value) -> Value {
 const ANNOTATION_KEYWORDS: &[&str] =
     &["$schema", "$id", "$comment", "$anchor", "examples", "default", "deprecated", "readOnly", "writeOnly"];
 
-/// Drops the keywords that `is_accepted` rejects. Notes simple ones, such as `minLength: 3`, in the description, where
-/// the model can still read them.
+/// Drops the keywords that `is_accepted` rejects. Adds those with a simple value, such as `minLength: 3`, to the
+/// description, where the model can still read them.
 fn drop_keywords(object: &mut Map<String, Value>, is_accepted: impl Fn(&str) -> bool) {
     let dropped: Vec<String> = object.keys().filter(|key| !is_accepted(key)).cloned().collect();
     let mut notes = Vec::new();
@@ -72,25 +74,25 @@ fn drop_keywords(object: &mut Map<String, Value>, is_accepted: impl Fn(&str) -> 
     }
     if !notes.is_empty() {
         let note = format!("({})", notes.join(", "));
-        let text = match object.get("description").and_then(Value::as_str) {
-            Some(text) if !text.is_empty() => format!("{text} {note}"),
+        let description = match object.get("description").and_then(Value::as_str) {
+            Some(description) if !description.is_empty() => format!("{description} {note}"),
             _ => note,
         };
-        object.insert("description".into(), Value::String(text));
+        object.insert("description".into(), Value::String(description));
     }
 }
 
 /// Visits every schema inside a schema, inner ones first. Treats property names as names, not as keywords.
-fn walk(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Value>)) {
+fn visit_schemas(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(object) = schema.as_object_mut() else { return };
     for (key, value) in object.iter_mut() {
         let key = key.as_str();
         if SINGLE_SCHEMA_KEYWORDS.contains(&key) {
-            walk(value, visit);
+            visit_schemas(value, visit);
         } else if SCHEMA_LIST_KEYWORDS.contains(&key) {
-            value.as_array_mut().into_iter().flatten().for_each(|item| walk(item, visit));
+            value.as_array_mut().into_iter().flatten().for_each(|item| visit_schemas(item, visit));
         } else if NAMED_SCHEMA_KEYWORDS.contains(&key) {
-            value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|item| walk(item, visit));
+            value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|item| visit_schemas(item, visit));
         }
     }
     visit(object);
@@ -101,7 +103,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A schema with keywords that not every provider accepts.
-    pub(super) fn verdict() -> Value {
+    pub(super) fn verdict_schema() -> Value {
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",

@@ -1,4 +1,4 @@
-//! The options of a request that orch sends: those that the model and its API accept, and the provider's own.
+//! The options that orch sends in a request: those that the model and its API accept, and `provider_options`.
 
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ pub(super) struct SentOptions<'a> {
     pub(super) reasoning: Option<ReasoningEffort>,
     pub(super) top_p: Option<f64>,
     pub(super) seed: Option<u32>,
-    /// The texts that end the reply; empty if there are none.
+    /// The stop sequences; empty if there are none.
     pub(super) stop: &'a [String],
 }
 
@@ -50,7 +50,7 @@ pub(super) struct ThinkingFields {
     pub(super) effort: Option<&'static str>,
 }
 
-/// The fields for the reasoning of a Claude model, which Bedrock has too.
+/// The fields that set the reasoning of a Claude model, in Anthropic's API and in Bedrock's.
 pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
     match thinking {
         ClaudeThinking::Absent => ThinkingFields::default(),
@@ -65,18 +65,19 @@ pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
     }
 }
 
-/// Adds the `provider_options` of a request to its body. Mappings of both become one mapping.
+/// Adds the `provider_options` of a request to its body, and merges mappings that both contain.
 ///
 /// # Errors
-/// They contain a member that orch sets itself. `validate` reports this too, if the files alone determine the model.
+/// The options contain a member that orch sets itself. `validate` reports this too if the files alone determine the
+/// model.
 pub(super) fn add_provider_options(
     body: &mut Map<String, Value>,
     options: &Map<String, Value>,
     dialect: Dialect,
 ) -> Result<(), Failure> {
     let reserved = reserved_options(dialect, options);
-    let first = reserved.first().map(|reserved| (reserved.path.to_owned(), reserved.help));
-    let conflict = first.or_else(|| Some((merge_members(body, options)?, "remove it: orch sets it")));
+    let reserved_member = reserved.first().map(|reserved| (reserved.path.to_owned(), reserved.help));
+    let conflict = reserved_member.or_else(|| Some((merge_members(body, options)?, "remove it: orch sets it")));
     match conflict {
         None => Ok(()),
         Some((path, help)) => {
@@ -86,7 +87,7 @@ pub(super) fn add_provider_options(
     }
 }
 
-/// Adds members to a mapping. Returns the path of the first member that exists already and is not a mapping in both.
+/// Adds members to a mapping. Returns the path of the first member that both contain and that is not a mapping in both.
 fn merge_members(target: &mut Map<String, Value>, added: &Map<String, Value>) -> Option<String> {
     for (name, value) in added {
         let Some(existing) = target.get_mut(name) else {
@@ -106,7 +107,7 @@ fn merge_members(target: &mut Map<String, Value>, added: &Map<String, Value>) ->
 mod tests {
     use super::*;
 
-    fn merged(body: Value, options: Value, dialect: Dialect) -> Result<Value, Failure> {
+    fn merge(body: Value, options: Value, dialect: Dialect) -> Result<Value, Failure> {
         let (Value::Object(mut body), Value::Object(options)) = (body, options) else { unreachable!() };
         add_provider_options(&mut body, &options, dialect).map(|()| Value::Object(body))
     }
@@ -117,7 +118,7 @@ mod tests {
         let options =
             json!({"generationConfig": {"topK": 4, "thinkingConfig": {"includeThoughts": true}}, "labels": {}});
         assert_eq!(
-            merged(body, options, Dialect::Gemini).unwrap(),
+            merge(body, options, Dialect::Gemini).unwrap(),
             json!({"generationConfig": {"topP": 0.5, "topK": 4,
                 "thinkingConfig": {"thinkingBudget": 5, "includeThoughts": true}}, "labels": {}})
         );
@@ -125,12 +126,12 @@ mod tests {
 
     #[test]
     fn a_member_that_orch_sets_is_refused() {
-        let failure = merged(json!({}), json!({"max_tokens": 5}), Dialect::OpenAi).unwrap_err();
+        let failure = merge(json!({}), json!({"max_tokens": 5}), Dialect::OpenAi).unwrap_err();
         assert_eq!(failure.class, FailureClass::BadRequest);
         assert_eq!(failure.message, "`provider_options` can't set `max_tokens` in the dialect `openai`");
         assert_eq!(failure.hint.as_deref(), Some("`max_output_tokens` of the agent sets it"));
-        // Even one that no table lists is never replaced.
-        let failure = merged(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), Dialect::OpenAi).unwrap_err();
+        // orch also refuses to replace a member that no table lists.
+        let failure = merge(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), Dialect::OpenAi).unwrap_err();
         assert_eq!(failure.message, "`provider_options` can't set `a.b` in the dialect `openai`");
     }
 }

@@ -1,8 +1,8 @@
-//! Server-sent events, as far as model providers use them: the data of each event.
+//! Decodes server-sent events to the extent that model providers use them: the data of each event.
 //!
-//! The name of an event matters only if it is `error`: in every dialect, the data identifies the event. The decoder
-//! also returns lines that are not a field of an event, since some servers write errors that way. It accepts chunks
-//! that end anywhere, reads each byte once, and never fails.
+//! The name of an event matters only if it is `error`, because in every dialect the data identifies the event. The
+//! decoder also returns lines that are not a field of an event, since some servers write errors in this way. It accepts
+//! chunks that end anywhere, reads each byte once, and never fails.
 
 use std::mem;
 
@@ -19,20 +19,20 @@ pub(super) enum SseItem {
 
 /// Decodes a stream of events from chunks that may end anywhere.
 #[derive(Default)]
-pub(super) struct Decoder {
-    /// The current, unfinished line.
+pub(super) struct SseDecoder {
+    /// The current, incomplete line.
     line: Vec<u8>,
     /// The data of the current event, with a line feed after each line.
     data: Vec<u8>,
     /// Whether the current event is named `error`.
     is_error: bool,
-    /// Whether the last byte was a carriage return: a line feed right after it belongs to the same line end.
+    /// Whether the last byte was a carriage return. A line feed right after it is a part of the same line end.
     after_carriage_return: bool,
     /// Whether the first line is complete; only the first line may begin with a byte order mark.
-    first_line_done: bool,
+    is_first_line_complete: bool,
 }
 
-impl Decoder {
+impl SseDecoder {
     /// Reads bytes and returns the items that they complete.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<SseItem> {
         let mut items = Vec::new();
@@ -53,21 +53,21 @@ impl Decoder {
         items
     }
 
-    /// Returns the remaining items at the end of the stream: an unfinished line, and an event without its blank line.
+    /// Returns the remaining items at the end of the stream: an incomplete line, and an event without its blank line.
     pub(super) fn finish(&mut self) -> Vec<SseItem> {
-        // The beginning of a field name, cut off by the end of the stream, is not a stray line.
+        // A prefix of a field name is not a stray line, because the end of the stream may have cut it off.
         if [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|field| field.starts_with(&self.line)) {
             self.line.clear();
         }
-        let last = if self.line.is_empty() { None } else { self.end_line() };
-        last.into_iter().chain(self.end_line()).collect()
+        let last_line_item = if self.line.is_empty() { None } else { self.end_line() };
+        last_line_item.into_iter().chain(self.end_line()).collect()
     }
 
     /// Ends the current line; returns the item that it completes, if any.
     fn end_line(&mut self) -> Option<SseItem> {
         let line = mem::take(&mut self.line);
         let mut text = line.as_slice();
-        if !mem::replace(&mut self.first_line_done, true) {
+        if !mem::replace(&mut self.is_first_line_complete, true) {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
         if text.is_empty() {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn decode(chunks: &[&[u8]]) -> Vec<String> {
-        let mut decoder = Decoder::default();
+        let mut decoder = SseDecoder::default();
         let mut items: Vec<SseItem> = chunks.iter().flat_map(|chunk| decoder.push(chunk)).collect();
         items.extend(decoder.finish());
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -1,6 +1,6 @@
 //! Stop reasons: a table for each dialect, and rules that decide whether a reply with such a reason is complete.
 //!
-//! A reason that no table lists never counts as an end, since the reply may have been cut off.
+//! With a reason that no table lists, a reply never counts as complete, since the server may have cut it off.
 
 use serde_json::Value;
 
@@ -23,19 +23,19 @@ pub(super) type StopTable = &'static [(&'static str, StopMeaning)];
 const END: StopMeaning = StopMeaning::Ended(StopReason::End);
 const LENGTH: StopMeaning = StopMeaning::Ended(StopReason::Length);
 const REFUSAL: StopMeaning = StopMeaning::Ended(StopReason::Refusal);
-const TOOL: StopMeaning = StopMeaning::Ended(StopReason::ToolUse);
+const TOOL_USE: StopMeaning = StopMeaning::Ended(StopReason::ToolUse);
 
 /// `stop_reason` of Anthropic's Messages API
 /// (<https://docs.anthropic.com/en/api/handling-stop-reasons>).
 ///
-/// `pause_turn` asks the client to send the conversation again, so the turn has not ended.
+/// With `pause_turn`, the API expects that the client sends the conversation again, so the turn has not ended.
 pub(super) const ANTHROPIC: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
     ("max_tokens", LENGTH),
     ("model_context_window_exceeded", LENGTH),
     ("refusal", REFUSAL),
-    ("tool_use", TOOL),
+    ("tool_use", TOOL_USE),
     ("pause_turn", StopMeaning::Incomplete),
 ];
 
@@ -73,10 +73,10 @@ pub(super) const OPENAI: StopTable = &[
     ("content_filter", REFUSAL),
     ("refusal", REFUSAL),
     ("sensitive", REFUSAL),
-    ("tool_calls", TOOL),
-    ("toolcalls", TOOL),
-    ("function_call", TOOL),
-    ("tool_use", TOOL),
+    ("tool_calls", TOOL_USE),
+    ("toolcalls", TOOL_USE),
+    ("function_call", TOOL_USE),
+    ("tool_use", TOOL_USE),
     ("error", StopMeaning::ServerFailed),
     ("abort", StopMeaning::ServerFailed),
     ("insufficient_system_resource", StopMeaning::ServerFailed),
@@ -107,7 +107,7 @@ pub(super) const CONVERSE: StopTable = &[
     ("model_context_window_exceeded", LENGTH),
     ("guardrail_intervened", REFUSAL),
     ("content_filtered", REFUSAL),
-    ("tool_use", TOOL),
+    ("tool_use", TOOL_USE),
     ("malformed_model_output", StopMeaning::Incomplete),
     ("malformed_tool_use", StopMeaning::Incomplete),
 ];
@@ -151,7 +151,7 @@ fn reason_text(value: &Value) -> Option<String> {
 
 /// Tracks the stop reasons in the chunks of a reply.
 #[derive(Debug, Default)]
-pub(super) struct StopTrack {
+pub(super) struct StopReasonTracker {
     /// The decisive reason, with the server's own text: the first one that is not [`END`], else the last one.
     decisive: Option<(String, Option<StopMeaning>)>,
     /// The number of chunks with a reason.
@@ -162,7 +162,7 @@ pub(super) struct StopTrack {
     content_after_last: bool,
 }
 
-impl StopTrack {
+impl StopReasonTracker {
     /// Records one chunk: its stop reason, and whether it has any content.
     pub(super) fn record_chunk(&mut self, table: StopTable, reason: Option<&Value>, has_content: bool) {
         if has_content && self.reason_count > 0 {
@@ -194,7 +194,7 @@ impl StopTrack {
         self.decisive.is_some()
     }
 
-    /// The reason why the model stopped; `Unknown` unless the reason says that the model ended its reply.
+    /// The reason why the model stopped; `Unknown` unless the reason means that the model ended its reply.
     pub(super) fn reason(&self) -> StopReason {
         match self.decisive {
             Some((_, Some(StopMeaning::Ended(reason)))) => reason,
@@ -202,7 +202,7 @@ impl StopTrack {
         }
     }
 
-    /// The server's text for an unknown reason, or for one that does not mean that the reply is complete.
+    /// The server's text for a reason that is unknown or does not mean that the reply is complete.
     pub(super) fn unknown_reason(&self) -> Option<&str> {
         match &self.decisive {
             Some((text, None | Some(StopMeaning::Incomplete))) => Some(text),
@@ -218,13 +218,13 @@ impl StopTrack {
         }
     }
 
-    /// Whether no content came after the last reason. This is enough if the body ended properly.
+    /// Whether no content came after the last reason. If the body also ended properly, the reply is complete.
     pub(super) fn last_reason_ends_content(&self) -> bool {
         self.has_reason() && !self.content_after_last
     }
 
-    /// Whether no content came after the first reason. A server that sends a reason in every chunk does not mark the
-    /// end with it.
+    /// Whether no content came after the first reason. This is false for a server that sends a reason in every chunk,
+    /// whose reasons do not mark the end.
     pub(super) fn first_reason_ends_content(&self) -> bool {
         self.has_reason() && !self.content_after_first
     }
@@ -240,8 +240,8 @@ impl StopTrack {
 mod tests {
     use super::*;
 
-    fn track(chunks: &[(Option<&str>, bool)]) -> StopTrack {
-        let mut track = StopTrack::default();
+    fn track(chunks: &[(Option<&str>, bool)]) -> StopReasonTracker {
+        let mut track = StopReasonTracker::default();
         for (reason, content) in chunks {
             track.record_chunk(OPENAI, reason.map(Value::from).as_ref(), *content);
         }
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn a_value_other_than_text_is_an_unknown_reason() {
         for value in [Value::from(5), Value::from(false), serde_json::json!({}), serde_json::json!(["stop"])] {
-            let mut track = StopTrack::default();
+            let mut track = StopReasonTracker::default();
             track.record_chunk(OPENAI, Some(&value), true);
             assert_eq!(track.unknown_reason(), Some(value.to_string().as_str()));
         }
@@ -290,14 +290,14 @@ mod tests {
 
     #[test]
     fn a_later_end_does_not_erase_an_earlier_reason() {
-        let track_two = |first, second| track(&[(Some(first), true), (Some(second), false)]);
+        let track_both = |first, second| track(&[(Some(first), true), (Some(second), false)]);
         for (first, reason) in [("length", StopReason::Length), ("content_filter", StopReason::Refusal)] {
-            assert_eq!(track_two(first, "stop").reason(), reason);
-            assert_eq!(track_two("stop", first).reason(), reason);
+            assert_eq!(track_both(first, "stop").reason(), reason);
+            assert_eq!(track_both("stop", first).reason(), reason);
         }
-        assert_eq!(track_two("sleepy", "stop").unknown_reason(), Some("sleepy"));
-        assert_eq!(track_two("error", "stop").server_failure(), Some("error"));
-        assert_eq!(track_two("stop", "error").server_failure(), Some("error"));
+        assert_eq!(track_both("sleepy", "stop").unknown_reason(), Some("sleepy"));
+        assert_eq!(track_both("error", "stop").server_failure(), Some("error"));
+        assert_eq!(track_both("stop", "error").server_failure(), Some("error"));
     }
 
     #[test]

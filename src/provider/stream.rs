@@ -8,54 +8,54 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Endpoint;
 use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
-use super::draft::Draft;
 use super::error_body;
 use super::errors::{self, RequestContext};
 use super::http::{Assembler, ReplySink};
-use super::sse::{Decoder, SseItem};
+use super::reply_builder::ReplyBuilder;
+use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
 use crate::model::failure::{Failure, FailureClass};
 
-/// The longest wait for the usage after the end of a reply.
+/// The maximum wait for the usage after the end of a reply.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest amount of text besides the reply that orch stores, in bytes.
+/// The maximum amount of text besides the reply that orch stores, in bytes.
 const MAX_OTHER_TEXT: usize = 4096;
 
 /// The kind of an event in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StreamItem {
+pub(super) enum EventKind {
     /// A part of the reply.
     Part,
     /// The dialect's own end event.
     End,
     /// An event that only keeps the connection alive.
-    Ignored,
+    KeepAlive,
     /// Not an event of the dialect.
-    Foreign,
-    /// An event that contradicts earlier ones; the text is the end of the message, after the provider's name.
-    Damaged(&'static str),
+    Unrecognized,
+    /// An event that contradicts earlier ones. The text follows the provider's name in the message.
+    Inconsistent(&'static str),
 }
 
-/// The state of an exchange, which outlives the exchange even if it fails or is dropped.
+/// The state of an exchange, which remains available if the exchange fails or its future is dropped.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeProgress {
     /// Whether the model may have started to generate.
     pub(super) may_have_generated: bool,
     /// Whether the end of the reply has arrived.
     pub(super) reply_ended: bool,
-    /// Text in the stream that does not have the dialect's shape.
+    /// Text in the stream that is not part of the reply.
     pub(super) other_text: String,
-    /// The position in `words` of the first text that came after content and before a stop reason.
+    /// The position in `other_text` of the first text that came after content and before a stop reason.
     pub(super) text_after_content: Option<usize>,
-    /// The wait that the headers ask for, in milliseconds.
+    /// The wait that the headers request, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
 impl ExchangeProgress {
-    /// Fails for a reply without a stop reason if other text came after content: the text may explain why the reply
-    /// ended.
-    pub(super) fn check_stop_reason(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
-        let Some(start) = self.text_after_content.filter(|_| !draft.stop.has_reason()) else { return Ok(()) };
+    /// Fails if the reply has no stop reason and other text came after content. The failure quotes the text, which may
+    /// explain why the reply ended.
+    pub(super) fn check_stop_reason(&self, builder: &ReplyBuilder, endpoint: &Endpoint) -> Result<(), Failure> {
+        let Some(start) = self.text_after_content.filter(|_| !builder.stop.has_reason()) else { return Ok(()) };
         let text = self.other_text.get(start..).filter(|text| !text.trim().is_empty()).unwrap_or(&self.other_text);
         Err(errors::append_server_text(
             errors::unavailable(endpoint, "ended the reply without a stop reason"),
@@ -77,7 +77,7 @@ pub(super) struct StreamReader<'a, A> {
 impl<A: Assembler> StreamReader<'_, A> {
     /// Reads events to the end of the reply.
     pub(super) async fn read_events(&mut self, first: Bytes, body: &mut ResponseBody<'_>) -> Result<(), Failure> {
-        let mut decoder = Decoder::default();
+        let mut decoder = SseDecoder::default();
         let mut chunk = Some(first);
         let mut usage_deadline = None;
         let mut failure = None;
@@ -96,7 +96,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             });
         }
         for item in decoder.finish() {
-            // An incomplete event at the end means a broken connection, not a faulty server.
+            // An incomplete event at the end is the result of a broken connection, not a mistake of the server.
             let is_incomplete = match &item {
                 SseItem::Data(data) => !is_done(data) && serde_json::from_slice::<Value>(data).is_err(),
                 SseItem::Error(_) | SseItem::Stray(_) => false,
@@ -108,7 +108,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         self.finish(body, failure)
     }
 
-    /// The next chunk; `None` if orch needs no more of the body.
+    /// The next chunk; `None` at the end of the body, or if orch needs no more of it.
     async fn next_chunk(
         &mut self,
         body: &mut ResponseBody<'_>,
@@ -119,10 +119,10 @@ impl<A: Assembler> StreamReader<'_, A> {
                 return Ok(None);
             }
             let deadline = *usage_deadline.get_or_insert_with(|| Instant::now() + USAGE_TIMEOUT);
-            // The reply is complete, so an error of the connection no longer matters.
+            // The reply is complete, so orch ignores an error of the connection.
             return Ok(timeout_at(deadline, body.next_chunk()).await.ok().and_then(Result::ok).flatten());
         }
-        if !self.assembler.draft().is_empty() {
+        if !self.assembler.builder().is_empty() {
             return body.next_chunk().await;
         }
         let next = body.next_chunk();
@@ -134,21 +134,21 @@ impl<A: Assembler> StreamReader<'_, A> {
         if self.progress.reply_ended { Ok(None) } else { next.await }
     }
 
-    /// Checks whether the body so far is one JSON value: a complete reply or an error. Such a value is complete by
-    /// itself, even if the connection breaks or stays open.
+    /// Checks whether the body so far is one JSON value: a complete reply or an error. Such a value is complete even if
+    /// the connection breaks or stays open.
     fn check_json_body(&mut self) -> Result<(), Failure> {
-        if !self.assembler.draft().is_empty() || self.progress.reply_ended || !self.content.has_grown() {
+        if !self.assembler.builder().is_empty() || self.progress.reply_ended || !self.content.has_grown() {
             return Ok(());
         }
         let value = self.content.json_value().unwrap_or_default();
         if let Some(failure) = error_body::reported_failure(&value, self.context) {
-            return Err(self.with_progress(failure, &value));
+            return Err(self.record_failure(failure, &value));
         }
         self.progress.reply_ended = self.read_complete_reply();
         Ok(())
     }
 
-    /// Reads a value that is a complete reply by itself; returns false if there is none.
+    /// Reads a single value that contains a complete reply; returns false if there is none.
     fn read_complete_reply(&mut self) -> bool {
         let is_reply = self.content.read_single_reply(self.assembler, self.sink);
         if is_reply {
@@ -162,11 +162,11 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// end properly.
     fn finish(&mut self, body: &ResponseBody<'_>, stream_failure: Option<Failure>) -> Result<(), Failure> {
         let is_complete = match &stream_failure {
-            // Data after the stop reason is not content, whatever its size.
+            // If content follows the stop reason, the reply is incomplete. Other data after it does not matter.
             Some(failure) if body.has_timed_out || failure.class == FailureClass::OutputTooLarge => {
-                self.assembler.draft().stop.single_reason_ends_content()
+                self.assembler.builder().stop.single_reason_ends_content()
             }
-            // A stream that broke off did not reach its end.
+            // The connection broke before the end of the stream.
             Some(_) => false,
             None => self.assembler.is_complete_at_stream_end(),
         };
@@ -176,7 +176,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         {
             return Err(failure.clone());
         }
-        if self.assembler.draft().is_empty() && self.read_complete_reply() {
+        if self.assembler.builder().is_empty() && self.read_complete_reply() {
             return Ok(());
         }
         if let Some(failure) = self.failure_without_reply() {
@@ -184,7 +184,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             let is_known_error = failure.class != FailureClass::ProviderUnavailable
                 && self
                     .content
-                    .first_foreign_event
+                    .first_unrecognized_event
                     .as_ref()
                     .is_none_or(|event| error_body::parse_error_body(event).is_some());
             self.progress.may_have_generated = self.content.has_reply_part || !is_known_error;
@@ -198,11 +198,11 @@ impl<A: Assembler> StreamReader<'_, A> {
         Err(errors::append_server_text(failure, &self.progress.other_text, self.context.endpoint))
     }
 
-    /// The failure for a stream with other text instead of a reply. An empty reply with only a note beside it counts
-    /// as a reply.
+    /// The failure for a stream that contains other text instead of a reply. An empty reply with other text counts as a
+    /// reply, unless the text is an error that orch recognizes.
     fn failure_without_reply(&self) -> Option<Failure> {
         let text = &self.progress.other_text;
-        let has_only_text = self.assembler.draft().is_empty() && !text.trim().is_empty();
+        let has_only_text = self.assembler.builder().is_empty() && !text.trim().is_empty();
         let failure = has_only_text.then(|| error_body::failure_without_reply(text, self.context))?;
         (!self.content.has_reply_part || failure.class != FailureClass::ProviderUnavailable).then_some(failure)
     }
@@ -228,8 +228,8 @@ impl<A: Assembler> StreamReader<'_, A> {
             Err(_) if is_text(data) => return self.handle_text(data),
             Err(_) => {
                 let endpoint = self.context.endpoint;
-                let what = errors::excerpt(data, endpoint, 200);
-                return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}")));
+                let excerpt = errors::excerpt(data, endpoint, 200);
+                return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {excerpt}")));
             }
         };
         self.read_value(&value, is_error_event, data)
@@ -238,7 +238,7 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// Reads the JSON value of an event; `data` is its text.
     fn read_value(&mut self, value: &Value, is_error_event: bool, data: &[u8]) -> Result<(), Failure> {
         if self.progress.reply_ended {
-            // Once the usage is complete, ignore the rest: orch would not read it in a later chunk either.
+            // After the final usage, ignore all events: in a later chunk, orch would not read them at all.
             if !self.assembler.has_final_usage() {
                 self.assembler.read_usage(value);
             }
@@ -248,30 +248,30 @@ impl<A: Assembler> StreamReader<'_, A> {
         if let Some(failure) =
             failure.or_else(|| is_error_event.then(|| error_body::marked_failure(value, self.context)))
         {
-            return Err(self.with_progress(failure, value));
+            return Err(self.record_failure(failure, value));
         }
         if let Some(text) = value.as_str() {
             return self.handle_text(text.as_bytes());
         }
         match self.assembler.read_event(value, self.sink) {
-            StreamItem::Part => self.content.has_reply_part = true,
-            StreamItem::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
-            StreamItem::Ignored => {}
-            StreamItem::Foreign => return self.handle_foreign(value, data),
-            StreamItem::Damaged(problem) => {
+            EventKind::Part => self.content.has_reply_part = true,
+            EventKind::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
+            EventKind::KeepAlive => {}
+            EventKind::Unrecognized => return self.handle_unrecognized(value, data),
+            EventKind::Inconsistent(problem) => {
                 let failure = errors::unavailable(self.context.endpoint, problem);
-                return Err(self.with_progress(failure, value));
+                return Err(self.record_failure(failure, value));
             }
         }
         Ok(())
     }
 
-    /// Handles a value that does not have the dialect's shape. After content, a value with a `detail` is an error of a
+    /// Handles a value that is not an event of the dialect. After content, a value with a `detail` is an error of a
     /// FastAPI server.
-    fn handle_foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
-        self.content.record_foreign_event::<A>(value);
-        if !self.assembler.draft().is_empty() && error_body::has_detail(value) {
-            return Err(self.with_progress(error_body::marked_failure(value, self.context), value));
+    fn handle_unrecognized(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
+        self.content.record_unrecognized_event::<A>(value);
+        if !self.assembler.builder().is_empty() && error_body::has_detail(value) {
+            return Err(self.record_failure(error_body::marked_failure(value, self.context), value));
         }
         self.record_other_text(data);
         Ok(())
@@ -279,9 +279,9 @@ impl<A: Assembler> StreamReader<'_, A> {
 
     /// Handles text that is not part of the reply. After content, text that begins with `error:` is an error.
     fn handle_text(&mut self, text: &[u8]) -> Result<(), Failure> {
-        if !self.assembler.draft().is_empty() && text_after_error_prefix(text).is_some() {
+        if !self.assembler.builder().is_empty() && text_after_error_prefix(text).is_some() {
             let value = Value::String(String::from_utf8_lossy(text).into_owned());
-            return Err(self.with_progress(error_body::marked_failure(&value, self.context), &value));
+            return Err(self.record_failure(error_body::marked_failure(&value, self.context), &value));
         }
         self.record_other_text(text);
         Ok(())
@@ -299,24 +299,24 @@ impl<A: Assembler> StreamReader<'_, A> {
             Ok(value) if value.is_object() || value.is_array() => {
                 let failure = error_body::reported_failure(&value, self.context);
                 match failure.or_else(|| error_text.map(|_| error_body::marked_failure(&value, self.context))) {
-                    Some(failure) => Err(self.with_progress(failure, &value)),
-                    None => self.handle_foreign(&value, data),
+                    Some(failure) => Err(self.record_failure(failure, &value)),
+                    None => self.handle_unrecognized(&value, data),
                 }
             }
             _ => self.handle_text(line.trim_ascii()),
         }
     }
 
-    /// Returns the failure that `value` reports, after recording whether the model generated anything before it.
-    fn with_progress(&mut self, failure: Failure, value: &Value) -> Failure {
+    /// Records whether the model generated anything before the failure that `value` reports, and returns the failure.
+    fn record_failure(&mut self, failure: Failure, value: &Value) -> Failure {
         self.progress.may_have_generated = reports_generation(self.assembler, value) || self.content.has_reply_part;
         failure
     }
 
     /// Records text that is not part of the reply, up to [`MAX_OTHER_TEXT`].
     fn record_other_text(&mut self, data: &[u8]) {
-        let draft = self.assembler.draft();
-        if self.progress.text_after_content.is_none() && !draft.is_empty() && !draft.stop.has_reason() {
+        let builder = self.assembler.builder();
+        if self.progress.text_after_content.is_none() && !builder.is_empty() && !builder.stop.has_reason() {
             self.progress.text_after_content = Some(self.progress.other_text.len());
         }
         let other_text = &mut self.progress.other_text;
@@ -329,16 +329,16 @@ impl<A: Assembler> StreamReader<'_, A> {
 
 /// The text after `error:` at the beginning of a line, in upper or lower case.
 fn text_after_error_prefix(line: &[u8]) -> Option<&[u8]> {
-    let (prefix, rest) = line.split_at_checked(b"error:".len())?;
-    prefix.eq_ignore_ascii_case(b"error:").then_some(rest)
+    let (prefix, text) = line.split_at_checked(b"error:".len())?;
+    prefix.eq_ignore_ascii_case(b"error:").then_some(text)
 }
 
-/// Whether the data of an event is text rather than damaged JSON: valid UTF-8 without an opening bracket.
+/// Whether the data of an event is text rather than invalid JSON: valid UTF-8 that does not begin with a bracket.
 fn is_text(data: &[u8]) -> bool {
     !data.starts_with(b"{") && !data.starts_with(b"[") && std::str::from_utf8(data).is_ok()
 }
 
-/// Whether the data of an event is `[DONE]`, the end mark of Chat Completions.
+/// Whether the data of an event is `[DONE]`, the end marker of Chat Completions.
 fn is_done(data: &[u8]) -> bool {
     data.trim_ascii() == b"[DONE]"
 }

@@ -1,4 +1,4 @@
-//! Reads the token usage that servers report, wherever in a reply they put it.
+//! Reads the token usage that servers report in different parts of a reply.
 //!
 //! Covers the published APIs and the servers that speak their dialects: `OpenAI` (the last chunk), xAI and Perplexity
 //! (every chunk), Moonshot (inside the choice), Groq (`x_groq`), llama.cpp (`timings`), Ollama (`prompt_eval_count`,
@@ -11,7 +11,7 @@ use crate::model::usage::{ReportedUsage, parse_token_count};
 
 /// The names of the usage fields in one dialect.
 pub(super) struct UsageFields {
-    /// Fields that count generated tokens: their values are out of date as soon as the model generates more.
+    /// Fields that count generated tokens. Their values become out of date when the model generates more.
     output: &'static [&'static str],
     /// The other fields that orch reads.
     other: &'static [&'static str],
@@ -62,7 +62,7 @@ pub(super) const CONVERSE: UsageFields = UsageFields {
 pub(super) struct UsageMeter {
     fields: Map<String, Value>,
     /// Whether the model generated more since the server last reported the output.
-    out_of_date: bool,
+    is_out_of_date: bool,
 }
 
 impl UsageMeter {
@@ -78,22 +78,22 @@ impl UsageMeter {
             }
             self.fields.insert((*name).to_owned(), value.clone());
             if fields.output.contains(name) {
-                self.out_of_date = false;
+                self.is_out_of_date = false;
             }
         }
     }
 
     /// Records that the model generated more, so that the reported output is out of date.
     pub(super) fn mark_out_of_date(&mut self) {
-        self.out_of_date = true;
+        self.is_out_of_date = true;
     }
 
     /// Whether the server reported the output after the last piece of it.
     pub(super) fn is_up_to_date(&self, fields: &UsageFields) -> bool {
-        !self.out_of_date && fields.output.iter().any(|name| self.fields.contains_key(*name))
+        !self.is_out_of_date && fields.output.iter().any(|name| self.fields.contains_key(*name))
     }
 
-    /// The usage reported so far, for a reply that broke off.
+    /// The usage reported so far, for an incomplete reply.
     pub(super) fn partial_usage(&self, fields: &UsageFields) -> ReportedUsage {
         (fields.parse)(&self.fields)
     }
@@ -101,7 +101,7 @@ impl UsageMeter {
     /// The usage of the complete reply; its output is unknown if the model generated more after the last report.
     pub(super) fn complete_usage(&self, fields: &UsageFields) -> ReportedUsage {
         let usage = self.partial_usage(fields);
-        ReportedUsage { output: usage.output.filter(|_| !self.out_of_date), ..usage }
+        ReportedUsage { output: usage.output.filter(|_| !self.is_out_of_date), ..usage }
     }
 }
 
@@ -110,8 +110,8 @@ fn count(report: &Map<String, Value>, names: &[&str]) -> Option<u64> {
     names.iter().find_map(|name| report.get(*name)).and_then(parse_token_count)
 }
 
-/// Whether a field is present but not a count; then orch derives no value in its place.
-fn is_broken(report: &Map<String, Value>, names: &[&str]) -> bool {
+/// Whether a field is present but not a count. orch then does not derive the count from other fields.
+fn has_invalid_count(report: &Map<String, Value>, names: &[&str]) -> bool {
     names.iter().any(|name| report.get(*name).is_some_and(|value| parse_token_count(value).is_none()))
 }
 
@@ -120,8 +120,8 @@ fn detail_count(report: &Map<String, Value>, names: &[&str], field: &str) -> Opt
     names.iter().find_map(|name| report.get(*name)?.get(field)).and_then(parse_token_count)
 }
 
-/// Input and output tokens. Derives a missing one from their sum, and raises the output if the sum is larger: some
-/// servers count reasoning only in the sum.
+/// Input and output tokens. Derives a missing count from their sum. If the sum is larger, raises the output, because
+/// some servers count reasoning only in the sum.
 fn complete_with_sum(input: Option<u64>, output: Option<u64>, sum: Option<u64>) -> (Option<u64>, Option<u64>) {
     match (input, output, sum) {
         (Some(input), Some(output), Some(sum)) => (Some(input), Some(output.max(sum.saturating_sub(input)))),
@@ -134,15 +134,15 @@ fn complete_with_sum(input: Option<u64>, output: Option<u64>, sum: Option<u64>) 
 fn parse_openai(report: &Map<String, Value>) -> ReportedUsage {
     const INPUT: &[&str] = &["prompt_tokens", "input_tokens", "prompt_eval_count"];
     const OUTPUT: &[&str] = &["completion_tokens", "output_tokens", "eval_count", "predicted_n"];
-    let has_broken_count = is_broken(report, INPUT) || is_broken(report, OUTPUT);
+    let is_count_invalid = has_invalid_count(report, INPUT) || has_invalid_count(report, OUTPUT);
     // `prompt_n` of llama.cpp counts only the prompt tokens that are not in its cache; `cache_n` counts the others.
     let timed_input = report.get("prompt_n").zip(report.get("cache_n")).and_then(|(uncached, cached)| {
         Some(parse_token_count(uncached)?.saturating_add(parse_token_count(cached)?))
-            .filter(|_| !is_broken(report, INPUT))
+            .filter(|_| !has_invalid_count(report, INPUT))
     });
     let (input, output) = (count(report, INPUT).or(timed_input), count(report, OUTPUT));
     let (input, output) =
-        complete_with_sum(input, output, count(report, &["total_tokens"]).filter(|_| !has_broken_count));
+        complete_with_sum(input, output, count(report, &["total_tokens"]).filter(|_| !is_count_invalid));
     let (input_details, output_details) =
         (["prompt_tokens_details", "input_tokens_details"], ["completion_tokens_details", "output_tokens_details"]);
     let cached = detail_count(report, &input_details, "cached_tokens")
@@ -156,7 +156,7 @@ fn parse_openai(report: &Map<String, Value>) -> ReportedUsage {
     }
 }
 
-/// The names of the counts of an API that counts cached input apart from other input.
+/// The names of the counts in an API whose input count does not include cached input.
 struct SeparateCounts {
     input: &'static str,
     cache_read: &'static str,
@@ -200,20 +200,18 @@ fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
         cache_write: "cache_creation_input_tokens",
         output: "output_tokens",
     };
-    let usage_of = |report: &Map<String, Value>| counts.parse(report);
-    let totals = usage_of(report);
     let iterations = report.get("iterations").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let Some(iterations) = iterations else { return totals };
+    let Some(iterations) = iterations else { return counts.parse(report) };
     let zero = ReportedUsage { input: Some(0), output: Some(0), ..ReportedUsage::default() };
-    let add = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
+    let add_known = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
     iterations.iter().fold(zero, |sum, iteration| {
         let empty = Map::new();
-        let usage = usage_of(&without_nulls(iteration.as_object().unwrap_or(&empty)));
+        let usage = counts.parse(&without_nulls(iteration.as_object().unwrap_or(&empty)));
         ReportedUsage {
-            input: add(sum.input, usage.input),
+            input: add_known(sum.input, usage.input),
             cache_read: sum.cache_read.saturating_add(usage.cache_read),
             cache_write: sum.cache_write.saturating_add(usage.cache_write),
-            output: add(sum.output, usage.output),
+            output: add_known(sum.output, usage.output),
             reasoning: 0,
         }
     })
@@ -231,8 +229,8 @@ fn parse_gemini(report: &Map<String, Value>) -> ReportedUsage {
         let second = second.map_or(Some(0), parse_token_count);
         first.and_then(parse_token_count).zip(second).map(|(first, second)| first.saturating_add(second))
     };
-    let has_broken_count = is_broken(report, INPUT) || is_broken(report, OUTPUT);
-    let total = count(report, &["totalTokenCount"]).filter(|_| !has_broken_count);
+    let is_count_invalid = has_invalid_count(report, INPUT) || has_invalid_count(report, OUTPUT);
+    let total = count(report, &["totalTokenCount"]).filter(|_| !is_count_invalid);
     let (input, output) = complete_with_sum(
         sum(&["promptTokenCount", "toolUsePromptTokenCount"]),
         sum(&["candidatesTokenCount", "thoughtsTokenCount"]),
@@ -264,7 +262,8 @@ mod tests {
         (usage.input, usage.output)
     }
 
-    fn odd_counts() -> Vec<Value> {
+    /// Values that are not the count of a reply.
+    fn invalid_counts() -> Vec<Value> {
         let huge = serde_json::from_str("1000000000000000000000000000000").unwrap();
         let mut counts = vec![json!(-7), json!(1.5), json!("7"), json!(1e30), json!({}), json!([7]), json!(true), huge];
         counts.extend([json!(0), json!(null), json!(u64::MAX), json!("")]);
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_count_is_unknown_in_every_dialect_and_leaves_the_other_one_known() {
+    fn an_invalid_count_is_unknown_in_every_dialect_and_does_not_affect_the_other() {
         for (fields, input, output) in [
             (&OPENAI, "prompt_tokens", "completion_tokens"),
             (&OPENAI, "input_tokens", "output_tokens"),
@@ -283,15 +282,27 @@ mod tests {
         ] {
             let report = |a: Value, b: Value| json!({ input: a, output: b });
             assert_eq!(token_counts(fields, &[report(json!(9), json!(3))]), (Some(9), Some(3)), "{input}");
-            for odd in odd_counts() {
-                assert_eq!(token_counts(fields, &[report(odd.clone(), json!(3))]), (None, Some(3)), "{input}: {odd}");
-                assert_eq!(token_counts(fields, &[report(json!(9), odd.clone())]), (Some(9), None), "{output}: {odd}");
-                assert_eq!(token_counts(fields, &[report(odd.clone(), odd.clone())]), (None, None), "{output}: {odd}");
+            for invalid in invalid_counts() {
+                assert_eq!(
+                    token_counts(fields, &[report(invalid.clone(), json!(3))]),
+                    (None, Some(3)),
+                    "{input}: {invalid}"
+                );
+                assert_eq!(
+                    token_counts(fields, &[report(json!(9), invalid.clone())]),
+                    (Some(9), None),
+                    "{output}: {invalid}"
+                );
+                assert_eq!(
+                    token_counts(fields, &[report(invalid.clone(), invalid.clone())]),
+                    (None, None),
+                    "{output}: {invalid}"
+                );
             }
         }
-        for none in [json!(null), json!({}), json!([]), json!(""), json!(7)] {
+        for empty_report in [json!(null), json!({}), json!([]), json!(""), json!(7)] {
             for fields in [&OPENAI, &ANTHROPIC, &GEMINI, &CONVERSE] {
-                assert_eq!(token_counts(fields, std::slice::from_ref(&none)), (None, None), "{none}");
+                assert_eq!(token_counts(fields, std::slice::from_ref(&empty_report)), (None, None), "{empty_report}");
             }
         }
     }
@@ -327,7 +338,7 @@ mod tests {
         assert_eq!(
             token_counts(&OPENAI, &[counts, broken]),
             (Some(9), None),
-            "a broken total does not fall back to an earlier one"
+            "an invalid count replaces the earlier one"
         );
     }
 
@@ -378,7 +389,7 @@ mod tests {
         assert_eq!(anthropic(broken), (Some(10), None));
         let cached = json!({ "input_tokens": 1, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 2, "output_tokens": 3 });
         assert_eq!(anthropic(cached), (Some(11), Some(3)));
-        let odd = json!({ "input_tokens": 1, "cache_read_input_tokens": -8, "output_tokens": 3 });
-        assert_eq!(anthropic(odd), (None, Some(3)));
+        let invalid = json!({ "input_tokens": 1, "cache_read_input_tokens": -8, "output_tokens": 3 });
+        assert_eq!(anthropic(invalid), (None, Some(3)));
     }
 }

@@ -1,4 +1,4 @@
-//! The models and CLI agents that the user chooses for a run in place of those in the files (`--model`, `--agent`).
+//! The options `--model` and `--agent`: models and CLI agents that replace those of the pipeline file in one run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::model::{Agent, RunState};
 use super::error::SessionError;
 use super::{ResumeRequest, Runner};
 
-/// The choices of the user for the agents of a run.
+/// The user's choices for the agents of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AgentChoices {
     /// The model of every agent that is not in `agents`.
     pub(crate) model: Option<String>,
     /// The model or the CLI agent of single agents, by the agent's name.
     pub(crate) agents: BTreeMap<String, String>,
-    /// Choices of an earlier session of the run, which apply unless `agents` has another one.
+    /// The choices that the run has recorded. A choice in `agents` overrides the recorded one for the same agent.
     recorded_agents: BTreeMap<String, String>,
 }
 
@@ -29,8 +29,8 @@ impl AgentChoices {
         Self { model: model.cloned(), agents: agents.clone(), recorded_agents: BTreeMap::new() }
     }
 
-    /// The choices for a run that is resumed: those of the resume, and those that the run has recorded. A new model for
-    /// every agent replaces all recorded choices.
+    /// The choices for a run to resume: those of the request, and those that the run has recorded. If the request has a
+    /// model for all agents, the recorded choices no longer apply.
     pub(crate) fn for_resume(request: &ResumeRequest, past_state: &RunState) -> Self {
         let (model, recorded_agents) = match &request.model {
             Some(model) => (Some(model.clone()), BTreeMap::new()),
@@ -39,7 +39,7 @@ impl AgentChoices {
         Self { model, agents: request.agents.clone(), recorded_agents }
     }
 
-    /// The choices for single agents that the run records.
+    /// The choices for single agents, for the run's record.
     pub(crate) fn chosen_agents(&self) -> BTreeMap<String, String> {
         let mut chosen = self.recorded_agents.clone();
         chosen.extend(self.agents.clone());
@@ -49,7 +49,7 @@ impl AgentChoices {
     /// Applies the choices to a project and to the pipelines that it calls.
     ///
     /// # Errors
-    /// No pipeline has a chosen agent, or a choice is malformed.
+    /// A choice of this session names an agent that no pipeline has, or a choice is malformed.
     pub(crate) fn apply(&self, project: &mut Project, runner: &Runner) -> Result<(), SessionError> {
         let known_names: Vec<String> = agent_names(project).map(ToOwned::to_owned).collect();
         let mut replacements = BTreeMap::new();
@@ -82,11 +82,11 @@ impl AgentChoices {
         replacements: &BTreeMap<String, AgentReplacement>,
         runner: &Runner,
     ) {
-        let every_model = self.model.clone().map(AgentReplacement::Model);
+        let default_model = self.model.clone().map(AgentReplacement::Model);
         let mut replaced: BTreeMap<String, Agent> = BTreeMap::new();
         for (name, agent) in &project.pipeline.agents {
-            let for_every_model = every_model.as_ref().filter(|_| agent.cli_kind().is_none());
-            if let Some(replacement) = replacements.get(name).or(for_every_model) {
+            let default = default_model.as_ref().filter(|_| agent.cli_kind().is_none());
+            if let Some(replacement) = replacements.get(name).or(default) {
                 replaced.insert(name.clone(), replacement.apply(name, agent, project, runner));
             }
         }
@@ -105,7 +105,7 @@ impl AgentChoices {
     }
 }
 
-/// The names of the agents of a project and of the pipelines that it calls, each once.
+/// The distinct names of the agents of a project and of the pipelines that it calls.
 fn agent_names(project: &Project) -> impl Iterator<Item = &str> {
     let mut names: Vec<&str> = Vec::new();
     for project in project.with_called_projects() {
@@ -120,11 +120,10 @@ fn agent_names(project: &Project) -> impl Iterator<Item = &str> {
 
 fn unknown_agent(name: &str, known_names: &[String]) -> SessionError {
     let error = SessionError::usage(format!("there is no agent `{name}`"));
-    let known = || known_names.iter().map(String::as_str);
-    match did_you_mean(name, known()) {
+    match did_you_mean(name, known_names.iter().map(String::as_str)) {
         Some(nearest) => error.with_hint(format!("did you mean `{nearest}`?")),
         None if known_names.is_empty() => error.with_hint("the pipeline has no agents: leave out --agent"),
-        None => error.with_hint(format!("the agents are {}", known().collect::<Vec<_>>().join(", "))),
+        None => error.with_hint(format!("the agents are {}", known_names.join(", "))),
     }
 }
 
@@ -134,12 +133,12 @@ fn invalid_choice(name: &str, reason: &'static str) -> SessionError {
     )
 }
 
-/// What takes the place of an agent.
+/// The model or CLI agent that replaces an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AgentReplacement {
-    /// A model, by a name as in the files.
+    /// The name of a model, in the syntax of the pipeline file.
     Model(String),
-    /// A CLI agent that orch supports by name.
+    /// A CLI agent that orch knows by name.
     Cli(CliProgram),
     /// A program with its arguments that speaks the Agent Client Protocol.
     Acp(Vec<String>),
@@ -150,40 +149,41 @@ enum AgentReplacement {
 impl AgentReplacement {
     /// Parses the value of `--agent NAME=VALUE`: a model, or the kind of a CLI agent before a colon.
     fn parse(text: &str) -> Result<Self, &'static str> {
-        let words = |line: &str| {
-            let words: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
-            if words.is_empty() { Err("it names no program") } else { Ok(words) }
+        let split_command = |line: &str| {
+            let command: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
+            if command.is_empty() { Err("it names no program") } else { Ok(command) }
         };
         match text.split_once(':') {
             Some(("cli", "claude")) => Ok(Self::Cli(CliProgram::Claude)),
             Some(("cli", "codex")) => Ok(Self::Cli(CliProgram::Codex)),
             Some(("cli", _)) => Err("orch knows the CLI agents `claude` and `codex`"),
-            Some(("acp", line)) => words(line).map(Self::Acp),
-            Some(("command", line)) => words(line).map(Self::Command),
+            Some(("acp", line)) => split_command(line).map(Self::Acp),
+            Some(("command", line)) => split_command(line).map(Self::Command),
             Some(_) | None if text.trim().is_empty() => Err("it is empty"),
             Some(_) | None => Ok(Self::Model(text.trim().to_owned())),
         }
     }
 
-    /// The agent that takes the place of `agent`.
+    /// The agent that replaces `agent`.
     fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
-        // A program has options of its own. The budget of the agent still applies, and so does its sandbox, which may
-        // be narrower than that of `orch.yaml`.
-        let program =
+        // The agent's options do not apply to a CLI agent. Its budget does, and so does its sandbox, which may be narrower
+        // than that of `orch.yaml`.
+        let cli_agent =
             || Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") };
         match self {
             Self::Model(model) => model_agent(model, name, agent, project, runner),
-            Self::Cli(cli) => Agent { cli: Some(*cli), ..program() },
-            Self::Acp(command) => Agent { acp: Some(Acp { command: command.clone() }), ..program() },
-            Self::Command(command) => Agent { command: Some(command.clone()), ..program() },
+            Self::Cli(cli) => Agent { cli: Some(*cli), ..cli_agent() },
+            Self::Acp(command) => Agent { acp: Some(Acp { command: command.clone() }), ..cli_agent() },
+            Self::Command(command) => Agent { command: Some(command.clone()), ..cli_agent() },
         }
     }
 }
 
-/// An agent with another model and the same options, except those that only the earlier provider or program has.
+/// Replaces the model of an agent. The result has the agent's other options, except those that only the previous
+/// provider or CLI agent supports.
 fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
-    let provider = |name: &str| resolve_reference(project, name).map(|model| model.provider);
-    let is_other_provider = match (provider(&agent.model), provider(model)) {
+    let provider_of = |name: &str| resolve_reference(project, name).map(|model| model.provider);
+    let is_other_provider = match (provider_of(&agent.model), provider_of(model)) {
         (Some(before), Some(after)) => before != after,
         _ => false,
     };
@@ -216,14 +216,14 @@ mod tests {
 
     #[test]
     fn a_choice_is_a_model_or_a_kind_of_cli_agent() {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let command = |arguments: &[&str]| arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>();
         for (text, expected) in [
             ("anthropic/claude-sonnet-5-5", Ok(AgentReplacement::Model("anthropic/claude-sonnet-5-5".into()))),
             ("ollama/qwen3:8b", Ok(AgentReplacement::Model("ollama/qwen3:8b".into()))),
             ("local:models/small.gguf", Ok(AgentReplacement::Model("local:models/small.gguf".into()))),
             ("cli:claude", Ok(AgentReplacement::Cli(CliProgram::Claude))),
-            ("acp:gemini --acp", Ok(AgentReplacement::Acp(words(&["gemini", "--acp"])))),
-            ("command:python3 review.py", Ok(AgentReplacement::Command(words(&["python3", "review.py"])))),
+            ("acp:gemini --acp", Ok(AgentReplacement::Acp(command(&["gemini", "--acp"])))),
+            ("command:python3 review.py", Ok(AgentReplacement::Command(command(&["python3", "review.py"])))),
             ("cli:gemini", Err("orch knows the CLI agents `claude` and `codex`")),
             ("command: ", Err("it names no program")),
             (" ", Err("it is empty")),

@@ -308,7 +308,7 @@ pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
     });
     let configured: Vec<(String, ProviderLimits)> = providers.collect();
     // A provider without settings has only the limits that it reports.
-    let known_names = crate::model::name::BUILT_IN_PROVIDERS.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
+    let known_names = crate::model::name::BUILTIN_PROVIDER_NAMES.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
     let other_names = known_names.filter(|name| !settings.providers.contains_key(**name));
     let others: Vec<_> = other_names.map(|name| ((*name).to_owned(), ProviderLimits::default())).collect();
     Arc::new(RateLimiters::new(

@@ -9,13 +9,13 @@ use crate::model::id::StepKey;
 use crate::model::step_state::StepStatus;
 
 impl RunState {
-    /// Ends the run, and the steps that have not ended.
+    /// Sets the final status of the run, and of the steps that have not ended.
     pub(super) fn finish(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
         self.status = status;
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
-            // orch has recorded the calls that a stop ended, so no call is open.
+            // The end of each call is recorded before the end of the run, also if a stop ended the call.
             step.close_call();
             match step.status {
                 // A run that has ended does not wait for an answer.
@@ -62,7 +62,7 @@ impl RunState {
                 step.ended = Some(at);
             }
             Fact::StepStarted(fact) => {
-                // A question from before the crash still waits for its answer.
+                // A question that was asked before a crash still waits for its answer.
                 let has_question = step.question.is_some() && fact.attempt <= step.attempts;
                 step.status = if has_question { StepStatus::Waiting } else { StepStatus::InProgress };
                 step.question = step.question.take().filter(|_| has_question);

@@ -53,8 +53,8 @@ fn events() -> Vec<Event> {
         }),
         Fact::RunEnded(RunEnded { status: RunStatus::Completed, failure: None, result: None }),
     ];
-    let at = |i: i64| Timestamp::from_second(1_000 + i).unwrap();
-    (1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: at(i64::try_from(seq).unwrap()), fact }).collect()
+    let timestamp = |seq: u64| Timestamp::from_second(1_000 + i64::try_from(seq).unwrap()).unwrap();
+    (1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: timestamp(seq), fact }).collect()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_step_goes_from_pending_to_in_progress_to_completed() {
 }
 
 #[test]
-fn a_run_that_ends_in_the_middle_of_a_step_cancels_it() {
+fn a_step_in_progress_is_cancelled_when_the_run_ends() {
     let mut events = events();
     events.remove(2);
     if let Some(Event { fact: Fact::RunEnded(fact), .. }) = events.last_mut() {
@@ -83,7 +83,7 @@ fn a_run_that_ends_in_the_middle_of_a_step_cancels_it() {
 }
 
 #[test]
-fn events_survive_serialization() {
+fn events_are_unchanged_after_serialization() {
     for event in events() {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");

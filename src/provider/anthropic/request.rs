@@ -20,7 +20,7 @@ pub(super) fn request_body(
     body.insert("max_tokens".into(), json!(request.max_output_tokens));
     if !request.system.is_empty() {
         let mut system = json!({"type": "text", "text": request.system});
-        mark_cached(&mut system);
+        set_cache_breakpoint(&mut system);
         body.insert("system".into(), json!([system]));
     }
     body.insert("messages".into(), Value::Array(messages(request, limits)?));
@@ -53,8 +53,9 @@ pub(super) fn request_body(
     Ok(Value::Object(body))
 }
 
-/// The messages of the request, with a cache mark at the end of the last user message. Together with the mark of the
-/// system prompt, the calls of a step share the prompt, and each turn of a conversation shares the turns before it.
+/// The messages of the request, with a cache breakpoint at the end of the last user message. Together with the
+/// breakpoint after the system prompt, it lets the calls of a step share the cached prompt, and each turn of a
+/// conversation the cached turns before it.
 fn messages(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
     let mut messages = Vec::with_capacity(request.messages.len());
     let mut last_user = None;
@@ -77,13 +78,13 @@ fn messages(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Value>,
         .and_then(|index| messages.get_mut(index))
         .and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
     if let Some(block) = last_block {
-        mark_cached(block);
+        set_cache_breakpoint(block);
     }
     Ok(messages)
 }
 
 /// Makes the API cache the request up to the end of this block.
-fn mark_cached(block: &mut Value) {
+fn set_cache_breakpoint(block: &mut Value) {
     if let Some(block) = block.as_object_mut() {
         block.insert("cache_control".into(), json!({"type": "ephemeral"}));
     }
@@ -162,17 +163,17 @@ mod tests {
     #[test]
     fn a_temperature_is_not_sent_with_reasoning() {
         let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
-        for (effort, temperature) in [("none", true), ("high", false)] {
+        for (effort, sends_temperature) in [("none", true), ("high", false)] {
             let request =
                 ChatRequest { temperature: Some(0.5), ..request("claude-sonnet-4-5", json!({"reasoning": effort})) };
             let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
-            assert_eq!(body.get("temperature").is_some(), temperature, "{effort}");
-            assert_eq!(body.get("thinking").is_some(), !temperature, "{effort}");
+            assert_eq!(body.get("temperature").is_some(), sends_temperature, "{effort}");
+            assert_eq!(body.get("thinking").is_some(), !sends_temperature, "{effort}");
         }
     }
 
     #[test]
-    fn the_format_of_a_reply_and_the_effort_share_a_mapping() {
+    fn the_output_config_contains_the_schema_and_the_effort() {
         let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
             "additionalProperties": false});
         let options = json!({"reasoning": "max", "provider_options": {"output_config": {"task_budget": 1}}});

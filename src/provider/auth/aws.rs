@@ -3,7 +3,7 @@
 use reqwest::header::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::sigv4::{Scope, SignedRequest, signature};
+use super::sigv4::{CredentialScope, SignedRequest, sign};
 use super::{Auth, UnauthenticatedRequest, invalid_secret, secret_header};
 use crate::model::failure::{Failure, FailureClass};
 
@@ -17,10 +17,10 @@ const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 /// The environment variables with AWS credentials. The last one is needed for temporary credentials only.
 pub const AWS_VARIABLES: [&str; 3] = [ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN];
 
-/// The environment variable with the secret that signs requests, for disclosures.
+/// The environment variable with the secret that signs requests, which disclosures name.
 pub const AWS_SECRET_VARIABLE: &str = SECRET_ACCESS_KEY;
 
-/// AWS credentials for the models of a region.
+/// AWS credentials and the region whose models they are for.
 #[derive(Clone, Debug)]
 pub struct AwsAuth {
     region: String,
@@ -55,15 +55,15 @@ impl Auth for AwsAuth {
             let token = secret_header(token.expose_secret().trim()).ok_or_else(|| invalid("token", SESSION_TOKEN))?;
             request.headers.insert(HeaderName::from_static("x-amz-security-token"), token);
         }
-        let signed = SignedRequest {
+        let signed_request = SignedRequest {
             method: "POST",
             url: request.url,
             headers: request.headers,
             body: request.body,
             timestamp: &timestamp,
         };
-        let scope = Scope { region: &self.region, service: "bedrock" };
-        let signature = signature(&signed, &scope, secret.expose_secret().trim());
+        let scope = CredentialScope { region: &self.region, service: "bedrock" };
+        let signature = sign(&signed_request, &scope, secret.expose_secret().trim());
         let authorization = signature.authorization(id, &scope, &timestamp);
         let value = secret_header(&authorization).ok_or_else(|| invalid("key id", ACCESS_KEY_ID))?;
         request.headers.insert(HeaderName::from_static("authorization"), value);
@@ -86,8 +86,8 @@ impl Auth for AwsAuth {
     }
 
     fn secrets(&self) -> Vec<(Option<&str>, &SecretString)> {
-        let named = [(SECRET_ACCESS_KEY, &self.secret_access_key), (SESSION_TOKEN, &self.session_token)];
-        named.into_iter().filter_map(|(name, secret)| Some((Some(name), secret.as_ref()?))).collect()
+        let secrets = [(SECRET_ACCESS_KEY, &self.secret_access_key), (SESSION_TOKEN, &self.session_token)];
+        secrets.into_iter().filter_map(|(name, secret)| Some((Some(name), secret.as_ref()?))).collect()
     }
 
     fn refused_hint(&self, _: &str) -> String {
@@ -104,12 +104,12 @@ mod tests {
 
     fn auth(variables: &'static [(&'static str, &'static str)]) -> AwsAuth {
         AwsAuth::from_variables("us-east-1", |name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
-    fn credentials_name_what_is_missing_and_show_no_secret() {
+    fn the_missing_variable_is_named_and_debug_output_contains_no_secret() {
         assert_eq!(auth(&[]).missing_variable(), Some(ACCESS_KEY_ID));
         assert_eq!(auth(&[(ACCESS_KEY_ID, "AKID")]).missing_variable(), Some(SECRET_ACCESS_KEY));
         let complete = auth(&[(ACCESS_KEY_ID, "AKID"), (SECRET_ACCESS_KEY, "hunter2"), (SESSION_TOKEN, "token-1")]);
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(complete.variables(), AWS_VARIABLES);
         let names: Vec<Option<&str>> = complete.secrets().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [Some(SECRET_ACCESS_KEY), Some(SESSION_TOKEN)]);
-        let shown = format!("{complete:?}");
-        assert!(!shown.contains("hunter2") && !shown.contains("token-1"), "{shown}");
+        let debug_output = format!("{complete:?}");
+        assert!(!debug_output.contains("hunter2") && !debug_output.contains("token-1"), "{debug_output}");
     }
 }

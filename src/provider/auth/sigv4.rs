@@ -18,67 +18,69 @@ pub(super) struct SignedRequest<'a> {
     pub(super) timestamp: &'a str,
 }
 
-/// What a signature is valid for, besides its day.
-pub(super) struct Scope<'a> {
+/// The region and the service for which a signature is valid.
+pub(super) struct CredentialScope<'a> {
     pub(super) region: &'a str,
     pub(super) service: &'a str,
 }
 
-impl Scope<'_> {
-    fn text(&self, timestamp: &str) -> String {
-        format!("{}/{}/{}/aws4_request", day(timestamp), self.region, self.service)
+impl CredentialScope<'_> {
+    /// The scope as AWS writes it, with the date of a timestamp.
+    fn render(&self, timestamp: &str) -> String {
+        format!("{}/{}/{}/aws4_request", date(timestamp), self.region, self.service)
     }
 }
 
 /// A signature, with the names of the headers that it covers.
 pub(super) struct Signature {
     signed_headers: String,
-    digits: String,
+    /// The signature in hexadecimal.
+    hex: String,
 }
 
 impl Signature {
     /// The value of the header `authorization`.
-    pub(super) fn authorization(&self, access_key_id: &str, scope: &Scope<'_>, timestamp: &str) -> String {
+    pub(super) fn authorization(&self, access_key_id: &str, scope: &CredentialScope<'_>, timestamp: &str) -> String {
         format!(
             "AWS4-HMAC-SHA256 Credential={access_key_id}/{}, SignedHeaders={}, Signature={}",
-            scope.text(timestamp),
+            scope.render(timestamp),
             self.signed_headers,
-            self.digits
+            self.hex
         )
     }
 }
 
 /// Signs a request with a secret key.
-pub(super) fn signature(request: &SignedRequest<'_>, scope: &Scope<'_>, secret: &str) -> Signature {
+pub(super) fn sign(request: &SignedRequest<'_>, scope: &CredentialScope<'_>, secret: &str) -> Signature {
     let (signed_headers, canonical_headers) = canonical_headers(request);
     let canonical_request = format!(
         "{}\n{}\n{}\n{canonical_headers}\n{signed_headers}\n{}",
         request.method,
-        // The path in the address is encoded, and the signature covers it encoded once more.
+        // AWS requires that the path, which is encoded in the URL, is encoded a second time.
         percent_encode(request.url.path(), b"/"),
         canonical_query(request.url),
         hex(&Sha256::digest(request.body)),
     );
-    let text = format!(
+    let string_to_sign = format!(
         "AWS4-HMAC-SHA256\n{}\n{}\n{}",
         request.timestamp,
-        scope.text(request.timestamp),
+        scope.render(request.timestamp),
         hex(&Sha256::digest(canonical_request.as_bytes())),
     );
-    let mut key = format!("AWS4{secret}").into_bytes();
-    for part in [day(request.timestamp), scope.region, scope.service, "aws4_request"] {
-        key = hmac(&key, part.as_bytes());
+    let mut signing_key = format!("AWS4{secret}").into_bytes();
+    for scope_part in [date(request.timestamp), scope.region, scope.service, "aws4_request"] {
+        signing_key = hmac(&signing_key, scope_part.as_bytes());
     }
-    Signature { signed_headers, digits: hex(&hmac(&key, text.as_bytes())) }
+    Signature { signed_headers, hex: hex(&hmac(&signing_key, string_to_sign.as_bytes())) }
 }
 
-/// The day of a time: `20150830` of `20150830T123600Z`.
-fn day(timestamp: &str) -> &str {
+/// The date of a timestamp: `20150830` for `20150830T123600Z`.
+fn date(timestamp: &str) -> &str {
     timestamp.split('T').next().unwrap_or(timestamp)
 }
 
-/// The names of the signed headers, and these headers as lines: the host, the content type and those of AWS. A proxy
-/// may change others.
+/// The names of the signed headers, and these headers as lines. orch signs the host, the content type and the headers
+/// of AWS. It does not sign other headers, because a proxy may change them.
 fn canonical_headers(request: &SignedRequest<'_>) -> (String, String) {
     let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
     let mut headers: Vec<(&str, String)> = request
@@ -131,24 +133,31 @@ mod tests {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     const TIMESTAMP: &str = "20150830T123600Z";
 
-    fn sign(method: &str, url: &str, headers: &[(&'static str, &'static str)], body: &[u8], service: &str) -> String {
-        let mut map = HeaderMap::new();
-        map.insert("x-amz-date", HeaderValue::from_static(TIMESTAMP));
-        map.insert("accept", HeaderValue::from_static("application/json"));
+    /// The header `authorization` of a request.
+    fn authorization(
+        method: &str,
+        url: &str,
+        headers: &[(&'static str, &'static str)],
+        body: &[u8],
+        service: &str,
+    ) -> String {
+        let mut header_map = HeaderMap::new();
+        header_map.insert("x-amz-date", HeaderValue::from_static(TIMESTAMP));
+        header_map.insert("accept", HeaderValue::from_static("application/json"));
         for (name, value) in headers {
-            map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            header_map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let url = Url::parse(url).unwrap();
-        let request = SignedRequest { method, url: &url, headers: &map, body, timestamp: TIMESTAMP };
-        let scope = Scope { region: "us-east-1", service };
-        signature(&request, &scope, SECRET).authorization("AKIDEXAMPLE", &scope, TIMESTAMP)
+        let request = SignedRequest { method, url: &url, headers: &header_map, body, timestamp: TIMESTAMP };
+        let scope = CredentialScope { region: "us-east-1", service };
+        sign(&request, &scope, SECRET).authorization("AKIDEXAMPLE", &scope, TIMESTAMP)
     }
 
     #[test]
     fn signatures_equal_those_of_the_published_test_suite() {
         // The cases `get-vanilla`, `get-vanilla-query-order-key-case` and `get-vanilla-with-session-token`.
         let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
-        for (query, token, names, digits) in [
+        for (query, token, signed_headers, signature) in [
             ("", None, "host;x-amz-date", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
             (
                 "?Param2=value2&Param1=value1",
@@ -164,27 +173,27 @@ mod tests {
             ),
         ] {
             let headers: Vec<_> = token.into_iter().map(|token| ("x-amz-security-token", token)).collect();
-            let authorization = sign("GET", &format!("http://example.amazonaws.com/{query}"), &headers, b"", "service");
+            let url = format!("http://example.amazonaws.com/{query}");
             let expected = format!(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
-                 SignedHeaders={names}, Signature={digits}"
+                 SignedHeaders={signed_headers}, Signature={signature}"
             );
-            assert_eq!(authorization, expected, "{query}");
+            assert_eq!(authorization("GET", &url, &headers, b"", "service"), expected, "{query}");
         }
     }
 
     #[test]
     fn a_path_and_a_query_with_encoded_characters_are_signed_as_botocore_signs_them() {
-        let authorization = sign(
+        let header = authorization(
             "POST",
             "https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-v2%3A1/converse?b=2&a=%C3%A9%20x",
             &[("content-type", "application/json"), ("x-amz-security-token", "TOKEN")],
             b"{\"a\":1}",
             "bedrock",
         );
-        let digits = "d49eb606065447826c0c5a35e9e9012a8a16d072c9d0ae9234a66c6f8d1f3a5b";
-        let names = "content-type;host;x-amz-date;x-amz-security-token";
-        assert!(authorization.ends_with(&format!("SignedHeaders={names}, Signature={digits}")), "{authorization}");
+        let signature = "d49eb606065447826c0c5a35e9e9012a8a16d072c9d0ae9234a66c6f8d1f3a5b";
+        let signed_headers = "content-type;host;x-amz-date;x-amz-security-token";
+        assert!(header.ends_with(&format!("SignedHeaders={signed_headers}, Signature={signature}")), "{header}");
     }
 
     #[test]

@@ -32,17 +32,17 @@ pub(super) fn request_body(
     if has_cache_points {
         push_cache_point(last_user_content(&mut messages));
     }
-    let mut config = Map::new();
-    config.insert("maxTokens".into(), json!(request.max_output_tokens));
+    let mut inference_config = Map::new();
+    inference_config.insert("maxTokens".into(), json!(request.max_output_tokens));
     let options = SentOptions::new(endpoint, request);
     if let Some(temperature) = options.temperature {
-        config.insert("temperature".into(), json!(temperature));
+        inference_config.insert("temperature".into(), json!(temperature));
     }
     if let Some(top_p) = options.top_p {
-        config.insert("topP".into(), json!(top_p));
+        inference_config.insert("topP".into(), json!(top_p));
     }
     if !options.stop.is_empty() {
-        config.insert("stopSequences".into(), json!(options.stop));
+        inference_config.insert("stopSequences".into(), json!(options.stop));
     }
     let mut body = Map::new();
     if !request.system.is_empty() {
@@ -53,8 +53,8 @@ pub(super) fn request_body(
         body.insert("system".into(), system);
     }
     body.insert("messages".into(), Value::Array(messages));
-    body.insert("inferenceConfig".into(), Value::Object(config));
-    // The API refuses a schema for a model that can't be constrained, and most can't.
+    body.insert("inferenceConfig".into(), Value::Object(inference_config));
+    // The API refuses a schema for a model without structured output, such as most models.
     let may_send_schema = endpoint.structured_output && crate::catalog::claude_has_structured_output(model);
     let schema = request.schema.as_deref().filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
@@ -68,8 +68,8 @@ pub(super) fn request_body(
     Ok(Value::Object(body))
 }
 
-/// The content of the last user message. With the cache points there and after the system prompt, the calls of a step
-/// share the prompt, and each turn of a conversation shares the turns before it.
+/// The content of the last user message. Cache points there and after the system prompt let the calls of a step share
+/// the cached prompt, and each turn of a conversation the cached turns before it.
 fn last_user_content(messages: &mut [Value]) -> Option<&mut Value> {
     let is_from_user = |message: &&mut Value| message.get("role").is_some_and(|role| role == "user");
     messages.iter_mut().rev().find(is_from_user)?.get_mut("content")
@@ -82,7 +82,7 @@ fn push_cache_point(blocks: Option<&mut Value>) {
     }
 }
 
-/// The fields that set the reasoning of a model. Each family of models has its own.
+/// The fields that set the reasoning of a model. Each family of models has its own fields.
 fn reasoning_fields(reasoning: BedrockReasoning) -> Map<String, Value> {
     let mut fields = Map::new();
     match reasoning {
@@ -106,8 +106,8 @@ fn reasoning_fields(reasoning: BedrockReasoning) -> Map<String, Value> {
     fields
 }
 
-/// Adds the fields of the model and the `provider_options`. Those that the Converse API defines belong to the request
-/// itself, and all others to the model.
+/// Adds the fields of the model and the `provider_options` to the body. Options that the Converse API defines become
+/// members of the body itself, and all other options become fields of the model.
 fn add_model_fields(
     body: &mut Map<String, Value>,
     mut fields: Map<String, Value>,
@@ -186,9 +186,9 @@ mod tests {
                 "inferenceConfig": {"maxTokens": 8000, "topP": 0.95, "stopSequences": ["END"]},
                 "additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1600}, "top_k": 5}})
         );
-        let nova = body("amazon.nova-2-lite-v1:0", options);
+        let nova_body = body("amazon.nova-2-lite-v1:0", options);
         assert_eq!(
-            nova["additionalModelRequestFields"],
+            nova_body["additionalModelRequestFields"],
             json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}, "top_k": 5})
         );
         assert_eq!(body("amazon.nova-pro-v1:0", json!({})).get("additionalModelRequestFields"), None);

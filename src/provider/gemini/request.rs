@@ -21,54 +21,54 @@ pub(super) fn request_body(
             Role::User => "user",
             Role::Assistant => "model",
         };
-        let parts = parts(message, limits)?;
+        let parts = message_parts(message, limits)?;
         // The API refuses a message without parts.
         if !parts.is_empty() {
             contents.push(json!({"role": role, "parts": parts}));
         }
     }
-    let mut config = Map::new();
-    config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    insert_options(&mut config, endpoint, request);
+    let mut generation_config = Map::new();
+    generation_config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
+    insert_options(&mut generation_config, endpoint, request);
     if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
-        config.insert("responseMimeType".into(), json!("application/json"));
-        config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
+        generation_config.insert("responseMimeType".into(), json!("application/json"));
+        generation_config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
     }
     let mut body = Map::new();
     if !request.system.is_empty() {
         body.insert("systemInstruction".into(), json!({"parts": [{"text": request.system}]}));
     }
     body.insert("contents".into(), Value::Array(contents));
-    body.insert("generationConfig".into(), Value::Object(config));
+    body.insert("generationConfig".into(), Value::Object(generation_config));
     add_provider_options(&mut body, &request.options.provider_options, Dialect::Gemini)?;
     Ok(Value::Object(body))
 }
 
-fn insert_options(config: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
+fn insert_options(generation_config: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
     let options = SentOptions::new(endpoint, request);
     if let Some(temperature) = options.temperature {
-        config.insert("temperature".into(), json!(temperature));
+        generation_config.insert("temperature".into(), json!(temperature));
     }
     if let Some(top_p) = options.top_p {
-        config.insert("topP".into(), json!(top_p));
+        generation_config.insert("topP".into(), json!(top_p));
     }
     if let Some(seed) = options.seed {
-        config.insert("seed".into(), json!(seed));
+        generation_config.insert("seed".into(), json!(seed));
     }
     if !options.stop.is_empty() {
-        config.insert("stopSequences".into(), json!(options.stop));
+        generation_config.insert("stopSequences".into(), json!(options.stop));
     }
     let thinking =
         options.reasoning.map(|effort| gemini_thinking(&request.model.model, effort, request.max_output_tokens));
-    let thinking = match thinking {
+    let thinking_config = match thinking {
         Some(Ok(GeminiThinking::Budget(budget))) => json!({"thinkingBudget": budget}),
         Some(Ok(GeminiThinking::Level(level))) => json!({"thinkingLevel": level}),
         Some(Ok(GeminiThinking::Absent) | Err(_)) | None => return,
     };
-    config.insert("thinkingConfig".into(), thinking);
+    generation_config.insert("thinkingConfig".into(), thinking_config);
 }
 
-fn parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
+fn message_parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
     let mut parts = Vec::new();
     for block in request_blocks(message, Dialect::Gemini) {
         let part = match block {
@@ -94,7 +94,7 @@ fn parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failur
     Ok(parts)
 }
 
-/// Appends the signature of a part to that part, which is the last one; data with a text is a part of its own.
+/// Adds a signature to the part that it signs, which is the last one. Data with a `text` is a separate part.
 fn push_signature(parts: &mut Vec<Value>, data: &Value) {
     let signature = data.get("thoughtSignature").filter(|_| data.get("text").is_none());
     let signed_part =
@@ -103,7 +103,7 @@ fn push_signature(parts: &mut Vec<Value>, data: &Value) {
         (Some(signature), Some(part)) => {
             part.insert("thoughtSignature".into(), signature.clone());
         }
-        // The part is gone: its text was replaced by another one.
+        // orch has replaced the text that the signature is for.
         (Some(signature), None) => parts.push(json!({"text": "", "thoughtSignature": signature})),
         (None, _) => parts.push(data.clone()),
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
-use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, is_openai, reasoning_word};
+use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, effort_to_send, is_openai};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
@@ -49,7 +49,7 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
-    if let Some(effort) = options.reasoning.and_then(|effort| reasoning_word(endpoint, &request.model.model, effort)) {
+    if let Some(effort) = options.reasoning.and_then(|effort| effort_to_send(endpoint, &request.model.model, effort)) {
         body.insert("reasoning_effort".into(), json!(effort));
     }
     if let Some(top_p) = options.top_p {
@@ -63,7 +63,7 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
     }
 }
 
-/// Appends a message. Each result of a tool becomes a message of its own, before the rest of the message.
+/// Appends a message. Each tool result in it becomes a separate message before it.
 fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLimits) -> Result<(), Failure> {
     let (mut parts, mut calls) = (Vec::new(), Vec::new());
     let count_before = messages.len();
@@ -81,7 +81,7 @@ fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLi
                 let content = result_text(content, *is_error);
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
-            // The dialect has no data that goes back unchanged.
+            // The dialect has no opaque data.
             ContentBlock::Opaque { .. } => {}
         }
     }
@@ -99,13 +99,13 @@ fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLi
         (false, true) => Value::Null,
         (false, false) => json!(message.content.text()),
     };
-    let mut sent = Map::new();
-    sent.insert("role".into(), json!(role));
-    sent.insert("content".into(), content);
+    let mut message_object = Map::new();
+    message_object.insert("role".into(), json!(role));
+    message_object.insert("content".into(), content);
     if !calls.is_empty() {
-        sent.insert("tool_calls".into(), Value::Array(calls));
+        message_object.insert("tool_calls".into(), Value::Array(calls));
     }
-    messages.push(Value::Object(sent));
+    messages.push(Value::Object(message_object));
     Ok(())
 }
 
@@ -141,12 +141,12 @@ mod tests {
         let body = |endpoint: &Endpoint, model: &str| {
             request_body(endpoint, &request(model), &RequestLimits::default()).unwrap()
         };
-        let official = endpoint("https://api.openai.com/v1");
-        for (model, temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
-            let body = body(&official, model);
+        let openai = endpoint("https://api.openai.com/v1");
+        for (model, sends_temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
+            let body = body(&openai, model);
             assert!(body["prompt_cache_key"].as_str().unwrap().starts_with("orch-"), "{model}");
             assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
-            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
+            assert_eq!(body.get("temperature").is_some(), sends_temperature, "{model}");
         }
         let body = body(&endpoint("http://127.0.0.1:1/v1"), "gpt-6.1-sol");
         assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
@@ -193,22 +193,24 @@ mod tests {
         };
         let options = json!({"reasoning": "max", "top_p": 0.9, "seed": 7, "stop": ["END"],
             "provider_options": {"top_k": 5, "chat_template_kwargs": {"enable_thinking": false}}});
-        let common = json!({"messages": [{"role": "user", "content": "hi"}], "stream": true,
+        let common_members = json!({"messages": [{"role": "user", "content": "hi"}], "stream": true,
             "stream_options": {"include_usage": true}, "seed": 7, "top_k": 5,
             "chat_template_kwargs": {"enable_thinking": false}});
-        let with = |members: Value| {
-            let mut body = common.as_object().cloned().unwrap();
+        let body_with = |members: Value| {
+            let mut body = common_members.as_object().cloned().unwrap();
             body.extend(members.as_object().cloned().unwrap());
             Value::Object(body)
         };
         assert_eq!(
             body(&endpoint("http://127.0.0.1:1/v1"), "qwen3", options.clone()),
-            with(json!({"model": "qwen3", "max_tokens": 9, "reasoning_effort": "max", "top_p": 0.9, "stop": ["END"]}))
+            body_with(
+                json!({"model": "qwen3", "max_tokens": 9, "reasoning_effort": "max", "top_p": 0.9, "stop": ["END"]})
+            )
         );
         // A reasoning model of OpenAI itself has a fixed `top_p` and no `stop`.
         assert_eq!(
             body(&endpoint("https://api.openai.com/v1"), "gpt-5.4", options),
-            with(json!({"model": "gpt-5.4", "max_completion_tokens": 9, "reasoning_effort": "xhigh"}))
+            body_with(json!({"model": "gpt-5.4", "max_completion_tokens": 9, "reasoning_effort": "xhigh"}))
         );
     }
 }

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::{Failure, FailureClass};
-use crate::provider::openai_host::{accepts_schema, cache_key, is_openai, reasoning_word, returns_encrypted_reasoning};
+use crate::provider::openai_host::{
+    accepts_schema, cache_key, effort_to_send, is_openai, requests_encrypted_reasoning,
+};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
@@ -34,9 +36,9 @@ pub(super) fn request_body(
     }
     body.insert("input".into(), Value::Array(input_items(request, limits)?));
     body.insert("stream".into(), json!(true));
-    // orch keeps the conversation itself, so reasoning comes encrypted and goes back with the next request.
+    // The server does not store the conversation, so orch sends encrypted reasoning back with the next request.
     body.insert("store".into(), json!(false));
-    if returns_encrypted_reasoning(endpoint, model) {
+    if requests_encrypted_reasoning(endpoint, model) {
         body.insert("include".into(), json!(["reasoning.encrypted_content"]));
     }
     body.insert("prompt_cache_key".into(), json!(cache_key(request)));
@@ -45,7 +47,7 @@ pub(super) fn request_body(
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
-    if let Some(effort) = options.reasoning.and_then(|effort| reasoning_word(endpoint, model, effort)) {
+    if let Some(effort) = options.reasoning.and_then(|effort| effort_to_send(endpoint, model, effort)) {
         body.insert("reasoning".into(), json!({"effort": effort}));
     }
     if let Some(top_p) = options.top_p {
@@ -72,21 +74,21 @@ fn input_items(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Valu
 
 /// Appends the items of a message. Text and files between two other items are one message item.
 fn push_items(items: &mut Vec<Value>, message: &Message, limits: &RequestLimits) -> Result<(), Failure> {
-    let mut open = OpenMessage { role: message.role, parts: Vec::new(), phase: None };
+    let mut open_message = OpenMessage { role: message.role, parts: Vec::new(), phase: None };
     for block in request_blocks(message, Dialect::Responses) {
         let item = match block {
             ContentBlock::Text { text } => {
-                open.parts.push(json!({"type": "input_text", "text": text}));
+                open_message.parts.push(json!({"type": "input_text", "text": text}));
                 continue;
             }
             ContentBlock::File { media_type, digest } => {
-                open.parts.push(file_part(&EncodedFile::read(media_type, digest, limits)?));
+                open_message.parts.push(file_part(&EncodedFile::read(media_type, digest, limits)?));
                 continue;
             }
-            // The phase of the message that follows.
+            // This data is the phase of the following message.
             ContentBlock::Opaque { data, .. } if data.get("type").is_some_and(|kind| kind == "message") => {
-                items.extend(open.take_item());
-                open.phase = data.get("phase").cloned();
+                items.extend(open_message.take_item());
+                open_message.phase = data.get("phase").cloned();
                 continue;
             }
             ContentBlock::Opaque { data, .. } => data.clone(),
@@ -98,10 +100,10 @@ fn push_items(items: &mut Vec<Value>, message: &Message, limits: &RequestLimits)
                 json!({"type": "function_call_output", "call_id": id, "output": result_text(content, *is_error)})
             }
         };
-        items.extend(open.take_item());
+        items.extend(open_message.take_item());
         items.push(item);
     }
-    items.extend(open.take_item());
+    items.extend(open_message.take_item());
     Ok(())
 }
 
@@ -113,7 +115,7 @@ struct OpenMessage {
 }
 
 impl OpenMessage {
-    /// The item, if it has any content; the next one then begins.
+    /// Returns the item if it has any content, and starts the next one.
     fn take_item(&mut self) -> Option<Value> {
         if self.parts.is_empty() {
             return None;
@@ -121,8 +123,8 @@ impl OpenMessage {
         let parts = std::mem::take(&mut self.parts);
         let (role, text) = match self.role {
             Role::User => ("user", None),
-            // The API accepts an assistant's message as output parts only with the id and the status of a message that
-            // it generated, and as a text without them.
+            // The API accepts output parts in an assistant's message only with the id and the status of a message that
+            // it generated. Without these, the content must be a string.
             Role::Assistant => ("assistant", joined_text(&parts)),
         };
         let mut item = Map::new();
@@ -136,7 +138,7 @@ impl OpenMessage {
     }
 }
 
-/// The text of these parts; `None` if one of them is a file.
+/// The text of all parts; `None` if one of them is a file.
 fn joined_text(parts: &[Value]) -> Option<String> {
     parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect()
 }
@@ -173,45 +175,45 @@ mod tests {
     }
 
     const OPENAI: &str = "https://api.openai.com/v1";
-    const OTHER: &str = "http://127.0.0.1:1/v1";
+    const OTHER_SERVER: &str = "http://127.0.0.1:1/v1";
 
     #[test]
     fn openai_receives_only_what_its_models_accept() {
-        for (url, model, encrypted, temperature) in [
+        for (url, model, requests_reasoning, sends_temperature) in [
             (OPENAI, "gpt-6.1-sol", true, false),
             (OPENAI, "o4-mini", true, false),
             (OPENAI, "gpt-4.1", false, true),
             (OPENAI, "gpt-5-chat-latest", false, false),
-            (OTHER, "qwen3", true, true),
+            (OTHER_SERVER, "qwen3", true, true),
         ] {
             let body = body(url, &request(model, 256)).unwrap();
-            assert_eq!(body.get("include").is_some(), encrypted, "{model}");
-            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
+            assert_eq!(body.get("include").is_some(), requests_reasoning, "{model}");
+            assert_eq!(body.get("temperature").is_some(), sends_temperature, "{model}");
         }
     }
 
     #[test]
     fn options_have_the_names_of_the_api() {
-        let with = |model: &str, options: Value| ChatRequest {
+        let request_with = |model: &str, options: Value| ChatRequest {
             temperature: None,
             options: Box::new(serde_json::from_value(options).unwrap()),
             ..request(model, 256)
         };
         let options = json!({"reasoning": "max", "top_p": 0.9, "seed": 7, "stop": ["END"],
             "provider_options": {"service_tier": "flex", "text": {"verbosity": "low"}, "reasoning": {"summary": "auto"}}});
-        let plain = body(OPENAI, &with("gpt-5.4", json!({}))).unwrap();
-        let mut expected = plain.as_object().cloned().unwrap();
+        let without_options = body(OPENAI, &request_with("gpt-5.4", json!({}))).unwrap();
+        let mut expected = without_options.as_object().cloned().unwrap();
         expected.insert("reasoning".into(), json!({"effort": "xhigh", "summary": "auto"}));
         expected.insert("service_tier".into(), json!("flex"));
         expected.insert("text".into(), json!({"verbosity": "low"}));
-        assert_eq!(body(OPENAI, &with("gpt-5.4", options.clone())).unwrap(), Value::Object(expected.clone()));
+        assert_eq!(body(OPENAI, &request_with("gpt-5.4", options.clone())).unwrap(), Value::Object(expected.clone()));
 
         expected.insert("model".into(), json!("qwen3"));
         expected.insert("reasoning".into(), json!({"effort": "max", "summary": "auto"}));
         expected.insert("top_p".into(), json!(0.9));
-        let key = cache_key(&with("qwen3", json!({})));
+        let key = cache_key(&request_with("qwen3", json!({})));
         expected.insert("prompt_cache_key".into(), json!(key));
-        assert_eq!(body(OTHER, &with("qwen3", options)).unwrap(), Value::Object(expected));
+        assert_eq!(body(OTHER_SERVER, &request_with("qwen3", options)).unwrap(), Value::Object(expected));
     }
 
     #[test]
@@ -220,14 +222,15 @@ mod tests {
         assert_eq!(failure.class, FailureClass::BadRequest);
         assert_eq!(failure.hint.as_deref(), Some("set `max_output_tokens` to at least 16"));
         assert!(body(OPENAI, &request("gpt-4.1", 16)).is_ok());
-        assert!(body(OTHER, &request("qwen3", 1)).is_ok());
+        assert!(body(OTHER_SERVER, &request("qwen3", 1)).is_ok());
     }
 
     #[test]
     fn the_cache_key_depends_on_the_model_and_the_system_prompt_alone() {
         let base = request("gpt-6.1-sol", 256);
-        let longer = ChatRequest { messages: vec![Message::user("hi"), Message::assistant("ho")], ..base.clone() };
-        assert_eq!(cache_key(&base), cache_key(&longer));
+        let messages = vec![Message::user("hi"), Message::assistant("hello")];
+        let later_turn = ChatRequest { messages, ..base.clone() };
+        assert_eq!(cache_key(&base), cache_key(&later_turn));
         assert_ne!(cache_key(&base), cache_key(&request("gpt-6.2", 256)));
         assert_ne!(cache_key(&base), cache_key(&ChatRequest { system: "Other.".into(), ..base.clone() }));
     }

@@ -1,46 +1,46 @@
-//! The text of a reply, which the Responses API sends up to three times: in pieces, at the end of each part, and at the
-//! end of each message. Some servers leave the pieces out, and some send all ends after the last piece.
+//! The text of a reply, which the Responses API sends up to three times: in pieces, as complete parts, and as complete
+//! messages. Some servers send no pieces, and some send the complete texts only after the last piece.
 
-/// The text that has arrived, and how much of it was repeated as a whole.
+/// The text of a reply so far, and how much of it the server has confirmed with complete texts.
 #[derive(Debug, Default)]
-pub(super) struct ArrivedText {
+pub(super) struct ReceivedText {
     text: String,
-    /// The length of the text whose parts have ended.
-    in_ended_parts: usize,
-    /// The length of the text whose messages have ended.
-    in_ended_items: usize,
+    /// The total length of the complete parts so far.
+    confirmed_in_parts: usize,
+    /// The total length of the complete messages so far.
+    confirmed_in_items: usize,
 }
 
-impl ArrivedText {
+impl ReceivedText {
     /// Appends a piece.
     pub(super) fn push(&mut self, piece: &str) {
         self.text.push_str(piece);
     }
 
     /// The end of a complete part that has not arrived in pieces; `None` if the pieces differ from the part.
-    pub(super) fn missing_in_part<'a>(&self, whole: &'a str) -> Option<&'a str> {
-        self.missing_after(self.in_ended_parts, whole)
+    pub(super) fn missing_in_part<'a>(&self, full_text: &'a str) -> Option<&'a str> {
+        self.missing_after(self.confirmed_in_parts, full_text)
     }
 
     /// The end of a complete message that has not arrived in pieces; `None` if the pieces differ from the message.
-    pub(super) fn missing_in_item<'a>(&self, whole: &'a str) -> Option<&'a str> {
-        self.missing_after(self.in_ended_items, whole)
+    pub(super) fn missing_in_item<'a>(&self, full_text: &'a str) -> Option<&'a str> {
+        self.missing_after(self.confirmed_in_items, full_text)
     }
 
-    fn missing_after<'a>(&self, start: usize, whole: &'a str) -> Option<&'a str> {
-        let arrived = self.text.get(start..).unwrap_or_default();
-        if arrived.starts_with(whole) { Some("") } else { whole.strip_prefix(arrived) }
+    fn missing_after<'a>(&self, start: usize, full_text: &'a str) -> Option<&'a str> {
+        let received = self.text.get(start..).unwrap_or_default();
+        if received.starts_with(full_text) { Some("") } else { full_text.strip_prefix(received) }
     }
 
-    /// Ends a part of this length.
+    /// Records that a part of this length is complete.
     pub(super) fn confirm_part(&mut self, length: usize) {
-        self.in_ended_parts += length;
+        self.confirmed_in_parts += length;
     }
 
-    /// Ends a message of this length, with all its parts.
+    /// Records that a message of this length is complete, with all its parts.
     pub(super) fn confirm_item(&mut self, length: usize) {
-        self.in_ended_items += length;
-        self.in_ended_parts = self.in_ended_parts.max(self.in_ended_items);
+        self.confirmed_in_items += length;
+        self.confirmed_in_parts = self.confirmed_in_parts.max(self.confirmed_in_items);
     }
 }
 
@@ -48,23 +48,23 @@ impl ArrivedText {
 mod tests {
     use super::*;
 
-    fn arrived(text: &str) -> ArrivedText {
-        let mut arrived = ArrivedText::default();
-        arrived.push(text);
-        arrived
+    fn received(text: &str) -> ReceivedText {
+        let mut received = ReceivedText::default();
+        received.push(text);
+        received
     }
 
     #[test]
-    fn text_that_arrived_is_not_missing_and_other_text_differs() {
-        assert_eq!(arrived("Hello").missing_in_item("Hello"), Some(""));
-        assert_eq!(arrived("").missing_in_item("Hello"), Some("Hello"));
-        assert_eq!(arrived("Hel").missing_in_item("Hello"), Some("lo"));
-        assert_eq!(arrived("Help").missing_in_item("Hello"), None);
+    fn received_text_is_not_missing_and_different_text_is_detected() {
+        assert_eq!(received("Hello").missing_in_item("Hello"), Some(""));
+        assert_eq!(received("").missing_in_item("Hello"), Some("Hello"));
+        assert_eq!(received("Hel").missing_in_item("Hello"), Some("lo"));
+        assert_eq!(received("Help").missing_in_item("Hello"), None);
     }
 
     #[test]
-    fn the_ends_of_parts_and_messages_may_come_after_all_pieces() {
-        let mut text = arrived("one two");
+    fn complete_parts_and_messages_may_arrive_after_all_pieces() {
+        let mut text = received("one two");
         assert_eq!(text.missing_in_part("one "), Some(""));
         text.confirm_part(4);
         assert_eq!(text.missing_in_part("two"), Some(""));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{drop_keywords, is_object, is_type, rename_one_of, walk};
+use super::{allows_type, describes_object, drop_keywords, rename_one_of, visit_schemas};
 
 /// Keywords that Anthropic's structured output accepts.
 const ANTHROPIC_KEYWORDS: &[&str] = &[
@@ -32,30 +32,30 @@ const ANTHROPIC_FORMATS: &[&str] =
 /// The schema for Anthropic's structured output: closes objects (`additionalProperties: false`) and moves keywords that
 /// the API refuses into the description.
 ///
-/// `None` when the API can't express the schema: it is recursive, allows any value somewhere, or has an object with
-/// arbitrary property names, which closing would force to be empty.
+/// `None` if the API can't express the schema: it is recursive, allows any value somewhere, or has an object with
+/// arbitrary property names. A closed object without properties would have to be empty.
 pub(crate) fn anthropic_schema(schema: &Value) -> Option<Value> {
     if is_recursive(schema) {
         return None;
     }
     let mut is_expressible = true;
     let mut schema = rename_one_of(schema);
-    walk(&mut schema, &mut |object| {
+    visit_schemas(&mut schema, &mut |object| {
         let is_open = object.get("additionalProperties").is_some_and(|value| *value != Value::Bool(false))
             || object.contains_key("patternProperties");
-        let has_no_properties = is_type(object, "object") && !object.contains_key("properties");
+        let has_no_properties = allows_type(object, "object") && !object.contains_key("properties");
         let type_keywords = ["type", "enum", "const", "anyOf", "allOf", "$ref", "properties"];
         let allows_any = !type_keywords.iter().any(|key| object.contains_key(*key));
         is_expressible &= !(is_open || has_no_properties || allows_any);
         let has_small_minimum = object.get("minItems").and_then(Value::as_u64).is_some_and(|minimum| minimum <= 1);
-        let has_known_format =
+        let has_accepted_format =
             object.get("format").and_then(Value::as_str).is_some_and(|format| ANTHROPIC_FORMATS.contains(&format));
         drop_keywords(object, |key| match key {
             "minItems" => has_small_minimum,
-            "format" => has_known_format,
+            "format" => has_accepted_format,
             key => ANTHROPIC_KEYWORDS.contains(&key),
         });
-        if is_object(object) {
+        if describes_object(object) {
             object.insert("additionalProperties".into(), Value::Bool(false));
         }
     });
@@ -96,12 +96,12 @@ fn is_recursive(root: &Value) -> bool {
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-    use crate::provider::schema::tests::verdict;
+    use crate::provider::schema::tests::verdict_schema;
     use serde_json::json;
 
     #[test]
-    fn anthropic_gets_limits_in_the_description() {
-        let schema = anthropic_schema(&verdict()).unwrap();
+    fn the_description_contains_limits_that_anthropic_does_not_accept() {
+        let schema = anthropic_schema(&verdict_schema()).unwrap();
         assert_eq!(schema["properties"]["why"], json!({"type": "string", "description": "The reason (minLength: 3)"}));
         assert_eq!(
             schema["properties"]["notes"],
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn anthropic_gets_closed_objects_and_no_one_of() {
+    fn anthropic_receives_closed_objects_without_one_of() {
         let schema = anthropic_schema(&json!({
             "type": "object",
             "properties": {"format": {"oneOf": [
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn schemas_that_anthropic_can_not_express_are_not_sent() {
+    fn schemas_that_anthropic_cannot_express_are_not_sent() {
         for schema in [
             json!({"type": "object", "additionalProperties": {"type": "string"}}),
             json!({"type": "object"}),

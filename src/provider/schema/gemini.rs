@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{drop_keywords, rename_one_of, walk};
+use super::{drop_keywords, rename_one_of, visit_schemas};
 
 /// Keywords that Gemini's `responseJsonSchema` accepts.
 const GEMINI_KEYWORDS: &[&str] = &[
@@ -30,7 +30,7 @@ const GEMINI_KEYWORDS: &[&str] = &[
 /// The schema for Gemini, with unsupported keywords moved into the description.
 pub(crate) fn gemini_schema(schema: &Value) -> Value {
     let mut schema = rename_one_of(schema);
-    walk(&mut schema, &mut |object| {
+    visit_schemas(&mut schema, &mut |object| {
         if let Some(value) = object.shift_remove("const") {
             object.insert("enum".into(), json!([value]));
         }
@@ -42,11 +42,11 @@ pub(crate) fn gemini_schema(schema: &Value) -> Value {
         {
             *target = format!("#/$defs/{name}");
         }
-        let has_known_format = object
+        let has_accepted_format = object
             .get("format")
             .and_then(Value::as_str)
             .is_some_and(|format| matches!(format, "date-time" | "date" | "time"));
-        drop_keywords(object, |key| if key == "format" { has_known_format } else { GEMINI_KEYWORDS.contains(&key) });
+        drop_keywords(object, |key| if key == "format" { has_accepted_format } else { GEMINI_KEYWORDS.contains(&key) });
     });
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$id");
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gemini_gets_its_own_keywords() {
+    fn gemini_receives_only_keywords_that_it_accepts() {
         let schema = gemini_schema(&json!({
             "$id": "x",
             "type": "object",

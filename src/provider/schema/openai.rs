@@ -1,14 +1,14 @@
-//! Schemas for the `openai` dialect. orch sends them whole, and marks them as strict if they fit the strict subset.
+//! Schemas for `OpenAI`'s APIs. orch sends them whole, in strict mode if they fit the subset that strict mode supports.
 
 use serde_json::{Map, Value};
 
-use super::{is_object, is_type};
+use super::{allows_type, describes_object};
 
-/// A schema for the `openai` dialect.
+/// A schema for `OpenAI`'s APIs.
 pub(crate) struct StrictSchema {
     /// The schema to send.
     pub(crate) schema: Value,
-    /// Whether it fits the strict subset.
+    /// Whether the schema fits the strict subset.
     pub(crate) strict: bool,
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn openai_schema(schema: &Value) -> StrictSchema {
     StrictSchema { schema, strict }
 }
 
-/// A schema for CLI agents that always send it in strict mode; `None` if it does not fit the strict subset.
+/// A schema for a CLI agent that always uses strict mode; `None` if the schema does not fit the strict subset.
 pub fn strict_schema(schema: &Value) -> Option<Value> {
     let adapted = openai_schema(schema);
     adapted.strict.then_some(adapted.schema)
@@ -75,9 +75,9 @@ fn is_strict(schema: &Value) -> bool {
     if !["type", "enum", "const", "anyOf", "$ref"].iter().any(|key| object.contains_key(*key)) {
         return false;
     }
-    if is_object(object) {
-        let empty = Map::new();
-        let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    if describes_object(object) {
+        let no_properties = Map::new();
+        let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&no_properties);
         let required: Vec<&str> = object
             .get("required")
             .and_then(Value::as_array)
@@ -89,7 +89,7 @@ fn is_strict(schema: &Value) -> bool {
             return false;
         }
     }
-    if is_type(object, "array") && !object.contains_key("items") {
+    if allows_type(object, "array") && !object.contains_key("items") {
         return false;
     }
     let children = object.iter().flat_map(|(key, value)| match (key.as_str(), value) {
@@ -105,13 +105,13 @@ fn is_strict(schema: &Value) -> bool {
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-    use crate::provider::schema::tests::verdict;
+    use crate::provider::schema::tests::verdict_schema;
     use serde_json::json;
 
     #[test]
     fn strict_needs_closed_objects_with_every_property_required() {
-        let mut schema = verdict();
-        assert!(!openai_schema(&schema).strict, "minLength lies outside the subset");
+        let mut schema = verdict_schema();
+        assert!(!openai_schema(&schema).strict, "the subset does not contain minLength");
         schema["properties"]["why"].as_object_mut().unwrap().remove("minLength");
         assert!(openai_schema(&schema).strict);
         assert!(openai_schema(&schema).schema.get("$schema").is_none());
@@ -129,6 +129,6 @@ mod tests {
 
     #[test]
     fn a_schema_that_is_not_strict_is_sent_whole() {
-        assert_eq!(openai_schema(&verdict()).schema["properties"], verdict()["properties"]);
+        assert_eq!(openai_schema(&verdict_schema()).schema["properties"], verdict_schema()["properties"]);
     }
 }

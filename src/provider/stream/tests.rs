@@ -69,20 +69,21 @@ fn stream_bytes(events: &[&str], ping: &str) -> Vec<u8> {
     events.iter().map(|event| format!("data: {event}\n\n{ping}")).collect::<String>().into_bytes()
 }
 
-/// Reads these chunks. The body then ends properly, or with a connection error if `breaks` is set.
-async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
-    let end = breaks.then(|| Err(std::io::Error::other("reset")));
+/// Reads the reply in a stream that arrives in chunks. After the last chunk, the stream ends properly, or with a
+/// connection error if `is_reset` is true.
+async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, is_reset: bool) -> Result<ChatReply, Failure> {
+    let end = is_reset.then(|| Err(std::io::Error::other("reset")));
     let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
     let response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
     let endpoint = Endpoint::new("lab", dialect, "http://lab");
     let limits = RequestLimits::default();
-    let first_byte = Instant::now() + limits.first_byte_timeout;
+    let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
     let (endpoint, limits) = (&endpoint, &limits);
     let body = ResponseBody {
         response: response.into(),
         endpoint,
         limits,
-        first_byte_deadline: first_byte,
+        first_byte_deadline,
         received_bytes: 0,
         has_timed_out: false,
     };
@@ -98,16 +99,15 @@ async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Re
 async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) -> Result<ChatReply, Failure> {
     let context = RequestContext { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
     let mut progress = ExchangeProgress::default();
-    let first = body.next_chunk().await?.unwrap_or_default();
-    let (assembler_ref, progress) = (&mut assembler, &mut progress);
+    let first_chunk = body.next_chunk().await?.unwrap_or_default();
     let mut reader = StreamReader {
         context: &context,
-        assembler: assembler_ref,
+        assembler: &mut assembler,
         sink: &|_| {},
-        progress,
+        progress: &mut progress,
         content: StreamContent::default(),
     };
-    reader.read_events(first, &mut body).await?;
+    reader.read_events(first_chunk, &mut body).await?;
     Ok(assembler.into_reply())
 }
 
@@ -115,7 +115,8 @@ fn is_full_reply(reply: &ChatReply) -> bool {
     (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.details.is_empty()
 }
 
-/// The streams of all dialects; a gateway sends the reply of the last one as a single event.
+/// A stream and a keep-alive event of each dialect. Converse has no stream, but a gateway may send its reply as one
+/// event.
 const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 5] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
@@ -145,19 +146,19 @@ async fn a_cut_stream_gives_the_full_reply_or_a_failure() {
     for (dialect, events, ping) in COMPLETE_STREAMS {
         for ping in ["", ping] {
             let complete = stream_bytes(events, ping);
-            for (end, breaks) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
-                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], breaks).await {
-                    assert!(is_full_reply(&reply), "{dialect} {end} {breaks}: {reply:?}");
+            for (end, is_reset) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
+                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], is_reset).await {
+                    assert!(is_full_reply(&reply), "{dialect} {end} {is_reset}: {reply:?}");
                 }
             }
         }
     }
 }
 
-/// Reads a reply that the server did not stream, in these chunks. The body then ends properly, or with a connection error
-/// if `breaks` is set.
-async fn read_whole_reply(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
-    let end = breaks.then(|| Err(std::io::Error::other("reset")));
+/// Reads a reply that is one JSON value and arrives in chunks. After the last chunk, the body ends properly, or with a
+/// connection error if `is_reset` is true.
+async fn read_whole_reply(dialect: Dialect, chunks: Vec<Vec<u8>>, is_reset: bool) -> Result<ChatReply, Failure> {
+    let end = is_reset.then(|| Err(std::io::Error::other("reset")));
     let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
     let mut response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
     let content_type = http::HeaderValue::from_static("application/json");
@@ -178,10 +179,10 @@ async fn a_reply_that_is_not_streamed_is_read_whole_for_every_split() {
     for (dialect, body) in WHOLE_REPLIES {
         let body = body.as_bytes();
         for split in 0..=body.len() {
-            for breaks in [false, true] {
+            for is_reset in [false, true] {
                 let chunks = vec![body[..split].to_vec(), body[split..].to_vec()];
-                let reply = read_whole_reply(dialect, chunks, breaks).await.unwrap();
-                assert!(is_full_reply(&reply), "{dialect} {split} {breaks}: {reply:?}");
+                let reply = read_whole_reply(dialect, chunks, is_reset).await.unwrap();
+                assert!(is_full_reply(&reply), "{dialect} {split} {is_reset}: {reply:?}");
             }
         }
         let single_bytes = body.iter().map(|byte| vec![*byte]).collect();
@@ -192,9 +193,9 @@ async fn a_reply_that_is_not_streamed_is_read_whole_for_every_split() {
 #[tokio::test]
 async fn a_cut_reply_that_is_not_streamed_is_a_failure() {
     for (dialect, body) in WHOLE_REPLIES {
-        for (end, breaks) in (0..body.len()).flat_map(|end| [(end, false), (end, true)]) {
-            let result = read_whole_reply(dialect, vec![body.as_bytes()[..end].to_vec()], breaks).await;
-            assert!(result.is_err(), "{dialect} {end} {breaks}: {result:?}");
+        for (end, is_reset) in (0..body.len()).flat_map(|end| [(end, false), (end, true)]) {
+            let result = read_whole_reply(dialect, vec![body.as_bytes()[..end].to_vec()], is_reset).await;
+            assert!(result.is_err(), "{dialect} {end} {is_reset}: {result:?}");
         }
     }
 }
@@ -209,7 +210,7 @@ async fn a_reset_after_a_reason_in_every_chunk_is_a_failure() {
             assert!(failure.message.contains("broke off after"), "{failure:?}");
         }
     }
-    // Without a connection error the dialects differ: only Chat Completions has an end mark, which is missing here.
+    // If the stream ends properly, only Chat Completions fails, because its end marker is missing.
     let chunks = |chunk| vec![stream_bytes(&[chunk, chunk], "")];
     assert!(read_chunks(Dialect::OpenAi, chunks(openai), false).await.is_err());
     assert_eq!(read_chunks(Dialect::Gemini, chunks(gemini), false).await.unwrap().text(), "half half ");

@@ -3,20 +3,20 @@
 use serde_json::Value;
 
 use super::http::ReplySink;
-use super::stop_reasons::StopTrack;
+use super::stop_reasons::StopReasonTracker;
 use super::usage::{UsageFields, UsageMeter};
 use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
 
-/// The largest number of tools and of kinds of content that a remark lists.
+/// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
 
 /// A reply under construction.
 #[derive(Default)]
-pub(super) struct Draft {
-    blocks: Vec<DraftBlock>,
-    pub(super) stop: StopTrack,
+pub(super) struct ReplyBuilder {
+    blocks: Vec<PartialBlock>,
+    pub(super) stop: StopReasonTracker,
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
@@ -33,16 +33,16 @@ pub(super) struct Draft {
 }
 
 /// A block of the reply so far.
-enum DraftBlock {
+enum PartialBlock {
     Text(String),
     Opaque(Dialect, Value),
-    /// The place of opaque data that may still arrive, with the key of its item.
+    /// The position of opaque data that may still arrive, with the key of its item.
     Reserved(String),
-    Call(DraftCall),
+    Call(PartialCall),
 }
 
-/// A tool call of which the arguments may still be arriving.
-struct DraftCall {
+/// A tool call, whose arguments may be incomplete.
+struct PartialCall {
     /// The key with which the stream refers to the call, such as its index.
     key: String,
     id: Option<String>,
@@ -69,8 +69,8 @@ impl Arguments {
     }
 }
 
-impl Draft {
-    /// An empty draft; `constrained` says whether the request asked the API to constrain the reply.
+impl ReplyBuilder {
+    /// An empty reply; `constrained` is true if the request asked the API to constrain the reply.
     pub(super) fn new(constrained: bool) -> Self {
         Self { constrained, ..Self::default() }
     }
@@ -93,8 +93,8 @@ impl Draft {
 
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.blocks.iter().filter_map(|block| match block {
-            DraftBlock::Text(text) => Some(text.as_str()),
-            DraftBlock::Opaque(..) | DraftBlock::Reserved(_) | DraftBlock::Call(_) => None,
+            PartialBlock::Text(text) => Some(text.as_str()),
+            PartialBlock::Opaque(..) | PartialBlock::Reserved(_) | PartialBlock::Call(_) => None,
         })
     }
 
@@ -105,39 +105,39 @@ impl Draft {
         }
         self.usage.mark_out_of_date();
         match self.blocks.last_mut() {
-            Some(DraftBlock::Text(last)) => last.push_str(text),
-            _ => self.blocks.push(DraftBlock::Text(text.to_owned())),
+            Some(PartialBlock::Text(last)) => last.push_str(text),
+            _ => self.blocks.push(PartialBlock::Text(text.to_owned())),
         }
         sink(StreamEvent::Text(text.to_owned()));
     }
 
-    /// Appends a piece of text that stays a block of its own, since the data that follows belongs to exactly this text.
+    /// Appends a piece of text as a separate block, for opaque data that belongs to exactly this text.
     pub(super) fn push_separate_text(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
-            self.blocks.push(DraftBlock::Text(String::new()));
+            self.blocks.push(PartialBlock::Text(String::new()));
             self.push_text(text, sink);
         }
     }
 
-    /// Appends data that the provider wants back unchanged.
+    /// Appends data that orch must send back to the provider unchanged.
     pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.blocks.push(DraftBlock::Opaque(dialect, data));
+        self.blocks.push(PartialBlock::Opaque(dialect, data));
     }
 
-    /// Keeps the place for opaque data that arrives later, under a key.
+    /// Reserves the current position for opaque data that arrives later, under a key.
     pub(super) fn reserve_opaque(&mut self, key: &str) {
-        self.blocks.push(DraftBlock::Reserved(key.to_owned()));
+        self.blocks.push(PartialBlock::Reserved(key.to_owned()));
     }
 
-    /// Puts opaque data into the place that is reserved under a key; returns false if there is none.
+    /// Puts opaque data at the position that is reserved under a key; returns false if there is none.
     pub(super) fn fill_reserved(&mut self, key: &str, dialect: Dialect, data: Value) -> bool {
-        let is_place = |block: &&mut DraftBlock| matches!(block, DraftBlock::Reserved(reserved) if reserved == key);
-        let place = self.blocks.iter_mut().find(is_place);
-        let is_reserved = place.is_some();
-        if let Some(place) = place {
-            *place = DraftBlock::Opaque(dialect, data);
+        let has_key = |block: &&mut PartialBlock| matches!(block, PartialBlock::Reserved(reserved) if reserved == key);
+        let reserved_block = self.blocks.iter_mut().find(has_key);
+        let is_found = reserved_block.is_some();
+        if let Some(block) = reserved_block {
+            *block = PartialBlock::Opaque(dialect, data);
         }
-        is_reserved
+        is_found
     }
 
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
@@ -160,7 +160,7 @@ impl Draft {
     /// Starts a tool call; later pieces of its arguments have the same key.
     pub(super) fn start_call(&mut self, key: &str, id: Option<&str>, name: &str) {
         self.record_tool_call(name);
-        self.blocks.push(DraftBlock::Call(DraftCall {
+        self.blocks.push(PartialBlock::Call(PartialCall {
             key: key.to_owned(),
             id: id.filter(|id| !id.is_empty()).map(str::to_owned),
             name: name.to_owned(),
@@ -171,7 +171,7 @@ impl Draft {
     /// Appends a piece of the arguments to the latest call with this key.
     pub(super) fn push_arguments(&mut self, key: &str, piece: &str) {
         self.usage.mark_out_of_date();
-        if let Some(DraftCall { arguments: Arguments::Text(text), .. }) = self.call_mut(key) {
+        if let Some(PartialCall { arguments: Arguments::Text(text), .. }) = self.call_mut(key) {
             text.push_str(piece);
         }
     }
@@ -186,9 +186,9 @@ impl Draft {
         }
     }
 
-    fn call_mut(&mut self, key: &str) -> Option<&mut DraftCall> {
+    fn call_mut(&mut self, key: &str) -> Option<&mut PartialCall> {
         self.blocks.iter_mut().rev().find_map(|block| match block {
-            DraftBlock::Call(call) if call.key == key => Some(call),
+            PartialBlock::Call(call) if call.key == key => Some(call),
             _ => None,
         })
     }
@@ -207,7 +207,7 @@ impl Draft {
         }
     }
 
-    /// Finishes the reply, with the usage from these fields of the provider's reports.
+    /// Finishes the reply; `fields` are the usage fields of the dialect.
     pub(super) fn into_reply(self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
         let has_text = self.has_text();
@@ -253,21 +253,21 @@ impl Draft {
     }
 }
 
-/// The blocks of a complete reply. A call without an id gets one from its position, since servers of some dialects
-/// leave it out.
-fn finish_blocks(blocks: Vec<DraftBlock>) -> Content {
-    let mut calls = 0_usize;
+/// The blocks of a complete reply. A call to which the server gave no id receives one that is derived from its
+/// position.
+fn finish_blocks(blocks: Vec<PartialBlock>) -> Content {
+    let mut call_count = 0_usize;
     let finished: Vec<ContentBlock> = blocks
         .into_iter()
         .filter_map(|block| match block {
-            DraftBlock::Text(text) => Some(ContentBlock::Text { text }),
-            DraftBlock::Opaque(dialect, data) => {
+            PartialBlock::Text(text) => Some(ContentBlock::Text { text }),
+            PartialBlock::Opaque(dialect, data) => {
                 Some(ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data })
             }
-            DraftBlock::Reserved(_) => None,
-            DraftBlock::Call(call) => {
-                calls += 1;
-                let id = call.id.unwrap_or_else(|| format!("call_{calls}"));
+            PartialBlock::Reserved(_) => None,
+            PartialBlock::Call(call) => {
+                call_count += 1;
+                let id = call.id.unwrap_or_else(|| format!("call_{call_count}"));
                 Some(ContentBlock::ToolCall { id, name: call.name, arguments: call.arguments.into_value() })
             }
         })
