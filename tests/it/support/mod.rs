@@ -11,7 +11,7 @@ mod orch;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
 
-pub(crate) use editor::{Editor, cursor, labels};
+pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{Recorded, Reply, Server};
 
