@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Recorded, Reply, Server};
+use super::{ReceivedRequest, Reply, Server};
 
 /// The deploy key in all tests.
 pub(crate) const KEY: &str = "prod:test|0123456789abcdef";
@@ -159,7 +159,7 @@ impl Drop for Convex {
     }
 }
 
-fn handle(mode: Mode, request: &Recorded, upstream: &str, accepted_bodies: &Mutex<Vec<Value>>) -> Reply {
+fn handle(mode: Mode, request: &ReceivedRequest, upstream: &str, accepted_bodies: &Mutex<Vec<Value>>) -> Reply {
     let mut body = request.body.clone();
     match mode {
         Mode::Open => {}

@@ -13,7 +13,7 @@ pub(crate) mod server;
 
 pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
-pub(crate) use server::{Recorded, Reply, Server};
+pub(crate) use server::{ReceivedRequest, Reply, Server};
 
 /// The processor time of this thread. Unlike the elapsed time, it does not depend on other processes.
 pub(crate) fn cpu_time() -> std::time::Duration {

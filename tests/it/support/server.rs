@@ -20,7 +20,7 @@ pub(crate) use reply::Reply;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorded {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: String,
     /// The path with its query.
     pub(crate) path: String,
@@ -32,7 +32,7 @@ pub(crate) struct Recorded {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Recorded {
+impl ReceivedRequest {
     /// The value of a header. The name must be in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -78,11 +78,11 @@ fn content_text(content: &Value) -> String {
 }
 
 /// Returns the reply to a request.
-type Handler = dyn Fn(&Recorded) -> Reply + Send + Sync;
+type Handler = dyn Fn(&ReceivedRequest) -> Reply + Send + Sync;
 
 struct ServerState {
     handler: Box<Handler>,
-    requests: Mutex<Vec<Recorded>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
     stopped: AtomicBool,
 }
 
@@ -95,12 +95,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a free port of the loopback.
-    pub(crate) fn start(handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_on(0, handler)
     }
 
     /// Starts a server on this port of the loopback, or on a free port if `port` is 0.
-    pub(crate) fn start_on(port: u16, handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start_on(port: u16, handler: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(ServerState {
@@ -150,7 +150,7 @@ impl Server {
     }
 
     /// The requests so far, in the order of arrival.
-    pub(crate) fn requests(&self) -> Vec<Recorded> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.state.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -211,7 +211,7 @@ fn wait_for_client(mut stream: &TcpStream, state: &ServerState) -> std::io::Resu
     Ok(())
 }
 
-fn read_request(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
+fn read_request(stream: &TcpStream) -> std::io::Result<Option<ReceivedRequest>> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -233,5 +233,5 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
     let mut bytes = vec![0; length];
     reader.read_exact(&mut bytes)?;
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Ok(Some(Recorded { method, path, headers, body, bytes }))
+    Ok(Some(ReceivedRequest { method, path, headers, body, bytes }))
 }

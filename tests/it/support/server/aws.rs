@@ -4,9 +4,9 @@
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::Recorded;
+use super::ReceivedRequest;
 
-impl Recorded {
+impl ReceivedRequest {
     /// Whether the signature of the request is valid for this secret key.
     pub(crate) fn has_aws_signature(&self, secret: &str) -> bool {
         self.aws_signatures(secret).is_some_and(|(expected, actual)| expected == actual)
