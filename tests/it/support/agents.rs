@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents");
 
-/// The folder with `claude`, `codex`, `codex-acp` and `claude-agent-acp`. Prints a notice and returns `None` if npm can't
-/// install them.
+/// The folder with `claude`, `codex`, `codex-acp` and `claude-agent-acp`. Prints a notice and returns `None` if npm
+/// can't install them.
 pub(crate) fn programs() -> Option<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(install) {
@@ -26,7 +26,8 @@ fn install() -> Result<PathBuf, String> {
     let bin = folder.join("node_modules/.bin");
     for program in ["claude", "codex"] {
         if program == "claude" && !runs(&bin.join(program)) {
-            // Run the package's install script, because `npm ci --ignore-scripts` did not. It moves the program into place.
+            // Run the package's install script, because `npm ci --ignore-scripts` did not. It moves the program into
+            // place.
             let script = folder.join("node_modules/@anthropic-ai/claude-code/install.cjs");
             let output = Command::new("node").arg(script).output().map_err(|error| error.to_string())?;
             if !output.status.success() {
@@ -40,8 +41,9 @@ fn install() -> Result<PathBuf, String> {
     Ok(bin)
 }
 
-/// The definition of `claude-agent-acp` as an agent of a pipeline, with the home directory `ACP_HOME`. The program refuses
-/// to run as root. If the test runs as root, the program runs as the user `nobody` with read access to all files.
+/// The definition of `claude-agent-acp` as an agent of a pipeline, with the home directory `ACP_HOME`. The program
+/// refuses to run as root. If the test runs as root, the program runs as the user `nobody` with read access to all
+/// files.
 pub(crate) fn claude_adapter() -> String {
     let drop_root = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search ";
     let user = if is_root() { drop_root } else { "" };

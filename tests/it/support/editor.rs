@@ -234,8 +234,8 @@ impl<'o> Editor<'o> {
         hover["contents"]["value"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Opens a file whose text has an `@` at the cursor. Returns the file and the line of each definition of the word at
-    /// the cursor.
+    /// Opens a file whose text has an `@` at the cursor. Returns the file and the line of each definition of the word
+    /// at the cursor.
     #[track_caller]
     pub(crate) fn definition(&mut self, name: &str, text_with_cursor: &str) -> Vec<(String, String)> {
         let (text, position) = split_cursor(text_with_cursor);

@@ -21,8 +21,8 @@ fn modules() -> Option<&'static Path> {
     }
 }
 
-/// Checks TypeScript code, which may import `./types`, and returns the output of the checker. The messages call the code
-/// `bodies.ts`. Returns `None` if npm can't install the SDKs.
+/// Checks TypeScript code, which may import `./types`, and returns the output of the checker. The messages call the
+/// code `bodies.ts`. Returns `None` if npm can't install the SDKs.
 pub(crate) fn type_check(code: &str) -> Option<Output> {
     let modules = modules()?;
     let folder = tempfile::tempdir_in(modules).unwrap();
