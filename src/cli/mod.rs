@@ -43,7 +43,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 invalid arguments or files · \
-3 waiting for approval · 4 budget or limit · 5 internal error · 130 interrupted";
+3 waiting for approval · 4 budget used up or usage unknown · 5 internal error · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum TopCommand {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli_agents::{Agents, class, has_tool_result};
 use crate::step_kinds::run;
-use crate::support::{Orch, Recorded, Reply};
+use crate::support::{Orch, ReceivedRequest, Reply};
 
 /// Writes the settings of the adapter's own Codex, which calls the scripted server.
 pub(crate) fn write_codex_settings(agents: &Agents) {
@@ -23,7 +23,7 @@ fn claude_plans_codex_codes_and_an_acp_agent_reviews() {
         "  planner: {{ cli: claude }}\n  coder: {{ cli: codex, model: scripted, tools: [shell] }}\n  reviewer: {{ {ADAPTER} }}\n"
     );
     let steps = "  - { id: plan, agent: planner, prompt: plan.md, output: plan, schema: any }\n  - { id: code, agent: coder, prompt: code.md, inputs: [plan], output: code, schema: answer }\n  - { id: review, agent: reviewer, prompt: review.md, inputs: [plan, code], output: review, schema: any }\n";
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         let text = request.body.to_string();
         if request.path.contains("/messages") {
             Reply::anthropic_text("{\"file\": \"user.txt\"}")
@@ -51,7 +51,7 @@ fn claude_plans_codex_codes_and_an_acp_agent_reviews() {
 
 #[test]
 fn a_permission_request_of_an_acp_agent_is_answered_by_its_grant() {
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         if has_tool_result(request) {
             Reply::response_text("{\"n\": 2}")
         } else {

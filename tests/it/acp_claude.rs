@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli_agents::{Agents, assert_costs_of_turns, class, has_tool_result};
 use crate::support::agents::claude_adapter;
-use crate::support::{Recorded, Reply};
+use crate::support::{ReceivedRequest, Reply};
 
 #[test]
 fn the_cost_and_session_of_claude_behind_acp_are_recorded() {
@@ -21,7 +21,7 @@ fn the_cost_and_session_of_claude_behind_acp_are_recorded() {
 
 #[test]
 fn claude_behind_acp_uses_only_tools_that_are_granted_by_name_or_kind() {
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         if has_tool_result(request) {
             return Reply::anthropic_text("{\"n\": 2}");
         }

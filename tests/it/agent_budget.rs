@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli_agents::Agents;
 use crate::step_kinds::{answering_server, project, run, statuses};
-use crate::support::{Orch, Recorded, Reply, RunOutput};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput};
 
 const TWO_STEPS: &str = "  - { id: one, agent: a, prompt: ask.md, output: x, schema: any }\n  - { id: two, agent: a, prompt: ask.md, message: \"again\", output: y, schema: any }\n";
 
@@ -35,7 +35,7 @@ fn the_steps_of_an_agent_share_its_budget_and_other_agents_do_not() {
 fn claude_receives_the_remaining_budget_and_its_cost_counts() {
     let (done, asked) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
     let is_done = done.clone();
-    let answer = move |_: &Recorded| {
+    let answer = move |_: &ReceivedRequest| {
         let number = asked.fetch_add(1, Ordering::SeqCst);
         if is_done.load(Ordering::SeqCst) || number > 20 {
             return Reply::anthropic_text("{}");

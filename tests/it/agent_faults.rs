@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::acp::{ADAPTER, write_codex_settings};
 use crate::cli_agents::{Agents, class, has_tool_result};
 use crate::support::agents::{claude_adapter, fake_program};
-use crate::support::{Orch, Recorded, Reply, RunOutput};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput};
 
 /// A fault of the program, the script that causes it, the class of the failure, and a part of its message.
 const FAULTS: [(&str, &str, &str, &str); 6] = [
@@ -81,7 +81,7 @@ fn the_hint_for_a_missing_program_says_how_to_install_it() {
 fn a_denied_tool_fails_the_step_and_keeps_the_answer_for_each_kind_of_agent() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
     assert!(document.contains(&table_row("is denied a tool", "permission_denied")));
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         let is_claude = request.path.contains("/messages");
         match (is_claude, has_tool_result(request)) {
             (true, true) => Reply::anthropic_text("{\"n\": 1}"),
@@ -118,7 +118,7 @@ fn a_denied_tool_fails_the_step_and_keeps_the_answer_for_each_kind_of_agent() {
 fn a_missing_structured_output_is_asked_for_again_and_then_fails_the_step() {
     let document = std::fs::read_to_string("docs/agents.md").unwrap();
     assert!(document.contains(&table_row("answers without the value that the schema wants", "no_json")));
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         let text = "I would rather not.";
         if request.path.contains("/messages") { Reply::anthropic_text(text) } else { Reply::response_text(text) }
     };

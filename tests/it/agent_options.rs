@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::step_kinds::{answering_server, project, run};
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 const STEP: &str = "  - { id: one, agent: a, schema: any, prompt: one.md, output: x }\n";
 
@@ -62,7 +62,7 @@ fn every_dialect(server: &Server) -> Orch {
 /// The body of the request with the prompt of an agent.
 fn body_of(server: &Server, agent: &str) -> Value {
     let requests = server.requests();
-    let is_own = |request: &&Recorded| request.system().contains(&format!("step:{agent}"));
+    let is_own = |request: &&ReceivedRequest| request.system().contains(&format!("step:{agent}"));
     requests.iter().find(is_own).unwrap_or_else(|| panic!("no request of {agent}")).body.clone()
 }
 

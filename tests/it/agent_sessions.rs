@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::acp::{ADAPTER, write_codex_settings};
 use crate::cli_agents::{Agents, class, has_tool_result};
 use crate::support::agents::claude_adapter;
-use crate::support::{Recorded, Reply, RunOutput};
+use crate::support::{ReceivedRequest, Reply, RunOutput};
 
 const SLOW: Duration = Duration::from_mins(1);
 
@@ -27,7 +27,7 @@ fn programs() -> [(String, &'static str); 4] {
 }
 
 /// A model that uses a tool once, and then delays its replies while `slow` is set.
-fn slow_model(tool: &'static str, slow: &Arc<AtomicBool>) -> impl Fn(&Recorded) -> Reply + use<> {
+fn slow_model(tool: &'static str, slow: &Arc<AtomicBool>) -> impl Fn(&ReceivedRequest) -> Reply + use<> {
     let slow = slow.clone();
     move |request| {
         let is_claude = request.path.contains("/messages");
@@ -80,7 +80,7 @@ fn start_until_tool_use(agents: &Agents) -> Child {
 }
 
 /// Whether the request contains what the program did before it was interrupted.
-fn remembers(request: &Recorded) -> bool {
+fn remembers(request: &ReceivedRequest) -> bool {
     let text = request.body.to_string();
     text.contains("You were cut off") && text.contains("made.txt") && has_tool_result(request)
 }
@@ -99,7 +99,7 @@ fn a_killed_orch_leaves_no_program_behind_and_a_resume_continues_its_session() {
         let before = agents.model_requests().len();
         RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
         assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
-        let after: Vec<Recorded> = agents.model_requests().split_off(before);
+        let after: Vec<ReceivedRequest> = agents.model_requests().split_off(before);
         assert!(after.iter().any(remembers), "{agent}: {:#?}", after.iter().map(|r| &r.body).collect::<Vec<_>>());
     }
 }

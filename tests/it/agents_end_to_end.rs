@@ -8,7 +8,7 @@ use crate::cli_agents::{Agents, has_tool_result};
 use crate::default_pipeline::{code, plan, review};
 use crate::support::agents::{claude_adapter, programs};
 use crate::support::convex::{Convex, KEY};
-use crate::support::{Orch, Recorded, Reply, RunOutput};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput};
 
 const SETTINGS: &str = "models:\n  priced: { model: openai/scripted, input_price: 1, output_price: 2 }\ntracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } } }\nsandbox: { enabled: false }\n";
 
@@ -25,7 +25,7 @@ fn default_project_with_agents() -> Option<Agents> {
     orch.write("pipelines/default.yaml", &format!("{head}{agents}\nsteps:{steps}"))
         .write("orch.yaml", SETTINGS)
         .trust();
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         let text = request.body.to_string();
         match () {
             () if request.path.contains("/responses") && has_tool_result(request) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::agents::{create_adapter_folder, programs};
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 const ANSWER: &str =
     r#"{"type":"object","required":["n"],"additionalProperties":false,"properties":{"n":{"type":"integer"}}}"#;
@@ -24,7 +24,7 @@ impl Agents {
     pub(crate) fn one(
         agent: &str,
         step: &str,
-        answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) -> Option<Self> {
         let steps = format!("  - {{ id: ask, agent: a, prompt: ask.md, output: answer{step} }}\n");
         Self::new(&format!("  a: {{ {agent} }}\n"), &steps, answer)
@@ -33,7 +33,7 @@ impl Agents {
     pub(crate) fn new(
         agents: &str,
         steps: &str,
-        answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) -> Option<Self> {
         let bin = programs()?;
         let orch = Orch::empty();
@@ -57,7 +57,7 @@ impl Agents {
     pub(crate) fn with_project(
         orch: Orch,
         bin: PathBuf,
-        answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         create_adapter_folder(&orch.path().join("acp-home"));
         Self { orch, server: Server::start(answer), bin }
@@ -92,7 +92,7 @@ impl Agents {
     }
 
     /// The requests for a completion.
-    pub(crate) fn model_requests(&self) -> Vec<Recorded> {
+    pub(crate) fn model_requests(&self) -> Vec<ReceivedRequest> {
         let words = |path: &str| path.contains("/messages") || path.contains("/responses");
         self.server.requests().into_iter().filter(|request| words(&request.path)).collect()
     }
@@ -112,12 +112,12 @@ pub(crate) fn class(report: &Value) -> &str {
 }
 
 /// Whether the request contains the result of a tool.
-pub(crate) fn has_tool_result(request: &Recorded) -> bool {
+pub(crate) fn has_tool_result(request: &ReceivedRequest) -> bool {
     let text = request.body.to_string();
     text.contains("\"tool_result\"") || text.contains("function_call_output")
 }
 
-fn offers(request: &Recorded, tool: &str) -> bool {
+fn offers(request: &ReceivedRequest, tool: &str) -> bool {
     request.body["tools"].as_array().is_some_and(|tools| tools.iter().any(|offered| offered["name"] == tool))
 }
 
@@ -169,7 +169,7 @@ fn claude_is_re_asked_in_its_session_if_it_gives_no_structured_output() {
 
 #[test]
 fn a_refused_key_of_claude_is_an_auth_failure_without_a_retry() {
-    let refuse = |_: &Recorded| {
+    let refuse = |_: &ReceivedRequest| {
         Reply::status(401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#)
     };
     let Some(agents) = Agents::one("cli: claude", "", refuse) else { return };
@@ -197,7 +197,7 @@ fn a_denied_tool_is_reported_and_the_reply_is_kept() {
 
 #[test]
 fn claude_stops_at_its_maximum_of_turns_and_at_the_timeout() {
-    let again = |request: &Recorded| {
+    let again = |request: &ReceivedRequest| {
         let file = format!("f{}", request.body["messages"].as_array().map_or(0, Vec::len));
         Reply::anthropic_tool("Write", &json!({ "file_path": file, "content": "x" }))
     };
@@ -207,7 +207,7 @@ fn claude_stops_at_its_maximum_of_turns_and_at_the_timeout() {
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, class(&report)), (1, "max_turns_reached"), "{report:#}");
 
-    let slow = |_: &Recorded| Reply::anthropic_text("late").delay(Duration::from_mins(1));
+    let slow = |_: &ReceivedRequest| Reply::anthropic_text("late").delay(Duration::from_mins(1));
     let step = ", schema: text, timeout: 4s, retry: { max: 1 }";
     let Some(agents) = Agents::one("cli: claude", step, slow) else { return };
     let (ran, report) = agents.run(&[]);
@@ -265,7 +265,7 @@ fn codex_without_tools_has_no_shell_and_is_re_asked_in_its_session() {
 
 #[test]
 fn a_refused_key_and_an_unreachable_model_of_codex_have_their_classes() {
-    let refuse = |_: &Recorded| Reply::status(401, r#"{"error":{"message":"wrong key"}}"#);
+    let refuse = |_: &ReceivedRequest| Reply::status(401, r#"{"error":{"message":"wrong key"}}"#);
     let Some(agents) = Agents::one("cli: codex, model: scripted", "", refuse) else { return };
     let (ran, report) = agents.run(&[]);
     assert_eq!((ran.code, class(&report)), (1, "auth"), "{report:#}");

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::step_kinds::{project, run};
-use crate::support::{Orch, Recorded, Reply, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 /// The number of rejected replies before the valid one.
 const RE_ASKS: usize = 20;
@@ -130,7 +130,7 @@ pub(crate) const DIALECTS: [Dialect; 5] = [
 ];
 
 /// The messages of a request, without the marks that say where the cache ends.
-fn messages(request: &Recorded, dialect: &Dialect) -> Vec<Value> {
+fn messages(request: &ReceivedRequest, dialect: &Dialect) -> Vec<Value> {
     fn strip_marks(value: &mut Value) {
         match value {
             Value::Array(list) => list.iter_mut().for_each(strip_marks),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Orch, Recorded, Reply, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 pub(crate) fn plan() -> Value {
     json!({ "summary": "A User class with hashed passwords, in Python.", "risks": [],
@@ -22,7 +22,7 @@ pub(crate) fn review() -> Value {
 }
 
 /// The step of the default pipeline that sent a request.
-pub(crate) fn step_of(request: &Recorded) -> &'static str {
+pub(crate) fn step_of(request: &ReceivedRequest) -> &'static str {
     let system = request.system();
     match () {
         () if system.contains("You plan a change") => "plan",
@@ -32,7 +32,7 @@ pub(crate) fn step_of(request: &Recorded) -> &'static str {
 }
 
 /// A valid reply for the step of a request.
-pub(crate) fn good_reply(request: &Recorded) -> Reply {
+pub(crate) fn good_reply(request: &ReceivedRequest) -> Reply {
     let value = match step_of(request) {
         "plan" => plan(),
         "code" => code(),

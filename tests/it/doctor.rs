@@ -1,10 +1,10 @@
 //! `orch doctor` reports what is configured, what is missing, and whether it works.
 
 use crate::cli_agents::Agents;
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 /// Answers with a list of these models, and with a completion in each dialect.
-fn answer_with_models(models: &'static str) -> impl Fn(&Recorded) -> Reply + Send + Sync + 'static {
+fn answer_with_models(models: &'static str) -> impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static {
     move |request| match request.path.as_str() {
         path if path.ends_with("/models") => Reply::status(200, models),
         path if path.contains("/responses") => Reply::response_text("ok"),
@@ -103,7 +103,7 @@ fn a_probe_calls_each_model_and_each_program_once() {
 
 #[test]
 fn a_refused_probe_shows_the_reason_and_no_key() {
-    let refuse = |_: &Recorded| Reply::status(401, r#"{"error":{"message":"wrong key sk-of-the-test-01234"}}"#);
+    let refuse = |_: &ReceivedRequest| Reply::status(401, r#"{"error":{"message":"wrong key sk-of-the-test-01234"}}"#);
     let server = Server::start(refuse);
     let orch = Orch::new();
     let mut command = orch.command(&["doctor", "--probe"]);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::step_kinds::{project, prompt_name};
 use crate::store::assert_journal_whole;
-use crate::support::{Orch, Recorded, Reply, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 /// The number of kills; `ORCH_TEST_KILLS` sets another one.
 fn kills() -> u32 {
@@ -70,7 +70,7 @@ pub(crate) fn project_with_every_kind(server: &Server) -> Orch {
     orch
 }
 
-pub(crate) fn answer(request: &Recorded) -> Reply {
+pub(crate) fn answer(request: &ReceivedRequest) -> Reply {
     let said = request.last();
     let value = match prompt_name(request).as_str() {
         "plan" => json!([1, 2, 3, 4]),
@@ -175,7 +175,7 @@ fn kill_at(orch: &Orch, args: &[&str], instant: Duration) {
 /// Runs `make`'s project without a kill, and then many times with a kill at a random instant; returns a summary.
 fn kill_at_random_instants(
     make: impl Fn(&Server) -> Orch,
-    reply: fn(&Recorded) -> Reply,
+    reply: fn(&ReceivedRequest) -> Reply,
     args: &[&str],
     at_once: usize,
 ) -> String {
@@ -222,7 +222,7 @@ fn a_run_with_every_kind_of_step_survives_a_kill_at_any_instant() {
 }
 
 /// The answers of the agents of the default pipeline.
-fn default_answer(request: &Recorded) -> Reply {
+fn default_answer(request: &ReceivedRequest) -> Reply {
     crate::default_pipeline::good_reply(request).delay(Duration::from_millis(3))
 }
 

@@ -83,7 +83,7 @@ fn characters_are_counted_in_the_encoding_of_the_client() {
         (json!(["utf-32"]), "utf-16", 37),
     ] {
         let mut editor = Editor::with(&orch, encodings);
-        assert_eq!(editor.server["capabilities"]["positionEncoding"], name);
+        assert_eq!(editor.initialize_result["capabilities"]["positionEncoding"], name);
         editor.open("pipelines/x.yaml", text);
         let found = editor.wait_for_finding("pipelines/x.yaml", "ORCH0201");
         let one = found.iter().find(|d| d["code"] == "ORCH0201").unwrap();
@@ -108,19 +108,19 @@ fn a_fix_is_offered_where_only_one_is_possible() {
     let range = found.iter().find(|d| d["code"] == "ORCH0204").unwrap()["range"].clone();
     let uri = editor.uri(PIPELINE);
     let ask = |only: Value| json!({ "textDocument": { "uri": uri }, "range": range, "context": { "diagnostics": [], "only": only } });
-    let actions = editor.ask("textDocument/codeAction", ask(json!(["quickfix"])));
+    let actions = editor.request_result("textDocument/codeAction", ask(json!(["quickfix"])));
     assert_eq!(actions.as_array().unwrap().len(), 1, "{actions}");
     assert_eq!(actions[0]["title"], "Change `stp` to `stop`");
     assert_eq!(actions[0]["isPreferred"], true);
     let edit = &actions[0]["edit"]["changes"][&uri][0];
     editor.edit(PIPELINE, 2, json!([{ "range": edit["range"], "text": edit["newText"] }]));
     editor.wait_for_finding(PIPELINE, "ORCH0304");
-    let all = editor.ask("textDocument/codeAction", ask(json!(["source"])));
+    let all = editor.request_result("textDocument/codeAction", ask(json!(["source"])));
     assert_eq!(all[0]["kind"], "source.fixAll");
     let edit = &all[0]["edit"]["changes"][&uri][0];
     editor.edit(PIPELINE, 3, json!([{ "range": edit["range"], "text": edit["newText"] }]));
     editor.wait_for_finding(PIPELINE, "");
-    assert_eq!(editor.ask("textDocument/codeAction", ask(json!(null))), json!([]));
+    assert_eq!(editor.request_result("textDocument/codeAction", ask(json!(null))), json!([]));
 }
 
 #[test]
@@ -129,9 +129,10 @@ fn created_and_deleted_files_update_the_findings() {
     let mut editor = Editor::new(&orch);
     editor.open_file(PIPELINE);
     editor.findings(PIPELINE, Some(1));
-    let watch = editor.asked.iter().find(|asked| asked["method"] == "client/registerCapability").unwrap().clone();
+    let watch =
+        editor.server_requests.iter().find(|request| request["method"] == "client/registerCapability").unwrap().clone();
     assert_eq!(watch["params"]["registrations"][0]["method"], "workspace/didChangeWatchedFiles");
-    editor.body(&json!({ "jsonrpc": "2.0", "id": watch["id"], "result": null }).to_string());
+    editor.send_body(&json!({ "jsonrpc": "2.0", "id": watch["id"], "result": null }).to_string());
     let event = |uri: String, kind: u8| json!({ "changes": [{ "uri": uri, "type": kind }] });
     std::fs::rename(orch.path().join("prompts/coder.md"), orch.path().join("prompts/codr.md")).unwrap();
     let uri = editor.uri("prompts/coder.md");
@@ -172,7 +173,7 @@ fn findings_of_neighbouring_projects_do_not_mix() {
     editor.open_file("ü%/pipelines/p.yaml");
     assert_eq!(editor.findings("a b/pipelines/p.yaml", Some(1)), [] as [Value; 0]);
     editor.wait_for_finding("ü%/prompts/s.md", "ORCH0406");
-    assert!(!editor.told.contains_key(&editor.uri("a b/prompts/s.md")));
+    assert!(!editor.published.contains_key(&editor.uri("a b/prompts/s.md")));
     let folder = json!({ "uri": editor.uri("ü%"), "name": "two" });
     editor.notify("workspace/didChangeWorkspaceFolders", json!({ "event": { "added": [], "removed": [folder] } }));
     editor.wait_for_finding("ü%/prompts/s.md", "");
@@ -191,11 +192,11 @@ fn files_of_other_tools_have_no_findings() {
         "textDocument/didOpen",
         json!({ "textDocument": { "uri": "untitled:1", "languageId": "yaml", "version": 1, "text": "name: [" } }),
     );
-    let hover = editor.at("hover", "compose.yaml", (0, 0));
+    let hover = editor.request_at("hover", "compose.yaml", (0, 0));
     assert_eq!(hover, Value::Null);
-    let outline = editor.at("documentSymbol", ".github/workflows/ci.yaml", (0, 0));
+    let outline = editor.request_at("documentSymbol", ".github/workflows/ci.yaml", (0, 0));
     assert_eq!(outline, Value::Null);
-    assert_eq!(editor.told.keys().cloned().collect::<Vec<_>>(), [editor.uri("one.yaml")]);
+    assert_eq!(editor.published.keys().cloned().collect::<Vec<_>>(), [editor.uri("one.yaml")]);
 }
 
 #[test]
@@ -211,7 +212,7 @@ fn a_prompt_that_no_pipeline_uses_is_checked_too() {
 fn invalid_messages_are_answered_and_the_server_continues() {
     let orch = Orch::new();
     let mut editor = Editor::uninitialized(&orch);
-    let early = editor.answer("textDocument/hover", json!({}));
+    let early = editor.send_request("textDocument/hover", json!({}));
     assert_eq!(early["error"]["code"], -32002, "{early}");
     drop(editor);
     let mut editor = Editor::new(&orch);
@@ -221,14 +222,14 @@ fn invalid_messages_are_answered_and_the_server_continues() {
         ("{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"x\"}", -32600),
         ("{\"jsonrpc\":\"2.0\",\"id\":7}", -32600),
     ] {
-        editor.body(body);
-        let answer = editor.pump(|message| message.get("error").is_some());
+        editor.send_body(body);
+        let answer = editor.read_until(|message| message.get("error").is_some());
         assert_eq!(answer["error"]["code"], code, "{body}");
     }
-    editor.send(b"Content-Length: x\r\n\r\n");
-    assert_eq!(editor.pump(|message| message.get("error").is_some())["error"]["code"], -32600);
-    assert_eq!(editor.answer("orch/nothing", json!({}))["error"]["code"], -32601);
-    assert_eq!(editor.answer("textDocument/hover", json!({ "position": 1 }))["error"]["code"], -32602);
+    editor.send_bytes(b"Content-Length: x\r\n\r\n");
+    assert_eq!(editor.read_until(|message| message.get("error").is_some())["error"]["code"], -32600);
+    assert_eq!(editor.send_request("orch/nothing", json!({}))["error"]["code"], -32601);
+    assert_eq!(editor.send_request("textDocument/hover", json!({ "position": 1 }))["error"]["code"], -32602);
     editor.notify("textDocument/didChange", json!({ "textDocument": {} }));
     editor.notify(
         "textDocument/didChange",
@@ -236,7 +237,11 @@ fn invalid_messages_are_answered_and_the_server_continues() {
     );
     editor.open_file(PIPELINE);
     assert_eq!(editor.findings(PIPELINE, Some(1)), [] as [Value; 0]);
-    assert!(editor.log[0]["message"].as_str().unwrap().contains("textDocument/didChange"), "{:?}", editor.log);
+    assert!(
+        editor.log_messages[0]["message"].as_str().unwrap().contains("textDocument/didChange"),
+        "{:?}",
+        editor.log_messages
+    );
     // One range lies beyond the last line, another one ends before it begins.
     let range = json!({ "start": { "line": 9999, "character": 9 }, "end": { "line": 0, "character": 99999 } });
     editor.edit(PIPELINE, 2, json!([{ "range": range, "text": "\n# end\n" }]));
@@ -247,14 +252,14 @@ fn invalid_messages_are_answered_and_the_server_continues() {
 fn a_session_ends_on_shutdown_and_exit() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
-    assert_eq!(editor.ask("shutdown", Value::Null), Value::Null);
-    assert_eq!(editor.answer("textDocument/hover", json!({}))["error"]["code"], -32600);
+    assert_eq!(editor.request_result("shutdown", Value::Null), Value::Null);
+    assert_eq!(editor.send_request("textDocument/hover", json!({}))["error"]["code"], -32600);
     editor.notify("exit", Value::Null);
-    assert_eq!(editor.end(), 0);
+    assert_eq!(editor.disconnect(), 0);
     let mut editor = Editor::new(&orch);
     editor.notify("exit", Value::Null);
-    assert_eq!(editor.end(), 1, "`exit` without `shutdown`");
-    assert_eq!(Editor::new(&orch).end(), 1, "the editor is gone");
+    assert_eq!(editor.disconnect(), 1, "`exit` without `shutdown`");
+    assert_eq!(Editor::new(&orch).disconnect(), 1, "the editor disconnects");
 }
 
 #[test]
@@ -274,7 +279,7 @@ fn a_text_that_is_too_large_is_a_finding() {
     let text = format!("{}# {}\n", orch.read(PIPELINE), "x".repeat(5 << 20));
     editor.open(PIPELINE, &text);
     editor.wait_for_finding(PIPELINE, "ORCH0104");
-    assert_eq!(editor.at("hover", PIPELINE, (1, 1)), Value::Null);
+    assert_eq!(editor.request_at("hover", PIPELINE, (1, 1)), Value::Null);
     editor.change(PIPELINE, 2, &orch.read(PIPELINE));
     editor.wait_for_finding(PIPELINE, "");
 }

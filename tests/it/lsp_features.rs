@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Editor, Orch, cursor, labels};
+use crate::support::{Editor, Orch, completion_labels, split_cursor};
 
 const PIPELINE: &str = "pipelines/default.yaml";
 
@@ -57,9 +57,9 @@ fn completion_offers_the_keys_and_values_of_the_format() {
     let case = editor.complete("pipelines/tests/x.yaml", "@");
     assert_eq!(case.first().map(String::as_str), Some("pipeline"), "what is required comes first");
     // The completion of a key has documentation, and inserts the syntax that follows the key.
-    let (text, place) = cursor(&steps("  - id: code\n    whe@\n"));
+    let (text, place) = split_cursor(&steps("  - id: code\n    whe@\n"));
     editor.open("pipelines/f.yaml", &text);
-    let found = editor.at("completion", "pipelines/f.yaml", place);
+    let found = editor.request_at("completion", "pipelines/f.yaml", place);
     let item = found["items"].as_array().unwrap().iter().find(|item| item["label"] == "when").unwrap().clone();
     assert_eq!(item["textEdit"]["newText"], "when: ");
     assert_eq!(item["textEdit"]["range"]["start"]["character"], 4);
@@ -116,16 +116,16 @@ fn completion_works_in_a_file_with_a_syntax_error_elsewhere() {
     editor.open("pipelines/a.yaml", &good);
     editor.findings("pipelines/a.yaml", Some(1));
     // The server knows the steps from the last valid version of the text.
-    let (text, place) = cursor(&good.replace("inputs: [plan]", "inputs: [@").replace("name: p\n", "name: [\n"));
+    let (text, place) = split_cursor(&good.replace("inputs: [plan]", "inputs: [@").replace("name: p\n", "name: [\n"));
     editor.change("pipelines/a.yaml", 2, &text);
-    assert_eq!(labels(&editor.at("completion", "pipelines/a.yaml", place)), ["plan"]);
-    let (text, place) = cursor(&good.replace("agent: coder", "agent: @").replace("name: p\n", "name: [\n"));
+    assert_eq!(completion_labels(&editor.request_at("completion", "pipelines/a.yaml", place)), ["plan"]);
+    let (text, place) = split_cursor(&good.replace("agent: coder", "agent: @").replace("name: p\n", "name: [\n"));
     editor.change("pipelines/a.yaml", 3, &text);
-    assert_eq!(labels(&editor.at("completion", "pipelines/a.yaml", place)), ["planner", "coder"]);
+    assert_eq!(completion_labels(&editor.request_at("completion", "pipelines/a.yaml", place)), ["planner", "coder"]);
     let (text, place) =
-        cursor(&good.replace("    output: code\n", "    output: code\n    whe\n    message: '{{ plan.@ }}'\n"));
+        split_cursor(&good.replace("    output: code\n", "    output: code\n    whe\n    message: '{{ plan.@ }}'\n"));
     editor.change("pipelines/a.yaml", 4, &text);
-    assert_has(&labels(&editor.at("completion", "pipelines/a.yaml", place)), &["summary", "steps"]);
+    assert_has(&completion_labels(&editor.request_at("completion", "pipelines/a.yaml", place)), &["summary", "steps"]);
 }
 
 #[test]
@@ -257,9 +257,9 @@ fn go_to_definition_leads_from_a_use_to_its_source() {
     assert_eq!(prompt(&mut editor, "{{ plan.sum@mary }}"), one("schemas/plan.schema.json", "\"summary\": {"));
     assert_eq!(prompt(&mut editor, "{% include \"ru@les.md\" %}"), first("prompts/rules.md"));
     // This variable is set by the template in the open text.
-    let (text, place) = cursor("{% for s in plan.steps %}\n{{ s@.title }}{% endfor %}");
+    let (text, place) = split_cursor("{% for s in plan.steps %}\n{{ s@.title }}{% endfor %}");
     editor.open("prompts/coder.md", &text);
-    let found = editor.at("definition", "prompts/coder.md", place);
+    let found = editor.request_at("definition", "prompts/coder.md", place);
     assert_eq!(found[0]["range"]["start"], json!({ "line": 0, "character": 7 }));
     // A reference in a schema leads into its own file or into another one.
     orch.write("schemas/part.schema.json", "{\n  \"type\": \"string\",\n  \"description\": \"A part.\"\n}\n");
@@ -279,15 +279,15 @@ fn references_and_symbols_cover_a_pipeline_and_its_prompts() {
     let orch = Orch::new();
     orch.write("prompts/coder.md", "{{ plan.summary }}\n{{ other.plan }}\n");
     let mut editor = Editor::new(&orch);
-    let (text, place) = cursor(&orch.read(PIPELINE).replacen("inputs: [plan]", "inputs: [pl@an]", 1));
+    let (text, place) = split_cursor(&orch.read(PIPELINE).replacen("inputs: [plan]", "inputs: [pl@an]", 1));
     editor.open(PIPELINE, &text);
-    let found = editor.at("references", PIPELINE, place);
-    let found = editor.lines(&found);
+    let found = editor.request_at("references", PIPELINE, place);
+    let found = editor.location_lines(&found);
     let in_pipeline = found.iter().filter(|(name, _)| name == PIPELINE).count();
     assert_eq!(in_pipeline, 3, "its output and two inputs, each once: {found:?}");
     assert_eq!(found.iter().filter(|(name, _)| name == "prompts/coder.md").count(), 1, "{found:?}");
     let uri = editor.uri(PIPELINE);
-    let symbols = editor.ask("textDocument/documentSymbol", json!({ "textDocument": { "uri": uri } }));
+    let symbols = editor.request_result("textDocument/documentSymbol", json!({ "textDocument": { "uri": uri } }));
     let names: Vec<&str> = symbols.as_array().unwrap().iter().map(|symbol| symbol["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["plan", "code", "files", "review"]);
     assert_eq!(symbols[1]["detail"], "agent coder");
@@ -351,10 +351,10 @@ fn references_of_a_schema_include_outputs_in_open_pipelines() {
     );
     editor.open("pipelines/only_open.yaml", &other);
     editor.findings("pipelines/only_open.yaml", Some(1));
-    let (text, place) = cursor(&steps("  - id: x\n    agent: coder\n    output: x\n    schema: rev@iew\n"));
+    let (text, place) = split_cursor(&steps("  - id: x\n    agent: coder\n    output: x\n    schema: rev@iew\n"));
     editor.open("pipelines/a.yaml", &text);
     editor.findings("pipelines/a.yaml", Some(1));
-    let found = editor.at("references", "pipelines/a.yaml", place);
+    let found = editor.request_at("references", "pipelines/a.yaml", place);
     let lines = |editor: &Editor<'_>, name: &str, text: &str| {
         let here = found.as_array().unwrap().iter().filter(|place| place["uri"] == editor.uri(name).as_str());
         let line =

@@ -130,6 +130,6 @@ fn the_list_of_models_fits_a_narrow_terminal() {
     let list = run(&orch, &["models"]).exits(0);
     let long = |text: &str| text.lines().find(|line| line.chars().count() > 80).map(ToOwned::to_owned);
     assert_eq!((long(&list.stdout), long(&list.stderr)), (None, None));
-    assert!(list.stdout.contains("local/qwen2.5-coder-14b") && list.stdout.contains("untried"), "{}", list.stdout);
+    assert!(list.stdout.contains("local/qwen2.5-coder-14b") && list.stdout.contains("untested"), "{}", list.stdout);
     assert!(!list.stdout.contains('\u{1b}') && !list.stderr.contains('\u{1b}'), "colours in a pipe");
 }

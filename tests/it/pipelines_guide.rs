@@ -21,7 +21,7 @@ fn plan() -> Value {
 
 /// Answers with a value for the requested artifact; for a text, it repeats the message. A review approves the second
 /// version of the code.
-fn answer(request: &crate::support::Recorded) -> Reply {
+fn answer(request: &crate::support::ReceivedRequest) -> Reply {
     let said = request.last();
     let value = match request.body["response_format"]["json_schema"]["name"].as_str() {
         Some("plan") => plan(),

@@ -21,13 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use orch::model::FailureClass;
 
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 /// How to cause a failure, what its message says, and how to follow it.
 pub(super) struct Row {
     class: FailureClass,
     /// The reply of the model server; the flag is whether the test has repaired it.
-    serve: fn(&Recorded, bool) -> Reply,
+    serve: fn(&ReceivedRequest, bool) -> Reply,
     /// Writes the files of the project.
     setup: fn(&Case),
     /// Makes the run fail; returns the output with the message.

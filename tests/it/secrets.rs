@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::kill::latest_run;
-use crate::support::{Orch, Recorded, Reply, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 /// The forms in which no output may contain the secret.
 fn secret_forms(secret: &str) -> Vec<String> {
@@ -85,7 +85,7 @@ fn split_forms(forms: &[String]) -> Vec<String> {
 }
 
 /// Replies with the secret in every form; text arrives in deltas of `letters` and packets of `bytes`.
-fn reply_with_secret(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Reply {
+fn reply_with_secret(request: &ReceivedRequest, secret: &str, letters: usize, bytes: usize) -> Reply {
     let forms = secret_forms(secret);
     let all = forms.join(" | ");
     let said = |text: &str| reply_in_deltas(secret, &split_text(text, letters));

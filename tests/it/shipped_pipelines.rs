@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use crate::step_kinds::statuses;
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 const RIGHT: &str = "def add(a, b):\n    return a + b\n";
 const WRONG: &str = "def add(a, b):\n    return a - b\n";
@@ -27,7 +27,7 @@ fn verdict(approved: bool, summary: &str) -> Value {
     json!({ "approved": approved, "score": if approved { 9 } else { 3 }, "summary": format!("{summary}, all in all."), "issues": [] })
 }
 
-fn is_engineer(request: &Recorded) -> bool {
+fn is_engineer(request: &ReceivedRequest) -> bool {
     request.system().contains("You write working code with its tests")
 }
 
@@ -277,7 +277,7 @@ fn project_with_change(server: &Server) -> Orch {
 }
 
 /// The lens of a request of `review-diff`, or `judge`.
-fn lens(request: &Recorded) -> &'static str {
+fn lens(request: &ReceivedRequest) -> &'static str {
     let system = request.system();
     let all = ["correctness", "security", "design"];
     all.into_iter().find(|lens| system.contains(&format!("Your lens is {lens}"))).unwrap_or("judge")

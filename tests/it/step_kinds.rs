@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Orch, Recorded, Reply, RunOutput, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 /// A project with one pipeline of these steps. Each prompt has the name of its file as its text.
 pub(crate) fn project(server: &Server, steps: &str) -> Orch {
@@ -17,7 +17,7 @@ pub(crate) fn project(server: &Server, steps: &str) -> Orch {
 }
 
 /// The name of the prompt of a request.
-pub(crate) fn prompt_name(request: &Recorded) -> String {
+pub(crate) fn prompt_name(request: &ReceivedRequest) -> String {
     request.system().trim().trim_start_matches("step:").to_owned()
 }
 

@@ -12,7 +12,7 @@ pub(in crate::cli) fn parse(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The choices by the name of the agent.
+/// Collects the values of `--agent` by the name of the agent.
 ///
 /// # Errors
 /// The command line has two different choices for an agent.

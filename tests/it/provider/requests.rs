@@ -10,7 +10,7 @@ use orch::provider::{Dialect, FileSource, RequestLimits};
 use serde_json::{Value, json};
 
 use super::{DIALECTS, ask, endpoint_of, request, short_limits};
-use crate::support::server::{Recorded, Server};
+use crate::support::server::{ReceivedRequest, Server};
 
 /// Files whose content is the digest of their name.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub(crate) fn conversation() -> ChatRequest {
     ChatRequest { messages, temperature: None, ..request() }
 }
 
-async fn sent(dialect: Dialect, request: &ChatRequest) -> Recorded {
+async fn sent(dialect: Dialect, request: &ChatRequest) -> ReceivedRequest {
     let server = Server::saying("ok");
     ask(endpoint_of(dialect, &server), request, &limits()).await.unwrap();
     server.requests().remove(0)

@@ -3,7 +3,7 @@
 use orch::model::FailureClass;
 
 use super::{Case, ROW, Row, assert_hints_work};
-use crate::support::{Recorded, Reply};
+use crate::support::{ReceivedRequest, Reply};
 
 const RESUME: &str = "orch pipeline resume RUN";
 const FROM_PLAN: &str = "orch pipeline resume RUN --from plan";
@@ -15,7 +15,7 @@ fn after_plan(case: &Case, step: &str) {
     case.pipeline("model: lab/test", &format!("{PLAN}{step}"));
 }
 
-fn plan_reply(_: &Recorded, is_repaired: bool) -> Reply {
+fn plan_reply(_: &ReceivedRequest, is_repaired: bool) -> Reply {
     Reply::openai_text(if is_repaired { "{\"list\": [1], \"n\": 2}" } else { "{\"list\": 1}" })
 }
 

@@ -1,63 +1,67 @@
 //! Edits of the files of a pipeline between two sessions of a run.
 
-use super::generate::smaller;
+use super::generate::smaller_pipelines;
 use super::pipeline::{Kind, Step, TestPipeline};
 
-/// An edit; the numbers choose among the possible places.
+/// An edit. The number selects one of the possible edits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Edit {
     /// Changes the text of a step.
-    Word(usize),
+    ChangeText(usize),
     /// Adds a step.
-    New(usize),
+    AddStep(usize),
     /// Removes a step, or a part of a step, of `success` or of `outputs`.
-    Less(usize),
+    RemovePart(usize),
 }
 
 impl Edit {
-    /// The pipeline after the edit before this session; the check may refuse it.
-    pub(crate) fn of(self, pipeline: &TestPipeline, session: u32) -> TestPipeline {
+    /// Returns the edited pipeline, which the check may reject. `session` is the next session of the run.
+    pub(crate) fn apply(self, pipeline: &TestPipeline, session: u32) -> TestPipeline {
         let mut pipeline = pipeline.clone();
         match self {
-            Self::Word(at) => {
+            Self::ChangeText(number) => {
                 let mut leaves = Vec::new();
-                pipeline.steps.iter_mut().chain(&mut pipeline.finally).for_each(|step| collect(step, &mut leaves));
+                pipeline
+                    .steps
+                    .iter_mut()
+                    .chain(&mut pipeline.finally)
+                    .for_each(|step| collect_leaves(step, &mut leaves));
                 let count = leaves.len();
-                if let Some(step) = leaves.into_iter().nth(at % count.max(1)) {
-                    step.word += 1;
+                if let Some(step) = leaves.into_iter().nth(number % count.max(1)) {
+                    step.revision += 1;
                 }
             }
-            Self::New(at) => {
+            Self::AddStep(number) => {
                 let (id, output) = (format!("new{session}"), Some(format!("of_new{session}")));
-                let kind = Kind::Agent { tries: None, fallback: false };
-                let (when, each, on_error, reads) = Default::default();
-                let at = at % (pipeline.steps.len() + 1);
-                pipeline.steps.insert(at, Step { id, kind, when, each, reads, output, on_error, word: 0 });
+                let kind = Kind::Agent { max_tries: None, fallback: false };
+                let (when, for_each, on_error, inputs) = Default::default();
+                let index = number % (pipeline.steps.len() + 1);
+                pipeline.steps.insert(index, Step { id, kind, when, for_each, inputs, output, on_error, revision: 0 });
             }
-            Self::Less(at) => {
-                let all = smaller(&pipeline);
-                let count = all.len();
-                pipeline = all.into_iter().nth(at % count.max(1)).unwrap_or(pipeline);
+            Self::RemovePart(number) => {
+                let variants = smaller_pipelines(&pipeline);
+                let count = variants.len();
+                pipeline = variants.into_iter().nth(number % count.max(1)).unwrap_or(pipeline);
             }
         }
         pipeline
     }
 }
 
-/// Collects the steps that have a text.
-fn collect<'a>(step: &'a mut Step, found: &mut Vec<&'a mut Step>) {
+/// Adds the steps that contain no other steps to `leaves`.
+fn collect_leaves<'a>(step: &'a mut Step, leaves: &mut Vec<&'a mut Step>) {
     if step.kind.is_leaf() {
-        found.push(step);
+        leaves.push(step);
         return;
     }
     match &mut step.kind {
         Kind::Parallel { steps, .. } | Kind::Repeat { steps, .. } | Kind::Steps(steps) => {
             for step in steps {
-                collect(step, found);
+                collect_leaves(step, leaves);
             }
         }
         Kind::Call(pipeline) => {
-            pipeline.steps.iter_mut().chain(&mut pipeline.finally).for_each(|step| collect(step, found))
+            pipeline.steps.iter_mut().chain(&mut pipeline.finally).for_each(|step| collect_leaves(step, leaves))
         }
         Kind::Agent { .. } | Kind::Run { .. } | Kind::Write { .. } | Kind::Approve { .. } => {}
     }

@@ -2,196 +2,222 @@
 
 use serde_json::{Map, Value};
 
-use super::memory::Fact;
-use super::pipeline::{Read, Step, TestPipeline};
-use super::reference::{Ending, Env, Evaluation, Model, NEVER, below};
+use super::history::Fact;
+use super::pipeline::{Step, StepInput, TestPipeline};
+use super::reference::{Ending, EvalScope, Evaluation, Model, NEVER, child_path};
 
 impl Model<'_> {
-    /// Runs things in parallel, at most `limit` at once, and the next one as soon as one ends. After the failure of one
-    /// that `stops`, nothing new begins: neither one of them, nor a call of those that are running.
-    pub(crate) fn window(
+    /// Evaluates branches in parallel: at most `limit` at once, and the next branch as soon as one ends. If `stops` is
+    /// set, the first failure halts the group: no other branch starts, and no running branch starts another call.
+    pub(crate) fn evaluate_parallel(
         &self,
         count: usize,
         limit: usize,
         stops: bool,
         time: u64,
-        cut: u64,
-        run: &dyn Fn(usize, u64, u64) -> Evaluation,
+        halt_time: u64,
+        evaluate: &dyn Fn(usize, u64, u64) -> Evaluation,
     ) -> Result<Vec<Option<Evaluation>>, Box<Evaluation>> {
-        let mut ended: Vec<Option<Evaluation>> = (0..count).map(|_| None).collect();
-        let mut begun: Vec<u64> = vec![NEVER; count];
-        let mut going: Vec<usize> = Vec::new();
-        let (mut next, mut now, mut halt, mut dropped) = (0, time, NEVER, false);
+        let mut evaluations: Vec<Option<Evaluation>> = (0..count).map(|_| None).collect();
+        let mut start_times: Vec<u64> = vec![NEVER; count];
+        let mut running: Vec<usize> = Vec::new();
+        let (mut next, mut now, mut own_halt_time, mut is_cancelled) = (0, time, NEVER, false);
         loop {
-            while going.len() < limit && next < count && halt == NEVER && !dropped {
-                begun[next] = now;
-                ended[next] = Some(run(next, now, cut));
-                going.push(next);
+            while running.len() < limit && next < count && own_halt_time == NEVER && !is_cancelled {
+                start_times[next] = now;
+                evaluations[next] = Some(evaluate(next, now, halt_time));
+                running.push(next);
                 next += 1;
             }
-            let end = |index: &usize| ended[*index].as_ref().map_or(NEVER, |ran| ran.end);
-            let Some(at) = (0..going.len()).min_by_key(|at| end(&going[*at])) else { break };
-            let index = going.remove(at);
-            now = end(&index);
-            dropped |= ended[index].as_ref().is_some_and(|ran| matches!(ran.ending, Ending::Dropped | Ending::Stopped));
-            let fails = ended[index].as_ref().is_some_and(|ran| matches!(ran.ending, Ending::Failed(_)));
-            if stops && fails && halt == NEVER && !dropped {
-                halt = now;
-                for other in &going {
-                    ended[*other] = Some(run(*other, begun[*other], cut.min(halt)));
-                    self.check_instant(ended[*other].as_ref(), halt);
+            let end_time = |index: usize| evaluations[index].as_ref().map_or(NEVER, |evaluation| evaluation.end_time);
+            let Some(position) = (0..running.len()).min_by_key(|position| end_time(running[*position])) else { break };
+            let index = running.remove(position);
+            now = end_time(index);
+            let ending = evaluations[index].as_ref().map(|evaluation| &evaluation.ending);
+            is_cancelled |= matches!(ending, Some(Ending::GroupHalted | Ending::Stopped));
+            if stops && matches!(ending, Some(Ending::Failed(_))) && own_halt_time == NEVER && !is_cancelled {
+                own_halt_time = now;
+                for other in &running {
+                    evaluations[*other] = Some(evaluate(*other, start_times[*other], halt_time.min(own_halt_time)));
+                    self.check_halted_calls(evaluations[*other].as_ref(), own_halt_time);
                 }
             }
         }
-        // One that ends at the very instant of the failure may have ended before it, and made room.
-        if ended.iter().flatten().filter(|ran| ran.end == halt && ran.ending != Ending::Dropped).count() > 1 {
-            self.open.set(true);
+        // A branch that ends exactly when another one fails may have ended before, so that the next branch could start.
+        let ends_at_halt =
+            |evaluation: &&Evaluation| evaluation.end_time == own_halt_time && evaluation.ending != Ending::GroupHalted;
+        if evaluations.iter().flatten().filter(ends_at_halt).count() > 1 {
+            self.is_ambiguous.set(true);
         }
-        let whole = |ended: &[Option<Evaluation>], ending: Ending| {
-            let mut all = Evaluation::at(time, &Env::default());
-            ended.iter().flatten().for_each(|ran| all.join(ran));
+        let cancelled_group = |evaluations: &[Option<Evaluation>], ending: Ending| {
+            let mut total = Evaluation::new(time, &EvalScope::default());
+            evaluations.iter().flatten().for_each(|evaluation| total.merge(evaluation));
             // A cancelled group has no artifacts.
-            all.artifacts.clear();
-            all.ends.clear();
-            Err(Box::new(Evaluation { ending, ..all }))
+            total.artifacts.clear();
+            total.statuses.clear();
+            Err(Box::new(Evaluation { ending, ..total }))
         };
-        let any = |ending: &Ending| ended.iter().flatten().any(|ran| ran.ending == *ending);
-        if any(&Ending::Stopped) {
-            return whole(&ended, Ending::Stopped);
+        let has_ending = |ending: &Ending| evaluations.iter().flatten().any(|evaluation| evaluation.ending == *ending);
+        if has_ending(&Ending::Stopped) {
+            return cancelled_group(&evaluations, Ending::Stopped);
         }
-        if any(&Ending::Dropped) && halt == NEVER {
-            return whole(&ended, Ending::Dropped);
+        if has_ending(&Ending::GroupHalted) && own_halt_time == NEVER {
+            return cancelled_group(&evaluations, Ending::GroupHalted);
         }
-        if any(&Ending::Parked) && halt == NEVER {
-            return whole(&ended, Ending::Parked);
+        if has_ending(&Ending::Parked) && own_halt_time == NEVER {
+            return cancelled_group(&evaluations, Ending::Parked);
         }
-        Ok(ended)
+        Ok(evaluations)
     }
 
-    /// A call that begins at the very instant of the stop may have begun before it or not.
-    fn check_instant(&self, ran: Option<&Evaluation>, instant: u64) {
-        let same = |fact: &Fact| matches!(fact, Fact::Dropped { at } if *at == instant);
-        if ran.is_some_and(|ran| ran.facts.iter().any(same)) {
-            self.open.set(true);
+    /// Marks the session as ambiguous if a call would start exactly when its group is halted: it may start or not.
+    fn check_halted_calls(&self, evaluation: Option<&Evaluation>, halt_time: u64) {
+        let is_halted_now = |fact: &Fact| matches!(fact, Fact::CallHalted { time } if *time == halt_time);
+        if evaluation.is_some_and(|evaluation| evaluation.facts.iter().any(is_halted_now)) {
+            self.is_ambiguous.set(true);
         }
     }
 
-    pub(crate) fn parallel(
+    /// Evaluates a `parallel` group.
+    pub(crate) fn evaluate_parallel_group(
         &self,
         path: &str,
         limit: Option<usize>,
         steps: &[Step],
-        (env, time, cut): (&Env, u64, u64),
+        (scope, time, halt_time): (&EvalScope, u64, u64),
     ) -> Result<Evaluation, Box<Evaluation>> {
-        let run = |index: usize, from: u64, cut: u64| {
+        let evaluate = |index: usize, start: u64, halt_time: u64| {
             let step: &Step = &steps[index];
-            self.step(&below(path, &step.id), step, env, from, cut)
+            self.evaluate_step(&child_path(path, &step.id), step, scope, start, halt_time)
         };
-        let ended = self.window(steps.len(), limit.unwrap_or(steps.len()), true, time, cut, &run)?;
-        let mut all = Evaluation::at(time, env);
-        let mut stopped = None;
-        for ran in ended.iter().flatten() {
-            if ran.ending == Ending::Dropped {
+        let evaluations =
+            self.evaluate_parallel(steps.len(), limit.unwrap_or(steps.len()), true, time, halt_time, &evaluate)?;
+        let mut total = Evaluation::new(time, scope);
+        let mut failed_class = None;
+        for evaluation in evaluations.iter().flatten() {
+            if evaluation.ending == Ending::GroupHalted {
                 // A cancelled branch has no artifacts.
-                all.facts.extend(ran.facts.iter().cloned());
-                all.end = all.end.max(ran.end);
+                total.facts.extend(evaluation.facts.iter().cloned());
+                total.end_time = total.end_time.max(evaluation.end_time);
                 continue;
             }
-            all.join(ran);
-            if ran.tree != env.tree {
-                all.tree = ran.tree;
+            total.merge(evaluation);
+            if evaluation.workspace_version != scope.workspace_version {
+                total.workspace_version = evaluation.workspace_version;
             }
-            if let Ending::Failed(class) = &ran.ending {
-                stopped = stopped.or(Some(class.clone()));
-            }
-        }
-        for (step, ran) in steps.iter().zip(&ended) {
-            if ran.is_none() {
-                all.facts.push(Fact::ended(all.end, &below(path, &step.id), "skipped", "step".to_owned()));
-                all.ends.push((step.id.clone(), "skipped"));
+            if let Ending::Failed(class) = &evaluation.ending {
+                failed_class = failed_class.or(Some(class.clone()));
             }
         }
-        all.ending = stopped.map_or(Ending::Well, Ending::Failed);
-        Ok(all)
+        for (step, evaluation) in steps.iter().zip(&evaluations) {
+            if evaluation.is_none() {
+                total.facts.push(Fact::step_ended(
+                    total.end_time,
+                    &child_path(path, &step.id),
+                    "skipped",
+                    "step".to_owned(),
+                ));
+                total.statuses.push((step.id.clone(), "skipped"));
+            }
+        }
+        total.ending = failed_class.map_or(Ending::Completed, Ending::Failed);
+        Ok(total)
     }
 
-    pub(crate) fn rounds(
+    /// Evaluates the rounds of a `repeat`.
+    pub(crate) fn evaluate_rounds(
         &self,
         path: &str,
-        (until, max, goes_on, steps): (Option<&String>, u32, bool, &[Step]),
-        reads: &[Read],
-        (env, time, cut): (&Env, u64, u64),
+        (until, max, continues, steps): (Option<&String>, u32, bool, &[Step]),
+        inputs: &[StepInput],
+        (scope, time, halt_time): (&EvalScope, u64, u64),
     ) -> Evaluation {
-        let mut all = Evaluation::at(time, env);
-        let mut last = Evaluation::at(time, env);
+        let mut total = Evaluation::new(time, scope);
+        let mut last_round = Evaluation::new(time, scope);
         for round in 0..max {
-            let mut inside = Env { round: Some(round + 1), ..env.clone() };
-            inside.see(&last);
-            inside.recalled.extend(last.artifacts.iter().map(|(name, _)| name.clone()));
-            inside.tree = all.tree;
-            last = self.list(&format!("{path}[{round}]"), steps, &inside, all.end, cut);
-            all.facts.extend(last.facts.iter().cloned());
-            all.end = last.end;
-            all.tree = last.tree;
-            all.fail(last.failed.as_ref());
-            all.ending = last.ending.clone();
-            all.artifacts.clone_from(&last.artifacts);
-            all.ends.clone_from(&last.ends);
-            if all.ending != Ending::Well {
-                return all;
+            let mut inner_scope = EvalScope { round: Some(round + 1), ..scope.clone() };
+            inner_scope.apply(&last_round);
+            inner_scope.from_previous_round.extend(last_round.artifacts.iter().map(|(name, _)| name.clone()));
+            inner_scope.workspace_version = total.workspace_version;
+            last_round =
+                self.evaluate_steps(&format!("{path}[{round}]"), steps, &inner_scope, total.end_time, halt_time);
+            total.facts.extend(last_round.facts.iter().cloned());
+            total.end_time = last_round.end_time;
+            total.workspace_version = last_round.workspace_version;
+            total.note_failure(last_round.first_failure.as_ref());
+            total.ending = last_round.ending.clone();
+            total.artifacts.clone_from(&last_round.artifacts);
+            total.statuses.clone_from(&last_round.statuses);
+            if total.ending != Ending::Completed {
+                return total;
             }
             if let Some(name) = until {
-                let listed = reads.iter().any(|read| read.name == *name);
-                let around = env.artifacts.get(name).filter(|_| listed);
-                let value = last.artifacts.iter().find(|(known, _)| known == name).map(|(_, value)| value).or(around);
+                let is_input = inputs.iter().any(|input| input.name == *name);
+                let outer_value = scope.artifacts.get(name).filter(|_| is_input);
+                let value = last_round
+                    .artifacts
+                    .iter()
+                    .find(|(other, _)| other == name)
+                    .map(|(_, value)| value)
+                    .or(outer_value);
                 match value.and_then(|value| value["ok"].as_bool()) {
-                    Some(true) => return all,
+                    Some(true) => return total,
                     Some(false) => {}
-                    None => return Evaluation { ending: Ending::Failed("expression_error".to_owned()), ..all },
+                    None => return Evaluation { ending: Ending::Failed("expression_error".to_owned()), ..total },
                 }
             }
         }
-        if until.is_some() && !goes_on {
-            all.ending = Ending::Failed("max_iterations_reached".to_owned());
+        if until.is_some() && !continues {
+            total.ending = Ending::Failed("max_iterations_reached".to_owned());
         }
-        all
+        total
     }
 
-    /// A pipeline with its `finally`; its value is that of its outputs.
-    pub(crate) fn body(&self, path: &str, pipeline: &TestPipeline, env: &Env, time: u64, cut: u64) -> Evaluation {
-        let mut all = self.list(path, &pipeline.steps, env, time, cut);
-        if all.ending == Ending::Parked {
-            return all;
+    /// Evaluates a pipeline with its `finally`. The value of the result is the object of the pipeline's outputs.
+    pub(crate) fn evaluate_pipeline(
+        &self,
+        path: &str,
+        pipeline: &TestPipeline,
+        scope: &EvalScope,
+        time: u64,
+        halt_time: u64,
+    ) -> Evaluation {
+        let mut total = self.evaluate_steps(path, &pipeline.steps, scope, time, halt_time);
+        if total.ending == Ending::Parked {
+            return total;
         }
-        let mut after = env.clone();
-        after.see(&all);
-        after.closing = true;
-        let end = self.list(path, &pipeline.finally, &after, all.end, if cut == NEVER { cut } else { NEVER });
-        after.see(&end);
-        let (before, ending) = (all.failed.clone(), all.ending.clone());
-        all.join(&end);
-        all.tree = end.tree;
-        all.ending = match (ending, end.ending, &pipeline.success) {
+        let mut final_scope = scope.clone();
+        final_scope.apply(&total);
+        final_scope.in_finally = true;
+        let finally = self.evaluate_steps(path, &pipeline.finally, &final_scope, total.end_time, NEVER);
+        final_scope.apply(&finally);
+        let (steps_failure, ending) = (total.first_failure.clone(), total.ending.clone());
+        total.merge(&finally);
+        total.workspace_version = finally.workspace_version;
+        total.ending = match (ending, finally.ending, &pipeline.success) {
             (Ending::Stopped, _, _) => Ending::Stopped,
-            (Ending::Dropped, _, _) => Ending::Dropped,
+            (Ending::GroupHalted, _, _) => Ending::GroupHalted,
             (_, Ending::Parked, _) => Ending::Parked,
             (Ending::Failed(class), _, _) | (_, Ending::Failed(class), _) => Ending::Failed(class),
-            (_, _, _) if end.failed.is_some() => Ending::Failed(all.failed.clone().unwrap_or_default()),
-            (_, _, Some(id)) if after.ends.get(id) != Some(&"completed") => {
+            (_, _, _) if finally.first_failure.is_some() => {
+                Ending::Failed(total.first_failure.clone().unwrap_or_default())
+            }
+            (_, _, Some(id)) if final_scope.statuses.get(id) != Some(&"completed") => {
                 Ending::Failed("success_condition_false".to_owned())
             }
-            (_, _, None) if before.is_some() => Ending::Failed(before.unwrap_or_default()),
-            _ => Ending::Well,
+            (_, _, None) if steps_failure.is_some() => Ending::Failed(steps_failure.unwrap_or_default()),
+            _ => Ending::Completed,
         };
         let mut outputs = Map::new();
         for (name, artifact) in &pipeline.outputs {
-            outputs.insert(name.clone(), after.artifacts.get(artifact).cloned().unwrap_or(Value::Null));
+            outputs.insert(name.clone(), final_scope.artifacts.get(artifact).cloned().unwrap_or(Value::Null));
         }
-        let undefined = pipeline.outputs.iter().any(|(_, artifact)| !after.artifacts.contains_key(artifact));
-        if all.ending == Ending::Well && undefined {
-            all.ending = Ending::Failed("expression_error".to_owned());
+        let has_undefined_output =
+            pipeline.outputs.iter().any(|(_, artifact)| !final_scope.artifacts.contains_key(artifact));
+        if total.ending == Ending::Completed && has_undefined_output {
+            total.ending = Ending::Failed("expression_error".to_owned());
         }
-        all.value = Some(Value::Object(outputs));
-        all
+        total.value = Some(Value::Object(outputs));
+        total
     }
 }

@@ -1,5 +1,5 @@
-//! Runs the files of a generated pipeline: the program's own code loads, checks, plans and interprets them over a real
-//! journal and a real workspace. Only the calls are scripted.
+//! Runs generated pipelines: the program's own code loads, checks, plans and interprets the files, with a real journal
+//! and a real workspace. Only the calls are scripted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,22 +34,23 @@ pub(crate) struct Run {
     workspace: Workspace,
     pub(crate) performer: Option<ScriptedPerformer>,
     /// The virtual time at which the last session was stopped.
-    pub(crate) stopped: Option<u64>,
+    pub(crate) stop_time: Option<u64>,
 }
 
-/// How a session is to end.
+/// How the harness ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionEnd {
-    /// It runs to its end.
-    End,
-    /// The process dies after so many calls.
+    /// The session runs to its end.
+    Complete,
+    /// The process dies after this number of calls.
     Crash(usize),
-    /// A stop is requested after so many calls.
+    /// The user stops the run after this number of calls.
     Stop(usize),
 }
 
 /// The result of a session.
 pub(crate) enum SessionResult {
+    /// The session ended with this state.
     Ended(Box<RunState>),
     /// The virtual time at which the process died.
     Crashed(u64),
@@ -69,9 +70,10 @@ fn remove_pauses(node: &mut PlanNode) {
 
 impl Harness {
     pub(crate) fn new() -> Self {
-        // The journal waits for the disk, unless there is a folder in memory.
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        // Use a file system in memory if there is one, because the journal waits for the disk after each commit.
+        let memory_folder = Path::new("/dev/shm");
+        let folder =
+            if memory_folder.is_dir() { tempfile::tempdir_in(memory_folder) } else { tempfile::tempdir() }.unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -85,59 +87,61 @@ impl Harness {
         Self { folder, journal, runtime }
     }
 
-    /// The plan of a pipeline's files, or the findings if the check refuses them.
-    pub(crate) fn plan(&self, pipeline: &TestPipeline, lenient: bool) -> Result<Plan, String> {
+    /// Writes the files of a pipeline and plans them. Returns the errors if the check rejects the files.
+    pub(crate) fn plan(&self, pipeline: &TestPipeline, continue_on_error: bool) -> Result<Plan, String> {
         pipeline.write(self.folder.path());
-        let words = |findings: &[orch::diagnostic::Diagnostic]| {
+        let error_messages = |findings: &[orch::diagnostic::Diagnostic]| {
             let errors = findings.iter().filter(|finding| finding.is_error());
             errors.map(|finding| format!("{}: {}", finding.code, finding.message)).collect::<Vec<_>>().join("\n")
         };
-        let project = config::load(&self.folder.path().join("pipelines/main.yaml")).map_err(|found| words(&found))?;
-        let found = words(&check::check(&project));
-        if !found.is_empty() {
-            return Err(found);
+        let project = config::load(&self.folder.path().join("pipelines/main.yaml"))
+            .map_err(|findings| error_messages(&findings))?;
+        let errors = error_messages(&check::check(&project));
+        if !errors.is_empty() {
+            return Err(errors);
         }
-        let defaults = StepDefaults { continue_on_error: lenient, ..StepDefaults::default() };
-        let planned = |name: &str| {
+        let defaults = StepDefaults { continue_on_error, ..StepDefaults::default() };
+        let planned_model = |name: &str| {
             let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
             Ok(PlannedModel::new(reference, "openai"))
         };
-        let plan = plan_project(&project, Map::new(), &defaults, &planned);
+        let plan = plan_project(&project, Map::new(), &defaults, &planned_model);
         let mut plan = plan.map_err(|error| error.to_string())?;
         plan.body.nodes.iter_mut().chain(&mut plan.body.finally).for_each(remove_pauses);
         Ok(plan)
     }
 
-    pub(crate) fn begin(&self, name: &str) -> Run {
+    /// Creates a run with an empty workspace.
+    pub(crate) fn new_run(&self, name: &str) -> Run {
         let workspace = Workspace::open(&self.folder.path().join("spaces").join(name)).unwrap();
-        Run { id: RunId(uuid::Uuid::now_v7()), workspace, performer: None, stopped: None }
+        Run { id: RunId(uuid::Uuid::now_v7()), workspace, performer: None, stop_time: None }
     }
 
     pub(crate) fn events(&self, run: &Run) -> Vec<Event> {
         self.journal.events(run.id).unwrap()
     }
 
-    /// Runs one session.
-    pub(crate) fn session(
+    /// Runs one session of a run.
+    pub(crate) fn run_session(
         &self,
         run: &mut Run,
         plan: &Plan,
         script: Script,
         session: u32,
-        until: SessionEnd,
+        session_end: SessionEnd,
     ) -> SessionResult {
         let performer = ScriptedPerformer::new(script, session, run.workspace.folder(), run.performer.as_ref());
         run.performer = Some(performer.clone());
-        run.stopped = None;
+        run.stop_time = None;
         let events = self.events(run);
-        let switch = CancelSwitch::default();
+        let cancel_switch = CancelSwitch::default();
         let lock = Lock::acquire(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
             workspace: run.workspace.clone(),
             perform: Arc::new(performer.clone()),
             observer: Arc::new(performer.clone()),
-            cancel_switch: switch.clone(),
+            cancel_switch: cancel_switch.clone(),
             prompter: Some(Arc::new(performer.clone())),
             result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
@@ -149,7 +153,7 @@ impl Harness {
             let ended = tokio::select! {
                 biased;
                 ended = engine::interpret(&local, plan) => ended,
-                () = drive(&performer, &local, (until, &switch, &mut run.stopped)) => {
+                () = drive_calls(&performer, &local, (session_end, &cancel_switch, &mut run.stop_time)) => {
                     return SessionResult::Crashed(performer.now());
                 }
             };
@@ -160,10 +164,10 @@ impl Harness {
     }
 }
 
-/// The first fact of a session.
-fn first_fact(plan: &Plan, workspace: &Workspace, fresh: bool) -> Fact {
+/// The first fact of a session: the start or the resume of the run.
+fn first_fact(plan: &Plan, workspace: &Workspace, is_first: bool) -> Fact {
     let steps = plan.planned_steps();
-    if !fresh {
+    if !is_first {
         return Fact::RunResumed(RunResumed {
             models: BTreeMap::new(),
             model: None,
@@ -195,67 +199,68 @@ fn first_fact(plan: &Plan, workspace: &Workspace, fresh: bool) -> Fact {
     })
 }
 
-/// Ends one call after another, each after the run has processed the previous one; returns when the process is to die.
-async fn drive(
+/// Ends one call after another. Before each call, waits until the run has processed the previous one. Returns when the
+/// process has to die.
+async fn drive_calls(
     performer: &ScriptedPerformer,
     run: &LocalRun,
-    (until, switch, stopped): (SessionEnd, &CancelSwitch, &mut Option<u64>),
+    (session_end, cancel_switch, stop_time): (SessionEnd, &CancelSwitch, &mut Option<u64>),
 ) {
-    let mut made = 0;
+    let mut ended_calls = 0;
     loop {
-        let mut still = 0;
-        let mut before = (0, 0);
-        while still < 2 {
+        let mut idle_rounds = 0;
+        let mut previous = (0, 0);
+        while idle_rounds < 2 {
             run.flush().await.unwrap();
             for _ in 0..32 {
                 tokio::task::yield_now().await;
             }
-            let now = (performer.recorded(), performer.waiting());
-            if performer.pauses() {
-                // Even a pause of no time takes the clock a moment.
+            let now = (performer.recorded_facts(), performer.calls_in_flight());
+            if performer.take_backoff() {
+                // A timer with a duration of zero still needs a tick of the clock.
                 tokio::time::sleep(Duration::from_millis(2)).await;
-                still = 0;
+                idle_rounds = 0;
                 continue;
             }
-            still = if now == before { still + 1 } else { 0 };
-            before = now;
+            idle_rounds = if now == previous { idle_rounds + 1 } else { 0 };
+            previous = now;
         }
-        if until == SessionEnd::Crash(made) {
+        if session_end == SessionEnd::Crash(ended_calls) {
             return;
         }
-        if until == SessionEnd::Stop(made) && stopped.is_none() && performer.waiting() > 0 {
-            *stopped = Some(performer.now());
-            switch.press();
-            // Even a grace period of no time takes the clock a moment.
+        if session_end == SessionEnd::Stop(ended_calls) && stop_time.is_none() && performer.calls_in_flight() > 0 {
+            *stop_time = Some(performer.now());
+            cancel_switch.press();
+            // The run needs a tick of the clock to process the stop.
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         }
-        if performer.waiting() == 0 {
+        if performer.calls_in_flight() == 0 {
             // No call is in flight, so the run is about to end.
             tokio::time::sleep(Duration::from_micros(100)).await;
             continue;
         }
         performer.end_next_call();
-        made += 1;
+        ended_calls += 1;
     }
 }
 
 impl Run {
-    /// The files of the workspace.
+    /// The paths and contents of the files in the workspace.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
-        fn walk(folder: &Path, base: &Path, found: &mut BTreeMap<String, String>) {
+        fn walk(folder: &Path, root: &Path, files: &mut BTreeMap<String, String>) {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path: PathBuf = entry.unwrap().path();
                 if path.is_dir() {
-                    walk(&path, base, found);
+                    walk(&path, root, files);
                 } else {
-                    let name = path.strip_prefix(base).unwrap().display().to_string();
-                    found.insert(name, std::fs::read_to_string(&path).unwrap());
+                    let name = path.strip_prefix(root).unwrap().display().to_string();
+                    files.insert(name, std::fs::read_to_string(&path).unwrap());
                 }
             }
         }
-        let mut found = BTreeMap::new();
-        walk(self.workspace.folder(), self.workspace.folder(), &mut found);
-        found
+        let mut files = BTreeMap::new();
+        walk(self.workspace.folder(), self.workspace.folder(), &mut files);
+        files
     }
 }

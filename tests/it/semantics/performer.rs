@@ -1,4 +1,4 @@
-//! Performs the calls of a run as a script says, one at a time, in the order of a virtual time.
+//! Performs the calls of a run with the outcomes and durations of a script. A virtual time determines their order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::script::{Script, ScriptedOutcome, answer};
 
-/// A call: when it began and ended, and its step.
+/// The start, the end and the step of a call.
 pub(crate) type TimedCall = (u64, u64, String);
 
 /// Performs the calls of one session.
@@ -25,108 +25,113 @@ pub(crate) struct ScriptedPerformer {
     script: Script,
     session: u32,
     workspace: std::path::PathBuf,
-    inner: Arc<Mutex<Inner>>,
+    state: Arc<Mutex<PerformerState>>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct PerformerState {
     now: u64,
-    waiting: Vec<Waiting>,
-    counts: HashMap<String, usize>,
-    made: Vec<TimedCall>,
-    recorded: u64,
-    /// Whether a step waits before a retry.
-    pause: bool,
+    pending_calls: Vec<PendingCall>,
+    call_counts: HashMap<String, usize>,
+    ended_calls: Vec<TimedCall>,
+    recorded_facts: u64,
+    /// Whether a step has started to wait for a retry since the last check.
+    has_backoff: bool,
 }
 
-struct Waiting {
-    begun: u64,
+/// A call in flight, or a question without an answer.
+struct PendingCall {
+    start: u64,
     end: u64,
     path: String,
-    say: ScriptedOutcome,
-    go: oneshot::Sender<ScriptedOutcome>,
+    outcome: ScriptedOutcome,
+    sender: oneshot::Sender<ScriptedOutcome>,
 }
 
 impl ScriptedPerformer {
-    pub(crate) fn new(script: Script, session: u32, workspace: &std::path::Path, before: Option<&Self>) -> Self {
-        let counts = before.map(|performer| performer.lock().counts.clone()).unwrap_or_default();
-        let inner = Inner { counts, ..Inner::default() };
-        Self { script, session, workspace: workspace.to_owned(), inner: Arc::new(Mutex::new(inner)) }
+    /// Creates the performer of a session. It continues the call counts of the previous session.
+    pub(crate) fn new(script: Script, session: u32, workspace: &std::path::Path, previous: Option<&Self>) -> Self {
+        let call_counts = previous.map(|performer| performer.lock().call_counts.clone()).unwrap_or_default();
+        let state = PerformerState { call_counts, ..PerformerState::default() };
+        Self { script, session, workspace: workspace.to_owned(), state: Arc::new(Mutex::new(state)) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap()
+    fn lock(&self) -> MutexGuard<'_, PerformerState> {
+        self.state.lock().unwrap()
     }
 
-    /// How many calls are in flight.
-    pub(crate) fn waiting(&self) -> usize {
-        let mut inner = self.lock();
-        // A question whose sender is gone does not wait any more.
-        inner.waiting.retain(|call| !call.go.is_closed());
-        inner.waiting.len()
+    /// The number of calls in flight.
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        let mut state = self.lock();
+        // The run has dropped the receivers of cancelled calls and questions.
+        state.pending_calls.retain(|call| !call.sender.is_closed());
+        state.pending_calls.len()
     }
 
+    /// The virtual time.
     pub(crate) fn now(&self) -> u64 {
         self.lock().now
     }
 
-    /// How many facts were recorded.
-    pub(crate) fn recorded(&self) -> u64 {
-        self.lock().recorded
+    /// The number of recorded facts.
+    pub(crate) fn recorded_facts(&self) -> u64 {
+        self.lock().recorded_facts
     }
 
-    /// Whether a step began to wait before a retry since the last call of this function.
-    pub(crate) fn pauses(&self) -> bool {
-        std::mem::take(&mut self.lock().pause)
+    /// Whether a step has started to wait for a retry since the last call of this method.
+    pub(crate) fn take_backoff(&self) -> bool {
+        std::mem::take(&mut self.lock().has_backoff)
     }
 
     /// The calls that have ended.
     pub(crate) fn ended_calls(&self) -> Vec<TimedCall> {
-        self.lock().made.clone()
+        self.lock().ended_calls.clone()
     }
 
-    /// Ends the call that is due first.
+    /// Ends the call with the earliest end, and advances the virtual time to this end.
     pub(crate) fn end_next_call(&self) {
-        let mut inner = self.lock();
-        let due = (0..inner.waiting.len()).min_by_key(|at| inner.waiting[*at].end).unwrap();
-        let call = inner.waiting.remove(due);
-        inner.now = call.end;
-        if call.say != ScriptedOutcome::Later {
-            *inner.counts.entry(call.path.clone()).or_default() += 1;
+        let mut state = self.lock();
+        let next = (0..state.pending_calls.len()).min_by_key(|position| state.pending_calls[*position].end).unwrap();
+        let call = state.pending_calls.remove(next);
+        state.now = call.end;
+        if call.outcome != ScriptedOutcome::Unanswered {
+            *state.call_counts.entry(call.path.clone()).or_default() += 1;
         }
-        inner.made.push((call.begun, call.end, call.path));
-        drop(inner);
-        call.go.send(call.say).ok();
+        state.ended_calls.push((call.start, call.end, call.path));
+        drop(state);
+        call.sender.send(call.outcome).ok();
     }
 
-    /// Waits until the call of a step is due.
-    fn when_due(&self, step: &StepKey, is_question: bool) -> oneshot::Receiver<ScriptedOutcome> {
-        let (go, turn) = oneshot::channel();
+    /// Schedules a call of a step. The receiver gets the outcome when the call ends.
+    fn schedule_call(&self, step: &StepKey, is_question: bool) -> oneshot::Receiver<ScriptedOutcome> {
+        let (sender, receiver) = oneshot::channel();
         let path = step.to_string();
-        let mut inner = self.lock();
-        let number = inner.counts.get(&path).copied().unwrap_or(0);
-        let say = self.script.outcome(self.session, &path, number, is_question);
-        let end = inner.now + self.script.takes(self.session, &path, number);
-        let begun = inner.now;
-        inner.waiting.push(Waiting { begun, end, path, say, go });
-        turn
+        let mut state = self.lock();
+        let number = state.call_counts.get(&path).copied().unwrap_or(0);
+        let outcome = self.script.outcome(self.session, &path, number, is_question);
+        let end = state.now + self.script.call_duration(self.session, &path, number);
+        let start = state.now;
+        state.pending_calls.push(PendingCall { start, end, path, outcome, sender });
+        receiver
     }
 
     #[allow(clippy::match_wildcard_for_single_variants, reason = "no pipeline here makes calls of other kinds")]
-    fn perform_effect(&self, effect: &Effect, say: ScriptedOutcome) -> Result<CallReply, Failure> {
+    fn perform_effect(&self, effect: &Effect, outcome: ScriptedOutcome) -> Result<CallReply, Failure> {
         let tree = || Tree::open(&self.workspace);
-        let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
+        let unwrap_json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
         if let Effect::ModelRequest(_) | Effect::Command(_) = effect
-            && say == ScriptedOutcome::Busy
+            && outcome == ScriptedOutcome::TransientFailure
         {
             return Err(Failure::new(FailureClass::Timeout, "it takes too long"));
         }
         match effect {
-            Effect::ModelRequest(_) if say == ScriptedOutcome::No => Err(Failure::new(FailureClass::BadRequest, "no")),
-            Effect::ModelRequest(ask) => {
-                let text = match say {
-                    ScriptedOutcome::Garbage => "nothing to see".to_owned(),
-                    _ => answer(&ask.request.messages[0].content.text()).to_string(),
+            Effect::ModelRequest(_) if outcome == ScriptedOutcome::PermanentFailure => {
+                Err(Failure::new(FailureClass::BadRequest, "no"))
+            }
+            Effect::ModelRequest(model_request) => {
+                let text = match outcome {
+                    ScriptedOutcome::NotJson => "nothing to see".to_owned(),
+                    _ => answer(&model_request.request.messages[0].content.text()).to_string(),
                 };
                 let (stop, usage) = (StopReason::End, Usage::default());
                 let reply = ChatReply {
@@ -141,11 +146,11 @@ impl ScriptedPerformer {
                 Ok(CallReply::Chat(reply))
             }
             Effect::Command(command) => {
-                let stdout = match say {
-                    ScriptedOutcome::Garbage => "nothing to see".to_owned(),
+                let stdout = match outcome {
+                    ScriptedOutcome::NotJson => "nothing to see".to_owned(),
                     _ => answer(&command.argv[1]).to_string(),
                 };
-                let exit_code = if say == ScriptedOutcome::No { 7 } else { 0 };
+                let exit_code = if outcome == ScriptedOutcome::PermanentFailure { 7 } else { 0 };
                 Ok(CallReply::Output(CallOutput::Command(CommandOutput {
                     exit_code,
                     stdout,
@@ -156,25 +161,27 @@ impl ScriptedPerformer {
                 })))
             }
             Effect::Snapshot(files) => {
-                let look = tree()?.prepare(
+                let change_set = tree()?.prepare(
                     &parse_entries(&files.files)?,
                     ReservedFiles { artifacts: &files.reserved, project: &[] },
                 )?;
-                Ok(CallReply::Output(CallOutput::Snapshot(json(serde_json::to_value(look)))))
+                Ok(CallReply::Output(CallOutput::Snapshot(unwrap_json(serde_json::to_value(change_set)))))
             }
             Effect::Write(record) => {
-                let look: ChangeSet = serde_json::from_value(record.clone()).unwrap();
-                Ok(CallReply::Output(CallOutput::Applied(json(serde_json::to_value(tree()?.apply(&look)?)))))
+                let change_set: ChangeSet = serde_json::from_value(record.clone()).unwrap();
+                Ok(CallReply::Output(CallOutput::Applied(unwrap_json(serde_json::to_value(
+                    tree()?.apply(&change_set)?,
+                )))))
             }
             other => panic!("no pipeline here makes this call: {other:?}"),
         }
     }
 }
 
-fn outcome(at: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
+fn call_outcome(time: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
     CallOutcome {
-        started: at,
-        ended: at,
+        started: time,
+        ended: time,
         result,
         agent_activity: None,
         cost: None,
@@ -185,8 +192,8 @@ fn outcome(at: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
     }
 }
 
-fn given_up(at: Timestamp) -> CallOutcome {
-    outcome(at, Err(Failure::new(FailureClass::Cancelled, "it was given up")))
+fn cancelled_call(time: Timestamp) -> CallOutcome {
+    call_outcome(time, Err(Failure::new(FailureClass::Cancelled, "the call was cancelled")))
 }
 
 impl Perform for ScriptedPerformer {
@@ -195,32 +202,35 @@ impl Perform for ScriptedPerformer {
     }
 
     fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
-        let own = self.clone();
-        let turn = self.when_due(&call.key.step, false);
-        let heeds = call.effect.properties().ending != CallEnding::RunToEnd;
+        let performer = self.clone();
+        let receiver = self.schedule_call(&call.key.step, false);
+        let ends_early = call.effect.properties().ending != CallEnding::RunToEnd;
         async move {
             tokio::select! {
                 biased;
-                say = turn => outcome(Timestamp::UNIX_EPOCH, own.perform_effect(&call.effect, say.unwrap_or(ScriptedOutcome::No))),
-                () = stop, if heeds => given_up(Timestamp::UNIX_EPOCH),
+                outcome = receiver => {
+                    let outcome = outcome.unwrap_or(ScriptedOutcome::PermanentFailure);
+                    call_outcome(Timestamp::UNIX_EPOCH, performer.perform_effect(&call.effect, outcome))
+                }
+                () = stop, if ends_early => cancelled_call(Timestamp::UNIX_EPOCH),
             }
         }
         .boxed()
     }
 
-    fn cancelled_outcome<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, CallOutcome> {
-        std::future::ready(given_up(at)).boxed()
+    fn cancelled_outcome<'a>(&'a self, _: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
+        std::future::ready(cancelled_call(started)).boxed()
     }
 }
 
 impl ApprovalPrompter for ScriptedPerformer {
     fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let turn = self.when_due(&step, true);
+        let receiver = self.schedule_call(&step, true);
         async move {
-            let say = turn.await.unwrap_or(ScriptedOutcome::Later);
+            let outcome = receiver.await.unwrap_or(ScriptedOutcome::Unanswered);
             let (note, by, at) = (String::new(), "test".to_owned(), Timestamp::now());
-            (say != ScriptedOutcome::Later).then_some(ApprovalDecision {
-                approved: say == ScriptedOutcome::Well,
+            (outcome != ScriptedOutcome::Unanswered).then_some(ApprovalDecision {
+                approved: outcome == ScriptedOutcome::Success,
                 note,
                 by,
                 at,
@@ -232,12 +242,12 @@ impl ApprovalPrompter for ScriptedPerformer {
 
 impl Observer for ScriptedPerformer {
     fn on_event(&self, _: &Event) {
-        self.lock().recorded += 1;
+        self.lock().recorded_facts += 1;
     }
 
     fn on_progress(&self, signal: &CallProgress) {
         if let CallProgress::Backoff(..) = signal {
-            self.lock().pause = true;
+            self.lock().has_backoff = true;
         }
     }
 }

@@ -1,32 +1,32 @@
-//! An abstract pipeline, and its files.
+//! Generated pipelines, which can be written as pipeline files.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// A pipeline file.
+/// A generated pipeline.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestPipeline {
     pub(crate) steps: Vec<Step>,
     pub(crate) finally: Vec<Step>,
     /// The step in `success: steps.ID.status == "completed"`.
     pub(crate) success: Option<String>,
-    /// The names of `outputs`, each with its artifact.
+    /// The names in `outputs`, each with the artifact that it returns.
     pub(crate) outputs: Vec<(String, String)>,
 }
 
-/// A step.
+/// A step of a generated pipeline.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) kind: Kind,
     pub(crate) when: Option<When>,
-    pub(crate) each: Option<Each>,
-    pub(crate) reads: Vec<Read>,
+    pub(crate) for_each: Option<ForEachSpec>,
+    pub(crate) inputs: Vec<StepInput>,
     pub(crate) output: Option<String>,
     pub(crate) on_error: Option<OnError>,
-    /// A number in its text: another number makes another request.
-    pub(crate) word: u32,
+    /// A number in the text of the step. An edit increases it to change the request.
+    pub(crate) revision: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +35,15 @@ pub(crate) enum OnError {
     Continue,
 }
 
+/// The kind of a step. `continues` means `on_reject: continue` or `on_max_iterations: continue`.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Agent { tries: Option<u32>, fallback: bool },
-    Run { tries: Option<u32>, access: Access },
-    Write { escapes: bool },
-    Approve { goes_on: bool },
+    Agent { max_tries: Option<u32>, fallback: bool },
+    Run { max_tries: Option<u32>, access: Access },
+    Write { escapes_workspace: bool },
+    Approve { continues: bool },
     Parallel { limit: Option<usize>, steps: Vec<Step> },
-    Repeat { until: Option<String>, max: u32, goes_on: bool, steps: Vec<Step> },
+    Repeat { until: Option<String>, max: u32, continues: bool, steps: Vec<Step> },
     Steps(Vec<Step>),
     Call(Box<TestPipeline>),
 }
@@ -54,6 +55,7 @@ pub(crate) enum Access {
     Write,
 }
 
+/// The expression in `when`.
 #[derive(Clone, Debug)]
 pub(crate) enum When {
     /// `NAME.ok`
@@ -61,40 +63,43 @@ pub(crate) enum When {
     /// `steps.ID.status == "completed"`
     Completed(String),
     /// `NAME.v`, which is a number.
-    Wrong(String),
+    NotABoolean(String),
 }
 
+/// The expression in `for_each`, and `max_parallel`.
 #[derive(Clone, Debug)]
-pub(crate) struct Each {
-    pub(crate) list: List,
+pub(crate) struct ForEachSpec {
+    pub(crate) items: ItemSource,
     pub(crate) limit: usize,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum List {
+pub(crate) enum ItemSource {
+    /// The numbers from 1 to this number.
     Literal(u32),
     /// `NAME.list`
-    Of(String),
+    Artifact(String),
     /// `NAME.v`, which is a number.
-    Wrong(String),
+    NotAList(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct StepInput {
     pub(crate) name: String,
     pub(crate) optional: bool,
 }
 
-/// What the text of a step can refer to, besides its inputs.
+/// The values that the text of a step can use in addition to the inputs of the step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TemplateScope {
-    pub(crate) item: bool,
-    pub(crate) round: bool,
-    pub(crate) called: bool,
+    pub(crate) has_item: bool,
+    pub(crate) has_round: bool,
+    /// Whether the pipeline is called by another one and has the input `p`.
+    pub(crate) is_called: bool,
 }
 
 impl Kind {
-    /// Whether it has no steps inside.
+    /// Whether a step of this kind contains no other steps.
     pub(crate) fn is_leaf(&self) -> bool {
         matches!(self, Self::Agent { .. } | Self::Run { .. } | Self::Write { .. } | Self::Approve { .. })
     }
@@ -109,9 +114,9 @@ impl Kind {
 }
 
 impl Step {
-    /// The names of the artifacts that exist after it completed.
+    /// The names of the artifacts that later steps can use.
     pub(crate) fn artifact_names(&self) -> Vec<String> {
-        match (&self.output, &self.each, &self.kind) {
+        match (&self.output, &self.for_each, &self.kind) {
             (Some(name), _, _) => vec![name.clone()],
             (None, Some(_), _) => Vec::new(),
             (None, None, Kind::Call(pipeline)) => pipeline.outputs.iter().map(|(name, _)| name.clone()).collect(),
@@ -119,10 +124,15 @@ impl Step {
         }
     }
 
-    /// The text of the step, as a template.
-    fn text(&self, around: TemplateScope) -> String {
-        let mut text = format!("{} {}", self.id, self.word);
-        for Read { name, optional } in &self.reads {
+    /// The first required input, which `write` and `with` use.
+    pub(crate) fn required_input(&self) -> Option<&StepInput> {
+        self.inputs.iter().find(|input| !input.optional)
+    }
+
+    /// The template of the step's message, command argument or question.
+    fn template_text(&self, scope: TemplateScope) -> String {
+        let mut text = format!("{} {}", self.id, self.revision);
+        for StepInput { name, optional } in &self.inputs {
             text += &match optional {
                 true => format!(
                     "|{name}={{% if {name} is defined %}}{{{{ {name} | tojson(indent=0) }}}}{{% else %}}-{{% endif %}}"
@@ -130,135 +140,142 @@ impl Step {
                 false => format!("|{name}={{{{ {name} | tojson(indent=0) }}}}"),
             };
         }
-        if around.called {
+        if scope.is_called {
             text += "|p={{ p | tojson(indent=0) }}";
         }
-        if around.item {
+        if scope.has_item {
             text += "|item={{ item | tojson(indent=0) }}@{{ index }}";
         }
-        if around.round {
+        if scope.has_round {
             text += "|loop={{ loop.index }}";
         }
         text
     }
 
-    /// The step as in the file; adds the pipelines that it calls to `files`.
-    fn file(&self, around: TemplateScope, files: &mut Vec<(String, Value)>) -> Value {
-        let inside = TemplateScope { item: around.item || self.each.is_some(), ..around };
-        let words = self.text(inside);
+    /// Returns the step as it is in the pipeline file. Adds the files of the pipelines that it calls to `files`.
+    fn to_json(&self, scope: TemplateScope, files: &mut Vec<(String, Value)>) -> Value {
+        let inner_scope = TemplateScope { has_item: scope.has_item || self.for_each.is_some(), ..scope };
+        let text = self.template_text(inner_scope);
         let mut step = Map::new();
         step.insert("id".into(), json!(self.id));
-        let mut put = |key: &str, value: Value| drop(step.insert(key.to_owned(), value));
-        let list = |steps: &[Step], around: TemplateScope, files: &mut Vec<(String, Value)>| -> Value {
-            steps.iter().map(|step| step.file(around, files)).collect()
+        let mut set = |key: &str, value: Value| drop(step.insert(key.to_owned(), value));
+        let steps_json = |steps: &[Step], scope: TemplateScope, files: &mut Vec<(String, Value)>| -> Value {
+            steps.iter().map(|step| step.to_json(scope, files)).collect()
         };
         match &self.kind {
-            Kind::Agent { tries, fallback } => {
-                put("agent", json!("a"));
-                put("prompt", json!("p.md"));
-                put("message", json!(words));
-                put("schema", json!("any"));
-                if let Some(tries) = tries {
-                    put("retry", json!({ "max": tries }));
+            Kind::Agent { max_tries, fallback } => {
+                set("agent", json!("a"));
+                set("prompt", json!("p.md"));
+                set("message", json!(text));
+                set("schema", json!("any"));
+                if let Some(max_tries) = max_tries {
+                    set("retry", json!({ "max": max_tries }));
                 }
                 if *fallback {
-                    put("fallback", json!(["lab/second"]));
+                    set("fallback", json!(["lab/second"]));
                 }
             }
-            Kind::Run { tries, access } => {
-                put("run", json!(["tool", words]));
-                put("access", json!(["none", "read", "write"][*access as usize]));
+            Kind::Run { max_tries, access } => {
+                set("run", json!(["tool", text]));
+                set("access", json!(["none", "read", "write"][*access as usize]));
                 if self.output.is_some() {
-                    put("schema", json!("any"));
+                    set("schema", json!("any"));
                 }
-                if let Some(tries) = tries {
-                    put("retry", json!({ "max": tries }));
+                if let Some(max_tries) = max_tries {
+                    set("retry", json!({ "max": max_tries }));
                 }
             }
-            Kind::Write { escapes } => {
-                let path = if *escapes { format!("../{}", self.id) } else { format!("files/{}", self.id) };
-                let place = if inside.item { format!("'{path}-' ~ index") } else { format!("'{path}'") };
-                let read = self.reads.iter().find(|read| !read.optional);
-                let content = read.map_or_else(|| "'x'".to_owned(), |read| format!("{} | tojson(indent=0)", read.name));
-                put("write", json!(format!("[{{'path': {place}, 'content': {content}}}]")));
+            Kind::Write { escapes_workspace } => {
+                let path = if *escapes_workspace { format!("../{}", self.id) } else { format!("files/{}", self.id) };
+                let path_expression =
+                    if inner_scope.has_item { format!("'{path}-' ~ index") } else { format!("'{path}'") };
+                let content = self
+                    .required_input()
+                    .map_or_else(|| "'x'".to_owned(), |input| format!("{} | tojson(indent=0)", input.name));
+                set("write", json!(format!("[{{'path': {path_expression}, 'content': {content}}}]")));
             }
-            Kind::Approve { goes_on } => {
-                put("approve", json!(words));
-                put("on_reject", json!(if *goes_on { "continue" } else { "fail" }));
+            Kind::Approve { continues } => {
+                set("approve", json!(text));
+                set("on_reject", json!(if *continues { "continue" } else { "fail" }));
             }
             Kind::Parallel { limit, steps } => {
-                put("parallel", list(steps, inside, files));
+                set("parallel", steps_json(steps, inner_scope, files));
                 if let Some(limit) = limit {
-                    put("max_parallel", json!(limit));
+                    set("max_parallel", json!(limit));
                 }
             }
-            Kind::Repeat { until, max, goes_on, steps } => {
+            Kind::Repeat { until, max, continues, steps } => {
                 let mut repeat = Map::new();
                 if let Some(name) = until {
                     repeat.insert("until".into(), json!(format!("{name}.ok")));
                 }
                 repeat.insert("max".into(), json!(max));
-                repeat.insert("on_max_iterations".into(), json!(if *goes_on { "continue" } else { "fail" }));
-                repeat.insert("steps".into(), list(steps, TemplateScope { round: true, ..inside }, files));
-                put("repeat", Value::Object(repeat));
+                repeat.insert("on_max_iterations".into(), json!(if *continues { "continue" } else { "fail" }));
+                repeat
+                    .insert("steps".into(), steps_json(steps, TemplateScope { has_round: true, ..inner_scope }, files));
+                set("repeat", Value::Object(repeat));
             }
-            Kind::Steps(steps) => put("steps", list(steps, inside, files)),
+            Kind::Steps(steps) => set("steps", steps_json(steps, inner_scope, files)),
             Kind::Call(pipeline) => {
                 let name = format!("{}.yaml", self.id);
-                let called = pipeline.file(true, files);
-                files.push((name.clone(), called));
-                put("pipeline", json!(name));
-                let given = self.reads.iter().find(|read| !read.optional).map_or("[1, 2]", |read| read.name.as_str());
-                put("with", json!({ "p": given }));
+                let called_pipeline = pipeline.to_json(true, files);
+                files.push((name.clone(), called_pipeline));
+                set("pipeline", json!(name));
+                let input_expression = self.required_input().map_or("[1, 2]", |input| input.name.as_str());
+                set("with", json!({ "p": input_expression }));
             }
         }
-        let reads: Vec<String> =
-            self.reads.iter().map(|r| if r.optional { format!("{}?", r.name) } else { r.name.clone() }).collect();
-        if !reads.is_empty() {
-            put("inputs", json!(reads));
+        let inputs: Vec<String> = self
+            .inputs
+            .iter()
+            .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
+            .collect();
+        if !inputs.is_empty() {
+            set("inputs", json!(inputs));
         }
         if let Some(when) = &self.when {
-            put(
+            set(
                 "when",
                 json!(match when {
                     When::Ok(name) => format!("{name}.ok"),
                     When::Completed(id) => format!("steps.{id}.status == 'completed'"),
-                    When::Wrong(name) => format!("{name}.v"),
+                    When::NotABoolean(name) => format!("{name}.v"),
                 }),
             );
         }
-        if let Some(each) = &self.each {
-            put(
+        if let Some(for_each) = &self.for_each {
+            set(
                 "for_each",
-                json!(match &each.list {
-                    List::Literal(count) => format!("{:?}", (1..=*count).collect::<Vec<u32>>()),
-                    List::Of(name) => format!("{name}.list"),
-                    List::Wrong(name) => format!("{name}.v"),
+                json!(match &for_each.items {
+                    ItemSource::Literal(count) => format!("{:?}", (1..=*count).collect::<Vec<u32>>()),
+                    ItemSource::Artifact(name) => format!("{name}.list"),
+                    ItemSource::NotAList(name) => format!("{name}.v"),
                 }),
             );
-            put("max_parallel", json!(each.limit));
+            set("max_parallel", json!(for_each.limit));
         }
         if let Some(name) = &self.output {
-            put("output", json!(name));
+            set("output", json!(name));
         }
-        if let Some(on) = self.on_error {
-            put("on_error", json!(if on == OnError::Stop { "stop" } else { "continue" }));
+        if let Some(on_error) = self.on_error {
+            set("on_error", json!(if on_error == OnError::Stop { "stop" } else { "continue" }));
         }
         Value::Object(step)
     }
 }
 
 impl TestPipeline {
-    fn file(&self, called: bool, files: &mut Vec<(String, Value)>) -> Value {
-        let around = TemplateScope { called, ..TemplateScope::default() };
-        let mut list = |steps: &[Step]| -> Value { steps.iter().map(|step| step.file(around, files)).collect() };
-        let mut file =
-            json!({ "name": "generated", "agents": { "a": { "model": "lab/first" } }, "steps": list(&self.steps) });
-        if called {
+    fn to_json(&self, is_called: bool, files: &mut Vec<(String, Value)>) -> Value {
+        let scope = TemplateScope { is_called, ..TemplateScope::default() };
+        let mut steps_json =
+            |steps: &[Step]| -> Value { steps.iter().map(|step| step.to_json(scope, files)).collect() };
+        let steps = steps_json(&self.steps);
+        let mut file = json!({ "name": "generated", "agents": { "a": { "model": "lab/first" } }, "steps": steps });
+        if is_called {
             file["inputs"] = json!({ "p": {} });
         }
         if !self.finally.is_empty() {
-            file["finally"] = list(&self.finally);
+            file["finally"] = steps_json(&self.finally);
         }
         if let Some(id) = &self.success {
             file["success"] = json!(format!("steps.{id}.status == 'completed'"));
@@ -269,15 +286,15 @@ impl TestPipeline {
         file
     }
 
-    /// The files of this pipeline, as JSON, which is also YAML.
+    /// The files of this pipeline and of the pipelines that it calls. The content is JSON, which is valid YAML.
     pub(crate) fn files(&self) -> Vec<(String, Value)> {
         let mut files = Vec::new();
-        let main = self.file(false, &mut files);
+        let main = self.to_json(false, &mut files);
         files.push(("main.yaml".to_owned(), main));
         files
     }
 
-    /// Writes the project of this pipeline.
+    /// Writes the files into the folder `pipelines` of a project.
     pub(crate) fn write(&self, folder: &Path) {
         for (name, file) in self.files() {
             std::fs::write(folder.join("pipelines").join(name), file.to_string()).unwrap();

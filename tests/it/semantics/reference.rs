@@ -1,18 +1,20 @@
 //! The reference model: evaluates what a pipeline does according to the documentation.
 //!
-//! It does not use the engine. Time is a number: each call takes as long as the script says, and everything else takes
-//! none. The model evaluates a step from its start. It evaluates parallel steps separately, and a second time up to the
-//! instant at which the failure of one of them prevents new calls.
+//! It does not use the engine. Time is a number: each call has the duration that the script specifies, and everything
+//! else takes no time. The model evaluates parallel steps one after another, each from its own start time. If one of
+//! them fails and halts the group, the model evaluates the others again, without the calls that would start after the
+//! failure.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::memory::{Fact, Memory};
-use super::pipeline::{Each, List, OnError, Step, When};
+use super::history::{Fact, RunHistory};
+use super::pipeline::{ForEachSpec, ItemSource, OnError, Step, StepInput, When};
 use super::script::{Script, hash};
 
+/// A time that no session reaches.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Evaluates one session of a run.
@@ -20,299 +22,364 @@ pub(crate) struct Model<'a> {
     pub(crate) script: Script,
     pub(crate) session: u32,
     /// Whether the run has `--continue-on-error`.
-    pub(crate) lenient: bool,
-    pub(crate) memory: &'a Memory,
-    /// When a stop was requested, after everything of that instant had begun.
-    pub(crate) stop: Option<u64>,
-    /// Whether two things happened at the same instant or two steps have the same request, so that more than one
-    /// outcome is right.
-    pub(crate) open: Cell<bool>,
+    pub(crate) continue_on_error: bool,
+    pub(crate) history: &'a RunHistory,
+    /// The time of a stop. The calls that start at exactly this time have started before the stop.
+    pub(crate) stop_time: Option<u64>,
+    /// Whether the documentation allows several outcomes, because two events happened at the same time or two steps
+    /// have the same request.
+    pub(crate) is_ambiguous: Cell<bool>,
 }
 
-/// What is visible at one place.
+/// The values that a step can use, and the state of the run when it starts.
 #[derive(Clone, Default)]
-pub(crate) struct Env {
+pub(crate) struct EvalScope {
     pub(crate) artifacts: BTreeMap<String, Value>,
-    pub(crate) given: Option<Value>,
+    /// The value of the input `p` of a called pipeline.
+    pub(crate) call_input: Option<Value>,
+    /// The item of a `for_each`, with its index.
     pub(crate) item: Option<(Value, usize)>,
     pub(crate) round: Option<u32>,
-    pub(crate) ends: BTreeMap<String, &'static str>,
-    /// Artifacts of the previous round that this round has not produced yet: only optional inputs see them.
-    pub(crate) recalled: Vec<String>,
-    /// Represents everything that was written into the workspace so far.
-    pub(crate) tree: u64,
-    /// Whether the place is inside an item or a called pipeline, where artifacts are not written as files.
-    pub(crate) hidden: bool,
-    pub(crate) closing: bool,
+    pub(crate) statuses: BTreeMap<String, &'static str>,
+    /// The artifacts of the previous round that this round has not produced yet. Only optional inputs can use them.
+    pub(crate) from_previous_round: Vec<String>,
+    /// A number that changes with every execution that writes into the workspace.
+    pub(crate) workspace_version: u64,
+    /// Whether the step is inside an item or a called pipeline, whose artifacts have no files.
+    pub(crate) in_item_or_call: bool,
+    pub(crate) in_finally: bool,
 }
 
-/// How something ended.
+/// How a step, an item or a list of steps ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    Well,
+    Completed,
+    /// It failed with this class.
     Failed(String),
-    /// Cancelled, because a parallel step failed.
-    Dropped,
-    /// Waits for a person.
+    /// A parallel step failed and halted the group.
+    GroupHalted,
+    /// It waits for an approval.
     Parked,
-    /// Cancelled by a stop.
+    /// The user stopped the run.
     Stopped,
 }
 
-/// The result of an evaluation.
+/// The result of evaluating a step, an item or a list of steps.
 #[derive(Clone)]
 pub(crate) struct Evaluation {
-    pub(crate) end: u64,
+    pub(crate) end_time: u64,
     pub(crate) facts: Vec<Fact>,
     pub(crate) ending: Ending,
     pub(crate) value: Option<Value>,
-    /// What later steps see.
+    /// The artifacts that later steps can use.
     pub(crate) artifacts: Vec<(String, Value)>,
-    pub(crate) ends: Vec<(String, &'static str)>,
-    pub(crate) tree: u64,
+    pub(crate) statuses: Vec<(String, &'static str)>,
+    pub(crate) workspace_version: u64,
     /// The class of the first failure, at any depth.
-    pub(crate) failed: Option<String>,
+    pub(crate) first_failure: Option<String>,
 }
 
 impl Evaluation {
-    pub(crate) fn at(time: u64, env: &Env) -> Self {
-        let (facts, artifacts, ends) = Default::default();
-        Self { end: time, facts, ending: Ending::Well, value: None, artifacts, ends, tree: env.tree, failed: None }
+    /// Creates the result of an evaluation that starts at `time` and has done nothing yet.
+    pub(crate) fn new(time: u64, scope: &EvalScope) -> Self {
+        let (facts, artifacts, statuses) = Default::default();
+        Self {
+            end_time: time,
+            facts,
+            ending: Ending::Completed,
+            value: None,
+            artifacts,
+            statuses,
+            workspace_version: scope.workspace_version,
+            first_failure: None,
+        }
     }
 
-    pub(crate) fn give(&mut self, name: &str, value: Value) {
-        match self.artifacts.iter_mut().find(|(known, _)| known == name) {
+    pub(crate) fn set_artifact(&mut self, name: &str, value: Value) {
+        match self.artifacts.iter_mut().find(|(other, _)| other == name) {
             Some((_, old)) => *old = value,
             None => self.artifacts.push((name.to_owned(), value)),
         }
     }
 
-    /// Adds the result of what ran afterwards or in parallel.
-    pub(crate) fn join(&mut self, other: &Self) {
+    /// Adds the result of a later or a parallel evaluation.
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.facts.extend(other.facts.iter().cloned());
-        other.artifacts.iter().for_each(|(name, value)| self.give(name, value.clone()));
-        self.ends.extend(other.ends.iter().cloned());
-        self.fail(other.failed.as_ref());
-        self.end = self.end.max(other.end);
+        other.artifacts.iter().for_each(|(name, value)| self.set_artifact(name, value.clone()));
+        self.statuses.extend(other.statuses.iter().cloned());
+        self.note_failure(other.first_failure.as_ref());
+        self.end_time = self.end_time.max(other.end_time);
     }
 
-    pub(crate) fn fail(&mut self, class: Option<&String>) {
-        self.failed = self.failed.take().or_else(|| class.cloned());
+    /// Stores the class of a failure, unless there is an earlier failure.
+    pub(crate) fn note_failure(&mut self, class: Option<&String>) {
+        self.first_failure = self.first_failure.take().or_else(|| class.cloned());
     }
 
-    fn object(&self) -> Value {
+    /// The value of a group: an object with its artifacts.
+    fn artifacts_object(&self) -> Value {
         Value::Object(self.artifacts.iter().cloned().collect())
     }
 }
 
-impl Env {
-    fn has(&self, name: &String) -> bool {
-        self.artifacts.contains_key(name) && !self.recalled.contains(name)
+impl EvalScope {
+    /// Whether a step can use this artifact as a required input.
+    fn has_required_artifact(&self, name: &String) -> bool {
+        self.artifacts.contains_key(name) && !self.from_previous_round.contains(name)
     }
 
-    pub(crate) fn see(&mut self, ran: &Evaluation) {
-        self.artifacts.extend(ran.artifacts.iter().cloned());
-        self.recalled.retain(|name| !ran.artifacts.iter().any(|(known, _)| known == name));
-        self.ends.extend(ran.ends.iter().cloned());
-        self.tree = ran.tree;
+    /// Adds the artifacts, statuses and writes of an evaluation.
+    pub(crate) fn apply(&mut self, evaluation: &Evaluation) {
+        self.artifacts.extend(evaluation.artifacts.iter().cloned());
+        self.from_previous_round.retain(|name| !evaluation.artifacts.iter().any(|(other, _)| other == name));
+        self.statuses.extend(evaluation.statuses.iter().cloned());
+        self.workspace_version = evaluation.workspace_version;
     }
 }
 
-pub(crate) fn below(path: &str, id: &str) -> String {
+/// The path of a step inside the step at `path`.
+pub(crate) fn child_path(path: &str, id: &str) -> String {
     if path.is_empty() { id.to_owned() } else { format!("{path}/{id}") }
 }
 
 impl Model<'_> {
-    /// Steps one after another.
-    pub(crate) fn list(&self, path: &str, steps: &[Step], env: &Env, time: u64, cut: u64) -> Evaluation {
-        let mut all = Evaluation::at(time, env);
-        let mut env = env.clone();
-        let mut stopped: Option<(String, String)> = None;
+    /// Evaluates steps one after another. No call starts at or after `halt_time`.
+    pub(crate) fn evaluate_steps(
+        &self,
+        path: &str,
+        steps: &[Step],
+        scope: &EvalScope,
+        time: u64,
+        halt_time: u64,
+    ) -> Evaluation {
+        let mut total = Evaluation::new(time, scope);
+        let mut scope = scope.clone();
+        let mut failed_step: Option<(String, String)> = None;
         for step in steps {
-            let key = below(path, &step.id);
-            if let Some((id, _)) = &stopped {
-                all.ends.push((step.id.clone(), "skipped"));
-                all.facts.push(Fact::ended(all.end, &key, "skipped", format!("step {id} failed")));
+            let key = child_path(path, &step.id);
+            if let Some((id, _)) = &failed_step {
+                total.statuses.push((step.id.clone(), "skipped"));
+                total.facts.push(Fact::step_ended(total.end_time, &key, "skipped", format!("step {id} failed")));
                 continue;
             }
-            let ran = self.step(&key, step, &env, all.end, cut);
-            env.see(&ran);
-            all.join(&ran);
-            all.tree = ran.tree;
-            match ran.ending {
-                Ending::Well => {}
-                Ending::Failed(class) => stopped = Some((step.id.clone(), class)),
-                Ending::Dropped | Ending::Parked | Ending::Stopped => return Evaluation { ending: ran.ending, ..all },
+            let evaluation = self.evaluate_step(&key, step, &scope, total.end_time, halt_time);
+            scope.apply(&evaluation);
+            total.merge(&evaluation);
+            total.workspace_version = evaluation.workspace_version;
+            match evaluation.ending {
+                Ending::Completed => {}
+                Ending::Failed(class) => failed_step = Some((step.id.clone(), class)),
+                Ending::GroupHalted | Ending::Parked | Ending::Stopped => {
+                    return Evaluation { ending: evaluation.ending, ..total };
+                }
             }
         }
-        all.ending = stopped.map_or(Ending::Well, |(_, class)| Ending::Failed(class));
-        all
+        total.ending = failed_step.map_or(Ending::Completed, |(_, class)| Ending::Failed(class));
+        total
     }
 
-    /// One step of a list: `Failed` when it stops the list.
-    pub(crate) fn step(&self, path: &str, step: &Step, env: &Env, time: u64, cut: u64) -> Evaluation {
-        let mut nothing = Evaluation::at(time, env);
+    /// Evaluates a step of a list. The ending is `Failed` only if the failure stops the list.
+    pub(crate) fn evaluate_step(
+        &self,
+        path: &str,
+        step: &Step,
+        scope: &EvalScope,
+        time: u64,
+        halt_time: u64,
+    ) -> Evaluation {
+        let mut skipped = Evaluation::new(time, scope);
         let mut skip = |reason: String| {
-            nothing.facts.push(Fact::ended(time, path, "skipped", reason));
-            nothing.ends.push((step.id.clone(), "skipped"));
-            nothing.clone()
+            skipped.facts.push(Fact::step_ended(time, path, "skipped", reason));
+            skipped.statuses.push((step.id.clone(), "skipped"));
+            skipped.clone()
         };
-        if let Some(read) = step.reads.iter().find(|read| !read.optional && !env.has(&read.name)) {
-            return skip(format!("input {} missing", read.name));
+        let is_missing = |input: &&StepInput| !input.optional && !scope.has_required_artifact(&input.name);
+        if let Some(input) = step.inputs.iter().find(is_missing) {
+            return skip(format!("input {} missing", input.name));
         }
         let condition = step.when.as_ref().map_or(Some(true), |when| match when {
-            When::Ok(name) => env.artifacts.get(name).and_then(|value| value["ok"].as_bool()),
-            When::Completed(id) => env.ends.get(id).map(|end| *end == "completed"),
-            When::Wrong(_) => None,
+            When::Ok(name) => scope.artifacts.get(name).and_then(|value| value["ok"].as_bool()),
+            When::Completed(id) => scope.statuses.get(id).map(|status| *status == "completed"),
+            When::NotABoolean(_) => None,
         });
         if condition == Some(false) {
             return skip("when:".to_owned());
         }
-        let mut ran = match (condition, &step.each) {
-            (None, _) => self.failed(path, Evaluation::at(time, env), "expression_error"),
-            (Some(_), Some(each)) => self.each(path, step, each, env, time, cut),
-            (Some(_), None) => self.step_or_item(path, step, env, time, cut),
+        let mut evaluation = match (condition, &step.for_each) {
+            (None, _) => self.fail_step(path, Evaluation::new(time, scope), "expression_error"),
+            (Some(_), Some(for_each)) => self.evaluate_items(path, step, for_each, scope, time, halt_time),
+            (Some(_), None) => self.evaluate_step_or_item(path, step, scope, time, halt_time),
         };
         let stops = match step.on_error {
             Some(on_error) => on_error == OnError::Stop,
-            None => !self.lenient,
+            None => !self.continue_on_error,
         };
-        match &ran.ending {
-            Ending::Well => {
-                if let (Some(name), Some(value)) = (&step.output, &ran.value) {
-                    ran.give(name, value.clone());
+        match &evaluation.ending {
+            Ending::Completed => {
+                if let (Some(name), Some(value)) = (&step.output, &evaluation.value) {
+                    evaluation.set_artifact(name, value.clone());
                 }
-                ran.ends.push((step.id.clone(), "completed"));
+                evaluation.statuses.push((step.id.clone(), "completed"));
             }
             Ending::Failed(_) => {
-                ran.ends.push((step.id.clone(), "failed"));
+                evaluation.statuses.push((step.id.clone(), "failed"));
                 if !stops {
-                    ran.ending = Ending::Well;
+                    evaluation.ending = Ending::Completed;
                 }
             }
-            Ending::Dropped | Ending::Parked | Ending::Stopped => {}
+            Ending::GroupHalted | Ending::Parked | Ending::Stopped => {}
         }
-        ran
+        evaluation
     }
 
-    /// A step or an item that fails at this instant.
-    pub(crate) fn failed(&self, path: &str, mut ran: Evaluation, class: &str) -> Evaluation {
-        ran.facts.push(Fact::ended(ran.end, path, "failed", class.to_owned()));
-        ran.fail(Some(&class.to_owned()));
-        Evaluation { ending: Ending::Failed(class.to_owned()), value: None, ..ran }
+    /// Ends a step or an item with a failure.
+    pub(crate) fn fail_step(&self, path: &str, mut evaluation: Evaluation, class: &str) -> Evaluation {
+        evaluation.facts.push(Fact::step_ended(evaluation.end_time, path, "failed", class.to_owned()));
+        evaluation.note_failure(Some(&class.to_owned()));
+        Evaluation { ending: Ending::Failed(class.to_owned()), value: None, ..evaluation }
     }
 
-    fn each(&self, path: &str, step: &Step, each: &Each, env: &Env, time: u64, cut: u64) -> Evaluation {
-        let list = match &each.list {
-            List::Literal(count) => Some((1..=*count).map(Value::from).collect()),
-            List::Of(name) => env.artifacts.get(name).and_then(|value| value["list"].as_array().cloned()),
-            List::Wrong(_) => None,
-        };
-        let Some(list) = list else { return self.failed(path, Evaluation::at(time, env), "expression_error") };
-        let stops = match step.on_error {
-            Some(on_error) => on_error == OnError::Stop,
-            None => !self.lenient,
-        };
-        let item = |index: usize, value: &Value, tree: u64, from: u64, cut: u64| {
-            let env = Env { item: Some((value.clone(), index)), hidden: true, tree, ..env.clone() };
-            self.step_or_item(&format!("{path}[{index}]"), step, &env, from, cut)
-        };
-        let mut all = Evaluation::at(time, env);
-        let items: Vec<Option<Evaluation>> = if each.limit == 1 {
-            let mut ended: Vec<Option<Evaluation>> = Vec::new();
-            for (index, value) in list.iter().enumerate() {
-                if stops && ended.iter().flatten().any(|ran| matches!(ran.ending, Ending::Failed(_))) {
-                    break;
-                }
-                let ran = item(index, value, all.tree, all.end, cut);
-                all.end = ran.end;
-                all.tree = ran.tree;
-                if matches!(ran.ending, Ending::Dropped | Ending::Parked | Ending::Stopped) {
-                    all.facts.extend(ended.into_iter().flatten().flat_map(|ran| ran.facts).chain(ran.facts));
-                    return Evaluation { ending: ran.ending, ..all };
-                }
-                ended.push(Some(ran));
-            }
-            ended.resize_with(list.len(), || None);
-            ended
-        } else {
-            let run = |index: usize, from: u64, cut: u64| item(index, &list[index], env.tree, from, cut);
-            match self.window(list.len(), each.limit, stops, time, cut, &run) {
-                Ok(items) => items,
-                Err(over) => return *over,
-            }
-        };
-        let mut entries = Vec::new();
-        let mut first = None;
-        for (index, ran) in items.iter().enumerate() {
-            let Some(ran) = ran else { continue };
-            all.facts.extend(ran.facts.iter().cloned());
-            all.fail(ran.failed.as_ref());
-            all.end = all.end.max(ran.end);
-            let value = ran.value.clone().unwrap_or(Value::Null);
-            let told_apart = step.on_error == Some(OnError::Continue);
-            match &ran.ending {
-                Ending::Well if told_apart => {
-                    entries.push(json!({ "index": index, "status": "completed", "value": value }))
-                }
-                Ending::Well => entries.push(value),
-                Ending::Failed(class) if told_apart => {
-                    entries.push(json!({ "index": index, "status": "failed", "error": { "class": class } }));
-                }
-                Ending::Failed(class) => first = first.or(Some(class.clone())),
-                Ending::Dropped | Ending::Parked | Ending::Stopped => {}
-            }
-        }
-        if let Some(class) = first {
-            return self.failed(path, all, &class);
-        }
-        self.completed(path, step, env, all, Some(Value::Array(entries)))
-    }
-
-    /// A group, or an item of it, that ended.
-    pub(crate) fn close(&self, path: &str, step: &Step, env: &Env, ran: Evaluation) -> Evaluation {
-        let is_item = step.each.is_some();
-        let value = ran.object();
-        let mut ran = match ran.ending.clone() {
-            Ending::Well => self.completed(path, step, env, ran, Some(value)),
-            Ending::Failed(class) => self.failed(path, ran, &class),
-            // A cancelled group has no artifacts.
-            Ending::Dropped | Ending::Parked | Ending::Stopped => {
-                Evaluation { artifacts: Vec::new(), ends: Vec::new(), ..ran }
-            }
-        };
-        if is_item {
-            ran.artifacts.clear();
-            ran.ends.clear();
-        }
-        ran
-    }
-
-    /// Records that a step or an item completed.
-    pub(crate) fn completed(
+    /// Evaluates the items of a `for_each`.
+    fn evaluate_items(
         &self,
         path: &str,
         step: &Step,
-        env: &Env,
-        mut ran: Evaluation,
-        value: Option<Value>,
+        for_each: &ForEachSpec,
+        scope: &EvalScope,
+        time: u64,
+        halt_time: u64,
     ) -> Evaluation {
-        let shown = step.output.as_ref().and(value.clone());
-        ran.facts.push(Fact::Ended {
-            at: ran.end,
-            path: path.to_owned(),
-            status: "completed",
-            why: String::new(),
-            value: shown,
-        });
-        if let (Some(name), Some(value), false) = (&step.output, &value, env.hidden) {
-            ran.facts.push(Fact::File { at: ran.end, path: format!("{name}.json"), content: value.to_string() });
+        let values = match &for_each.items {
+            ItemSource::Literal(count) => Some((1..=*count).map(Value::from).collect()),
+            ItemSource::Artifact(name) => scope.artifacts.get(name).and_then(|value| value["list"].as_array().cloned()),
+            ItemSource::NotAList(_) => None,
+        };
+        let Some(values) = values else {
+            return self.fail_step(path, Evaluation::new(time, scope), "expression_error");
+        };
+        let stops = match step.on_error {
+            Some(on_error) => on_error == OnError::Stop,
+            None => !self.continue_on_error,
+        };
+        let evaluate_item = |index: usize, value: &Value, workspace_version: u64, start: u64, halt_time: u64| {
+            let scope = EvalScope {
+                item: Some((value.clone(), index)),
+                in_item_or_call: true,
+                workspace_version,
+                ..scope.clone()
+            };
+            self.evaluate_step_or_item(&format!("{path}[{index}]"), step, &scope, start, halt_time)
+        };
+        let mut total = Evaluation::new(time, scope);
+        let items: Vec<Option<Evaluation>> = if for_each.limit == 1 {
+            let mut ended_items: Vec<Option<Evaluation>> = Vec::new();
+            for (index, value) in values.iter().enumerate() {
+                if stops
+                    && ended_items.iter().flatten().any(|evaluation| matches!(evaluation.ending, Ending::Failed(_)))
+                {
+                    break;
+                }
+                let evaluation = evaluate_item(index, value, total.workspace_version, total.end_time, halt_time);
+                total.end_time = evaluation.end_time;
+                total.workspace_version = evaluation.workspace_version;
+                if matches!(evaluation.ending, Ending::GroupHalted | Ending::Parked | Ending::Stopped) {
+                    total.facts.extend(
+                        ended_items
+                            .into_iter()
+                            .flatten()
+                            .flat_map(|evaluation| evaluation.facts)
+                            .chain(evaluation.facts),
+                    );
+                    return Evaluation { ending: evaluation.ending, ..total };
+                }
+                ended_items.push(Some(evaluation));
+            }
+            ended_items.resize_with(values.len(), || None);
+            ended_items
+        } else {
+            let evaluate = |index: usize, start: u64, halt_time: u64| {
+                evaluate_item(index, &values[index], scope.workspace_version, start, halt_time)
+            };
+            match self.evaluate_parallel(values.len(), for_each.limit, stops, time, halt_time, &evaluate) {
+                Ok(items) => items,
+                Err(ended_early) => return *ended_early,
+            }
+        };
+        let mut entries = Vec::new();
+        let mut first_failed_class = None;
+        for (index, evaluation) in items.iter().enumerate() {
+            let Some(evaluation) = evaluation else { continue };
+            total.facts.extend(evaluation.facts.iter().cloned());
+            total.note_failure(evaluation.first_failure.as_ref());
+            total.end_time = total.end_time.max(evaluation.end_time);
+            let value = evaluation.value.clone().unwrap_or(Value::Null);
+            let reports_status = step.on_error == Some(OnError::Continue);
+            match &evaluation.ending {
+                Ending::Completed if reports_status => {
+                    entries.push(json!({ "index": index, "status": "completed", "value": value }))
+                }
+                Ending::Completed => entries.push(value),
+                Ending::Failed(class) if reports_status => {
+                    entries.push(json!({ "index": index, "status": "failed", "error": { "class": class } }));
+                }
+                Ending::Failed(class) => first_failed_class = first_failed_class.or(Some(class.clone())),
+                Ending::GroupHalted | Ending::Parked | Ending::Stopped => {}
+            }
         }
-        Evaluation { ending: Ending::Well, value, ..ran }
+        if let Some(class) = first_failed_class {
+            return self.fail_step(path, total, &class);
+        }
+        self.complete_step(path, step, scope, total, Some(Value::Array(entries)))
     }
 
-    /// A number that identifies an execution that changed the workspace.
-    pub(crate) fn execution(&self, path: &str) -> u64 {
+    /// Ends a group, or an item that is a group.
+    pub(crate) fn end_group(&self, path: &str, step: &Step, scope: &EvalScope, evaluation: Evaluation) -> Evaluation {
+        let is_item = step.for_each.is_some();
+        let value = evaluation.artifacts_object();
+        let mut evaluation = match evaluation.ending.clone() {
+            Ending::Completed => self.complete_step(path, step, scope, evaluation, Some(value)),
+            Ending::Failed(class) => self.fail_step(path, evaluation, &class),
+            // A cancelled group has no artifacts.
+            Ending::GroupHalted | Ending::Parked | Ending::Stopped => {
+                Evaluation { artifacts: Vec::new(), statuses: Vec::new(), ..evaluation }
+            }
+        };
+        if is_item {
+            evaluation.artifacts.clear();
+            evaluation.statuses.clear();
+        }
+        evaluation
+    }
+
+    /// Ends a step or an item that completed.
+    pub(crate) fn complete_step(
+        &self,
+        path: &str,
+        step: &Step,
+        scope: &EvalScope,
+        mut evaluation: Evaluation,
+        value: Option<Value>,
+    ) -> Evaluation {
+        let artifact = step.output.as_ref().and(value.clone());
+        evaluation.facts.push(Fact::StepEnded {
+            time: evaluation.end_time,
+            path: path.to_owned(),
+            status: "completed",
+            reason: String::new(),
+            value: artifact,
+        });
+        if let (Some(name), Some(value), false) = (&step.output, &value, scope.in_item_or_call) {
+            evaluation.facts.push(Fact::FileWritten {
+                time: evaluation.end_time,
+                path: format!("{name}.json"),
+                content: value.to_string(),
+            });
+        }
+        Evaluation { ending: Ending::Completed, value, ..evaluation }
+    }
+
+    /// A number that identifies the execution of a step in this session.
+    pub(crate) fn execution_id(&self, path: &str) -> u64 {
         hash(&["execution", &self.session.to_string(), path])
     }
 }

@@ -1,9 +1,9 @@
-//! The outcomes of calls of a generated pipeline. The answer is a pure function of the request; a seed chooses how a
-//! call ends, by the path of its step and its number.
+//! The outcomes of the calls of a generated pipeline. An answer is a pure function of the request. The outcome of a
+//! call is a pure function of a seed, the path of its step and the number of the call.
 
 use serde_json::{Value, json};
 
-/// A number that depends only on its parts.
+/// Hashes a list of texts.
 pub(crate) fn hash(parts: &[&str]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.iter().flat_map(|part| part.bytes().chain([0xff])) {
@@ -14,17 +14,17 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
     state ^ (state >> 32)
 }
 
-/// A text without the messages of failures, which the model does not know.
-fn without_messages(words: &str) -> String {
-    let mut parts = words.split(",\"message\":\"");
+/// Removes the messages of failures from a request, because the model does not know them.
+fn strip_failure_messages(request: &str) -> String {
+    let mut parts = request.split(",\"message\":\"");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let mut rest = part.char_indices();
-        while let Some((at, letter)) = rest.next() {
+        let mut letters = part.char_indices();
+        while let Some((offset, letter)) = letters.next() {
             match letter {
-                '\\' => drop(rest.next()),
+                '\\' => drop(letters.next()),
                 '"' => {
-                    text += &part[at + 1..];
+                    text += &part[offset + 1..];
                     break;
                 }
                 _ => {}
@@ -35,9 +35,9 @@ fn without_messages(words: &str) -> String {
 }
 
 /// The answer to a request.
-pub(crate) fn answer(words: &str) -> Value {
-    let words = &without_messages(words);
-    let number = hash(&["answer", words]);
+pub(crate) fn answer(request: &str) -> Value {
+    let request = &strip_failure_messages(request);
+    let number = hash(&["answer", request]);
     let list: Vec<u64> = (0..number % 4).map(|index| number / 7 % 50 + index).collect();
     json!({ "v": number % 1000, "list": list, "ok": !number.is_multiple_of(3) })
 }
@@ -45,74 +45,77 @@ pub(crate) fn answer(words: &str) -> Value {
 /// How a call ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ScriptedOutcome {
-    /// It succeeds.
-    Well,
-    /// Its reply is no JSON.
-    Garbage,
-    /// It fails with a class that is retried.
-    Busy,
-    /// It fails with a class that is not retried.
-    No,
-    /// The question stays open.
-    Later,
+    /// The call succeeds, or the user approves.
+    Success,
+    /// The reply is not JSON.
+    NotJson,
+    /// The call fails with a class that orch retries.
+    TransientFailure,
+    /// The call fails with a class that orch does not retry, or the user rejects.
+    PermanentFailure,
+    /// The user does not answer the question.
+    Unanswered,
 }
 
 /// The outcomes of one case.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Script {
     pub(crate) seed: u64,
-    /// How many of a hundred steps have failures.
-    pub(crate) trouble: u64,
-    /// The session from which on every call succeeds.
-    pub(crate) mended: u32,
-    /// Instead of a random choice: the outcome of every call of a step `x…` and inside of it, or of its first call
-    /// alone; a question of a step `l…` stays open.
-    pub(crate) chosen: Option<(ScriptedOutcome, bool)>,
+    /// The percentage of steps with failing calls.
+    pub(crate) failing_percent: u64,
+    /// The first session in which every call succeeds.
+    pub(crate) succeeds_from: u32,
+    /// Replaces the random outcomes. A step whose ID starts with `x`, and every step inside it, has this outcome: for
+    /// each call, or, if the flag is set, for the first call only. The user does not answer the question of a step
+    /// whose ID starts with `l`.
+    pub(crate) forced_outcome: Option<(ScriptedOutcome, bool)>,
 }
 
 impl Script {
-    /// How a call ends; `number` counts the ended calls of its step from 0.
+    /// The outcome of a call. `number` is the number of calls of the step that have already ended.
     pub(crate) fn outcome(&self, session: u32, path: &str, number: usize, is_question: bool) -> ScriptedOutcome {
-        let draw = hash(&["say", &self.seed.to_string(), path]);
-        let kind = draw / 100 % 8;
-        if let Some((say, first)) = self.chosen {
-            let within = |id: char| path.split(['/', '[']).any(|part| part.starts_with(id));
-            let meant = within('x') && session < self.mended && (number == 0 || !first);
-            if is_question && within('l') && session < self.mended {
-                return ScriptedOutcome::Later;
+        let random = hash(&["say", &self.seed.to_string(), path]);
+        let pattern = random / 100 % 8;
+        if let Some((outcome, only_first)) = self.forced_outcome {
+            let is_inside = |letter: char| path.split(['/', '[']).any(|id| id.starts_with(letter));
+            let applies = is_inside('x') && session < self.succeeds_from && (number == 0 || !only_first);
+            if is_question && is_inside('l') && session < self.succeeds_from {
+                return ScriptedOutcome::Unanswered;
             }
-            return match say {
-                ScriptedOutcome::Busy | ScriptedOutcome::Garbage | ScriptedOutcome::Later if is_question => {
-                    ScriptedOutcome::Well
+            return match outcome {
+                ScriptedOutcome::TransientFailure | ScriptedOutcome::NotJson | ScriptedOutcome::Unanswered
+                    if is_question =>
+                {
+                    ScriptedOutcome::Success
                 }
-                say if meant => say,
-                _ => ScriptedOutcome::Well,
+                outcome if applies => outcome,
+                _ => ScriptedOutcome::Success,
             };
         }
-        if session >= self.mended || draw % 100 >= self.trouble {
-            return ScriptedOutcome::Well;
+        if session >= self.succeeds_from || random % 100 >= self.failing_percent {
+            return ScriptedOutcome::Success;
         }
         if is_question {
-            return match kind {
-                0..4 => ScriptedOutcome::No,
-                4..6 if session == 1 => ScriptedOutcome::Later,
-                _ => ScriptedOutcome::Well,
+            return match pattern {
+                0..4 => ScriptedOutcome::PermanentFailure,
+                4..6 if session == 1 => ScriptedOutcome::Unanswered,
+                _ => ScriptedOutcome::Success,
             };
         }
-        match (kind, number) {
-            (0 | 1, _) => ScriptedOutcome::No,
-            (2, _) => ScriptedOutcome::Busy,
-            (3, _) => ScriptedOutcome::Garbage,
-            (4 | 5, 0) => ScriptedOutcome::Busy,
-            (6, 0) => ScriptedOutcome::No,
-            (7, 0) => ScriptedOutcome::Garbage,
-            _ => ScriptedOutcome::Well,
+        match (pattern, number) {
+            (0 | 1, _) => ScriptedOutcome::PermanentFailure,
+            (2, _) => ScriptedOutcome::TransientFailure,
+            (3, _) => ScriptedOutcome::NotJson,
+            (4 | 5, 0) => ScriptedOutcome::TransientFailure,
+            (6, 0) => ScriptedOutcome::PermanentFailure,
+            (7, 0) => ScriptedOutcome::NotJson,
+            _ => ScriptedOutcome::Success,
         }
     }
 
-    /// How long a call takes, in arbitrary units; two sums of such times are hardly ever equal.
-    pub(crate) fn takes(&self, session: u32, path: &str, number: usize) -> u64 {
-        let draw = hash(&["takes", &self.seed.to_string(), &session.to_string(), path, &number.to_string()]);
-        1 + draw % (1 << 40)
+    /// The virtual duration of a call. The range is so large that two sums of durations are hardly ever equal.
+    pub(crate) fn call_duration(&self, session: u32, path: &str, number: usize) -> u64 {
+        let random = hash(&["takes", &self.seed.to_string(), &session.to_string(), path, &number.to_string()]);
+        1 + random % (1 << 40)
     }
 }

@@ -1,4 +1,4 @@
-//! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a gate that can break
+//! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a proxy that can fail
 //! every request.
 
 use std::fs;
@@ -11,28 +11,28 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Recorded, Reply, Server};
+use super::{ReceivedRequest, Reply, Server};
 
-/// The deploy key of every test.
+/// The deploy key in all tests.
 pub(crate) const KEY: &str = "prod:test|0123456789abcdef";
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convex");
 
-/// The folder with the modules of the test double; `None`, with a notice, where npm can't install them.
+/// The folder with the modules of the test double. Prints a notice and returns `None` if npm can't install them.
 fn modules() -> Option<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "convex")) {
         Ok(folder) => Some(folder),
-        Err(why) => {
-            // The macro's output is only shown for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the functions of convex/ are not tested: {why}");
+        Err(reason) => {
+            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: the functions of convex/ are not tested: {reason}");
             None
         }
     }
 }
 
-/// Copies the functions into a folder below the modules, so that imports find them.
-fn functions(modules: &Path) -> tempfile::TempDir {
+/// Copies the functions into a folder below the modules, so that their imports find the modules.
+fn copy_functions(modules: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(modules).unwrap();
     for name in ["schema.ts", "workflows.ts", "tsconfig.json"] {
         fs::copy(format!("convex/{name}"), folder.path().join(name)).unwrap();
@@ -40,45 +40,45 @@ fn functions(modules: &Path) -> tempfile::TempDir {
     folder
 }
 
-/// The output of TypeScript's checker for the functions.
+/// Checks the types of the functions with TypeScript, and returns the output. Returns `None` without npm.
 pub(crate) fn type_check() -> Option<std::process::Output> {
     let modules = modules()?;
-    let folder = functions(modules);
+    let folder = copy_functions(modules);
     let checker = modules.join("node_modules/typescript/bin/tsc");
     Some(Command::new("node").arg(checker).arg("-p").arg(folder.path()).output().unwrap())
 }
 
-/// What the gate does with requests.
+/// How the proxy handles requests.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
-    /// Requests reach the deployment.
+    /// The proxy forwards requests to the deployment.
     Open,
-    /// Requests hang.
+    /// The proxy answers after this delay and forwards nothing.
     Slow(Duration),
-    /// The gate answers with this status and text.
+    /// The proxy answers with this status and text.
     Status(u16, &'static str),
-    /// The gate answers with the headers of the request.
+    /// The proxy answers with the headers of the request.
     Echo,
-    /// Requests about this step reach the deployment with a status that its validator rejects.
+    /// The proxy forwards requests about this step with a status that the deployment's validator rejects.
     Spoiled(&'static str),
 }
 
-/// The deployment; it ends when it is dropped.
+/// A deployment behind its proxy. Dropping this value ends it.
 pub(crate) struct Convex {
     process: Child,
     upstream: String,
     mode: Arc<Mutex<Mode>>,
-    gate: Option<Server>,
+    proxy: Option<Server>,
     port: u16,
-    passed: Arc<Mutex<Vec<Value>>>,
+    accepted_bodies: Arc<Mutex<Vec<Value>>>,
     _functions: tempfile::TempDir,
 }
 
 impl Convex {
-    /// Starts a deployment; `None`, with a notice, where it can't run.
+    /// Starts a deployment. Prints a notice and returns `None` if npm can't install its modules.
     pub(crate) fn start() -> Option<Self> {
         let modules = modules()?;
-        let functions = functions(modules);
+        let functions = copy_functions(modules);
         fs::copy(format!("{SOURCES}/server.mjs"), functions.path().join("server.mjs")).unwrap();
         let mut process = Command::new("node")
             .args(["--import", "tsx", "server.mjs", "."])
@@ -92,8 +92,15 @@ impl Convex {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let upstream = url.trim().strip_prefix("http://").expect("the deployment did not start").to_owned();
         let mode = Arc::new(Mutex::new(Mode::Open));
-        let mut convex =
-            Self { process, upstream, mode, gate: None, port: 0, passed: Arc::default(), _functions: functions };
+        let mut convex = Self {
+            process,
+            upstream,
+            mode,
+            proxy: None,
+            port: 0,
+            accepted_bodies: Arc::default(),
+            _functions: functions,
+        };
         convex.up();
         Some(convex)
     }
@@ -102,27 +109,29 @@ impl Convex {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Changes how the proxy handles requests.
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
-    /// Closes the port.
+    /// Closes the port of the proxy.
     pub(crate) fn down(&mut self) {
-        self.gate = None;
+        self.proxy = None;
     }
 
     /// Opens the same port again.
     pub(crate) fn up(&mut self) {
-        let (mode, upstream, passed) = (self.mode.clone(), self.upstream.clone(), self.passed.clone());
-        let gate = Server::start_on(self.port, move |request| {
+        let (mode, upstream, accepted_bodies) =
+            (self.mode.clone(), self.upstream.clone(), self.accepted_bodies.clone());
+        let proxy = Server::start_on(self.port, move |request| {
             let mode = mode.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            handle(mode, request, &upstream, &passed)
+            handle(mode, request, &upstream, &accepted_bodies)
         });
-        self.port = gate.port();
-        self.gate = Some(gate);
+        self.port = proxy.port();
+        self.proxy = Some(proxy);
     }
 
-    /// Queries the deployment directly, whatever the gate does.
+    /// Queries the deployment directly, without the proxy.
     #[track_caller]
     pub(crate) fn query(&self, function: &str, args: Value) -> Value {
         let body = json!({ "path": format!("workflows:{function}"), "args": args, "format": "json" });
@@ -131,14 +140,14 @@ impl Convex {
         reply["value"].clone()
     }
 
-    /// Changes data in the deployment directly.
+    /// Calls a mutation of the deployment directly, without the proxy.
     pub(crate) fn mutate(&self, body: &Value) -> Value {
         post(&self.upstream, "/api/mutation", &format!("Convex {KEY}"), body).1
     }
 
-    /// The calls that the deployment accepted, in order.
+    /// The requests that the deployment accepted, in order.
     pub(crate) fn accepted_calls(&self) -> Vec<Value> {
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.accepted_bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -150,7 +159,7 @@ impl Drop for Convex {
     }
 }
 
-fn handle(mode: Mode, request: &Recorded, upstream: &str, passed: &Mutex<Vec<Value>>) -> Reply {
+fn handle(mode: Mode, request: &ReceivedRequest, upstream: &str, accepted_bodies: &Mutex<Vec<Value>>) -> Reply {
     let mut body = request.body.clone();
     match mode {
         Mode::Open => {}
@@ -162,7 +171,7 @@ fn handle(mode: Mode, request: &Recorded, upstream: &str, passed: &Mutex<Vec<Val
     }
     let (status, reply) = post(upstream, &request.path, request.header("authorization").unwrap_or_default(), &body);
     if reply["status"] == "success" {
-        passed.lock().unwrap_or_else(PoisonError::into_inner).push(request.body.clone());
+        accepted_bodies.lock().unwrap_or_else(PoisonError::into_inner).push(request.body.clone());
     }
     Reply::status(status, reply.to_string())
 }

@@ -2,7 +2,7 @@
 
     python llamacpp.py MODEL.gguf
 
-Prints the base URL of its OpenAI-compatible API once it is ready, and ends when its
+When the server is ready, prints the base URL of its OpenAI-compatible API. Ends when the
 standard input is closed.
 """
 
@@ -23,7 +23,7 @@ def main() -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address + "/v1", flush=True)
     sys.stdin.read()
-    # Its own way of ending waits for what a client keeps open, at times for ever.
+    # A regular exit waits for open client connections, sometimes forever.
     os._exit(0)
 
 

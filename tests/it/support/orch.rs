@@ -11,21 +11,21 @@ use super::Server;
 /// A temporary folder with the default project.
 pub(crate) struct Orch {
     folder: TempDir,
-    /// A temporary user configuration, so that agreements of the tests do not reach that of the user who runs them.
+    /// The configuration of a temporary user, so that a test does not change the configuration of the user who runs it.
     configuration: TempDir,
     url: Option<String>,
 }
 
 impl Orch {
-    /// The default project, as `orch init` writes it.
+    /// Creates the default project with `orch init`.
     pub(crate) fn new() -> Self {
         let orch = Self::empty();
-        let made = orch.command(&["init"]).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let output = orch.command(&["init"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         orch
     }
 
-    /// An empty folder.
+    /// Creates an empty folder.
     pub(crate) fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), configuration: tempfile::tempdir().unwrap(), url: None }
     }
@@ -64,14 +64,14 @@ impl Orch {
         self.path().join(name).exists()
     }
 
-    /// Replaces text in a file of the project; the text must exist.
+    /// Replaces a text in a file of the project. Panics if the file does not contain the text.
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) -> &Self {
         let text = self.read(name);
         assert!(text.contains(from), "{name} has no {from:?}");
         self.write(name, &text.replace(from, to))
     }
 
-    /// The program in the project's folder, with a minimal environment.
+    /// Prepares a run of the program in the project's folder, with a minimal environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.args(args).current_dir(self.path()).env_clear();
@@ -80,14 +80,14 @@ impl Orch {
                 command.env(name, value);
             }
         }
-        // No server runs at this address: `auto` must not find a server of the machine that runs the tests.
+        // No server runs at this address. Otherwise, `auto` could find an Ollama server on the machine.
         command.env("OLLAMA_HOST", "127.0.0.1:9");
         command.env("XDG_CONFIG_HOME", self.configuration.path());
         command.stdin(Stdio::null());
         command
     }
 
-    /// Agrees to the project as it is now.
+    /// Trusts the project with its current settings.
     #[track_caller]
     pub(crate) fn trust(&self) -> &Self {
         self.run(&["trust"]).exits(0);
@@ -107,7 +107,7 @@ impl Orch {
         self.configuration.path()
     }
 
-    /// Runs the program to its end.
+    /// Runs the program and waits until it ends.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> RunOutput {
         RunOutput::of(&self.command(args).output().unwrap())
@@ -115,44 +115,44 @@ impl Orch {
 
     /// Runs the default pipeline with additional arguments.
     #[track_caller]
-    pub(crate) fn pipeline(&self, more: &[&str]) -> RunOutput {
+    pub(crate) fn pipeline(&self, additional_args: &[&str]) -> RunOutput {
         let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "Create a User model"];
-        self.run(&[&args, more].concat())
+        self.run(&[&args, additional_args].concat())
     }
 
     /// Runs the default pipeline, and returns its exit code and report.
     #[track_caller]
-    pub(crate) fn report(&self, more: &[&str]) -> (i32, Value) {
-        let ran = self.pipeline(&[&["--output", "json"], more].concat());
-        let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-        (ran.code, report)
+    pub(crate) fn report(&self, additional_args: &[&str]) -> (i32, Value) {
+        let output = self.pipeline(&[&["--output", "json"], additional_args].concat());
+        let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (output.code, report)
     }
 
-    /// Starts the program, and does not wait for it.
+    /// Starts the program without waiting for its end.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Every path in the folder except for the journal's, sorted.
+    /// The sorted paths of all files in the folder, except for the folders `.orch` and `.git`.
     pub(crate) fn files(&self) -> Vec<String> {
-        fn walk(folder: &Path, base: &Path, out: &mut Vec<String>) {
+        fn collect_files(folder: &Path, root: &Path, paths: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path: PathBuf = entry.unwrap().path();
                 if path.is_dir() && !path.ends_with(".orch") && !path.ends_with(".git") {
-                    walk(&path, base, out);
+                    collect_files(&path, root, paths);
                 } else if path.is_file() {
-                    out.push(path.strip_prefix(base).unwrap().display().to_string());
+                    paths.push(path.strip_prefix(root).unwrap().display().to_string());
                 }
             }
         }
-        let mut out = Vec::new();
-        walk(self.path(), self.path(), &mut out);
-        out.sort();
-        out
+        let mut paths = Vec::new();
+        collect_files(self.path(), self.path(), &mut paths);
+        paths.sort();
+        paths
     }
 }
 
-/// The exit code and the outputs of a run of the program.
+/// The exit code and the output of a run of the program.
 #[derive(Debug)]
 pub(crate) struct RunOutput {
     pub(crate) code: i32,
@@ -169,15 +169,17 @@ impl RunOutput {
         }
     }
 
+    /// Asserts the exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 
+    /// Asserts that standard error contains a text.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "no {text:?} in:\n{}", self.stderr);
+        assert!(self.stderr.contains(text), "standard error does not contain {text:?}:\n{}", self.stderr);
         self
     }
 }

@@ -1,4 +1,4 @@
-//! TypeScript's checker for the bodies of requests, with the types of the official SDKs.
+//! Checks the bodies of requests against the types of the official SDKs, with TypeScript.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,21 +8,21 @@ use std::sync::OnceLock;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk-types");
 
-/// The folder with the SDKs; `None`, with a notice, where npm can't install them.
+/// The folder with the SDKs. Prints a notice and returns `None` if npm can't install them.
 fn modules() -> Option<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "sdk-types")) {
         Ok(folder) => Some(folder),
-        Err(why) => {
-            // The macro's output is only shown for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the types of the official SDKs are not tested: {why}");
+        Err(reason) => {
+            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: the types of the official SDKs are not tested: {reason}");
             None
         }
     }
 }
 
-/// The output of the checker for this code, which may import `./types`; `None` where npm can't install the SDKs. The
-/// code is the file `bodies.ts` in its messages.
+/// Checks TypeScript code, which may import `./types`, and returns the output of the checker. The messages call the
+/// code `bodies.ts`. Returns `None` if npm can't install the SDKs.
 pub(crate) fn type_check(code: &str) -> Option<Output> {
     let modules = modules()?;
     let folder = tempfile::tempdir_in(modules).unwrap();

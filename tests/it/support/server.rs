@@ -1,7 +1,7 @@
 //! A scripted HTTP server that speaks every provider's dialect.
 //!
-//! It runs on its own threads over plain sockets, so that a test controls every byte: where chunks end, and where a
-//! reply stalls or is cut off.
+//! It uses plain sockets on its own threads, so that a test controls every byte: where chunks end, and where a reply
+//! stalls or is cut off.
 
 mod aws;
 mod reply;
@@ -20,34 +20,36 @@ pub(crate) use reply::Reply;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorded {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: String,
     /// The path with its query.
     pub(crate) path: String,
     /// The headers, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// The body as JSON, or null if it is no JSON.
+    /// The body as JSON, or null if the body is not JSON.
     pub(crate) body: Value,
     /// The bytes of the body.
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Recorded {
-    /// The value of a header.
+impl ReceivedRequest {
+    /// The value of a header. The name must be in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The system prompt, in any dialect.
     pub(crate) fn system(&self) -> String {
-        let openai = self.body["messages"].as_array().and_then(|messages| {
+        let openai_system = self.body["messages"].as_array().and_then(|messages| {
             messages.iter().find(|message| message["role"] == "system").map(|message| &message["content"])
         });
-        let others = [&self.body["system"], &self.body["systemInstruction"]["parts"], &self.body["instructions"]];
-        text_of(openai.or_else(|| others.into_iter().find(|system| !system.is_null())).unwrap_or(&Value::Null))
+        let other_fields = [&self.body["system"], &self.body["systemInstruction"]["parts"], &self.body["instructions"]];
+        content_text(
+            openai_system.or_else(|| other_fields.into_iter().find(|system| !system.is_null())).unwrap_or(&Value::Null),
+        )
     }
 
-    /// Every message after the system prompt, as role and text.
+    /// The role and the text of every message after the system prompt.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
         let list = ["messages", "contents", "input"].iter().find_map(|field| self.body[*field].as_array());
         list.into_iter()
@@ -55,7 +57,7 @@ impl Recorded {
             .filter(|message| message["role"] != "system")
             .map(|message| {
                 let content = if message["parts"].is_null() { &message["content"] } else { &message["parts"] };
-                (message["role"].as_str().unwrap_or_default().to_owned(), text_of(content))
+                (message["role"].as_str().unwrap_or_default().to_owned(), content_text(content))
             })
             .collect()
     }
@@ -66,8 +68,8 @@ impl Recorded {
     }
 }
 
-/// The text of a content that is a string or a list of parts.
-fn text_of(content: &Value) -> String {
+/// The text of a message content, which is a string or a list of parts.
+fn content_text(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
@@ -75,58 +77,59 @@ fn text_of(content: &Value) -> String {
     }
 }
 
-type Handler = dyn Fn(&Recorded) -> Reply + Send + Sync;
+/// Returns the reply to a request.
+type Handler = dyn Fn(&ReceivedRequest) -> Reply + Send + Sync;
 
-struct Shared {
+struct ServerState {
     handler: Box<Handler>,
-    requests: Mutex<Vec<Recorded>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
     stopped: AtomicBool,
 }
 
-/// The server; it stops when it is dropped.
+/// The server. Dropping this value stops it.
 pub(crate) struct Server {
     address: SocketAddr,
-    shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    state: Arc<ServerState>,
+    accept_thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Starts a server on a free port of the loopback.
-    pub(crate) fn start(handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_on(0, handler)
     }
 
-    /// Starts a server on this port, or on a free one if it is 0.
-    pub(crate) fn start_on(port: u16, handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    /// Starts a server on this port of the loopback, or on a free port if `port` is 0.
+    pub(crate) fn start_on(port: u16, handler: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ServerState {
             handler: Box::new(handler),
             requests: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
         });
-        let accepting = thread::spawn({
-            let shared = Arc::clone(&shared);
+        let accept_thread = thread::spawn({
+            let state = Arc::clone(&state);
             move || {
                 for stream in listener.incoming() {
-                    if shared.stopped.load(Ordering::SeqCst) {
+                    if state.stopped.load(Ordering::SeqCst) {
                         break;
                     }
-                    let shared = Arc::clone(&shared);
-                    // A client may close the connection at any time; that is no failure of the server.
-                    thread::spawn(move || stream.and_then(|stream| serve(&stream, &shared)));
+                    let state = Arc::clone(&state);
+                    // Ignore errors, because a client may close the connection at any time.
+                    thread::spawn(move || stream.and_then(|stream| serve(&stream, &state)));
                 }
             }
         });
-        Self { address, shared, accepting: Some(accepting) }
+        Self { address, state, accept_thread: Some(accept_thread) }
     }
 
-    /// A server that gives the same reply to every request.
+    /// Starts a server that gives the same reply to every request.
     pub(crate) fn always(reply: Reply) -> Self {
         Self::start(move |_| reply.clone())
     }
 
-    /// A server that answers with this text, in the dialect of the request.
+    /// Starts a server that answers with this text, in the dialect of the request.
     pub(crate) fn saying(text: &str) -> Self {
         let text = text.to_owned();
         Self::start(move |request| Reply::text_for(&request.path, &text))
@@ -147,28 +150,28 @@ impl Server {
     }
 
     /// The requests so far, in the order of arrival.
-    pub(crate) fn requests(&self) -> Vec<Recorded> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // This connection wakes the accepting thread.
+        self.state.stopped.store(true, Ordering::SeqCst);
+        // This connection wakes the thread that accepts connections.
         let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
+        if let Some(accept_thread) = self.accept_thread.take() {
+            let _ = accept_thread.join();
         }
     }
 }
 
 /// Answers one request, then closes the connection.
-fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, state: &ServerState) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let Some(request) = read(stream)? else { return Ok(()) };
-    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
-    let reply = (shared.handler)(&request);
+    let Some(request) = read_request(stream)? else { return Ok(()) };
+    state.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+    let reply = (state.handler)(&request);
     thread::sleep(reply.delay);
     let mut out = stream;
     let mut head = format!("HTTP/1.1 {} Scripted\r\nconnection: close\r\n", reply.status);
@@ -178,14 +181,14 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let length = if reply.unframed { String::new() } else { format!("content-length: {}\r\n", reply.body.len()) };
     let _ = write!(head, "{length}\r\n");
     out.write_all(head.as_bytes())?;
-    let end = reply.cut_after.or(reply.stall_after).unwrap_or(usize::MAX).min(reply.body.len());
-    let (size, pause) = reply.pieces.unwrap_or((64 * 1024, Duration::ZERO));
-    for piece in reply.body[..end].chunks(size.max(1)) {
+    let sent_length = reply.cut_after.or(reply.stall_after).unwrap_or(usize::MAX).min(reply.body.len());
+    let (piece_size, pause) = reply.pieces.unwrap_or((64 * 1024, Duration::ZERO));
+    for piece in reply.body[..sent_length].chunks(piece_size.max(1)) {
         out.write_all(piece)?;
         thread::sleep(pause);
     }
     if reply.stall_after.is_some() {
-        wait(stream, shared)?;
+        wait_for_client(stream, state)?;
     }
     if reply.reset {
         // With this option, closing the connection resets it.
@@ -195,9 +198,9 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
 }
 
 /// Waits until the client closes the connection or the server stops.
-fn wait(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn wait_for_client(mut stream: &TcpStream, state: &ServerState) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_millis(20)))?;
-    while !shared.stopped.load(Ordering::SeqCst) {
+    while !state.stopped.load(Ordering::SeqCst) {
         match stream.read(&mut [0; 64]) {
             Ok(0) => break,
             Ok(_) => {}
@@ -208,7 +211,7 @@ fn wait(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
+fn read_request(stream: &TcpStream) -> std::io::Result<Option<ReceivedRequest>> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -230,5 +233,5 @@ fn read(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
     let mut bytes = vec![0; length];
     reader.read_exact(&mut bytes)?;
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Ok(Some(Recorded { method, path, headers, body, bytes }))
+    Ok(Some(ReceivedRequest { method, path, headers, body, bytes }))
 }

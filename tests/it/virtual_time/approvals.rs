@@ -8,16 +8,16 @@ use orch::model::{FailureClass, RunStatus};
 
 use super::ms;
 use super::server::ScriptedReply;
-use super::simulation::{HOUR, MINUTE, Session, simulate};
+use super::simulation::{HOUR, MINUTE, SessionScript, simulate};
 
-const ASK: &str = "steps:
-  - { id: ask, approve: Shall it?, timeout: 2h, output: signed }
+const APPROVAL: &str = "steps:
+  - { id: ask, approve: Continue?, timeout: 2h, output: signed }
   - { id: after, run: 'true', access: none }
 ";
 
-/// A session with a person at the terminal, who answers this after some time.
-fn person(says: impl Fn(&str) -> (Duration, bool) + Send + Sync + 'static) -> Session {
-    Session { person: Some(Arc::new(says)), ..Session::default() }
+/// A session with a person at the terminal. `answers` returns the time until an answer, and whether it is an approval.
+fn session_with_person(answers: impl Fn(&str) -> (Duration, bool) + Send + Sync + 'static) -> SessionScript {
+    SessionScript { answers: Some(Arc::new(answers)), ..SessionScript::default() }
 }
 
 fn is_question(fact: &Fact) -> bool {
@@ -31,13 +31,13 @@ fn is_answer(fact: &Fact) -> bool {
 #[test]
 fn an_answer_before_the_timeout_is_recorded_with_its_time() {
     simulate(
-        ASK,
+        APPROVAL,
         |_, _| ScriptedReply::never(),
         async |mut run| {
-            let state = run.session(person(|_| (119 * MINUTE, true))).await.unwrap();
+            let state = run.run_session_with(session_with_person(|_| (119 * MINUTE, true))).await.unwrap();
             assert_eq!(state.status, RunStatus::Completed);
-            assert_eq!((run.times(is_question), run.times(is_answer)), (vec![0], vec![ms(119 * MINUTE)]));
-            assert_eq!(run.calls("after"), [(ms(119 * MINUTE), ms(119 * MINUTE))]);
+            assert_eq!((run.event_times(is_question), run.event_times(is_answer)), (vec![0], vec![ms(119 * MINUTE)]));
+            assert_eq!(run.call_times("after"), [(ms(119 * MINUTE), ms(119 * MINUTE))]);
         },
     );
 }
@@ -45,53 +45,59 @@ fn an_answer_before_the_timeout_is_recorded_with_its_time() {
 #[test]
 fn a_rejection_and_a_missing_answer_are_different_failures() {
     simulate(
-        ASK,
+        APPROVAL,
         |_, _| ScriptedReply::never(),
         async |mut run| {
-            assert_eq!(run.session(person(|_| (HOUR, false))).await.unwrap().status, RunStatus::Failed);
+            assert_eq!(
+                run.run_session_with(session_with_person(|_| (HOUR, false))).await.unwrap().status,
+                RunStatus::Failed
+            );
             assert_eq!(run.failure("ask").unwrap(), (FailureClass::Rejected, "ada rejected it".to_owned()));
-            assert_eq!(run.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(HOUR)]);
+            assert_eq!(run.event_times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(HOUR)]);
         },
     );
     simulate(
-        ASK,
+        APPROVAL,
         |_, _| ScriptedReply::never(),
         async |mut run| {
-            assert_eq!(run.session(person(|_| (3 * HOUR, true))).await.unwrap().status, RunStatus::Failed);
+            assert_eq!(
+                run.run_session_with(session_with_person(|_| (3 * HOUR, true))).await.unwrap().status,
+                RunStatus::Failed
+            );
             assert_eq!(run.failure("ask").unwrap().0, FailureClass::ApprovalTimeout);
-            assert_eq!(run.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(2 * HOUR)]);
-            assert_eq!(run.times(is_answer), Vec::<u64>::new());
+            assert_eq!(run.event_times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(2 * HOUR)]);
+            assert_eq!(run.event_times(is_answer), Vec::<u64>::new());
         },
     );
 }
 
 #[test]
 fn a_suspended_run_accepts_only_answers_before_the_timeout() {
-    // When the person answers, when the run resumes, and the failure that follows.
-    for (answer, resume, class) in [
+    // The time and the kind of the answer, the time of the resume, and the resulting failure.
+    for (answer, resume_time, class) in [
         (Some((HOUR, true)), 5 * HOUR, None),
         (Some((HOUR, false)), 5 * HOUR, Some(FailureClass::Rejected)),
         (Some((2 * HOUR + MINUTE, true)), 5 * HOUR, Some(FailureClass::ApprovalTimeout)),
         (None, 2 * HOUR, Some(FailureClass::ApprovalTimeout)),
     ] {
         simulate(
-            ASK,
+            APPROVAL,
             |_, _| ScriptedReply::never(),
             async |mut run| {
                 assert_eq!(run.run_session().await.status, RunStatus::Waiting);
-                let mut left = resume;
-                if let Some((at, approved)) = answer {
-                    run.advance(at).await;
+                let mut remaining = resume_time;
+                if let Some((answer_time, approved)) = answer {
+                    run.advance(answer_time).await;
                     run.send_answer(approved);
-                    left -= at;
+                    remaining -= answer_time;
                 }
-                run.advance(left).await;
+                run.advance(remaining).await;
                 let state = run.run_session().await;
                 assert_eq!(run.failure("ask").map(|failure| failure.0), class, "{answer:?}");
                 assert_eq!(state.status == RunStatus::Completed, class.is_none(), "{answer:?}");
-                assert_eq!(run.times(is_question), [0], "nobody is asked twice");
-                let ended = run.times(|fact| matches!(fact, Fact::StepFailed(_)));
-                assert_eq!(ended, if class.is_some() { vec![ms(resume)] } else { vec![] }, "{answer:?}");
+                assert_eq!(run.event_times(is_question), [0], "the resume does not ask again");
+                let failures = run.event_times(|fact| matches!(fact, Fact::StepFailed(_)));
+                assert_eq!(failures, if class.is_some() { vec![ms(resume_time)] } else { vec![] }, "{answer:?}");
             },
         );
     }
@@ -100,19 +106,25 @@ fn a_suspended_run_accepts_only_answers_before_the_timeout() {
 #[test]
 fn a_resume_waits_for_an_open_question_without_asking_again() {
     simulate(
-        ASK,
+        APPROVAL,
         |_, _| ScriptedReply::never(),
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Waiting);
             run.advance(HOUR).await;
             assert_eq!(run.run_session().await.status, RunStatus::Waiting);
-            // The timeout counts from the question, not from the resume.
-            assert_eq!(run.session(person(|_| (HOUR + MINUTE, true))).await.unwrap().status, RunStatus::Failed);
+            // The timeout starts with the question, not with the resume.
+            assert_eq!(
+                run.run_session_with(session_with_person(|_| (HOUR + MINUTE, true))).await.unwrap().status,
+                RunStatus::Failed
+            );
             assert_eq!(run.failure("ask").unwrap().0, FailureClass::ApprovalTimeout);
-            assert_eq!((run.times(is_question), run.now()), (vec![0], ms(2 * HOUR)));
+            assert_eq!((run.event_times(is_question), run.now()), (vec![0], ms(2 * HOUR)));
             // The next resume asks again.
-            assert_eq!(run.session(person(|_| (HOUR, true))).await.unwrap().status, RunStatus::Completed);
-            assert_eq!((run.times(is_question), run.now()), (vec![0, ms(2 * HOUR)], ms(3 * HOUR)));
+            assert_eq!(
+                run.run_session_with(session_with_person(|_| (HOUR, true))).await.unwrap().status,
+                RunStatus::Completed
+            );
+            assert_eq!((run.event_times(is_question), run.now()), (vec![0, ms(2 * HOUR)], ms(3 * HOUR)));
         },
     );
 }
@@ -130,17 +142,20 @@ const ROUNDS: &str = "steps:
 #[test]
 fn each_round_asks_its_own_question_with_its_own_timeout() {
     let script = |_: &str, _| ScriptedReply::text("a draft", 10 * MINUTE);
-    let says = |step: &str| (HOUR, step == "fix[2]/ask");
+    let answers = |step: &str| (HOUR, step == "fix[2]/ask");
     simulate(ROUNDS, script, async |mut run| {
-        assert_eq!(run.session(person(says)).await.unwrap().status, RunStatus::Completed);
+        assert_eq!(run.run_session_with(session_with_person(answers)).await.unwrap().status, RunStatus::Completed);
         let round = ms(HOUR + 10 * MINUTE);
-        assert_eq!(run.times(is_question), [ms(10 * MINUTE), round + ms(10 * MINUTE), 2 * round + ms(10 * MINUTE)]);
-        assert_eq!(run.times(is_answer), [round, 2 * round, 3 * round]);
+        assert_eq!(
+            run.event_times(is_question),
+            [ms(10 * MINUTE), round + ms(10 * MINUTE), 2 * round + ms(10 * MINUTE)]
+        );
+        assert_eq!(run.event_times(is_answer), [round, 2 * round, 3 * round]);
     });
     // A second round without an answer fails at its own timeout.
-    let says = |step: &str| (if step == "fix[0]/ask" { HOUR } else { 5 * HOUR }, false);
+    let answers = |step: &str| (if step == "fix[0]/ask" { HOUR } else { 5 * HOUR }, false);
     simulate(ROUNDS, script, async |mut run| {
-        assert_eq!(run.session(person(says)).await.unwrap().status, RunStatus::Failed);
+        assert_eq!(run.run_session_with(session_with_person(answers)).await.unwrap().status, RunStatus::Failed);
         assert_eq!(run.failure("fix[1]/ask").unwrap().0, FailureClass::ApprovalTimeout);
         assert_eq!(run.now(), ms(HOUR + 20 * MINUTE + 2 * HOUR));
     });
@@ -160,22 +175,25 @@ fn a_loop_continues_at_its_round_after_each_restart() {
             }
             assert_eq!(run.run_session().await.status, RunStatus::Completed);
             let round = 4 * HOUR + 10 * MINUTE;
-            assert_eq!(run.times(is_question), [0, 1, 2].map(|before| ms(before * round + 10 * MINUTE)));
+            assert_eq!(
+                run.event_times(is_question),
+                [0, 1, 2].map(|earlier_rounds| ms(earlier_rounds * round + 10 * MINUTE))
+            );
             for number in 0..3 {
-                let began = ms(number * round);
-                assert_eq!(run.calls(&format!("fix[{number}]/draft")), [(began, began + ms(10 * MINUTE))]);
+                let start = ms(number * round);
+                assert_eq!(run.call_times(&format!("fix[{number}]/draft")), [(start, start + ms(10 * MINUTE))]);
             }
         },
     );
 }
 
 #[test]
-fn waiting_for_a_person_uses_no_budget_even_if_the_process_dies_meanwhile() {
+fn waiting_for_an_approval_uses_no_budget_even_if_the_process_dies_meanwhile() {
     let steps = "steps:
   - id: group
     budget: { seconds: 3600 }
     steps:
-      - { id: ask, approve: Shall it?, output: signed }
+      - { id: ask, approve: Continue?, output: signed }
       - { id: one, agent: a, prompt: p.md, message: group/one, schema: text, output: x, timeout: 2h }
 ";
     simulate(
@@ -183,12 +201,15 @@ fn waiting_for_a_person_uses_no_budget_even_if_the_process_dies_meanwhile() {
         |_, _| ScriptedReply::text("done", 50 * MINUTE),
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Waiting);
-            // The question is open; the process asks a person at the terminal, and dies before the answer.
-            let dies = Session { dies: Some(2 * HOUR), ..person(|_| (9 * HOUR, true)) };
-            assert!(run.session(dies).await.is_none());
-            assert_eq!(run.session(person(|_| (HOUR, true))).await.unwrap().status, RunStatus::Completed);
-            assert_eq!(run.times(is_question), [0]);
-            assert_eq!(run.calls("group/one"), [(ms(3 * HOUR), ms(3 * HOUR + 50 * MINUTE))]);
+            // The next process asks a person at the terminal the open question, and dies before the answer.
+            let crash = SessionScript { crash_after: Some(2 * HOUR), ..session_with_person(|_| (9 * HOUR, true)) };
+            assert!(run.run_session_with(crash).await.is_none());
+            assert_eq!(
+                run.run_session_with(session_with_person(|_| (HOUR, true))).await.unwrap().status,
+                RunStatus::Completed
+            );
+            assert_eq!(run.event_times(is_question), [0]);
+            assert_eq!(run.call_times("group/one"), [(ms(3 * HOUR), ms(3 * HOUR + 50 * MINUTE))]);
         },
     );
 }

@@ -1,4 +1,4 @@
-//! Virtual time: the clock jumps to the next timer when the runtime is idle, and stands still while a hold exists.
+//! Virtual time: the clock jumps to the next timer when the runtime is idle, and stops while a hold exists.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, mpsc};
@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use orch::clock::{Clock, VirtualTimeHold};
 use tokio::time::Instant;
 
-/// The time at which every test begins.
+/// The time at which every test starts.
 pub(crate) const START_DATE: &str = "2030-01-01T00:00:00Z";
 
-/// A clock that follows the time of a paused runtime.
+/// A clock that shows the virtual time of a paused tokio runtime.
 #[derive(Debug)]
 pub(crate) struct VirtualClock(Instant);
 
@@ -19,11 +19,11 @@ impl VirtualClock {
         Self(Instant::now())
     }
 
-    /// Milliseconds since the start of the test.
-    pub(crate) fn millis(at: Timestamp) -> u64 {
-        let since = at.duration_since(START_DATE.parse().unwrap());
-        assert_eq!(since.subsec_nanos() % 1_000_000, 0, "virtual time goes by whole milliseconds: {at}");
-        u64::try_from(since.as_millis()).unwrap()
+    /// The milliseconds from the start of the test to a time.
+    pub(crate) fn millis_since_start(time: Timestamp) -> u64 {
+        let duration = time.duration_since(START_DATE.parse().unwrap());
+        assert_eq!(duration.subsec_nanos() % 1_000_000, 0, "the time is not a whole number of milliseconds: {time}");
+        u64::try_from(duration.as_millis()).unwrap()
     }
 }
 
@@ -34,24 +34,25 @@ impl Clock for VirtualClock {
     }
 
     fn hold_virtual_time(&self) -> VirtualTimeHold {
-        let (end, ended) = mpsc::channel::<()>();
+        let (release, released) = mpsc::channel::<()>();
         // A paused runtime does not advance its time while a blocking task runs.
-        tokio::task::spawn_blocking(move || ended.recv().is_ok());
-        Box::new(end)
+        tokio::task::spawn_blocking(move || released.recv().is_ok());
+        Box::new(release)
     }
 }
 
-/// Holds virtual time while a call is on its way between both ends of a connection in this process, or in a child
-/// process.
+/// Holds virtual time while a call makes progress that needs no virtual time: while a request or a reply is in transit
+/// between the run and the server, and while a command starts.
 #[derive(Default)]
 pub(crate) struct CallsInFlight(Mutex<Calls>);
 
 #[derive(Default)]
 struct Calls {
-    /// The number of calls of each step so far, which distinguishes a late answer from those of later calls.
+    /// The number of calls of each step so far. It distinguishes a late answer from the answers to later calls.
     counts: HashMap<String, usize>,
-    open: HashMap<String, usize>,
-    held: HashMap<String, VirtualTimeHold>,
+    /// The number of the open call of each step.
+    open_calls: HashMap<String, usize>,
+    holds: HashMap<String, VirtualTimeHold>,
 }
 
 impl CallsInFlight {
@@ -59,49 +60,50 @@ impl CallsInFlight {
         self.0.lock().unwrap()
     }
 
-    /// Registers that a call of a step begins, and holds time.
+    /// Registers the start of a call, and holds time.
     pub(crate) fn begin(&self, step: String, clock: &dyn Clock) {
         let mut calls = self.lock();
         let count = calls.counts.entry(step.clone()).or_default();
         *count += 1;
         let number = *count;
-        calls.open.insert(step.clone(), number);
-        calls.held.insert(step, clock.hold_virtual_time());
+        calls.open_calls.insert(step.clone(), number);
+        calls.holds.insert(step, clock.hold_virtual_time());
     }
 
     /// Whether a step has made a call.
-    pub(crate) fn has_seen(&self, step: &str) -> bool {
+    pub(crate) fn has_call(&self, step: &str) -> bool {
         self.lock().counts.contains_key(step)
     }
 
-    /// Releases time, because the call has arrived where it waits. Returns the number of the call.
-    pub(crate) fn arrived(&self, step: &str) -> usize {
+    /// Releases time, because the server has received the request or the command has started to wait. Returns the
+    /// number of the call.
+    pub(crate) fn on_arrival(&self, step: &str) -> usize {
         let mut calls = self.lock();
-        calls.held.remove(step);
-        calls.open.get(step).copied().unwrap_or_default()
+        calls.holds.remove(step);
+        calls.open_calls.get(step).copied().unwrap_or_default()
     }
 
-    /// Holds time for the answer to a call; returns whether the run still waits for it.
-    pub(crate) fn answered(&self, step: &str, number: usize, clock: &dyn Clock) -> bool {
+    /// Holds time while the answer is in transit. Returns whether the run still waits for the answer.
+    pub(crate) fn on_answer(&self, step: &str, number: usize, clock: &dyn Clock) -> bool {
         let mut calls = self.lock();
-        let waits = calls.open.get(step) == Some(&number);
-        if waits {
-            calls.held.insert(step.to_owned(), clock.hold_virtual_time());
+        let is_awaited = calls.open_calls.get(step) == Some(&number);
+        if is_awaited {
+            calls.holds.insert(step.to_owned(), clock.hold_virtual_time());
         }
-        waits
+        is_awaited
     }
 
-    /// Registers that a call is recorded.
+    /// Registers that the outcome of a call is recorded.
     pub(crate) fn end(&self, step: &str) {
         let mut calls = self.lock();
-        calls.open.remove(step);
-        calls.held.remove(step);
+        calls.open_calls.remove(step);
+        calls.holds.remove(step);
     }
 
-    /// The process has ended, so no call waits for anything.
-    pub(crate) fn forget(&self) {
+    /// Removes all open calls, because the process has died.
+    pub(crate) fn clear(&self) {
         let mut calls = self.lock();
-        calls.open.clear();
-        calls.held.clear();
+        calls.open_calls.clear();
+        calls.holds.clear();
     }
 }

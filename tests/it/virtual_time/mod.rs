@@ -1,6 +1,6 @@
-//! Timeouts, pauses and approvals over hours of virtual time. A run has a real journal, the program's own interpreter,
-//! performer, provider and budgets, a server on loopback and real commands. Its recorded times are exact to the
-//! millisecond, and the test does not wait.
+//! Timeouts, pauses and approvals over hours of virtual time. A test uses the program's own interpreter, performer,
+//! provider and budgets, with a real journal, a server on the loopback interface and real commands. The recorded times
+//! are exact to the millisecond, and the test does not wait.
 
 mod approvals;
 mod clock;
@@ -15,14 +15,14 @@ use orch::model::RunStatus;
 use orch::model::event::Fact;
 
 use server::ScriptedReply;
-use simulation::{HOUR, MINUTE, SECOND, Session, simulate};
+use simulation::{HOUR, MINUTE, SECOND, SessionScript, simulate};
 
 /// A duration in milliseconds.
 pub(crate) const fn ms(duration: Duration) -> u64 {
     duration.as_secs() * 1000 + (duration.subsec_millis() as u64)
 }
 
-/// One agent step with these additional keys.
+/// The steps of a pipeline: one agent step with these additional keys.
 fn step(keys: &str) -> String {
     format!("steps:\n  - {{ id: one, agent: a, prompt: p.md, message: one, schema: text, output: x{keys} }}\n")
 }
@@ -34,15 +34,15 @@ fn a_request_ends_exactly_at_its_timeout() {
         |_, _| ScriptedReply::never(),
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Failed);
-            assert_eq!(run.calls("one"), [(0, ms(90 * MINUTE))]);
+            assert_eq!(run.call_times("one"), [(0, ms(90 * MINUTE))]);
             assert_eq!(run.failure("one").unwrap().0, FailureClass::Timeout);
-            assert_eq!(run.times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(90 * MINUTE)]);
+            assert_eq!(run.event_times(|fact| matches!(fact, Fact::StepFailed(_))), [ms(90 * MINUTE)]);
         },
     );
-    let late = |_: &str, _| ScriptedReply::text("late", 5399 * SECOND);
-    simulate(&step(", timeout: 90m, retry: { max: 1 }"), late, async |mut run| {
+    let just_in_time = |_: &str, _| ScriptedReply::text("done", 5399 * SECOND);
+    simulate(&step(", timeout: 90m, retry: { max: 1 }"), just_in_time, async |mut run| {
         assert_eq!(run.run_session().await.status, RunStatus::Completed);
-        assert_eq!(run.calls("one"), [(0, ms(5399 * SECOND))]);
+        assert_eq!(run.call_times("one"), [(0, ms(5399 * SECOND))]);
     });
 }
 
@@ -54,7 +54,7 @@ fn a_command_ends_exactly_at_its_timeout() {
         |_, _| ScriptedReply::never(),
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Failed);
-            assert_eq!(run.calls("nap"), [(0, ms(2 * HOUR))]);
+            assert_eq!(run.call_times("nap"), [(0, ms(2 * HOUR))]);
             assert_eq!(run.failure("nap").unwrap().0, FailureClass::Timeout);
         },
     );
@@ -65,17 +65,17 @@ fn pauses_between_attempts_double_up_to_half_a_minute() {
     let script = |_: &str, count| if count < 9 { ScriptedReply::error(503) } else { ScriptedReply::text("done", HOUR) };
     simulate(&step(", timeout: 2h, retry: { max: 10 }"), script, async |mut run| {
         assert_eq!(run.run_session().await.status, RunStatus::Completed);
-        let (calls, pauses) = (run.calls("one"), run.pauses());
+        let (calls, pauses) = (run.call_times("one"), run.pauses());
         assert_eq!((calls.len(), pauses.len()), (10, 9));
-        let full = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
-        for (pause, full) in pauses.iter().zip(full) {
-            assert!((full / 2..=full).contains(pause), "{pauses:?}");
+        let max_pauses = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
+        for (pause, max) in pauses.iter().zip(max_pauses) {
+            assert!((max / 2..=max).contains(pause), "{pauses:?}");
         }
         let mut now = 0;
-        for (at, (began, ended)) in calls.into_iter().enumerate() {
-            let takes = if at < 9 { 0 } else { ms(HOUR) };
-            assert_eq!((began, ended), (now, now + takes), "call {at}, pauses {pauses:?}");
-            now = ended + pauses.get(at).copied().unwrap_or_default();
+        for (index, (start, end)) in calls.into_iter().enumerate() {
+            let duration = if index < 9 { 0 } else { ms(HOUR) };
+            assert_eq!((start, end), (now, now + duration), "call {index}, pauses {pauses:?}");
+            now = end + pauses.get(index).copied().unwrap_or_default();
         }
     });
 }
@@ -88,15 +88,17 @@ fn an_unavailable_provider_is_retried_for_half_a_minute() {
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Failed);
             let pauses = run.pauses();
-            assert_eq!((run.calls("one").len(), pauses.len()), (6, 5));
-            for (pause, least) in pauses.iter().zip([1000, 2000, 4000, 8000, 16_000]) {
-                assert!((least..=least + least / 4).contains(pause), "{pauses:?}");
+            assert_eq!((run.call_times("one").len(), pauses.len()), (6, 5));
+            for (pause, min) in pauses.iter().zip([1000, 2000, 4000, 8000, 16_000]) {
+                assert!((min..=min + min / 4).contains(pause), "{pauses:?}");
             }
         },
     );
-    let loads =
+    let available_later =
         |_: &str, count| if count < 5 { ScriptedReply::error(503) } else { ScriptedReply::text("done", SECOND) };
-    simulate(&step(""), loads, async |mut run| assert_eq!(run.run_session().await.status, RunStatus::Completed));
+    simulate(&step(""), available_later, async |mut run| {
+        assert_eq!(run.run_session().await.status, RunStatus::Completed);
+    });
 }
 
 #[test]
@@ -136,9 +138,9 @@ success: steps.both.status == 'completed'
             assert_eq!(run.run_session().await.status, RunStatus::Completed);
             let pause = run.pauses()[0];
             assert!((240_000..=240_250).contains(&pause), "{header:?}: {pause}");
-            assert_eq!(run.calls("both/one"), [(0, 0), (pause, pause)], "{header:?}");
-            // This step began after a minute, and waited until the time that the provider requested.
-            assert_eq!(run.calls("both/two/ask"), [(240_000, 240_000)], "{header:?}");
+            assert_eq!(run.call_times("both/one"), [(0, 0), (pause, pause)], "{header:?}");
+            // This step started after a minute, and waited until the time that the provider requested.
+            assert_eq!(run.call_times("both/two/ask"), [(240_000, 240_000)], "{header:?}");
         });
     }
 }
@@ -162,7 +164,7 @@ fn a_requested_wait_that_is_too_long_fails_the_step_at_once() {
     let script = |_: &str, _| ScriptedReply::error(429).header("retry-after", "301");
     simulate(&step(""), script, async |mut run| {
         assert_eq!(run.run_session().await.status, RunStatus::Failed);
-        assert_eq!(run.calls("one"), [(0, 0)]);
+        assert_eq!(run.call_times("one"), [(0, 0)]);
         let (class, message) = run.failure("one").unwrap();
         assert_eq!(class, FailureClass::RateLimited);
         assert!(message.ends_with("it asks to wait 301 s, longer than the 300 s that a step waits"), "{message}");
@@ -178,10 +180,10 @@ fn the_limit_of_requests_per_minute_applies_to_each_minute() {
         async |mut run| {
             run.edit_settings("requests_per_minute: 100", "requests_per_minute: 2");
             assert_eq!(run.run_session().await.status, RunStatus::Completed);
-            let mut began: Vec<u64> =
-                (0..5).flat_map(|item| run.calls(&format!("all[{item}]"))).map(|call| call.0).collect();
-            began.sort_unstable();
-            assert_eq!(began, [0, 0, ms(MINUTE), ms(MINUTE), ms(2 * MINUTE)]);
+            let mut start_times: Vec<u64> =
+                (0..5).flat_map(|item| run.call_times(&format!("all[{item}]"))).map(|call| call.0).collect();
+            start_times.sort_unstable();
+            assert_eq!(start_times, [0, 0, ms(MINUTE), ms(MINUTE), ms(2 * MINUTE)]);
         },
     );
 }
@@ -195,8 +197,8 @@ fn a_deadline_limits_all_attempts_of_a_step_together() {
         async |mut run| {
             assert_eq!(run.run_session().await.status, RunStatus::Failed);
             let pause = run.pauses()[0];
-            let again = ms(40 * MINUTE) + pause;
-            assert_eq!(run.calls("one"), [(0, ms(40 * MINUTE)), (again, ms(HOUR))]);
+            let second_start = ms(40 * MINUTE) + pause;
+            assert_eq!(run.call_times("one"), [(0, ms(40 * MINUTE)), (second_start, ms(HOUR))]);
             assert_eq!(run.failure("one").unwrap().0, FailureClass::Timeout);
         },
     );
@@ -211,17 +213,17 @@ fn a_request_ends_when_the_seconds_of_the_run_are_used_up() {
         async |mut run| {
             let state = run.run_session().await;
             assert_eq!(state.failure.unwrap().class, FailureClass::BudgetExceeded);
-            assert_eq!(run.calls("one"), [(0, ms(HOUR))]);
+            assert_eq!(run.call_times("one"), [(0, ms(HOUR))]);
             run.advance(HOUR).await;
             run.edit("seconds: 3600", "seconds: 7202");
             assert_eq!(run.run_session().await.status, RunStatus::Completed);
-            assert_eq!(run.calls("one")[1], (ms(2 * HOUR), ms(3 * HOUR + SECOND)));
+            assert_eq!(run.call_times("one")[1], (ms(2 * HOUR), ms(3 * HOUR + SECOND)));
         },
     );
 }
 
 #[test]
-fn a_request_that_waits_for_its_permit_does_not_begin_after_the_budget_is_used_up() {
+fn a_request_that_waits_for_its_permit_does_not_start_after_the_budget_is_used_up() {
     let steps = "budget: { seconds: 30 }\nsteps: [{ id: all, for_each: '[0, 1]', max_parallel: 2, agent: a, prompt: p.md, message: 'all[{{ index }}]', schema: text, output: x }]\nfinally:\n  - { id: tidy, agent: a, prompt: p.md, message: tidy, schema: text, output: tidy }\n";
     simulate(
         steps,
@@ -229,10 +231,10 @@ fn a_request_that_waits_for_its_permit_does_not_begin_after_the_budget_is_used_u
         async |mut run| {
             run.edit_settings("requests_per_minute: 100", "requests_per_minute: 1");
             assert_eq!(run.run_session().await.failure.unwrap().class, FailureClass::BudgetExceeded);
-            let calls: Vec<_> = (0..2).flat_map(|item| run.calls(&format!("all[{item}]"))).collect();
+            let calls: Vec<_> = (0..2).flat_map(|item| run.call_times(&format!("all[{item}]"))).collect();
             assert_eq!(calls, [(0, ms(SECOND))]);
             // The requests of `finally` wait as long as necessary.
-            assert_eq!(run.calls("tidy"), [(ms(MINUTE), ms(MINUTE + SECOND))]);
+            assert_eq!(run.call_times("tidy"), [(ms(MINUTE), ms(MINUTE + SECOND))]);
         },
     );
 }
@@ -245,8 +247,8 @@ fn pauses_between_attempts_do_not_count_as_seconds_of_a_step() {
         |_, _| ScriptedReply::never(),
         async |mut run| {
             assert_eq!(run.run_session().await.failure.unwrap().class, FailureClass::BudgetExceeded);
-            let again = ms(20 * MINUTE) + run.pauses()[0];
-            assert_eq!(run.calls("one"), [(0, ms(20 * MINUTE)), (again, again + ms(10 * MINUTE))]);
+            let second_start = ms(20 * MINUTE) + run.pauses()[0];
+            assert_eq!(run.call_times("one"), [(0, ms(20 * MINUTE)), (second_start, second_start + ms(10 * MINUTE))]);
         },
     );
 }
@@ -271,19 +273,19 @@ finally:
         |_, _| ScriptedReply::never(),
         async |mut run| {
             assert_eq!(run.run_session().await.failure.unwrap().class, FailureClass::BudgetExceeded);
-            // Two calls run from the beginning, so half an hour of each uses up an hour.
-            let half = ms(30 * MINUTE);
-            assert_eq!(run.calls("both/two/nap"), [(0, ms(10 * MINUTE))]);
-            assert_eq!(run.calls("both/one"), [(0, half)]);
-            assert_eq!(run.calls("both/two/late"), [(ms(10 * MINUTE), half)]);
-            assert_eq!(run.calls("both/two/last"), []);
-            assert_eq!(run.calls("tidy"), [(half, half)], "`finally` runs all the same");
+            // Two calls are always in flight, so they use up the hour in half an hour.
+            let half_hour = ms(30 * MINUTE);
+            assert_eq!(run.call_times("both/two/nap"), [(0, ms(10 * MINUTE))]);
+            assert_eq!(run.call_times("both/one"), [(0, half_hour)]);
+            assert_eq!(run.call_times("both/two/late"), [(ms(10 * MINUTE), half_hour)]);
+            assert_eq!(run.call_times("both/two/last"), []);
+            assert_eq!(run.call_times("tidy"), [(half_hour, half_hour)], "`finally` still runs");
         },
     );
 }
 
 #[test]
-fn no_branch_begins_a_call_after_one_call_exceeded_the_budget() {
+fn no_branch_starts_a_call_after_a_call_exceeds_the_budget() {
     let steps = "steps:
   - id: both
     budget: { tokens: 1000 }
@@ -311,19 +313,22 @@ finally:
             );
             let failure = run.run_session().await.failure.unwrap();
             assert!(failure.message.starts_with("the budget of step both is 1000 tokens; 14 are used"), "{failure}");
-            // The large request waited for the calls in flight; after them, the budget ended the run.
-            let ten = ms(10 * MINUTE);
-            assert_eq!(run.calls("both/two/nap"), [(0, ten)]);
-            assert_eq!((run.calls("both/two/small"), run.calls("both/two/last")), (vec![], vec![]));
-            assert_eq!((run.calls("tidy"), run.calls("word")), (vec![(ten, ten)], vec![(ten, ten + ms(MINUTE))]));
+            // The large request waited for the calls in flight. Then it still did not fit, so the budget ended the run.
+            let ten_minutes = ms(10 * MINUTE);
+            assert_eq!(run.call_times("both/two/nap"), [(0, ten_minutes)]);
+            assert_eq!((run.call_times("both/two/small"), run.call_times("both/two/last")), (vec![], vec![]));
+            assert_eq!(
+                (run.call_times("tidy"), run.call_times("word")),
+                (vec![(ten_minutes, ten_minutes)], vec![(ten_minutes, ten_minutes + ms(MINUTE))])
+            );
         },
     );
 }
 
 #[test]
 fn a_stop_waits_ten_seconds_for_a_reply_and_a_second_stop_does_not() {
-    let stopped = |stops: Vec<Duration>| Session { stops, ..Session::default() };
-    for (takes, stops, ends, completed) in [
+    let session_with_stops = |stop_delays: Vec<Duration>| SessionScript { stop_delays, ..SessionScript::default() };
+    for (reply_delay, stop_delays, call_end, completed) in [
         (HOUR + 9 * SECOND, vec![HOUR], HOUR + 9 * SECOND, true),
         (HOUR + 11 * SECOND, vec![HOUR], HOUR + 10 * SECOND, false),
         (HOUR + 9 * SECOND, vec![HOUR, 4 * SECOND], HOUR + 4 * SECOND, false),
@@ -334,13 +339,16 @@ fn a_stop_waits_ten_seconds_for_a_reply_and_a_second_stop_does_not() {
         );
         simulate(
             &steps,
-            move |_, _| ScriptedReply::text("done", takes),
+            move |_, _| ScriptedReply::text("done", reply_delay),
             async |mut run| {
-                assert_eq!(run.session(stopped(stops)).await.unwrap().status, RunStatus::Cancelled);
-                assert_eq!(run.calls("one"), [(0, ms(ends))]);
-                assert_eq!(run.calls("two"), []);
-                let done = run.times(|fact| matches!(fact, Fact::StepCompleted(_)));
-                assert_eq!(done.len(), usize::from(completed));
+                assert_eq!(
+                    run.run_session_with(session_with_stops(stop_delays)).await.unwrap().status,
+                    RunStatus::Cancelled
+                );
+                assert_eq!(run.call_times("one"), [(0, ms(call_end))]);
+                assert_eq!(run.call_times("two"), []);
+                let completions = run.event_times(|fact| matches!(fact, Fact::StepCompleted(_)));
+                assert_eq!(completions.len(), usize::from(completed));
             },
         );
     }
@@ -357,15 +365,15 @@ fn a_reply_is_recorded_while_timed_out_commands_are_being_ended() {
     let script = |_: &str, _| ScriptedReply::text("done", HOUR);
     simulate(steps, script, async |mut run| {
         assert_eq!(run.run_session().await.status, RunStatus::Failed);
-        let ended = |event: orch::model::Event| match event.fact {
+        let ended_step = |event: orch::model::Event| match event.fact {
             Fact::CallEnded(call) => Some(call.call.step.to_string()),
             _ => None,
         };
-        let ends: Vec<String> = run.events().into_iter().filter_map(ended).collect();
-        assert_eq!((ends.len(), ends[0].as_str()), (9, "all/ask"), "{ends:?}");
-        // Each call ended at its timeout: the time to end its program does not count for the run.
+        let ended_steps: Vec<String> = run.events().into_iter().filter_map(ended_step).collect();
+        assert_eq!((ended_steps.len(), ended_steps[0].as_str()), (9, "all/ask"), "{ended_steps:?}");
+        // Each call ended at its timeout. The time that orch needs to end the program does not count.
         for item in 0..8 {
-            assert_eq!(run.calls(&format!("all/many[{item}]")), [(0, ms(HOUR))]);
+            assert_eq!(run.call_times(&format!("all/many[{item}]")), [(0, ms(HOUR))]);
         }
     });
 }

@@ -33,33 +33,33 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
-/// One run of a project.
+/// One run, with its project, journal and virtual clock.
 pub(crate) struct SimulatedRun {
-    files: Orch,
+    project: Orch,
     journal: Journal,
     run: RunId,
     pub(crate) clock: Arc<VirtualClock>,
-    calls: Arc<CallsInFlight>,
+    calls_in_flight: Arc<CallsInFlight>,
     pauses: Arc<Mutex<Vec<u64>>>,
-    /// When the process died, if it did.
-    died: Option<jiff::Timestamp>,
+    /// The time at which the process of the last session died, if it did.
+    crash_time: Option<jiff::Timestamp>,
 }
 
-/// A person's answer to the question of a step, and the time until it.
-pub(crate) type Answers = Arc<dyn Fn(&str) -> (Duration, bool) + Send + Sync>;
+/// Returns the time until the answer to the question of a step, and whether the answer is an approval.
+pub(crate) type AnswerScript = Arc<dyn Fn(&str) -> (Duration, bool) + Send + Sync>;
 
-/// What happens during a session.
+/// The events from outside during a session.
 #[derive(Default)]
-pub(crate) struct Session {
-    /// The answers of a person at the terminal.
-    pub(crate) person: Option<Answers>,
-    /// After which time the process dies.
-    pub(crate) dies: Option<Duration>,
-    /// After which times a stop is requested.
-    pub(crate) stops: Vec<Duration>,
+pub(crate) struct SessionScript {
+    /// The answers of a person at the terminal. Without a person, the run waits for another process.
+    pub(crate) answers: Option<AnswerScript>,
+    /// The time after which the process dies.
+    pub(crate) crash_after: Option<Duration>,
+    /// The pauses before the stops, one after another.
+    pub(crate) stop_delays: Vec<Duration>,
 }
 
-/// Runs a test in virtual time, with the steps of a pipeline and the replies of the server.
+/// Runs a test in virtual time. `pipeline` contains the steps of the pipeline, and `script` the replies of the server.
 pub(crate) fn simulate(
     pipeline: &str,
     script: impl Fn(&str, usize) -> ScriptedReply + Send + Sync + 'static,
@@ -67,32 +67,33 @@ pub(crate) fn simulate(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async move {
-        let (clock, calls) = (Arc::new(VirtualClock::new()), Arc::new(CallsInFlight::default()));
-        let url = serve(Arc::new(script), calls.clone(), clock.clone()).await;
-        let files = Orch::empty();
-        files.write(
+        let (clock, calls_in_flight) = (Arc::new(VirtualClock::new()), Arc::new(CallsInFlight::default()));
+        let url = serve(Arc::new(script), calls_in_flight.clone(), clock.clone()).await;
+        let project = Orch::empty();
+        project.write(
             "orch.yaml",
             &format!("providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", requests_per_minute: 100 }}\n"),
         );
-        files.write("prompts/p.md", "Answer.\n");
-        files.write("pipelines/main.yaml", &format!("name: hours\nagents: {{ a: {{ model: lab/m }} }}\n{pipeline}"));
-        let journal = Journal::open(&files.path().join(".orch")).unwrap();
+        project.write("prompts/p.md", "Answer.\n");
+        project.write("pipelines/main.yaml", &format!("name: hours\nagents: {{ a: {{ model: lab/m }} }}\n{pipeline}"));
+        let journal = Journal::open(&project.path().join(".orch")).unwrap();
         let run = RunId(uuid::Uuid::now_v7());
-        test(SimulatedRun { files, journal, run, clock, calls, pauses: Arc::default(), died: None }).await;
+        test(SimulatedRun { project, journal, run, clock, calls_in_flight, pauses: Arc::default(), crash_time: None })
+            .await;
     });
 }
 
-/// The person at the terminal.
-struct Person {
+/// A person at the terminal who answers at scripted times.
+struct ScriptedPerson {
     clock: Arc<VirtualClock>,
-    says: Answers,
+    answers: AnswerScript,
 }
 
-impl ApprovalPrompter for Person {
+impl ApprovalPrompter for ScriptedPerson {
     fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let (clock, (after, approved)) = (self.clock.clone(), (self.says)(step.as_str()));
+        let (clock, (delay, approved)) = (self.clock.clone(), (self.answers)(step.as_str()));
         async move {
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(delay).await;
             Some(decision(approved, clock.now()))
         }
         .boxed()
@@ -103,25 +104,27 @@ fn decision(approved: bool, at: jiff::Timestamp) -> ApprovalDecision {
     ApprovalDecision { approved, note: String::new(), by: "ada".to_owned(), at }
 }
 
-/// Holds time while calls are on their way, and records pauses.
+/// Reports the progress of calls to [`CallsInFlight`], and records the pauses before retries.
 struct CallObserver {
     clock: Arc<VirtualClock>,
-    calls: Arc<CallsInFlight>,
+    calls_in_flight: Arc<CallsInFlight>,
     pauses: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Observer for CallObserver {
     fn on_event(&self, event: &Event) {
         if let Fact::CallEnded(ended) = &event.fact {
-            self.calls.end(ended.call.step.as_str());
+            self.calls_in_flight.end(ended.call.step.as_str());
         }
     }
 
-    fn on_progress(&self, signal: &CallProgress) {
-        match signal {
-            CallProgress::Sent(key) => self.calls.begin(key.step.to_string(), &*self.clock),
-            // The command prints this before it sleeps in real time.
-            CallProgress::Output(key, line) if line == "asleep" => drop(self.calls.arrived(key.step.as_str())),
+    fn on_progress(&self, progress: &CallProgress) {
+        match progress {
+            CallProgress::Sent(key) => self.calls_in_flight.begin(key.step.to_string(), &*self.clock),
+            // The command of a test prints this line when it has started, before it sleeps in real time.
+            CallProgress::Output(key, line) if line == "asleep" => {
+                drop(self.calls_in_flight.on_arrival(key.step.as_str()))
+            }
             CallProgress::Backoff(_, millis) => self.pauses.lock().unwrap().push(*millis),
             _ => {}
         }
@@ -130,59 +133,61 @@ impl Observer for CallObserver {
 
 impl SimulatedRun {
     fn load(&self) -> (Project, Arc<ModelRegistry>) {
-        let project = config::load(&self.files.path().join("pipelines/main.yaml"))
-            .unwrap_or_else(|found| panic!("{:?}", found.iter().map(|found| &found.message).collect::<Vec<_>>()));
-        let found = orch::check::check(&project);
-        assert!(!found.iter().any(orch::diagnostic::Diagnostic::is_error), "{found:?}");
-        let models = ModelRegistry::new(&project.settings, &variables(), self.files.path().join("cache"));
+        let project = config::load(&self.project.path().join("pipelines/main.yaml")).unwrap_or_else(|findings| {
+            panic!("{:?}", findings.iter().map(|finding| &finding.message).collect::<Vec<_>>())
+        });
+        let findings = orch::check::check(&project);
+        assert!(!findings.iter().any(orch::diagnostic::Diagnostic::is_error), "{findings:?}");
+        let models = ModelRegistry::new(&project.settings, &env_lookup(), self.project.path().join("cache"));
         (project, Arc::new(models))
     }
 
     /// Changes the pipeline between two sessions.
     pub(crate) fn edit(&self, from: &str, to: &str) {
-        self.files.edit("pipelines/main.yaml", from, to);
+        self.project.edit("pipelines/main.yaml", from, to);
     }
 
-    /// Changes `orch.yaml`.
+    /// Changes `orch.yaml` between two sessions.
     pub(crate) fn edit_settings(&self, from: &str, to: &str) {
-        self.files.edit("orch.yaml", from, to);
+        self.project.edit("orch.yaml", from, to);
     }
 
     /// Lets time pass while no process runs.
-    pub(crate) async fn advance(&self, time: Duration) {
-        tokio::time::sleep(time).await;
+    pub(crate) async fn advance(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 
-    /// Runs one session; returns the state of the run, or `None` if the process died.
-    pub(crate) async fn session(&mut self, how: Session) -> Option<RunState> {
+    /// Runs one session. Returns the state of the run, or `None` if the process died.
+    pub(crate) async fn run_session_with(&mut self, script: SessionScript) -> Option<RunState> {
         let (project, models) = self.load();
-        let planned = |name: &str| {
+        let planned_model = |name: &str| {
             let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
             let provider = models.provider(&reference.provider)?;
             Ok(PlannedModel::new(reference, provider.dialect()))
         };
-        let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned).unwrap();
-        let workspace = Workspace::open(&self.files.path().join("workspace")).unwrap();
+        let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned_model).unwrap();
+        let workspace = Workspace::open(&self.project.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
-        let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
-        let observer = Arc::new(CallObserver { clock, calls, pauses });
-        let allowed = |provider: &config::ProviderSettings| ProviderLimits {
+        let (clock, calls_in_flight, pauses) = (self.clock.clone(), self.calls_in_flight.clone(), self.pauses.clone());
+        let observer = Arc::new(CallObserver { clock, calls_in_flight, pauses });
+        let provider_limits = |provider: &config::ProviderSettings| ProviderLimits {
             requests: provider.requests_per_minute,
             ..ProviderLimits::default()
         };
-        let providers = project.settings.providers.iter().map(|(name, provider)| (name.clone(), allowed(provider)));
+        let providers =
+            project.settings.providers.iter().map(|(name, provider)| (name.clone(), provider_limits(provider)));
         let performer = Performer {
             models: models.clone(),
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: workspace.folder().to_path_buf(),
-            agents_folder: NoFollowFolder::open(self.files.path(), FolderAccess::Private).unwrap().subfolder("homes"),
+            agents_folder: NoFollowFolder::open(self.project.path(), FolderAccess::Private).unwrap().subfolder("homes"),
             artifact_files: plan.artifact_paths(),
             project_files: Vec::new(),
-            env_vars: variables(),
+            env_vars: env_lookup(),
             rate_limiters: Arc::new(RateLimiters::new(64, providers)),
-            budgets: Budgets::new(&plan, &events, self.died, models),
+            budgets: Budgets::new(&plan, &events, self.crash_time, models),
             record_replay: RecordReplay::default(),
             file_ledger: Arc::default(),
             clock: self.clock.clone(),
@@ -193,43 +198,44 @@ impl SimulatedRun {
                 workspace.folder().to_path_buf(),
             )),
         };
-        let prompter =
-            how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn ApprovalPrompter>);
-        let switch = CancelSwitch::default();
+        let prompter = script.answers.map(|answers| {
+            Arc::new(ScriptedPerson { clock: self.clock.clone(), answers }) as Arc<dyn ApprovalPrompter>
+        });
+        let cancel_switch = CancelSwitch::default();
         let parts = RunParts {
             run: self.run,
             workspace: workspace.clone(),
             perform: Arc::new(performer),
             observer,
-            cancel_switch: switch.clone(),
+            cancel_switch: cancel_switch.clone(),
             prompter,
             result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
             clock: self.clock.clone(),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
-        local.enqueue(first_fact(&plan, &workspace, self.died.take(), events.is_empty()));
+        local.enqueue(first_fact(&plan, &workspace, self.crash_time.take(), events.is_empty()));
         let messages = self.journal.pending_messages(self.run).unwrap();
         for (_, message) in &messages {
             local.enqueue(message.clone().into_fact());
         }
         let mut run = pin!(engine::interpret(&local, &plan));
-        let stops = async {
-            for after in &how.stops {
-                tokio::time::sleep(*after).await;
-                switch.press();
+        let press_stops = async {
+            for delay in &script.stop_delays {
+                tokio::time::sleep(*delay).await;
+                cancel_switch.press();
             }
             std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
             biased;
             ended = &mut run => ended,
-            () = async { tokio::time::sleep(how.dies.unwrap()).await }, if how.dies.is_some() => {
-                self.died = Some(self.clock.now());
-                self.calls.forget();
+            () = async { tokio::time::sleep(script.crash_after.unwrap()).await }, if script.crash_after.is_some() => {
+                self.crash_time = Some(self.clock.now());
+                self.calls_in_flight.clear();
                 return None;
             }
-            () = stops => unreachable!(),
+            () = press_stops => unreachable!(),
         };
         let ended = to_run_end(ended).unwrap();
         local.finish(Fact::RunEnded(ended)).await.unwrap();
@@ -237,24 +243,24 @@ impl SimulatedRun {
         Some(local.state())
     }
 
-    /// Runs a session without a person, a death or a stop.
+    /// Runs a session to its end, without a person and without a stop.
     pub(crate) async fn run_session(&mut self) -> RunState {
-        self.session(Session::default()).await.unwrap()
+        self.run_session_with(SessionScript::default()).await.unwrap()
     }
 
-    /// Sends an answer to the one open question from another process.
+    /// Answers the latest question, as another process would do.
     pub(crate) fn send_answer(&self, approved: bool) {
-        let asked = self.events().into_iter().rev().find_map(|event| match event.fact {
-            Fact::ApprovalAsked(asked) => Some(asked),
+        let question = self.events().into_iter().rev().find_map(|event| match event.fact {
+            Fact::ApprovalAsked(question) => Some(question),
             _ => None,
         });
-        let asked = asked.expect("nobody was asked");
+        let question = question.expect("no question was asked");
         let answer = decision(approved, self.clock.now());
         let message = ApprovalAnswered {
-            step: asked.step,
-            attempt: asked.attempt,
-            ordinal: asked.ordinal,
-            question_digest: asked.question_digest,
+            step: question.step,
+            attempt: question.attempt,
+            ordinal: question.ordinal,
+            question_digest: question.question_digest,
             answer,
         };
         self.journal.send_message(self.run, &InboxMessage::Answer(message)).unwrap();
@@ -266,17 +272,18 @@ impl SimulatedRun {
 
     /// The time in milliseconds since the start of the test.
     pub(crate) fn now(&self) -> u64 {
-        VirtualClock::millis(self.clock.now())
+        VirtualClock::millis_since_start(self.clock.now())
     }
 
-    /// The recorded calls of a step: when each began and ended, in milliseconds since the start of the test.
-    pub(crate) fn calls(&self, step: &str) -> Vec<(u64, u64)> {
-        let times = |call: &CallEnded| (VirtualClock::millis(call.started), VirtualClock::millis(call.ended));
-        let all = self.events().into_iter().filter_map(|event| match event.fact {
+    /// The start and end times of the recorded calls of a step, in milliseconds since the start of the test.
+    pub(crate) fn call_times(&self, step: &str) -> Vec<(u64, u64)> {
+        let millis = VirtualClock::millis_since_start;
+        let times = |call: &CallEnded| (millis(call.started), millis(call.ended));
+        let call_times = self.events().into_iter().filter_map(|event| match event.fact {
             Fact::CallEnded(call) if call.call.step.as_str() == step => Some(times(&call)),
             _ => None,
         });
-        all.collect()
+        call_times.collect()
     }
 
     /// The latest failure of a step.
@@ -289,25 +296,27 @@ impl SimulatedRun {
         })
     }
 
-    /// When facts of a kind were recorded, in milliseconds since the start of the test.
-    pub(crate) fn times(&self, is: impl Fn(&Fact) -> bool) -> Vec<u64> {
-        self.events().iter().filter(|event| is(&event.fact)).map(|event| VirtualClock::millis(event.at)).collect()
+    /// The times at which the matching facts were recorded, in milliseconds since the start of the test.
+    pub(crate) fn event_times(&self, is_match: impl Fn(&Fact) -> bool) -> Vec<u64> {
+        let events = self.events();
+        let matches = events.iter().filter(|event| is_match(&event.fact));
+        matches.map(|event| VirtualClock::millis_since_start(event.at)).collect()
     }
 
-    /// The pauses before retries that were reported to the observer, in milliseconds.
+    /// The pauses before retries so far, in milliseconds.
     pub(crate) fn pauses(&self) -> Vec<u64> {
         self.pauses.lock().unwrap().clone()
     }
 }
 
-fn variables() -> EnvLookup {
+fn env_lookup() -> EnvLookup {
     Arc::new(|name| (name == "PATH").then(|| "/usr/bin:/bin".to_owned()))
 }
 
 /// The first fact of a session.
-fn first_fact(plan: &Plan, workspace: &Workspace, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
+fn first_fact(plan: &Plan, workspace: &Workspace, last_heartbeat: Option<jiff::Timestamp>, is_first: bool) -> Fact {
     let (models, steps, version) = (BTreeMap::new(), plan.planned_steps(), String::new());
-    if !fresh {
+    if !is_first {
         let (model, from, budget) = (None, None, None);
         return Fact::RunResumed(RunResumed {
             models,
@@ -315,7 +324,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_seen: Option<jiff::Timest
             agents: BTreeMap::new(),
             continue_on_error: false,
             from,
-            previous_owner_last_heartbeat: last_seen,
+            previous_owner_last_heartbeat: last_heartbeat,
             relocated_to: None,
             missing_files: Vec::new(),
             budget,

@@ -17,7 +17,7 @@ use super::text::{LocatedJson, SourcedText, TextSource, ValueLocation};
 /// The options that set inputs.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct CliInputs {
-    /// The input `task`; `-` reads it from standard input
+    /// Set the input `task`; `-` reads it from standard input
     #[arg(long, short, value_name = "TEXT", conflicts_with = "task_file")]
     task: Option<String>,
 

@@ -15,9 +15,9 @@ use super::{find_run_or_latest, open_journal};
 
 /// Print an artifact as orch recorded it
 ///
-/// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since. A text is printed
-/// as text, any other value as JSON. If a loop produced the artifact in several rounds, orch prints the artifact of the
-/// last round; --step selects another round, or one item of a list.
+/// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since. The bytes are text
+/// or JSON, as in the file. If a loop produced the artifact in several rounds, orch prints the artifact of the last
+/// round; --step selects another round, or one item of a list.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_missing_positional = true,

@@ -1,28 +1,31 @@
-//! Checks the signatures of requests like a server of AWS: from the published algorithm, not with orch's code.
+//! Checks the signatures of requests as AWS does, with an implementation of the published algorithm that shares no code
+//! with orch.
 
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::Recorded;
+use super::ReceivedRequest;
 
-impl Recorded {
-    /// Whether the signature of the request belongs to this secret key and to all parts of the request.
+impl ReceivedRequest {
+    /// Whether the signature of the request is valid for this secret key.
     pub(crate) fn has_aws_signature(&self, secret: &str) -> bool {
-        self.expected_aws_signature(secret).is_some_and(|(expected, sent)| expected == sent)
+        self.aws_signatures(secret).is_some_and(|(expected, actual)| expected == actual)
     }
 
-    /// The signature that the request should have, and the one that it has.
-    fn expected_aws_signature(&self, secret: &str) -> Option<(String, String)> {
+    /// The expected and the actual signature of the request.
+    fn aws_signatures(&self, secret: &str) -> Option<(String, String)> {
         let authorization = self.header("authorization")?.strip_prefix("AWS4-HMAC-SHA256 ")?;
         let field = |name: &str| {
             authorization.split(", ").find_map(|part| part.strip_prefix(&format!("{name}=")).map(str::to_owned))
         };
-        let (credential, names, sent) = (field("Credential")?, field("SignedHeaders")?, field("Signature")?);
+        let (credential, signed_headers, actual) = (field("Credential")?, field("SignedHeaders")?, field("Signature")?);
         let scope: Vec<&str> = credential.split('/').skip(1).collect();
-        let headers: Vec<String> =
-            names.split(';').map(|name| Some(format!("{name}:{}\n", self.header(name)?))).collect::<Option<_>>()?;
+        let headers: Vec<String> = signed_headers
+            .split(';')
+            .map(|name| Some(format!("{name}:{}\n", self.header(name)?)))
+            .collect::<Option<_>>()?;
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
-        // Every character of the path counts once more, also the percent signs of its encoding.
+        // AWS encodes the path of the request again, including its percent signs.
         let path: String = path
             .bytes()
             .map(|byte| match byte {
@@ -38,7 +41,7 @@ impl Recorded {
             path,
             query.join("&"),
             headers.concat(),
-            names.clone(),
+            signed_headers.clone(),
             hex(&Sha256::digest(&self.bytes)),
         ];
         let to_sign = [
@@ -48,7 +51,7 @@ impl Recorded {
             hex(&Sha256::digest(canonical.join("\n"))),
         ];
         let key = scope.iter().fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
-        Some((hex(&hmac(&key, to_sign.join("\n").as_bytes())), sent))
+        Some((hex(&hmac(&key, to_sign.join("\n").as_bytes())), actual))
     }
 }
 

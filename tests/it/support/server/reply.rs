@@ -10,17 +10,27 @@ pub(crate) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// The delay before the reply.
     pub(super) delay: Duration,
+    /// The number of bytes after which the server sends nothing more and keeps the connection open.
     pub(super) stall_after: Option<usize>,
+    /// The number of bytes after which the server closes the connection.
     pub(super) cut_after: Option<usize>,
+    /// The number of bytes in each write, and the pause after it.
     pub(super) pieces: Option<(usize, Duration)>,
+    /// Whether the reply has no length, so that the end of the connection ends the body.
     pub(super) unframed: bool,
+    /// Whether the server resets the connection after the reply.
     pub(super) reset: bool,
 }
 
 impl Reply {
-    fn new(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Self {
-        let headers = if kind.is_empty() { Vec::new() } else { vec![("content-type".to_owned(), kind.to_owned())] };
+    fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = if content_type.is_empty() {
+            Vec::new()
+        } else {
+            vec![("content-type".to_owned(), content_type.to_owned())]
+        };
         Self {
             status,
             headers,
@@ -39,9 +49,9 @@ impl Reply {
         Self::new(status, "application/json", body)
     }
 
-    /// A response of any content type; without one if `kind` is empty.
-    pub(crate) fn typed(kind: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self::new(200, kind, body)
+    /// A response with any content type. Without a content type if `content_type` is empty.
+    pub(crate) fn typed(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(200, content_type, body)
     }
 
     /// A web page.
@@ -60,7 +70,7 @@ impl Reply {
         Self::raw_events(lines.concat())
     }
 
-    /// A streamed reply in the dialect that the path belongs to.
+    /// A streamed reply in the dialect of a request path.
     pub(crate) fn text_for(path: &str, text: &str) -> Self {
         if path.contains("/messages") {
             Self::anthropic_text(text)
@@ -75,7 +85,7 @@ impl Reply {
         }
     }
 
-    /// A streamed chat completion that ends by itself.
+    /// A streamed chat completion that the model ended.
     pub(crate) fn openai_text(text: &str) -> Self {
         Self::openai_stopped(text, "stop")
     }
@@ -87,10 +97,10 @@ impl Reply {
                 "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
         };
         let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
-        events.extend(pieces_of(text).map(|piece| chunk(json!({"content": piece}), Value::Null)));
+        events.extend(split_into_pieces(text).map(|piece| chunk(json!({"content": piece}), Value::Null)));
         events.push(chunk(json!({}), json!(reason)));
         events.push(json!({"id": "chatcmpl-1", "model": "scripted", "choices": [], "usage": {
-            "prompt_tokens": 11, "completion_tokens": tokens(text), "total_tokens": 11 + tokens(text),
+            "prompt_tokens": 11, "completion_tokens": word_count(text), "total_tokens": 11 + word_count(text),
             "prompt_tokens_details": {"cached_tokens": 4},
             "completion_tokens_details": {"reasoning_tokens": 2}}}));
         let mut reply = Self::events(&events);
@@ -102,11 +112,11 @@ impl Reply {
     pub(crate) fn openai_json(text: &str) -> Self {
         let body = json!({"id": "chatcmpl-1", "object": "chat.completion", "model": "scripted",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 11, "completion_tokens": tokens(text)}});
+            "usage": {"prompt_tokens": 11, "completion_tokens": word_count(text)}});
         Self::new(200, "application/json", body.to_string())
     }
 
-    /// A streamed message that ends by itself.
+    /// A streamed message that the model ended.
     pub(crate) fn anthropic_text(text: &str) -> Self {
         Self::anthropic_stopped(text, "end_turn")
     }
@@ -120,13 +130,13 @@ impl Reply {
             json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
             json!({"type": "ping"}),
         ];
-        events.extend(pieces_of(text).map(
+        events.extend(split_into_pieces(text).map(
             |piece| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}),
         ));
         events.extend([
             json!({"type": "content_block_stop", "index": 0}),
             json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null},
-                "usage": {"output_tokens": tokens(text)}}),
+                "usage": {"output_tokens": word_count(text)}}),
             json!({"type": "message_stop"}),
         ]);
         Self::named_events(&events)
@@ -149,7 +159,7 @@ impl Reply {
         ])
     }
 
-    /// A reply of the Converse API, which is not streamed here.
+    /// A reply of the Converse API that is not streamed.
     pub(crate) fn converse_text(text: &str) -> Self {
         Self::converse_stopped(text, "end_turn")
     }
@@ -158,17 +168,17 @@ impl Reply {
     pub(crate) fn converse_stopped(text: &str, reason: &str) -> Self {
         let body = json!({"output": {"message": {"role": "assistant", "content": [{"text": text}]}},
             "stopReason": reason, "metrics": {"latencyMs": 1}, "usage": {"inputTokens": 5,
-            "cacheReadInputTokens": 4, "cacheWriteInputTokens": 2, "outputTokens": tokens(text),
-            "totalTokens": 11 + tokens(text)}});
+            "cacheReadInputTokens": 4, "cacheWriteInputTokens": 2, "outputTokens": word_count(text),
+            "totalTokens": 11 + word_count(text)}});
         Self::new(200, "application/json", body.to_string())
     }
 
-    /// A streamed response with reasoning that ends by itself, with every event that the API sends.
+    /// A streamed, completed response with reasoning, with every event that the API sends.
     pub(crate) fn responses_text(text: &str) -> Self {
         Self::responses_stopped(text, "completed")
     }
 
-    /// A streamed response that is `completed`, or incomplete for any other reason.
+    /// A streamed response. It is incomplete unless `reason` is `completed`.
     pub(crate) fn responses_stopped(text: &str, reason: &str) -> Self {
         let reasoning = json!({"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "e1"});
         let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": []});
@@ -182,14 +192,14 @@ impl Reply {
         let status = if is_complete { "completed" } else { "incomplete" };
         let details = if is_complete { Value::Null } else { json!({"reason": reason}) };
         let usage = json!({"input_tokens": 11, "input_tokens_details": {"cached_tokens": 4},
-            "output_tokens": tokens(text), "output_tokens_details": {"reasoning_tokens": 2},
-            "total_tokens": 11 + tokens(text)});
-        let done = message(status, json!([part(text)]));
-        let ended = response(status, details, json!([reasoning, done]), usage);
-        let place = json!({"item_id": "msg_1", "output_index": 1, "content_index": 0});
-        let at_place = |kind: &str, field: &str, value: Value| {
-            let mut event = json!({"type": kind});
-            event.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+            "output_tokens": word_count(text), "output_tokens_details": {"reasoning_tokens": 2},
+            "total_tokens": 11 + word_count(text)});
+        let finished_message = message(status, json!([part(text)]));
+        let final_response = response(status, details, json!([reasoning, finished_message]), usage);
+        let item_position = json!({"item_id": "msg_1", "output_index": 1, "content_index": 0});
+        let output_event = |event_type: &str, field: &str, value: Value| {
+            let mut event = json!({"type": event_type});
+            event.as_object_mut().unwrap().extend(item_position.as_object().unwrap().clone());
             event[field] = value;
             event
         };
@@ -201,14 +211,16 @@ impl Reply {
             json!({"type": "response.output_item.done", "output_index": 0, "item": reasoning}),
             json!({"type": "response.output_item.added", "output_index": 1, "item":
                 message("in_progress", json!([]))}),
-            at_place("response.content_part.added", "part", part("")),
+            output_event("response.content_part.added", "part", part("")),
         ];
-        events.extend(pieces_of(text).map(|piece| at_place("response.output_text.delta", "delta", json!(piece))));
+        events.extend(
+            split_into_pieces(text).map(|piece| output_event("response.output_text.delta", "delta", json!(piece))),
+        );
         events.extend([
-            at_place("response.output_text.done", "text", json!(text)),
-            at_place("response.content_part.done", "part", part(text)),
-            json!({"type": "response.output_item.done", "output_index": 1, "item": done}),
-            json!({"type": format!("response.{status}"), "response": ended}),
+            output_event("response.output_text.done", "text", json!(text)),
+            output_event("response.content_part.done", "part", part(text)),
+            json!({"type": "response.output_item.done", "output_index": 1, "item": finished_message}),
+            json!({"type": format!("response.{status}"), "response": final_response}),
         ]);
         for (number, event) in events.iter_mut().enumerate() {
             event["sequence_number"] = json!(number);
@@ -222,7 +234,7 @@ impl Reply {
         let body = json!({"id": "resp_1", "object": "response", "model": "scripted", "status": "completed",
             "error": null, "incomplete_details": null,
             "output": [{"id": "msg_1", "type": "message", "role": "assistant", "content": content}],
-            "usage": {"input_tokens": 11, "output_tokens": tokens(text)}});
+            "usage": {"input_tokens": 11, "output_tokens": word_count(text)}});
         Self::new(200, "application/json", body.to_string())
     }
 
@@ -258,14 +270,14 @@ impl Reply {
         Self::raw_events(lines.concat())
     }
 
-    /// A streamed generation that ends by itself.
+    /// A streamed generation that the model ended.
     pub(crate) fn gemini_text(text: &str) -> Self {
         Self::gemini_stopped(text, "STOP")
     }
 
     /// A streamed generation with any finish reason.
     pub(crate) fn gemini_stopped(text: &str, reason: &str) -> Self {
-        let mut events: Vec<Value> = pieces_of(text)
+        let mut events: Vec<Value> = split_into_pieces(text)
             .map(|piece| {
                 json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": piece}]}}],
                     "modelVersion": "scripted", "responseId": "r1"})
@@ -273,11 +285,11 @@ impl Reply {
             .collect();
         events.push(json!({"candidates": [{"index": 0, "finishReason": reason}], "modelVersion": "scripted",
             "responseId": "r1", "usageMetadata": {"promptTokenCount": 11, "cachedContentTokenCount": 4,
-            "candidatesTokenCount": tokens(text), "thoughtsTokenCount": 3}}));
+            "candidatesTokenCount": word_count(text), "thoughtsTokenCount": 3}}));
         Self::events(&events)
     }
 
-    /// Adds this header; it replaces one of the same name.
+    /// Adds a header, and replaces a header of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -302,13 +314,13 @@ impl Reply {
         self
     }
 
-    /// Sends the body in writes of so many bytes, with a pause between them.
+    /// Sends the body in writes of this number of bytes, with a pause after each.
     pub(crate) fn pieces(mut self, bytes: usize, pause: Duration) -> Self {
         self.pieces = Some((bytes, pause));
         self
     }
 
-    /// Sends no length: the end of the connection ends the body.
+    /// Sends no length, so that the end of the connection ends the body.
     pub(crate) fn unframed(mut self) -> Self {
         self.unframed = true;
         self
@@ -320,7 +332,7 @@ impl Reply {
         self
     }
 
-    /// Sends only the first bytes of the body, with a matching length.
+    /// Sends only the first bytes of the body, with the length of these bytes.
     pub(crate) fn truncated(mut self, bytes: usize) -> Self {
         self.body.truncate(bytes);
         self
@@ -332,12 +344,13 @@ impl Reply {
     }
 }
 
-/// A text in pieces of a few characters, as models send it.
-fn pieces_of(text: &str) -> impl Iterator<Item = String> {
-    let letters: Vec<char> = text.chars().collect();
-    letters.chunks(7).map(|piece| piece.iter().collect()).collect::<Vec<String>>().into_iter()
+/// Splits a text into pieces of a few characters, as models send it.
+fn split_into_pieces(text: &str) -> impl Iterator<Item = String> {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(7).map(|piece| piece.iter().collect()).collect::<Vec<String>>().into_iter()
 }
 
-fn tokens(text: &str) -> usize {
+/// The number of words of a text, which the replies report as the number of tokens.
+fn word_count(text: &str) -> usize {
     text.split_whitespace().count().max(1)
 }

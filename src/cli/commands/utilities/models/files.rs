@@ -33,7 +33,7 @@ pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
             state.push_str(", the default");
         }
         if !spec.is_tested {
-            state.push_str(", untried");
+            state.push_str(", untested");
         }
         let name = format!("local/{}", spec.name);
         ui.write_text(&format!(
@@ -56,7 +56,7 @@ pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
         let name = format!("local/{name}");
         ui.write_text(&format!("{name:<width$}  {size:>7}  {memory:>7}  {state}"))?;
     }
-    ui.print_message("\nMEMORY is the maximum memory of a model. orch verifies untried models by their\nSHA-256 digest, but this version has not been tested with them.");
+    ui.print_message("\nMEMORY is the maximum memory of a model. orch verifies untested models by their\nSHA-256 digest, but this version has not been tested with them.");
     Ok(())
 }
 
