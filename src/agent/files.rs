@@ -29,6 +29,7 @@ mod tests {
             messages: vec![Message { role: Role::User, content: Content::from(blocks) }, Message::assistant("ok")],
             max_output_tokens: 10,
             temperature: None,
+            options: Box::default(),
             schema: None,
             schema_name: None,
         };

@@ -338,8 +338,6 @@ fn default_local() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_names_for_checks_are_the_built_in_providers() {
         let names: Vec<&str> = crate::provider::BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();

@@ -223,6 +223,7 @@ mod tests {
             messages: vec![Message { role: Role::User, content: Content::from(blocks) }],
             max_output_tokens: 10,
             temperature: None,
+            options: Box::default(),
             schema: Some(json!({}).into()),
             schema_name: None,
         }

@@ -116,7 +116,9 @@ fn a_model_file_can_be_added_under_a_name() {
     assert!(resume_reuses_step(&orch));
     write_weights(&orch, 5);
     assert!(!resume_reuses_step(&orch), "other weights under the same name are another model");
-    run(&orch, &["models", "add", "models/tiny.gguf", "--name", "smollm2-135m"]).exits(2).says("a model of the list");
+    run(&orch, &["models", "add", "models/tiny.gguf", "--name", "smollm2-135m"])
+        .exits(2)
+        .says("belongs to a model of the catalog");
     run(&orch, &["models", "add", "models/tiny.gguf", "--name", "../x"]).exits(2).says("must consist of letters");
     std::fs::remove_file(orch.path().join("models/tiny.gguf")).unwrap();
     let list = run(&orch, &["models", "list"]).exits(0).stdout;

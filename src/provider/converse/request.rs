@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn options_are_fields_of_the_api_or_of_the_model() {
-        let messages = json!([{"role": "user", "content": [{"text": "hi"}]}]);
+        let messages = json!([{"role": "user", "content": [{"text": "hi"}, {"cachePoint": {"type": "default"}}]}]);
         let options = json!({"reasoning": "low", "top_p": 0.95, "seed": 7, "stop": ["END"],
             "provider_options": {"serviceTier": {"type": "flex"}, "top_k": 5}});
         assert_eq!(
