@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{project_with, reaches_full, recorded_sandbox, run_command, run_with_report};
 use crate::cli_agents::{Agents, has_tool_result};
-use crate::support::{Orch, Recorded, Reply, Server};
+use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 /// Creates a project whose only agent is a Python script, with additional keys of the agent.
 fn script_project(script: &str, keys: Value) -> Orch {
@@ -93,7 +93,7 @@ fn the_real_claude_runs_a_shell_that_writes_in_the_workspace_and_not_outside() {
     if !reaches_full() {
         return;
     }
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         if has_tool_result(request) {
             return Reply::anthropic_text("done");
         }
@@ -116,7 +116,7 @@ fn the_real_codex_runs_a_shell_that_writes_in_the_workspace_and_not_outside() {
     if !reaches_full() {
         return;
     }
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         if has_tool_result(request) {
             return Reply::response_text("done");
         }
@@ -139,7 +139,7 @@ fn codex_without_write_access_changes_nothing_although_its_own_sandbox_is_off() 
     if !reaches_full() {
         return;
     }
-    let answer = |request: &Recorded| {
+    let answer = |request: &ReceivedRequest| {
         if has_tool_result(request) {
             return Reply::response_text("done");
         }
