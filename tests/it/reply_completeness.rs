@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use orch::model::chat::StopReason;
-use orch::model::failure::FailureClass;
+use orch::model::chat::{ChatReply, StopReason};
+use orch::model::failure::{Failure, FailureClass};
 use orch::provider::{Dialect, RequestLimits};
 use serde_json::{Value, json};
 
@@ -38,6 +38,23 @@ fn stopped(dialect: Dialect, text: &str, reason: &str) -> Reply {
 /// Limits with which waiting on an open connection takes a moment.
 fn brief_limits() -> RequestLimits {
     RequestLimits { total_timeout: Duration::from_millis(700), ..short_limits() }
+}
+
+/// Asks with limits that are too short for a reply that the provider does not recognize as complete. On a busy machine,
+/// even a complete reply may arrive too late, so this function tries several times.
+async fn ask_for_complete_reply(
+    dialect: Dialect,
+    server: &Server,
+    limits: &RequestLimits,
+) -> Result<ChatReply, Failure> {
+    let mut result = ask(endpoint_of(dialect, server), &request(), limits).await;
+    for _ in 0..20 {
+        if !matches!(&result, Err(failure) if failure.class == FailureClass::Timeout) {
+            break;
+        }
+        result = ask(endpoint_of(dialect, server), &request(), limits).await;
+    }
+    result
 }
 
 #[tokio::test]
@@ -109,13 +126,13 @@ async fn a_connection_that_stays_open_after_the_end_causes_no_timeout() {
     let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
     assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End));
     // The timeout is shorter than the grace period, and still does not expire.
-    let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &brief_limits()).await.unwrap();
+    let reply = ask_for_complete_reply(Dialect::OpenAi, &server, &brief_limits()).await.unwrap();
     assert_eq!(reply.text(), "whole");
     for dialect in DIALECTS {
         let reply = complete_reply(dialect, "whole");
         let length = reply.len();
         let server = Server::always(reply.unframed().stall_after(length));
-        let reply = ask(endpoint_of(dialect, &server), &request(), &brief_limits()).await.unwrap();
+        let reply = ask_for_complete_reply(dialect, &server, &brief_limits()).await.unwrap();
         assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End), "{dialect}");
     }
 }
@@ -146,7 +163,12 @@ async fn on_an_open_connection_a_stop_reason_after_all_content_ends_the_reply() 
         let idle = RequestLimits { idle_timeout: Duration::from_millis(300), ..short_limits() };
         for (reply, limits) in [(silent.clone(), brief_limits()), (pinging, brief_limits()), (silent, idle)] {
             let server = Server::always(reply);
-            match ask(endpoint_of(Dialect::OpenAi, &server), &request(), &limits).await {
+            let result = if whole {
+                ask_for_complete_reply(Dialect::OpenAi, &server, &limits).await
+            } else {
+                ask(endpoint_of(Dialect::OpenAi, &server), &request(), &limits).await
+            };
+            match result {
                 Ok(reply) => assert!(whole && reply.text() == "whole", "{events:?}"),
                 Err(failure) => assert!(!whole && failure.class == FailureClass::Timeout, "{events:?}: {failure:?}"),
             }
@@ -161,7 +183,7 @@ async fn on_an_open_connection_a_stop_reason_after_all_content_ends_the_reply() 
     let body = Reply::anthropic_text("whole");
     let before = body.len() - "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".len();
     let server = Server::always(body.unframed().stall_after(before));
-    let reply = ask(endpoint_of(Dialect::Anthropic, &server), &request(), &brief_limits()).await.unwrap();
+    let reply = ask_for_complete_reply(Dialect::Anthropic, &server, &brief_limits()).await.unwrap();
     assert_eq!((&*reply.text(), reply.usage.output), ("whole", Some(1)));
 }
 
@@ -171,7 +193,7 @@ async fn a_json_reply_is_complete_after_its_last_brace() {
     let length = reply.len();
     for reply in [reply.clone().unframed().stall_after(length), reply.unframed().reset()] {
         let server = Server::always(reply);
-        let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &brief_limits()).await.unwrap();
+        let reply = ask_for_complete_reply(Dialect::OpenAi, &server, &brief_limits()).await.unwrap();
         assert_eq!((&*reply.text(), reply.stop), ("whole", StopReason::End));
     }
 }
@@ -190,7 +212,7 @@ async fn a_json_reply_without_a_stop_reason_is_incomplete_if_the_api_always_send
 async fn an_error_on_a_connection_that_stays_open_is_reported() {
     let body = json!({"error": {"message": "no such field"}}).to_string();
     let reply = Reply::status(400, body.clone()).unframed().stall_after(body.len());
-    let failure = failure_of(Dialect::OpenAi, reply, &brief_limits()).await;
+    let failure = failure_of(Dialect::OpenAi, reply, &short_limits()).await;
     assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)));
     assert!(failure.message.ends_with(": no such field"));
 }
@@ -265,7 +287,7 @@ async fn a_complete_reply_is_read_although_the_connection_is_kept_alive() {
                 let spaces = spaces.unframed().pieces(body.len(), Duration::from_millis(20));
                 for (how, answer) in [("closed", closed), ("silent", silent), ("spaces", spaces)] {
                     let server = Server::always(answer);
-                    let read = ask(endpoint_of(dialect, &server), &request(), &brief_limits()).await;
+                    let read = ask_for_complete_reply(dialect, &server, &brief_limits()).await;
                     let read = read.unwrap_or_else(|e| panic!("{dialect} {kind} {how} {body}: {e:?}"));
                     assert_eq!((&*read.text(), read.stop), ("whole", StopReason::End), "{dialect} {kind} {how}");
                     assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{dialect} {kind} {how}");

@@ -9,7 +9,12 @@ use crate::default_pipeline::{good_reply, step_of};
 use crate::support::convex::{Convex, KEY, Mode};
 use crate::support::{Orch, Reply, RunOutput, Server};
 
+/// A busy machine may take long to deliver the events at the end of a run.
 const TRACKER: &str =
+    "tracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } }, flush: 60s }\n";
+
+/// A tracker that can't receive the events makes the end of a run wait for this time.
+const BRIEF_TRACKER: &str =
     "tracker: { convex: { url: { env: CONVEX_URL }, auth: { env: CONVEX_DEPLOY_KEY } }, flush: 1500ms }\n";
 
 /// A project whose runs a deployment tracks, and a model server that delays each reply.
@@ -27,6 +32,13 @@ impl TrackedProject {
         let settings = orch.read("orch.yaml") + TRACKER;
         orch.write("orch.yaml", &settings).trust();
         Some(Self { orch, convex, server })
+    }
+
+    /// Makes the end of a run wait only briefly for the tracker.
+    fn shorten_flush(self) -> Self {
+        self.orch.edit("orch.yaml", TRACKER, BRIEF_TRACKER);
+        self.orch.trust();
+        self
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -130,11 +142,11 @@ fn a_deployment_receives_each_step_as_pending_in_progress_and_completed() {
 
 #[test]
 fn a_failing_tracker_does_not_affect_the_run_and_receives_everything_later() {
-    let Some(mut followed) = TrackedProject::new(0) else { return };
+    let Some(mut followed) = TrackedProject::new(0).map(TrackedProject::shorten_flush) else { return };
     let usual = duration_of(|| drop(followed.pipeline(&[]).exits(0)));
     let modes = [
         (None, "can't be reached"),
-        (Some(Mode::Slow(Duration::from_secs(3))), "did not finish within"),
+        (Some(Mode::Slow(Duration::from_mins(10))), "did not finish within"),
         (Some(Mode::Status(500, "{\"message\":\"oops\"}")), "replied with status 500"),
         (Some(Mode::Status(401, "{\"code\":\"BadDeployKey\"}")), "replied with status 401"),
         (Some(Mode::Status(200, "<html>")), "its reply is not in the format of Convex"),
@@ -145,8 +157,9 @@ fn a_failing_tracker_does_not_affect_the_run_and_receives_everything_later() {
             Some(mode) => followed.convex.set(mode.clone()),
         }
         let time = duration_of(|| drop(followed.pipeline(&[]).exits(0).says(words).says("orch runs track")));
-        // The end of a run waits for 1.5 s; the rest of the test takes longer on a busy machine.
-        assert!(time < usual + Duration::from_secs(5), "{mode:?}: {time:?} instead of {usual:?}");
+        // The end of a run waits for 1.5 s, and not for the slow answer; the rest of the test takes longer on a busy
+        // machine.
+        assert!(time < usual + Duration::from_mins(5), "{mode:?}: {time:?} instead of {usual:?}");
         assert_eq!(followed.workflow(), Value::Null, "{mode:?}");
         if mode.is_none() {
             assert!(followed.run(&["runs", "track"]).exits(1).stdout.contains(words));
@@ -165,7 +178,7 @@ fn a_failing_tracker_does_not_affect_the_run_and_receives_everything_later() {
 
 #[test]
 fn a_tracker_that_fails_during_a_run_receives_all_events_in_order() {
-    let Some(mut followed) = TrackedProject::new(500) else { return };
+    let Some(mut followed) = TrackedProject::new(500).map(TrackedProject::shorten_flush) else { return };
     let child = followed.start();
     wait(|| {
         followed
@@ -270,7 +283,7 @@ fn a_run_belongs_to_the_given_workflow() {
 
 #[test]
 fn a_deploy_key_is_never_shown() {
-    let Some(followed) = TrackedProject::new(0) else { return };
+    let Some(followed) = TrackedProject::new(0).map(TrackedProject::shorten_flush) else { return };
     followed.convex.set(Mode::Echo);
     let ran = followed.pipeline(&[]).exits(0).says("[secret CONVEX_DEPLOY_KEY]");
     assert!(!ran.stderr.contains(KEY) && !ran.stdout.contains(KEY), "{ran:?}");
@@ -286,7 +299,7 @@ fn the_functions_of_convex_pass_the_type_checker() {
 
 #[test]
 fn docs_tracking_shows_the_actual_output() {
-    let Some(mut followed) = TrackedProject::new(0) else { return };
+    let Some(mut followed) = TrackedProject::new(0).map(TrackedProject::shorten_flush) else { return };
     let text = std::fs::read_to_string("docs/tracking.md").unwrap();
     let shown = text.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     followed.convex.down();
@@ -300,7 +313,7 @@ fn docs_tracking_shows_the_actual_output() {
         }
     }
     let settings = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    followed.orch.edit("orch.yaml", TRACKER, settings);
+    followed.orch.edit("orch.yaml", BRIEF_TRACKER, settings);
     followed.run(&["pipeline", "validate"]).exits(0);
 }
 

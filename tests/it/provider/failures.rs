@@ -193,16 +193,16 @@ async fn a_connection_that_breaks_after_the_final_event_loses_nothing() {
 
 #[tokio::test]
 async fn each_kind_of_timeout_has_its_own_message() {
-    let brief = Duration::from_millis(150);
+    let brief = Duration::from_millis(900);
     let slow = || Reply::openai_text("hello there").delay(Duration::from_secs(3));
     let first = RequestLimits { first_byte_timeout: brief, ..short_limits() };
     let failure = failure_of(Dialect::OpenAi, slow(), &first).await;
-    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 900 ms"));
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(0), &first).await;
-    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 150 ms"));
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "lab sent nothing within 900 ms"));
     let idle = RequestLimits { idle_timeout: brief, ..short_limits() };
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(40), &idle).await;
-    assert_eq!(failure.message, "lab went silent for 150 ms after 40 bytes");
+    assert_eq!(failure.message, "lab went silent for 900 ms after 40 bytes");
     assert_eq!(failure.class, FailureClass::Timeout);
     let total = RequestLimits { total_timeout: Duration::from_millis(300), ..short_limits() };
     let drip = Reply::openai_text(&"word ".repeat(200)).pieces(10, Duration::from_millis(20));

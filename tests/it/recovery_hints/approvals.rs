@@ -51,16 +51,16 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             class: FailureClass::ApprovalTimeout,
             setup: |case| {
-                case.pipeline("model: lab/test", "  - { id: ok, approve: \"Go on?\", timeout: 100ms }\n");
+                case.pipeline("model: lab/test", "  - { id: ok, approve: \"Go on?\", timeout: 5s }\n");
             },
             fail: |case| {
                 let waiting = case.run().exits(3);
-                std::thread::sleep(Duration::from_millis(150));
+                std::thread::sleep(Duration::from_millis(5100));
                 let resume = commands_in(&waiting).into_iter().find(|c| c.starts_with("orch pipeline resume")).unwrap();
                 case.shell(&resume)
             },
             says: &["(approval_timeout)", "raise `timeout:` of the step"],
-            repair: |case, _| case.edit("timeout: 100ms", "timeout: 1h"),
+            repair: |case, _| case.edit("timeout: 5s", "timeout: 1h"),
             then: APPROVED,
             ..ROW
         },

@@ -123,7 +123,7 @@ impl Observer for CallObserver {
             CallProgress::Sent(key) => self.calls_in_flight.begin(key.step.to_string(), &*self.clock),
             // The command of a test prints this line when it has started, before it sleeps in real time.
             CallProgress::Output(key, line) if line == "asleep" => {
-                drop(self.calls_in_flight.on_arrival(key.step.as_str()))
+                self.calls_in_flight.on_arrival(key.step.as_str());
             }
             CallProgress::Backoff(_, millis) => self.pauses.lock().unwrap().push(*millis),
             _ => {}
