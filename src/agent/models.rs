@@ -27,11 +27,13 @@ pub struct ModelRegistry {
     aliases: BTreeMap<String, String>,
     settings: Settings,
     local_models: LocalModels,
+    /// The secrets to redact in addition to the keys of providers, each with its name.
     secrets: Vec<(String, SecretString)>,
     /// Providers to which orch refuses to connect, since the user did not agree to their disclosures.
     untrusted: BTreeSet<String>,
     /// The addresses of built-in providers from the environment.
     env_addresses: EnvAddresses,
+    /// The providers to which orch has connected, by name.
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
@@ -77,7 +79,7 @@ impl ModelRegistry {
     /// Resolves a model's name other than `auto`.
     pub fn resolve(&self, name: &str) -> Result<ModelRef, NameError> {
         let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL_PROVIDER.to_owned()]).collect();
-        resolve_name(name, &self.aliases, &providers, default_local())
+        resolve_name(name, &self.aliases, &providers, default_local_model())
     }
 
     /// The files of embedded models.
@@ -89,7 +91,7 @@ impl ModelRegistry {
     /// them.
     ///
     /// # Errors
-    /// Its file can't be read.
+    /// The file of the model can't be read.
     pub fn weights_digest(&self, model: &ModelRef) -> Result<Option<String>, Failure> {
         if model.provider != LOCAL_PROVIDER {
             return Ok(None);
@@ -103,7 +105,7 @@ impl ModelRegistry {
         self.local_models.weights_digest(&model.model).map_err(read_failure)
     }
 
-    /// The endpoint of a provider, for `auto` and `doctor`.
+    /// The endpoint of an HTTP provider, for `auto` and `doctor`.
     pub fn endpoint(&self, name: &str) -> Option<&Endpoint> {
         self.endpoints.get(name)
     }
@@ -118,7 +120,7 @@ impl ModelRegistry {
         self.endpoints.get(provider)?.auth.missing_variable()
     }
 
-    /// The name of a provider's dialect, without connecting.
+    /// The name of a provider's dialect. Does not connect to an HTTP provider.
     pub fn dialect(&self, name: &str) -> Result<&'static str, Failure> {
         match self.endpoints.get(name) {
             Some(endpoint) => Ok(endpoint.dialect.as_str()),
@@ -226,7 +228,7 @@ impl ModelRegistry {
         Redactor::new(self.secrets_of(additional))
     }
 
-    /// All known keys and secrets and these additional ones, each with its name.
+    /// All known keys and secrets, and these additional ones, each with its name.
     fn secrets_of<'a>(&'a self, additional: &'a [(String, SecretString)]) -> Vec<(&'a str, &'a SecretString)> {
         let keys = self.endpoints.values().flat_map(|endpoint| {
             let secrets = endpoint.auth.secrets().into_iter();
@@ -327,12 +329,12 @@ fn local_window(_: &LocalModels, _: &ModelRef) -> Option<u64> {
 }
 
 #[cfg(feature = "local")]
-fn default_local() -> &'static str {
+fn default_local_model() -> &'static str {
     local_llm::catalog::default_model().name
 }
 
 #[cfg(not(feature = "local"))]
-fn default_local() -> &'static str {
+fn default_local_model() -> &'static str {
     "none"
 }
 

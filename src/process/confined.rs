@@ -134,7 +134,7 @@ impl ConfinedProgram {
             self.seal = tokio::task::spawn_blocking(move || Seal::take(&sandbox.policy)).await.ok();
         }
         // A sandbox that the program itself has can't start inside this one. At the level `none`, it stays on.
-        let argv = self.sandbox.confirmed_argv.clone().filter(|_| in_force.level > Level::None);
+        let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| in_force.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
     }
 

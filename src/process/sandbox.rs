@@ -77,7 +77,7 @@ pub struct SandboxNeeds {
     /// The folder for temporary files; by default, orch chooses one.
     pub temporary_folder: Option<PathBuf>,
     /// The command line to start if the level in force is `basic` or `full`; by default, the same as without a sandbox.
-    pub confirmed_argv: Option<Vec<String>>,
+    pub argv_in_sandbox: Option<Vec<String>>,
 }
 
 /// The sandbox of a program, ready to be enforced.
@@ -85,8 +85,8 @@ pub struct SandboxNeeds {
 pub struct ProgramSandbox {
     pub(super) policy: Policy,
     pub(super) machine: Arc<MachineSandbox>,
-    /// See [`SandboxNeeds::confirmed_argv`].
-    pub(super) confirmed_argv: Option<Vec<String>>,
+    /// See [`SandboxNeeds::argv_in_sandbox`].
+    pub(super) argv_in_sandbox: Option<Vec<String>>,
     /// The folder for temporary files. Dropping this value removes it.
     _temporary: Option<TempDir>,
 }
@@ -112,7 +112,7 @@ impl SandboxHost {
         };
         let mut policy = self.policy(spec, &needs)?;
         policy.tmp = needs.temporary_folder.or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned()));
-        Ok(ProgramSandbox { policy, machine, confirmed_argv: needs.confirmed_argv, _temporary: temporary })
+        Ok(ProgramSandbox { policy, machine, argv_in_sandbox: needs.argv_in_sandbox, _temporary: temporary })
     }
 
     fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
