@@ -224,13 +224,13 @@ async fn open_session(
     transcript: &Mutex<AcpTranscript>,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<(SessionId, String), Error> {
-    let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
+    let initialize_response = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
     let cwd = job.agent_env.workspace.clone();
-    let can_load = initialized.agent_capabilities.load_session;
+    let can_load = initialize_response.agent_capabilities.load_session;
     if let Some(session) = job.turn.session.as_ref().filter(|_| can_load) {
         let id = SessionId::new(session.clone());
-        let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
-        if loaded.is_ok() {
+        let load_result = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
+        if load_result.is_ok() {
             // The agent has replayed the whole session, including the cost so far if it reports the session's cost.
             let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
             *transcript = AcpTranscript { cost_before: transcript.cost, ..AcpTranscript::default() };
@@ -240,11 +240,11 @@ async fn open_session(
         }
         // If the session no longer exists, orch sends the full conversation to a new one.
     }
-    let created = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    let new_session = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
     if can_load {
-        sink(AgentEvent::Session(created.session_id.to_string()));
+        sink(AgentEvent::Session(new_session.session_id.to_string()));
     }
-    Ok((created.session_id, job.conversation_text()))
+    Ok((new_session.session_id, job.conversation_text()))
 }
 
 /// Adds an update to the transcript, and sends an event for a text or a tool use.

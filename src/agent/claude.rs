@@ -59,7 +59,8 @@ impl AgentProgram for ClaudeAgent {
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
-            // orch checks the address itself, since Claude Code would report an invalid one as an unreachable server.
+            // orch checks the address itself, since Claude Code would report an invalid address as an
+            // unreachable server.
             let base_url = env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
             let home = job.home()?;
             let system_file = create_turn_file(&home, "system.md", &job.turn.request.system)?;

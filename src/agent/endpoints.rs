@@ -1,4 +1,4 @@
-//! The endpoints of a project's HTTP providers: those of built-in providers, and those of `orch.yaml`.
+//! The endpoints of a project's HTTP providers: the built-in providers, and the providers in `orch.yaml`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -188,8 +188,8 @@ impl ModelRegistry {
 
     /// Whether orch would send a key over plain HTTP although the settings do not allow that.
     fn exposes_key(&self, endpoint: &Endpoint) -> bool {
-        let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
-        !endpoint.auth.secrets().is_empty() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
+        let is_allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
+        !endpoint.auth.secrets().is_empty() && !is_allowed && provider::is_unencrypted_address(&endpoint.base_url)
     }
 
     /// The cost of a call in US dollars, if the price is known.
@@ -262,9 +262,9 @@ pub(super) fn env_base_url_for_agent(
         return Err(address_failure(variable, &reason));
     }
     let key = key_variables.iter().find(|key| (agent_env.variables)(key).is_some());
-    let allowed = agent_env.insecure_providers.iter().any(|provider| provider == name);
+    let is_allowed = agent_env.insecure_providers.iter().any(|provider| provider == name);
     match key {
-        Some(key) if !allowed && provider::is_unencrypted_address(&url) => {
+        Some(key) if !is_allowed && provider::is_unencrypted_address(&url) => {
             Err(unencrypted_failure(name, Some(key), &format!("use https:// in {variable}")))
         }
         _ => Ok(Some(url)),
@@ -316,7 +316,7 @@ fn local_provider(_: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
         .with_hint("build it with the feature `local`, or name another model with --model"))
 }
 
-/// The context window of a model file in tokens: the one in its header, up to the engine's limit.
+/// The context window of a model file in tokens, from the header of the file, up to the engine's limit.
 #[cfg(feature = "local")]
 fn local_window(local_models: &LocalModels, model: &ModelRef) -> Option<u64> {
     let file = (model.provider == LOCAL_PROVIDER).then(|| local_models.own_model_path(&model.model))?;

@@ -138,7 +138,7 @@ pub(super) trait AgentProgram: Send + Sync {
 
 /// A turn to run.
 pub(super) struct TurnJob<'a> {
-    /// The turn.
+    /// The turn to run.
     pub(super) turn: &'a AgentTurn,
     /// The environment in which the turn runs.
     pub(super) agent_env: &'a AgentEnv,

@@ -36,14 +36,14 @@ struct Recording {
     model: String,
     /// The digest that identifies the request.
     key: Digest,
-    /// The system prompt.
+    /// The lines of the system prompt.
     system: Vec<String>,
     /// The conversation so far: the role and the lines of each message.
     messages: Vec<(String, Vec<String>)>,
     /// The digest of the schema, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schema: Option<Digest>,
-    /// The reply.
+    /// The lines of the reply.
     reply: Vec<String>,
     /// Why the model stopped.
     stop: StopReason,
@@ -260,7 +260,7 @@ impl Replay {
 
     /// Finds the recording that is most similar to a request, and describes the difference.
     fn find_nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
-        let new = request_text(&request.system, messages(request));
+        let requested_text = request_text(&request.system, messages(request));
         let declared_key = step.declared_key();
         let step_recordings: Vec<&Recording> = self
             .recordings
@@ -271,11 +271,11 @@ impl Replay {
         let candidates: Vec<&Recording> =
             if step_recordings.is_empty() { self.recordings.values().flatten().collect() } else { step_recordings };
         let candidates = candidates.into_iter().map(|recording| (recording, recording.request_text()));
-        let (nearest, old) = candidates.max_by_key(|(_, old)| count_common_lines(old, &new))?;
-        if old == new {
+        let (nearest, recorded_text) = candidates.max_by_key(|(_, text)| count_common_lines(text, &requested_text))?;
+        if recorded_text == requested_text {
             return Some((nearest, "only the schema of the reply differs".to_owned()));
         }
-        let diff = TextDiff::from_lines(&old, &new);
+        let diff = TextDiff::from_lines(&recorded_text, &requested_text);
         let text = diff.unified_diff().context_radius(1).to_string();
         let mut lines: Vec<&str> = text.lines().take(MAX_DIFF_LINES).collect();
         if text.lines().count() > MAX_DIFF_LINES {
@@ -286,7 +286,7 @@ impl Replay {
 }
 
 /// Counts the lines that two texts have in common.
-fn count_common_lines(old: &str, new: &str) -> usize {
-    let lines: std::collections::HashSet<&str> = old.lines().collect();
-    new.lines().filter(|line| lines.contains(line)).count()
+fn count_common_lines(first: &str, second: &str) -> usize {
+    let lines: std::collections::HashSet<&str> = first.lines().collect();
+    second.lines().filter(|line| lines.contains(line)).count()
 }

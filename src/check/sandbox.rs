@@ -101,7 +101,7 @@ impl SandboxCheck<'_> {
             }
         }
         let Some(min) = min.filter(|min| *min < SandboxLevel::Full) else { return };
-        let full_only = [
+        let full_level_settings = [
             (
                 matches!(network, Some(SandboxNetwork::Hosts(_))),
                 "a list of hosts",
@@ -109,7 +109,7 @@ impl SandboxCheck<'_> {
             ),
             (*unix_sockets == Some(true), "`unix_sockets`", "remove `min`, or `unix_sockets`"),
         ];
-        for (_, setting, help) in full_only.into_iter().filter(|(is_set, ..)| *is_set) {
+        for (_, setting, help) in full_level_settings.into_iter().filter(|(is_set, ..)| *is_set) {
             let message = format!("`min: {min}` has no effect, because only the level `full` can enforce {setting}");
             let diagnostic = self.with_key_span(Diagnostic::warning(Code::KeyNotApplicable, message), "min");
             diagnostics.push(diagnostic.with_help(help));

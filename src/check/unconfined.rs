@@ -141,8 +141,8 @@ fn writes_model_files(project: &Project, model_artifacts: &HashSet<&str>, step: 
     }
 }
 
-/// The artifacts that models produce: those of agent steps, of groups with agent steps, and of called pipelines with
-/// agent steps.
+/// The artifacts that models produce: the outputs of agent steps, of groups with agent steps, and of called pipelines
+/// with agent steps.
 fn model_artifacts(project: &Project) -> HashSet<&str> {
     let mut names = HashSet::new();
     for step in project.pipeline.all_steps() {

@@ -23,7 +23,7 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
     let new_diagnostic = |code: Code, message: String| {
         Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
     };
-    let unreadable = |error: &std::io::Error| match error.kind() {
+    let read_diagnostic = |error: &std::io::Error| match error.kind() {
         ErrorKind::NotFound if display_path.contains(char::REPLACEMENT_CHARACTER) => {
             new_diagnostic(Code::NotUtf8, format!("the name of `{display_path}` is not UTF-8 text"))
         }
@@ -42,7 +42,7 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
             format!("`{display_path}` cannot be read: {}", describe_io_error(error)),
         ),
     };
-    let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
+    let metadata = fs::metadata(path).map_err(|error| read_diagnostic(&error))?;
     if metadata.is_dir() {
         return Err(new_diagnostic(Code::FileUnreadable, format!("`{display_path}` is a folder, not a file")));
     }
@@ -53,8 +53,8 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
     // necessary.
     let size_hint = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(size_hint + 1);
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    let file = File::open(path).map_err(|error| read_diagnostic(&error))?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| read_diagnostic(&error))?;
     source_file_from_bytes(bytes, display_path)
 }
 

@@ -76,7 +76,7 @@ pub(super) struct SchemaForm<'a> {
 }
 
 impl<'a> SchemaForm<'a> {
-    /// The form itself, or the form of `root` that it refers to.
+    /// This form, or the form in `root` to which it refers.
     pub(super) fn resolve<'f>(&'f self, root: &'f SchemaForm<'a>) -> Option<&'f SchemaForm<'a>> {
         match &self.reference {
             Some(target) => root.definitions.get(target.strip_prefix("#/$defs/")?),
@@ -84,7 +84,7 @@ impl<'a> SchemaForm<'a> {
         }
     }
 
-    /// The name of the form that this one refers to, which is the name of its type.
+    /// The name of the form to which this form refers. It is also the name of the form's type.
     pub(super) fn type_name(&self) -> Option<&str> {
         self.reference.as_ref()?.strip_prefix("#/$defs/")
     }

@@ -193,8 +193,8 @@ mod tests {
                     let target = target.strip_prefix("#/$defs/").unwrap();
                     assert!(schema["$defs"].get(target).is_some(), "{pointer}: {target} is not defined");
                 }
-                let nullable = map.get("type").is_some_and(|types| types.to_string().contains("null"));
-                assert!(!nullable, "{pointer} allows null");
+                let is_nullable = map.get("type").is_some_and(|types| types.to_string().contains("null"));
+                assert!(!is_nullable, "{pointer} allows null");
                 if map.contains_key("properties") {
                     assert_eq!(map.get("additionalProperties"), Some(&Value::Bool(false)), "{pointer} is open");
                 }

@@ -21,7 +21,7 @@ use crate::template;
 pub struct Project {
     /// The folder that holds `prompts/`, `schemas/` and `orch.yaml`.
     pub root: PathBuf,
-    /// The pipeline.
+    /// The parsed pipeline.
     pub pipeline: Pipeline,
     /// The pipeline's file, with the byte range of each value.
     pub document: Document,
@@ -145,7 +145,7 @@ impl Project {
         }
     }
 
-    /// The prompts by name, including those of called pipelines, for the template engine.
+    /// The prompts by name for the template engine, including the prompts of called pipelines.
     pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
         let mut sources: BTreeMap<&str, &str> =
             self.called_projects.values().flat_map(|project| project.prompt_sources()).collect();

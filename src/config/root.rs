@@ -14,9 +14,9 @@ const MAX_FOLDERS: usize = 128;
 
 /// The root of the project to which a pipeline file belongs.
 ///
-/// It is the nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor named `pipelines`, else the
-/// file's folder. A relative path gives a relative root if the root is below the current folder, which keeps messages
-/// short.
+/// The root is the nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor named `pipelines`, else
+/// the file's folder. A relative path gives a relative root if the root is below the current folder, which keeps
+/// messages short.
 pub fn find_root(pipeline: &Path) -> PathBuf {
     find_root_from(&Sources::default(), pipeline)
 }

@@ -12,7 +12,7 @@ use crate::diagnostic::SourceFile;
 /// A parsed file: its text, its value, and the byte range of each part.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// The file.
+    /// The text of the file, and its path.
     pub file: Arc<SourceFile>,
     /// The parsed value.
     pub value: Value,

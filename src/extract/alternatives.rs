@@ -71,9 +71,9 @@ pub(super) fn resolve(
                 longest_end = longest_end.max(alternative.end);
                 // A longer alternative may have more unpaired quotes, because it leaves less text unparsed.
                 let is_longer = alternative.end > first_result.end;
-                let unpaired = alternative.ambiguity.unpaired_quotes;
+                let unpaired_count = alternative.ambiguity.unpaired_quotes;
                 // One more unpaired quote is acceptable for now, because a further decision may pair it.
-                if unpaired > first_unpaired_count + 1 && !is_longer {
+                if unpaired_count > first_unpaired_count + 1 && !is_longer {
                     continue;
                 }
                 for fork in &alternative.ambiguity.forks {
@@ -84,7 +84,7 @@ pub(super) fn resolve(
                         queue.push_back(extended_decisions);
                     }
                 }
-                if unpaired > first_unpaired_count && !is_longer || !fits_schema(&alternative.value) {
+                if unpaired_count > first_unpaired_count && !is_longer || !fits_schema(&alternative.value) {
                     continue;
                 }
                 if alternative.value != first_result.value {

@@ -2,8 +2,8 @@
 //!
 //! Inner quotes come in pairs. If each inner quote in the strings and comments has a partner, the parser's result is
 //! the value that the model meant. If a quote has no partner, its string may end at another quote. This module counts
-//! the unpaired quotes. It also records forks: decisions about single quotes that would lead to another result. orch
-//! then parses the text again with these decisions.
+//! the unpaired quotes. It also records forks: decisions about the role of one quote that would lead to another
+//! result. orch then parses the text again with these decisions.
 
 use super::cursor::is_space;
 use super::strings::StringRole;
@@ -60,7 +60,7 @@ impl QuoteAmbiguity {
 
     /// Records the end of a string at its closing quote.
     ///
-    /// `has_bare_keys` tells whether keys of this value have no quotes, so that the string may contain such a key.
+    /// `has_bare_keys` is true if keys of this value have no quotes. The string may then contain such a key.
     pub(super) fn record_string_end(
         &mut self,
         pairs: &QuotePairs,
@@ -68,15 +68,15 @@ impl QuoteAmbiguity {
         role: StringRole,
         has_bare_keys: bool,
     ) {
-        let unpaired = pairs.unpaired_count();
+        let unpaired_count = pairs.unpaired_count();
         // These positions are typical of the quotes around members and items.
         let looks_like_members = pairs.has_quote_at_line_boundary
             || pairs.has_quote_after_bare_key && has_bare_keys
             || pairs.has_quote_after_comma && role == StringRole::Item;
         // In `"say "yes"`, a quote is open: the text has one quote too many, or the closing quote is missing.
         self.is_unreliable |= pairs.is_open() || looks_like_members;
-        if unpaired > 0 {
-            self.unpaired_quotes += unpaired;
+        if unpaired_count > 0 {
+            self.unpaired_quotes += unpaired_count;
             // The first unpaired quote may pair with a quote in the previous string.
             if let Some(last_closing_quote) = self.last_closing_quote {
                 self.add_fork(last_closing_quote, QuoteRole::Text);
@@ -89,7 +89,7 @@ impl QuoteAmbiguity {
         if role != StringRole::Key {
             self.last_closing_quote = Some(closing_quote);
             self.last_has_quotes = pairs.quote_count > 0;
-            self.last_has_unpaired = unpaired > 0;
+            self.last_has_unpaired = unpaired_count > 0;
         }
     }
 
@@ -99,13 +99,13 @@ impl QuoteAmbiguity {
         for (pos, quote) in comment.char_indices().filter(|(_, c)| matches!(c, '"' | '\'' | '“' | '”')) {
             pairs.add_quote(comment, pos, quote, 0);
         }
-        let unpaired = pairs.unpaired_count();
+        let unpaired_count = pairs.unpaired_count();
         let gap = self.last_closing_quote.and_then(|closing_quote| text.get(closing_quote..start));
         let follows_string = gap.is_some_and(|gap| gap.chars().skip(1).all(is_space));
         let both_have_quotes = self.last_has_quotes && pairs.quote_count > 0;
-        self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired > 0);
-        self.unpaired_quotes += unpaired;
-        if let Some(last_closing_quote) = self.last_closing_quote.filter(|_| unpaired > 0) {
+        self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired_count > 0);
+        self.unpaired_quotes += unpaired_count;
+        if let Some(last_closing_quote) = self.last_closing_quote.filter(|_| unpaired_count > 0) {
             self.add_fork(last_closing_quote, QuoteRole::Text);
         }
     }
@@ -149,7 +149,7 @@ impl QuotePairs {
         self.open_quotes + self.mid_word_quotes + self.stray_closing_quotes + self.quotes_before_colon
     }
 
-    /// Whether no later quote closed an opening quote.
+    /// Whether an opening quote has no closing quote.
     pub(super) fn is_open(&self) -> bool {
         self.open_quotes > 0
     }

@@ -58,11 +58,11 @@ fn end_ignoring_quotes(text: &str, start: usize) -> Option<usize> {
 /// The byte after the string that starts at `start`.
 fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = *bytes.get(start)?;
-    let mut escaped = false;
+    let mut is_escaped = false;
     for (i, byte) in bytes.iter().enumerate().skip(start + 1) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
             b if *b == quote && (quote == b'"' || is_closing_single_quote(bytes, i + 1)) => return Some(i + 1),
             _ => {}
         }

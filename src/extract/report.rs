@@ -34,7 +34,7 @@ impl ValueSource {
 /// A value from a reply, and how orch extracted it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Extraction {
-    /// The value; it fits the schema.
+    /// The value, which fits the schema.
     pub value: Value,
     /// Where orch found it.
     pub source: ValueSource,

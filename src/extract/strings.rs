@@ -315,12 +315,12 @@ fn starts_key(text: &str, pos: usize) -> bool {
             tail.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.'))).unwrap_or(tail.len());
         return word_length > 0 && word_length <= MAX_KEY_BYTES && colon_follows(text, pos + word_length);
     };
-    let mut escaped = false;
+    let mut is_escaped = false;
     for (offset, c) in tail.char_indices().skip(1).take(MAX_KEY_BYTES) {
-        if escaped {
-            escaped = false;
+        if is_escaped {
+            is_escaped = false;
         } else if c == '\\' {
-            escaped = true;
+            is_escaped = true;
         } else if closing.contains(&c) && colon_follows(text, pos + offset + c.len_utf8()) {
             return true;
         } else if c == ',' || c == '"' && closing.contains(&'"') {

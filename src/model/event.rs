@@ -60,7 +60,7 @@ pub enum Fact {
     StepSkipped(StepSkipped),
     /// A session of a run ended: the run completed, failed, stopped, or waits for an approval.
     RunEnded(RunEnded),
-    /// The user accepted an edited artifact in place of the one that the step produced.
+    /// The user accepted an edited artifact in place of the artifact that the step produced.
     ArtifactAccepted(ArtifactAccepted),
     /// A step asked the user for an approval.
     ApprovalAsked(ApprovalAsked),
@@ -306,7 +306,7 @@ pub struct StepSkipped {
     pub reason: SkipReason,
 }
 
-/// The user accepted an edited artifact in place of the one that the step produced.
+/// The user accepted an edited artifact in place of the artifact that the step produced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactAccepted {
     /// The step that produced the artifact.

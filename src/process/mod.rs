@@ -150,7 +150,7 @@ pub enum ProcessError {
     /// The program could not be started.
     #[error("`{program}` can't be started: {source}")]
     Spawn {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The error of the operating system.
         source: io::Error,
@@ -158,7 +158,7 @@ pub enum ProcessError {
     /// The guard could not be started.
     #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
     Guard {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The executable of orch.
         guard: String,
@@ -168,7 +168,7 @@ pub enum ProcessError {
     /// orch could not confine the program, so the program did not start.
     #[error("`{program}` was not started, because orch could not confine it: {problem}")]
     NotConfined {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The step of the confinement that failed, and the reason.
         problem: String,
@@ -178,7 +178,7 @@ pub enum ProcessError {
     /// The program exceeded its time limit, so orch ended it and every process that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The time limit.
         limit: Duration,
@@ -190,7 +190,7 @@ pub enum ProcessError {
     /// The program wrote too much, so orch ended it and every process that it started.
     #[error("`{program}` wrote more than {} MiB", max_bytes >> 20)]
     TooMuchOutput {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The maximum number of bytes that the program may write to each output.
         max_bytes: u64,
@@ -198,7 +198,7 @@ pub enum ProcessError {
     /// The program's pipes or its guard failed.
     #[error("the connection to `{program}` failed: {source}")]
     Io {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The error of the pipe or the guard.
         source: io::Error,

@@ -285,11 +285,11 @@ mod tests {
         }
     }
 
-    fn policy(own: serde_json::Value) -> Policy {
+    fn policy(settings: serde_json::Value) -> Policy {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("src")).unwrap();
-        let own: Sandbox = serde_json::from_value(own).unwrap();
-        let spec = SandboxSpec::resolve(&own, &Sandbox::default(), Access::Write).unwrap();
+        let settings: Sandbox = serde_json::from_value(settings).unwrap();
+        let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap();
         let mut policy = host(folder.path()).policy(&spec, &SandboxNeeds::default()).unwrap();
         let root = folder.path().canonicalize().unwrap();
         let relative = |path: &PathBuf| path.strip_prefix(&root).map(|path| Path::new("ws").join(path)).ok();

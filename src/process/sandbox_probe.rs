@@ -148,9 +148,9 @@ mod tests {
         MachineSandbox { probe: serde_json::from_value(probe).unwrap() }
     }
 
-    fn spec(own: Value) -> SandboxSpec {
-        let own: Sandbox = serde_json::from_value(own).unwrap();
-        SandboxSpec::resolve(&own, &Sandbox::default(), Access::Write).unwrap()
+    fn spec(settings: Value) -> SandboxSpec {
+        let settings: Sandbox = serde_json::from_value(settings).unwrap();
+        SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap()
     }
 
     #[test]
