@@ -30,7 +30,7 @@ use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsag
 use crate::process::{self, CapturedOutput, Pipes, SandboxNeeds};
 
 use super::capped::CappedReader;
-use super::exit::{exit_failure, line_too_long, no_credit_failure, unknown_stop_failure};
+use super::exit::{exit_failure, line_too_long_failure, no_credit_failure, unknown_stop_failure};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain_reply, set_event_limits};
 
 /// How long an agent may take to stop after orch has cancelled its turn.
@@ -81,7 +81,7 @@ impl AgentProgram for AcpAgent {
             let output = output.map_err(|error| job.process_failure(&error))?;
             match output.result {
                 Ok(result) => Ok(result),
-                Err(_) if is_line_too_long.load(Ordering::Relaxed) => Err(line_too_long(name)),
+                Err(_) if is_line_too_long.load(Ordering::Relaxed) => Err(line_too_long_failure(name)),
                 Err(AcpFailure::Timeout) => {
                     let message = format!("`{name}` took longer than {:?}, and orch cancelled its turn", job.timeout);
                     Err(Failure::new(FailureClass::Timeout, message).with_hint(RAISE_TIMEOUT_HINT))

@@ -231,7 +231,7 @@ pub async fn run(
 /// applies, and orch ends the program unless it exits by itself within a short time.
 ///
 /// # Errors
-/// As [`run`].
+/// The same errors as [`run`].
 pub async fn run_until(
     spec: &ProgramSpec,
     on_output: &(dyn Fn(OutputStream, &[u8]) + Send + Sync),
