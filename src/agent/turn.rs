@@ -134,7 +134,7 @@ pub async fn run_turn(
 /// message of a failed turn names the limit that the program reached, or its hint names the refused connections.
 fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
     if let Some(failure) = sandbox.changed_paths_failure() {
-        // The reply is discarded, but its usage counts.
+        // orch discards the reply, but counts its usage.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
         result.reply = Err(failure);
     }

@@ -100,8 +100,8 @@ pub(super) struct ConfinedProgram {
 }
 
 impl ConfinedProgram {
-    /// Opens the session of a program whose standard input is `input`. Also returns the standard input for `orch
-    /// __confine`.
+    /// Opens the session of a program whose standard input is `input`. Also returns the standard input of
+    /// `orch __confine`.
     pub(super) fn open(
         sandbox: &Arc<ProgramSandbox>,
         input: Option<OwnedFd>,
