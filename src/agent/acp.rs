@@ -13,7 +13,7 @@ use agent_client_protocol::v1::schema::{
     CancelNotification, ContentBlock, ErrorCode, InitializeRequest, LoadSessionRequest, NewSessionRequest,
     PermissionOptionKind, PromptRequest, PromptResponse, RequestPermissionOutcome, RequestPermissionRequest,
     RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate,
-    StopReason as Stop, TextContent, ToolCallUpdateFields,
+    StopReason as AcpStopReason, TextContent, ToolCallUpdateFields,
 };
 use agent_client_protocol::{
     Agent, ByteStreams, Client, Error, is_connection_terminated, is_incoming_transport_closed,
@@ -30,7 +30,7 @@ use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsag
 use crate::process::{self, CapturedOutput, Pipes, SandboxNeeds};
 
 use super::capped::CappedReader;
-use super::exit::{exit_failure, line_too_long, no_credit_failure, unknown_stop_failure};
+use super::exit::{exit_failure, line_too_long_failure, no_credit_failure, unknown_stop_failure};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain_reply, set_event_limits};
 
 /// How long an agent may take to stop after orch has cancelled its turn.
@@ -44,7 +44,7 @@ pub(super) struct AcpAgent;
 struct AcpTranscript {
     /// The text since the agent last used a tool.
     text: String,
-    /// Whether the next text is appended to `text`, and does not replace it.
+    /// Whether the next chunk of text continues `text`. Otherwise, it replaces `text`.
     appends_text: bool,
     denied: Vec<String>,
     cost: Option<f64>,
@@ -81,7 +81,7 @@ impl AgentProgram for AcpAgent {
             let output = output.map_err(|error| job.process_failure(&error))?;
             match output.result {
                 Ok(result) => Ok(result),
-                Err(_) if is_line_too_long.load(Ordering::Relaxed) => Err(line_too_long(name)),
+                Err(_) if is_line_too_long.load(Ordering::Relaxed) => Err(line_too_long_failure(name)),
                 Err(AcpFailure::Timeout) => {
                     let message = format!("`{name}` took longer than {:?}, and orch cancelled its turn", job.timeout);
                     Err(Failure::new(FailureClass::Timeout, message).with_hint(RAISE_TIMEOUT_HINT))
@@ -125,7 +125,7 @@ async fn run_session(
     let (update_transcript, permission_transcript) = (transcript.clone(), transcript.clone());
     let granted_tools = job.turn.program.tools.clone();
     let has_timed_out = AtomicBool::new(false);
-    // Whether the error is the result of a request, and not a failure of the connection.
+    // Whether the turn below returned the error. Otherwise, the connection itself failed.
     let is_request_error = AtomicBool::new(false);
     let outcome = Client
         .v1()
@@ -144,17 +144,17 @@ async fn run_session(
             agent_client_protocol::on_receive_request!(),
         )
         .connect_with(transport, async |connection: ConnectionTo<Agent>| {
-            let open = open_session(job, &connection, &transcript, sink);
-            let run_turn = async {
-                let (id, text) = open.await?;
+            let session = open_session(job, &connection, &transcript, sink);
+            let turn = async {
+                let (id, text) = session.await?;
                 // Drops the events that the agent replayed while it loaded the session.
                 while events.try_recv().is_ok() {}
                 let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(text))]);
                 let response = forward_events(connection.send_request(prompt).block_task(), &mut events, sink);
                 if let Ok(response) = tokio::time::timeout(job.timeout, response).await {
-                    let end = TurnEnd::from_response(response)?;
+                    let turn_end = TurnEnd::from_response(response)?;
                     sink(AgentEvent::TurnEnded);
-                    return Ok((id, end));
+                    return Ok((id, turn_end));
                 }
                 has_timed_out.store(true, Ordering::Relaxed);
                 connection.send_notification(CancelNotification::new(id))?;
@@ -162,13 +162,13 @@ async fn run_session(
                 tokio::time::sleep(CANCEL_TIMEOUT).await;
                 Err(Error::internal_error())
             };
-            let result = run_turn.await;
+            let result = turn.await;
             is_request_error.store(result.is_err(), Ordering::Relaxed);
             result
         })
         .await;
     match outcome {
-        Ok((id, end)) => Ok(turn_result(job, &id, &end, &transcript)),
+        Ok((id, turn_end)) => Ok(turn_result(job, &id, &turn_end, &transcript)),
         Err(_) if has_timed_out.load(Ordering::Relaxed) => Err(AcpFailure::Timeout),
         Err(error) if is_request_error.load(Ordering::Relaxed) && !is_transport_error(&error) => {
             Err(AcpFailure::Agent(error))
@@ -224,13 +224,13 @@ async fn open_session(
     transcript: &Mutex<AcpTranscript>,
     sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<(SessionId, String), Error> {
-    let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
+    let initialize_response = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
     let cwd = job.agent_env.workspace.clone();
-    let can_load = initialized.agent_capabilities.load_session;
+    let can_load = initialize_response.agent_capabilities.load_session;
     if let Some(session) = job.turn.session.as_ref().filter(|_| can_load) {
         let id = SessionId::new(session.clone());
-        let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
-        if loaded.is_ok() {
+        let load_result = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
+        if load_result.is_ok() {
             // The agent has replayed the whole session, including the cost so far if it reports the session's cost.
             let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
             *transcript = AcpTranscript { cost_before: transcript.cost, ..AcpTranscript::default() };
@@ -240,11 +240,11 @@ async fn open_session(
         }
         // If the session no longer exists, orch sends the full conversation to a new one.
     }
-    let created = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    let new_session = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
     if can_load {
-        sink(AgentEvent::Session(created.session_id.to_string()));
+        sink(AgentEvent::Session(new_session.session_id.to_string()));
     }
-    Ok((created.session_id, job.conversation_text()))
+    Ok((new_session.session_id, job.conversation_text()))
 }
 
 /// Adds an update to the transcript, and sends an event for a text or a tool use.
@@ -310,23 +310,24 @@ fn tool_names(fields: &ToolCallUpdateFields) -> Vec<String> {
     fields.name.clone().into_iter().chain(kind).collect()
 }
 
-fn turn_result(job: &TurnJob<'_>, id: &SessionId, end: &TurnEnd, transcript: &Mutex<AcpTranscript>) -> TurnResult {
-    let TurnEnd { response, unknown_stop_reason } = end;
+fn turn_result(job: &TurnJob<'_>, id: &SessionId, turn_end: &TurnEnd, transcript: &Mutex<AcpTranscript>) -> TurnResult {
+    let TurnEnd { response, unknown_stop_reason } = turn_end;
     let transcript = std::mem::take(&mut *transcript.lock().unwrap_or_else(PoisonError::into_inner));
     let usage = response.usage.as_ref().map(|usage| {
         let count = |tokens: u64| parse_token_count(&tokens.into());
         let count_or_zero = |tokens: Option<u64>| tokens.map_or(Some(0), count);
-        let (read, write) = (count_or_zero(usage.cached_read_tokens), count_or_zero(usage.cached_write_tokens));
-        let input = count(usage.input_tokens).zip(read).zip(write);
+        let cache_read = count_or_zero(usage.cached_read_tokens);
+        let cache_write = count_or_zero(usage.cached_write_tokens);
+        let input = count(usage.input_tokens).zip(cache_read).zip(cache_write);
         ReportedUsage {
-            input: input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write)),
-            cache_read: read.unwrap_or(0),
-            cache_write: write.unwrap_or(0),
+            input: input.map(|((uncached, read), write)| uncached.saturating_add(read).saturating_add(write)),
+            cache_read: cache_read.unwrap_or(0),
+            cache_write: cache_write.unwrap_or(0),
             output: count(usage.output_tokens),
             reasoning: count_or_zero(usage.thought_tokens).unwrap_or(0),
         }
     });
-    // A failed turn also has usage and cost.
+    // The usage and the cost of a failed turn count too.
     let failed_turn = |failure| TurnResult {
         reply: Err(failure),
         cost: transcript.turn_cost(),
@@ -336,22 +337,22 @@ fn turn_result(job: &TurnJob<'_>, id: &SessionId, end: &TurnEnd, transcript: &Mu
         return failed_turn(unknown_stop_failure("the agent", reason, &transcript.text));
     }
     let stop = match response.stop_reason {
-        Stop::EndTurn => StopReason::End,
-        Stop::MaxTokens => StopReason::Length,
-        Stop::Refusal => StopReason::Refusal,
-        Stop::MaxTurnRequests => {
+        AcpStopReason::EndTurn => StopReason::End,
+        AcpStopReason::MaxTokens => StopReason::Length,
+        AcpStopReason::Refusal => StopReason::Refusal,
+        AcpStopReason::MaxTurnRequests => {
             let failure =
                 Failure::new(FailureClass::MaxTurnsReached, "the agent reached its limit of requests in a turn");
             return failed_turn(failure);
         }
         // Some agents end the turn when orch rejects a permission. orch then records the denied tools, and the step
         // fails because of them.
-        Stop::Cancelled if !transcript.denied.is_empty() => StopReason::Unknown,
-        Stop::Cancelled => {
+        AcpStopReason::Cancelled if !transcript.denied.is_empty() => StopReason::Unknown,
+        AcpStopReason::Cancelled => {
             let failure = Failure::new(FailureClass::AgentError, "the agent reports that the turn was cancelled");
             return failed_turn(failure);
         }
-        // The protocol's crate knows this stop reason, but this table does not.
+        // The protocol's crate knows this stop reason, but this `match` does not.
         other => return failed_turn(unknown_stop_failure("the agent", &format!("{other:?}"), &transcript.text)),
     };
     let cost = transcript.turn_cost();

@@ -7,7 +7,7 @@ use crate::model::ModelRef;
 /// The model that orch chose for `auto`, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoChoice {
-    /// The model.
+    /// The chosen model.
     pub model: ModelRef,
     /// The reason for the choice, for messages: `ANTHROPIC_API_KEY is set`.
     pub reason: String,
@@ -18,7 +18,7 @@ pub struct AutoChoice {
 pub struct AutoCandidate {
     /// The environment variable that holds the key.
     pub variable: &'static str,
-    /// The provider.
+    /// The name of the provider.
     pub provider: &'static str,
     /// The model to use when the user does not name one.
     pub model: &'static str,
@@ -34,17 +34,18 @@ pub const AUTO_CANDIDATES: [AutoCandidate; 3] = [
 /// Why orch can't choose a model for `auto`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AutoError {
-    /// A local server has several models.
+    /// The local server has several models, and no setting names one of them.
     #[error("`auto` can't choose: the server at {url} has {} models", models.len())]
     SeveralModels {
-        /// The server.
+        /// The address of the server.
         url: String,
-        /// Its models.
+        /// The names of the models.
         models: Vec<String>,
     },
 }
 
-/// Chooses by the keys that are set, then by a local server; `None` means that only the embedded model is available.
+/// Chooses a model by the keys that are set, or else the model of a local server. Returns `None` if only the embedded
+/// model is available.
 ///
 /// `has_key` returns whether a variable is set. `local_server` is the address and the models of the server on Ollama's
 /// loopback port, if one responds.

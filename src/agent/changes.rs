@@ -1,7 +1,7 @@
 //! The changes of a CLI agent in the workspace: the difference between two snapshots of its files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
-//! orch takes snapshots without version control. They exclude the folder of version control and orch's own files.
+//! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -33,9 +33,9 @@ const ORCH_PREFIX: &str = ".orch";
 pub(super) struct FileSnapshot {
     files: BTreeMap<String, SnapshotFile>,
     folders: BTreeSet<String>,
-    /// The total size of the file contents.
+    /// The total size of the file contents, in bytes.
     bytes: u64,
-    /// Whether the snapshot lacks some of the files.
+    /// Whether files are missing in the snapshot, because orch could not read them or reached a limit.
     partial: bool,
 }
 
@@ -49,7 +49,8 @@ struct SnapshotFile {
 }
 
 impl FileSnapshot {
-    /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a file can't be read.
+    /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a folder can't be read
+    /// or there are too many files.
     pub(super) fn from_folder(folder: &Path, excluded: &[String]) -> Self {
         let mut snapshot = Self::default();
         snapshot.walk(folder, folder);
@@ -90,14 +91,15 @@ impl FileSnapshot {
         }
     }
 
-    /// Reads a file's content and mode; `None` if it is too large, not a regular file or can't be read.
+    /// Reads a file's content and mode. Returns `None` if the file can't be read, is not a regular file, or exceeds a
+    /// size limit.
     fn read_state(&mut self, path: &Path, metadata: &Metadata) -> Option<FileState> {
         let size = metadata.len();
         if !metadata.is_file() || size > MAX_FILE_BYTES || self.bytes + size > MAX_TOTAL_BYTES {
             return None;
         }
         let mut content = Vec::new();
-        // A process may have replaced the file with a link after orch listed it.
+        // A process may have replaced the file with a link after orch listed it. `open_file` does not follow links.
         open_file(path).and_then(|mut file| file.read_to_end(&mut content)).ok()?;
         self.bytes += content.len() as u64;
         Some(FileState { content: Content::from(content), mode: permission_bits(metadata) })
@@ -120,12 +122,12 @@ impl FileSnapshot {
                 continue;
             }
             // A partial snapshot may lack a file that existed, so orch must not revert a change of such a file.
-            let is_known = |file: Option<&SnapshotFile>, snapshot: &Self| {
+            let is_state_known = |file: Option<&SnapshotFile>, snapshot: &Self| {
                 file.map_or(!snapshot.partial, |file| file.state.is_some())
             };
             let state = |file: Option<&SnapshotFile>| file.and_then(|file| file.state.clone());
             let change = FileChange { path: path.clone(), before: state(old), after: state(new) };
-            let is_complete = is_known(old, self) && is_known(new, after);
+            let is_complete = is_state_known(old, self) && is_state_known(new, after);
             if is_complete && change.kind() == ChangeKind::Unchanged {
                 continue;
             }

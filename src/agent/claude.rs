@@ -14,7 +14,9 @@ use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};
 use crate::process::{self, SandboxNeeds};
 
-use super::exit::{exit_failure, line_too_long, login_hint, no_credit_failure, status_failure, unknown_stop_failure};
+use super::exit::{
+    exit_failure, line_too_long_failure, login_hint, no_credit_failure, status_failure, unknown_stop_failure,
+};
 use super::lines::{LineReader, LineSplitter};
 use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
@@ -28,8 +30,8 @@ const MODEL_VARIABLES: &[&str] =
     &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 /// The variables that may hold a key.
 const KEY_VARIABLES: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-/// Settings for reproducible runs: no network requests other than to the model, fewer retries (the default of ten can
-/// take minutes), and no memory that one step could pass on to the next.
+/// Settings for reproducible runs: no network requests other than to the model, fewer retries (ten, the default, can
+/// take minutes), and no memory, which one step could pass on to the next.
 const SETTINGS: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_TELEMETRY", "1"),
@@ -57,7 +59,8 @@ impl AgentProgram for ClaudeAgent {
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
-            // orch checks the address itself, since Claude Code would report an invalid one as an unreachable server.
+            // orch checks the address itself, since Claude Code would report an invalid address as an
+            // unreachable server.
             let base_url = env_base_url_for_agent("anthropic", KEY_VARIABLES, job.agent_env)?;
             let home = job.home()?;
             let system_file = create_turn_file(&home, "system.md", &job.turn.request.system)?;
@@ -72,11 +75,11 @@ impl AgentProgram for ClaudeAgent {
             overrides.extend(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             // An administrator may have turned on Claude Code's own sandbox, which can't start inside the sandbox of
             // orch.
-            let confirmed_argv = argv.iter().cloned().chain(OWN_SANDBOX_OFF.map(str::to_owned)).collect();
+            let argv_in_sandbox = argv.iter().cloned().chain(OWN_SANDBOX_OFF.map(str::to_owned)).collect();
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],
                 hosts: provider_hosts(API_HOST, base_url.as_deref()),
-                confirmed_argv: Some(confirmed_argv),
+                argv_in_sandbox: Some(argv_in_sandbox),
                 ..SandboxNeeds::default()
             };
             let (env, stdin) = (job.environment(MODEL_VARIABLES, overrides), Some(job.text_without_system_prompt()));
@@ -86,13 +89,13 @@ impl AgentProgram for ClaudeAgent {
             let lines = LineSplitter::new(transcript);
             let exit =
                 process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
-            let (transcript, too_long) = lines.finish();
+            let (transcript, is_line_too_long) = lines.finish();
             let exit = exit.map_err(|error| job.process_failure(&error))?;
             match transcript.result {
                 Some(result) => {
                     Ok(turn_result(job, &result, transcript.error_code.as_deref(), transcript.unknown_tools))
                 }
-                None if too_long => Err(line_too_long("claude")),
+                None if is_line_too_long => Err(line_too_long_failure("claude")),
                 None => Err(exit_failure("claude", exit.code, &[&exit.stderr, &exit.stdout])),
             }
         }
@@ -262,7 +265,7 @@ fn chat_reply(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) -> Re
 }
 
 /// The stop reason of the last reply, in the terms of Anthropic's Messages API. After structured output it is
-/// `tool_use`; texts that Claude Code writes itself have none.
+/// `tool_use`. It is null if Claude Code wrote the text itself.
 fn stop_reason(reason: &Value, text: &str) -> Result<StopReason, Failure> {
     if reason.is_null() {
         return Ok(StopReason::End);
@@ -280,10 +283,11 @@ fn stop_reason(reason: &Value, text: &str) -> Result<StopReason, Failure> {
 fn reported_usage(usage: &Value) -> ReportedUsage {
     let count = |name: &str| parse_token_count(&usage[name]);
     let count_or_zero = |name: &str| if usage[name].is_null() { Some(0) } else { count(name) };
-    let (read, write) = (count_or_zero("cache_read_input_tokens"), count_or_zero("cache_creation_input_tokens"));
-    let input = count("input_tokens").zip(read).zip(write);
-    let input = input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write));
-    let (cache_read, cache_write) = (read.unwrap_or(0), write.unwrap_or(0));
+    let cache_read = count_or_zero("cache_read_input_tokens");
+    let cache_write = count_or_zero("cache_creation_input_tokens");
+    let input = count("input_tokens").zip(cache_read).zip(cache_write);
+    let input = input.map(|((uncached, read), write)| uncached.saturating_add(read).saturating_add(write));
+    let (cache_read, cache_write) = (cache_read.unwrap_or(0), cache_write.unwrap_or(0));
     ReportedUsage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
 }
 
@@ -292,13 +296,13 @@ fn error_failure(job: &TurnJob<'_>, result: &Value, error_code: Option<&str>) ->
     let first_error = result["errors"][0].as_str();
     let text = result["result"].as_str().filter(|text| !text.is_empty()).or(first_error).unwrap_or(subtype);
     if subtype == "error_max_turns" {
-        let turns = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
-        return Failure::new(FailureClass::MaxTurnsReached, format!("`claude` used up its turns{turns}"))
+        let limit = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
+        return Failure::new(FailureClass::MaxTurnsReached, format!("`claude` used up its turns{limit}"))
             .with_hint("raise `max_turns` of the agent, or make its task smaller");
     }
     if subtype == "error_max_budget_usd" {
-        let usd = job.context.max_cost.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
-        let message = format!("`claude` used up the remaining budget{usd} in this turn");
+        let limit = job.context.max_cost.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
+        let message = format!("`claude` used up the remaining budget{limit} in this turn");
         return Failure::new(FailureClass::BudgetExceeded, message)
             .with_hint("raise `usd` of the budget and resume the run");
     }

@@ -17,7 +17,7 @@ use crate::process::{self, CapturedOutput, ProcessError, SandboxNeeds};
 use crate::provider::strict_schema;
 
 use super::exit::{
-    describe_exit_code, exit_failure, last_text_suffix, line_too_long, no_credit_failure, status_failure,
+    describe_exit_code, exit_failure, last_text_suffix, line_too_long_failure, no_credit_failure, status_failure,
 };
 use super::lines::{LineReader, LineSplitter};
 use super::models::{env_base_url_for_agent, provider_hosts};
@@ -38,18 +38,18 @@ const SETTINGS: &[(&str, &str)] = &[
     ("project_doc_max_bytes", "0"),
     ("features.apps", "false"),
     ("approval_policy", "never"),
-    // Codex may write only to the workspace: other programs share the folders for temporary files.
+    // By default, Codex may also write to `/tmp` and `TMPDIR`, which other programs share.
     ("sandbox_workspace_write.exclude_slash_tmp", "true"),
     ("sandbox_workspace_write.exclude_tmpdir_env_var", "true"),
 ];
 /// The variable that holds Codex's key.
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
-/// The maximum number of refusals that orch reports.
+/// The maximum number of denied actions that orch reports.
 const MAX_DENIED: usize = 100;
 /// The features that are off when the agent lists no tools.
 const TOOL_FEATURES: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
-/// The web search. Any name in `tools` grants the shell, but only this name grants the web search, since it uses the
-/// network.
+/// The name of the web search, in `tools` and in Codex's settings. Any name in `tools` grants the shell, but only this
+/// name grants the web search, because it uses the network.
 const WEB_SEARCH: &str = "web_search";
 
 /// The message for a failed turn without an error message.
@@ -79,13 +79,14 @@ impl AgentProgram for CodexAgent {
             let overrides = folders.map(|(name, path)| (name.to_owned(), path.display().to_string()));
             let env = job.environment(&[KEY_VARIABLE], overrides.to_vec());
             let mut arguments = arguments(job, base_url, schema_path);
-            let roots = serde_json::json!([temporary_folder.display().to_string()]);
-            arguments.splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={roots}")]);
+            let writable_roots = serde_json::json!([temporary_folder.display().to_string()]);
+            arguments
+                .splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={writable_roots}")]);
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],
                 hosts: provider_hosts(API_HOST, env_url.as_deref()),
                 temporary_folder: Some(temporary_folder),
-                confirmed_argv: Some(without_own_sandbox(&arguments)),
+                argv_in_sandbox: Some(without_own_sandbox(&arguments)),
                 ..SandboxNeeds::default()
             };
             let stdin = Some(job.text_with_system_prompt());
@@ -95,8 +96,8 @@ impl AgentProgram for CodexAgent {
             let lines = LineSplitter::new(CodexTranscript::new(sink, empty_reply(job, constrained)));
             let exit =
                 process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
-            let (mut transcript, too_long) = lines.finish();
-            let exit = exit.map_err(|error| timeout_failure(job, &error, transcript.error_message.as_deref()))?;
+            let (mut transcript, is_line_too_long) = lines.finish();
+            let exit = exit.map_err(|error| codex_process_failure(job, &error, transcript.error_message.as_deref()))?;
             // Codex reports the usage of its whole thread, so orch subtracts the usage of earlier turns.
             let is_same_session = transcript.reply.id.is_some() && transcript.reply.id == job.turn.session;
             let earlier_usage = job.turn.session_usage.filter(|_| is_same_session);
@@ -110,7 +111,7 @@ impl AgentProgram for CodexAgent {
                     Ok(ChatReply { usage: turn_usage, ..transcript.reply })
                 }
                 (Some(message), _) => Err(error_failure(job, &message)),
-                (None, _) if too_long => Err(line_too_long("codex")),
+                (None, _) if is_line_too_long => Err(line_too_long_failure("codex")),
                 (None, code) if transcript.has_message => Err(incomplete_turn(code, &transcript.reply.text())),
                 (None, code) => Err(exit_failure("codex", code, &[&exit.stderr, &exit.stdout])),
             };
@@ -121,8 +122,8 @@ impl AgentProgram for CodexAgent {
     }
 }
 
-/// A folder for the temporary files of Codex's commands. Codex's home is not suitable, since it holds Codex's own
-/// programs.
+/// A folder for the temporary files of Codex's commands. orch does not use Codex's home for them, because the commands
+/// could then change Codex's own programs there.
 fn temporary_folder(job: &TurnJob<'_>) -> Result<std::path::PathBuf, Failure> {
     job.agent_folder("codex-tmp").map(|folder| folder.path().to_owned())
 }
@@ -280,8 +281,8 @@ impl<'a> CodexTranscript<'a> {
                 self.refusals.extend(refusal.map(str::to_owned));
             }
             Some("file_change") => {
-                let paths = item["changes"].as_array().into_iter().flatten();
-                let paths: Vec<&str> = paths.filter_map(|change| change["path"].as_str()).collect();
+                let changes = item["changes"].as_array().into_iter().flatten();
+                let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).collect();
                 (self.sink)(AgentEvent::Tool(format!("edit {}", paths.join(", "))));
             }
             Some("web_search") => {
@@ -336,21 +337,21 @@ async fn denied_actions(
     let mut refusals = transcript.refusals.clone();
     if let Some(session) = transcript.reply.id.clone() {
         let (home, since) = (home.to_owned(), job.context.start_time);
-        let recorded = tokio::task::spawn_blocking(move || refusals::session_refusals(&home, &session, since)).await;
-        refusals.extend(recorded.unwrap_or_default());
+        let recorded_refusals = tokio::task::spawn_blocking(move || refusals::session_refusals(&home, &session, since));
+        refusals.extend(recorded_refusals.await.unwrap_or_default());
     }
-    for line in refusals {
-        let line = format!("{SANDBOX_REFUSAL_PREFIX} ({line})");
-        if !denied.contains(&line) && denied.len() < MAX_DENIED {
-            denied.push(line);
+    for refusal in refusals {
+        let action = format!("{SANDBOX_REFUSAL_PREFIX} ({refusal})");
+        if !denied.contains(&action) && denied.len() < MAX_DENIED {
+            denied.push(action);
         }
     }
     denied
 }
 
-/// The failure of a process. For a time-out, it includes Codex's last error, since Codex retries requests to an
-/// unreachable provider until the time-out.
-fn timeout_failure(job: &TurnJob<'_>, error: &ProcessError, last_error: Option<&str>) -> Failure {
+/// The failure for an error of the Codex process. For a time-out, it includes Codex's last error, because Codex retries
+/// requests to an unreachable provider until the time-out.
+fn codex_process_failure(job: &TurnJob<'_>, error: &ProcessError, last_error: Option<&str>) -> Failure {
     match (error, last_error) {
         (ProcessError::Timeout { limit, .. }, Some(last_error)) => Failure::new(
             FailureClass::Timeout,

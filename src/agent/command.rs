@@ -1,8 +1,8 @@
 //! `command:` agents: any program that reads the conversation on standard input and writes the reply to standard
 //! output.
 //!
-//! The program may be a script. Its only other interface to orch are the variables `ORCH_MODEL`, `ORCH_TOOLS` and
-//! `ORCH_MAX_TURNS`. It has no session, so a re-ask sends the whole conversation again.
+//! The program may be a script. orch also sets the variables `ORCH_MODEL`, `ORCH_TOOLS` and `ORCH_MAX_TURNS` for it.
+//! The program has no session, so a re-ask sends the whole conversation again.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

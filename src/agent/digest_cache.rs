@@ -1,8 +1,8 @@
-//! Identifies a local model file by the digest of its content, so that orch takes another file at the same path for
-//! another model.
+//! Identifies a local model file by the digest of its content, so that orch notices when another file replaces it at
+//! the same path.
 //!
-//! Reading gigabytes takes seconds. orch therefore caches a digest in the user's cache folder, together with the file's
-//! metadata (size, times, inode), and computes it again after the metadata has changed.
+//! Reading gigabytes takes seconds. orch therefore caches the digest in the user's cache folder, together with the
+//! file's metadata (size, times, inode), and computes the digest again when the metadata has changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -18,9 +18,9 @@ const MIN_AGE: Duration = Duration::from_secs(2);
 /// A cache of file digests, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct DigestCache {
-    /// The folder of cached digests.
+    /// The folder of the digests on disk.
     folder: PathBuf,
-    /// The digests that this process returned, with the metadata of the file at that time.
+    /// The digests that this process returned, each with the metadata of the file at that time.
     in_memory: Mutex<HashMap<PathBuf, (FileStamp, String)>>,
 }
 
@@ -58,7 +58,8 @@ impl DigestCache {
     pub(super) fn digest(&self, file: &Path) -> io::Result<String> {
         let metadata = fs::metadata(file)?;
         let stamp = FileStamp::new(&metadata);
-        let in_memory = self.lock().get(file).filter(|(cached, _)| *cached == stamp).map(|(_, digest)| digest.clone());
+        let in_memory =
+            self.lock().get(file).filter(|(cached_stamp, _)| *cached_stamp == stamp).map(|(_, digest)| digest.clone());
         if let Some(digest) = in_memory.or_else(|| self.read_cached(file, &stamp)) {
             self.lock().insert(file.to_owned(), (stamp, digest.clone()));
             return Ok(digest);
@@ -78,15 +79,17 @@ impl DigestCache {
     pub(super) fn is_cached(&self, file: &Path) -> bool {
         let stamp = fs::metadata(file).map(|metadata| FileStamp::new(&metadata));
         stamp.is_ok_and(|stamp| {
-            let in_memory = self.lock().get(file).is_some_and(|(cached, _)| *cached == stamp);
+            let in_memory = self.lock().get(file).is_some_and(|(cached_stamp, _)| *cached_stamp == stamp);
             in_memory || self.read_cached(file, &stamp).is_some()
         })
     }
 
     /// Whether a file changed since this process computed its digest.
     pub(super) fn has_changed(&self, file: &Path) -> bool {
-        let cached = self.lock().get(file).map(|(stamp, _)| stamp.clone());
-        cached.is_some_and(|cached| fs::metadata(file).map_or(true, |metadata| FileStamp::new(&metadata) != cached))
+        let cached_stamp = self.lock().get(file).map(|(stamp, _)| stamp.clone());
+        let has_stamp =
+            |stamp: &FileStamp| fs::metadata(file).is_ok_and(|metadata| FileStamp::new(&metadata) == *stamp);
+        cached_stamp.is_some_and(|stamp| !has_stamp(&stamp))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (FileStamp, String)>> {
@@ -101,8 +104,8 @@ impl DigestCache {
 
     fn read_cached(&self, file: &Path, stamp: &FileStamp) -> Option<String> {
         let text = fs::read_to_string(self.entry_path(file)).ok()?;
-        let (cached, digest) = text.split_once('\n')?;
-        (cached == stamp.0 && digest.len() == 64).then(|| digest.to_owned())
+        let (cached_stamp, digest) = text.split_once('\n')?;
+        (cached_stamp == stamp.0 && digest.len() == 64).then(|| digest.to_owned())
     }
 
     /// Writes a digest to disk. If that fails, the next process reads the file again.

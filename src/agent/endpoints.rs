@@ -1,4 +1,4 @@
-//! The endpoints of a project's HTTP providers: those of built-in providers, and those of `orch.yaml`.
+//! The endpoints of a project's HTTP providers: the built-in providers, and the providers in `orch.yaml`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ pub(super) fn endpoints(settings: &Settings, variables: &EnvLookup) -> BTreeMap<
     endpoints
 }
 
-/// The authentication of a provider in the file; `variable` is the one with its key.
+/// The authentication of a provider in `orch.yaml`; `variable` is the environment variable for its key.
 fn auth(entry: &ProviderSettings, variable: Option<String>, variables: &EnvLookup) -> Arc<dyn Auth> {
     match &entry.aws {
         Some(aws) => Arc::new(AwsAuth::from_variables(&aws.region, |name| variables(name))),
         None => Arc::new(KeyAuth {
             key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
-            // The user's own server needs no key unless the file names one.
+            // The user's own server needs no key, unless `orch.yaml` names a variable for it.
             variable: variable.filter(|_| entry.api_key.is_some() || entry.base_url.is_none()),
             header: entry.key_header.clone(),
         }),
@@ -84,7 +84,7 @@ mod tests {
     use crate::agent::ModelRegistry;
 
     #[test]
-    fn the_file_may_set_another_dialect_than_the_default_at_an_address() {
+    fn the_settings_may_set_another_dialect_than_the_default_of_an_address() {
         let dialect = |settings: &str, url: Option<&str>| {
             let settings: Settings = serde_json::from_str(settings).unwrap();
             let url = url.map(ToOwned::to_owned);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_takes_precedence_over_the_file() {
+    fn the_environment_takes_precedence_over_the_settings() {
         let json = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
         let settings: Settings = serde_json::from_str(json).unwrap();
         let variables: EnvLookup = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));

@@ -1,4 +1,4 @@
-//! Failures of CLI agents: of the process, of the program itself, or of its requests to a model.
+//! Converts errors of CLI agents to failures: errors of the process, of the program, and of its requests to a model.
 
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{CliAgentKind, Failure, FailureClass};
@@ -73,8 +73,8 @@ pub(super) fn describe_exit_code(code: Option<i32>) -> String {
     }
 }
 
-/// The failure of a program that wrote a line of more than the allowed length.
-pub(super) fn line_too_long(program: &str) -> Failure {
+/// The failure of a program that wrote a line over the length limit.
+pub(super) fn line_too_long_failure(program: &str) -> Failure {
     Failure::new(FailureClass::OutputTooLarge, format!("`{program}` wrote a line that is too long for a reply"))
 }
 
@@ -90,8 +90,8 @@ const NO_CREDIT_PHRASES: [&str; 7] = [
     "out of credits",
 ];
 
-/// The failure for an account without credit, if `text` contains one of these phrases. The key of such an account is
-/// valid, so neither a retry nor a login would help.
+/// The failure for an account without credit, if `text` contains one of [`NO_CREDIT_PHRASES`]. The key of such an
+/// account is valid, so neither a retry nor a login would help.
 pub(super) fn no_credit_failure(message: &str, text: &str) -> Option<Failure> {
     let lower = text.to_lowercase();
     NO_CREDIT_PHRASES.iter().any(|phrase| lower.contains(phrase)).then(|| credit_failure(message))
@@ -102,7 +102,7 @@ fn credit_failure(message: &str) -> Failure {
         .with_hint("the account of the key has no credit left: add credit, or use the key of another account")
 }
 
-/// A hint for a failed login: check the key, or set one if no variable has a key.
+/// The hint for a failed login: check the key, or set a key if no variable has one.
 pub(super) fn login_hint(job: &TurnJob<'_>, key_variables: &[&str]) -> String {
     match key_variables.iter().find(|name| (job.agent_env.variables)(name).is_some_and(|value| !value.is_empty())) {
         Some(name) => format!("check the key in {name}: the provider rejected it"),
@@ -110,7 +110,7 @@ pub(super) fn login_hint(job: &TurnJob<'_>, key_variables: &[&str]) -> String {
     }
 }
 
-/// The failure for an HTTP status that a program got from the provider of its model. `key_variables` are the variables
+/// The failure for an HTTP status that the provider of a program's model returned. `key_variables` are the variables
 /// that may hold the program's key.
 pub(super) fn status_failure(
     job: &TurnJob<'_>,

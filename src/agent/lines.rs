@@ -9,25 +9,25 @@ use tokio::sync::Notify;
 use crate::model::text::strip_bom_bytes;
 use crate::process::OutputStream;
 
-/// The length of the longest line that orch reads, in bytes; no reply is longer.
+/// The length of the longest line that orch reads, in bytes. Replies are shorter.
 const MAX_LINE_BYTES: usize = 32 << 20;
 /// How long the output must pause before orch parses an unfinished line.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Collects bytes and passes the JSON value of each line to a reader. It skips lines that are not JSON, and everything
+/// Collects bytes, and passes the JSON value of each line to a reader. Skips lines that are not JSON, and all lines
 /// after the end of the turn.
 pub(super) struct LineSplitter<R> {
     inner: Mutex<LinesState<R>>,
     /// Notified when the reader has read the value that ends the turn.
     turn_ended: Notify,
-    /// Notified when the output ends in the middle of a line.
-    unfinished: Notify,
+    /// Notified when the output so far ends in the middle of a line.
+    line_unfinished: Notify,
 }
 
 struct LinesState<R> {
     /// The bytes of the current line.
     line: Vec<u8>,
-    too_long: bool,
+    is_line_too_long: bool,
     reader: R,
 }
 
@@ -46,8 +46,8 @@ pub(super) trait LineReader: Send {
 impl<R: LineReader> LineSplitter<R> {
     /// Creates a splitter that passes values to `reader`.
     pub(super) fn new(reader: R) -> Self {
-        let inner = Mutex::new(LinesState { line: Vec::new(), too_long: false, reader });
-        Self { inner, turn_ended: Notify::new(), unfinished: Notify::new() }
+        let inner = Mutex::new(LinesState { line: Vec::new(), is_line_too_long: false, reader });
+        Self { inner, turn_ended: Notify::new(), line_unfinished: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, LinesState<R>> {
@@ -60,32 +60,32 @@ impl<R: LineReader> LineSplitter<R> {
             return;
         }
         let mut inner = self.lock();
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if inner.line.len() + part.len() > MAX_LINE_BYTES {
-                inner.too_long = true;
+        for segment in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if inner.line.len() + segment.len() > MAX_LINE_BYTES {
+                inner.is_line_too_long = true;
                 inner.line.clear();
                 continue;
             }
-            inner.line.extend_from_slice(part);
-            if part.ends_with(b"\n") {
+            inner.line.extend_from_slice(segment);
+            if segment.ends_with(b"\n") {
                 inner.read_line();
             }
         }
         if inner.reader.has_turn_ended() {
             self.turn_ended.notify_one();
         } else if !inner.line.is_empty() && !bytes.trim_ascii().is_empty() {
-            self.unfinished.notify_one();
+            self.line_unfinished.notify_one();
         }
     }
 
-    /// Resolves when the reader has read the value that ends the turn, even if the end of its line is missing.
+    /// Resolves when the reader has read the value that ends the turn, even if no newline follows the value.
     pub(super) async fn wait_for_turn_end(&self) {
         let mut is_unfinished = false;
         loop {
             tokio::select! {
                 biased;
                 () = self.turn_ended.notified() => return,
-                () = self.unfinished.notified() => is_unfinished = true,
+                () = self.line_unfinished.notified() => is_unfinished = true,
                 () = tokio::time::sleep(IDLE_TIMEOUT), if is_unfinished => {
                     if self.lock().read_unfinished_line() {
                         return;
@@ -100,7 +100,7 @@ impl<R: LineReader> LineSplitter<R> {
     pub(super) fn finish(self) -> (R, bool) {
         let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
         inner.read_line();
-        (inner.reader, inner.too_long)
+        (inner.reader, inner.is_line_too_long)
     }
 }
 
@@ -155,8 +155,8 @@ mod tests {
             let lines = LineSplitter::new(ValueCollector(Vec::new()));
             text.chunks(size).for_each(|chunk| lines.push(OutputStream::Stdout, chunk));
             lines.push(OutputStream::Stderr, b"{\"c\": 1}\n");
-            let (collector, too_long) = lines.finish();
-            assert_eq!((collector.0.len(), too_long), (2, false), "{size}");
+            let (collector, is_line_too_long) = lines.finish();
+            assert_eq!((collector.0.len(), is_line_too_long), (2, false), "{size}");
         }
     }
 

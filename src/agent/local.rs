@@ -16,19 +16,20 @@ use crate::model::name::max_reply_tokens;
 use crate::model::{ChatReply, ChatRequest, Content, Failure, FailureClass, Role, StopReason, Usage};
 use crate::provider::{Provider, RequestLimits, StreamEvent};
 
-/// The default sampling temperature: small models need a low one.
+/// The default sampling temperature. Small models need a low temperature.
 const DEFAULT_TEMPERATURE: f32 = 0.2;
 /// The default of `top_p`.
 const DEFAULT_TOP_P: f32 = 0.95;
 /// The time limit for one reply: a busy machine generates only a few tokens per second.
 const REPLY_TIMEOUT: Duration = Duration::from_hours(1);
-/// The default of `seed`, for the first reply to a request. It is fixed, so that equal requests get equal replies.
-/// Re-asks and retries use the seeds after it.
-const SEED: u64 = 7;
+/// The default of `seed`, for the first reply to a request. The seed is fixed, so that equal requests get equal
+/// replies. Re-asks and retries use the next higher seeds.
+const DEFAULT_SEED: u64 = 7;
 
 /// The embedded models. Loads a model before its first request, and keeps the last model in memory.
 pub struct LocalProvider {
     local_models: LocalModels,
+    /// The model in memory, with its name.
     loaded: Arc<Mutex<Option<(String, Model)>>>,
 }
 
@@ -77,14 +78,14 @@ impl Provider for LocalProvider {
             }
             let reply = worker.await;
             let reply =
-                reply.map_err(|error| failure(format!("the embedded model stopped unexpectedly: {error}")))??;
+                reply.map_err(|error| agent_error(format!("the embedded model stopped unexpectedly: {error}")))??;
             Ok(to_chat_reply(&reply, request))
         }
         .boxed()
     }
 }
 
-/// Stops the worker thread when the caller drops its future.
+/// Makes the worker thread stop when the caller drops the future of the reply.
 #[derive(Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
 
@@ -118,7 +119,7 @@ impl ModelJob {
             *loaded = Some((self.name.clone(), self.load()?));
         }
         let Some((_, model)) = loaded.as_mut() else {
-            return Err(failure("the embedded model is not loaded"));
+            return Err(agent_error("the embedded model is not loaded"));
         };
         let mut on_event = |event: GenerateEvent<'_>| {
             if self.is_cancelled.load(Ordering::Relaxed) || Instant::now() > self.deadline {
@@ -130,11 +131,11 @@ impl ModelJob {
                 }
                 GenerateEvent::Text(text) => StreamEvent::Text(text.to_owned()),
             };
-            // Sending fails only if the caller dropped the receiver; then `is_cancelled` is set too.
+            // Sending fails only after the caller has dropped the receiver. `is_cancelled` is then set too.
             drop(self.event_sender.send(stream_event));
             ControlFlow::Continue(())
         };
-        let reply = model.generate(&self.request, &mut on_event).map_err(|error| failure(error.to_string()))?;
+        let reply = model.generate(&self.request, &mut on_event).map_err(|error| agent_error(error.to_string()))?;
         if reply.finish_reason == FinishReason::Cancelled {
             let failure =
                 Failure::new(FailureClass::Timeout, "the embedded model took longer than the request's time limit");
@@ -157,9 +158,9 @@ impl ModelJob {
         };
         if self.local_models.has_changed(&path) {
             let message = format!("the model file {} changed during the run", path.display());
-            return Err(failure(message).with_hint("`orch pipeline resume` uses the new file"));
+            return Err(agent_error(message).with_hint("`orch pipeline resume` uses the new file"));
         }
-        let load_failure = |error| failure(format!("{} can't be used: {error}", path.display()));
+        let load_failure = |error| agent_error(format!("{} can't be used: {error}", path.display()));
         Model::load(&path, &LoadOptions { threads: None }).map_err(load_failure)
     }
 }
@@ -168,7 +169,7 @@ fn token_count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn failure(message: impl Into<String>) -> Failure {
+fn agent_error(message: impl Into<String>) -> Failure {
     Failure::new(FailureClass::AgentError, message)
 }
 
@@ -190,7 +191,7 @@ fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
         max_tokens: max_reply_tokens(&request.model, request.max_output_tokens),
         temperature: request.temperature.map_or(DEFAULT_TEMPERATURE, as_f32),
         top_p: options.top_p.map_or(DEFAULT_TOP_P, as_f32),
-        seed: options.seed.map_or(SEED, u64::from) + u64::from(sample_index),
+        seed: options.seed.map_or(DEFAULT_SEED, u64::from) + u64::from(sample_index),
         stop: options.stop.clone(),
     }
 }

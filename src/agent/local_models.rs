@@ -25,7 +25,8 @@ impl LocalModels {
         Self { cache, root: PathBuf::new(), digests }
     }
 
-    /// The file of a model that is not in the catalog: the one at its path, or the one that the user added.
+    /// The file of a model that is not in the catalog: the path that its name contains, or the file that the user added
+    /// under this name.
     pub fn own_model_path(&self, name: &str) -> PathBuf {
         match ModelRef::new(crate::model::name::LOCAL_PROVIDER, name).file_path() {
             Some(path) => model_path(&self.root, path),

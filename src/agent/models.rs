@@ -27,11 +27,13 @@ pub struct ModelRegistry {
     aliases: BTreeMap<String, String>,
     settings: Settings,
     local_models: LocalModels,
+    /// The secrets to redact in addition to the keys of providers, each with its name.
     secrets: Vec<(String, SecretString)>,
     /// Providers to which orch refuses to connect, since the user did not agree to their disclosures.
     untrusted: BTreeSet<String>,
     /// The addresses of built-in providers from the environment.
     env_addresses: EnvAddresses,
+    /// The providers to which orch has connected, by name.
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
@@ -77,7 +79,7 @@ impl ModelRegistry {
     /// Resolves a model's name other than `auto`.
     pub fn resolve(&self, name: &str) -> Result<ModelRef, NameError> {
         let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL_PROVIDER.to_owned()]).collect();
-        resolve_name(name, &self.aliases, &providers, default_local())
+        resolve_name(name, &self.aliases, &providers, default_local_model())
     }
 
     /// The files of embedded models.
@@ -89,7 +91,7 @@ impl ModelRegistry {
     /// them.
     ///
     /// # Errors
-    /// Its file can't be read.
+    /// The file of the model can't be read.
     pub fn weights_digest(&self, model: &ModelRef) -> Result<Option<String>, Failure> {
         if model.provider != LOCAL_PROVIDER {
             return Ok(None);
@@ -103,7 +105,7 @@ impl ModelRegistry {
         self.local_models.weights_digest(&model.model).map_err(read_failure)
     }
 
-    /// The endpoint of a provider, for `auto` and `doctor`.
+    /// The endpoint of an HTTP provider, for `auto` and `doctor`.
     pub fn endpoint(&self, name: &str) -> Option<&Endpoint> {
         self.endpoints.get(name)
     }
@@ -118,7 +120,7 @@ impl ModelRegistry {
         self.endpoints.get(provider)?.auth.missing_variable()
     }
 
-    /// The name of a provider's dialect, without connecting.
+    /// The name of a provider's dialect. Does not connect to an HTTP provider.
     pub fn dialect(&self, name: &str) -> Result<&'static str, Failure> {
         match self.endpoints.get(name) {
             Some(endpoint) => Ok(endpoint.dialect.as_str()),
@@ -186,8 +188,8 @@ impl ModelRegistry {
 
     /// Whether orch would send a key over plain HTTP although the settings do not allow that.
     fn exposes_key(&self, endpoint: &Endpoint) -> bool {
-        let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
-        !endpoint.auth.secrets().is_empty() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
+        let is_allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
+        !endpoint.auth.secrets().is_empty() && !is_allowed && provider::is_unencrypted_address(&endpoint.base_url)
     }
 
     /// The cost of a call in US dollars, if the price is known.
@@ -226,7 +228,7 @@ impl ModelRegistry {
         Redactor::new(self.secrets_of(additional))
     }
 
-    /// All known keys and secrets and these additional ones, each with its name.
+    /// All known keys and secrets, and these additional ones, each with its name.
     fn secrets_of<'a>(&'a self, additional: &'a [(String, SecretString)]) -> Vec<(&'a str, &'a SecretString)> {
         let keys = self.endpoints.values().flat_map(|endpoint| {
             let secrets = endpoint.auth.secrets().into_iter();
@@ -260,9 +262,9 @@ pub(super) fn env_base_url_for_agent(
         return Err(address_failure(variable, &reason));
     }
     let key = key_variables.iter().find(|key| (agent_env.variables)(key).is_some());
-    let allowed = agent_env.insecure_providers.iter().any(|provider| provider == name);
+    let is_allowed = agent_env.insecure_providers.iter().any(|provider| provider == name);
     match key {
-        Some(key) if !allowed && provider::is_unencrypted_address(&url) => {
+        Some(key) if !is_allowed && provider::is_unencrypted_address(&url) => {
             Err(unencrypted_failure(name, Some(key), &format!("use https:// in {variable}")))
         }
         _ => Ok(Some(url)),
@@ -314,7 +316,7 @@ fn local_provider(_: &LocalModels) -> Result<Arc<dyn Provider>, Failure> {
         .with_hint("build it with the feature `local`, or name another model with --model"))
 }
 
-/// The context window of a model file in tokens: the one in its header, up to the engine's limit.
+/// The context window of a model file in tokens, from the header of the file, up to the engine's limit.
 #[cfg(feature = "local")]
 fn local_window(local_models: &LocalModels, model: &ModelRef) -> Option<u64> {
     let file = (model.provider == LOCAL_PROVIDER).then(|| local_models.own_model_path(&model.model))?;
@@ -327,12 +329,12 @@ fn local_window(_: &LocalModels, _: &ModelRef) -> Option<u64> {
 }
 
 #[cfg(feature = "local")]
-fn default_local() -> &'static str {
+fn default_local_model() -> &'static str {
     local_llm::catalog::default_model().name
 }
 
 #[cfg(not(feature = "local"))]
-fn default_local() -> &'static str {
+fn default_local_model() -> &'static str {
     "none"
 }
 

@@ -48,9 +48,9 @@ const BASIC_VARIABLES: &[&str] = &[
 const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
 const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
-/// How much of the output of such a program orch keeps in order to quote it in messages, in bytes.
+/// The size of the part of that output that orch keeps for messages, in bytes.
 const CAPTURED_EVENT_OUTPUT_BYTES: usize = 64 << 10;
-/// The text before the prompt when an interrupted program continues its session.
+/// The text before the prompt when a program continues the session of an interrupted turn.
 const RESUME_PREFIX: &str = "You were cut off before you answered. Check how far you got, and continue from there. \
                        The original request:";
 
@@ -75,7 +75,7 @@ pub struct AgentEnv {
     pub sandbox: Arc<SandboxHost>,
 }
 
-/// The call to which a turn belongs, the time when the turn starts, and the limit of its cost.
+/// The call to which a turn belongs, the start time of the turn, and the limit on its cost.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// When the turn starts.
@@ -108,7 +108,7 @@ pub struct TurnResult {
     pub reply: Result<ChatReply, Failure>,
     /// The cost of the turn in US dollars, if the program reports it.
     pub cost: Option<f64>,
-    /// The activity of the program.
+    /// What the program did, and the usage that it reported.
     pub activity: AgentActivity,
 }
 
@@ -127,8 +127,8 @@ impl TurnResult {
 
 /// One kind of CLI agent.
 pub(super) trait AgentProgram: Send + Sync {
-    /// Runs one turn. The result of a failed turn contains the cost and usage that the program reported. If it reported
-    /// none, this returns the failure as an error.
+    /// Runs one turn. The result of a failed turn contains the cost and the usage that the program reported. If the
+    /// program reported neither, this method returns the failure as an error.
     fn run_turn<'a>(
         &'a self,
         job: &'a TurnJob<'a>,
@@ -138,21 +138,21 @@ pub(super) trait AgentProgram: Send + Sync {
 
 /// A turn to run.
 pub(super) struct TurnJob<'a> {
-    /// The turn.
+    /// The turn to run.
     pub(super) turn: &'a AgentTurn,
-    /// The environment in which it runs.
+    /// The environment in which the turn runs.
     pub(super) agent_env: &'a AgentEnv,
-    /// How long it may take.
+    /// How long the turn may take.
     pub(super) timeout: Duration,
-    /// The call that it belongs to.
+    /// The call to which the turn belongs.
     pub(super) context: &'a CallContext,
-    /// Whether it continues the session of an interrupted turn, which has no reply yet.
+    /// Whether the turn continues the session of an interrupted attempt, in which the program has not replied yet.
     pub(super) is_resumed: bool,
 }
 
 impl TurnJob<'_> {
-    /// The environment of the program: the basic variables, the `inherited` variables and the variables that the agent
-    /// lists. `overrides` sets variables, except those that the agent lists.
+    /// The environment of the program: the basic variables, the variables in `inherited`, and the variables that the
+    /// agent lists. `overrides` also sets variables, unless the agent lists them.
     pub(super) fn environment(&self, inherited: &[&str], overrides: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
         let names = BASIC_VARIABLES.iter().copied().chain(inherited.iter().copied()).chain(listed);
@@ -183,8 +183,8 @@ impl TurnJob<'_> {
         let sandbox = match &self.turn.program.sandbox {
             None => None,
             Some(sandbox) => {
-                let value = |name: &&str| env.iter().find(|(variable, _)| variable == name).map(|(_, value)| value);
-                let certificates = CERTIFICATE_VARIABLES.iter().filter_map(value).map(PathBuf::from);
+                let env_value = |name: &&str| env.iter().find(|(variable, _)| variable == name).map(|(_, value)| value);
+                let certificates = CERTIFICATE_VARIABLES.iter().filter_map(env_value).map(PathBuf::from);
                 let readable = certificates.chain(needs.readable).collect();
                 let needs = SandboxNeeds { readable, ..needs };
                 Some(Arc::new(self.agent_env.sandbox.prepare(sandbox, needs).await?))
@@ -208,11 +208,11 @@ impl TurnJob<'_> {
     /// earlier messages, this is the last message only, otherwise all messages.
     pub(super) fn text_without_system_prompt(&self) -> String {
         let messages = &self.turn.request.messages;
-        let only_last = self.turn.session.is_some() && !self.is_resumed;
-        let start = if only_last { messages.len().saturating_sub(1) } else { 0 };
+        let sends_only_last = self.turn.session.is_some() && !self.is_resumed;
+        let start = if sends_only_last { messages.len().saturating_sub(1) } else { 0 };
         let messages = messages.get(start..).unwrap_or_default().iter();
         let texts: Vec<String> = messages
-            .map(|message| if only_last { message.content.text().into_owned() } else { message_text(message) })
+            .map(|message| if sends_only_last { message.content.text().into_owned() } else { message_text(message) })
             .collect();
         self.with_resume_prefix(texts.join("\n\n"))
     }
@@ -254,8 +254,8 @@ impl TurnJob<'_> {
     }
 }
 
-/// Sets the limits for a program that writes events: it may write more than other programs, and orch keeps only a part
-/// of its output, since it reads the events as they arrive.
+/// Sets the limits for a program that writes events. Such a program may write more than other programs. orch keeps only
+/// a part of the output, because it reads the events as they arrive.
 pub(super) fn set_event_limits(spec: &mut ProgramSpec) {
     spec.max_captured_bytes = CAPTURED_EVENT_OUTPUT_BYTES;
     spec.max_output_bytes = Some(MAX_EVENT_OUTPUT_BYTES);

@@ -25,7 +25,7 @@ pub const REPLAY_PROVIDER: &str = "replay";
 /// The maximum number of lines of a diff in a message.
 const MAX_DIFF_LINES: usize = 24;
 /// The size of the largest recording that orch reads, in bytes.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_RECORDING_BYTES: u64 = 256 << 20;
 
 /// A request and its reply, as stored in a file. Texts are lists of lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,27 +36,27 @@ struct Recording {
     model: String,
     /// The digest that identifies the request.
     key: Digest,
-    /// The system prompt.
+    /// The lines of the system prompt.
     system: Vec<String>,
     /// The conversation so far: the role and the lines of each message.
     messages: Vec<(String, Vec<String>)>,
     /// The digest of the schema, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schema: Option<Digest>,
-    /// The reply.
+    /// The lines of the reply.
     reply: Vec<String>,
     /// Why the model stopped.
     stop: StopReason,
     /// The token usage that the provider reported.
     usage: ReportedUsage,
-    /// Remarks about the reply that its text does not show.
+    /// Details of the reply that its text does not contain.
     #[serde(default, skip_serializing_if = "ReplyDetails::is_empty")]
     details: Box<ReplyDetails>,
 }
 
 /// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
 fn request_key(request: &ChatRequest) -> Digest {
-    // The key contains only the texts: data that a provider wants back differs each time, and recordings lack it.
+    // The key contains only the texts. The opaque data of a provider differs in each run, and recordings lack it.
     let messages: Vec<Value> = request
         .messages
         .iter()
@@ -77,13 +77,13 @@ impl Recording {
     }
 }
 
-/// A request as one text, for comparison. Each message is a role with a text.
+/// A request as one text, for comparison. Each message is a role and a text.
 fn request_text(system: &str, messages: impl Iterator<Item = (String, String)>) -> String {
-    let mut out = format!("system:\n{system}\n");
+    let mut request_text = format!("system:\n{system}\n");
     for (role, text) in messages {
-        out.push_str(&format!("{role}:\n{text}\n"));
+        request_text.push_str(&format!("{role}:\n{text}\n"));
     }
-    out
+    request_text
 }
 
 /// The role and the text of each message.
@@ -117,15 +117,15 @@ impl Recorder {
         Self { folder, name_counts: Mutex::default(), first_failure: Mutex::default() }
     }
 
-    /// Records a request and its reply without their secrets. [`Recorder::failure`] returns an error of this method, so
-    /// that the run does not lose a reply that the user paid for.
+    /// Records a request and its reply without their secrets. An error does not fail the call, because the run would
+    /// then lose a reply that the user paid for. [`Recorder::failure`] returns the error.
     pub fn record(&self, step: &StepKey, request: &ChatRequest, reply: &ChatReply, redactor: &Redactor) {
         if let Err(failure) = self.write(step, request, reply, redactor) {
             self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         }
     }
 
-    /// The first error while recording.
+    /// The first error of [`Recorder::record`].
     pub fn failure(&self) -> Option<Failure> {
         self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -202,7 +202,7 @@ impl Replay {
                 continue;
             }
             let bytes = open_file(&path)
-                .and_then(|file| read_to_end_bounded(file, MAX_BYTES))
+                .and_then(|file| read_to_end_bounded(file, MAX_RECORDING_BYTES))
                 .map_err(|error| read_error(&path, error.to_string()))?;
             let text = decode_text(bytes).map_err(|reason| read_error(&path, format!("it {reason}")))?;
             let recording: Recording =
@@ -245,36 +245,37 @@ impl Replay {
         Err(Failure::new(FailureClass::NoRecording, message).with_hint(hint))
     }
 
-    /// Finds the recording for a request: the step's own recordings in the order of its requests, otherwise the first
-    /// one of any step.
+    /// Finds the recording for a request. Returns the recordings of the step in the order of its requests, or else the
+    /// first recording of another step.
     fn find(&self, step: &StepKey, key: &str) -> Option<&Recording> {
-        let all = self.recordings.get(key)?;
-        let own: Vec<&Recording> = all.iter().filter(|recording| recording.step == step.as_str()).collect();
+        let recordings = self.recordings.get(key)?;
+        let step_recordings: Vec<&Recording> =
+            recordings.iter().filter(|recording| recording.step == step.as_str()).collect();
         let mut counts = self.request_counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((key.to_owned(), step.clone())).or_default();
-        let index = (*count).min(own.len().saturating_sub(1));
+        let index = (*count).min(step_recordings.len().saturating_sub(1));
         *count += 1;
-        own.get(index).copied().or_else(|| all.first())
+        step_recordings.get(index).copied().or_else(|| recordings.first())
     }
 
     /// Finds the recording that is most similar to a request, and describes the difference.
     fn find_nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
-        let new = request_text(&request.system, messages(request));
-        let step_place = step.declared_key();
-        let own: Vec<&Recording> = self
+        let requested_text = request_text(&request.system, messages(request));
+        let declared_key = step.declared_key();
+        let step_recordings: Vec<&Recording> = self
             .recordings
             .values()
             .flatten()
-            .filter(|recording| recording.step.split('[').next() == step_place.as_str().split('/').next())
+            .filter(|recording| recording.step.split('[').next() == declared_key.as_str().split('/').next())
             .collect();
         let candidates: Vec<&Recording> =
-            if own.is_empty() { self.recordings.values().flatten().collect() } else { own };
+            if step_recordings.is_empty() { self.recordings.values().flatten().collect() } else { step_recordings };
         let candidates = candidates.into_iter().map(|recording| (recording, recording.request_text()));
-        let (nearest, old) = candidates.max_by_key(|(_, old)| count_common_lines(old, &new))?;
-        if old == new {
+        let (nearest, recorded_text) = candidates.max_by_key(|(_, text)| count_common_lines(text, &requested_text))?;
+        if recorded_text == requested_text {
             return Some((nearest, "only the schema of the reply differs".to_owned()));
         }
-        let diff = TextDiff::from_lines(&old, &new);
+        let diff = TextDiff::from_lines(&recorded_text, &requested_text);
         let text = diff.unified_diff().context_radius(1).to_string();
         let mut lines: Vec<&str> = text.lines().take(MAX_DIFF_LINES).collect();
         if text.lines().count() > MAX_DIFF_LINES {
@@ -285,7 +286,7 @@ impl Replay {
 }
 
 /// Counts the lines that two texts have in common.
-fn count_common_lines(old: &str, new: &str) -> usize {
-    let lines: std::collections::HashSet<&str> = old.lines().collect();
-    new.lines().filter(|line| lines.contains(line)).count()
+fn count_common_lines(first: &str, second: &str) -> usize {
+    let lines: std::collections::HashSet<&str> = first.lines().collect();
+    second.lines().filter(|line| lines.contains(line)).count()
 }

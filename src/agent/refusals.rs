@@ -1,8 +1,8 @@
 //! Finds the writes that Codex's sandbox refused, by the error messages of the commands.
 //!
-//! Codex has no event for a refusal. The command's write fails because the file system is read-only (on macOS, because
-//! the operation is not permitted); the command prints an error, and Codex continues. Codex's events lack the output of
-//! some commands that exit immediately; its session file has the output of every command.
+//! Codex has no event for a refusal. The write of the command fails, because the file system is read-only or, on macOS,
+//! because the operation is not permitted. The command prints an error, and Codex continues. Codex's events lack the
+//! output of some commands that exit immediately, but its session file has the output of every command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,7 +159,7 @@ mod tests {
             "Unhandled exception. System.IO.IOException: Read-only file system : '/etc/x'",
         ] {
             assert_eq!(find_refusal(&format!("before\n{line}\nafter"), false), Some(line), "{line}");
-            // A command that succeeded may only have printed the words.
+            // A successful command may have printed the message as part of another text.
             assert_eq!(find_refusal(line, true), None, "{line}");
         }
     }

@@ -13,7 +13,7 @@ const MAX_ID_BYTES: usize = 512;
 /// The folder for these files, in the folder of the run's CLI agents.
 const FOLDER: &str = "sessions";
 
-/// The file for the session of one turn.
+/// The file with the session id of one turn.
 pub(super) struct SessionFile {
     agents_folder: NoFollowFolder,
     name: String,

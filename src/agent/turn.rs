@@ -57,7 +57,7 @@ pub async fn run_turn(
     if let Err(failure) = refuse_files(&turn.request, &format!("the CLI agent `{}`", turn.program.kind.as_str())) {
         return failure.into();
     }
-    let (timeout, is_deadline) = match turn_timeout(turn, context.start_time) {
+    let (timeout, is_limited_by_deadline) = match turn_timeout(turn, context.start_time) {
         Ok(timeout) => timeout,
         Err(failure) => return failure.into(),
     };
@@ -66,8 +66,8 @@ pub async fn run_turn(
         SessionFile::new(&agent_env.agents_folder, &format!("{} {}", context.call_key, context.request_digest));
     let monitor =
         TurnMonitor { sink, session_file: &session_file, state: Mutex::default(), attempt_started: Notify::new() };
-    let before = match job.record_snapshot().await {
-        Ok(before) => before,
+    let snapshot_before = match job.record_snapshot().await {
+        Ok(snapshot) => snapshot,
         Err(failure) => return failure.into(),
     };
     // Once the program has reported the end of its turn, its reply is complete and paid for. An interrupt then takes
@@ -91,7 +91,7 @@ pub async fn run_turn(
     };
     // Until its processes have ended, the program may still write files.
     agent_env.ending_process_groups.wait_all_ended().await;
-    let mut activity = match (before, job.take_snapshot().await) {
+    let mut activity = match (snapshot_before, job.take_snapshot().await) {
         (Some(before), Some(after)) => before.difference(&after),
         // Without both snapshots the changes are unknown. `partial` reports this if the agent may write.
         (None, _) | (_, None) => {
@@ -111,7 +111,7 @@ pub async fn run_turn(
         && failure.class == FailureClass::Timeout
     {
         failure.message.push_str(&last_text_suffix(&state.last_text));
-        if is_deadline {
+        if is_limited_by_deadline {
             *failure = failure.clone().with_deadline_hint();
         }
     }
@@ -130,11 +130,11 @@ pub async fn run_turn(
     result
 }
 
-/// Adds the information of the sandbox to the result of a turn. A turn whose program changed protected paths fails. The
-/// failure of a turn contains the limit that the program reached, and its hint contains the refused connections.
+/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths. The
+/// message of a failed turn names the limit that the program reached, or its hint names the refused connections.
 fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
     if let Some(failure) = sandbox.changed_paths_failure() {
-        // The reply is discarded, but its usage counts.
+        // orch discards the reply, but counts its usage.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
         result.reply = Err(failure);
     }
@@ -152,13 +152,13 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     }
     let refused_hosts = sandbox.refused_hosts();
     let spec = turn.program.sandbox.as_ref();
-    let has_no_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
+    let may_lack_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
         && failure.class != FailureClass::Timeout
         && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
     let sandbox_hint = if !refused_hosts.is_empty() {
         let hosts = refused_hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
-    } else if has_no_network {
+    } else if may_lack_network {
         "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
             .to_owned()
     } else {
@@ -244,7 +244,7 @@ impl TurnMonitor<'_> {
         (self.sink)(event);
     }
 
-    /// Marks the start of another attempt, which can be interrupted like the first.
+    /// Records the start of another attempt, which `interrupt` can end like the first.
     fn start_attempt(&self) {
         self.state().has_turn_ended = false;
         self.attempt_started.notify_one();
@@ -255,7 +255,7 @@ impl TurnMonitor<'_> {
     }
 }
 
-/// The time limit of a turn, and whether the step's deadline determines it.
+/// The time limit of a turn, and whether the step's deadline sets the limit.
 fn turn_timeout(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> {
     let timeout = turn.timeout_ms.map_or(DEFAULT_TURN_TIMEOUT, Duration::from_millis);
     let Some(deadline) = turn.until else { return Ok((timeout, false)) };
@@ -269,7 +269,7 @@ fn turn_timeout(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Fa
 }
 
 impl TurnJob<'_> {
-    /// Runs the turn, in the session of an earlier attempt if that one was interrupted.
+    /// Runs the turn. If an earlier attempt was interrupted, first tries to continue its session.
     async fn resume_or_run(&self, session_file: &SessionFile, monitor: &TurnMonitor<'_>) -> TurnResult {
         if let Some(session) = session_file.read().filter(|_| self.turn.session.is_none()) {
             let turn = AgentTurn { session: Some(session), ..self.turn.clone() };
@@ -293,7 +293,7 @@ impl TurnJob<'_> {
         result.unwrap_or_else(TurnResult::from)
     }
 
-    /// Takes a snapshot of the workspace before the turn and writes it to disk, so that it is known even after a kill.
+    /// Takes a snapshot of the workspace before the turn, and writes it to disk for a resume after a kill.
     async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
         let Some(snapshot) = self.take_snapshot().await else { return Ok(None) };
         let (agent_env, context) = (self.agent_env.clone(), self.context.clone());

@@ -46,7 +46,7 @@ struct RecordedStart {
 /// A turn during which orch was killed, so the journal does not contain its changes.
 #[derive(Debug)]
 pub struct InterruptedTurn {
-    /// The call.
+    /// The call to which the turn belongs.
     pub call_key: CallKey,
     /// The digest of the request.
     pub request_digest: Digest,
@@ -54,7 +54,7 @@ pub struct InterruptedTurn {
     pub model: ModelRef,
     /// When the turn started.
     pub start_time: Timestamp,
-    /// The changes in the workspace since then.
+    /// The changes in the workspace since the start of the turn.
     pub activity: AgentActivity,
 }
 
@@ -91,11 +91,11 @@ pub fn remove_turn_start(agents_folder: &NoFollowFolder, call: &CallKey) {
 /// The workspace of interrupted turns, in its current state.
 #[derive(Clone, Copy)]
 pub struct InterruptedWorkspace<'a> {
-    /// The folder.
+    /// The folder of the workspace.
     pub folder: &'a Path,
     /// The artifact files, which orch writes.
     pub artifacts: &'a [String],
-    /// The time by which all processes of the turns had ended. Other processes made any later change.
+    /// The time by which all processes of the turns had ended. Any later change is from another process.
     pub processes_ended: Timestamp,
     /// Returns whether another run wrote a file.
     pub is_foreign: &'a dyn Fn(&str) -> bool,
@@ -111,7 +111,7 @@ impl InterruptedWorkspace<'_> {
     }
 }
 
-/// The time of the last change of a file: of its content, or on Unix also of its name and permissions.
+/// The time at which a file's content last changed. On Unix, a change of its name or permissions counts too.
 fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
     let modified = metadata.modified().ok();
     #[cfg(unix)]
@@ -124,7 +124,7 @@ fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
     modified
 }
 
-/// The files of all turns. There are none if the folder does not exist.
+/// Lists the files of all turns. The list is empty if the folder does not exist.
 fn list_files(agents_folder: &NoFollowFolder) -> io::Result<Vec<NoFollowFile>> {
     let entries = agents_folder.list(TURNS_FOLDER)?.into_iter();
     Ok(entries.map(|(name, _)| agents_folder.file(format!("{TURNS_FOLDER}/{name}"))).collect())

@@ -80,7 +80,7 @@ impl SandboxCheck<'_> {
         }
     }
 
-    /// Reports keys that have no effect beside another key.
+    /// Reports keys that have no effect because of another key.
     fn check_effects(&self, diagnostics: &mut Vec<Diagnostic>) {
         let Sandbox { enabled, min, network, write, deny_read, unix_sockets, limits } = self.sandbox;
         if *enabled == Some(false) {
@@ -101,7 +101,7 @@ impl SandboxCheck<'_> {
             }
         }
         let Some(min) = min.filter(|min| *min < SandboxLevel::Full) else { return };
-        let full_only = [
+        let full_level_settings = [
             (
                 matches!(network, Some(SandboxNetwork::Hosts(_))),
                 "a list of hosts",
@@ -109,7 +109,7 @@ impl SandboxCheck<'_> {
             ),
             (*unix_sockets == Some(true), "`unix_sockets`", "remove `min`, or `unix_sockets`"),
         ];
-        for (_, setting, help) in full_only.into_iter().filter(|(is_set, ..)| *is_set) {
+        for (_, setting, help) in full_level_settings.into_iter().filter(|(is_set, ..)| *is_set) {
             let message = format!("`min: {min}` has no effect, because only the level `full` can enforce {setting}");
             let diagnostic = self.with_key_span(Diagnostic::warning(Code::KeyNotApplicable, message), "min");
             diagnostics.push(diagnostic.with_help(help));
@@ -119,13 +119,14 @@ impl SandboxCheck<'_> {
     /// Reports keys that allow more than `orch.yaml`.
     fn check_bounds(&self, bounds: &Sandbox, owner: SandboxOwner, diagnostics: &mut Vec<Diagnostic>) {
         for LooseKey { key, allowed } in loose_keys(self.sandbox, bounds, owner) {
-            let name = key.replace('/', ".");
-            let message = format!("`{name}` allows more than `orch.yaml`, which allows `{name}: {allowed}`");
+            let dotted_key = key.replace('/', ".");
+            let message =
+                format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
             let help = match owner {
                 SandboxOwner::Agent => {
                     format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))
                 }
-                SandboxOwner::Command => format!("allow less here, or change `sandbox.{name}` in `orch.yaml`"),
+                SandboxOwner::Command => format!("allow less here, or change `sandbox.{dotted_key}` in `orch.yaml`"),
             };
             let diagnostic = Diagnostic::error(Code::SandboxTooLoose, message);
             diagnostics.push(self.with_key_span(diagnostic, key).with_help(help));
@@ -138,9 +139,9 @@ fn yaml_notation(key: &str) -> String {
     key.split_once('/').map_or_else(|| format!("{key}: …"), |(outer, inner)| format!("{outer}: {{ {inner}: … }}"))
 }
 
-/// The problem of an invalid path, and the help.
+/// Returns the problem of an invalid path, and the help for it; `None` for a valid path.
 fn path_problem(key: &str, path: &str) -> Option<(String, &'static str)> {
-    if path.split('/').any(|part| part == "..") {
+    if path.split('/').any(|component| component == "..") {
         return Some((format!("`{path}` of `{key}` contains `..`"), "write the whole path, from `~/` or `/`"));
     }
     if path.starts_with('~') && path != "~" && !path.starts_with("~/") {

@@ -1,4 +1,4 @@
-//! Warns about commands that run without a sandbox after a model has written files, because a command may run these
+//! Warns about commands that run without a sandbox after a model has written files, because such a command may run the
 //! files.
 
 use std::collections::{HashMap, HashSet};
@@ -92,8 +92,9 @@ impl<'a> UnconfinedCommandSearch<'a> {
             // From the second iteration on, each command runs after all steps of the previous iteration.
             self.latest_writer = self.last_writer(step).or(self.latest_writer);
         }
-        if let Some(StepAction::Command(line)) = step.action() {
-            let is_safe = step.sandbox.is_some() || step.access == Some(Access::None) || runs_only_safe_programs(line);
+        if let Some(StepAction::Command(command)) = step.action() {
+            let is_safe =
+                step.sandbox.is_some() || step.access == Some(Access::None) || runs_only_safe_programs(command);
             if let Some(writer) = self.latest_writer.filter(|_| !is_safe) {
                 self.unconfined_commands.insert(std::ptr::from_ref(step), writer);
             }
@@ -104,7 +105,7 @@ impl<'a> UnconfinedCommandSearch<'a> {
         }
     }
 
-    /// The last step that writes files of a model: this step or a step inside it.
+    /// The last step that writes files of a model, among this step and the steps inside it.
     fn last_writer(&self, step: &'a Step) -> Option<&'a str> {
         let mut steps: Vec<&'a Step> = Vec::new();
         step.walk(&mut |inner| steps.push(inner));
@@ -114,11 +115,11 @@ impl<'a> UnconfinedCommandSearch<'a> {
     /// Whether a step, or a pipeline that it calls, writes files of a model.
     fn writes_model_files(&self, step: &Step) -> bool {
         if let Some(StepAction::Pipeline(file)) = step.action() {
-            let called = self.project.called_projects.get(file);
-            return called.is_some_and(|called| {
-                called.with_called_projects().into_iter().any(|called| {
-                    let artifacts = model_artifacts(called);
-                    called.pipeline.all_steps().into_iter().any(|step| writes_model_files(called, &artifacts, step))
+            let called_project = self.project.called_projects.get(file);
+            return called_project.is_some_and(|called_project| {
+                called_project.with_called_projects().into_iter().any(|project| {
+                    let artifacts = model_artifacts(project);
+                    project.pipeline.all_steps().into_iter().any(|step| writes_model_files(project, &artifacts, step))
                 })
             });
         }
@@ -140,19 +141,19 @@ fn writes_model_files(project: &Project, model_artifacts: &HashSet<&str>, step: 
     }
 }
 
-/// The artifacts that models produce: those of agent steps, of groups with agent steps, and of called pipelines with
-/// agent steps.
+/// The artifacts that models produce: the outputs of agent steps, of groups with agent steps, and of called pipelines
+/// with agent steps.
 fn model_artifacts(project: &Project) -> HashSet<&str> {
     let mut names = HashSet::new();
     for step in project.pipeline.all_steps() {
         let mut calls_agent = false;
         step.walk(&mut |inner| calls_agent |= inner.agent.is_some());
         if let Some(StepAction::Pipeline(file)) = step.action()
-            && let Some(called) = project.called_projects.get(file)
-            && called.pipeline.all_steps().iter().any(|step| step.agent.is_some())
+            && let Some(called_project) = project.called_projects.get(file)
+            && called_project.pipeline.all_steps().iter().any(|step| step.agent.is_some())
         {
             calls_agent = true;
-            names.extend(called.pipeline.outputs.keys().map(String::as_str));
+            names.extend(called_project.pipeline.outputs.keys().map(String::as_str));
         }
         names.extend(step.output.as_deref().filter(|_| calls_agent));
     }
@@ -160,8 +161,8 @@ fn model_artifacts(project: &Project) -> HashSet<&str> {
 }
 
 /// Whether a command runs only programs of [`SAFE_PROGRAMS`].
-fn runs_only_safe_programs(line: &CommandLine) -> bool {
-    match line {
+fn runs_only_safe_programs(command: &CommandLine) -> bool {
+    match command {
         CommandLine::Argv(argv) => argv.first().is_some_and(|program| SAFE_PROGRAMS.contains(&program.as_str())),
         CommandLine::Shell(text) if text.contains("$(") || text.contains('`') => false,
         CommandLine::Shell(text) => {

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::HumanDuration;
 
 /// Adds advice about an unknown key. Tries in this order: orch's name for a key of another tool, the nearest known key,
-/// another type that has the key, and the list of known keys.
+/// another type with this key, and the list of known keys.
 pub(super) fn unknown_key(
     mut diagnostic: Diagnostic,
     key: &str,
@@ -19,7 +19,7 @@ pub(super) fn unknown_key(
     known_keys: &[&str],
 ) -> Diagnostic {
     if let Some(equivalent) = equivalents::key_help(type_name, key) {
-        // Only a simple value is sure to fit the other key; a list or mapping may need another structure.
+        // Only a scalar is sure to fit the other key. A list or mapping may need another structure.
         let rename = equivalent.rename.filter(|_| !value.is_array() && !value.is_object());
         return diagnostic.with_help(equivalent.help).with_replacement(key, rename);
     }
@@ -35,7 +35,7 @@ pub(super) fn unknown_key(
     }
 }
 
-/// Describes where a key belongs, if another type has it.
+/// Describes where a key belongs, if another type has this key.
 fn describe_destination(type_name: &str, key: &str) -> Option<&'static str> {
     let (pipeline, settings) = (generate::pipeline_form(), generate::settings_form());
     let roots = [("Pipeline", pipeline), ("Settings", settings)];
@@ -60,7 +60,7 @@ fn describe_destination(type_name: &str, key: &str) -> Option<&'static str> {
     owners.find(is_relevant).and_then(describe)
 }
 
-/// Adds advice about the value of `key` in the type `type_name`, which has none of the allowed types.
+/// Adds advice about a value that has none of the allowed types. The value belongs to `key` of the type `type_name`.
 pub(super) fn wrong_type(
     diagnostic: Diagnostic,
     value: &Value,
@@ -115,8 +115,8 @@ pub(super) fn not_a_schema(diagnostic: Diagnostic, value: &Value) -> Diagnostic 
     }
 }
 
-/// Adds advice about a name that `is_valid` rejects: the nearest valid name. It depends only on the rejected name, so
-/// that the fixes for a declaration and for its uses agree. `allowed` describes the valid names.
+/// Adds advice about a name that `is_valid` rejects: the nearest valid name. The advice depends only on the rejected
+/// name, so that the fixes for a declaration and for its uses agree. `allowed` describes the valid names.
 pub(super) fn invalid_name(
     diagnostic: Diagnostic,
     text: &str,
@@ -132,7 +132,7 @@ pub(super) fn invalid_name(
 }
 
 /// The units of durations, each with other spellings that users write.
-const UNITS: &[(&str, &str)] = &[
+const DURATION_UNITS: &[(&str, &str)] = &[
     ("ms", "milliseconds millisecond millis msec"),
     ("s", "seconds second secs sec"),
     ("m", "minutes minute mins min"),
@@ -146,8 +146,9 @@ pub(super) fn invalid_duration(diagnostic: Diagnostic, text: &str) -> Diagnostic
         return diagnostic;
     }
     let unit = text.get(number.len()..).unwrap_or_default().trim().to_lowercase();
-    let matching_unit =
-        UNITS.iter().find(|(short, spellings)| *short == unit || spellings.split(' ').any(|spelling| spelling == unit));
+    let matching_unit = DURATION_UNITS
+        .iter()
+        .find(|(short, spellings)| *short == unit || spellings.split(' ').any(|spelling| spelling == unit));
     match matching_unit {
         Some((short, _)) => {
             let corrected = format!("{number}{short}");
@@ -165,41 +166,41 @@ fn to_snake_case(text: &str) -> Option<String> {
         return None;
     }
     let mut name = String::new();
-    let mut after_lower_case = false;
+    let mut is_after_lower_case = false;
     for char in base.chars() {
         match char {
-            'A'..='Z' if after_lower_case => name.extend(['_', char.to_ascii_lowercase()]),
+            'A'..='Z' if is_after_lower_case => name.extend(['_', char.to_ascii_lowercase()]),
             '-' | '.' | ' ' | '/' => name.push('_'),
             char => name.push(char.to_ascii_lowercase()),
         }
-        after_lower_case = char.is_ascii_lowercase() || char.is_ascii_digit();
+        is_after_lower_case = char.is_ascii_lowercase() || char.is_ascii_digit();
     }
     Some(format!("{name}{optional_suffix}"))
 }
 
-/// The maximum length in bytes of a value that advice repeats.
-const MAX_VALUE_LENGTH: usize = 80;
+/// The maximum length of a value that advice quotes, in bytes.
+const MAX_QUOTED_BYTES: usize = 80;
 
-/// Renders a value as YAML on one line.
+/// Renders a value as YAML on one line. A value that is too long becomes `…`.
 fn render_inline(value: &Value) -> String {
     let needs_no_quotes = |text: &str| {
-        let valid_start = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        valid_start && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
+        let has_valid_start = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        has_valid_start && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
     };
     let text = match value {
         Value::String(text) if needs_no_quotes(text) => text.clone(),
         value => value.to_string(),
     };
-    if text.len() > MAX_VALUE_LENGTH { "…".to_owned() } else { text }
+    if text.len() > MAX_QUOTED_BYTES { "…".to_owned() } else { text }
 }
 
-/// Whether a string contains a number or boolean of the type.
+/// Whether a string contains a number or boolean of this type, and nothing else.
 fn contains_scalar(text: &str, type_name: &str) -> bool {
     serde_json::from_str::<Value>(text)
         .is_ok_and(|value| (value.is_number() || value.is_boolean()) && has_json_type(&value, type_name))
 }
 
-/// The names in backticks, with a separator between them.
+/// Joins names in backticks, with a separator between them.
 pub(super) fn quoted(names: &[&str], separator: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
 }

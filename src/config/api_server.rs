@@ -1,4 +1,4 @@
-//! The server behind a provider's name: that of `orch.yaml`, of an environment variable, or of a built-in provider.
+//! Finds the server of a provider: in `orch.yaml`, in an environment variable, or among the built-in providers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ pub type EnvAddresses = BTreeMap<String, String>;
 /// The server of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiServer {
-    /// The dialect of its API.
+    /// The dialect of the server's API.
     pub dialect: Dialect,
-    /// The address of its API; empty if the settings name none, which `check` reports.
+    /// The address of the server's API; empty if the settings contain none, which `check` reports.
     pub base_url: String,
 }
 
@@ -32,7 +32,8 @@ impl Settings {
         let builtin_variable = builtin.and_then(|builtin| builtin.key_variable);
         let has_own_key = entry.api_key.as_ref().is_none_or(|key| Some(key.env.as_str()) == builtin_variable);
         let base_url = env_address
-            // orch sends only the provider's own key to an address from the environment, not another key from the file.
+            // To an address from the environment, orch sends only the provider's own key, not another key that
+            // `orch.yaml` names.
             .filter(|_| entry.aws.is_none() && has_own_key)
             .cloned()
             .or_else(|| entry.address().map(Cow::into_owned))
@@ -47,19 +48,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_decides_the_dialect_of_openai_unless_the_file_does() {
-        let at_lab = EnvAddresses::from([("openai".to_owned(), "http://lab/v1".to_owned())]);
+    fn the_environment_decides_the_dialect_of_openai_unless_the_settings_do() {
+        let lab_address = EnvAddresses::from([("openai".to_owned(), "http://lab/v1".to_owned())]);
         let other_key = r#"{"providers": {"openai": {"dialect": "responses", "api_key": {"env": "LAB_KEY"}}}}"#;
-        let in_file = r#"{"providers": {"openai": {"dialect": "responses", "base_url": "http://file/v1"}}}"#;
-        for (settings, env, dialect, url) in [
+        let own_address = r#"{"providers": {"openai": {"dialect": "responses", "base_url": "http://file/v1"}}}"#;
+        for (settings, env_addresses, dialect, url) in [
             ("{}", EnvAddresses::new(), Dialect::Responses, "https://api.openai.com/v1"),
-            ("{}", at_lab.clone(), Dialect::OpenAi, "http://lab/v1"),
-            (in_file, at_lab.clone(), Dialect::Responses, "http://lab/v1"),
-            (in_file, EnvAddresses::new(), Dialect::Responses, "http://file/v1"),
-            (other_key, at_lab, Dialect::Responses, "https://api.openai.com/v1"),
+            ("{}", lab_address.clone(), Dialect::OpenAi, "http://lab/v1"),
+            (own_address, lab_address.clone(), Dialect::Responses, "http://lab/v1"),
+            (own_address, EnvAddresses::new(), Dialect::Responses, "http://file/v1"),
+            (other_key, lab_address, Dialect::Responses, "https://api.openai.com/v1"),
         ] {
             let settings: Settings = serde_json::from_str(settings).unwrap();
-            let server = settings.api_server("openai", &env).unwrap();
+            let server = settings.api_server("openai", &env_addresses).unwrap();
             assert_eq!((server.dialect, server.base_url.as_str()), (dialect, url));
         }
         assert_eq!(Settings::default().api_server("nowhere", &EnvAddresses::new()), None);

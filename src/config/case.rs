@@ -1,4 +1,4 @@
-//! Loads a test case. Every path in it must stay in its project, because the author of a test case may not be trusted.
+//! Loads a test case. Every path in a test case must stay in its project, because the user may not trust the author.
 
 use std::path::{Component, Path};
 
@@ -30,7 +30,8 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
     if diagnostics.is_empty() { Ok((document, case)) } else { Err(diagnostics) }
 }
 
-/// Returns a diagnostic for each path in the test case at `path` that leads out of its project, folder or workspace.
+/// Returns a diagnostic for each path in a test case that leads out of the project, the folder or the workspace of the
+/// test case. `path` is the file of the test case.
 fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
     let new_diagnostic = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
@@ -66,7 +67,7 @@ fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &
             ));
         }
     }
-    if let Some(name) = case.recordings.as_ref().filter(|name| !is_below(name)) {
+    if let Some(name) = case.recordings.as_ref().filter(|name| !stays_in_folder(name)) {
         let message = format!("`recordings: {name}` leads out of the folder of the test case");
         diagnostics.push(new_diagnostic(
             Code::PathOutsideFolder,
@@ -75,7 +76,7 @@ fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &
             "name a folder beside or below the test case",
         ));
     }
-    for (index, name) in case.expect.files.iter().enumerate().filter(|(_, name)| !is_below(name)) {
+    for (index, name) in case.expect.files.iter().enumerate().filter(|(_, name)| !stays_in_folder(name)) {
         let message = format!("`{name}` leads out of the workspace");
         let help = "name a file by its path from the workspace";
         diagnostics.push(new_diagnostic(Code::PathOutsideFolder, message, &item_pointer("/expect/files", index), help));
@@ -83,7 +84,7 @@ fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &
     diagnostics
 }
 
-/// Whether a name stays in its folder. Does not resolve links.
-fn is_below(name: &str) -> bool {
+/// Whether a path stays in the folder to which it is relative. Does not resolve links.
+fn stays_in_folder(name: &str) -> bool {
     Path::new(name).components().all(|component| matches!(component, Component::Normal(_)))
 }

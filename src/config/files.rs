@@ -1,4 +1,4 @@
-//! Reads the files of a project as text. Refuses files that are too large, and names that lead out of their folder.
+//! Reads the files of a project as text. Refuses files that are too large, and names that lead out of a folder.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::text::decode_text;
 
-/// The largest file that orch reads, in bytes.
+/// The size of the largest file that orch reads, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The maximum depth of folders to list.
 const MAX_LIST_DEPTH: usize = 8;
@@ -23,7 +23,7 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
     let new_diagnostic = |code: Code, message: String| {
         Box::new(Diagnostic::error(code, message).with_file(&SourceFile::new(display_path, "")))
     };
-    let unreadable = |error: &std::io::Error| match error.kind() {
+    let read_diagnostic = |error: &std::io::Error| match error.kind() {
         ErrorKind::NotFound if display_path.contains(char::REPLACEMENT_CHARACTER) => {
             new_diagnostic(Code::NotUtf8, format!("the name of `{display_path}` is not UTF-8 text"))
         }
@@ -42,18 +42,19 @@ pub(super) fn read_file(path: &Path, display_path: &str) -> Result<Arc<SourceFil
             format!("`{display_path}` cannot be read: {}", describe_io_error(error)),
         ),
     };
-    let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
+    let metadata = fs::metadata(path).map_err(|error| read_diagnostic(&error))?;
     if metadata.is_dir() {
         return Err(new_diagnostic(Code::FileUnreadable, format!("`{display_path}` is a folder, not a file")));
     }
     if !metadata.is_file() {
         return Err(new_diagnostic(Code::FileUnreadable, format!("`{display_path}` is not a regular file")));
     }
-    // Reserves the file's size, so that one read is usually enough. A buffer that starts empty needs about eight.
+    // Reserves the size of the file, so that one read is usually enough. With an empty buffer, about eight are
+    // necessary.
     let size_hint = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(size_hint + 1);
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    let file = File::open(path).map_err(|error| read_diagnostic(&error))?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| read_diagnostic(&error))?;
     source_file_from_bytes(bytes, display_path)
 }
 
@@ -95,8 +96,8 @@ pub fn is_outside_folder(folder: &Path, path: &Path) -> bool {
     matches!((real_path, real_folder), (Ok(real_path), Ok(real_folder)) if !real_path.starts_with(&real_folder))
 }
 
-/// Returns a diagnostic for a path whose links lead out of the root; `None` if they do not. Also returns `None` if
-/// nothing exists at the path, since reading it then gives the better message.
+/// Returns a diagnostic for a path whose links lead out of the root; `None` for other paths. Also returns `None` if
+/// nothing exists at the path, because reading the file then gives a better message.
 pub(super) fn check_link_target(root: &Path, path: &Path, display_path: &str) -> Option<Box<Diagnostic>> {
     if !is_outside_folder(root, path) {
         return None;
@@ -112,7 +113,7 @@ pub(super) fn check_link_target(root: &Path, path: &Path, display_path: &str) ->
 /// The reason why the name can't be used: it is absolute, has `..`, or is a link that leads outside.
 pub(super) fn resolve_in_folder(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let path = join_in_folder(folder, name)?;
-    // If nothing exists at the path, reading it later gives the better message.
+    // If nothing exists at the path, reading the file later gives a better message.
     if is_outside_folder(folder, &path) {
         Err(format!("`{name}` is a link that leads out of its folder"))
     } else {
@@ -136,8 +137,8 @@ pub(super) fn join_in_folder(folder: &Path, name: &str) -> Result<PathBuf, Strin
     Ok(folder.join(relative))
 }
 
-/// Whether something exists at a path. A broken link counts too, and so does a file that orch may not read: reading it
-/// then reports the reason.
+/// Whether something exists at a path. A broken link counts too, and so does a file that orch can't read: reading the
+/// file then reports the reason.
 pub(super) fn exists(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,
@@ -148,9 +149,9 @@ pub(super) fn exists(path: &Path) -> bool {
 /// The files below a folder, and a diagnostic for each entry that orch skipped.
 #[derive(Debug, Default)]
 pub struct FolderListing {
-    /// Names relative to the folder, with `/`, sorted.
+    /// The names of the files relative to the folder, separated by `/` and sorted.
     pub names: Vec<String>,
-    /// The diagnostic for each skipped folder or link, with the entry's name relative to the folder.
+    /// The diagnostic for each skipped entry, with the entry's name relative to the folder.
     pub diagnostics: Vec<(String, Diagnostic)>,
 }
 
@@ -161,15 +162,15 @@ impl FolderListing {
     }
 }
 
-/// The names of the files below a folder, with `/`, sorted; empty if the folder does not exist.
+/// The names of the files below a folder, separated by `/` and sorted; empty if the folder does not exist.
 ///
 /// Does not follow links to folders, which could form a cycle.
 pub(super) fn list_file_names(folder: &Path) -> Vec<String> {
     list_folder(folder, "", &|_| true).names
 }
 
-/// Lists the files below a folder whose names `accepts` allows, and reports skipped entries; empty if the folder does
-/// not exist. Messages name the folder by `display_path`.
+/// Lists the files below a folder whose names `accepts` returns true for, and reports skipped entries. The listing is
+/// empty if the folder does not exist. Messages name the folder by `display_path`.
 pub(super) fn list_folder(folder: &Path, display_path: &str, accepts: &dyn Fn(&str) -> bool) -> FolderListing {
     let mut walk = FolderWalk { display_path, accepts, listing: FolderListing::default() };
     if exists(folder) {
@@ -206,7 +207,7 @@ impl FolderWalk<'_> {
     }
 
     fn visit_entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
-        // A name that is not UTF-8 is listed too, because reading such a file reports its name.
+        // The listing includes names that are not UTF-8, because reading such a file reports its name.
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             return;
@@ -257,7 +258,7 @@ impl FolderWalk<'_> {
     }
 }
 
-/// Describes why a folder or a link's target cannot be read, as the end of a sentence that begins with its name.
+/// Describes why orch can't read a folder or the target of a link, as the end of a sentence that begins with the path.
 fn describe_unreadable(path: &Path, error: &std::io::Error) -> String {
     match (error.kind(), fs::read_link(path)) {
         (ErrorKind::PermissionDenied, _) => "cannot be read: no permission".to_owned(),

@@ -1,7 +1,7 @@
 //! The form that a file must have: the part of a generated JSON Schema that the walker in `shape` needs.
 //!
-//! A form borrows from the schema's text or value. To parse the schema into a JSON value first would take longer than
-//! to check a file of usual size.
+//! A form borrows from the schema's text or value. Parsing the schema into a JSON value first would take longer than
+//! checking a file of usual size.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,8 @@ use serde_json::Number;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchemaForm<'a> {
-    /// The form that replaces this one. Keywords beside it only describe the value and never restrict it.
+    /// The name of the form that replaces this one. The other keywords of this form describe the value, but never
+    /// restrict it.
     #[serde(rename = "$ref", borrow, default)]
     reference: Option<FormText<'a>>,
     /// The named forms that other forms refer to; only the root has them.
@@ -24,7 +25,7 @@ pub(super) struct SchemaForm<'a> {
     /// The types that the value may have; `None` if it may have any.
     #[serde(rename = "type", borrow, default)]
     pub(super) types: Option<TypeNames<'a>>,
-    /// The purpose of the value.
+    /// The description of the value.
     #[serde(borrow, default)]
     pub(super) description: Option<FormText<'a>>,
     /// The members of a mapping, in the order in which messages list them.
@@ -33,7 +34,7 @@ pub(super) struct SchemaForm<'a> {
     /// The members that must exist.
     #[serde(borrow, default)]
     pub(super) required: Vec<FormText<'a>>,
-    /// Whether other members than those of `properties` are allowed.
+    /// Which members are allowed in addition to `properties`.
     #[serde(borrow, default)]
     pub(super) additional_properties: Option<AdditionalMembers<'a>>,
     /// The form of the members' names.
@@ -75,7 +76,7 @@ pub(super) struct SchemaForm<'a> {
 }
 
 impl<'a> SchemaForm<'a> {
-    /// The form itself, or the form of `root` that it refers to.
+    /// This form, or the form in `root` to which it refers.
     pub(super) fn resolve<'f>(&'f self, root: &'f SchemaForm<'a>) -> Option<&'f SchemaForm<'a>> {
         match &self.reference {
             Some(target) => root.definitions.get(target.strip_prefix("#/$defs/")?),
@@ -83,7 +84,7 @@ impl<'a> SchemaForm<'a> {
         }
     }
 
-    /// The name of the form that this one refers to, which is the name of its type.
+    /// The name of the form to which this form refers. It is also the name of the form's type.
     pub(super) fn type_name(&self) -> Option<&str> {
         self.reference.as_ref()?.strip_prefix("#/$defs/")
     }
@@ -117,7 +118,7 @@ impl Deref for FormText<'_> {
 #[derive(Debug)]
 pub(super) struct TypeNames<'a>(pub(super) Vec<FormText<'a>>);
 
-/// Members in the order of the schema.
+/// Members with their forms, in the order of the schema.
 #[derive(Debug, Default)]
 pub(super) struct FormMembers<'a>(Vec<(FormText<'a>, SchemaForm<'a>)>);
 
@@ -133,10 +134,10 @@ impl<'a> FormMembers<'a> {
     }
 }
 
-/// Which members are allowed in addition to the named ones.
+/// The members that are allowed in addition to the named ones.
 #[derive(Debug)]
 pub(super) enum AdditionalMembers<'a> {
-    /// Anything.
+    /// Any members.
     Any,
     /// No other members.
     Forbidden,

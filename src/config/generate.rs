@@ -1,7 +1,7 @@
 //! The JSON Schemas of orch's own files, generated from the model.
 //!
-//! They use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. Each mistake
-//! then has exactly one location, and the walker in `shape` stays small.
+//! The schemas use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. So each
+//! mistake has exactly one location, and the walker in `shape` stays small.
 
 use std::sync::OnceLock;
 
@@ -25,7 +25,7 @@ pub fn pipeline_schema() -> &'static Value {
 const SHIPPED_PIPELINE: &str = include_str!("../../schemas/pipeline.schema.json");
 const SHIPPED_SETTINGS: &str = include_str!("../../schemas/orch.schema.json");
 
-/// The form of pipeline files. Parsed from the shipped schema, which is faster than generating it.
+/// The form of pipeline files, parsed from the shipped schema. Parsing is faster than generating the schema.
 pub(super) fn pipeline_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| expect_form(serde_json::from_str(SHIPPED_PIPELINE)))
@@ -47,7 +47,7 @@ pub(super) fn case_form() -> &'static SchemaForm<'static> {
 fn expect_form(parsed: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
     match parsed {
         Ok(form) => form,
-        // Tests parse all three, and their content does not depend on the machine.
+        // Tests parse all three schemas, whose content does not depend on the machine.
         Err(error) => unreachable!("a generated schema can't be read: {error}"),
     }
 }
@@ -76,14 +76,15 @@ pub fn report_schema() -> &'static Value {
     SCHEMA.get_or_init(|| generate_output::<RunReport>("orch run report"))
 }
 
-/// The schema of what orch prints. Unlike files that people write, it may contain null, and later versions may add
-/// keys.
+/// Generates the schema of output. Unlike files that users write, output may contain null, and later versions of orch
+/// may add keys.
 fn generate_output<T: JsonSchema>(title: &str) -> Value {
     let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
     schema.insert("title".to_owned(), Value::from(title));
     schema.to_value()
 }
 
+/// Generates the schema of files that users write, in the plain dialect.
 fn generate<T: JsonSchema>(title: &str) -> Value {
     let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(PlainDialect);
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
@@ -106,7 +107,7 @@ impl Transform for PlainDialect {
     }
 }
 
-/// Removes the null type or branch, because an optional key may be absent, but never null.
+/// Removes the null type or branch: an optional key may be absent, but never null.
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|name| name != "null");
@@ -150,7 +151,7 @@ mod tests {
     use crate::config::shape::KNOWN_PATTERNS;
     use crate::diagnostic::equivalents;
 
-    /// The keywords that the walker follows, and keywords that only describe.
+    /// The keywords that the walker checks, and keywords that only describe a value.
     #[rustfmt::skip]
     const KNOWN_KEYWORDS: &[&str] = &[
         "$ref", "$defs", "type", "properties", "required", "additionalProperties", "propertyNames", "items", "minItems",
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_schemas_are_plain() {
+    fn generated_schemas_use_the_plain_dialect_and_equal_the_shipped_ones() {
         let parse = |text| serde_json::from_str::<Value>(text);
         let (pipeline, settings) = (parse(SHIPPED_PIPELINE), parse(SHIPPED_SETTINGS));
         let shipped = [(pipeline_schema(), pipeline.ok()), (settings_schema(), settings.ok())];
@@ -192,8 +193,8 @@ mod tests {
                     let target = target.strip_prefix("#/$defs/").unwrap();
                     assert!(schema["$defs"].get(target).is_some(), "{pointer}: {target} is not defined");
                 }
-                let nullable = map.get("type").is_some_and(|types| types.to_string().contains("null"));
-                assert!(!nullable, "{pointer} allows null");
+                let is_nullable = map.get("type").is_some_and(|types| types.to_string().contains("null"));
+                assert!(!is_nullable, "{pointer} allows null");
                 if map.contains_key("properties") {
                     assert_eq!(map.get("additionalProperties"), Some(&Value::Bool(false)), "{pointer} is open");
                 }
@@ -207,7 +208,7 @@ mod tests {
         }
     }
 
-    /// The shipped schemas are the contract with programs that read events and reports, so that a change of it shows.
+    /// Programs that read events and reports rely on the shipped schemas, so a change must be visible in these files.
     #[test]
     fn output_schemas_equal_the_shipped_ones() {
         let shipped = [

@@ -1,4 +1,4 @@
-//! Parses JSON files into values with the byte range of each part, and collects the references of schemas.
+//! Parses JSON files into values with the byte range of each part, and collects the references in schemas.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 /// Reads a JSON file that does not belong to the project, such as an artifact. Messages name it by `display_path`.
 ///
 /// # Errors
-/// The reason why it can't be read or parsed, or the keys that it contains twice.
+/// The reason why the file can't be read or parsed, or the keys that it contains twice.
 pub fn load_json(path: &Path, display_path: &str) -> Result<Document, Vec<Diagnostic>> {
     json_document(files::read_file(path, display_path).map_err(|diagnostic| vec![*diagnostic])?)
 }
@@ -21,13 +21,13 @@ pub fn load_json(path: &Path, display_path: &str) -> Result<Document, Vec<Diagno
 /// Parses JSON that does not belong to the project, such as the inputs of a run.
 ///
 /// # Errors
-/// The reason why it can't be parsed, or the keys that it contains twice.
+/// The reason why the text can't be parsed, or the keys that it contains twice.
 pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = parse_json_value(&file)?;
     let spans = match json_spans::index(&file) {
         Ok(spans) => spans,
         Err(IndexError::DuplicateKeys(diagnostics)) => return Err(diagnostics),
-        // Data may have more values than the index allows; messages about it then have no positions.
+        // Data may have more values than the index allows. Messages about such data have no positions.
         Err(IndexError::TooManyValues(_)) => SpanIndex::default(),
     };
     Ok(Document { file, value, spans })
@@ -36,7 +36,7 @@ pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>>
 /// Parses a JSON file of the project. Preserves all digits of numbers.
 pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = parse_json_value(file)?;
-    let spans = json_spans::index(file).map_err(|refused| match refused {
+    let spans = json_spans::index(file).map_err(|error| match error {
         IndexError::DuplicateKeys(diagnostics) => diagnostics,
         IndexError::TooManyValues(diagnostic) => vec![*diagnostic],
     })?;
@@ -58,7 +58,7 @@ fn byte_offset(text: &str, line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// Collects the file names and the `$id`s that a schema refers to.
+/// Collects the file names and the `$id`s to which a schema refers.
 pub(super) fn collect_references(value: &Value, file_names: &mut Vec<String>, ids: &mut Vec<String>) {
     match value {
         Value::Object(map) => {

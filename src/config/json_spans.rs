@@ -1,7 +1,7 @@
 //! Indexes the byte ranges of the parts of a JSON text, in one pass over a text that a JSON parser has accepted.
 //!
-//! The YAML parser finds ranges too and could read most JSON, but it takes ten times as long, and most files of a
-//! project are schemas.
+//! The YAML parser also finds ranges and could read most JSON files, but it takes ten times as long, and most files of
+//! a project are schemas.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,13 +46,13 @@ struct JsonPass<'a> {
     pointer: String,
     spans: SpanIndex,
     node_count: usize,
-    /// How many enclosing values belong to a duplicate key. The pass does not index values inside of one.
+    /// How many of the enclosing values belong to a duplicate key. The pass does not index values inside such a value.
     duplicate_depth: usize,
     duplicates: Vec<Diagnostic>,
 }
 
 impl JsonPass<'_> {
-    /// Passes over a value and records its range; `None` if the text has too many values.
+    /// Reads a value and records its range. Returns `None` if the text has too many values.
     fn visit_value(&mut self, key: Option<Range<usize>>) -> Option<()> {
         self.node_count += 1;
         if self.node_count > MAX_NODES {

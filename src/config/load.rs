@@ -1,4 +1,4 @@
-//! Loads a project from the path of a pipeline: finds the root and reads the files that the pipeline names.
+//! Loads a project from the path of a pipeline: finds the root, and reads the files that the pipeline names.
 //!
 //! Fails only if the pipeline itself can't be loaded. Every other mistake becomes a diagnostic in
 //! [`Project::diagnostics`], so that one check reports all of them.
@@ -41,12 +41,12 @@ pub fn load_from(sources: &Sources, path: &Path) -> Result<Project, Vec<Diagnost
     load_in_root(sources, path, root::find_root_from(sources, path), &mut CallState::default())
 }
 
-/// The chain of pipeline files that leads to a called one, and the pipelines that are loaded already. orch loads a
-/// pipeline that several others call only once; otherwise the work could double at each level of calls.
+/// The chain of pipeline files that leads to a called pipeline, and the loaded pipelines. orch loads a pipeline that
+/// several others call only once; otherwise the work could double at each level of calls.
 #[derive(Default)]
 struct CallState {
     callers: Vec<PathBuf>,
-    /// By file; `None` for a file whose mistakes have been reported.
+    /// The loaded pipelines, by file; `None` for a file whose mistakes are already reported.
     loaded: HashMap<PathBuf, Option<Arc<Project>>>,
 }
 
@@ -76,7 +76,7 @@ fn load_in_root(
     let (mut diagnostics, has_missing_file) = (loader.diagnostics, loader.has_missing_file);
     sort_and_dedup(&mut diagnostics);
     let schemas = schema_set(&schema_documents);
-    // Only advice about a missing file uses the names. To list large folders for hundreds of pipelines would take
+    // Only advice about a missing file uses the names. Listing large folders for hundreds of pipelines would take
     // longer than everything else.
     let names_in = |folder: &str| if has_missing_file { sources.list_files(&root.join(folder)) } else { Vec::new() };
     let (prompt_names, schema_names) = (names_in("prompts"), names_in("schemas"));
@@ -138,7 +138,7 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     let document = Document { file, value, spans: SpanIndex::default() };
     let mut loader = Loader { sources, root, diagnostics: Vec::new(), has_missing_file: false };
     let schema_documents = loader.load_schema_files(&mut file_names);
-    // No step refers to these files, so no other check reports one that can't be read.
+    // No step refers to these files, so no other check reports a file that can't be read.
     let json_names = schema_names.iter().filter(|name| name.ends_with(".json"));
     read_diagnostics.extend(json_names.filter_map(|name| unreadable_schema(sources, root, name)));
     let (mut diagnostics, schemas) = (loader.diagnostics, schema_set(&schema_documents));
@@ -152,7 +152,7 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
 }
 
 /// The diagnostic for a listed schema that is a link out of its folder, or whose name is not UTF-8. In a pipeline, the
-/// check of the step that names such a schema reports this instead.
+/// check of the step that names such a schema reports it instead.
 fn unreadable_schema(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
     let display_path = root::display_path(root, &format!("schemas/{name}"));
     if files::check_link_target(root, &root.join("schemas").join(name), &display_path).is_some() {
@@ -206,7 +206,7 @@ pub(super) fn parse_with_form<T: DeserializeOwned>(
 /// The maximum number of levels of pipelines that call one another.
 const MAX_CALLS: usize = 32;
 
-/// Renders a cycle of calls for a message.
+/// Renders a cycle of calls for a message, such as `a.yaml → b.yaml → a.yaml`.
 fn render_cycle(callers: &[PathBuf], called: &Path) -> String {
     let cycle_start = callers.iter().position(|caller| caller == called).unwrap_or(0);
     let files = callers.iter().skip(cycle_start).map(PathBuf::as_path).chain([called]);
@@ -228,7 +228,7 @@ impl Loader<'_> {
             return (None, None);
         }
         let Some(file) = self.read(&path, SETTINGS_FILE) else { return (None, None) };
-        // A file with nothing but comments is fine, because settings are optional.
+        // A file with only comments is valid, because settings are optional.
         if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return (None, None);
         }
@@ -253,12 +253,12 @@ impl Loader<'_> {
         }
     }
 
-    /// Reads a file of a folder if it exists. Does not report a missing file: the checks do, at the step that names it.
+    /// Reads a file of a folder if it exists. The checks report a missing file, at the step that names the file.
     fn read_member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
         let folder_path = self.root.join(folder);
         let (path, outside_path) = match files::resolve_in_folder(&folder_path, name) {
             Ok(path) => (Some(path).filter(|path| self.sources.exists(path)), None),
-            // A link that leads out of its folder. If it leads out of the project too, `read` reports that.
+            // The name may be a link out of the folder. If the link leads out of the project, `read` reports it.
             Err(_) => (
                 None,
                 files::join_in_folder(&folder_path, name).ok().filter(|path| files::is_outside_folder(self.root, path)),
@@ -274,8 +274,8 @@ impl Loader<'_> {
         let steps = pipeline.all_steps();
         let mut pending: Vec<String> = steps.iter().filter_map(|step| step.prompt.clone()).collect();
         for step in steps {
-            let inline = step.message.iter().chain(&step.approve);
-            pending.extend(inline.flat_map(|text| template::includes(text)));
+            let inline_templates = step.message.iter().chain(&step.approve);
+            pending.extend(inline_templates.flat_map(|text| template::includes(text)));
         }
         while let Some(name) = pending.pop() {
             if prompts.contains_key(&name) {
@@ -293,7 +293,7 @@ impl Loader<'_> {
         self.load_schema_files(&mut pipeline.all_steps().into_iter().filter_map(Project::schema_file).collect())
     }
 
-    /// Loads the schemas with these names, and all schemas that they refer to.
+    /// Loads the schemas with these names, and all schemas to which they refer.
     fn load_schema_files(&mut self, pending: &mut Vec<String>) -> BTreeMap<String, Document> {
         let mut documents = BTreeMap::new();
         let mut visited = Vec::new();
@@ -312,8 +312,8 @@ impl Loader<'_> {
         documents
     }
 
-    /// Loads the pipelines that steps call. Refuses a pipeline that calls itself directly or indirectly, since it would
-    /// never end.
+    /// Loads the pipelines that steps call. Refuses a pipeline that calls itself, directly or indirectly, because the
+    /// call would never end.
     fn load_called(
         &mut self,
         path: &Path,
@@ -364,8 +364,8 @@ impl Loader<'_> {
         projects
     }
 
-    /// Takes ids from the list until a file of `schemas/` has such an `$id`, and returns that file. Does not report
-    /// mistakes in other files.
+    /// Takes ids from the list until a file in `schemas/` has one of them as its `$id`, and returns that file. Does not
+    /// report mistakes in other files.
     fn find_by_id(&self, ids: &mut Vec<String>) -> Option<String> {
         let folder = self.root.join("schemas");
         if files::is_outside_folder(self.root, &folder) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::root;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
-/// Adds advice to the first diagnostic about a file whose name does not end like that of a YAML file.
+/// Adds advice to the first diagnostic about a file whose name does not end in `.yaml` or `.yml`.
 pub(super) fn add_file_type_advice(mut diagnostics: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
     let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     if !is_yaml && let Some(first) = diagnostics.first_mut() {
@@ -14,7 +14,7 @@ pub(super) fn add_file_type_advice(mut diagnostics: Vec<Diagnostic>, path: &Path
     diagnostics
 }
 
-/// Completes the diagnostic about a missing pipeline with the closest name, or with the pipelines that exist.
+/// Adds the pipeline with the closest name, or else all pipelines, to the diagnostic about a missing pipeline.
 pub(super) fn add_missing_pipeline_advice(diagnostic: Diagnostic, root: &Path, display_path: &str) -> Diagnostic {
     if diagnostic.code != Code::FileNotFound && !Path::new(display_path).is_dir() {
         return diagnostic;

@@ -1,4 +1,4 @@
-//! Model files that pipelines and `orch.yaml` name by path: finds them, and checks whether orch can run them.
+//! Finds model files that pipelines and `orch.yaml` name by path, and checks whether orch can run them.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub fn model_path(root: &Path, path: &str) -> PathBuf {
     root.join(path.strip_prefix("./").unwrap_or(path))
 }
 
-/// Checks a model file; `None` if orch can use it. Reads only the file's header.
+/// Returns the reason why orch can't use a model file; `None` if it can. Reads only the file's header.
 pub fn model_file_problem(root: &Path, path: &str) -> Option<ModelFileProblem> {
     let (file, display_path) = (model_path(root, path), path.strip_prefix("./").unwrap_or(path));
     if !file.exists() {

@@ -1,4 +1,4 @@
-//! A loaded project: everything about its files that a check or a run needs.
+//! A loaded project: the files of a pipeline, in the form that checks and runs need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,19 +21,19 @@ use crate::template;
 pub struct Project {
     /// The folder that holds `prompts/`, `schemas/` and `orch.yaml`.
     pub root: PathBuf,
-    /// The pipeline.
+    /// The parsed pipeline.
     pub pipeline: Pipeline,
     /// The pipeline's file, with the byte range of each value.
     pub document: Document,
-    /// The settings; defaults when there is no `orch.yaml`.
+    /// The settings; the defaults if there is no `orch.yaml`.
     pub settings: Settings,
     /// The settings' file, with the byte range of each value, if it exists.
     pub settings_document: Option<Document>,
-    /// The prompts that steps name or that these prompts include, by name.
+    /// The prompts that steps name, and the prompts that these include, by name.
     pub prompts: BTreeMap<String, Arc<SourceFile>>,
     /// The names of all files in `prompts/`; listed only if a file that the pipeline names is missing.
     pub prompt_names: Vec<String>,
-    /// The schemas that steps name or that these schemas refer to, by file name.
+    /// The schemas that steps name, and the schemas to which these refer, by file name.
     pub schemas: SchemaSet,
     /// The files of these schemas, with the byte range of each value, by file name.
     pub schema_documents: BTreeMap<String, Document>,
@@ -52,11 +52,11 @@ pub struct Project {
 pub enum OutputType {
     /// A plain string.
     Text,
-    /// Any JSON.
+    /// Any JSON value.
     Any,
     /// The schema of a file in `schemas/`.
     File(String),
-    /// The built-in schema of the results of this kind of step.
+    /// The built-in schema for the results of a kind of step.
     BuiltIn(&'static Value),
 }
 
@@ -145,7 +145,7 @@ impl Project {
         }
     }
 
-    /// The prompts by name, including those of called pipelines, for the template engine.
+    /// The prompts by name for the template engine, including the prompts of called pipelines.
     pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
         let mut sources: BTreeMap<&str, &str> =
             self.called_projects.values().flat_map(|project| project.prompt_sources()).collect();
@@ -153,14 +153,16 @@ impl Project {
         sources
     }
 
-    /// The files that the project was loaded from, including called pipelines, and missing files that the next load
-    /// would read if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and included prompts.
+    /// The files from which orch loaded the project, including called pipelines. Also contains missing files that the
+    /// next load would read if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and
+    /// included prompts.
     pub fn source_paths(&self) -> BTreeSet<PathBuf> {
         let project_files = |project: &Project| {
             let path_in = |folder: &str, name: &str| project.root.join(folder).join(name);
             let steps = project.pipeline.all_steps();
-            let inline = steps.iter().flat_map(|step| step.message.iter().chain(&step.approve));
-            let sources = project.prompts.values().map(|file| file.text.as_str()).chain(inline.map(String::as_str));
+            let inline_templates = steps.iter().flat_map(|step| step.message.iter().chain(&step.approve));
+            let sources =
+                project.prompts.values().map(|file| file.text.as_str()).chain(inline_templates.map(String::as_str));
             let included: Vec<String> = sources.flat_map(template::includes).collect();
             let prompts = project.prompts.keys().chain(&included).map(|name| path_in("prompts", name));
             let schemas = project.schema_documents.keys().map(|name| path_in("schemas", name));
@@ -174,13 +176,13 @@ impl Project {
         self.with_called_projects().into_iter().flat_map(project_files).collect()
     }
 
-    /// This project and the projects of all pipelines that it calls, directly or indirectly, each file once.
+    /// This project and the projects of all pipelines that it calls, directly or indirectly, without duplicates.
     pub fn with_called_projects(&self) -> Vec<&Project> {
         let mut projects: Vec<&Project> = vec![self];
         let mut next = 0;
         while let Some(project) = projects.get(next).copied() {
             for called in project.called_projects.values() {
-                if !projects.iter().any(|other| other.document.file.path == called.document.file.path) {
+                if !projects.iter().any(|project| project.document.file.path == called.document.file.path) {
                     projects.push(called);
                 }
             }

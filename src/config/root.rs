@@ -6,17 +6,17 @@ use super::files::{self, FolderListing};
 use super::sources::Sources;
 use crate::diagnostic::{Diagnostic, Severity};
 
-/// The file that marks a root and holds the settings.
+/// The settings file. A folder with this file is the root of a project.
 pub const SETTINGS_FILE: &str = "orch.yaml";
 
 /// The maximum number of folders above a file to search for a root.
 const MAX_FOLDERS: usize = 128;
 
-/// The root of the project that a pipeline file belongs to.
+/// The root of the project to which a pipeline file belongs.
 ///
-/// It is the nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor named `pipelines`, else the
-/// file's folder. A relative path gives a relative root if the root is below the current folder, which keeps messages
-/// short.
+/// The root is the nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor named `pipelines`, else
+/// the file's folder. A relative path gives a relative root if the root is below the current folder, which keeps
+/// messages short.
 pub fn find_root(pipeline: &Path) -> PathBuf {
     find_root_from(&Sources::default(), pipeline)
 }
@@ -42,8 +42,8 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     }
 }
 
-/// The first of the folders that has `orch.yaml`, among the first 128. A folder `pipelines` that is a link belongs to
-/// the project with the link, so an `orch.yaml` at the link's target does not make it a root.
+/// The first folder with an `orch.yaml` among the first 128 of `folders`. A folder `pipelines` that is a link belongs
+/// to the project with the link, so an `orch.yaml` at the target of the link does not make the folder a root.
 pub fn find_root_with_settings<'a>(sources: &Sources, folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
     let is_linked_pipelines =
         |folder: &Path| folder.file_name().is_some_and(|name| name == "pipelines") && folder.is_symlink();
@@ -63,16 +63,16 @@ fn dot_if_empty(folder: Option<&Path>) -> PathBuf {
 /// Returns the absolute path without `..`; does not resolve links.
 pub fn absolute(path: &Path) -> PathBuf {
     let absolute_path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut out = PathBuf::new();
+    let mut normalized = PathBuf::new();
     for component in absolute_path.components() {
         match component {
             Component::ParentDir => {
-                out.pop();
+                normalized.pop();
             }
-            component => out.push(component),
+            component => normalized.push(component),
         }
     }
-    out
+    normalized
 }
 
 /// The pipeline files of a root, as sorted paths relative to it, such as `pipelines/default.yaml`.
@@ -80,8 +80,8 @@ pub fn list_pipelines(root: &Path) -> Vec<String> {
     pipeline_listing(root).names
 }
 
-/// Like [`list_pipelines`], with a diagnostic for each skipped entry. Omits files below `pipelines/tests`: they belong
-/// to test cases and need not be valid.
+/// Like [`list_pipelines`], with a diagnostic for each skipped entry. Omits the files below `pipelines/tests`, which
+/// belong to test cases and need not be valid.
 pub fn pipeline_listing(root: &Path) -> FolderListing {
     let folder = display_path(root, "pipelines");
     if let Some(diagnostic) = files::check_link_target(root, &root.join("pipelines"), &folder) {
@@ -109,12 +109,12 @@ pub fn is_case(path: &Path) -> bool {
     is_pipeline(&path.to_string_lossy()) && path.parent().is_some_and(|folder| folder.ends_with("pipelines/tests"))
 }
 
-/// Whether a file lies below `pipelines/tests/`: a test case, or a file that one uses.
+/// Whether a file is below `pipelines/tests/`, which contains test cases and the files that they use.
 fn is_below_tests(path: &Path) -> bool {
     path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines/tests"))
 }
 
-/// Whether a file's name allows it to be a pipeline.
+/// Whether a file may be a pipeline, judged by its name.
 fn is_pipeline(name: &str) -> bool {
     let path = Path::new(name);
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
@@ -128,27 +128,27 @@ fn is_pipeline(name: &str) -> bool {
 pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let FolderListing { names, diagnostics } = files::list_folder(folder, &display_path(folder, ""), &is_pipeline);
     let is_relevant = |path: &PathBuf| is_case(path) || !is_below_tests(path);
-    let in_pipelines = |path: &Path| path.ancestors().any(|folder| folder.ends_with("pipelines"));
+    let is_in_pipelines = |path: &Path| path.ancestors().any(|folder| folder.ends_with("pipelines"));
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).filter(is_relevant).collect();
     let diagnostics = diagnostics.into_iter().map(|(name, diagnostic)| (folder.join(name), diagnostic));
     let diagnostics = diagnostics.filter(|(path, _)| is_relevant(path));
-    if !files.iter().any(|file| in_pipelines(file)) {
+    if !files.iter().any(|file| is_in_pipelines(file)) {
         return (files, diagnostics.map(|(_, diagnostic)| diagnostic).collect());
     }
     let diagnostics = diagnostics.filter_map(|(path, mut diagnostic)| match diagnostic.severity {
-        Severity::Warning => in_pipelines(&path).then_some(diagnostic),
-        Severity::Error if in_pipelines(&path) => Some(diagnostic),
+        Severity::Warning => is_in_pipelines(&path).then_some(diagnostic),
+        Severity::Error if is_in_pipelines(&path) => Some(diagnostic),
         Severity::Error => {
             diagnostic.severity = Severity::Warning;
             Some(diagnostic)
         }
     });
     let diagnostics = diagnostics.collect();
-    (files.into_iter().filter(|file| in_pipelines(file)).collect(), diagnostics)
+    (files.into_iter().filter(|file| is_in_pipelines(file)).collect(), diagnostics)
 }
 
-/// The path of the file `name` in a folder of a root, such as `plan.md` in `prompts`; `None` if the name leads out of
-/// the folder.
+/// The path of a file in a folder of a root, such as `plan.md` in `prompts`; `None` if the path leads out of the folder
+/// or, by a link, out of the root.
 pub fn path_in_folder(root: &Path, folder: &str, name: &str) -> Option<PathBuf> {
     files::resolve_in_folder(&root.join(folder), name).ok().filter(|path| !files::is_outside_folder(root, path))
 }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_settings_file_marks_the_root() {
+    fn the_nearest_folder_with_a_settings_file_is_the_root() {
         let folder = tempfile::tempdir().unwrap();
         let deep_folder = folder.path().join("a/pipelines/sub");
         fs::create_dir_all(&deep_folder).unwrap();

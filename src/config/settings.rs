@@ -1,7 +1,7 @@
 //! `orch.yaml`: providers, models and defaults of a project.
 //!
-//! Plain data, checked against a generated schema like a pipeline file. Contains the *names* of variables with keys,
-//! never the keys.
+//! The settings are plain data, which orch checks against a generated schema, like a pipeline file. They contain the
+//! *names* of variables with keys, never the keys.
 
 use std::borrow::Cow;
 
@@ -115,7 +115,7 @@ pub struct ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// The URL of the API: the one in the file, else that of Bedrock in the region of `aws`.
+    /// The URL of the API: `base_url`, or else the URL of Bedrock in the region of `aws`.
     pub fn address(&self) -> Option<Cow<'_, str>> {
         let bedrock = self.aws.as_ref().filter(|_| self.dialect == Dialect::Converse);
         self.base_url.as_deref().map(Cow::Borrowed).or_else(|| bedrock.map(|aws| Cow::Owned(aws.bedrock_url())))
@@ -135,7 +135,7 @@ pub struct AwsSettings {
 impl AwsSettings {
     /// The URL of Amazon Bedrock in the region.
     pub fn bedrock_url(&self) -> String {
-        // China is a partition of its own, with other domains.
+        // The regions in China have another domain.
         let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         format!("https://bedrock-runtime.{}.{domain}", self.region)
     }
@@ -157,13 +157,13 @@ pub enum StructuredOutput {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("writeOnly" = true))]
 pub struct SecretRef {
-    /// The environment variable that holds it.
+    /// The environment variable that holds the secret.
     #[schemars(example = &"LAB_KEY", regex(pattern = ENV_PATTERN))]
     pub env: String,
 }
 
 impl Settings {
-    /// The entry that sets prices for a model, if the file has one.
+    /// The entry with prices for a model, if the file has such an entry.
     pub fn entry_with_prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
         self.model_entries(model).find(|entry| entry.input_price.is_some())
     }
@@ -181,7 +181,7 @@ impl Settings {
 /// An alias of a model: `provider/model`, or a mapping with prices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
-    /// The model, as `provider/model`, or as `local:PATH` for a file; empty if the entry names none.
+    /// The model, as `provider/model`, or as `local:PATH` for a file; empty if the entry names no model.
     pub model: String,
     /// US dollars per million input tokens.
     pub input_price: Option<f64>,
@@ -236,7 +236,8 @@ impl JsonSchema for ModelSettings {
         "ModelSettings".into()
     }
 
-    /// A string or a mapping, expressed without `anyOf`: keys restrict only a mapping, and the length only a string.
+    /// A string or a mapping. The schema needs no `anyOf`, because `properties` apply only to a mapping, and the length
+    /// only to a string.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = ModelMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));

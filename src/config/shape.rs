@@ -63,8 +63,8 @@ pub(super) fn check(document: &Document, form: &SchemaForm<'_>, type_name: &str)
     walker.diagnostics
 }
 
-/// The location of a value: the name of the type that contains it, and its key there. The root, list items and entries
-/// of mappings with arbitrary keys have the name of their own type and an empty key.
+/// The location of a value: the name of the type that contains the value, and its key there. The root, list items, and
+/// entries of mappings with arbitrary keys have an empty key and the name of their own type.
 #[derive(Clone, Copy)]
 struct FormLocation<'a> {
     type_name: &'a str,
@@ -109,7 +109,8 @@ impl<'a> ShapeWalker<'a> {
             return Some(self.secret_in_file(pointer));
         }
         let expected: Vec<_> = allowed.iter().map(|name| describe_type(name)).collect();
-        let message = format!("{} must be {}, not {}", subject(pointer), expected.join(" or "), describe_value(value));
+        let message =
+            format!("{} must be {}, not {}", describe_location(pointer), expected.join(" or "), describe_value(value));
         let diagnostic = self.error_at(Code::WrongType, message, pointer);
         if is_input(pointer) && !value.is_null() {
             return Some(advice::not_a_schema(diagnostic, value));
@@ -117,10 +118,10 @@ impl<'a> ShapeWalker<'a> {
         Some(advice::wrong_type(diagnostic, value, location.type_name, location.key, form, &allowed))
     }
 
-    /// Reports a secret in the file itself. Neither the message nor a source line may contain it.
+    /// The diagnostic for a secret in the file itself. Neither the message nor a source line may contain the secret.
     fn secret_in_file(&self, pointer: &str) -> Diagnostic {
         let (line, _) = self.document.file.line_column(self.document.spans.value(pointer).start);
-        let message = format!("{} in line {line} must be a mapping, not the secret itself", subject(pointer));
+        let message = format!("{} in line {line} must be a mapping, not the secret itself", describe_location(pointer));
         Diagnostic::error(Code::WrongType, message)
             .with_file(&self.document.file)
             .with_help("name the environment variable that holds it: `{ env: NAME }`")
@@ -168,7 +169,7 @@ impl<'a> ShapeWalker<'a> {
         let owner = match map.get("id").and_then(Value::as_str) {
             Some(id) => format!("step `{id}`"),
             None if pointer.is_empty() => "the file".to_owned(),
-            None => subject(pointer),
+            None => describe_location(pointer),
         };
         let message = format!("{owner} has no `{key}`");
         let span = if pointer.is_empty() { 0..0 } else { self.document.spans.value(pointer) };
@@ -181,12 +182,12 @@ impl<'a> ShapeWalker<'a> {
 
     fn check_list(&mut self, list: &[Value], form: &'a SchemaForm<'a>, pointer: &str) {
         if list.is_empty() && form.min_items > 0 {
-            let message = format!("{} must not be empty", subject(pointer));
+            let message = format!("{} must not be empty", describe_location(pointer));
             self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         }
         let length = u64::try_from(list.len()).unwrap_or(u64::MAX);
         if let Some(max) = form.max_items.filter(|max| length > *max) {
-            let message = format!("{} must have at most {max} items, not {length}", subject(pointer));
+            let message = format!("{} must have at most {max} items, not {length}", describe_location(pointer));
             self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         }
         if let Some(items) = &form.items {
@@ -202,14 +203,14 @@ impl<'a> ShapeWalker<'a> {
             if !allowed.contains(&text) {
                 let is_short = allowed.len() <= 6;
                 let message = if is_short {
-                    format!("{} must be {}, not `{text}`", subject(pointer), quoted(&allowed, " or "))
+                    format!("{} must be {}, not `{text}`", describe_location(pointer), quoted(&allowed, " or "))
                 } else {
-                    format!("{} cannot be `{text}`", subject(pointer))
+                    format!("{} cannot be `{text}`", describe_location(pointer))
                 };
                 let diagnostic =
                     self.error_at(Code::WrongValue, message, pointer).with_suggestion(text, allowed.iter().copied());
-                let is_complete = is_short || !diagnostic.help.is_empty();
-                self.diagnostics.push(if is_complete {
+                let has_help = is_short || !diagnostic.help.is_empty();
+                self.diagnostics.push(if has_help {
                     diagnostic
                 } else {
                     diagnostic.with_help(format!("one of {}", quoted(&allowed, ", ")))
@@ -219,10 +220,10 @@ impl<'a> ShapeWalker<'a> {
         let (min, max) = (form.min_length, form.max_length.unwrap_or(u64::MAX));
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         if length < min {
-            let message = format!("{} must not be empty", subject(pointer));
+            let message = format!("{} must not be empty", describe_location(pointer));
             self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         } else if length > max {
-            let message = format!("{} must have at most {max} characters, not {length}", subject(pointer));
+            let message = format!("{} must have at most {max} characters, not {length}", describe_location(pointer));
             self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
         } else if let Some(pattern) = form.pattern.as_deref() {
             self.check_pattern(text, pattern, pointer, false);
@@ -243,7 +244,7 @@ impl<'a> ShapeWalker<'a> {
         let message = if is_name {
             format!("`{text}` is not a valid name")
         } else {
-            format!("{} must be {description}, not `{text}`", subject(pointer))
+            format!("{} must be {description}, not `{text}`", describe_location(pointer))
         };
         let spans = &self.document.spans;
         let span = if is_key { spans.key(pointer) } else { spans.value(pointer) };
@@ -262,9 +263,9 @@ impl<'a> ShapeWalker<'a> {
         let minimum = form.minimum.as_ref().filter(|min| min.as_f64().is_some_and(|min| number < min));
         let maximum = form.maximum.as_ref().filter(|max| max.as_f64().is_some_and(|max| number > max));
         let exclusive = form.exclusive_minimum.as_ref().filter(|min| min.as_f64().is_some_and(|min| number <= min));
-        for (violated, words) in [(minimum, "at least"), (exclusive, "greater than"), (maximum, "at most")] {
-            if let Some(bound) = violated {
-                let message = format!("{} must be {words} {bound}, not {value}", subject(pointer));
+        for (violated_bound, comparison) in [(minimum, "at least"), (exclusive, "greater than"), (maximum, "at most")] {
+            if let Some(bound) = violated_bound {
+                let message = format!("{} must be {comparison} {bound}, not {value}", describe_location(pointer));
                 self.diagnostics.push(self.error_at(Code::WrongValue, message, pointer));
             }
         }
@@ -285,8 +286,8 @@ fn entry_location<'f>(form: &'f SchemaForm<'_>) -> FormLocation<'f> {
     FormLocation { type_name: form.type_name().unwrap_or_default(), key: "" }
 }
 
-/// Names the value at a pointer for a message: by its key, or by its position in a list.
-fn subject(pointer: &str) -> String {
+/// Describes the value at a pointer for a message: by its key, or by its position in a list.
+fn describe_location(pointer: &str) -> String {
     let tokens: Vec<String> =
         pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
     match tokens.as_slice() {
@@ -334,6 +335,7 @@ fn describe_value(value: &Value) -> String {
     }
 }
 
+/// The first sentence of a description, with a lower-case first letter and without its full stop.
 fn first_sentence(text: &str) -> String {
     let text = text.replace('\n', " ");
     let first = text.split_once(". ").map_or(text.as_str(), |(first, _)| first).trim_end_matches('.');

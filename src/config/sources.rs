@@ -1,4 +1,4 @@
-//! Where file contents come from: the disk, or an editor that has the files open.
+//! The source of file contents: the disk, or an editor that has the files open.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -10,10 +10,10 @@ use super::api_server::EnvAddresses;
 use super::files::{self, FolderListing};
 use crate::diagnostic::{Diagnostic, SourceFile};
 
-/// The files on the disk, some of them replaced by texts that an editor holds.
+/// The files on the disk, with texts from an editor in place of some of them.
 ///
-/// Records every path that is accessed: as long as none of these files changes, results that were computed from them
-/// stay valid.
+/// Records every path that the loader accesses. As long as none of these files changes, results computed from them stay
+/// valid.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     open_texts: BTreeMap<PathBuf, Arc<str>>,
@@ -22,7 +22,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The same with the addresses of providers in environment variables, which `check` needs to know the dialect of a
+    /// Sets the addresses of providers in environment variables, from which `check` determines the dialect of a
     /// provider.
     #[must_use]
     pub fn with_env_addresses(mut self, env_addresses: impl Into<Arc<EnvAddresses>>) -> Self {
@@ -69,7 +69,7 @@ impl Sources {
         self.open_text(path).is_some() || path.is_file()
     }
 
-    /// The names of the files below a folder, with `/`, sorted.
+    /// The names of the files below a folder, separated by `/` and sorted.
     pub fn list_files(&self, folder: &Path) -> Vec<String> {
         self.list_folder(folder, "").names
     }
@@ -86,7 +86,7 @@ impl Sources {
         listing
     }
 
-    /// Every path that was accessed, whether or not a file exists there.
+    /// Every path that the loader has accessed, whether or not a file exists there.
     pub fn accessed_paths(&self) -> BTreeSet<PathBuf> {
         self.accessed_paths.borrow().clone()
     }
@@ -100,18 +100,18 @@ impl Sources {
     }
 }
 
-/// Returns the path without `..`: `pipelines/tests/../default.yaml` becomes `pipelines/default.yaml`.
+/// Resolves `..` in a path: `pipelines/tests/../default.yaml` becomes `pipelines/default.yaml`.
 fn without_parent_dirs(path: &Path) -> Cow<'_, Path> {
     if !path.components().any(|component| matches!(component, Component::ParentDir)) {
         return Cow::Borrowed(path);
     }
-    let mut out = PathBuf::new();
+    let mut normalized = PathBuf::new();
     for component in path.components() {
-        if !(matches!(component, Component::ParentDir) && out.file_name().is_some() && out.pop()) {
-            out.push(component);
+        if !(matches!(component, Component::ParentDir) && normalized.file_name().is_some() && normalized.pop()) {
+            normalized.push(component);
         }
     }
-    Cow::Owned(out)
+    Cow::Owned(normalized)
 }
 
 #[cfg(test)]

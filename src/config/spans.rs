@@ -1,4 +1,4 @@
-//! Maps the parts of a file to byte ranges, by JSON pointer.
+//! Maps the JSON pointer of each part of a file to a byte range.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::diagnostic::SourceFile;
 /// A parsed file: its text, its value, and the byte range of each part.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// The file.
+    /// The text of the file, and its path.
     pub file: Arc<SourceFile>,
     /// The parsed value.
     pub value: Value,
@@ -72,17 +72,17 @@ impl SpanIndex {
 
 /// The pointer of a member or item below `parent`.
 pub fn child_pointer(parent: &str, token: &str) -> String {
-    let mut out = String::with_capacity(parent.len() + token.len() + 1);
-    out.push_str(parent);
-    push_child(&mut out, token);
-    out
+    let mut pointer = String::with_capacity(parent.len() + token.len() + 1);
+    pointer.push_str(parent);
+    push_child(&mut pointer, token);
+    pointer
 }
 
 /// The pointer of an item below `parent`, counted from 0.
 pub fn item_pointer(parent: &str, index: usize) -> String {
-    let mut out = parent.to_owned();
-    push_item(&mut out, index);
-    out
+    let mut pointer = parent.to_owned();
+    push_item(&mut pointer, index);
+    pointer
 }
 
 /// Extends a pointer to a member of the value.
@@ -104,8 +104,8 @@ pub(super) fn push_item(pointer: &mut String, index: usize) {
 }
 
 impl Document {
-    /// Maps a range of a string value to a range of the file, such as that of an expression within a template in the
-    /// YAML file. Returns the range of the full value if the two texts differ too much, as with escapes.
+    /// Maps a range of a string value to a range of the file, for example the range of an expression in a template.
+    /// Returns the range of the full value if the string and its source differ too much, for example by escapes.
     pub fn span_in_value(&self, pointer: &str, range: Range<usize>) -> Range<usize> {
         let full_span = self.spans.value(pointer);
         let source = self.file.text.get(full_span.clone()).unwrap_or_default();
@@ -141,7 +141,7 @@ fn find_in_source(value: &str, source: &str, start: usize, end: usize) -> Option
                 break;
             }
             if expected.is_whitespace() && !actual.is_whitespace() {
-                break; // a folded line break, which the source has already passed
+                break; // The source has already passed this folded line break.
             }
             if !actual.is_whitespace() {
                 return None;
@@ -151,8 +151,8 @@ fn find_in_source(value: &str, source: &str, start: usize, end: usize) -> Option
         if offset >= start && range_start.is_none() {
             range_start = Some(position);
         }
-        let step = if source.get(position..)?.starts_with(expected) { expected.len_utf8() } else { 0 };
-        position += step;
+        let is_in_source = source.get(position..)?.starts_with(expected);
+        position += if is_in_source { expected.len_utf8() } else { 0 };
         if offset >= last_offset {
             let range_start = range_start?;
             return Some(range_start..if start == end { range_start } else { position });

@@ -1,6 +1,6 @@
-//! The `tracker` key of `orch.yaml`: the external services to which orch sends the events of runs.
+//! The key `tracker` of `orch.yaml`: the external services to which orch sends the events of runs.
 //!
-//! Like all settings, it contains the *names* of variables with secrets, never the secrets.
+//! Like all settings, the key contains the *names* of variables with secrets, never the secrets.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
@@ -32,7 +32,7 @@ pub struct ConvexSettings {
     /// The URL of the deployment.
     #[schemars(example = json!({"env": "CONVEX_URL"}))]
     pub url: Address,
-    /// The variable that holds the deploy key; without one, orch calls the functions without authentication.
+    /// The variable that holds the deploy key. Without it, orch calls the functions without authentication.
     #[schemars(example = json!({"env": "CONVEX_DEPLOY_KEY"}))]
     pub auth: Option<SecretRef>,
     /// Whether orch may send the deploy key over plain HTTP to another machine, so that others on the network can read
@@ -59,7 +59,7 @@ pub struct WebhookSettings {
 pub enum Address {
     /// The address itself.
     Plain(String),
-    /// The environment variable that holds it.
+    /// The environment variable that holds the address.
     Env(String),
 }
 
@@ -67,7 +67,7 @@ pub enum Address {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AddressMapping {
-    /// The environment variable that holds it.
+    /// The environment variable that holds the address.
     #[schemars(example = &"CONVEX_URL", regex(pattern = super::settings::ENV_PATTERN))]
     env: String,
 }
@@ -88,7 +88,7 @@ impl JsonSchema for Address {
         "Address".into()
     }
 
-    /// A string or a mapping, expressed without `anyOf`, as for `ModelSettings`.
+    /// A string or a mapping. The schema needs no `anyOf`, for the same reason as the schema of `ModelSettings`.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = AddressMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));

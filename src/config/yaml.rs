@@ -34,7 +34,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     if value.is_null() {
         return Err(vec![Diagnostic::error(Code::YamlSyntax, "the file is empty").with_file(file)]);
     }
-    // Two parsers have read the text. If they disagree, the value may differ from the text that the first pass checked.
+    // Two parsers have read the text. If they disagree, the value may differ from what the first pass checked.
     if let Some(pointer) = spans.pointers().find(|pointer| value.pointer(pointer).is_none()) {
         let diagnostic =
             Diagnostic::error(Code::YamlSyntax, "this is ambiguous YAML").with_span(file, spans.key(pointer));
@@ -92,19 +92,20 @@ fn find_indent_tab(text: &str, offset: usize) -> Option<usize> {
     None
 }
 
-fn too_deep() -> Diagnostic {
+fn too_deep_diagnostic() -> Diagnostic {
     let diagnostic = Diagnostic::error(Code::YamlTooComplex, format!("nested more than {MAX_DEPTH} levels deep"));
     diagnostic.with_help("is a bracket above not closed? no key needs values that are nested so deep")
 }
 
-/// A mistake that ends the pass. Boxed, because it is rare and large.
+/// A mistake that ends the pass. The diagnostic is boxed, because it is rare and large.
 type Fatal = Box<Diagnostic>;
 
-/// The size that an anchored value adds each time an alias refers to it.
+/// The size of a value, with aliases expanded. An anchored value adds its size each time an alias refers to it.
 #[derive(Clone, Copy, Default)]
-struct AnchorCost {
+struct ValueSize {
     nodes: usize,
     bytes: usize,
+    /// The number of levels of lists and mappings.
     height: usize,
 }
 
@@ -114,13 +115,13 @@ struct YamlFrame {
     key: Option<Range<usize>>,
     start: usize,
     anchor: usize,
-    total_at_start: AnchorCost,
+    total_at_start: ValueSize,
     height: usize,
     kind: FrameKind,
 }
 
 enum FrameKind {
-    List { next: usize },
+    List { next_index: usize },
     Map { keys: HashMap<String, Range<usize>>, key: Option<(String, Range<usize>)> },
 }
 
@@ -129,14 +130,14 @@ struct YamlPass<'a> {
     spans: SpanIndex,
     diagnostics: Vec<Diagnostic>,
     stack: Vec<YamlFrame>,
-    anchors: HashMap<usize, AnchorCost>,
-    total: AnchorCost,
+    anchors: HashMap<usize, ValueSize>,
+    total: ValueSize,
     document_count: usize,
 }
 
 impl<'a> YamlPass<'a> {
     fn new(file: &'a Arc<SourceFile>) -> Self {
-        let (spans, total) = (SpanIndex::default(), AnchorCost::default());
+        let (spans, total) = (SpanIndex::default(), ValueSize::default());
         Self {
             file,
             spans,
@@ -150,15 +151,15 @@ impl<'a> YamlPass<'a> {
 
     fn run(&mut self) -> Result<(), Fatal> {
         let file = Arc::clone(self.file);
-        for next in Parser::new_from_str(&file.text) {
-            let (event, span) = next.map_err(|error| {
+        for result in Parser::new_from_str(&file.text) {
+            let (event, span) = result.map_err(|error| {
                 let offset = error.marker().byte_offset().unwrap_or_default();
                 let message = lowercase_first(&error.info());
                 Box::new(match find_indent_tab(&file.text, offset).filter(|_| message.contains("tab")) {
                     Some(tab) => Diagnostic::error(Code::YamlSyntax, "a tab cannot indent; use spaces")
                         .with_span(&file, tab..tab + 1),
                     None if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) => {
-                        too_deep().with_span(&file, offset..offset)
+                        too_deep_diagnostic().with_span(&file, offset..offset)
                     }
                     None => {
                         let diagnostic = Diagnostic::error(Code::YamlSyntax, without_context(&message))
@@ -194,7 +195,7 @@ impl<'a> YamlPass<'a> {
             }
             Event::Scalar(text, style, anchor, _) => self.visit_scalar(text, *style, *anchor, range),
             Event::Alias(id) => self.visit_alias(*id, range),
-            Event::SequenceStart(_, anchor, _) => self.open_frame(FrameKind::List { next: 0 }, *anchor, range),
+            Event::SequenceStart(_, anchor, _) => self.open_frame(FrameKind::List { next_index: 0 }, *anchor, range),
             Event::MappingStart(_, anchor, _) => {
                 self.open_frame(FrameKind::Map { keys: HashMap::new(), key: None }, *anchor, range)
             }
@@ -202,7 +203,7 @@ impl<'a> YamlPass<'a> {
                 self.close_frame(range.end);
                 Ok(())
             }
-            // Comments and metadata have no value. New event types of the crate would be metadata too.
+            // Comments and metadata have no value.
             _ => Ok(()),
         }
     }
@@ -228,10 +229,10 @@ impl<'a> YamlPass<'a> {
             let message = format!("`{text}` is not a number that JSON can hold exactly");
             self.refuse(range.clone(), message, "put quotes around it to make it a string");
         }
-        let cost = AnchorCost { nodes: 1, bytes: text.len(), height: 0 };
-        self.add_cost(cost, &range)?;
+        let size = ValueSize { nodes: 1, bytes: text.len(), height: 0 };
+        self.add_size(size, &range)?;
         if anchor > 0 {
-            self.anchors.insert(anchor, cost);
+            self.anchors.insert(anchor, size);
         }
         let (pointer, key) = self.next_location();
         self.spans.insert(pointer, key, trim_range(&self.file.text, range));
@@ -244,13 +245,13 @@ impl<'a> YamlPass<'a> {
             self.set_key(String::new(), range);
             return Ok(());
         }
-        // If the cost is not recorded yet, the anchored value has not ended, so it would contain itself.
-        let Some(cost) = self.anchors.get(&id).copied() else {
+        // If the size is not recorded yet, the anchored value has not ended, so it would contain itself.
+        let Some(size) = self.anchors.get(&id).copied() else {
             let message = "an alias inside the value that it refers to";
             return Err(Box::new(Diagnostic::error(Code::YamlTooComplex, message).with_span(self.file, range)));
         };
-        self.add_cost(cost, &range)?;
-        self.raise_height(cost.height);
+        self.add_size(size, &range)?;
+        self.raise_height(size.height);
         let (pointer, key) = self.next_location();
         self.spans.insert(pointer, key, range);
         Ok(())
@@ -267,7 +268,7 @@ impl<'a> YamlPass<'a> {
             return Err(Box::new(if is_template { diagnostic.with_help(help) } else { diagnostic }));
         }
         let total_at_start = self.total;
-        self.add_cost(AnchorCost { nodes: 1, bytes: 0, height: 0 }, &range)?;
+        self.add_size(ValueSize { nodes: 1, bytes: 0, height: 0 }, &range)?;
         let (pointer, key) = self.next_location();
         self.stack.push(YamlFrame { pointer, key, start: range.start, anchor, total_at_start, height: 0, kind });
         self.check_depth(0, &range)
@@ -280,7 +281,7 @@ impl<'a> YamlPass<'a> {
         if frame.anchor > 0 {
             let nodes = self.total.nodes - frame.total_at_start.nodes;
             let bytes = self.total.bytes - frame.total_at_start.bytes;
-            self.anchors.insert(frame.anchor, AnchorCost { nodes, bytes, height });
+            self.anchors.insert(frame.anchor, ValueSize { nodes, bytes, height });
         }
         self.spans.insert(frame.pointer, frame.key, trim_range(&self.file.text, frame.start..end.max(frame.start)));
     }
@@ -292,9 +293,9 @@ impl<'a> YamlPass<'a> {
         }
     }
 
-    fn add_cost(&mut self, cost: AnchorCost, range: &Range<usize>) -> Result<(), Fatal> {
-        self.total.nodes = self.total.nodes.saturating_add(cost.nodes);
-        self.total.bytes = self.total.bytes.saturating_add(cost.bytes);
+    fn add_size(&mut self, size: ValueSize, range: &Range<usize>) -> Result<(), Fatal> {
+        self.total.nodes = self.total.nodes.saturating_add(size.nodes);
+        self.total.bytes = self.total.bytes.saturating_add(size.bytes);
         if self.total.nodes > MAX_NODES || self.total.bytes > MAX_BYTES {
             let message = format!("the file holds more than {MAX_NODES} values or {} MiB", MAX_BYTES >> 20);
             let diagnostic = Diagnostic::error(Code::YamlTooComplex, message).with_span(self.file, range.clone());
@@ -303,14 +304,14 @@ impl<'a> YamlPass<'a> {
                 diagnostic.with_help("move steps into a pipeline of their own and call it with `pipeline:`"),
             ));
         }
-        self.check_depth(cost.height, range)
+        self.check_depth(size.height, range)
     }
 
     fn check_depth(&self, height: usize, range: &Range<usize>) -> Result<(), Fatal> {
         if self.stack.len() + height <= MAX_DEPTH {
             return Ok(());
         }
-        Err(Box::new(too_deep().with_span(self.file, range.clone())))
+        Err(Box::new(too_deep_diagnostic().with_span(self.file, range.clone())))
     }
 
     fn expects_key(&self) -> bool {
@@ -343,9 +344,9 @@ impl<'a> YamlPass<'a> {
     fn next_location(&mut self) -> (String, Option<Range<usize>>) {
         match self.stack.last_mut() {
             None => (String::new(), None),
-            Some(YamlFrame { pointer, kind: FrameKind::List { next }, .. }) => {
-                *next += 1;
-                (item_pointer(pointer, *next - 1), None)
+            Some(YamlFrame { pointer, kind: FrameKind::List { next_index }, .. }) => {
+                *next_index += 1;
+                (item_pointer(pointer, *next_index - 1), None)
             }
             Some(YamlFrame { pointer, kind: FrameKind::Map { key, .. }, .. }) => {
                 let (name, range) = key.take().unwrap_or_default();
@@ -355,7 +356,7 @@ impl<'a> YamlPass<'a> {
     }
 }
 
-/// The range without trailing white space, because the range of a block extends to the next key.
+/// Removes trailing white space from a range, because the parser extends the range of a block to the next key.
 fn trim_range(text: &str, range: Range<usize>) -> Range<usize> {
     let slice = text.get(range.clone()).unwrap_or_default();
     range.start..range.start + slice.trim_end().len()

@@ -1,18 +1,19 @@
 //! Records where the parser could have parsed repaired JSON in another way.
 //!
-//! Inner quotes come in pairs. If each inner quote in the strings and comments has its partner, the parser's result is
-//! the value that the model meant. If a quote has no partner, its string may end elsewhere. This module counts the
-//! unpaired quotes, and records each decision that would lead to another result as a fork. orch then tries the forks.
+//! Inner quotes come in pairs. If each inner quote in the strings and comments has a partner, the parser's result is
+//! the value that the model meant. If a quote has no partner, its string may end at another quote. This module counts
+//! the unpaired quotes. It also records forks: decisions about the role of one quote that would lead to another
+//! result. orch then parses the text again with these decisions.
 
 use super::cursor::is_space;
 use super::strings::StringRole;
 
-/// The role of a quote.
+/// The role of a quote in a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum QuoteRole {
-    /// It closes its string.
+    /// The quote closes its string.
     Closes,
-    /// It is part of the string's text.
+    /// The quote is part of the string's text.
     Text,
 }
 
@@ -25,7 +26,7 @@ pub(super) const MAX_FORKS: usize = 64;
 /// The ambiguities of one parse.
 #[derive(Clone, Debug, Default)]
 pub(super) struct QuoteAmbiguity {
-    /// The roles that were fixed before the parse, sorted by position.
+    /// The roles that the caller of the parser fixed, sorted by position.
     pub(super) fixed_roles: Vec<QuoteDecision>,
     /// Decisions that would lead to another result.
     pub(super) forks: Vec<QuoteDecision>,
@@ -34,11 +35,11 @@ pub(super) struct QuoteAmbiguity {
     /// Whether no parse is reliable, for one of these reasons:
     ///
     /// - A comment directly follows a string, and both contain quotes, or one of them contains an unpaired quote.
-    /// - An inner quote opens something that no later quote closes.
-    /// - The inner quotes are where the quotes of members or items would be.
+    /// - No later quote closes an inner quote that opens a quotation.
+    /// - The positions of the inner quotes are typical of the quotes around members or items.
     pub(super) is_unreliable: bool,
-    /// The position of the quote that closed the last string that is a value.
-    last_close: Option<usize>,
+    /// The position of the closing quote of the last string that is a value.
+    last_closing_quote: Option<usize>,
     /// Whether that string contains quotes.
     last_has_quotes: bool,
     /// Whether that string contains an unpaired quote.
@@ -46,7 +47,7 @@ pub(super) struct QuoteAmbiguity {
 }
 
 impl QuoteAmbiguity {
-    /// The role that was fixed for the quote at `pos`, if any.
+    /// The fixed role of the quote at `pos`, if it has one.
     pub(super) fn fixed_role(&self, pos: usize) -> Option<QuoteRole> {
         self.fixed_roles.iter().find(|(quote_pos, _)| *quote_pos == pos).map(|(_, role)| *role)
     }
@@ -57,62 +58,62 @@ impl QuoteAmbiguity {
         }
     }
 
-    /// Records that the quote at `close` closes a string.
+    /// Records the end of a string at its closing quote.
     ///
-    /// `has_bare_keys`: whether keys of this value have no quotes, so that the string may contain such a key.
+    /// `has_bare_keys` is true if keys of this value have no quotes. The string may then contain such a key.
     pub(super) fn record_string_end(
         &mut self,
         pairs: &QuotePairs,
-        close: usize,
+        closing_quote: usize,
         role: StringRole,
         has_bare_keys: bool,
     ) {
-        let unpaired = pairs.unpaired_count();
-        // The text has one quote too many or no closing quote, as in `"say "yes"`, or its quotes are where the quotes
-        // of members and items would be.
+        let unpaired_count = pairs.unpaired_count();
+        // These positions are typical of the quotes around members and items.
         let looks_like_members = pairs.has_quote_at_line_boundary
             || pairs.has_quote_after_bare_key && has_bare_keys
             || pairs.has_quote_after_comma && role == StringRole::Item;
+        // In `"say "yes"`, a quote is open: the text has one quote too many, or the closing quote is missing.
         self.is_unreliable |= pairs.is_open() || looks_like_members;
-        if unpaired > 0 {
-            self.unpaired_quotes += unpaired;
+        if unpaired_count > 0 {
+            self.unpaired_quotes += unpaired_count;
             // The first unpaired quote may pair with a quote in the previous string.
-            if let Some(last_close) = self.last_close {
-                self.add_fork(last_close, QuoteRole::Text);
+            if let Some(last_closing_quote) = self.last_closing_quote {
+                self.add_fork(last_closing_quote, QuoteRole::Text);
             }
-            self.add_fork(close, QuoteRole::Text);
+            self.add_fork(closing_quote, QuoteRole::Text);
             for pos in &pairs.possible_ends {
                 self.add_fork(*pos, QuoteRole::Closes);
             }
         }
         if role != StringRole::Key {
-            self.last_close = Some(close);
+            self.last_closing_quote = Some(closing_quote);
             self.last_has_quotes = pairs.quote_count > 0;
-            self.last_has_unpaired = unpaired > 0;
+            self.last_has_unpaired = unpaired_count > 0;
         }
     }
 
-    /// Records the comment at `start`. An unpaired quote in it may close the previous string.
+    /// Records the comment at `start`. An unpaired quote in the comment may close the previous string.
     pub(super) fn record_comment(&mut self, text: &str, start: usize, comment: &str) {
         let mut pairs = QuotePairs::default();
         for (pos, quote) in comment.char_indices().filter(|(_, c)| matches!(c, '"' | '\'' | '“' | '”')) {
             pairs.add_quote(comment, pos, quote, 0);
         }
-        let unpaired = pairs.unpaired_count();
-        let gap = self.last_close.and_then(|close| text.get(close..start));
+        let unpaired_count = pairs.unpaired_count();
+        let gap = self.last_closing_quote.and_then(|closing_quote| text.get(closing_quote..start));
         let follows_string = gap.is_some_and(|gap| gap.chars().skip(1).all(is_space));
         let both_have_quotes = self.last_has_quotes && pairs.quote_count > 0;
-        self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired > 0);
-        self.unpaired_quotes += unpaired;
-        if let Some(last_close) = self.last_close.filter(|_| unpaired > 0) {
-            self.add_fork(last_close, QuoteRole::Text);
+        self.is_unreliable |= follows_string && (self.last_has_unpaired || both_have_quotes || unpaired_count > 0);
+        self.unpaired_quotes += unpaired_count;
+        if let Some(last_closing_quote) = self.last_closing_quote.filter(|_| unpaired_count > 0) {
+            self.add_fork(last_closing_quote, QuoteRole::Text);
         }
     }
 
-    /// Records a string whose closing quote is missing before the quote at `next`.
-    pub(super) fn record_missing_quote(&mut self, next: usize) {
+    /// Records a string whose closing quote is missing before the quote at `next_quote`.
+    pub(super) fn record_missing_quote(&mut self, next_quote: usize) {
         self.unpaired_quotes += 1;
-        self.add_fork(next, QuoteRole::Text);
+        self.add_fork(next_quote, QuoteRole::Text);
     }
 }
 
@@ -133,7 +134,7 @@ pub(super) struct QuotePairs {
     has_quote_after_bare_key: bool,
     /// Whether a quote follows a comma, as the opening quote of the next item does.
     has_quote_after_comma: bool,
-    /// The number of quotes, without apostrophes.
+    /// The number of all quotes; apostrophes do not count.
     quote_count: usize,
     /// The positions of quotes that may close the string.
     possible_ends: Vec<usize>,
@@ -148,7 +149,7 @@ impl QuotePairs {
         self.open_quotes + self.mid_word_quotes + self.stray_closing_quotes + self.quotes_before_colon
     }
 
-    /// Whether a quote opened something that no later quote closed.
+    /// Whether an opening quote has no closing quote.
     pub(super) fn is_open(&self) -> bool {
         self.open_quotes > 0
     }
@@ -161,7 +162,7 @@ impl QuotePairs {
         self.record_surroundings(preceding, following, pos);
     }
 
-    /// Records an escaped quote whose backslash is at `pos`; it may be the partner of a quote without a backslash.
+    /// Records an escaped quote whose backslash is at `pos`. It may be the partner of a quote without a backslash.
     pub(super) fn add_escaped_quote(&mut self, text: &str, pos: usize, quote: char, start: usize) {
         let preceding = text.get(start..pos).unwrap_or_default();
         self.pair_quote(preceding, quote, text.get(pos + 1 + quote.len_utf8()..).unwrap_or_default());
@@ -208,6 +209,7 @@ fn ends_with_bare_key(text: &str) -> bool {
     has_key && before_key.trim_end_matches([' ', '\t']).ends_with([',', '\n', '{'])
 }
 
+/// The side of the quoted text on which a quote is.
 enum QuoteSide {
     Opening,
     Closing,
@@ -215,12 +217,12 @@ enum QuoteSide {
     Apostrophe,
 }
 
-/// Classifies a quote by the characters next to it.
+/// Determines the side of a quote by the characters next to it.
 fn classify_quote(preceding: &str, quote: char, following: &str) -> QuoteSide {
     let previous = preceding.chars().next_back();
     let next = following.chars().next();
-    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    if matches!(quote, '\'' | '’') && is_word(previous) && is_word(next) {
+    let is_word_char = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    if matches!(quote, '\'' | '’') && is_word_char(previous) && is_word_char(next) {
         return QuoteSide::Apostrophe;
     }
     match quote {
@@ -231,10 +233,10 @@ fn classify_quote(preceding: &str, quote: char, following: &str) -> QuoteSide {
     let follows_gap = previous.is_none_or(|c| is_space(c) || matches!(c, '(' | '[' | '{' | '<' | '`'));
     let follows_punctuation = previous.is_some_and(|c| "=:,;/-—–|\"'“‘".contains(c));
     let precedes_space = next.is_none_or(is_space);
-    let precedes_word = is_word(next) || next.is_some_and(|c| "([{<$#@/\\_-.~\"'“".contains(c));
+    let precedes_word = is_word_char(next) || next.is_some_and(|c| "([{<$#@/\\_-.~\"'“".contains(c));
     if follows_gap && !precedes_space || follows_punctuation && precedes_word {
         QuoteSide::Opening
-    } else if !follows_gap && (precedes_space || !is_word(next)) {
+    } else if !follows_gap && (precedes_space || !is_word_char(next)) {
         QuoteSide::Closing
     } else {
         QuoteSide::MidWord

@@ -1,9 +1,9 @@
 //! Separates the answer in a reply from the markup around it: removes the reasoning before the answer and everything
 //! after the end of the model's turn.
 //!
-//! Steps with a schema and steps with plain text share this module. In plain text only complete markup counts, and only
-//! markup that a model family writes itself. A tag that the text mentions in a code span, in a fenced block or in the
-//! middle of a sentence stays in the text.
+//! Steps with a schema and steps with plain text share this module. In plain text, only complete markup counts, and
+//! only markup that a model family writes without a request. A tag that the text mentions in a code span, in a fenced
+//! block or in the middle of a sentence stays in the text.
 
 use super::fences;
 use super::special_tokens::{self, SpecialToken, TokenKind};
@@ -53,7 +53,7 @@ pub fn answer_text(reply: &str) -> AnswerText<'_> {
 /// The tags that count as reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReasoningTags {
-    /// Tags that model families write themselves.
+    /// Tags that model families write without a request.
     Native,
     /// All reasoning tags that orch recognizes.
     Any,
@@ -65,10 +65,11 @@ pub(super) struct Preamble {
     pub(super) start: usize,
     /// Whether anything follows the reasoning.
     pub(super) has_answer: bool,
+    /// Descriptions of the markup, in order.
     pub(super) left_out: Vec<String>,
 }
 
-/// Skips headers of the model's turn, and reasoning, at the start of a reply.
+/// Skips reasoning and headers of the model's turn at the start of a reply.
 pub(super) fn skip_preamble(text: &str, reasoning_tags: ReasoningTags) -> Preamble {
     let mut preamble = Preamble { start: 0, has_answer: true, left_out: Vec::new() };
     loop {
@@ -141,7 +142,7 @@ fn turn_end(text: &str) -> Option<(usize, &str)> {
     end
 }
 
-/// Whether a token ends the turn at `pos`; false if the text only mentions the token.
+/// Whether the token at `pos` ends the turn; false if the text only mentions the token.
 fn ends_turn(text: &str, pos: usize, token: &SpecialToken<'_>) -> bool {
     if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
@@ -194,7 +195,7 @@ fn is_role(line: &str) -> bool {
     )
 }
 
-/// Calls `visit` with each position outside code where markup may start, until `visit` returns true.
+/// Calls `visit` with each position outside code at which markup may start, until `visit` returns true.
 fn visit_markup(text: &str, start: usize, mut visit: impl FnMut(usize) -> bool) {
     let bytes = text.as_bytes();
     let mut pos = start;
@@ -202,7 +203,7 @@ fn visit_markup(text: &str, start: usize, mut visit: impl FnMut(usize) -> bool) 
     while pos < text.len() {
         if is_line_start && let Some(fence) = fences::fence_at(text, pos) {
             let next_line = fences::line_end(text, pos) + 1;
-            // A fence that is never closed counts as code up to the end of the text.
+            // If no fence closes the block, the rest of the text counts as code.
             let Some(closing_fence) = fences::closing_line(text, next_line, &fence) else { return };
             pos = fences::line_end(text, closing_fence);
         }
@@ -222,7 +223,7 @@ fn visit_markup(text: &str, start: usize, mut visit: impl FnMut(usize) -> bool) 
 /// The maximum length of a code span, in bytes. A longer one counts as plain text.
 const MAX_CODE_SPAN_BYTES: usize = 2000;
 
-/// The last byte of the code span that starts at `start`, or of its opening backticks if nothing closes it.
+/// The last byte of the code span that starts at `start`, or the last opening backtick if no backticks close the span.
 fn code_span_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let backticks_at = |pos: usize| bytes.iter().skip(pos).take_while(|b| **b == b'`').count();
@@ -317,7 +318,7 @@ mod tests {
             "The tag <think> opens it and </think> closes it.",
             "Use this:\n```\n<think>\nhm\n</think>\n```\nDone.",
             "A turn ends with <|im_end|> in that format.",
-            "A turn ends with `<|im_end|>`\nand begins anew.",
+            "A turn ends with `<|im_end|>`\nand begins again.",
             "```text\nhi<|im_end|>\n<|im_start|>user\n```\n",
             "~~old~~ <s>old</s>\nnew",
             "  spaces stay  \n",

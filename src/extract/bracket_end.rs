@@ -1,16 +1,17 @@
-//! Estimates where a bracket that does not start JSON is closed, so that the scanner can skip the text up to there.
+//! Estimates the end of bracketed text that can't be parsed as JSON, so that the scanner can skip the text.
 
-/// The byte after unreadable text that starts with a bracket: the later of two estimates. `None` if the bracket is
-/// never closed.
+/// The byte after bracketed text that can't be parsed: the later of two estimates. `None` if no bracket closes the
+/// text.
 pub(super) fn estimate_end(text: &str, start: usize) -> Option<usize> {
     let end = end_outside_strings(text, start)?;
     Some(end.max(end_ignoring_quotes(text, start).unwrap_or(text.len())))
 }
 
-/// The byte after the bracket that closes the bracket at `start`, without brackets in strings. `None` if no bracket
-/// closes it.
+/// The byte after the bracket that closes the bracket at `start`; `None` if no bracket closes it. Ignores brackets in
+/// strings.
 ///
-/// A quote counts only where a string can start. Otherwise an apostrophe in prose would hide the closing bracket.
+/// A quote starts a string only where JSON allows one. Otherwise, an apostrophe in prose would hide the closing
+/// bracket.
 fn end_outside_strings(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
@@ -40,8 +41,8 @@ fn end_outside_strings(text: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// The byte after the bracket that closes the bracket at `start`, with brackets in strings. `None` if no bracket closes
-/// it. If the quotes are unreliable, all text before this byte may be inside the brackets.
+/// The byte after the bracket that closes the bracket at `start`; `None` if no bracket closes it. Also counts brackets
+/// in strings: if the quotes are unreliable, all text before this byte may be inside the brackets.
 fn end_ignoring_quotes(text: &str, start: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let brackets = text.as_bytes().iter().enumerate().skip(start);
@@ -57,11 +58,11 @@ fn end_ignoring_quotes(text: &str, start: usize) -> Option<usize> {
 /// The byte after the string that starts at `start`.
 fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = *bytes.get(start)?;
-    let mut escaped = false;
+    let mut is_escaped = false;
     for (i, byte) in bytes.iter().enumerate().skip(start + 1) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
             b if *b == quote && (quote == b'"' || is_closing_single_quote(bytes, i + 1)) => return Some(i + 1),
             _ => {}
         }

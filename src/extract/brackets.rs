@@ -1,4 +1,4 @@
-//! Recognizes brackets in prose that can be parsed as JSON but mean something else.
+//! Recognizes brackets in prose that can be parsed as JSON, but are not values of the reply.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) struct BracketContext {
     pub(super) start: usize,
 }
 
-/// Whether JSON can follow the bracket at `start`. One byte is enough to rule out most brackets in prose.
+/// Whether JSON can follow the bracket at `start`. The next byte is enough to rule out most brackets in prose.
 pub(super) fn may_start_json(text: &str, start: usize) -> bool {
     let bytes = text.as_bytes();
     let pos = (start + 1..start + 65).find(|pos| bytes.get(*pos).is_some_and(|b| !b.is_ascii_whitespace()));
@@ -75,7 +75,7 @@ pub(super) fn classify(text: &str, parsed: &ParsedValue, bracket: &BracketContex
     if is_prose { BracketClass::Prose } else { BracketClass::Value }
 }
 
-/// Whether the parser guessed the quotes of a value: in prose, a string may have started at an apostrophe.
+/// Whether the parser guessed which quotes start and end the strings of a value. In prose, they may be apostrophes.
 fn has_guessed_quotes(parsed: &ParsedValue) -> bool {
     let quote_repairs = [Repair::UnescapedQuote, Repair::RawControl, Repair::MissingComma, Repair::UnquotedValue];
     parsed.repairs.iter().any(|repair| quote_repairs.contains(repair))
@@ -97,7 +97,7 @@ fn is_check_box(preceding: &str, items: &[Value], following: &str) -> bool {
     items.is_empty() && (matches!(line, "-" | "*" | "+") || line.ends_with('.')) && following.starts_with(' ')
 }
 
-/// Whether the next member of an object follows. If so, the value was closed too early.
+/// Whether the next member of an object follows a value. The parser then ended the value too early.
 fn is_fragment(following: &str) -> bool {
     let Some(member) = following.trim_start().strip_prefix(',') else { return false };
     let Some(key) = member.trim_start().strip_prefix('"') else { return false };
@@ -106,7 +106,7 @@ fn is_fragment(following: &str) -> bool {
     text_after_key.is_some_and(|text_after_key| text_after_key.trim_start().starts_with(':'))
 }
 
-/// Whether a value in prose (`[1]`, `{}`) is too small to be an answer if the schema accepts everything.
+/// Whether a value in prose, such as `[1]` or `{}`, is too small to be the answer if the schema accepts all values.
 pub(super) fn is_trivial_value(value: &Value) -> bool {
     match value {
         Value::Array(items) => {

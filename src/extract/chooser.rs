@@ -10,8 +10,7 @@ use super::scan::{ScanSink, ScannedValue};
 use super::{Options, brackets, coerce};
 use crate::schema::Schema;
 
-/// The maximum number of candidates that orch stores for coercion because they do not fit the schema. orch drops the
-/// oldest first.
+/// The maximum number of stored candidates that do not fit the schema. If there are more, the chooser drops the oldest.
 const MAX_MISMATCHED: usize = 32;
 
 /// A value of the reply, and where it starts.
@@ -34,12 +33,13 @@ pub(super) struct Chooser<'a> {
     last_repaired: Option<Candidate>,
     /// The digests of all values that fit the schema.
     match_digests: HashSet<u64>,
+    /// The values that do not fit the schema. [`Chooser::finish`] tries to coerce them.
     mismatched_candidates: VecDeque<Candidate>,
     /// The last matching value from a block in another language.
     last_fallback: Option<Candidate>,
     /// The digests of all matching values from blocks in other languages.
     fallback_digests: HashSet<u64>,
-    /// The last text that was meant as JSON and can't be parsed: the reason, and the start of the text.
+    /// The reason and the start of the last text that the scanner reported as unreadable JSON.
     last_unreadable: Option<(&'static str, usize)>,
     /// The start of the last value that can be parsed in more than one way.
     last_ambiguous: Option<usize>,
@@ -162,7 +162,7 @@ impl<'a> Chooser<'a> {
             self.last_repaired = self.last_fallback.take().filter(|_| is_only_value);
             self.retry_with_coercion();
         }
-        // The answer may follow an ambiguous value, unless it may be part of a string in that value.
+        // The answer may follow an ambiguous value, but it must not be part of a string in that value.
         let best = self.last_exact.as_ref().or(self.last_repaired.as_ref());
         let may_be_in_string = best
             .is_some_and(|best| !best.is_outside_strings && self.first_failed.is_some_and(|start| start < best.start));
@@ -180,14 +180,14 @@ impl<'a> Chooser<'a> {
         if let Some((reason, _)) = self.last_unreadable.filter(|(_, start)| *start > answer.start) {
             return reject(RejectionReason::NoJson, format!("the last JSON of the reply can't be read: {reason}"));
         }
-        let others = self.match_digests.len().saturating_sub(1);
-        if options.strict && others > 0 {
+        let other_count = self.match_digests.len().saturating_sub(1);
+        if options.strict && other_count > 0 {
             return reject(
                 RejectionReason::AmbiguousReply,
-                format!("{} different values of the reply fit the schema", others + 1),
+                format!("{} different values of the reply fit the schema", other_count + 1),
             );
         }
-        // A replaced byte outside the value does not affect it.
+        // A replaced byte outside the answer does not affect the answer.
         let affects_answer =
             |repair: &Repair| *repair != Repair::InvalidUtf8 || answer.value.to_string().contains('\u{fffd}');
         let text_repairs = text_repairs.iter().copied().filter(affects_answer);
@@ -199,7 +199,8 @@ impl<'a> Chooser<'a> {
                 format!("the reply fits the schema only after repairs ({})", names.join(", ")),
             );
         }
-        Ok(Extraction { value: answer.value, source: answer.source, repairs, others, left_out: Vec::new() })
+        let Candidate { value, source, .. } = answer;
+        Ok(Extraction { value, source, repairs, others: other_count, left_out: Vec::new() })
     }
 
     /// Tries the stored candidates again, with scalars converted to the schema's types or wrappers removed.
@@ -217,9 +218,10 @@ impl<'a> Chooser<'a> {
     }
 
     fn reject_without_match(&self) -> Result<Extraction, Box<Rejection>> {
-        let recent = self.mismatched_candidates.iter().rev().take(8);
-        let fewest_errors = recent.map(|candidate| self.schema.mismatches(&candidate.value)).min_by_key(Vec::len);
-        if let Some(mismatches) = fewest_errors {
+        let recent_candidates = self.mismatched_candidates.iter().rev().take(8);
+        let fewest_mismatches =
+            recent_candidates.map(|candidate| self.schema.mismatches(&candidate.value)).min_by_key(Vec::len);
+        if let Some(mismatches) = fewest_mismatches {
             let first = mismatches.first().map_or_else(String::new, |first| format!(": {first}"));
             let more =
                 if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
@@ -237,7 +239,7 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// Hashes a value. Equal values have the same hash, whatever the order of their keys.
+/// Hashes a value. The order of keys does not change the hash.
 fn value_digest(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     match value {

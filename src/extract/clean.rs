@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::cursor::is_space;
 use super::report::Repair;
 
-/// Decodes the reply and removes terminal codes; returns the text and the repairs.
+/// Decodes a reply, and removes terminal codes. Returns the text and the repairs.
 pub(super) fn decode_reply(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
     let mut repairs = Vec::new();
     let text = String::from_utf8_lossy(reply);
@@ -27,19 +27,19 @@ pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c| is_space(c) || c == '\0')
 }
 
-/// The text without its terminal codes; `None` if the text has none.
+/// The text without its terminal codes; `None` if the text has no terminal codes.
 fn strip_terminal_codes(text: &str) -> Option<String> {
     let first = text.find('\u{1b}')?;
-    let mut out = String::with_capacity(text.len());
-    out.push_str(text.get(..first)?);
+    let mut stripped = String::with_capacity(text.len());
+    stripped.push_str(text.get(..first)?);
     let mut tail = text.get(first..)?;
     while let Some(code) = tail.strip_prefix('\u{1b}') {
         tail = code.get(code_length(code)..)?;
         let next = tail.find('\u{1b}').unwrap_or(tail.len());
-        out.push_str(tail.get(..next)?);
+        stripped.push_str(tail.get(..next)?);
         tail = tail.get(next..)?;
     }
-    Some(out)
+    Some(stripped)
 }
 
 /// The length of a terminal code without its escape character.

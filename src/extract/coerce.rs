@@ -15,7 +15,7 @@ const MAX_WRAPPERS: usize = 3;
 /// The maximum depth of the subschemas that orch applies to a value.
 const MAX_DEPTH: usize = 64;
 
-/// The maximum number of steps for one value. A limit is necessary because nested unions multiply the steps.
+/// The maximum number of steps for one value. Nested unions multiply the steps, so a limit is necessary.
 const MAX_STEPS: usize = 200_000;
 
 /// Returns the coerced value if it fits the schema, and the repairs. `parser_repairs` lists the repairs of the parser.
@@ -58,7 +58,7 @@ fn remove_wrapper(value: Value) -> Option<(Value, Repair)> {
     }
 }
 
-/// The object or array that a string contains as JSON.
+/// Parses a string that contains only an object or an array as JSON.
 fn parse_nested_json(text: &str) -> Option<Value> {
     let text = text.trim();
     let parsed =
@@ -75,7 +75,7 @@ struct Coercer<'a> {
 }
 
 impl<'a> Coercer<'a> {
-    /// The value converted to this part of the schema; `None` if nothing changes.
+    /// Converts a value to this part of the schema. Returns `None` if nothing changes.
     fn coerce_value(&mut self, value: &Value, schema: &'a Value, depth: usize) -> Option<Value> {
         self.steps += 1;
         if depth > MAX_DEPTH || self.steps > MAX_STEPS {
@@ -125,11 +125,11 @@ impl<'a> Coercer<'a> {
     }
 
     fn coerce_members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
-        // Counts every member as a step, because the result has a copy of each, even if the schema does not mention it.
+        // Counts every member as a step, because the result has a copy of each member.
         self.steps = self.steps.saturating_add(members.len());
         let properties = schema.get("properties").and_then(Value::as_object);
         let default_schema = schema.get("additionalProperties");
-        let mut out = Map::new();
+        let mut new_members = Map::new();
         let mut is_changed = false;
         for (key, value) in members {
             let trimmed = key.trim();
@@ -147,9 +147,9 @@ impl<'a> Coercer<'a> {
             let value_schema = properties.and_then(|p| p.get(name)).or(default_schema);
             let new_value = value_schema.and_then(|value_schema| self.coerce_value(value, value_schema, depth + 1));
             is_changed |= new_value.is_some();
-            out.insert(name.to_owned(), new_value.unwrap_or_else(|| value.clone()));
+            new_members.insert(name.to_owned(), new_value.unwrap_or_else(|| value.clone()));
         }
-        is_changed.then_some(Value::Object(out))
+        is_changed.then_some(Value::Object(new_members))
     }
 
     fn coerce_items(&mut self, items: &[Value], schema: &'a Value, depth: usize) -> Option<Value> {
@@ -158,17 +158,17 @@ impl<'a> Coercer<'a> {
         if positional_schemas.is_none() && default_schema.is_none() {
             return None;
         }
-        // Counts every item as a step, because the result has a copy of each, even if the schema does not mention it.
+        // Counts every item as a step, because the result has a copy of each item.
         self.steps = self.steps.saturating_add(items.len());
         let mut is_changed = false;
-        let mut out = Vec::with_capacity(items.len());
+        let mut new_items = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let value_schema = positional_schemas.and_then(|schemas| schemas.get(i)).or(default_schema);
             let new_value = value_schema.and_then(|value_schema| self.coerce_value(item, value_schema, depth + 1));
             is_changed |= new_value.is_some();
-            out.push(new_value.unwrap_or_else(|| item.clone()));
+            new_items.push(new_value.unwrap_or_else(|| item.clone()));
         }
-        is_changed.then_some(Value::Array(out))
+        is_changed.then_some(Value::Array(new_items))
     }
 
     fn coerce_scalar(&mut self, value: &Value, schema: &Value) -> Option<Value> {
@@ -181,7 +181,7 @@ impl<'a> Coercer<'a> {
         }
         let (new_value, repair) = match value {
             Value::String(text) => parse_typed(text, expected_type)?,
-            // A number that the parser respelled would become a different text.
+            // If the parser changed the spelling of a number, the text would differ from the reply.
             Value::Number(number) if has_type(expected_type, "string") && !self.has_respelled_number => {
                 (Value::String(number.to_string()), Repair::Coerced)
             }
@@ -191,8 +191,8 @@ impl<'a> Coercer<'a> {
         Some(new_value)
     }
 
-    /// The only choice of an enumeration that differs from the value only in letter case, or the number of the
-    /// enumeration that a string spells.
+    /// Returns the choice of an enumeration that differs from the value only in letter case, if there is exactly one.
+    /// Otherwise returns the number that the value contains as a string, if the number is a choice.
     fn coerce_to_enum(&mut self, value: &Value, choices: &[Value]) -> Option<Value> {
         if choices.contains(value) {
             return None;
@@ -200,7 +200,7 @@ impl<'a> Coercer<'a> {
         let text = value.as_str()?.trim();
         let mut matches = choices
             .iter()
-            .filter(|choice| choice.as_str().is_some_and(|word| word.to_lowercase() == text.to_lowercase()));
+            .filter(|choice| choice.as_str().is_some_and(|choice| choice.to_lowercase() == text.to_lowercase()));
         let only_match = matches.next().filter(|_| matches.next().is_none()).cloned();
         if let Some(choice) = only_match {
             self.add_repair(Repair::EnumCase);
@@ -222,7 +222,7 @@ impl<'a> Coercer<'a> {
     }
 }
 
-/// Parses a text as a value of one of the expected types, if the text contains only that value.
+/// Parses a text as a value of one of the expected types. Returns `None` if the text contains anything else.
 fn parse_typed(text: &str, expected_type: &Value) -> Option<(Value, Repair)> {
     let trimmed = text.trim();
     if has_type(expected_type, "number") || has_type(expected_type, "integer") {
@@ -233,9 +233,9 @@ fn parse_typed(text: &str, expected_type: &Value) -> Option<(Value, Repair)> {
         }
     }
     if has_type(expected_type, "boolean")
-        && let Some(flag) = ["false", "true"].iter().position(|word| trimmed.eq_ignore_ascii_case(word))
+        && let Some(index) = ["false", "true"].iter().position(|word| trimmed.eq_ignore_ascii_case(word))
     {
-        return Some((Value::Bool(flag == 1), Repair::Coerced));
+        return Some((Value::Bool(index == 1), Repair::Coerced));
     }
     if has_type(expected_type, "object") || has_type(expected_type, "array") {
         return parse_nested_json(trimmed).map(|value| (value, Repair::DoublyEncoded));
@@ -243,12 +243,13 @@ fn parse_typed(text: &str, expected_type: &Value) -> Option<(Value, Repair)> {
     None
 }
 
-/// Whether a `type` keyword names a type.
+/// Whether the value of the keyword `type` allows a type.
 fn has_type(keyword: &Value, name: &str) -> bool {
-    let names_type =
-        |word: &Value| word.as_str().is_some_and(|word| word == name || word == "integer" && name == "number");
+    let is_allowed = |allowed: &Value| {
+        allowed.as_str().is_some_and(|allowed| allowed == name || allowed == "integer" && name == "number")
+    };
     match keyword {
-        Value::Array(type_names) => type_names.iter().any(names_type),
-        type_name => names_type(type_name),
+        Value::Array(type_names) => type_names.iter().any(is_allowed),
+        type_name => is_allowed(type_name),
     }
 }

@@ -3,7 +3,7 @@
 use super::ambiguity::QuoteAmbiguity;
 use super::report::Repair;
 
-/// The fault for an ellipsis or a comment that replaces values which the model omitted.
+/// The fault for an ellipsis or a comment in place of values that the model omitted.
 pub(super) const VALUES_OMITTED: &str = "values are omitted";
 
 /// The fault for a number that JSON can't express.
@@ -14,7 +14,7 @@ pub(super) const NOT_A_JSON_NUMBER: &str = "JSON has no NaN, Infinity or undefin
 pub(super) enum Fault {
     /// The text ended inside the value.
     UnexpectedEnd,
-    /// The text is not JSON, or can't be repaired safely; contains the reason.
+    /// The text is not JSON, or orch can't repair it safely. Contains the reason.
     Invalid(&'static str),
 }
 
@@ -23,7 +23,7 @@ pub(super) enum Fault {
 pub(super) enum ParseMode {
     /// Accepts strict JSON only (RFC 8259).
     Exact,
-    /// Accepts JSON that needs repairs, and optionally strings without quotes.
+    /// Also accepts JSON that needs repairs, and optionally strings without quotes.
     Tolerant { allow_unquoted: bool },
 }
 
@@ -93,14 +93,14 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// Whether the cursor is at a line break or tab written as two characters, as in text that was escaped twice.
+    /// Whether the cursor is at an escaped line break or tab (`\n`, `\r`, `\t`), as in text that was escaped twice.
     fn is_escaped_line_break(&self) -> bool {
-        let next = self.text.as_bytes().get(self.pos + 1);
-        let second = self.text.as_bytes().get(self.pos + 2);
-        matches!(next, Some(b'n' | b'r' | b't')) && !second.is_some_and(u8::is_ascii_alphanumeric)
+        let letter = self.text.as_bytes().get(self.pos + 1);
+        let following = self.text.as_bytes().get(self.pos + 2);
+        matches!(letter, Some(b'n' | b'r' | b't')) && !following.is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    /// Skips the comment at the cursor. Returns whether there is a comment.
+    /// Skips the comment at the cursor. Returns false if there is no comment.
     fn skip_comment(&mut self) -> Result<bool, Fault> {
         let tail = self.remaining();
         let length = if tail.starts_with("//") || tail.starts_with('#') {

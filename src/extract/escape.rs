@@ -3,8 +3,8 @@
 use super::cursor::{Fault, TextCursor};
 use super::report::Repair;
 
-/// Appends the character of the escape sequence at the cursor to `out`. A backslash that escapes nothing is part of the
-/// text.
+/// Appends the character of the escape sequence at the cursor to `out`. A backslash that does not start an escape
+/// sequence is part of the text.
 pub(super) fn parse_escape(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
     let next = cursor.remaining().chars().nth(1).ok_or(Fault::UnexpectedEnd)?;
     let unescaped = match next {
@@ -34,6 +34,7 @@ pub(super) fn parse_escape(cursor: &mut TextCursor<'_>, out: &mut String, quotes
     }
 }
 
+/// Appends the backslash at the cursor to `out`.
 fn keep_backslash(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
     cursor.add_repair(Repair::InvalidEscape)?;
     out.push('\\');

@@ -1,13 +1,15 @@
 //! Finds fenced blocks by the rules of `CommonMark`, but with any indentation.
 
-/// A fence: a line that opens or closes a block.
+/// A fence: a line that opens or closes a fenced block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fence<'a> {
+    /// The character of the fence: a backtick or a tilde.
     pub(super) marker: u8,
+    /// The number of markers.
     pub(super) length: usize,
-    /// The info string: the text after the marker.
+    /// The info string: the text after the markers.
     pub(super) info: &'a str,
-    /// The byte after the marker.
+    /// The byte after the markers.
     pub(super) info_start: usize,
 }
 

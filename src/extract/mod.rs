@@ -1,9 +1,9 @@
 //! Extracts the JSON value that a model's reply contains, or rejects the reply with a reason.
 //!
 //! One pass finds the candidates: the whole text, fenced blocks, tags, and balanced values in prose. The parser parses
-//! each candidate strictly or else with repairs, and the schema selects one. orch never completes a truncated value,
-//! never invents one, and never changes the content of a string or number, except for the letter case of an enum value.
-//! It skips text that is not the answer: reasoning, quotations, quoted documents, code in another language.
+//! each candidate strictly or else with repairs, and the schema selects the answer. orch never completes a truncated
+//! value, never invents a value, and never changes the content of a string or number, except for the letter case of an
+//! enum value. It skips text that is not the answer: reasoning, quotations, quoted documents, code in another language.
 
 mod alternatives;
 mod ambiguity;
@@ -38,7 +38,7 @@ pub struct Options {
     pub stop: StopHint,
 }
 
-/// Why the model stopped, as far as extraction needs to know.
+/// Why the model stopped, in the terms that extraction needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StopHint {
     /// The model finished its reply.

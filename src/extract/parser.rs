@@ -16,7 +16,7 @@ pub(super) const MAX_DEPTH: usize = 512;
 #[derive(Debug)]
 pub(super) struct ParsedValue {
     pub(super) value: Value,
-    /// The byte after it.
+    /// The byte after the value.
     pub(super) end: usize,
     pub(super) repairs: Vec<Repair>,
     /// Where the parser could have parsed the text in another way.
@@ -64,7 +64,7 @@ pub(super) fn parse_in_mode(text: &str, start: usize, mode: ParseMode) -> Result
     run_parser(TextCursor::new(text, start, mode))
 }
 
-/// Parses the value at `start` with repairs; `decisions` fixes the roles of some quotes.
+/// Parses the value at `start` with repairs. `decisions` fixes the roles of some quotes.
 pub(super) fn parse_with_decisions(
     text: &str,
     start: usize,
@@ -103,7 +103,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Opens a container or parses a scalar. Returns `None` for a container that stays open.
+    /// Opens a container, or parses a scalar. Returns `None` for a container that stays open.
     fn open_container_or_parse_scalar(&mut self) -> Result<Option<Value>, Fault> {
         self.cursor.skip_space()?;
         let role = match self.stack.last() {
@@ -195,7 +195,7 @@ impl Parser<'_> {
         Ok(key.to_owned())
     }
 
-    /// Adds a value to its container. Returns the container if it is closed after this value, and `None` otherwise.
+    /// Adds a value to its container. Returns the container if its closing bracket follows, and `None` otherwise.
     fn add_to_container(&mut self, frame: ParserFrame, value: Value) -> Result<Option<Value>, Fault> {
         match frame {
             ParserFrame::Array(mut items) => {
@@ -255,8 +255,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Accepts a missing comma between two neighbours only if white space or an opening bracket separates them, and the
-    /// second one clearly begins a value or key.
+    /// Accepts a missing comma between two items or members. White space or an opening bracket must separate them, and
+    /// the second must clearly begin a value or key.
     fn accept_missing_comma(&mut self, gap_start: usize, closing_bracket: u8, next: char) -> Result<bool, Fault> {
         let gap = self.cursor.text.get(gap_start..self.cursor.pos).unwrap_or_default();
         let has_line_break = gap.contains('\n');

@@ -34,7 +34,7 @@ impl ValueSource {
 /// A value from a reply, and how orch extracted it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Extraction {
-    /// The value; it fits the schema.
+    /// The value, which fits the schema.
     pub value: Value,
     /// Where orch found it.
     pub source: ValueSource,
@@ -79,7 +79,7 @@ repairs! {
     Comment = "comment",
     /// orch ignored a comma before a closing bracket.
     TrailingComma = "trailing_comma",
-    /// A comma was missing between two neighbours.
+    /// A comma was missing between two items or members.
     MissingComma = "missing_comma",
     /// A string was in single quotes or backticks.
     SingleQuotes = "single_quotes",
@@ -115,9 +115,9 @@ repairs! {
     EnumCase = "enum_case",
     /// orch removed spaces around a key.
     KeySpaces = "key_spaces",
-    /// The value was the one element of an array.
+    /// The value was the only element of an array.
     OneElementArray = "one_element_array",
-    /// The value was under the one key of an object.
+    /// The value was under the only key of an object.
     OneKeyEnvelope = "one_key_envelope",
     /// The value was JSON inside a JSON string.
     DoublyEncoded = "doubly_encoded",
@@ -131,11 +131,11 @@ pub enum RejectionReason {
     NoJson,
     /// The reply has JSON, but no value fits the schema.
     SchemaMismatch,
-    /// Several values fit in a strict extraction, or a value can be parsed in more than one way.
+    /// Several values fit the schema in a strict extraction, or a value can be parsed in more than one way.
     AmbiguousReply,
     /// The reply was cut off at the token limit, or inside a value.
     MaxTokensReached,
-    /// The model refused.
+    /// The model refused to answer.
     Refusal,
     /// The reply has no text.
     EmptyReply,

@@ -12,7 +12,7 @@ const NON_JSON_WORDS: [&str; 9] =
 /// The maximum length of a string without quotes, in bytes.
 const MAX_WORD_BYTES: usize = 400;
 
-/// Parses the scalar at the cursor. `is_member_value`: whether it is the value of a key.
+/// Parses the scalar at the cursor. `is_member_value` is true for the value of a key.
 pub(super) fn parse_scalar(cursor: &mut TextCursor<'_>, is_member_value: bool) -> Result<Value, Fault> {
     let tail = cursor.remaining();
     let token = tail.get(..tail.bytes().position(ends_token).unwrap_or(tail.len())).unwrap_or_default();
@@ -50,7 +50,7 @@ fn ends_literal(tail: &str) -> bool {
     match following.chars().next() {
         None | Some('\n' | '\r' | ',' | '，' | '}' | ']' | '"' | '\'' | '\\' | '“' | '#') => true,
         Some('/') => following.starts_with("//") || following.starts_with("/*"),
-        // Neighbours without a comma, as in `1 2` or `1 key: 2`, are ambiguous.
+        // Items or members without a comma between them, as in `1 2` or `1 key: 2`, are ambiguous.
         Some(_) => false,
     }
 }
@@ -92,14 +92,14 @@ fn parse_tolerant(cursor: &mut TextCursor<'_>, is_member_value: bool) -> Result<
     Ok(if is_exact { parse_number(token).unwrap_or(value) } else { value })
 }
 
-/// The text up to the comma, bracket, comment or line end that ends a word.
+/// The word at the start of the text. It ends at a comma, a bracket, a comment or a line end.
 fn next_word(tail: &str) -> &str {
     let mut end = tail.len().min(MAX_WORD_BYTES + 4);
     while !tail.is_char_boundary(end) {
         end -= 1;
     }
     let window = tail.get(..end).unwrap_or_default();
-    // A word can't contain a bracket or a quote. The search ends there, so that it takes linear time.
+    // A word can't contain a bracket or a quote. The search ends there, so that parsing takes linear time.
     let word_end = window.find([',', '，', '}', ']', '\n', '\r', '{', '[', '"', '<']).unwrap_or(window.len());
     let mut token = window.get(..word_end).unwrap_or_default();
     for comment in [" //", " /*", " #", "\t//", "\t#"] {
@@ -130,7 +130,7 @@ fn parse_unquoted_string(cursor: &TextCursor<'_>, token: &str, is_member_value: 
         |c: char| matches!(c, '"' | '{' | '[' | '(' | '<' | '>' | '`' | '=' | ';' | '|' | '\\' | '“' | '”');
     let following = cursor.remaining().get(token.len()..).unwrap_or_default().trim_start_matches([' ', '\t']);
     let may_be_key = following.starts_with(['{', '[', '"', '<']) || token.contains(": ") || token.ends_with(':');
-    // Text with only digits is a number in a form that JSON can't express, and a string would be a guess.
+    // A token with only digits and similar characters is a number that JSON can't express. A string would be a guess.
     let has_radix_prefix = ["0x", "0b", "0o", "0X"].iter().any(|prefix| token.starts_with(prefix));
     let has_only_number_chars = !first.is_alphabetic()
         && token.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'_' | b'e' | b'E' | b'.' | b'+' | b'n'));
@@ -157,10 +157,11 @@ fn parse_unquoted_string(cursor: &TextCursor<'_>, token: &str, is_member_value: 
 /// Whether a word is a version such as `1.2.3`.
 fn is_version(token: &str) -> bool {
     token.split('.').count() > 2
-        && token.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        && token.split('.').all(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The digits of a number that is grouped by thousands, such as `82_461_110`; `None` if the groups are irregular.
+/// Removes the separators from a number with groups of three digits, such as `82_461_110`. Returns `None` if the groups
+/// are irregular.
 pub(super) fn remove_digit_groups(token: &str) -> Option<String> {
     let integer = token.strip_prefix(['-', '+']).unwrap_or(token).split('.').next()?;
     let mut groups = integer.split('_');

@@ -18,8 +18,8 @@ pub(super) struct ScannedValue {
     pub(super) parsed: ParsedValue,
     pub(super) source: ValueSource,
     pub(super) start: usize,
-    /// Whether the value can't be part of a string that began before it. The value then starts a line, block or tag, or
-    /// follows a colon, and no text after it looks like the end of such a string.
+    /// Whether the value can't be part of a string that began before it: the value starts a line, block or tag, or
+    /// follows a colon, and no text after the value looks like the end of such a string.
     pub(super) is_outside_strings: bool,
 }
 
@@ -29,11 +29,11 @@ pub(super) trait ScanSink {
     fn add_candidate(&mut self, candidate: ScannedValue);
     /// Receives the only value of a block in another language. It is the answer if the reply has no other JSON.
     fn add_fallback(&mut self, candidate: ScannedValue);
-    /// Receives text that was meant as JSON, and the reason why it can't be parsed.
+    /// Receives text that is meant as JSON, and the reason why the parser can't parse it.
     fn report_unreadable(&mut self, reason: &'static str, start: usize, text: &str);
     /// Receives the start of a value that can be parsed in more than one way.
     fn report_ambiguous(&mut self, start: usize);
-    /// Receives the start of text that looks like JSON and can't be parsed as JSON.
+    /// Receives the start of text that looks like JSON, but can't be parsed.
     fn report_failed_parse(&mut self, start: usize);
     /// Whether a value fits the schema, unchanged or after conversion to the schema's types.
     fn fits_schema(&self, value: &Value) -> bool;
@@ -48,7 +48,7 @@ pub(super) trait ScanSink {
 struct Scanner<'a, S> {
     text: &'a str,
     pos: usize,
-    /// The opening fence of the open block, and where its closing line starts.
+    /// The opening fence of the open block, and the start of the block's closing line, if it has one.
     open_block: Option<(Fence<'a>, Option<usize>)>,
     /// The byte after the last opening tag.
     tag_end: usize,
@@ -57,7 +57,7 @@ struct Scanner<'a, S> {
     /// The names of the opening tags so far that enclose reasoning or documents.
     opened_tags: Vec<&'a str>,
     /// Whether a tag attached to a word, as in `Vec<file>`, had no closing tag. The scanner then does not search for
-    /// one again.
+    /// closing tags of such tags again.
     has_unclosed_generic: bool,
     /// Whether the text before `unchecked_start` contains more than special tokens and white space.
     has_answer_text: bool,
@@ -65,7 +65,7 @@ struct Scanner<'a, S> {
     unchecked_start: usize,
     /// The number of times that the scanner has searched for the counterpart of an unknown token.
     search_count: usize,
-    /// The number of bytes that failed parses may still read. The limit keeps the scan linear.
+    /// The number of bytes that failed and repeated parses may still read. The limit keeps the scan linear.
     remaining_budget: usize,
     sink: &'a mut S,
 }
@@ -102,12 +102,12 @@ impl<S: ScanSink> Scanner<'_, S> {
         if self.pos == 0 {
             self.offer_scalar(self.first_token_start(), ValueSource::Whole);
         }
-        self.start_line();
+        self.handle_line_start();
         while let Some(byte) = self.move_to_next_marker() {
             match byte {
                 b'\n' => {
                     self.pos += 1;
-                    self.start_line();
+                    self.handle_line_start();
                 }
                 b'<' | b'[' | 0xe2 if self.handle_token() => {}
                 b'<' | 0xe2 => self.handle_tag(),
@@ -129,8 +129,8 @@ impl<S: ScanSink> Scanner<'_, S> {
         self.text.as_bytes().get(self.pos).copied()
     }
 
-    /// Handles the start of a line: skips a quotation, opens or closes a block at a fence.
-    fn start_line(&mut self) {
+    /// Handles the start of a line: skips a quotation, or opens or closes a block at a fence.
+    fn handle_line_start(&mut self) {
         let tail = self.text.get(self.pos..).unwrap_or_default();
         if tail.trim_start_matches([' ', '\t']).starts_with('>') {
             self.sink.report_skipped_markup();
@@ -143,7 +143,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.open_block = None;
                 self.pos = fences::line_end(self.text, self.pos);
             }
-            // The fence of another block, or a fence after a value with a string that contains a fence.
+            // This is the fence of another block, or a fence after a value whose strings contain a fence.
             Some((opening, _)) => {
                 if fence.marker == opening.marker && fence.length >= opening.length && fence.info.trim().is_empty() {
                     self.open_block = None;
@@ -222,7 +222,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// Offers a parsed value, unless the text around it shows that it is not a value of the reply.
+    /// Passes a parsed value to the sink, unless the text around the value shows that it is not a value of the reply.
     fn offer_value(&mut self, parsed: ParsedValue, bracket: brackets::BracketContext) {
         let start = bracket.start;
         self.pos = parsed.end;
@@ -242,7 +242,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// Handles a value that the closing fence of its block cuts off: the fence may be a line inside one of the value's
+    /// Handles a value that the closing fence of its block cuts off. The fence may be a line in one of the value's
     /// strings.
     fn parse_beyond_block(&mut self, start: usize, limit: usize, bracket: brackets::BracketContext) {
         self.spend_budget(self.text.len() - start);
@@ -269,10 +269,10 @@ impl<S: ScanSink> Scanner<'_, S> {
             self.text.get(start..limit).unwrap_or_default(),
         );
         self.pos = limit;
-        self.start_line();
+        self.handle_line_start();
     }
 
-    /// Skips text that can't be parsed, and reports it if it was meant as JSON.
+    /// Skips text that can't be parsed, and reports it if it is meant as JSON.
     fn handle_failure(&mut self, start: usize, limit: usize, bracket: brackets::BracketContext, failure: ParseFailure) {
         let cost = failure.pos.saturating_sub(start) + 1;
         self.spend_budget(cost);
@@ -310,14 +310,14 @@ impl<S: ScanSink> Scanner<'_, S> {
                 }
                 self.pos = end;
                 if end == limit && self.open_block.is_some() {
-                    self.start_line();
+                    self.handle_line_start();
                 }
             }
         }
     }
 
-    /// Offers JSON that was escaped twice, such as `{\"a\": 1}`, if it is all the text up to `limit`. Returns whether
-    /// the scanner found such JSON.
+    /// Passes JSON that is escaped twice, such as `{\"a\": 1}`, to the sink, if the text up to `limit` contains nothing
+    /// else. Returns whether the scanner found such JSON.
     fn offer_unescaped(&mut self, start: usize, limit: usize, source: ValueSource) -> bool {
         let escaped = self.text.get(start..limit).unwrap_or_default().trim_end();
         if !escaped.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
@@ -359,8 +359,7 @@ impl<S: ScanSink> Scanner<'_, S> {
 
     /// Ends the scan because the reply ends inside a value.
     ///
-    /// Any JSON after that point may be part of one of the value's strings, for example a file's text with a closing
-    /// tag and an approval.
+    /// Any JSON after that point may be part of one of the value's strings, for example of a file's content.
     fn end_scan_at_cut_off(&mut self, start: usize) {
         self.sink.report_cut_off(start);
         self.pos = self.text.len();

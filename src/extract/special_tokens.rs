@@ -1,8 +1,8 @@
 //! Recognizes the special tokens that model families write around reasoning, answers and turns.
 //!
-//! A comment above each group of tokens names the model families that write them, according to their chat template or
-//! tokenizer, or to the reasoning parser of a server that runs them. `tags.rs` lists tags such as `<think>`.
-//! `docs/extraction.md` shows the same table.
+//! A comment above each group of tokens names the model families that write these tokens. The sources are the chat
+//! templates and tokenizers of the models, and the reasoning parsers of servers that run them. `tags.rs` lists tags
+//! such as `<think>`. `docs/extraction.md` contains the same table.
 
 /// The effect of a token on the text around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ const ROLE_PREFIX_TOKENS: [&str; 9] = [
 const ROLE_END_TOKENS: [&str; 5] =
     ["<|end_header_id|>", "<|header_end|>", "<|end_of_role|>", "<|im_middle|>", "<|message|>"];
 
-/// Tokens that stand for a role, and whether that role is the model.
+/// Tokens that name the role of a turn, each with whether the role is the model.
 const ROLE_TOKENS: [(&str, bool); 22] = [
     // Llama 2, Mistral.
     ("<s>[INST]", false),
@@ -167,10 +167,10 @@ const ROLE_TOKENS: [(&str, bool); 22] = [
 /// The maximum length of a special token, in bytes.
 const MAX_TOKEN_BYTES: usize = 80;
 
-/// The token that starts at `pos`: a listed one, or else any text of the form `<|name|>`.
+/// The token that starts at `pos`: a listed token, or else any text of the form `<|name|>`.
 pub(super) fn token_at(text: &str, pos: usize) -> Option<SpecialToken<'_>> {
     let tail = text.get(pos..)?;
-    // Most brackets do not begin a token; the next byte rules them out cheaply.
+    // Most brackets do not begin a token. The next byte is enough to rule them out.
     let second_byte = tail.as_bytes().get(1).copied().unwrap_or_default();
     let may_start_token = match tail.chars().next()? {
         '<' => matches!(second_byte, b'|' | b'/' | b'e' | b's' | b't' | b'c' | 0xef),
@@ -193,7 +193,9 @@ pub(super) fn token_at(text: &str, pos: usize) -> Option<SpecialToken<'_>> {
             return Some(new_token(TokenKind::Reasoning, length, closing_tokens));
         }
     }
-    let mut reasoning_ends = REASONING_TOKENS.iter().skip(2).flat_map(|row| row.1).filter(|token| **token != "<|end|>");
+    // Omits tokens that also occur outside of reasoning: the closing tokens in the first two rows, and `<|end|>`.
+    let closing_tokens = REASONING_TOKENS.iter().skip(2).flat_map(|(_, closing_tokens)| *closing_tokens);
+    let mut reasoning_ends = closing_tokens.filter(|token| **token != "<|end|>");
     if let Some(token) = reasoning_ends.find(|token| tail.starts_with(**token)) {
         return Some(new_token(TokenKind::ReasoningEnd, token.len(), &[]));
     }
@@ -284,15 +286,15 @@ pub(super) fn enclosed_end(text: &str, opening: &SpecialToken<'_>) -> Option<usi
     closing_names.extend(
         word_pairs
             .iter()
-            .filter(|(opening, _)| name.contains(opening))
-            .map(|(opening, closing)| name.replace(opening, closing)),
+            .filter(|(opening_word, _)| name.contains(opening_word))
+            .map(|(opening_word, closing_word)| name.replace(opening_word, closing_word)),
     );
     let closing_tokens: Vec<String> =
         closing_names.iter().flat_map(|name| [format!("<|{name}|>"), format!("<｜{name}｜>")]).collect();
     find_first_token(text, opening.end, &closing_tokens).map(|(pos, token)| pos + token.len())
 }
 
-/// The first of these tokens at or after `start`, found in one pass over the text.
+/// The first of these tokens at or after `start`, with its position. Reads the text only once.
 fn find_first_token<'c, T: AsRef<str>>(text: &str, start: usize, tokens: &'c [T]) -> Option<(usize, &'c str)> {
     let text = text.get(start..)?;
     text.match_indices(['<', '[', '◁']).find_map(|(pos, _)| {
@@ -345,9 +347,9 @@ mod tests {
     fn a_role_ends_within_40_bytes() {
         let header = |text: &str| format!("<|im_start|>user{text}<|im_middle|>x");
         assert_eq!(kind(&header(" é")), Some((TokenKind::OtherTurn, 32)));
-        for long in ["e".repeat(43), format!(" {}", "é".repeat(21))] {
-            assert_eq!(kind(&header(&format!(" {long}"))), Some((TokenKind::OtherTurn, 16)), "{long}");
-            assert_eq!(kind(&header(&format!("  {long}"))), Some((TokenKind::OtherTurn, 16)), "{long}");
+        for long_name in ["e".repeat(43), format!(" {}", "é".repeat(21))] {
+            assert_eq!(kind(&header(&format!(" {long_name}"))), Some((TokenKind::OtherTurn, 16)), "{long_name}");
+            assert_eq!(kind(&header(&format!("  {long_name}"))), Some((TokenKind::OtherTurn, 16)), "{long_name}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! Parses strings: strictly, or with repairs of their quotes.
 //!
-//! In tolerant mode a quote closes a string only where the following text continues the JSON; elsewhere it is part of
-//! the text. The parser rejects a string that can be parsed in two ways.
+//! In tolerant mode, a quote closes a string only if the following text continues the JSON. Otherwise, the quote is
+//! part of the string. The parser rejects a string that can be parsed in two ways.
 
 use super::ambiguity::{QuotePairs, QuoteRole};
 use super::cursor::{Fault, ParseMode, TextCursor, is_space};
 use super::escape;
 use super::report::Repair;
 
-/// The place of a string in a JSON value.
+/// The role of a string in a JSON value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StringRole {
     Key,
@@ -21,6 +21,7 @@ pub(super) enum StringRole {
 /// The maximum length of a key, in bytes. Keys in malformed JSON are short, so a longer text is not a key.
 const MAX_KEY_BYTES: usize = 200;
 
+/// The fault for a string that can be parsed in two ways.
 const AMBIGUOUS_QUOTES: Fault = Fault::Invalid("the quotes of a string are ambiguous");
 
 /// The characters that may close a string that opens with `opening_quote`.
@@ -51,9 +52,9 @@ pub(super) fn parse_string(cursor: &mut TextCursor<'_>, role: StringRole) -> Res
     if tail.starts_with("```") {
         return Err(AMBIGUOUS_QUOTES);
     }
-    for triple in ["\"\"\"", "'''"] {
-        if tail.starts_with(triple) {
-            return parse_triple_quoted(cursor, triple);
+    for triple_quote in ["\"\"\"", "'''"] {
+        if tail.starts_with(triple_quote) {
+            return parse_triple_quoted(cursor, triple_quote);
         }
     }
     match opening_quote {
@@ -86,27 +87,27 @@ fn parse_exact(cursor: &mut TextCursor<'_>) -> Result<String, Fault> {
 }
 
 /// Parses a string in triple quotes, in which quotes and line breaks need no backslash.
-fn parse_triple_quoted(cursor: &mut TextCursor<'_>, quote: &str) -> Result<String, Fault> {
+fn parse_triple_quoted(cursor: &mut TextCursor<'_>, triple_quote: &str) -> Result<String, Fault> {
     cursor.add_repair(Repair::TripleQuotes)?;
-    cursor.pos += quote.len();
+    cursor.pos += triple_quote.len();
     let tail = cursor.remaining();
-    let mut length = tail.find(quote).ok_or(Fault::UnexpectedEnd)?;
-    // In `"""a "quoted""""` the last three quotes close the string.
-    while tail.get(length + 3..).is_some_and(|following| following.starts_with(&quote[..1])) {
+    let mut length = tail.find(triple_quote).ok_or(Fault::UnexpectedEnd)?;
+    let quote = triple_quote.get(..1).unwrap_or_default();
+    // In `"""a "quoted""""`, the last three quotes close the string.
+    while tail.get(length + 3..).is_some_and(|following| following.starts_with(quote)) {
         length += 1;
     }
     let body = tail.get(..length).unwrap_or_default();
-    // Two forms are ambiguous. `""" is empty"` may be a plain string that begins with two quotes, and in
-    // `"""x"" is it", "note": "y """` the closing quotes may belong to the next member.
+    // Two forms are ambiguous. `""" is empty"` may be a plain string that begins with two quotes. In
+    // `"""x"" is it", "note": "y """`, the closing quotes may belong to the next member.
     let is_one_line = !body.contains('\n');
     let may_close = |(pos, _): (usize, &str)| {
         body.get(pos + 1..).is_some_and(|following| following.trim_start().starts_with([',', ':', '}', ']']))
     };
-    let single_quote = quote.get(..1).unwrap_or_default();
-    if is_one_line && (body.starts_with([' ', '"', '\'']) || body.match_indices(single_quote).any(may_close)) {
+    if is_one_line && (body.starts_with([' ', '"', '\'']) || body.match_indices(quote).any(may_close)) {
         return Err(AMBIGUOUS_QUOTES);
     }
-    cursor.pos += length + quote.len();
+    cursor.pos += length + triple_quote.len();
     let mut inner = TextCursor::new(body, 0, cursor.mode);
     let mut out = String::new();
     while let Some(c) = inner.peek_char() {
@@ -151,7 +152,7 @@ fn parse_tolerant(
                     return Ok(out);
                 }
                 QuoteVerdict::Unclosed => return end_unclosed(cursor, start, out),
-                QuoteVerdict::KeyFollows => return Err(AMBIGUOUS_QUOTES),
+                QuoteVerdict::ColonFollows => return Err(AMBIGUOUS_QUOTES),
                 QuoteVerdict::Text if role == StringRole::Key && c != '\'' && c != '’' => {
                     return Err(AMBIGUOUS_QUOTES);
                 }
@@ -196,7 +197,7 @@ impl InnerQuotes {
         self.count += 1;
     }
 
-    /// Whether the quotes separate two strings, as in `"x" or "y"`, instead of being inside one string.
+    /// Whether the quotes separate two strings, as in `"x" or "y"`, and are not inside one string.
     fn separates_strings(&self) -> bool {
         self.first_looks_closing && self.count.is_multiple_of(2) && self.pairs.is_open()
     }
@@ -206,16 +207,16 @@ impl InnerQuotes {
 enum QuoteVerdict {
     /// The quote closes the string.
     Closes,
-    /// A colon follows the quoted text, where no key can be.
-    KeyFollows,
-    /// The quote opens the next key, so the closing quote is missing.
+    /// A colon follows the quote, although the string is not a key.
+    ColonFollows,
+    /// The quote opens the next key, so the closing quote of this string is missing.
     Unclosed,
     /// The quote is part of the string's text.
     Text,
 }
 
-/// Determines the role of the quote at the cursor: the role that was fixed before the parse, or else the role that the
-/// following text suggests. `inner_count` is the number of inner quotes before the quote.
+/// Determines the role of the quote at the cursor: its fixed role, or else the role that the following text suggests.
+/// `inner_count` is the number of inner quotes before this quote.
 fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, inner_count: usize) -> QuoteVerdict {
     match cursor.ambiguity.fixed_role(cursor.pos) {
         Some(QuoteRole::Closes) => return QuoteVerdict::Closes,
@@ -223,10 +224,10 @@ fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, in
         None => {}
     }
     match judge_by_following_text(cursor.text, quote_end, role) {
-        // A parse with fixed roles accepts text that looks like a key.
-        QuoteVerdict::KeyFollows if !cursor.ambiguity.fixed_roles.is_empty() => QuoteVerdict::Text,
-        QuoteVerdict::KeyFollows if inner_count == 0 => QuoteVerdict::Unclosed,
-        // If the quote seems to open the next key, the closing quote before it is missing.
+        // With fixed roles, the parser also accepts text that looks like a key.
+        QuoteVerdict::ColonFollows if !cursor.ambiguity.fixed_roles.is_empty() => QuoteVerdict::Text,
+        QuoteVerdict::ColonFollows if inner_count == 0 => QuoteVerdict::Unclosed,
+        // If the quote seems to open the next key, the closing quote of this string is missing.
         QuoteVerdict::Text
             if inner_count == 0
                 && role == StringRole::MemberValue
@@ -238,7 +239,7 @@ fn quote_verdict(cursor: &TextCursor<'_>, quote_end: usize, role: StringRole, in
     }
 }
 
-/// Determines the role of the quote before `quote_end` by the following text.
+/// Determines the role of the quote that ends at `quote_end` by the following text.
 fn judge_by_following_text(text: &str, quote_end: usize, role: StringRole) -> QuoteVerdict {
     let pos = skip_space(text, quote_end);
     let Some(next) = text.get(pos..).and_then(|tail| tail.chars().next()) else { return QuoteVerdict::Closes };
@@ -248,7 +249,7 @@ fn judge_by_following_text(text: &str, quote_end: usize, role: StringRole) -> Qu
             QuoteVerdict::from(role == StringRole::Key || is_plausible_close(text, pos))
         }
         (StringRole::Key, _) => QuoteVerdict::Text,
-        (_, ':' | '：') => QuoteVerdict::KeyFollows,
+        (_, ':' | '：') => QuoteVerdict::ColonFollows,
         (StringRole::MemberValue, ',' | '，') => {
             QuoteVerdict::from(starts_member(text, skip_space(text, pos + next.len_utf8())))
         }
@@ -314,13 +315,13 @@ fn starts_key(text: &str, pos: usize) -> bool {
             tail.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.'))).unwrap_or(tail.len());
         return word_length > 0 && word_length <= MAX_KEY_BYTES && colon_follows(text, pos + word_length);
     };
-    let mut escaped = false;
-    for (i, c) in tail.char_indices().skip(1).take(MAX_KEY_BYTES) {
-        if escaped {
-            escaped = false;
+    let mut is_escaped = false;
+    for (offset, c) in tail.char_indices().skip(1).take(MAX_KEY_BYTES) {
+        if is_escaped {
+            is_escaped = false;
         } else if c == '\\' {
-            escaped = true;
-        } else if closing.contains(&c) && colon_follows(text, pos + i + c.len_utf8()) {
+            is_escaped = true;
+        } else if closing.contains(&c) && colon_follows(text, pos + offset + c.len_utf8()) {
             return true;
         } else if c == ',' || c == '"' && closing.contains(&'"') {
             return false;
@@ -334,13 +335,13 @@ fn colon_follows(text: &str, pos: usize) -> bool {
     text.get(skip_space(text, pos)..).is_some_and(|tail| tail.starts_with([':', '：']))
 }
 
-/// The position after the white space at `pos`.
+/// The first position at or after `pos` that is not white space.
 fn skip_space(text: &str, pos: usize) -> usize {
     let tail = text.get(pos..).unwrap_or_default();
     pos + tail.find(|c: char| !is_space(c)).unwrap_or(tail.len())
 }
 
-/// Whether the quote from `quote_start` to `quote_end` opens the next key, after a comma.
+/// Whether the quote from `quote_start` to `quote_end` follows a comma and opens the next key.
 fn opens_next_key(text: &str, quote_start: usize, quote_end: usize) -> bool {
     let preceding = text.get(..quote_start).unwrap_or_default().trim_end_matches(is_space);
     preceding.ends_with(',')
@@ -352,7 +353,7 @@ fn opens_next_key(text: &str, quote_start: usize, quote_end: usize) -> bool {
 fn end_unclosed(cursor: &mut TextCursor<'_>, start: usize, mut out: String) -> Result<String, Fault> {
     let raw = cursor.text.get(start..cursor.pos).unwrap_or_default();
     let body = raw.trim_end_matches(is_space).strip_suffix(',').ok_or(AMBIGUOUS_QUOTES)?;
-    // If the string itself contains a comma, it could end at either comma.
+    // If the string contains another comma, it could end at either comma.
     if body.contains([',', '\n', '\\']) {
         return Err(AMBIGUOUS_QUOTES);
     }

@@ -11,7 +11,7 @@ pub(super) enum TagKind {
     Other,
 }
 
-/// Reasoning tags that model families write even if the prompt does not request them: DeepSeek, Qwen, GLM, MiniMax,
+/// Reasoning tags that model families write without a request in the prompt: DeepSeek, Qwen, GLM, MiniMax,
 /// Nemotron, Granite, Phi, Hermes, Hunyuan and ERNIE (`think`, also with a prefix as in `seed:think` and `mm:think`),
 /// EXAONE (`thought`), and other spellings that servers recognize as reasoning.
 const NATIVE_REASONING_TAGS: [&str; 5] = ["think", "thinking", "thought", "reason", "reasoning"];
@@ -100,12 +100,12 @@ pub(super) fn tag_kind(name: &str) -> TagKind {
     }
 }
 
-/// Whether model families write this reasoning tag themselves.
+/// Whether model families write this reasoning tag without a request in the prompt.
 pub(super) fn is_native_reasoning(name: &str) -> bool {
     NATIVE_REASONING_TAGS.contains(&normalized_name(name).as_str())
 }
 
-/// A tag name in lower case, without its prefix: `seed:think` becomes `think`.
+/// A tag name in lower case, without its prefix and with `_` for `-`: `seed:think` becomes `think`.
 fn normalized_name(name: &str) -> String {
     name.rsplit(':').next().unwrap_or(name).to_ascii_lowercase().replace('-', "_")
 }
@@ -129,7 +129,7 @@ pub(super) struct MarkupTag<'a> {
     pub(super) is_closing: bool,
     /// Whether the tag closes itself: `<file path="x"/>`.
     pub(super) is_self_closing: bool,
-    /// The byte after it.
+    /// The byte after the tag.
     pub(super) end: usize,
 }
 
@@ -169,7 +169,7 @@ pub(super) fn tag_at(text: &str, pos: usize) -> Option<MarkupTag<'_>> {
     Some(MarkupTag { name, is_closing, is_self_closing: attributes.ends_with('/'), end })
 }
 
-/// The byte after the tag that closes `opening`, past nested tags of the same name; `None` if no tag closes it.
+/// The byte after the tag that closes `opening`; `None` if no tag closes it. Skips nested tags with the same name.
 pub(super) fn enclosed_end(text: &str, opening: &MarkupTag<'_>) -> Option<usize> {
     let mut depth = 1_usize;
     let mut pos = opening.end;
@@ -195,8 +195,8 @@ pub(super) fn may_contain_answer(info: &str) -> bool {
     JSON_OR_PLAIN_LANGUAGES.contains(&language(info).as_str())
 }
 
-/// Whether a block with this info string may contain the answer if the block is a single JSON value and the reply has
-/// no other JSON. In these languages, a JSON value is valid too.
+/// Whether a block with this info string may be the answer, if it contains only a JSON value and the reply has no other
+/// JSON. In these languages, a JSON value is valid code.
 pub(super) fn may_contain_single_value(info: &str) -> bool {
     ["python", "py", "python3", "javascript", "js", "typescript", "ts", "yaml", "yml", "markdown", "md"]
         .contains(&language(info).as_str())

@@ -10,7 +10,7 @@ use super::pipeline::Agent;
 use super::program::{CliAgent, CliAgentKind};
 use super::step::Access;
 
-/// The maximum length of a reply in tokens, for an agent that does not set it.
+/// The maximum length of a reply in tokens, if an agent does not set it.
 pub const DEFAULT_MAX_OUTPUT_TOKENS: u32 = 4096;
 
 /// A CLI agent that orch supports by name.
@@ -105,8 +105,8 @@ impl Agent {
         }
     }
 
-    /// The CLI agent as a step with this access uses it; `None` for a model. The caller adds the sandbox, which also
-    /// depends on `orch.yaml`.
+    /// The CLI agent for a step with this access; `None` for a model. The caller adds the sandbox, which also depends
+    /// on `orch.yaml`.
     pub fn cli_agent(&self, access: Access) -> Option<CliAgent> {
         let acp = self.acp.as_ref().map(|acp| &acp.command);
         Some(CliAgent {

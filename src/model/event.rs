@@ -1,6 +1,6 @@
 //! The events of a run, in the order in which they happened.
 //!
-//! orch only appends events and never changes one. A fact is an object whose only key is its kind
+//! orch only appends events, and never changes an event. A fact is an object whose only key is its kind
 //! (`{"step_started": {…}}`), since serde loses digits of numbers when it reads internally tagged enums. Within one
 //! format of the journal, new versions of orch only add fields, each with a default.
 
@@ -24,11 +24,11 @@ use super::step::Access;
 /// One event of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
-    /// The run.
+    /// The id of the run.
     pub run: RunId,
     /// The number of the event in its run, from 1 without gaps.
     pub seq: u64,
-    /// When it was recorded.
+    /// When orch recorded the event.
     pub at: Timestamp,
     /// What happened.
     pub fact: Fact,
@@ -40,7 +40,7 @@ pub struct Event {
 pub enum Fact {
     /// A run started.
     RunStarted(RunStarted),
-    /// A run was resumed.
+    /// orch resumed a run.
     RunResumed(RunResumed),
     /// A step reuses its result from an earlier session.
     StepReused(StepReused),
@@ -50,17 +50,17 @@ pub enum Fact {
     CallStarted(CallStarted),
     /// A call ended with a reply or a failure. orch records the reply unchanged, before parsing it.
     CallEnded(CallEnded),
-    /// A reply was parsed.
+    /// orch parsed a reply.
     ReplyParsed(ReplyParsed),
     /// A step completed, with an artifact if it has an output.
     StepCompleted(StepCompleted),
     /// A step failed, and orch does not retry it.
     StepFailed(StepFailed),
-    /// A step was not run.
+    /// orch skipped a step.
     StepSkipped(StepSkipped),
-    /// A session of a run ended: the run completed, failed, was stopped or waits.
+    /// A session of a run ended: the run completed, failed, stopped, or waits for an approval.
     RunEnded(RunEnded),
-    /// The user accepted an edited artifact in place of the one that the step produced.
+    /// The user accepted an edited artifact in place of the artifact that the step produced.
     ArtifactAccepted(ArtifactAccepted),
     /// A step asked the user for an approval.
     ApprovalAsked(ApprovalAsked),
@@ -158,21 +158,21 @@ impl StepKind {
 /// A step of the plan, as recorded when a session starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
-    /// The step's key, without items and rounds.
+    /// The key of the step, without items and rounds.
     pub step: StepKey,
-    /// Its kind.
+    /// The kind of the step.
     #[serde(default)]
     pub kind: StepKind,
-    /// The agent's name; empty for other kinds.
+    /// The name of the agent; empty for other kinds of steps.
     #[serde(default)]
     pub agent: String,
-    /// The model that the agent resolved to.
+    /// The model of the agent, resolved from its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
-    /// The artifact that it produces, if any.
+    /// The name of the artifact that the step produces, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Whether it can run several times, since it is inside a `for_each` or a `repeat`.
+    /// Whether the step can run several times, because it is inside a `for_each` or a `repeat`.
     #[serde(default)]
     pub many: bool,
 }
@@ -180,17 +180,17 @@ pub struct PlannedStep {
 /// A step reuses its result from an earlier session, without any call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReused {
-    /// The step.
+    /// The key of the step.
     pub step: StepKey,
-    /// The `seq` of the `step_completed` that is reused.
+    /// The `seq` of the `step_completed` event whose result the step reuses.
     pub result_seq: u64,
-    /// The artifact under its new name, if the step or its output was renamed since.
+    /// The artifact under its new name, if the user has renamed the step or its output since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_artifact: Option<Artifact>,
 }
 
 impl StepReused {
-    /// A reused result whose artifact has not been renamed.
+    /// A reused result whose artifact still has its name.
     pub fn new(step: StepKey, result_seq: u64) -> Self {
         Self { step, result_seq, renamed_artifact: None }
     }
@@ -199,11 +199,11 @@ impl StepReused {
 /// An attempt of a step started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepStarted {
-    /// The step.
+    /// The key of the step.
     pub step: StepKey,
-    /// The attempt, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The agent's name; empty for other kinds.
+    /// The name of the agent; empty for other kinds of steps.
     #[serde(default)]
     pub agent: String,
     /// The model that this attempt calls.
@@ -224,16 +224,16 @@ pub struct StepStarted {
 /// A step completed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepCompleted {
-    /// The step.
+    /// The key of the step.
     pub step: StepKey,
-    /// The attempt that completed.
+    /// The number of the attempt that completed the step.
     pub attempt: u32,
     /// The step's fingerprint.
     pub fingerprint: Fingerprint,
     /// The run that produced the result, if the result is reused from another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<RunId>,
-    /// The artifact that it produced, if it has an output.
+    /// The artifact that the step produced, if the step has an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
 }
@@ -243,13 +243,13 @@ pub struct StepCompleted {
 pub struct Artifact {
     /// The artifact's name.
     pub name: String,
-    /// Its file, relative to the workspace: `plan.json`, `notes.md`. `None` for an artifact that is local to an item or
-    /// to a called pipeline.
+    /// The path of the artifact's file, relative to the workspace: `plan.json`, `notes.md`. Absent for an artifact that
+    /// is local to an item or to a called pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The digest of the file's bytes.
     pub digest: Digest,
-    /// The value.
+    /// The value of the artifact.
     pub value: Value,
 }
 
@@ -266,12 +266,12 @@ impl Artifact {
         format!("{name}.{}", if is_text { "md" } else { "json" })
     }
 
-    /// Whether its file contains the text itself, and not JSON.
+    /// Whether the artifact's file contains a text, and not JSON.
     pub fn is_text(&self) -> bool {
         self.value.is_string() && self.path.as_ref().is_none_or(|path| path.ends_with(".md"))
     }
 
-    /// The bytes of its file: text, or JSON indented by two spaces, with a newline at the end.
+    /// The bytes of the artifact's file: a text, or JSON indented by two spaces, with a newline at the end.
     pub fn file_bytes(&self) -> Vec<u8> {
         let mut text = match &self.value {
             Value::String(text) if self.is_text() => text.clone(),
@@ -287,32 +287,32 @@ impl Artifact {
 /// A step failed, and orch does not retry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepFailed {
-    /// The step.
+    /// The key of the step.
     pub step: StepKey,
-    /// The last attempt; 0 if none has started.
+    /// The number of the last attempt; 0 if no attempt started.
     pub attempt: u32,
-    /// Why it failed.
+    /// Why the step failed.
     pub failure: Failure,
     /// Whether the failure stops the run.
     pub stops: bool,
 }
 
-/// A step was not run.
+/// orch skipped a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepSkipped {
-    /// The step.
+    /// The key of the step.
     pub step: StepKey,
-    /// Why it was not run.
+    /// Why orch skipped the step.
     pub reason: SkipReason,
 }
 
-/// The user's edit of an artifact file became the artifact.
+/// The user accepted an edited artifact in place of the artifact that the step produced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactAccepted {
-    /// The step that produced the artifact before.
+    /// The step that produced the artifact.
     pub step: StepKey,
-    /// The `seq` of the `step_completed` whose value is replaced.
+    /// The `seq` of the `step_completed` event whose artifact the edited one replaces.
     pub result_seq: u64,
-    /// The new value.
+    /// The edited artifact.
     pub artifact: Artifact,
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::bytes::HumanBytes;
 use super::duration::HumanDuration;
 
-/// How much of a sandbox the kernel enforces.
+/// How much of a sandbox orch enforces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLevel {
@@ -114,9 +114,9 @@ impl SandboxLimits {
         *self == Self::default()
     }
 
-    /// Fills in limits that are not set from `defaults`.
+    /// Takes each limit that is not set from `defaults`.
     #[must_use]
-    pub fn or(self, defaults: Self) -> Self {
+    pub fn with_defaults(self, defaults: Self) -> Self {
         Self {
             memory: self.memory.or(defaults.memory),
             processes: self.processes.or(defaults.processes),
@@ -126,7 +126,7 @@ impl SandboxLimits {
         }
     }
 
-    /// The value of each limit with its key: bytes, milliseconds or a count.
+    /// Each key with the value of its limit, in bytes, in milliseconds or as a count.
     pub(super) fn values(&self) -> [(&'static str, Option<u128>); 5] {
         [
             ("memory", self.memory.map(|bytes| bytes.0.into())),
@@ -207,7 +207,7 @@ impl JsonSchema for SandboxNetwork {
 /// A host that a program may connect to: `NAME`, `NAME:PORT`, or an address with its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
-    /// The host, as in the file. Without a port, the ports 443 and 80 are allowed.
+    /// The host, as in the file. Without a port, the program may connect to the ports 443 and 80.
     pub host: String,
     /// Whether the name may resolve to a private address.
     pub private: bool,
@@ -230,7 +230,7 @@ impl AllowedHost {
     /// Parses the host for the proxy that enforces the list.
     ///
     /// # Errors
-    /// The text is not a valid host. The error has the reason.
+    /// The text is not a valid host. The error is the reason.
     pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
         let host = self.host.parse::<orch_confine::confine::Host>().map_err(|error| error.to_string())?;
         Ok(if self.private { host.with_private_addresses() } else { host })

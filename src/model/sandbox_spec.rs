@@ -1,4 +1,4 @@
-//! The sandbox of a program with every default filled in, and the rule that agents and steps may allow only what
+//! The sandbox of a program with every default filled in, and the check that agents and steps allow only what
 //! `orch.yaml` allows.
 
 use std::path::{Component, Path};
@@ -18,42 +18,42 @@ pub struct SandboxSpec {
     pub min: SandboxLevel,
     /// The hosts that the program may connect to.
     pub network: SandboxNetwork,
-    /// The folders and files that the program may change, as in the files.
+    /// The folders and files that the program may change, as in the settings.
     pub write: Vec<String>,
-    /// The folders and files that the program may not read, as in the files.
+    /// The folders and files that the program may not read, as in the settings.
     pub deny_read: Vec<String>,
     /// Whether the program may create UNIX sockets.
     pub unix_sockets: bool,
-    /// The limits on its resources.
+    /// The limits on the resources of the program.
     pub limits: SandboxLimits,
 }
 
 impl SandboxSpec {
     /// Merges the settings of a program with the defaults in `orch.yaml`. Returns `None` if orch does not confine the
     /// program. Without `access: write`, the program can't change the workspace.
-    pub fn resolve(own: &Sandbox, defaults: &Sandbox, access: Access) -> Option<Self> {
-        if !own.enabled.or(defaults.enabled).unwrap_or(true) {
+    pub fn resolve(settings: &Sandbox, defaults: &Sandbox, access: Access) -> Option<Self> {
+        if !settings.enabled.or(defaults.enabled).unwrap_or(true) {
             return None;
         }
-        let write = own.write.as_ref().or(defaults.write.as_ref());
+        let write = settings.write.as_ref().or(defaults.write.as_ref());
         let mut write = write.cloned().unwrap_or_else(|| vec![WORKSPACE.to_owned()]);
         if access != Access::Write {
             write.retain(|path| is_outside_workspace(path));
         }
         let mut deny_read = defaults.deny_read.clone();
-        deny_read.extend(own.deny_read.iter().filter(|path| !defaults.deny_read.contains(*path)).cloned());
+        deny_read.extend(settings.deny_read.iter().filter(|path| !defaults.deny_read.contains(*path)).cloned());
         Some(Self {
-            min: own.min.or(defaults.min).unwrap_or_default(),
-            network: own.network.clone().or_else(|| defaults.network.clone()).unwrap_or_default(),
+            min: settings.min.or(defaults.min).unwrap_or_default(),
+            network: settings.network.clone().or_else(|| defaults.network.clone()).unwrap_or_default(),
             write,
             deny_read,
-            unix_sockets: own.unix_sockets.or(defaults.unix_sockets).unwrap_or(false),
-            limits: own.limits.or(defaults.limits),
+            unix_sockets: settings.unix_sockets.or(defaults.unix_sockets).unwrap_or(false),
+            limits: settings.limits.with_defaults(defaults.limits),
         })
     }
 
-    /// The sandbox for a fingerprint, without the minimum level: the level only determines whether the program runs,
-    /// and not its result.
+    /// The sandbox for a fingerprint: without the minimum level, which determines only whether the program runs, and
+    /// not its result.
     #[must_use]
     pub fn without_level(&self) -> Self {
         Self { min: SandboxLevel::None, ..self.clone() }
@@ -69,70 +69,77 @@ pub enum SandboxOwner {
     Command,
 }
 
-/// A key of a sandbox that allows more than `orch.yaml` does.
+/// A key of a sandbox that allows more than `orch.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LooseKey {
-    /// The key, below `sandbox`: `min`, `limits/memory`.
+    /// The path of the key below `sandbox`: `min`, `limits/memory`.
     pub key: &'static str,
     /// The value in `orch.yaml`, or the default.
     pub allowed: String,
 }
 
-/// Returns the keys of `own` that allow more than `bounds`, the sandbox of `orch.yaml`.
+/// Returns the keys of `requested` that allow more than `bounds`, the sandbox of `orch.yaml`.
 ///
 /// If `orch.yaml` does not set a key, a command step may set any value: without a sandbox, the command could do
 /// anything. For an agent, the default is the bound, except that an agent may list hosts.
-pub fn loose_keys(own: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
+pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
     let is_agent = owner == SandboxOwner::Agent;
     let mut keys = Vec::new();
     let mut add = |key: &'static str, allowed: String| keys.push(LooseKey { key, allowed });
-    if is_agent && own.enabled == Some(false) && bounds.enabled != Some(false) {
+    if is_agent && requested.enabled == Some(false) && bounds.enabled != Some(false) {
         add("enabled", "true".to_owned());
     }
-    let min = bounds.min.or(is_agent.then_some(SandboxLevel::Full));
-    if let (Some(own), Some(min)) = (own.min, min)
-        && own < min
+    let min_bound = bounds.min.or(is_agent.then_some(SandboxLevel::Full));
+    if let (Some(min), Some(min_bound)) = (requested.min, min_bound)
+        && min < min_bound
     {
-        add("min", min.to_string());
+        add("min", min_bound.to_string());
     }
-    if let Some(own) = &own.network
-        && let Some(allowed) = exceeded_network(own, bounds.network.as_ref(), is_agent)
+    if let Some(network) = &requested.network
+        && let Some(allowed) = exceeded_network(network, bounds.network.as_ref(), is_agent)
     {
         add("network", allowed.to_string());
     }
     let workspace = vec![WORKSPACE.to_owned()];
-    if let Some(own) = &own.write
+    if let Some(write) = &requested.write
         && let Some(allowed) = bounds.write.as_ref().or(is_agent.then_some(&workspace))
-        && own.iter().any(|path| !allowed.iter().any(|folder| is_at_or_below(path, folder)))
+        && write.iter().any(|path| !allowed.iter().any(|folder| is_at_or_below(path, folder)))
     {
         add("write", format!("[{}]", allowed.join(", ")));
     }
-    if own.unix_sockets == Some(true) && !bounds.unix_sockets.unwrap_or(!is_agent) {
+    if requested.unix_sockets == Some(true) && !bounds.unix_sockets.unwrap_or(!is_agent) {
         add("unix_sockets", "false".to_owned());
     }
-    let texts = limit_texts(&bounds.limits);
-    for (((key, own), (_, bound)), text) in own.limits.values().into_iter().zip(bounds.limits.values()).zip(texts) {
-        if own.zip(bound).is_some_and(|(own, bound)| own > bound) {
-            add(limit_key(key), text);
+    let requested_limits = requested.limits.values().into_iter();
+    let limit_bounds = bounds.limits.values().into_iter().zip(limit_texts(&bounds.limits));
+    for ((key, limit), ((_, bound), bound_text)) in requested_limits.zip(limit_bounds) {
+        if limit.zip(bound).is_some_and(|(limit, bound)| limit > bound) {
+            add(limit_key(key), bound_text);
         }
     }
     keys
 }
 
-/// The bound of the network if `own` exceeds it, else `None`.
-fn exceeded_network(own: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_agent: bool) -> Option<SandboxNetwork> {
-    let is_within = match (own, bound) {
+/// Returns the bound of the network if `requested` allows more, else `None`.
+fn exceeded_network(
+    requested: &SandboxNetwork,
+    bound: Option<&SandboxNetwork>,
+    is_agent: bool,
+) -> Option<SandboxNetwork> {
+    let is_within_bound = match (requested, bound) {
         (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => true,
-        (SandboxNetwork::Hosts(own), Some(SandboxNetwork::Hosts(bound))) => own.iter().all(|host| bound.contains(host)),
+        (SandboxNetwork::Hosts(hosts), Some(SandboxNetwork::Hosts(allowed))) => {
+            hosts.iter().all(|host| allowed.contains(host))
+        }
         (SandboxNetwork::Hosts(_), None) => true,
         (SandboxNetwork::All, None) => !is_agent,
         (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None))
         | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_))) => false,
     };
-    (!is_within).then(|| bound.cloned().unwrap_or_default())
+    (!is_within_bound).then(|| bound.cloned().unwrap_or_default())
 }
 
-/// The key of a limit below `sandbox`.
+/// The path of a limit's key below `sandbox`.
 fn limit_key(key: &str) -> &'static str {
     match key {
         "memory" => "limits/memory",
@@ -143,8 +150,8 @@ fn limit_key(key: &str) -> &'static str {
     }
 }
 
-/// The limits in the notation of the files, in the order of [`SandboxLimits::values`]. Limits that are not set are
-/// empty.
+/// The limits in the notation of the settings, in the order of [`SandboxLimits::values`]. A limit that is not set is an
+/// empty string.
 fn limit_texts(limits: &SandboxLimits) -> [String; 5] {
     let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     [
@@ -156,17 +163,17 @@ fn limit_texts(limits: &SandboxLimits) -> [String; 5] {
     ]
 }
 
-/// Whether a path of `write` is outside of the workspace.
+/// Whether a path of `write` is outside the workspace.
 pub fn is_outside_workspace(path: &str) -> bool {
     path == "~" || path.starts_with("~/") || Path::new(path).is_absolute() || has_parent_component(path)
 }
 
 /// Whether a path contains `..`.
 fn has_parent_component(path: &str) -> bool {
-    Path::new(path).components().any(|part| part == Component::ParentDir)
+    Path::new(path).components().any(|component| component == Component::ParentDir)
 }
 
-/// Whether a path is the folder or below it. Compares the texts and does not resolve links.
+/// Whether a path is `folder` or below it. Compares the paths as texts, and does not resolve links.
 fn is_at_or_below(path: &str, folder: &str) -> bool {
     if folder == path {
         return true;
@@ -179,7 +186,7 @@ fn is_at_or_below(path: &str, folder: &str) -> bool {
 
 /// The components of a path without `.`.
 fn components(path: &str) -> Vec<Component<'_>> {
-    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
+    Path::new(path).components().filter(|component| *component != Component::CurDir).collect()
 }
 
 #[cfg(test)]
@@ -196,30 +203,31 @@ mod tests {
     fn the_settings_of_a_program_take_precedence_over_those_of_the_project() {
         let defaults =
             sandbox(json!({ "min": "basic", "network": "all", "deny_read": ["~/a"], "limits": { "memory": "1GiB" } }));
-        let own = sandbox(json!({ "network": "none", "deny_read": ["~/b", "~/a"], "limits": { "processes": 9 } }));
-        let spec = SandboxSpec::resolve(&own, &defaults, Access::Write).unwrap();
+        let settings = sandbox(json!({ "network": "none", "deny_read": ["~/b", "~/a"], "limits": { "processes": 9 } }));
+        let spec = SandboxSpec::resolve(&settings, &defaults, Access::Write).unwrap();
         assert_eq!((spec.min, &spec.network), (SandboxLevel::Basic, &SandboxNetwork::None));
         assert_eq!((spec.write, spec.deny_read), (vec![".".to_owned()], vec!["~/a".to_owned(), "~/b".to_owned()]));
         assert_eq!(json!(spec.limits), json!({ "memory": "1GiB", "processes": 9 }));
         let spec = SandboxSpec::resolve(&Sandbox::default(), &Sandbox::default(), Access::Write).unwrap();
         assert_eq!((spec.min, spec.network, spec.unix_sockets), (SandboxLevel::Full, SandboxNetwork::None, false));
-        let off = sandbox(json!({ "enabled": false }));
-        assert_eq!(SandboxSpec::resolve(&Sandbox::default(), &off, Access::Write), None);
-        assert!(SandboxSpec::resolve(&sandbox(json!({ "enabled": true })), &off, Access::Write).is_some());
+        let disabled = sandbox(json!({ "enabled": false }));
+        assert_eq!(SandboxSpec::resolve(&Sandbox::default(), &disabled, Access::Write), None);
+        assert!(SandboxSpec::resolve(&sandbox(json!({ "enabled": true })), &disabled, Access::Write).is_some());
     }
 
     #[test]
     fn a_program_without_write_access_cannot_change_the_workspace() {
-        let own = sandbox(json!({ "write": [".", "src", "~/.cache/x", "/opt/x"] }));
+        let settings = sandbox(json!({ "write": [".", "src", "~/.cache/x", "/opt/x"] }));
         for access in [Access::Read, Access::None] {
-            let spec = SandboxSpec::resolve(&own, &Sandbox::default(), access).unwrap();
+            let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), access).unwrap();
             assert_eq!(spec.write, ["~/.cache/x", "/opt/x"]);
         }
     }
 
     #[test]
     fn the_level_is_not_part_of_the_fingerprint() {
-        let spec = |own: Value| SandboxSpec::resolve(&sandbox(own), &Sandbox::default(), Access::Write).unwrap();
+        let spec =
+            |settings: Value| SandboxSpec::resolve(&sandbox(settings), &Sandbox::default(), Access::Write).unwrap();
         assert_eq!(spec(json!({ "min": "basic" })).without_level(), spec(json!({})).without_level());
         assert_ne!(spec(json!({ "network": "all" })).without_level(), spec(json!({})).without_level());
     }
@@ -228,7 +236,7 @@ mod tests {
     fn an_agent_may_not_exceed_its_defaults_and_a_command_may_not_exceed_the_project() {
         use SandboxOwner::{Agent, Command};
         let none = json!({});
-        for (own, bounds, agent, command) in [
+        for (requested, bounds, loose_for_agent, loose_for_command) in [
             (json!({ "enabled": false }), none.clone(), "enabled", ""),
             (json!({ "enabled": false }), json!({ "enabled": false }), "", ""),
             (json!({ "min": "basic" }), none.clone(), "min", ""),
@@ -261,12 +269,12 @@ mod tests {
             ),
             (json!({ "limits": { "cpu_time": "60s" } }), json!({ "limits": { "cpu_time": "1m" } }), "", ""),
         ] {
-            let (own_sandbox, bounds_sandbox) = (sandbox(own.clone()), sandbox(bounds.clone()));
-            for (owner, expected) in [(Agent, agent), (Command, command)] {
+            let (requested_sandbox, bounds_sandbox) = (sandbox(requested.clone()), sandbox(bounds.clone()));
+            for (owner, expected) in [(Agent, loose_for_agent), (Command, loose_for_command)] {
                 let keys: Vec<&str> =
-                    loose_keys(&own_sandbox, &bounds_sandbox, owner).into_iter().map(|loose| loose.key).collect();
+                    loose_keys(&requested_sandbox, &bounds_sandbox, owner).into_iter().map(|loose| loose.key).collect();
                 let expected: Vec<&str> = [expected].into_iter().filter(|key| !key.is_empty()).collect();
-                assert_eq!(keys, expected, "{owner:?}: {own} in {bounds}");
+                assert_eq!(keys, expected, "{owner:?}: {requested} in {bounds}");
             }
         }
     }

@@ -9,7 +9,7 @@ use super::sandbox::SandboxLevel;
 /// The sandbox of a program, as orch records it at the end of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxUse {
-    /// The level in force.
+    /// The level that was in force.
     pub level: SandboxLevel,
     /// The version of Landlock that the kernel offers; 0 if it offers none.
     #[serde(default)]
@@ -23,16 +23,16 @@ pub struct SandboxUse {
     /// The protections of the level that this machine did not enforce for the program, each as a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
-    /// The connections through the proxy, in the order in which they ended; at most ten thousand.
+    /// The connections through the proxy, in the order in which they ended; at most ten thousand for each program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<SandboxConnection>,
-    /// The number of further connections.
+    /// The number of connections that `connections` omits.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted_connections: u64,
-    /// The limit that the program reached, as a sentence.
+    /// The limit that the program reached, as a sentence. Absent if it reached none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// Protected paths that the program changed at the level `basic`, which can't protect them.
+    /// Protected paths that the program changed. Only possible at the level `basic`, which can't protect them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_protected: Vec<String>,
 }
@@ -47,13 +47,13 @@ fn is_zero(count: &u64) -> bool {
 pub struct SandboxConnection {
     /// The host that the program requested.
     pub host: String,
-    /// The port.
+    /// The port that the program requested.
     pub port: u16,
     /// The number of bytes that the program sent.
     pub sent: u64,
     /// The number of bytes that the program received.
     pub received: u64,
-    /// Why orch refused the connection, if the sandbox does not allow it. Otherwise absent.
+    /// Why orch refused the connection. Absent if the sandbox allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Why an allowed connection failed. Absent if orch connected.
@@ -76,8 +76,8 @@ impl SandboxUse {
 
     /// The failure of a program that changed protected paths; `None` if it changed none.
     pub fn changed_paths_failure(&self) -> Option<Failure> {
-        let (first, more) = self.changed_protected.split_first()?;
-        let others = if more.is_empty() { String::new() } else { format!(" and {} more paths", more.len()) };
+        let (first, others) = self.changed_protected.split_first()?;
+        let others = if others.is_empty() { String::new() } else { format!(" and {} more paths", others.len()) };
         let message = format!(
             "the program changed `{first}`{others}, which git or orch may read or run later; the level `{}` can't \
              protect these paths",

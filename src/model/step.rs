@@ -1,4 +1,4 @@
-//! A step of a pipeline as written. One of several keys determines its kind.
+//! A step of a pipeline, as in the file. One of several keys determines the kind of the step.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -71,8 +71,8 @@ pub struct Step {
     #[schemars(example = json!({"task": "item.title", "rounds": 3}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
     pub with: IndexMap<String, Expression>,
-    /// The artifacts that the step reads. Without a required artifact, the step is skipped; `name?` is optional, and
-    /// undefined if it is missing.
+    /// The artifacts that the step reads. orch skips the step if a required artifact is missing. `name?` is an optional
+    /// artifact, which is undefined if it is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["plan", "code?"]))]
     #[schemars(inner(regex(pattern = INPUT_PATTERN)))]
@@ -211,14 +211,14 @@ pub struct Repeat {
     pub steps: Vec<Step>,
 }
 
-/// The action of a step, by the key that determines its kind.
+/// What a step does, by the key that determines its kind.
 #[derive(Clone, Copy, Debug)]
 pub enum StepAction<'a> {
     /// `agent:` with `prompt:`.
     Agent {
-        /// A key of `agents`.
+        /// The name of the agent, a key of `agents`.
         agent: &'a str,
-        /// A file in `prompts/`.
+        /// The name of the system prompt, a file in `prompts/`.
         prompt: &'a str,
     },
     /// `run:`.

@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::model::text::decode_output_lossy;
 
-/// The maximum number of lines from the end of an output in a message.
+/// The maximum number of last lines of an output that a message contains.
 const MAX_LAST_LINES: usize = 12;
-/// The maximum number of bytes from the end of an output in a message.
+/// The maximum size of these lines, in bytes.
 const MAX_LAST_BYTES: usize = 4 << 10;
 
 /// An output stream of a program.
@@ -23,7 +23,8 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// A captured output. If the output is longer than the limit, only its beginning and its end, each up to half of it.
+/// The captured output of one stream. Of an output that is longer than the limit, it contains the beginning and the
+/// end, each up to half of the limit.
 #[derive(Clone, Debug)]
 pub struct CapturedOutput {
     head: Vec<u8>,
@@ -54,13 +55,13 @@ impl CapturedOutput {
         self.total == 0
     }
 
-    /// How many bytes are omitted between the beginning and the end.
+    /// The number of bytes that are omitted between the beginning and the end.
     pub fn omitted_bytes(&self) -> u64 {
         self.total - (self.head.len() + self.tail.len()) as u64
     }
 
-    /// The beginning and the end as texts, without a byte order mark and with invalid UTF-8 replaced. If no bytes are
-    /// omitted, the first text is the whole output and the second one is empty.
+    /// Returns the beginning and the end as texts, without a byte order mark and with invalid UTF-8 replaced. If no
+    /// bytes are omitted, the first text is the whole output, and the second text is empty.
     pub fn head_and_tail(&self) -> (String, String) {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
         if self.omitted_bytes() == 0 {
@@ -104,7 +105,7 @@ pub fn shorten_middle(text: &str, limit: usize) -> Cow<'_, str> {
     join_with_marker(slice(0..head), slice(tail..text.len()), (tail - head) as u64).into()
 }
 
-/// The last lines of a text, for a message; if they are too long, only their end.
+/// Returns the last lines of a text for a message. If they are too long, returns only their end.
 pub fn last_lines(text: &str) -> String {
     let text = text.trim_end();
     let first_line = text.rmatch_indices('\n').nth(MAX_LAST_LINES - 1).map_or(0, |(newline, _)| newline + 1);
@@ -114,8 +115,8 @@ pub fn last_lines(text: &str) -> String {
     format!("{ellipsis}{}", lines.get(start..).unwrap_or_default())
 }
 
-/// Reads a pipe to its end, or until it has delivered more than `max_bytes`. Also reads bytes beyond the limit of
-/// `captured`, so that a full pipe never blocks the child.
+/// Reads a pipe to its end, or until the program has written more than `max_bytes`. Also reads the bytes that
+/// `captured` omits, so that a full pipe never blocks the program.
 pub(super) async fn capture_stream(
     pipe: Option<impl AsyncRead + Unpin>,
     stream: OutputStream,
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_few_and_short() {
+    fn the_number_and_the_size_of_the_last_lines_are_limited() {
         let text: String = (0..100).map(|number| format!("line {number}\n")).collect();
         let lines = last_lines(&text);
         assert_eq!((lines.lines().count(), lines.lines().last()), (12, Some("line 99")));

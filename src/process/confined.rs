@@ -21,26 +21,26 @@ use crate::model::{SandboxConnection, SandboxUse};
 
 use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 
-/// The maximum time in which `orch __confine` must confine itself.
+/// How long `orch __confine` may take to confine itself.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// The maximum time that orch waits for the last report after the guard has reported the end of the program.
+/// How long orch waits for the last report after the guard has reported the end of the program.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The exit code of `orch __confine` if it did not start the program.
-const NOT_CONFINED: u8 = 125;
+const NOT_CONFINED_EXIT_CODE: u8 = 125;
 
 /// Runs as `orch __confine`: confines this process and then starts the program. `arguments` follow [`CONFINE_COMMAND`].
 pub fn run_confine(arguments: &[OsString]) -> ExitCode {
     match confine::run_confine(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // This informs a user who runs `orch __confine` without orch. orch receives errors over the socket.
+            // Only a user who runs `orch __confine` by hand sees this. orch receives errors over the socket.
             let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(NOT_CONFINED)
+            ExitCode::from(NOT_CONFINED_EXIT_CODE)
         }
     }
 }
 
-/// The record of the sandboxes of a call's programs. Clones share it.
+/// The record of the sandboxes of a call's programs. All clones share the record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SandboxRecord(Arc<Mutex<Option<SandboxUse>>>);
 
@@ -54,7 +54,7 @@ impl SandboxRecord {
         self.lock().clone()
     }
 
-    /// Adds the confinement in force for a program. If the call has several programs, records the weakest level.
+    /// Adds the confinement in force for a program. Of several programs, the record contains the weakest level.
     fn add_in_force(&self, in_force: &InForce) {
         let level = sandbox_level(in_force.level);
         let mut record = self.lock();
@@ -78,7 +78,7 @@ impl SandboxRecord {
     }
 }
 
-/// Converts a connection to the form that orch records.
+/// Converts a connection to the type that orch records.
 fn recorded_connection(connection: Connection) -> SandboxConnection {
     let Connection { host, port, sent, received, outcome, .. } = connection;
     let (refused, failed) = match outcome {
@@ -89,19 +89,19 @@ fn recorded_connection(connection: Connection) -> SandboxConnection {
     SandboxConnection { host, port, sent, received, refused, failed }
 }
 
-/// A confined program and its session.
+/// A confined program, and the session with its `orch __confine`.
 #[derive(Debug)]
 pub(super) struct ConfinedProgram {
     session: Session,
     sandbox: Arc<ProgramSandbox>,
     record: SandboxRecord,
-    /// The snapshot of the protected paths before the program started, if the kernel can't protect them.
+    /// The snapshot of the protected paths before the start of the program, if the kernel can't protect them.
     seal: Option<Seal>,
 }
 
 impl ConfinedProgram {
-    /// Opens the session of a program. Also returns the standard input for `orch __confine`. `input` is the standard
-    /// input of the program.
+    /// Opens the session of a program whose standard input is `input`. Also returns the standard input of
+    /// `orch __confine`.
     pub(super) fn open(
         sandbox: &Arc<ProgramSandbox>,
         input: Option<OwnedFd>,
@@ -116,12 +116,12 @@ impl ConfinedProgram {
         Ok((Self { session, sandbox: Arc::clone(sandbox), record, seal: None }, confine_input))
     }
 
-    /// The command line of `orch __confine` for a program. The guard starts it in place of the program.
+    /// The command line of `orch __confine`, which the guard starts in place of the program.
     pub(super) fn confine_argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
         confine::confined_argv(orch, argv)
     }
 
-    /// Waits until the policy is in force, records this, and allows the program to start.
+    /// Waits until the policy is in force, records the level, and allows the program to start.
     pub(super) async fn confirm_and_start(&mut self) -> Result<(), ConfineError> {
         let Ok(confirmed) = tokio::time::timeout(CONFIRM_TIMEOUT, self.session.confirm()).await else {
             return Err(timeout_error());
@@ -130,17 +130,17 @@ impl ConfinedProgram {
         self.record.add_in_force(&in_force);
         if in_force.level == Level::Basic && !self.sandbox.policy.protect.is_empty() {
             let sandbox = Arc::clone(&self.sandbox);
-            // Reading the folders may take long.
+            // Runs on another thread, because reading the folders may take long.
             self.seal = tokio::task::spawn_blocking(move || Seal::take(&sandbox.policy)).await.ok();
         }
-        // A sandbox that the program itself has can't start inside this one. At the level `none`, it stays on.
-        let argv = self.sandbox.confirmed_argv.clone().filter(|_| in_force.level > Level::None);
+        // Inside the sandbox of orch, this command line turns off the program's own sandbox, which can't start there.
+        let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| in_force.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
     }
 
     /// Reads the last report after the program has ended, and records the limit that the program reached. Returns the
     /// error number of the operating system if the program could not start.
-    pub(super) async fn read_end(&mut self) -> Result<Option<i32>, ConfineError> {
+    pub(super) async fn read_last_report(&mut self) -> Result<Option<i32>, ConfineError> {
         // There is no report if a process killed `orch __confine` together with the program.
         let Ok(ended) = tokio::time::timeout(REPORT_TIMEOUT, self.session.ended()).await else { return Ok(None) };
         let Ended { limit, not_started, .. } = ended?;
@@ -154,12 +154,12 @@ impl ConfinedProgram {
     pub(super) async fn finish(self) {
         // Dropping the sandbox removes the folder for temporary files, so it must live until the end of the session.
         let Self { session, sandbox: _sandbox, record, seal } = self;
-        let omitted = session.finish().await;
-        record.update(|sandbox| sandbox.omitted_connections += omitted);
+        let omitted_count = session.finish().await;
+        record.update(|sandbox| sandbox.omitted_connections += omitted_count);
         let Some(seal) = seal else { return };
-        let changed = tokio::task::spawn_blocking(move || seal.broken()).await.unwrap_or_default();
-        let changed = changed.iter().map(|path| path.display().to_string());
-        record.update(|sandbox| sandbox.changed_protected.extend(changed));
+        let changed_paths = tokio::task::spawn_blocking(move || seal.broken()).await.unwrap_or_default();
+        let changed_paths = changed_paths.iter().map(|path| path.display().to_string());
+        record.update(|sandbox| sandbox.changed_protected.extend(changed_paths));
     }
 }
 

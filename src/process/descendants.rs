@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The descendants of a process that have not ended, each with whether it is suspended (state `T`); `None` if `/proc`
-/// is not mounted or the process no longer exists.
+/// Returns the descendants of a process that have not ended, each with a flag for a suspended process (state `T`).
+/// Returns `None` if `/proc` is not mounted, or the process no longer exists.
 pub(super) fn live_descendants(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     descendants(Path::new("/proc"), ancestor)
 }
@@ -28,7 +28,7 @@ fn descendants(proc_folder: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     while let Some(parent) = parents.pop() {
         for (pid, state) in children.remove(&parent).unwrap_or_default() {
             parents.push(pid);
-            // `Z` (a zombie) and `X` (dead) have ended.
+            // The states `Z` (zombie) and `X` (dead) mean that the process has ended.
             if !matches!(state, 'Z' | 'X') {
                 descendants.extend(Pid::from_raw(pid).map(|pid| (pid, matches!(state, 'T' | 't'))));
             }

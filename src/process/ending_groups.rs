@@ -18,17 +18,18 @@ use crate::offload::run_detached;
 
 use super::confined::{ConfinedProgram, SandboxRecord};
 
-/// How long orch waits for a group to end. A guard takes half a second, unless a process of the group waits for a
-/// device. The guard then continues alone, and a resume waits for the locked file that the guard keeps open
-/// (`store/programs_lock.rs`).
+/// How long orch waits for a group to end. A guard ends a group within half a second, unless a process of the group
+/// waits for a device. The guard then continues without orch, and a resume waits for the lock on the file that the
+/// guard keeps open (`store/programs_lock.rs`).
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The groups that guards are ending in the background. Before orch reads the changes of their programs, it waits for
-/// these groups. Also contains the record of the sandboxes of these programs.
+/// The process groups that guards are ending in the background, and the record of the sandboxes of their programs. orch
+/// waits for these groups before it reads what their programs changed.
 #[derive(Clone, Debug)]
 pub struct EndingGroups {
+    /// For each group, a channel whose value becomes true when the group has ended.
     receivers: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
-    /// The sessions of confined programs. orch ends them after the processes have ended.
+    /// The confined programs, whose sessions orch ends after their processes have ended.
     confined: Arc<Mutex<Vec<ConfinedProgram>>>,
     record: SandboxRecord,
     clock: Arc<dyn Clock>,
@@ -52,7 +53,7 @@ impl EndingGroups {
         self.record.get()
     }
 
-    /// The shared record, for the sessions that write it.
+    /// The shared record, for the confined programs that add to it.
     pub(super) fn sandbox_record(&self) -> SandboxRecord {
         self.record.clone()
     }
@@ -61,6 +62,7 @@ impl EndingGroups {
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds a group, and its program if orch confines the program.
     pub(super) fn add(&self, group: EndingGroup, confined: Option<ConfinedProgram>) {
         let receiver = group.wait_on_thread(self.clock.hold_virtual_time());
         self.lock().push(receiver);
@@ -76,7 +78,7 @@ impl EndingGroups {
     pub async fn wait_all_ended(&self) {
         let receivers = self.lock().clone();
         for mut receiver in receivers {
-            // An error means that the waiting thread ended without sending a value.
+            // An error means that the waiting thread ended without sending a value, so there is nothing to wait for.
             drop(receiver.wait_for(|has_ended| *has_ended).await);
         }
         self.lock().retain(|receiver| !*receiver.borrow() && receiver.has_changed().is_ok());
@@ -93,22 +95,22 @@ pub(super) struct EndingGroup {
     /// orch's end of the guard's socket, already closed for writing.
     pub(super) control: Socket,
     pub(super) guard: Child,
-    /// The read ends of the program's outputs. Without a reader, a program that writes while it handles the signal to
-    /// end would be killed by SIGPIPE before it could clean up.
+    /// The read ends of the program's outputs. Without a reader, SIGPIPE would kill a program that writes while it
+    /// handles SIGTERM, before it could clean up.
     pub(super) outputs: Vec<OwnedFd>,
-    /// Whether this type has to read the outputs, since nothing else does.
+    /// Whether this type also reads the outputs, because the caller no longer does.
     pub(super) drains_outputs: bool,
 }
 
 impl EndingGroup {
     /// Waits for the group on a separate thread, since the guard runs in real time, not in virtual time. The value of
     /// the channel becomes true when no process of the group is left, or after [`END_TIMEOUT`].
-    fn wait_on_thread(self, hold: VirtualTimeHold) -> watch::Receiver<bool> {
+    fn wait_on_thread(self, time_hold: VirtualTimeHold) -> watch::Receiver<bool> {
         let (has_ended, receiver) = watch::channel(false);
         run_detached("ending", move || {
             self.wait();
             has_ended.send_replace(true);
-            drop(hold);
+            drop(time_hold);
         });
         receiver
     }
@@ -119,7 +121,7 @@ impl EndingGroup {
         while let Some(remaining) = deadline.checked_duration_since(Instant::now()) {
             match self.poll_and_read(remaining) {
                 Ok(false) => {}
-                // The guard has exited, since no other process has this socket open.
+                // Only the guard has the other end of the socket open, so the guard has exited.
                 Ok(true) => return drop(self.guard.wait()),
                 Err(_) => return,
             }

@@ -1,4 +1,4 @@
-//! orch's side of a guarded program: starts the program, waits for it, and ends it with every process that it started.
+//! Starts a program under a guard, waits for the program, and ends it with every process that it started.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,16 +22,19 @@ use super::guard::{GUARD_COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{GuardReport, REPORT_BYTES};
 use super::{ProcessError, ProgramSpec};
 
-/// How often orch starts a guard until one survives long enough to start its program.
+/// How often orch starts a guard until a guard survives long enough to start its program.
 const MAX_STARTS: usize = 5;
 
 /// A program with its guard. Dropping it ends the remaining processes, which [`EndingGroups`] then tracks.
 pub(super) struct Group {
     guard: Option<(UnixStream, Child)>,
-    endings: EndingGroups,
+    ending_groups: EndingGroups,
+    /// The bytes that the guard has sent and orch has not decoded yet.
     received: Vec<u8>,
+    /// The process id of the program, after the guard has reported it.
     leader_pid: Option<i32>,
     exit_code: Option<i32>,
+    /// Copies of the read ends of the program's outputs, for [`EndingGroup`].
     outputs: Vec<OwnedFd>,
     /// The session of the program, if orch confines it.
     confined: Option<ConfinedProgram>,
@@ -41,7 +44,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
+    /// Starts a program under a guard. [`Group::wait_for_program`] returns the error if the program can't be started.
     ///
     /// Ctrl-C reaches every process in the terminal's process group, including a guard that has not yet left the group
     /// and not yet installed its signal handlers. Such a guard dies before it starts the program, so orch starts
@@ -56,8 +59,8 @@ impl Group {
         spawn(spec)?.confirm_sandbox(spec).await
     }
 
-    /// If orch confines the program, allows it to start after its sandbox is in force. An error drops the group, which
-    /// ends the processes.
+    /// If orch confines the program, waits until the sandbox is in force, and then allows the program to start. An
+    /// error drops the group, which ends its processes.
     async fn confirm_sandbox(mut self, spec: &ProgramSpec) -> Result<Self, ProcessError> {
         if let Some(confined) = &mut self.confined {
             confined.confirm_and_start().await.map_err(|error| spec.confine_error(error))?;
@@ -66,16 +69,16 @@ impl Group {
     }
 
     /// Reads the last report about a confined program that has exited. Returns the error of a program that never ran.
-    pub(super) async fn read_sandbox_end(&mut self, spec: &ProgramSpec) -> Result<(), ProcessError> {
+    pub(super) async fn read_sandbox_report(&mut self, spec: &ProgramSpec) -> Result<(), ProcessError> {
         let Some(confined) = &mut self.confined else { return Ok(()) };
-        match confined.read_end().await {
+        match confined.read_last_report().await {
             Ok(None) => Ok(()),
             Ok(Some(error_number)) => Err(spec.process_error(io::Error::from_raw_os_error(error_number))),
             Err(error) => Err(spec.confine_error(error)),
         }
     }
 
-    /// Waits for the guard's first report; returns false if the guard died before.
+    /// Waits for the guard's first report. Returns false if the guard died before it sent a report.
     async fn has_reported(&mut self) -> bool {
         let Some((control, _)) = &mut self.guard else { return false };
         while self.received.len() < REPORT_BYTES {
@@ -87,7 +90,8 @@ impl Group {
         true
     }
 
-    /// Whether a signal that guards ignore once they are ready has killed this guard, whose socket is closed.
+    /// Whether a signal killed the guard before the guard was ready to ignore that signal. The guard's socket is
+    /// already closed.
     async fn is_interrupted(&mut self) -> bool {
         let Some((_, guard)) = &mut self.guard else { return false };
         for _ in 0..100 {
@@ -101,16 +105,16 @@ impl Group {
         false
     }
 
-    /// Waits for the program itself, not for the processes that it started, and returns its exit code. The future may
-    /// be dropped and the method called again.
-    pub(super) async fn exited(&mut self) -> io::Result<i32> {
+    /// Waits for the program itself, not for the processes that it started, and returns its exit code. The caller may
+    /// drop the future and call the method again.
+    pub(super) async fn wait_for_program(&mut self) -> io::Result<i32> {
         loop {
             if let Some(code) = self.exit_code {
                 return Ok(code);
             }
             let Some((control, _)) = &mut self.guard else { return Err(io::ErrorKind::NotConnected.into()) };
             if self.received.len() < REPORT_BYTES && control.read_buf(&mut self.received).await? == 0 {
-                return Err(self.guard_lost());
+                return Err(self.kill_without_guard());
             }
             let Some((report, remaining)) = self.received.split_first_chunk::<REPORT_BYTES>() else { continue };
             let (report, remaining) = (GuardReport::decode(*report), remaining.to_vec());
@@ -124,27 +128,27 @@ impl Group {
         }
     }
 
-    /// Kills the program's process group after its guard was killed.
-    fn guard_lost(&mut self) -> io::Error {
+    /// Kills the program's process group, whose guard was killed, and returns the error to report.
+    fn kill_without_guard(&mut self) -> io::Error {
         if let Some(leader) = self.leader_pid.take().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
         io::Error::other("its guard process was killed")
     }
 
-    /// Ends the remaining processes, and waits for their end and for the other groups in [`EndingGroups`]. The caller
-    /// still reads the outputs.
+    /// Ends the remaining processes, and waits until they and the other groups in [`EndingGroups`] have ended.
+    /// Meanwhile, the caller reads the outputs.
     pub(super) async fn end(&mut self) {
         if let Some(group) = self.start_ending() {
-            self.endings.add(group, self.confined.take());
+            self.ending_groups.add(group, self.confined.take());
         }
-        self.endings.wait_all_ended().await;
+        self.ending_groups.wait_all_ended().await;
     }
 
     /// Makes the guard end its program, by closing orch's end of the socket for writing.
     fn start_ending(&mut self) -> Option<EndingGroup> {
         let (control, guard) = self.guard.take()?;
-        // If this fails, the socket is closed completely, with the same effect on the guard.
+        // An error closes the socket completely, which has the same effect on the guard.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
         Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains_outputs: false })
@@ -154,7 +158,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.start_ending() {
-            self.endings.add(EndingGroup { drains_outputs: true, ..group }, self.confined.take());
+            self.ending_groups.add(EndingGroup { drains_outputs: true, ..group }, self.confined.take());
         }
     }
 }
@@ -194,16 +198,16 @@ fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) 
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
     match send_files(&control, input.as_ref().map(OwnedFd::as_fd), spec.guard.locked_file.as_deref()) {
-        // The guard has exited already; reading its reports then returns the error.
+        // The guard has exited already. `wait_for_program` returns the error.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
-        sent => sent?,
+        result => result?,
     }
     let outputs = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|pipe| pipe.as_fd())];
     let outputs = outputs.into_iter().flatten().map(|pipe| pipe.try_clone_to_owned());
     control.set_nonblocking(true)?;
     Ok(Group {
         guard: Some((UnixStream::from_std(control)?, guard)),
-        endings: spec.ending_process_groups.clone(),
+        ending_groups: spec.ending_process_groups.clone(),
         received: Vec::new(),
         leader_pid: None,
         exit_code: None,
@@ -215,7 +219,7 @@ fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) 
     })
 }
 
-/// Sends the guard the standard input for its child, if there is one, and the locked file.
+/// Sends the guard the standard input of its program and the locked file, if there are any.
 fn send_files(control: &Socket, input: Option<BorrowedFd<'_>>, locked_file: Option<&File>) -> io::Result<()> {
     let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(locked_file.map(File::as_fd)).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

@@ -1,10 +1,10 @@
 //! The guard of a program: a process between orch and the program that ends every process of the program.
 //!
 //! The guard is orch itself, started with a hidden command and the program's arguments, in the program's folder and
-//! environment; its standard input is a socket to orch. It starts the program as the leader of a process group, and
-//! adopts processes whose parents have exited (on Linux, as a child subreaper), even those that left the group. When
-//! orch closes the socket or dies, the guard sends TERM to all of them, waits, and then sends KILL until none is left.
-//! It exits when the program and all of its processes have exited. If orch sent it a locked file
+//! environment. Its standard input is a socket to orch. The guard starts the program as the leader of a process group.
+//! On Linux it is a child subreaper: it adopts processes whose parents have exited, even if they left the group. When
+//! orch closes the socket or dies, the guard sends TERM to all of these processes, waits, and then sends KILL until no
+//! process is left. The guard exits when the program and all of its processes have exited. If orch sent a locked file
 //! (`store/programs_lock.rs`), the guard keeps the file open until then, so that other processes can wait for the lock.
 
 use std::ffi::OsString;
@@ -29,21 +29,21 @@ use super::report::GuardReport;
 
 /// The first argument of an orch process that is a guard. The program and its arguments follow.
 pub const GUARD_COMMAND: &str = "__guard";
-/// The byte that orch sends when the first file sent with it is the program's input.
+/// The byte that orch sends if the first of the files that it sends is the program's input.
 pub(super) const WITH_INPUT: u8 = b'i';
-/// The byte that orch sends when the program has no input.
+/// The byte that orch sends if the program has no input.
 pub(super) const WITHOUT_INPUT: u8 = b'n';
 /// The time between TERM, which a process can handle, and KILL, which it can't handle.
 const TERM_TIMEOUT: Duration = Duration::from_millis(500);
 /// The shortest and the longest pause between two rounds of KILL. More than one round may be necessary: a process may
-/// start others meanwhile, and a process that waits for a disk ends only afterwards.
+/// start another one between two rounds, and a process that waits for a disk does not end until the wait is over.
 const KILL_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
 /// Runs as the guard of a program; `argv` is the program and its arguments.
 pub fn run_guard(argv: &[OsString]) -> ExitCode {
     match guard_program(argv) {
         Ok(()) => ExitCode::SUCCESS,
-        // orch detects that the control socket is closed, and reports the error.
+        // orch notices that the control socket is closed, and reports an error.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -55,8 +55,8 @@ fn guard_program(argv: &[OsString]) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let (stdin, _locked_files) = receive_files(&control)?;
     let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // All fallible work comes before the start of the program, since no process would end the program after an error.
-    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    // All fallible work comes before the start of the program: after an error, no process would end the program.
+    let dev_null = OpenOptions::new().write(true).open("/dev/null")?;
     let (leader_sender, leader_receiver) = mpsc::channel();
     let orch_socket = control.try_clone()?;
     let ending_thread = thread::Builder::new().spawn(move || {
@@ -72,13 +72,13 @@ fn guard_program(argv: &[OsString]) -> io::Result<()> {
     };
     // If orch has died, the report is lost, but the guard ends the program anyway.
     drop(control.write_all(&GuardReport::Started(leader.as_raw_pid()).encode()));
-    // Drops the guard's copies of the program's input and outputs, so that each closes when orch or the program closes
-    // it.
+    // Closes the guard's copy of the program's input, so that the pipe closes when orch or the program closes it.
+    // `dup2` below does the same for the outputs.
     drop(command);
     // The thread waits for the leader's process id.
     let _ = leader_sender.send(leader);
-    if rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)).is_err() {
-        // The thread then reads the end of the socket and ends all processes.
+    if rustix::stdio::dup2_stdout(&dev_null).and_then(|()| rustix::stdio::dup2_stderr(&dev_null)).is_err() {
+        // The thread then reads the end of the socket, and ends all processes.
         drop(control.shutdown(Shutdown::Both));
     }
     // Leaves the current folder, so that a user can remove it or unmount its disk.
@@ -100,9 +100,9 @@ fn guard_program(argv: &[OsString]) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs handlers that ignore signals. A signal for orch, or for all processes of a service, must not end the guard
-/// before its program. And if the guard inherited an ignored SIGCHLD, the system would discard the program's exit
-/// status. The program does not inherit these handlers.
+/// Installs handlers that ignore signals, because a signal for orch or for all processes of a service must not end the
+/// guard before its program. The handler for SIGCHLD is necessary because the system would discard the program's exit
+/// status if the guard inherited an ignored SIGCHLD. The program does not inherit these handlers.
 fn install_signal_handlers() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
@@ -126,7 +126,7 @@ fn receive_files(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<Owned
         RecvAncillaryMessage::ScmRights(files) => files.collect(),
         _ => Vec::new(),
     });
-    // Not every system can set this flag on receipt. The guard sets it here, before it starts the program.
+    // The program must not inherit these files. Not every system can set the flag while it receives them.
     let files: io::Result<Vec<OwnedFd>> =
         files.map(|file| fcntl_setfd(&file, FdFlags::CLOEXEC).map(|()| file).map_err(Into::into)).collect();
     let mut files = files?.into_iter();
@@ -134,7 +134,7 @@ fn receive_files(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<Owned
     Ok((input, files.collect()))
 }
 
-/// The exit code; for a signal, 128 plus its number, as in shells.
+/// The exit code. For a signal, it is 128 plus the number of the signal, as in shells.
 fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
 }
@@ -146,15 +146,15 @@ fn end_when_closed(mut orch_socket: UnixStream, leader: Pid) {
     let mut buffer = [0; 16];
     while orch_socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
     signal_all(leader, Signal::TERM);
-    // The main thread exits as soon as no process is left, which ends this loop.
+    // On Linux, the main thread exits as soon as no process is left, which ends these loops.
     let mut remaining = TERM_TIMEOUT;
-    while !remaining.is_zero() && any_left(leader) {
+    while !remaining.is_zero() && is_process_left(leader) {
         let pause = Duration::from_millis(5);
         thread::sleep(pause);
         remaining = remaining.saturating_sub(pause);
     }
     let mut pause = KILL_PAUSES.0;
-    while any_left(leader) {
+    while is_process_left(leader) {
         signal_all(leader, Signal::KILL);
         thread::sleep(pause);
         pause = (pause * 2).min(KILL_PAUSES.1);
@@ -183,13 +183,13 @@ fn signal_all(leader: Pid, signal: Signal) {
     let _ = rustix::process::kill_process_group(leader, signal);
 }
 
-/// Whether any process is left. Always true on Linux, where the guard exits by itself when no process is left.
+/// Whether a process is left. Always true on Linux, where the guard exits when no process is left.
 #[cfg(target_os = "linux")]
-fn any_left(_: Pid) -> bool {
+fn is_process_left(_: Pid) -> bool {
     true
 }
 
 #[cfg(not(target_os = "linux"))]
-fn any_left(leader: Pid) -> bool {
+fn is_process_left(leader: Pid) -> bool {
     rustix::process::test_kill_process_group(leader).is_ok()
 }

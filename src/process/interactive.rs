@@ -21,7 +21,7 @@ pub struct Pipes {
 /// The result of a conversation.
 #[derive(Debug)]
 pub struct InteractiveExit<T> {
-    /// The result of the caller's work.
+    /// The result of the `work` that [`run_interactive`] ran.
     pub result: T,
     /// The program's exit code, if it exited by itself.
     pub code: Option<i32>,
@@ -31,11 +31,12 @@ pub struct InteractiveExit<T> {
 
 /// Starts a program, runs `work` with its pipes, and ends the program with every process that it started.
 ///
-/// The time limit of `spec` applies to the work, and its output limit to standard error only. Its input is not used.
+/// The time limit of `spec` applies to the work, and the output limit to standard error only. The input of `spec` has
+/// no effect.
 ///
 /// # Errors
-/// The program can't be started, takes too long, or writes too much to standard error. An error in the conversation is
-/// part of the work's result.
+/// The program can't be started, takes too long, or writes too much to standard error. `result` contains the errors of
+/// the conversation.
 pub async fn run_interactive<T, F>(
     spec: &ProgramSpec,
     work: impl FnOnce(Pipes) -> F,
@@ -49,18 +50,18 @@ where
     let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
         return Err(spec.process_error(std::io::ErrorKind::BrokenPipe.into()));
     };
-    let pipe = group.stderr.take();
+    let stderr_pipe = group.stderr.take();
     let (mut stderr, max_bytes) =
         (CapturedOutput::new(spec.max_captured_bytes), spec.max_output_bytes.unwrap_or(u64::MAX));
-    let (result, exit, sandbox_end) = {
-        let read = capture_stream(pipe, OutputStream::Stderr, &mut stderr, max_bytes, &|_, _| {}).fuse();
-        tokio::pin!(read);
+    let (result, exit, sandbox_report) = {
+        let read_stderr = capture_stream(stderr_pipe, OutputStream::Stderr, &mut stderr, max_bytes, &|_, _| {}).fuse();
+        tokio::pin!(read_stderr);
         let work_and_read = async {
             let work = work(Pipes { stdin, stdout });
             tokio::pin!(work);
             tokio::select! {
                 result = &mut work => Ok(result),
-                captured = &mut read => match captured {
+                captured = &mut read_stderr => match captured {
                     Ok(()) => Ok(work.await),
                     Err(error) => Err(error),
                 },
@@ -70,20 +71,20 @@ where
             None => Ok(work_and_read.await),
             Some(limit) => timeout(limit, work_and_read).await.map_err(|_| limit),
         };
-        let exit = timeout(EXIT_TIMEOUT, group.exited()).await;
-        let sandbox_end = if matches!(exit, Ok(Ok(_))) { group.read_sandbox_end(&spec).await } else { Ok(()) };
-        if !read.is_terminated() && exit.is_ok() {
-            // The last lines often explain the exit. An error here means too much output, which no longer matters.
-            drop(timeout(EXIT_TIMEOUT, &mut read).await);
+        let exit = timeout(EXIT_TIMEOUT, group.wait_for_program()).await;
+        let sandbox_report = if matches!(exit, Ok(Ok(_))) { group.read_sandbox_report(&spec).await } else { Ok(()) };
+        if !read_stderr.is_terminated() && exit.is_ok() {
+            // The last lines often explain the exit. Too much output is no longer an error.
+            drop(timeout(EXIT_TIMEOUT, &mut read_stderr).await);
         }
         if !matches!(result, Ok(Ok(_))) {
-            end_and_read(&mut group, read).await;
+            end_and_read(&mut group, read_stderr).await;
         }
-        (result, exit, sandbox_end)
+        (result, exit, sandbox_report)
     };
     drop(group);
-    // If the program never ran, this error explains every other one.
-    sandbox_end?;
+    // This error means that the program never ran, which explains every other error.
+    sandbox_report?;
     match (result, exit) {
         // The program never ran, which explains every other error.
         (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.process_error(source)),

@@ -1,10 +1,10 @@
 //! Runs child processes with a time limit and bounded output, and ends every process that they started.
 //!
-//! A child and the processes that it started end with the call, even if the child exits or times out, the caller drops
-//! the call, or orch is killed. A guard process ensures this (`guard.rs`); its executable is orch itself, whose path
-//! the caller passes. The kernel confines a program that has a sandbox (`sandbox.rs`, `confined.rs`). This module never
-//! blocks the calling thread, unless the system can't start another thread. The caller passes the whole environment;
-//! the child inherits none of orch's variables.
+//! A program and the processes that it started end with the call, even if the program exits or times out, the caller
+//! drops the call, or orch is killed. A guard process ensures this (`guard.rs`). Its executable is orch itself, whose
+//! path the caller passes. The kernel confines a program that has a sandbox (`sandbox.rs`, `confined.rs`). This module
+//! never blocks the calling thread, unless the system can't start another thread. The caller passes the whole
+//! environment: the program inherits none of orch's variables.
 
 mod capture;
 mod confined;
@@ -39,10 +39,11 @@ pub use ending_groups::EndingGroups;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
-pub use sandbox::{ProgramSandbox, SandboxHost, SandboxNeeds, probable_limit, remove_leftover_masks};
+pub use sandbox::{ProgramSandbox, SandboxHost, SandboxNeeds, probable_limit, remove_leftover_placeholders};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 
-/// How long orch reads the output after the program has exited: processes that it left running may keep the pipe open.
+/// How long orch reads the output after the program has exited. Processes that the program left running may keep the
+/// pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a program may take to exit by itself after its reply is complete.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,14 +72,14 @@ pub struct ProgramSpec {
     pub cwd: PathBuf,
     /// The program's whole environment.
     pub env: Vec<(String, String)>,
-    /// The program's standard input; empty if absent.
+    /// The program's standard input; `None` for an empty input.
     pub stdin: Option<Vec<u8>>,
-    /// How long the program may run.
+    /// How long the program may run; `None` for no limit.
     pub timeout: Option<Duration>,
-    /// The maximum size of each captured output, in bytes. Of a longer output, orch captures half of that from the
-    /// beginning and half from the end.
+    /// The maximum size of each captured output, in bytes. Of a longer output, orch captures the beginning and the end,
+    /// each up to half of this size.
     pub max_captured_bytes: usize,
-    /// The maximum number of bytes that the program may write to each output before orch ends it; no limit if absent.
+    /// The maximum number of bytes that the program may write to each output before orch ends it; `None` for no limit.
     pub max_output_bytes: Option<u64>,
     /// How to start the guard process.
     pub guard: GuardProgram,
@@ -93,8 +94,8 @@ impl ProgramSpec {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// Turns an error from the guard into the program's error. ENOENT means that the program is missing, since the
-    /// guard has already entered the folder.
+    /// Converts an error that the guard reported to the program's error. ENOENT means that the program is missing,
+    /// because the guard has already entered the folder.
     fn process_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
@@ -109,7 +110,7 @@ impl ProgramSpec {
 }
 
 impl ProgramSpec {
-    /// Converts an error of the confinement into the program's error.
+    /// Converts an error of the confinement to the program's error.
     fn confine_error(&self, error: ConfineError) -> ProcessError {
         let ConfineError { step, place, cause, advice, .. } = error;
         let place = place.map(|place| format!(" at `{place}`")).unwrap_or_default();
@@ -117,7 +118,7 @@ impl ProgramSpec {
         ProcessError::NotConfined { program: self.program().to_owned(), problem, advice }
     }
 
-    /// Turns an error of starting the guard into the program's error: the guard gets the program's arguments and
+    /// Converts an error from the start of the guard to the program's error. The guard gets the program's arguments and
     /// folder, so they may be the cause.
     fn guard_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
@@ -131,8 +132,8 @@ impl ProgramSpec {
 /// How a program ended.
 #[derive(Clone, Debug)]
 pub struct ProgramExit {
-    /// The exit code; for a signal, 128 plus its number, as in shells. `None` when orch ended the program after its
-    /// reply was complete.
+    /// The exit code. For a signal, it is 128 plus the number of the signal, as in shells. `None` if orch ended the
+    /// program after its reply was complete.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: CapturedOutput,
@@ -149,27 +150,27 @@ pub enum ProcessError {
     /// The program could not be started.
     #[error("`{program}` can't be started: {source}")]
     Spawn {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The guard could not be started.
     #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
     Guard {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The executable of orch.
         guard: String,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// orch could not confine the program, so the program did not start.
     #[error("`{program}` was not started, because orch could not confine it: {problem}")]
     NotConfined {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// The step that failed, and why.
+        /// The step of the confinement that failed, and the reason.
         problem: String,
         /// What the user can do.
         advice: Option<String>,
@@ -177,7 +178,7 @@ pub enum ProcessError {
     /// The program exceeded its time limit, so orch ended it and every process that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The time limit.
         limit: Duration,
@@ -189,17 +190,17 @@ pub enum ProcessError {
     /// The program wrote too much, so orch ended it and every process that it started.
     #[error("`{program}` wrote more than {} MiB", max_bytes >> 20)]
     TooMuchOutput {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// How much it may write to each output, in bytes.
+        /// The maximum number of bytes that the program may write to each output.
         max_bytes: u64,
     },
     /// The program's pipes or its guard failed.
     #[error("the connection to `{program}` failed: {source}")]
     Io {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// Why not.
+        /// The error of the pipe or the guard.
         source: io::Error,
     },
 }
@@ -213,8 +214,9 @@ impl ProcessError {
     }
 }
 
-/// Runs a program to its end and passes its output to `on_output` as it arrives. When this returns, processes that the
-/// program left running may not have ended yet: wait for the [`EndingGroups`] before you read the program's changes.
+/// Runs a program to its end, and passes its output to `on_output` as it arrives. Processes that the program left
+/// running may not have ended when this function returns, so wait for the [`EndingGroups`] before you read the
+/// program's changes.
 ///
 /// # Errors
 /// The program can't be started, takes too long, or its pipes fail. An exit code other than 0 is not an error.
@@ -229,7 +231,7 @@ pub async fn run(
 /// applies, and orch ends the program unless it exits by itself within a short time.
 ///
 /// # Errors
-/// As [`run`].
+/// The same errors as [`run`].
 pub async fn run_until(
     spec: &ProgramSpec,
     on_output: &(dyn Fn(OutputStream, &[u8]) + Send + Sync),
@@ -237,14 +239,14 @@ pub async fn run_until(
 ) -> Result<ProgramExit, ProcessError> {
     let mut group = Group::start(spec).await?;
     let (stdin, stdout, stderr) = (group.stdin.take(), group.stdout.take(), group.stderr.take());
-    let (mut out, mut err) =
+    let (mut captured_stdout, mut captured_stderr) =
         (CapturedOutput::new(spec.max_captured_bytes), CapturedOutput::new(spec.max_captured_bytes));
     let max_bytes = spec.max_output_bytes.unwrap_or(u64::MAX);
     let result = {
         let read = async {
             tokio::try_join!(
-                capture_stream(stdout, OutputStream::Stdout, &mut out, max_bytes, on_output),
-                capture_stream(stderr, OutputStream::Stderr, &mut err, max_bytes, on_output)
+                capture_stream(stdout, OutputStream::Stdout, &mut captured_stdout, max_bytes, on_output),
+                capture_stream(stderr, OutputStream::Stderr, &mut captured_stderr, max_bytes, on_output)
             )
         }
         .fuse();
@@ -277,20 +279,21 @@ pub async fn run_until(
         }
         result
     };
-    let sandbox_end = match &result {
-        Some(Ok(Some(_))) => group.read_sandbox_end(spec).await,
+    let sandbox_report = match &result {
+        Some(Ok(Some(_))) => group.read_sandbox_report(spec).await,
         Some(Ok(None) | Err(_)) | None => Ok(()),
     };
-    // Ends the remaining processes without waiting for them. They can't change the result, and a caller that dropped
-    // this future during the wait would lose the result.
+    // Ends the remaining processes without waiting for them. They can't change the result, and if the caller dropped
+    // this future during the wait, the result would be lost.
     drop(group);
-    sandbox_end?;
+    sandbox_report?;
     match result {
-        Some(Ok(code)) => Ok(ProgramExit { code, stdout: out, stderr: err }),
+        Some(Ok(code)) => Ok(ProgramExit { code, stdout: captured_stdout, stderr: captured_stderr }),
         Some(Err(source)) => Err(spec.process_error(source)),
         None => {
             let (program, limit) = (spec.program().to_owned(), spec.timeout.unwrap_or_default());
-            Err(ProcessError::Timeout { program, limit, stdout: out.last_lines(), stderr: err.last_lines() })
+            let (stdout, stderr) = (captured_stdout.last_lines(), captured_stderr.last_lines());
+            Err(ProcessError::Timeout { program, limit, stdout, stderr })
         }
     }
 }
@@ -301,7 +304,7 @@ async fn end_and_read(group: &mut Group, read: impl FusedFuture) {
     tokio::pin!(end, read);
     tokio::select! {
         () = &mut end => {}
-        // The result of the reading no longer matters.
+        // Errors of the reading no longer matter.
         _ = &mut read, if !read.is_terminated() => end.await,
     }
 }
@@ -315,8 +318,8 @@ async fn write_input(pipe: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     result.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// Waits until the program exits and returns its exit code. Processes that it left running, which may keep its pipes
-/// open, delay this only briefly.
+/// Waits until the program exits, and returns its exit code. If processes that the program left running keep its pipes
+/// open, this function waits for them only briefly.
 async fn wait_for_exit(
     group: &mut Group,
     write: impl Future<Output = io::Result<()>>,
@@ -328,7 +331,7 @@ async fn wait_for_exit(
         tokio::select! {
             result = &mut write, if !is_written => { result?; is_written = true; }
             result = &mut read, if !is_read => { result?; is_read = true; }
-            code = group.exited() => break code,
+            code = group.wait_for_program() => break code,
         }
     };
     if !is_read && let Ok(result) = tokio::time::timeout(DRAIN_TIMEOUT, &mut read).await {

@@ -3,14 +3,14 @@
 /// The length of a report on the socket, in bytes.
 pub(super) const REPORT_BYTES: usize = 5;
 
-/// One report.
+/// A report of the guard about its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuardReport {
     /// The program has started with this process id, which is also the id of its process group.
     Started(i32),
-    /// The program can't be started; this is the system's error number.
+    /// The program can't be started. Contains the system's error number.
     NotStarted(i32),
-    /// The program itself has exited with this exit code; for a signal, 128 plus its number.
+    /// The program itself has exited with this exit code. For a signal, it is 128 plus the number of the signal.
     Exited(i32),
 }
 

@@ -13,7 +13,7 @@ use crate::model::{
 use super::sandbox_probe::{MachineSandbox, SandboxProbe};
 
 /// The paths at which common programs and the operating system store keys and passwords. No confined program may read
-/// them, unless `write` names them.
+/// such a path, unless `write` allows the program to change it.
 const SECRET_PATHS: &[&str] = &[
     "~/.ssh",
     "~/.gnupg",
@@ -43,9 +43,9 @@ const SECRET_PATHS: &[&str] = &[
     "/etc/gshadow",
 ];
 
-/// The content of the placeholder for a missing `orch.yaml` in the workspace. Another orch process that reads a file
-/// with only a comment behaves as without the file.
-const SETTINGS_MASK: &str =
+/// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
+/// orch process that reads the file uses the default settings.
+const SETTINGS_PLACEHOLDER: &str =
     "# A placeholder: orch creates this file while a confined program runs, and removes it afterwards\n";
 
 /// The parts of a sandbox that all programs of a run share.
@@ -59,25 +59,26 @@ pub struct SandboxHost {
     pub home: Option<PathBuf>,
     /// The folder of the user's configuration of orch, which no program may read.
     pub configuration: Option<PathBuf>,
-    /// Folders that must stay readable, even if they are below a folder that the sandbox hides, such as `/tmp`.
+    /// Folders that stay readable, even if they are below a folder that the sandbox hides, such as `/tmp`.
     pub readable: Vec<PathBuf>,
     /// The files of the project that no program may change, relative to the workspace.
     pub project_files: Vec<String>,
 }
 
-/// The requirements of a program in addition to the settings of its sandbox.
+/// What a program needs in addition to the settings of its sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxNeeds {
     /// Folders of the program that it may change.
     pub writable: Vec<PathBuf>,
     /// Hosts that the program may connect to, even with `network: none`.
     pub hosts: Vec<AllowedHost>,
-    /// Files and folders that must stay readable, even if they are below a folder that the sandbox hides.
+    /// Files and folders that stay readable, even if they are below a folder that the sandbox hides.
     pub readable: Vec<PathBuf>,
-    /// The folder for temporary files; by default, orch chooses one.
+    /// The folder for temporary files; `None` if orch may choose it.
     pub temporary_folder: Option<PathBuf>,
-    /// The command line to start if the level in force is `basic` or `full`; by default, the same as without a sandbox.
-    pub confirmed_argv: Option<Vec<String>>,
+    /// The command line to start if the level in force is `basic` or `full`; `None` for the same command line as
+    /// without a sandbox.
+    pub argv_in_sandbox: Option<Vec<String>>,
 }
 
 /// The sandbox of a program, ready to be enforced.
@@ -85,14 +86,14 @@ pub struct SandboxNeeds {
 pub struct ProgramSandbox {
     pub(super) policy: Policy,
     pub(super) machine: Arc<MachineSandbox>,
-    /// See [`SandboxNeeds::confirmed_argv`].
-    pub(super) confirmed_argv: Option<Vec<String>>,
+    /// See [`SandboxNeeds::argv_in_sandbox`].
+    pub(super) argv_in_sandbox: Option<Vec<String>>,
     /// The folder for temporary files. Dropping this value removes it.
-    _temporary: Option<TempDir>,
+    _temporary_folder: Option<TempDir>,
 }
 
 impl SandboxHost {
-    /// Creates the host for programs in a workspace, without a home, a configuration and a project.
+    /// Creates a value for programs in this workspace. The other fields are empty.
     pub fn new(probe: SandboxProbe, workspace: PathBuf) -> Self {
         Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_files: Vec::new() }
     }
@@ -104,25 +105,27 @@ impl SandboxHost {
     pub async fn prepare(&self, spec: &SandboxSpec, needs: SandboxNeeds) -> Result<ProgramSandbox, Failure> {
         let machine = self.probe.machine().await?;
         machine.check(spec, !needs.hosts.is_empty())?;
-        let temporary = match &needs.temporary_folder {
-            // At this level, the program has a separate `/tmp`.
+        let new_temporary_folder = match &needs.temporary_folder {
+            // At this level, the program has its own `/tmp`.
             None if machine.level() == SandboxLevel::Full && cfg!(target_os = "linux") => None,
             Some(_) => None,
-            None => Some(temporary_folder()?),
+            None => Some(create_temporary_folder()?),
         };
         let mut policy = self.policy(spec, &needs)?;
-        policy.tmp = needs.temporary_folder.or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned()));
-        Ok(ProgramSandbox { policy, machine, confirmed_argv: needs.confirmed_argv, _temporary: temporary })
+        policy.tmp =
+            needs.temporary_folder.or_else(|| new_temporary_folder.as_ref().map(|folder| folder.path().to_owned()));
+        let argv_in_sandbox = needs.argv_in_sandbox;
+        Ok(ProgramSandbox { policy, machine, argv_in_sandbox, _temporary_folder: new_temporary_folder })
     }
 
     fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
         let writable: Vec<PathBuf> =
             spec.write.iter().map(|path| self.writable_path(path)).collect::<Result<_, Failure>>()?;
-        // A user who names a path outside the workspace also allows reading the secrets in it.
-        let outside = spec.write.iter().zip(&writable).filter(|(path, _)| is_outside_workspace(path));
-        let outside: Vec<&PathBuf> = outside.map(|(_, resolved)| resolved).collect();
+        // A user who allows a program to change a path outside the workspace also allows it to read the secrets there.
+        let outside_paths = spec.write.iter().zip(&writable).filter(|(path, _)| is_outside_workspace(path));
+        let outside_paths: Vec<&PathBuf> = outside_paths.map(|(_, resolved)| resolved).collect();
         let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
-        let secrets = secrets.filter(|path| !outside.iter().any(|folder| path.starts_with(folder)));
+        let secrets = secrets.filter(|path| !outside_paths.iter().any(|folder| path.starts_with(folder)));
         let denied = spec.deny_read.iter().filter_map(|path| self.expand(path));
         let deny_read = secrets.chain(denied).collect();
         Ok(Policy {
@@ -138,18 +141,21 @@ impl SandboxHost {
         })
     }
 
-    /// Converts a path of the settings to an absolute path: it is relative to the workspace or, after `~`, to the
-    /// user's home. Returns `None` if the home is unknown.
+    /// Converts a path in the settings to an absolute path. After `~`, the path is relative to the user's home,
+    /// otherwise to the workspace. Returns `None` if the home is unknown.
     fn expand(&self, path: &str) -> Option<PathBuf> {
         let absolute = match path.strip_prefix('~') {
             Some(path_in_home) => self.home.as_ref()?.join(path_in_home.trim_start_matches('/')),
             None => self.workspace.join(path),
         };
-        // Remove `.`, so that equal paths compare as equal.
-        Some(absolute.components().filter(|part| *part != Component::CurDir).collect())
+        // Removes `.`, so that different spellings of a path compare as equal.
+        Some(absolute.components().filter(|component| *component != Component::CurDir).collect())
     }
 
-    /// Resolves a path of `write`, which must exist.
+    /// Resolves the links in a path of `write`.
+    ///
+    /// # Errors
+    /// The path does not exist or can't be resolved.
     fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
         let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
         let Some(expanded) = self.expand(path) else {
@@ -186,10 +192,10 @@ impl SandboxHost {
 
 /// Protects an `orch.yaml`, with a placeholder if it does not exist.
 fn protected_settings(path: PathBuf) -> Protected {
-    Protected { path, mask: Mask::File(SETTINGS_MASK.to_owned()) }
+    Protected { path, mask: Mask::File(SETTINGS_PLACEHOLDER.to_owned()) }
 }
 
-fn temporary_folder() -> Result<TempDir, Failure> {
+fn create_temporary_folder() -> Result<TempDir, Failure> {
     tempfile::Builder::new().prefix("orch-").tempdir().map_err(|error| {
         let message = format!("orch can't create a folder for the temporary files of a confined program: {error}");
         Failure::new(FailureClass::NotConfined, message)
@@ -199,13 +205,13 @@ fn temporary_folder() -> Result<TempDir, Failure> {
 /// Removes the placeholders for protected paths that a killed orch process left in a workspace: empty folders, and
 /// files that still have the content of the placeholder. The caller makes sure that no program of the workspace is
 /// running.
-pub fn remove_leftover_masks(workspace: &Path) {
+pub fn remove_leftover_placeholders(workspace: &Path) {
     for name in [".git", ".orch", ".github"] {
         // Removing a folder that is not empty fails.
         drop(std::fs::remove_dir(workspace.join(name)));
     }
     let git = workspace.join(".git");
-    for (path, text) in [(workspace.join("orch.yaml"), SETTINGS_MASK), (git.join("commondir"), ".\n")] {
+    for (path, text) in [(workspace.join("orch.yaml"), SETTINGS_PLACEHOLDER), (git.join("commondir"), ".\n")] {
         let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
         if is_file && std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes()) {
             drop(std::fs::remove_file(path));
@@ -218,12 +224,12 @@ pub fn probable_limit(spec: &SandboxSpec, output: &str) -> Option<String> {
     confine::limit_in_output(output, &confine_limits(&spec.limits)).map(|limit| without_advice(&limit.to_string()))
 }
 
-/// The message without the advice after the semicolon, because the hint of the failure contains the advice.
+/// Removes the advice after the semicolon from a message, because the hint of the failure contains the advice.
 pub(super) fn without_advice(text: &str) -> String {
     text.split_once("; ").map_or(text, |(first, _)| first).to_owned()
 }
 
-/// The network of the policy: the one of the settings, and the hosts that the program needs.
+/// The network of the policy: the hosts that the settings allow, and the hosts that the program needs.
 fn policy_network(network: &SandboxNetwork, needed: &[AllowedHost]) -> Result<Network, Failure> {
     let listed: &[AllowedHost] = match network {
         SandboxNetwork::All => return Ok(Network::All),
@@ -239,7 +245,7 @@ fn confine_limits(limits: &SandboxLimits) -> Limits {
     Limits {
         memory: limits.memory.map(|bytes| bytes.0),
         processes: limits.processes,
-        // Round up to whole seconds.
+        // Rounds up, because the policy counts whole seconds.
         cpu_time: limits.cpu_time.map(|time| time.0.as_millis().div_ceil(1000)).and_then(|time| time.try_into().ok()),
         file_size: limits.file_size.map(|bytes| bytes.0),
         open_files: limits.open_files,
@@ -279,11 +285,11 @@ mod tests {
         }
     }
 
-    fn policy(own: serde_json::Value) -> Policy {
+    fn policy(settings: serde_json::Value) -> Policy {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("src")).unwrap();
-        let own: Sandbox = serde_json::from_value(own).unwrap();
-        let spec = SandboxSpec::resolve(&own, &Sandbox::default(), Access::Write).unwrap();
+        let settings: Sandbox = serde_json::from_value(settings).unwrap();
+        let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap();
         let mut policy = host(folder.path()).policy(&spec, &SandboxNeeds::default()).unwrap();
         let root = folder.path().canonicalize().unwrap();
         let relative = |path: &PathBuf| path.strip_prefix(&root).map(|path| Path::new("ws").join(path)).ok();
@@ -347,13 +353,13 @@ mod tests {
         for name in [".orch", ".github", ".git", ".git/hooks"] {
             std::fs::create_dir(root.join(name)).unwrap();
         }
-        std::fs::write(root.join("orch.yaml"), SETTINGS_MASK).unwrap();
+        std::fs::write(root.join("orch.yaml"), SETTINGS_PLACEHOLDER).unwrap();
         std::fs::write(root.join(".git/commondir"), ".\n").unwrap();
-        remove_leftover_masks(root);
+        remove_leftover_placeholders(root);
         assert!(root.join(".git/hooks").exists() && !root.join(".git/commondir").exists());
         assert!(!root.join(".orch").exists() && !root.join(".github").exists() && !root.join("orch.yaml").exists());
         std::fs::write(root.join("orch.yaml"), "# mine\n").unwrap();
-        remove_leftover_masks(root);
+        remove_leftover_placeholders(root);
         assert!(root.join("orch.yaml").exists());
     }
 }

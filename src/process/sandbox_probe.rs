@@ -10,7 +10,8 @@ use crate::model::{Failure, FailureClass, SandboxLevel, SandboxNetwork, SandboxS
 
 use super::sandbox::{confine_level, sandbox_level};
 
-/// Finds out which sandboxes this machine can enforce, when a caller first needs this. Clones share the result.
+/// Finds out which sandboxes this machine can enforce, on the first call of [`SandboxProbe::machine`]. All clones share
+/// the result.
 #[derive(Clone, Debug)]
 pub struct SandboxProbe {
     orch: PathBuf,
@@ -60,7 +61,7 @@ impl MachineSandbox {
         self.probe.best.landlock
     }
 
-    /// The protections of the level that do not work on this machine, each as a sentence.
+    /// The protections of this level that do not work on this machine, each as a sentence.
     pub fn gaps(&self) -> &[String] {
         &self.probe.best.gaps
     }
@@ -70,11 +71,12 @@ impl MachineSandbox {
         self.probe.obstacles.iter().map(ToString::to_string).collect()
     }
 
-    /// Checks that this machine can enforce a sandbox. With `needs_hosts`, the program connects to its provider even if
-    /// the sandbox has no network.
+    /// Checks that this machine can enforce a sandbox. `needs_hosts` is true for a program that connects to its
+    /// provider even if the sandbox allows no network.
     ///
     /// # Errors
-    /// This machine can't enforce the sandbox. The failure has the reason, and the hint lists what the user can do.
+    /// This machine can't enforce the sandbox. The failure contains the reason, and its hint lists what the user can
+    /// do.
     pub fn check(&self, spec: &SandboxSpec, needs_hosts: bool) -> Result<(), Failure> {
         let level = self.level();
         let full_obstacle = || self.obstacle(SandboxLevel::Full);
@@ -83,9 +85,9 @@ impl MachineSandbox {
             let problem = format!("the sandbox needs the level `{}`, and this machine reaches `{level}`", spec.min);
             return Err(unsupported(&problem, obstacle, None));
         }
-        let needs_list =
+        let needs_host_list =
             matches!(spec.network, SandboxNetwork::Hosts(_)) || (spec.network == SandboxNetwork::None && needs_hosts);
-        if level == SandboxLevel::Basic && needs_list {
+        if level == SandboxLevel::Basic && needs_host_list {
             let problem = "the sandbox allows a list of hosts, which needs the level `full`, and this machine reaches \
                            `basic`";
             return Err(unsupported(problem, full_obstacle(), Some("write `network: none` or `network: all`")));
@@ -106,8 +108,8 @@ impl MachineSandbox {
     }
 }
 
-/// The failure for a sandbox that this machine can't enforce. `other_solution` is an alternative to making the stronger
-/// level work.
+/// The failure for a sandbox that this machine can't enforce. `other_solution` is a change of the settings with which a
+/// weaker level is enough.
 fn unsupported(problem: &str, obstacle: Option<&Obstacle>, other_solution: Option<&str>) -> Failure {
     let reason = obstacle.map(|obstacle| format!(": {} failed: {}", obstacle.error.step, obstacle.error.cause));
     let solutions = obstacle.iter().flat_map(|obstacle| &obstacle.ways_out).map(String::as_str);
@@ -146,9 +148,9 @@ mod tests {
         MachineSandbox { probe: serde_json::from_value(probe).unwrap() }
     }
 
-    fn spec(own: Value) -> SandboxSpec {
-        let own: Sandbox = serde_json::from_value(own).unwrap();
-        SandboxSpec::resolve(&own, &Sandbox::default(), Access::Write).unwrap()
+    fn spec(settings: Value) -> SandboxSpec {
+        let settings: Sandbox = serde_json::from_value(settings).unwrap();
+        SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap()
     }
 
     #[test]

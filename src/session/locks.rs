@@ -1,7 +1,7 @@
 //! The locks of a run.
 
 use crate::model::RunId;
-use crate::process::remove_leftover_masks;
+use crate::process::remove_leftover_placeholders;
 use crate::store::{Journal, Lock, ProgramsLock, Workspace};
 
 use super::error::SessionError;
@@ -27,7 +27,7 @@ impl RunLocks {
             Lock::acquire(&workspace.lock_file(), &workspace_description, &owner)?.ignoring_former_owner();
         let programs = ProgramsLock::acquire(&workspace.programs_lock_file(), &workspace_description, &owner)?;
         workspace.remove_temporary_files()?;
-        remove_leftover_masks(workspace.folder());
+        remove_leftover_placeholders(workspace.folder());
         Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
     }
 }

@@ -12,7 +12,7 @@ fn parse_text(text: &str) -> Result<Document, Vec<Diagnostic>> {
 }
 
 fn error_codes(text: &str) -> Vec<Code> {
-    parse_text(text).err().unwrap_or_default().iter().map(|d| d.code).collect()
+    parse_text(text).err().unwrap_or_default().iter().map(|diagnostic| diagnostic.code).collect()
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn values_and_their_ranges_are_indexed() {
 }
 
 #[test]
-fn numbers_survive() {
+fn numbers_keep_their_values() {
     let doc =
         parse_text("[0, -1, 18446744073709551615, -9223372036854775808, 0.1, 1e3, 1.0, 0x1F, 017, 1_000]").unwrap();
     assert_eq!(
@@ -38,7 +38,7 @@ fn numbers_survive() {
 }
 
 #[test]
-fn constructs_that_would_be_lost_are_refused() {
+fn unsupported_and_invalid_yaml_is_refused() {
     for (text, code) in [
         ("a: 1\na: 2", Code::DuplicateKey),
         ("a: {b: 1, 'b': 2}", Code::DuplicateKey),
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn json_parses_to_equal_value(keys in proptest::collection::vec(("[a-z]{1,5}", any::<i64>(), "\\PC{0,12}"), 0..8)) {
+    fn json_parses_to_an_equal_value(keys in proptest::collection::vec(("[a-z]{1,5}", any::<i64>(), "\\PC{0,12}"), 0..8)) {
         let map: serde_json::Map<_, _> = keys.into_iter().map(|(k, n, s)| (k, json!([n, {"s": s}]))).collect();
         let value = Value::Object(map);
         let doc = parse_text(&value.to_string()).map_err(|list| TestCaseError::fail(format!("{list:?}")))?;

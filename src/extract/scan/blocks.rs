@@ -10,7 +10,8 @@ use crate::extract::tags::{self, MarkupTag, TagKind};
 impl<'a, S: ScanSink> Scanner<'a, S> {
     /// Opens the block of a fence, or skips the block if it can't contain the answer.
     pub(super) fn enter_block(&mut self, fence: Fence<'a>) {
-        // The opening line may contain a value: "```json {"a": 1}".
+        // The opening line may contain a value, as in "```json {"a": 1}". In "```{.json}", the bracket starts
+        // attributes.
         let inline_value = fence.info.find(['{', '[', '`']).filter(|pos| {
             !fence.info.get(..*pos).is_some_and(|language| language.is_empty() && fence.info.starts_with("{."))
         });
@@ -40,7 +41,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         self.offer_scalar(block_end, ValueSource::Fence);
     }
 
-    /// Offers the value of a block that contains nothing else.
+    /// Passes the value of a block to the sink, if the block contains nothing else.
     fn offer_only_value(&mut self, block_start: usize, block_end: usize) {
         let content = self.text.get(block_start..block_end).unwrap_or_default();
         if !content.trim_start().starts_with(['{', '[']) {
@@ -61,7 +62,8 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         }
     }
 
-    /// Skips code in another language on the line of an opening fence, up to the closing backticks or the line's end.
+    /// Skips code in another language on the line of an opening fence, up to the closing backticks or the end of the
+    /// line.
     fn skip_inline_code(&mut self, start: usize, line_end: usize) {
         self.sink.report_skipped_markup();
         let code = self.text.get(start..line_end).unwrap_or_default();
@@ -71,7 +73,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         };
     }
 
-    /// Offers a string, number or literal if it is all the text up to `end`.
+    /// Passes a string, number or literal to the sink, if the text up to `end` contains nothing else.
     pub(super) fn offer_scalar(&mut self, end: usize, source: ValueSource) {
         let Some(text) = self.text.get(..end) else { return };
         let content = text.get(self.pos..).unwrap_or_default();
@@ -156,7 +158,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
             self.opened_tags.push(tag.name);
         }
         // In `Vec<file>`, the tag is a type parameter, unless a closing tag follows. After one search without a result,
-        // the scanner does not search again. A closing tag later in the text still discards the findings before it.
+        // the scanner does not search again. If a closing tag follows after all, it discards the findings before it.
         let is_attached = self.text.get(..self.pos).is_some_and(|preceding| preceding.ends_with(char::is_alphanumeric));
         let closing_tag =
             if is_attached && self.has_unclosed_generic { None } else { tags::enclosed_end(self.text, &tag) };

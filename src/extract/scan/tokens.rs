@@ -1,4 +1,4 @@
-//! Scans special tokens outside values. Skips the text that they enclose, and the text after the model's turn.
+//! Scans special tokens outside of values. Skips the text that they enclose, and the text after the model's turn.
 
 use super::{MAX_SCALAR_BYTES, ScanSink, Scanner};
 use crate::extract::special_tokens::{self, SpecialToken, TokenKind};
@@ -7,7 +7,7 @@ use crate::extract::special_tokens::{self, SpecialToken, TokenKind};
 const MAX_SEARCHES: usize = 64;
 
 impl<S: ScanSink> Scanner<'_, S> {
-    /// Handles the token at the current position. Returns false if there is none.
+    /// Handles the token at the current position. Returns false if there is no token.
     pub(super) fn handle_token(&mut self) -> bool {
         let Some(token) = special_tokens::token_at(self.text, self.pos) else { return false };
         if self.is_quoted(&token) {
@@ -65,8 +65,8 @@ impl<S: ScanSink> Scanner<'_, S> {
     }
 
     /// Skips the text that an unknown token encloses. A token without a counterpart may separate a draft from the
-    /// answer, or the answer from an invented turn. So the scanner skips the text after the token, and discards the
-    /// findings before it if the token has the form of a closing token or if JSON may follow.
+    /// answer, or the answer from an invented turn. The scanner then skips the text after the token. It also discards
+    /// the findings before the token if the token has the form of a closing token, or if JSON may follow.
     fn skip_unknown(&mut self, token: &SpecialToken<'_>) {
         self.search_count += 1;
         let end = (self.search_count <= MAX_SEARCHES).then(|| special_tokens::enclosed_end(self.text, token)).flatten();
@@ -92,7 +92,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         candidates.find(|pos| special_tokens::token_at(self.text, *pos).is_some_and(|token| accepts(token.kind)))
     }
 
-    /// The start of the first token within the length of a scalar; the end of the text if there is none.
+    /// The start of the first token within the maximum length of a scalar; the end of the text if there is no token.
     pub(super) fn first_token_start(&self) -> usize {
         let mut candidates =
             self.text.match_indices(['<', '[']).map(|(pos, _)| pos).take_while(|pos| *pos < MAX_SCALAR_BYTES).take(64);
