@@ -150,13 +150,18 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     if !matches!(failure.class, FailureClass::AgentError | FailureClass::ProviderUnavailable | FailureClass::Timeout) {
         return;
     }
-    let refused_hosts = sandbox.refused_hosts();
+    let (refused_hosts, unreachable_hosts) = (sandbox.refused_hosts(), sandbox.unreachable_hosts());
     let spec = turn.program.sandbox.as_ref();
     let may_lack_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
         && failure.class != FailureClass::Timeout
         && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
-    let sandbox_hint = if !refused_hosts.is_empty() {
-        let hosts = refused_hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let join = |hosts: &[String]| hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    // A program tries other hosts too, for example for updates: an unreachable host is the more likely cause.
+    let sandbox_hint = if !unreachable_hosts.is_empty() {
+        let hosts = join(&unreachable_hosts);
+        format!("it could not connect to {hosts}: start the server, or correct its address")
+    } else if !refused_hosts.is_empty() {
+        let hosts = join(&refused_hosts);
         format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
     } else if may_lack_network {
         "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"

@@ -64,8 +64,21 @@ pub struct SandboxConnection {
 impl SandboxUse {
     /// The hosts of the refused connections, without duplicates, in the order of the connections.
     pub fn refused_hosts(&self) -> Vec<String> {
+        self.hosts_of(|connection| connection.refused.is_some())
+    }
+
+    /// The hosts that orch could not connect to, without duplicates, in the order of the connections. Hosts to which
+    /// another connection succeeded are left out.
+    pub fn unreachable_hosts(&self) -> Vec<String> {
+        let connected = self.hosts_of(|connection| connection.refused.is_none() && connection.failed.is_none());
+        let mut hosts = self.hosts_of(|connection| connection.failed.is_some());
+        hosts.retain(|host| !connected.contains(host));
+        hosts
+    }
+
+    fn hosts_of(&self, is_included: impl Fn(&SandboxConnection) -> bool) -> Vec<String> {
         let mut hosts: Vec<String> = Vec::new();
-        for connection in self.connections.iter().filter(|connection| connection.refused.is_some()) {
+        for connection in self.connections.iter().filter(|connection| is_included(connection)) {
             let host = format!("{}:{}", connection.host, connection.port);
             if !hosts.contains(&host) {
                 hosts.push(host);
@@ -125,5 +138,6 @@ mod tests {
         sandbox.omitted_connections = 1;
         assert_eq!(sandbox.summary(), "full, 4 connections (2 refused)");
         assert_eq!(sandbox.refused_hosts(), ["b:443"]);
+        assert_eq!(sandbox.unreachable_hosts(), Vec::<String>::new());
     }
 }

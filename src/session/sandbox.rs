@@ -20,7 +20,7 @@ impl Runner {
             let machine = self.sandbox_probe.machine().await?;
             machine.check(sandbox, needs_hosts).map_err(|failure| {
                 let error = SessionError::usage(format!("step `{step}` can't be confined: {}", failure.message));
-                failure.hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+                failure.hint.into_iter().fold(error, SessionError::with_hint)
             })?;
         }
         Ok(())

@@ -148,6 +148,8 @@ fn a_program_that_stays_after_its_answer_is_ended_and_its_answer_and_usage_are_k
     for (kind, events) in [("claude", claude(json!({}))), ("codex", codex(Some(done)))] {
         let stays = "echo $$ > ../pid; trap '' TERM; while :; do sleep 1; done";
         let (orch, path) = project(kind, &events, stays);
+        // The script writes a file outside of the workspace.
+        orch.disable_sandboxes();
         // orch ends the program because of its answer, although the timeout expires earlier.
         orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 6s");
         let (ran, report) = run_with_report(orch.command(&RUN).env("PATH", path));
@@ -254,6 +256,8 @@ fn an_agent_program_sends_no_key_over_plain_http_to_another_machine() {
         ("codex", "openai", codex(Some(done)), "OPENAI_API_KEY", "OPENAI_BASE_URL"),
     ] {
         let (orch, path) = project(kind, &events, "touch ../started");
+        // The script writes a file outside of the workspace.
+        orch.disable_sandboxes();
         let run = |url: &str, key_set: bool| {
             drop(std::fs::remove_file(orch.path().join("started")));
             let mut command = orch.command(&RUN);

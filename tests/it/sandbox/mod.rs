@@ -77,7 +77,8 @@ fn stdout_of(orch: &Orch) -> String {
 fn recorded_sandbox(orch: &Orch) -> Value {
     let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter_map(|event| event["fact"].get("call_ended").cloned()).last().unwrap()["sandbox"].clone()
+    let mut calls = events.filter_map(|event| event["fact"].get("call_ended").cloned());
+    calls.next_back().unwrap()["sandbox"].clone()
 }
 
 /// Wraps a command so that no process in it can create a namespace, as in a container. Returns `None` and prints that

@@ -51,7 +51,7 @@ struct Calls {
     /// The number of calls of each step so far. It distinguishes a late answer from the answers to later calls.
     counts: HashMap<String, usize>,
     /// The number of the open call of each step.
-    open_calls: HashMap<String, usize>,
+    open: HashMap<String, usize>,
     holds: HashMap<String, VirtualTimeHold>,
 }
 
@@ -66,7 +66,7 @@ impl CallsInFlight {
         let count = calls.counts.entry(step.clone()).or_default();
         *count += 1;
         let number = *count;
-        calls.open_calls.insert(step.clone(), number);
+        calls.open.insert(step.clone(), number);
         calls.holds.insert(step, clock.hold_virtual_time());
     }
 
@@ -80,13 +80,13 @@ impl CallsInFlight {
     pub(crate) fn on_arrival(&self, step: &str) -> usize {
         let mut calls = self.lock();
         calls.holds.remove(step);
-        calls.open_calls.get(step).copied().unwrap_or_default()
+        calls.open.get(step).copied().unwrap_or_default()
     }
 
     /// Holds time while the answer is in transit. Returns whether the run still waits for the answer.
     pub(crate) fn on_answer(&self, step: &str, number: usize, clock: &dyn Clock) -> bool {
         let mut calls = self.lock();
-        let is_awaited = calls.open_calls.get(step) == Some(&number);
+        let is_awaited = calls.open.get(step) == Some(&number);
         if is_awaited {
             calls.holds.insert(step.to_owned(), clock.hold_virtual_time());
         }
@@ -96,14 +96,14 @@ impl CallsInFlight {
     /// Registers that the outcome of a call is recorded.
     pub(crate) fn end(&self, step: &str) {
         let mut calls = self.lock();
-        calls.open_calls.remove(step);
+        calls.open.remove(step);
         calls.holds.remove(step);
     }
 
     /// Removes all open calls, because the process has died.
     pub(crate) fn clear(&self) {
         let mut calls = self.lock();
-        calls.open_calls.clear();
+        calls.open.clear();
         calls.holds.clear();
     }
 }
