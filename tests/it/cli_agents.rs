@@ -277,7 +277,7 @@ fn a_refused_key_and_an_unreachable_model_of_codex_have_their_classes() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     // In its sandbox, Codex gets an answer of the proxy at once; without one it tries again until the timeout expires.
     match class(&report) {
-        "provider_unavailable" => assert!(ran.stderr.contains("could not connect to 127.0.0.1:9"), "{}", ran.stderr),
+        "provider_unavailable" => assert!(ran.stderr.contains("could not connect to localhost:9"), "{}", ran.stderr),
         "timeout" => assert!(ran.stderr.contains("OPENAI_BASE_URL"), "{}", ran.stderr),
         class => panic!("{class}: {report:#}"),
     }
