@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Level, Limits, Policy, probe};
 
-use super::support::{BINARY, Fixture, Run, User};
+use super::support::{Fixture, Run, User, binary};
 
 #[test]
 fn this_machine_is_probed_and_the_level_is_reported() {
-    let probe = probe(Path::new(BINARY)).unwrap();
+    let probe = probe(Path::new(binary())).unwrap();
     println!("{probe:?}");
     for user in User::all() {
         let fixture = Fixture::new(user);
@@ -27,8 +27,8 @@ fn without_namespaces(fixture: &Fixture, command: &Command) -> Command {
     let mut outer = fixture.user.command("unshare");
     outer.args(["-U", "-r", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"", "sh"]);
     // The command runs as root in the outer user namespace, so it needs no program that changes the user.
-    let start = command.get_args().position(|argument| argument == BINARY).map_or(0, |index| index + 1);
-    outer.arg(BINARY).args(command.get_args().skip(start));
+    let start = command.get_args().position(|argument| argument == binary()).map_or(0, |index| index + 1);
+    outer.arg(binary()).args(command.get_args().skip(start));
     outer.current_dir(fixture.path("ws")).env("HOME", fixture.path("home")).stdin(Stdio::null());
     outer
 }
@@ -176,7 +176,9 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
         let fixture = Fixture::new(user);
         for level in ["full", "basic"] {
             drop(fs::remove_file(fixture.path("ws/cleaned")));
-            let script = "trap 'echo a > cleaned; exit 3' TERM; echo up; while :; do sleep 0.01; done";
+            // The shell starts no program while it waits: a signal to its child before the child's `exec` can reach the
+            // shell too, in the middle of its own `vfork`.
+            let script = "trap 'echo a > cleaned; exit 3' TERM; echo up; while :; do :; done";
             let mut child = fixture
                 .command(level, &fixture.policy(), &["sh", "-c", script])
                 .stdout(Stdio::piped())
@@ -193,7 +195,9 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
             for pid in descendants.into_iter().filter_map(rustix::process::Pid::from_raw) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
-            assert_eq!(child.wait().unwrap().code(), Some(3), "{level}");
+            let status = child.wait().unwrap();
+            let result = fs::read_to_string(fixture.path("home/result"));
+            assert_eq!(status.code(), Some(3), "{} {level} {status} {result:?}", user.name());
             assert!(fixture.path("ws/cleaned").exists(), "{level}");
         }
     }
@@ -232,12 +236,12 @@ fn a_policy_in_a_file_confines_without_orch() {
     let fixture = Fixture::new(User::all()[0]);
     fixture.write("home/policy", &serde_json::to_string(&fixture.policy()).unwrap());
     let script = format!("echo a > a; ! echo b > {}/b", fixture.text("outside"));
-    let mut command = fixture.user.command(BINARY);
+    let mut command = fixture.user.command(binary());
     command.args(["__confine", "--policy", &fixture.text("home/policy"), "--level", "full", "--", "sh", "-c", &script]);
     assert!(command.current_dir(fixture.path("ws")).status().unwrap().success());
     assert!(fixture.path("ws/a").exists() && !fixture.path("outside/b").exists());
     fixture.write("home/policy", r#"{"network": {"hosts": ["example.org"]}}"#);
-    let output = Command::new(BINARY)
+    let output = Command::new(binary())
         .args(["__confine", "--policy", &fixture.text("home/policy"), "--", "true"])
         .output()
         .unwrap();

@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use orch_confine::confine::{Level, Policy, probe, usually_protected};
 use serde_json::Value;
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_orch-confine");
 /// The id of the user `nobody` and of its group.
 pub(crate) const NOBODY: u32 = 65534;
 
@@ -49,7 +48,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn reaches_full() -> bool {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     let level = *LEVEL.get_or_init(|| {
-        let machine = probe(Path::new(BINARY)).unwrap();
+        let machine = probe(Path::new(binary())).unwrap();
         if machine.level() < Level::Full {
             let obstacles: Vec<String> = machine.obstacles.iter().map(ToString::to_string).collect();
             let (level, obstacles) = (machine.level(), obstacles.join("; "));
@@ -132,7 +131,7 @@ impl Fixture {
     pub(crate) fn command(&self, level: &str, policy: &Policy, argv: &[&str]) -> Command {
         self.write("home/policy", &serde_json::to_string(policy).unwrap());
         drop(fs::remove_file(self.path("home/result")));
-        let mut command = self.user.command(BINARY);
+        let mut command = self.user.command(binary());
         command.args(["drive", level, &self.text("home/policy"), &self.text("home/result"), "--"]).args(argv);
         command.current_dir(self.path("ws")).env("HOME", self.path("home"));
         command
@@ -173,12 +172,30 @@ impl Run {
     }
 }
 
+/// A new folder for programs that every user can run.
+fn program_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("confine-bin-").tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// The program `orch-confine`, in a folder that every user can read: the build folder may be in the home of `root`.
+pub(crate) fn binary() -> &'static str {
+    static COPY: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let folder = program_folder();
+        let path = folder.path().join("orch-confine");
+        fs::copy(env!("CARGO_BIN_EXE_orch-confine"), &path).unwrap();
+        (folder, path.display().to_string())
+    });
+    path
+}
+
 /// The compiled program `attempts.c`.
 pub(crate) fn attempts() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = BUILT.get_or_init(|| {
-        let folder = tempfile::Builder::new().prefix("confine-bin-").tempdir_in("/var/tmp").unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = program_folder();
         let path = folder.path().join("attempts");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/attempts.c");
         let status = Command::new("gcc").args(["-O1", "-w", "-o"]).arg(&path).arg(source).status().unwrap();
