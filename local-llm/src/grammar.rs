@@ -148,20 +148,20 @@ impl Grammar {
         tokens
     }
 
-    /// Creates a copy of this grammar in which `bytes` replace the last `removed_count` tokens of the document.
+    /// Creates a copy of this grammar in which `bytes` replace the last `removed_token_count` tokens of the document.
     /// `prefix` are the tokens before those. Returns the copy and the tokens for `bytes`, or `None` if the schema does
     /// not allow `bytes` there.
     pub(crate) fn rewind(
         &self,
         prefix: &[TokenId],
-        removed_count: usize,
+        removed_token_count: usize,
         bytes: &[u8],
         vocab: &Vocab,
     ) -> Option<(Self, Vec<TokenId>)> {
         let mut grammar = self.clone();
         // A shallow clone would share the state of the parser.
         grammar.matcher = self.matcher.deep_clone();
-        grammar.matcher.rollback(removed_count).ok()?;
+        grammar.matcher.rollback(removed_token_count).ok()?;
         grammar.json_state = JsonState::default();
         prefix.iter().for_each(|token| grammar.json_state.advance(vocab.token_bytes(*token)));
         // Where the schema forces the next bytes, the mask allows only the token that the tokenizer would choose.

@@ -19,7 +19,7 @@ use fenced::FencedContent;
 use rewind::FencedRange;
 
 /// After three quarters of the limit, the writer ends each string once it has this many tokens.
-const LATE_STRING_TOKENS: usize = 24;
+const MIN_STRING_TOKENS_NEAR_LIMIT: usize = 24;
 
 /// A reply nears its limit when the remaining tokens are at most twice the tokens that close the document, plus this
 /// number.
@@ -70,7 +70,7 @@ pub(crate) struct ReplyWriter<'a> {
     /// Whether the limit cut off tokens that the schema forces, so that the document is incomplete.
     is_truncated: bool,
     /// The number of generated tokens that the reply no longer contains.
-    removed_count: usize,
+    removed_token_count: usize,
 }
 
 impl<'a> ReplyWriter<'a> {
@@ -99,7 +99,7 @@ impl<'a> ReplyWriter<'a> {
             closing_tokens,
             json: IncrementalJson::default(),
             is_truncated: false,
-            removed_count: 0,
+            removed_token_count: 0,
         }
     }
 
@@ -124,7 +124,7 @@ impl<'a> ReplyWriter<'a> {
 
     /// The number of generated tokens, including the removed ones.
     pub(crate) fn generated_count(&self) -> usize {
-        self.model_tokens.len() + self.removed_count
+        self.model_tokens.len() + self.removed_token_count
     }
 
     /// Whether the reply may get more tokens.
@@ -222,8 +222,10 @@ impl<'a> ReplyWriter<'a> {
     /// Whether the open string, array or object should end, because the reply repeats itself or nears its limit.
     fn should_close(&self) -> bool {
         let is_late = self.model_tokens.len() * 4 >= self.limit * 3;
-        let is_long_enough =
-            self.json.string_start().is_none_or(|start| self.document_tokens.len() - start >= LATE_STRING_TOKENS);
+        let is_long_enough = self
+            .json
+            .string_start()
+            .is_none_or(|start| self.document_tokens.len() - start >= MIN_STRING_TOKENS_NEAR_LIMIT);
         (is_late && is_long_enough) || ends_in_repetition(&self.model_tokens)
     }
 

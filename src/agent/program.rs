@@ -16,7 +16,7 @@ use crate::model::{
     AgentActivity, AgentTurn, CallKey, ChatReply, Content, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
     StopReason,
 };
-use crate::process::{EndingGroups, GuardProgram, ProgramSpec, SandboxHost, SandboxNeeds};
+use crate::process::{EndingGroups, GuardProgram, ProgramSpec, SandboxContext, SandboxNeeds};
 
 use super::EnvLookup;
 
@@ -67,12 +67,12 @@ pub struct AgentEnv {
     pub variables: EnvLookup,
     /// The providers to which the settings allow sending a key over plain HTTP.
     pub insecure_providers: Vec<String>,
-    /// The executable of orch, which runs again as the guard of each program.
+    /// The executable of orch. A second process of it is the parent of each program and ends the program's processes.
     pub guard: GuardProgram,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,
-    /// The parts of a sandbox that all programs of the run share.
-    pub sandbox: Arc<SandboxHost>,
+    /// The settings and resources that the sandboxes of all programs of the run share.
+    pub sandbox: Arc<SandboxContext>,
 }
 
 /// The call to which a turn belongs, the start time of the turn, and the limit on its cost.
@@ -204,8 +204,9 @@ impl TurnJob<'_> {
         })
     }
 
-    /// The prompt for a program that receives the system prompt in another way. If the program's session contains the
-    /// earlier messages, this is the last message only, otherwise all messages.
+    /// The prompt for a program that receives the system prompt in another way. In a re-ask,
+    /// the program's session contains the earlier messages, so this is the last message only. In a new session, and in
+    /// the session of an interrupted turn, this is all messages.
     pub(super) fn text_without_system_prompt(&self) -> String {
         let messages = &self.turn.request.messages;
         let sends_only_last = self.turn.session.is_some() && !self.is_resumed;
@@ -217,8 +218,9 @@ impl TurnJob<'_> {
         self.with_resume_prefix(texts.join("\n\n"))
     }
 
-    /// The prompt for a program that receives the system prompt in the same text. If the program's session contains the
-    /// earlier messages, this is the last message only, otherwise the system prompt and all messages.
+    /// The prompt for a program that receives the system prompt in the same text. In a re-ask,
+    /// the program's session contains the earlier messages, so this is the last message only. In a new session, and in
+    /// the session of an interrupted turn, this is the system prompt and all messages.
     pub(super) fn text_with_system_prompt(&self) -> String {
         match &self.turn.session {
             Some(_) if !self.is_resumed => self.text_without_system_prompt(),

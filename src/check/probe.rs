@@ -259,7 +259,7 @@ fn step_status_properties() -> Vec<VisibleName> {
     vec![
         new_property(
             "status",
-            "\"completed\" | \"failed\" | \"skipped\"",
+            "\"completed\" | \"failed\" | \"skipped\" | \"cancelled\"",
             false,
             "The status with which the step ended.",
         ),

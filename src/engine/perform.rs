@@ -16,7 +16,7 @@ use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
-use crate::process::{GuardProgram, SandboxHost};
+use crate::process::{GuardProgram, SandboxContext};
 use crate::secret::Redactor;
 
 use super::budget::Budgets;
@@ -59,7 +59,7 @@ pub struct Performer {
     /// The program that supervises each child process: the executable of orch itself.
     pub guard: GuardProgram,
     /// The parts of a sandbox that all programs of the run share.
-    pub sandbox: Arc<SandboxHost>,
+    pub sandbox: Arc<SandboxContext>,
     /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
 }

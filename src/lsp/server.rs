@@ -1,4 +1,5 @@
-//! The server's loop: handles queued messages first, then runs one unit of checks and publishes the findings.
+//! The server's loop: handles queued messages first, then runs one check (of a pipeline, of a
+//! prompt, or of the settings and schemas of a project) and publishes its findings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -60,7 +61,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The same with the addresses of providers in environment variables.
+    /// Sets the addresses of providers that come from environment variables.
     pub(super) fn with_env_addresses(mut self, env_addresses: Arc<EnvAddresses>) -> Self {
         self.documents.set_env_addresses(env_addresses);
         self
@@ -114,7 +115,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// Runs one unit of checks. If it panics, the server drops the findings of the unit and continues.
+    /// Runs the next queued check. If it panics, the server drops its findings and continues.
     fn run_check(&mut self) -> io::Result<()> {
         let (checks, documents) = (&mut self.checks, &mut self.documents);
         let mut files = catch_unwind(AssertUnwindSafe(|| checks.run_next(documents))).unwrap_or_default();

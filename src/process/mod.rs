@@ -39,7 +39,7 @@ pub use ending_groups::EndingGroups;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
-pub use sandbox::{ProgramSandbox, SandboxHost, SandboxNeeds, probable_limit, remove_leftover_placeholders};
+pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit, remove_leftover_placeholders};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the

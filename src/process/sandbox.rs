@@ -50,7 +50,7 @@ const SETTINGS_PLACEHOLDER: &str =
 
 /// The parts of a sandbox that all programs of a run share.
 #[derive(Clone, Debug)]
-pub struct SandboxHost {
+pub struct SandboxContext {
     /// Finds out which sandboxes this machine can enforce.
     pub probe: SandboxProbe,
     /// The workspace, absolute, with links resolved.
@@ -92,7 +92,7 @@ pub struct ProgramSandbox {
     _temporary_folder: Option<TempDir>,
 }
 
-impl SandboxHost {
+impl SandboxContext {
     /// Creates a value for programs in this workspace. The other fields are empty.
     pub fn new(probe: SandboxProbe, workspace: PathBuf) -> Self {
         Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_files: Vec::new() }
@@ -274,8 +274,8 @@ mod tests {
     use crate::model::Sandbox;
     use crate::model::step::Access;
 
-    fn host(workspace: &Path) -> SandboxHost {
-        SandboxHost {
+    fn host(workspace: &Path) -> SandboxContext {
+        SandboxContext {
             probe: SandboxProbe::new("/nowhere/orch".into()),
             workspace: workspace.canonicalize().unwrap(),
             home: Some("/home/u".into()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::{Plan, PlannedSandbox};
-use crate::process::SandboxHost;
+use crate::process::SandboxContext;
 
 use super::Runner;
 use super::error::SessionError;
@@ -33,9 +33,9 @@ impl Runner {
         workspace: PathBuf,
         readable: Vec<PathBuf>,
         project_files: Vec<String>,
-    ) -> Arc<SandboxHost> {
+    ) -> Arc<SandboxContext> {
         let variables = self.environment.variable_lookup();
-        Arc::new(SandboxHost {
+        Arc::new(SandboxContext {
             probe: self.sandbox_probe.clone(),
             workspace,
             home: variables("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),

@@ -10,7 +10,7 @@ use orch::model::{
     AgentTurn, CallKey, ChatRequest, CliAgentKind, Content, ContentBlock, Digest, FailureClass, Message, Role, StepKey,
     TurnEstimate,
 };
-use orch::process::{EndingGroups, SandboxHost, SandboxProbe};
+use orch::process::{EndingGroups, SandboxContext, SandboxProbe};
 use serde_json::json;
 
 use crate::provider::request;
@@ -32,7 +32,7 @@ async fn every_kind_of_cli_agent_refuses_files_before_it_starts() {
         insecure_providers: Vec::new(),
         guard: PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
         ending_process_groups: EndingGroups::default(),
-        sandbox: Arc::new(SandboxHost::new(
+        sandbox: Arc::new(SandboxContext::new(
             SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
             folder.path().to_owned(),
         )),

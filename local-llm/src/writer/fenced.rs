@@ -26,7 +26,7 @@ use toktrie::TokenId;
 
 use super::lines::{ContentLines, FENCE};
 use super::rewind::FencedRange;
-use super::{CLOSING_MARGIN, LATE_STRING_TOKENS, ReplyWriter, WriterStep, is_banned_in};
+use super::{CLOSING_MARGIN, MIN_STRING_TOKENS_NEAR_LIMIT, ReplyWriter, WriterStep, is_banned_in};
 use crate::Error;
 use crate::incremental_json::ReplyPosition;
 use crate::sampler::ends_in_repetition;
@@ -76,9 +76,9 @@ impl ReplyWriter<'_> {
         }
         let fence_line = [&token_prefix, &b"\n"[..], FENCE, content.language.as_bytes(), b"\n"].concat();
         let fence_tokens = self.vocab.tokenize_greedily(&fence_line)?;
-        // A content ends when it nears the limit (`is_near_limit`). It should have at least `LATE_STRING_TOKENS` tokens
+        // A content ends when it nears the limit (`is_near_limit`). It should have at least `MIN_STRING_TOKENS_NEAR_LIMIT` tokens
         // before that, so half of the tokens after these and the margin must suffice for the end of the document.
-        let reserve = LATE_STRING_TOKENS + CLOSING_MARGIN;
+        let reserve = MIN_STRING_TOKENS_NEAR_LIMIT + CLOSING_MARGIN;
         let remaining = self.limit.checked_sub(prefix_len + fence_tokens.len() + reserve)?;
         let closing_tokens = grammar.closing_sequence(self.vocab, remaining / 2)?;
         let may_end = grammar.can_end_string();
@@ -107,7 +107,7 @@ impl ReplyWriter<'_> {
     ) -> Result<WriterStep, Error> {
         let vocab = self.vocab;
         let written = self.model_tokens.get(content.model_start..).unwrap_or_default();
-        let is_late = self.model_tokens.len() * 4 >= self.limit * 3 && written.len() >= LATE_STRING_TOKENS;
+        let is_late = self.model_tokens.len() * 4 >= self.limit * 3 && written.len() >= MIN_STRING_TOKENS_NEAR_LIMIT;
         if is_late || self.is_near_limit(remaining) || ends_in_repetition(written) {
             return self.close_content(content);
         }

@@ -71,7 +71,7 @@ impl ReplyWriter<'_> {
     /// must perform. The step also contains the tokens of the prefix that the model has not read yet.
     pub(super) fn replace_model_tokens(&mut self, prefix_len: usize, tokens: &[TokenId]) -> WriterStep {
         let still_processed = prefix_len.min(self.processed_len);
-        self.removed_count += self.processed_len - still_processed;
+        self.removed_token_count += self.processed_len - still_processed;
         self.processed_len = still_processed;
         self.model_tokens.truncate(prefix_len);
         self.model_tokens.extend_from_slice(tokens);

@@ -56,7 +56,7 @@ struct Reply {
     model_text: String,
     is_complete: bool,
     /// The number of tokens that the model had read before the writer removed them.
-    removed_count: usize,
+    removed_token_count: usize,
     /// For each rewind, the text that the writer removed and the text that replaced it, without their common prefix.
     rewinds: Vec<(String, String)>,
 }
@@ -106,9 +106,9 @@ fn run(model: &FakeModel, schema: &Value, limit: usize, mut set_logits: impl FnM
     };
     assert!(writer.generated_count() >= read_tokens.len());
     let document = String::from_utf8(writer.document()).unwrap();
-    let removed_count = writer.removed_count;
+    let removed_token_count = writer.removed_token_count;
     let model_text = String::from_utf8_lossy(&bytes_of(&read_tokens)).into_owned();
-    Reply { document, model_text, is_complete, removed_count, rewinds }
+    Reply { document, model_text, is_complete, removed_token_count, rewinds }
 }
 
 /// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last text forever.

@@ -19,7 +19,7 @@ use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
-use orch::process::{SandboxHost, SandboxProbe};
+use orch::process::{SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, to_run_end};
 use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, Workspace};
@@ -193,7 +193,7 @@ impl SimulatedRun {
             clock: self.clock.clone(),
             guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
             endings: Arc::default(),
-            sandbox: Arc::new(SandboxHost::new(
+            sandbox: Arc::new(SandboxContext::new(
                 SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
                 workspace.folder().to_path_buf(),
             )),

@@ -59,7 +59,7 @@ fn a_content_of_one_incomplete_line_keeps_this_line() {
         let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &[&line[..]][..]);
         let value = write_intended(&model, &schema, limit, document).value();
         let content = value["content"].as_str().unwrap().trim_end();
-        assert!(content.len() >= LATE_STRING_TOKENS && line.starts_with(content), "{limit} {value}");
+        assert!(content.len() >= MIN_STRING_TOKENS_NEAR_LIMIT && line.starts_with(content), "{limit} {value}");
     }
     // The fence is not part of the content, even if the reply reaches the limit inside the fence.
     for limit in 80..130 {
@@ -155,7 +155,7 @@ fn the_closing_fence_that_the_model_wrote_remains() {
     let document = (&[r#"{"path":"a.py","content":"#, "}"][..], &["x\n"][..]);
     let reply = write_intended(&model, &schema, 400, document);
     assert_eq!(reply.value(), json!({ "path": "a.py", "content": "x\n" }));
-    assert_eq!(reply.removed_count, 0, "{reply:?}");
+    assert_eq!(reply.removed_token_count, 0, "{reply:?}");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_fence_opens_where_the_schema_forces_the_quote() {
             "\"two\":{\"path\":\"b.py\",\"content\":\n```py\nb\n```\n}}"
         )
     );
-    assert_eq!(reply.removed_count, 0, "{reply:?}");
+    assert_eq!(reply.removed_token_count, 0, "{reply:?}");
     let value = reply.value();
     assert_eq!((&value["one"]["content"], &value["two"]["content"]), (&json!("\"\"\"a\"\"\"\n"), &json!("b\n")));
 }
@@ -250,7 +250,7 @@ fn a_fence_that_does_not_fit_is_not_tried_again() {
 }
 
 #[test]
-fn a_content_becomes_a_string_if_the_language_after_it_is_prose() {
+fn a_content_becomes_a_string_if_its_language_property_names_a_prose_format() {
     let model = FakeModel::with_merges(&COLON_MERGES);
     let string = json!({ "type": "string" });
     let file = object_schema(&json!({ "path": string, "content": string, "language": string }));
@@ -263,7 +263,8 @@ fn a_content_becomes_a_string_if_the_language_after_it_is_prose() {
     ];
     let contents = ["a\n", "b\n```\nmake\n```\nThat is all.\n", "c\n"];
     let reply = run(&model, &schema, 900, |read, logits| {
-        // Between fences, the second content ends at the first fence that is part of it.
+        // If the writer puts the second content between fences, it takes the first fence inside the content for the
+        // closing fence, so the content ends too early.
         let fenced = ["a\n", "b\n", "c\n"];
         let intended = [contents, fenced].map(|contents| intended_text(read, &parts, &contents));
         match intended.iter().find_map(|intended| intended.strip_prefix(read)).unwrap_or_default() {

@@ -30,7 +30,7 @@ fn a_late_string_has_a_minimum_length_even_if_a_long_string_precedes_it() {
     // Forced tokens contain both the end of the first string and the beginning of the second.
     let value = write_intended(&model, &schema, 110, (&[&document], &[])).value();
     let written = value["summary"].as_str().unwrap();
-    assert!(summary.starts_with(written) && written.len() >= LATE_STRING_TOKENS, "{value}");
+    assert!(summary.starts_with(written) && written.len() >= MIN_STRING_TOKENS_NEAR_LIMIT, "{value}");
 }
 
 #[test]
