@@ -1,8 +1,8 @@
 //! Trust in projects: whether a project may make orch send secrets and events to addresses in its `orch.yaml`.
 //!
-//! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. orch
-//! therefore lists the data that `orch.yaml` makes it send as [`Disclosure`]s, and also each key of its `sandbox` that
-//! allows more than the default. Once for each project, the user agrees to the disclosures other than those to built-in
+//! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. For
+//! that reason, orch makes a list of [`Disclosure`]s: the data that `orch.yaml` makes it send, and the keys of its
+//! `sandbox` that allow more than the default. Once for each project, the user agrees to the disclosures other than those to built-in
 //! providers ([`TrustLedger`]), as with direnv. An agreement covers the digest of these disclosures, so a changed
 //! address or variable needs a new agreement.
 //!
