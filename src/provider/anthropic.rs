@@ -42,7 +42,7 @@ impl Provider for Anthropic {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let base = base.strip_suffix("/v1").unwrap_or(&base);
             let body = request::request_body(&self.endpoint, request, limits)?;
-            let builder = ReplyBuilder::new(body.get("output_config").is_some());
+            let builder = ReplyBuilder::new(body.pointer("/output_config/format").is_some());
             let assembler = AnthropicReply { builder, ..AnthropicReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,

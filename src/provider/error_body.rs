@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::client::without_secrets;
+use super::error_hints::hint;
 use super::errors::{RequestContext, redact_text, shorten};
-use super::{Dialect, Endpoint, requested_wait};
+use super::requested_wait;
 use crate::model::failure::{Failure, FailureClass};
 
 /// The longest message of a provider that orch quotes, in characters.
@@ -233,13 +234,13 @@ const CONTENT_FILTERED: &[&str] =
 
 /// Whether a provider reports that the account has no credit left. This is not [`FailureClass::Auth`]: the key is
 /// valid.
-fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
+pub(super) fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
     code == Some(402) || body.contains_any(NO_CREDIT)
 }
 
 impl ErrorBody {
     /// Whether the labels or the message contain one of the patterns.
-    fn contains_any(&self, patterns: &[&str]) -> bool {
+    pub(super) fn contains_any(&self, patterns: &[&str]) -> bool {
         let message = self.message.to_lowercase();
         patterns.iter().any(|pattern| self.labels.contains(pattern) || message.contains(pattern))
     }
@@ -338,40 +339,5 @@ fn summary(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, cl
         }
         FailureClass::BadRequest => format!("{name} refuses the request"),
         _ => format!("{name} is unavailable"),
-    }
-}
-
-fn hint(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, class: FailureClass) -> Option<String> {
-    let (endpoint, model) = (context.endpoint, context.model);
-    let name = &endpoint.name;
-    match class {
-        _ if has_no_credit(code, body) => {
-            Some(format!("add credit to the account at {name}, or name another model with --model"))
-        }
-        FailureClass::Auth => Some(endpoint.auth.refused_hint(name)),
-        FailureClass::BadRequest if code == Some(404) && name == "ollama" && !model.is_empty() => {
-            Some(format!("fetch it with `ollama pull {model}`"))
-        }
-        FailureClass::BadRequest if code == Some(404) => Some(not_found_hint(endpoint, &body.message)),
-        _ => None,
-    }
-}
-
-/// The hint for a 404: to use another dialect if the model may need it, else to check the model's name and the address.
-fn not_found_hint(endpoint: &Endpoint, message: &str) -> String {
-    let check_hint = format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url));
-    match endpoint.dialect {
-        // Azure's deployments have such addresses, and also need the version of the API as a parameter.
-        _ if endpoint.base_url.contains("{model}") => {
-            "the model's name is a part of the address: check the name, and the parameters under `query:`".to_owned()
-        }
-        // `OpenAI` offers some models only in one of its APIs.
-        Dialect::OpenAi if message.contains("v1/responses") => {
-            format!("set `dialect: responses` under `providers.{}` of orch.yaml", endpoint.name)
-        }
-        Dialect::Responses => {
-            format!("{check_hint}; a server without the Responses API needs `dialect: openai`")
-        }
-        _ => check_hint,
     }
 }

@@ -11,6 +11,7 @@ mod client;
 mod converse;
 mod discover;
 mod error_body;
+mod error_hints;
 mod errors;
 mod gemini;
 mod http;

@@ -44,7 +44,7 @@ impl Provider for Responses {
         async move {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let body = request::request_body(&self.endpoint, request, limits)?;
-            let builder = ReplyBuilder::new(body.get("text").is_some());
+            let builder = ReplyBuilder::new(body.pointer("/text/format").is_some());
             let unreported_limit = (!is_openai(&self.endpoint)).then_some(request.max_output_tokens);
             let assembler = ResponsesReply { builder, unreported_limit, ..ResponsesReply::default() };
             let call = HttpCall {

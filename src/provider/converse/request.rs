@@ -54,8 +54,7 @@ pub(super) fn request_body(
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("inferenceConfig".into(), Value::Object(inference_config));
-    // The API refuses a schema for a model without structured output, such as most models.
-    let may_send_schema = endpoint.structured_output && crate::catalog::claude_has_structured_output(model);
+    let may_send_schema = endpoint.structured_output && crate::catalog::bedrock_accepts_schema(model);
     let schema = request.schema.as_deref().filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
@@ -192,5 +191,22 @@ mod tests {
             json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}, "top_k": 5})
         );
         assert_eq!(body("amazon.nova-pro-v1:0", json!({})).get("additionalModelRequestFields"), None);
+    }
+
+    #[test]
+    fn only_models_that_are_known_to_accept_a_schema_receive_it() {
+        let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+            "additionalProperties": false});
+        let endpoint = Endpoint::new("lab", Dialect::Converse, "http://127.0.0.1:1");
+        for (model, has_schema) in [
+            ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", true),
+            ("us.anthropic.claude-opus-4-7", false),
+            ("au.anthropic.claude-haiku-4-5-20251001-v1:0", false),
+            ("anthropic.claude-sonnet-5", false),
+        ] {
+            let request = ChatRequest { schema: Some(schema.clone().into()), ..request(model, json!({})) };
+            let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
+            assert_eq!(body.get("outputConfig").is_some(), has_schema, "{model}");
+        }
     }
 }

@@ -103,6 +103,18 @@ pub(super) fn openai() -> Vec<KnownError> {
         .waits(250),
         row(
             o,
+            400,
+            error(
+                "invalid_request_error",
+                "",
+                "'response_format' of type 'json_schema' is not supported with this model",
+            ),
+            FailureClass::BadRequest,
+            "refuses the request (400)",
+        )
+        .hints("`structured_output: off` for the provider `lab`"),
+        row(
+            o,
             500,
             error("server_error", "", "The server had an error"),
             FailureClass::ProviderUnavailable,
@@ -176,6 +188,14 @@ pub(super) fn anthropic() -> Vec<KnownError> {
             CREDIT,
         )
         .hints(ADD),
+        row(
+            a,
+            400,
+            error("invalid_request_error", "output_config.format: Extra inputs are not permitted"),
+            FailureClass::BadRequest,
+            "Extra inputs are not permitted",
+        )
+        .hints("`structured_output: off`"),
         row(a, 402, error("billing_error", "There is an issue with your billing"), FailureClass::BadRequest, CREDIT)
             .hints(ADD),
         row(a, 401, error("authentication_error", "invalid x-api-key"), FailureClass::Auth, "invalid x-api-key")
