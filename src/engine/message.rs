@@ -106,10 +106,15 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
 /// Appends an instruction with the schema to the first message, for a provider that can't make replies fit a schema.
 pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
-        let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
-        first.content.append_paragraph(&format!("{instruction}\n\n{}", fence(schema)));
+        first.content.append_paragraph(&schema_instruction(schema));
     }
     request
+}
+
+/// The instruction to answer with a value that fits the schema.
+pub(super) fn schema_instruction(schema: &Value) -> String {
+    let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
+    format!("{instruction}\n\n{}", fence(schema))
 }
 
 /// Returns the request that re-asks after a rejected reply; `None` if a re-ask can't help.
