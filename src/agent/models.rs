@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, ModelSettings, Settings};
-use crate::model::address::{base_url_error, host_with_port, is_openai_address};
+use crate::model::address::{base_url_error, host_with_port};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
 use crate::model::{Agent, AllowedHost, Failure, FailureClass, ModelRef, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
@@ -133,10 +133,9 @@ impl ModelRegistry {
         if endpoint.is_none() && model.provider != LOCAL_PROVIDER {
             return Vec::new();
         }
-        let api = ModelApi {
-            dialect: endpoint.map(|endpoint| endpoint.dialect),
-            is_openai: endpoint.is_some_and(|endpoint| is_openai_address(&endpoint.base_url)),
-            model: &model.model,
+        let api = match endpoint {
+            Some(endpoint) => ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &model.model),
+            None => ModelApi::embedded(&model.model),
         };
         let requested = RequestedOptions {
             temperature: agent.temperature,

@@ -4,6 +4,7 @@
 //! model. For a model that it does not list, both are unknown; orch does not guess them.
 
 mod entry;
+mod openai;
 mod options;
 mod provider_options;
 mod reasoning;
@@ -16,6 +17,7 @@ use crate::model::{ModelRef, Usage};
 use entry::CatalogEntry;
 use reasoning::claude_generation;
 
+pub use openai::{follows_openai_rules, is_openai_reasoning_model};
 pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
 pub use provider_options::{ReservedOption, is_converse_field, reserved_options};
 pub use reasoning::{
@@ -67,16 +69,6 @@ pub fn context_window(model: &ModelRef) -> Option<u64> {
         ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
         (_, _) => catalog_entry(model)?.context_window,
     }
-}
-
-/// Whether an OpenAI model is a reasoning model, which refuses any temperature except its default.
-pub fn is_openai_reasoning_model(name: &str) -> bool {
-    let leading_number = |text: &str| {
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        text[..end].parse::<u32>().ok()
-    };
-    let is_o_series = name.strip_prefix('o').and_then(leading_number).is_some();
-    is_o_series || name.strip_prefix("gpt-").and_then(leading_number).is_some_and(|number| number >= 5)
 }
 
 /// Whether a Claude model has a fixed temperature and refuses requests that set one: Opus from 4.7 on, and every

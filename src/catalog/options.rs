@@ -4,7 +4,9 @@ use super::reasoning::{
     BedrockReasoning, ReasoningRefusal, bedrock_reasoning, claude_generation, claude_thinking, gemini_thinking,
     openai_effort,
 };
-use super::{claude_has_fixed_temperature, gemini_has_fixed_temperature, is_openai_reasoning_model};
+use super::{
+    claude_has_fixed_temperature, follows_openai_rules, gemini_has_fixed_temperature, is_openai_reasoning_model,
+};
 use crate::model::{ChatRequest, Dialect, ModelOptions, ReasoningEffort};
 
 /// The smallest `top_p` that Claude models accept while they reason.
@@ -15,7 +17,7 @@ pub const MIN_TOP_P_WITH_REASONING: f64 = 0.95;
 pub struct ModelApi<'a> {
     /// The dialect of the API; `None` for an embedded model.
     pub dialect: Option<Dialect>,
-    /// Whether the server is `OpenAI`'s own, or Azure's with the same models.
+    /// Whether the rules of `OpenAI`'s own API apply to the model; see [`follows_openai_rules`].
     pub is_openai: bool,
     /// The name of the model at the provider.
     pub model: &'a str,
@@ -79,6 +81,18 @@ impl UnsentReason {
             | Self::NotWithTemperature
             | Self::Reasoning(_) => true,
         }
+    }
+}
+
+impl<'a> ModelApi<'a> {
+    /// A model of a provider whose server speaks a dialect at an address.
+    pub fn at_server(provider: &str, dialect: Dialect, base_url: &str, model: &'a str) -> Self {
+        Self { dialect: Some(dialect), is_openai: follows_openai_rules(provider, base_url, model), model }
+    }
+
+    /// An embedded model.
+    pub fn embedded(model: &'a str) -> Self {
+        Self { dialect: None, is_openai: false, model }
     }
 }
 
@@ -267,10 +281,20 @@ mod tests {
         for (api, model) in [(OPENAI, "gpt-4.1"), (OTHER_CHAT, "gpt-5"), (GEMINI, "gemini-2.5-pro"), (EMBEDDED, "x")] {
             assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), NO_OPTIONS, "{model}");
         }
-        for model in ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-6-sol", "o1", "o3-mini", "o4-mini"] {
+        for model in [
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5.1",
+            "gpt-6-sol",
+            "o1",
+            "o3-mini",
+            "o4-mini",
+            "ft:o4-mini:org::id",
+            "codex-mini-latest",
+        ] {
             assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), [("temperature", Fixed)], "{model}");
         }
-        for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {
+        for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest", "ft:gpt-4.1-mini:org::id"] {
             assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), NO_OPTIONS, "{model}");
         }
     }

@@ -11,7 +11,6 @@ use crate::catalog::{
 };
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::model::address::is_openai_address;
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{Agent, Dialect, ModelOptions, ModelRef, ReasoningEffort};
@@ -94,11 +93,10 @@ impl OptionCheck<'_> {
 
     fn model_api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
         if model.provider == LOCAL_PROVIDER {
-            return Some(ModelApi { dialect: None, is_openai: false, model: &model.model });
+            return Some(ModelApi::embedded(&model.model));
         }
         let server = self.project.api_server(&model.provider)?;
-        let is_openai = is_openai_address(&server.base_url);
-        Some(ModelApi { dialect: Some(server.dialect), is_openai, model: &model.model })
+        Some(ModelApi::at_server(&model.provider, server.dialect, &server.base_url, &model.model))
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {

@@ -3,6 +3,7 @@
 use super::client::without_secrets;
 use super::error_body::{ErrorBody, has_no_credit};
 use super::errors::RequestContext;
+use super::openai_host::is_openai;
 use super::{Dialect, Endpoint};
 use crate::model::failure::FailureClass;
 
@@ -41,11 +42,29 @@ pub(super) fn hint(
             Some(format!("fetch it with `ollama pull {model}`"))
         }
         FailureClass::BadRequest if code == Some(404) => Some(not_found_hint(endpoint, &body.message)),
+        FailureClass::BadRequest if body.contains_any(&["max_completion_tokens"]) => limit_name_hint(endpoint, model),
         FailureClass::BadRequest if endpoint.structured_output && body.contains_any(SCHEMA_FIELDS) => Some(format!(
             "if the model or the server accepts no schema, set `structured_output: off` for the provider `{name}` in \
              orch.yaml: then only the prompt contains the schema"
         )),
         _ => None,
+    }
+}
+
+/// The hint for a server that refuses the name under which the request limits the reply, which is `max_tokens` or
+/// `max_completion_tokens`.
+fn limit_name_hint(endpoint: &Endpoint, model: &str) -> Option<String> {
+    let name = &endpoint.name;
+    match endpoint.dialect {
+        Dialect::OpenAi if is_openai(endpoint, model) => Some(format!(
+            "a server that does not know `max_completion_tokens` must not be the provider `openai`: give `{name}` \
+             another name in orch.yaml"
+        )),
+        Dialect::OpenAi => Some(format!(
+            "for a reasoning model of OpenAI behind a gateway, name the provider `openai` instead of `{name}`, or, if \
+             the gateway has the Responses API, set `dialect: responses`"
+        )),
+        Dialect::Anthropic | Dialect::Responses | Dialect::Gemini | Dialect::Converse => None,
     }
 }
 

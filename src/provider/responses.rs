@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use self::text::ReceivedText;
 use super::http::{self, Assembler, HttpCall, ReplySink};
-use super::openai_host::is_openai;
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
 use super::usage::OPENAI;
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
+use crate::model::address::is_openai_address;
 use crate::model::chat::{ChatReply, ChatRequest, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::{ReportedUsage, parse_token_count};
@@ -45,7 +45,8 @@ impl Provider for Responses {
             let base = client::base_url(&self.endpoint, &request.model.model);
             let body = request::request_body(&self.endpoint, request, limits)?;
             let builder = ReplyBuilder::new(body.pointer("/text/format").is_some());
-            let unreported_limit = (!is_openai(&self.endpoint)).then_some(request.max_output_tokens);
+            let is_openai = is_openai_address(&self.endpoint.base_url);
+            let unreported_limit = (!is_openai).then_some(request.max_output_tokens);
             let assembler = ResponsesReply { builder, unreported_limit, ..ResponsesReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,

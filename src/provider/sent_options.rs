@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Dialect, Endpoint};
 use crate::catalog::{ClaudeThinking, ModelApi, RequestedOptions, reserved_options};
-use crate::model::address::is_openai_address;
 use crate::model::chat::ChatRequest;
 use crate::model::failure::{Failure, FailureClass};
 use crate::model::options::ReasoningEffort;
@@ -23,11 +22,7 @@ pub(super) struct SentOptions<'a> {
 impl<'a> SentOptions<'a> {
     /// The options of a request to an endpoint.
     pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Self {
-        let api = ModelApi {
-            dialect: Some(endpoint.dialect),
-            is_openai: is_openai_address(&endpoint.base_url),
-            model: &request.model.model,
-        };
+        let api = ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &request.model.model);
         let unsent = api.unsent_options(RequestedOptions::from(request));
         let is_sent = |key: &str| unsent.iter().all(|option| option.key != key);
         let options = &request.options;

@@ -195,6 +195,31 @@ fn an_option_that_the_model_of_a_run_refuses_is_noted_and_not_sent() {
 }
 
 #[test]
+fn a_gateway_of_the_provider_openai_receives_only_what_its_reasoning_models_accept() {
+    let server = Server::start(|request| Reply::text_for(&request.path, "1"));
+    let orch = Orch::empty();
+    orch.write("prompts/one.md", "Answer.\n");
+    orch.write(
+        "pipelines/main.yaml",
+        &format!("name: gateway\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ model: openai/gpt-5.4, temperature: 0.5, max_output_tokens: 99 }}\nsteps:\n{STEP}"),
+    );
+    let at_gateway = |args: &[&str]| {
+        let mut command = orch.command(args);
+        command.env("OPENAI_BASE_URL", server.openai_url()).env("OPENAI_API_KEY", "sk-0123456789");
+        RunOutput::of(&command.output().unwrap())
+    };
+    at_gateway(&["pipeline", "validate"]).exits(0).says("`openai/gpt-5.4` has a fixed temperature");
+    at_gateway(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(0);
+    let request = &server.requests()[0];
+    assert_eq!(request.path, "/v1/chat/completions");
+    let body = &request.body;
+    assert_eq!(
+        (&body["max_completion_tokens"], body.get("max_tokens"), body.get("temperature")),
+        (&json!(99), None, None)
+    );
+}
+
+#[test]
 fn the_check_knows_the_dialect_at_an_address_in_a_variable() {
     let orch = Orch::empty();
     orch.write("prompts/one.md", "Answer.\n");

@@ -20,7 +20,8 @@ pub(super) fn request_body(
     request: &ChatRequest,
     limits: &RequestLimits,
 ) -> Result<Value, Failure> {
-    if request.max_output_tokens < MIN_OUTPUT_TOKENS && is_openai(endpoint) {
+    let model = &request.model.model;
+    if request.max_output_tokens < MIN_OUTPUT_TOKENS && is_openai(endpoint, model) {
         let message = format!(
             "{} accepts no reply limit below {MIN_OUTPUT_TOKENS} tokens, and this request has {}",
             endpoint.name, request.max_output_tokens
@@ -28,7 +29,6 @@ pub(super) fn request_body(
         return Err(Failure::new(FailureClass::BadRequest, message)
             .with_hint(format!("set `max_output_tokens` to at least {MIN_OUTPUT_TOKENS}")));
     }
-    let model = &request.model.model;
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
     if !request.system.is_empty() {
@@ -53,7 +53,7 @@ pub(super) fn request_body(
     if let Some(top_p) = options.top_p {
         body.insert("top_p".into(), json!(top_p));
     }
-    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
+    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});

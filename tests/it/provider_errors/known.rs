@@ -115,6 +115,18 @@ pub(super) fn openai() -> Vec<KnownError> {
         .hints("`structured_output: off` for the provider `lab`"),
         row(
             o,
+            400,
+            error(
+                "invalid_request_error",
+                "unsupported_parameter",
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            ),
+            FailureClass::BadRequest,
+            "Use 'max_completion_tokens' instead",
+        )
+        .hints("name the provider `openai` instead of `lab`"),
+        row(
+            o,
             500,
             error("server_error", "", "The server had an error"),
             FailureClass::ProviderUnavailable,
