@@ -1,8 +1,8 @@
 //! The options that a model or its API does not accept. orch leaves them out of requests.
 
 use super::reasoning::{
-    BedrockReasoning, ReasoningRefusal, bedrock_reasoning, claude_generation, claude_thinking, gemini_thinking,
-    openai_effort,
+    BedrockReasoning, ClaudeThinking, GeminiThinking, ReasoningRefusal, bedrock_reasoning, claude_generation,
+    claude_thinking, gemini_thinking, openai_effort,
 };
 use super::{
     claude_has_fixed_temperature, follows_openai_rules, gemini_has_fixed_temperature, is_openai_reasoning_model,
@@ -122,6 +122,27 @@ impl ModelApi<'_> {
         let has_provider_options = !options.provider_options.is_empty();
         add("provider_options", (has_provider_options && self.dialect.is_none()).then_some(UnsentReason::NotInApi));
         unsent
+    }
+
+    /// The number of tokens of a reply that the model may use for reasoning with this effort; `None` if the request sets
+    /// no number.
+    pub fn reasoning_budget(&self, effort: ReasoningEffort, max_output_tokens: u32) -> Option<u32> {
+        let claude_budget = |thinking| match thinking {
+            ClaudeThinking::Budget(budget) => Some(budget),
+            ClaudeThinking::Absent | ClaudeThinking::Off(_) | ClaudeThinking::Adaptive(_) => None,
+        };
+        match self.dialect? {
+            Dialect::Anthropic => claude_budget(claude_thinking(self.model, effort, max_output_tokens).ok()?),
+            Dialect::Converse => match bedrock_reasoning(self.model, effort, max_output_tokens).ok()? {
+                BedrockReasoning::Claude(thinking) => claude_budget(thinking),
+                BedrockReasoning::Absent | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_) => None,
+            },
+            Dialect::Gemini => match gemini_thinking(self.model, effort, max_output_tokens).ok()? {
+                GeminiThinking::Budget(budget) => Some(budget),
+                GeminiThinking::Absent | GeminiThinking::Level(_) => None,
+            },
+            Dialect::OpenAi | Dialect::Responses => None,
+        }
     }
 
     /// Determines how a reasoning effort restricts the other options.
@@ -315,6 +336,20 @@ mod tests {
             unsent_for_claude("claude-3-5-haiku-latest", r#"{"temperature": 0.5, "reasoning": "low"}"#),
             [("reasoning", Reasoning(ReasoningRefusal::NeverReasons))]
         );
+    }
+
+    #[test]
+    fn the_reasoning_budget_is_known_where_the_request_sets_one() {
+        let budget = |(dialect, is_openai), model, effort, limit| {
+            ModelApi { dialect, is_openai, model }.reasoning_budget(effort, limit)
+        };
+        assert_eq!(budget(ANTHROPIC, "claude-sonnet-4-5", ReasoningEffort::Max, 4096), Some(3891));
+        assert_eq!(budget(BEDROCK, "anthropic.claude-sonnet-4-5-v1:0", ReasoningEffort::Low, 1100), Some(1024));
+        assert_eq!(budget(GEMINI, "gemini-2.5-flash", ReasoningEffort::High, 1000), Some(800));
+        assert_eq!(budget(ANTHROPIC, "claude-opus-4-6", ReasoningEffort::Max, 4096), None);
+        assert_eq!(budget(ANTHROPIC, "claude-sonnet-4-5", ReasoningEffort::None, 4096), None);
+        assert_eq!(budget(OTHER_CHAT, "qwen3", ReasoningEffort::Max, 4096), None);
+        assert_eq!(budget(EMBEDDED, "smollm2-135m", ReasoningEffort::Low, 4096), None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl OptionCheck<'_> {
 
     /// Checks the options against the agent's own model.
     fn check_model(&self, model: &ModelRef) -> Vec<Diagnostic> {
-        let Some(api) = self.model_api(model) else { return Vec::new() };
+        let Some(api) = model_api(self.project, model) else { return Vec::new() };
         let unsent = api.unsent_options(self.requested_options());
         let sends_temperature = unsent.iter().all(|option| option.key != "temperature");
         let mut diagnostics: Vec<Diagnostic> =
@@ -75,7 +75,7 @@ impl OptionCheck<'_> {
     /// about options for which the fallback has a fixed value.
     fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
         let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
-        let Some(api) = self.model_api(&model) else { return Vec::new() };
+        let Some(api) = model_api(self.project, &model) else { return Vec::new() };
         let refused = api.unsent_options(self.requested_options()).into_iter().filter(|option| {
             // orch sends `provider_options` only to the provider of the agent's own model.
             option.reason.is_mistake() && option.key != "provider_options"
@@ -89,14 +89,6 @@ impl OptionCheck<'_> {
                 .with_help(format!("orch sends it no `{key}`; remove `{key}`, or use another fallback"))
         };
         refused.map(warning).collect()
-    }
-
-    fn model_api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
-        if model.provider == LOCAL_PROVIDER {
-            return Some(ModelApi::embedded(&model.model));
-        }
-        let server = self.project.api_server(&model.provider)?;
-        Some(ModelApi::at_server(&model.provider, server.dialect, &server.base_url, &model.model))
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {
@@ -217,6 +209,15 @@ impl OptionCheck<'_> {
     fn error(&self, message: String, span: std::ops::Range<usize>) -> Diagnostic {
         Diagnostic::error(Code::UnsupportedParameter, message).with_span(&self.project.document.file, span)
     }
+}
+
+/// A model and the API through which orch reaches it; `None` if its provider is unknown.
+pub(super) fn model_api<'m>(project: &Project, model: &'m ModelRef) -> Option<ModelApi<'m>> {
+    if model.provider == LOCAL_PROVIDER {
+        return Some(ModelApi::embedded(&model.model));
+    }
+    let server = project.api_server(&model.provider)?;
+    Some(ModelApi::at_server(&model.provider, server.dialect, &server.base_url, &model.model))
 }
 
 /// The members of `provider_options` that orch sets itself in each dialect that `auto` can select.

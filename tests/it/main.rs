@@ -87,6 +87,7 @@ mod session;
 mod shell_completion;
 mod shipped_pipelines;
 mod step_kinds;
+mod stop_texts;
 mod store;
 mod support;
 #[cfg(unix)]
