@@ -2,8 +2,6 @@
 //!
 //! If the files alone do not determine an agent's model, checks only `provider_options`.
 
-use serde_json::{Map, Value};
-
 use super::models::resolve_reference;
 use crate::catalog::{
     MIN_CLAUDE_BUDGET, MIN_TOP_P_WITH_REASONING, ModelApi, ReasoningRefusal, RequestedOptions, ReservedOption,
@@ -35,8 +33,8 @@ impl OptionCheck<'_> {
         if let Some(model) = resolve_reference(self.project, &self.agent.model) {
             diagnostics.extend(self.check_model(&model));
         } else {
-            let reserved = reserved_for_auto(&self.options.provider_options);
-            diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
+            let reserved = reserved_for_auto(&self.options);
+            diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
         }
         for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
             if step.agent.as_deref() != Some(self.name) {
@@ -66,8 +64,8 @@ impl OptionCheck<'_> {
         if dialect == Dialect::Anthropic {
             diagnostics.extend(self.check_blank_stop(model));
         }
-        let reserved = reserved_options(dialect, &self.options.provider_options);
-        diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
+        let reserved = reserved_options(dialect, &self.options);
+        diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
         diagnostics
     }
 
@@ -190,12 +188,11 @@ impl OptionCheck<'_> {
             .collect()
     }
 
-    fn reserved_option_error(&self, reserved: ReservedOption) -> Diagnostic {
-        let path = reserved.path;
-        let pointer =
-            path.split('.').fold(self.pointer("provider_options"), |pointer, key| child_pointer(&pointer, key));
-        let message = format!("`provider_options` can't set `{path}`: orch sets it");
-        self.error(message, self.project.document.spans.key(&pointer)).with_help(reserved.help)
+    fn reserved_option_error(&self, reserved: &ReservedOption) -> Diagnostic {
+        let names = reserved.names.iter();
+        let pointer = names.fold(self.pointer("provider_options"), |pointer, name| child_pointer(&pointer, name));
+        let message = format!("`provider_options` can't set `{}`", reserved.path());
+        self.error(message, self.project.document.spans.key(&pointer)).with_help(reserved.help.clone())
     }
 
     fn pointer(&self, key: &str) -> String {
@@ -221,11 +218,12 @@ pub(super) fn model_api<'m>(project: &Project, model: &'m ModelRef) -> Option<Mo
 }
 
 /// The members of `provider_options` that orch sets itself in each dialect that `auto` can select.
-fn reserved_for_auto(options: &Map<String, Value>) -> Vec<ReservedOption> {
-    let is_reserved = |dialect, path: &str| reserved_options(dialect, options).iter().any(|other| other.path == path);
+fn reserved_for_auto(options: &ModelOptions) -> Vec<ReservedOption> {
+    let other_dialects = [Dialect::Responses, Dialect::Anthropic].map(|dialect| reserved_options(dialect, options));
+    let is_reserved_in =
+        |others: &Vec<ReservedOption>, option: &ReservedOption| others.iter().any(|other| other.names == option.names);
     let mut reserved = reserved_options(Dialect::OpenAi, options);
-    reserved
-        .retain(|option| is_reserved(Dialect::Responses, option.path) && is_reserved(Dialect::Anthropic, option.path));
+    reserved.retain(|option| other_dialects.iter().all(|others| is_reserved_in(others, option)));
     reserved
 }
 

@@ -6,7 +6,7 @@ use super::{Dialect, Endpoint};
 use crate::catalog::{ClaudeThinking, ModelApi, RequestedOptions, reserved_options};
 use crate::model::chat::ChatRequest;
 use crate::model::failure::{Failure, FailureClass};
-use crate::model::options::ReasoningEffort;
+use crate::model::options::{ModelOptions, ReasoningEffort};
 
 /// The options of a request that the model accepts.
 #[derive(Debug)]
@@ -67,19 +67,33 @@ pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
 /// model.
 pub(super) fn add_provider_options(
     body: &mut Map<String, Value>,
+    options: &ModelOptions,
+    dialect: Dialect,
+) -> Result<(), Failure> {
+    refuse_reserved(options, dialect)?;
+    merge_options(body, &options.provider_options, dialect)
+}
+
+/// Refuses `provider_options` that contain a member that orch sets itself.
+pub(super) fn refuse_reserved(options: &ModelOptions, dialect: Dialect) -> Result<(), Failure> {
+    let reserved = reserved_options(dialect, options).into_iter().next();
+    reserved.map_or(Ok(()), |reserved| Err(refused_option(&reserved.path(), dialect, &reserved.help)))
+}
+
+/// Merges options into a part of a body.
+pub(super) fn merge_options(
+    target: &mut Map<String, Value>,
     options: &Map<String, Value>,
     dialect: Dialect,
 ) -> Result<(), Failure> {
-    let reserved = reserved_options(dialect, options);
-    let reserved_member = reserved.first().map(|reserved| (reserved.path.to_owned(), reserved.help));
-    let conflict = reserved_member.or_else(|| Some((merge_members(body, options)?, "remove it: orch sets it")));
-    match conflict {
-        None => Ok(()),
-        Some((path, help)) => {
-            let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
-            Err(Failure::new(FailureClass::BadRequest, message).with_hint(help))
-        }
-    }
+    let conflict = merge_members(target, options);
+    conflict.map_or(Ok(()), |path| Err(refused_option(&path, dialect, "remove it: orch sets it")))
+}
+
+/// The failure for a member of `provider_options` that orch sets itself.
+fn refused_option(path: &str, dialect: Dialect, help: &str) -> Failure {
+    let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
+    Failure::new(FailureClass::BadRequest, message).with_hint(help)
 }
 
 /// Adds members to a mapping. Returns the path of the first member that both contain and that is not a mapping in both.
@@ -103,7 +117,8 @@ mod tests {
     use super::*;
 
     fn merge(body: Value, options: Value, dialect: Dialect) -> Result<Value, Failure> {
-        let (Value::Object(mut body), Value::Object(options)) = (body, options) else { unreachable!() };
+        let (Value::Object(mut body), Value::Object(provider_options)) = (body, options) else { unreachable!() };
+        let options = ModelOptions { provider_options, ..ModelOptions::default() };
         add_provider_options(&mut body, &options, dialect).map(|()| Value::Object(body))
     }
 

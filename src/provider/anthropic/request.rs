@@ -50,7 +50,7 @@ pub(super) fn request_body(
     if !output_config.is_empty() {
         body.insert("output_config".into(), Value::Object(output_config));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Anthropic)?;
+    add_provider_options(&mut body, &request.options, Dialect::Anthropic)?;
     Ok(Value::Object(body))
 }
 

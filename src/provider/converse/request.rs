@@ -7,7 +7,7 @@ use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
-use crate::provider::sent_options::{SentOptions, add_provider_options, thinking_fields};
+use crate::provider::sent_options::{SentOptions, merge_options, refuse_reserved, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -63,6 +63,7 @@ pub(super) fn request_body(
     }
     let reasoning = options.reasoning.map(|effort| bedrock_reasoning(model, effort, request.max_output_tokens));
     let fields = reasoning.and_then(Result::ok).map(reasoning_fields).unwrap_or_default();
+    refuse_reserved(&request.options, Dialect::Converse)?;
     add_model_fields(&mut body, fields, &request.options.provider_options)?;
     Ok(Value::Object(body))
 }
@@ -114,8 +115,8 @@ fn add_model_fields(
 ) -> Result<(), Failure> {
     let (api_options, model_options): (Map<String, Value>, Map<String, Value>) =
         provider_options.clone().into_iter().partition(|(name, _)| is_converse_field(name));
-    add_provider_options(body, &api_options, Dialect::Converse)?;
-    add_provider_options(&mut fields, &model_options, Dialect::Converse)?;
+    merge_options(body, &api_options, Dialect::Converse)?;
+    merge_options(&mut fields, &model_options, Dialect::Converse)?;
     if !fields.is_empty() {
         body.insert("additionalModelRequestFields".into(), Value::Object(fields));
     }

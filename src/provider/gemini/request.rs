@@ -40,7 +40,7 @@ pub(super) fn request_body(
     }
     body.insert("contents".into(), Value::Array(contents));
     body.insert("generationConfig".into(), Value::Object(generation_config));
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Gemini)?;
+    add_provider_options(&mut body, &request.options, Dialect::Gemini)?;
     Ok(Value::Object(body))
 }
 

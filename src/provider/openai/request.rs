@@ -41,7 +41,7 @@ pub(super) fn request_body(
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::OpenAi)?;
+    add_provider_options(&mut body, &request.options, Dialect::OpenAi)?;
     Ok(Value::Object(body))
 }
 

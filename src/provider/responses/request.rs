@@ -59,7 +59,7 @@ pub(super) fn request_body(
         let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("text".into(), json!({"format": format}));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Responses)?;
+    add_provider_options(&mut body, &request.options, Dialect::Responses)?;
     Ok(Value::Object(body))
 }
 
