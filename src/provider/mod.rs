@@ -67,6 +67,14 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Checks whether orch can build a request, without sending it.
+    ///
+    /// # Errors
+    /// The failure with which `chat` would end before it sends anything.
+    fn check_request(&self, _request: &ChatRequest) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Sends one request and reads its reply to the end; calls `sink` with each part of the reply as it arrives.
     fn chat<'a>(
         &'a self,

@@ -25,11 +25,21 @@ impl OpenAi {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
     }
+
+    /// The address and the body of a request.
+    fn address_and_body(&self, request: &ChatRequest, limits: &RequestLimits) -> Result<(String, Value), Failure> {
+        let base = client::base_url(&self.endpoint, &request.model.model)?;
+        Ok((format!("{base}/chat/completions"), request::request_body(&self.endpoint, request, limits)?))
+    }
 }
 
 impl Provider for OpenAi {
     fn dialect(&self) -> &'static str {
         "openai"
+    }
+
+    fn check_request(&self, request: &ChatRequest) -> Result<(), Failure> {
+        self.address_and_body(request, &self.limits()).map(|_| ())
     }
 
     fn chat<'a>(
@@ -39,14 +49,13 @@ impl Provider for OpenAi {
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let base = client::base_url(&self.endpoint, &request.model.model);
-            let body = request::request_body(&self.endpoint, request, limits)?;
+            let (url, body) = self.address_and_body(request, limits)?;
             let builder = ReplyBuilder::new(body.get("response_format").is_some());
             let assembler = OpenAiReply { builder, ..OpenAiReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
-                url: format!("{base}/chat/completions"),
+                url,
                 key_header: ("authorization", "Bearer "),
                 headers: &[],
                 body,
