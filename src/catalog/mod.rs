@@ -8,6 +8,7 @@ mod openai;
 mod options;
 mod provider_options;
 mod reasoning;
+mod refused_values;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -24,6 +25,7 @@ pub use reasoning::{
     BedrockReasoning, ClaudeThinking, GeminiThinking, MIN_CLAUDE_BUDGET, ReasoningRefusal, bedrock_reasoning,
     claude_thinking, gemini_thinking, openai_effort,
 };
+pub use refused_values::RefusedValue;
 
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];

@@ -50,43 +50,64 @@ impl OptionCheck<'_> {
     /// Checks the options against the agent's own model.
     fn check_model(&self, model: &ModelRef) -> Vec<Diagnostic> {
         let Some(api) = model_api(self.project, model) else { return Vec::new() };
-        let unsent = api.unsent_options(self.requested_options());
-        let sends_temperature = unsent.iter().all(|option| option.key != "temperature");
+        let requested = self.requested_options();
+        let unsent = api.unsent_options(requested).into_iter();
         let mut diagnostics: Vec<Diagnostic> =
-            unsent.into_iter().map(|option| self.unsent_option_diagnostic(model, api.dialect, option)).collect();
+            unsent.map(|option| self.unsent_option_diagnostic(model, api.dialect, option)).collect();
+        for refused in api.refused_values(requested) {
+            let pointer = self.pointer(refused.key);
+            let pointer = match refused.index {
+                Some(index) => item_pointer(&pointer, index),
+                None => pointer,
+            };
+            let span = self.project.document.spans.value(&pointer);
+            diagnostics.push(self.error(format!("`{model}` {}", refused.problem), span).with_help(refused.help));
+        }
         let Some(dialect) = api.dialect else { return diagnostics };
-        if let Some(temperature) = self.agent.temperature.filter(|temperature| sends_temperature && *temperature > 1.0)
-            && matches!(dialect, Dialect::Anthropic | Dialect::Converse)
-        {
-            let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
-            diagnostics.push(self.error_at_value("temperature", message).with_help("write a number from 0 to 1"));
-        }
-        if dialect == Dialect::Anthropic {
-            diagnostics.extend(self.check_blank_stop(model));
-        }
         let reserved = reserved_options(dialect, &self.options);
         diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
         diagnostics
     }
 
-    /// Warns about each option that orch does not send to a fallback because the fallback refuses it. Does not warn
-    /// about options for which the fallback has a fixed value.
+    /// Warns about each option that orch does not send to a fallback, because the fallback refuses it or belongs to
+    /// another provider, and reports values that the fallback refuses. Does not warn about options for which the
+    /// fallback has a fixed value.
     fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
         let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
         let Some(api) = model_api(self.project, &model) else { return Vec::new() };
-        let refused = api.unsent_options(self.requested_options()).into_iter().filter(|option| {
-            // orch sends `provider_options` only to the provider of the agent's own model.
-            option.reason.is_mistake() && option.key != "provider_options"
-        });
-        let warning = |option: UnsentOption| {
-            let (key, name) = (option.key, self.name);
-            let message = format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`");
-            let document = &self.project.document;
-            Diagnostic::warning(Code::UnsupportedParameter, message)
-                .with_span(&document.file, document.spans.value(pointer))
-                .with_help(format!("orch sends it no `{key}`; remove `{key}`, or use another fallback"))
+        let (name, document) = (self.name, &self.project.document);
+        let at_fallback = |diagnostic: Diagnostic, help: String| {
+            diagnostic.with_span(&document.file, document.spans.value(pointer)).with_help(help)
         };
-        refused.map(warning).collect()
+        let warning = |key: &str, message: String| {
+            let help = format!("orch sends it no `{key}`; remove `{key}`, or use another fallback");
+            at_fallback(Diagnostic::warning(Code::UnsupportedParameter, message), help)
+        };
+        let requested = self.requested_options();
+        // orch sends `provider_options` only to the provider of the agent's own model.
+        let refused = api
+            .unsent_options(requested)
+            .into_iter()
+            .filter(|option| option.reason.is_mistake() && option.key != "provider_options");
+        let mut diagnostics: Vec<Diagnostic> = refused
+            .map(|option| {
+                let key = option.key;
+                warning(key, format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`"))
+            })
+            .collect();
+        let own_model = resolve_reference(self.project, &self.agent.model);
+        let is_other_provider = own_model.is_some_and(|own| own.provider != model.provider);
+        if is_other_provider && !self.options.provider_options.is_empty() {
+            let message =
+                format!("`provider_options` of agent `{name}` are not for the fallback `{fallback}`, another provider");
+            diagnostics.push(warning("provider_options", message));
+        }
+        let refused_values = api.refused_values(requested).into_iter().map(|refused| {
+            let message = format!("the fallback `{fallback}` {}", refused.problem);
+            at_fallback(Diagnostic::error(Code::UnsupportedParameter, message), refused.help)
+        });
+        diagnostics.extend(refused_values);
+        diagnostics
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {
@@ -173,19 +194,6 @@ impl OptionCheck<'_> {
                 "write the model's own field under `provider_options`".to_owned(),
             ),
         }
-    }
-
-    /// Reports stop sequences that Anthropic's API refuses because they are blank.
-    fn check_blank_stop(&self, model: &ModelRef) -> Vec<Diagnostic> {
-        let blank = self.options.stop.iter().enumerate().filter(|(_, text)| text.trim().is_empty());
-        blank
-            .map(|(index, _)| {
-                let message = format!("`{model}` accepts no `stop` that consists of white space");
-                let pointer = item_pointer(&self.pointer("stop"), index);
-                self.error(message, self.project.document.spans.value(&pointer))
-                    .with_help("write a text with at least one visible character")
-            })
-            .collect()
     }
 
     fn reserved_option_error(&self, reserved: &ReservedOption) -> Diagnostic {

@@ -21,18 +21,26 @@ pub(super) struct SentOptions<'a> {
 
 impl<'a> SentOptions<'a> {
     /// The options of a request to an endpoint.
-    pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Self {
+    ///
+    /// # Errors
+    /// The model or its API refuses the value of an option.
+    pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Result<Self, Failure> {
         let api = ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &request.model.model);
-        let unsent = api.unsent_options(RequestedOptions::from(request));
+        let requested = RequestedOptions::from(request);
+        if let Some(refused) = api.refused_values(requested).into_iter().next() {
+            let message = format!("{} {}", request.model, refused.problem);
+            return Err(Failure::new(FailureClass::BadRequest, message).with_hint(refused.help));
+        }
+        let unsent = api.unsent_options(requested);
         let is_sent = |key: &str| unsent.iter().all(|option| option.key != key);
         let options = &request.options;
-        Self {
+        Ok(Self {
             temperature: request.temperature.filter(|_| is_sent("temperature")),
             reasoning: options.reasoning.filter(|_| is_sent("reasoning")),
             top_p: options.top_p.filter(|_| is_sent("top_p")),
             seed: options.seed.filter(|_| is_sent("seed")),
             stop: if is_sent("stop") { &options.stop } else { &[] },
-        }
+        })
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn request_body(
     }
     body.insert("messages".into(), Value::Array(messages(request, limits)?));
     body.insert("stream".into(), json!(true));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }

@@ -34,7 +34,7 @@ pub(super) fn request_body(
     }
     let mut inference_config = Map::new();
     inference_config.insert("maxTokens".into(), json!(request.max_output_tokens));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         inference_config.insert("temperature".into(), json!(temperature));
     }

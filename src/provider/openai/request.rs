@@ -34,7 +34,7 @@ pub(super) fn request_body(
     // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
     let limit_name = if is_openai(endpoint, model) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit_name.into(), json!(request.max_output_tokens));
-    insert_options(&mut body, endpoint, request);
+    insert_options(&mut body, endpoint, request)?;
     if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
@@ -45,8 +45,8 @@ pub(super) fn request_body(
     Ok(Value::Object(body))
 }
 
-fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
-    let options = SentOptions::new(endpoint, request);
+fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) -> Result<(), Failure> {
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -62,6 +62,7 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
     if !options.stop.is_empty() {
         body.insert("stop".into(), json!(options.stop));
     }
+    Ok(())
 }
 
 /// Appends a message. Each tool result in it becomes a separate message before it.

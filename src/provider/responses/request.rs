@@ -4,16 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
-use crate::model::failure::{Failure, FailureClass};
-use crate::provider::openai_host::{
-    accepts_schema, cache_key, effort_to_send, is_openai, requests_encrypted_reasoning,
-};
+use crate::model::failure::Failure;
+use crate::provider::openai_host::{accepts_schema, cache_key, effort_to_send, requests_encrypted_reasoning};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
-
-/// The smallest limit of a reply that `OpenAI` accepts, in tokens.
-const MIN_OUTPUT_TOKENS: u32 = 16;
 
 pub(super) fn request_body(
     endpoint: &Endpoint,
@@ -21,14 +16,6 @@ pub(super) fn request_body(
     limits: &RequestLimits,
 ) -> Result<Value, Failure> {
     let model = &request.model.model;
-    if request.max_output_tokens < MIN_OUTPUT_TOKENS && is_openai(endpoint, model) {
-        let message = format!(
-            "{} accepts no reply limit below {MIN_OUTPUT_TOKENS} tokens, and this request has {}",
-            endpoint.name, request.max_output_tokens
-        );
-        return Err(Failure::new(FailureClass::BadRequest, message)
-            .with_hint(format!("set `max_output_tokens` to at least {MIN_OUTPUT_TOKENS}")));
-    }
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
     if !request.system.is_empty() {
@@ -43,7 +30,7 @@ pub(super) fn request_body(
     }
     body.insert("prompt_cache_key".into(), json!(cache_key(request)));
     body.insert("max_output_tokens".into(), json!(request.max_output_tokens));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -156,6 +143,7 @@ fn file_part(file: &EncodedFile) -> Value {
 mod tests {
     use super::*;
     use crate::model::ModelRef;
+    use crate::model::failure::FailureClass;
 
     fn request(model: &str, max_output_tokens: u32) -> ChatRequest {
         ChatRequest {
