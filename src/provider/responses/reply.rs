@@ -21,6 +21,8 @@ pub(in crate::provider) struct ResponsesReply {
     /// The kinds of the output items in the events so far.
     seen_kinds: Vec<String>,
     has_refusal: bool,
+    /// Whether the server marked a message or a function call as incomplete.
+    has_incomplete_item: bool,
     /// Whether text of the current reasoning item has arrived.
     has_reasoning_text: bool,
     /// The maximum number of output tokens, if the server may report a reply as completed that this limit cut off.
@@ -48,6 +50,25 @@ fn text_in<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
 /// The elements of the list in a field; none if the field is not a list.
 fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The status of a response; `None` if it has none. A value that is not text becomes a status that no table lists.
+fn response_status(response: &Value) -> Option<String> {
+    match response.get("status")? {
+        Value::Null => None,
+        Value::String(status) => Some(status.clone()).filter(|status| !status.is_empty()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The text of a message item: its answers and refusals.
+fn message_text(item: &Value) -> String {
+    let part_text = |part| match text_in(part, "type")? {
+        "refusal" => text_in(part, "refusal"),
+        "output_text" | "text" => text_in(part, "text"),
+        _ => None,
+    };
+    list_in(item, "content").filter_map(part_text).collect()
 }
 
 /// The key of an output item: its position, or its id if the server sends no positions.
@@ -100,8 +121,9 @@ impl ResponsesReply {
             "response.completed" | "response.incomplete" | "response.failed" => {
                 let response = event.get("response").unwrap_or(&Value::Null);
                 // Some servers send `response.completed` for an incomplete response.
-                let incomplete = text_in(response, "status").filter(|status| INCOMPLETE_STATUSES.contains(status));
-                let status = incomplete.unwrap_or(kind.strip_prefix("response.").unwrap_or(kind));
+                let status = response_status(response)
+                    .filter(|status| kind == "response.completed" || INCOMPLETE_STATUSES.contains(&status.as_str()));
+                let status = status.as_deref().unwrap_or(kind.strip_prefix("response.").unwrap_or(kind));
                 return if self.finish_response(response, status, sink) { EventKind::End } else { TEXT_MISMATCH };
             }
             // Other events repeat parts of an item, or report the progress of the server's own tools.
@@ -159,6 +181,7 @@ impl ResponsesReply {
         let item = event.get("item").unwrap_or(&Value::Null);
         let kind = text_in(item, "type").unwrap_or_default();
         self.record_kind(kind);
+        self.check_item_status(item);
         let key = format!("{kind} {}", item_key(event));
         match kind {
             "message" => return self.finish_message(&key, item, sink),
@@ -181,17 +204,14 @@ impl ResponsesReply {
 
     /// Reads a complete message: appends the text that did not arrive in pieces.
     fn finish_message(&mut self, key: &str, item: &Value, sink: ReplySink<'_>) -> EventKind {
-        let mut full_text = String::new();
         for part in list_in(item, "content") {
             match text_in(part, "type").unwrap_or_default() {
-                "refusal" => {
-                    self.has_refusal = true;
-                    full_text.push_str(text_in(part, "refusal").unwrap_or_default());
-                }
-                "output_text" | "text" => full_text.push_str(text_in(part, "text").unwrap_or_default()),
+                "refusal" => self.has_refusal = true,
+                "output_text" | "text" => {}
                 kind => self.builder.record_other_content(kind),
             }
         }
+        let full_text = message_text(item);
         let Some(missing) = self.text.missing_in_item(&full_text).map(str::to_owned) else { return TEXT_MISMATCH };
         self.push_text(&missing, sink);
         self.text.confirm_item(full_text.len());
@@ -266,13 +286,24 @@ impl ResponsesReply {
         self.unreported_limit.zip(output).is_some_and(|(limit, output)| output >= u64::from(limit))
     }
 
+    /// Records whether the server marked a finished item as incomplete.
+    fn check_item_status(&mut self, item: &Value) {
+        let can_be_cut_off = matches!(text_in(item, "type"), Some("message" | "function_call"));
+        self.has_incomplete_item |= can_be_cut_off && text_in(item, "status") == Some("incomplete");
+    }
+
     /// Reads a response that has ended; returns false if its text differs from the pieces before it. Of its items,
-    /// reads only the kinds that no event contained.
+    /// reads only the kinds that no event contained, and the end of the text, if not all pieces of it arrived.
     fn finish_response(&mut self, response: &Value, status: &str, sink: ReplySink<'_>) -> bool {
         self.read_metadata(response);
         let seen_kinds = self.seen_kinds.clone();
+        let mut repeated_text = String::new();
         for (index, item) in list_in(response, "output").enumerate() {
+            self.check_item_status(item);
             if seen_kinds.iter().any(|seen_kind| Some(seen_kind.as_str()) == text_in(item, "type")) {
+                if text_in(item, "type") == Some("message") {
+                    repeated_text.push_str(&message_text(item));
+                }
                 continue;
             }
             let event = json!({"output_index": index, "item": item});
@@ -281,10 +312,16 @@ impl ResponsesReply {
                 return false;
             }
         }
-        let reason = match status {
+        // Some servers repeat the items without their texts.
+        if !repeated_text.is_empty() {
+            let Some(missing) = self.text.missing_in_response(&repeated_text).map(str::to_owned) else { return false };
+            self.push_text(&missing, sink);
+        }
+        let reason = match status.to_ascii_lowercase().as_str() {
             "incomplete" => response.pointer("/incomplete_details/reason").and_then(Value::as_str).unwrap_or(status),
             "completed" if self.has_reached_limit(response) => "max_output_tokens",
-            status => status,
+            "completed" if self.has_incomplete_item => "incomplete",
+            _ => status,
         };
         self.builder.stop.record_chunk(stop_reasons::RESPONSES, Some(&json!(reason)), false);
         self.builder.usage.merge_report(response.get("usage"), &OPENAI);
@@ -302,8 +339,8 @@ impl Assembler for ResponsesReply {
             return false;
         }
         // A response that has not ended, or has no status, may be incomplete.
-        let status = text_in(body, "status").filter(|status| !matches!(*status, "in_progress" | "queued"));
-        self.finish_response(body, status.unwrap_or_default(), sink)
+        let status = response_status(body).filter(|status| !matches!(status.as_str(), "in_progress" | "queued"));
+        self.finish_response(body, status.as_deref().unwrap_or_default(), sink)
     }
 
     fn builder(&self) -> &ReplyBuilder {
