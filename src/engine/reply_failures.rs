@@ -14,6 +14,9 @@ pub(super) const NO_TOOLS_HINT: &str =
 /// The hint for a reply that contains only reasoning.
 pub(super) const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `max_output_tokens` of the agent, or set a lower `reasoning` for it";
 
+/// The longest part of a refusal in a message, in characters.
+const MAX_QUOTED_CHARS: usize = 200;
+
 /// The failure for a reply in which orch found no value that fits the schema.
 pub(super) fn rejected_reply(agent: &AgentNode, reply: &ChatReply, rejection: &Rejection) -> RejectedReply {
     let class = match rejection.reason {
@@ -26,6 +29,8 @@ pub(super) fn rejected_reply(agent: &AgentNode, reply: &ChatReply, rejection: &R
     };
     let failure = Failure::new(class, rejection.message.clone());
     let failure = match class {
+        FailureClass::Refusal => refusal(reply),
+        FailureClass::MaxTokensReached if reply.details.window_exceeded => window_exceeded(),
         FailureClass::MaxTokensReached if may_have_met_stop_text(agent, reply) => return ended_at_stop_text(agent),
         FailureClass::EmptyReply if reply.text().trim().is_empty() => empty_reply(agent, reply),
         FailureClass::EmptyReply => failure.with_hint(REASONING_HINT),
@@ -37,6 +42,29 @@ pub(super) fn rejected_reply(agent: &AgentNode, reply: &ChatReply, rejection: &R
         _ => with_hint(failure, agent),
     };
     RejectedReply { failure, problems: render_mismatches(&rejection.mismatches) }
+}
+
+/// The failure for a refusal. Its message contains the provider's reason and the beginning of the reply.
+pub(super) fn refusal(reply: &ChatReply) -> Failure {
+    let reason = reply.details.refusal.as_ref().filter(|reason| !reason.eq_ignore_ascii_case("refusal"));
+    let reason = reason.map_or_else(String::new, |reason| format!(" (`{}`)", sanitize(reason)));
+    let text = reply.text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut text: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    let separator = if text.is_empty() { "" } else { ": " };
+    let text = text.trim_end_matches('.');
+    Failure::new(FailureClass::Refusal, format!("the model refused to answer{reason}{separator}{text}"))
+}
+
+/// The failure for a reply that the context window of the model cut off.
+pub(super) fn window_exceeded() -> Failure {
+    let message = "the reply was cut off at the context window of the model";
+    let hint = "shorten the prompt or the inputs of the step, or use a model with a larger context window";
+    Failure::new(FailureClass::MaxTokensReached, message).with_hint(hint)
 }
 
 /// Whether the reply may have ended at a text under `stop`. Not every API reports that as a reason of its own.

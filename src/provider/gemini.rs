@@ -83,8 +83,8 @@ impl GeminiReply {
         let text_field = |name: &str| chunk.get(name).and_then(Value::as_str).map(str::to_owned);
         self.builder.model = self.builder.model.take().or_else(|| text_field("modelVersion"));
         self.builder.id = self.builder.id.take().or_else(|| text_field("responseId"));
-        if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
-            self.builder.stop.record_refusal();
+        if let Some(reason) = chunk.pointer("/promptFeedback/blockReason").and_then(Value::as_str) {
+            self.builder.stop.record_refusal(reason);
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
             return;

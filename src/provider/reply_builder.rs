@@ -216,6 +216,8 @@ impl ReplyBuilder {
             unknown_stop: self.stop.unknown_reason().map(str::to_owned),
             instead,
             beside: None,
+            refusal: self.stop.refusal_reason().map(str::to_owned),
+            window_exceeded: self.stop.exceeds_window(),
         });
         let stop = match self.stop.reason() {
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.

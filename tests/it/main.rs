@@ -69,6 +69,7 @@ mod proxies;
 mod recovery_hints;
 mod replay;
 mod reply_completeness;
+mod reply_failures;
 mod request_files;
 mod reserved_files;
 mod resource_exhaustion;

@@ -49,13 +49,17 @@ async fn refusals_and_blocked_prompts_have_their_classes() {
     let openai = Reply::events(&[delta(json!({"refusal": "I can't"}), Value::Null), delta(json!({}), json!("stop"))]);
     let gemini = Reply::events(&[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 9}})]);
-    for (dialect, reply, text, input) in
-        [(Dialect::OpenAi, openai, "I can't", None), (Dialect::Gemini, gemini, "", Some(9))]
-    {
+    let converse = Reply::converse_stopped("no", "guardrail_intervened");
+    for (dialect, reply, text, reason) in [
+        (Dialect::OpenAi, openai, "I can't", None),
+        (Dialect::Gemini, gemini, "", Some("PROHIBITED_CONTENT")),
+        (Dialect::Converse, converse, "no", Some("guardrail_intervened")),
+    ] {
         let server = Server::always(reply);
         let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!((reply.stop, &*reply.text()), (StopReason::Refusal, text));
-        assert_eq!(reply.usage.input, input);
+        assert_eq!(reply.details.refusal.as_deref(), reason, "{dialect}");
+        assert!(dialect != Dialect::Gemini || reply.usage.input == Some(9));
     }
 }
 
