@@ -25,6 +25,11 @@ impl ErrorBody {
     pub(super) fn from_text(message: String) -> Self {
         Self { message, ..Self::default() }
     }
+
+    /// Adds the name of an error that a header contains.
+    pub(super) fn add_label(&mut self, label: &str) {
+        self.labels = format!("{} {}", self.labels, label.to_ascii_lowercase());
+    }
 }
 
 /// Whether the value of a field reports an error. Servers write `false`, `0`, `""`, `{}` and `[]` for "no error".
@@ -105,7 +110,7 @@ pub(super) fn parse_error_body(value: &Value) -> Option<ErrorBody> {
         None if error.is_object() && !std::ptr::eq(error, value) => error.to_string(),
         None => return None,
     };
-    let label_fields = ["type", "code", "status", "error_type", "reason"];
+    let label_fields = ["type", "code", "status", "error_type", "reason", "__type"];
     let labels = label_fields.iter().filter_map(|field| error.get(*field)?.as_str());
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
     let reasons = details.filter_map(|detail| detail.get("reason")?.as_str());
@@ -217,6 +222,11 @@ const NO_CREDIT: &[&str] = &[
     "used all available credits",
 ];
 
+/// Phrases with which a provider reports, with status 403, that valid credentials have no access to a model or an action:
+/// Bedrock ("You don't have access to the model", "is not authorized to perform: bedrock:InvokeModel"), `OpenAI` ("does
+/// not have access to model").
+const ACCESS_DENIED: &[&str] = &["have access to", "not authorized to", "not allowed to"];
+
 /// Names and phrases with which a provider reports that a request exceeds the model's context window.
 const CONTEXT_EXCEEDED: &[&str] = &[
     "context_length",
@@ -236,6 +246,14 @@ const CONTENT_FILTERED: &[&str] =
 /// valid.
 pub(super) fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
     code == Some(402) || body.contains_any(NO_CREDIT)
+}
+
+/// Whether a provider reports that valid credentials have no access to the model or the action. AWS uses the name
+/// `AccessDeniedException` for some faults of a key too.
+pub(super) fn denies_access(code: Option<u16>, body: &ErrorBody) -> bool {
+    let blames_key = || body.contains_any(&["api key", "authentication", "token", "signature"]);
+    code == Some(403)
+        && (body.contains_any(ACCESS_DENIED) || body.labels_contain_any(&["accessdenied"]) && !blames_key())
 }
 
 impl ErrorBody {
@@ -327,6 +345,10 @@ fn summary(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, cl
     let name = &context.endpoint.name;
     match class {
         _ if has_no_credit(code, body) => format!("{name} says that the account has no credit left"),
+        FailureClass::Auth if denies_access(code, body) && !context.model.is_empty() => {
+            format!("{name} denies access to the model {}", context.model)
+        }
+        FailureClass::Auth if denies_access(code, body) => format!("{name} denies access"),
         FailureClass::Auth => format!("{name} refuses the key"),
         FailureClass::RateLimited => format!("{name} says that there were too many requests"),
         FailureClass::Timeout => format!("{name} gave up waiting"),

@@ -1,7 +1,7 @@
 //! What the user can do about an error body.
 
 use super::client::without_secrets;
-use super::error_body::{ErrorBody, has_no_credit};
+use super::error_body::{ErrorBody, denies_access, has_no_credit};
 use super::errors::RequestContext;
 use super::openai_host::is_openai;
 use super::{Dialect, Endpoint};
@@ -37,6 +37,7 @@ pub(super) fn hint(
         _ if has_no_credit(code, body) => {
             Some(format!("add credit to the account at {name}, or name another model with --model"))
         }
+        FailureClass::Auth if denies_access(code, body) => Some(endpoint.auth.denied_hint(name)),
         FailureClass::Auth => Some(endpoint.auth.refused_hint(name)),
         FailureClass::BadRequest if code == Some(404) && name == "ollama" && !model.is_empty() => {
             Some(format!("fetch it with `ollama pull {model}`"))

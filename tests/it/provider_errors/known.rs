@@ -41,6 +41,14 @@ pub(super) fn openai() -> Vec<KnownError> {
     vec![
         row(
             o,
+            403,
+            error("invalid_request_error", "model_not_found", "Project `p` does not have access to model `m`"),
+            FailureClass::Auth,
+            "lab denies access to the model some-model (403)",
+        )
+        .hints("what the key in LAB_KEY has access to"),
+        row(
+            o,
             401,
             error("invalid_request_error", "invalid_api_key", "Incorrect API key provided"),
             FailureClass::Auth,
