@@ -13,6 +13,7 @@ mod discover;
 mod error_body;
 mod error_hints;
 mod errors;
+mod foreign_reply;
 mod gemini;
 mod http;
 mod openai;

@@ -3,6 +3,7 @@
 mod azure;
 mod converse;
 mod failures;
+mod foreign_replies;
 mod replies;
 pub(crate) mod requests;
 mod responses;
