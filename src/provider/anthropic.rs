@@ -112,6 +112,7 @@ impl AnthropicReply {
         if let Some(thinking) = text_field("thinking") {
             self.builder.push_reasoning(thinking, sink);
         }
+        self.builder.check_text_type(block.and_then(|block| block.get("text")));
         if let Some(text) = text_field("text") {
             self.builder.push_text(text, sink);
         }

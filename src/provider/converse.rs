@@ -88,6 +88,7 @@ pub(super) struct ConverseReply {
 impl ConverseReply {
     fn read_block(&mut self, block: &Value, sink: ReplySink<'_>) {
         let text_at = |pointer: &str| block.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        self.builder.check_text_type(block.get("text"));
         if let Some(text) = text_at("/text") {
             self.builder.push_text(text, sink);
         } else if let Some(name) = text_at("/toolUse/name") {

@@ -117,6 +117,7 @@ impl GeminiReply {
             if let Some(kind) = kind {
                 self.builder.record_other_content(kind);
             }
+            self.builder.check_text_type(part.get("text"));
             // A signature may arrive in a part without text. orch then sends it back in a separate part.
             self.push_signature(signature.filter(|_| kind.is_none() && !is_thought), true);
             return kind.is_some();

@@ -131,7 +131,7 @@ impl OpenAiReply {
                     self.read_part(part, sink);
                 }
             }
-            _ => {}
+            other => self.builder.check_text_type(other),
         }
         let media = ["images", "audio"].map(|field| (field, message.get(field)));
         let is_present = |value: &Value| value.is_object() || is_filled_list(value);
@@ -145,9 +145,10 @@ impl OpenAiReply {
 
     /// Reads one element of a content list. Mistral writes reasoning as an element that contains a list of texts.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) {
-        if let Some(text) = part.get("text").and_then(Value::as_str) {
+        if let Some(text) = part.as_str().or_else(|| part.get("text").and_then(Value::as_str)) {
             return self.builder.push_text(text, sink);
         }
+        self.builder.check_text_type(part.get("text"));
         match part.get("type").and_then(Value::as_str) {
             Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
                 list_in(part, "thinking").for_each(|thought| self.read_reasoning(thought, sink));

@@ -89,7 +89,10 @@ impl ResponsesReply {
     fn read_event_of_kind(&mut self, kind: &str, event: &Value, sink: ReplySink<'_>) -> EventKind {
         let delta = text_in(event, "delta").unwrap_or_default();
         match kind {
-            "response.output_text.delta" => self.push_text(delta, sink),
+            "response.output_text.delta" => {
+                self.builder.check_text_type(event.get("delta"));
+                self.push_text(delta, sink);
+            }
             "response.refusal.delta" => {
                 self.has_refusal = true;
                 self.push_text(delta, sink);
@@ -207,7 +210,7 @@ impl ResponsesReply {
         for part in list_in(item, "content") {
             match text_in(part, "type").unwrap_or_default() {
                 "refusal" => self.has_refusal = true,
-                "output_text" | "text" => {}
+                "output_text" | "text" => self.builder.check_text_type(part.get("text")),
                 kind => self.builder.record_other_content(kind),
             }
         }
