@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, ModelSettings, Settings};
-use crate::model::address::{base_url_error, host_with_port, is_openai_address};
+use crate::model::address::{base_url_error, host_with_port};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
-use crate::model::{Agent, AllowedHost, Failure, FailureClass, ModelRef, Usage};
+use crate::model::{Agent, AllowedHost, ChatRequest, Failure, FailureClass, Message, ModelRef, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
@@ -128,25 +128,41 @@ impl ModelRegistry {
         }
     }
 
-    /// The keys of an agent's options that orch does not send to a model, because the model or its API refuses them.
-    /// `default_limit` is the limit of a reply for agents that set none.
-    pub fn refused_options(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Vec<&'static str> {
-        let endpoint = self.endpoints.get(&model.provider);
-        if endpoint.is_none() && model.provider != LOCAL_PROVIDER {
-            return Vec::new();
-        }
-        let api = ModelApi {
-            dialect: endpoint.map(|endpoint| endpoint.dialect),
-            is_openai: endpoint.is_some_and(|endpoint| is_openai_address(&endpoint.base_url)),
-            model: &model.model,
+    /// The keys of an agent's options that orch does not send to a model, each with a clause about the model that
+    /// explains why. `default_limit` is the limit of a reply for agents that set none.
+    pub fn unsent_options(
+        &self,
+        model: &ModelRef,
+        agent: &Agent,
+        default_limit: u32,
+    ) -> Vec<(&'static str, &'static str)> {
+        let api = match self.endpoints.get(&model.provider) {
+            Some(endpoint) => ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &model.model),
+            None if model.provider == LOCAL_PROVIDER => ModelApi::embedded(&model.model),
+            None => return Vec::new(),
         };
         let requested = RequestedOptions {
             temperature: agent.temperature,
             max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
             options: &agent.options(),
         };
-        let refused = api.unsent_options(requested).into_iter().filter(|option| option.reason.is_mistake());
-        refused.map(|option| option.key).collect()
+        api.unsent_options(requested).into_iter().map(|option| (option.key, option.reason.clause())).collect()
+    }
+
+    /// The failure with which every request of an agent to a model would end, if orch can tell it before it sends one.
+    pub fn request_failure(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Option<Failure> {
+        let request = ChatRequest {
+            model: model.clone(),
+            system: String::new(),
+            messages: vec![Message::user("-")],
+            max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
+            temperature: agent.temperature,
+            options: Box::new(agent.options()),
+            schema: None,
+            schema_name: None,
+        };
+        let endpoint = self.endpoints.get(&model.provider)?;
+        provider::create_provider(endpoint.clone()).check_request(&request).err()
     }
 
     /// The provider with this name. Connects on the first call.

@@ -4,9 +4,11 @@
 //! model. For a model that it does not list, both are unknown; orch does not guess them.
 
 mod entry;
+mod openai;
 mod options;
 mod provider_options;
 mod reasoning;
+mod refused_values;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,13 +16,16 @@ use std::sync::OnceLock;
 use crate::model::{ModelRef, Usage};
 
 use entry::CatalogEntry;
+use reasoning::claude_generation;
 
+pub use openai::{follows_openai_rules, is_openai_reasoning_model};
 pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
 pub use provider_options::{ReservedOption, is_converse_field, reserved_options};
 pub use reasoning::{
     BedrockReasoning, ClaudeThinking, GeminiThinking, MIN_CLAUDE_BUDGET, ReasoningRefusal, bedrock_reasoning,
     claude_thinking, gemini_thinking, openai_effort,
 };
+pub use refused_values::RefusedValue;
 
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
@@ -68,25 +73,22 @@ pub fn context_window(model: &ModelRef) -> Option<u64> {
     }
 }
 
-/// Whether an OpenAI model is a reasoning model, which refuses any temperature except its default.
-pub fn is_openai_reasoning_model(name: &str) -> bool {
-    let leading_number = |text: &str| {
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        text[..end].parse::<u32>().ok()
-    };
-    let is_o_series = name.strip_prefix('o').and_then(leading_number).is_some();
-    is_o_series || name.strip_prefix("gpt-").and_then(leading_number).is_some_and(|number| number >= 5)
-}
-
 /// Whether a Claude model has a fixed temperature and refuses requests that set one: Opus from 4.7 on, and every
 /// family from 5 on.
 pub fn claude_has_fixed_temperature(name: &str) -> bool {
     claude_version(name).is_some_and(|(family, version)| version >= (5, 0) || (family == "opus" && version >= (4, 7)))
 }
 
-/// Whether Amazon Bedrock supports structured output for a Claude model: from version 4.5 on.
-pub fn claude_has_structured_output(name: &str) -> bool {
-    claude_version(name).is_some_and(|(_, version)| version >= (4, 5))
+/// Whether Anthropic's Messages API accepts a schema for a model. Claude models before 4.5 refuse it. orch does not know
+/// the other models at servers with this dialect, so it sends them a schema.
+pub fn anthropic_accepts_schema(name: &str) -> bool {
+    claude_generation(name).is_none_or(|generation| generation >= (4, 5))
+}
+
+/// Whether Bedrock's Converse API is known to accept a schema for a model. Bedrock refuses a schema for most other
+/// models, such as Claude Opus from 4.7, Sonnet 5 and, in some regions, Haiku 4.5.
+pub fn bedrock_accepts_schema(name: &str) -> bool {
+    matches!(claude_version(name), Some(("sonnet", (4, 5)) | ("opus", (4, 5 | 6))))
 }
 
 /// Whether Amazon Bedrock accepts cache points for a model: Claude from 4 on, Sonnet 3.7 and Haiku 3.5. For most other
@@ -114,10 +116,10 @@ pub fn gemini_has_fixed_temperature(name: &str) -> bool {
     version >= (3, 6) || (version == (3, 5) && name.contains("lite"))
 }
 
-/// The major and minor version at the start of a text such as `4-7`, `4.7` or `4`. A number that is missing or has
-/// three or more digits (a date) becomes 0.
+/// The major and minor version at the start of a text such as `4-7`, `4.7@20260301` or `4`. A number that is missing or
+/// has three or more digits (a date) becomes 0.
 fn parse_version(text: &str) -> (u32, u32) {
-    let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
+    let mut numbers = text.split(['-', '.', '@']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
     let major = numbers.next().flatten().unwrap_or(0);
     (major, numbers.next().flatten().unwrap_or(0))
 }
@@ -194,12 +196,6 @@ mod tests {
         {
             assert!(!claude_has_fixed_temperature(name), "{name}");
         }
-        for name in ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-opus-5-v1:0"] {
-            assert!(claude_has_structured_output(name), "{name}");
-        }
-        for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "anthropic.claude-3-5-sonnet-v2:0", "amazon.nova-pro"] {
-            assert!(!claude_has_structured_output(name), "{name}");
-        }
         let arn = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic.claude-haiku-4-5-v1:0";
         for name in ["anthropic.claude-opus-4-1-20250805-v1:0", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", arn] {
             assert!(bedrock_accepts_cache_points(name), "{name}");
@@ -215,6 +211,37 @@ mod tests {
         }
         for name in ["gemini-2.5-pro", "gemini-3.5-flash", "gemini-3-pro-preview", "gemini-flash-latest", "gemma-3"] {
             assert!(!gemini_has_fixed_temperature(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_identify_models_that_accept_a_schema() {
+        for (name, at_anthropic, at_bedrock) in [
+            ("claude-3-5-haiku-latest", false, false),
+            ("claude-3-7-sonnet-20250219", false, false),
+            ("claude-sonnet-4-20250514", false, false),
+            ("claude-opus-4-1-20250805-v1:0", false, false),
+            ("claude-haiku-4-5-20251001-v1:0", true, false),
+            ("claude-sonnet-4-5-20250929-v1:0", true, true),
+            ("claude-sonnet-4-5@20250929", true, true),
+            ("claude-opus-4-5-20251101-v1:0", true, true),
+            ("claude-opus-4-6-v1", true, true),
+            ("claude-sonnet-4-6", true, false),
+            ("claude-opus-4-7", true, false),
+            ("claude-opus-4-8", true, false),
+            ("claude-sonnet-5", true, false),
+            ("claude-opus-5-v1:0", true, false),
+            ("claude-mythos-preview", true, false),
+            ("claude-latest", true, false),
+            ("some-model", true, false),
+        ] {
+            assert_eq!(anthropic_accepts_schema(name), at_anthropic, "{name}");
+            for prefix in ["anthropic.", "us.anthropic."] {
+                assert_eq!(bedrock_accepts_schema(&format!("{prefix}{name}")), at_bedrock, "{name}");
+            }
+        }
+        for name in ["amazon.nova-pro-v1:0", "openai.gpt-oss-120b-1:0"] {
+            assert!(!bedrock_accepts_schema(name), "{name}");
         }
     }
 

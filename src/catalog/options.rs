@@ -1,10 +1,12 @@
 //! The options that a model or its API does not accept. orch leaves them out of requests.
 
 use super::reasoning::{
-    BedrockReasoning, ReasoningRefusal, bedrock_reasoning, claude_generation, claude_thinking, gemini_thinking,
-    openai_effort,
+    BedrockReasoning, ClaudeThinking, GeminiThinking, ReasoningRefusal, bedrock_reasoning, claude_generation,
+    claude_thinking, gemini_thinking, openai_effort,
 };
-use super::{claude_has_fixed_temperature, gemini_has_fixed_temperature, is_openai_reasoning_model};
+use super::{
+    claude_has_fixed_temperature, follows_openai_rules, gemini_has_fixed_temperature, is_openai_reasoning_model,
+};
 use crate::model::{ChatRequest, Dialect, ModelOptions, ReasoningEffort};
 
 /// The smallest `top_p` that Claude models accept while they reason.
@@ -15,7 +17,7 @@ pub const MIN_TOP_P_WITH_REASONING: f64 = 0.95;
 pub struct ModelApi<'a> {
     /// The dialect of the API; `None` for an embedded model.
     pub dialect: Option<Dialect>,
-    /// Whether the server is `OpenAI`'s own, or Azure's with the same models.
+    /// Whether the rules of `OpenAI`'s own API apply to the model; see [`follows_openai_rules`].
     pub is_openai: bool,
     /// The name of the model at the provider.
     pub model: &'a str,
@@ -68,6 +70,22 @@ pub enum UnsentReason {
 }
 
 impl UnsentReason {
+    /// A clause about the model that explains why orch does not send the option.
+    pub fn clause(self) -> &'static str {
+        match self {
+            Self::NotInApi | Self::Refused => "which refuses it",
+            Self::Fixed => "which has a fixed one",
+            Self::FixedWithReasoning => "which has a fixed one while it reasons",
+            Self::TooLowWithReasoning => "which refuses values below 0.95 while it reasons",
+            Self::NotWithTemperature => "which accepts either it or `temperature`",
+            Self::Reasoning(ReasoningRefusal::NeverReasons) => "which does not reason",
+            Self::Reasoning(ReasoningRefusal::AlwaysReasons) => "which always reasons",
+            Self::Reasoning(ReasoningRefusal::ReplyLimitTooLow) => "which needs a higher `max_output_tokens` to reason",
+            Self::Reasoning(ReasoningRefusal::ReplyLimitRefused) => "which then accepts no limit of the reply",
+            Self::Reasoning(ReasoningRefusal::UnknownField) => "whose field for it orch does not know",
+        }
+    }
+
     /// Whether the option is an error of the user. If not, the option only has no effect on this model, so that an
     /// agent can have the same options with several models.
     pub fn is_mistake(self) -> bool {
@@ -79,6 +97,18 @@ impl UnsentReason {
             | Self::NotWithTemperature
             | Self::Reasoning(_) => true,
         }
+    }
+}
+
+impl<'a> ModelApi<'a> {
+    /// A model of a provider whose server speaks a dialect at an address.
+    pub fn at_server(provider: &str, dialect: Dialect, base_url: &str, model: &'a str) -> Self {
+        Self { dialect: Some(dialect), is_openai: follows_openai_rules(provider, base_url, model), model }
+    }
+
+    /// An embedded model.
+    pub fn embedded(model: &'a str) -> Self {
+        Self { dialect: None, is_openai: false, model }
     }
 }
 
@@ -108,6 +138,27 @@ impl ModelApi<'_> {
         let has_provider_options = !options.provider_options.is_empty();
         add("provider_options", (has_provider_options && self.dialect.is_none()).then_some(UnsentReason::NotInApi));
         unsent
+    }
+
+    /// The number of tokens of a reply that the model may use for reasoning with this effort; `None` if the request sets
+    /// no number.
+    pub fn reasoning_budget(&self, effort: ReasoningEffort, max_output_tokens: u32) -> Option<u32> {
+        let claude_budget = |thinking| match thinking {
+            ClaudeThinking::Budget(budget) => Some(budget),
+            ClaudeThinking::Absent | ClaudeThinking::Off(_) | ClaudeThinking::Adaptive(_) => None,
+        };
+        match self.dialect? {
+            Dialect::Anthropic => claude_budget(claude_thinking(self.model, effort, max_output_tokens).ok()?),
+            Dialect::Converse => match bedrock_reasoning(self.model, effort, max_output_tokens).ok()? {
+                BedrockReasoning::Claude(thinking) => claude_budget(thinking),
+                BedrockReasoning::Absent | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_) => None,
+            },
+            Dialect::Gemini => match gemini_thinking(self.model, effort, max_output_tokens).ok()? {
+                GeminiThinking::Budget(budget) => Some(budget),
+                GeminiThinking::Absent | GeminiThinking::Level(_) => None,
+            },
+            Dialect::OpenAi | Dialect::Responses => None,
+        }
     }
 
     /// Determines how a reasoning effort restricts the other options.
@@ -204,101 +255,4 @@ enum ReasoningState {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
-mod tests {
-    use super::*;
-    use UnsentReason::{
-        Fixed, FixedWithReasoning, NotInApi, NotWithTemperature, Reasoning, Refused, TooLowWithReasoning,
-    };
-
-    const OPENAI: (Option<Dialect>, bool) = (Some(Dialect::Responses), true);
-    const OPENAI_CHAT: (Option<Dialect>, bool) = (Some(Dialect::OpenAi), true);
-    const OTHER_CHAT: (Option<Dialect>, bool) = (Some(Dialect::OpenAi), false);
-    const ANTHROPIC: (Option<Dialect>, bool) = (Some(Dialect::Anthropic), false);
-    const BEDROCK: (Option<Dialect>, bool) = (Some(Dialect::Converse), false);
-    const GEMINI: (Option<Dialect>, bool) = (Some(Dialect::Gemini), false);
-    const EMBEDDED: (Option<Dialect>, bool) = (None, false);
-
-    const NO_OPTIONS: [(&str, UnsentReason); 0] = [];
-
-    /// The keys of the options that orch does not send to a model, with the reasons. Here, `options` also contains
-    /// `temperature`.
-    fn unsent(api: (Option<Dialect>, bool), model: &str, options: &str) -> Vec<(&'static str, UnsentReason)> {
-        let mut options: serde_json::Value = serde_json::from_str(options).unwrap();
-        let temperature = options.as_object_mut().unwrap().remove("temperature").and_then(|value| value.as_f64());
-        let options: ModelOptions = serde_json::from_value(options).unwrap();
-        let requested = RequestedOptions { temperature, max_output_tokens: 4096, options: &options };
-        let api = ModelApi { dialect: api.0, is_openai: api.1, model };
-        api.unsent_options(requested).into_iter().map(|unsent| (unsent.key, unsent.reason)).collect()
-    }
-
-    #[test]
-    fn each_api_receives_only_the_options_that_it_defines() {
-        const ALL: &str =
-            r#"{"reasoning": "low", "top_p": 0.95, "seed": 7, "stop": ["END"], "provider_options": {"a": 1}}"#;
-        for (api, model, unsent_keys) in [
-            (OTHER_CHAT, "qwen3", ""),
-            (GEMINI, "gemini-2.5-flash", ""),
-            (ANTHROPIC, "claude-sonnet-4-5", "seed"),
-            (BEDROCK, "anthropic.claude-sonnet-4-5-v1:0", "seed"),
-            (OPENAI, "gpt-5.4", "top_p seed stop"),
-            (OPENAI_CHAT, "gpt-5.4", "top_p stop"),
-            (EMBEDDED, "smollm2-135m", "reasoning provider_options"),
-        ] {
-            let keys: Vec<&str> = unsent(api, model, ALL).into_iter().map(|(key, _)| key).collect();
-            assert_eq!(keys.join(" "), unsent_keys, "{model}");
-        }
-        assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", r#"{"seed": 1}"#), [("seed", NotInApi)]);
-        assert_eq!(unsent(OPENAI_CHAT, "o3", r#"{"stop": ["x"]}"#), [("stop", Refused)]);
-        assert_eq!(unsent(EMBEDDED, "smollm2-135m", r#"{"reasoning": "none"}"#), NO_OPTIONS);
-        assert_eq!(unsent(EMBEDDED, "smollm2-135m", r#"{"reasoning": "low"}"#), [("reasoning", NotInApi)]);
-    }
-
-    #[test]
-    fn models_with_fixed_sampling_receive_neither_temperature_nor_top_p() {
-        let both_fixed = [("temperature", Fixed), ("top_p", Fixed)];
-        for (api, model) in [
-            (OPENAI, "gpt-6.1-sol"),
-            (ANTHROPIC, "claude-opus-4-7"),
-            (GEMINI, "gemini-3.8-flash"),
-            (BEDROCK, "anthropic.claude-opus-5"),
-        ] {
-            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), both_fixed, "{model}");
-        }
-        for (api, model) in [(OPENAI, "gpt-4.1"), (OTHER_CHAT, "gpt-5"), (GEMINI, "gemini-2.5-pro"), (EMBEDDED, "x")] {
-            assert_eq!(unsent(api, model, r#"{"temperature": 0.5, "top_p": 0.9}"#), NO_OPTIONS, "{model}");
-        }
-        for model in ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-6-sol", "o1", "o3-mini", "o4-mini"] {
-            assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), [("temperature", Fixed)], "{model}");
-        }
-        for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {
-            assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), NO_OPTIONS, "{model}");
-        }
-    }
-
-    #[test]
-    fn a_claude_model_that_reasons_has_a_fixed_temperature() {
-        let unsent_for_claude = |model, options| unsent(ANTHROPIC, model, options);
-        assert_eq!(unsent_for_claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "none"}"#), NO_OPTIONS);
-        assert_eq!(
-            unsent_for_claude("claude-sonnet-4-5", r#"{"temperature": 0.5, "reasoning": "low", "top_p": 0.96}"#),
-            [("temperature", FixedWithReasoning)]
-        );
-        assert_eq!(
-            unsent_for_claude("claude-opus-4-6", r#"{"reasoning": "low", "top_p": 0.9}"#),
-            [("top_p", TooLowWithReasoning)]
-        );
-        assert_eq!(
-            unsent_for_claude("claude-3-5-haiku-latest", r#"{"temperature": 0.5, "reasoning": "low"}"#),
-            [("reasoning", Reasoning(ReasoningRefusal::NeverReasons))]
-        );
-    }
-
-    #[test]
-    fn newer_claude_models_accept_either_a_temperature_or_top_p() {
-        let both = r#"{"temperature": 0.5, "top_p": 0.9}"#;
-        assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", both), [("top_p", NotWithTemperature)]);
-        assert_eq!(unsent(BEDROCK, "anthropic.claude-opus-4-1-v1:0", both), [("top_p", NotWithTemperature)]);
-        assert_eq!(unsent(ANTHROPIC, "claude-3-5-haiku-latest", both), NO_OPTIONS);
-        assert_eq!(unsent(ANTHROPIC, "claude-sonnet-4-5", r#"{"top_p": 0.9}"#), NO_OPTIONS);
-    }
-}
+mod tests;

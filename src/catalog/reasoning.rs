@@ -1,5 +1,6 @@
 //! How a request sets the amount of reasoning: with an effort, a level or a token budget, depending on the model.
 
+use super::openai::openai_base_model;
 use super::{claude_version, is_openai_reasoning_model, parse_version};
 use crate::model::ReasoningEffort;
 
@@ -71,6 +72,7 @@ pub enum BedrockReasoning {
 /// # Errors
 /// The model does not reason, or always reasons.
 pub fn openai_effort(name: &str, effort: ReasoningEffort) -> Result<Option<&'static str>, ReasoningRefusal> {
+    let name = openai_base_model(name);
     let never_reasons = ["gpt-3", "gpt-4", "chatgpt-"].iter().any(|prefix| name.starts_with(prefix))
         || (name.starts_with("gpt-") && name.contains("-chat"));
     if never_reasons {
@@ -263,12 +265,16 @@ mod tests {
             ("gpt-5.4-pro", [Err(AlwaysReasons), Ok("medium"), Ok("medium"), Ok("medium"), Ok("high"), Ok("xhigh")]),
             ("gpt-6.1-sol", [Ok("none"), Ok("low"), Ok("low"), Ok("medium"), Ok("high"), Ok("max")]),
             ("o3-mini", [Err(AlwaysReasons), Ok("low"), Ok("low"), Ok("medium"), Ok("high"), Ok("high")]),
+            ("ft:o4-mini:codex::a", [Err(AlwaysReasons), Ok("low"), Ok("low"), Ok("medium"), Ok("high"), Ok("high")]),
+            ("codex-mini-latest", [Err(AlwaysReasons), Ok("low"), Ok("low"), Ok("medium"), Ok("high"), Ok("high")]),
             ("my-deployment", [Ok("none"), Ok("minimal"), Ok("low"), Ok("medium"), Ok("high"), Ok("max")]),
         ] {
             let actual = ReasoningEffort::ALL.map(|effort| openai_effort(model, effort));
             assert_eq!(actual, expected.map(|effort| effort.map(Some)), "{model}");
         }
-        for model in ["gpt-4o", "gpt-4.1-mini", "gpt-5-chat-latest", "chatgpt-4o-latest"] {
+        for model in
+            ["gpt-4o", "gpt-4.1-mini", "gpt-5-chat-latest", "chatgpt-4o-latest", "ft:gpt-4.1-mini-2025-04-14:org::id"]
+        {
             assert_eq!(openai_effort(model, NoReasoning), Ok(None), "{model}");
             assert_eq!(openai_effort(model, Low), Err(NeverReasons), "{model}");
         }

@@ -10,6 +10,7 @@ mod case;
 mod cli_agent_usage;
 mod cli_agents;
 mod contradictions;
+mod cut_off;
 mod endpoints;
 mod file;
 mod filters;
@@ -70,6 +71,7 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(agents::check(project));
     diagnostics.extend(models::check(project));
     diagnostics.extend(options::check(project));
+    diagnostics.extend(cut_off::check(project));
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));

@@ -2,8 +2,6 @@
 //!
 //! If the files alone do not determine an agent's model, checks only `provider_options`.
 
-use serde_json::{Map, Value};
-
 use super::models::resolve_reference;
 use crate::catalog::{
     MIN_CLAUDE_BUDGET, MIN_TOP_P_WITH_REASONING, ModelApi, ReasoningRefusal, RequestedOptions, ReservedOption,
@@ -11,7 +9,6 @@ use crate::catalog::{
 };
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::model::address::is_openai_address;
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{Agent, Dialect, ModelOptions, ModelRef, ReasoningEffort};
@@ -36,8 +33,8 @@ impl OptionCheck<'_> {
         if let Some(model) = resolve_reference(self.project, &self.agent.model) {
             diagnostics.extend(self.check_model(&model));
         } else {
-            let reserved = reserved_for_auto(&self.options.provider_options);
-            diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
+            let reserved = reserved_for_auto(&self.options);
+            diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
         }
         for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
             if step.agent.as_deref() != Some(self.name) {
@@ -52,53 +49,65 @@ impl OptionCheck<'_> {
 
     /// Checks the options against the agent's own model.
     fn check_model(&self, model: &ModelRef) -> Vec<Diagnostic> {
-        let Some(api) = self.model_api(model) else { return Vec::new() };
-        let unsent = api.unsent_options(self.requested_options());
-        let sends_temperature = unsent.iter().all(|option| option.key != "temperature");
+        let Some(api) = model_api(self.project, model) else { return Vec::new() };
+        let requested = self.requested_options();
+        let unsent = api.unsent_options(requested).into_iter();
         let mut diagnostics: Vec<Diagnostic> =
-            unsent.into_iter().map(|option| self.unsent_option_diagnostic(model, api.dialect, option)).collect();
+            unsent.map(|option| self.unsent_option_diagnostic(model, api.dialect, option)).collect();
+        for refused in api.refused_values(requested) {
+            let pointer = self.pointer(refused.key);
+            let pointer = match refused.index {
+                Some(index) => item_pointer(&pointer, index),
+                None => pointer,
+            };
+            let span = self.project.document.spans.value(&pointer);
+            diagnostics.push(self.error(format!("`{model}` {}", refused.problem), span).with_help(refused.help));
+        }
         let Some(dialect) = api.dialect else { return diagnostics };
-        if let Some(temperature) = self.agent.temperature.filter(|temperature| sends_temperature && *temperature > 1.0)
-            && matches!(dialect, Dialect::Anthropic | Dialect::Converse)
-        {
-            let message = format!("`{model}` accepts a temperature from 0 to 1, not {temperature}");
-            diagnostics.push(self.error_at_value("temperature", message).with_help("write a number from 0 to 1"));
-        }
-        if dialect == Dialect::Anthropic {
-            diagnostics.extend(self.check_blank_stop(model));
-        }
-        let reserved = reserved_options(dialect, &self.options.provider_options);
-        diagnostics.extend(reserved.into_iter().map(|reserved| self.reserved_option_error(reserved)));
+        let reserved = reserved_options(dialect, &self.options);
+        diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
         diagnostics
     }
 
-    /// Warns about each option that orch does not send to a fallback because the fallback refuses it. Does not warn
-    /// about options for which the fallback has a fixed value.
+    /// Warns about each option that orch does not send to a fallback, because the fallback refuses it or belongs to
+    /// another provider, and reports values that the fallback refuses. Does not warn about options for which the
+    /// fallback has a fixed value.
     fn check_fallback(&self, fallback: &str, pointer: &str) -> Vec<Diagnostic> {
         let Some(model) = resolve_reference(self.project, fallback) else { return Vec::new() };
-        let Some(api) = self.model_api(&model) else { return Vec::new() };
-        let refused = api.unsent_options(self.requested_options()).into_iter().filter(|option| {
-            // orch sends `provider_options` only to the provider of the agent's own model.
-            option.reason.is_mistake() && option.key != "provider_options"
-        });
-        let warning = |option: UnsentOption| {
-            let (key, name) = (option.key, self.name);
-            let message = format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`");
-            let document = &self.project.document;
-            Diagnostic::warning(Code::UnsupportedParameter, message)
-                .with_span(&document.file, document.spans.value(pointer))
-                .with_help(format!("orch sends it no `{key}`; remove `{key}`, or use another fallback"))
+        let Some(api) = model_api(self.project, &model) else { return Vec::new() };
+        let (name, document) = (self.name, &self.project.document);
+        let at_fallback = |diagnostic: Diagnostic, help: String| {
+            diagnostic.with_span(&document.file, document.spans.value(pointer)).with_help(help)
         };
-        refused.map(warning).collect()
-    }
-
-    fn model_api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
-        if model.provider == LOCAL_PROVIDER {
-            return Some(ModelApi { dialect: None, is_openai: false, model: &model.model });
+        let warning = |key: &str, message: String| {
+            let help = format!("orch sends it no `{key}`; remove `{key}`, or use another fallback");
+            at_fallback(Diagnostic::warning(Code::UnsupportedParameter, message), help)
+        };
+        let requested = self.requested_options();
+        // orch sends `provider_options` only to the provider of the agent's own model.
+        let refused = api
+            .unsent_options(requested)
+            .into_iter()
+            .filter(|option| option.reason.is_mistake() && option.key != "provider_options");
+        let mut diagnostics: Vec<Diagnostic> = refused
+            .map(|option| {
+                let key = option.key;
+                warning(key, format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`"))
+            })
+            .collect();
+        let own_model = resolve_reference(self.project, &self.agent.model);
+        let is_other_provider = own_model.is_some_and(|own| own.provider != model.provider);
+        if is_other_provider && !self.options.provider_options.is_empty() {
+            let message =
+                format!("`provider_options` of agent `{name}` are not for the fallback `{fallback}`, another provider");
+            diagnostics.push(warning("provider_options", message));
         }
-        let server = self.project.api_server(&model.provider)?;
-        let is_openai = is_openai_address(&server.base_url);
-        Some(ModelApi { dialect: Some(server.dialect), is_openai, model: &model.model })
+        let refused_values = api.refused_values(requested).into_iter().map(|refused| {
+            let message = format!("the fallback `{fallback}` {}", refused.problem);
+            at_fallback(Diagnostic::error(Code::UnsupportedParameter, message), refused.help)
+        });
+        diagnostics.extend(refused_values);
+        diagnostics
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {
@@ -187,25 +196,11 @@ impl OptionCheck<'_> {
         }
     }
 
-    /// Reports stop sequences that Anthropic's API refuses because they are blank.
-    fn check_blank_stop(&self, model: &ModelRef) -> Vec<Diagnostic> {
-        let blank = self.options.stop.iter().enumerate().filter(|(_, text)| text.trim().is_empty());
-        blank
-            .map(|(index, _)| {
-                let message = format!("`{model}` accepts no `stop` that consists of white space");
-                let pointer = item_pointer(&self.pointer("stop"), index);
-                self.error(message, self.project.document.spans.value(&pointer))
-                    .with_help("write a text with at least one visible character")
-            })
-            .collect()
-    }
-
-    fn reserved_option_error(&self, reserved: ReservedOption) -> Diagnostic {
-        let path = reserved.path;
-        let pointer =
-            path.split('.').fold(self.pointer("provider_options"), |pointer, key| child_pointer(&pointer, key));
-        let message = format!("`provider_options` can't set `{path}`: orch sets it");
-        self.error(message, self.project.document.spans.key(&pointer)).with_help(reserved.help)
+    fn reserved_option_error(&self, reserved: &ReservedOption) -> Diagnostic {
+        let names = reserved.names.iter();
+        let pointer = names.fold(self.pointer("provider_options"), |pointer, name| child_pointer(&pointer, name));
+        let message = format!("`provider_options` can't set `{}`", reserved.path());
+        self.error(message, self.project.document.spans.key(&pointer)).with_help(reserved.help.clone())
     }
 
     fn pointer(&self, key: &str) -> String {
@@ -221,12 +216,22 @@ impl OptionCheck<'_> {
     }
 }
 
+/// A model and the API through which orch reaches it; `None` if its provider is unknown.
+pub(super) fn model_api<'m>(project: &Project, model: &'m ModelRef) -> Option<ModelApi<'m>> {
+    if model.provider == LOCAL_PROVIDER {
+        return Some(ModelApi::embedded(&model.model));
+    }
+    let server = project.api_server(&model.provider)?;
+    Some(ModelApi::at_server(&model.provider, server.dialect, &server.base_url, &model.model))
+}
+
 /// The members of `provider_options` that orch sets itself in each dialect that `auto` can select.
-fn reserved_for_auto(options: &Map<String, Value>) -> Vec<ReservedOption> {
-    let is_reserved = |dialect, path: &str| reserved_options(dialect, options).iter().any(|other| other.path == path);
+fn reserved_for_auto(options: &ModelOptions) -> Vec<ReservedOption> {
+    let other_dialects = [Dialect::Responses, Dialect::Anthropic].map(|dialect| reserved_options(dialect, options));
+    let is_reserved_in =
+        |others: &Vec<ReservedOption>, option: &ReservedOption| others.iter().any(|other| other.names == option.names);
     let mut reserved = reserved_options(Dialect::OpenAi, options);
-    reserved
-        .retain(|option| is_reserved(Dialect::Responses, option.path) && is_reserved(Dialect::Anthropic, option.path));
+    reserved.retain(|option| other_dialects.iter().all(|others| is_reserved_in(others, option)));
     reserved
 }
 

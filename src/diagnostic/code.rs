@@ -105,6 +105,7 @@ codes! {
     UnsupportedParameter = "ORCH0711", "a model does not support a parameter";
     ContextWindowExceeded = "ORCH0712", "a prompt exceeds the context window of its model";
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
+    CutsRepliesOff = "ORCH0714", "an option can cut replies off";
 }
 
 impl fmt::Display for Code {

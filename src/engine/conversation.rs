@@ -121,7 +121,8 @@ impl<'a> Conversation<'a> {
                 }
                 Err(rejected) => *rejected,
             };
-            let may_re_ask = ordinal <= self.agent.re_asks;
+            // A longer conversation would exceed the context window even more.
+            let may_re_ask = ordinal <= self.agent.re_asks && !chat.details.window_exceeded;
             // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
             // that the model generated after it.
             let text = chat.text();

@@ -106,20 +106,21 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
 /// Appends an instruction with the schema to the first message, for a provider that can't make replies fit a schema.
 pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
-        let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
-        first.content.append_paragraph(&format!("{instruction}\n\n{}", fence(schema)));
+        first.content.append_paragraph(&schema_instruction(schema));
     }
     request
 }
 
-/// Returns the request that re-asks after a rejected reply; `None` if a re-ask can't help.
-pub(super) fn re_ask(
-    request: &ChatRequest,
-    answer: Content,
-    failure: &Failure,
-    mismatches: &str,
-) -> Option<ChatRequest> {
-    let mismatches = if mismatches.is_empty() { failure.message.as_str() } else { mismatches };
+/// The instruction to answer with a value that fits the schema.
+pub(super) fn schema_instruction(schema: &Value) -> String {
+    let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
+    format!("{instruction}\n\n{}", fence(schema))
+}
+
+/// Returns the request that re-asks after a rejected reply; `None` if a re-ask can't help. `problems` lists what is wrong
+/// with the reply, and may be empty.
+pub(super) fn re_ask(request: &ChatRequest, answer: Content, failure: &Failure, problems: &str) -> Option<ChatRequest> {
+    let mismatches = if problems.is_empty() { failure.message.as_str() } else { problems };
     let instruction = match failure.class {
         FailureClass::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
         FailureClass::NoJson | FailureClass::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),
@@ -128,6 +129,8 @@ pub(super) fn re_ask(
             format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {corrected} and nothing else.")
         }
         FailureClass::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
+        // A text under `stop` ended the answer, which may be of any length.
+        FailureClass::MaxTokensReached if !problems.is_empty() => format!("Your answer can't be used as it is:\n\n{problems}\n\nAnswer again with the whole JSON value and nothing else."),
         FailureClass::MaxTokensReached => format!(
             "Your answer was cut off: it may be at most {} tokens long. Answer again, complete and shorter.",
             request.max_output_tokens

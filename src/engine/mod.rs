@@ -26,6 +26,7 @@ pub mod perform;
 pub mod plan;
 mod planner;
 pub mod rate_limit;
+mod reply_failures;
 mod reply_reader;
 mod retry;
 mod scope;

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use crate::durable::{Call, Permit};
 use crate::model::event::{Event, Fact};
-use crate::model::name::max_reply_tokens;
+use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens};
 use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Usage};
+
+use super::message::schema_instruction;
 
 /// The default number of concurrent calls of a run.
 pub const DEFAULT_CONCURRENCY: usize = 64;
@@ -196,12 +198,12 @@ pub fn max_request_usage(request: &ChatRequest, context_window: Option<u64>) -> 
     Ok(Usage { input: usage.input.max(window), ..usage })
 }
 
-/// Returns the upper bound of the usage of a request's texts and its reply: one input token for every two bytes, and
-/// the longest reply.
+/// Returns the upper bound of the usage of a request's texts and its reply: one input token for every two bytes of the
+/// texts that orch sends, and the longest reply.
 pub fn max_text_usage(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
-    let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
-    let input = (request.system.len() + messages + schema).div_ceil(2);
+    let input = request.system.len() + messages + schema_bytes(request) + provider_options_bytes(request);
+    let input = input.div_ceil(2);
     let (input, output) = (
         u64::try_from(input).unwrap_or(u64::MAX),
         u64::from(max_reply_tokens(&request.model, request.max_output_tokens)),
@@ -209,11 +211,26 @@ pub fn max_text_usage(request: &ChatRequest) -> Usage {
     Usage { input, output, ..Usage::default() }
 }
 
+/// The bytes of the schema in the final request: in the instruction, and in the field of the API. The embedded model
+/// receives neither as text.
+fn schema_bytes(request: &ChatRequest) -> usize {
+    let schema = request.schema.as_ref().filter(|_| request.model.provider != LOCAL_PROVIDER);
+    // A blank line separates the instruction from the message.
+    schema.map_or(0, |schema| "\n\n".len() + schema_instruction(schema).len() + schema.to_string().len())
+}
+
+/// The bytes of `provider_options`. Some servers insert such members into the prompt.
+fn provider_options_bytes(request: &ChatRequest) -> usize {
+    let options = Some(&request.options.provider_options).filter(|options| !options.is_empty());
+    options.map_or(0, |options| serde_json::to_string(options).map_or(0, |text| text.len()))
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::message::with_schema_instruction;
     use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, Role};
 
     fn request(blocks: Vec<ContentBlock>) -> ChatRequest {
@@ -224,9 +241,27 @@ mod tests {
             max_output_tokens: 10,
             temperature: None,
             options: Box::default(),
-            schema: Some(json!({}).into()),
+            schema: None,
             schema_name: None,
         }
+    }
+
+    #[test]
+    fn the_bound_covers_every_text_of_the_final_request() {
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+        let options: Value = json!({"provider_options": {"chat_template_kwargs": {"documents": ["a", "b"]}}});
+        let request = ChatRequest {
+            options: Box::new(serde_json::from_value(options.clone()).unwrap()),
+            schema: Some(schema.clone().into()),
+            ..request(vec![ContentBlock::text("12345678")])
+        };
+        let message_length = with_schema_instruction(request.clone()).messages[0].content.byte_len();
+        assert!(message_length > "12345678".len() + serde_json::to_string_pretty(&schema).unwrap().len());
+        let options_length = options["provider_options"].to_string().len();
+        let bytes = "1234".len() + message_length + schema.to_string().len() + options_length;
+        assert_eq!(max_text_usage(&request).input, u64::try_from(bytes.div_ceil(2)).unwrap());
+        let embedded = ChatRequest { model: ModelRef::new("local", "m"), options: Box::default(), ..request };
+        assert_eq!(max_text_usage(&embedded).input, 6, "the embedded model receives no schema as text");
     }
 
     #[test]
@@ -235,11 +270,11 @@ mod tests {
         let file =
             ContentBlock::File { media_type: "application/pdf".to_owned(), digest: Digest::compute(b"a small file") };
         for (blocks, window, input) in [
-            (vec![text.clone()], None, Some(7)),
-            (vec![text.clone()], Some(1000), Some(7)),
+            (vec![text.clone()], None, Some(6)),
+            (vec![text.clone()], Some(1000), Some(6)),
             (vec![text.clone(), file.clone()], Some(1000), Some(1000)),
             // The texts alone may need more than the window, as far as orch knows.
-            (vec![text.clone(), file.clone()], Some(5), Some(7)),
+            (vec![text.clone(), file.clone()], Some(5), Some(6)),
             (vec![file], None, None),
         ] {
             let usage = max_request_usage(&request(blocks), window);

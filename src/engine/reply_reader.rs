@@ -6,19 +6,21 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{CallReply, Interrupt};
-use crate::extract::{self, Extraction, Options, RejectionReason, StopHint};
+use crate::extract::{self, Extraction, Options, StopHint};
 use crate::files::{self, ReservedFiles};
 use crate::model::event::{FingerprintPart, PartKind, ReplyParsed};
 use crate::model::program::SANDBOX_REFUSAL_PREFIX;
-use crate::model::{CallKey, ChatReply, CliAgentKind, Failure, FailureClass, StepKey, StopReason};
+use crate::model::{CallKey, ChatReply, Failure, FailureClass, StepKey, StopReason};
 use crate::offload::LARGE_TEXT_BYTES;
-use crate::schema::render_mismatches;
 use crate::template::{eval_bool, variables};
 
 use super::compute::takes_long;
 use super::interpret::Interpreter;
 use super::node::{AgentNode, Contract, FileWriter, PlanNode};
 use super::plan::ReservedNames;
+use super::reply_failures::{
+    NO_TOOLS_HINT, REASONING_HINT, empty_reply, refusal, rejected_reply, sanitize, window_exceeded, with_hint,
+};
 use super::scope::ValueScope;
 use super::step_execution::{digest, fingerprint_part, unexpected_record};
 
@@ -257,7 +259,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
     }
     let reply = reply.chat().ok_or_else(|| Box::<RejectedReply>::from(unexpected_record()))?;
     if let Some(reason) = &reply.details.unknown_stop {
-        let message = format!("the reply may be incomplete: its stop reason is `{}`", sanitize_stop_reason(reason));
+        let message = format!("the reply may be incomplete: its stop reason is `{}`", sanitize(reason));
         let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
         return Err(Failure::new(FailureClass::UnknownStop, message).with_hint(hint).into());
     }
@@ -275,30 +277,16 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
         Ok(extraction) => {
             Ok(ExtractedValue { value: extraction.value.clone(), extraction: Some(extraction), left_out: Vec::new() })
         }
-        Err(rejection) => {
-            let class = match rejection.reason {
-                RejectionReason::NoJson => FailureClass::NoJson,
-                RejectionReason::SchemaMismatch => FailureClass::SchemaMismatch,
-                RejectionReason::AmbiguousReply => FailureClass::AmbiguousReply,
-                RejectionReason::MaxTokensReached => FailureClass::MaxTokensReached,
-                RejectionReason::Refusal => FailureClass::Refusal,
-                RejectionReason::EmptyReply => FailureClass::EmptyReply,
-            };
-            let failure = match class {
-                FailureClass::EmptyReply if reply.text().trim().is_empty() => empty_reply(reply),
-                FailureClass::EmptyReply => Failure::new(class, rejection.message.clone()).with_hint(REASONING_HINT),
-                class => with_hint(Failure::new(class, rejection.message.clone()), agent),
-            };
-            Err(Box::new(RejectedReply { failure, problems: render_mismatches(&rejection.mismatches) }))
-        }
+        Err(rejection) => Err(Box::new(rejected_reply(agent, reply, &rejection))),
     }
 }
 
 fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
     let failure = match reply.stop {
-        StopReason::Refusal => Failure::new(FailureClass::Refusal, "the model refused to answer"),
+        StopReason::Refusal => refusal(reply),
+        StopReason::Length if reply.details.window_exceeded => return Err(window_exceeded().into()),
         StopReason::Length => Failure::new(FailureClass::MaxTokensReached, "the reply was cut off at the token limit"),
-        _ if reply.text().trim().is_empty() => empty_reply(reply),
+        _ if reply.text().trim().is_empty() => empty_reply(agent, reply),
         // The text before a tool call is not an answer.
         StopReason::ToolUse => Failure::new(FailureClass::EmptyReply, "the model called a tool instead of answering")
             .with_hint(NO_TOOLS_HINT),
@@ -318,52 +306,4 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
         }
     };
     Err(with_hint(failure, agent).into())
-}
-
-/// The hint for a model that calls tools.
-const NO_TOOLS_HINT: &str =
-    "agents that are models have no tools: instruct the model in the prompt to answer in its text";
-
-/// The hint for a reply that contains only reasoning.
-const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `max_output_tokens` of the agent, or reduce the reasoning effort of the server";
-
-/// The failure for a reply without text. Its message names the content that the reply has instead.
-fn empty_reply(reply: &ChatReply) -> Failure {
-    let Some(instead) = &reply.details.instead else {
-        return Failure::new(FailureClass::EmptyReply, "the reply is empty");
-    };
-    let failure = Failure::new(FailureClass::EmptyReply, format!("the reply has no text, only {instead}"));
-    match reply.stop {
-        StopReason::ToolUse => failure.with_hint(NO_TOOLS_HINT),
-        _ if instead.starts_with("reasoning") => failure.with_hint(REASONING_HINT),
-        _ => failure,
-    }
-}
-
-/// Shortens a stop reason for a message, and removes control characters.
-fn sanitize_stop_reason(reason: &str) -> String {
-    reason.chars().filter(|c| !c.is_control()).take(60).collect()
-}
-
-/// Whether the agent is a program of the user (`command:`) instead of a model.
-fn is_user_program(agent: &AgentNode) -> bool {
-    let program = agent.models.first().and_then(|model| model.program.as_ref());
-    program.is_some_and(|program| program.kind == CliAgentKind::Command)
-}
-
-fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
-    let hint = match failure.class {
-        FailureClass::MaxTokensReached => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
-        FailureClass::SchemaMismatch | FailureClass::NoJson | FailureClass::OutputRejected if is_user_program(agent) => {
-            "see the reply with `orch runs show --replies`; correct the program, or the schema and the conditions of the step, then run `orch pipeline resume`".to_owned()
-        }
-        FailureClass::SchemaMismatch | FailureClass::NoJson => {
-            "see the reply with `orch runs show --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
-        }
-        FailureClass::OutputRejected => {
-            "see the reply with `orch runs show --replies`; correct the prompt or the conditions, or choose a larger model, then run `orch pipeline resume`".to_owned()
-        }
-        _ => return failure,
-    };
-    failure.with_hint(hint)
 }

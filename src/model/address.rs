@@ -50,9 +50,25 @@ pub fn is_host_within(url: &str, domains: &[&str]) -> bool {
     })
 }
 
+/// The domains of `OpenAI`, and of Azure's servers with `OpenAI`'s models, in every cloud of Azure.
+const OPENAI_DOMAINS: &[&str] = &[
+    "api.openai.com",
+    "openai.azure.com",
+    "openai.azure.us",
+    "openai.azure.cn",
+    "cognitiveservices.azure.com",
+    "cognitiveservices.azure.us",
+    "cognitiveservices.azure.cn",
+];
+
+/// The domains of Azure's servers that have `OpenAI`'s API under `/openai`, and other APIs under other paths.
+const FOUNDRY_DOMAINS: &[&str] = &["services.ai.azure.com", "services.ai.azure.us"];
+
 /// Whether an address is `OpenAI`'s own, or Azure's with the same models, which refuse the same parameters.
 pub fn is_openai_address(url: &str) -> bool {
-    is_host_within(url, &["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"])
+    let is_below_openai = |url: url::Url| url.path_segments().is_some_and(|mut names| names.next() == Some("openai"));
+    is_host_within(url, OPENAI_DOMAINS)
+        || (is_host_within(url, FOUNDRY_DOMAINS) && url::Url::parse(url.trim()).is_ok_and(is_below_openai))
 }
 
 #[cfg(test)]
@@ -61,13 +77,23 @@ mod tests {
 
     #[test]
     fn only_hosts_of_openai_and_azure_are_openai_addresses() {
-        for url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "https://x.openai.azure.com/openai/v1"]
-        {
+        for url in [
+            "https://api.openai.com/v1",
+            "https://eu.api.openai.com/v1",
+            "https://x.openai.azure.com/openai/v1",
+            "https://x.openai.azure.us/openai/deployments/{model}",
+            "https://x.cognitiveservices.azure.com/openai/v1",
+            "https://x.services.ai.azure.com/openai/v1",
+        ] {
             assert!(is_openai_address(url), "{url}");
         }
-        for url in
-            ["https://evilopenai.azure.com/v1", "https://api.openai.com.evil.example/v1", "http://127.0.0.1:1/v1"]
-        {
+        for url in [
+            "https://evilopenai.azure.com/v1",
+            "https://api.openai.com.evil.example/v1",
+            "https://x.services.ai.azure.com/anthropic",
+            "https://x.services.ai.azure.com/models",
+            "http://127.0.0.1:1/v1",
+        ] {
             assert!(!is_openai_address(url), "{url}");
         }
     }

@@ -94,6 +94,20 @@ pub const TOOLS_PATTERN: &str = "^none$";
 pub const CLI_AGENT_KIND_KEYS: &[&str] = &["cli", "acp", "command"];
 
 impl Agent {
+    /// The keys of the options for requests to a model that the agent sets.
+    pub fn model_option_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("temperature", self.temperature.is_some()),
+            ("max_output_tokens", self.max_output_tokens.is_some()),
+            ("reasoning", self.reasoning.is_some()),
+            ("top_p", self.top_p.is_some()),
+            ("seed", self.seed.is_some()),
+            ("stop", !self.stop.is_empty()),
+            ("provider_options", !self.provider_options.is_empty()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
     /// The kind of the CLI agent; `None` for a model.
     pub fn cli_kind(&self) -> Option<CliAgentKind> {
         match (&self.cli, &self.acp, &self.command) {

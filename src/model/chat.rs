@@ -190,6 +190,12 @@ pub struct ReplyDetails {
     /// Other data that the server sent with the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
+    /// The provider's reason for a refusal, such as the name of a filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// Whether the context window of the model cut the reply off, and not the limit of the reply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub window_exceeded: bool,
 }
 
 impl ReplyDetails {

@@ -38,7 +38,7 @@ failure_classes! {
     Auth = "auth",
     /// The provider rejected the request as invalid, for example because the model is unknown or the prompt too long.
     BadRequest = "bad_request",
-    /// A token limit cut the reply off.
+    /// A token limit cut the reply off, or it ends inside a JSON value, for example at a text under `stop`.
     MaxTokensReached = "max_tokens_reached",
     /// The model or a safety filter refused to reply.
     Refusal = "refusal",

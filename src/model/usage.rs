@@ -90,12 +90,13 @@ impl ReportedUsage {
     }
 
     /// Corrects counts that are impossible for a reply with this text: every prompt and every nonempty reply has
-    /// tokens, and a part is never larger than its total.
+    /// tokens, and a part is never larger than its total. An impossible number of cached tokens counts as none, because
+    /// cached tokens cost less than others.
     #[must_use]
     pub fn plausible_for_reply(self, text: &str) -> Self {
         let input = self.input.filter(|count| *count > 0);
         let output = self.output.filter(|count| *count > 0 || text.is_empty());
-        let cache_read = self.cache_read.min(input.unwrap_or(0));
+        let cache_read = if self.cache_read > input.unwrap_or(0) { 0 } else { self.cache_read };
         Self {
             input,
             cache_read,
@@ -368,5 +369,7 @@ mod tests {
         assert_eq!(reported(4, 0, 0).plausible_for_reply("").output, Some(0));
         let parts = reported(10, 6, 20).plausible_for_reply("text");
         assert_eq!((parts.cache_read, parts.cache_write, parts.reasoning), (6, 4, 20));
+        let too_many_cached = reported(10, 11, 20).plausible_for_reply("text");
+        assert_eq!((too_many_cached.input, too_many_cached.cache_read), (Some(10), 0));
     }
 }

@@ -25,11 +25,22 @@ impl Anthropic {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
     }
+
+    /// The address and the body of a request.
+    fn address_and_body(&self, request: &ChatRequest, limits: &RequestLimits) -> Result<(String, Value), Failure> {
+        let base = client::base_url(&self.endpoint, &request.model.model)?;
+        let base = base.strip_suffix("/v1").unwrap_or(&base);
+        Ok((format!("{base}/v1/messages"), request::request_body(&self.endpoint, request, limits)?))
+    }
 }
 
 impl Provider for Anthropic {
     fn dialect(&self) -> &'static str {
         "anthropic"
+    }
+
+    fn check_request(&self, request: &ChatRequest) -> Result<(), Failure> {
+        self.address_and_body(request, &self.limits()).map(|_| ())
     }
 
     fn chat<'a>(
@@ -39,15 +50,13 @@ impl Provider for Anthropic {
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let base = client::base_url(&self.endpoint, &request.model.model);
-            let base = base.strip_suffix("/v1").unwrap_or(&base);
-            let body = request::request_body(&self.endpoint, request, limits)?;
-            let builder = ReplyBuilder::new(body.get("output_config").is_some());
+            let (url, body) = self.address_and_body(request, limits)?;
+            let builder = ReplyBuilder::new(body.pointer("/output_config/format").is_some());
             let assembler = AnthropicReply { builder, ..AnthropicReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
-                url: format!("{base}/v1/messages"),
+                url,
                 key_header: ("x-api-key", ""),
                 headers: &[("anthropic-version", "2023-06-01")],
                 body,
@@ -103,6 +112,7 @@ impl AnthropicReply {
         if let Some(thinking) = text_field("thinking") {
             self.builder.push_reasoning(thinking, sink);
         }
+        self.builder.check_text_type(block.and_then(|block| block.get("text")));
         if let Some(text) = text_field("text") {
             self.builder.push_text(text, sink);
         }

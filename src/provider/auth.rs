@@ -50,6 +50,9 @@ pub trait Auth: Debug + Send + Sync {
 
     /// What the user can do if the server refuses the authentication.
     fn refused_hint(&self, provider: &str) -> String;
+
+    /// What the user can do if the server accepts the authentication, but allows no access to the model.
+    fn denied_hint(&self, provider: &str) -> String;
 }
 
 /// Authentication with a key in a header. By default, there is no key.
@@ -105,6 +108,15 @@ impl Auth for KeyAuth {
             None => format!(
                 "add `providers: {{ {provider}: {{ api_key: {{ env: NAME }} }} }}` to orch.yaml, and set that variable"
             ),
+        }
+    }
+
+    fn denied_hint(&self, provider: &str) -> String {
+        match &self.variable {
+            Some(variable) if self.key.is_some() => format!(
+                "check at {provider} what the key in {variable} has access to, or name another model with --model"
+            ),
+            _ => self.refused_hint(provider),
         }
     }
 }

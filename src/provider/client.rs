@@ -105,14 +105,27 @@ fn build_client(key: &ClientKey) -> Result<Client, Failure> {
 }
 
 /// The base URL of a request, with `{model}` replaced by the model's name and without a slash at its end.
-pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> String {
+///
+/// # Errors
+/// The model's name can't be a part of the path.
+pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> Result<String, Failure> {
     let base = endpoint.base_url.trim_end_matches('/');
-    if base.contains("{model}") { base.replace("{model}", &encode_path(model)) } else { base.to_owned() }
+    if base.contains("{model}") { Ok(base.replace("{model}", &model_path(model, b"/@")?)) } else { Ok(base.to_owned()) }
 }
 
-/// Percent-encodes a text for the path of a URL, except for `/` and `@`.
-pub(super) fn encode_path(text: &str) -> String {
-    percent_encode(text, b"/@")
+/// Percent-encodes the name of a model for the path of a URL, except for the characters in `unencoded`.
+///
+/// # Errors
+/// A segment of the name is empty, `.` or `..`. The URL parser would resolve it, and the request would leave the path of
+/// the base URL.
+pub(super) fn model_path(name: &str, unencoded: &[u8]) -> Result<String, Failure> {
+    let Some(segment) = name.split('/').find(|segment| matches!(*segment, "" | "." | "..")) else {
+        return Ok(percent_encode(name, unencoded));
+    };
+    let problem =
+        if segment.is_empty() { "a part of it is empty".to_owned() } else { format!("it contains `{segment}`") };
+    let message = format!("the model's name `{name}` can't be a part of an address: {problem}");
+    Err(Failure::new(FailureClass::BadRequest, message).with_hint("write the model's name as the provider spells it"))
 }
 
 /// Percent-encodes a text, except for unreserved characters and those in `unencoded`.
@@ -143,4 +156,29 @@ pub fn is_loopback_address(url: &str) -> bool {
 /// Whether requests to an address are unencrypted on the network: plain HTTP to a host other than the loopback.
 pub fn is_unencrypted_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use super::*;
+    use crate::provider::Dialect;
+
+    #[test]
+    fn a_models_name_can_not_leave_the_path_of_the_base_url() {
+        let endpoint = Endpoint::new("lab", Dialect::OpenAi, "https://lab.example/deployments/{model}");
+        for (name, path) in
+            [("my gpt", "my%20gpt"), ("org/model@1", "org/model@1"), ("..a/.b.", "..a/.b."), ("%2e%2e", "%252e%252e")]
+        {
+            assert_eq!(base_url(&endpoint, name).unwrap(), format!("https://lab.example/deployments/{path}"));
+        }
+        for name in ["..", ".", "../../x", "a/../b", "a/./b", "a//b", "/a", "a/", ""] {
+            let failure = base_url(&endpoint, name).unwrap_err();
+            assert_eq!(failure.class, FailureClass::BadRequest, "{name}");
+            assert!(failure.message.contains("can't be a part of an address"), "{failure}");
+        }
+        // Without a place for the name in the address, the name does not matter.
+        let endpoint = Endpoint::new("lab", Dialect::OpenAi, "https://lab.example/v1/");
+        assert_eq!(base_url(&endpoint, "../x").unwrap(), "https://lab.example/v1");
+    }
 }

@@ -27,6 +27,14 @@ impl Converse {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
     }
+
+    /// The address and the body of a request.
+    fn address_and_body(&self, request: &ChatRequest, limits: &RequestLimits) -> Result<(String, Value), Failure> {
+        let base = client::base_url(&self.endpoint, &request.model.model)?;
+        // The name may be an ARN, whose slashes and colons must be encoded.
+        let model = client::model_path(&request.model.model, b"")?;
+        Ok((format!("{base}/model/{model}/converse"), request::request_body(&self.endpoint, request, limits)?))
+    }
 }
 
 impl Provider for Converse {
@@ -40,6 +48,10 @@ impl Provider for Converse {
         RequestLimits { first_byte_timeout: limits.total_timeout, ..limits }
     }
 
+    fn check_request(&self, request: &ChatRequest) -> Result<(), Failure> {
+        self.address_and_body(request, &self.limits()).map(|_| ())
+    }
+
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
@@ -47,15 +59,12 @@ impl Provider for Converse {
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let base = client::base_url(&self.endpoint, &request.model.model);
-            // The name may be an ARN, whose slashes and colons must be encoded.
-            let model = client::percent_encode(&request.model.model, b"");
-            let body = request::request_body(&self.endpoint, request, limits)?;
+            let (url, body) = self.address_and_body(request, limits)?;
             let builder = ReplyBuilder::new(body.get("outputConfig").is_some());
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
-                url: format!("{base}/model/{model}/converse"),
+                url,
                 key_header: ("authorization", "Bearer "),
                 headers: &[],
                 body,
@@ -79,6 +88,7 @@ pub(super) struct ConverseReply {
 impl ConverseReply {
     fn read_block(&mut self, block: &Value, sink: ReplySink<'_>) {
         let text_at = |pointer: &str| block.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        self.builder.check_text_type(block.get("text"));
         if let Some(text) = text_at("/text") {
             self.builder.push_text(text, sink);
         } else if let Some(name) = text_at("/toolUse/name") {

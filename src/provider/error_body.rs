@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::client::without_secrets;
+use super::error_hints::hint;
 use super::errors::{RequestContext, redact_text, shorten};
-use super::{Dialect, Endpoint, requested_wait};
+use super::requested_wait;
 use crate::model::failure::{Failure, FailureClass};
 
 /// The longest message of a provider that orch quotes, in characters.
@@ -23,6 +24,11 @@ impl ErrorBody {
     /// An error body that is text instead of JSON.
     pub(super) fn from_text(message: String) -> Self {
         Self { message, ..Self::default() }
+    }
+
+    /// Adds the name of an error that a header contains.
+    pub(super) fn add_label(&mut self, label: &str) {
+        self.labels = format!("{} {}", self.labels, label.to_ascii_lowercase());
     }
 }
 
@@ -104,7 +110,7 @@ pub(super) fn parse_error_body(value: &Value) -> Option<ErrorBody> {
         None if error.is_object() && !std::ptr::eq(error, value) => error.to_string(),
         None => return None,
     };
-    let label_fields = ["type", "code", "status", "error_type", "reason"];
+    let label_fields = ["type", "code", "status", "error_type", "reason", "__type"];
     let labels = label_fields.iter().filter_map(|field| error.get(*field)?.as_str());
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
     let reasons = details.filter_map(|detail| detail.get("reason")?.as_str());
@@ -216,6 +222,11 @@ const NO_CREDIT: &[&str] = &[
     "used all available credits",
 ];
 
+/// Phrases with which a provider reports, with status 403, that valid credentials have no access to a model or an action:
+/// Bedrock ("You don't have access to the model", "is not authorized to perform: bedrock:InvokeModel"), `OpenAI` ("does
+/// not have access to model").
+const ACCESS_DENIED: &[&str] = &["have access to", "not authorized to", "not allowed to"];
+
 /// Names and phrases with which a provider reports that a request exceeds the model's context window.
 const CONTEXT_EXCEEDED: &[&str] = &[
     "context_length",
@@ -233,13 +244,21 @@ const CONTENT_FILTERED: &[&str] =
 
 /// Whether a provider reports that the account has no credit left. This is not [`FailureClass::Auth`]: the key is
 /// valid.
-fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
+pub(super) fn has_no_credit(code: Option<u16>, body: &ErrorBody) -> bool {
     code == Some(402) || body.contains_any(NO_CREDIT)
+}
+
+/// Whether a provider reports that valid credentials have no access to the model or the action. AWS uses the name
+/// `AccessDeniedException` for some faults of a key too.
+pub(super) fn denies_access(code: Option<u16>, body: &ErrorBody) -> bool {
+    let blames_key = || body.contains_any(&["api key", "authentication", "token", "signature"]);
+    code == Some(403)
+        && (body.contains_any(ACCESS_DENIED) || body.labels_contain_any(&["accessdenied"]) && !blames_key())
 }
 
 impl ErrorBody {
     /// Whether the labels or the message contain one of the patterns.
-    fn contains_any(&self, patterns: &[&str]) -> bool {
+    pub(super) fn contains_any(&self, patterns: &[&str]) -> bool {
         let message = self.message.to_lowercase();
         patterns.iter().any(|pattern| self.labels.contains(pattern) || message.contains(pattern))
     }
@@ -326,6 +345,10 @@ fn summary(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, cl
     let name = &context.endpoint.name;
     match class {
         _ if has_no_credit(code, body) => format!("{name} says that the account has no credit left"),
+        FailureClass::Auth if denies_access(code, body) && !context.model.is_empty() => {
+            format!("{name} denies access to the model {}", context.model)
+        }
+        FailureClass::Auth if denies_access(code, body) => format!("{name} denies access"),
         FailureClass::Auth => format!("{name} refuses the key"),
         FailureClass::RateLimited => format!("{name} says that there were too many requests"),
         FailureClass::Timeout => format!("{name} gave up waiting"),
@@ -338,40 +361,5 @@ fn summary(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, cl
         }
         FailureClass::BadRequest => format!("{name} refuses the request"),
         _ => format!("{name} is unavailable"),
-    }
-}
-
-fn hint(code: Option<u16>, body: &ErrorBody, context: &RequestContext<'_>, class: FailureClass) -> Option<String> {
-    let (endpoint, model) = (context.endpoint, context.model);
-    let name = &endpoint.name;
-    match class {
-        _ if has_no_credit(code, body) => {
-            Some(format!("add credit to the account at {name}, or name another model with --model"))
-        }
-        FailureClass::Auth => Some(endpoint.auth.refused_hint(name)),
-        FailureClass::BadRequest if code == Some(404) && name == "ollama" && !model.is_empty() => {
-            Some(format!("fetch it with `ollama pull {model}`"))
-        }
-        FailureClass::BadRequest if code == Some(404) => Some(not_found_hint(endpoint, &body.message)),
-        _ => None,
-    }
-}
-
-/// The hint for a 404: to use another dialect if the model may need it, else to check the model's name and the address.
-fn not_found_hint(endpoint: &Endpoint, message: &str) -> String {
-    let check_hint = format!("check the model's name and the base URL {}", without_secrets(&endpoint.base_url));
-    match endpoint.dialect {
-        // Azure's deployments have such addresses, and also need the version of the API as a parameter.
-        _ if endpoint.base_url.contains("{model}") => {
-            "the model's name is a part of the address: check the name, and the parameters under `query:`".to_owned()
-        }
-        // `OpenAI` offers some models only in one of its APIs.
-        Dialect::OpenAi if message.contains("v1/responses") => {
-            format!("set `dialect: responses` under `providers.{}` of orch.yaml", endpoint.name)
-        }
-        Dialect::Responses => {
-            format!("{check_hint}; a server without the Responses API needs `dialect: openai`")
-        }
-        _ => check_hint,
     }
 }

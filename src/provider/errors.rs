@@ -181,8 +181,12 @@ pub(super) fn from_status(
         return Failure { status: Some(code), ..failure };
     }
     let parsed: Value = parse_json_body(body).map(|(value, _)| value).unwrap_or_default();
-    let error_body =
+    let mut error_body =
         parse_error_body(&parsed).unwrap_or_else(|| ErrorBody::from_text(excerpt(body, endpoint, MAX_MESSAGE_CHARS)));
+    // AWS writes the name of the error only into a header.
+    if let Some(label) = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
+        error_body.add_label(label);
+    }
     let failure = failure_from_proxy(code, &error_body, endpoint)
         .unwrap_or_else(|| failure_from_body(Some(code), &error_body, context));
     let now = context.clock.now();

@@ -25,11 +25,24 @@ impl Gemini {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
     }
+
+    /// The address and the body of a request.
+    fn address_and_body(&self, request: &ChatRequest, limits: &RequestLimits) -> Result<(String, Value), Failure> {
+        let base = client::base_url(&self.endpoint, &request.model.model)?;
+        let base = base.strip_suffix("/v1beta").unwrap_or(&base);
+        let model = client::model_path(request.model.model.trim_start_matches("models/"), b"/@")?;
+        let url = format!("{base}/v1beta/models/{model}:streamGenerateContent?alt=sse");
+        Ok((url, request::request_body(&self.endpoint, request, limits)?))
+    }
 }
 
 impl Provider for Gemini {
     fn dialect(&self) -> &'static str {
         "gemini"
+    }
+
+    fn check_request(&self, request: &ChatRequest) -> Result<(), Failure> {
+        self.address_and_body(request, &self.limits()).map(|_| ())
     }
 
     fn chat<'a>(
@@ -39,15 +52,12 @@ impl Provider for Gemini {
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let base = client::base_url(&self.endpoint, &request.model.model);
-            let base = base.strip_suffix("/v1beta").unwrap_or(&base);
-            let model = client::encode_path(request.model.model.trim_start_matches("models/"));
-            let body = request::request_body(&self.endpoint, request, limits)?;
+            let (url, body) = self.address_and_body(request, limits)?;
             let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
-                url: format!("{base}/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+                url,
                 key_header: ("x-goog-api-key", ""),
                 headers: &[],
                 body,
@@ -73,8 +83,8 @@ impl GeminiReply {
         let text_field = |name: &str| chunk.get(name).and_then(Value::as_str).map(str::to_owned);
         self.builder.model = self.builder.model.take().or_else(|| text_field("modelVersion"));
         self.builder.id = self.builder.id.take().or_else(|| text_field("responseId"));
-        if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
-            self.builder.stop.record_refusal();
+        if let Some(reason) = chunk.pointer("/promptFeedback/blockReason").and_then(Value::as_str) {
+            self.builder.stop.record_refusal(reason);
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
             return;
@@ -107,6 +117,7 @@ impl GeminiReply {
             if let Some(kind) = kind {
                 self.builder.record_other_content(kind);
             }
+            self.builder.check_text_type(part.get("text"));
             // A signature may arrive in a part without text. orch then sends it back in a separate part.
             self.push_signature(signature.filter(|_| kind.is_none() && !is_thought), true);
             return kind.is_some();

@@ -13,6 +13,7 @@ use super::body::{ResponseBody, is_complete_json, parse_json_body};
 use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::errors::{self, RequestContext};
+use super::foreign_reply::{check_dialect_hint, foreign_reply};
 use super::reply_builder::ReplyBuilder;
 use super::stream::{EventKind, ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
@@ -287,12 +288,17 @@ fn read_json<A: Assembler>(
         return Err(failure);
     }
     if !assembler.read_complete_reply(&value, sink) {
+        if let Some(failure) = foreign_reply(&value, endpoint) {
+            assembler.read_usage(&value);
+            return Err(failure);
+        }
         let excerpt = errors::excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is not a reply: {excerpt}"));
         let recognized = error_body::failure_without_reply(&value.to_string(), context);
         // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
-        let is_known_error =
-            recognized.class != FailureClass::ProviderUnavailable && error_body::parse_error_body(&value).is_some();
+        let has_message = error_body::parse_error_body(&value).is_some();
+        let failure = if has_message { failure } else { failure.with_hint(check_dialect_hint(endpoint)) };
+        let is_known_error = recognized.class != FailureClass::ProviderUnavailable && has_message;
         progress.may_have_generated = !is_known_error || reports_generation(assembler, &value);
         return Err(Failure { class: recognized.class, retry_after_ms: recognized.retry_after_ms, ..failure });
     }

@@ -11,7 +11,9 @@ mod client;
 mod converse;
 mod discover;
 mod error_body;
+mod error_hints;
 mod errors;
+mod foreign_reply;
 mod gemini;
 mod http;
 mod openai;
@@ -64,6 +66,14 @@ pub trait Provider: Send + Sync {
     /// Whether the provider forces every reply to fit the schema; true only for the embedded model.
     fn enforces_schema(&self) -> bool {
         false
+    }
+
+    /// Checks whether orch can build a request, without sending it.
+    ///
+    /// # Errors
+    /// The failure with which `chat` would end before it sends anything.
+    fn check_request(&self, _request: &ChatRequest) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Sends one request and reads its reply to the end; calls `sink` with each part of the reply as it arrives.

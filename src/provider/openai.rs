@@ -25,11 +25,21 @@ impl OpenAi {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
     }
+
+    /// The address and the body of a request.
+    fn address_and_body(&self, request: &ChatRequest, limits: &RequestLimits) -> Result<(String, Value), Failure> {
+        let base = client::base_url(&self.endpoint, &request.model.model)?;
+        Ok((format!("{base}/chat/completions"), request::request_body(&self.endpoint, request, limits)?))
+    }
 }
 
 impl Provider for OpenAi {
     fn dialect(&self) -> &'static str {
         "openai"
+    }
+
+    fn check_request(&self, request: &ChatRequest) -> Result<(), Failure> {
+        self.address_and_body(request, &self.limits()).map(|_| ())
     }
 
     fn chat<'a>(
@@ -39,14 +49,13 @@ impl Provider for OpenAi {
         sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
-            let base = client::base_url(&self.endpoint, &request.model.model);
-            let body = request::request_body(&self.endpoint, request, limits)?;
+            let (url, body) = self.address_and_body(request, limits)?;
             let builder = ReplyBuilder::new(body.get("response_format").is_some());
             let assembler = OpenAiReply { builder, ..OpenAiReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,
-                url: format!("{base}/chat/completions"),
+                url,
                 key_header: ("authorization", "Bearer "),
                 headers: &[],
                 body,
@@ -122,7 +131,7 @@ impl OpenAiReply {
                     self.read_part(part, sink);
                 }
             }
-            _ => {}
+            other => self.builder.check_text_type(other),
         }
         let media = ["images", "audio"].map(|field| (field, message.get(field)));
         let is_present = |value: &Value| value.is_object() || is_filled_list(value);
@@ -136,9 +145,10 @@ impl OpenAiReply {
 
     /// Reads one element of a content list. Mistral writes reasoning as an element that contains a list of texts.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) {
-        if let Some(text) = part.get("text").and_then(Value::as_str) {
+        if let Some(text) = part.as_str().or_else(|| part.get("text").and_then(Value::as_str)) {
             return self.builder.push_text(text, sink);
         }
+        self.builder.check_text_type(part.get("text"));
         match part.get("type").and_then(Value::as_str) {
             Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
                 list_in(part, "thinking").for_each(|thought| self.read_reasoning(thought, sink));

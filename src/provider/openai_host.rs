@@ -1,18 +1,18 @@
-//! Rules that apply only to `OpenAI`'s own server, and to Azure's with the same models. Other servers with the same
-//! dialects have fewer restrictions.
+//! Rules that apply only to `OpenAI`'s own server, to Azure's with the same models, and to gateways in front of them.
+//! Other servers with the same dialects have fewer restrictions.
 
 use serde_json::Value;
 
 use super::Endpoint;
-use crate::catalog::openai_effort;
+use crate::catalog::{follows_openai_rules, openai_effort};
 use crate::model::Digest;
-use crate::model::address::{is_host_within, is_openai_address};
+use crate::model::address::is_host_within;
 use crate::model::chat::ChatRequest;
 use crate::model::options::ReasoningEffort;
 
-/// Whether the endpoint is `OpenAI`'s own, or Azure's with the same models.
-pub(super) fn is_openai(endpoint: &Endpoint) -> bool {
-    is_openai_address(&endpoint.base_url)
+/// Whether the rules of `OpenAI`'s own API apply to a model of the endpoint.
+pub(super) fn is_openai(endpoint: &Endpoint, model: &str) -> bool {
+    follows_openai_rules(&endpoint.name, &endpoint.base_url, model)
 }
 
 /// Whether chat completions accept a `prompt_cache_key`. Many servers refuse a request with a parameter that they don't
@@ -30,17 +30,18 @@ pub(super) fn cache_key(request: &ChatRequest) -> String {
 /// The reasoning effort to send. Other servers receive the agent's effort unchanged, because orch does not know which
 /// efforts each of them accepts.
 pub(super) fn effort_to_send(endpoint: &Endpoint, model: &str, effort: ReasoningEffort) -> Option<&'static str> {
-    if is_openai(endpoint) { openai_effort(model, effort).ok().flatten() } else { Some(effort.as_str()) }
+    if is_openai(endpoint, model) { openai_effort(model, effort).ok().flatten() } else { Some(effort.as_str()) }
 }
 
 /// Whether orch requests encrypted reasoning. `OpenAI` refuses the request if the model does not reason, while other
 /// servers ignore the parameter.
 pub(super) fn requests_encrypted_reasoning(endpoint: &Endpoint, model: &str) -> bool {
-    !is_openai(endpoint) || (crate::catalog::is_openai_reasoning_model(model) && !model.contains("-chat"))
+    !is_openai(endpoint, model) || (crate::catalog::is_openai_reasoning_model(model) && !model.contains("-chat"))
 }
 
-/// Whether orch sends a schema to the endpoint. `OpenAI` itself refuses a schema whose root is not an object; other
-/// servers accept it.
-pub(super) fn accepts_schema(endpoint: &Endpoint, schema: &Value) -> bool {
-    endpoint.structured_output && (!is_openai(endpoint) || schema.get("type").and_then(Value::as_str) == Some("object"))
+/// Whether orch sends a schema to a model of the endpoint. `OpenAI` itself refuses a schema whose root is not an object;
+/// other servers accept it.
+pub(super) fn accepts_schema(endpoint: &Endpoint, model: &str, schema: &Value) -> bool {
+    endpoint.structured_output
+        && (!is_openai(endpoint, model) || schema.get("type").and_then(Value::as_str) == Some("object"))
 }

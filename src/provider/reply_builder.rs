@@ -30,6 +30,8 @@ pub(super) struct ReplyBuilder {
     hidden_reasoning: bool,
     /// The kinds of content other than text that arrived.
     other_kinds: Vec<String>,
+    /// The JSON types other than a string that a text had.
+    wrong_types: Vec<&'static str>,
 }
 
 /// A block of the reply so far.
@@ -78,7 +80,8 @@ impl ReplyBuilder {
     /// Whether nothing has arrived yet: no text, no reasoning, no tool call and no other content.
     pub(super) fn is_empty(&self) -> bool {
         let has_reasoning = self.reasoning_chars > 0 || self.hidden_reasoning;
-        !self.has_text() && !has_reasoning && self.tools.is_empty() && self.other_kinds.is_empty()
+        let has_other_content = !self.other_kinds.is_empty() || !self.wrong_types.is_empty();
+        !self.has_text() && !has_reasoning && self.tools.is_empty() && !has_other_content
     }
 
     /// Whether there is text other than white space.
@@ -207,6 +210,21 @@ impl ReplyBuilder {
         }
     }
 
+    /// Records the type of a field that must contain a text, unless it is a string or is missing.
+    pub(super) fn check_text_type(&mut self, text: Option<&Value>) {
+        let json_type = match text {
+            None | Some(Value::Null | Value::String(_)) => return,
+            Some(Value::Bool(_)) => "a boolean",
+            Some(Value::Number(_)) => "a number",
+            Some(Value::Array(_)) => "a list",
+            Some(Value::Object(_)) => "an object",
+        };
+        self.usage.mark_out_of_date();
+        if !self.wrong_types.contains(&json_type) {
+            self.wrong_types.push(json_type);
+        }
+    }
+
     /// Finishes the reply; `fields` are the usage fields of the dialect.
     pub(super) fn into_reply(self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
@@ -216,6 +234,8 @@ impl ReplyBuilder {
             unknown_stop: self.stop.unknown_reason().map(str::to_owned),
             instead,
             beside: None,
+            refusal: self.stop.refusal_reason().map(str::to_owned),
+            window_exceeded: self.stop.exceeds_window(),
         });
         let stop = match self.stop.reason() {
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.
@@ -248,7 +268,9 @@ impl ReplyBuilder {
         };
         let kinds: Vec<String> = self.other_kinds.iter().map(|kind| format!("`{kind}`")).collect();
         let other_content = (!kinds.is_empty()).then(|| format!("content of the kind {}", kinds.join(", ")));
-        let parts: Vec<String> = [reasoning, calls, other_content].into_iter().flatten().collect();
+        let wrong_types = self.wrong_types.join(" and ");
+        let wrong_type = (!wrong_types.is_empty()).then(|| format!("{wrong_types} in the place of the text"));
+        let parts: Vec<String> = [reasoning, calls, other_content, wrong_type].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" and "))
     }
 }

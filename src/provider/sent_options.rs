@@ -4,10 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Dialect, Endpoint};
 use crate::catalog::{ClaudeThinking, ModelApi, RequestedOptions, reserved_options};
-use crate::model::address::is_openai_address;
 use crate::model::chat::ChatRequest;
 use crate::model::failure::{Failure, FailureClass};
-use crate::model::options::ReasoningEffort;
+use crate::model::options::{ModelOptions, ReasoningEffort};
 
 /// The options of a request that the model accepts.
 #[derive(Debug)]
@@ -22,22 +21,26 @@ pub(super) struct SentOptions<'a> {
 
 impl<'a> SentOptions<'a> {
     /// The options of a request to an endpoint.
-    pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Self {
-        let api = ModelApi {
-            dialect: Some(endpoint.dialect),
-            is_openai: is_openai_address(&endpoint.base_url),
-            model: &request.model.model,
-        };
-        let unsent = api.unsent_options(RequestedOptions::from(request));
+    ///
+    /// # Errors
+    /// The model or its API refuses the value of an option.
+    pub(super) fn new(endpoint: &Endpoint, request: &'a ChatRequest) -> Result<Self, Failure> {
+        let api = ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &request.model.model);
+        let requested = RequestedOptions::from(request);
+        if let Some(refused) = api.refused_values(requested).into_iter().next() {
+            let message = format!("{} {}", request.model, refused.problem);
+            return Err(Failure::new(FailureClass::BadRequest, message).with_hint(refused.help));
+        }
+        let unsent = api.unsent_options(requested);
         let is_sent = |key: &str| unsent.iter().all(|option| option.key != key);
         let options = &request.options;
-        Self {
+        Ok(Self {
             temperature: request.temperature.filter(|_| is_sent("temperature")),
             reasoning: options.reasoning.filter(|_| is_sent("reasoning")),
             top_p: options.top_p.filter(|_| is_sent("top_p")),
             seed: options.seed.filter(|_| is_sent("seed")),
             stop: if is_sent("stop") { &options.stop } else { &[] },
-        }
+        })
     }
 }
 
@@ -72,19 +75,33 @@ pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
 /// model.
 pub(super) fn add_provider_options(
     body: &mut Map<String, Value>,
+    options: &ModelOptions,
+    dialect: Dialect,
+) -> Result<(), Failure> {
+    refuse_reserved(options, dialect)?;
+    merge_options(body, &options.provider_options, dialect)
+}
+
+/// Refuses `provider_options` that contain a member that orch sets itself.
+pub(super) fn refuse_reserved(options: &ModelOptions, dialect: Dialect) -> Result<(), Failure> {
+    let reserved = reserved_options(dialect, options).into_iter().next();
+    reserved.map_or(Ok(()), |reserved| Err(refused_option(&reserved.path(), dialect, &reserved.help)))
+}
+
+/// Merges options into a part of a body.
+pub(super) fn merge_options(
+    target: &mut Map<String, Value>,
     options: &Map<String, Value>,
     dialect: Dialect,
 ) -> Result<(), Failure> {
-    let reserved = reserved_options(dialect, options);
-    let reserved_member = reserved.first().map(|reserved| (reserved.path.to_owned(), reserved.help));
-    let conflict = reserved_member.or_else(|| Some((merge_members(body, options)?, "remove it: orch sets it")));
-    match conflict {
-        None => Ok(()),
-        Some((path, help)) => {
-            let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
-            Err(Failure::new(FailureClass::BadRequest, message).with_hint(help))
-        }
-    }
+    let conflict = merge_members(target, options);
+    conflict.map_or(Ok(()), |path| Err(refused_option(&path, dialect, "remove it: orch sets it")))
+}
+
+/// The failure for a member of `provider_options` that orch sets itself.
+fn refused_option(path: &str, dialect: Dialect, help: &str) -> Failure {
+    let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
+    Failure::new(FailureClass::BadRequest, message).with_hint(help)
 }
 
 /// Adds members to a mapping. Returns the path of the first member that both contain and that is not a mapping in both.
@@ -108,7 +125,8 @@ mod tests {
     use super::*;
 
     fn merge(body: Value, options: Value, dialect: Dialect) -> Result<Value, Failure> {
-        let (Value::Object(mut body), Value::Object(options)) = (body, options) else { unreachable!() };
+        let (Value::Object(mut body), Value::Object(provider_options)) = (body, options) else { unreachable!() };
+        let options = ModelOptions { provider_options, ..ModelOptions::default() };
         add_provider_options(&mut body, &options, dialect).map(|()| Value::Object(body))
     }
 

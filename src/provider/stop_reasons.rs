@@ -11,6 +11,8 @@ use crate::model::chat::StopReason;
 pub(super) enum StopMeaning {
     /// The model ended its reply: by itself, at a limit, by refusing, or with a tool call.
     Ended(StopReason),
+    /// The context window of the model cut the reply off.
+    WindowExceeded,
     /// The server aborted the reply.
     ServerFailed,
     /// The API defines the reason, but it does not mean that the reply is complete.
@@ -33,7 +35,7 @@ pub(super) const ANTHROPIC: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
     ("max_tokens", LENGTH),
-    ("model_context_window_exceeded", LENGTH),
+    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
     ("refusal", REFUSAL),
     ("tool_use", TOOL_USE),
     ("pause_turn", StopMeaning::Incomplete),
@@ -66,10 +68,10 @@ pub(super) const OPENAI: StopTable = &[
     ("length", LENGTH),
     ("max_tokens", LENGTH),
     ("max_output_tokens", LENGTH),
-    ("model_length", LENGTH),
-    ("model_context_window_exceeded", LENGTH),
+    ("model_length", StopMeaning::WindowExceeded),
+    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
     ("maxpredictedtokensreached", LENGTH),
-    ("contextlengthreached", LENGTH),
+    ("contextlengthreached", StopMeaning::WindowExceeded),
     ("content_filter", REFUSAL),
     ("refusal", REFUSAL),
     ("sensitive", REFUSAL),
@@ -104,7 +106,7 @@ pub(super) const CONVERSE: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
     ("max_tokens", LENGTH),
-    ("model_context_window_exceeded", LENGTH),
+    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
     ("guardrail_intervened", REFUSAL),
     ("content_filtered", REFUSAL),
     ("tool_use", TOOL_USE),
@@ -184,9 +186,9 @@ impl StopReasonTracker {
         self.content_after_last = false;
     }
 
-    /// Records a refusal that the server reports without a stop reason.
-    pub(super) fn record_refusal(&mut self) {
-        self.record_reason("refusal".to_owned(), Some(REFUSAL));
+    /// Records a refusal that the server reports in a field other than the stop reason.
+    pub(super) fn record_refusal(&mut self, reason: &str) {
+        self.record_reason(reason.to_owned(), Some(REFUSAL));
     }
 
     /// Whether the server has sent a reason.
@@ -198,7 +200,21 @@ impl StopReasonTracker {
     pub(super) fn reason(&self) -> StopReason {
         match self.decisive {
             Some((_, Some(StopMeaning::Ended(reason)))) => reason,
+            Some((_, Some(StopMeaning::WindowExceeded))) => StopReason::Length,
             _ => StopReason::Unknown,
+        }
+    }
+
+    /// Whether the context window of the model cut the reply off.
+    pub(super) fn exceeds_window(&self) -> bool {
+        matches!(self.decisive, Some((_, Some(StopMeaning::WindowExceeded))))
+    }
+
+    /// The server's text for a reason that means a refusal.
+    pub(super) fn refusal_reason(&self) -> Option<&str> {
+        match &self.decisive {
+            Some((text, Some(REFUSAL))) => Some(text),
+            _ => None,
         }
     }
 
@@ -271,6 +287,17 @@ mod tests {
                 "{empty:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_context_window_and_refusals_are_distinguished() {
+        for reason in ["model_context_window_exceeded", "model_length", "contextLengthReached"] {
+            let track = track(&[(Some(reason), true)]);
+            assert!(track.reason() == StopReason::Length && track.exceeds_window(), "{reason}");
+        }
+        assert!(!track(&[(Some("length"), true)]).exceeds_window());
+        assert_eq!(track(&[(Some("content_filter"), true)]).refusal_reason(), Some("content_filter"));
+        assert_eq!(track(&[(Some("stop"), true)]).refusal_reason(), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::Endpoint;
 use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
 use super::error_body;
 use super::errors::{self, RequestContext};
+use super::foreign_reply::foreign_reply;
 use super::http::{Assembler, ReplySink};
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
@@ -179,6 +180,10 @@ impl<A: Assembler> StreamReader<'_, A> {
         if self.assembler.builder().is_empty() && self.read_complete_reply() {
             return Ok(());
         }
+        if let Some(failure) = self.foreign_reply() {
+            self.progress.may_have_generated = true;
+            return Err(failure);
+        }
         if let Some(failure) = self.failure_without_reply() {
             // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
             let is_known_error = failure.class != FailureClass::ProviderUnavailable
@@ -196,6 +201,14 @@ impl<A: Assembler> StreamReader<'_, A> {
         let failure =
             stream_failure.unwrap_or_else(|| errors::connection_lost(self.context.endpoint, body.received_bytes));
         Err(errors::append_server_text(failure, &self.progress.other_text, self.context.endpoint))
+    }
+
+    /// The failure for a stream of another dialect.
+    fn foreign_reply(&self) -> Option<Failure> {
+        let builder = self.assembler.builder();
+        let is_unanswered = builder.is_empty() && !builder.stop.has_reason();
+        let event = self.content.first_unrecognized_event.as_ref().filter(|_| is_unanswered)?;
+        foreign_reply(event, self.context.endpoint)
     }
 
     /// The failure for a stream that contains other text instead of a reply. An empty reply with other text counts as a

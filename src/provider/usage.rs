@@ -39,7 +39,7 @@ pub(super) const OPENAI: UsageFields = UsageFields {
 /// The usage fields of Anthropic's Messages API.
 pub(super) const ANTHROPIC: UsageFields = UsageFields {
     output: &["output_tokens", "iterations"],
-    other: &["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"],
+    other: &["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"],
     parse: parse_anthropic,
 };
 
@@ -52,7 +52,7 @@ pub(super) const GEMINI: UsageFields = UsageFields {
 
 /// The usage fields of Bedrock's Converse API.
 pub(super) const CONVERSE: UsageFields = UsageFields {
-    output: &["outputTokens"],
+    output: &["outputTokens", "totalTokens"],
     other: &["inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"],
     parse: parse_converse,
 };
@@ -147,12 +147,14 @@ fn parse_openai(report: &Map<String, Value>) -> ReportedUsage {
         (["prompt_tokens_details", "input_tokens_details"], ["completion_tokens_details", "output_tokens_details"]);
     let cached = detail_count(report, &input_details, "cached_tokens")
         .or(count(report, &["prompt_cache_hit_tokens", "cache_n"]));
+    let reasoning = detail_count(report, &output_details, "reasoning_tokens").unwrap_or(0);
     ReportedUsage {
         input,
         cache_read: cached.unwrap_or(0),
         cache_write: detail_count(report, &input_details, "cache_write_tokens").unwrap_or(0),
-        output,
-        reasoning: detail_count(report, &output_details, "reasoning_tokens").unwrap_or(0),
+        // More reasoning than output means that the server counts them separately.
+        output: output.map(|output| if reasoning > output { output.saturating_add(reasoning) } else { output }),
+        reasoning,
     }
 }
 
@@ -189,7 +191,11 @@ fn parse_converse(report: &Map<String, Value>) -> ReportedUsage {
         cache_write: "cacheWriteInputTokens",
         output: "outputTokens",
     };
-    counts.parse(report)
+    let usage = counts.parse(report);
+    let is_count_invalid = has_invalid_count(report, &["outputTokens"]) || usage.input.is_none();
+    let total = count(report, &["totalTokens"]).filter(|_| !is_count_invalid);
+    let (_, output) = complete_with_sum(usage.input, usage.output, total);
+    ReportedUsage { output, ..usage }
 }
 
 /// If the report has `iterations`, adds up their counts, since the totals cover only the last iteration.
@@ -201,12 +207,12 @@ fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
         output: "output_tokens",
     };
     let iterations = report.get("iterations").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let Some(iterations) = iterations else { return counts.parse(report) };
+    let Some(iterations) = iterations else { return counts.parse(&with_cache_writes(report)) };
     let zero = ReportedUsage { input: Some(0), output: Some(0), ..ReportedUsage::default() };
     let add_known = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
     iterations.iter().fold(zero, |sum, iteration| {
         let empty = Map::new();
-        let usage = counts.parse(&without_nulls(iteration.as_object().unwrap_or(&empty)));
+        let usage = counts.parse(&with_cache_writes(&without_nulls(iteration.as_object().unwrap_or(&empty))));
         ReportedUsage {
             input: add_known(sum.input, usage.input),
             cache_read: sum.cache_read.saturating_add(usage.cache_read),
@@ -215,6 +221,20 @@ fn parse_anthropic(report: &Map<String, Value>) -> ReportedUsage {
             reasoning: 0,
         }
     })
+}
+
+/// The report of Anthropic's API with the number of tokens that the request wrote to the cache. Some servers report only
+/// the numbers for each lifetime, such as `ephemeral_5m_input_tokens`.
+fn with_cache_writes(report: &Map<String, Value>) -> Map<String, Value> {
+    let mut report = report.clone();
+    let by_lifetime = report.get("cache_creation").and_then(Value::as_object);
+    let counts = by_lifetime.into_iter().flat_map(Map::values).filter(|value| !value.is_null());
+    // The sum is unknown if one of the numbers is invalid.
+    let sum = counts.map(parse_token_count).try_fold(0_u64, |sum, count| Some(sum.saturating_add(count?)));
+    if by_lifetime.is_some() && !report.contains_key("cache_creation_input_tokens") {
+        report.insert("cache_creation_input_tokens".to_owned(), sum.map_or(Value::Null, Value::from));
+    }
+    report
 }
 
 fn without_nulls(report: &Map<String, Value>) -> Map<String, Value> {
@@ -246,150 +266,4 @@ fn parse_gemini(report: &Map<String, Value>) -> ReportedUsage {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// The input and output tokens after these reports, which arrive after all generated text.
-    fn token_counts(fields: &UsageFields, reports: &[Value]) -> (Option<u64>, Option<u64>) {
-        let mut meter = UsageMeter::default();
-        meter.mark_out_of_date();
-        for report in reports {
-            meter.merge_report(Some(report), fields);
-        }
-        let usage = meter.complete_usage(fields).plausible_for_reply("text");
-        (usage.input, usage.output)
-    }
-
-    /// Values that are not the count of a reply.
-    fn invalid_counts() -> Vec<Value> {
-        let huge = serde_json::from_str("1000000000000000000000000000000").unwrap();
-        let mut counts = vec![json!(-7), json!(1.5), json!("7"), json!(1e30), json!({}), json!([7]), json!(true), huge];
-        counts.extend([json!(0), json!(null), json!(u64::MAX), json!("")]);
-        counts
-    }
-
-    #[test]
-    fn an_invalid_count_is_unknown_in_every_dialect_and_does_not_affect_the_other() {
-        for (fields, input, output) in [
-            (&OPENAI, "prompt_tokens", "completion_tokens"),
-            (&OPENAI, "input_tokens", "output_tokens"),
-            (&OPENAI, "prompt_eval_count", "eval_count"),
-            (&ANTHROPIC, "input_tokens", "output_tokens"),
-            (&GEMINI, "promptTokenCount", "candidatesTokenCount"),
-            (&CONVERSE, "inputTokens", "outputTokens"),
-        ] {
-            let report = |a: Value, b: Value| json!({ input: a, output: b });
-            assert_eq!(token_counts(fields, &[report(json!(9), json!(3))]), (Some(9), Some(3)), "{input}");
-            for invalid in invalid_counts() {
-                assert_eq!(
-                    token_counts(fields, &[report(invalid.clone(), json!(3))]),
-                    (None, Some(3)),
-                    "{input}: {invalid}"
-                );
-                assert_eq!(
-                    token_counts(fields, &[report(json!(9), invalid.clone())]),
-                    (Some(9), None),
-                    "{output}: {invalid}"
-                );
-                assert_eq!(
-                    token_counts(fields, &[report(invalid.clone(), invalid.clone())]),
-                    (None, None),
-                    "{output}: {invalid}"
-                );
-            }
-        }
-        for empty_report in [json!(null), json!({}), json!([]), json!(""), json!(7)] {
-            for fields in [&OPENAI, &ANTHROPIC, &GEMINI, &CONVERSE] {
-                assert_eq!(token_counts(fields, std::slice::from_ref(&empty_report)), (None, None), "{empty_report}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_output_count_from_before_the_end_is_not_complete() {
-        for (fields, input, output) in [
-            (&OPENAI, "prompt_tokens", "completion_tokens"),
-            (&ANTHROPIC, "input_tokens", "output_tokens"),
-            (&GEMINI, "promptTokenCount", "candidatesTokenCount"),
-        ] {
-            let mut meter = UsageMeter::default();
-            meter.merge_report(Some(&json!({ input: 9, output: 1 })), fields);
-            assert_eq!(meter.complete_usage(fields).output, Some(1));
-            meter.mark_out_of_date();
-            assert_eq!((meter.complete_usage(fields).input, meter.complete_usage(fields).output), (Some(9), None));
-            assert_eq!(meter.partial_usage(fields).output, Some(1));
-            meter.merge_report(Some(&json!({ output: 4 })), fields);
-            assert_eq!((meter.complete_usage(fields).input, meter.complete_usage(fields).output), (Some(9), Some(4)));
-        }
-    }
-
-    #[test]
-    fn empty_fields_do_not_replace_earlier_counts() {
-        let zeros = json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 });
-        let nulls = json!({ "prompt_tokens": null, "completion_tokens": null });
-        let counts = json!({ "prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12 });
-        for later in [&zeros, &nulls] {
-            assert_eq!(token_counts(&OPENAI, &[counts.clone(), later.clone()]), (Some(9), Some(3)), "{later}");
-            assert_eq!(token_counts(&OPENAI, &[later.clone(), counts.clone()]), (Some(9), Some(3)), "{later}");
-        }
-        let broken = json!({ "completion_tokens": -1 });
-        assert_eq!(
-            token_counts(&OPENAI, &[counts, broken]),
-            (Some(9), None),
-            "an invalid count replaces the earlier one"
-        );
-    }
-
-    #[test]
-    fn missing_counts_are_derived_from_the_sum() {
-        let openai = |report: Value| token_counts(&OPENAI, &[report]);
-        let (input, output, sum) = ("prompt_tokens", "completion_tokens", "total_tokens");
-        // xAI, and Gemini behind this dialect, count reasoning only in the sum.
-        assert_eq!(openai(json!({ input: 21, output: 0, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(openai(json!({ input: 21, output: 5, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(openai(json!({ input: 21, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(openai(json!({ output: 60, sum: 81 })), (Some(21), Some(60)));
-        assert_eq!(openai(json!({ input: 21, output: 5, sum: 2 })), (Some(21), Some(5)));
-        assert_eq!(openai(json!({ input: 90, sum: 81 })), (Some(90), None));
-        assert_eq!(openai(json!({ input: -1, output: 5, sum: 81 })), (None, Some(5)));
-        let gemini = |report: Value| token_counts(&GEMINI, &[report]);
-        assert_eq!(
-            gemini(json!({ "promptTokenCount": 21, "thoughtsTokenCount": 60, "totalTokenCount": 81 })),
-            (Some(21), Some(60))
-        );
-        assert_eq!(
-            gemini(
-                json!({ "promptTokenCount": 20, "toolUsePromptTokenCount": 4, "candidatesTokenCount": 2, "thoughtsTokenCount": 3 })
-            ),
-            (Some(24), Some(5))
-        );
-    }
-
-    #[test]
-    fn llama_cpp_timings_count_without_a_usage() {
-        let timings = json!({ "cache_n": 5, "prompt_n": 4, "predicted_n": 3, "prompt_ms": 1.5 });
-        assert_eq!(token_counts(&OPENAI, std::slice::from_ref(&timings)), (Some(9), Some(3)));
-        let without_cache = json!({ "prompt_n": 4, "predicted_n": 3 });
-        assert_eq!(token_counts(&OPENAI, &[without_cache]), (None, Some(3)), "the number of cached tokens is unknown");
-        let usage = json!({ "prompt_tokens": 11, "completion_tokens": 2 });
-        assert_eq!(token_counts(&OPENAI, &[timings, usage]), (Some(11), Some(2)));
-    }
-
-    #[test]
-    fn all_iterations_of_a_message_count() {
-        let anthropic = |report: Value| token_counts(&ANTHROPIC, &[report]);
-        let iterations = json!({ "input_tokens": 10, "output_tokens": 2, "iterations": [
-            { "type": "compaction", "input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": null },
-            { "type": "message", "input_tokens": 10, "output_tokens": 2, "cache_read_input_tokens": 5 },
-        ] });
-        assert_eq!(anthropic(iterations), (Some(115), Some(22)));
-        let broken = json!({ "input_tokens": 10, "output_tokens": 2, "iterations": [{ "input_tokens": 10 }] });
-        assert_eq!(anthropic(broken), (Some(10), None));
-        let cached = json!({ "input_tokens": 1, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 2, "output_tokens": 3 });
-        assert_eq!(anthropic(cached), (Some(11), Some(3)));
-        let invalid = json!({ "input_tokens": 1, "cache_read_input_tokens": -8, "output_tokens": 3 });
-        assert_eq!(anthropic(invalid), (None, Some(3)));
-    }
-}
+mod tests;

@@ -175,6 +175,8 @@ impl Redactor {
             unknown_stop: redact(details.unknown_stop),
             instead: redact(details.instead),
             beside: redact(details.beside),
+            refusal: redact(details.refusal),
+            window_exceeded: details.window_exceeded,
         }
     }
 

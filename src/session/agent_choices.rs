@@ -168,8 +168,16 @@ impl AgentReplacement {
     fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
         // The agent's options do not apply to a CLI agent. Its budget does, and so does its sandbox, which may be narrower
         // than that of `orch.yaml`.
-        let cli_agent =
-            || Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") };
+        let cli_agent = || {
+            let keys: Vec<String> = agent.model_option_keys().iter().map(|key| format!("`{key}`")).collect();
+            if !keys.is_empty() {
+                let keys = keys.join(", ");
+                let message =
+                    format!("agent `{name}` is a CLI agent in this run, so these options do not apply: {keys}");
+                runner.reporter.note(&message);
+            }
+            Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") }
+        };
         match self {
             Self::Model(model) => model_agent(model, name, agent, project, runner),
             Self::Cli(cli) => Agent { cli: Some(*cli), ..cli_agent() },

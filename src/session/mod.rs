@@ -20,6 +20,7 @@
 //! The futures are not `Send`, so they need a single-threaded runtime.
 
 mod agent_choices;
+pub(crate) mod agent_options;
 mod answer;
 mod artifact_drift;
 mod cancel;

@@ -5,15 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::agent::{AutoError, ModelRegistry, REPLAY_PROVIDER, Recorder, Replay, choose_model};
-use crate::check::resolve_reference;
-use crate::config::{self, Project, child_pointer};
+use crate::config::{self, Project};
 use crate::engine::PlannedModel;
 use crate::folder::{FolderAccess, NoFollowFolder, is_link_refused};
 use crate::model::ModelRef;
-use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::name::{LOCAL_PROVIDER, NameError};
 use crate::provider::{is_loopback_address, served_models};
 use crate::secret::secrets_among;
@@ -21,7 +17,7 @@ use crate::trust::Disclosures;
 
 use super::error::SessionError;
 use super::trust::Trusted;
-use super::{Runner, weights};
+use super::{Runner, agent_options, weights};
 
 /// The model for each model name.
 pub(crate) type ResolvedModels = BTreeMap<String, ModelRef>;
@@ -73,6 +69,7 @@ pub(crate) async fn resolve_and_install(
             weights::ensure_installed(models.local_models(), model, !orch_chose_local || may_download, runner).await?;
         }
     }
+    agent_options::note_unsent_options(project, models, &resolved_models, runner);
     Ok(resolved_models)
 }
 
@@ -88,7 +85,8 @@ pub(crate) fn missing_keys<'a>(
     used_models.into_iter().filter_map(missing_key).collect()
 }
 
-/// Resolves every model name of a project. Also returns whether orch itself chose the embedded model for `auto`.
+/// Resolves every model name of a project, and checks that each model can receive the requests of its agents. Also
+/// returns whether orch itself chose the embedded model for `auto`.
 pub(crate) async fn resolve_model_names(
     project: &Project,
     models: &ModelRegistry,
@@ -116,28 +114,8 @@ pub(crate) async fn resolve_model_names(
         };
         names.insert(name.clone(), model);
     }
-    for project in &projects {
-        note_refused_options(project, models, &names, runner);
-    }
+    agent_options::check(project, models, &names)?;
     Ok((names, orch_chose_local))
-}
-
-/// Notes the options that models refuse and orch therefore does not send, for models that the files do not name: those
-/// of `auto`, `--model` and `--agent`. For models that the files name, the check reports such options.
-fn note_refused_options(project: &Project, models: &ModelRegistry, names: &ResolvedModels, runner: &Runner) {
-    let default_limit = project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
-    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none()) {
-        let named_model = project.document.value.pointer(&child_pointer(&child_pointer("/agents", name), "model"));
-        let is_in_file = named_model.and_then(Value::as_str).unwrap_or("auto") == agent.model;
-        if is_in_file && resolve_reference(project, &agent.model).is_some() {
-            continue;
-        }
-        // An agent that no step uses has no model.
-        let Some(model) = names.get(&agent.model) else { continue };
-        for key in models.refused_options(model, agent, default_limit) {
-            runner.reporter.note(&format!("orch does not send `{key}` of agent `{name}` to {model}, which refuses it"));
-        }
-    }
 }
 
 /// Resolves every model name of a project to a placeholder, for a run that replays recordings. A placeholder needs no

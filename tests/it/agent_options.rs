@@ -194,6 +194,115 @@ fn an_option_that_the_model_of_a_run_refuses_is_noted_and_not_sent() {
     assert_eq!((&body["top_p"], body.get("seed"), body.get("stop")), (&json!(0.5), None, None));
 }
 
+/// A project with the agent `a` and without a default model, so that only the command line determines the model.
+fn project_without_model(server: &Server, options: &str) -> Orch {
+    let orch = project(server, STEP);
+    let (url, chat_url) = (server.url(), server.openai_url());
+    orch.write(
+        "orch.yaml",
+        &format!(
+            "providers:\n  lab: {{ dialect: openai, base_url: \"{chat_url}\" }}\n  azure: {{ dialect: openai, base_url: \"{chat_url}/{{model}}\" }}\n  claude: {{ dialect: anthropic, base_url: \"{url}\" }}\n  bedrock: {{ dialect: converse, base_url: \"{url}\" }}\n"
+        ),
+    );
+    orch.edit("pipelines/main.yaml", "model: auto", &format!("model: auto, {options}"));
+    orch
+}
+
+#[test]
+fn a_request_that_orch_can_not_build_is_an_error_before_the_run_starts() {
+    let server = Server::start(|request| Reply::text_for(&request.path, "1"));
+    for (options, model, says, hint) in [
+        (
+            "provider_options: { n: 2 }",
+            "lab/qwen3",
+            "agent `a` can't use lab/qwen3: `provider_options` can't set `n` in the dialect `openai`",
+            "orch reads one reply for each request",
+        ),
+        (
+            "provider_options: { instructions: x }",
+            "openai/gpt-5.1",
+            "`provider_options` can't set `instructions` in the dialect `responses`",
+            "`prompt` and `message` of the step set it",
+        ),
+        (
+            "max_output_tokens: 10",
+            "openai/gpt-5.1",
+            "accepts no `max_output_tokens` below 16, and it is 10",
+            "at least 16",
+        ),
+        (
+            "temperature: 1.5",
+            "claude/claude-sonnet-4-5",
+            "accepts a temperature from 0 to 1, not 1.5",
+            "write a number from 0 to 1",
+        ),
+        ("seed: 1", "azure/../../x", "can't be a part of an address: it contains `..`", "as the provider spells it"),
+    ] {
+        let orch = project_without_model(&server, options);
+        for command in ["run", "plan"] {
+            let args = ["pipeline", command, "pipelines/main.yaml", "--task", "x", "--model", model];
+            let mut command = orch.command(&args);
+            command.env("OPENAI_API_KEY", "sk-0123456789");
+            RunOutput::of(&command.output().unwrap()).exits(2).says(says).says(hint);
+        }
+        assert!(!orch.exists(".orch"), "{options}");
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn every_option_that_is_set_and_not_sent_is_noted() {
+    let server = Server::start(|request| Reply::text_for(&request.path, "1"));
+    for (options, model, says) in [
+        (
+            "temperature: 0.5",
+            "claude/claude-opus-4-7",
+            "orch does not send `temperature` of agent `a` to claude/claude-opus-4-7, which has a fixed one",
+        ),
+        (
+            "reasoning: low",
+            "bedrock/mistral.magistral-small",
+            "`reasoning` of agent `a` to bedrock/mistral.magistral-small, whose field for it orch does not know",
+        ),
+        ("reasoning: high", "bedrock/amazon.nova-2-lite-v1:0", "which then accepts no limit of the reply"),
+    ] {
+        let orch = project_without_model(&server, options);
+        let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--model", model];
+        orch.run(&args).exits(0).says(says);
+        assert!(
+            orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--model", model]).exits(0).stderr.contains(says)
+        );
+    }
+    for request in server.requests() {
+        assert!(!request.body.to_string().contains("temperature"), "{request:?}");
+    }
+}
+
+#[test]
+fn a_gateway_of_the_provider_openai_receives_only_what_its_reasoning_models_accept() {
+    let server = Server::start(|request| Reply::text_for(&request.path, "1"));
+    let orch = Orch::empty();
+    orch.write("prompts/one.md", "Answer.\n");
+    orch.write(
+        "pipelines/main.yaml",
+        &format!("name: gateway\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ model: openai/gpt-5.4, temperature: 0.5, max_output_tokens: 99 }}\nsteps:\n{STEP}"),
+    );
+    let at_gateway = |args: &[&str]| {
+        let mut command = orch.command(args);
+        command.env("OPENAI_BASE_URL", server.openai_url()).env("OPENAI_API_KEY", "sk-0123456789");
+        RunOutput::of(&command.output().unwrap())
+    };
+    at_gateway(&["pipeline", "validate"]).exits(0).says("`openai/gpt-5.4` has a fixed temperature");
+    at_gateway(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(0);
+    let request = &server.requests()[0];
+    assert_eq!(request.path, "/v1/chat/completions");
+    let body = &request.body;
+    assert_eq!(
+        (&body["max_completion_tokens"], body.get("max_tokens"), body.get("temperature")),
+        (&json!(99), None, None)
+    );
+}
+
 #[test]
 fn the_check_knows_the_dialect_at_an_address_in_a_variable() {
     let orch = Orch::empty();

@@ -71,7 +71,8 @@ fn a_model_can_become_a_program_and_a_program_a_model() {
     let orch = two_agents(&server);
     orch.edit("pipelines/main.yaml", "agent: b, schema: any", "agent: b, schema: text");
     let (ran, report) = run(&orch, &["--agent", "b=command:cat"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = ran.exits(0).says("agent `b` is a CLI agent in this run, so these options do not apply: `temperature`");
+    assert!(!ran.stderr.contains("of agent `a`"), "{ran:?}");
     assert_eq!(report["steps"][1]["model"], "command/cat", "{report:#}");
     assert_eq!(requested(&server), pairs(&[("one", "test")]));
 

@@ -69,6 +69,7 @@ mod proxies;
 mod recovery_hints;
 mod replay;
 mod reply_completeness;
+mod reply_failures;
 mod request_files;
 mod reserved_files;
 mod resource_exhaustion;
@@ -87,6 +88,7 @@ mod session;
 mod shell_completion;
 mod shipped_pipelines;
 mod step_kinds;
+mod stop_texts;
 mod store;
 mod support;
 #[cfg(unix)]

@@ -73,6 +73,28 @@ fn known_texts_are_shown_in_full_and_nothing_is_requested_or_written() {
 }
 
 #[test]
+fn the_largest_input_of_a_step_covers_the_schema_in_its_request() {
+    let server = answering_server(|_, _| json!({ "n": 1 }));
+    let orch = project(&server, "  - { id: plan, agent: a, prompt: plan.md, output: plan, re_ask: 0 }\n");
+    let description = "a text that needs more tokens than the prompt and the task together".repeat(20);
+    let schema = json!({ "type": "object", "properties": { "n": { "type": "integer", "description": description } } });
+    orch.write("schemas/plan.schema.json", &schema.to_string());
+    let plan = plan_report(&orch, &["--task", "do it"]);
+    let (_, report) = run(&orch, &[]);
+    let asked = &server.requests()[0];
+    assert!(asked.last().contains("It must fit this JSON Schema"), "{asked:?}");
+    let sent_schema = asked.body["response_format"]["json_schema"]["schema"].to_string();
+    let bytes = (asked.system().len() + asked.last().len() + sent_schema.len()) as u64;
+    let planned = step(&plan, "plan")["requests"]["tokens_in"]["max"].as_u64().unwrap();
+    assert!(planned >= bytes / 2, "{bytes} {planned}");
+    let events = orch.run(&["runs", "events", report["run"].as_str().unwrap(), "--output", "json"]).exits(0).stdout;
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let started = events.iter().find_map(|event| event["fact"].get("call_started")).unwrap();
+    let reserved = started["max_usage"]["input"].as_u64().unwrap();
+    assert!(reserved >= bytes / 2, "{bytes} {reserved}");
+}
+
+#[test]
 fn a_schema_stands_for_an_unknown_value_and_limits_its_size() {
     let server = answering_server(|_, _| json!({}));
     let steps = format!(

@@ -3,6 +3,7 @@
 mod azure;
 mod converse;
 mod failures;
+mod foreign_replies;
 mod replies;
 pub(crate) mod requests;
 mod responses;
@@ -284,6 +285,22 @@ async fn no_schema_is_sent_without_native_structured_output() {
         for name in ["authorization", "x-api-key", "x-goog-api-key"] {
             assert_eq!(sent.header(name), None);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_counts_as_constrained_only_if_the_request_has_a_schema() {
+    for (dialect, model, options) in [
+        (Dialect::Anthropic, "claude-opus-4-6", json!({"reasoning": "low"})),
+        (Dialect::Responses, "qwen3", json!({"provider_options": {"text": {"verbosity": "low"}}})),
+    ] {
+        let server = Server::saying("{}");
+        let options = Box::new(serde_json::from_value(options).unwrap());
+        let request = ChatRequest { model: ModelRef::new("lab", model), options, ..request() };
+        let reply = ask(endpoint_of(dialect, &server), &request, &short_limits()).await.unwrap();
+        assert!(!reply.constrained, "{dialect}");
+        let body = server.requests().remove(0).body;
+        assert!(body.get("output_config").or(body.get("text")).is_some(), "{body}");
     }
 }
 

@@ -72,10 +72,7 @@ impl ForecastWalk<'_, '_> {
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
         let max_reply = u64::from(agent.max_output_tokens);
         let largest_known_request = placeholder_request.as_ref().unwrap_or(smallest_request);
-        let first_input = rate_limit::max_text_usage(largest_known_request)
-            .total()
-            .saturating_sub(max_reply)
-            .saturating_add(MARKUP_TOKENS);
+        let first_input = rate_limit::max_text_usage(largest_known_request).input.saturating_add(MARKUP_TOKENS);
         // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
         let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));

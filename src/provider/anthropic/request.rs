@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::claude_thinking;
+use crate::catalog::{anthropic_accepts_schema, claude_thinking};
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
@@ -25,7 +25,7 @@ pub(super) fn request_body(
     }
     body.insert("messages".into(), Value::Array(messages(request, limits)?));
     body.insert("stream".into(), json!(true));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -42,14 +42,15 @@ pub(super) fn request_body(
         body.extend(fields.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
         output_config.extend(fields.effort.map(|effort| ("effort".to_owned(), json!(effort))));
     }
-    let schema = request.schema.as_deref().filter(|_| endpoint.structured_output);
+    let may_send_schema = endpoint.structured_output && anthropic_accepts_schema(&request.model.model);
+    let schema = request.schema.as_deref().filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         output_config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
     }
     if !output_config.is_empty() {
         body.insert("output_config".into(), Value::Object(output_config));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Anthropic)?;
+    add_provider_options(&mut body, &request.options, Dialect::Anthropic)?;
     Ok(Value::Object(body))
 }
 
@@ -172,14 +173,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_output_config_contains_the_schema_and_the_effort() {
+    fn body_with_schema(model: &str, options: Value) -> Value {
         let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
             "additionalProperties": false});
-        let options = json!({"reasoning": "max", "provider_options": {"output_config": {"task_budget": 1}}});
-        let request = ChatRequest { schema: Some(schema.into()), ..request("claude-opus-4-6", options) };
+        let request = ChatRequest { schema: Some(schema.into()), ..request(model, options) };
         let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
-        let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
+        request_body(&endpoint, &request, &RequestLimits::default()).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_refuses_a_schema_receives_none() {
+        for (model, has_schema) in [
+            ("claude-3-5-haiku-latest", false),
+            ("claude-3-7-sonnet-20250219", false),
+            ("claude-sonnet-4-20250514", false),
+            ("claude-sonnet-4-5-20250929", true),
+            ("some-model", true),
+        ] {
+            assert_eq!(body_with_schema(model, json!({})).get("output_config").is_some(), has_schema, "{model}");
+        }
+    }
+
+    #[test]
+    fn the_output_config_contains_the_schema_and_the_effort() {
+        let options = json!({"reasoning": "max", "provider_options": {"output_config": {"task_budget": 1}}});
+        let body = body_with_schema("claude-opus-4-6", options);
         let config = &body["output_config"];
         assert_eq!((&config["effort"], &config["task_budget"]), (&json!("max"), &json!(1)));
         assert_eq!(config["format"]["type"], "json_schema");

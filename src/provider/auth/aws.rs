@@ -96,6 +96,14 @@ impl Auth for AwsAuth {
              `aws configure export-credentials --format env` prints those of your AWS profile"
         )
     }
+
+    fn denied_hint(&self, _: &str) -> String {
+        let region = &self.region;
+        format!(
+            "allow `bedrock:InvokeModel` for the credentials in {ACCESS_KEY_ID}, and enable the model for the account \
+             in the region {region}"
+        )
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
-use crate::provider::sent_options::{SentOptions, add_provider_options, thinking_fields};
+use crate::provider::sent_options::{SentOptions, merge_options, refuse_reserved, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
 pub(super) fn request_body(
@@ -34,7 +34,7 @@ pub(super) fn request_body(
     }
     let mut inference_config = Map::new();
     inference_config.insert("maxTokens".into(), json!(request.max_output_tokens));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         inference_config.insert("temperature".into(), json!(temperature));
     }
@@ -54,8 +54,7 @@ pub(super) fn request_body(
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("inferenceConfig".into(), Value::Object(inference_config));
-    // The API refuses a schema for a model without structured output, such as most models.
-    let may_send_schema = endpoint.structured_output && crate::catalog::claude_has_structured_output(model);
+    let may_send_schema = endpoint.structured_output && crate::catalog::bedrock_accepts_schema(model);
     let schema = request.schema.as_deref().filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
@@ -64,6 +63,7 @@ pub(super) fn request_body(
     }
     let reasoning = options.reasoning.map(|effort| bedrock_reasoning(model, effort, request.max_output_tokens));
     let fields = reasoning.and_then(Result::ok).map(reasoning_fields).unwrap_or_default();
+    refuse_reserved(&request.options, Dialect::Converse)?;
     add_model_fields(&mut body, fields, &request.options.provider_options)?;
     Ok(Value::Object(body))
 }
@@ -115,8 +115,8 @@ fn add_model_fields(
 ) -> Result<(), Failure> {
     let (api_options, model_options): (Map<String, Value>, Map<String, Value>) =
         provider_options.clone().into_iter().partition(|(name, _)| is_converse_field(name));
-    add_provider_options(body, &api_options, Dialect::Converse)?;
-    add_provider_options(&mut fields, &model_options, Dialect::Converse)?;
+    merge_options(body, &api_options, Dialect::Converse)?;
+    merge_options(&mut fields, &model_options, Dialect::Converse)?;
     if !fields.is_empty() {
         body.insert("additionalModelRequestFields".into(), Value::Object(fields));
     }
@@ -192,5 +192,22 @@ mod tests {
             json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}, "top_k": 5})
         );
         assert_eq!(body("amazon.nova-pro-v1:0", json!({})).get("additionalModelRequestFields"), None);
+    }
+
+    #[test]
+    fn only_models_that_are_known_to_accept_a_schema_receive_it() {
+        let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+            "additionalProperties": false});
+        let endpoint = Endpoint::new("lab", Dialect::Converse, "http://127.0.0.1:1");
+        for (model, has_schema) in [
+            ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", true),
+            ("us.anthropic.claude-opus-4-7", false),
+            ("au.anthropic.claude-haiku-4-5-20251001-v1:0", false),
+            ("anthropic.claude-sonnet-5", false),
+        ] {
+            let request = ChatRequest { schema: Some(schema.clone().into()), ..request(model, json!({})) };
+            let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
+            assert_eq!(body.get("outputConfig").is_some(), has_schema, "{model}");
+        }
     }
 }

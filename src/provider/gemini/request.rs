@@ -29,7 +29,7 @@ pub(super) fn request_body(
     }
     let mut generation_config = Map::new();
     generation_config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    insert_options(&mut generation_config, endpoint, request);
+    insert_options(&mut generation_config, endpoint, request)?;
     if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
         generation_config.insert("responseMimeType".into(), json!("application/json"));
         generation_config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
@@ -40,12 +40,16 @@ pub(super) fn request_body(
     }
     body.insert("contents".into(), Value::Array(contents));
     body.insert("generationConfig".into(), Value::Object(generation_config));
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Gemini)?;
+    add_provider_options(&mut body, &request.options, Dialect::Gemini)?;
     Ok(Value::Object(body))
 }
 
-fn insert_options(generation_config: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
-    let options = SentOptions::new(endpoint, request);
+fn insert_options(
+    generation_config: &mut Map<String, Value>,
+    endpoint: &Endpoint,
+    request: &ChatRequest,
+) -> Result<(), Failure> {
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         generation_config.insert("temperature".into(), json!(temperature));
     }
@@ -63,9 +67,10 @@ fn insert_options(generation_config: &mut Map<String, Value>, endpoint: &Endpoin
     let thinking_config = match thinking {
         Some(Ok(GeminiThinking::Budget(budget))) => json!({"thinkingBudget": budget}),
         Some(Ok(GeminiThinking::Level(level))) => json!({"thinkingLevel": level}),
-        Some(Ok(GeminiThinking::Absent) | Err(_)) | None => return,
+        Some(Ok(GeminiThinking::Absent) | Err(_)) | None => return Ok(()),
     };
     generation_config.insert("thinkingConfig".into(), thinking_config);
+    Ok(())
 }
 
 fn message_parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {

@@ -22,8 +22,9 @@ pub(super) fn request_body(
     for message in &request.messages {
         push_message(&mut messages, message, limits)?;
     }
+    let model = &request.model.model;
     let mut body = Map::new();
-    body.insert("model".into(), json!(request.model.model));
+    body.insert("model".into(), json!(model));
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
     body.insert("stream_options".into(), json!({"include_usage": true}));
@@ -31,21 +32,21 @@ pub(super) fn request_body(
         body.insert("prompt_cache_key".into(), json!(cache_key(request)));
     }
     // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers accept only that name.
-    let limit_name = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
+    let limit_name = if is_openai(endpoint, model) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit_name.into(), json!(request.max_output_tokens));
-    insert_options(&mut body, endpoint, request);
-    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
+    insert_options(&mut body, endpoint, request)?;
+    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::OpenAi)?;
+    add_provider_options(&mut body, &request.options, Dialect::OpenAi)?;
     Ok(Value::Object(body))
 }
 
-fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) {
-    let options = SentOptions::new(endpoint, request);
+fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &ChatRequest) -> Result<(), Failure> {
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -61,6 +62,7 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
     if !options.stop.is_empty() {
         body.insert("stop".into(), json!(options.stop));
     }
+    Ok(())
 }
 
 /// Appends a message. Each tool result in it becomes a separate message before it.
@@ -148,8 +150,20 @@ mod tests {
             assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
             assert_eq!(body.get("temperature").is_some(), sends_temperature, "{model}");
         }
-        let body = body(&endpoint("http://127.0.0.1:1/v1"), "gpt-6.1-sol");
-        assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
+        let gateway = endpoint("http://127.0.0.1:1/v1");
+        let other_name = Endpoint { name: "lab".into(), ..gateway.clone() };
+        for (endpoint, model) in [(&gateway, "gpt-4.1"), (&gateway, "qwen3"), (&other_name, "gpt-6.1-sol")] {
+            let body = body(endpoint, model);
+            assert_eq!(
+                (body.get("max_tokens"), body.get("temperature")),
+                (Some(&json!(9)), Some(&json!(0.5))),
+                "{model}"
+            );
+        }
+        // Behind a gateway, the reasoning models of the provider `openai` are still those of OpenAI.
+        let body = body(&gateway, "gpt-6.1-sol");
+        assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None));
+        assert_eq!((body.get("temperature"), body.get("prompt_cache_key")), (None, None));
     }
 
     #[test]

@@ -4,30 +4,17 @@ use serde_json::{Map, Value, json};
 
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
-use crate::model::failure::{Failure, FailureClass};
-use crate::provider::openai_host::{
-    accepts_schema, cache_key, effort_to_send, is_openai, requests_encrypted_reasoning,
-};
+use crate::model::failure::Failure;
+use crate::provider::openai_host::{accepts_schema, cache_key, effort_to_send, requests_encrypted_reasoning};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
-
-/// The smallest limit of a reply that `OpenAI` accepts, in tokens.
-const MIN_OUTPUT_TOKENS: u32 = 16;
 
 pub(super) fn request_body(
     endpoint: &Endpoint,
     request: &ChatRequest,
     limits: &RequestLimits,
 ) -> Result<Value, Failure> {
-    if request.max_output_tokens < MIN_OUTPUT_TOKENS && is_openai(endpoint) {
-        let message = format!(
-            "{} accepts no reply limit below {MIN_OUTPUT_TOKENS} tokens, and this request has {}",
-            endpoint.name, request.max_output_tokens
-        );
-        return Err(Failure::new(FailureClass::BadRequest, message)
-            .with_hint(format!("set `max_output_tokens` to at least {MIN_OUTPUT_TOKENS}")));
-    }
     let model = &request.model.model;
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
@@ -43,7 +30,7 @@ pub(super) fn request_body(
     }
     body.insert("prompt_cache_key".into(), json!(cache_key(request)));
     body.insert("max_output_tokens".into(), json!(request.max_output_tokens));
-    let options = SentOptions::new(endpoint, request);
+    let options = SentOptions::new(endpoint, request)?;
     if let Some(temperature) = options.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -53,13 +40,13 @@ pub(super) fn request_body(
     if let Some(top_p) = options.top_p {
         body.insert("top_p".into(), json!(top_p));
     }
-    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, schema)) {
+    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});
         body.insert("text".into(), json!({"format": format}));
     }
-    add_provider_options(&mut body, &request.options.provider_options, Dialect::Responses)?;
+    add_provider_options(&mut body, &request.options, Dialect::Responses)?;
     Ok(Value::Object(body))
 }
 
@@ -156,6 +143,7 @@ fn file_part(file: &EncodedFile) -> Value {
 mod tests {
     use super::*;
     use crate::model::ModelRef;
+    use crate::model::failure::FailureClass;
 
     fn request(model: &str, max_output_tokens: u32) -> ChatRequest {
         ChatRequest {

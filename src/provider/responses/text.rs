@@ -27,6 +27,12 @@ impl ReceivedText {
         self.missing_after(self.confirmed_in_items, full_text)
     }
 
+    /// The end of the whole text of a response that has not arrived in pieces; `None` if the pieces differ from it. No
+    /// further pieces can arrive, so the pieces must be the beginning of the text.
+    pub(super) fn missing_in_response<'a>(&self, full_text: &'a str) -> Option<&'a str> {
+        full_text.strip_prefix(self.text.as_str())
+    }
+
     fn missing_after<'a>(&self, start: usize, full_text: &'a str) -> Option<&'a str> {
         let received = self.text.get(start..).unwrap_or_default();
         if received.starts_with(full_text) { Some("") } else { full_text.strip_prefix(received) }
@@ -60,6 +66,15 @@ mod tests {
         assert_eq!(received("").missing_in_item("Hello"), Some("Hello"));
         assert_eq!(received("Hel").missing_in_item("Hello"), Some("lo"));
         assert_eq!(received("Help").missing_in_item("Hello"), None);
+    }
+
+    #[test]
+    fn the_text_of_a_response_must_begin_with_all_pieces() {
+        assert_eq!(received("Hello").missing_in_response("Hello"), Some(""));
+        assert_eq!(received("Hel").missing_in_response("Hello"), Some("lo"));
+        for text in ["Hel", "Help", ""] {
+            assert_eq!(received("Hello").missing_in_response(text), None, "{text}");
+        }
     }
 
     #[test]

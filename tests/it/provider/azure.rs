@@ -1,6 +1,7 @@
 //! Azure OpenAI: its current API under `/openai/v1`, and its classic one with deployments in the path.
 
 use orch::model::chat::{ChatRequest, ModelRef};
+use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, Endpoint};
 
 use super::{KEY, ask, endpoint_of, key_auth, request, short_limits};
@@ -25,6 +26,30 @@ async fn a_deployment_of_classic_azure_receives_its_request_format() {
     let gemini = Endpoint { query: vec![("a".into(), "b&c".into())], ..endpoint_of(Dialect::Gemini, &server) };
     ask(gemini, &request(), &short_limits()).await.unwrap();
     assert!(server.requests()[1].path.ends_with("?alt=sse&a=b%26c"), "{:?}", server.requests()[1].path);
+}
+
+#[tokio::test]
+async fn a_models_name_that_would_change_the_address_is_refused_before_anything_is_sent() {
+    let server = Server::saying("x");
+    let azure = Endpoint {
+        base_url: format!("{}/openai/deployments/{{model}}", server.url()),
+        ..endpoint_of(Dialect::OpenAi, &server)
+    };
+    let [gemini, converse] = [Dialect::Gemini, Dialect::Converse].map(|dialect| endpoint_of(dialect, &server));
+    for (endpoint, name) in [
+        (&azure, "../../x"),
+        (&azure, "a/./b"),
+        (&gemini, "../x"),
+        (&gemini, "models/"),
+        (&converse, ".."),
+        (&converse, "a/../b"),
+    ] {
+        let request = ChatRequest { model: ModelRef::new("lab", name), ..request() };
+        let failure = ask(endpoint.clone(), &request, &short_limits()).await.unwrap_err();
+        assert_eq!(failure.class, FailureClass::BadRequest, "{name}: {failure:?}");
+        assert!(failure.message.contains("can't be a part of an address") && !failure.interrupted, "{failure:?}");
+    }
+    assert!(server.requests().is_empty());
 }
 
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];

@@ -175,6 +175,34 @@ async fn errors_of_bedrock_have_their_classes() {
     }
 }
 
+#[tokio::test]
+async fn missing_access_to_a_model_is_no_fault_of_the_key() {
+    let denied = "bedrock denies access to the model some-model (403)";
+    for (kind, text, message, hint) in [
+        ("", "You don't have access to the model with the specified model ID.", denied, "`bedrock:InvokeModel`"),
+        ("AccessDeniedException:http://internal.amazon.com/", "Denied by a policy", denied, "`bedrock:InvokeModel`"),
+        (
+            "AccessDeniedException",
+            "Authentication failed: Please make sure your API Key is valid.",
+            "bedrock refuses the key (403)",
+            "set AWS_ACCESS_KEY_ID",
+        ),
+        (
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+            "bedrock refuses the key (403)",
+            "set AWS_ACCESS_KEY_ID",
+        ),
+    ] {
+        let reply = Reply::status(403, json!({"message": text}).to_string()).header("x-amzn-ErrorType", kind);
+        let server = Server::always(reply);
+        let failure = ask_model(signed(&server, SECRET, None), "some-model").await.unwrap_err();
+        assert_eq!(failure.class, FailureClass::Auth, "{failure:?}");
+        assert!(failure.message.starts_with(message), "{failure:?}");
+        assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
+    }
+}
+
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
 
 /// A project whose only provider is Bedrock at this address.

@@ -49,13 +49,17 @@ async fn refusals_and_blocked_prompts_have_their_classes() {
     let openai = Reply::events(&[delta(json!({"refusal": "I can't"}), Value::Null), delta(json!({}), json!("stop"))]);
     let gemini = Reply::events(&[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 9}})]);
-    for (dialect, reply, text, input) in
-        [(Dialect::OpenAi, openai, "I can't", None), (Dialect::Gemini, gemini, "", Some(9))]
-    {
+    let converse = Reply::converse_stopped("no", "guardrail_intervened");
+    for (dialect, reply, text, reason) in [
+        (Dialect::OpenAi, openai, "I can't", None),
+        (Dialect::Gemini, gemini, "", Some("PROHIBITED_CONTENT")),
+        (Dialect::Converse, converse, "no", Some("guardrail_intervened")),
+    ] {
         let server = Server::always(reply);
         let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
         assert_eq!((reply.stop, &*reply.text()), (StopReason::Refusal, text));
-        assert_eq!(reply.usage.input, input);
+        assert_eq!(reply.details.refusal.as_deref(), reason, "{dialect}");
+        assert!(dialect != Dialect::Gemini || reply.usage.input == Some(9));
     }
 }
 
@@ -112,6 +116,40 @@ async fn unstreamed_replies_are_understood() {
         assert_eq!((&*reply.text(), reply.stop), ("hello", StopReason::End), "{dialect}");
         assert_eq!((reply.usage.input, reply.usage.output), (Some(11), Some(1)));
     }
+}
+
+#[tokio::test]
+async fn a_text_of_another_json_type_is_named() {
+    let parts = json!([{"type": "text", "text": {"ok": true}}]);
+    let openai = |content: &Value| {
+        let message = json!({"role": "assistant", "content": content});
+        json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    };
+    let response = json!({"object": "response", "status": "completed", "output": [
+        {"type": "message", "content": [{"type": "output_text", "text": {"ok": true}}]}]});
+    let delta = json!({"type": "response.output_text.delta", "delta": {"ok": true}});
+    let end = json!({"type": "response.completed", "response": {"status": "completed"}});
+    let gemini = json!({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]});
+    let converse = json!({"output": {"message": {"content": parts}}, "stopReason": "end_turn"});
+    let json_reply = |body: &Value| Reply::status(200, body.to_string());
+    let object = "an object in the place of the text";
+    for (dialect, reply, instead) in [
+        (Dialect::OpenAi, json_reply(&openai(&json!({"ok": true}))), object),
+        (Dialect::OpenAi, json_reply(&openai(&json!(4))), "a number in the place of the text"),
+        (Dialect::OpenAi, json_reply(&openai(&parts)), object),
+        (Dialect::Responses, json_reply(&response), object),
+        (Dialect::Responses, Reply::named_events(&[delta, end]), object),
+        (Dialect::Anthropic, json_reply(&json!({"content": parts, "stop_reason": "end_turn"})), object),
+        (Dialect::Gemini, Reply::events(&[gemini]), object),
+        (Dialect::Converse, json_reply(&converse), object),
+    ] {
+        let server = Server::always(reply);
+        let reply = ask(endpoint_of(dialect, &server), &request(), &short_limits()).await.unwrap();
+        assert_eq!((&*reply.text(), reply.details.instead.as_deref()), ("", Some(instead)), "{dialect}");
+    }
+    let server = Server::always(json_reply(&openai(&json!(["It ", "works"]))));
+    let reply = ask(endpoint_of(Dialect::OpenAi, &server), &request(), &short_limits()).await.unwrap();
+    assert_eq!(reply.text(), "It works");
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ async fn a_text_is_read_once_from_whichever_events_contain_it() {
         vec![completed(json!([message("whole")]))],
         vec![delta("whole"), completed(json!([message("whole")]))],
         vec![delta("who"), done(message("whole")), completed(json!([message("whole")]))],
+        vec![delta("who"), completed(json!([message("whole")]))],
+        vec![delta("whole"), completed(json!([json!({"type": "message", "id": "msg_1", "content": []})]))],
         vec![done(reasoning("rs_1")), completed(json!([reasoning("rs_1"), message("whole")]))],
     ] {
         let reply = read(&events).await.unwrap_or_else(|failure| panic!("{events:?}: {failure:?}"));
@@ -65,7 +67,13 @@ async fn a_text_is_read_once_from_whichever_events_contain_it() {
 
 #[tokio::test]
 async fn a_text_that_differs_from_its_pieces_is_a_failure() {
-    for end in [json!({"type": "response.output_text.done", "text": "hole"}), done(message("hole"))] {
+    for end in [
+        json!({"type": "response.output_text.done", "text": "hole"}),
+        done(message("hole")),
+        completed(json!([message("hole")])),
+        completed(json!([message("who")])),
+        completed(json!([message("who"), message("hole")])),
+    ] {
         let failure = failure_of(
             Dialect::Responses,
             Reply::named_events(&[delta("whole"), end, completed(json!([]))]),
@@ -278,6 +286,35 @@ async fn the_status_of_a_response_counts_more_than_the_name_of_its_event() {
         let response = json!({"status": "incomplete", "incomplete_details": details});
         let reply = read(&[delta("half"), json!({"type": "response.completed", "response": response})]).await.unwrap();
         assert_eq!((&*reply.text(), reply.stop), ("half", stop), "{details}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_status_does_not_complete_a_response() {
+    for status in [json!("weird"), json!("in_progress"), json!("queued"), json!(5), json!({})] {
+        let response = json!({"status": status, "output": [message("half")]});
+        let reply = read(&[delta("half"), json!({"type": "response.completed", "response": response})]).await.unwrap();
+        assert_eq!((&*reply.text(), reply.stop), ("half", StopReason::Unknown), "{status}");
+        let shown = status.as_str().map_or_else(|| status.to_string(), str::to_owned);
+        assert_eq!(reply.details.unknown_stop, Some(shown));
+    }
+}
+
+#[tokio::test]
+async fn an_incomplete_item_makes_a_completed_response_incomplete() {
+    let mut item = message("half");
+    item["status"] = json!("incomplete");
+    let call =
+        json!({"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}", "status": "incomplete"});
+    for events in [
+        vec![delta("half"), done(item.clone()), completed(json!([]))],
+        vec![delta("half"), completed(json!([item.clone()]))],
+        vec![completed(json!([item]))],
+        vec![done(call.clone()), completed(json!([call]))],
+    ] {
+        let reply = read(&events).await.unwrap();
+        assert_eq!(reply.details.unknown_stop.as_deref(), Some("incomplete"), "{events:?}");
+        assert_eq!(reply.stop, StopReason::Unknown, "{events:?}");
     }
 }
 

@@ -41,6 +41,14 @@ pub(super) fn openai() -> Vec<KnownError> {
     vec![
         row(
             o,
+            403,
+            error("invalid_request_error", "model_not_found", "Project `p` does not have access to model `m`"),
+            FailureClass::Auth,
+            "lab denies access to the model some-model (403)",
+        )
+        .hints("what the key in LAB_KEY has access to"),
+        row(
+            o,
             401,
             error("invalid_request_error", "invalid_api_key", "Incorrect API key provided"),
             FailureClass::Auth,
@@ -101,6 +109,30 @@ pub(super) fn openai() -> Vec<KnownError> {
             "too many requests",
         )
         .waits(250),
+        row(
+            o,
+            400,
+            error(
+                "invalid_request_error",
+                "",
+                "'response_format' of type 'json_schema' is not supported with this model",
+            ),
+            FailureClass::BadRequest,
+            "refuses the request (400)",
+        )
+        .hints("`structured_output: off` for the provider `lab`"),
+        row(
+            o,
+            400,
+            error(
+                "invalid_request_error",
+                "unsupported_parameter",
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            ),
+            FailureClass::BadRequest,
+            "Use 'max_completion_tokens' instead",
+        )
+        .hints("name the provider `openai` instead of `lab`"),
         row(
             o,
             500,
@@ -176,6 +208,14 @@ pub(super) fn anthropic() -> Vec<KnownError> {
             CREDIT,
         )
         .hints(ADD),
+        row(
+            a,
+            400,
+            error("invalid_request_error", "output_config.format: Extra inputs are not permitted"),
+            FailureClass::BadRequest,
+            "Extra inputs are not permitted",
+        )
+        .hints("`structured_output: off`"),
         row(a, 402, error("billing_error", "There is an issue with your billing"), FailureClass::BadRequest, CREDIT)
             .hints(ADD),
         row(a, 401, error("authentication_error", "invalid x-api-key"), FailureClass::Auth, "invalid x-api-key")

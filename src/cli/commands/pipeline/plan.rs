@@ -15,7 +15,7 @@ use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
 use crate::session::prepare::{self, PlanOptions};
-use crate::session::{AgentChoices, ExitStatus, execute, find_step, models, project_files};
+use crate::session::{AgentChoices, ExitStatus, agent_options, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
 use crate::trust::Disclosures;
 
@@ -98,6 +98,7 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
     let (known_inputs, missing_inputs) = args.inputs.partial_inputs(&project.pipeline)?;
     let registry = runner.model_registry(&project.root, &project.settings, None);
     let (resolved_models, _) = runtime()?.block_on(models::resolve_model_names(&project, &registry, None, &runner))?;
+    agent_options::note_unsent_options(&project, &registry, &resolved_models, &runner);
     let options = PlanOptions { budget: args.budget.clone(), ..PlanOptions::default() };
     let plan = prepare::plan(&project, known_inputs, &resolved_models, &registry, &options, &runner)?;
     let plan = project_files::protect_project_files(plan, &project, current_dir);

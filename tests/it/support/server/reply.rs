@@ -102,7 +102,7 @@ impl Reply {
         events.push(json!({"id": "chatcmpl-1", "model": "scripted", "choices": [], "usage": {
             "prompt_tokens": 11, "completion_tokens": word_count(text), "total_tokens": 11 + word_count(text),
             "prompt_tokens_details": {"cached_tokens": 4},
-            "completion_tokens_details": {"reasoning_tokens": 2}}}));
+            "completion_tokens_details": {"reasoning_tokens": word_count(text).min(2)}}}));
         let mut reply = Self::events(&events);
         reply.body.extend_from_slice(b"data: [DONE]\n\n");
         reply
@@ -192,7 +192,7 @@ impl Reply {
         let status = if is_complete { "completed" } else { "incomplete" };
         let details = if is_complete { Value::Null } else { json!({"reason": reason}) };
         let usage = json!({"input_tokens": 11, "input_tokens_details": {"cached_tokens": 4},
-            "output_tokens": word_count(text), "output_tokens_details": {"reasoning_tokens": 2},
+            "output_tokens": word_count(text), "output_tokens_details": {"reasoning_tokens": word_count(text).min(2)},
             "total_tokens": 11 + word_count(text)});
         let finished_message = message(status, json!([part(text)]));
         let final_response = response(status, details, json!([reasoning, finished_message]), usage);

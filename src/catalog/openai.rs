@@ -1,0 +1,71 @@
+//! The models of `OpenAI`, and where the rules of its API apply.
+
+use crate::model::address::is_openai_address;
+
+/// The name of the provider whose models are `OpenAI`'s, also behind a gateway.
+const OPENAI_PROVIDER: &str = "openai";
+
+/// Whether the rules of `OpenAI`'s own API apply to a model: at `OpenAI`'s address, at Azure's, and behind another
+/// address of the provider `openai` to the reasoning models that have `OpenAI`'s names. A gateway passes their requests
+/// on to `OpenAI`, which refuses options that servers with the same dialect accept.
+pub fn follows_openai_rules(provider: &str, base_url: &str, model: &str) -> bool {
+    is_openai_address(base_url) || (provider == OPENAI_PROVIDER && is_openai_reasoning_model(model))
+}
+
+/// Whether an `OpenAI` model is a reasoning model, which refuses any temperature except its default.
+pub fn is_openai_reasoning_model(name: &str) -> bool {
+    let name = openai_base_model(name);
+    let leading_number = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..end].parse::<u32>().ok()
+    };
+    let is_o_series = name.strip_prefix('o').and_then(leading_number).is_some();
+    is_o_series
+        || name.starts_with("codex-mini")
+        || name.strip_prefix("gpt-").and_then(leading_number).is_some_and(|number| number >= 5)
+}
+
+/// The base model of a fine-tuned model: `gpt-4.1-mini` for `ft:gpt-4.1-mini:org::id`. Returns other names unchanged.
+pub(super) fn openai_base_model(name: &str) -> &str {
+    name.strip_prefix("ft:").map_or(name, |name| name.split(':').next().unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_identify_reasoning_models() {
+        for name in [
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-6.1-sol",
+            "o1",
+            "o4-mini",
+            "ft:o4-mini-2025-04-16:org::id",
+            "codex-mini-latest",
+        ] {
+            assert!(is_openai_reasoning_model(name), "{name}");
+        }
+        for name in ["gpt-4o", "gpt-4.1", "gpt-oss-120b", "omni", "ft:gpt-4.1-mini-2025-04-14:o1::o3", "qwen3", "ft:"] {
+            assert!(!is_openai_reasoning_model(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_of_the_provider_openai_has_the_rules_of_its_reasoning_models() {
+        let gateway = "https://gateway.example/v1";
+        for (provider, base_url, model, follows) in [
+            ("openai", "https://api.openai.com/v1", "gpt-4.1", true),
+            ("lab", "https://api.openai.com/v1", "gpt-4.1", true),
+            ("azure", "https://name.openai.azure.us/openai/v1", "my-deployment", true),
+            ("openai", gateway, "gpt-5.4", true),
+            ("openai", gateway, "o3-mini", true),
+            ("openai", gateway, "gpt-4.1", false),
+            ("openai", gateway, "qwen3", false),
+            ("lab", gateway, "gpt-5.4", false),
+        ] {
+            assert_eq!(follows_openai_rules(provider, base_url, model), follows, "{provider} {base_url} {model}");
+        }
+    }
+}
