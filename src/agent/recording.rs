@@ -177,6 +177,8 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
+    /// How the user can record a missing reply.
+    remedy: String,
     /// The recordings for each key, in the order of their file names.
     recordings: BTreeMap<String, Vec<Recording>>,
     /// How often each step has sent each request.
@@ -212,7 +214,14 @@ impl Replay {
         if recordings.is_empty() {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
-        Ok(Self { folder: folder.to_owned(), recordings, request_counts: Mutex::default() })
+        let remedy = format!("run the pipeline with `--record {}` to record it again", folder.display());
+        Ok(Self { folder: folder.to_owned(), remedy, recordings, request_counts: Mutex::default() })
+    }
+
+    /// The same recordings, with another remedy for a missing reply.
+    #[must_use]
+    pub fn with_remedy(self, remedy: String) -> Self {
+        Self { remedy, ..self }
     }
 
     /// The recorded reply to a request.
@@ -233,14 +242,13 @@ impl Replay {
             });
         }
         let message = format!("no recording in `{}` matches this request", self.folder.display());
-        let record_hint = format!("run the pipeline with `--record {}` to record it again", self.folder.display());
         let hint = match self.find_nearest(step, request) {
             Some((recording, difference)) => format!(
                 "the nearest recording is from step {} and differs (- recorded, + requested):\n{difference}\n\
-                 if this change is intended, {record_hint}",
-                recording.step
+                 if this change is intended, {}",
+                recording.step, self.remedy
             ),
-            None => record_hint,
+            None => self.remedy.clone(),
         };
         Err(Failure::new(FailureClass::NoRecording, message).with_hint(hint))
     }

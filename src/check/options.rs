@@ -21,6 +21,10 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// The built-in providers whose servers know few words for the effort of reasoning, depending on their version and the
+/// model. `OpenRouter` and `LiteLLM` know all words of orch.
+const LOCAL_SERVERS: [&str; 4] = ["ollama", "lmstudio", "llamacpp", "vllm"];
+
 struct OptionCheck<'a> {
     project: &'a Project,
     name: &'a str,
@@ -63,6 +67,12 @@ impl OptionCheck<'_> {
             let span = self.project.document.spans.value(&pointer);
             diagnostics.push(self.error(format!("`{model}` {}", refused.problem), span).with_help(refused.help));
         }
+        let help = "write `low`, `medium` or `high`";
+        diagnostics.extend(self.effort_warning(model, &api).map(|message| {
+            let span = self.project.document.spans.value(&self.pointer("reasoning"));
+            let warning = Diagnostic::warning(Code::UnsupportedParameter, message);
+            warning.with_span(&self.project.document.file, span).with_help(help)
+        }));
         let Some(dialect) = api.dialect else { return diagnostics };
         let reserved = reserved_options(dialect, &self.options);
         diagnostics.extend(reserved.iter().map(|reserved| self.reserved_option_error(reserved)));
@@ -95,6 +105,11 @@ impl OptionCheck<'_> {
                 warning(key, format!("the fallback `{fallback}` does not accept `{key}` of agent `{name}`"))
             })
             .collect();
+        let help = "write `low`, `medium` or `high`, or use another fallback";
+        diagnostics.extend(
+            self.effort_warning(&model, &api)
+                .map(|message| at_fallback(Diagnostic::warning(Code::UnsupportedParameter, message), help.to_owned())),
+        );
         let own_model = resolve_reference(self.project, &self.agent.model);
         let is_other_provider = own_model.is_some_and(|own| own.provider != model.provider);
         if is_other_provider && !self.options.provider_options.is_empty() {
@@ -108,6 +123,18 @@ impl OptionCheck<'_> {
         });
         diagnostics.extend(refused_values);
         diagnostics
+    }
+
+    /// The warning for an effort that the model's server may not know. In the dialects of `OpenAI`, orch translates the
+    /// effort only for the models of `OpenAI`.
+    fn effort_warning(&self, model: &ModelRef, api: &ModelApi<'_>) -> Option<String> {
+        let effort = self.options.reasoning?;
+        let is_uncommon = matches!(effort, ReasoningEffort::Minimal | ReasoningEffort::Max);
+        let is_sent_unchanged = matches!(api.dialect, Some(Dialect::OpenAi | Dialect::Responses)) && !api.is_openai;
+        let is_local_server = LOCAL_SERVERS.contains(&model.provider.as_str());
+        (is_uncommon && is_sent_unchanged && is_local_server).then(|| {
+            format!("orch sends the word `{}` to `{model}` unchanged, and its server may not know it", effort.as_str())
+        })
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {

@@ -44,7 +44,7 @@ pub enum ContentBlock {
     /// Data that orch must send back to the provider unchanged, such as signed or encrypted reasoning. orch sends it
     /// only to the dialect and the model that it came from, and never shows it.
     Opaque {
-        /// The dialect that the data came from: `anthropic`, `responses`, `gemini` or `converse`.
+        /// The dialect that the data came from, such as `anthropic`.
         dialect: String,
         /// The data, as the provider sent it.
         data: Value,

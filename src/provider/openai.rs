@@ -1,17 +1,19 @@
 //! The dialect of `OpenAI`'s Chat Completions API, which most servers speak.
 
+mod reasoning;
 mod request;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use self::reasoning::{REASONING_FIELD, ReasoningDetails};
 use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
 use super::usage::OPENAI;
-use super::{Endpoint, Provider, RequestLimits, client};
+use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -72,6 +74,7 @@ impl Provider for OpenAi {
 pub(super) struct OpenAiReply {
     builder: ReplyBuilder,
     has_refusal: bool,
+    reasoning_details: ReasoningDetails,
     /// The tool calls that may be incomplete: at most one for each index.
     open_calls: Vec<IndexedCall>,
 }
@@ -116,9 +119,10 @@ impl OpenAiReply {
         let reasoning = text_field("reasoning_content").or_else(|| text_field("reasoning"));
         match reasoning {
             Some(reasoning) => self.builder.push_reasoning(reasoning, sink),
-            None => list_in(message, "reasoning_details").for_each(|detail| self.read_reasoning(detail, sink)),
+            None => list_in(message, REASONING_FIELD).for_each(|detail| self.read_reasoning(detail, sink)),
         }
-        let has_reasoning = reasoning.is_some() || list_in(message, "reasoning_details").next().is_some();
+        list_in(message, REASONING_FIELD).for_each(|detail| self.reasoning_details.push(detail));
+        let has_reasoning = reasoning.is_some() || list_in(message, REASONING_FIELD).next().is_some();
         if let Some(refusal) = text_field("refusal") {
             self.has_refusal = true;
             self.builder.push_text(refusal, sink);
@@ -266,7 +270,10 @@ impl Assembler for OpenAiReply {
         self.builder.usage.partial_usage(&OPENAI)
     }
 
-    fn into_reply(self) -> ChatReply {
+    fn into_reply(mut self) -> ChatReply {
+        if let Some(data) = self.reasoning_details.into_data() {
+            self.builder.prepend_opaque(Dialect::OpenAi, data);
+        }
         let reply = self.builder.into_reply(&OPENAI);
         if self.has_refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
     }

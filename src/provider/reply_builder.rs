@@ -127,6 +127,11 @@ impl ReplyBuilder {
         self.blocks.push(PartialBlock::Opaque(dialect, data));
     }
 
+    /// Inserts data that orch must send back to the provider unchanged before all other blocks.
+    pub(super) fn prepend_opaque(&mut self, dialect: Dialect, data: Value) {
+        self.blocks.insert(0, PartialBlock::Opaque(dialect, data));
+    }
+
     /// Reserves the current position for opaque data that arrives later, under a key.
     pub(super) fn reserve_opaque(&mut self, key: &str) {
         self.blocks.push(PartialBlock::Reserved(key.to_owned()));

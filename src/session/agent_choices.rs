@@ -46,6 +46,25 @@ impl AgentChoices {
         chosen
     }
 
+    /// Checks that every choice of this session is well-formed, and that some of the projects has its agent. Returns the
+    /// names of the models.
+    ///
+    /// # Errors
+    /// The same as for [`Self::apply`].
+    pub(crate) fn check(&self, projects: &[&Project]) -> Result<Vec<String>, SessionError> {
+        let mut models: Vec<String> = self.model.iter().cloned().collect();
+        for (name, choice) in &self.agents {
+            let replacement = AgentReplacement::parse(choice).map_err(|reason| invalid_choice(name, reason))?;
+            if !projects.iter().any(|project| agent_names(project).any(|known| known == name)) {
+                return Err(unknown_agent(name, projects));
+            }
+            if let AgentReplacement::Model(model) = replacement {
+                models.push(model);
+            }
+        }
+        Ok(models)
+    }
+
     /// Applies the choices to a project and to the pipelines that it calls.
     ///
     /// # Errors
@@ -58,7 +77,7 @@ impl AgentChoices {
                 let replacement = AgentReplacement::parse(&choice).map_err(|reason| invalid_choice(&name, reason))?;
                 replacements.insert(name, replacement);
             } else if self.agents.contains_key(&name) {
-                return Err(unknown_agent(&name, &known_names));
+                return Err(unknown_agent(&name, &[project]));
             } else {
                 runner.reporter.note(&format!("the pipeline no longer has the agent `{name}`, which --agent replaced"));
             }
@@ -118,9 +137,17 @@ fn agent_names(project: &Project) -> impl Iterator<Item = &str> {
     names.into_iter()
 }
 
-fn unknown_agent(name: &str, known_names: &[String]) -> SessionError {
+fn unknown_agent(name: &str, projects: &[&Project]) -> SessionError {
     let error = SessionError::usage(format!("there is no agent `{name}`"));
-    match did_you_mean(name, known_names.iter().map(String::as_str)) {
+    let mut known_names: Vec<&str> = projects.iter().flat_map(|project| agent_names(project)).collect();
+    known_names.sort_unstable();
+    known_names.dedup();
+    let pipelines = projects.iter().flat_map(|project| project.with_called_projects());
+    let mut steps = pipelines.flat_map(|project| project.pipeline.all_steps());
+    if let Some(agent) = steps.find(|step| step.id == name).and_then(|step| step.agent.as_ref()) {
+        return error.with_hint(format!("`{name}` is a step, and the name of its agent is `{agent}`"));
+    }
+    match did_you_mean(name, known_names.iter().copied()) {
         Some(nearest) => error.with_hint(format!("did you mean `{nearest}`?")),
         None if known_names.is_empty() => error.with_hint("the pipeline has no agents: leave out --agent"),
         None => error.with_hint(format!("the agents are {}", known_names.join(", "))),

@@ -153,11 +153,16 @@ pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Resu
     recorder.map(Arc::new).map_err(to_session_error)
 }
 
-/// Opens the recordings in a folder.
-pub(crate) fn open_recordings(folder: &Path) -> Result<Arc<Replay>, SessionError> {
-    Replay::open(folder)
-        .map(Arc::new)
-        .map_err(|error| SessionError::usage(error).with_hint("`orch pipeline run … --record DIR` writes recordings"))
+/// Opens the recordings in a folder. `remedy` says how to record missing replies, if not with `--record`.
+pub(crate) fn open_recordings(folder: &Path, remedy: Option<String>) -> Result<Arc<Replay>, SessionError> {
+    match (Replay::open(folder), remedy) {
+        (Ok(replay), Some(remedy)) => Ok(Arc::new(replay.with_remedy(remedy))),
+        (Ok(replay), None) => Ok(Arc::new(replay)),
+        (Err(error), Some(remedy)) => Err(SessionError::usage(error).with_hint(remedy)),
+        (Err(error), None) => {
+            Err(SessionError::usage(error).with_hint("`orch pipeline run … --record DIR` writes recordings"))
+        }
+    }
 }
 
 /// Resolves a model name other than `auto`.

@@ -1,6 +1,6 @@
 //! Loads and checks the project of a pipeline file, and creates the plan of a run from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -19,7 +19,7 @@ use super::Runner;
 use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{resolve_path, root_and_file};
-use super::models::{ResolvedModels, to_planned_model};
+use super::models::{ResolvedModels, resolve_model_name, to_planned_model};
 
 /// Loads and checks the project of a pipeline file, and applies the user's choices for its agents.
 pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Result<Project, SessionError> {
@@ -32,6 +32,25 @@ pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Resu
     runner.reporter.findings(&findings);
     choices.apply(&mut project, runner)?;
     Ok(project)
+}
+
+/// Checks the user's choices before the runs of several pipeline files: that each is well-formed, and that some pipeline
+/// has its agent and knows its model. A pipeline that can't be loaded may have them.
+pub(crate) fn check_choices(paths: &[PathBuf], choices: &AgentChoices, runner: &Runner) -> Result<(), SessionError> {
+    let sources = runner.environment.sources();
+    let load = |path: &PathBuf| config::load_from(&sources, &resolve_path(path, runner.current_dir())).ok();
+    let Some(projects) = paths.iter().map(load).collect::<Option<Vec<Project>>>() else { return Ok(()) };
+    let models = choices.check(&projects.iter().collect::<Vec<_>>())?;
+    for model in models.iter().filter(|model| *model != "auto") {
+        let resolve = |project: &Project| {
+            resolve_model_name(&runner.model_registry(&project.root, &project.settings, None), model).map(drop)
+        };
+        let is_known = projects.iter().any(|project| resolve(project).is_ok());
+        if let Some(project) = projects.first().filter(|_| !is_known) {
+            return resolve(project);
+        }
+    }
+    Ok(())
 }
 
 /// The options of a request that affect its plan.

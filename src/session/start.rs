@@ -181,7 +181,7 @@ impl Runner {
         let recording_folder = request.recording_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
         let recorder = recording_folder.map(|folder| models::open_recorder(&folder, root, self)).transpose()?;
         let replay_folder = request.replay_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
-        let replay = replay_folder.map(|folder| models::open_recordings(&folder)).transpose()?;
+        let replay = replay_folder.map(|folder| models::open_recordings(&folder, None)).transpose()?;
         Ok(RecordReplay { recorder, replay })
     }
 }

@@ -259,6 +259,10 @@ impl LocalRun {
                 if self.lock().index.is_parsed(&fact.call) {
                     return Ok(0);
                 }
+                if fact.failure.is_some() && !fact.re_asks {
+                    // The next line of the output may be about the wait before a retry, so the reason comes first.
+                    return self.append(Fact::ReplyParsed(fact)).await;
+                }
                 self.enqueue(Fact::ReplyParsed(fact))
             }
             // orch does not wait for the commit: after a crash, the interpreter derives this fact from recorded

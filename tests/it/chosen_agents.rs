@@ -57,6 +57,7 @@ fn an_unknown_agent_is_an_error_that_lists_the_agents() {
     let orch = two_agents(&server);
     let with = |choice: &str| orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--agent", choice]);
     with("writer=lab/x").exits(2).says("there is no agent `writer`").says("the agents are a, b");
+    with("one=lab/x").exits(2).says("`one` is a step, and the name of its agent is `a`");
     with("a").exits(2).says("write the name of the agent");
     with("a=cli:gemini").exits(2).says("orch knows the CLI agents `claude` and `codex`");
     with("a=antropic/x").exits(2).says("unknown provider `antropic`");
@@ -132,6 +133,19 @@ fn a_test_case_is_recorded_with_the_chosen_agent() {
     orch.run(&["pipeline", "test", "--update", "--agent", "b=lab/other"]).exits(0);
     assert_eq!(requested(&server), pairs(&[("one", "test"), ("two", "other")]));
     orch.run(&["pipeline", "test"]).exits(0);
+    // A mistake on the command line is no failure of a test case.
+    orch.write("pipelines/tests/second.yaml", "pipeline: ../main.yaml\ninputs: { task: y }\n");
+    for (choice, says) in [
+        ("nope=lab/x", "there is no agent `nope`"),
+        ("b=", "the choice for the agent `b` is invalid: it is empty"),
+        ("b=antropic/x", "unknown provider `antropic`"),
+    ] {
+        let ran = orch.run(&["pipeline", "test", "--update", "--agent", choice]).exits(2).says(says);
+        assert!(!ran.stdout.contains("FAIL"), "{ran:?}");
+    }
+    let twice = ["pipeline", "test", "--update", "--agent", "b=lab/x", "--agent", "b=lab/y"];
+    orch.run(&twice).exits(2).says("--agent replaces the agent `b` twice");
+    assert_eq!(requested(&server).len(), 2);
 }
 
 #[test]

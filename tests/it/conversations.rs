@@ -62,7 +62,7 @@ pub(crate) const DIALECTS: [Dialect; 5] = [
                 },
             })
         },
-        // Chat completions have nothing that must come back beside the text.
+        // The Chat Completions API of OpenAI has nothing that must come back beside the text.
         returns: |message, _| message["role"] == "assistant" && message["content"].is_string(),
     },
     Dialect {
@@ -204,6 +204,40 @@ fn each_of_twenty_re_asks_appends_to_the_request_before_it() {
             let is_returned = last.iter().any(|message| (dialect.returns)(message, turn));
             assert!(is_returned, "{}: what turn {turn} sent did not come back: {last:#?}", dialect.name);
         }
+    }
+}
+
+#[test]
+fn signed_reasoning_of_chat_completions_comes_back() {
+    let detail = |field: &str, value: &str| json!({ "type": "reasoning.text", "index": 0, field: value });
+    let chunk = |delta: Value| json!({ "choices": [{ "index": 0, "delta": delta }] });
+    let reply = move |text: &str, is_signed: bool| {
+        let mut events = vec![
+            chunk(json!({ "content": "", "reasoning_details": [detail("text", "Let me ")] })),
+            chunk(json!({ "content": "", "reasoning_details": [detail("text", "see.")] })),
+            chunk(json!({ "content": text })),
+            json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }),
+        ];
+        if is_signed {
+            events.insert(2, chunk(json!({ "reasoning_details": [detail("signature", "signature-0")] })));
+        }
+        Reply::events(&events)
+    };
+    for is_signed in [true, false] {
+        let server = Server::start(move |request| {
+            let is_re_ask = request.last().contains("Your answer");
+            reply(if is_re_ask { "{\"n\": 1}" } else { "{\"m\": 1}" }, is_signed)
+        });
+        let orch = project_for(&DIALECTS[1], &server, STEP);
+        let (ran, _) = run(&orch, &[]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let requests = server.requests();
+        let list = requests[1].body["messages"].as_array().unwrap();
+        let answer = list.iter().find(|message| message["role"] == "assistant").unwrap();
+        assert_eq!(answer["content"], "{\"m\": 1}");
+        let returned =
+            json!([{ "type": "reasoning.text", "index": 0, "text": "Let me see.", "signature": "signature-0" }]);
+        assert_eq!(answer.get("reasoning_details"), is_signed.then_some(&returned));
     }
 }
 

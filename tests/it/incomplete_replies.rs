@@ -45,6 +45,15 @@ fn a_reply_with_an_unknown_stop_reason_is_retried_once_and_then_fails() {
 }
 
 #[test]
+fn the_reason_for_a_retry_is_printed_before_the_wait() {
+    let server = server_with_replies(Reply::openai_stopped("half", "sleepy"), Reply::openai_text("all of it"));
+    let ran = project(&server, "", "").run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(0);
+    let reason = ran.stderr.find("say: orch rejected the reply");
+    let wait = ran.stderr.find("say: waiting");
+    assert!(reason.is_some() && reason < wait, "{ran:?}");
+}
+
+#[test]
 fn a_recording_keeps_an_unknown_stop_reason() {
     let server = Server::always(Reply::openai_stopped("half", "sleepy"));
     let orch = project(&server, ", retry: { max: 1 }", "");

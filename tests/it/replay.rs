@@ -87,6 +87,21 @@ fn a_test_case_can_be_recorded_anew() {
 }
 
 #[test]
+fn a_test_case_without_a_recording_names_the_command_that_records_it() {
+    let server = answering_server(|step, _| json!({ "step": step }));
+    let orch = project(&server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n"));
+    orch.write("pipelines/tests/first.yaml", "pipeline: ../main.yaml\ninputs: { task: do it }\n");
+    let test = || orch.run(&["pipeline", "test"]).exits(1);
+    let update = "record the replies with `orch pipeline test --update pipelines/tests/first.yaml`";
+    let ran = test();
+    assert!(ran.stdout.contains(update) && !ran.stdout.contains("--record"), "{ran:?}");
+    orch.run(&["pipeline", "test", "--update"]).exits(0);
+    orch.edit("prompts/plan.md", "step:plan", "step:plan\nBe bold.");
+    let ran = test();
+    assert!(ran.stdout.contains(update) && !ran.stdout.contains("--record"), "{ran:?}");
+}
+
+#[test]
 fn steps_with_the_same_request_are_replayed_with_their_own_replies() {
     let count = std::sync::atomic::AtomicU32::new(0);
     let server = answering_server(move |_, _| json!(count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));

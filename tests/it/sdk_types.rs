@@ -49,7 +49,7 @@ fn bodies_of_run(dialect: &'static conversations::Dialect) -> Vec<SentBody> {
     assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
     let requests = server.requests();
     assert_eq!(requests.len(), 3, "{}", dialect.name);
-    // Chat completions have no reasoning that goes back.
+    // The Chat Completions API of OpenAI has no reasoning that goes back.
     let returns_reasoning = requests[2].body.to_string().contains(&signature(1));
     assert_eq!(returns_reasoning, dialect.name != "openai", "{}", dialect.name);
     let cases = ["without_schema", "with_schema", "re_ask"];

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::reasoning::REASONING_FIELD;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
@@ -67,7 +68,7 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
 
 /// Appends a message. Each tool result in it becomes a separate message before it.
 fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLimits) -> Result<(), Failure> {
-    let (mut parts, mut calls) = (Vec::new(), Vec::new());
+    let (mut parts, mut calls, mut reasoning) = (Vec::new(), Vec::new(), Vec::new());
     let count_before = messages.len();
     for block in request_blocks(message, Dialect::OpenAi) {
         match block {
@@ -83,8 +84,10 @@ fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLi
                 let content = result_text(content, *is_error);
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
-            // The dialect has no opaque data.
-            ContentBlock::Opaque { .. } => {}
+            ContentBlock::Opaque { data, .. } => {
+                let details = data.get(REASONING_FIELD).and_then(Value::as_array);
+                reasoning.extend(details.into_iter().flatten().cloned());
+            }
         }
     }
     if parts.is_empty() && calls.is_empty() && messages.len() > count_before {
@@ -106,6 +109,9 @@ fn push_message(messages: &mut Vec<Value>, message: &Message, limits: &RequestLi
     message_object.insert("content".into(), content);
     if !calls.is_empty() {
         message_object.insert("tool_calls".into(), Value::Array(calls));
+    }
+    if !reasoning.is_empty() {
+        message_object.insert(REASONING_FIELD.into(), Value::Array(reasoning));
     }
     messages.push(Value::Object(message_object));
     Ok(())

@@ -82,6 +82,9 @@ enum TestFormat {
 pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let files = case_files(args, &current_dir)?;
+    if args.update {
+        check_choices(args, &files, &current_dir, ui)?;
+    }
     let quiet = std::mem::replace(&mut ui.quiet, true);
     let mut results = Vec::new();
     for file in files {
@@ -117,6 +120,19 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
         }
     }
     Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Failed })
+}
+
+/// Checks `--model` and `--agent` before the first case, because a mistake there is a mistake in every case.
+fn check_choices(args: &TestArgs, files: &[PathBuf], current_dir: &Path, ui: &Ui) -> Result<()> {
+    let choices = AgentChoices::new(args.model.as_ref(), &agents::by_name(&args.agents)?);
+    // A case that can't be loaded fails with its own findings.
+    let pipeline_of = |file: &PathBuf| {
+        let (_, case) = config::load_case(&resolve_path(file, current_dir)).ok()?;
+        Some(file.parent().unwrap_or(current_dir).join(case.pipeline))
+    };
+    let Some(pipelines) = files.iter().map(pipeline_of).collect::<Option<Vec<PathBuf>>>() else { return Ok(()) };
+    prepare::check_choices(&pipelines, &choices, &runner(ui)?)?;
+    Ok(())
 }
 
 fn print_result(result: &CaseResult, ui: &Ui) -> Result<()> {
@@ -209,7 +225,10 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, resolved_models)
     } else {
         let replay = if has_agents(&project) {
-            Some(models::open_recordings(&check_inside_project(&project, folder.join(&recordings))?)?)
+            let recordings = check_inside_project(&project, folder.join(&recordings))?;
+            let case = path_for_display(&resolve_path(file, current_dir));
+            let remedy = format!("record the replies with `orch pipeline test --update {case}`");
+            Some(models::open_recordings(&recordings, Some(remedy))?)
         } else {
             None
         };
