@@ -129,7 +129,8 @@ fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), Session
                 Some(_) => "set `estimate: { usd: … }` of its agent to the most that one turn costs",
                 None => "set its prices under `models:` in orch.yaml",
             };
-            let model = &model.reference;
+            let changed_basis = model.price_basis().filter(|basis| basis.changed_by.is_some());
+            let model = changed_basis.map_or_else(|| model.reference.to_string(), |basis| basis.to_string());
             Err(SessionError::usage(format!("{model} has no known price, and there is a budget in dollars"))
                 .with_hint(format!("{remedy}, or set `unpriced: allow` in the budget")))
         }
