@@ -36,7 +36,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
             let Some(model) = resolve_model(project, &name) else { continue };
             diagnostics.extend(check_context_window(project, pointer, step, &model));
             diagnostics.extend(if usd_limited_steps.contains(pointer) {
-                check_price(project, &model_pointer, &model)
+                check_price(project, &model_pointer, &model, price_option(project, step, &model).as_deref())
             } else {
                 None
             });
@@ -143,13 +143,29 @@ fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut us
     sizes.sum()
 }
 
+/// The member of `provider_options` that changes the price of a request of a step to a model. Fallbacks of other
+/// providers get no `provider_options`.
+fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<String> {
+    let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
+    let own_model = resolve_reference(project, &agent.model);
+    let is_own_provider = own_model.is_some_and(|own| own.provider == model.provider);
+    agent.options().price_option().filter(|_| is_own_provider).map(str::to_owned)
+}
+
 /// Warns about a model without a known price under a budget that limits money: orch refuses to start such a run.
-fn check_price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
+fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option: Option<&str>) -> Option<Diagnostic> {
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
-    if project.settings.entry_with_prices(model).is_some() || catalog::cost(model, &sample_usage).is_some() {
+    let list_price = catalog::cost(model, &sample_usage);
+    let is_known = list_price.is_some_and(|cost| price_option.is_none() || cost == 0.0);
+    if project.settings.entry_with_prices(model).is_some() || is_known {
         return None;
     }
-    let message = format!("`{model}` has no known price, and a budget limits dollars");
+    let message = match price_option.filter(|_| list_price.is_some()) {
+        Some(option) => {
+            format!("`{option}` in `provider_options` changes the price of `{model}`, and a budget limits dollars")
+        }
+        None => format!("`{model}` has no known price, and a budget limits dollars"),
+    };
     let diagnostic = Diagnostic::warning(Code::UnknownPrice, message)
         .with_span(&project.document.file, value_span(project, pointer));
     Some(diagnostic.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))

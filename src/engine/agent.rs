@@ -14,7 +14,8 @@ use super::compute::takes_long;
 use super::conversation::Conversation;
 use super::interpret::{Interpreter, StepResult};
 use super::message::RenderedPrompt;
-use super::node::{AgentNode, PlanNode, PlannedModel};
+use super::node::{AgentNode, PlanNode};
+use super::planned_model::PlannedModel;
 use super::reply_reader::{ReplyReader, ReplyRules};
 use super::scope::ValueScope;
 use super::step_execution::{

@@ -17,12 +17,12 @@ use crate::durable::{Call, CallOutcome};
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::effect::ModelUse;
 use crate::model::event::Event;
-use crate::model::{Failure, FailureClass, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
+use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, Usage, UsageTotal};
 
 use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, ReservedAmount};
 use super::call_spend::{CallSpend, StepModels};
-use super::node::PlannedModel;
 use super::plan::Plan;
+use super::planned_model::PlannedModel;
 use super::spend_history::SpendHistory;
 
 /// The scope of a limit.
@@ -303,7 +303,7 @@ impl Budgets {
         let ModelUse { request, bound, .. } = model_use;
         let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_text_usage(request) };
         let usage = bound.max_usage.unwrap_or_else(prompt_usage);
-        let usd = bound.priced_as.as_ref().map_or(0.0, |model| self.cost_in_usd(model, &usage));
+        let usd = bound.priced_as.as_ref().map_or(0.0, |basis| self.cost_in_usd(basis, &usage));
         let estimate_kind = |is_estimated: bool| {
             if is_estimated || bound.max_usage.is_some() { AmountEstimate::Upper } else { AmountEstimate::Lower }
         };
@@ -320,9 +320,9 @@ impl Budgets {
     }
 
     /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
-    fn cost_in_usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
+    fn cost_in_usd(&self, basis: &PriceBasis, usage: &Usage) -> f64 {
         let has_usd_limit = self.lock().iter().any(|ledger| ledger.limit.usd.is_some());
-        if has_usd_limit { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
+        if has_usd_limit { self.models.cost_of(basis, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
@@ -363,13 +363,9 @@ pub fn find_unpriced_model<'a>(
         limits.iter().any(|(scope, budget)| scope.covers(step) && is_strict(budget))
     };
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
-    let is_priced = |model: &PlannedModel| match &model.program {
-        _ if model.estimate.usd.is_some() => true,
-        None => models.cost(&model.reference, &sample_usage).is_some(),
-        Some(program) => {
-            program.always_reports_cost()
-                || program.price_model().is_some_and(|model| models.cost(&model, &sample_usage).is_some())
-        }
+    let is_priced = |model: &PlannedModel| {
+        let has_price = || model.price_basis().is_some_and(|basis| models.cost_of(&basis, &sample_usage).is_some());
+        model.estimate.usd.is_some() || model.program.as_ref().is_some_and(CliAgent::always_reports_cost) || has_price()
     };
     let mut step_models = step_models.into_iter();
     step_models.find(|(step, model)| refuses_unpriced(step) && !is_priced(model)).map(|(_, model)| model)

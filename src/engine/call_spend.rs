@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::agent::{ModelRegistry, REPLAY_PROVIDER};
 use crate::model::budget::Unreported;
-use crate::model::{CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, StepKey, TurnEstimate, UsageTotal};
+use crate::model::{
+    CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, UsageTotal,
+};
 
 use super::budget::Limit;
 use super::budget_ledger::{Amount, Unit};
@@ -56,7 +58,7 @@ pub(super) struct StepModel {
     pub(super) agent: String,
     pub(super) program: Option<CliAgentKind>,
     reports_cost: bool,
-    priced_as: Option<ModelRef>,
+    priced_as: Option<PriceBasis>,
     estimate: TurnEstimate,
 }
 
@@ -70,7 +72,7 @@ impl StepModels {
                     agent: agent.agent.clone(),
                     program: program.map(|program| program.kind),
                     reports_cost: program.is_some_and(CliAgent::always_reports_cost),
-                    priced_as: program.map_or_else(|| Some(model.reference.clone()), CliAgent::price_model),
+                    priced_as: model.price_basis(),
                     estimate: model.estimate,
                 };
                 models.insert((step.clone(), model.reference.clone()), step_model);
@@ -111,6 +113,8 @@ impl StepModels {
         let step = &call.step;
         let model = call.model.as_ref().map(ToString::to_string).unwrap_or_default();
         if certainty == Certainty::Unpriced {
+            let basis = self.find(call).and_then(|step_model| step_model.priced_as.as_ref());
+            let model = basis.filter(|basis| basis.changed_by.is_some()).map_or(model, ToString::to_string);
             let message =
                 format!("{model} has no known price, and the budget of {scope} limits `usd`: step {step} used it");
             let hint = "set its prices under `models:` in orch.yaml, or set `unpriced: allow` in the budget; \
@@ -162,8 +166,9 @@ fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &Mode
         return (0.0, Certainty::Reported);
     }
     // If the plan no longer contains the model, use the price of the model's name.
-    let priced_as = step_model.map_or(call.model.as_ref(), |step_model| step_model.priced_as.as_ref());
-    let price = priced_as.and_then(|model| models.cost(model, &call.usage.priced_tokens()));
+    let own_basis = || call.model.clone().map(PriceBasis::from);
+    let priced_as = step_model.map_or_else(own_basis, |step_model| step_model.priced_as.clone());
+    let price = priced_as.and_then(|basis| models.cost_of(&basis, &call.usage.priced_tokens()));
     // A price needs separate numbers of input and output tokens.
     let has_unsplit_tokens = call.usage.estimated.is_some_and(|estimated| estimated.unsplit > 0);
     if let Some(usd) = price.filter(|_| call.usage.calls_with_unknown_usage == 0 && !has_unsplit_tokens) {

@@ -13,7 +13,8 @@ use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Failu
 
 use super::agent::request_digest;
 use super::message::{RenderedPrompt, re_ask};
-use super::node::{AgentNode, PlannedModel};
+use super::node::AgentNode;
+use super::planned_model::PlannedModel;
 use super::rate_limit::max_request_usage;
 use super::reply_reader::{RejectedReply, ReplyReader};
 use super::retry::explain_long_retry_after;

@@ -6,7 +6,8 @@ use crate::durable::ScopeDelta;
 use crate::model::{ChatRequest, Content, Failure, FailureClass, Message, ModelOptions, Role};
 use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
-use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
+use super::node::{AgentNode, Contract, PlanNode};
+use super::planned_model::PlannedModel;
 use super::scope::ValueScope;
 
 /// The rendered texts of a step's first request.

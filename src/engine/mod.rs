@@ -24,6 +24,7 @@ mod model_call;
 pub mod node;
 pub mod perform;
 pub mod plan;
+mod planned_model;
 mod planner;
 pub mod rate_limit;
 mod reply_failures;
@@ -37,5 +38,6 @@ mod write;
 
 pub use effects::command_environment;
 pub use interpret::interpret;
-pub use node::{Contract, PlannedModel};
+pub use node::Contract;
 pub use plan::{Plan, PlannedSandbox, Resolve, StepDefaults};
+pub use planned_model::PlannedModel;

@@ -9,8 +9,10 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
-use crate::model::{CliAgent, Digest, FailureClass, ModelOptions, ModelRef, SandboxSpec, StepKey, TurnEstimate};
+use crate::model::{Digest, FailureClass, ModelOptions, SandboxSpec, StepKey};
 use crate::schema::Schema;
+
+use super::planned_model::PlannedModel;
 
 /// A pipeline file, ready to run.
 #[derive(Clone)]
@@ -234,45 +236,6 @@ pub struct InputContract {
     pub schema: Schema,
     /// Its value if the caller passes none.
     pub default: Option<Value>,
-}
-
-/// A model or a CLI agent, with the properties that the engine needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedModel {
-    /// The model.
-    pub reference: ModelRef,
-    /// The API dialect of the requests, or the kind of CLI agent.
-    pub dialect: String,
-    /// The digest of a weights file, which identifies its content.
-    pub weights: Option<String>,
-    /// The CLI agent; `None` for a model.
-    pub program: Option<CliAgent>,
-    /// The upper bound of one turn of the CLI agent, from its `estimate:`. Not part of the fingerprint.
-    pub estimate: TurnEstimate,
-    /// The largest size of a request and its reply together, in tokens, if it is known. Not part of the fingerprint.
-    pub context_window: Option<u64>,
-}
-
-impl PlannedModel {
-    /// Creates a model with the API dialect of its requests.
-    pub fn new(reference: ModelRef, dialect: &str) -> Self {
-        Self {
-            reference,
-            dialect: dialect.to_owned(),
-            weights: None,
-            program: None,
-            estimate: TurnEstimate::default(),
-            context_window: None,
-        }
-    }
-}
-
-impl From<CliAgent> for PlannedModel {
-    fn from(program: CliAgent) -> Self {
-        // orch can't know how a CLI agent treats a schema, so its requests always contain the schema as text.
-        let (reference, dialect) = (program.model_ref(), program.kind.as_str());
-        Self { program: Some(program), ..Self::new(reference, dialect) }
-    }
 }
 
 /// An artifact that a step reads.

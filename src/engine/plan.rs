@@ -17,7 +17,8 @@ use crate::template::Templates;
 
 use super::artifact_flow;
 use super::budget::{BudgetScope, Limit};
-use super::node::{AgentNode, Contract, NodeKind, PlanBody, PlanNode, PlannedModel};
+use super::node::{AgentNode, Contract, NodeKind, PlanBody, PlanNode};
+use super::planned_model::PlannedModel;
 use super::planner::Planner;
 
 /// A pipeline ready to run.

@@ -9,9 +9,10 @@ use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
 
 use super::node::{
     AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
-    PlanBody, PlanNode, PlannedModel, RepeatNode, StepLimits, WriteNode,
+    PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
 };
 use super::plan::{Resolve, StepDefaults};
+use super::planned_model::PlannedModel;
 
 /// The default of `retry.max`: the tries of a request in total.
 pub(super) const DEFAULT_TRIES: u32 = 3;
@@ -154,11 +155,18 @@ impl<'a, E> Planner<'a, E> {
         };
         let is_model = primary_model.program.is_none();
         let fallbacks = step.fallback.iter().map(|name| self.resolve.model(name));
+        let mut models = std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<Vec<_>, _>>()?;
+        let options = agent.map(Agent::options).unwrap_or_default();
+        // Fallbacks of other providers get no `provider_options`.
+        let own_provider = models.first().map(|model| model.reference.provider.clone());
+        for model in models.iter_mut().filter(|model| Some(&model.reference.provider) == own_provider.as_ref()) {
+            model.price_option = options.price_option().map(str::to_owned);
+        }
         Ok(AgentNode {
             agent: name.to_owned(),
-            models: std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<_, _>>()?,
+            models,
             temperature: agent.and_then(|agent| agent.temperature),
-            options: agent.map(Agent::options).unwrap_or_default(),
+            options,
             max_output_tokens: agent
                 .and_then(|agent| agent.max_output_tokens)
                 .or(self.defaults.max_output_tokens)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
+use super::pricing::PriceBasis;
 use super::program::{AgentTurn, TurnEstimate};
 use super::sandbox_spec::SandboxSpec;
 use super::usage::Usage;
@@ -43,7 +44,7 @@ impl Effect {
                     bound: UsageBound {
                         max_usage: Some(*max_usage),
                         estimate: TurnEstimate::default(),
-                        priced_as: Some(request.model.clone()),
+                        priced_as: Some(PriceBasis::of_request(&request.model, &request.options)),
                     },
                 }),
             },
@@ -56,7 +57,7 @@ impl Effect {
                     bound: UsageBound {
                         max_usage: None,
                         estimate: turn.estimate,
-                        priced_as: turn.program.price_model(),
+                        priced_as: turn.program.price_model().map(PriceBasis::from),
                     },
                 }),
             },
@@ -233,8 +234,8 @@ pub struct UsageBound {
     pub max_usage: Option<Usage>,
     /// The upper bound that the user declared (`estimate:`).
     pub estimate: TurnEstimate,
-    /// The model whose list price applies to the tokens, if any.
-    pub priced_as: Option<ModelRef>,
+    /// What determines the price of the tokens, if it is known.
+    pub priced_as: Option<PriceBasis>,
 }
 
 /// A command to run in the workspace.
@@ -343,8 +344,8 @@ mod tests {
         let (request_bound, turn_bound) = (request.usage_bound(), turn.usage_bound());
         assert_eq!((request_bound.max_usage, turn_bound.max_usage), (Some(max_usage), None));
         assert_eq!((request_bound.estimate.tokens, turn_bound.estimate.tokens), (None, Some(7)));
-        assert_eq!(request_bound.priced_as, Some(ModelRef::new("lab", "m")));
-        assert_eq!(turn_bound.priced_as, Some(ModelRef::new("openai", "m")));
+        assert_eq!(request_bound.priced_as, Some(ModelRef::new("lab", "m").into()));
+        assert_eq!(turn_bound.priced_as, Some(ModelRef::new("openai", "m").into()));
     }
 
     #[test]

@@ -65,6 +65,33 @@ impl ModelOptions {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The member of `provider_options` that changes the price of the tokens, as it is written there.
+    pub fn price_option(&self) -> Option<&str> {
+        let mut options = self.provider_options.iter();
+        options.find(|(name, value)| changes_price(name, value)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// The members of `provider_options` that change the price of the tokens, in lower case without `_`, each with the
+/// values for which the list price applies.
+const PRICE_OPTIONS: [(&str, &[&str]); 4] = [
+    ("servicetier", &["default", "auto", "standard", "standard_only"]),
+    ("speed", &["standard"]),
+    ("inferencegeo", &["global"]),
+    // Anthropic charges more for a cache that lasts an hour.
+    ("cachecontrol", &["5m", "ephemeral"]),
+];
+
+fn changes_price(name: &str, value: &Value) -> bool {
+    let name = name.trim().replace('_', "").to_lowercase();
+    let Some((_, list_price_values)) = PRICE_OPTIONS.iter().find(|(known, _)| *known == name) else { return false };
+    // Bedrock's `serviceTier` is a mapping with a `type`, and `cache_control` may have a `ttl` too.
+    match value.get("ttl").or_else(|| value.get("type")).unwrap_or(value) {
+        Value::Null => false,
+        Value::String(text) => !list_price_values.iter().any(|known| known.eq_ignore_ascii_case(text)),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +107,28 @@ mod tests {
         let options = ModelOptions { seed: Some(7), ..ModelOptions::default() };
         assert_eq!(serde_json::to_value(&options).unwrap(), json!({"seed": 7}));
         assert!(ModelOptions::default().is_empty() && !options.is_empty());
+    }
+
+    #[test]
+    fn some_provider_options_change_the_price() {
+        for (provider_options, changed_by) in [
+            (json!({"service_tier": "priority"}), Some("service_tier")),
+            (json!({"service_tier": "flex", "top_k": 5}), Some("service_tier")),
+            (json!({"serviceTier": {"type": "flex"}}), Some("serviceTier")),
+            (json!({"speed": "fast"}), Some("speed")),
+            (json!({"inference_geo": "us"}), Some("inference_geo")),
+            (json!({"cache_control": {"type": "ephemeral", "ttl": "1h"}}), Some("cache_control")),
+            (json!({"service_tier": ["flex"]}), Some("service_tier")),
+            (json!({"service_tier": "Default"}), None),
+            (json!({"service_tier": null}), None),
+            (json!({"service_tier": "standard_only", "speed": "standard", "inference_geo": "global"}), None),
+            (json!({"serviceTier": {"type": "default"}}), None),
+            (json!({"cache_control": {"type": "ephemeral"}}), None),
+            (json!({"top_k": 40, "user": "priority"}), None),
+        ] {
+            let options: ModelOptions = serde_json::from_value(json!({"provider_options": provider_options})).unwrap();
+            assert_eq!(options.price_option(), changed_by, "{provider_options}");
+        }
     }
 
     #[test]

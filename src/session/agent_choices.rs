@@ -39,6 +39,11 @@ impl AgentChoices {
         Self { model, agents: request.agents.clone(), recorded_agents }
     }
 
+    /// Whether the user has chosen nothing, in this session and before.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.model.is_none() && self.agents.is_empty() && self.recorded_agents.is_empty()
+    }
+
     /// The choices for single agents, for the run's record.
     pub(crate) fn chosen_agents(&self) -> BTreeMap<String, String> {
         let mut chosen = self.recorded_agents.clone();

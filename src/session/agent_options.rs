@@ -7,7 +7,7 @@ use crate::agent::ModelRegistry;
 use crate::check::resolve_reference;
 use crate::config::{Project, child_pointer};
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
-use crate::model::{Agent, ModelRef};
+use crate::model::{Agent, ModelRef, PriceBasis, Usage};
 
 use super::Runner;
 use super::error::SessionError;
@@ -86,13 +86,22 @@ pub(crate) fn check(project: &Project, models: &ModelRegistry, names: &ResolvedM
     Ok(())
 }
 
-/// Notes the options that orch does not send, for models that the files do not name: those of `auto`, `--model` and
+/// Notes the options that make the cost unknown, and the options that orch does not send, the latter for models that the files do not name: those of `auto`, `--model` and
 /// `--agent`. For models that the files name, the check reports such options.
 pub(crate) fn note_unsent_options(project: &Project, models: &ModelRegistry, names: &ResolvedModels, runner: &Runner) {
     let mut notes: Vec<String> = Vec::new();
+    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     for project in project.with_called_projects() {
         for used in agent_models(project, names) {
             let AgentModel { name, agent, model, .. } = used;
+            let basis = PriceBasis::of_request(model, &agent.options());
+            let loses_price =
+                models.cost(model, &sample_usage).is_some() && models.cost_of(&basis, &sample_usage).is_none();
+            if let Some(option) = basis.changed_by.filter(|_| loses_price && !used.is_other_provider) {
+                notes.push(format!(
+                    "the cost of agent `{name}` is unknown: `{option}` in `provider_options` changes the price of {model}"
+                ));
+            }
             let is_checked = used.is_in_files && used.is_own_in_files;
             if used.is_other_provider && !agent.provider_options.is_empty() && !is_checked {
                 notes.push(format!(

@@ -25,12 +25,17 @@ use super::models::{ResolvedModels, resolve_model_name, to_planned_model};
 pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Result<Project, SessionError> {
     let sources = runner.environment.sources();
     let mut project = config::load_from(&sources, &resolve_path(path, runner.current_dir()))?;
-    let findings = check::check(&project);
+    let mut findings = check::check(&project);
     if findings.iter().any(Diagnostic::is_error) {
         return Err(SessionError::with_findings(findings));
     }
-    runner.reporter.findings(&findings);
     choices.apply(&mut project, runner)?;
+    if !choices.is_empty() {
+        // Some warnings concern only a model, an option or a fallback that a choice has removed.
+        let remaining = check::check(&project);
+        findings.retain(|finding| remaining.contains(finding));
+    }
+    runner.reporter.findings(&findings);
     Ok(project)
 }
 
@@ -129,7 +134,8 @@ fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), Session
                 Some(_) => "set `estimate: { usd: … }` of its agent to the most that one turn costs",
                 None => "set its prices under `models:` in orch.yaml",
             };
-            let model = &model.reference;
+            let changed_basis = model.price_basis().filter(|basis| basis.changed_by.is_some());
+            let model = changed_basis.map_or_else(|| model.reference.to_string(), |basis| basis.to_string());
             Err(SessionError::usage(format!("{model} has no known price, and there is a budget in dollars"))
                 .with_hint(format!("{remedy}, or set `unpriced: allow` in the budget")))
         }

@@ -52,6 +52,28 @@ fn the_steps_of_a_replaced_agent_have_no_fallback() {
 }
 
 #[test]
+fn warnings_about_a_dropped_fallback_are_not_printed() {
+    let server = answering_server(|_, _| json!(1));
+    let orch = two_agents(&server);
+    orch.edit("pipelines/main.yaml", "temperature: 0.5", "temperature: 0.5, provider_options: { top_k: 4 }");
+    orch.edit("pipelines/main.yaml", "fallback: [lab/spare]", "fallback: [openai/gpt-5.1]");
+    let warning = "`provider_options` of agent `b` are not for the fallback `openai/gpt-5.1`";
+    let plan = ["pipeline", "plan", "pipelines/main.yaml", "--task", "x"];
+    orch.run(&plan).says(warning);
+    // The choice for another agent keeps the fallback.
+    orch.run(&[&plan[..], &["--agent", "a=lab/other"]].concat()).says(warning);
+    let choice = ["--agent", "b=lab/other"];
+    let planned = orch.run(&[&plan[..], &choice].concat()).exits(0);
+    let (ran, report) = run(&orch, &choice);
+    let id = report["run"].as_str().unwrap();
+    let resumed = orch.run(&["pipeline", "resume", id, "--from", "two"]).exits(0);
+    let with_model = run(&orch, &["--model", "lab/all"]).0;
+    for ran in [planned, ran.exits(0), resumed, with_model.exits(0)] {
+        assert!(!ran.stderr.contains("gpt-5.1"), "{ran:?}");
+    }
+}
+
+#[test]
 fn an_unknown_agent_is_an_error_that_lists_the_agents() {
     let server = answering_server(|_, _| json!(1));
     let orch = two_agents(&server);

@@ -5,6 +5,7 @@ use crate::model::{ChatRequest, ModelRef, Usage};
 use super::abstract_env::AbstractEnv;
 use super::walk::ForecastWalk;
 use super::{CostEstimate, Range, RequestEstimate};
+use crate::engine::PlannedModel;
 use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, Contract, PlanNode};
 use crate::engine::rate_limit;
@@ -86,25 +87,22 @@ impl ForecastWalk<'_, '_> {
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
         estimate.reserved_tokens = rate_limit::max_text_usage(smallest_request).total();
-        let new_usage = |input, output| Usage { input, output, ..Usage::default() };
-        estimate.reserved_usd = self
-            .models
-            .cost(&model.reference, &new_usage(estimate.reserved_tokens.saturating_sub(max_reply), max_reply));
-        let min_cost = self.models.cost(&model.reference, &new_usage(min_input, min_output));
-        let is_free = estimate
-            .models
-            .iter()
-            .all(|model| self.models.cost(model, &new_usage(SAMPLE_TOKENS, SAMPLE_TOKENS)) == Some(0.0));
-        let max_cost = |model: &ModelRef| {
+        let cost = |model: &PlannedModel, input, output| {
+            let usage = Usage { input, output, ..Usage::default() };
+            self.models.cost_of(&model.price_basis()?, &usage)
+        };
+        estimate.reserved_usd = cost(model, estimate.reserved_tokens.saturating_sub(max_reply), max_reply);
+        let min_cost = cost(model, min_input, min_output);
+        let is_free = agent.models.iter().all(|model| cost(model, SAMPLE_TOKENS, SAMPLE_TOKENS) == Some(0.0));
+        let max_cost = |model: &PlannedModel| {
             if is_free {
                 return Some(0.0);
             }
             let first_input = first_input?;
-            let call_costs = re_ask_sizes(calls)
-                .map(|extra| self.models.cost(model, &new_usage(first_input.saturating_add(extra), max_reply)));
+            let call_costs = re_ask_sizes(calls).map(|extra| cost(model, first_input.saturating_add(extra), max_reply));
             call_costs.sum::<Option<f64>>()
         };
-        let max_cost = estimate.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
+        let max_cost = agent.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
         estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
         let window = self.models.context_window(&model.reference);
         estimate.exceeded_window = window
