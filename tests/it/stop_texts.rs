@@ -61,7 +61,10 @@ fn the_message_names_stop_unless_a_limit_cut_the_reply_off() {
         ("Here it is:", "stop", "or the reply ended at \"END\" (`stop` of agent `a`)", "max_output_tokens"),
         ("{\"n\": ", "length", "raise `max_output_tokens` of agent `a`", "`stop`"),
     ] {
-        let server = Server::always(Reply::openai_stopped(text, reason));
+        let message = json!({ "role": "assistant", "content": text });
+        let body = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": reason }],
+            "usage": { "prompt_tokens": 9, "completion_tokens": 3 } });
+        let server = Server::always(Reply::status(200, body.to_string()));
         let (ran, _) = run(&stopping_project(&server, "openai"), &[]);
         assert_eq!(ran.code, 1, "{ran:?}");
         let ran = ran.says(says);

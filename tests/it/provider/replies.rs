@@ -130,7 +130,7 @@ async fn a_text_of_another_json_type_is_named() {
     let delta = json!({"type": "response.output_text.delta", "delta": {"ok": true}});
     let end = json!({"type": "response.completed", "response": {"status": "completed"}});
     let gemini = json!({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]});
-    let converse = json!({"output": {"message": {"content": parts}}, "stopReason": "end_turn"});
+    let converse = json!({"output": {"message": {"content": [{"text": {"ok": true}}]}}, "stopReason": "end_turn"});
     let json_reply = |body: &Value| Reply::status(200, body.to_string());
     let object = "an object in the place of the text";
     for (dialect, reply, instead) in [
