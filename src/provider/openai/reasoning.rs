@@ -60,7 +60,9 @@ mod tests {
 
     fn data(details: &[Value]) -> Option<Value> {
         let mut collected = ReasoningDetails::default();
-        details.iter().for_each(|detail| collected.push(detail));
+        for detail in details {
+            collected.push(detail);
+        }
         collected.into_data()
     }
 

@@ -35,6 +35,7 @@ impl KnownError {
 const CREDIT: &str = "the account has no credit left";
 const ADD: &str = "add credit to the account at lab";
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn openai() -> Vec<KnownError> {
     let error = |kind: &str, code: &str, message: &str| json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
     let o = Dialect::OpenAi;
