@@ -13,7 +13,8 @@ const HANGS: &str = r#"echo '{"type":"system","subtype":"init","session_id":"s-1
 echo "$@" >> ../asked
 echo '{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Write","input":{"file_path":"made.txt"}}]}}'
 echo half > made.txt
-echo $$ > ../there
+echo $$ > ../there.new
+mv ../there.new ../there
 sleep 300"#;
 
 fn project(keys: &str) -> (Orch, String) {
