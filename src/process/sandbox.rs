@@ -41,6 +41,8 @@ const SECRET_PATHS: &[&str] = &[
     "~/.config/chromium",
     "/etc/shadow",
     "/etc/gshadow",
+    "/etc/shadow-",
+    "/etc/gshadow-",
 ];
 
 /// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
@@ -155,17 +157,26 @@ impl SandboxContext {
     /// Resolves the links in a path of `write`.
     ///
     /// # Errors
-    /// The path does not exist or can't be resolved.
+    /// The path does not exist or can't be resolved, or it is a path in the workspace with a link that leads out of it. A
+    /// confined program could have created such a link for a later step.
     fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
         let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
         let Some(expanded) = self.expand(path) else {
             return Err(not_confined(format!("`{path}` of `sandbox.write` is in your home, and HOME is not set"))
                 .with_hint("set HOME, or write the whole path from `/`"));
         };
-        expanded.canonicalize().map_err(|error| {
+        let resolved = expanded.canonicalize().map_err(|error| {
             not_confined(format!("`{path}` of `sandbox.write` can't be used: `{}`: {error}", expanded.display()))
                 .with_hint("create it before the step, or remove it from `write`")
-        })
+        })?;
+        if !is_outside_workspace(path) && !resolved.starts_with(&self.workspace) {
+            let resolved = resolved.display();
+            return Err(not_confined(format!(
+                "`{path}` of `sandbox.write` leads out of the workspace, to `{resolved}`"
+            ))
+            .with_hint("remove the link, or write the whole path from `~/` or `/`"));
+        }
+        Ok(resolved)
     }
 
     /// The paths in the workspace that no program may change, because git or orch reads or runs them later.
@@ -333,6 +344,29 @@ mod tests {
         let failure = host.policy(&spec(&["missing"]), &SandboxNeeds::default()).unwrap_err();
         assert_eq!(failure.class, FailureClass::NotConfined);
         assert!(failure.message.contains("`missing` of `sandbox.write`"), "{}", failure.message);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_workspace_does_not_make_its_target_writable() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(outside.path().join("sub")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", folder.path().join("inside")).unwrap();
+        let policy = |path: &str| {
+            let spec = SandboxSpec {
+                write: vec![path.to_owned()],
+                ..SandboxSpec::resolve(&Sandbox::default(), &Sandbox::default(), Access::Write).unwrap()
+            };
+            host(folder.path()).policy(&spec, &SandboxNeeds::default())
+        };
+        for path in ["link", "link/sub", "./link/sub/"] {
+            let failure = policy(path).unwrap_err();
+            assert_eq!(failure.class, FailureClass::NotConfined);
+            assert!(failure.message.contains("leads out of the workspace"), "{}", failure.message);
+        }
+        assert_eq!(policy("inside").unwrap().write, [folder.path().canonicalize().unwrap().join("real")]);
     }
 
     #[test]
