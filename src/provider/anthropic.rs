@@ -6,15 +6,15 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::assembler::{Assembler, ReplySink};
+use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
-use super::usage::ANTHROPIC;
+use super::usage::{ANTHROPIC, UsageFields};
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
-use crate::model::usage::ReportedUsage;
 
 /// A provider that speaks the Messages API.
 pub(super) struct Anthropic {
@@ -162,6 +162,8 @@ impl AnthropicReply {
 }
 
 impl Assembler for AnthropicReply {
+    const USAGE_FIELDS: &'static UsageFields = &ANTHROPIC;
+
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => {
@@ -201,30 +203,8 @@ impl Assembler for AnthropicReply {
         &self.builder
     }
 
-    fn is_complete_at_done(&self) -> bool {
-        // The dialect has its own end event, `message_stop`.
-        false
-    }
-
-    fn is_complete_at_stream_end(&self) -> bool {
-        false
-    }
-
-    fn is_complete_unstreamed(&self) -> bool {
-        // A complete message always has a stop reason.
-        self.builder.stop.last_reason_ends_content()
-    }
-
     fn read_usage(&mut self, event: &Value) {
         self.builder.usage.merge_report(event.get("usage"), &ANTHROPIC);
-    }
-
-    fn has_final_usage(&self) -> bool {
-        self.builder.usage.is_up_to_date(&ANTHROPIC)
-    }
-
-    fn usage(&self) -> ReportedUsage {
-        self.builder.usage.partial_usage(&ANTHROPIC)
     }
 
     fn into_reply(mut self) -> ChatReply {

@@ -8,15 +8,15 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::assembler::{Assembler, ReplySink};
+use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
-use super::usage::CONVERSE;
+use super::usage::{CONVERSE, UsageFields};
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
-use crate::model::usage::ReportedUsage;
 
 /// A provider that speaks the Converse API.
 pub(super) struct Converse {
@@ -120,6 +120,8 @@ impl ConverseReply {
 }
 
 impl Assembler for ConverseReply {
+    const USAGE_FIELDS: &'static UsageFields = &CONVERSE;
+
     fn read_event(&mut self, _: &Value, _: ReplySink<'_>) -> EventKind {
         EventKind::Unrecognized
     }
@@ -140,29 +142,8 @@ impl Assembler for ConverseReply {
         &self.builder
     }
 
-    fn is_complete_at_done(&self) -> bool {
-        false
-    }
-
-    fn is_complete_at_stream_end(&self) -> bool {
-        false
-    }
-
-    fn is_complete_unstreamed(&self) -> bool {
-        // A complete reply always has a stop reason.
-        self.builder.stop.last_reason_ends_content()
-    }
-
     fn read_usage(&mut self, event: &Value) {
         self.builder.usage.merge_report(event.get("usage"), &CONVERSE);
-    }
-
-    fn has_final_usage(&self) -> bool {
-        self.builder.usage.is_up_to_date(&CONVERSE)
-    }
-
-    fn usage(&self) -> ReportedUsage {
-        self.builder.usage.partial_usage(&CONVERSE)
     }
 
     fn into_reply(self) -> ChatReply {

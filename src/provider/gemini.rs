@@ -6,15 +6,15 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::assembler::{Assembler, ReplySink};
+use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
-use super::usage::GEMINI;
+use super::usage::{GEMINI, UsageFields};
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
-use crate::model::usage::ReportedUsage;
 
 /// A provider that speaks the Gemini API.
 pub(super) struct Gemini {
@@ -154,6 +154,8 @@ fn is_chunk(value: &Value) -> bool {
 }
 
 impl Assembler for GeminiReply {
+    const USAGE_FIELDS: &'static UsageFields = &GEMINI;
+
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         if !is_chunk(event) {
             return EventKind::Unrecognized;
@@ -187,21 +189,8 @@ impl Assembler for GeminiReply {
         self.builder.stop.last_reason_ends_content()
     }
 
-    fn is_complete_unstreamed(&self) -> bool {
-        // A complete reply always has a stop reason.
-        self.builder.stop.last_reason_ends_content()
-    }
-
     fn read_usage(&mut self, event: &Value) {
         self.builder.usage.merge_report(event.get("usageMetadata"), &GEMINI);
-    }
-
-    fn has_final_usage(&self) -> bool {
-        self.builder.usage.is_up_to_date(&GEMINI)
-    }
-
-    fn usage(&self) -> ReportedUsage {
-        self.builder.usage.partial_usage(&GEMINI)
     }
 
     fn into_reply(self) -> ChatReply {

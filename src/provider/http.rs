@@ -9,18 +9,17 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::assembler::{Assembler, ReplySink};
 use super::body::{ResponseBody, is_complete_json, parse_json_body};
 use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::errors::{self, RequestContext};
 use super::foreign_reply::{check_dialect_hint, foreign_reply};
-use super::reply_builder::ReplyBuilder;
-use super::stream::{EventKind, ExchangeProgress, StreamReader};
+use super::stream::{ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
-use super::{Endpoint, RequestLimits, StreamEvent, UnauthenticatedRequest, error_body, requested_wait};
+use super::{Endpoint, RequestLimits, UnauthenticatedRequest, error_body, requested_wait};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Failure, FailureClass};
-use crate::model::usage::ReportedUsage;
 
 /// The largest part of an error body that orch reads, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -28,42 +27,6 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_QUOTED_BODY: usize = 1024;
 /// Statuses of a gateway that forwarded the request and then timed out: 504 (RFC 9110) and 524 (Cloudflare).
 const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
-
-/// Builds a reply from its parts, in one dialect.
-pub(super) trait Assembler: Default + Send {
-    /// Reads one event of the stream.
-    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind;
-
-    /// Reads a complete reply, from a server that does not stream; returns false if it is not a reply.
-    fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
-
-    /// The reply so far.
-    fn builder(&self) -> &ReplyBuilder;
-
-    /// Whether the reply is complete when `[DONE]` arrives.
-    fn is_complete_at_done(&self) -> bool;
-
-    /// Whether the reply is complete when the body of a stream ends properly.
-    fn is_complete_at_stream_end(&self) -> bool;
-
-    /// Whether a reply that the server did not stream is complete.
-    fn is_complete_unstreamed(&self) -> bool;
-
-    /// Reads only the usage of an event, for example of an event after the end of the reply.
-    fn read_usage(&mut self, event: &Value);
-
-    /// Whether the provider has reported a usage that covers all output.
-    fn has_final_usage(&self) -> bool;
-
-    /// The usage reported so far.
-    fn usage(&self) -> ReportedUsage;
-
-    /// Finishes the reply.
-    fn into_reply(self) -> ChatReply;
-}
-
-/// Receives the parts of a reply as they arrive.
-pub(super) type ReplySink<'a> = &'a (dyn Fn(StreamEvent) + Send + Sync);
 
 /// One request, ready to be sent.
 pub(super) struct HttpCall<'a> {

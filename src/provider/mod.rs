@@ -4,6 +4,7 @@
 //! the class of the [`Failure`].
 
 mod anthropic;
+mod assembler;
 mod auth;
 mod body;
 mod body_format;

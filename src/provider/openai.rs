@@ -8,15 +8,15 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use self::reasoning::{REASONING_FIELD, ReasoningDetails};
-use super::http::{self, Assembler, HttpCall, ReplySink};
+use super::assembler::{Assembler, ReplySink, list_in, text_in};
+use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
 use super::stream::EventKind;
-use super::usage::OPENAI;
+use super::usage::{OPENAI, UsageFields};
 use super::{Dialect, Endpoint, Provider, RequestLimits, client};
 use crate::model::chat::{ChatReply, ChatRequest, StopReason};
 use crate::model::failure::Failure;
-use crate::model::usage::ReportedUsage;
 
 /// A provider that speaks the Chat Completions API.
 pub(super) struct OpenAi {
@@ -97,14 +97,12 @@ impl OpenAiReply {
     fn read_chunk(&mut self, value: &Value, message_field: &str, sink: ReplySink<'_>) {
         let builder = &mut self.builder;
         for (name, target) in [("model", &mut builder.model), ("id", &mut builder.id)] {
-            let text = value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
             if target.is_none() {
-                *target = text.map(str::to_owned);
+                *target = text_in(value, name).map(str::to_owned);
             }
         }
-        let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let is_first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
-        for choice in choices.iter().filter(is_first) {
+        for choice in list_in(value, "choices").filter(is_first) {
             let has_content = choice.get(message_field).is_some_and(|message| self.read_message(message, sink));
             let reason = choice.get("finish_reason");
             self.builder.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
@@ -114,16 +112,15 @@ impl OpenAiReply {
 
     /// Reads a message or a delta of one; returns whether it has any content.
     fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
-        let text_field = |name: &str| message.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let length_before = self.builder.text_len();
-        let reasoning = text_field("reasoning_content").or_else(|| text_field("reasoning"));
+        let reasoning = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning"));
         match reasoning {
             Some(reasoning) => self.builder.push_reasoning(reasoning, sink),
             None => list_in(message, REASONING_FIELD).for_each(|detail| self.read_reasoning(detail, sink)),
         }
         list_in(message, REASONING_FIELD).for_each(|detail| self.reasoning_details.push(detail));
         let has_reasoning = reasoning.is_some() || list_in(message, REASONING_FIELD).next().is_some();
-        if let Some(refusal) = text_field("refusal") {
+        if let Some(refusal) = text_in(message, "refusal") {
             self.has_refusal = true;
             self.builder.push_text(refusal, sink);
         }
@@ -188,11 +185,9 @@ impl OpenAiReply {
     /// parallel call the index 0, and some give every piece a new id. So a piece with a name starts a new call, unless
     /// it repeats the name and the id of the open call at its index.
     fn read_tool_call(&mut self, call: &Value, function: &Value) {
-        let text_in = |value: &Value, field: &str| {
-            value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
-        };
+        let owned_text = |value, field| text_in(value, field).map(str::to_owned);
         let index = call.get("index").and_then(Value::as_u64).unwrap_or_default();
-        let (id, name) = (text_in(call, "id"), text_in(function, "name"));
+        let (id, name) = (owned_text(call, "id"), owned_text(function, "name"));
         if let Some(name) = name {
             let named_call = IndexedCall { id, name, index };
             if !self.open_calls.contains(&named_call) || named_call.id.is_none() {
@@ -209,16 +204,13 @@ impl OpenAiReply {
     }
 }
 
-/// The elements of the list in a field; none if it is not a list.
-fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten()
-}
-
 fn is_filled_list(value: &Value) -> bool {
     value.as_array().is_some_and(|list| !list.is_empty())
 }
 
 impl Assembler for OpenAiReply {
+    const USAGE_FIELDS: &'static UsageFields = &OPENAI;
+
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         let is_chunk =
             event.get("choices").is_some_and(Value::is_array) || event.get("usage").is_some_and(Value::is_object);
@@ -254,20 +246,11 @@ impl Assembler for OpenAiReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        let choices = event.get("choices").and_then(Value::as_array).into_iter().flatten();
-        let choice_reports = choices.map(|choice| choice.get("usage"));
+        let choice_reports = list_in(event, "choices").map(|choice| choice.get("usage"));
         let reports = [event.get("timings"), Some(event), event.pointer("/x_groq/usage")].into_iter();
         for report in reports.chain(choice_reports).chain([event.get("usage")]) {
             self.builder.usage.merge_report(report, &OPENAI);
         }
-    }
-
-    fn has_final_usage(&self) -> bool {
-        self.builder.usage.is_up_to_date(&OPENAI)
-    }
-
-    fn usage(&self) -> ReportedUsage {
-        self.builder.usage.partial_usage(&OPENAI)
     }
 
     fn into_reply(mut self) -> ChatReply {

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use reqwest::{Body, Response};
 
-use super::http::{ReceivedResponse, ReplySink, read_received_response};
+use super::assembler::ReplySink;
+use super::http::{ReceivedResponse, read_received_response};
 use super::{Dialect, Endpoint, RequestLimits, anthropic, converse, gemini, openai, responses};
 use crate::model::chat::ChatReply;
 use crate::model::failure::Failure;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::http::ReplySink;
+use super::assembler::ReplySink;
 use super::stop_reasons::StopReasonTracker;
 use super::usage::{UsageFields, UsageMeter};
 use super::{Dialect, StreamEvent};

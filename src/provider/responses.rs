@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::http::{self, HttpCall, ReplySink};
+use super::assembler::ReplySink;
+use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::{Endpoint, Provider, RequestLimits, client};
 use crate::model::address::is_openai_address;

@@ -7,11 +7,11 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Endpoint;
+use super::assembler::{Assembler, ReplySink};
 use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
 use super::error_body;
 use super::errors::{self, RequestContext};
 use super::foreign_reply::foreign_reply;
-use super::http::{Assembler, ReplySink};
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
+use super::assembler::{Assembler, ReplySink};
 use super::body::split_leading_json;
 use super::error_body;
-use super::http::{Assembler, ReplySink};
 use crate::model::text::strip_bom_bytes;
 
 /// The content of a stream so far.

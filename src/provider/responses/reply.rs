@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::text::ReceivedText;
 use crate::model::chat::{ChatReply, StopReason};
-use crate::model::usage::{ReportedUsage, parse_token_count};
+use crate::model::usage::parse_token_count;
 use crate::provider::Dialect;
-use crate::provider::http::{Assembler, ReplySink};
+use crate::provider::assembler::{Assembler, ReplySink, list_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::stop_reasons;
 use crate::provider::stream::EventKind;
-use crate::provider::usage::OPENAI;
+use crate::provider::usage::{OPENAI, UsageFields};
 
 /// A Responses reply under construction.
 #[derive(Default)]
@@ -41,16 +41,6 @@ const INCOMPLETE_STATUSES: [&str; 3] = ["incomplete", "failed", "cancelled"];
 
 /// The result for an event whose complete text differs from the pieces of it.
 const TEXT_MISMATCH: EventKind = EventKind::Inconsistent("sent a text that differs from the pieces before it");
-
-/// A field that contains text, unless it is empty.
-fn text_in<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
-    value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-/// The elements of the list in a field; none if the field is not a list.
-fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten()
-}
 
 /// The status of a response; `None` if it has none. A value that is not text becomes a status that no table lists.
 fn response_status(response: &Value) -> Option<String> {
@@ -333,6 +323,8 @@ impl ResponsesReply {
 }
 
 impl Assembler for ResponsesReply {
+    const USAGE_FIELDS: &'static UsageFields = &OPENAI;
+
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         self.read_event_of_kind(text_in(event, "type").unwrap_or_default(), event, sink)
     }
@@ -350,32 +342,10 @@ impl Assembler for ResponsesReply {
         &self.builder
     }
 
-    fn is_complete_at_done(&self) -> bool {
-        // The dialect has its own end events.
-        false
-    }
-
-    fn is_complete_at_stream_end(&self) -> bool {
-        false
-    }
-
-    fn is_complete_unstreamed(&self) -> bool {
-        // A complete response always has a status.
-        self.builder.stop.last_reason_ends_content()
-    }
-
     fn read_usage(&mut self, event: &Value) {
         for report in [event.get("usage"), event.pointer("/response/usage")] {
             self.builder.usage.merge_report(report, &OPENAI);
         }
-    }
-
-    fn has_final_usage(&self) -> bool {
-        self.builder.usage.is_up_to_date(&OPENAI)
-    }
-
-    fn usage(&self) -> ReportedUsage {
-        self.builder.usage.partial_usage(&OPENAI)
     }
 
     fn into_reply(self) -> ChatReply {

@@ -1,0 +1,71 @@
+//! What the assemblers of the dialects have in common: each builds a reply from the events of a stream, or from the
+//! body of a response that is not a stream.
+
+use serde_json::Value;
+
+use super::StreamEvent;
+use super::reply_builder::ReplyBuilder;
+use super::stream::EventKind;
+use super::usage::UsageFields;
+use crate::model::chat::ChatReply;
+use crate::model::usage::ReportedUsage;
+
+/// Receives the parts of a reply as they arrive.
+pub(super) type ReplySink<'a> = &'a (dyn Fn(StreamEvent) + Send + Sync);
+
+/// Builds a reply from its parts, in one dialect. The defaults are those of a dialect with its own end event, whose
+/// complete replies always have a stop reason.
+pub(super) trait Assembler: Default + Send {
+    /// The usage fields of the dialect.
+    const USAGE_FIELDS: &'static UsageFields;
+
+    /// Reads one event of the stream.
+    fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind;
+
+    /// Reads a complete reply, from a server that does not stream; returns false if it is not a reply.
+    fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
+
+    /// Reads only the usage of an event, for example of an event after the end of the reply.
+    fn read_usage(&mut self, event: &Value);
+
+    /// The reply so far.
+    fn builder(&self) -> &ReplyBuilder;
+
+    /// Finishes the reply.
+    fn into_reply(self) -> ChatReply;
+
+    /// Whether the reply is complete when `[DONE]` arrives.
+    fn is_complete_at_done(&self) -> bool {
+        false
+    }
+
+    /// Whether the reply is complete when the body of a stream ends properly.
+    fn is_complete_at_stream_end(&self) -> bool {
+        false
+    }
+
+    /// Whether a reply that the server did not stream is complete.
+    fn is_complete_unstreamed(&self) -> bool {
+        self.builder().stop.last_reason_ends_content()
+    }
+
+    /// Whether the provider has reported a usage that covers all output.
+    fn has_final_usage(&self) -> bool {
+        self.builder().usage.is_up_to_date(Self::USAGE_FIELDS)
+    }
+
+    /// The usage reported so far.
+    fn usage(&self) -> ReportedUsage {
+        self.builder().usage.partial_usage(Self::USAGE_FIELDS)
+    }
+}
+
+/// A field that contains text, unless it is empty.
+pub(super) fn text_in<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
+    value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The elements of the list in a field; none if the field is not a list.
+pub(super) fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
