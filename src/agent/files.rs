@@ -23,15 +23,9 @@ mod tests {
 
     #[test]
     fn only_a_request_with_files_is_refused() {
-        let request = |blocks| ChatRequest {
-            model: ModelRef::new("local", "m"),
-            system: String::new(),
-            messages: vec![Message { role: Role::User, content: Content::from(blocks) }, Message::assistant("ok")],
-            max_output_tokens: 10,
-            temperature: None,
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
+        let request = |blocks| {
+            let question = Message { role: Role::User, content: Content::from(blocks) };
+            ChatRequest::new(ModelRef::new("local", "m"), vec![question, Message::assistant("ok")], 10)
         };
         let file = ContentBlock::File { media_type: "image/png".to_owned(), digest: Digest::compute(b"cat") };
         assert_eq!(refuse_files(&request(vec![ContentBlock::text("hi")]), "the agent"), Ok(()));

@@ -151,15 +151,11 @@ impl ModelRegistry {
 
     /// The failure with which every request of an agent to a model would end, if orch can tell it before it sends one.
     pub fn request_failure(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Option<Failure> {
+        let limit = agent.max_output_tokens.unwrap_or(default_limit);
         let request = ChatRequest {
-            model: model.clone(),
-            system: String::new(),
-            messages: vec![Message::user("-")],
-            max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
             temperature: agent.temperature,
             options: Box::new(agent.options()),
-            schema: None,
-            schema_name: None,
+            ..ChatRequest::new(model.clone(), vec![Message::user("-")], limit)
         };
         let endpoint = self.endpoints.get(&model.provider)?;
         provider::create_provider(endpoint.clone()).check_request(&request).err()

@@ -61,15 +61,14 @@ impl RenderedPrompt {
             Some(Contract::Text) | None => None,
             Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.bundle()),
         };
+        let messages = vec![Message::user(self.message.clone())];
         ChatRequest {
-            model: model.reference.clone(),
             system: self.system.clone(),
-            messages: vec![Message::user(self.message.clone())],
-            max_output_tokens: agent.max_output_tokens,
             temperature: agent.temperature,
             options: Box::new(options_for(agent, model)),
             schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
             schema,
+            ..ChatRequest::new(model.reference.clone(), messages, agent.max_output_tokens)
         }
     }
 }

@@ -234,16 +234,8 @@ mod tests {
     use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, Role};
 
     fn request(blocks: Vec<ContentBlock>) -> ChatRequest {
-        ChatRequest {
-            model: ModelRef::new("lab", "m"),
-            system: "1234".to_owned(),
-            messages: vec![Message { role: Role::User, content: Content::from(blocks) }],
-            max_output_tokens: 10,
-            temperature: None,
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
-        }
+        let message = Message { role: Role::User, content: Content::from(blocks) };
+        ChatRequest { system: "1234".to_owned(), ..ChatRequest::new(ModelRef::new("lab", "m"), vec![message], 10) }
     }
 
     #[test]

@@ -126,6 +126,20 @@ pub struct ChatRequest {
 }
 
 impl ChatRequest {
+    /// A request without a system prompt, options and a schema.
+    pub fn new(model: ModelRef, messages: Vec<Message>, max_output_tokens: u32) -> Self {
+        Self {
+            model,
+            system: String::new(),
+            messages,
+            max_output_tokens,
+            temperature: None,
+            options: Box::default(),
+            schema: None,
+            schema_name: None,
+        }
+    }
+
     /// Whether a message has files.
     pub fn has_files(&self) -> bool {
         self.messages.iter().any(|message| message.content.has_files())

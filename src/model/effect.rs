@@ -306,16 +306,7 @@ mod tests {
     }
 
     fn request() -> ChatRequest {
-        ChatRequest {
-            model: ModelRef::new("lab", "m"),
-            system: String::new(),
-            messages: Vec::new(),
-            max_output_tokens: 10,
-            temperature: None,
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
-        }
+        ChatRequest::new(ModelRef::new("lab", "m"), Vec::new(), 10)
     }
 
     #[test]

@@ -87,13 +87,10 @@ fn patient_limits() -> RequestLimits {
 }
 
 fn request() -> ChatRequest {
+    let messages = vec![Message::user("Is the sky blue? Answer with a verdict and a short reason.")];
     ChatRequest {
-        model: ModelRef::new("llamacpp", "default"),
         system: "You answer in JSON.".into(),
-        messages: vec![Message::user("Is the sky blue? Answer with a verdict and a short reason.")],
-        max_output_tokens: 200,
         temperature: Some(0.0),
-        options: Box::default(),
         schema: Some(json!({
             "type": "object",
             "properties": {
@@ -105,6 +102,7 @@ fn request() -> ChatRequest {
             "additionalProperties": false
         }).into()),
         schema_name: Some("verdict".into()),
+        ..ChatRequest::new(ModelRef::new("llamacpp", "default"), messages, 200)
     }
 }
 

@@ -48,15 +48,11 @@ pub(crate) fn through_proxy(proxy: &Server, dialect: Dialect, base_url: &str) ->
 }
 
 pub(crate) fn request() -> ChatRequest {
+    let messages = vec![Message::user("first"), Message::assistant("second"), Message::user("third")];
     ChatRequest {
-        model: ModelRef::new("lab", "some-model"),
         system: "You are terse.".into(),
-        messages: vec![Message::user("first"), Message::assistant("second"), Message::user("third")],
-        max_output_tokens: 256,
         temperature: Some(0.5),
-        options: Box::default(),
-        schema: None,
-        schema_name: None,
+        ..ChatRequest::new(ModelRef::new("lab", "some-model"), messages, 256)
     }
 }
 

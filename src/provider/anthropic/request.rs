@@ -129,14 +129,8 @@ mod tests {
 
     fn request(model: &str, options: Value) -> ChatRequest {
         ChatRequest {
-            model: ModelRef::new("lab", model),
-            system: String::new(),
-            messages: vec![Message::user("hi")],
-            max_output_tokens: 8000,
-            temperature: None,
             options: Box::new(serde_json::from_value(options).unwrap()),
-            schema: None,
-            schema_name: None,
+            ..ChatRequest::new(ModelRef::new("lab", model), vec![Message::user("hi")], 8000)
         }
     }
 

@@ -129,6 +129,7 @@ fn file_part(file: &EncodedFile) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelRef;
 
     fn endpoint(base_url: &str) -> Endpoint {
         Endpoint::new("openai", Dialect::OpenAi, base_url)
@@ -137,14 +138,8 @@ mod tests {
     #[test]
     fn the_output_limit_is_sent_under_the_name_that_the_server_accepts() {
         let request = |model: &str| ChatRequest {
-            model: crate::model::ModelRef::new("openai", model),
-            system: String::new(),
-            messages: Vec::new(),
-            max_output_tokens: 9,
             temperature: Some(0.5),
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
+            ..ChatRequest::new(ModelRef::new("openai", model), Vec::new(), 9)
         };
         let body = |endpoint: &Endpoint, model: &str| {
             request_body(endpoint, &request(model), &RequestLimits::default()).unwrap()
@@ -174,16 +169,7 @@ mod tests {
 
     #[test]
     fn only_openais_own_address_receives_a_cache_key() {
-        let request = ChatRequest {
-            model: crate::model::ModelRef::new("openai", "gpt-4o"),
-            system: String::new(),
-            messages: Vec::new(),
-            max_output_tokens: 9,
-            temperature: None,
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
-        };
+        let request = ChatRequest::new(ModelRef::new("openai", "gpt-4o"), Vec::new(), 9);
         for (url, has_key) in [
             ("https://api.openai.com/v1", true),
             ("https://eu.api.openai.com/v1", true),
@@ -200,14 +186,8 @@ mod tests {
     fn options_have_the_names_of_the_api() {
         let body = |endpoint: &Endpoint, model: &str, options: Value| {
             let request = ChatRequest {
-                model: crate::model::ModelRef::new("openai", model),
-                system: String::new(),
-                messages: vec![Message::user("hi")],
-                max_output_tokens: 9,
-                temperature: None,
                 options: Box::new(serde_json::from_value(options).unwrap()),
-                schema: None,
-                schema_name: None,
+                ..ChatRequest::new(ModelRef::new("openai", model), vec![Message::user("hi")], 9)
             };
             let mut body = request_body(endpoint, &request, &RequestLimits::default()).unwrap();
             body.as_object_mut().unwrap().remove("prompt_cache_key");

@@ -147,14 +147,9 @@ mod tests {
 
     fn request(model: &str, max_output_tokens: u32) -> ChatRequest {
         ChatRequest {
-            model: ModelRef::new("openai", model),
             system: "You are terse.".into(),
-            messages: vec![Message::user("hi")],
-            max_output_tokens,
             temperature: Some(0.5),
-            options: Box::default(),
-            schema: None,
-            schema_name: None,
+            ..ChatRequest::new(ModelRef::new("openai", model), vec![Message::user("hi")], max_output_tokens)
         }
     }
 

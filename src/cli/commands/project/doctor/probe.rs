@@ -78,14 +78,8 @@ fn report_probe(
 
 fn probe_request(model: ModelRef) -> ChatRequest {
     ChatRequest {
-        model,
         system: "You answer with one word.".to_owned(),
-        messages: vec![Message::user("Say ok.")],
-        max_output_tokens: MAX_OUTPUT_TOKENS,
-        temperature: None,
-        options: Box::default(),
-        schema: None,
-        schema_name: None,
+        ..ChatRequest::new(model, vec![Message::user("Say ok.")], MAX_OUTPUT_TOKENS)
     }
 }
 
