@@ -172,6 +172,7 @@ pub fn gemini_thinking(
     let is_off = effort == ReasoningEffort::None;
     match version {
         // The name has no version, such as `gemini-flash-latest`.
+        (0, 0) if is_off && name.contains("gemini-pro") => Err(ReasoningRefusal::AlwaysReasons),
         (0, 0) if is_off => Ok(GeminiThinking::Budget(0)),
         (1, _) | (2, 0..=4) if is_off => Ok(GeminiThinking::Absent),
         (1, _) | (2, 0..=4) => Err(ReasoningRefusal::NeverReasons),
@@ -337,6 +338,8 @@ mod tests {
             ),
             ("gemini-3.8-flash", Err(AlwaysReasons), Ok(Level("low")), Ok(Level("medium")), Ok(Level("high"))),
             ("gemini-flash-latest", Ok(Budget(0)), Ok(Level("minimal")), Ok(Level("medium")), Ok(Level("high"))),
+            ("gemini-pro-latest", Err(AlwaysReasons), Ok(Level("low")), Ok(Level("medium")), Ok(Level("high"))),
+            ("my-pro-model", Ok(Budget(0)), Ok(Level("low")), Ok(Level("medium")), Ok(Level("high"))),
         ] {
             let actual = [NoReasoning, Minimal, Medium, Max].map(|effort| gemini_thinking(model, effort, 1000));
             assert_eq!(actual, [off, minimal, medium, max], "{model}");
