@@ -357,12 +357,3 @@ fn default_local_model() -> &'static str {
 fn default_local_model() -> &'static str {
     "none"
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_names_for_checks_are_the_built_in_providers() {
-        let names: Vec<&str> = crate::provider::BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name).collect();
-        assert_eq!(names, crate::model::name::BUILTIN_PROVIDER_NAMES);
-    }
-}

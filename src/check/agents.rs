@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::config::{Document, Project, child_pointer, item_pointer, model_file_problem, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::ModelRef;
-use crate::model::name::{BUILTIN_PROVIDER_NAMES, LOCAL_PROVIDER};
+use crate::model::name::LOCAL_PROVIDER;
+use crate::model::{BuiltinProvider, ModelRef};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -180,16 +180,15 @@ fn check_reference(project: &Project, reference: &str, site: ReferenceSite) -> O
         return Some(ReferenceError { code: Code::InvalidModel, message, name, known_names, help });
     };
     if model.provider == LOCAL_PROVIDER
-        || BUILTIN_PROVIDER_NAMES.contains(&model.provider.as_str())
+        || BuiltinProvider::find(&model.provider).is_some()
         || project.settings.providers.contains_key(&model.provider)
     {
         return None;
     }
     let message = format!("unknown provider `{}`", model.provider);
-    let known_names = BUILTIN_PROVIDER_NAMES
-        .iter()
-        .chain([&LOCAL_PROVIDER])
-        .map(|name| (*name).to_owned())
+    let known_names = BuiltinProvider::names()
+        .chain([LOCAL_PROVIDER])
+        .map(ToOwned::to_owned)
         .chain(project.settings.providers.keys().cloned());
     let help = "declare it under `providers:` in `orch.yaml`".to_owned();
     let (name, known_names) = (model.provider, known_names.collect());

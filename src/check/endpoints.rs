@@ -2,8 +2,8 @@
 
 use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child_pointer};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::BuiltinProvider;
 use crate::model::address::{base_url_error, http_url_error};
-use crate::model::name::BUILTIN_PROVIDER_NAMES;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
@@ -21,7 +21,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
 
 fn check_address(document: &Document, name: &str, provider: &ProviderSettings, pointer: &str) -> Option<Diagnostic> {
     let Some(url) = provider.address() else {
-        if BUILTIN_PROVIDER_NAMES.contains(&name) {
+        if BuiltinProvider::find(name).is_some() {
             return None;
         }
         let diagnostic = Diagnostic::error(Code::MissingBaseUrl, format!("the provider `{name}` has no `base_url`"));

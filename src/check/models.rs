@@ -13,8 +13,8 @@ use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::name::{BUILTIN_PROVIDER_NAMES, LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{ModelRef, Step, Usage};
+use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens, resolve_name};
+use crate::model::{BuiltinProvider, ModelRef, Step, Usage};
 use crate::template::template_syntax;
 
 /// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
@@ -85,10 +85,9 @@ pub fn resolve_reference(project: &Project, name: &str) -> Option<ModelRef> {
         (name, _) => name,
     };
     let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-    let providers: Vec<String> = BUILTIN_PROVIDER_NAMES
-        .iter()
-        .chain([&LOCAL_PROVIDER])
-        .map(|name| (*name).to_owned())
+    let providers: Vec<String> = BuiltinProvider::names()
+        .chain([LOCAL_PROVIDER])
+        .map(ToOwned::to_owned)
         .chain(settings.providers.keys().cloned())
         .collect();
     resolve_name(name, &aliases, &providers, "").ok().filter(|_| name != "auto")

@@ -24,6 +24,11 @@ impl BuiltinProvider {
         BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name)
     }
 
+    /// The names of all built-in providers.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILTIN_PROVIDERS.iter().map(|builtin| builtin.name)
+    }
+
     /// The dialect at an address. orch uses the Responses API only at `OpenAI`'s own address. Most other servers that
     /// are compatible with `OpenAI` support only Chat Completions.
     pub fn dialect_at(&self, base_url: &str) -> Dialect {
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn ollama_host_accepts_every_form_that_ollama_accepts() {
-        let ollama = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "ollama").unwrap();
+        let ollama = BuiltinProvider::find("ollama").unwrap();
         for (value, url) in [
             ("", "http://127.0.0.1:11434/v1"),
             ("box", "http://box:11434/v1"),
@@ -127,7 +132,7 @@ mod tests {
 
     #[test]
     fn only_the_address_of_openai_itself_has_the_responses_dialect() {
-        let openai = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "openai").unwrap();
+        let openai = BuiltinProvider::find("openai").unwrap();
         for (url, dialect) in [
             ("https://api.openai.com/v1", Dialect::Responses),
             ("https://eu.api.openai.com/v1", Dialect::Responses),
@@ -137,7 +142,7 @@ mod tests {
         ] {
             assert_eq!(openai.dialect_at(url), dialect, "{url}");
         }
-        let anthropic = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == "anthropic").unwrap();
+        let anthropic = BuiltinProvider::find("anthropic").unwrap();
         assert_eq!(anthropic.dialect_at("http://127.0.0.1:8000"), Dialect::Anthropic);
     }
 }

@@ -4,10 +4,6 @@ use std::collections::BTreeMap;
 
 use super::chat::ModelRef;
 
-/// The HTTP providers that need no entry in `orch.yaml`.
-pub const BUILTIN_PROVIDER_NAMES: [&str; 9] =
-    ["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm"];
-
 /// The provider of the embedded models.
 pub const LOCAL_PROVIDER: &str = "local";
 

@@ -15,7 +15,8 @@ use crate::engine::perform::{Performer, RecordReplay};
 use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
 use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
-use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
+use crate::model::name::LOCAL_PROVIDER;
+use crate::model::{BuiltinProvider, Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::SuggestedCommands;
 use crate::secret::secrets_in_listed_variables;
@@ -308,9 +309,9 @@ pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
     });
     let configured: Vec<(String, ProviderLimits)> = providers.collect();
     // A provider without settings has only the limits that it reports.
-    let known_names = crate::model::name::BUILTIN_PROVIDER_NAMES.iter().chain([&crate::model::name::LOCAL_PROVIDER]);
-    let other_names = known_names.filter(|name| !settings.providers.contains_key(**name));
-    let others: Vec<_> = other_names.map(|name| ((*name).to_owned(), ProviderLimits::default())).collect();
+    let known_names = BuiltinProvider::names().chain([LOCAL_PROVIDER]);
+    let other_names = known_names.filter(|name| !settings.providers.contains_key(*name));
+    let others: Vec<_> = other_names.map(|name| (name.to_owned(), ProviderLimits::default())).collect();
     Arc::new(RateLimiters::new(
         settings.limits.max_concurrency.map_or(DEFAULT_CONCURRENCY, to_usize),
         configured.into_iter().chain(others),

@@ -199,7 +199,7 @@ impl Disclosures {
 
 /// The disclosure of a provider in the file; `None` if the provider has no base URL and is not built in.
 fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
-    let builtin = BUILTIN_PROVIDERS.iter().find(|builtin| builtin.name == name);
+    let builtin = BuiltinProvider::find(name);
     let builtin_variable = builtin.and_then(|builtin| builtin.key_variable);
     let url = entry.address().or_else(|| builtin.map(|builtin| Cow::Borrowed(builtin.base_url)))?;
     let (variable, mut reasons) = if let Some(aws) = &entry.aws {
