@@ -129,12 +129,12 @@ impl ModelRegistry {
     }
 
     /// The keys of an agent's options that orch does not send to a model, each with a clause about the model that
-    /// explains why. `default_limit` is the limit of a reply for agents that set none.
+    /// explains why. `reply_limit` is the limit of a reply to the agent.
     pub fn unsent_options(
         &self,
         model: &ModelRef,
         agent: &Agent,
-        default_limit: u32,
+        reply_limit: u32,
     ) -> Vec<(&'static str, &'static str)> {
         let api = match self.endpoints.get(&model.provider) {
             Some(endpoint) => ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &model.model),
@@ -143,19 +143,19 @@ impl ModelRegistry {
         };
         let requested = RequestedOptions {
             temperature: agent.temperature,
-            max_output_tokens: agent.max_output_tokens.unwrap_or(default_limit),
+            max_output_tokens: reply_limit,
             options: &agent.options(),
         };
         api.unsent_options(requested).into_iter().map(|option| (option.key, option.reason.clause())).collect()
     }
 
     /// The failure with which every request of an agent to a model would end, if orch can tell it before it sends one.
-    pub fn request_failure(&self, model: &ModelRef, agent: &Agent, default_limit: u32) -> Option<Failure> {
-        let limit = agent.max_output_tokens.unwrap_or(default_limit);
+    /// `reply_limit` is the limit of a reply to the agent.
+    pub fn request_failure(&self, model: &ModelRef, agent: &Agent, reply_limit: u32) -> Option<Failure> {
         let request = ChatRequest {
             temperature: agent.temperature,
             options: Box::new(agent.options()),
-            ..ChatRequest::new(model.clone(), vec![Message::user("-")], limit)
+            ..ChatRequest::new(model.clone(), vec![Message::user("-")], reply_limit)
         };
         let endpoint = self.endpoints.get(&model.provider)?;
         provider::create_provider(endpoint.clone()).check_request(&request).err()

@@ -9,7 +9,6 @@ use super::models::resolve_reference;
 use super::options::model_api;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::{Agent, Step};
 
 /// A budget for reasoning that leaves fewer tokens than this for the answer is probably a mistake.
@@ -37,8 +36,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
 /// Warns if the reasoning of an agent's model may use nearly all tokens of a reply.
 fn check_reasoning_budget(project: &Project, name: &str, agent: &Agent) -> Option<Diagnostic> {
     let model = resolve_reference(project, &agent.model)?;
-    let default_limit = project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
-    let limit = agent.max_output_tokens.unwrap_or(default_limit);
+    let limit = project.settings.reply_limit(agent);
     let budget = model_api(project, &model)?.reasoning_budget(agent.reasoning?, limit)?;
     let remaining = limit.saturating_sub(budget);
     if remaining >= MIN_ANSWER_TOKENS {

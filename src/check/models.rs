@@ -11,7 +11,6 @@ use super::cli_agent_usage;
 use crate::catalog;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens, resolve_name};
 use crate::model::{BuiltinProvider, ModelRef, Step, Usage};
@@ -102,9 +101,7 @@ fn check_context_window(project: &Project, step_pointer: &str, step: &Step, mode
     let window = project.settings.context_window(model).or_else(|| catalog::context_window(model))?;
     let prompt = step.prompt.as_ref()?;
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
-    let defaults = &project.settings.defaults;
-    let reply_tokens = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
-    let reply_tokens = max_reply_tokens(model, reply_tokens);
+    let reply_tokens = max_reply_tokens(model, project.settings.reply_limit(agent));
     let text = project.prompts.get(prompt)?;
     let mut remaining_includes = MAX_INCLUDES;
     let mut min_bytes = |text: &str| min_rendered_bytes(project, text, &mut remaining_includes, 0);

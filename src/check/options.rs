@@ -9,7 +9,6 @@ use crate::catalog::{
 };
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{Agent, Dialect, ModelOptions, ModelRef, ReasoningEffort};
 
@@ -138,10 +137,9 @@ impl OptionCheck<'_> {
     }
 
     fn requested_options(&self) -> RequestedOptions<'_> {
-        let default = self.project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS);
         RequestedOptions {
             temperature: self.agent.temperature,
-            max_output_tokens: self.agent.max_output_tokens.unwrap_or(default),
+            max_output_tokens: self.project.settings.reply_limit(self.agent),
             options: &self.options,
         }
     }

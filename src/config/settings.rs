@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{Dialect, HumanDuration, ModelRef, Sandbox};
+use crate::model::{Agent, Dialect, HumanDuration, ModelRef, Sandbox};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -166,6 +166,11 @@ impl Settings {
     /// The entry with prices for a model, if the file has such an entry.
     pub fn entry_with_prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
         self.model_entries(model).find(|entry| entry.input_price.is_some())
+    }
+
+    /// The maximum length of a reply to an agent in tokens.
+    pub fn reply_limit(&self, agent: &Agent) -> u32 {
+        agent.reply_limit(self.defaults.max_output_tokens)
     }
 
     /// The context window of a model, if the file sets it.

@@ -162,15 +162,13 @@ impl<'a, E> Planner<'a, E> {
         for model in models.iter_mut().filter(|model| Some(&model.reference.provider) == own_provider.as_ref()) {
             model.price_option = options.price_option().map(str::to_owned);
         }
+        let default_limit = self.defaults.max_output_tokens;
         Ok(AgentNode {
             agent: name.to_owned(),
             models,
             temperature: agent.and_then(|agent| agent.temperature),
             options,
-            max_output_tokens: agent
-                .and_then(|agent| agent.max_output_tokens)
-                .or(self.defaults.max_output_tokens)
-                .unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
+            max_output_tokens: agent.map_or(DEFAULT_MAX_OUTPUT_TOKENS, |agent| agent.reply_limit(default_limit)),
             budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),

@@ -94,6 +94,11 @@ pub const TOOLS_PATTERN: &str = "^none$";
 pub const CLI_AGENT_KIND_KEYS: &[&str] = &["cli", "acp", "command"];
 
 impl Agent {
+    /// The maximum length of a reply in tokens; `default` is `defaults.max_output_tokens` of `orch.yaml`.
+    pub fn reply_limit(&self, default: Option<u32>) -> u32 {
+        self.max_output_tokens.or(default).unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS)
+    }
+
     /// The keys of the options for requests to a model that the agent sets.
     pub fn model_option_keys(&self) -> Vec<&'static str> {
         let keys = [

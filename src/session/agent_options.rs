@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::agent::ModelRegistry;
 use crate::check::resolve_reference;
 use crate::config::{Project, child_pointer};
-use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::{Agent, ModelRef, PriceBasis, Usage};
 
 use super::Runner;
@@ -62,10 +61,6 @@ fn is_own_in_files(project: &Project, name: &str, agent: &Agent) -> bool {
     written_model.unwrap_or("auto") == agent.model && resolve_reference(project, &agent.model).is_some()
 }
 
-fn default_limit(project: &Project) -> u32 {
-    project.settings.defaults.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS)
-}
-
 /// Checks that each model of a project can receive the requests of its agents.
 ///
 /// # Errors
@@ -77,7 +72,7 @@ pub(crate) fn check(project: &Project, models: &ModelRegistry, names: &ResolvedM
             if is_other_provider {
                 agent.provider_options.clear();
             }
-            if let Some(failure) = models.request_failure(model, &agent, default_limit(project)) {
+            if let Some(failure) = models.request_failure(model, &agent, project.settings.reply_limit(&agent)) {
                 let error = SessionError::usage(format!("agent `{name}` can't use {model}: {}", failure.message));
                 return Err(failure.hint.into_iter().fold(error, SessionError::with_hint));
             }
@@ -111,7 +106,7 @@ pub(crate) fn note_unsent_options(project: &Project, models: &ModelRegistry, nam
             if used.is_in_files {
                 continue;
             }
-            for (key, clause) in models.unsent_options(model, agent, default_limit(project)) {
+            for (key, clause) in models.unsent_options(model, agent, project.settings.reply_limit(agent)) {
                 notes.push(format!("orch does not send `{key}` of agent `{name}` to {model}, {clause}"));
             }
         }
