@@ -113,6 +113,19 @@ impl Agent {
         keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
     }
 
+    /// The keys that the agent sets and that only apply to its own program. The `model` of a CLI agent is one of them:
+    /// it is a name that only this program knows.
+    pub fn cli_option_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("model", self.cli_kind().is_some() && self.model != "auto"),
+            ("tools", !self.tools.names().is_empty()),
+            ("max_turns", self.max_turns.is_some()),
+            ("estimate", self.estimate.is_some()),
+            ("env", !self.env.is_empty()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
     /// The kind of the CLI agent; `None` for a model.
     pub fn cli_kind(&self) -> Option<CliAgentKind> {
         match (&self.cli, &self.acp, &self.command) {

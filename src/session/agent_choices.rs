@@ -198,16 +198,12 @@ impl AgentReplacement {
 
     /// The agent that replaces `agent`.
     fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
-        // The agent's options do not apply to a CLI agent. Its budget does, and so does its sandbox, which may be narrower
-        // than that of `orch.yaml`.
+        // The options of a model, or of another CLI agent, do not apply to a CLI agent. The budget does, and so does
+        // the sandbox, which may be narrower than that of `orch.yaml`.
         let cli_agent = || {
-            let keys: Vec<String> = agent.model_option_keys().iter().map(|key| format!("`{key}`")).collect();
-            if !keys.is_empty() {
-                let keys = keys.join(", ");
-                let message =
-                    format!("agent `{name}` is a CLI agent in this run, so these options do not apply: {keys}");
-                runner.reporter.note(&message);
-            }
+            let change = format!("agent `{name}` is a CLI agent in this run");
+            note_dropped_keys(&change, &agent.model_option_keys(), runner);
+            note_dropped_keys(&format!("--agent replaces the CLI agent `{name}`"), &agent.cli_option_keys(), runner);
             Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") }
         };
         match self {
@@ -244,10 +240,18 @@ fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner
         let message = format!("orch does not send `provider_options` of agent `{name}` to {model}, another provider");
         runner.reporter.note(&message);
     }
-    if !agent.tools.names().is_empty() {
-        runner.reporter.note(&format!("agent `{name}` has no tools in this run, because {model} is a model"));
-    }
+    let sandbox_key = agent.sandbox.as_ref().map(|_| "sandbox");
+    let dropped_keys: Vec<&str> = agent.cli_option_keys().into_iter().chain(sandbox_key).collect();
+    note_dropped_keys(&format!("agent `{name}` is a model in this run"), &dropped_keys, runner);
     replaced
+}
+
+/// Prints a note about the keys of an agent that do not apply because of a change, unless there are none.
+fn note_dropped_keys(change: &str, keys: &[&str], runner: &Runner) {
+    if !keys.is_empty() {
+        let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        runner.reporter.note(&format!("{change}, so these options do not apply: {}", keys.join(", ")));
+    }
 }
 
 #[cfg(test)]

@@ -101,8 +101,29 @@ fn a_model_can_become_a_program_and_a_program_a_model() {
 
     orch.edit("pipelines/main.yaml", "b: { model: auto, temperature: 0.5 }", "b: { command: [cat], tools: [any] }");
     let (ran, report) = run(&orch, &["--agent", "b=lab/other"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.exits(0).says("agent `b` is a model in this run, so these options do not apply: `tools`\n");
     assert_eq!(report["steps"][1]["model"], "lab/other", "{report:#}");
+}
+
+#[test]
+fn options_of_a_replaced_cli_agent_are_named() {
+    let server = answering_server(|_, _| json!(1));
+    let orch = two_agents(&server);
+    let cli_agent = "b: { command: [cat], tools: [any], env: [HOME], estimate: { tokens: 10 }, sandbox: {} }";
+    orch.edit("pipelines/main.yaml", "b: { model: auto, temperature: 0.5 }", cli_agent);
+    let plan = |choice: &str| {
+        let planned = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--task", "x", "--agent", choice]);
+        planned.exits(0)
+    };
+    plan("b=command:cat -u").says(
+        "--agent replaces the CLI agent `b`, so these options do not apply: `tools`, `estimate`, `env`\n",
+    );
+    plan("b=lab/other").says(
+        "agent `b` is a model in this run, so these options do not apply: `tools`, `estimate`, `env`, `sandbox`\n",
+    );
+    // --model replaces only models, so the CLI agent keeps its options.
+    let ran = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--task", "x", "--model", "lab/other"]).exits(0);
+    assert!(!ran.stderr.contains("do not apply"), "{ran:?}");
 }
 
 #[test]
