@@ -22,7 +22,7 @@ use super::EnvLookup;
 
 /// The maximum size of a program's output, in bytes. orch ends a program that writes more.
 const MAX_OUTPUT_BYTES: u64 = 32 << 20;
-/// Variables that every program gets, such as the search path, the locale, and the network's proxies and certificates.
+/// Variables that every program gets, such as the search path, the locale and the network's proxies.
 const BASIC_VARIABLES: &[&str] = &[
     "PATH",
     "USER",
@@ -40,12 +40,9 @@ const BASIC_VARIABLES: &[&str] = &[
     "http_proxy",
     "https_proxy",
     "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "NODE_EXTRA_CA_CERTS",
 ];
-/// The basic variables whose values are paths of certificates.
-const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
+/// Variables whose values are paths of certificates. Every program gets them, and its sandbox lets it read the paths.
+pub const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
 const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
 /// The size of the part of that output that orch keeps for messages, in bytes.
@@ -155,7 +152,7 @@ impl TurnJob<'_> {
     /// agent lists. `overrides` also sets variables, unless the agent lists them.
     pub(super) fn environment(&self, inherited: &[&str], overrides: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
-        let names = BASIC_VARIABLES.iter().copied().chain(inherited.iter().copied()).chain(listed);
+        let names = BASIC_VARIABLES.iter().chain(CERTIFICATE_VARIABLES).chain(inherited).copied().chain(listed);
         let mut env: Vec<(String, String)> = Vec::new();
         for name in names {
             if env.iter().all(|(existing, _)| existing != name)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::agent::CERTIFICATE_VARIABLES;
 use crate::durable::{CallProgress, CommandSpec, FilesToWrite};
 use crate::files::{self, ChangeSet, ReservedFiles, Tree};
 use crate::model::event::{CallOutput, CommandOutput};
@@ -113,8 +114,7 @@ const RAISE_LIMIT_HINT: &str = "raise the limit under `limits` of the sandbox, o
 
 /// The files and folders with certificates. They may be in a folder that the sandbox hides, such as `/tmp`.
 fn certificate_paths(performer: &Performer) -> Vec<PathBuf> {
-    let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
-    variables.iter().filter_map(|name| (performer.env_vars)(name)).map(PathBuf::from).collect()
+    CERTIFICATE_VARIABLES.iter().filter_map(|name| (performer.env_vars)(name)).map(PathBuf::from).collect()
 }
 
 /// Returns the record of the sandbox of a call's programs, without secrets; `None` if orch confined none of them.
