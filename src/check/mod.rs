@@ -17,6 +17,7 @@ mod filters;
 mod flow;
 mod infer;
 mod kinds;
+mod model_text;
 mod models;
 mod names;
 mod narrowing;
@@ -58,6 +59,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
         }
         diagnostics.append(&mut new_diagnostics);
     }
+    diagnostics.extend(unconfined::check(project));
     sort_and_dedup(&mut diagnostics);
     diagnostics
 }
@@ -75,7 +77,6 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));
-    diagnostics.extend(unconfined::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &scoped_steps));

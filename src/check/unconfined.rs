@@ -1,13 +1,15 @@
 //! Warns about commands that run without a sandbox after a model has written files, because such a command may run the
-//! files.
+//! files. The command and the step that writes the files may be in different pipelines.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
 
+use super::model_text::{ModelTextAnalysis, passes_model_text};
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::{Access, CommandLine};
 use crate::model::{Step, StepAction};
-use crate::template::variables;
 
 /// Programs that never run files of the workspace.
 const SAFE_PROGRAMS: &[&str] = &[
@@ -41,46 +43,89 @@ const SAFE_PROGRAMS: &[&str] = &[
     "wc",
 ];
 
+/// The folders of programs that the system installs. A name without a folder counts as such a program too.
+const SYSTEM_FOLDERS: &[&str] = &["", "/bin", "/usr/bin"];
+
+/// Checks a project and the pipelines that it calls.
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut search = UnconfinedCommandSearch {
-        project,
-        model_artifacts: model_artifacts(project),
-        latest_writer: None,
-        unconfined_commands: HashMap::new(),
-    };
-    search.visit_steps(&project.pipeline.steps);
-    search.visit_steps(&project.pipeline.finally);
-    let mut diagnostics = Vec::new();
-    for (pointer, step) in steps_with_pointers(&project.pipeline) {
-        let Some(writer) = search.unconfined_commands.get(&std::ptr::from_ref(step)) else { continue };
-        let message = format!(
-            "step `{}` may run files that a model wrote (step `{writer}`), and without a sandbox they run with all your \
-             rights",
-            step.id
-        );
-        let document = &project.document;
-        let span = document.spans.key(&child_pointer(&pointer, "run"));
-        let help = "confine it with `sandbox: {}`; if it runs no such file, write `access: none`; to run it with all \
-                    your rights, write `sandbox: { enabled: false }`";
-        diagnostics.push(
-            Diagnostic::warning(Code::UnconfinedCommand, message).with_span(&document.file, span).with_help(help),
-        );
-    }
-    diagnostics
+    let mut search = UnconfinedCommandSearch::default();
+    search.visit_pipeline(project, PipelineStart::default());
+    search.diagnostics.into_values().collect()
 }
 
-/// Visits the steps in the order in which they run, and collects the commands to warn about.
+/// A step that writes files of a model.
+#[derive(Clone, Copy)]
+struct WritingStep<'a> {
+    id: &'a str,
+    /// The path of its pipeline file.
+    file: &'a str,
+}
+
+/// What precedes the first step of a pipeline.
+#[derive(Clone, Copy, Default)]
+struct PipelineStart<'a> {
+    /// The latest step that writes files of a model.
+    writer: Option<WritingStep<'a>>,
+    /// Whether the inputs of the pipeline may contain text of a model.
+    has_model_inputs: bool,
+}
+
+/// Searches a project and the pipelines that it calls for unconfined commands.
+#[derive(Default)]
 struct UnconfinedCommandSearch<'a> {
-    project: &'a Project,
-    /// The artifacts that models produce.
-    model_artifacts: HashSet<&'a str>,
-    /// The latest visited step that writes files of a model.
-    latest_writer: Option<&'a str>,
-    /// The commands to warn about, each with the step that writes files before it.
-    unconfined_commands: HashMap<*const Step, &'a str>,
+    model_text: ModelTextAnalysis<'a>,
+    /// The start of each visited pipeline, by the path of its file; if several steps call it, what precedes any of
+    /// them.
+    starts: HashMap<&'a str, PipelineStart<'a>>,
+    /// The warnings so far, by the file and the pointer of the command.
+    diagnostics: BTreeMap<(&'a str, String), Diagnostic>,
 }
 
 impl<'a> UnconfinedCommandSearch<'a> {
+    /// Visits a pipeline, unless an earlier visit covers this start.
+    fn visit_pipeline(&mut self, project: &'a Project, start: PipelineStart<'a>) {
+        let file = project.document.file.path.as_str();
+        let known = self.starts.get(file).copied();
+        let covered = known.unwrap_or_default();
+        let start = PipelineStart {
+            writer: covered.writer.or(start.writer),
+            has_model_inputs: covered.has_model_inputs || start.has_model_inputs,
+        };
+        let is_covered = start.writer.is_some() == covered.writer.is_some()
+            && start.has_model_inputs == covered.has_model_inputs;
+        if known.is_some() && is_covered {
+            return;
+        }
+        self.starts.insert(file, start);
+        let pointers = steps_with_pointers(&project.pipeline);
+        let names = self.model_text.names(project, start.has_model_inputs);
+        let mut visit = PipelineVisit {
+            pointers: pointers.into_iter().map(|(pointer, step)| (std::ptr::from_ref(step), pointer)).collect(),
+            search: self,
+            project,
+            file,
+            names,
+            latest_writer: start.writer,
+        };
+        visit.visit_steps(&project.pipeline.steps);
+        visit.visit_steps(&project.pipeline.finally);
+    }
+}
+
+/// Visits the steps of one pipeline in the order in which they run.
+struct PipelineVisit<'s, 'a> {
+    search: &'s mut UnconfinedCommandSearch<'a>,
+    project: &'a Project,
+    file: &'a str,
+    /// The pointer of each step in the file.
+    pointers: HashMap<*const Step, String>,
+    /// The names whose values may contain text of a model.
+    names: Rc<HashSet<&'a str>>,
+    /// The latest visited step that writes files of a model.
+    latest_writer: Option<WritingStep<'a>>,
+}
+
+impl<'a> PipelineVisit<'_, 'a> {
     fn visit_steps(&mut self, steps: &'a [Step]) {
         for step in steps {
             self.visit(step);
@@ -92,85 +137,79 @@ impl<'a> UnconfinedCommandSearch<'a> {
             // From the second iteration on, each command runs after all steps of the previous iteration.
             self.latest_writer = self.last_writer(step).or(self.latest_writer);
         }
-        if let Some(StepAction::Command(command)) = step.action() {
-            let is_safe =
-                step.sandbox.is_some() || step.access == Some(Access::None) || runs_only_safe_programs(command);
-            if let Some(writer) = self.latest_writer.filter(|_| !is_safe) {
-                self.unconfined_commands.insert(std::ptr::from_ref(step), writer);
+        match step.action() {
+            Some(StepAction::Command(command)) => self.check_command(step, command),
+            Some(StepAction::Pipeline(file)) => {
+                if let Some(called) = self.project.called_projects.get(file) {
+                    let has_model_inputs = passes_model_text(&self.names, step);
+                    self.search.visit_pipeline(called, PipelineStart { writer: self.latest_writer, has_model_inputs });
+                }
             }
+            _ => {}
         }
         self.visit_steps(step.children().1);
-        if self.writes_model_files(step) {
-            self.latest_writer = Some(&step.id);
+        if self.writes_files(step) {
+            self.latest_writer = Some(WritingStep { id: &step.id, file: self.file });
         }
+    }
+
+    /// Warns about a command if a model has written files before it and nothing confines it.
+    fn check_command(&mut self, step: &'a Step, command: &CommandLine) {
+        let is_safe = step.sandbox.is_some() || step.access == Some(Access::None) || runs_only_safe_programs(command);
+        let Some(writer) = self.latest_writer.filter(|_| !is_safe) else { return };
+        let Some(pointer) = self.pointers.get(&std::ptr::from_ref(step)) else { return };
+        let writer_name = if writer.file == self.file {
+            format!("step `{}`", writer.id)
+        } else {
+            format!("step `{}` of `{}`", writer.id, writer.file)
+        };
+        let message = format!(
+            "step `{}` may run files that a model wrote ({writer_name}), and without a sandbox they run with all your \
+             rights",
+            step.id
+        );
+        let document = &self.project.document;
+        let span = document.spans.key(&child_pointer(pointer, "run"));
+        let help = "confine it with `sandbox: {}`; if it runs no such file, write `access: none`; to run it with all \
+                    your rights, write `sandbox: { enabled: false }`";
+        let diagnostic = Diagnostic::warning(Code::UnconfinedCommand, message);
+        self.search
+            .diagnostics
+            .entry((self.file, pointer.clone()))
+            .or_insert_with(|| diagnostic.with_span(&document.file, span).with_help(help));
     }
 
     /// The last step that writes files of a model, among this step and the steps inside it.
-    fn last_writer(&self, step: &'a Step) -> Option<&'a str> {
+    fn last_writer(&mut self, step: &'a Step) -> Option<WritingStep<'a>> {
         let mut steps: Vec<&'a Step> = Vec::new();
         step.walk(&mut |inner| steps.push(inner));
-        steps.into_iter().rev().find(|inner| self.writes_model_files(inner)).map(|inner| inner.id.as_str())
+        let writer = steps.into_iter().rev().find(|inner| self.writes_files(inner))?;
+        Some(WritingStep { id: &writer.id, file: self.file })
     }
 
-    /// Whether a step, or a pipeline that it calls, writes files of a model.
-    fn writes_model_files(&self, step: &Step) -> bool {
-        if let Some(StepAction::Pipeline(file)) = step.action() {
-            let called_project = self.project.called_projects.get(file);
-            return called_project.is_some_and(|called_project| {
-                called_project.with_called_projects().into_iter().any(|project| {
-                    let artifacts = model_artifacts(project);
-                    project.pipeline.all_steps().into_iter().any(|step| writes_model_files(project, &artifacts, step))
-                })
-            });
-        }
-        writes_model_files(self.project, &self.model_artifacts, step)
+    fn writes_files(&mut self, step: &'a Step) -> bool {
+        self.search.model_text.writes_files(self.project, &self.names, step)
     }
-}
-
-/// Whether a step itself writes files of a model: a CLI agent writes them, or a `write` step writes an artifact of a
-/// model.
-fn writes_model_files(project: &Project, model_artifacts: &HashSet<&str>, step: &Step) -> bool {
-    let agents = &project.pipeline.agents;
-    match step.action() {
-        Some(StepAction::Agent { agent, .. }) => {
-            let is_cli_agent = agents.get(agent).is_some_and(|agent| agent.cli_kind().is_some());
-            is_cli_agent && step.effective_access(agents) == Access::Write
-        }
-        Some(StepAction::Write(files)) => variables(files).iter().any(|name| model_artifacts.contains(name.as_str())),
-        _ => false,
-    }
-}
-
-/// The artifacts that models produce: the outputs of agent steps, of groups with agent steps, and of called pipelines
-/// with agent steps.
-fn model_artifacts(project: &Project) -> HashSet<&str> {
-    let mut names = HashSet::new();
-    for step in project.pipeline.all_steps() {
-        let mut calls_agent = false;
-        step.walk(&mut |inner| calls_agent |= inner.agent.is_some());
-        if let Some(StepAction::Pipeline(file)) = step.action()
-            && let Some(called_project) = project.called_projects.get(file)
-            && called_project.pipeline.all_steps().iter().any(|step| step.agent.is_some())
-        {
-            calls_agent = true;
-            names.extend(called_project.pipeline.outputs.keys().map(String::as_str));
-        }
-        names.extend(step.output.as_deref().filter(|_| calls_agent));
-    }
-    names
 }
 
 /// Whether a command runs only programs of [`SAFE_PROGRAMS`].
 fn runs_only_safe_programs(command: &CommandLine) -> bool {
     match command {
-        CommandLine::Argv(argv) => argv.first().is_some_and(|program| SAFE_PROGRAMS.contains(&program.as_str())),
+        CommandLine::Argv(argv) => argv.first().is_some_and(|program| is_safe_program(program)),
         CommandLine::Shell(text) if text.contains("$(") || text.contains('`') => false,
         CommandLine::Shell(text) => {
             let commands = text.split([';', '&', '|', '\n']);
             let programs: Vec<&str> = commands.filter_map(|command| command.split_whitespace().next()).collect();
-            !programs.is_empty() && programs.iter().all(|program| SAFE_PROGRAMS.contains(program))
+            !programs.is_empty() && programs.into_iter().all(is_safe_program)
         }
     }
+}
+
+fn is_safe_program(program: &str) -> bool {
+    let path = Path::new(program);
+    let is_in_system_folder =
+        path.parent().is_some_and(|folder| SYSTEM_FOLDERS.iter().any(|known| folder == Path::new(known)));
+    is_in_system_folder && path.file_name().is_some_and(|name| SAFE_PROGRAMS.iter().any(|safe| name == *safe))
 }
 
 #[cfg(test)]
@@ -191,5 +230,15 @@ mod tests {
         let argv =
             |program: &str| runs_only_safe_programs(&CommandLine::Argv(vec![program.to_owned(), "-x".to_owned()]));
         assert!(argv("rm") && !argv("python3") && !argv("git"));
+    }
+
+    #[test]
+    fn a_safe_program_is_one_of_the_system() {
+        for program in ["cat", "/bin/cat", "/usr//bin/./cat"] {
+            assert!(is_safe_program(program), "{program}");
+        }
+        for program in ["./cat", "bin/cat", "/tmp/cat", "/usr/bin/../../tmp/cat", "/usr/bin/python3", "..", "/", ""] {
+            assert!(!is_safe_program(program), "{program}");
+        }
     }
 }
