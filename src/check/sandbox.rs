@@ -1,6 +1,9 @@
 //! Checks sandboxes: every host and path is valid, every key has an effect, and no agent or step allows more than
 //! `orch.yaml`.
 
+use std::ffi::OsStr;
+use std::path::{Component, Path};
+
 use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{LooseKey, Sandbox, SandboxLevel, SandboxNetwork, SandboxOwner, loose_keys};
@@ -141,15 +144,16 @@ fn yaml_notation(key: &str) -> String {
 
 /// Returns the problem of an invalid path, and the help for it; `None` for a valid path.
 fn path_problem(key: &str, path: &str) -> Option<(String, &'static str)> {
-    if path.split('/').any(|component| component == "..") {
+    let components = || Path::new(path).components();
+    if components().any(|component| component == Component::ParentDir) {
         return Some((format!("`{path}` of `{key}` contains `..`"), "write the whole path, from `~/` or `/`"));
     }
-    if path.starts_with('~') && path != "~" && !path.starts_with("~/") {
+    let names_other_home = |first: &OsStr| first != "~" && first.as_encoded_bytes().starts_with(b"~");
+    if matches!(components().next(), Some(Component::Normal(first)) if names_other_home(first)) {
         let help = "write the whole path, from `/`; `~/` is your own home";
         return Some((format!("`{path}` of `{key}` names the home of another user"), help));
     }
-    let is_never_writable = NEVER_WRITABLE.contains(&path.trim_end_matches('/')) || path == "/";
-    if key == "write" && is_never_writable {
+    if key == "write" && NEVER_WRITABLE.iter().any(|folder| Path::new(path) == Path::new(folder)) {
         let help = "name the folders below it that the program must change";
         return Some((format!("`{path}` of `{key}` can't be writable"), help));
     }
@@ -169,10 +173,22 @@ mod tests {
             ("write", "~other/x"),
             ("write", "/"),
             ("write", "/proc/"),
+            ("write", "//proc"),
+            ("write", "/./dev/."),
+            ("write", "//"),
+            ("write", "~other"),
         ] {
             assert!(path_problem(key, path).is_some(), "{key} {path}");
         }
-        for (key, path) in [("write", "."), ("write", "~/x"), ("deny_read", "/"), ("write", "a..b"), ("write", "~")] {
+        for (key, path) in [
+            ("write", "."),
+            ("write", "~/x"),
+            ("deny_read", "/"),
+            ("write", "a..b"),
+            ("write", "~"),
+            ("write", "./~x"),
+            ("write", "/procs"),
+        ] {
             assert!(path_problem(key, path).is_none(), "{key} {path}");
         }
     }
