@@ -36,7 +36,7 @@ impl LlamaServer {
         let Some(python) = env::var_os("ORCH_TEST_LLAMACPP_PYTHON") else {
             // Not `eprintln!`: the test harness hides its output if the test passes.
             let mut stderr = std::io::stderr();
-            writeln!(stderr, "skipped a comparison with llama.cpp: ORCH_TEST_LLAMACPP_PYTHON is not set").unwrap();
+            writeln!(stderr, "SKIPPED: a comparison with llama.cpp: ORCH_TEST_LLAMACPP_PYTHON is not set").unwrap();
             return None;
         };
         let guard = SERVER_LOCK.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a test may say what it saw")]
 
 use std::env;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 
+use crate::support::print_skipped;
 use crate::support::server::{Reply, Server};
 
 /// The server; it ends when its standard input is closed.
@@ -40,10 +41,7 @@ impl LlamaServer {
     /// Starts the server on a file; `None`, with a printed reason, where there is no such server.
     fn serving(model: &Path) -> Option<Self> {
         let Some(python) = env::var_os("ORCH_TEST_LLAMACPP_PYTHON") else {
-            // Output of the macros is not shown for a test that passes.
-            let mut shown = std::io::stderr();
-            writeln!(shown, "skipped, since ORCH_TEST_LLAMACPP_PYTHON is not set: a comparison with llama.cpp")
-                .unwrap();
+            print_skipped("orch is not compared with llama.cpp", "ORCH_TEST_LLAMACPP_PYTHON is not set");
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

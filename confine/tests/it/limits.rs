@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Limits, Policy, limit_in_output};
 
-use super::support::{Fixture, Run, User, attempts};
+use super::support::{Fixture, Run, User, attempts, print_skipped};
 
 const LEVELS: [&str; 4] = ["full", "shared", "basic", "none"];
 const MIB: u64 = 1 << 20;
@@ -170,7 +170,7 @@ fn node_runs_with_a_memory_limit() {
         return;
     }
     if !super::support::has("node") {
-        println!("SKIPPED: node is not installed");
+        print_skipped("node is not installed");
         return;
     }
     let fixture = Fixture::new(User::all()[0]);

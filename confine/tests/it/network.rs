@@ -9,7 +9,7 @@ use std::thread;
 use orch_confine::confine::{Host, Network, Policy};
 use serde_json::Value;
 
-use super::support::{Fixture, Run, User, attempts};
+use super::support::{Fixture, Run, User, attempts, print_skipped};
 
 /// A web server outside of the sandbox, which counts its requests.
 struct Server {
@@ -151,7 +151,7 @@ fn a_name_may_resolve_to_a_private_address_only_if_the_policy_allows_it() {
         return;
     }
     let Some(name) = loopback_name() else {
-        println!("SKIPPED: only `localhost` resolves to the loopback on this machine");
+        print_skipped("only `localhost` resolves to the loopback on this machine");
         return;
     };
     let server = Server::new();

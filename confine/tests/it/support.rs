@@ -44,6 +44,12 @@ pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
+/// Prints why something is not tested here. Writes to standard error directly, because the test harness shows the
+/// output of `println!` and `eprintln!` only for tests that fail.
+pub(crate) fn print_skipped(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+}
+
 /// Whether this machine reaches the level `full`. If it does not, prints once that the tests are skipped, and why.
 pub(crate) fn reaches_full() -> bool {
     static LEVEL: OnceLock<Level> = OnceLock::new();
@@ -52,11 +58,9 @@ pub(crate) fn reaches_full() -> bool {
         if machine.level() < Level::Full {
             let obstacles: Vec<String> = machine.obstacles.iter().map(ToString::to_string).collect();
             let (level, obstacles) = (machine.level(), obstacles.join("; "));
-            // `eprintln!` would print this only for tests that fail.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: the tests of sandboxes need the level `full`, and this machine reaches `{level}`: {obstacles}"
-            );
+            print_skipped(&format!(
+                "the tests of sandboxes need the level `full`, and this machine reaches `{level}`: {obstacles}"
+            ));
         }
         machine.level()
     });

@@ -8,7 +8,6 @@ mod commands;
 mod levels;
 mod records;
 
-use std::io::Write as _;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -16,7 +15,7 @@ use orch::model::SandboxLevel;
 use orch::process::SandboxProbe;
 use serde_json::{Value, json};
 
-use crate::support::{Orch, RunOutput};
+use crate::support::{Orch, RunOutput, print_skipped};
 
 /// Whether this machine reaches the level `full`. If it does not, prints that the test is skipped.
 fn reaches_full() -> bool {
@@ -28,14 +27,10 @@ fn reaches_full() -> bool {
         (machine.level(), machine.obstacles())
     });
     if *level < SandboxLevel::Full {
-        print_skipped(&format!("this machine reaches the level `{level}`: {}", obstacles.join("; ")));
+        let reason = format!("this machine reaches the level `{level}`: {}", obstacles.join("; "));
+        print_skipped("a sandbox is not tested", &reason);
     }
     *level == SandboxLevel::Full
-}
-
-fn print_skipped(reason: &str) {
-    // `eprintln!` would print this only for tests that fail.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: a sandbox is not tested: {reason}");
 }
 
 /// Creates a project with these agents and steps.
@@ -86,7 +81,7 @@ fn recorded_sandbox(orch: &Orch) -> Value {
 fn without_namespaces(command: &Command) -> Option<Command> {
     let is_allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {
-        print_skipped("`unshare -U -r` does not work here");
+        print_skipped("a sandbox is not tested", "`unshare -U -r` does not work here");
         return None;
     }
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";

@@ -1,6 +1,5 @@
 //! Full and read-only disks.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::{AGENT, assert_journal_whole};
 use crate::step_kinds::{answering_server, project};
-use crate::support::{Orch, Reply, RunOutput, Server};
+use crate::support::{Orch, Reply, RunOutput, Server, print_skipped};
 
 /// A disk of so many KiB that is mounted at a folder until the value is dropped; `None` where mounting is not allowed.
 pub(super) struct Disk(PathBuf);
@@ -75,7 +74,7 @@ fn a_full_disk_stops_the_run_and_loses_no_record() {
     let server = server_with_large_replies();
     let orch = project_with_large_replies(&server);
     let Some(disk) = Disk::small(&orch.path().join(".orch"), 700) else {
-        println!("skipped: this user may not mount a small disk");
+        print_skipped("a full disk is not tested", "this user may not mount a small disk");
         return;
     };
     let ran = orch.run(&RUN);
@@ -113,7 +112,7 @@ fn an_unwritable_journal_on_disk_is_reported_before_any_request() {
     let server = answering_server(|step, _| json!({ "from": step }));
     let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
     let Some(disk) = Disk::small(&orch.path().join(".orch"), 4096) else {
-        println!("skipped: this user may not mount a disk");
+        print_skipped("an unwritable disk is not tested", "this user may not mount a disk");
         return;
     };
     disk.remount("ro");
@@ -151,7 +150,7 @@ fn a_journal_on_a_read_only_disk_can_be_read() {
         let name = if log { ".orch 100% of #1?" } else { "plain" };
         let state = orch.path().join(name);
         let Some(disk) = Disk::small(&state, 4096) else {
-            println!("skipped: this user may not mount a disk");
+            print_skipped("a read-only disk is not tested", "this user may not mount a disk");
             return;
         };
         if !log {

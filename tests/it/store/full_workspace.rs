@@ -1,6 +1,5 @@
 //! A full disk under the workspace: no run counts as completed while its files are missing.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::assert_journal_whole;
 use super::disk::Disk;
 use crate::step_kinds::{project, prompt_name};
-use crate::support::{Orch, Reply, RunOutput, Server};
+use crate::support::{Orch, Reply, RunOutput, Server, print_skipped};
 
 const RUN: [&str; 7] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--output", "json"];
 
@@ -25,7 +24,7 @@ fn project_with_large_text() -> (Server, Orch) {
 fn mount_small_disk(orch: &Orch, folder: &str, size: u32) -> Option<Disk> {
     let disk = Disk::small(&orch.path().join(folder), size);
     if disk.is_none() {
-        println!("skipped: this user may not mount a small disk");
+        print_skipped("a full disk is not tested", "this user may not mount a small disk");
     }
     disk
 }

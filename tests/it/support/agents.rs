@@ -1,6 +1,5 @@
 //! Installs real CLI agents for tests from npm, at pinned versions.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,8 +13,7 @@ pub(crate) fn programs() -> Option<PathBuf> {
     match FOLDER.get_or_init(install) {
         Ok(folder) => Some(folder.clone()),
         Err(reason) => {
-            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the CLI agents are not tested: {reason}");
+            super::print_skipped("the CLI agents are not tested", reason);
             None
         }
     }

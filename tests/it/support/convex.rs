@@ -24,8 +24,7 @@ fn modules() -> Option<&'static Path> {
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "convex")) {
         Ok(folder) => Some(folder),
         Err(reason) => {
-            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the functions of convex/ are not tested: {reason}");
+            super::print_skipped("the functions of convex/ are not tested", reason);
             None
         }
     }

@@ -11,9 +11,17 @@ mod orch;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
 
+use std::io::Write as _;
+
 pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{ReceivedRequest, Reply, Server};
+
+/// Prints that something is not tested here, and why. Writes to standard error directly, because the test harness shows
+/// the output of `println!` and `eprintln!` only for tests that fail.
+pub(crate) fn print_skipped(untested: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {untested}: {reason}");
+}
 
 /// The processor time of this thread. Unlike the elapsed time, it does not depend on other processes.
 pub(crate) fn cpu_time() -> std::time::Duration {

@@ -1,7 +1,6 @@
 //! Checks the bodies of requests against the types of the official SDKs, with TypeScript.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -14,8 +13,7 @@ fn modules() -> Option<&'static Path> {
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "sdk-types")) {
         Ok(folder) => Some(folder),
         Err(reason) => {
-            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the types of the official SDKs are not tested: {reason}");
+            super::print_skipped("the types of the official SDKs are not tested", reason);
             None
         }
     }
