@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::default_pipeline::{good_reply, review, step_of};
 use crate::step_kinds::{answering_server, project};
-use crate::support::{Orch, Reply, Server};
+use crate::support::{Orch, Reply, Server, wait};
 
 fn requests_by_step(server: &Server) -> [usize; 3] {
     let requests = server.requests();
@@ -147,7 +147,7 @@ fn a_run_that_ctrl_c_stopped_can_be_resumed() {
     let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
     signal(&child, "-INT");
-    let output = child.wait_with_output().unwrap();
+    let output = wait::output_of(child);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
@@ -159,7 +159,6 @@ fn a_run_that_ctrl_c_stopped_can_be_resumed() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_a_run_while_steps_are_being_kept() {
-    use std::io::{BufRead as _, Read as _};
     let server = answering_server(|_, _| json!(1));
     let step = |number| format!("  - {{ id: s{number}, agent: a, prompt: one.md, schema: any, output: o{number} }}\n");
     let steps: String = (0..400).map(step).collect();
@@ -167,14 +166,11 @@ fn ctrl_c_stops_a_run_while_steps_are_being_kept() {
     orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--quiet"]).exits(1);
     orch.write("go", "");
     let mut child = orch.start(&["pipeline", "resume"]);
-    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut text = String::new();
-    while !text.contains("s0: reused") {
-        assert_ne!(lines.read_line(&mut text).unwrap(), 0, "{text}");
-    }
+    let mut stderr = wait::StderrLines::of(&mut child);
+    stderr.wait_for("s0: reused");
     signal(&child, "-INT");
-    lines.read_to_string(&mut text).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    let text = stderr.read_to_end();
+    assert_eq!(wait::until_ended(&mut child).code(), Some(130), "{text}");
     assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
     assert!(!text.contains("last: completed"), "{text}");
 }
@@ -186,16 +182,21 @@ fn a_second_ctrl_c_stops_at_once() {
     let orch = Orch::new().with(&server);
     let mut child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
     wait_for(&server, 2);
+    let mut stderr = wait::StderrLines::of(&mut child);
     signal(&child, "-TERM");
-    // orch ignores a signal that arrives right after the first one, and a busy machine may delay the first one.
-    while child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(300));
+    stderr.wait_for("press Ctrl-C again to stop now");
+    let began = Instant::now();
+    // orch ignores a signal that arrives right after the first one.
+    signal(&child, "-INT");
+    while !stderr.has_line_within("stopping now", Duration::from_millis(300)) {
+        assert!(child.try_wait().unwrap().is_none(), "it took no notice of the second signal");
+        assert!(began.elapsed() < Duration::from_mins(2), "it neither stops now nor ends");
         signal(&child, "-INT");
     }
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("stopping now"), "{stderr}");
+    // After the first signal alone, orch waits 10 s for the reply.
+    let stopping = Instant::now();
+    assert_eq!(wait::until_ended(&mut child).code(), Some(130));
+    assert!(stopping.elapsed() < Duration::from_secs(8), "{:?}", stopping.elapsed());
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn two_runs_never_share_a_workspace_at_once() {
     let mut first = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
     wait_for(&server, 1);
     orch.pipeline(&[]).exits(2).says("is in use by process");
-    assert!(first.wait().unwrap().success());
+    assert!(wait::until_ended(&mut first).success());
 }
 
 #[test]

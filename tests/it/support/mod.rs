@@ -10,6 +10,7 @@ mod npm;
 mod orch;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
+pub(crate) mod wait;
 
 use std::io::Write as _;
 
