@@ -143,13 +143,14 @@ fn codex_without_write_access_changes_nothing_although_its_own_sandbox_is_off() 
         if has_tool_result(request) {
             return Reply::response_text("done");
         }
-        Reply::response_call(
-            "exec_command",
-            &json!({ "cmd": "(echo in > made.txt) 2> /dev/null; true", "login": false }),
-        )
+        // The output differs from the text of the command, which a request may repeat.
+        let line = "(echo in > made.txt) 2> /dev/null || echo $((6 * 7))-refused";
+        Reply::response_call("exec_command", &json!({ "cmd": line, "login": false }))
     };
     let agent = "cli: codex, model: scripted, tools: [shell]";
     let Some(agents) = Agents::one(agent, ", schema: text, access: read", answer) else { return };
     agents.run(&[]).0.exits(0);
     assert!(!agents.orch.exists("workspace/made.txt"));
+    let last = agents.model_requests().pop().unwrap().body.to_string();
+    assert!(last.contains("42-refused"), "the command ran, and the sandbox refused the write: {last}");
 }
