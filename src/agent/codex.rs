@@ -337,8 +337,7 @@ async fn denied_actions(
     let mut refusals = transcript.refusals.clone();
     if let Some(session) = transcript.reply.id.clone() {
         let (home, since) = (home.to_owned(), job.context.start_time);
-        let recorded_refusals = tokio::task::spawn_blocking(move || refusals::session_refusals(&home, &session, since));
-        refusals.extend(recorded_refusals.await.unwrap_or_default());
+        refusals.extend(job.run_on_thread(move || refusals::session_refusals(&home, &session, since)).await);
     }
     for refusal in refusals {
         let action = format!("{SANDBOX_REFUSAL_PREFIX} ({refusal})");

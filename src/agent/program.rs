@@ -16,6 +16,7 @@ use crate::model::{
     AgentActivity, AgentTurn, CallKey, ChatReply, Content, Digest, Failure, FailureClass, Message, ReportedUsage, Role,
     StopReason,
 };
+use crate::offload::run_on_thread;
 use crate::process::{EndingGroups, GuardProgram, ProgramSpec, SandboxContext, SandboxNeeds};
 
 use super::EnvLookup;
@@ -148,6 +149,11 @@ pub(super) struct TurnJob<'a> {
 }
 
 impl TurnJob<'_> {
+    /// Runs `work` on a separate thread and waits for its result. A panic in `work` propagates to the caller.
+    pub(super) async fn run_on_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        run_on_thread(self.agent_env.ending_process_groups.hold_virtual_time(), work).await
+    }
+
     /// The environment of the program: the basic variables, the variables in `inherited`, and the variables that the
     /// agent lists. `overrides` also sets variables, unless the agent lists them.
     pub(super) fn environment(&self, inherited: &[&str], overrides: Vec<(String, String)>) -> Vec<(String, String)> {

@@ -93,10 +93,8 @@ pub async fn run_turn(
     agent_env.ending_process_groups.wait_all_ended().await;
     let mut activity = match (snapshot_before, job.take_snapshot().await) {
         (Some(before), Some(after)) => before.difference(&after),
-        // Without both snapshots the changes are unknown. `partial` reports this if the agent may write.
-        (None, _) | (_, None) => {
-            AgentActivity { partial: turn.program.access == Access::Write, ..AgentActivity::default() }
-        }
+        // The agent may not change files.
+        (None, _) | (_, None) => AgentActivity::default(),
     };
     // The caller records the result of a turn that ended. An interrupted turn runs again and may continue its session.
     if has_ended {
@@ -303,11 +301,10 @@ impl TurnJob<'_> {
         let Some(snapshot) = self.take_snapshot().await else { return Ok(None) };
         let (agent_env, context) = (self.agent_env.clone(), self.context.clone());
         let model = self.turn.request.model.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = self.run_on_thread(move || {
             turn_start::write_turn_start(&agent_env, &context, &model, &snapshot).map(|()| snapshot)
         });
-        let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        written.map(Some).map_err(|error| {
+        written.await.map(Some).map_err(|error| {
             let folder = self.agent_env.agents_folder.path().display();
             Failure::new(
                 FailureClass::Storage,
@@ -322,6 +319,6 @@ impl TurnJob<'_> {
             return None;
         }
         let (folder, artifacts) = (self.agent_env.workspace.clone(), self.agent_env.artifacts.clone());
-        tokio::task::spawn_blocking(move || FileSnapshot::from_folder(&folder, &artifacts)).await.ok()
+        Some(self.run_on_thread(move || FileSnapshot::from_folder(&folder, &artifacts)).await)
     }
 }

@@ -254,12 +254,8 @@ impl Performer {
         let reply_activity = result.as_ref().ok().and_then(CallReply::activity);
         let (performer, files) =
             (self.clone(), reply_activity.or(activity).and_then(|activity| activity.files.clone()));
-        match tokio::task::spawn_blocking(move || effects::find_reverted_files(&performer, files)).await {
-            Ok(reverted_files) => reverted_files,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is shutting down, so orch records nothing more.
-            Err(_) => Vec::new(),
-        }
+        let hold = self.clock.hold_virtual_time();
+        run_on_thread(hold, move || effects::find_reverted_files(&performer, files)).await
     }
 
     /// Returns the result of a call without secrets.

@@ -17,7 +17,9 @@ use orch_confine::confine::{
     self, ConfineError, Confinement, Connection, ConnectionOutcome, Ended, InForce, Level, Seal, Session, Start,
 };
 
+use crate::clock::VirtualTimeHold;
 use crate::model::{SandboxConnection, SandboxUse};
+use crate::offload::run_on_thread;
 
 use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 
@@ -121,8 +123,9 @@ impl ConfinedProgram {
         confine::confined_argv(orch, argv)
     }
 
-    /// Waits until the policy is in force, records the level, and allows the program to start.
-    pub(super) async fn confirm_and_start(&mut self) -> Result<(), ConfineError> {
+    /// Waits until the policy is in force, records the level, and allows the program to start. `hold` stops virtual
+    /// time during work on another thread.
+    pub(super) async fn confirm_and_start(&mut self, hold: VirtualTimeHold) -> Result<(), ConfineError> {
         let Ok(confirmed) = tokio::time::timeout(CONFIRM_TIMEOUT, self.session.confirm()).await else {
             return Err(timeout_error());
         };
@@ -131,7 +134,7 @@ impl ConfinedProgram {
         if in_force.level == Level::Basic && !self.sandbox.policy.protect.is_empty() {
             let sandbox = Arc::clone(&self.sandbox);
             // Runs on another thread, because reading the folders may take long.
-            self.seal = tokio::task::spawn_blocking(move || Seal::take(&sandbox.policy)).await.ok();
+            self.seal = Some(run_on_thread(hold, move || Seal::take(&sandbox.policy)).await);
         }
         // Inside the sandbox of orch, this command line turns off the program's own sandbox, which can't start there.
         let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| in_force.level > Level::None);
@@ -150,14 +153,15 @@ impl ConfinedProgram {
         Ok(not_started)
     }
 
-    /// Ends the session after all processes of the program have ended. The record is then complete.
-    pub(super) async fn finish(self) {
+    /// Ends the session after all processes of the program have ended. The record is then complete. `hold` stops
+    /// virtual time during work on another thread.
+    pub(super) async fn finish(self, hold: VirtualTimeHold) {
         // Dropping the sandbox removes the folder for temporary files, so it must live until the end of the session.
         let Self { session, sandbox: _sandbox, record, seal } = self;
         let omitted_count = session.finish().await;
         record.update(|sandbox| sandbox.omitted_connections += omitted_count);
         let Some(seal) = seal else { return };
-        let changed_paths = tokio::task::spawn_blocking(move || seal.broken()).await.unwrap_or_default();
+        let changed_paths = run_on_thread(hold, move || seal.broken()).await;
         let changed_paths = changed_paths.iter().map(|path| path.display().to_string());
         record.update(|sandbox| sandbox.changed_protected.extend(changed_paths));
     }

@@ -58,13 +58,18 @@ impl EndingGroups {
         self.record.clone()
     }
 
+    /// Stops the virtual time of tests until the caller drops the returned guard, for work on another thread.
+    pub fn hold_virtual_time(&self) -> VirtualTimeHold {
+        self.clock.hold_virtual_time()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<watch::Receiver<bool>>> {
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a group, and its program if orch confines the program.
     pub(super) fn add(&self, group: EndingGroup, confined: Option<ConfinedProgram>) {
-        let receiver = group.wait_on_thread(self.clock.hold_virtual_time());
+        let receiver = group.wait_on_thread(self.hold_virtual_time());
         self.lock().push(receiver);
         self.lock_confined().extend(confined);
     }
@@ -84,7 +89,7 @@ impl EndingGroups {
         self.lock().retain(|receiver| !*receiver.borrow() && receiver.has_changed().is_ok());
         loop {
             let Some(program) = self.lock_confined().pop() else { return };
-            program.finish().await;
+            program.finish(self.hold_virtual_time()).await;
         }
     }
 }

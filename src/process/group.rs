@@ -63,7 +63,8 @@ impl Group {
     /// error drops the group, which ends its processes.
     async fn confirm_sandbox(mut self, spec: &ProgramSpec) -> Result<Self, ProcessError> {
         if let Some(confined) = &mut self.confined {
-            confined.confirm_and_start().await.map_err(|error| spec.confine_error(error))?;
+            let hold = spec.ending_process_groups.hold_virtual_time();
+            confined.confirm_and_start(hold).await.map_err(|error| spec.confine_error(error))?;
         }
         Ok(self)
     }

@@ -63,7 +63,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["store", "clock", "crash", "durable", "folder", "model", "offload"]),
     ("report", &["report", "durable", "model"]),
     ("track", &["track", "durable", "model", "network", "secret", "store"]),
-    ("agent", &["agent", "catalog", "config", "files", "folder", "model", "network", "process", "provider", "secret"]),
+    (
+        "agent",
+        &[
+            "agent", "catalog", "config", "files", "folder", "model", "network", "offload", "process", "provider",
+            "secret",
+        ],
+    ),
     ("process", &["clock", "model", "offload", "process"]),
     (
         "session",
