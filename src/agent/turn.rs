@@ -322,3 +322,51 @@ impl TurnJob<'_> {
         Some(self.run_on_thread(move || FileSnapshot::from_folder(&folder, &artifacts)).await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Agent, ChatRequest, ModelRef, SandboxConnection, TurnEstimate};
+
+    /// The hint of a failed turn whose program opened these connections, each with its host and with whether it was
+    /// refused and whether it failed.
+    fn hint(connections: &[(&str, bool, bool)]) -> Option<String> {
+        let agent = Agent { command: Some(vec!["x".to_owned()]), ..Agent::from_model("auto") };
+        let turn = AgentTurn {
+            program: agent.cli_agent(Access::None).unwrap(),
+            request: ChatRequest::new(ModelRef::new("command", "x"), Vec::new(), 10),
+            estimate: TurnEstimate::default(),
+            session: None,
+            session_usage: None,
+            timeout_ms: None,
+            until: None,
+        };
+        let connections = connections.iter().map(|(host, is_refused, has_failed)| SandboxConnection {
+            host: (*host).to_owned(),
+            port: 443,
+            sent: 0,
+            received: 0,
+            refused: is_refused.then(|| "not listed".to_owned()),
+            failed: has_failed.then(|| "refused".to_owned()),
+        });
+        let sandbox = SandboxUse { connections: connections.collect(), ..SandboxUse::default() };
+        let mut result = TurnResult::from(Failure::new(FailureClass::AgentError, "it failed"));
+        apply_sandbox(&turn, &sandbox, &mut result);
+        result.reply.unwrap_err().hint
+    }
+
+    #[test]
+    fn the_hint_of_a_failed_turn_names_unreachable_hosts_or_else_refused_ones() {
+        let (up, refused, down) = (("up", false, false), ("refused", true, false), ("down", false, true));
+        for connections in [vec![refused, down], vec![down, up, down, ("other", false, true)]] {
+            let hint = hint(&connections).unwrap();
+            assert!(hint.starts_with("it could not connect to down:443"), "{hint}");
+            assert!(hint.ends_with(": start the server, or correct its address"), "{hint}");
+            assert_eq!(hint.contains(", other:443"), connections.len() == 4, "{hint}");
+        }
+        // A later attempt reached the host.
+        let hint_after_retry = hint(&[down, refused, ("down", false, false)]).unwrap();
+        assert!(hint_after_retry.starts_with("its sandbox refused connections to refused:443;"), "{hint_after_retry}");
+        assert_eq!(hint(&[up]), None);
+    }
+}

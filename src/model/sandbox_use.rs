@@ -140,4 +140,28 @@ mod tests {
         assert_eq!(sandbox.refused_hosts(), ["b:443"]);
         assert_eq!(sandbox.unreachable_hosts(), Vec::<String>::new());
     }
+
+    #[test]
+    fn a_host_is_unreachable_if_no_connection_to_its_port_succeeded() {
+        let connection = |host: &str, port: u16, failed: bool| SandboxConnection {
+            host: host.to_owned(),
+            port,
+            sent: 0,
+            received: 0,
+            refused: None,
+            failed: failed.then(|| "connection refused".to_owned()),
+        };
+        let refused = SandboxConnection { refused: Some("x".to_owned()), ..connection("c", 443, false) };
+        let connections = vec![
+            connection("a", 443, true),
+            connection("b", 443, true),
+            connection("a", 443, true),
+            connection("b", 443, false),
+            connection("b", 8443, true),
+            refused,
+        ];
+        let sandbox = SandboxUse { connections, ..SandboxUse::default() };
+        assert_eq!(sandbox.unreachable_hosts(), ["a:443", "b:8443"]);
+        assert_eq!(sandbox.refused_hosts(), ["c:443"]);
+    }
 }
