@@ -123,7 +123,7 @@ impl<'a> Conversation<'a> {
                 Err(rejected) => *rejected,
             };
             // A longer conversation would exceed the context window even more.
-            let may_re_ask = ordinal <= self.agent.re_asks && !chat.details.window_exceeded;
+            let may_re_ask = ordinal <= self.agent.re_asks && !chat.details.exceeded_context_window;
             // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
             // that the model generated after it.
             let text = chat.text();

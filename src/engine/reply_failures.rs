@@ -30,7 +30,7 @@ pub(super) fn rejected_reply(agent: &AgentNode, reply: &ChatReply, rejection: &R
     let failure = Failure::new(class, rejection.message.clone());
     let failure = match class {
         FailureClass::Refusal => refusal(reply),
-        FailureClass::MaxTokensReached if reply.details.window_exceeded => window_exceeded(),
+        FailureClass::MaxTokensReached if reply.details.exceeded_context_window => exceeded_context_window(),
         FailureClass::MaxTokensReached if may_have_met_stop_text(agent, reply) => return ended_at_stop_text(agent),
         FailureClass::EmptyReply if reply.text().trim().is_empty() => empty_reply(agent, reply),
         FailureClass::EmptyReply => failure.with_hint(REASONING_HINT),
@@ -61,7 +61,7 @@ pub(super) fn refusal(reply: &ChatReply) -> Failure {
 }
 
 /// The failure for a reply that the context window of the model cut off.
-pub(super) fn window_exceeded() -> Failure {
+pub(super) fn exceeded_context_window() -> Failure {
     let message = "the reply was cut off at the context window of the model";
     let hint = "shorten the prompt or the inputs of the step, or use a model with a larger context window";
     Failure::new(FailureClass::MaxTokensReached, message).with_hint(hint)

@@ -19,7 +19,7 @@ use super::interpret::Interpreter;
 use super::node::{AgentNode, Contract, FileWriter, PlanNode};
 use super::plan::ReservedNames;
 use super::reply_failures::{
-    NO_TOOLS_HINT, REASONING_HINT, empty_reply, refusal, rejected_reply, sanitize, window_exceeded, with_hint,
+    NO_TOOLS_HINT, REASONING_HINT, empty_reply, exceeded_context_window, refusal, rejected_reply, sanitize, with_hint,
 };
 use super::scope::ValueScope;
 use super::step_execution::{digest, fingerprint_part, unexpected_record};
@@ -284,7 +284,7 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
 fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<RejectedReply>> {
     let failure = match reply.stop {
         StopReason::Refusal => refusal(reply),
-        StopReason::Length if reply.details.window_exceeded => return Err(window_exceeded().into()),
+        StopReason::Length if reply.details.exceeded_context_window => return Err(exceeded_context_window().into()),
         StopReason::Length => Failure::new(FailureClass::MaxTokensReached, "the reply was cut off at the token limit"),
         _ if reply.text().trim().is_empty() => empty_reply(agent, reply),
         // The text before a tool call is not an answer.

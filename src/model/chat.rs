@@ -209,7 +209,7 @@ pub struct ReplyDetails {
     pub refusal: Option<String>,
     /// Whether the context window of the model cut the reply off, and not the limit of the reply.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub window_exceeded: bool,
+    pub exceeded_context_window: bool,
 }
 
 impl ReplyDetails {

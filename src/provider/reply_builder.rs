@@ -240,7 +240,7 @@ impl ReplyBuilder {
             instead,
             beside: None,
             refusal: self.stop.refusal_reason().map(str::to_owned),
-            window_exceeded: self.stop.exceeds_window(),
+            exceeded_context_window: self.stop.exceeds_context_window(),
         });
         let stop = match self.stop.reason() {
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.

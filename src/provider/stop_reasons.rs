@@ -12,7 +12,7 @@ pub(super) enum StopMeaning {
     /// The model ended its reply: by itself, at a limit, by refusing, or with a tool call.
     Ended(StopReason),
     /// The context window of the model cut the reply off.
-    WindowExceeded,
+    ExceededContextWindow,
     /// The server aborted the reply.
     ServerFailed,
     /// The API defines the reason, but it does not mean that the reply is complete.
@@ -35,7 +35,7 @@ pub(super) const ANTHROPIC: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
     ("max_tokens", LENGTH),
-    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
+    ("model_context_window_exceeded", StopMeaning::ExceededContextWindow),
     ("refusal", REFUSAL),
     ("tool_use", TOOL_USE),
     ("pause_turn", StopMeaning::Incomplete),
@@ -68,10 +68,10 @@ pub(super) const OPENAI: StopTable = &[
     ("length", LENGTH),
     ("max_tokens", LENGTH),
     ("max_output_tokens", LENGTH),
-    ("model_length", StopMeaning::WindowExceeded),
-    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
+    ("model_length", StopMeaning::ExceededContextWindow),
+    ("model_context_window_exceeded", StopMeaning::ExceededContextWindow),
     ("maxpredictedtokensreached", LENGTH),
-    ("contextlengthreached", StopMeaning::WindowExceeded),
+    ("contextlengthreached", StopMeaning::ExceededContextWindow),
     ("content_filter", REFUSAL),
     ("refusal", REFUSAL),
     ("sensitive", REFUSAL),
@@ -106,7 +106,7 @@ pub(super) const CONVERSE: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
     ("max_tokens", LENGTH),
-    ("model_context_window_exceeded", StopMeaning::WindowExceeded),
+    ("model_context_window_exceeded", StopMeaning::ExceededContextWindow),
     ("guardrail_intervened", REFUSAL),
     ("content_filtered", REFUSAL),
     ("tool_use", TOOL_USE),
@@ -200,14 +200,14 @@ impl StopReasonTracker {
     pub(super) fn reason(&self) -> StopReason {
         match self.decisive {
             Some((_, Some(StopMeaning::Ended(reason)))) => reason,
-            Some((_, Some(StopMeaning::WindowExceeded))) => StopReason::Length,
+            Some((_, Some(StopMeaning::ExceededContextWindow))) => StopReason::Length,
             _ => StopReason::Unknown,
         }
     }
 
     /// Whether the context window of the model cut the reply off.
-    pub(super) fn exceeds_window(&self) -> bool {
-        matches!(self.decisive, Some((_, Some(StopMeaning::WindowExceeded))))
+    pub(super) fn exceeds_context_window(&self) -> bool {
+        matches!(self.decisive, Some((_, Some(StopMeaning::ExceededContextWindow))))
     }
 
     /// The server's text for a reason that means a refusal.
@@ -293,9 +293,9 @@ mod tests {
     fn the_context_window_and_refusals_are_distinguished() {
         for reason in ["model_context_window_exceeded", "model_length", "contextLengthReached"] {
             let track = track(&[(Some(reason), true)]);
-            assert!(track.reason() == StopReason::Length && track.exceeds_window(), "{reason}");
+            assert!(track.reason() == StopReason::Length && track.exceeds_context_window(), "{reason}");
         }
-        assert!(!track(&[(Some("length"), true)]).exceeds_window());
+        assert!(!track(&[(Some("length"), true)]).exceeds_context_window());
         assert_eq!(track(&[(Some("content_filter"), true)]).refusal_reason(), Some("content_filter"));
         assert_eq!(track(&[(Some("stop"), true)]).refusal_reason(), None);
     }

@@ -176,7 +176,7 @@ impl Redactor {
             instead: redact(details.instead),
             beside: redact(details.beside),
             refusal: redact(details.refusal),
-            window_exceeded: details.window_exceeded,
+            exceeded_context_window: details.exceeded_context_window,
         }
     }
 

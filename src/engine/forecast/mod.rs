@@ -118,7 +118,7 @@ pub struct RequestEstimate {
     /// The US dollars that the first request reserves.
     pub reserved_usd: Option<f64>,
     /// The model's context window in tokens, if the first request and its reply may exceed it.
-    pub exceeded_window: Option<u64>,
+    pub exceeded_context_window: Option<u64>,
 }
 
 /// Looks up a result of an earlier run by its fingerprint.

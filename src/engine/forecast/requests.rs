@@ -44,7 +44,7 @@ impl ForecastWalk<'_, '_> {
             turn_tokens: None,
             reserved_tokens: 0,
             reserved_usd: None,
-            exceeded_window: None,
+            exceeded_context_window: None,
         };
         if is_cli_agent {
             fill_turn_estimate(&mut estimate, agent);
@@ -105,7 +105,7 @@ impl ForecastWalk<'_, '_> {
         let max_cost = agent.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
         estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
         let window = self.models.context_window(&model.reference);
-        estimate.exceeded_window = window
+        estimate.exceeded_context_window = window
             .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(max_reply) > *window));
     }
 }

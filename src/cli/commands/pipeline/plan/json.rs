@@ -67,7 +67,7 @@ fn requests_json(requests: &RequestEstimate) -> Value {
         "tokens_in": range_json(requests.input),
         "tokens_out": range_json(requests.output),
         "usd": requests.cost.map(cost_json),
-        "exceeded_context_window": requests.exceeded_window,
+        "exceeded_context_window": requests.exceeded_context_window,
     })
 }
 

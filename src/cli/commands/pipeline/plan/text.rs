@@ -86,7 +86,7 @@ fn push_step(out: &mut String, step: &StepForecast, list_marker: &str, style: Te
         push_optional_line(
             out,
             detail_indent,
-            requests.exceeded_window.map(|tokens| {
+            requests.exceeded_context_window.map(|tokens| {
                 let note = "the prompt may become too long for the model";
                 format!("{} {note}: {} tokens with the reply", style.warning("note:"), human::format_count(tokens))
             }),
