@@ -159,8 +159,8 @@ impl fmt::Display for SandboxNetwork {
             Self::None => f.write_str("none"),
             Self::All => f.write_str("all"),
             Self::Hosts(hosts) => {
-                let names: Vec<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
-                write!(f, "[{}]", names.join(", "))
+                let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", hosts.join(", "))
             }
         }
     }
@@ -237,6 +237,17 @@ impl AllowedHost {
     }
 }
 
+impl fmt::Display for AllowedHost {
+    /// Writes the host in the notation of the files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.private {
+            write!(f, "{{ host: {}, private: true }}", self.host)
+        } else {
+            f.write_str(&self.host)
+        }
+    }
+}
+
 impl Serialize for AllowedHost {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.private {
@@ -296,6 +307,21 @@ mod tests {
         }
         assert!(serde_json::from_value::<Sandbox>(json!({ "network": "crates.io" })).is_err());
         assert!(serde_json::from_value::<Sandbox>(json!({ "net": "none" })).is_err());
+    }
+
+    #[test]
+    fn a_network_is_shown_in_the_notation_of_the_files() {
+        for (value, text) in [
+            (json!("none"), "none"),
+            (json!("all"), "all"),
+            (
+                json!(["crates.io", { "host": "registry.internal:8080", "private": true }]),
+                "[crates.io, { host: registry.internal:8080, private: true }]",
+            ),
+        ] {
+            let network: SandboxNetwork = serde_json::from_value(value).unwrap();
+            assert_eq!(network.to_string(), text);
+        }
     }
 
     #[test]
