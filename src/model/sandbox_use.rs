@@ -101,18 +101,21 @@ impl SandboxUse {
         Some(Failure::new(FailureClass::PathRefused, message).with_hint(hint))
     }
 
-    /// The level and the number of connections, in one line.
+    /// The level and the number of connections, in one line. Of the omitted connections, it is unknown how many orch
+    /// refused.
     pub fn summary(&self) -> String {
         let mut text = self.level.to_string();
-        let recorded_count = u64::try_from(self.connections.len()).unwrap_or(u64::MAX);
-        let connection_count = recorded_count.saturating_add(self.omitted_connections);
-        if connection_count > 0 {
+        let connection_count = self.connections.len();
+        if connection_count > 0 || self.omitted_connections > 0 {
             let noun = if connection_count == 1 { "connection" } else { "connections" };
             text.push_str(&format!(", {connection_count} {noun}"));
             let refused_count = self.connections.iter().filter(|connection| connection.refused.is_some()).count();
             if refused_count > 0 {
                 text.push_str(&format!(" ({refused_count} refused)"));
             }
+        }
+        if self.omitted_connections > 0 {
+            text.push_str(&format!(" and {} more", self.omitted_connections));
         }
         text
     }
@@ -123,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_counts_all_and_refused_connections() {
+    fn the_summary_counts_recorded_refused_and_omitted_connections() {
         let connection = |host: &str, refused: Option<&str>| SandboxConnection {
             host: host.to_owned(),
             port: 443,
@@ -135,8 +138,9 @@ mod tests {
         let mut sandbox = SandboxUse::default();
         assert_eq!(sandbox.summary(), "full");
         sandbox.connections = vec![connection("a", None), connection("b", Some("x")), connection("b", Some("x"))];
-        sandbox.omitted_connections = 1;
-        assert_eq!(sandbox.summary(), "full, 4 connections (2 refused)");
+        assert_eq!(sandbox.summary(), "full, 3 connections (2 refused)");
+        sandbox.omitted_connections = 7;
+        assert_eq!(sandbox.summary(), "full, 3 connections (2 refused) and 7 more");
         assert_eq!(sandbox.refused_hosts(), ["b:443"]);
         assert_eq!(sandbox.unreachable_hosts(), Vec::<String>::new());
     }
