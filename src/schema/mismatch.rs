@@ -25,6 +25,10 @@ pub struct Mismatch {
     pub expected: String,
     /// The actual value, shortened.
     pub got: String,
+    /// What the author of the schema can do, if the schema is a reason too. Models can't change it, so they don't get
+    /// this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_advice: Option<String>,
 }
 
 impl Mismatch {
@@ -32,25 +36,35 @@ impl Mismatch {
     pub(super) fn too_many_to_list() -> Self {
         let expected = "a value that fits one of the alternatives of the schema".to_owned();
         let got = "one that fits none of them, for too many reasons to list".to_owned();
-        Self { pointer: String::new(), schema_pointer: String::new(), keyword: String::new(), expected, got }
+        Self::of_whole_value(expected, got, None)
     }
 
     /// Returns the mismatch for a value that takes too much work to check.
     pub(super) fn too_costly(reason: TooCostly) -> Self {
-        let (expected, got) = match reason {
+        let (expected, got, advice) = match reason {
             TooCostly::Visits => (
-                format!("a value that can be checked in {MAX_VISITS} steps"),
-                "one that takes too long to check against the alternatives of the schema; write a smaller value, or \
-                 offer fewer alternatives",
+                "a smaller value",
+                "one that takes too long to check against the alternatives of the schema",
+                format!("a check has at most {MAX_VISITS} steps: offer fewer alternatives in the schema"),
             ),
             TooCostly::Depth => (
-                format!("a value whose check nests at most {MAX_CHECK_DEPTH} schemas"),
-                "one that is nested too deeply for the references of the schema; write a flatter value, or shorten \
-                 the chains of `$ref`",
+                "a flatter value",
+                "one that is nested too deeply for the references of the schema",
+                format!("a check nests at most {MAX_CHECK_DEPTH} schemas: shorten the chains of `$ref` in the schema"),
             ),
         };
+        Self::of_whole_value(expected.to_owned(), got.to_owned(), Some(advice))
+    }
+
+    fn of_whole_value(expected: String, got: String, schema_advice: Option<String>) -> Self {
         let (pointer, schema_pointer, keyword) = (String::new(), String::new(), String::new());
-        Self { pointer, schema_pointer, keyword, expected, got: got.to_owned() }
+        Self { pointer, schema_pointer, keyword, expected, got, schema_advice }
+    }
+
+    /// The location, the expected value and the actual value, in one line.
+    fn describe(&self) -> String {
+        let location = if self.pointer.is_empty() { "the value" } else { &self.pointer };
+        format!("{location}: expected {}, got {}", self.expected, self.got)
     }
 
     /// Replaces a long pattern by the schema's description, because neither people nor models can read such a pattern.
@@ -69,8 +83,8 @@ impl Mismatch {
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let location = if self.pointer.is_empty() { "the value" } else { &self.pointer };
-        write!(f, "{location}: expected {}, got {}", self.expected, self.got)
+        f.write_str(&self.describe())?;
+        self.schema_advice.as_ref().map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
 }
 
@@ -80,7 +94,7 @@ pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
     let mut out = String::new();
     let mut line_count = 0;
     for mismatch in mismatches.iter().take(MAX_LINES) {
-        let line = format!("- {mismatch}\n");
+        let line = format!("- {}\n", mismatch.describe());
         if out.len() + line.len() > MAX_BYTES {
             break;
         }
@@ -147,6 +161,7 @@ fn to_mismatch(error: &ValidationError<'_>) -> Mismatch {
         keyword: error.kind().keyword().to_owned(),
         expected,
         got,
+        schema_advice: None,
     }
 }
 
@@ -261,6 +276,20 @@ mod tests {
         let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\
             - /c: expected at least 2 items, got 1\n- the value: expected no other properties, got `d`";
         assert_eq!(mismatch_list(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })), expected);
+    }
+
+    #[test]
+    fn a_model_gets_no_advice_about_the_schema() {
+        for (reason, expected, advice) in [
+            (TooCostly::Visits, "a smaller value", "offer fewer alternatives"),
+            (TooCostly::Depth, "a flatter value", "shorten the chains of `$ref`"),
+        ] {
+            let mismatch = Mismatch::too_costly(reason);
+            assert!(mismatch.to_string().contains(advice), "{mismatch}");
+            let for_model = render_mismatches(&[mismatch]);
+            assert!(for_model.starts_with(&format!("- the value: expected {expected}, got one that ")), "{for_model}");
+            assert!(!for_model.contains(advice), "{for_model}");
+        }
     }
 
     #[test]
