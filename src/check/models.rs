@@ -139,13 +139,11 @@ fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut us
     sizes.sum()
 }
 
-/// The member of `provider_options` that changes the price of a request of a step to a model. Fallbacks of other
-/// providers get no `provider_options`.
+/// The member of `provider_options` that changes the price of a request of a step to a model.
 fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<String> {
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
-    let own_model = resolve_reference(project, &agent.model);
-    let is_own_provider = own_model.is_some_and(|own| own.provider == model.provider);
-    agent.options().price_option().filter(|_| is_own_provider).map(str::to_owned)
+    let own_model = resolve_reference(project, &agent.model)?;
+    agent.options().for_model(&own_model, model).price_option().map(str::to_owned)
 }
 
 /// Warns about a model without a known price under a budget that limits money: orch refuses to start such a run.

@@ -10,6 +10,7 @@ use crate::catalog::{
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::name::LOCAL_PROVIDER;
+use crate::model::options::receives_provider_options;
 use crate::model::{Agent, Dialect, ModelOptions, ModelRef, ReasoningEffort};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
@@ -93,7 +94,7 @@ impl OptionCheck<'_> {
             at_fallback(Diagnostic::warning(Code::UnsupportedParameter, message), help)
         };
         let requested = self.requested_options();
-        // orch sends `provider_options` only to the provider of the agent's own model.
+        // `provider_options` have a separate warning.
         let refused = api
             .unsent_options(requested)
             .into_iter()
@@ -110,7 +111,7 @@ impl OptionCheck<'_> {
                 .map(|message| at_fallback(Diagnostic::warning(Code::UnsupportedParameter, message), help.to_owned())),
         );
         let own_model = resolve_reference(self.project, &self.agent.model);
-        let is_other_provider = own_model.is_some_and(|own| own.provider != model.provider);
+        let is_other_provider = own_model.is_some_and(|own| !receives_provider_options(&own, &model));
         if is_other_provider && !self.options.provider_options.is_empty() {
             let message =
                 format!("`provider_options` of agent `{name}` are not for the fallback `{fallback}`, another provider");

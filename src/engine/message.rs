@@ -73,15 +73,10 @@ impl RenderedPrompt {
     }
 }
 
-/// The options of a request to a model. `provider_options` are meant for the provider of the agent's own model, so a
-/// fallback of another provider gets none.
+/// The options of a request to a model: the agent's own one or a fallback.
 fn options_for(agent: &AgentNode, model: &PlannedModel) -> ModelOptions {
-    let is_own_provider = agent.models.first().is_none_or(|own| own.reference.provider == model.reference.provider);
-    let mut options = agent.options.clone();
-    if !is_own_provider {
-        options.provider_options.clear();
-    }
-    options
+    let own_model = agent.models.first().unwrap_or(model);
+    agent.options.clone().for_model(&own_model.reference, &model.reference)
 }
 
 fn map_template_error(result: Result<String, crate::template::TemplateError>) -> Result<String, Failure> {

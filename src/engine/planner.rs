@@ -157,10 +157,11 @@ impl<'a, E> Planner<'a, E> {
         let fallbacks = step.fallback.iter().map(|name| self.resolve.model(name));
         let mut models = std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<Vec<_>, _>>()?;
         let options = agent.map(Agent::options).unwrap_or_default();
-        // Fallbacks of other providers get no `provider_options`.
-        let own_provider = models.first().map(|model| model.reference.provider.clone());
-        for model in models.iter_mut().filter(|model| Some(&model.reference.provider) == own_provider.as_ref()) {
-            model.price_option = options.price_option().map(str::to_owned);
+        if let Some(own_model) = models.first().map(|model| model.reference.clone()) {
+            for model in &mut models {
+                let options = options.clone().for_model(&own_model, &model.reference);
+                model.price_option = options.price_option().map(str::to_owned);
+            }
         }
         let default_limit = self.defaults.max_output_tokens;
         Ok(AgentNode {

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::chat::ModelRef;
+
 /// How much a model reasons before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +62,22 @@ pub struct ModelOptions {
     pub provider_options: Map<String, Value>,
 }
 
+/// Whether orch sends the `provider_options` of an agent to a model: only if the model has the same provider as the
+/// agent's own model, since the APIs of other providers have other members.
+pub fn receives_provider_options(own_model: &ModelRef, model: &ModelRef) -> bool {
+    own_model.provider == model.provider
+}
+
 impl ModelOptions {
+    /// The options of a request to a model; `own_model` is the agent's own model.
+    #[must_use]
+    pub fn for_model(mut self, own_model: &ModelRef, model: &ModelRef) -> Self {
+        if !receives_provider_options(own_model, model) {
+            self.provider_options.clear();
+        }
+        self
+    }
+
     /// Whether no option is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -129,6 +146,16 @@ mod tests {
             let options: ModelOptions = serde_json::from_value(json!({"provider_options": provider_options})).unwrap();
             assert_eq!(options.price_option(), changed_by, "{provider_options}");
         }
+    }
+
+    #[test]
+    fn only_the_provider_of_the_own_model_gets_provider_options() {
+        let options: ModelOptions =
+            serde_json::from_value(json!({"seed": 7, "provider_options": {"top_k": 5}})).unwrap();
+        let own_model = ModelRef::new("lab", "a");
+        assert_eq!(options.clone().for_model(&own_model, &ModelRef::new("lab", "b")), options);
+        let for_other = options.for_model(&own_model, &ModelRef::new("openai", "a"));
+        assert_eq!(for_other, ModelOptions { seed: Some(7), ..ModelOptions::default() });
     }
 
     #[test]

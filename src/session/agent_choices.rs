@@ -7,6 +7,7 @@ use crate::check::resolve_reference;
 use crate::config::Project;
 use crate::diagnostic::did_you_mean;
 use crate::model::agent::{Acp, CliProgram, Tools};
+use crate::model::options::receives_provider_options;
 use crate::model::{Agent, RunState};
 
 use super::error::SessionError;
@@ -218,11 +219,8 @@ impl AgentReplacement {
 /// Replaces the model of an agent. The result has the agent's other options, except those that only the previous
 /// provider or CLI agent supports.
 fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
-    let provider_of = |name: &str| resolve_reference(project, name).map(|model| model.provider);
-    let is_other_provider = match (provider_of(&agent.model), provider_of(model)) {
-        (Some(before), Some(after)) => before != after,
-        _ => false,
-    };
+    let own_and_new_model = resolve_reference(project, &agent.model).zip(resolve_reference(project, model));
+    let is_other_provider = own_and_new_model.is_some_and(|(own, new)| !receives_provider_options(&own, &new));
     let mut replaced = Agent {
         model: model.to_owned(),
         cli: None,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::agent::ModelRegistry;
 use crate::check::resolve_reference;
 use crate::config::{Project, child_pointer};
+use crate::model::options::receives_provider_options;
 use crate::model::{Agent, ModelRef, PriceBasis, Usage};
 
 use super::Runner;
@@ -40,14 +41,14 @@ fn agent_models<'a>(project: &'a Project, names: &'a ResolvedModels) -> Vec<Agen
         let agent = agent.filter(|(_, agent)| agent.cli_kind().is_none());
         step.fallback.iter().filter_map(move |fallback| {
             let ((name, agent), model) = (agent?, names.get(fallback)?);
-            let own_provider = names.get(&agent.model).map(|own| own.provider.as_str());
+            let own_model = names.get(&agent.model);
             Some(AgentModel {
                 name,
                 agent,
                 model,
                 is_in_files: resolve_reference(project, fallback).is_some(),
                 is_own_in_files: is_own_in_files(project, name, agent),
-                is_other_provider: own_provider.is_some_and(|provider| provider != model.provider),
+                is_other_provider: own_model.is_some_and(|own| !receives_provider_options(own, model)),
             })
         })
     });
@@ -81,8 +82,9 @@ pub(crate) fn check(project: &Project, models: &ModelRegistry, names: &ResolvedM
     Ok(())
 }
 
-/// Notes the options that make the cost unknown, and the options that orch does not send, the latter for models that the files do not name: those of `auto`, `--model` and
-/// `--agent`. For models that the files name, the check reports such options.
+/// Prints notes about the options that make the cost unknown, and about those that orch does not send. The latter only
+/// for models that the files do not name, which are those of `auto`, `--model` and `--agent`: for the others, the check
+/// reports them.
 pub(crate) fn note_unsent_options(project: &Project, models: &ModelRegistry, names: &ResolvedModels, runner: &Runner) {
     let mut notes: Vec<String> = Vec::new();
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
