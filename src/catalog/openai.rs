@@ -12,7 +12,7 @@ pub fn follows_openai_rules(provider: &str, base_url: &str, model: &str) -> bool
     is_openai_address(base_url) || (provider == OPENAI_PROVIDER && is_openai_reasoning_model(model))
 }
 
-/// Whether an `OpenAI` model is a reasoning model, which refuses any temperature except its default.
+/// Whether an `OpenAI` model is a reasoning model, which refuses any temperature except its default while it reasons.
 pub fn is_openai_reasoning_model(name: &str) -> bool {
     let name = openai_base_model(name);
     let leading_number = |text: &str| {

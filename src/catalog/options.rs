@@ -121,8 +121,8 @@ impl ModelApi<'_> {
             unsent.extend(reason.map(|reason| UnsentOption { key, reason }));
         };
         let reasoning = options.reasoning.map(|effort| self.reasoning_state(effort, max_output_tokens));
-        let is_thinking_claude = reasoning == Some(Ok(ReasoningState::ThinkingClaude));
-        add("temperature", temperature.and_then(|_| self.unsent_temperature(is_thinking_claude)));
+        let state = reasoning.and_then(Result::ok);
+        add("temperature", temperature.and_then(|_| self.unsent_temperature(state)));
         let refusal = reasoning.and_then(Result::err);
         add(
             "reasoning",
@@ -131,8 +131,8 @@ impl ModelApi<'_> {
                 Some(_) => UnsentReason::Reasoning(refusal),
             }),
         );
-        let sends_temperature = temperature.is_some() && self.unsent_temperature(is_thinking_claude).is_none();
-        add("top_p", options.top_p.and_then(|top_p| self.unsent_top_p(top_p, is_thinking_claude, sends_temperature)));
+        let sends_temperature = temperature.is_some() && self.unsent_temperature(state).is_none();
+        add("top_p", options.top_p.and_then(|top_p| self.unsent_top_p(top_p, state, sends_temperature)));
         add("seed", options.seed.and_then(|_| self.unsent_seed()));
         add("stop", if options.stop.is_empty() { None } else { self.unsent_stop() });
         let has_provider_options = !options.provider_options.is_empty();
@@ -185,35 +185,47 @@ impl ModelApi<'_> {
                 gemini_thinking(self.model, effort, max_output_tokens).map(|_| ReasoningState::Unrestricted)
             }
             Some(Dialect::OpenAi | Dialect::Responses) if self.is_openai => {
-                openai_effort(self.model, effort).map(|_| ReasoningState::Unrestricted)
+                openai_effort(self.model, effort).map(|sent_effort| match sent_effort {
+                    Some("none") => ReasoningState::OpenAiOff,
+                    Some(_) | None => ReasoningState::Unrestricted,
+                })
             }
             Some(Dialect::OpenAi | Dialect::Responses) => Ok(ReasoningState::Unrestricted),
         }
     }
 
-    /// Whether the model has a fixed temperature and `top_p`. Newer models of Anthropic refuse every request that sets
-    /// a temperature, even if it is the model's default.
-    fn has_fixed_sampling(&self) -> bool {
-        match self.dialect {
+    /// Why orch sends neither a temperature nor `top_p`: the model has fixed ones. Newer models of Anthropic refuse
+    /// every request that sets a temperature, even if it is the model's default.
+    fn fixed_sampling(&self, state: Option<ReasoningState>) -> Option<UnsentReason> {
+        let is_fixed = match self.dialect {
             None => false,
-            Some(Dialect::OpenAi | Dialect::Responses) => self.is_openai && is_openai_reasoning_model(self.model),
+            Some(Dialect::OpenAi | Dialect::Responses) => return self.fixed_openai_sampling(state),
             Some(Dialect::Anthropic | Dialect::Converse) => claude_has_fixed_temperature(self.model),
             Some(Dialect::Gemini) => gemini_has_fixed_temperature(self.model),
-        }
+        };
+        is_fixed.then_some(UnsentReason::Fixed)
     }
 
-    fn unsent_temperature(&self, is_thinking_claude: bool) -> Option<UnsentReason> {
-        if self.has_fixed_sampling() {
-            Some(UnsentReason::Fixed)
-        } else {
-            is_thinking_claude.then_some(UnsentReason::FixedWithReasoning)
+    /// The same for a model of `OpenAI`. Most models from GPT-5.1 on can turn their reasoning off, and then accept
+    /// both.
+    fn fixed_openai_sampling(&self, state: Option<ReasoningState>) -> Option<UnsentReason> {
+        let is_reasoning_model = self.is_openai && is_openai_reasoning_model(self.model);
+        if !is_reasoning_model || state == Some(ReasoningState::OpenAiOff) {
+            return None;
         }
+        let can_turn_off = openai_effort(self.model, ReasoningEffort::None) == Ok(Some("none"));
+        Some(if can_turn_off { UnsentReason::FixedWithReasoning } else { UnsentReason::Fixed })
     }
 
-    fn unsent_top_p(&self, top_p: f64, is_thinking_claude: bool, sends_temperature: bool) -> Option<UnsentReason> {
-        if self.has_fixed_sampling() {
-            Some(UnsentReason::Fixed)
-        } else if is_thinking_claude && top_p < MIN_TOP_P_WITH_REASONING {
+    fn unsent_temperature(&self, state: Option<ReasoningState>) -> Option<UnsentReason> {
+        let is_thinking_claude = state == Some(ReasoningState::ThinkingClaude);
+        self.fixed_sampling(state).or_else(|| is_thinking_claude.then_some(UnsentReason::FixedWithReasoning))
+    }
+
+    fn unsent_top_p(&self, top_p: f64, state: Option<ReasoningState>, sends_temperature: bool) -> Option<UnsentReason> {
+        if let Some(reason) = self.fixed_sampling(state) {
+            Some(reason)
+        } else if state == Some(ReasoningState::ThinkingClaude) && top_p < MIN_TOP_P_WITH_REASONING {
             Some(UnsentReason::TooLowWithReasoning)
         } else {
             (sends_temperature && self.refuses_temperature_with_top_p()).then_some(UnsentReason::NotWithTemperature)
@@ -249,7 +261,9 @@ impl ModelApi<'_> {
 enum ReasoningState {
     /// The request makes a Claude model reason, which then accepts fewer values of the sampling options.
     ThinkingClaude,
-    /// The other options have no restrictions.
+    /// The request turns off the reasoning of a model of `OpenAI`, which then accepts the sampling options.
+    OpenAiOff,
+    /// The other options have no further restrictions.
     Unrestricted,
 }
 

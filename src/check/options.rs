@@ -149,6 +149,7 @@ impl OptionCheck<'_> {
     fn unsent_option_diagnostic(&self, model: &ModelRef, dialect: Option<Dialect>, option: UnsentOption) -> Diagnostic {
         let key = option.key;
         let remove = format!("remove `{key}`");
+        let option_name = if key == "temperature" { "temperature" } else { "`top_p`" };
         let (message, help) = match option.reason {
             UnsentReason::NotInApi => match dialect {
                 None if key == "reasoning" => ("the embedded model does not reason".to_owned(), remove),
@@ -167,11 +168,10 @@ impl OptionCheck<'_> {
             },
             UnsentReason::Refused => (format!("`{model}` accepts no `{key}`"), remove),
             UnsentReason::Fixed => {
-                let option_name = if key == "temperature" { "temperature" } else { "`top_p`" };
                 (format!("`{model}` has a fixed {option_name}: orch does not send this one"), remove)
             }
             UnsentReason::FixedWithReasoning => (
-                format!("`{model}` has a fixed temperature while it reasons: orch does not send this one"),
+                format!("`{model}` has a fixed {option_name} while it reasons: orch does not send this one"),
                 format!("{remove}, or write `reasoning: none`"),
             ),
             UnsentReason::TooLowWithReasoning => {

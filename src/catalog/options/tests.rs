@@ -50,7 +50,7 @@ fn each_api_receives_only_the_options_that_it_defines() {
 fn models_with_fixed_sampling_receive_neither_temperature_nor_top_p() {
     let both_fixed = [("temperature", Fixed), ("top_p", Fixed)];
     for (api, model) in [
-        (OPENAI, "gpt-6.1-sol"),
+        (OPENAI, "gpt-5"),
         (ANTHROPIC, "claude-opus-4-7"),
         (GEMINI, "gemini-3.8-flash"),
         (BEDROCK, "anthropic.claude-opus-5"),
@@ -63,8 +63,9 @@ fn models_with_fixed_sampling_receive_neither_temperature_nor_top_p() {
     for model in [
         "gpt-5",
         "gpt-5-mini",
-        "gpt-5.1",
-        "gpt-6-sol",
+        "gpt-5.1-codex",
+        "gpt-5.1-chat-latest",
+        "gpt-5.4-pro",
         "o1",
         "o3-mini",
         "o4-mini",
@@ -76,6 +77,24 @@ fn models_with_fixed_sampling_receive_neither_temperature_nor_top_p() {
     for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest", "ft:gpt-4.1-mini:org::id"] {
         assert_eq!(unsent(OPENAI, model, r#"{"temperature": 0.5}"#), NO_OPTIONS, "{model}");
     }
+}
+
+#[test]
+fn openai_models_accept_a_temperature_and_top_p_while_their_reasoning_is_off() {
+    for model in ["gpt-5.1", "gpt-5.4-2026-03-01", "gpt-6.1-sol"] {
+        for api in [OPENAI, OPENAI_CHAT] {
+            let both = r#"{"temperature": 0.5, "top_p": 0.9, "reasoning": "none"}"#;
+            assert_eq!(unsent(api, model, both), NO_OPTIONS, "{model}");
+            for reasoning in ["", r#", "reasoning": "low""#] {
+                let both = format!(r#"{{"temperature": 0.5, "top_p": 0.9{reasoning}}}"#);
+                let fixed = [("temperature", FixedWithReasoning), ("top_p", FixedWithReasoning)];
+                assert_eq!(unsent(api, model, &both), fixed, "{model}{reasoning}");
+            }
+        }
+    }
+    let always_reasons = ("reasoning", Reasoning(ReasoningRefusal::AlwaysReasons));
+    let unsent_for_pro = unsent(OPENAI, "gpt-5.4-pro", r#"{"temperature": 0.5, "reasoning": "none"}"#);
+    assert_eq!(unsent_for_pro, [("temperature", Fixed), always_reasons]);
 }
 
 #[test]

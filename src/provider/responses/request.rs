@@ -176,6 +176,19 @@ mod tests {
     }
 
     #[test]
+    fn sampling_options_are_sent_while_the_reasoning_of_a_model_is_off() {
+        let request_with = |effort: &str| ChatRequest {
+            options: Box::new(serde_json::from_value(json!({"reasoning": effort, "top_p": 0.9})).unwrap()),
+            ..request("gpt-5.1", 256)
+        };
+        let off = body(OPENAI, &request_with("none")).unwrap();
+        assert_eq!(off["reasoning"], json!({"effort": "none"}));
+        assert_eq!((&off["temperature"], &off["top_p"]), (&json!(0.5), &json!(0.9)));
+        let on = body(OPENAI, &request_with("low")).unwrap();
+        assert_eq!((on.get("temperature"), on.get("top_p")), (None, None));
+    }
+
+    #[test]
     fn options_have_the_names_of_the_api() {
         let request_with = |model: &str, options: Value| ChatRequest {
             temperature: None,
