@@ -65,7 +65,7 @@ pub struct AgentEnv {
     pub variables: EnvLookup,
     /// The providers to which the settings allow sending a key over plain HTTP.
     pub insecure_providers: Vec<String>,
-    /// The executable of orch. A second process of it is the parent of each program and ends the program's processes.
+    /// How to start the guard of each CLI agent, which ends all its processes.
     pub guard: GuardProgram,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,

@@ -56,7 +56,7 @@ pub struct Performer {
     pub file_ledger: Arc<Mutex<FileLedger>>,
     /// The clock for the start and end times of calls.
     pub clock: Arc<dyn Clock>,
-    /// The program that supervises each child process: the executable of orch itself.
+    /// How to start the guard of each command and CLI agent, which ends all its processes.
     pub guard: GuardProgram,
     /// The parts of a sandbox that all programs of the run share.
     pub sandbox: Arc<SandboxContext>,

@@ -58,7 +58,7 @@ impl EndingGroups {
         self.record.clone()
     }
 
-    /// Stops the virtual time of tests until the caller drops the returned guard, for work on another thread.
+    /// Stops the virtual time of tests until the caller drops the returned value, for work on another thread.
     pub fn hold_virtual_time(&self) -> VirtualTimeHold {
         self.clock.hold_virtual_time()
     }

@@ -48,7 +48,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a program may take to exit by itself after its reply is complete.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How to start a guard.
+/// How to start the guard of a program: the process between orch and the program. The guard starts the program, and
+/// ends it with every process that it started when the call ends or orch dies (`guard.rs`).
 #[derive(Clone, Debug)]
 pub struct GuardProgram {
     /// The path of orch's executable.
@@ -81,7 +82,7 @@ pub struct ProgramSpec {
     pub max_captured_bytes: usize,
     /// The maximum number of bytes that the program may write to each output before orch ends it; `None` for no limit.
     pub max_output_bytes: Option<u64>,
-    /// How to start the guard process.
+    /// How to start the guard, which ends all processes of the program.
     pub guard: GuardProgram,
     /// Tracks the processes that remain when the caller drops the call, until they have ended.
     pub ending_process_groups: EndingGroups,

@@ -60,8 +60,8 @@ impl Environment {
         self
     }
 
-    /// Replaces the program that guards the child processes of a run. `program` must be `orch` itself or a program that
-    /// calls [`guard_main`](super::guard_main) first.
+    /// Replaces the program that orch starts as the guard of each child process of a run. `program` must be `orch`
+    /// itself or a program that calls [`guard_main`](super::guard_main) first.
     #[must_use]
     pub fn with_guard(mut self, program: impl Into<PathBuf>) -> Self {
         self.guard = program.into();
@@ -85,7 +85,8 @@ impl Environment {
         &self.model_cache
     }
 
-    /// The program that guards the child processes of a run.
+    /// The program that orch starts as the guard of each child process of a run. A guard ends all processes that its
+    /// child started.
     pub(crate) fn guard(&self) -> &Path {
         &self.guard
     }

@@ -57,8 +57,9 @@ pub(crate) struct RunContext<'a> {
     pub(crate) record_replay: RecordReplay,
     /// The results of earlier runs, if this run may reuse them.
     pub(crate) result_cache: Option<ResultCache>,
-    /// The facts to record before the plan runs.
-    pub(crate) first_facts: Vec<Fact>,
+    /// The facts to record before the plan runs: that the run starts or continues, what orch found out about the
+    /// previous session, and the messages in the inbox.
+    pub(crate) facts_to_record: Vec<Fact>,
     /// The trackers that follow the run.
     pub(crate) trackers: Trackers,
 }
@@ -66,7 +67,7 @@ pub(crate) struct RunContext<'a> {
 impl RunContext<'_> {
     /// The last heartbeat of the run's previous owner, if the owner died and no recorded event contains the time yet.
     fn previous_owner_last_heartbeat(&self) -> Option<jiff::Timestamp> {
-        self.first_facts.iter().find_map(|fact| match fact {
+        self.facts_to_record.iter().find_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.previous_owner_last_heartbeat,
             _ => None,
         })
@@ -74,7 +75,7 @@ impl RunContext<'_> {
 
     /// The missing files that orch does not restore before it continues the run.
     fn missing_files(&self) -> impl Iterator<Item = &MissingFile> {
-        self.first_facts.iter().flat_map(|fact| match fact {
+        self.facts_to_record.iter().flat_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.missing_files.as_slice(),
             _ => &[],
         })
@@ -134,12 +135,12 @@ async fn run_to_end(
     let mut events = context.events.to_vec();
     loop {
         let inbox_messages = context.journal.pending_messages(context.run)?;
-        context.first_facts.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
+        context.facts_to_record.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
         let last_heartbeat = context.previous_owner_last_heartbeat();
         let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
         let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), cancel_switch.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
-        for fact in std::mem::take(&mut context.first_facts) {
+        for fact in std::mem::take(&mut context.facts_to_record) {
             run.enqueue(fact);
         }
         let result = engine::interpret(&run, context.plan).await;

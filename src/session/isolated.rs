@@ -76,7 +76,7 @@ impl Runner {
             record_replay,
             result_cache: None,
             approver: Some(approver),
-            first_facts: vec![started],
+            facts_to_record: vec![started],
         };
         execute::execute_run(context, self).await
     }

@@ -146,7 +146,7 @@ impl Runner {
         self.environment.current_dir()
     }
 
-    /// Makes a run cancellable until the caller drops the returned guard.
+    /// Makes a run cancellable until the caller drops the returned value.
     pub(crate) fn register_active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
         self.reporter.run_started(run, &cancel);
         self.active_runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
@@ -154,7 +154,7 @@ impl Runner {
     }
 }
 
-/// A guard: while it exists, [`Runner::cancel`] can cancel the run.
+/// While this value exists, [`Runner::cancel`] can cancel the run.
 pub(crate) struct ActiveRun<'r> {
     runner: &'r Runner,
     run: RunId,

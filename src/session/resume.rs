@@ -193,7 +193,7 @@ impl Runner {
             approver: None,
             record_replay: record_replay.clone(),
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
-            first_facts: facts,
+            facts_to_record: facts,
         };
         let state = execute::execute_run(context, self).await?;
         Ok(RunResult::new(state, journal.state_folder(), &record_replay))

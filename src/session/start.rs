@@ -158,7 +158,7 @@ impl Runner {
             record_replay: record_replay.clone(),
             result_cache: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
-            first_facts: vec![started],
+            facts_to_record: vec![started],
         };
         let state = execute::execute_run(context, self).await?;
         Ok(RunResult::new(state, journal.state_folder(), &record_replay))
