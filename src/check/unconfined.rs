@@ -91,8 +91,8 @@ impl<'a> UnconfinedCommandSearch<'a> {
             writer: covered.writer.or(start.writer),
             has_model_inputs: covered.has_model_inputs || start.has_model_inputs,
         };
-        let is_covered = start.writer.is_some() == covered.writer.is_some()
-            && start.has_model_inputs == covered.has_model_inputs;
+        let is_covered =
+            start.writer.is_some() == covered.writer.is_some() && start.has_model_inputs == covered.has_model_inputs;
         if known.is_some() && is_covered {
             return;
         }

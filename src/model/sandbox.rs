@@ -240,11 +240,7 @@ impl AllowedHost {
 impl fmt::Display for AllowedHost {
     /// Writes the host in the notation of the files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.private {
-            write!(f, "{{ host: {}, private: true }}", self.host)
-        } else {
-            f.write_str(&self.host)
-        }
+        if self.private { write!(f, "{{ host: {}, private: true }}", self.host) } else { f.write_str(&self.host) }
     }
 }
 

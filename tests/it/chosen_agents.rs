@@ -115,9 +115,8 @@ fn options_of_a_replaced_cli_agent_are_named() {
         let planned = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--task", "x", "--agent", choice]);
         planned.exits(0)
     };
-    plan("b=command:cat -u").says(
-        "--agent replaces the CLI agent `b`, so these options do not apply: `tools`, `estimate`, `env`\n",
-    );
+    plan("b=command:cat -u")
+        .says("--agent replaces the CLI agent `b`, so these options do not apply: `tools`, `estimate`, `env`\n");
     plan("b=lab/other").says(
         "agent `b` is a model in this run, so these options do not apply: `tools`, `estimate`, `env`, `sandbox`\n",
     );
