@@ -130,7 +130,7 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         try_profile(&profile)?;
     }
     let limits_by = (policy.limits != Limits::default()).then(|| "rlimits".to_owned());
-    let gaps = if policy.limits.memory.is_some() { vec!["macOS can't limit memory".to_owned()] } else { Vec::new() };
+    let gaps = gaps(&policy.limits);
     let in_force = InForce { level: request.level, landlock: 0, own_processes: false, limits_by, cgroup: None, gaps };
     if is_probe {
         write_probe_result(&Ok(in_force));
@@ -157,6 +157,12 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         let _ = send(&control, &Report::Ended { code, limit: limit_from_exit_code(code, &policy.limits) }, &[]);
     }
     Ok(code)
+}
+
+/// The limits that are not in force, or that orch may not notice, each as a sentence.
+fn gaps(limits: &Limits) -> Vec<String> {
+    let memory = limits.memory.map(|_| "macOS can't limit memory".to_owned());
+    memory.into_iter().chain(limits.file_size.map(|_| Limit::FileSize.unnoticed())).collect()
 }
 
 /// Reports the level in force to orch, and waits until orch lets the program start.
