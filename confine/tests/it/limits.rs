@@ -194,7 +194,7 @@ fn node_runs_with_a_memory_limit() {
         return;
     }
     if !super::support::has("node") {
-        println!("SKIPPED: node is not installed");
+        super::support::skip("node is not installed");
         return;
     }
     let fixture = Fixture::new(User::all()[0]);

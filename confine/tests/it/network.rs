@@ -151,7 +151,7 @@ fn a_name_may_resolve_to_a_private_address_only_if_the_policy_allows_it() {
         return;
     }
     let Some(name) = loopback_name() else {
-        println!("SKIPPED: only `localhost` resolves to the loopback on this machine");
+        super::support::skip("only `localhost` resolves to the loopback on this machine");
         return;
     };
     let server = Server::new();

@@ -8,6 +8,7 @@ mod editor;
 pub(crate) mod gguf;
 mod npm;
 mod orch;
+pub(crate) mod sandbox;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
 
