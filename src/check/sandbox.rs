@@ -118,18 +118,33 @@ impl SandboxCheck<'_> {
 
     /// Reports keys that allow more than `orch.yaml`.
     fn check_bounds(&self, bounds: &Sandbox, owner: SandboxOwner, diagnostics: &mut Vec<Diagnostic>) {
-        for LooseKey { key, allowed } in loose_keys(self.sandbox, bounds, owner) {
+        for LooseKey { key, allowed, hosts } in loose_keys(self.sandbox, bounds, owner) {
             let dotted_key = key.replace('/', ".");
-            let message =
-                format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
-            let help = match owner {
-                SandboxOwner::Agent => {
-                    format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))
-                }
-                SandboxOwner::Command => format!("allow less here, or change `sandbox.{dotted_key}` in `orch.yaml`"),
+            let (message, help) = if hosts.is_empty() {
+                let message =
+                    format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
+                (message, loose_key_help(key, owner))
+            } else {
+                let hosts = hosts.join("`, `");
+                let message = format!("`{dotted_key}` allows more than `orch.yaml`, which allows {allowed}: `{hosts}`");
+                let help = "remove these hosts here, or list all hosts that programs need under `sandbox.network` in \
+                            `orch.yaml`";
+                (message, help.to_owned())
             };
             let diagnostic = Diagnostic::error(Code::SandboxTooLoose, message);
             diagnostics.push(self.with_key_span(diagnostic, key).with_help(help));
+        }
+    }
+}
+
+/// The help for a key that allows more than `orch.yaml`.
+fn loose_key_help(key: &str, owner: SandboxOwner) -> String {
+    match owner {
+        SandboxOwner::Agent => {
+            format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))
+        }
+        SandboxOwner::Command => {
+            format!("allow less here, or change `sandbox.{}` in `orch.yaml`", key.replace('/', "."))
         }
     }
 }

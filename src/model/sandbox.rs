@@ -232,8 +232,12 @@ impl AllowedHost {
     /// # Errors
     /// The text is not a valid host. The error is the reason.
     pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
-        let host = self.host.parse::<orch_confine::confine::Host>().map_err(|error| error.to_string())?;
-        Ok(if self.private { host.with_private_addresses() } else { host })
+        orch_confine::confine::Host::new(&self.host, self.private).map_err(|error| error.to_string())
+    }
+
+    /// Whether the host may be this machine or in a private network. A text that is not a valid host is neither.
+    pub fn may_be_private(&self) -> bool {
+        self.parse().is_ok_and(|host| host.may_be_private())
     }
 }
 
@@ -304,8 +308,9 @@ mod tests {
         for text in ["crates.io", "crates.io:8443", "10.1.2.3:80", "[::1]:9", "localhost:5432"] {
             assert!(host(text).is_ok(), "{text}");
         }
-        for text in ["*.crates.io", "https://crates.io", "crates.io:0", "127.1", "a b"] {
+        for text in ["*.crates.io", "https://crates.io", "crates.io:0", "127.1", "a b", "169.254.169.254", "::1"] {
             assert!(host(text).is_err(), "{text}");
         }
+        assert!(AllowedHost { host: "169.254.169.254".to_owned(), private: true }.parse().is_ok());
     }
 }

@@ -79,7 +79,10 @@ impl SandboxUse {
     fn hosts_of(&self, is_included: impl Fn(&SandboxConnection) -> bool) -> Vec<String> {
         let mut hosts: Vec<String> = Vec::new();
         for connection in self.connections.iter().filter(|connection| is_included(connection)) {
-            let host = format!("{}:{}", connection.host, connection.port);
+            // An IPv6 address has brackets, as in the settings.
+            let is_bare_v6 = connection.host.contains(':') && !connection.host.starts_with('[');
+            let name = if is_bare_v6 { format!("[{}]", connection.host) } else { connection.host.clone() };
+            let host = format!("{name}:{}", connection.port);
             if !hosts.contains(&host) {
                 hosts.push(host);
             }
