@@ -8,6 +8,7 @@
 
 mod environment;
 mod error;
+mod git_config;
 mod host;
 mod limits;
 #[cfg(target_os = "linux")]
@@ -18,6 +19,7 @@ mod policy;
 mod probe;
 mod protect;
 mod proxy;
+mod repository;
 mod seatbelt;
 mod session;
 mod wire;
@@ -32,10 +34,12 @@ use std::path::Path;
 pub use error::{ConfineError, Step};
 pub use host::{Host, HostError};
 pub use limits::{Limit, LimitReached, limit_in_output};
+pub use masks::remove_leftover_masks;
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
 pub use protect::{Seal, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
+pub use repository::protected_repositories;
 pub use session::{Confinement, Ended, Session, confined_argv};
 pub use wire::{InForce, Start};
 
