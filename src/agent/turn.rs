@@ -130,13 +130,15 @@ pub async fn run_turn(
     result
 }
 
-/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths. The
-/// message of a failed turn names the limit that the program reached, or its hint names the refused connections.
+/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths or
+/// damaged a repository. The message of a failed turn names the limit that the program reached, or its hint names the
+/// refused connections.
 fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
-    if let Some(failure) = sandbox.changed_paths_failure() {
+    if let Some(failure) = sandbox.damage_failure() {
         // orch discards the reply, but counts its usage.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
         result.reply = Err(failure);
+        return;
     }
     let Err(failure) = &mut result.reply else { return };
     if let Some(limit) = &sandbox.limit {

@@ -123,16 +123,18 @@ pub(super) fn sandbox_use(performer: &Performer, key: &CallKey) -> Option<Box<Sa
     Some(Box::new(performer.redactor.redact_sandbox(sandbox)))
 }
 
-/// Returns the failure of an ended command that reached a limit of its sandbox, or that changed protected paths.
+/// Returns the failure of an ended command that changed protected paths, damaged a repository, or reached a limit of its
+/// sandbox.
 fn check_sandbox(spec: &ProgramSpec, code: Option<i32>, stderr: &CapturedOutput) -> Result<(), Failure> {
     let Some(sandbox) = spec.ending_process_groups.sandbox_use() else { return Ok(()) };
+    sandbox.damage_failure().map_or(Ok(()), Err)?;
     if let Some(limit) = &sandbox.limit {
         let (code, lines) = (code.unwrap_or(-1), stderr.last_lines());
         let lines = if lines.is_empty() { lines } else { format!(":\n{lines}") };
         let message = format!("{limit}, and ended with exit code {code}{lines}");
         return Err(Failure::new(FailureClass::SandboxLimit, message).with_hint(RAISE_LIMIT_HINT));
     }
-    sandbox.changed_paths_failure().map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// Returns the text of an output for the record, without secrets. Also redacts the parts of a secret that the

@@ -6,6 +6,7 @@
 //! orch sends the policy; `orch __confine` sends the listening sockets of the network, then the level in force, and at
 //! the end the limit that the program reached. If a step fails, the program does not start.
 
+mod damage;
 mod environment;
 mod error;
 mod git_config;
@@ -31,6 +32,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+pub use damage::DamageCheck;
 pub use error::{ConfineError, Step};
 pub use host::{Host, HostError};
 pub use limits::{Limit, LimitReached, limit_in_output};
