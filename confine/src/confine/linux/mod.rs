@@ -172,6 +172,7 @@ fn prepare_second_stage(
             .at("/proc")
             .advise("a container that masks parts of `/proc` does not allow this")
     })?;
+    mounts::hide_proc_files().map_err(|error| ConfineError { step: Step::Proc, ..error })?;
     // Replace the socket to the first stage with the null device, because the program must not inherit the socket.
     let null = fs::File::open("/dev/null").in_step_at(Step::Start, "/dev/null")?;
     rustix::stdio::dup2_stdin(&null).in_step(Step::Start)?;
