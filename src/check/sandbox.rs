@@ -163,12 +163,29 @@ fn path_problem(key: &str, path: &str) -> Option<(String, &'static str)> {
         let help = "write the whole path, from `/`; `~/` is your own home";
         return Some((format!("`{path}` of `{key}` names the home of another user"), help));
     }
-    let is_never_writable = NEVER_WRITABLE.contains(&path.trim_end_matches('/')) || path == "/";
+    // A writable folder may have a name such as `[id]`.
+    let patterns: &[char] = if key == "write" { &['*', '?'] } else { &['*', '?', '['] };
+    if let Some(pattern) = path.chars().find(|character| patterns.contains(character)) {
+        let problem = format!("`{path}` of `{key}` contains `{pattern}`, and patterns are not supported");
+        return Some((problem, "list each path, or the folder that contains the paths"));
+    }
+    if key == "deny_read" && components(path).is_empty() {
+        let help = "list the folders and files below it that the program must not read";
+        let folder = if path.starts_with('/') { "all files" } else { "the workspace, in which the program runs" };
+        return Some((format!("`{path}` of `{key}` contains {folder}"), help));
+    }
+    let absolute = format!("/{}", components(path).join("/"));
+    let is_never_writable = path.starts_with('/') && NEVER_WRITABLE.contains(&absolute.as_str());
     if key == "write" && is_never_writable {
         let help = "name the folders below it that the program must change";
         return Some((format!("`{path}` of `{key}` can't be writable"), help));
     }
     None
+}
+
+/// The names of a path, without `.` and empty names.
+fn components(path: &str) -> Vec<&str> {
+    path.split('/').filter(|name| !matches!(*name, "" | ".")).collect()
 }
 
 #[cfg(test)]
@@ -183,11 +200,33 @@ mod tests {
             ("deny_read", "~/../x"),
             ("write", "~other/x"),
             ("write", "/"),
+            ("write", "//"),
             ("write", "/proc/"),
+            ("write", "/./dev"),
+            ("write", "out/*"),
+            ("write", "~/cache?"),
+            ("deny_read", "/"),
+            ("deny_read", "//"),
+            ("deny_read", "/."),
+            ("deny_read", "."),
+            ("deny_read", "./"),
+            ("deny_read", "*.pem"),
+            ("deny_read", "~/.env?"),
+            ("deny_read", "secrets/[ab]"),
         ] {
             assert!(path_problem(key, path).is_some(), "{key} {path}");
         }
-        for (key, path) in [("write", "."), ("write", "~/x"), ("deny_read", "/"), ("write", "a..b"), ("write", "~")] {
+        for (key, path) in [
+            ("write", "."),
+            ("write", "~/x"),
+            ("write", "a..b"),
+            ("write", "~"),
+            ("write", "app/[id]"),
+            ("write", "proc"),
+            ("deny_read", "~"),
+            ("deny_read", "/etc"),
+            ("deny_read", "src"),
+        ] {
             assert!(path_problem(key, path).is_none(), "{key} {path}");
         }
     }

@@ -102,9 +102,9 @@ pub struct SandboxLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"1GiB")]
     pub file_size: Option<HumanBytes>,
-    /// The maximum number of open files of each process.
+    /// The maximum number of open files of each process; at least 20, because a program needs some to start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 3, max = 1_000_000), example = 1024)]
+    #[schemars(range(min = 20, max = 1_000_000), example = 1024)]
     pub open_files: Option<u64>,
 }
 

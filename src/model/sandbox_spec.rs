@@ -20,6 +20,9 @@ pub struct SandboxSpec {
     pub network: SandboxNetwork,
     /// The folders and files that the program may change, as in the settings.
     pub write: Vec<String>,
+    /// Whether the workspace stays read-only even if it is inside a folder that the program may change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protects_workspace: bool,
     /// The folders and files that the program may not read, as in the settings.
     pub deny_read: Vec<String>,
     /// Whether the program may create UNIX sockets.
@@ -46,6 +49,7 @@ impl SandboxSpec {
             min: settings.min.or(defaults.min).unwrap_or_default(),
             network: settings.network.clone().or_else(|| defaults.network.clone()).unwrap_or_default(),
             write,
+            protects_workspace: access != Access::Write,
             deny_read,
             unix_sockets: settings.unix_sockets.or(defaults.unix_sockets).unwrap_or(false),
             limits: settings.limits.with_defaults(defaults.limits),
@@ -224,7 +228,10 @@ mod tests {
         for access in [Access::Read, Access::None] {
             let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), access).unwrap();
             assert_eq!(spec.write, ["~/.cache/x", "/opt/x"]);
+            assert!(spec.protects_workspace, "a folder above the workspace may be writable");
         }
+        let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap();
+        assert!(!spec.protects_workspace && json!(spec).get("protects_workspace").is_none());
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod guard;
 mod interactive;
 mod report;
 mod sandbox;
+mod sandbox_paths;
 mod sandbox_probe;
+mod sandbox_protection;
 
 use std::fs::File;
 use std::io;
@@ -39,8 +41,9 @@ pub use ending_groups::EndingGroups;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
-pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit, remove_leftover_placeholders};
+pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
+pub use sandbox_protection::remove_leftover_placeholders;
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the
 /// pipe open.
