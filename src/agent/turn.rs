@@ -10,7 +10,10 @@ use tokio::sync::Notify;
 
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
-use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxNetwork, SandboxUse};
+use crate::model::{
+    AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxLevel, SandboxNetwork, SandboxUse,
+};
+use crate::process::hidden_file_hint;
 
 use super::acp::AcpAgent;
 use super::changes::FileSnapshot;
@@ -105,7 +108,7 @@ pub async fn run_turn(
     let state = std::mem::take(&mut *monitor.state());
     activity.tools = state.tools;
     if let Some(sandbox) = agent_env.ending_process_groups.sandbox_use() {
-        apply_sandbox(turn, &sandbox, &mut result);
+        apply_sandbox(turn, &sandbox, agent_env, &mut result);
     }
     if let Err(failure) = &mut result.reply
         && failure.class == FailureClass::Timeout
@@ -133,7 +136,7 @@ pub async fn run_turn(
 /// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths or
 /// damaged a repository. The message of a failed turn names the limit that the program reached, or its hint names the
 /// refused connections.
-fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
+fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, agent_env: &AgentEnv, result: &mut TurnResult) {
     if let Some(failure) = sandbox.damage_failure() {
         // orch discards the reply, but counts its usage.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
@@ -158,6 +161,7 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
         && failure.class != FailureClass::Timeout
         && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
     let join = |hosts: &[String]| hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let hidden_file = if sandbox.level == SandboxLevel::Full { hidden_file(&failure.message, agent_env) } else { None };
     // A program tries other hosts too, for example for updates: an unreachable host is the more likely cause.
     let sandbox_hint = if !unreachable_hosts.is_empty() {
         let hosts = join(&unreachable_hosts);
@@ -165,6 +169,8 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     } else if !refused_hosts.is_empty() {
         let hosts = join(&refused_hosts);
         format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
+    } else if let Some(hint) = hidden_file {
+        hint
     } else if may_lack_network {
         "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
             .to_owned()
@@ -173,6 +179,13 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     };
     let hint = failure.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
     failure.hint = Some(format!("{hint}{sandbox_hint}"));
+}
+
+/// The hint for a message about a missing file in a folder that the sandbox hides.
+fn hidden_file(message: &str, agent_env: &AgentEnv) -> Option<String> {
+    let visible_folders = std::iter::once(&agent_env.workspace).chain(&agent_env.sandbox.readable);
+    let visible_folders: Vec<String> = visible_folders.map(|folder| folder.display().to_string()).collect();
+    hidden_file_hint(message, &visible_folders.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Whether a program whose turn failed may have used tokens that it did not report.

@@ -6,7 +6,9 @@
 mod agents;
 mod commands;
 mod levels;
+mod protection;
 mod records;
+mod settings;
 
 use std::process::Command;
 
