@@ -33,8 +33,9 @@ impl TurnJob<'_> {
             | ProcessError::Guard { .. }
             | ProcessError::NotConfined { .. }
             | ProcessError::Io { .. } => {
-                let failure = || Failure::new(FailureClass::AgentError, error.to_string());
-                error.not_confined_failure().unwrap_or_else(failure)
+                let failure = Failure::new(FailureClass::AgentError, error.to_string());
+                let failure = error.start_hint().into_iter().fold(failure, Failure::with_hint);
+                error.not_confined_failure().unwrap_or(failure)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Runs one turn of a CLI agent, with its time limit, its session and its changes in the workspace.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,10 @@ use tokio::sync::Notify;
 
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
-use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxNetwork, SandboxUse};
+use crate::model::{
+    AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxLevel, SandboxNetwork, SandboxUse,
+};
+use crate::process::hidden_file_hint;
 
 use super::acp::AcpAgent;
 use super::changes::FileSnapshot;
@@ -103,7 +107,8 @@ pub async fn run_turn(
     let state = std::mem::take(&mut *monitor.state());
     activity.tools = state.tools;
     if let Some(sandbox) = agent_env.ending_process_groups.sandbox_use() {
-        apply_sandbox(turn, &sandbox, &mut result);
+        let visible_folders = std::iter::once(&agent_env.workspace).chain(&agent_env.sandbox.readable);
+        apply_sandbox(turn, &sandbox, &visible_folders.collect::<Vec<_>>(), &mut result);
     }
     if let Err(failure) = &mut result.reply
         && failure.class == FailureClass::Timeout
@@ -128,13 +133,15 @@ pub async fn run_turn(
     result
 }
 
-/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths. The
-/// message of a failed turn names the limit that the program reached, or its hint names the refused connections.
-fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult) {
-    if let Some(failure) = sandbox.changed_paths_failure() {
+/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths or
+/// damaged a repository. The message of a failed turn names the limit that the program reached, or its hint names the
+/// refused connections.
+fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, visible_folders: &[&PathBuf], result: &mut TurnResult) {
+    if let Some(failure) = sandbox.damage_failure() {
         // orch discards the reply, but counts its usage.
         result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
         result.reply = Err(failure);
+        return;
     }
     let Err(failure) = &mut result.reply else { return };
     if let Some(limit) = &sandbox.limit {
@@ -154,6 +161,8 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
         && failure.class != FailureClass::Timeout
         && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
     let join = |hosts: &[String]| hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let hidden_file =
+        if sandbox.level == SandboxLevel::Full { hidden_file(&failure.message, visible_folders) } else { None };
     // A program tries other hosts too, for example for updates: an unreachable host is the more likely cause.
     let sandbox_hint = if !unreachable_hosts.is_empty() {
         let hosts = join(&unreachable_hosts);
@@ -161,6 +170,8 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     } else if !refused_hosts.is_empty() {
         let hosts = join(&refused_hosts);
         format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
+    } else if let Some(hint) = hidden_file {
+        hint
     } else if may_lack_network {
         "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
             .to_owned()
@@ -169,6 +180,12 @@ fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, result: &mut TurnResult
     };
     let hint = failure.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
     failure.hint = Some(format!("{hint}{sandbox_hint}"));
+}
+
+/// The hint for a message about a missing file in a folder that the sandbox hides.
+fn hidden_file(message: &str, visible_folders: &[&PathBuf]) -> Option<String> {
+    let visible_folders: Vec<String> = visible_folders.iter().map(|folder| folder.display().to_string()).collect();
+    hidden_file_hint(message, &visible_folders.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Whether a program whose turn failed may have used tokens that it did not report.
@@ -351,7 +368,7 @@ mod tests {
         });
         let sandbox = SandboxUse { connections: connections.collect(), ..SandboxUse::default() };
         let mut result = TurnResult::from(Failure::new(FailureClass::AgentError, "it failed"));
-        apply_sandbox(&turn, &sandbox, &mut result);
+        apply_sandbox(&turn, &sandbox, &[], &mut result);
         result.reply.unwrap_err().hint
     }
 

@@ -121,18 +121,33 @@ impl SandboxCheck<'_> {
 
     /// Reports keys that allow more than `orch.yaml`.
     fn check_bounds(&self, bounds: &Sandbox, owner: SandboxOwner, diagnostics: &mut Vec<Diagnostic>) {
-        for LooseKey { key, allowed } in loose_keys(self.sandbox, bounds, owner) {
+        for LooseKey { key, allowed, hosts } in loose_keys(self.sandbox, bounds, owner) {
             let dotted_key = key.replace('/', ".");
-            let message =
-                format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
-            let help = match owner {
-                SandboxOwner::Agent => {
-                    format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))
-                }
-                SandboxOwner::Command => format!("allow less here, or change `sandbox.{dotted_key}` in `orch.yaml`"),
+            let (message, help) = if hosts.is_empty() {
+                let message =
+                    format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
+                (message, loose_key_help(key, owner))
+            } else {
+                let hosts = hosts.join("`, `");
+                let message = format!("`{dotted_key}` allows more than `orch.yaml`, which allows {allowed}: `{hosts}`");
+                let help = "remove these hosts here, or list all hosts that programs need under `sandbox.network` in \
+                            `orch.yaml`";
+                (message, help.to_owned())
             };
             let diagnostic = Diagnostic::error(Code::SandboxTooLoose, message);
             diagnostics.push(self.with_key_span(diagnostic, key).with_help(help));
+        }
+    }
+}
+
+/// The help for a key that allows more than `orch.yaml`.
+fn loose_key_help(key: &str, owner: SandboxOwner) -> String {
+    match owner {
+        SandboxOwner::Agent => {
+            format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))
+        }
+        SandboxOwner::Command => {
+            format!("allow less here, or change `sandbox.{}` in `orch.yaml`", key.replace('/', "."))
         }
     }
 }
@@ -153,7 +168,19 @@ fn path_problem(key: &str, path: &str) -> Option<(String, &'static str)> {
         let help = "write the whole path, from `/`; `~/` is your own home";
         return Some((format!("`{path}` of `{key}` names the home of another user"), help));
     }
-    if key == "write" && NEVER_WRITABLE.iter().any(|folder| Path::new(path) == Path::new(folder)) {
+    // A writable folder may have a name such as `[id]`.
+    let patterns: &[char] = if key == "write" { &['*', '?'] } else { &['*', '?', '['] };
+    if let Some(pattern) = path.chars().find(|character| patterns.contains(character)) {
+        let problem = format!("`{path}` of `{key}` contains `{pattern}`, and patterns are not supported");
+        return Some((problem, "list each path, or the folder that contains the paths"));
+    }
+    if key == "deny_read" && !components().any(|component| matches!(component, Component::Normal(_))) {
+        let help = "list the folders and files below it that the program must not read";
+        let folder = if path.starts_with('/') { "all files" } else { "the workspace, in which the program runs" };
+        return Some((format!("`{path}` of `{key}` contains {folder}"), help));
+    }
+    let is_never_writable = NEVER_WRITABLE.iter().any(|folder| Path::new(path) == Path::new(folder));
+    if key == "write" && is_never_writable {
         let help = "name the folders below it that the program must change";
         return Some((format!("`{path}` of `{key}` can't be writable"), help));
     }
@@ -172,22 +199,35 @@ mod tests {
             ("deny_read", "~/../x"),
             ("write", "~other/x"),
             ("write", "/"),
+            ("write", "//"),
             ("write", "/proc/"),
             ("write", "//proc"),
             ("write", "/./dev/."),
-            ("write", "//"),
             ("write", "~other"),
+            ("write", "/./dev"),
+            ("write", "out/*"),
+            ("write", "~/cache?"),
+            ("deny_read", "/"),
+            ("deny_read", "//"),
+            ("deny_read", "/."),
+            ("deny_read", "."),
+            ("deny_read", "./"),
+            ("deny_read", "*.pem"),
+            ("deny_read", "~/.env?"),
+            ("deny_read", "secrets/[ab]"),
         ] {
             assert!(path_problem(key, path).is_some(), "{key} {path}");
         }
         for (key, path) in [
             ("write", "."),
             ("write", "~/x"),
-            ("deny_read", "/"),
             ("write", "a..b"),
             ("write", "~"),
-            ("write", "./~x"),
-            ("write", "/procs"),
+            ("write", "app/[id]"),
+            ("write", "proc"),
+            ("deny_read", "~"),
+            ("deny_read", "/etc"),
+            ("deny_read", "src"),
         ] {
             assert!(path_problem(key, path).is_none(), "{key} {path}");
         }

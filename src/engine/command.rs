@@ -9,7 +9,7 @@ use crate::model::event::{CallOutput, CommandOutput, PartKind};
 use crate::model::step::CommandLine;
 use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
-use crate::process::{last_lines, shorten_middle};
+use crate::process::{hidden_file_hint, last_lines, mentions_missing_file, shorten_middle};
 use crate::template::{TemplateContext, Templates, eval};
 
 use super::compute::takes_long;
@@ -227,7 +227,7 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
             "see {extent} with `orch runs show --replies`{}{}{}",
             exit_code_hint(&command_node.success_codes, output.exit_code),
             folder_hint(output),
-            sandbox_hint(command_node.sandbox.as_ref(), output)
+            sandbox_hint(command_node, output)
         );
         if let Some(limit) = &output.probable_limit {
             return Err(Failure::new(FailureClass::SandboxLimit, format!("{limit}: {message}"))
@@ -260,23 +260,11 @@ fn exit_code_hint(success_codes: &[u8], code: i32) -> String {
     format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
 }
 
-/// Phrases in English error messages about a missing file. In other languages only a shell's exit code 127 shows this.
-const MISSING_FILE_PHRASES: &[&str] = &[
-    "no such file",
-    "not found",
-    "cannot find",
-    "can't find",
-    "can't open",
-    "cannot open",
-    "does not exist",
-    "enoent",
-];
-
 /// Returns a hint with the folder in which the command ran, if the command failed because a file was missing: the
 /// file may be in another folder.
 fn folder_hint(output: &CommandOutput) -> String {
-    let stderr = last_lines(&output.stderr).to_lowercase();
-    let is_file_missing = output.exit_code == 127 || MISSING_FILE_PHRASES.iter().any(|phrase| stderr.contains(phrase));
+    // In other languages than English, only the exit code 127 of a shell shows that a file is missing.
+    let is_file_missing = output.exit_code == 127 || mentions_missing_file(&last_lines(&output.stderr));
     if !is_file_missing || output.folder.is_empty() {
         return String::new();
     }
@@ -299,14 +287,23 @@ const SANDBOX_PHRASES: &[&str] = &[
     "does not list `",
 ];
 
-/// Returns a hint that the sandbox may be the cause of the failure, if the output contains one of these phrases.
-fn sandbox_hint(sandbox: Option<&SandboxSpec>, output: &CommandOutput) -> &'static str {
-    let stderr = last_lines(&output.stderr).to_lowercase();
-    if sandbox.is_none() || !SANDBOX_PHRASES.iter().any(|phrase| stderr.contains(phrase)) {
-        return "";
+/// Returns a hint that the sandbox may be the cause of the failure, if the output contains one of these phrases, or
+/// mentions a missing file in a folder that a sandbox hides.
+fn sandbox_hint(command_node: &CommandNode, output: &CommandOutput) -> String {
+    if command_node.sandbox.is_none() {
+        return String::new();
     }
-    "\nits sandbox may be the cause: list the paths and hosts that the command needs under `write` and `network` of \
-     the sandbox"
+    let stderr = last_lines(&output.stderr);
+    if let Some(hint) = hidden_file_hint(&stderr, &[&output.folder, &command_node.project_root]) {
+        return format!("\n{hint}");
+    }
+    let stderr = stderr.to_lowercase();
+    if !SANDBOX_PHRASES.iter().any(|phrase| stderr.contains(phrase)) {
+        return String::new();
+    }
+    "\nits sandbox may be the cause: list the paths and hosts that the command needs under `write` and `network` of the \
+     sandbox"
+        .to_owned()
 }
 
 /// A hint on where commands run, and how to refer to files of the project.

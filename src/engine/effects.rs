@@ -14,7 +14,8 @@ use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{CallKey, Failure, FailureClass, SandboxUse};
 use crate::offload::run_on_thread;
 use crate::process::{
-    self, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds, join_with_marker, probable_limit,
+    self, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds, join_with_marker, private_folder_hint,
+    probable_limit,
 };
 
 use crate::secret::{Redactor, StreamRedactor};
@@ -85,7 +86,7 @@ pub(super) async fn run_command(
     };
     let result = tokio::select! {
         biased;
-        result = process::run(&spec, &on_output) => result.map_err(|error| process_failure(error, &folder)),
+        result = process::run(&spec, &on_output) => result.map_err(|error| process_failure(error, &spec)),
         failure = interruption => Err(failure),
     };
     // After an interruption, the processes of the command may still write files until they have ended.
@@ -123,16 +124,18 @@ pub(super) fn sandbox_use(performer: &Performer, key: &CallKey) -> Option<Box<Sa
     Some(Box::new(performer.redactor.redact_sandbox(sandbox)))
 }
 
-/// Returns the failure of an ended command that reached a limit of its sandbox, or that changed protected paths.
+/// Returns the failure of an ended command that changed protected paths, damaged a repository, or reached a limit of its
+/// sandbox.
 fn check_sandbox(spec: &ProgramSpec, code: Option<i32>, stderr: &CapturedOutput) -> Result<(), Failure> {
     let Some(sandbox) = spec.ending_process_groups.sandbox_use() else { return Ok(()) };
+    sandbox.damage_failure().map_or(Ok(()), Err)?;
     if let Some(limit) = &sandbox.limit {
         let (code, lines) = (code.unwrap_or(-1), stderr.last_lines());
         let lines = if lines.is_empty() { lines } else { format!(":\n{lines}") };
         let message = format!("{limit}, and ended with exit code {code}{lines}");
         return Err(Failure::new(FailureClass::SandboxLimit, message).with_hint(RAISE_LIMIT_HINT));
     }
-    sandbox.changed_paths_failure().map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// Returns the text of an output for the record, without secrets. Also redacts the parts of a secret that the
@@ -146,12 +149,12 @@ fn recorded_text(redactor: &Redactor, output: &CapturedOutput) -> String {
     }
 }
 
-fn process_failure(error: ProcessError, folder: &str) -> Failure {
+fn process_failure(error: ProcessError, spec: &ProgramSpec) -> Failure {
     match &error {
         // The system looks up a relative program path from the folder in which the command runs.
         ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
-            Failure::new(FailureClass::NotInstalled, format!("{error}: the command ran in `{folder}`"))
-                .with_hint(format!("it ran {PROJECT_FILE_HINT}"))
+            let message = format!("{error}: the command ran in `{}`", spec.cwd.display());
+            Failure::new(FailureClass::NotInstalled, message).with_hint(missing_file_hint(program, spec))
         }
         ProcessError::NotFound(program) => Failure::new(FailureClass::NotInstalled, error.to_string())
             .with_hint(format!("install `{program}`, or give its full path")),
@@ -169,10 +172,22 @@ fn process_failure(error: ProcessError, folder: &str) -> Failure {
         | ProcessError::Io { .. }
         | ProcessError::NotConfined { .. }
         | ProcessError::TooMuchOutput { .. } => {
-            let failure = || Failure::new(FailureClass::CommandFailed, error.to_string());
-            error.not_confined_failure().unwrap_or_else(failure)
+            let failure = Failure::new(FailureClass::CommandFailed, error.to_string());
+            let failure = error.start_hint().into_iter().fold(failure, Failure::with_hint);
+            error.not_confined_failure().unwrap_or(failure)
         }
     }
+}
+
+/// The hint for a program that the system did not find at its path.
+fn missing_file_hint(program: &str, spec: &ProgramSpec) -> String {
+    let path = spec.cwd.join(program);
+    if !path.is_file() {
+        return format!("it ran {PROJECT_FILE_HINT}");
+    }
+    let hiding_folder = spec.sandbox.as_ref().and_then(|sandbox| sandbox.hiding_folder(&path));
+    let interpreter_hint = || "the file exists, so the interpreter in its first line (`#!`) may be missing".to_owned();
+    hiding_folder.map_or_else(interpreter_hint, private_folder_hint)
 }
 
 /// Resolves a folder of the workspace. The folder must exist and, with links resolved, lie inside the workspace.

@@ -281,11 +281,13 @@ impl Performer {
         let never = std::future::pending();
         match ending {
             CallEnding::CutOff => {
-                let request = self.perform_effect(call, started, &cancellation, never.boxed());
+                let request = self.perform_effect(call, started, &cancellation, never.boxed()).boxed();
                 run_until_interrupted(interruption, &cancellation, request).await
             }
-            CallEnding::EndProcesses => self.perform_effect(call, started, &cancellation, interruption.boxed()).await,
-            CallEnding::RunToEnd => self.perform_effect(call, started, &cancellation, never.boxed()).await,
+            CallEnding::EndProcesses => {
+                self.perform_effect(call, started, &cancellation, interruption.boxed()).boxed().await
+            }
+            CallEnding::RunToEnd => self.perform_effect(call, started, &cancellation, never.boxed()).boxed().await,
         }
     }
 

@@ -102,9 +102,9 @@ pub struct SandboxLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"1GiB")]
     pub file_size: Option<HumanBytes>,
-    /// The maximum number of open files of each process.
+    /// The maximum number of open files of each process; at least 20, because a program needs some to start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 3, max = 1_000_000), example = 1024)]
+    #[schemars(range(min = 20, max = 1_000_000), example = 1024)]
     pub open_files: Option<u64>,
 }
 
@@ -232,8 +232,12 @@ impl AllowedHost {
     /// # Errors
     /// The text is not a valid host. The error is the reason.
     pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
-        let host = self.host.parse::<orch_confine::confine::Host>().map_err(|error| error.to_string())?;
-        Ok(if self.private { host.with_private_addresses() } else { host })
+        orch_confine::confine::Host::new(&self.host, self.private).map_err(|error| error.to_string())
+    }
+
+    /// Whether the host may be this machine or in a private network. A text that is not a valid host is neither.
+    pub fn may_be_private(&self) -> bool {
+        self.parse().is_ok_and(|host| host.may_be_private())
     }
 }
 
@@ -326,8 +330,9 @@ mod tests {
         for text in ["crates.io", "crates.io:8443", "10.1.2.3:80", "[::1]:9", "localhost:5432"] {
             assert!(host(text).is_ok(), "{text}");
         }
-        for text in ["*.crates.io", "https://crates.io", "crates.io:0", "127.1", "a b"] {
+        for text in ["*.crates.io", "https://crates.io", "crates.io:0", "127.1", "a b", "169.254.169.254", "::1"] {
             assert!(host(text).is_err(), "{text}");
         }
+        assert!(AllowedHost { host: "169.254.169.254".to_owned(), private: true }.parse().is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
+use super::sandbox::{AllowedHost, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
 use super::step::Access;
 
 /// The path of the workspace in `write`.
@@ -20,6 +20,9 @@ pub struct SandboxSpec {
     pub network: SandboxNetwork,
     /// The folders and files that the program may change, as in the settings.
     pub write: Vec<String>,
+    /// Whether the workspace stays read-only even if it is inside a folder that the program may change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protects_workspace: bool,
     /// The folders and files that the program may not read, as in the settings.
     pub deny_read: Vec<String>,
     /// Whether the program may create UNIX sockets.
@@ -46,6 +49,7 @@ impl SandboxSpec {
             min: settings.min.or(defaults.min).unwrap_or_default(),
             network: settings.network.clone().or_else(|| defaults.network.clone()).unwrap_or_default(),
             write,
+            protects_workspace: access != Access::Write,
             deny_read,
             unix_sockets: settings.unix_sockets.or(defaults.unix_sockets).unwrap_or(false),
             limits: settings.limits.with_defaults(defaults.limits),
@@ -76,16 +80,18 @@ pub struct LooseKey {
     pub key: &'static str,
     /// The value in `orch.yaml`, or the default.
     pub allowed: String,
+    /// The hosts that the key lists and that `orch.yaml` does not, if only these hosts allow more.
+    pub hosts: Vec<String>,
 }
 
 /// Returns the keys of `requested` that allow more than `bounds`, the sandbox of `orch.yaml`.
 ///
 /// If `orch.yaml` does not set a key, a command step may set any value: without a sandbox, the command could do
-/// anything. For an agent, the default is the bound, except that an agent may list hosts.
+/// anything. For an agent, the default is the bound, except that an agent may list public hosts.
 pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
     let is_agent = owner == SandboxOwner::Agent;
     let mut keys = Vec::new();
-    let mut add = |key: &'static str, allowed: String| keys.push(LooseKey { key, allowed });
+    let mut add = |key: &'static str, allowed: String| keys.push(LooseKey { key, allowed, hosts: Vec::new() });
     if is_agent && requested.enabled == Some(false) && bounds.enabled != Some(false) {
         add("enabled", "true".to_owned());
     }
@@ -94,11 +100,6 @@ pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) ->
         && min < min_bound
     {
         add("min", min_bound.to_string());
-    }
-    if let Some(network) = &requested.network
-        && let Some(allowed) = exceeded_network(network, bounds.network.as_ref(), is_agent)
-    {
-        add("network", allowed.to_string());
     }
     let workspace = vec![WORKSPACE.to_owned()];
     if let Some(write) = &requested.write
@@ -117,26 +118,32 @@ pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) ->
             add(limit_key(key), bound_text);
         }
     }
+    if let Some(network) = &requested.network {
+        keys.extend(loose_network(network, bounds.network.as_ref(), is_agent));
+    }
     keys
 }
 
-/// Returns the bound of the network if `requested` allows more, else `None`.
-fn exceeded_network(
-    requested: &SandboxNetwork,
-    bound: Option<&SandboxNetwork>,
-    is_agent: bool,
-) -> Option<SandboxNetwork> {
-    let is_within_bound = match (requested, bound) {
-        (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => true,
-        (SandboxNetwork::Hosts(hosts), Some(SandboxNetwork::Hosts(allowed))) => {
-            hosts.iter().all(|host| allowed.contains(host))
-        }
-        (SandboxNetwork::Hosts(_), None) => true,
-        (SandboxNetwork::All, None) => !is_agent,
-        (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None))
-        | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_))) => false,
+/// Returns the key `network` if `requested` allows more than the bound.
+fn loose_network(requested: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_agent: bool) -> Option<LooseKey> {
+    let unlisted = |hosts: &[AllowedHost], is_allowed: &dyn Fn(&AllowedHost) -> bool| -> Vec<String> {
+        hosts.iter().filter(|host| !is_allowed(host)).map(|host| host.host.clone()).collect()
     };
-    (!is_within_bound).then(|| bound.cloned().unwrap_or_default())
+    let hosts = match (requested, bound) {
+        (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => return None,
+        (SandboxNetwork::Hosts(hosts), Some(SandboxNetwork::Hosts(allowed))) => {
+            unlisted(hosts, &|host| allowed.contains(host))
+        }
+        (SandboxNetwork::Hosts(hosts), None) if is_agent => unlisted(hosts, &|host| !host.may_be_private()),
+        (SandboxNetwork::Hosts(_) | SandboxNetwork::All, None) if !is_agent => return None,
+        (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None) | None)
+        | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_)) | None) => {
+            let allowed = bound.cloned().unwrap_or_default().to_string();
+            return Some(LooseKey { key: "network", allowed, hosts: Vec::new() });
+        }
+    };
+    let allowed = bound.map_or_else(|| "public hosts".to_owned(), ToString::to_string);
+    (!hosts.is_empty()).then_some(LooseKey { key: "network", allowed, hosts })
 }
 
 /// The path of a limit's key below `sandbox`.
@@ -221,7 +228,10 @@ mod tests {
         for access in [Access::Read, Access::None] {
             let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), access).unwrap();
             assert_eq!(spec.write, ["~/.cache/x", "/opt/x"]);
+            assert!(spec.protects_workspace, "a folder above the workspace may be writable");
         }
+        let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap();
+        assert!(!spec.protects_workspace && json!(spec).get("protects_workspace").is_none());
     }
 
     #[test]
@@ -248,6 +258,12 @@ mod tests {
             (json!({ "network": "all" }), json!({ "network": "all" }), "", ""),
             (json!({ "network": ["a.example"] }), none.clone(), "", ""),
             (json!({ "network": ["a.example"] }), json!({ "network": "none" }), "network", "network"),
+            (json!({ "network": ["localhost:5432"] }), none.clone(), "network", ""),
+            (json!({ "network": ["10.1.2.3:80"] }), none.clone(), "network", ""),
+            (json!({ "network": [{ "host": "git.corp", "private": true }] }), none.clone(), "network", ""),
+            (json!({ "network": [{ "host": "169.254.169.254", "private": true }] }), none.clone(), "network", ""),
+            (json!({ "network": ["localhost:5432"] }), json!({ "network": ["localhost:5432"] }), "", ""),
+            (json!({ "network": ["localhost:5432"] }), json!({ "network": "all" }), "", ""),
             (json!({ "network": ["a.example"] }), json!({ "network": ["b.example", "a.example"] }), "", ""),
             (json!({ "network": ["c.example"] }), json!({ "network": ["b.example"] }), "network", "network"),
             (json!({ "network": "none" }), json!({ "network": "none" }), "", ""),
@@ -277,5 +293,20 @@ mod tests {
                 assert_eq!(keys, expected, "{owner:?}: {requested} in {bounds}");
             }
         }
+    }
+
+    #[test]
+    fn a_loose_network_names_the_hosts_that_the_project_does_not_list() {
+        let requested = sandbox(json!({ "network": ["a.example", "localhost:1", "b.example"] }));
+        let hosts = |bounds: Value| {
+            let keys = loose_keys(&requested, &sandbox(bounds), SandboxOwner::Agent);
+            keys.into_iter().map(|loose| (loose.hosts, loose.allowed)).collect::<Vec<_>>()
+        };
+        let entry = |hosts: &[&str], allowed: &str| {
+            [(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>(), allowed.to_owned())]
+        };
+        assert_eq!(hosts(json!({})), entry(&["localhost:1"], "public hosts"));
+        assert_eq!(hosts(json!({ "network": ["a.example"] })), entry(&["localhost:1", "b.example"], "[a.example]"));
+        assert_eq!(hosts(json!({ "network": "none" })), entry(&[], "none"));
     }
 }

@@ -35,6 +35,10 @@ pub struct SandboxUse {
     /// Protected paths that the program changed. Only possible at the level `basic`, which can't protect them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_protected: Vec<String>,
+    /// The damage by the program that no level prevents, each as a sentence: a git folder that git no longer uses, or a
+    /// new one with settings of the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -79,7 +83,10 @@ impl SandboxUse {
     fn hosts_of(&self, is_included: impl Fn(&SandboxConnection) -> bool) -> Vec<String> {
         let mut hosts: Vec<String> = Vec::new();
         for connection in self.connections.iter().filter(|connection| is_included(connection)) {
-            let host = format!("{}:{}", connection.host, connection.port);
+            // An IPv6 address has brackets, as in the settings.
+            let is_bare_v6 = connection.host.contains(':') && !connection.host.starts_with('[');
+            let name = if is_bare_v6 { format!("[{}]", connection.host) } else { connection.host.clone() };
+            let host = format!("{name}:{}", connection.port);
             if !hosts.contains(&host) {
                 hosts.push(host);
             }
@@ -87,18 +94,26 @@ impl SandboxUse {
         hosts
     }
 
-    /// The failure of a program that changed protected paths; `None` if it changed none.
-    pub fn changed_paths_failure(&self) -> Option<Failure> {
-        let (first, others) = self.changed_protected.split_first()?;
-        let others = if others.is_empty() { String::new() } else { format!(" and {} more paths", others.len()) };
-        let message = format!(
-            "the program changed `{first}`{others}, which git or orch may read or run later; the level `{}` can't \
-             protect these paths",
-            self.level
-        );
-        let hint = "check these paths and undo the change before you run git or orch there; a machine that reaches the \
-                    level `full` protects them";
-        Some(Failure::new(FailureClass::PathRefused, message).with_hint(hint))
+    /// The failure of a program that changed protected paths or caused other damage; `None` if it did neither.
+    pub fn damage_failure(&self) -> Option<Failure> {
+        let changed_paths = self.changed_protected.split_first().map(|(first, others)| {
+            let others = if others.is_empty() { String::new() } else { format!(" and {} more paths", others.len()) };
+            format!(
+                "the program changed `{first}`{others}, which git or orch may read or run later; the level `{}` can't \
+                 protect these paths",
+                self.level
+            )
+        });
+        let sentences: Vec<&str> = changed_paths.iter().chain(&self.damage).map(String::as_str).collect();
+        let hint = match (changed_paths.is_some(), sentences.is_empty()) {
+            (_, true) => return None,
+            (true, false) => {
+                "check these paths and undo the change before you run git or orch there; a machine that reaches the \
+                 level `full` protects them"
+            }
+            (false, false) => "check these paths and undo the change before you run git there",
+        };
+        Some(Failure::new(FailureClass::PathRefused, sentences.join("; ")).with_hint(hint))
     }
 
     /// The level and the number of connections, in one line. Of the omitted connections, it is unknown how many orch
@@ -167,5 +182,35 @@ mod tests {
         let sandbox = SandboxUse { connections, ..SandboxUse::default() };
         assert_eq!(sandbox.unreachable_hosts(), ["a:443", "b:8443"]);
         assert_eq!(sandbox.refused_hosts(), ["c:443"]);
+    }
+
+    #[test]
+    fn damage_fails_the_call_and_is_named_at_every_level() {
+        assert!(SandboxUse::default().damage_failure().is_none());
+        let damage = vec!["the program removed or damaged `/w/.git/HEAD`".to_owned()];
+        let mut sandbox = SandboxUse { damage, ..SandboxUse::default() };
+        let failure = sandbox.damage_failure().unwrap();
+        assert_eq!((failure.class, failure.message.as_str()), (FailureClass::PathRefused, sandbox.damage[0].as_str()));
+        assert!(!failure.hint.unwrap().contains("full"), "no level protects this file");
+        sandbox.level = SandboxLevel::Basic;
+        sandbox.changed_protected = ["/w/.github/x", "/w/orch.yaml"].map(str::to_owned).into();
+        let failure = sandbox.damage_failure().unwrap();
+        for text in ["changed `/w/.github/x` and 1 more paths", "the level `basic`", "`/w/.git/HEAD`"] {
+            assert!(failure.message.contains(text), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn an_address_in_a_hint_is_written_as_in_the_settings() {
+        let connection = SandboxConnection {
+            host: "fd00::1".to_owned(),
+            port: 80,
+            sent: 0,
+            received: 0,
+            refused: Some("x".to_owned()),
+            failed: None,
+        };
+        let sandbox = SandboxUse { connections: vec![connection], ..SandboxUse::default() };
+        assert_eq!(sandbox.refused_hosts(), ["[fd00::1]:80"]);
     }
 }

@@ -7,14 +7,15 @@
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use orch_confine::confine::CONFINE_COMMAND;
 use orch_confine::confine::{
-    self, ConfineError, Confinement, Connection, ConnectionOutcome, Ended, InForce, Level, Seal, Session, Start,
+    self, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, InForce, Level, Seal, Session,
+    Start,
 };
 
 use crate::clock::VirtualTimeHold;
@@ -97,15 +98,26 @@ pub(super) struct ConfinedProgram {
     session: Session,
     sandbox: Arc<ProgramSandbox>,
     record: SandboxRecord,
-    /// The snapshot of the protected paths before the start of the program, if the kernel can't protect them.
+    /// The folder in which the program runs.
+    cwd: PathBuf,
+    /// The state before the start of the program.
+    state_before: Option<StateBefore>,
+}
+
+/// The state before the start of a program that orch compares with the state after its end.
+#[derive(Debug)]
+struct StateBefore {
+    damage_check: DamageCheck,
+    /// The snapshot of the protected paths, if the kernel can't protect them.
     seal: Option<Seal>,
 }
 
 impl ConfinedProgram {
-    /// Opens the session of a program whose standard input is `input`. Also returns the standard input of
-    /// `orch __confine`.
+    /// Opens the session of a program that runs in the folder `cwd` and whose standard input is `input`. Also returns
+    /// the standard input of `orch __confine`.
     pub(super) fn open(
         sandbox: &Arc<ProgramSandbox>,
+        cwd: &Path,
         input: Option<OwnedFd>,
         record: SandboxRecord,
     ) -> Result<(Self, OwnedFd), ConfineError> {
@@ -115,7 +127,8 @@ impl ConfinedProgram {
         });
         let confinement = Confinement { policy: &sandbox.policy, probe: &sandbox.machine.probe, on_connection };
         let (session, confine_input) = Session::open(&confinement, input)?;
-        Ok((Self { session, sandbox: Arc::clone(sandbox), record, seal: None }, confine_input))
+        let sandbox = Arc::clone(sandbox);
+        Ok((Self { session, sandbox, record, cwd: cwd.to_owned(), state_before: None }, confine_input))
     }
 
     /// The command line of `orch __confine`, which the guard starts in place of the program.
@@ -127,15 +140,19 @@ impl ConfinedProgram {
     /// time during work on another thread.
     pub(super) async fn confirm_and_start(&mut self, hold: VirtualTimeHold) -> Result<(), ConfineError> {
         let Ok(confirmed) = tokio::time::timeout(CONFIRM_TIMEOUT, self.session.confirm()).await else {
-            return Err(timeout_error());
+            let seconds = CONFIRM_TIMEOUT.as_secs();
+            return Err(control_error(format!("`orch __confine` did not confine itself within {seconds} s")));
         };
         let in_force = confirmed?;
         self.record.add_in_force(&in_force);
-        if in_force.level == Level::Basic && !self.sandbox.policy.protect.is_empty() {
-            let sandbox = Arc::clone(&self.sandbox);
-            // Runs on another thread, because reading the folders may take long.
-            self.seal = Some(run_on_thread(hold, move || Seal::take(&sandbox.policy)).await);
-        }
+        let (sandbox, cwd) = (Arc::clone(&self.sandbox), self.cwd.clone());
+        let needs_seal = in_force.level == Level::Basic;
+        // Runs on another thread, because reading the folders may take long.
+        let state_before = run_on_thread(hold, move || StateBefore {
+            damage_check: DamageCheck::take(&sandbox.policy, &cwd),
+            seal: needs_seal.then(|| Seal::take(&sandbox.policy)),
+        });
+        self.state_before = Some(state_before.await);
         // Inside the sandbox of orch, this command line turns off the program's own sandbox, which can't start there.
         let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| in_force.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
@@ -157,24 +174,23 @@ impl ConfinedProgram {
     /// virtual time during work on another thread.
     pub(super) async fn finish(self, hold: VirtualTimeHold) {
         // Dropping the sandbox removes the folder for temporary files, so it must live until the end of the session.
-        let Self { session, sandbox: _sandbox, record, seal } = self;
+        let Self { session, sandbox: _sandbox, record, state_before, .. } = self;
         let omitted_count = session.finish().await;
         record.update(|sandbox| sandbox.omitted_connections += omitted_count);
-        let Some(seal) = seal else { return };
-        let changed_paths = run_on_thread(hold, move || seal.broken()).await;
+        let Some(StateBefore { damage_check, seal }) = state_before else { return };
+        let compared =
+            run_on_thread(hold, move || (damage_check.damage(), seal.map(|seal| seal.broken()).unwrap_or_default()));
+        let (damage, changed_paths) = compared.await;
         let changed_paths = changed_paths.iter().map(|path| path.display().to_string());
-        record.update(|sandbox| sandbox.changed_protected.extend(changed_paths));
+        record.update(|sandbox| {
+            sandbox.changed_protected.extend(changed_paths);
+            sandbox.damage.extend(damage);
+        });
     }
 }
 
-fn timeout_error() -> ConfineError {
-    ConfineError {
-        step: confine::Step::Control,
-        place: None,
-        cause: format!("`orch __confine` did not confine itself within {} s", CONFIRM_TIMEOUT.as_secs()),
-        errno: None,
-        advice: None,
-    }
+fn control_error(cause: String) -> ConfineError {
+    ConfineError { step: confine::Step::Control, place: None, cause, errno: None, advice: None }
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ fn spawn(spec: &ProgramSpec) -> Result<Group, ProcessError> {
     };
     let record = spec.ending_process_groups.sandbox_record();
     let (confined, confine_input) =
-        ConfinedProgram::open(sandbox, input, record).map_err(|error| spec.confine_error(error))?;
+        ConfinedProgram::open(sandbox, &spec.cwd, input, record).map_err(|error| spec.confine_error(error))?;
     let argv = ConfinedProgram::confine_argv(&spec.guard.path, &spec.argv);
     let mut group = spawn_guard(spec, argv, Some(confine_input)).map_err(guard_error)?;
     (group.confined, group.stdin) = (Some(confined), stdin);

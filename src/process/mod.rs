@@ -11,12 +11,16 @@ mod confined;
 #[cfg(target_os = "linux")]
 mod descendants;
 mod ending_groups;
+mod error;
 mod group;
 mod guard;
 mod interactive;
+mod missing_files;
 mod report;
 mod sandbox;
+mod sandbox_paths;
 mod sandbox_probe;
+mod sandbox_protection;
 
 use std::fs::File;
 use std::io;
@@ -30,17 +34,18 @@ use orch_confine::confine::ConfineError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
-use crate::model::{Failure, FailureClass};
-
 use capture::capture_stream;
 pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
 pub use confined::{CONFINE_COMMAND, run_confine};
 pub use ending_groups::EndingGroups;
+pub use error::ProcessError;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
-pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit, remove_leftover_placeholders};
+pub use missing_files::{hidden_file_hint, mentions_missing_file, private_folder_hint};
+pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
+pub use sandbox_protection::remove_leftover_placeholders;
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the
 /// pipe open.
@@ -113,9 +118,15 @@ impl ProgramSpec {
 impl ProgramSpec {
     /// Converts an error of the confinement to the program's error.
     fn confine_error(&self, error: ConfineError) -> ProcessError {
-        let ConfineError { step, place, cause, advice, .. } = error;
+        let ConfineError { step, place, cause, errno, advice } = error;
+        let has_place = place.is_some();
         let place = place.map(|place| format!(" at `{place}`")).unwrap_or_default();
         let problem = format!("{step} failed{place}: {cause}");
+        let advice = advice.or_else(|| {
+            let is_missing = has_place && errno == Some(rustix::io::Errno::NOENT.raw_os_error());
+            let missing_hint = is_missing.then_some("create this path, or remove it from `write` of the sandbox");
+            missing_hint.or_else(|| error::too_many_files_hint(errno?)).map(str::to_owned)
+        });
         ProcessError::NotConfined { program: self.program().to_owned(), problem, advice }
     }
 
@@ -140,79 +151,6 @@ pub struct ProgramExit {
     pub stdout: CapturedOutput,
     /// Standard error.
     pub stderr: CapturedOutput,
-}
-
-/// The reason why a program has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
-    /// The program does not exist.
-    #[error("there is no program `{0}`")]
-    NotFound(String),
-    /// The program could not be started.
-    #[error("`{program}` can't be started: {source}")]
-    Spawn {
-        /// The name of the program.
-        program: String,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// The guard could not be started.
-    #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
-    Guard {
-        /// The name of the program.
-        program: String,
-        /// The executable of orch.
-        guard: String,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// orch could not confine the program, so the program did not start.
-    #[error("`{program}` was not started, because orch could not confine it: {problem}")]
-    NotConfined {
-        /// The name of the program.
-        program: String,
-        /// The step of the confinement that failed, and the reason.
-        problem: String,
-        /// What the user can do.
-        advice: Option<String>,
-    },
-    /// The program exceeded its time limit, so orch ended it and every process that it started.
-    #[error("`{program}` took longer than {limit:?}")]
-    Timeout {
-        /// The name of the program.
-        program: String,
-        /// The time limit.
-        limit: Duration,
-        /// The last lines of standard output.
-        stdout: String,
-        /// The last lines of standard error.
-        stderr: String,
-    },
-    /// The program wrote too much, so orch ended it and every process that it started.
-    #[error("`{program}` wrote more than {} MiB", max_bytes >> 20)]
-    TooMuchOutput {
-        /// The name of the program.
-        program: String,
-        /// The maximum number of bytes that the program may write to each output.
-        max_bytes: u64,
-    },
-    /// The program's pipes or its guard failed.
-    #[error("the connection to `{program}` failed: {source}")]
-    Io {
-        /// The name of the program.
-        program: String,
-        /// The error of the pipe or the guard.
-        source: io::Error,
-    },
-}
-
-impl ProcessError {
-    /// The failure of a program that orch could not confine; `None` for other errors.
-    pub fn not_confined_failure(&self) -> Option<Failure> {
-        let Self::NotConfined { advice, .. } = self else { return None };
-        let hint = advice.as_deref().unwrap_or("`orch doctor` shows which level of sandboxes works on this machine");
-        Some(Failure::new(FailureClass::NotConfined, self.to_string()).with_hint(hint))
-    }
 }
 
 /// Runs a program to its end, and passes its output to `on_output` as it arrives. Processes that the program left
@@ -345,9 +283,8 @@ async fn wait_for_exit(
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_error_of_a_guard_that_cannot_be_started_names_the_guard() {
-        let spec = ProgramSpec {
+    fn spec() -> ProgramSpec {
+        ProgramSpec {
             argv: vec!["true".to_owned()],
             cwd: "/".into(),
             env: Vec::new(),
@@ -358,8 +295,36 @@ mod tests {
             guard: PathBuf::from("/nowhere/orch").into(),
             ending_process_groups: EndingGroups::default(),
             sandbox: None,
-        };
-        let error = run(&spec, &|_, _| {}).await.unwrap_err().to_string();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_error_of_a_guard_that_cannot_be_started_names_the_guard() {
+        let error = run(&spec(), &|_, _| {}).await.unwrap_err().to_string();
         assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");
+    }
+
+    #[test]
+    fn an_error_from_the_start_of_a_program_has_a_hint_for_its_cause() {
+        use rustix::io::Errno;
+        let source = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for (errno, expected_text) in [(Errno::MFILE, "`limits.open_files`"), (Errno::NFILE, "`sysctl fs.file-max`")] {
+            let hint = spec().process_error(source(errno)).start_hint().unwrap();
+            assert!(hint.contains(expected_text), "{hint}");
+        }
+        assert_eq!(spec().process_error(source(Errno::ACCESS)).start_hint(), None);
+        let confine_error = |errno: Errno| ConfineError {
+            step: orch_confine::confine::Step::Mounts,
+            place: Some("/gone".to_owned()),
+            cause: source(errno).to_string(),
+            errno: Some(errno.raw_os_error()),
+            advice: None,
+        };
+        for (errno, expected_text) in [(Errno::NOENT, "create this path"), (Errno::MFILE, "`limits.open_files`")] {
+            let failure = spec().confine_error(confine_error(errno)).not_confined_failure().unwrap();
+            assert!(failure.message.contains("at `/gone`"), "{}", failure.message);
+            let hint = failure.hint.unwrap();
+            assert!(hint.contains(expected_text), "{hint}");
+        }
     }
 }

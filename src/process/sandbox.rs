@@ -1,54 +1,14 @@
 //! Converts the sandbox settings of a program to a policy for the crate `orch-confine`, which confines the program.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use orch_confine::confine::{self, Host, Level, Limits, Mask, Network, Policy, Protected, usually_protected};
+use orch_confine::confine::{self, Host, Level, Limits, Network, Policy};
 use tempfile::TempDir;
 
-use crate::model::{
-    AllowedHost, Failure, FailureClass, SandboxLevel, SandboxLimits, SandboxNetwork, SandboxSpec, is_outside_workspace,
-};
+use crate::model::{AllowedHost, Failure, FailureClass, SandboxLevel, SandboxLimits, SandboxNetwork, SandboxSpec};
 
 use super::sandbox_probe::{MachineSandbox, SandboxProbe};
-
-/// The paths at which common programs and the operating system store keys and passwords. No confined program may read
-/// such a path, unless `write` allows the program to change it.
-const SECRET_PATHS: &[&str] = &[
-    "~/.ssh",
-    "~/.gnupg",
-    "~/.aws",
-    "~/.azure",
-    "~/.config/gcloud",
-    "~/.kube",
-    "~/.docker",
-    "~/.netrc",
-    "~/.git-credentials",
-    "~/.config/git/credentials",
-    "~/.config/gh",
-    "~/.config/hub",
-    "~/.npmrc",
-    "~/.yarnrc.yml",
-    "~/.pypirc",
-    "~/.cargo/credentials",
-    "~/.cargo/credentials.toml",
-    "~/.gem/credentials",
-    "~/.config/op",
-    "~/.password-store",
-    "~/.local/share/keyrings",
-    "~/.mozilla",
-    "~/.config/google-chrome",
-    "~/.config/chromium",
-    "/etc/shadow",
-    "/etc/gshadow",
-    "/etc/shadow-",
-    "/etc/gshadow-",
-];
-
-/// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
-/// orch process that reads the file uses the default settings.
-const SETTINGS_PLACEHOLDER: &str =
-    "# A placeholder: orch creates this file while a confined program runs, and removes it afterwards\n";
 
 /// The parts of a sandbox that all programs of a run share.
 #[derive(Clone, Debug)]
@@ -63,8 +23,9 @@ pub struct SandboxContext {
     pub configuration: Option<PathBuf>,
     /// Folders that stay readable, even if they are below a folder that the sandbox hides, such as `/tmp`.
     pub readable: Vec<PathBuf>,
-    /// The files of the project that no program may change, relative to the workspace.
-    pub project_files: Vec<String>,
+    /// The files of the project that no program may change, and the folder with the journal; absolute, with links
+    /// resolved. Some of the files may not exist.
+    pub project_paths: Vec<PathBuf>,
 }
 
 /// What a program needs in addition to the settings of its sandbox.
@@ -97,7 +58,7 @@ pub struct ProgramSandbox {
 impl SandboxContext {
     /// Creates a value for programs in this workspace. The other fields are empty.
     pub fn new(probe: SandboxProbe, workspace: PathBuf) -> Self {
-        Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_files: Vec::new() }
+        Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_paths: Vec::new() }
     }
 
     /// Prepares the sandbox of a program.
@@ -114,96 +75,27 @@ impl SandboxContext {
             None => Some(create_temporary_folder()?),
         };
         let mut policy = self.policy(spec, &needs)?;
+        self.check_workspace_access(spec, &policy.write, machine.level())?;
         policy.tmp =
             needs.temporary_folder.or_else(|| new_temporary_folder.as_ref().map(|folder| folder.path().to_owned()));
         let argv_in_sandbox = needs.argv_in_sandbox;
         Ok(ProgramSandbox { policy, machine, argv_in_sandbox, _temporary_folder: new_temporary_folder })
     }
 
-    fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
-        let writable: Vec<PathBuf> =
-            spec.write.iter().map(|path| self.writable_path(path)).collect::<Result<_, Failure>>()?;
-        // A user who allows a program to change a path outside the workspace also allows it to read the secrets there.
-        let outside_paths = spec.write.iter().zip(&writable).filter(|(path, _)| is_outside_workspace(path));
-        let outside_paths: Vec<&PathBuf> = outside_paths.map(|(_, resolved)| resolved).collect();
-        let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
-        let secrets = secrets.filter(|path| !outside_paths.iter().any(|folder| path.starts_with(folder)));
-        let denied = spec.deny_read.iter().filter_map(|path| self.expand(path));
-        let deny_read = secrets.chain(denied).collect();
+    pub(super) fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
+        let write = self.writable_paths(spec)?;
         Ok(Policy {
             min: confine_level(spec.min),
-            write: writable.into_iter().chain(needs.writable.iter().cloned()).collect(),
+            protect: self.protected_paths(spec, &write),
+            deny_read: self.denied_paths(spec)?,
+            write: write.into_iter().chain(needs.writable.iter().cloned()).collect(),
             read: self.readable.iter().chain(&needs.readable).filter_map(|path| path.canonicalize().ok()).collect(),
-            protect: self.protected_paths(),
-            deny_read,
             network: policy_network(&spec.network, &needs.hosts)?,
             unix_sockets: spec.unix_sockets,
             limits: confine_limits(&spec.limits),
             tmp: None,
         })
     }
-
-    /// Converts a path in the settings to an absolute path. After `~`, the path is relative to the user's home,
-    /// otherwise to the workspace. Returns `None` if the home is unknown.
-    fn expand(&self, path: &str) -> Option<PathBuf> {
-        let absolute = match path.strip_prefix('~') {
-            Some(path_in_home) => self.home.as_ref()?.join(path_in_home.trim_start_matches('/')),
-            None => self.workspace.join(path),
-        };
-        // Removes `.`, so that different spellings of a path compare as equal.
-        Some(absolute.components().filter(|component| *component != Component::CurDir).collect())
-    }
-
-    /// Resolves the links in a path of `write`.
-    ///
-    /// # Errors
-    /// The path does not exist or can't be resolved, or it is a path in the workspace with a link that leads out of it. A
-    /// confined program could have created such a link for a later step.
-    fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
-        let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
-        let Some(expanded) = self.expand(path) else {
-            return Err(not_confined(format!("`{path}` of `sandbox.write` is in your home, and HOME is not set"))
-                .with_hint("set HOME, or write the whole path from `/`"));
-        };
-        let resolved = expanded.canonicalize().map_err(|error| {
-            not_confined(format!("`{path}` of `sandbox.write` can't be used: `{}`: {error}", expanded.display()))
-                .with_hint("create it before the step, or remove it from `write`")
-        })?;
-        if !is_outside_workspace(path) && !resolved.starts_with(&self.workspace) {
-            let resolved = resolved.display();
-            return Err(not_confined(format!(
-                "`{path}` of `sandbox.write` leads out of the workspace, to `{resolved}`"
-            ))
-            .with_hint("remove the link, or write the whole path from `~/` or `/`"));
-        }
-        Ok(resolved)
-    }
-
-    /// The paths in the workspace that no program may change, because git or orch reads or runs them later.
-    fn protected_paths(&self) -> Vec<Protected> {
-        let is_settings = |path: &Path| path.file_name().is_some_and(|name| name == "orch.yaml");
-        let defaults = usually_protected(&self.workspace).into_iter();
-        let defaults = defaults.map(|protected| match &protected.mask {
-            Mask::File(_) if is_settings(&protected.path) => protected_settings(protected.path),
-            Mask::File(_) | Mask::Folder | Mask::Nothing => protected,
-        });
-        let project_files = self.project_files.iter().map(|name| {
-            let path = self.workspace.join(name);
-            if is_settings(&path) { protected_settings(path) } else { Protected { path, mask: Mask::Nothing } }
-        });
-        let mut paths: Vec<Protected> = defaults.collect();
-        for protected in project_files {
-            if paths.iter().all(|existing| existing.path != protected.path) {
-                paths.push(protected);
-            }
-        }
-        paths
-    }
-}
-
-/// Protects an `orch.yaml`, with a placeholder if it does not exist.
-fn protected_settings(path: PathBuf) -> Protected {
-    Protected { path, mask: Mask::File(SETTINGS_PLACEHOLDER.to_owned()) }
 }
 
 fn create_temporary_folder() -> Result<TempDir, Failure> {
@@ -211,23 +103,6 @@ fn create_temporary_folder() -> Result<TempDir, Failure> {
         let message = format!("orch can't create a folder for the temporary files of a confined program: {error}");
         Failure::new(FailureClass::NotConfined, message)
     })
-}
-
-/// Removes the placeholders for protected paths that a killed orch process left in a workspace: empty folders, and
-/// files that still have the content of the placeholder. The caller makes sure that no program of the workspace is
-/// running.
-pub fn remove_leftover_placeholders(workspace: &Path) {
-    for name in [".git", ".orch", ".github"] {
-        // Removing a folder that is not empty fails.
-        drop(std::fs::remove_dir(workspace.join(name)));
-    }
-    let git = workspace.join(".git");
-    for (path, text) in [(workspace.join("orch.yaml"), SETTINGS_PLACEHOLDER), (git.join("commondir"), ".\n")] {
-        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-        if is_file && std::fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes()) {
-            drop(std::fs::remove_file(path));
-        }
-    }
 }
 
 /// Finds the limit that a failed program probably reached, from the end of its output. Returns a sentence.
@@ -282,92 +157,6 @@ pub(super) fn sandbox_level(level: Level) -> SandboxLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Sandbox;
-    use crate::model::step::Access;
-
-    fn host(workspace: &Path) -> SandboxContext {
-        SandboxContext {
-            probe: SandboxProbe::new("/nowhere/orch".into()),
-            workspace: workspace.canonicalize().unwrap(),
-            home: Some("/home/u".into()),
-            configuration: Some("/home/u/.config/orch".into()),
-            readable: vec!["/project".into()],
-            project_files: vec!["pipelines/main.yaml".to_owned(), "orch.yaml".to_owned()],
-        }
-    }
-
-    fn policy(settings: serde_json::Value) -> Policy {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("src")).unwrap();
-        let settings: Sandbox = serde_json::from_value(settings).unwrap();
-        let spec = SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap();
-        let mut policy = host(folder.path()).policy(&spec, &SandboxNeeds::default()).unwrap();
-        let root = folder.path().canonicalize().unwrap();
-        let relative = |path: &PathBuf| path.strip_prefix(&root).map(|path| Path::new("ws").join(path)).ok();
-        policy.write.iter_mut().for_each(|path| *path = relative(path).unwrap_or_else(|| path.clone()));
-        policy.protect.iter_mut().for_each(|protected| {
-            protected.path = relative(&protected.path).unwrap_or_else(|| protected.path.clone());
-        });
-        policy
-    }
-
-    #[test]
-    fn by_default_a_program_may_write_in_the_workspace_and_may_not_read_secrets() {
-        let policy = policy(serde_json::json!({ "deny_read": ["~/notes", "src"] }));
-        assert_eq!(policy.write, [PathBuf::from("ws/")]);
-        assert_eq!((&policy.network, policy.min), (&Network::None, Level::Full));
-        for path in ["/home/u/.ssh", "/home/u/.config/orch", "/etc/shadow", "/home/u/notes"] {
-            assert!(policy.deny_read.contains(&PathBuf::from(path)), "{path}");
-        }
-        let protected = |path: &str| policy.protect.iter().find(|protected| protected.path == Path::new(path));
-        assert_eq!(protected("ws/pipelines/main.yaml").map(|found| &found.mask), Some(&Mask::Nothing));
-        assert!(
-            matches!(protected("ws/orch.yaml").map(|found| &found.mask), Some(Mask::File(text)) if text.starts_with("# "))
-        );
-        assert_eq!(policy.protect.iter().filter(|found| found.path == Path::new("ws/orch.yaml")).count(), 1);
-    }
-
-    #[test]
-    fn a_program_may_read_a_secret_that_write_names_and_a_missing_folder_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path().canonicalize().unwrap();
-        let mut host = host(folder.path());
-        host.home = Some(home.clone());
-        std::fs::create_dir(home.join(".docker")).unwrap();
-        let spec = |write: &[&str]| SandboxSpec {
-            write: write.iter().map(|path| (*path).to_owned()).collect(),
-            ..SandboxSpec::resolve(&Sandbox::default(), &Sandbox::default(), Access::Write).unwrap()
-        };
-        let policy = host.policy(&spec(&["~/.docker"]), &SandboxNeeds::default()).unwrap();
-        assert!(policy.write.contains(&home.join(".docker")));
-        assert!(!policy.deny_read.contains(&home.join(".docker")) && policy.deny_read.contains(&home.join(".ssh")));
-        let failure = host.policy(&spec(&["missing"]), &SandboxNeeds::default()).unwrap_err();
-        assert_eq!(failure.class, FailureClass::NotConfined);
-        assert!(failure.message.contains("`missing` of `sandbox.write`"), "{}", failure.message);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_in_the_workspace_does_not_make_its_target_writable() {
-        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::create_dir(outside.path().join("sub")).unwrap();
-        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
-        std::fs::create_dir(folder.path().join("real")).unwrap();
-        std::os::unix::fs::symlink("real", folder.path().join("inside")).unwrap();
-        let policy = |path: &str| {
-            let spec = SandboxSpec {
-                write: vec![path.to_owned()],
-                ..SandboxSpec::resolve(&Sandbox::default(), &Sandbox::default(), Access::Write).unwrap()
-            };
-            host(folder.path()).policy(&spec, &SandboxNeeds::default())
-        };
-        for path in ["link", "link/sub", "./link/sub/"] {
-            let failure = policy(path).unwrap_err();
-            assert_eq!(failure.class, FailureClass::NotConfined);
-            assert!(failure.message.contains("leads out of the workspace"), "{}", failure.message);
-        }
-        assert_eq!(policy("inside").unwrap().write, [folder.path().canonicalize().unwrap().join("real")]);
-    }
 
     #[test]
     fn the_hosts_that_a_program_needs_are_added_to_a_list_and_to_none() {
@@ -378,22 +167,5 @@ mod tests {
         let listed = SandboxNetwork::Hosts(vec![AllowedHost { host: "crates.io".to_owned(), private: true }]);
         assert!(matches!(hosts(&listed), Network::Hosts(list) if list.len() == 2));
         assert_eq!(policy_network(&SandboxNetwork::None, &[]).unwrap(), Network::None);
-    }
-
-    #[test]
-    fn leftover_placeholders_are_removed_and_files_of_the_user_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        for name in [".orch", ".github", ".git", ".git/hooks"] {
-            std::fs::create_dir(root.join(name)).unwrap();
-        }
-        std::fs::write(root.join("orch.yaml"), SETTINGS_PLACEHOLDER).unwrap();
-        std::fs::write(root.join(".git/commondir"), ".\n").unwrap();
-        remove_leftover_placeholders(root);
-        assert!(root.join(".git/hooks").exists() && !root.join(".git/commondir").exists());
-        assert!(!root.join(".orch").exists() && !root.join(".github").exists() && !root.join("orch.yaml").exists());
-        std::fs::write(root.join("orch.yaml"), "# mine\n").unwrap();
-        remove_leftover_placeholders(root);
-        assert!(root.join("orch.yaml").exists());
     }
 }

@@ -209,7 +209,7 @@ impl Redactor {
                 *reason = self.redact(reason);
             }
         }
-        for path in &mut sandbox.changed_protected {
+        for path in sandbox.changed_protected.iter_mut().chain(&mut sandbox.damage) {
             *path = self.redact(path);
         }
         sandbox

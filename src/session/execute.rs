@@ -45,6 +45,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) workspace: Workspace,
     /// The project files that lie inside the workspace.
     pub(crate) project_files: Vec<String>,
+    /// All project files, absolute and with links resolved.
+    pub(crate) project_paths: Vec<PathBuf>,
     /// The plan to run.
     pub(crate) plan: &'a Plan,
     /// The models that the project can use.
@@ -235,7 +237,7 @@ fn run_parts(
         sandbox: runner.sandbox_host(
             context.workspace.folder().to_path_buf(),
             vec![PathBuf::from(&*context.plan.project_root)],
-            context.project_files.clone(),
+            protected_paths(context),
         ),
     };
     let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
@@ -250,6 +252,13 @@ fn run_parts(
         heartbeat: context.locks.run.heartbeat()?,
         clock: Arc::new(SystemClock),
     })
+}
+
+/// The files of the project, and the folder with its journal. No confined program may change them.
+fn protected_paths(context: &RunContext<'_>) -> Vec<PathBuf> {
+    let state_folder = context.journal.state_folder();
+    let state_folder = state_folder.canonicalize().unwrap_or_else(|_| state_folder.to_owned());
+    context.project_paths.iter().cloned().chain([state_folder]).collect()
 }
 
 /// Informs the rate limiters which providers responded in earlier sessions of the run.

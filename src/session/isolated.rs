@@ -18,6 +18,7 @@ use super::execute::{self, RunContext};
 use super::locks::RunLocks;
 use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
+use super::project_files;
 use super::trackers::Trackers;
 
 /// The parameters of a run with its own journal and workspace, and without trackers.
@@ -51,7 +52,7 @@ impl Runner {
             approver,
         } = isolated;
         let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &PlanOptions::default(), self)?;
-        self.ensure_sandboxes(&plan, record_replay.replay.is_some()).await?;
+        self.ensure_sandboxes(&plan, record_replay.replay.is_some(), workspace.folder()).await?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(journal, run, &workspace)?;
@@ -69,6 +70,7 @@ impl Runner {
             locks: &locks,
             workspace,
             project_files: Vec::new(),
+            project_paths: project_files::source_paths(project, self.current_dir()),
             plan: &plan,
             models,
             rate_limiters: execute::build_rate_limiters(project),

@@ -1,4 +1,4 @@
-//! The project files that lie inside the workspace, which no step may overwrite.
+//! The project files, which no step may overwrite and no confined program may change.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,22 @@ use super::error::SessionError;
 /// The project files inside `workspace`, as paths relative to it. `workspace` must be an absolute path without links.
 fn files_in_workspace(project: &Project, current_dir: &Path, workspace: &Path) -> Vec<String> {
     let relative_path = |path: PathBuf| {
-        let relative = resolve_links(&current_dir.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
+        let relative = path.strip_prefix(workspace).ok()?;
         let components = relative.components().map(|component| component.as_os_str().to_string_lossy());
         Some(components.collect::<Vec<_>>().join("/"))
     };
-    project.source_paths().into_iter().filter_map(relative_path).collect::<BTreeSet<_>>().into_iter().collect()
+    let paths = source_paths(project, current_dir).into_iter().filter_map(relative_path);
+    paths.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The files of a project, absolute and with links resolved. Some of them may not exist.
+pub(crate) fn source_paths(project: &Project, current_dir: &Path) -> Vec<PathBuf> {
+    let paths = project.source_paths().into_iter();
+    paths.filter_map(|path| resolve_links(&current_dir.join(path))).collect()
 }
 
 /// Resolves the links in a path. If the path does not exist, resolves the links in its nearest existing parent.
-fn resolve_links(path: &Path) -> Option<PathBuf> {
+pub(super) fn resolve_links(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(resolve_links(path.parent()?)?.join(path.file_name()?)))
 }
 

@@ -127,7 +127,7 @@ impl Runner {
             from_step,
             resumed_fact,
         } = prepared;
-        self.ensure_sandboxes(&plan, false).await?;
+        self.ensure_sandboxes(&plan, false, &workspace_path).await?;
         let current_dir = self.current_dir();
         let recording_folder =
             request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));
@@ -186,6 +186,7 @@ impl Runner {
             locks: &locks,
             workspace,
             project_files: protected_files,
+            project_paths: project_files::source_paths(&project, current_dir),
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),

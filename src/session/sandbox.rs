@@ -1,6 +1,6 @@
 //! Checks that this machine can enforce the sandboxes of a run, and creates what all of them share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::{Plan, PlannedSandbox};
@@ -8,17 +8,28 @@ use crate::process::SandboxContext;
 
 use super::Runner;
 use super::error::SessionError;
+use super::project_files::resolve_links;
 
 impl Runner {
-    /// Checks that this machine can enforce the sandbox of every step. The caller does this before any step runs,
-    /// because earlier steps would cost money for nothing if a later step can't start.
+    /// Checks that this machine can enforce the sandbox of every step, and that orch can use its paths. The caller does
+    /// this before any step runs, because earlier steps would cost money for nothing if a later step can't start.
     ///
     /// # Errors
-    /// This machine can't enforce a sandbox. The error has the step, the reason and what the user can do.
-    pub(crate) async fn ensure_sandboxes(&self, plan: &Plan, replays_agents: bool) -> Result<(), SessionError> {
+    /// This machine can't enforce a sandbox, or orch can't use a path of its settings. The error has the step, the
+    /// reason and what the user can do.
+    pub(crate) async fn ensure_sandboxes(
+        &self,
+        plan: &Plan,
+        replays_agents: bool,
+        workspace: &Path,
+    ) -> Result<(), SessionError> {
+        // The workspace may not exist yet.
+        let workspace = resolve_links(workspace).unwrap_or_else(|| workspace.to_owned());
+        let context = self.sandbox_host(workspace, Vec::new(), Vec::new());
         for PlannedSandbox { step, sandbox, needs_hosts } in plan.sandboxes(replays_agents) {
             let machine = self.sandbox_probe.machine().await?;
-            machine.check(sandbox, needs_hosts).map_err(|failure| {
+            let checked = machine.check(sandbox, needs_hosts);
+            checked.and_then(|()| context.check_paths(sandbox, machine.level())).map_err(|failure| {
                 let error = SessionError::usage(format!("step `{step}` can't be confined: {}", failure.message));
                 failure.hint.into_iter().fold(error, SessionError::with_hint)
             })?;
@@ -27,12 +38,13 @@ impl Runner {
     }
 
     /// Creates the parts of a sandbox that all programs in a workspace share. `readable` contains the folders that the
-    /// programs read in addition to the workspace, such as the project.
+    /// programs read in addition to the workspace, such as the project. `project_paths` contains the files and folders of
+    /// the project that no program may change.
     pub(crate) fn sandbox_host(
         &self,
         workspace: PathBuf,
         readable: Vec<PathBuf>,
-        project_files: Vec<String>,
+        project_paths: Vec<PathBuf>,
     ) -> Arc<SandboxContext> {
         let variables = self.environment.variable_lookup();
         Arc::new(SandboxContext {
@@ -41,7 +53,7 @@ impl Runner {
             home: variables("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
             configuration: self.environment.config_dir().map(ToOwned::to_owned),
             readable,
-            project_files,
+            project_paths,
         })
     }
 }

@@ -112,7 +112,8 @@ impl Runner {
         };
         let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
         let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
-        self.ensure_sandboxes(&plan, record_replay.replay.is_some()).await?;
+        let workspace_path = execute::workspace_path(request.workspace.as_ref(), current_dir);
+        self.ensure_sandboxes(&plan, record_replay.replay.is_some(), &workspace_path).await?;
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;
@@ -122,7 +123,7 @@ impl Runner {
                  --reuse ignores the results in this journal"
             ));
         }
-        let workspace = Workspace::open(&execute::workspace_path(request.workspace.as_ref(), current_dir))?;
+        let workspace = Workspace::open(&workspace_path)?;
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(&journal, run, &workspace)?;
         let owned_files = journal.owned_files(&workspace.path_in_journal())?;
@@ -151,6 +152,7 @@ impl Runner {
             locks: &locks,
             workspace,
             project_files: protected_files,
+            project_paths: project_files::source_paths(&project, current_dir),
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),

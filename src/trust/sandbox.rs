@@ -19,8 +19,10 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
         None | Some(SandboxNetwork::None) => {}
         Some(SandboxNetwork::All) => allowed.push(("network", "lets confined programs reach every host".to_owned())),
         Some(SandboxNetwork::Hosts(hosts)) => {
-            let describe_host = |host: &AllowedHost| {
-                if host.private { format!("{} (also at a private address)", host.host) } else { host.host.clone() }
+            let describe_host = |host: &AllowedHost| match (host.private, host.may_be_private()) {
+                (true, _) => format!("{} (also at a private address)", host.host),
+                (false, true) => format!("{} (on this machine or in a private network)", host.host),
+                (false, false) => host.host.clone(),
             };
             let names: Vec<String> = hosts.iter().map(describe_host).collect();
             allowed.push(("network", format!("lets confined programs reach {}", names.join(", "))));
@@ -65,7 +67,8 @@ mod tests {
         assert_eq!(texts(strict), Vec::<String>::new());
         assert_eq!(texts(json!({})), Vec::<String>::new());
         let loose = json!({
-            "enabled": false, "min": "basic", "network": ["a.example", { "host": "b.internal", "private": true }],
+            "enabled": false, "min": "basic",
+            "network": ["a.example", { "host": "b.internal", "private": true }, "localhost:5432"],
             "write": [".", "~/.cache"], "unix_sockets": true,
         });
         assert_eq!(
@@ -73,7 +76,8 @@ mod tests {
             [
                 "`sandbox.enabled` lets programs run with all your rights, without a sandbox",
                 "`sandbox.min` lets confined programs run at the level `basic`",
-                "`sandbox.network` lets confined programs reach a.example, b.internal (also at a private address)",
+                "`sandbox.network` lets confined programs reach a.example, b.internal (also at a private address), \
+                 localhost:5432 (on this machine or in a private network)",
                 "`sandbox.write` lets confined programs change ~/.cache",
                 "`sandbox.unix_sockets` lets confined programs use UNIX sockets",
             ]

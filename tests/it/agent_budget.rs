@@ -90,6 +90,7 @@ fn a_program_is_ended_when_the_time_budget_of_its_agent_is_used_up() {
         "pipelines/main.yaml",
         &format!("name: test\ninputs: {{ task: {{ type: string }} }}\n{agents}steps:\n{TWO_STEPS}"),
     );
+    orch.disable_unsupported_sandboxes();
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
     assert!(ran.stderr.contains("the budget of agent a is 1 s, and that time is used up"), "{}", ran.stderr);

@@ -93,6 +93,7 @@ fn a_model_can_become_a_program_and_a_program_a_model() {
     let server = answering_server(|_, _| json!(1));
     let orch = two_agents(&server);
     orch.edit("pipelines/main.yaml", "agent: b, schema: any", "agent: b, schema: text");
+    orch.disable_unsupported_sandboxes();
     let (ran, report) = run(&orch, &["--agent", "b=command:cat"]);
     let ran = ran.exits(0).says("agent `b` is a CLI agent in this run, so these options do not apply: `temperature`");
     assert!(!ran.stderr.contains("of agent `a`"), "{ran:?}");

@@ -68,6 +68,7 @@ fn clean_keeps_files_of_agent_programs() {
     orch.write("prompts/go.md", "Go.\n");
     let pipeline = "name: main\nagents:\n  a: { command: [sh, -c, \"cat > heard.txt; echo '{}'\"], tools: [sh] }\nsteps:\n  - { id: go, agent: a, prompt: go.md, output: done, schema: any }\n";
     orch.write("pipelines/main.yaml", pipeline);
+    orch.disable_unsupported_sandboxes();
     let ran = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--output", "json"]).exits(0);
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let diff = orch.run(&["runs", "diff", report["run"].as_str().unwrap()]).exits(0);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::agents::{create_adapter_folder, programs};
+use crate::support::sandbox::reaches_full;
 use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
 const ANSWER: &str =
@@ -20,7 +21,8 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    /// A project with one agent `a` and one step `ask`; `None` where npm can't install the programs.
+    /// A project with one agent `a` and one step `ask`; `None` where npm can't install the programs or
+    /// orch can't confine them.
     pub(crate) fn one(
         agent: &str,
         step: &str,
@@ -49,6 +51,9 @@ impl Agents {
         // user, and the commands of the other start a sandbox.
         if agents.contains("acp:") {
             orch.disable_sandboxes();
+        } else if !reaches_full() {
+            // Without the sandbox of orch, Codex would need its own, which can't start here either.
+            return None;
         }
         Some(Self::with_project(orch, bin, answer))
     }

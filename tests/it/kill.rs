@@ -67,6 +67,7 @@ pub(crate) fn project_with_every_kind(server: &Server) -> Orch {
     let agents = format!("  a: {{ model: auto }}\n  program: {{ command: [sh, \"{program}\"], tools: [edit] }}");
     orch.edit("pipelines/main.yaml", "  a: { model: auto }", &agents);
     orch.write("pipelines/called.yaml", CALLED).write("program.sh", PROGRAM);
+    orch.disable_unsupported_sandboxes();
     orch
 }
 

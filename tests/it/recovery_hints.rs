@@ -99,6 +99,9 @@ impl Case {
         let text =
             format!("name: test\ninputs:\n  task: {{ type: string }}\nagents:\n  a: {{ {agent} }}\nsteps:\n{steps}");
         self.orch.write("pipelines/main.yaml", &text);
+        if !agent.starts_with("model:") {
+            self.orch.disable_unsupported_sandboxes();
+        }
         self
     }
 

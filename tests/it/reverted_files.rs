@@ -211,6 +211,7 @@ fn deleted_files_of_an_agent_program_are_restored_with_discard_changed() {
         "  a: { model: auto }",
         &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
     );
+    orch.disable_unsupported_sandboxes();
     run(&orch, &[]).0.exits(1);
     std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
     orch.run(&["pipeline", "resume"]).exits(2).says("made.txt`, which step edit wrote, was deleted");

@@ -281,6 +281,7 @@ fn variables_of_an_agent_program_are_redacted_in_its_reply_and_its_files() {
         "pipelines/main.yaml",
         &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ {agent} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: text }}\n"),
     );
+    orch.disable_unsupported_sandboxes();
     let done = orch.command(&RUN).env("LOGIN", value).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(orch.read("workspace/answer.md"), "I saw [secret LOGIN]\n");

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::step_kinds::{AGENT, answering_server, project, run};
 use crate::support::agents::fake_program;
+use crate::support::sandbox::reaches_full;
 use crate::support::{Orch, RunOutput, Server};
 
 const COMMANDS: &str = "name: main\nsteps:\n  - { id: a, run: [\"true\"] }\n";
@@ -247,6 +248,10 @@ fn recordings_are_not_written_through_a_symlink_of_the_project() {
 
 #[test]
 fn a_state_folder_that_becomes_a_symlink_during_a_run_is_not_followed() {
+    // The project is not trusted, so it can't turn off the sandbox of its agent.
+    if !reaches_full() {
+        return;
+    }
     let victim = tempfile::tempdir().unwrap();
     let orch = Orch::empty();
     orch.write("orch.yaml", "").write("prompts/p.md", "say it\n");
@@ -316,6 +321,9 @@ fn hostile_project(bad: &str) -> (Server, Orch) {
 
 #[test]
 fn no_text_of_a_project_controls_the_terminal_or_forges_a_line() {
+    if !reaches_full() {
+        return;
+    }
     for bad in [HIDDEN, FORGED] {
         let (_server, orch) = hostile_project(bad);
         let name: String = serde_json::from_str(&format!("\"f{bad}.json\"")).unwrap();

@@ -32,23 +32,42 @@ enum HostForm {
 
 /// The error for a text that is not a valid host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a valid host: {reason}; write `NAME`, `NAME:PORT`, or an address with its port")]
+#[error("`{text}` is not a valid host: {reason}; {advice}")]
 pub struct HostError {
     text: String,
     reason: &'static str,
+    advice: String,
 }
 
 impl Host {
-    /// Allows the name of the host to resolve to private addresses, as names inside a company network do.
-    #[must_use]
-    pub fn with_private_addresses(self) -> Self {
-        Self { private: true, ..self }
+    /// Parses a host. With `private`, its name may resolve to private addresses, as names inside a company network do.
+    ///
+    /// # Errors
+    /// The text is not a valid host, or it is a link-local address and not `private`.
+    pub fn new(text: &str, private: bool) -> Result<Self, HostError> {
+        let (name, port) = split_host(text)?;
+        let host = Self { name, port, private };
+        if host.address().is_some_and(is_link_local) && !private {
+            let reason = "it is a link-local address, such as that of the metadata service of a cloud";
+            return Err(HostError::new(text, reason, format!("write `{{ host: \"{host}\", private: true }}`")));
+        }
+        Ok(host)
+    }
+
+    /// Whether the host may be this machine or in a private network.
+    pub fn may_be_private(&self) -> bool {
+        let is_local_name = self.name == "localhost" || self.name.ends_with(".localhost");
+        self.private || is_local_name || self.address().is_some_and(|address| !is_public(address))
+    }
+
+    /// The address, if the host is not a name.
+    fn address(&self) -> Option<IpAddr> {
+        self.name.parse().ok()
     }
 
     /// The port of a service on this machine, if the host is a loopback address or `localhost` with a port.
     pub(super) fn service_port(&self) -> Option<u16> {
-        let is_loopback =
-            self.name == "localhost" || self.name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_loopback = self.name == "localhost" || self.address().is_some_and(|address| address.is_loopback());
         if is_loopback { self.port } else { None }
     }
 
@@ -59,8 +78,18 @@ impl Host {
 
     /// Whether this entry allows the name to resolve to an address.
     pub(super) fn may_resolve_to(&self, address: IpAddr) -> bool {
+        if is_link_local(address) {
+            // A name server must not be able to lead a program to the metadata service of a cloud.
+            return self.private && self.address() == Some(address);
+        }
         let is_service = self.service_port().is_some() && address.is_loopback();
-        self.private || is_service || self.name.parse::<IpAddr>().is_ok() || is_public(address)
+        self.private || is_service || self.address().is_some() || is_public(address)
+    }
+}
+
+impl HostError {
+    fn new(text: &str, reason: &'static str, advice: String) -> Self {
+        Self { text: text.to_owned(), reason, advice }
     }
 }
 
@@ -71,39 +100,65 @@ pub(super) fn normalize_name(name: &str) -> String {
     name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_string())
 }
 
+/// The notation of a host with a port: an IPv6 address has brackets.
+pub(super) fn host_and_port(name: &str, port: u16) -> String {
+    if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+}
+
+/// Splits a host into its normalized name and its port.
+fn split_host(text: &str) -> Result<(String, Option<u16>), HostError> {
+    let error = |reason, advice: &str| HostError::new(text, reason, advice.to_owned());
+    if text.contains('/') {
+        return Err(error("it is a URL", "write only its host: `NAME` or `NAME:PORT`"));
+    }
+    if text.contains('*') {
+        return Err(error("patterns are not supported", "list each name"));
+    }
+    if text.contains('%') {
+        return Err(error("addresses with a zone are not supported", "write a name, or an address without a zone"));
+    }
+    let is_of_v6 = |character: char| character.is_ascii_hexdigit() || ":.".contains(character);
+    let is_bare_v6 = text.matches(':').count() > 1 && text.chars().all(is_of_v6);
+    if is_bare_v6 {
+        let advice = "write `[ADDRESS]` or `[ADDRESS]:PORT`, in quotes";
+        return Err(error("an IPv6 address needs brackets", advice));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !text.ends_with(']') => (name, Some(port)),
+        Some(_) | None => (text, None),
+    };
+    let port = port.map(str::parse::<u16>).transpose();
+    let Ok(port) = port else {
+        return Err(error("its port is not a number up to 65535", "write `NAME:PORT`, such as `example.org:8443`"));
+    };
+    if port == Some(0) {
+        return Err(error("port 0 can't be reached", "write the port of the service"));
+    }
+    let name = normalize_name(name);
+    let is_address = name.parse::<IpAddr>().is_ok();
+    let is_name = !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        });
+    if !is_address && !is_name {
+        let advice = "write `NAME`, `NAME:PORT`, or an address such as `10.1.2.3:80` or `[fd00::1]:80`";
+        return Err(error("it is neither a name nor an address", advice));
+    }
+    // A resolver reads `127.1` and `0x7f000001` as addresses, so reject names that look like an address.
+    let looks_like_address =
+        name.rsplit('.').next().is_some_and(|label| label.starts_with("0x") || label.parse::<u64>().is_ok());
+    if !is_address && looks_like_address {
+        return Err(error("it looks like an address, but is not complete", "write all four numbers, as in `10.0.0.1`"));
+    }
+    Ok((name, port))
+}
+
 impl FromStr for Host {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        let error = |reason| HostError { text: text.to_owned(), reason };
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, _)) if name.contains(':') && !name.ends_with(']') => (text, None),
-            Some(_) if text.ends_with(']') => (text, None),
-            Some((name, port)) => {
-                (name, Some(port.parse().map_err(|_| error("its port is not a number up to 65535"))?))
-            }
-            None => (text, None),
-        };
-        let name = normalize_name(name);
-        if port == Some(0) {
-            return Err(error("port 0 can't be reached"));
-        }
-        if name.contains('*') {
-            return Err(error("patterns are not supported"));
-        }
-        let is_address = name.parse::<IpAddr>().is_ok();
-        let is_name = !name.is_empty()
-            && name.len() <= 253
-            && name.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-            });
-        // A resolver reads `127.1` and `0x7f000001` as addresses, so reject names that look like an address.
-        let looks_like_address =
-            name.rsplit('.').next().is_some_and(|label| label.starts_with("0x") || label.parse::<u64>().is_ok());
-        if !is_address && (!is_name || looks_like_address) {
-            return Err(error("it is neither a name nor an address"));
-        }
-        Ok(Self { name, port, private: false })
+        Self::new(text, false)
     }
 }
 
@@ -113,7 +168,7 @@ impl TryFrom<HostForm> for Host {
     fn try_from(form: HostForm) -> Result<Self, HostError> {
         match form {
             HostForm::Text(text) => text.parse(),
-            HostForm::Parts { host, private } => Ok(Self { private, ..host.parse()? }),
+            HostForm::Parts { host, private } => Self::new(&host, private),
         }
     }
 }
@@ -128,9 +183,20 @@ impl From<Host> for HostForm {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
+            None if self.name.contains(':') => write!(f, "[{}]", self.name),
             None => f.write_str(&self.name),
-            Some(port) if self.name.contains(':') => write!(f, "[{}]:{port}", self.name),
-            Some(port) => write!(f, "{}:{port}", self.name),
+            Some(port) => f.write_str(&host_and_port(&self.name, port)),
+        }
+    }
+}
+
+/// Whether an address is link-local. The metadata services of clouds, from which a program gets keys, have such
+/// addresses.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || embedded_v4(address).is_some_and(|address| address.is_link_local())
         }
     }
 }
@@ -158,18 +224,25 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Gateways translate these ranges to the IPv4 address inside.
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
+    if let Some(address) = embedded_v4(address) {
+        return is_public_v4(address);
+    }
     match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        [0x2002, high, low, ..] => embedded(high, low),
         // Teredo, documentation, and all addresses that are not global unicast: loopback, private, link-local,
         // multicast.
         [0x2001, 0 | 0xdb8, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+/// The IPv4 address inside an address to which systems or gateways translate it.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
     }
 }
 
@@ -190,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_displayed_host_can_be_parsed_again() {
-        for text in ["example.org", "example.org:22", "[::1]:80", "10.0.0.1:8080"] {
+        for text in ["example.org", "example.org:22", "[::1]:80", "[fd00::1]", "10.0.0.1:8080"] {
             assert_eq!(host(text).to_string(), text);
         }
         let private: Host = serde_json::from_str(r#"{"host": "git.corp", "private": true}"#).unwrap();
@@ -235,7 +308,55 @@ mod tests {
             "2001::1",
         ] {
             assert!(!name.may_resolve_to(address.parse().unwrap()), "{address}");
-            assert!(host(&format!("[{address}]")).may_resolve_to(address.parse().unwrap()) || !address.contains(':'));
+            // An entry with the address itself allows it.
+            let text = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+            assert!(Host::new(&text, true).unwrap().may_resolve_to(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_is_listed_only_as_a_private_address() {
+        for text in
+            ["169.254.169.254", "169.254.1.1:80", "[fe80::1]:80", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]"]
+        {
+            let error = text.parse::<Host>().unwrap_err().to_string();
+            assert!(error.contains("link-local") && error.contains("private: true"), "{error}");
+            let allowed = Host::new(text, true).unwrap();
+            assert!(allowed.may_resolve_to(allowed.address().unwrap()), "{text}");
+        }
+        let name = Host::new("metadata.example", true).unwrap();
+        assert!(name.may_resolve_to([10, 0, 0, 1].into()) && !name.may_resolve_to([169, 254, 169, 254].into()));
+        let other = Host::new("169.254.1.1", true).unwrap();
+        assert!(!other.may_resolve_to([169, 254, 169, 254].into()));
+    }
+
+    #[test]
+    fn hosts_of_this_machine_and_of_private_networks_are_not_public() {
+        for text in ["localhost:5432", "a.localhost", "127.0.0.1:1", "10.1.1.1:80", "[::1]:80", "[fd00::1]:80"] {
+            assert!(host(text).may_be_private(), "{text}");
+        }
+        assert!(Host::new("git.corp", true).unwrap().may_be_private());
+        for text in ["example.org", "93.184.215.14:443", "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:443"] {
+            assert!(!host(text).may_be_private(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_for_an_invalid_host_says_what_to_write() {
+        for (text, reason, advice) in [
+            ("https://example.org/a", "it is a URL", "write only its host"),
+            ("*.example.org", "patterns are not supported", "list each name"),
+            ("::1:8080", "an IPv6 address needs brackets", "`[ADDRESS]:PORT`"),
+            ("2001:db8::1", "an IPv6 address needs brackets", "`[ADDRESS]`"),
+            ("[fe80::1%eth0]:80", "addresses with a zone", "without a zone"),
+            ("example.org:http", "its port is not a number", "`NAME:PORT`"),
+            ("127.1", "is not complete", "all four numbers"),
+            ("host:80:90", "neither a name nor an address", "`NAME:PORT`"),
+            ("a b", "neither a name nor an address", "`[fd00::1]:80`"),
+        ] {
+            let error = text.parse::<Host>().unwrap_err().to_string();
+            let (problem, help) = error.split_once("; ").unwrap();
+            assert!(problem.contains(reason) && help.contains(advice), "{error}");
         }
     }
 

@@ -36,15 +36,23 @@ impl std::fmt::Display for LimitReached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let verb = if self.is_certain { "reached" } else { "probably reached" };
         let value = self.value;
+        let size = size_text(value);
         match self.limit {
-            Limit::Memory => write!(f, "the program {verb} its limit of {value} bytes of memory")?,
+            Limit::Memory => write!(f, "the program {verb} its limit of {size} of memory")?,
             Limit::Processes => write!(f, "the program {verb} its limit of {value} processes and threads")?,
             Limit::CpuTime => write!(f, "the program {verb} its limit of {value} s of processor time")?,
-            Limit::FileSize => write!(f, "the program {verb} its limit of {value} bytes in one file")?,
+            Limit::FileSize => write!(f, "the program {verb} its limit of {size} in one file")?,
             Limit::OpenFiles => write!(f, "the program {verb} its limit of {value} open files in one process")?,
         }
         write!(f, "; raise `limits.{}` if it needs more", self.limit.key())
     }
+}
+
+/// A size in the largest unit of which it is a multiple.
+fn size_text(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    unit.map_or_else(|| format!("{bytes} bytes"), |(unit, shift)| format!("{} {unit}", bytes >> shift))
 }
 
 impl Limit {
@@ -68,6 +76,16 @@ impl Limit {
             Self::FileSize => limits.file_size,
             Self::OpenFiles => limits.open_files,
         }
+    }
+
+    /// The gap that orch may not notice that this limit ended a process: the kernel reports the end of a process only to
+    /// its parent process.
+    pub(super) fn unnoticed(self) -> String {
+        format!(
+            "orch does not notice that a process reached `{}` if the program ignores the end of this process, as a \
+             shell does in a pipe",
+            self.key()
+        )
     }
 
     /// Creates the report that a program reached this limit; `None` if the limit is not set.
@@ -135,5 +153,22 @@ mod tests {
             text,
             "the program reached its limit of 3 s of processor time; raise `limits.cpu_time` if it needs more"
         );
+    }
+
+    #[test]
+    fn a_size_has_the_unit_of_the_settings() {
+        for (bytes, text) in [
+            (512 << 20, "512 MiB"),
+            (2 << 30, "2 GiB"),
+            (1 << 40, "1 TiB"),
+            (1536, "1536 bytes"),
+            (1 << 10, "1 KiB"),
+            (0, "0 bytes"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+        let limits = Limits { file_size: Some(1 << 20), ..Limits::default() };
+        let text = Limit::FileSize.reached(&limits, true).unwrap().to_string();
+        assert!(text.starts_with("the program reached its limit of 1 MiB in one file; "), "{text}");
     }
 }

@@ -6,8 +6,10 @@
 //! orch sends the policy; `orch __confine` sends the listening sockets of the network, then the level in force, and at
 //! the end the limit that the program reached. If a step fails, the program does not start.
 
+mod damage;
 mod environment;
 mod error;
+mod git_config;
 mod host;
 mod limits;
 #[cfg(target_os = "linux")]
@@ -18,6 +20,7 @@ mod policy;
 mod probe;
 mod protect;
 mod proxy;
+mod repository;
 mod seatbelt;
 mod session;
 mod wire;
@@ -29,13 +32,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+pub use damage::DamageCheck;
 pub use error::{ConfineError, Step};
 pub use host::{Host, HostError};
 pub use limits::{Limit, LimitReached, limit_in_output};
+pub use masks::remove_leftover_masks;
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
 pub use protect::{Seal, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
+pub use repository::protected_repositories;
 pub use session::{Confinement, Ended, Session, confined_argv};
 pub use wire::{InForce, Start};
 

@@ -7,50 +7,35 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::policy::{Mask, Policy, Protected};
+use super::repository::{GIT_ENTRY, protected_repositories};
 
-/// Folders of a git folder through which a later `git` command can run programs.
-const GIT_FOLDERS: &[&str] = &["hooks"];
-/// Files of a git folder through which a later `git` command can run programs.
-const GIT_FILES: &[&str] = &["config"];
-/// The name and the content of a file that could redirect git to another folder, with other hooks and settings. This
-/// content refers to the same folder.
-const GIT_COMMON_DIR: (&str, &str) = ("commondir", ".\n");
-/// Paths that git uses only if `config` refers to them, so they need no placeholder.
-const GIT_IF_PRESENT: &[&str] = &["config.worktree", "modules"];
+/// The lock files of orch in a workspace. If a program removed them, a second run could start in the workspace.
+const LOCK_FILES: &[&str] = &[".orch.lock", ".orch.programs.lock"];
+/// The file by which [`Seal`] recognizes a folder that orch itself changes all the time.
+const JOURNAL_FILE: &str = "journal.db";
 
-/// The paths that orch protects in a workspace by default: the files through which git can run programs, `.orch`,
-/// `orch.yaml` and `.github`. The caller adds the pipelines, prompts and schemas of the run.
+/// The paths that orch protects in a workspace by default: the files through which git can run programs, `.orch`, the
+/// lock files of orch, `orch.yaml` and `.github`. The caller adds the pipelines, prompts and schemas of the run.
 ///
 /// If the workspace has no git folder, the program can't create one. For a program that must create one, remove `.git`
 /// from the result.
 pub fn usually_protected(workspace: &Path) -> Vec<Protected> {
-    let protected = |path: PathBuf, mask| Protected { path, mask };
-    let git = workspace.join(".git");
-    let mut paths = Vec::new();
+    let protected = |name: &str, mask| Protected { path: workspace.join(name), mask };
+    let git = workspace.join(GIT_ENTRY);
+    let mut paths = protected_repositories(workspace);
     if git.is_file() {
-        // In a worktree, the file refers to a folder elsewhere. The caller must make that folder writable and protect
-        // it.
-        paths.push(protected(git, Mask::Nothing));
-    } else if git.is_dir() {
-        paths.extend(git_protection(&git));
-    } else {
-        paths.push(protected(git, Mask::Folder));
+        // In a worktree, the file refers to a folder elsewhere.
+        paths.push(protected(GIT_ENTRY, Mask::Nothing));
+    } else if !git.is_dir() {
+        paths.push(protected(GIT_ENTRY, Mask::Folder));
     }
-    paths.push(protected(workspace.join(".orch"), Mask::Folder));
+    paths.push(protected(".orch", Mask::Folder));
+    // A lock file exists as long as a run uses the workspace. Another run would take a placeholder for its own file.
+    paths.extend(LOCK_FILES.iter().map(|name| protected(name, Mask::Nothing)));
     // The placeholder must be valid, because another orch process may read it in the meantime.
-    paths.push(protected(workspace.join("orch.yaml"), Mask::File("{}\n".to_owned())));
-    paths.push(protected(workspace.join(".github"), Mask::Folder));
+    paths.push(protected("orch.yaml", Mask::File("{}\n".to_owned())));
+    paths.push(protected(".github", Mask::Folder));
     paths
-}
-
-/// The protected paths in a git folder.
-fn git_protection(git: &Path) -> Vec<Protected> {
-    let protected = |name: &&str, mask| Protected { path: git.join(name), mask };
-    let folders = GIT_FOLDERS.iter().map(|name| protected(name, Mask::Folder));
-    let files = GIT_FILES.iter().map(|name| protected(name, Mask::File(String::new())));
-    let present = GIT_IF_PRESENT.iter().map(|name| protected(name, Mask::Nothing));
-    let (name, text) = GIT_COMMON_DIR;
-    folders.chain(files).chain(present).chain([protected(&name, Mask::File(text.to_owned()))]).collect()
 }
 
 /// A snapshot of the protected paths before a program starts. At `basic` the kernel can't protect a path inside a
@@ -65,9 +50,11 @@ pub struct Seal {
 type Fingerprint = (u64, u32, u64, (i64, i64));
 
 impl Seal {
-    /// Takes the snapshot.
+    /// Takes the snapshot of the protected paths that the program can change.
     pub fn take(policy: &Policy) -> Self {
-        let paths: Vec<PathBuf> = policy.protect.iter().map(|protected| protected.path.clone()).collect();
+        let is_writable = |path: &PathBuf| policy.writable().any(|folder| path.starts_with(folder));
+        let protected = policy.protect.iter().map(|protected| protected.path.clone());
+        let paths: Vec<PathBuf> = protected.filter(is_writable).collect();
         let state = read_state(&paths);
         Self { paths, state }
     }
@@ -88,6 +75,11 @@ fn read_state(paths: &[PathBuf]) -> BTreeMap<PathBuf, Fingerprint> {
     let mut remaining = paths.to_vec();
     while let Some(path) = remaining.pop() {
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() && path.join(JOURNAL_FILE).exists() {
+            // orch itself changes this folder in the meantime, so only its identity can be compared.
+            state.insert(path, (metadata.ino(), metadata.mode(), 0, (0, 0)));
+            continue;
+        }
         if metadata.is_dir() {
             remaining.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
@@ -108,7 +100,8 @@ mod tests {
         let root = folder.path();
         fs::create_dir_all(root.join(".git/hooks")).unwrap();
         fs::write(root.join(".git/config"), "a").unwrap();
-        let policy = Policy { protect: usually_protected(root), ..Policy::default() };
+        let write = vec![root.to_owned()];
+        let policy = Policy { write, protect: usually_protected(root), ..Policy::default() };
         let seal = Seal::take(&policy);
         assert_eq!(seal.broken(), Vec::<PathBuf>::new());
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -120,6 +113,28 @@ mod tests {
             assert!(broken.contains(&root.join(path)), "{path}");
         }
         assert_eq!(broken.len(), 4);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "`ctime` has a limited resolution")]
+    fn a_seal_ignores_what_orch_changes_and_what_the_program_cannot_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for name in ["ws/.orch/locks", "elsewhere"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::write(root.join("ws/.orch/journal.db"), "a").unwrap();
+        fs::write(root.join("ws/.orch.lock"), "a").unwrap();
+        let mut protect = usually_protected(&root.join("ws"));
+        protect.push(Protected { path: root.join("elsewhere"), mask: Mask::Nothing });
+        let seal = Seal::take(&Policy { write: vec![root.join("ws")], protect, ..Policy::default() });
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        fs::write(root.join("ws/.orch/locks/run.lock"), "").unwrap();
+        fs::write(root.join("elsewhere/file"), "").unwrap();
+        assert_eq!(seal.broken(), Vec::<PathBuf>::new());
+        fs::remove_file(root.join("ws/.orch.lock")).unwrap();
+        fs::rename(root.join("ws/.orch"), root.join("ws/away")).unwrap();
+        assert_eq!(seal.broken(), [root.join("ws/.orch"), root.join("ws/.orch.lock")]);
     }
 
     #[test]

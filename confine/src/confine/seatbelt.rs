@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -50,12 +50,7 @@ pub(super) fn profile(policy: &Policy, proxy_port: Option<u16>) -> String {
     }
     for path in policy.protect.iter().map(|protected| &protected.path) {
         push(&mut text, "deny file-write*", path);
-        // Otherwise the program could rename a parent folder and create a new one in its place.
-        let roots: Vec<&PathBuf> = policy.writable().collect();
-        let is_between = |folder: &&Path| roots.iter().any(|root| folder.starts_with(root) && folder != root);
-        for folder in path.ancestors().skip(1).take_while(is_between) {
-            let _ = writeln!(text, "(deny file-write-unlink (literal {}))", quoted(folder));
-        }
+        hold_parents(&mut text, policy, path);
     }
     // A writable folder may be inside a protected folder.
     for path in policy.writable() {
@@ -66,9 +61,19 @@ pub(super) fn profile(policy: &Policy, proxy_port: Option<u16>) -> String {
     }
     for path in &policy.deny_read {
         push(&mut text, "deny file-read* file-write*", path);
+        hold_parents(&mut text, policy, path);
     }
     push_network(&mut text, policy, proxy_port);
     text
+}
+
+/// Forbids to rename the folders between a writable folder and a path: a program could otherwise create a new folder in
+/// place of a protected one, or read a denied file under its new path.
+fn hold_parents(text: &mut String, policy: &Policy, path: &Path) {
+    let is_between = |folder: &&Path| policy.writable().any(|root| folder.starts_with(root) && *folder != root);
+    for folder in path.ancestors().skip(1).take_while(is_between) {
+        let _ = writeln!(text, "(deny file-write-unlink (literal {}))", quoted(folder));
+    }
 }
 
 fn push_network(text: &mut String, policy: &Policy, proxy_port: Option<u16>) {
@@ -130,7 +135,7 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         try_profile(&profile)?;
     }
     let limits_by = (policy.limits != Limits::default()).then(|| "rlimits".to_owned());
-    let gaps = if policy.limits.memory.is_some() { vec!["macOS can't limit memory".to_owned()] } else { Vec::new() };
+    let gaps = gaps(&policy.limits);
     let in_force = InForce { level: request.level, landlock: 0, own_processes: false, limits_by, cgroup: None, gaps };
     if is_probe {
         write_probe_result(&Ok(in_force));
@@ -157,6 +162,12 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         let _ = send(&control, &Report::Ended { code, limit: limit_from_exit_code(code, &policy.limits) }, &[]);
     }
     Ok(code)
+}
+
+/// The limits that are not in force, or that orch may not notice, each as a sentence.
+fn gaps(limits: &Limits) -> Vec<String> {
+    let memory = limits.memory.map(|_| "macOS can't limit memory".to_owned());
+    memory.into_iter().chain(limits.file_size.map(|_| Limit::FileSize.unnoticed())).collect()
 }
 
 /// Reports the level in force to orch, and waits until orch lets the program start.
@@ -225,7 +236,7 @@ mod tests {
         let policy = Policy {
             write: vec!["/w".into(), "/w/.orch/tree".into()],
             protect: protect.into(),
-            deny_read: vec!["/Users/me/.ssh".into()],
+            deny_read: vec!["/Users/me/.ssh".into(), "/w/a/b/secret".into()],
             tmp: Some("/private/tmp/t".into()),
             ..Policy::default()
         };
@@ -243,6 +254,9 @@ mod tests {
         assert!(
             position("(allow file-read*)") < position(r#"(deny file-read* file-write* (subpath "/Users/me/.ssh"))"#)
         );
+        for folder in ["/w/a", "/w/a/b"] {
+            position(&format!("(deny file-write-unlink (literal \"{folder}\"))"));
+        }
         position(r#"(allow file-write* (subpath "/private/tmp/t"))"#);
         assert!(!lines.iter().any(|line| line.contains(r#"unlink (literal "/w")"#)));
     }

@@ -28,7 +28,7 @@ use super::CONFINE_COMMAND;
 use super::error::{ConfineError, InStep as _, Step};
 use super::limits::LimitReached;
 use super::masks::Masks;
-use super::policy::{Level, Policy};
+use super::policy::{Level, Limits, Policy};
 use super::probe::Probe;
 use super::proxy::{OnConnection, ProxyState, serve};
 use super::wire::{InForce, Listener, Report, Request, Start, decode, encode, receive_header, send};
@@ -58,6 +58,7 @@ pub struct Session {
     /// The tasks that serve the listening sockets.
     services: JoinSet<()>,
     proxy_state: Arc<ProxyState>,
+    limits: Limits,
     in_force: Option<InForce>,
     /// The number of connections so far.
     connection_count: Arc<AtomicU64>,
@@ -115,6 +116,7 @@ impl Session {
             socket: UnixStream::from_std(own_socket).in_step(Step::Control)?,
             services: JoinSet::new(),
             proxy_state: Arc::new(ProxyState::new(hosts, report)),
+            limits: policy.limits,
             in_force: None,
             connection_count,
             _masks: masks,
@@ -163,19 +165,31 @@ impl Session {
     /// # Errors
     /// When the program did not start.
     pub async fn ended(&mut self) -> Result<Ended, ConfineError> {
-        loop {
+        let ended = loop {
             match self.receive().await {
-                Ok((Report::Ended { code, limit }, _)) => {
-                    return Ok(Ended { code: Some(code), limit, not_started: None });
-                }
+                Ok((Report::Ended { code, limit }, _)) => break Ended { code: Some(code), limit, not_started: None },
                 Ok((Report::NotStarted(errno), _)) => {
-                    return Ok(Ended { not_started: Some(errno), ..Ended::default() });
+                    break Ended { not_started: Some(errno), ..Ended::default() };
                 }
                 Ok((Report::Failed(error), _)) => return Err(error),
                 Ok((Report::Listening(_) | Report::Confined(_), _)) => {}
-                Err(_) => return Ok(Ended::default()),
+                Err(_) => break Ended::default(),
             }
-        }
+        };
+        let limit = ended.limit.or_else(|| self.limit_of_cgroup(ended.code != Some(0)));
+        Ok(Ended { limit, ..ended })
+    }
+
+    /// The limit because of which the kernel ended a process of the program, if a control group enforces the limits.
+    #[cfg(target_os = "linux")]
+    fn limit_of_cgroup(&self, has_failed: bool) -> Option<LimitReached> {
+        let folder = self.in_force.as_ref()?.cgroup.as_ref()?;
+        super::linux::limit_of_cgroup(folder, &self.limits, has_failed)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn limit_of_cgroup(&self, _has_failed: bool) -> Option<LimitReached> {
+        None
     }
 
     /// Ends the session after all processes of the program have ended: stops serving the network, records the

@@ -8,6 +8,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/vm_sockets.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -56,6 +57,35 @@ static int get(const char *path, const char *wanted) {
     buffer[count] = 0;
     if (!strstr(buffer, wanted)) { fprintf(stderr, "not in it\n"); return 1; }
     return 0;
+}
+static int get_any(const char *path) {
+    char byte;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return through(1);
+    ssize_t count = read(fd, &byte, 1);
+    if (count < 0) return through(1);
+    if (count == 0) fprintf(stderr, "it is empty\n");
+    return count == 0;
+}
+/* Asks the kernel for the network interfaces; succeeds if it names one that is not the loopback. */
+static int other_interface(void) {
+    static char buffer[65536];
+    struct { struct nlmsghdr head; struct ifinfomsg body; } request = {
+        .head = {.nlmsg_len = sizeof request, .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    if (fd < 0 || send(fd, &request, sizeof request, 0) < 0) return through(1);
+    for (;;) {
+        int length = recv(fd, buffer, sizeof buffer, 0);
+        if (length <= 0) return through(1);
+        for (struct nlmsghdr *message = (void *)buffer; NLMSG_OK(message, length); message = NLMSG_NEXT(message, length)) {
+            if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR) {
+                fprintf(stderr, "only the loopback\n");
+                return 1;
+            }
+            struct ifinfomsg *interface = NLMSG_DATA(message);
+            if (!(interface->ifi_flags & IFF_LOOPBACK) && (interface->ifi_flags & IFF_UP)) return 0;
+        }
+    }
 }
 static int inet_to(int type, const char *address, int port) {
     struct sockaddr_storage to = {0};
@@ -166,6 +196,7 @@ int main(int count, char **arg) {
     if (IS("create")) return put(a, "escaped", O_CREAT | O_EXCL);
     if (IS("append")) return put(a, "escaped", O_APPEND);
     if (IS("read")) return get(a, b);
+    if (IS("read-any")) return get_any(a);
     if (IS("rename")) return through(rename(a, b));
     if (IS("exchange")) return through(syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2));
     if (IS("link-write")) { unlink(b); if (link(a, b)) return through(1); return put(b, "escaped", 0); }
@@ -214,6 +245,7 @@ int main(int count, char **arg) {
         return through(fd < 0 || bind(fd, (void *)&to, sizeof to));
     }
     if (IS("netlink-diag")) return through(socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG) < 0);
+    if (IS("netlink-interfaces")) return other_interface();
     if (IS("unix")) return unix_to(SOCK_STREAM, a, 0);
     if (IS("unix-datagram")) return unix_to(SOCK_DGRAM, a, 0);
     if (IS("unix-pair")) return unix_to(SOCK_DGRAM, a, 1);

@@ -117,7 +117,19 @@ fn reset(fixture: &Fixture) {
     for folder in ["/dev/shm", "/tmp"] {
         drop(fs::remove_file(Path::new(folder).join(fixture.unique())));
     }
-    for folder in ["outside/empty", "ws/.git", "ws/.git/hooks", "ws/.git/objects"] {
+    for folder in [
+        "outside/empty",
+        "ws/.git",
+        "ws/.git/hooks",
+        "ws/.git/objects",
+        "ws/.git/refs",
+        "ws/.git/worktrees",
+        "ws/.git/worktrees/side",
+        "ws/.husky",
+        "ws/.husky/_",
+        "ws/deep",
+        "ws/deep/inner",
+    ] {
         fs::create_dir(fixture.path(folder)).unwrap();
         fixture.chown(&fixture.path(folder));
     }
@@ -129,8 +141,14 @@ fn reset(fixture: &Fixture) {
         ("outside/file", "original"),
         ("outside/open", "original"),
         ("ws/file", "original"),
-        ("ws/.git/config", "[core]\n"),
+        ("ws/.git/config", "[core]\n\thooksPath = .husky/_\n"),
         ("ws/.git/HEAD", "ref: refs/heads/main\n"),
+        ("ws/.git/worktrees/side/HEAD", "ref: refs/heads/side\n"),
+        ("ws/.git/worktrees/side/commondir", "../..\n"),
+        ("ws/.git/worktrees/side/gitdir", "/nowhere/.git\n"),
+        ("ws/.orch.lock", "process 1"),
+        ("ws/.orch.programs.lock", "process 1"),
+        ("ws/deep/inner/secret", "secret-text"),
         ("secret/key", "secret-text"),
     ] {
         fixture.write(name, text);
@@ -200,7 +218,9 @@ fn attempt(fixture: &Fixture, outside: &mut Outside, kind: &str, (line, evidence
         .replace("{suid}", &suid.display().to_string());
     let program = attempts().display().to_string();
     let argv: Vec<&str> = std::iter::once(program.as_str()).chain(arguments.split(' ')).collect();
-    let output = command(fixture, kind, &fixture.policy(), &argv).output().unwrap();
+    let mut policy = fixture.policy();
+    policy.deny_read.push(fixture.path("ws/deep/inner/secret"));
+    let output = command(fixture, kind, &policy, &argv).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     assert!(output.status.code() != Some(125), "{kind} {line}: {stderr}");
     let succeeded = match evidence {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Limits, Policy, limit_in_output};
 
-use super::support::{Fixture, Run, User, attempts, print_skipped};
+use super::support::{Fixture, Run, User, attempts};
 
 const LEVELS: [&str; 4] = ["full", "shared", "basic", "none"];
 const MIB: u64 = 1 << 20;
@@ -65,7 +65,7 @@ fn the_size_of_a_file_is_limited() {
     let limits = Limits { file_size: Some(MIB), ..Limits::default() };
     for_each_level(|fixture, level| {
         let run = run_limited(fixture, level, limits, &format!("fill {}/big 4", fixture.text("ws")));
-        assert_limit(&run, "1048576 bytes in one file");
+        assert_limit(&run, "1 MiB in one file");
         assert_eq!(std::fs::metadata(fixture.path("ws/big")).unwrap().len(), MIB, "{level}");
         std::fs::remove_file(fixture.path("ws/big")).unwrap();
     });
@@ -82,7 +82,7 @@ fn the_memory_of_one_process_is_limited() {
         assert_ne!(run.code, Some(0), "{level} {run:#?}");
         let message =
             run.limit().map(str::to_owned).or_else(|| Some(limit_in_output(&run.stderr, &limits)?.to_string()));
-        let is_memory = message.as_ref().is_some_and(|message| message.contains("bytes of memory"));
+        let is_memory = message.as_ref().is_some_and(|message| message.contains("64 MiB of memory"));
         assert!(is_memory, "{level} {message:?} {run:#?}");
     });
 }
@@ -95,7 +95,7 @@ fn the_total_memory_of_several_processes_is_limited() {
     let limits = Limits { memory: Some(128 * MIB), ..Limits::default() };
     for_each_level(|fixture, level| {
         // Each of the four processes stays below the limit.
-        assert_limit(&run_limited(fixture, level, limits, "memory-children 100"), "134217728 bytes of memory");
+        assert_limit(&run_limited(fixture, level, limits, "memory-children 100"), "128 MiB of memory");
     });
 }
 
@@ -107,8 +107,8 @@ fn files_in_memory_count_as_memory() {
     let limits = Limits { memory: Some(64 * MIB), ..Limits::default() };
     for user in User::all() {
         let fixture = Fixture::new(user);
-        assert_limit(&run_limited(&fixture, "full", limits, "fill /tmp/big 512"), "bytes of memory");
-        assert_limit(&run_limited(&fixture, "full", limits, "fill /dev/shm/big 512"), "bytes of memory");
+        assert_limit(&run_limited(&fixture, "full", limits, "fill /tmp/big 512"), "64 MiB of memory");
+        assert_limit(&run_limited(&fixture, "full", limits, "fill /dev/shm/big 512"), "64 MiB of memory");
     }
 }
 
@@ -147,6 +147,30 @@ fn the_number_of_open_files_is_limited() {
 }
 
 #[test]
+fn a_limit_in_the_middle_of_a_pipe_may_stay_unnoticed_and_orch_says_so() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    let limits = Limits { file_size: Some(MIB), memory: Some(512 * MIB), ..Limits::default() };
+    for_each_level(|fixture, level| {
+        let policy = Policy { limits, ..fixture.policy() };
+        let run = fixture.drive(level, &policy, &["sh", "-c", "head -c 3000000 /dev/zero > big | cat; true"]);
+        assert_eq!(run.succeeded().limit(), None, "{level} {run:#?}");
+        let gaps: Vec<&str> =
+            run.result["in_force"]["gaps"].as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
+        let names = |key: &str| gaps.iter().any(|gap| gap.contains(&format!("reached `{key}`")));
+        // With a control group, the kernel reports every process that it ends because of the memory limit.
+        let is_memory_noticed = run.result["in_force"]["limits_by"] == "cgroup";
+        assert!(names("file_size") && names("memory") != is_memory_noticed, "{level} {run:#?}");
+        // A shell that looks at every command of a pipe fails, and then orch names the limit.
+        if super::support::has("bash") {
+            let line = "set -o pipefail; head -c 3000000 /dev/zero > big | cat";
+            assert_limit(&fixture.drive(level, &policy, &["bash", "-c", line]), "1 MiB in one file");
+        }
+    });
+}
+
+#[test]
 fn a_program_below_its_limits_succeeds() {
     if !super::support::reaches_full() {
         return;
@@ -170,7 +194,7 @@ fn node_runs_with_a_memory_limit() {
         return;
     }
     if !super::support::has("node") {
-        print_skipped("node is not installed");
+        super::support::skip("node is not installed");
         return;
     }
     let fixture = Fixture::new(User::all()[0]);

@@ -8,5 +8,6 @@ mod levels;
 mod limits;
 mod network;
 mod protected;
+mod repositories;
 mod support;
 mod tools;

@@ -9,7 +9,7 @@ use std::thread;
 use orch_confine::confine::{Host, Network, Policy};
 use serde_json::Value;
 
-use super::support::{Fixture, Run, User, attempts, print_skipped};
+use super::support::{Fixture, Run, User, attempts};
 
 /// A web server outside of the sandbox, which counts its requests.
 struct Server {
@@ -151,7 +151,7 @@ fn a_name_may_resolve_to_a_private_address_only_if_the_policy_allows_it() {
         return;
     }
     let Some(name) = loopback_name() else {
-        print_skipped("only `localhost` resolves to the loopback on this machine");
+        super::support::skip("only `localhost` resolves to the loopback on this machine");
         return;
     };
     let server = Server::new();
@@ -161,8 +161,8 @@ fn a_name_may_resolve_to_a_private_address_only_if_the_policy_allows_it() {
     assert!(run.stdout.contains("resolves only to private addresses"), "{run:#?}");
     assert!(only_connection(&run).1["refused"].is_string());
     assert_eq!(server.take_request_count(), 0);
-    let host: Host = format!("{name}:{}", server.port).parse().unwrap();
-    let run = curl(&fixture, Network::Hosts(vec![host.with_private_addresses()]), &[&url]);
+    let host = Host::new(&format!("{name}:{}", server.port), true).unwrap();
+    let run = curl(&fixture, Network::Hosts(vec![host]), &[&url]);
     assert!(run.succeeded().stdout.contains(&format!("Host: {name}")), "{run:#?}");
 }
 

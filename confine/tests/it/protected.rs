@@ -5,13 +5,19 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use orch_confine::confine::{Mask, Policy, Protected, Seal};
+use orch_confine::confine::{DamageCheck, Mask, Policy, Protected, Seal, usually_protected};
 
 use super::support::{Fixture, Run, User, attempts};
 
 /// Runs a shell command at `full`.
 fn sh(fixture: &Fixture, policy: &Policy, text: &str) -> Run {
     fixture.drive("full", policy, &["sh", "-c", text])
+}
+
+/// Runs a program that renames a path of the fixture; returns its exit code.
+fn rename(fixture: &Fixture, level: &str, policy: &Policy, (from, to): (&str, &str)) -> Option<i32> {
+    let program = attempts().display().to_string();
+    fixture.drive(level, policy, &[&program, "rename", &fixture.text(from), &fixture.text(to)]).code
 }
 
 /// Creates a folder of the user, with its parents.
@@ -154,11 +160,117 @@ fn at_basic_changes_of_protected_paths_are_detected_afterwards() {
         create_folder(&fixture, "ws/.git/hooks");
         fixture.write("ws/.git/config", "[core]\n");
         let policy = fixture.policy();
-        let policy = Policy { protect: orch_confine::confine::usually_protected(&fixture.path("ws")), ..policy };
+        let policy = Policy { protect: usually_protected(&fixture.path("ws")), ..policy };
         let seal = Seal::take(&policy);
         fixture.drive("basic", &policy, &["sh", "-c", "echo a > a; git status"]);
         assert_eq!(seal.broken(), Vec::<PathBuf>::new());
         fixture.drive("basic", &policy, &["sh", "-c", "echo a > .git/hooks/pre-commit"]).succeeded();
         assert!(seal.broken().contains(&fixture.path("ws/.git/hooks/pre-commit")));
+    }
+}
+
+#[test]
+fn a_denied_file_stays_denied_for_the_next_program_although_its_folder_is_writable() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    for user in User::all() {
+        let fixture = Fixture::new(user);
+        create_folder(&fixture, "ws/a/b");
+        fixture.write("ws/a/b/secret", "secret-text");
+        fixture.write("ws/a/b/other", "other");
+        let policy = Policy { deny_read: vec![fixture.path("ws/a/b/secret")], ..fixture.policy() };
+        for level in ["full", "shared"] {
+            for (from, to) in [
+                ("ws/a", "ws/moved"),
+                ("ws/a/b", "ws/moved"),
+                ("ws/a/b", "ws/a/moved"),
+                ("ws/a/b/secret", "ws/a/b/moved"),
+            ] {
+                assert_eq!(rename(&fixture, level, &policy, (from, to)), Some(1), "{level} {from} {to}");
+            }
+            let line = "echo new > a/b/new && mv a/b/new a/new && rm a/new && cat a/b/other";
+            assert_eq!(fixture.drive(level, &policy, &["sh", "-c", line]).succeeded().stdout, "other");
+            let run = fixture.drive(level, &policy, &["sh", "-c", "grep -r secret-text . || true"]);
+            assert!(!run.succeeded().stdout.contains("secret-text"), "{run:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_to_a_denied_file_can_be_moved_but_orch_detects_it() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    for user in User::all() {
+        let fixture = Fixture::new(user);
+        create_folder(&fixture, "ws/a");
+        fixture.write("ws/a/secret", "secret-text");
+        std::os::unix::fs::symlink("a", fixture.path("ws/link")).unwrap();
+        fixture.chown(&fixture.path("ws/link"));
+        let policy = Policy { deny_read: vec![fixture.path("ws/link/secret")], ..fixture.policy() };
+        let check = DamageCheck::take(&policy, &fixture.path("ws"));
+        let run = sh(&fixture, &policy, "cat a/secret; mv link away");
+        assert!(!run.succeeded().stdout.contains("secret-text"), "{run:#?}");
+        let damage = check.damage();
+        assert!(damage.len() == 1 && damage[0].contains("ws/link/secret"), "{damage:?}");
+    }
+}
+
+#[test]
+fn a_workspace_inside_a_writable_folder_can_be_read_only() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    for user in User::all() {
+        let fixture = Fixture::new(user);
+        create_folder(&fixture, "outside/project/ws");
+        create_folder(&fixture, "outside/project/ws/.orch/home");
+        let protected = |name: &str| Protected { path: fixture.path(name), mask: Mask::Nothing };
+        let policy = Policy {
+            write: vec![fixture.path("outside"), fixture.path("outside/project/ws/.orch/home")],
+            protect: vec![protected("outside/project/ws")],
+            ..fixture.policy()
+        };
+        for level in ["full", "shared"] {
+            let line = format!(
+                "cd {}; echo a > a && echo b > project/b && echo c > project/ws/.orch/home/c && echo written; \
+                 echo d > project/ws/d || echo refused",
+                fixture.text("outside")
+            );
+            let run = fixture.drive(level, &policy, &["sh", "-c", &line]);
+            assert_eq!(run.succeeded().stdout, "written\nrefused\n", "{run:#?}");
+            for from in ["outside/project", "outside/project/ws"] {
+                assert_eq!(rename(&fixture, level, &policy, (from, "outside/away")), Some(1), "{level} {from}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_cannot_remove_the_locks_of_orch_which_stay_locked() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    for user in User::all() {
+        let fixture = Fixture::new(user);
+        for name in ["ws/.orch.lock", "ws/.orch.programs.lock"] {
+            fixture.write(name, "process 1");
+        }
+        let policy = Policy { protect: usually_protected(&fixture.path("ws")), ..fixture.policy() };
+        let lock = fs::File::options().read(true).write(true).open(fixture.path("ws/.orch.lock")).unwrap();
+        lock.try_lock().unwrap();
+        let line = "rm -f .orch.lock .orch.programs.lock; echo x > .orch.lock; mv .orch.lock away; cat .orch.lock";
+        for level in ["full", "shared"] {
+            let run = fixture.drive(level, &policy, &["sh", "-c", line]);
+            assert_eq!(run.succeeded().stdout, "process 1", "{run:#?}");
+            let second = fs::File::open(fixture.path("ws/.orch.lock")).unwrap();
+            assert!(second.try_lock().is_err(), "another run can't start");
+        }
+        // orch itself can remove the file, although it was a mount point for the program.
+        fs::remove_file(fixture.path("ws/.orch.lock")).unwrap();
+        let seal = Seal::take(&policy);
+        fixture.drive("basic", &policy, &["sh", "-c", "rm .orch.programs.lock"]).succeeded();
+        assert_eq!(seal.broken(), [fixture.path("ws/.orch.programs.lock")]);
     }
 }

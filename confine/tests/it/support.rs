@@ -44,27 +44,39 @@ pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// Prints why something is not tested here. Writes to standard error directly, because the test harness shows the
-/// output of `println!` and `eprintln!` only for tests that fail.
-pub(crate) fn print_skipped(reason: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+/// The oldest Landlock version with which all levels work that the tests use.
+const LANDLOCK_OF_TESTS: u32 = 6;
+
+/// Whether this machine reaches the level `full` and has the Landlock that the other levels need. If not, reports that
+/// the test is skipped, and why.
+#[track_caller]
+pub(crate) fn reaches_full() -> bool {
+    static OBSTACLE: OnceLock<Option<String>> = OnceLock::new();
+    let obstacle = OBSTACLE.get_or_init(|| {
+        let machine = probe(Path::new(binary())).unwrap();
+        let (level, landlock) = (machine.level(), machine.best.landlock);
+        if level < Level::Full {
+            let obstacles: Vec<String> = machine.obstacles.iter().map(ToString::to_string).collect();
+            let obstacles = obstacles.join("; ");
+            return Some(format!("the test needs the level `full`, and this machine reaches `{level}`: {obstacles}"));
+        }
+        (landlock < LANDLOCK_OF_TESTS)
+            .then(|| format!("the test needs Landlock {LANDLOCK_OF_TESTS}, and this kernel has {landlock}"))
+    });
+    if let Some(reason) = obstacle {
+        skip(reason);
+    }
+    obstacle.is_none()
 }
 
-/// Whether this machine reaches the level `full`. If it does not, prints once that the tests are skipped, and why.
-pub(crate) fn reaches_full() -> bool {
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    let level = *LEVEL.get_or_init(|| {
-        let machine = probe(Path::new(binary())).unwrap();
-        if machine.level() < Level::Full {
-            let obstacles: Vec<String> = machine.obstacles.iter().map(ToString::to_string).collect();
-            let (level, obstacles) = (machine.level(), obstacles.join("; "));
-            print_skipped(&format!(
-                "the tests of sandboxes need the level `full`, and this machine reaches `{level}`: {obstacles}"
-            ));
-        }
-        machine.level()
-    });
-    level == Level::Full
+/// Reports that a test or a part of it is skipped. With `ORCH_TEST_REQUIRE=all`, the test fails instead.
+#[track_caller]
+pub(crate) fn skip(reason: &str) {
+    let is_required = std::env::var_os("ORCH_TEST_REQUIRE").is_some_and(|value| value == "all");
+    assert!(!is_required, "a required test can't run: {reason}");
+    let thread = std::thread::current();
+    // The harness names the thread after the test. `println!` would print this only for tests that fail.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {reason}", thread.name().unwrap_or_default());
 }
 
 /// A fixture for a user. A confined program may change the folder `ws`, may only read `outside`, and may not read

@@ -2,7 +2,7 @@
 
 use orch_confine::confine::Policy;
 
-use super::support::{Fixture, Run, User, has, print_skipped};
+use super::support::{Fixture, Run, User, has, skip};
 
 /// Runs a shell script in the workspace at `full`.
 fn run_script(fixture: &Fixture, policy: &Policy, text: &str) -> Run {
@@ -14,7 +14,7 @@ fn fixtures(program: &str) -> Vec<Fixture> {
     // An ordinary user can't use tools in the home folder of root.
     let is_for_all = |user: &User| *user == User::Root || std::path::Path::new("/usr/bin").join(program).exists();
     if !has(program) {
-        print_skipped(&format!("{program} is not installed"));
+        skip(&format!("{program} is not installed"));
         return Vec::new();
     }
     User::all().into_iter().filter(is_for_all).map(Fixture::new).collect()
@@ -186,7 +186,7 @@ fn postgres_serves_on_the_loopback() {
         return;
     }
     if !has("initdb") || !has("psql") {
-        print_skipped("Postgres is not installed");
+        skip("Postgres is not installed");
         return;
     }
     // Postgres refuses to run as root.
@@ -205,7 +205,7 @@ fn chromium_renders_a_page_with_unix_sockets() {
         return;
     }
     if !has("chromium") {
-        print_skipped("chromium is not installed");
+        skip("chromium is not installed");
         return;
     }
     for user in User::all() {

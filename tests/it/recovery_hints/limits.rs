@@ -100,7 +100,7 @@ pub(super) fn rows() -> Vec<Row> {
                 let step = format!("  - {{ id: big, run: head -c 3000000 /dev/zero > big, {sandbox} }}\n");
                 case.pipeline("model: lab/test", &step);
             },
-            says: &["(sandbox_limit)", "bytes in one file", "raise the limit under `limits` of the sandbox"],
+            says: &["(sandbox_limit)", "1 MiB in one file", "raise the limit under `limits` of the sandbox"],
             repair: |case, _| case.edit("1MiB", "9MiB"),
             ..ROW
         },

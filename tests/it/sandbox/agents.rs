@@ -31,10 +31,10 @@ fn an_agent_is_confined_by_default() {
     assert_eq!(orch.read("workspace/said.md"), "30\n30\nrefused\n", "EROFS, and no network");
     assert!(orch.exists("workspace/made") && !orch.exists("escaped"));
     assert_eq!(report["steps"][0]["sandbox"], "full");
-    let orch = script_project(
-        &script.replace("PORT", &port),
-        json!({ "sandbox": { "network": [format!("127.0.0.1:{port}")] } }),
-    );
+    // An agent may list a service of this machine only if the project allows it.
+    let sandbox = json!({ "network": [format!("127.0.0.1:{port}")] });
+    let orch = script_project(&script.replace("PORT", &port), json!({ "sandbox": sandbox }));
+    orch.write("orch.yaml", &json!({ "sandbox": sandbox }).to_string()).trust();
     run_with_report(&mut run_command(&orch)).0.exits(0);
     assert!(orch.read("workspace/said.md").ends_with("connected\n"));
     assert_eq!(recorded_sandbox(&orch)["connections"][0]["port"].to_string(), port);

@@ -134,7 +134,7 @@ fn servers_and_clients_on_the_loopback_of_a_command_reach_each_other() {
 fn the_failure_of_a_command_at_a_limit_names_the_limit() {
     for (line, limits, expected_text) in [
         ("while :; do :; done", json!({ "cpu_time": "1s" }), "its limit of 1 s of processor time"),
-        ("head -c 3000000 /dev/zero > big", json!({ "file_size": "1MiB" }), "1048576 bytes in one file"),
+        ("head -c 3000000 /dev/zero > big", json!({ "file_size": "1MiB" }), "its limit of 1 MiB in one file"),
         (
             "python3 -c \"f = [open('/dev/null') for _ in range(100)]\"",
             json!({ "open_files": 30 }),

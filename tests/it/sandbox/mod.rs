@@ -1,37 +1,21 @@
 //! Tests of the sandboxes of commands and CLI agents, which the kernel of this machine enforces.
 //!
 //! These tests check the effect of the settings and the records. The tests in `confine/tests/` try to escape. On a
-//! machine that does not reach the level `full`, most of these tests print that they are skipped.
+//! machine that does not reach the level `full`, most of these tests report that they are skipped.
 
 mod agents;
 mod commands;
 mod levels;
+mod protection;
 mod records;
+mod settings;
 
 use std::process::Command;
-use std::sync::OnceLock;
 
-use orch::model::SandboxLevel;
-use orch::process::SandboxProbe;
 use serde_json::{Value, json};
 
-use crate::support::{Orch, RunOutput, print_skipped};
-
-/// Whether this machine reaches the level `full`. If it does not, prints that the test is skipped.
-fn reaches_full() -> bool {
-    static LEVEL: OnceLock<(SandboxLevel, Vec<String>)> = OnceLock::new();
-    let (level, obstacles) = LEVEL.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let probe = SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into());
-        let machine = runtime.block_on(probe.machine()).unwrap();
-        (machine.level(), machine.obstacles())
-    });
-    if *level < SandboxLevel::Full {
-        let reason = format!("this machine reaches the level `{level}`: {}", obstacles.join("; "));
-        print_skipped("a sandbox is not tested", &reason);
-    }
-    *level == SandboxLevel::Full
-}
+use crate::support::sandbox::{has_landlock, reaches_full, skip};
+use crate::support::{Orch, RunOutput};
 
 /// Creates a project with these agents and steps.
 fn project_with(agents: &Value, steps: &Value) -> Orch {
@@ -76,12 +60,15 @@ fn recorded_sandbox(orch: &Orch) -> Value {
     calls.next_back().unwrap()["sandbox"].clone()
 }
 
-/// Wraps a command so that no process in it can create a namespace, as in a container. Returns `None` and prints that
-/// the test is skipped if this machine does not allow user namespaces.
+/// Wraps a command so that no process in it can create a namespace, as in a container. The level is then `basic`.
+/// Returns `None` and reports that the test is skipped if this machine does not allow user namespaces or has no Landlock.
 fn without_namespaces(command: &Command) -> Option<Command> {
     let is_allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {
-        print_skipped("a sandbox is not tested", "`unshare -U -r` does not work here");
+        skip("a sandbox at the level `basic` is not tested: `unshare -U -r` does not work here");
+        return None;
+    }
+    if !has_landlock() {
         return None;
     }
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";

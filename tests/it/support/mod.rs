@@ -8,6 +8,7 @@ mod editor;
 pub(crate) mod gguf;
 mod npm;
 mod orch;
+pub(crate) mod sandbox;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
 pub(crate) mod wait;
@@ -19,8 +20,12 @@ pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{ReceivedRequest, Reply, Server};
 
 /// Prints that something is not tested here, and why. Writes to standard error directly, because the test harness shows
-/// the output of `println!` and `eprintln!` only for tests that fail.
+/// the output of `println!` and `eprintln!` only for tests that fail. With `ORCH_TEST_REQUIRE=all`, the test fails
+/// instead.
+#[track_caller]
 pub(crate) fn print_skipped(untested: &str, reason: &str) {
+    let is_required = std::env::var_os("ORCH_TEST_REQUIRE").is_some_and(|value| value == "all");
+    assert!(!is_required, "a required test can't run: {untested}: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {untested}: {reason}");
 }
 

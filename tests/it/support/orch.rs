@@ -98,8 +98,18 @@ impl Orch {
     /// their process ids. A later change of `orch.yaml` must keep this setting.
     #[track_caller]
     pub(crate) fn disable_sandboxes(&self) -> &Self {
+        const DISABLED: &str = "sandbox: { enabled: false }\n";
         let settings = if self.exists("orch.yaml") { self.read("orch.yaml") } else { String::new() };
-        self.write("orch.yaml", &format!("{settings}sandbox: {{ enabled: false }}\n")).trust()
+        if settings.contains(DISABLED) {
+            return self;
+        }
+        self.write("orch.yaml", &format!("{settings}{DISABLED}")).trust()
+    }
+
+    /// Turns off the sandbox of CLI agents if this machine can't enforce it, for tests of other subjects.
+    #[track_caller]
+    pub(crate) fn disable_unsupported_sandboxes(&self) -> &Self {
+        if super::sandbox::is_full() { self } else { self.disable_sandboxes() }
     }
 
     /// The folder of the user's configuration.

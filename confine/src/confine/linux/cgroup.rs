@@ -63,8 +63,11 @@ impl Cgroup {
         fs::write(self.folder.join(file), text).ok()
     }
 
-    /// The limit because of which the kernel killed a process or refused a new process.
-    pub(super) fn reached(&self, limits: &Limits) -> Option<LimitReached> {
+    /// The limit because of which the kernel killed a process or, if the program failed, refused a new process.
+    ///
+    /// A program that succeeds may have started the process later, but it can't undo the end of a process. So this
+    /// counts even if only a process in the middle of a pipe has ended.
+    pub(super) fn reached(&self, limits: &Limits, has_failed: bool) -> Option<LimitReached> {
         let event_count = |file: &str, event: &str| {
             let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
             text.lines().find_map(|line| line.strip_prefix(event)?.trim().parse::<u64>().ok()).unwrap_or_default()
@@ -72,7 +75,10 @@ impl Cgroup {
         if event_count("memory.events", "oom_kill ") > 0 {
             return Limit::Memory.reached(limits, true);
         }
-        if event_count("pids.events", "max ") > 0 { Limit::Processes.reached(limits, true) } else { None }
+        if has_failed && event_count("pids.events", "max ") > 0 {
+            return Limit::Processes.reached(limits, true);
+        }
+        None
     }
 }
 
@@ -108,8 +114,12 @@ mod tests {
         let group = Cgroup { folder: folder.path().to_owned() };
         group.set(&limits).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("memory.max")).unwrap(), "1048576");
-        assert_eq!(group.reached(&limits), None);
+        assert_eq!(group.reached(&limits, true), None);
+        let limits = Limits { processes: Some(9), ..limits };
+        fs::write(folder.path().join("pids.events"), "max 1\n").unwrap();
+        assert_eq!(group.reached(&limits, true).unwrap().limit, Limit::Processes);
+        assert_eq!(group.reached(&limits, false), None);
         fs::write(folder.path().join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
-        assert_eq!(group.reached(&limits).unwrap().limit, Limit::Memory);
+        assert_eq!(group.reached(&limits, false).unwrap().limit, Limit::Memory);
     }
 }

@@ -130,6 +130,12 @@ fn gaps(setup: &Setup, landlock: u32) -> Vec<String> {
         gaps.extend(denied.map(|path| format!("`{}` is inside a writable folder and can be read", path.display())));
         gaps.push("the program can change the modes and times of all files of the user".to_owned());
     }
+    if policy.limits.file_size.is_some() {
+        gaps.push(Limit::FileSize.unnoticed());
+    }
+    if policy.limits.memory.is_some() && setup.cgroup.is_none() {
+        gaps.push(Limit::Memory.unnoticed());
+    }
     if !own_processes {
         gaps.push("the program can read the command lines of other processes".to_owned());
     }
@@ -180,7 +186,7 @@ fn start_and_wait(
     let status = wait_for(program_pid);
     let code = status.map_or(-1, exit_code);
     let monitored_limit = *monitored_limit.lock().unwrap_or_else(PoisonError::into_inner);
-    let cgroup_limit = cgroup.filter(|_| code != 0).and_then(|cgroup| cgroup.reached(&limits));
+    let cgroup_limit = cgroup.and_then(|cgroup| cgroup.reached(&limits, code != 0));
     let limit = monitored_limit.or(cgroup_limit).or_else(|| limit_from_exit_code(code, &limits));
     if let Some(control) = control {
         // Sending fails only if orch has died, and then no process needs the report.

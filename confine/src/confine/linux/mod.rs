@@ -21,7 +21,7 @@ use std::io::BufRead as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,7 +29,8 @@ use rustix::mount::{MountFlags, mount, mount_remount};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfineError, InStep as _, Step};
-use super::policy::{Level, Network};
+use super::limits::LimitReached;
+use super::policy::{Level, Limits, Network};
 use super::wire::{receive, send};
 use super::{CONFINE_COMMAND, Job, listen};
 use cgroup::Cgroup;
@@ -78,6 +79,12 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).in_step(Step::Start)?;
     inside::run(&setup, program)
+}
+
+/// The limit because of which the kernel ended a process in a control group. orch reads this itself: the kernel may have
+/// ended `orch __confine` together with the program.
+pub(super) fn limit_of_cgroup(folder: &Path, limits: &Limits, has_failed: bool) -> Option<LimitReached> {
+    Cgroup { folder: folder.to_owned() }.reached(limits, has_failed)
 }
 
 /// The paths of all UNIX sockets in this network namespace.
@@ -165,6 +172,7 @@ fn prepare_second_stage(
             .at("/proc")
             .advise("a container that masks parts of `/proc` does not allow this")
     })?;
+    mounts::hide_proc_files().map_err(|error| ConfineError { step: Step::Proc, ..error })?;
     // Replace the socket to the first stage with the null device, because the program must not inherit the socket.
     let null = fs::File::open("/dev/null").in_step_at(Step::Start, "/dev/null")?;
     rustix::stdio::dup2_stdin(&null).in_step(Step::Start)?;

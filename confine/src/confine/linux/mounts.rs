@@ -35,6 +35,10 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
     ("ptmx", "pts/ptmx"),
 ];
 
+/// The files of `/proc` that show or change the state of the whole machine, and that programs do not need.
+const HIDDEN_PROC_FILES: &[&str] =
+    &["kcore", "key-users", "keys", "kmsg", "latency_stats", "sched_debug", "sysrq-trigger", "timer_list"];
+
 /// A copy of the mounts at and below a path, to be mounted at this path later.
 struct MountCopy {
     path: PathBuf,
@@ -45,7 +49,8 @@ struct MountCopy {
 /// A change of the mounts at a path.
 enum MountChange {
     Restore(MountCopy),
-    Protect(Protection),
+    Protect(PathInWritable),
+    Hold(PathInWritable),
 }
 
 impl MountChange {
@@ -53,7 +58,7 @@ impl MountChange {
     fn order(&self) -> (usize, bool) {
         match self {
             Self::Restore(copy) => (copy.path.components().count(), false),
-            Self::Protect(protection) => (protection.path.components().count(), true),
+            Self::Protect(place) | Self::Hold(place) => (place.path.components().count(), true),
         }
     }
 }
@@ -71,7 +76,10 @@ pub(super) struct MountContext<'a> {
 /// Sets up the mounts that a policy describes. This process must be in a new mount namespace.
 pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), ConfineError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).in_step_at(Step::Mounts, "/")?;
-    let protections = protections(policy)?;
+    let roots = writable_roots(policy)?;
+    let protections = protections(policy, &roots)?;
+    let denied: Vec<PathBuf> = policy.deny_read.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    let held = denied.iter().filter_map(|path| held_folders(&roots, path));
     let copies = copy_trees(policy, context.cwd)?;
     let names = DEVICES.iter().copied().chain(context.own_session.then_some(SESSION_TERMINAL));
     let devices: Vec<MountCopy> = names.filter_map(copy_device).collect();
@@ -79,19 +87,26 @@ pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), 
     replace_private_folders(devices)?;
     let mut changes: Vec<MountChange> = copies.into_iter().map(MountChange::Restore).collect();
     changes.extend(protections.into_iter().map(MountChange::Protect));
+    changes.extend(held.map(MountChange::Hold));
     changes.sort_by_key(MountChange::order);
     let mut mounted = Vec::new();
     for change in changes {
         match change {
             MountChange::Restore(copy) => restore(copy)?,
-            MountChange::Protect(protection) => protect(&protection, &mut mounted)?,
+            MountChange::Protect(place) => protect(&place, &mut mounted)?,
+            MountChange::Hold(place) => hold(&place.between, &mut mounted)?,
         }
     }
-    let denied = policy.deny_read.iter().filter_map(|path| fs::canonicalize(path).ok());
-    for path in denied {
-        hide(&path)?;
-    }
-    context.sockets.iter().filter(|path| path.exists()).try_for_each(|path| hide(path))
+    let sockets = context.sockets.iter().filter(|path| path.exists());
+    denied.iter().chain(sockets).try_for_each(|path| hide(path))?;
+    // A program in a process id namespace of its own gets a separate `/proc` later.
+    if context.own_session { Ok(()) } else { hide_proc_files() }
+}
+
+/// Hides the files of `/proc` that no program needs.
+pub(super) fn hide_proc_files() -> Result<(), ConfineError> {
+    let paths = HIDDEN_PROC_FILES.iter().map(|name| Path::new("/proc").join(name));
+    paths.filter(|path| path.exists()).try_for_each(|path| hide(&path))
 }
 
 fn mount_error((path, error): (PathBuf, io::Error)) -> ConfineError {
@@ -193,34 +208,53 @@ fn move_tree(tree: &OwnedFd, path: &Path) -> Result<(), ConfineError> {
     move_mount(tree, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).in_step_at(Step::Mounts, path)
 }
 
-/// A path inside a writable folder that must become read-only.
-struct Protection {
+/// A path inside a writable folder.
+struct PathInWritable {
     path: PathBuf,
     /// The folders between the writable folder and the path.
     between: Vec<PathBuf>,
 }
 
-/// Finds the protected paths that exist. `Masks` has already created placeholders for the others.
-fn protections(policy: &Policy) -> Result<Vec<Protection>, ConfineError> {
+/// A writable folder: its path in the policy, and the same path without links.
+type WritableRoot = (PathBuf, PathBuf);
+
+fn writable_roots(policy: &Policy) -> Result<Vec<WritableRoot>, ConfineError> {
     let mut roots = Vec::new();
     for path in policy.writable() {
         roots.push((path.clone(), fs::canonicalize(path).in_step_at(Step::Mounts, path)?));
     }
+    Ok(roots)
+}
+
+/// Finds the protected paths that exist. `Masks` has already created placeholders for the others.
+fn protections(policy: &Policy, roots: &[WritableRoot]) -> Result<Vec<PathInWritable>, ConfineError> {
     let mut protections = Vec::new();
     for path in policy.protect.iter().map(|protected| &protected.path) {
-        // If several writable folders contain the path, use the innermost.
+        // If several writable folders contain the path, use the outermost: a program could move the inner one with its
+        // parent folder.
         let root = roots.iter().filter(|(policy_path, real)| path.starts_with(policy_path) || path.starts_with(real));
-        let innermost = root.max_by_key(|(policy_path, _)| policy_path.components().count());
-        let Some((policy_path, real)) = innermost else { continue };
+        let outermost = root.min_by_key(|(policy_path, _)| policy_path.components().count());
+        let Some((policy_path, real)) = outermost else { continue };
         let Ok(relative) = path.strip_prefix(policy_path).or_else(|_| path.strip_prefix(real)) else { continue };
         protections.extend(find_protection(real, relative)?);
     }
     Ok(protections)
 }
 
+/// Finds the folders that contain a path without links, if the path is inside a writable folder. They must not be moved:
+/// a later program would find the path at its new place, where the policy does not deny it.
+fn held_folders(roots: &[WritableRoot], path: &Path) -> Option<PathInWritable> {
+    let containing = roots.iter().map(|(_, real)| real).filter(|real| path.starts_with(real) && path != real.as_path());
+    let outermost = containing.min_by_key(|real| real.components().count())?;
+    let between = path.ancestors().skip(1).take_while(|folder| *folder != outermost.as_path());
+    let mut between: Vec<PathBuf> = between.map(Path::to_owned).collect();
+    between.reverse();
+    Some(PathInWritable { path: path.to_owned(), between })
+}
+
 /// Finds a path below a writable folder; `None` if the path does not exist. Fails if a part of the path is a symbolic
 /// link: the mount would be at the target of the link, and the program could replace the link.
-fn find_protection(root: &Path, relative: &Path) -> Result<Option<Protection>, ConfineError> {
+fn find_protection(root: &Path, relative: &Path) -> Result<Option<PathInWritable>, ConfineError> {
     let mut path = root.to_owned();
     let mut between = Vec::new();
     for part in relative.components() {
@@ -238,19 +272,26 @@ fn find_protection(root: &Path, relative: &Path) -> Result<Option<Protection>, C
             Ok(_) => {}
         }
     }
-    Ok(Some(Protection { path, between }))
+    Ok(Some(PathInWritable { path, between }))
 }
 
-/// Makes a path inside a writable folder read-only. Each folder between them becomes a mount too: a program can rename
-/// a folder that contains a mount, but not a folder that is a mount.
-fn protect(protection: &Protection, mounted: &mut Vec<PathBuf>) -> Result<(), ConfineError> {
-    for folder in protection.between.iter().chain([&protection.path]) {
-        if !mounted.contains(folder) {
-            mount_bind_recursive(folder, folder).in_step_at(Step::Mounts, folder)?;
-            mounted.push(folder.clone());
+/// Makes a path inside a writable folder read-only.
+fn protect(place: &PathInWritable, mounted: &mut Vec<PathBuf>) -> Result<(), ConfineError> {
+    hold(&place.between, mounted)?;
+    hold(std::slice::from_ref(&place.path), mounted)?;
+    make_read_only_below(&place.path).map_err(mount_error)
+}
+
+/// Makes each path a mount of its own: a program can rename a folder that contains a mount, but not a folder that is a
+/// mount.
+fn hold(paths: &[PathBuf], mounted: &mut Vec<PathBuf>) -> Result<(), ConfineError> {
+    for path in paths {
+        if !mounted.contains(path) {
+            mount_bind_recursive(path, path).in_step_at(Step::Mounts, path)?;
+            mounted.push(path.clone());
         }
     }
-    make_read_only_below(&protection.path).map_err(mount_error)
+    Ok(())
 }
 
 /// Hides a path: mounts an empty folder or `/dev/null` over it. Does nothing if the user can't access the path.

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::host::{Host, normalize_name};
+use super::host::{Host, host_and_port, is_link_local, normalize_name};
 use super::wire::Listener;
 use head::{Target, parse, read_head};
 use record::OpenConnection;
@@ -136,9 +136,10 @@ async fn serve_request(mut client: TcpStream, state: &ProxyState) {
 async fn connect(target: &Target, hosts: &[Host]) -> Result<(TcpStream, SocketAddr), Rejection> {
     let name = normalize_name(&target.host);
     let port = target.port;
+    let entry = host_and_port(&name, port);
     let listed: Vec<&Host> = hosts.iter().filter(|host| host.lists(&name, port)).collect();
     if listed.is_empty() {
-        let advice = format!("list `{name}:{port}` under the sandbox's `network` to allow it");
+        let advice = format!("list `{entry}` under the sandbox's `network` to allow it");
         return Err(Rejection::refused(format!("the policy does not list `{name}` at port {port}; {advice}")));
     }
     let addresses: Vec<SocketAddr> = match name.parse::<IpAddr>() {
@@ -150,16 +151,22 @@ async fn connect(target: &Target, hosts: &[Host]) -> Result<(TcpStream, SocketAd
         },
     };
     let is_allowed = |address: &SocketAddr| listed.iter().any(|host| host.may_resolve_to(address.ip()));
-    let allowed: Vec<SocketAddr> = addresses.into_iter().filter(is_allowed).collect();
+    let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses.into_iter().partition(is_allowed);
     if allowed.is_empty() {
-        let reason = format!(
-            "`{name}` resolves only to private addresses; write `{{host: {name}:{port}, private: true}}` to allow this"
-        );
-        return Err(Rejection::refused(reason));
+        return Err(Rejection::refused(refused_addresses(&entry, &name, &refused)));
     }
-    connect_to_any(&allowed)
-        .await
-        .map_err(|error| Rejection::failed(format!("`{name}:{port}` can't be reached: {error}")))
+    connect_to_any(&allowed).await.map_err(|error| Rejection::failed(format!("`{entry}` can't be reached: {error}")))
+}
+
+/// The reason to refuse a listed name that resolves only to these addresses.
+fn refused_addresses(entry: &str, name: &str, addresses: &[SocketAddr]) -> String {
+    if !addresses.is_empty() && addresses.iter().all(|address| is_link_local(address.ip())) {
+        return format!(
+            "`{name}` resolves only to link-local addresses, such as that of the metadata service of a cloud; a policy \
+             can allow such an address only itself, with `private: true`"
+        );
+    }
+    format!("`{name}` resolves only to private addresses; write `{{host: \"{entry}\", private: true}}` to allow this")
 }
 
 /// Connects to the first address that accepts a connection.

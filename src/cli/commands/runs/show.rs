@@ -132,6 +132,7 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
     lines.extend(sandbox.limit.iter().map(|limit| add_label("limit", limit)));
     lines.extend(sandbox.gaps.iter().map(|gap| add_label("gap", gap)));
     lines.extend(sandbox.changed_protected.iter().map(|path| add_label("changed", path)));
+    lines.extend(sandbox.damage.iter().map(|damage| add_label("damage", damage)));
     for connection in &sandbox.connections {
         let SandboxConnection { host, port, sent, received, refused, failed } = connection;
         let outcome = match (refused, failed) {
