@@ -57,6 +57,7 @@ mod model_downloads;
 #[cfg(feature = "local")]
 mod model_files;
 mod moved_projects;
+mod mutations;
 mod name_lookup;
 #[cfg(target_os = "linux")]
 mod offload;
