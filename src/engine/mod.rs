@@ -31,6 +31,7 @@ mod reply_failures;
 mod reply_reader;
 mod retry;
 mod scope;
+mod shared_map;
 mod spend_history;
 mod step_execution;
 mod usage_bound;

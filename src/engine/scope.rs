@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
@@ -12,14 +11,15 @@ use crate::offload::LARGE_TEXT_BYTES;
 use crate::template::TemplateContext;
 
 use super::node::{InputRef, PlanNode};
+use super::shared_map::SharedMap;
 
 /// The values in scope at one point of a run; cheap to clone.
 #[derive(Clone)]
 pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
     locals: Arc<Vec<(&'static str, Value)>>,
-    artifacts: Arc<IndexMap<String, Arc<Value>>>,
-    steps: Arc<IndexMap<String, StepOutcome>>,
+    artifacts: SharedMap<Arc<Value>>,
+    steps: SharedMap<StepOutcome>,
     /// Artifacts of the previous round that this round has not produced yet. Steps see them only as optional inputs.
     previous_round_artifacts: Arc<Vec<String>>,
     /// The workspace version: a digest that changes with each step that writes.
@@ -34,8 +34,8 @@ impl ValueScope {
         Self {
             inputs: Arc::new(inputs),
             locals: Arc::default(),
-            artifacts: Arc::default(),
-            steps: Arc::default(),
+            artifacts: SharedMap::default(),
+            steps: SharedMap::default(),
             previous_round_artifacts: Arc::default(),
             workspace_version,
             delta: ScopeDelta::default(),
@@ -49,7 +49,15 @@ impl ValueScope {
 
     /// Creates an inner scope, which sees everything in this scope and collects its own additions.
     pub(super) fn child_scope(&self) -> Self {
-        Self { delta: ScopeDelta::default(), ..self.clone() }
+        Self {
+            inputs: self.inputs.clone(),
+            locals: self.locals.clone(),
+            artifacts: self.artifacts.clone(),
+            steps: self.steps.clone(),
+            previous_round_artifacts: self.previous_round_artifacts.clone(),
+            workspace_version: self.workspace_version.clone(),
+            delta: ScopeDelta::default(),
+        }
     }
 
     /// Creates an inner scope with the variables of an item or a round.
@@ -87,10 +95,8 @@ impl ValueScope {
     pub(super) fn load_previous_round(&mut self, delta: &ScopeDelta) {
         let previous_round_artifacts = Arc::make_mut(&mut self.previous_round_artifacts);
         previous_round_artifacts.extend(delta.artifacts.keys().cloned());
-        let artifacts = Arc::make_mut(&mut self.artifacts);
-        artifacts.extend(delta.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let steps = Arc::make_mut(&mut self.steps);
-        steps.extend(delta.steps.iter().map(|(id, outcome)| (id.clone(), outcome.clone())));
+        delta.artifacts.iter().for_each(|(name, value)| self.artifacts.insert(name, value.clone()));
+        delta.steps.iter().for_each(|(id, outcome)| self.steps.insert(id, outcome.clone()));
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -125,7 +131,7 @@ impl ValueScope {
         if self.previous_round_artifacts.iter().any(|previous| previous == name) {
             Arc::make_mut(&mut self.previous_round_artifacts).retain(|previous| previous != name);
         }
-        Arc::make_mut(&mut self.artifacts).insert(name.to_owned(), value.clone());
+        self.artifacts.insert(name, value.clone());
         self.delta.artifacts.insert(name.to_owned(), value);
     }
 
@@ -158,7 +164,7 @@ impl ValueScope {
     }
 
     fn insert_outcome(&mut self, id: &str, outcome: StepOutcome) {
-        Arc::make_mut(&mut self.steps).insert(id.to_owned(), outcome.clone());
+        self.steps.insert(id, outcome.clone());
         self.delta.steps.insert(id.to_owned(), outcome);
     }
 
@@ -205,7 +211,7 @@ impl ValueScope {
     pub(super) fn is_large(&self) -> bool {
         let mut remaining = LARGE_TEXT_BYTES;
         let values = self.inputs.values().chain(self.locals.iter().map(|(_, value)| value));
-        values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds_size(value, &mut remaining))
+        values.chain(self.artifacts.iter().map(|(_, value)| &**value)).any(|value| exceeds_size(value, &mut remaining))
     }
 
     /// The variables of a step's templates. They include only the artifacts that are inputs of the step.
@@ -256,7 +262,7 @@ impl ValueScope {
         context.insert_lookup(
             "steps",
             move |id| steps.get(id).map(outcome_value),
-            move || names.keys().cloned().collect(),
+            move || names.iter().map(|(id, _)| id.clone()).collect(),
         );
         context
     }

@@ -1,9 +1,10 @@
 //! The values at one point of a forecast: known values, and placeholders for the results of steps that have not run
 //! yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rpds::{RedBlackTreeMap, RedBlackTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::model::Digest;
@@ -29,18 +30,17 @@ impl UnknownValue {
 }
 
 /// The values at one point of a forecast, in two forms: placeholders for display, and the smallest possible values for
-/// lower bounds.
-#[derive(Clone)]
+/// lower bounds. Copies share their entries, so that the time of a forecast grows linearly with the number of steps.
 pub(super) struct AbstractEnv {
     pub(super) placeholders: ValueScope,
     pub(super) smallest: ValueScope,
     /// The variables whose values are not known yet.
-    pub(super) unknown: BTreeMap<String, UnknownValue>,
+    pub(super) unknown: RedBlackTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
-    pub(super) uncertain: BTreeSet<String>,
+    pub(super) uncertain: RedBlackTreeSet<String>,
     /// Artifacts that steps of the surrounding loop produce. From the second round on, a step may see the artifacts of
     /// the previous round.
-    pub(super) later_artifacts: BTreeMap<String, UnknownValue>,
+    pub(super) later_artifacts: RedBlackTreeMap<String, UnknownValue>,
 }
 
 /// An unknown value, with its placeholder and its smallest possible value.
@@ -60,9 +60,9 @@ impl AbstractEnv {
         Self {
             placeholders: ValueScope::new(placeholders, workspace_version.clone()),
             smallest: ValueScope::new(smallest, workspace_version),
-            unknown: BTreeMap::new(),
-            uncertain: BTreeSet::new(),
-            later_artifacts: BTreeMap::new(),
+            unknown: RedBlackTreeMap::new(),
+            uncertain: RedBlackTreeSet::new(),
+            later_artifacts: RedBlackTreeMap::new(),
         }
     }
 
@@ -72,11 +72,18 @@ impl AbstractEnv {
         placeholders: Vec<(&'static str, Value)>,
         smallest: Vec<(&'static str, Value)>,
     ) -> Self {
-        Self {
-            placeholders: self.placeholders.with_locals(placeholders),
-            smallest: self.smallest.with_locals(smallest),
-            ..self.clone()
-        }
+        self.with_scopes(self.placeholders.with_locals(placeholders), self.smallest.with_locals(smallest))
+    }
+
+    /// Returns a copy for the steps inside a step.
+    pub(super) fn child(&self) -> Self {
+        self.with_scopes(self.placeholders.child_scope(), self.smallest.child_scope())
+    }
+
+    /// Returns a copy with these values in both forms.
+    fn with_scopes(&self, placeholders: ValueScope, smallest: ValueScope) -> Self {
+        let (unknown, uncertain) = (self.unknown.clone(), self.uncertain.clone());
+        Self { placeholders, smallest, unknown, uncertain, later_artifacts: self.later_artifacts.clone() }
     }
 
     /// Whether the values of all these variables are known. The values of `steps` and `loop` count as unknown.
@@ -93,14 +100,36 @@ impl AbstractEnv {
     pub(super) fn add_unknown(&mut self, name: &str, pair: PlaceholderPair) {
         self.placeholders.add_artifact(name, Arc::new(pair.placeholder));
         self.smallest.add_artifact(name, Arc::new(pair.smallest));
-        self.unknown.insert(name.to_owned(), pair.unknown);
+        self.unknown.insert_mut(name.to_owned(), pair.unknown);
+    }
+
+    /// Marks variables as unknown.
+    pub(super) fn add_unknown_values(&mut self, values: impl IntoIterator<Item = (String, UnknownValue)>) {
+        values.into_iter().for_each(|(name, value)| self.unknown.insert_mut(name, value));
+    }
+
+    /// Marks an artifact as unknown, unless it is unknown already.
+    pub(super) fn mark_unknown(&mut self, name: &str) {
+        if !self.unknown.contains_key(name) {
+            self.unknown.insert_mut(name.to_owned(), UnknownValue { schema: None, max_tokens: None });
+        }
+    }
+
+    /// Marks artifacts that may never exist.
+    pub(super) fn mark_uncertain(&mut self, names: Vec<String>) {
+        names.into_iter().for_each(|name| self.uncertain.insert_mut(name));
+    }
+
+    /// Adds the artifacts of the steps of a loop.
+    pub(super) fn add_later_artifacts(&mut self, artifacts: impl IntoIterator<Item = (String, UnknownValue)>) {
+        artifacts.into_iter().for_each(|(name, value)| self.later_artifacts.insert_mut(name, value));
     }
 
     /// Adds an artifact whose value is known.
     pub(super) fn add_known(&mut self, name: &str, value: &Arc<Value>) {
         self.placeholders.add_artifact(name, value.clone());
         self.smallest.add_artifact(name, value.clone());
-        self.unknown.remove(name);
+        self.unknown.remove_mut(name);
     }
 
     /// Copies an artifact from an inner scope.
@@ -110,12 +139,14 @@ impl AbstractEnv {
             self.placeholders.add_artifact(name, placeholder.clone());
             self.smallest.add_artifact(name, smallest.clone());
             match inner.unknown.get(name) {
-                Some(unknown) => drop(self.unknown.insert(name.to_owned(), unknown.clone())),
-                None => drop(self.unknown.remove(name)),
+                Some(unknown) => self.unknown.insert_mut(name.to_owned(), unknown.clone()),
+                None => {
+                    self.unknown.remove_mut(name);
+                }
             }
         }
         if inner.uncertain.contains(name) {
-            self.uncertain.insert(name.to_owned());
+            self.uncertain.insert_mut(name.to_owned());
         }
     }
 
@@ -219,5 +250,28 @@ pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownVal
         | NodeKind::Command(_)
         | NodeKind::Write(_)
         | NodeKind::Approve(_) => node.children().flat_map(produced_artifacts).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts the places that store a value, because the time depends on the machine.
+    #[test]
+    fn a_copy_of_the_values_stores_no_value_again() {
+        let (inputs, version) = (Map::new(), ValueScope::initial_workspace_version());
+        let mut env = AbstractEnv::from_inputs(inputs.clone(), inputs, version);
+        let value = Arc::new(json!(1));
+        for index in 0..1000 {
+            env.add_known(&format!("a{index}"), &value);
+        }
+        let before = Arc::strong_count(&value);
+        let mut inner = env.child();
+        inner.add_known("inner", &value);
+        env.add_known("outer", &value);
+        // An addition stores the value in both forms: among the artifacts and among the additions of the scope.
+        assert_eq!(Arc::strong_count(&value) - before, 2 * 2 * 2);
+        assert!(inner.placeholders.artifact("outer").is_none() && inner.placeholders.artifact("a999").is_some());
     }
 }

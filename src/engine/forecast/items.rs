@@ -54,8 +54,8 @@ impl ForecastWalk<'_, '_> {
         for (index, item) in items.iter().take(MAX_WALKED_ITEMS).enumerate() {
             let locals = vec![("item", item.clone()), ("index", Value::from(index))];
             let mut inner = env.with_locals(locals.clone(), locals);
-            inner.unknown.remove("item");
-            inner.unknown.remove("index");
+            inner.unknown.remove_mut("item");
+            inner.unknown.remove_mut("index");
             let item_start = self.steps.len();
             values.extend(self.forecast_once(node, key, &mut inner));
             if item_start > first_step {
@@ -116,8 +116,8 @@ impl ForecastWalk<'_, '_> {
         );
         // An item has at most as many tokens as the whole list.
         let max_tokens = list_value.and_then(|list_value| list_value.max_tokens);
-        inner.unknown.insert("item".to_owned(), UnknownValue { schema: None, max_tokens });
-        inner.unknown.insert("index".to_owned(), UnknownValue { schema: None, max_tokens: Some(4) });
+        inner.unknown.insert_mut("item".to_owned(), UnknownValue { schema: None, max_tokens });
+        inner.unknown.insert_mut("index".to_owned(), UnknownValue { schema: None, max_tokens: Some(4) });
         let first_step = self.steps.len();
         self.forecast_once(node, key, &mut inner);
         self.steps.iter_mut().skip(first_step).for_each(|step| step.multiply(count));

@@ -43,8 +43,9 @@ impl ForecastWalk<'_, '_> {
                 inputs_with(&|_, schema| schema.smallest_value()),
             );
             env = AbstractEnv::from_inputs(placeholders, smallest, ValueScope::initial_workspace_version());
-            env.unknown
-                .extend(missing_inputs.iter().map(|(name, schema)| (name.clone(), UnknownValue::from_schema(schema))));
+            env.add_unknown_values(
+                missing_inputs.iter().map(|(name, schema)| (name.clone(), UnknownValue::from_schema(schema))),
+            );
         }
         self.walk_nodes(&plan.body.nodes, None, &mut env);
         self.walk_nodes(&plan.body.finally, None, &mut env);
@@ -73,7 +74,7 @@ impl ForecastWalk<'_, '_> {
         env.placeholders.note_completed_step(node, None);
         env.smallest.note_completed_step(node, None);
         if let Prediction::MayRun(_) = &prediction {
-            env.uncertain.extend(node.artifact_names());
+            env.mark_uncertain(node.artifact_names());
             for step in self.steps.iter_mut().skip(first_step) {
                 step.multiply(Range { min: 0, max: Some(1) });
             }
@@ -97,7 +98,7 @@ impl ForecastWalk<'_, '_> {
     }
 
     fn forecast_single(&mut self, node: &PlanNode, key: &StepKey, env: &mut AbstractEnv) {
-        let mut inner = env.clone();
+        let mut inner = env.child();
         let value = self.forecast_once(node, key, &mut inner);
         match (&node.output, value) {
             (Some(output), Some(value)) => env.add_known(&output.name, &value),
@@ -123,9 +124,9 @@ impl ForecastWalk<'_, '_> {
             }
             NodeKind::Parallel(nodes, _) => {
                 self.steps.push(new_forecast(node, key));
-                let outer_env = env.clone();
+                let outer_env = env.child();
                 for child in nodes {
-                    let mut inner = outer_env.clone();
+                    let mut inner = outer_env.child();
                     self.walk_nodes(std::slice::from_ref(child), Some(key), &mut inner);
                     child.artifact_names().iter().for_each(|name| env.copy_artifact(name, &inner));
                 }
@@ -182,7 +183,7 @@ impl ForecastWalk<'_, '_> {
         let loop_value = json!({ "index": 1, "index0": 0, "first": true, "last": repeat.max == 1, "max": repeat.max });
         let mut inner = env.with_locals(vec![("loop", loop_value.clone())], vec![("loop", loop_value)]);
         if repeat.max > 1 {
-            inner.later_artifacts.extend(repeat.nodes.iter().flat_map(produced_artifacts));
+            inner.add_later_artifacts(repeat.nodes.iter().flat_map(produced_artifacts));
         }
         self.walk_nodes(&repeat.nodes, Some(key), &mut inner);
         let rounds = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
@@ -191,7 +192,7 @@ impl ForecastWalk<'_, '_> {
             env.copy_artifact(&name, &inner);
             // The walk covers only the first round. A later round may produce another value, so the artifact counts as
             // unknown even if the first round reuses a result.
-            env.unknown.entry(name).or_insert(UnknownValue { schema: None, max_tokens: None });
+            env.mark_unknown(&name);
         }
     }
 
@@ -211,7 +212,7 @@ impl ForecastWalk<'_, '_> {
             }
         }
         let mut inner = AbstractEnv::from_inputs(placeholders, smallest, env.placeholders.workspace_version().clone());
-        inner.unknown.extend(unknown_inputs);
+        inner.add_unknown_values(unknown_inputs);
         self.walk_nodes(&call.body.nodes, Some(key), &mut inner);
         self.walk_nodes(&call.body.finally, Some(key), &mut inner);
         for (name, expression) in &call.body.outputs {
