@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::model::Digest;
 use crate::schema::{self, Schema};
 
+use super::requests::max_reply_tokens;
 use crate::engine::node::{Contract, NodeKind, PlanNode};
 use crate::engine::scope::ValueScope;
 
@@ -165,7 +166,7 @@ pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
     let contract = node.output.as_ref().map(|output| &output.contract);
     match (&node.kind, contract) {
         (NodeKind::Agent(agent), Some(contract)) => {
-            contract_placeholders(contract, name, Some(u64::from(agent.max_output_tokens)))
+            contract_placeholders(contract, name, Some(max_reply_tokens(node, agent)))
         }
         (NodeKind::Command(command), Some(contract)) if command.parses_stdout => {
             contract_placeholders(contract, name, None)
