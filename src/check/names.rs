@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::StepAction;
-
-/// Names with a special meaning in templates.
-const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
+use crate::model::pipeline::RESERVED_NAMES;
 
 /// A declaration of a name.
 #[derive(Clone)]
@@ -60,10 +58,10 @@ struct NameTable<'a> {
 
 impl NameTable<'_> {
     fn declare(&mut self, name: &str, declaration: &NameDeclaration) {
-        if RESERVED.contains(&name) {
+        if RESERVED_NAMES.contains(&name) {
             let message = format!("the name `{name}` is reserved");
             let diagnostic = self.diagnostic_at(Code::InvalidName, message, declaration);
-            self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED))));
+            self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED_NAMES))));
         }
         let declarations = self.declarations.entry(name.to_lowercase()).or_default();
         let others = || declarations.iter().filter(|other| other.step.is_none() || other.step != declaration.step);

@@ -240,6 +240,28 @@ pub enum StepAction<'a> {
 /// The keys that determine a step's kind.
 pub const STEP_KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
 
+/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
+pub const KINDS_BY_KEY: &[(&str, &[&str])] = &[
+    ("prompt", &["agent"]),
+    ("message", &["agent"]),
+    ("re_ask", &["agent"]),
+    ("accept", &["agent"]),
+    ("fallback", &["agent"]),
+    ("extract", &["agent"]),
+    ("schema", &["agent", "run"]),
+    ("retry", &["agent", "run"]),
+    ("deadline", &["agent", "run"]),
+    ("timeout", &["agent", "run", "approve"]),
+    ("access", &["agent", "run"]),
+    ("env", &["run"]),
+    ("cwd", &["run"]),
+    ("stdin", &["run"]),
+    ("expect", &["run"]),
+    ("sandbox", &["run"]),
+    ("on_reject", &["approve"]),
+    ("with", &["pipeline"]),
+];
+
 impl Step {
     /// The action of the step; `None` if no key determines it. The loader rejects such a step.
     pub fn action(&self) -> Option<StepAction<'_>> {

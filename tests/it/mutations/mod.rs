@@ -3,6 +3,8 @@
 //! `mutations.yaml` has the mutations and what the check must say about each. Mutations that the check misses stay in
 //! the file and count. `ORCH_UPDATE=1` writes the figures into the introduction of docs/checks.md.
 
+mod published_schema;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
