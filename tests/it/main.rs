@@ -63,6 +63,7 @@ mod offload;
 mod orphan_processes;
 mod pipelines_guide;
 mod plan;
+mod previous_rounds;
 mod price_options;
 mod provider;
 mod provider_errors;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::model::Digest;
+use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
 use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::round_values::round_position;
 use crate::engine::scope::ValueScope;
 
 /// A value that is not known before its step has run.
@@ -38,9 +40,9 @@ pub(super) struct AbstractEnv {
     pub(super) unknown: BTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
     pub(super) uncertain: BTreeSet<String>,
-    /// Artifacts that steps of the surrounding loop produce. From the second round on, a step may see the artifacts of
-    /// the previous round.
-    pub(super) later_artifacts: BTreeMap<String, UnknownValue>,
+    /// Artifacts that steps of the surrounding loops produce. Their values differ between rounds, and steps may read
+    /// those of the previous round.
+    pub(super) loop_artifacts: BTreeMap<String, UnknownValue>,
 }
 
 /// An unknown value, with its placeholder and its smallest possible value.
@@ -62,19 +64,25 @@ impl AbstractEnv {
             smallest: ValueScope::new(smallest, workspace_version),
             unknown: BTreeMap::new(),
             uncertain: BTreeSet::new(),
-            later_artifacts: BTreeMap::new(),
+            loop_artifacts: BTreeMap::new(),
         }
     }
 
-    /// Returns a copy with both forms of an item or a round.
-    pub(super) fn with_locals(
-        &self,
-        placeholders: Vec<(&'static str, Value)>,
-        smallest: Vec<(&'static str, Value)>,
-    ) -> Self {
+    /// Returns the values in an item, from both forms of the item.
+    pub(super) fn for_item(&self, placeholder: Value, smallest: Value, index: usize) -> Self {
         Self {
-            placeholders: self.placeholders.with_locals(placeholders),
-            smallest: self.smallest.with_locals(smallest),
+            placeholders: self.placeholders.for_item(placeholder, Value::from(index)),
+            smallest: self.smallest.for_item(smallest, Value::from(index)),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the values in the first round of a loop.
+    pub(super) fn for_first_round(&self, max_rounds: u32) -> Self {
+        let position = round_position(0, max_rounds);
+        Self {
+            placeholders: self.placeholders.for_round(position.clone(), None),
+            smallest: self.smallest.for_round(position, None),
             ..self.clone()
         }
     }
@@ -85,7 +93,7 @@ impl AbstractEnv {
             name != "steps"
                 && name != "loop"
                 && !self.unknown.contains_key(name)
-                && !self.later_artifacts.contains_key(name)
+                && !self.loop_artifacts.contains_key(name)
         })
     }
 
@@ -121,10 +129,12 @@ impl AbstractEnv {
 
     /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
-        let names = node.inputs.iter().map(|input| input.name.as_str());
+        let reads_whole_round = node.previous_reads.iter().any(|read| read.artifact.is_none());
+        let round = self.loop_artifacts.keys().map(String::as_str).filter(|_| reads_whole_round);
         let item = self.placeholders.item().is_some().then_some("item");
-        let unknown_values =
-            names.chain(item).filter_map(|name| self.unknown.get(name).or_else(|| self.later_artifacts.get(name)));
+        let names: BTreeSet<&str> = node.read_artifacts().chain(round).chain(item).collect();
+        let unknown_value = |name: &str| self.unknown.get(name).or_else(|| self.loop_artifacts.get(name));
+        let unknown_values = names.into_iter().filter_map(unknown_value);
         unknown_values.map(|unknown| unknown.max_tokens).try_fold(0_u64, |sum, max| Some(sum.saturating_add(max?)))
     }
 }
@@ -196,28 +206,17 @@ fn contract_placeholders(contract: &Contract, name: &str, max_tokens: Option<u64
     }
 }
 
-/// Returns the unknown artifacts that a step and the steps inside it produce, by name.
+/// Returns the unknown artifacts that later steps see after a step, by name.
 pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownValue> {
-    if let Some(output) = &node.output {
-        let unknown = match &node.for_each {
-            Some(_) => UnknownValue { schema: None, max_tokens: None },
-            None => placeholders_for(node, &output.name).unknown,
-        };
-        return BTreeMap::from([(output.name.clone(), unknown)]);
-    }
-    match &node.kind {
-        NodeKind::Pipeline(call) => call
-            .body
-            .outputs
-            .keys()
-            .map(|name| (name.clone(), UnknownValue { schema: None, max_tokens: None }))
-            .collect(),
-        NodeKind::Parallel(..)
-        | NodeKind::Sequence(_)
-        | NodeKind::Repeat(_)
-        | NodeKind::Agent(_)
-        | NodeKind::Command(_)
-        | NodeKind::Write(_)
-        | NodeKind::Approve(_) => node.children().flat_map(produced_artifacts).collect(),
+    let unbounded = || UnknownValue { schema: None, max_tokens: None };
+    match node.exported_names() {
+        ExportedNames::Output(name) => {
+            let unknown = if node.for_each.is_some() { unbounded() } else { placeholders_for(node, name).unknown };
+            BTreeMap::from([(name.to_owned(), unknown)])
+        }
+        ExportedNames::OfChildren => node.children().flat_map(produced_artifacts).collect(),
+        ExportedNames::OfCalledPipeline | ExportedNames::Nothing => {
+            node.artifact_names().into_iter().map(|name| (name, unbounded())).collect()
+        }
     }
 }
