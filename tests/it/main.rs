@@ -52,6 +52,8 @@ mod llamacpp;
 mod lsp;
 #[cfg(unix)]
 mod lsp_features;
+#[cfg(unix)]
+mod lsp_previous_round;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
 #[cfg(feature = "local")]
