@@ -24,11 +24,22 @@ pub(crate) struct MemoryDurable {
     rng: Mutex<Rng>,
     failed: Mutex<Vec<(StepKey, Failure)>>,
     replies: Mutex<Vec<(StepKey, Value)>>,
+    commands: Mutex<Vec<(StepKey, Vec<String>)>>,
 }
 
 impl MemoryDurable {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { rng: Mutex::new(Rng::new(seed)), failed: Mutex::default(), replies: Mutex::default() }
+        Self {
+            rng: Mutex::new(Rng::new(seed)),
+            failed: Mutex::default(),
+            replies: Mutex::default(),
+            commands: Mutex::default(),
+        }
+    }
+
+    /// The commands, each as a program and its arguments.
+    pub(crate) fn commands(&self) -> StepResults<Vec<String>> {
+        self.commands.lock().unwrap().clone()
     }
 
     /// The failures, and the replies before them.
@@ -57,14 +68,17 @@ impl MemoryDurable {
                     details: Box::default(),
                 })
             }
-            Effect::Command(_) => CallReply::Output(CallOutput::Command(CommandOutput {
-                exit_code: 0,
-                stdout: rng.word(),
-                stderr: String::new(),
-                cut: false,
-                folder: String::new(),
-                probable_limit: None,
-            })),
+            Effect::Command(command) => {
+                self.commands.lock().unwrap().push((call.key.step.clone(), command.argv.clone()));
+                CallReply::Output(CallOutput::Command(CommandOutput {
+                    exit_code: 0,
+                    stdout: rng.word(),
+                    stderr: String::new(),
+                    cut: false,
+                    folder: String::new(),
+                    probable_limit: None,
+                }))
+            }
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
             other => unreachable!("no pipeline here makes this call: {other:?}"),

@@ -5,6 +5,7 @@
 
 mod generate;
 mod memory_durable;
+mod nestings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +48,8 @@ impl GeneratedProject {
         let reads = format!("inputs: [plan{optional}, code]");
         let mut writer = Writer::new(rng, places.to_vec());
         let mut prompt = "Go on.\n".to_owned();
-        let last = match writer.rng.below(7) {
+        let result = json!({ "type": "object", "properties": { "stdout": { "type": "string" } } });
+        let last = match writer.rng.below(8) {
             0 | 1 => {
                 prompt = format!("Go on. {}", writer.template(0));
                 format!("{{ id: last, agent: a, prompt: text.md, {reads}, schema: text, output: end }}")
@@ -66,13 +68,26 @@ impl GeneratedProject {
                 format!("{{ id: last, run: [echo, {text}], {reads}, for_each: {list} }}")
             }
             5 => {
-                writer.places.push(Place::new(
-                    "said",
-                    &json!({ "type": "object", "properties": { "stdout": { "type": "string" } } }),
-                ));
-                let (until, text) = (json!(writer.condition(0)), json!(format!("{{{{ {} }}}}", writer.value(0))));
+                writer.places.push(Place::new("loop.previous.said", &result));
+                let text = json!(writer.template(0));
+                writer.places.push(Place::new("said", &result));
+                let until = json!(writer.condition(0));
                 format!(
-                    "{{ id: last, {reads}, repeat: {{ max: 2, on_max_iterations: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, said?], output: said }}] }} }}"
+                    "{{ id: last, {reads}, repeat: {{ max: 3, on_max_iterations: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], {reads}, output: said }}] }} }}"
+                )
+            }
+            6 => {
+                let list = json!(writer.value(1));
+                writer.places.push(Place::new("loop.previous.said", &result));
+                writer.places.push(Place::new("loop.parent.previous.told", &result));
+                let when = json!(writer.condition(0));
+                writer.places.push(Place::new("item", &Value::Null));
+                let text = json!(writer.template(0));
+                let say = format!("{{ id: say, when: {when}, run: [echo, {text}], {reads}, output: said }}");
+                let inner = format!("{{ id: inner, repeat: {{ max: 2, steps: [{say}] }} }}");
+                let tell = "{ id: tell, run: [echo, hi], output: told }";
+                format!(
+                    "{{ id: last, for_each: {list}, max_parallel: 1, {reads}, repeat: {{ max: 2, steps: [{inner}, {tell}] }} }}"
                 )
             }
             _ => format!(
