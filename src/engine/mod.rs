@@ -30,6 +30,7 @@ pub mod rate_limit;
 mod reply_failures;
 mod reply_reader;
 mod retry;
+mod round_values;
 mod scope;
 mod shared_map;
 mod spend_history;

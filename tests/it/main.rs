@@ -52,6 +52,8 @@ mod llamacpp;
 mod lsp;
 #[cfg(unix)]
 mod lsp_features;
+#[cfg(unix)]
+mod lsp_previous_round;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
 #[cfg(feature = "local")]
@@ -64,6 +66,7 @@ mod offload;
 mod orphan_processes;
 mod pipelines_guide;
 mod plan;
+mod previous_rounds;
 mod price_options;
 mod provider;
 mod provider_errors;

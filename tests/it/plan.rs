@@ -151,7 +151,7 @@ fn every_kind_of_step_is_described_also_inside_groups() {
       max: 3
       until: ok.approved
       steps:
-        - { id: draft, agent: a, schema: any, prompt: b.md, inputs: [left, ok?], output: draft }
+        - { id: draft, agent: a, schema: any, prompt: b.md, inputs: [left], message: "{% if loop.previous.ok %}{{ loop.previous.ok.note }}{% endif %}{{ left | tojson }}", output: draft }
         - { id: put, write: "[{'path': 'a/' ~ task, 'content': 'x'}]" }
         - { id: ask, approve: "Is {{ draft }} fine?", inputs: [draft], output: ok }
   - { id: call, pipeline: other.yaml, with: { topic: task }, output: called }

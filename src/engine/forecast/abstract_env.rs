@@ -1,17 +1,19 @@
 //! The values at one point of a forecast: known values, and placeholders for the results of steps that have not run
 //! yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMap, RedBlackTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::model::Digest;
+use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
 use super::requests::max_reply_tokens;
 use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::round_values::round_position;
 use crate::engine::scope::ValueScope;
 
 /// A value that is not known before its step has run.
@@ -39,9 +41,9 @@ pub(super) struct AbstractEnv {
     pub(super) unknown: RedBlackTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
     pub(super) uncertain: RedBlackTreeSet<String>,
-    /// Artifacts that steps of the surrounding loop produce. From the second round on, a step may see the artifacts of
-    /// the previous round.
-    pub(super) later_artifacts: RedBlackTreeMap<String, UnknownValue>,
+    /// Artifacts that steps of the surrounding loops produce. Their values differ between rounds, and steps may read
+    /// those of the previous round.
+    pub(super) loop_artifacts: RedBlackTreeMap<String, UnknownValue>,
 }
 
 /// An unknown value, with its placeholder and its smallest possible value.
@@ -63,17 +65,23 @@ impl AbstractEnv {
             smallest: ValueScope::new(smallest, workspace_version),
             unknown: RedBlackTreeMap::new(),
             uncertain: RedBlackTreeSet::new(),
-            later_artifacts: RedBlackTreeMap::new(),
+            loop_artifacts: RedBlackTreeMap::new(),
         }
     }
 
-    /// Returns a copy with both forms of an item or a round.
-    pub(super) fn with_locals(
-        &self,
-        placeholders: Vec<(&'static str, Value)>,
-        smallest: Vec<(&'static str, Value)>,
-    ) -> Self {
-        self.with_scopes(self.placeholders.with_locals(placeholders), self.smallest.with_locals(smallest))
+    /// Returns the values in an item, from both forms of the item.
+    pub(super) fn for_item(&self, placeholder: Value, smallest: Value, index: usize) -> Self {
+        let index = Value::from(index);
+        self.with_scopes(
+            self.placeholders.for_item(placeholder, index.clone()),
+            self.smallest.for_item(smallest, index),
+        )
+    }
+
+    /// Returns the values in the first round of a loop.
+    pub(super) fn for_first_round(&self, max_rounds: u32) -> Self {
+        let position = round_position(0, max_rounds);
+        self.with_scopes(self.placeholders.for_round(position.clone(), None), self.smallest.for_round(position, None))
     }
 
     /// Returns a copy for the steps inside a step.
@@ -84,7 +92,7 @@ impl AbstractEnv {
     /// Returns a copy with these values in both forms.
     fn with_scopes(&self, placeholders: ValueScope, smallest: ValueScope) -> Self {
         let (unknown, uncertain) = (self.unknown.clone(), self.uncertain.clone());
-        Self { placeholders, smallest, unknown, uncertain, later_artifacts: self.later_artifacts.clone() }
+        Self { placeholders, smallest, unknown, uncertain, loop_artifacts: self.loop_artifacts.clone() }
     }
 
     /// Whether the values of all these variables are known. The values of `steps` and `loop` count as unknown.
@@ -93,7 +101,7 @@ impl AbstractEnv {
             name != "steps"
                 && name != "loop"
                 && !self.unknown.contains_key(name)
-                && !self.later_artifacts.contains_key(name)
+                && !self.loop_artifacts.contains_key(name)
         })
     }
 
@@ -122,8 +130,8 @@ impl AbstractEnv {
     }
 
     /// Adds the artifacts of the steps of a loop.
-    pub(super) fn add_later_artifacts(&mut self, artifacts: impl IntoIterator<Item = (String, UnknownValue)>) {
-        artifacts.into_iter().for_each(|(name, value)| self.later_artifacts.insert_mut(name, value));
+    pub(super) fn add_loop_artifacts(&mut self, artifacts: impl IntoIterator<Item = (String, UnknownValue)>) {
+        artifacts.into_iter().for_each(|(name, value)| self.loop_artifacts.insert_mut(name, value));
     }
 
     /// Adds an artifact whose value is known.
@@ -153,10 +161,12 @@ impl AbstractEnv {
 
     /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
-        let names = node.inputs.iter().map(|input| input.name.as_str());
+        let reads_whole_round = node.previous_reads.iter().any(|read| read.artifact.is_none());
+        let round = self.loop_artifacts.keys().map(String::as_str).filter(|_| reads_whole_round);
         let item = self.placeholders.item().is_some().then_some("item");
-        let unknown_values =
-            names.chain(item).filter_map(|name| self.unknown.get(name).or_else(|| self.later_artifacts.get(name)));
+        let names: BTreeSet<&str> = node.read_artifacts().chain(round).chain(item).collect();
+        let unknown_value = |name: &str| self.unknown.get(name).or_else(|| self.loop_artifacts.get(name));
+        let unknown_values = names.into_iter().filter_map(unknown_value);
         unknown_values.map(|unknown| unknown.max_tokens).try_fold(0_u64, |sum, max| Some(sum.saturating_add(max?)))
     }
 }
@@ -228,29 +238,18 @@ fn contract_placeholders(contract: &Contract, name: &str, max_tokens: Option<u64
     }
 }
 
-/// Returns the unknown artifacts that a step and the steps inside it produce, by name.
+/// Returns the unknown artifacts that later steps see after a step, by name.
 pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownValue> {
-    if let Some(output) = &node.output {
-        let unknown = match &node.for_each {
-            Some(_) => UnknownValue { schema: None, max_tokens: None },
-            None => placeholders_for(node, &output.name).unknown,
-        };
-        return BTreeMap::from([(output.name.clone(), unknown)]);
-    }
-    match &node.kind {
-        NodeKind::Pipeline(call) => call
-            .body
-            .outputs
-            .keys()
-            .map(|name| (name.clone(), UnknownValue { schema: None, max_tokens: None }))
-            .collect(),
-        NodeKind::Parallel(..)
-        | NodeKind::Sequence(_)
-        | NodeKind::Repeat(_)
-        | NodeKind::Agent(_)
-        | NodeKind::Command(_)
-        | NodeKind::Write(_)
-        | NodeKind::Approve(_) => node.children().flat_map(produced_artifacts).collect(),
+    let unbounded = || UnknownValue { schema: None, max_tokens: None };
+    match node.exported_names() {
+        ExportedNames::Output(name) => {
+            let unknown = if node.for_each.is_some() { unbounded() } else { placeholders_for(node, name).unknown };
+            BTreeMap::from([(name.to_owned(), unknown)])
+        }
+        ExportedNames::OfChildren => node.children().flat_map(produced_artifacts).collect(),
+        ExportedNames::OfCalledPipeline | ExportedNames::Nothing => {
+            node.artifact_names().into_iter().map(|name| (name, unbounded())).collect()
+        }
     }
 }
 

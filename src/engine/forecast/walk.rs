@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::agent::ModelRegistry;
 use crate::model::StepKey;
+use crate::model::name_scope::PreviousRead;
 use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
@@ -180,10 +181,9 @@ impl ForecastWalk<'_, '_> {
         let first_step = self.steps.len();
         self.steps.push(new_forecast(node, key));
         let max = u64::from(repeat.max);
-        let loop_value = json!({ "index": 1, "index0": 0, "first": true, "last": repeat.max == 1, "max": repeat.max });
-        let mut inner = env.with_locals(vec![("loop", loop_value.clone())], vec![("loop", loop_value)]);
+        let mut inner = env.for_first_round(repeat.max);
         if repeat.max > 1 {
-            inner.add_later_artifacts(repeat.nodes.iter().flat_map(produced_artifacts));
+            inner.add_loop_artifacts(repeat.nodes.iter().flat_map(produced_artifacts));
         }
         self.walk_nodes(&repeat.nodes, Some(key), &mut inner);
         let rounds = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
@@ -268,14 +268,16 @@ fn new_forecast(node: &PlanNode, key: &StepKey) -> StepForecast {
         executions: Range::exactly(1),
         reused: 0,
         repetition,
-        reads: node
-            .inputs
-            .iter()
-            .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
-            .collect(),
+        reads: described_reads(node),
         output: node.output.as_ref().map(|output| output.name.clone()),
         path: node.artifact_path(),
         texts: Vec::new(),
         requests: None,
     }
+}
+
+/// Describes the artifacts that a step reads: `plan`, `code?`, `loop.previous.review`.
+fn described_reads(node: &PlanNode) -> Vec<String> {
+    let inputs = node.inputs.iter().map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }));
+    inputs.chain(node.previous_reads.iter().map(PreviousRead::expression)).collect()
 }

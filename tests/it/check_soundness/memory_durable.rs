@@ -30,18 +30,31 @@ pub(crate) struct RunBehavior {
     pub(crate) failure_percent: usize,
 }
 
-/// Executes a plan in memory, and records failures.
+/// Executes a plan in memory, and records failures and commands.
 pub(crate) struct MemoryDurable {
     behavior: RunBehavior,
     rng: Mutex<Rng>,
     failed: Mutex<Vec<(StepKey, Failure)>>,
     replies: Mutex<Vec<(StepKey, Value)>>,
+    commands: Mutex<Vec<(StepKey, Vec<String>)>>,
+}
+
+impl RunBehavior {
+    /// The behavior of models that reply with any fitting values and never fail.
+    pub(crate) fn without_failures(seed: u64) -> Self {
+        Self { seed, values: ValueChoice::Random, failure_percent: 0 }
+    }
 }
 
 impl MemoryDurable {
     pub(crate) fn new(behavior: RunBehavior) -> Self {
         let rng = Mutex::new(Rng::new(behavior.seed));
-        Self { behavior, rng, failed: Mutex::default(), replies: Mutex::default() }
+        Self { behavior, rng, failed: Mutex::default(), replies: Mutex::default(), commands: Mutex::default() }
+    }
+
+    /// The commands, each as a program and its arguments.
+    pub(crate) fn commands(&self) -> StepResults<Vec<String>> {
+        self.commands.lock().unwrap().clone()
     }
 
     /// The failures, and the replies before them.
@@ -63,14 +76,17 @@ impl MemoryDurable {
                 return Err(Failure::new(FailureClass::Refusal, "the model refuses"));
             }
             Effect::ModelRequest(ask) => CallReply::Chat(self.reply(call, ask.request.schema.as_deref())),
-            Effect::Command(_) => CallReply::Output(CallOutput::Command(CommandOutput {
-                exit_code: i32::from(fails),
-                stdout: self.text(),
-                stderr: String::new(),
-                cut: false,
-                folder: String::new(),
-                probable_limit: None,
-            })),
+            Effect::Command(command) => {
+                self.commands.lock().unwrap().push((call.key.step.clone(), command.argv.clone()));
+                CallReply::Output(CallOutput::Command(CommandOutput {
+                    exit_code: i32::from(fails),
+                    stdout: self.text(),
+                    stderr: String::new(),
+                    cut: false,
+                    folder: String::new(),
+                    probable_limit: None,
+                }))
+            }
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
             other => unreachable!("no pipeline here makes this call: {other:?}"),

@@ -8,6 +8,7 @@
 
 mod generate;
 mod memory_durable;
+mod nestings;
 mod projects;
 mod texts;
 

@@ -117,6 +117,11 @@ impl ProjectWriter<'_> {
     /// An agent step with its output, the schema of the output, and occasionally a random message.
     fn agent_step(&mut self, output: &str, locals: &[Place]) -> (Value, Value) {
         let which = self.rng.below(2);
+        (self.agent_step_with(which, output, locals), self.schemas[which].clone())
+    }
+
+    /// An agent step whose output has the schema of this index.
+    fn agent_step_with(&mut self, which: usize, output: &str, locals: &[Place]) -> Value {
         let mut step = json!({
             "id": self.new_name("s"), "agent": "a", "prompt": "go.md", "schema": SCHEMA_NAMES[which], "output": output,
         });
@@ -124,7 +129,7 @@ impl ProjectWriter<'_> {
             step["inputs"] = json!(self.inputs());
             step["message"] = json!(format!("Go on. {}", self.template(locals)));
         }
-        (step, self.schemas[which].clone())
+        step
     }
 
     /// The steps that produce the artifacts of the two schemas. The first may be skipped.
@@ -189,13 +194,16 @@ impl ProjectWriter<'_> {
                 },
             }),
         );
-        let output = self.new_name("x");
-        let (step, schema) = self.agent_step(&output, std::slice::from_ref(&round));
-        let mut steps = vec![step];
-        let mut produced = vec![(output, schema)];
+        let (output, which, inner_which) = (self.new_name("x"), self.rng.below(2), self.rng.below(2));
+        let (schema, inner_schema) = (self.schemas[which].clone(), self.schemas[inner_which].clone());
+        let previous = Place::new(&format!("loop.previous.{output}"), &schema);
+        let mut steps = vec![self.agent_step_with(which, &output, &[round.clone(), previous])];
+        let mut produced = vec![(output.clone(), schema.clone())];
         if self.rng.chance(50) {
             let inner_output = self.new_name("x");
-            let (inner, inner_schema) = self.agent_step(&inner_output, std::slice::from_ref(&round));
+            let previous = Place::new(&format!("loop.previous.{inner_output}"), &inner_schema);
+            let outer = Place::new(&format!("loop.parent.previous.{output}"), &schema);
+            let inner = self.agent_step_with(inner_which, &inner_output, &[round, previous, outer]);
             steps.push(json!({ "id": self.new_name("s"), "repeat": { "max": 2, "steps": [inner] } }));
             produced.push((inner_output, inner_schema));
         }
